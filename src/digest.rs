@@ -1,0 +1,177 @@
+//! SHA-256 digests, and the one way in which structured things are hashed.
+//!
+//! A digest prints as `sha256:<64 hex>`; people are shown the first twelve digits.
+//! Structured inputs go through [`Canon`], which frames every field by its name and its length, so that no
+//! two different inputs can ever be written as the same bytes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// All 64 hexadecimal digits, lower case, without the `sha256:` prefix.
+    pub fn hex(&self) -> String {
+        use fmt::Write as _;
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            // Writing to a `String` cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+
+    /// The first twelve hexadecimal digits: what people are shown.
+    pub fn short(&self) -> String {
+        self.hex()[..12].to_owned()
+    }
+
+    /// The 32 bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Parses 64 hexadecimal digits without a prefix.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not `sha256:` and 64 lower-case hexadecimal digits.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a digest (`sha256:` and 64 lower-case hexadecimal digits)")]
+pub struct NotADigest(String);
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        text.strip_prefix("sha256:").and_then(Self::from_hex).ok_or_else(|| NotADigest(text.to_owned()))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Hashes a structured value: a domain, then named fields in the order given.
+///
+/// Every name and every value is preceded by its length (u64, little endian), so fields cannot run into one
+/// another; the domain keeps an edit from ever hashing like a configuration.
+#[derive(Clone)]
+pub struct Canon(Sha256);
+
+impl Canon {
+    /// Starts a hash in `domain`, for example `"edit-meaning/1"`.
+    pub fn new(domain: &str) -> Self {
+        let mut canon = Self(Sha256::new());
+        canon.framed(domain.as_bytes());
+        canon
+    }
+
+    fn framed(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    /// Adds a field.
+    pub fn field(&mut self, name: &str, value: &[u8]) -> &mut Self {
+        self.framed(name.as_bytes());
+        self.framed(value);
+        self
+    }
+
+    /// Adds a text field.
+    pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
+        self.field(name, value.as_bytes())
+    }
+
+    /// Adds a list of texts, its length included.
+    pub fn texts<'a>(&mut self, name: &str, values: impl ExactSizeIterator<Item = &'a str>) -> &mut Self {
+        self.field(name, &(values.len() as u64).to_le_bytes());
+        for value in values {
+            self.framed(value.as_bytes());
+        }
+        self
+    }
+
+    /// Adds a number, as its eight bytes.
+    pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
+        self.field(name, &value.to_le_bytes())
+    }
+
+    /// Adds a floating-point number, as its bits.
+    pub fn float(&mut self, name: &str, value: f64) -> &mut Self {
+        self.field(name, &value.to_bits().to_le_bytes())
+    }
+
+    /// Adds another digest.
+    pub fn digest(&mut self, name: &str, value: &Digest) -> &mut Self {
+        self.field(name, value.bytes())
+    }
+
+    /// The digest of everything added.
+    pub fn finish(&self) -> Digest {
+        Digest(self.0.clone().finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_and_parses() {
+        let digest = Digest::of(b"abc");
+        let text = digest.to_string();
+        assert_eq!(text, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(text.parse::<Digest>().expect("just printed"), digest);
+        assert!("sha256:BA".parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn fields_cannot_run_into_one_another() {
+        let one = Canon::new("d").text("a", "bc").finish();
+        let two = Canon::new("d").text("ab", "c").finish();
+        let three = Canon::new("d").texts("a", ["b", "c"].into_iter()).finish();
+        assert!(one != two && two != three && one != three);
+    }
+}

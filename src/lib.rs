@@ -1,0 +1,3 @@
+//! corrigenda.
+
+pub mod digest;

@@ -1,0 +1,1 @@
+//! The only integration-test binary: one module per verb or theme.
