@@ -1,0 +1,358 @@
+//! The matrix product of `portable-1`.
+//!
+//! One output is `((s₀ + s₁) + s₂) + …`, where `s_b` is the sequential fused multiply-add chain over the `b`-th
+//! block of [`BLOCK`] terms, started at +0. That order is the definition; tiles, threads and instruction sets only
+//! choose which outputs are computed side by side.
+//!
+//! The shape is the usual one: the left matrix is packed once into panels of `MR` rows, threads take groups of
+//! columns, pack one block of the right matrix into panels of `NR` columns, and a register tile of `MR × NR`
+//! accumulators runs over the block.
+
+use rayon::prelude::*;
+
+use super::fused::{Emulated, Fused};
+use super::isa::{Isa, Kind};
+
+/// The number of terms summed by one chain.
+pub const BLOCK: usize = 256;
+
+/// A matrix as it lies in memory: element `(r, c)` is `data[r · row_step + c · column_step]`.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_step: usize,
+    column_step: usize,
+}
+
+impl<'a> View<'a> {
+    /// A row-major matrix of `rows × columns`.
+    ///
+    /// # Panics
+    /// If `data` has another length: shapes are validated where tensors are read.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a {rows} × {columns} matrix");
+        Self { data, rows, columns, row_step: columns, column_step: 1 }
+    }
+
+    /// The same memory read as the transposed matrix.
+    pub fn transposed(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.columns,
+            columns: self.rows,
+            row_step: self.column_step,
+            column_step: self.row_step,
+        }
+    }
+
+    /// Rows `first .. first + count`.
+    pub fn row_band(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows);
+        let data = self.data.get(first * self.row_step..).unwrap_or_default();
+        Self { data, rows: count, ..self }
+    }
+
+    /// Columns `first .. first + count`.
+    pub fn column_band(self, first: usize, count: usize) -> Self {
+        self.transposed().row_band(first, count).transposed()
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Element `(row, column)`.
+    pub fn at(&self, row: usize, column: usize) -> f32 {
+        self.data[row * self.row_step + column * self.column_step]
+    }
+}
+
+/// `left · right`, row-major `[left.rows, right.columns]`.
+///
+/// # Panics
+/// If the inner dimensions differ.
+pub fn matmul(isa: Isa, left: View, right: View) -> Vec<f32> {
+    assert_eq!(left.columns, right.rows, "the inner dimension of a product");
+    let (m, n) = (left.rows, right.columns);
+    if m == 0 || n == 0 || left.columns == 0 {
+        return vec![0.0; m * n];
+    }
+    let (mr, nr) = tile_shape(isa);
+    let packed = pack_left(left, mr);
+    let width = group_width(m, n, left.columns, nr);
+    let groups: Vec<usize> = (0..n).step_by(width).collect();
+    let compute = |&first: &usize| {
+        let group = right.column_band(first, width.min(n - first));
+        product(isa, &packed, m, group)
+    };
+    if groups.len() == 1 {
+        return compute(&0);
+    }
+    let bands: Vec<Vec<f32>> = groups.par_iter().map(compute).collect();
+    join_columns(&bands, m, n, width)
+}
+
+/// How many columns a thread takes at a time: all of them when the product is too small to be worth a second
+/// thread, else enough groups to keep every thread busy, in whole tiles.
+fn group_width(m: usize, n: usize, k: usize, nr: usize) -> usize {
+    const WORTH_A_THREAD: usize = 1 << 18;
+    let threads = rayon::current_num_threads();
+    if threads == 1 || m * n * k < WORTH_A_THREAD {
+        return n.min(16 * nr).max(1).next_multiple_of(nr);
+    }
+    n.div_ceil(4 * threads).next_multiple_of(nr).clamp(nr, 16 * nr)
+}
+
+/// Lays bands of `width` columns side by side into a row-major matrix of `n` columns.
+fn join_columns(bands: &[Vec<f32>], m: usize, n: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; m * n];
+    out.par_chunks_mut(n).with_min_len(16).enumerate().for_each(|(row, out)| {
+        for (out, band) in out.chunks_mut(width).zip(bands) {
+            let columns = out.len();
+            out.copy_from_slice(&band[row * columns..][..columns]);
+        }
+    });
+    out
+}
+
+/// The left matrix, cut into blocks of terms and in each block into panels of `mr` rows stored term by term:
+/// `[block][panel][term][row]`, short panels filled with zeros.
+struct Packed {
+    data: Vec<f32>,
+    terms: usize,
+    panels: usize,
+    mr: usize,
+}
+
+impl Packed {
+    fn panel(&self, first: usize, terms: usize, panel: usize) -> &[f32] {
+        let block = first * self.panels * self.mr;
+        &self.data[block + panel * terms * self.mr..][..terms * self.mr]
+    }
+}
+
+fn blocks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..terms).step_by(BLOCK).map(move |first| (first, BLOCK.min(terms - first)))
+}
+
+fn pack_left(left: View, mr: usize) -> Packed {
+    let (terms, panels) = (left.columns, left.rows.div_ceil(mr));
+    let mut data = vec![0.0; terms * panels * mr];
+    data.par_chunks_mut(BLOCK * panels * mr).enumerate().for_each(|(block, data)| {
+        let first = block * BLOCK;
+        let terms = data.len() / (panels * mr);
+        for (panel, data) in data.chunks_mut(terms * mr).enumerate() {
+            let rows = mr.min(left.rows - panel * mr);
+            pack_panel(left.transposed(), first, panel * mr, rows, data, mr);
+        }
+    });
+    Packed { data, terms, panels, mr }
+}
+
+/// Copies terms `first ..` of columns `column .. column + count` of `source` into `panel`, `width` to a term.
+fn pack_panel(source: View, first: usize, column: usize, count: usize, panel: &mut [f32], width: usize) {
+    if source.column_step == 1 {
+        for (term, panel) in panel.chunks_mut(width).enumerate() {
+            let start = (first + term) * source.row_step + column;
+            panel[..count].copy_from_slice(&source.data[start..start + count]);
+        }
+        return;
+    }
+    // Transposed: read along the contiguous direction, a cache line of terms at a time.
+    let terms = panel.len() / width;
+    for start in (0..terms).step_by(16) {
+        let stop = (start + 16).min(terms);
+        for index in 0..count {
+            let base = (column + index) * source.column_step;
+            for term in start..stop {
+                panel[term * width + index] = source.data[base + (first + term) * source.row_step];
+            }
+        }
+    }
+}
+
+fn tile_shape(isa: Isa) -> (usize, usize) {
+    match isa.kind() {
+        Kind::Plain => (4, 8),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => (6, 16),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => (12, 32),
+        #[cfg(target_arch = "aarch64")]
+        Kind::Native => (8, 8),
+    }
+}
+
+/// One thread's share: all rows times one group of columns.
+#[expect(unsafe_code, reason = "a call into code compiled for instructions that were detected")]
+fn product(isa: Isa, left: &Packed, m: usize, right: View) -> Vec<f32> {
+    match isa.kind() {
+        Kind::Plain => band::<Emulated, 4, 8>(left, m, right),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this variant of `Isa` exists only where AVX2 and FMA were detected.
+        Kind::Avx2 => unsafe { x86::avx2(left, m, right) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this variant of `Isa` exists only where AVX-512F, AVX2 and FMA were detected.
+        Kind::Avx512 => unsafe { x86::avx512(left, m, right) },
+        #[cfg(target_arch = "aarch64")]
+        Kind::Native => band::<super::fused::Hardware, 8, 8>(left, m, right),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::super::fused::Hardware;
+    use super::{Packed, View, band};
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2(left: &Packed, m: usize, right: View) -> Vec<f32> {
+        band::<Hardware, 6, 16>(left, m, right)
+    }
+
+    #[target_feature(enable = "avx2,fma,avx512f")]
+    pub(super) fn avx512(left: &Packed, m: usize, right: View) -> Vec<f32> {
+        band::<Hardware, 12, 32>(left, m, right)
+    }
+}
+
+#[inline(always)]
+fn band<F: Fused, const MR: usize, const NR: usize>(left: &Packed, m: usize, right: View) -> Vec<f32> {
+    let n = right.columns;
+    let panels = n.div_ceil(NR);
+    let mut out = vec![0.0_f32; m * n];
+    let mut packed = vec![0.0_f32; BLOCK.min(left.terms) * panels * NR];
+    for (first, terms) in blocks(left.terms) {
+        for (index, panel) in packed.chunks_mut(terms * NR).take(panels).enumerate() {
+            pack_panel(right, first, index * NR, NR.min(n - index * NR), panel, NR);
+        }
+        for (index, columns) in packed.chunks(terms * NR).take(panels).enumerate() {
+            for row_panel in 0..left.panels {
+                let mut sums = [[0.0_f32; NR]; MR];
+                tile::<F, MR, NR>(left.panel(first, terms, row_panel), columns, &mut sums);
+                add_tile(&mut out, n, row_panel * MR, index * NR, &sums, first == 0);
+            }
+        }
+    }
+    out
+}
+
+/// The register tile: `sums[r][c] = fma(left[term][r], right[term][c], sums[r][c])`, term after term.
+#[inline(always)]
+fn tile<F: Fused, const MR: usize, const NR: usize>(left: &[f32], right: &[f32], sums: &mut [[f32; NR]; MR]) {
+    let mut local = *sums;
+    for (a, b) in left.as_chunks::<MR>().0.iter().zip(right.as_chunks::<NR>().0) {
+        for r in 0..MR {
+            for c in 0..NR {
+                local[r][c] = F::fma(a[r], b[c], local[r][c]);
+            }
+        }
+    }
+    *sums = local;
+}
+
+#[inline(always)]
+fn add_tile<const MR: usize, const NR: usize>(
+    out: &mut [f32],
+    n: usize,
+    row: usize,
+    column: usize,
+    sums: &[[f32; NR]; MR],
+    first: bool,
+) {
+    let columns = NR.min(n - column);
+    for (r, sums) in sums.iter().enumerate() {
+        let start = (row + r) * n + column;
+        let Some(out) = out.get_mut(start..start + columns) else { break };
+        if first {
+            out.copy_from_slice(&sums[..columns]);
+        } else {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out += sum;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use proptest::prelude::*;
+
+    pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 40) as f32) / 8_388_608.0 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// The definition, literally.
+    fn defined(a: View, b: View) -> Vec<f32> {
+        let mut out = Vec::new();
+        for r in 0..a.rows() {
+            for c in 0..b.columns() {
+                let mut total = None;
+                for (first, terms) in blocks(a.columns()) {
+                    let mut s = 0.0_f32;
+                    for t in first..first + terms {
+                        s = a.at(r, t).mul_add(b.at(t, c), s);
+                    }
+                    total = Some(total.map_or(s, |total| total + s));
+                }
+                out.push(total.unwrap_or(0.0));
+            }
+        }
+        out
+    }
+
+    fn bits(xs: &[f32]) -> Vec<u32> {
+        xs.iter().map(|x| x.to_bits()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn every_instruction_set_computes_the_definition(m in 1usize..30, n in 1usize..70, k in 1usize..600, seed in any::<u64>(), left_t in any::<bool>(), right_t in any::<bool>()) {
+            let (a, b) = (noise(m * k, seed), noise(k * n, !seed));
+            let left = if left_t { View::new(&a, k, m).transposed() } else { View::new(&a, m, k) };
+            let right = if right_t { View::new(&b, n, k).transposed() } else { View::new(&b, k, n) };
+            let want = bits(&defined(left, right));
+            for isa in Isa::all() {
+                prop_assert_eq!(&bits(&matmul(isa, left, right)), &want, "{}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit_and_the_bits_are_the_committed_ones() {
+        let (m, n, k) = (37, 515, 700);
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        for threads in [1, 2, 8] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+            for isa in Isa::all() {
+                let c = pool.install(|| matmul(isa, View::new(&a, m, k), View::new(&b, k, n)));
+                let bytes: Vec<u8> = c.iter().flat_map(|x| x.to_le_bytes()).collect();
+                assert_eq!(Digest::of(&bytes).short(), "e869484cc7e3", "{threads} threads, {}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn bands_are_views_of_the_same_memory() {
+        let a = noise(35, 3);
+        let view = View::new(&a, 5, 7);
+        assert_eq!(view.row_band(2, 2).at(1, 3), view.at(3, 3));
+        assert_eq!(view.column_band(4, 3).at(4, 2), view.at(4, 6));
+        assert_eq!(view.transposed().at(6, 1), view.at(1, 6));
+    }
+}
