@@ -1,4 +1,20 @@
-//! corrigenda.
+//! Facts to change in a language model are declared in versioned files; a compiler turns them into one small,
+//! content-addressed weight patch, the same bytes on every machine.
+//!
+//! The map of the house, as far as it is built:
+//!
+//! - [`numeric`]: `portable-1`, the arithmetic that makes the bytes. No I/O; knows nothing of models.
+//! - [`model`]: a decoder described by data: weights read in place, tokens, the hook at one MLP, the forward pass
+//!   and its hand-written reverse.
+//! - [`safetensors`]: the strict header reader and the canonical writer.
+//! - [`patch`]: the object that ships.
+//! - [`digest`]: SHA-256, and the one way in which structured things are hashed.
+//!
+//! Invariants: nothing writes to a base model; nothing opens a socket; nothing is executed from data; a row's
+//! result depends on the row alone.
 
 pub mod digest;
+pub mod model;
 pub mod numeric;
+pub mod patch;
+pub mod safetensors;

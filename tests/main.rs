@@ -1,1 +1,5 @@
 //! The only integration-test binary: one module per verb or theme.
+#![expect(unreachable_pub, reason = "a test binary has no outside")]
+
+mod model;
+mod support;

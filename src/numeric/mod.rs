@@ -15,6 +15,7 @@
 //!
 //! f32 for the model, f64 for the optimiser, the factor and the link (there with separate multiply and add).
 
+pub mod attention;
 pub mod cholesky;
 pub mod elementary;
 pub mod fused;

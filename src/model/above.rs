@@ -1,0 +1,154 @@
+//! The part of a model above one layer, for rows of which only the end changes.
+//!
+//! Value optimisation evaluates the same rows again and again while one hidden state in each of them moves. Most
+//! of the work is the same every time, and is done once here:
+//!
+//! - all that lies below the edited layer, and that layer itself, is constant;
+//! - positions before the moving one are constant in the layers above too (attention is causal): their keys and
+//!   values are cached;
+//! - behind the last block only the positions that carry a label are needed, so the last block, the final norm
+//!   and the output matrix see only these.
+//!
+//! None of it changes a bit of the result: every output is the same reduction in the same order.
+
+use super::decoder::{AttentionTape, Hooked, MlpTape, Model, Past};
+use super::rows::Rows;
+use crate::numeric::rows::{Normalised, add, layer_norm, layer_norm_reverse};
+
+/// The layers above the edited one, prepared for a set of rows.
+pub struct Above<'a> {
+    model: &'a Model,
+    first_layer: usize,
+    rows: Rows,
+    tails: Vec<usize>,
+    /// Per layer above, what stands before the moving position.
+    past: Vec<Past>,
+    /// Hidden states behind the edited layer from the moving position on, `[positions, d]`.
+    start: Vec<f32>,
+}
+
+/// One evaluation, as its reverse needs it.
+pub struct Evaluation {
+    /// Logits of the labelled positions, row after row, `[Σ tails, vocabulary]`.
+    pub logits: Vec<f32>,
+    blocks: Vec<(AttentionTape, MlpTape)>,
+    norm: Normalised,
+}
+
+impl<'a> Above<'a> {
+    /// Prepares the rows seen by `hooked` at `layer`. The hidden state at `moving[row]` will change; the last
+    /// `tails[row]` positions carry labels and stand at or behind it.
+    pub fn new(model: &'a Model, layer: usize, hooked: &Hooked, moving: &[usize], tails: &[usize]) -> Self {
+        let width = model.spec().width;
+        let all = &hooked.rows;
+        let rows = Rows::after(moving.iter().enumerate().map(|(row, &moving)| (moving, all.length(row) - moving)));
+        let positions = |row: usize, from: usize, to: usize| all.range(row).start + from..all.range(row).start + to;
+        let cut = |from: &dyn Fn(usize) -> std::ops::Range<usize>| -> Vec<f32> {
+            let at: Vec<usize> = (0..all.count()).flat_map(from).collect();
+            Rows::gather(&hooked.after, width, &at)
+        };
+        let start = cut(&|row| positions(row, moving[row], all.length(row)));
+        let before = cut(&|row| positions(row, 0, moving[row]));
+        let past = cache(model, layer + 1, before, moving);
+        Self { model, first_layer: layer + 1, rows, tails: tails.to_vec(), past, start }
+    }
+
+    /// Logits with `change` (`[d]`) added to every row's moving hidden state.
+    pub fn evaluate(&self, change: &[f32]) -> Evaluation {
+        let spec = self.model.spec();
+        let mut x = self.start.clone();
+        for row in 0..self.rows.count() {
+            add(&mut x[self.rows.range(row).start * spec.width..][..spec.width], change);
+        }
+        let mut blocks = Vec::with_capacity(self.past.len());
+        for (index, past) in self.past.iter().enumerate() {
+            let layer = self.first_layer + index;
+            let tails = self.tails_of(layer);
+            let (middle, attention) = self.model.attention_half(layer, &x, &self.rows, past, &tails, true);
+            let (key, mlp) = self.model.mlp_key(layer, &middle, true);
+            x = self.model.mlp_value(layer, &key);
+            add(&mut x, &middle);
+            blocks.push((attention, mlp.expect("the tape was asked for")));
+        }
+        if blocks.is_empty() {
+            x = Rows::gather(&x, spec.width, &self.rows.tail_positions(&self.tails));
+        }
+        let [gain, bias] = &self.model.checkpoint().final_norm;
+        let (norm, normed) = layer_norm(&x, spec.width, gain.data(), bias.data(), spec.epsilon);
+        Evaluation { logits: self.model.unembed(&normed), blocks, norm }
+    }
+
+    /// The gradient by the change, `[d]` in f64, from the gradient by the logits: summed over rows in their order.
+    pub fn reverse(&self, evaluation: &Evaluation, logits: &[f32]) -> Vec<f64> {
+        let (model, width) = (self.model, self.model.spec().width);
+        let mut gradient = model.unembed_reverse(logits);
+        layer_norm_reverse(&mut gradient, width, model.checkpoint().final_norm[0].data(), &evaluation.norm);
+        for (index, (attention, mlp)) in evaluation.blocks.iter().enumerate().rev() {
+            let layer = self.first_layer + index;
+            let tails = self.tails_of(layer);
+            let middle = model.mlp_half_reverse(layer, mlp, gradient);
+            gradient = model.attention_half_reverse(layer, attention, &self.rows, &self.past[index], &tails, &middle);
+        }
+        if evaluation.blocks.is_empty() {
+            gradient = self.scatter(&gradient);
+        }
+        let mut out = vec![0.0; width];
+        for row in 0..self.rows.count() {
+            let at = self.rows.range(row).start * width;
+            for (out, g) in out.iter_mut().zip(&gradient[at..at + width]) {
+                *out += f64::from(*g);
+            }
+        }
+        out
+    }
+
+    /// Every position is needed up to the last block, which is asked only for the labelled ones.
+    fn tails_of(&self, layer: usize) -> Vec<usize> {
+        if layer + 1 == self.model.spec().layers {
+            self.tails.clone()
+        } else {
+            (0..self.rows.count()).map(|row| self.rows.length(row)).collect()
+        }
+    }
+
+    /// Tails back to their places among all positions (used when nothing lies above the edited layer).
+    fn scatter(&self, tails: &[f32]) -> Vec<f32> {
+        let width = self.model.spec().width;
+        let mut out = vec![0.0; self.rows.positions() * width];
+        for (tail, position) in self.rows.tail_positions(&self.tails).into_iter().enumerate() {
+            out[position * width..][..width].copy_from_slice(&tails[tail * width..][..width]);
+        }
+        out
+    }
+}
+
+/// Runs the constant positions (`before`, the first `lengths[row]` of every row) through the layers from `first`
+/// on and keeps their keys and values. Of the last layer no more than these is needed.
+fn cache(model: &Model, first: usize, mut before: Vec<f32>, lengths: &[usize]) -> Vec<Past> {
+    let spec = model.spec();
+    let rows = Rows::new(lengths.iter().copied());
+    let mut out = Vec::new();
+    for layer in first..spec.layers {
+        let last = layer + 1 == spec.layers;
+        let tails = if last { vec![0; lengths.len()] } else { lengths.to_vec() };
+        let (middle, tape) = model.attention_half(layer, &before, &rows, &Past::default(), &tails, false);
+        out.push(split(&tape.fused, &rows, spec.width));
+        if !last {
+            let (key, _) = model.mlp_key(layer, &middle, false);
+            before = model.mlp_value(layer, &key);
+            add(&mut before, &middle);
+        }
+    }
+    out
+}
+
+fn split(fused: &[f32], rows: &Rows, width: usize) -> Past {
+    let part = |row: usize, part: usize| -> Vec<f32> {
+        let positions = rows.range(row);
+        positions.flat_map(|at| fused[at * 3 * width + part * width..][..width].iter().copied()).collect()
+    };
+    Past {
+        keys: (0..rows.count()).map(|row| part(row, 1)).collect(),
+        values: (0..rows.count()).map(|row| part(row, 2)).collect(),
+    }
+}

@@ -1,0 +1,75 @@
+//! What can be wrong with a model.
+
+use std::path::PathBuf;
+
+use crate::safetensors::{HeaderError, PickleError};
+
+/// A model that cannot be used, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+pub enum ModelError {
+    #[error("there is no model folder at {}", .0.display())]
+    NoFolder(PathBuf),
+    #[error("{} is a file; the model is the folder that holds config.json, model.safetensors and tokenizer.json", .0.display())]
+    NotAFolder(PathBuf),
+    #[error("the model at {} has no {name}", folder.display())]
+    NoFile { folder: PathBuf, name: &'static str },
+    #[error("reading {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{} is {size} bytes long; more than {limit} is refused", path.display())]
+    TooLarge { path: PathBuf, size: u64, limit: u64 },
+    #[error("{} is not JSON: {source}", path.display())]
+    NotJson { path: PathBuf, source: serde_json::Error },
+    #[error("{}: `{key}` {problem}", path.display())]
+    Config { path: PathBuf, key: &'static str, problem: String },
+    #[error("{}: architecture `{found}` is not supported (supported: {supported})", path.display())]
+    Architecture { path: PathBuf, found: String, supported: String },
+    #[error("{0}")]
+    Pickle(#[from] PickleError),
+    #[error("the model at {} is split into shards; this version reads a single model.safetensors", .0.display())]
+    Sharded(PathBuf),
+    #[error("{}: {source}", path.display())]
+    Header { path: PathBuf, source: HeaderError },
+    #[error("{} has no tensor `{tensor}`", path.display())]
+    NoTensor { path: PathBuf, tensor: String },
+    #[error("{}: tensor `{tensor}` has shape {found:?}, config.json asks for {expected:?}", path.display())]
+    Shape { path: PathBuf, tensor: String, expected: Vec<u64>, found: Vec<u64> },
+    #[error("{}: tensor `{tensor}` is {found}; this version reads F32", path.display())]
+    Dtype { path: PathBuf, tensor: String, found: String },
+    #[error("{}: tensor `{tensor}` has {value} at element {index} (byte {offset} of the file)", path.display())]
+    NotFinite { path: PathBuf, tensor: String, value: f32, index: usize, offset: u64 },
+    #[error("{}: the tokenizer cannot be loaded: {problem}", path.display())]
+    Tokenizer { path: PathBuf, problem: String },
+    #[error("the tokenizer cannot cut {text:?}: {problem}")]
+    Encode { text: String, problem: String },
+    #[error("the tokenizer gives the id {id} for {text:?}; the model's vocabulary ends at {vocabulary}")]
+    Vocabulary { text: String, id: u32, vocabulary: usize },
+    #[error("layer {layer} does not exist: the model has layers 0 to {last}")]
+    NoLayer { layer: usize, last: usize },
+    #[error("{text:?} is {tokens} tokens long; the model's context is {limit}")]
+    TooLong { text: String, tokens: usize, limit: usize },
+}
+
+impl ModelError {
+    /// What to do next, where that can be said.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoFolder(_) => "`[model] path` in corrigenda.toml is taken from the folder of corrigenda.toml".into(),
+            Self::NoFile { name: "model.safetensors", .. } => {
+                "only safetensors are read: convert other weights with `save_pretrained(..., safe_serialization=True)`"
+                    .into()
+            }
+            Self::NoFile { .. } => {
+                "a model folder has the layout of the Hugging Face Hub: config.json, model.safetensors, tokenizer.json"
+                    .into()
+            }
+            Self::Sharded(_) => "save it with a `max_shard_size` above its size".into(),
+            Self::Dtype { .. } => "save the model in float32".into(),
+            Self::NotFinite { .. } | Self::Header { .. } => {
+                "the file is damaged or was cut short: fetch it again".into()
+            }
+            Self::Vocabulary { .. } => "tokenizer.json and config.json are not of one model".into(),
+            _ => return None,
+        })
+    }
+}

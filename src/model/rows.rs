@@ -1,0 +1,75 @@
+//! Several texts laid end to end, without padding.
+
+use std::ops::Range;
+
+/// Where each row of a ragged batch stands in a `[positions, width]` matrix, and how much of it came before.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    starts: Vec<usize>,
+    lengths: Vec<usize>,
+    past: Vec<usize>,
+}
+
+impl Rows {
+    /// Rows of these lengths, nothing before them.
+    pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
+        Self::after(lengths.into_iter().map(|length| (0, length)))
+    }
+
+    /// Rows given as (positions before, length).
+    pub fn after(rows: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        let mut out = Self::default();
+        let mut start = 0;
+        for (past, length) in rows {
+            out.starts.push(start);
+            out.lengths.push(length);
+            out.past.push(past);
+            start += length;
+        }
+        out
+    }
+
+    /// Number of rows.
+    pub fn count(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Number of positions of all rows.
+    pub fn positions(&self) -> usize {
+        self.starts.last().map_or(0, |start| start + self.lengths[self.lengths.len() - 1])
+    }
+
+    /// The positions of row `row` in the matrix.
+    pub fn range(&self, row: usize) -> Range<usize> {
+        self.starts[row]..self.starts[row] + self.lengths[row]
+    }
+
+    /// Length of row `row`.
+    pub fn length(&self, row: usize) -> usize {
+        self.lengths[row]
+    }
+
+    /// How many positions of row `row` stand before it, in a cache.
+    pub fn past(&self, row: usize) -> usize {
+        self.past[row]
+    }
+
+    /// The last `tails[row]` positions of every row, as rows of their own: their place in this matrix.
+    pub fn tail_positions(&self, tails: &[usize]) -> Vec<usize> {
+        let mut out = Vec::new();
+        for (row, &tail) in tails.iter().enumerate() {
+            let end = self.range(row).end;
+            out.extend(end - tail..end);
+        }
+        out
+    }
+
+    /// Copies the given rows of a `[positions, width]` matrix.
+    pub fn gather(matrix: &[f32], width: usize, positions: &[usize]) -> Vec<f32> {
+        let mut out = Vec::with_capacity(positions.len() * width);
+        for &position in positions {
+            out.extend_from_slice(&matrix[position * width..][..width]);
+        }
+        out
+    }
+}

@@ -1,0 +1,87 @@
+//! The decoder against Hugging Face transformers, and against itself.
+
+use corrigenda::model::{Model, Tokens};
+use corrigenda::numeric::Isa;
+
+use crate::support::{distance, golden, ids, numbers, tiny};
+
+fn tiny_model(isa: Isa) -> (tempfile::TempDir, Model, Tokens) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    tiny::write_model(folder.path());
+    let model = Model::open(folder.path(), isa).expect("the tiny model opens");
+    let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
+    (folder, model, tokens)
+}
+
+/// Logits, hidden states and keys within 2e-4 of transformers in float64 (tests/reference/golden_forward.py).
+#[test]
+fn agrees_with_transformers() {
+    let golden = golden("forward.json");
+    let (_folder, model, tokens) = tiny_model(Isa::detect());
+    let (width, inner) = (tiny::WIDTH, tiny::INNER);
+    let mut worst = 0.0_f64;
+    for case in golden["cases"].as_array().expect("cases") {
+        let text = case["text"].as_str().expect("a text");
+        let row = tokens.encode(text).expect("it can be cut").ids;
+        assert_eq!(row, ids(&case["ids"]), "tokens of {text:?}");
+        let last = row.len() - 1;
+        let logits = model.logits(&[&row], &[row.len()]).remove(0);
+        let vocabulary = tiny::VOCABULARY;
+        worst = worst.max(distance(&logits[..vocabulary], &numbers(&case["logits_first"])));
+        worst = worst.max(distance(&logits[last * vocabulary..], &numbers(&case["logits_last"])));
+        for blocks in 0..=tiny::LAYERS {
+            let hidden = model.hidden(&[&row], blocks);
+            worst = worst.max(distance(&hidden[..width], &numbers(&case["hidden_first"][blocks])));
+            worst = worst.max(distance(&hidden[last * width..], &numbers(&case["hidden_last"][blocks])));
+        }
+        for layer in 0..tiny::LAYERS {
+            let keys = model.keys(layer, &[&row]);
+            worst = worst.max(distance(&keys[last * inner..], &numbers(&case["keys_last"][layer])));
+        }
+    }
+    assert!(worst <= 2e-4, "the greatest difference is {worst:e}");
+}
+
+/// A row's logits depend on the row alone: not on its neighbours, the threads, the instruction set, or on how many
+/// of its positions were asked for.
+#[test]
+fn a_row_depends_on_itself_alone() {
+    let (folder, model, tokens) = tiny_model(Isa::detect());
+    let cut = |text: &str| tokens.encode(text).expect("it can be cut").ids;
+    let (a, b, c) =
+        (cut("The capital of France is"), cut("Rome"), cut("Ada lives in a city in the north of Spain and"));
+    let alone = model.logits(&[&a], &[1]).remove(0);
+    let together = model.logits(&[&c, &a, &b], &[2, 1, 1]);
+    assert_eq!(alone, together[1]);
+    let whole = model.logits(&[&a], &[a.len()]).remove(0);
+    assert_eq!(alone, whole[whole.len() - tiny::VOCABULARY..]);
+    for isa in Isa::all() {
+        for threads in [1, 3] {
+            let other = Model::open(folder.path(), isa).expect("it opens");
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            assert_eq!(alone, pool.install(|| other.logits(&[&a], &[1])).remove(0), "{} × {threads}", isa.name());
+        }
+    }
+}
+
+/// Names without `transformer.` (as the Hub's gpt2 has them) and a tensor that starts at an odd address.
+#[test]
+fn other_exports_of_the_same_model_say_the_same() {
+    let (_folder, model, tokens) = tiny_model(Isa::detect());
+    let row = tokens.encode("The capital of France is").expect("it can be cut").ids;
+    let want = model.logits(&[&row], &[1]);
+    let bare = tiny::weights(|name| name.trim_start_matches("transformer.").to_owned(), |_, _| ());
+    // The header grows by one byte: every tensor is unaligned.
+    let length = u64::from_le_bytes(bare[..8].try_into().expect("eight bytes"));
+    let mut odd = (length + 1).to_le_bytes().to_vec();
+    odd.extend_from_slice(&bare[8..8 + length as usize]);
+    odd.push(b' ');
+    odd.extend_from_slice(&bare[8 + length as usize..]);
+    for weights in [bare, odd] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        tiny::write_model_with(folder.path(), &weights);
+        let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+        assert_eq!(model.logits(&[&row], &[1]), want);
+        assert!(model.checkpoint().edited(0).0.name.starts_with("h.0."));
+    }
+}

@@ -1,0 +1,99 @@
+//! The tiny random GPT-2 of tests/reference/tiny.py, made again bit for bit from its formula.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use corrigenda::safetensors::{Dtype, Tensor, write};
+
+pub const WIDTH: usize = 32;
+pub const INNER: usize = 128;
+pub const LAYERS: usize = 3;
+pub const VOCABULARY: usize = 400;
+pub const POSITIONS: usize = 64;
+
+pub const CONFIG: &str = r#"{
+  "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.0, "bos_token_id": 0,
+  "embd_pdrop": 0.0, "eos_token_id": 0, "layer_norm_epsilon": 1e-05, "model_type": "gpt2", "n_embd": 32, "n_head": 4,
+  "n_inner": null, "n_layer": 3, "n_positions": 64, "resid_pdrop": 0.0, "scale_attn_weights": true,
+  "tie_word_embeddings": true, "torch_dtype": "float32", "vocab_size": 400
+}
+"#;
+
+/// Counter `i` of the stream `seed`, in [0, 1).
+pub fn splitmix(seed: u64, i: u64) -> f64 {
+    let mut z = seed.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^= z >> 31;
+    (z >> 40) as f64 / (1_u64 << 24) as f64
+}
+
+/// Every tensor: name, shape, elements.
+pub fn tensors() -> BTreeMap<String, (Vec<u64>, Vec<f32>)> {
+    let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut add = |name: String, shape: &[usize]| shapes.insert(format!("transformer.{name}"), shape.to_vec());
+    add("wte.weight".into(), &[VOCABULARY, WIDTH]);
+    add("wpe.weight".into(), &[POSITIONS, WIDTH]);
+    add("ln_f.weight".into(), &[WIDTH]);
+    add("ln_f.bias".into(), &[WIDTH]);
+    for layer in 0..LAYERS {
+        for norm in ["ln_1", "ln_2"] {
+            add(format!("h.{layer}.{norm}.weight"), &[WIDTH]);
+            add(format!("h.{layer}.{norm}.bias"), &[WIDTH]);
+        }
+        let projections = [
+            ("attn.c_attn", WIDTH, 3 * WIDTH),
+            ("attn.c_proj", WIDTH, WIDTH),
+            ("mlp.c_fc", WIDTH, INNER),
+            ("mlp.c_proj", INNER, WIDTH),
+        ];
+        for (name, inputs, outputs) in projections {
+            add(format!("h.{layer}.{name}.weight"), &[inputs, outputs]);
+            add(format!("h.{layer}.{name}.bias"), &[outputs]);
+        }
+    }
+    shapes.into_iter().enumerate().map(|(number, (name, shape))| filled(number as u64, name, &shape)).collect()
+}
+
+fn filled(number: u64, name: String, shape: &[usize]) -> (String, (Vec<u64>, Vec<f32>)) {
+    let count: usize = shape.iter().product();
+    let value = |i| {
+        let centred = splitmix(0x5EED_0000 + number, i) - 0.5;
+        if name.ends_with(".bias") || name.ends_with("wpe.weight") {
+            centred * 0.125
+        } else if shape.len() == 1 {
+            1.0 + centred * 0.125
+        } else {
+            centred * 0.5
+        }
+    };
+    let data = (0..count as u64).map(|i| value(i) as f32).collect();
+    (name, (shape.iter().map(|&side| side as u64).collect(), data))
+}
+
+/// The bytes of model.safetensors; `name` may rename the tensors, `change` the elements.
+pub fn weights(name: impl Fn(&str) -> String, change: impl Fn(&str, &mut Vec<f32>)) -> Vec<u8> {
+    let mut data: Vec<(String, Vec<u64>, Vec<u8>)> = Vec::new();
+    for (tensor, (shape, mut elements)) in tensors() {
+        change(&tensor, &mut elements);
+        data.push((name(&tensor), shape, elements.iter().flat_map(|x| x.to_le_bytes()).collect()));
+    }
+    let tensors: Vec<Tensor> = data
+        .iter()
+        .map(|(name, shape, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
+        .collect();
+    write(&tensors, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
+}
+
+/// Writes the checkpoint into `folder`.
+pub fn write_model(folder: &Path) {
+    write_model_with(folder, &weights(str::to_owned, |_, _| ()));
+}
+
+/// Writes the checkpoint with these weights.
+pub fn write_model_with(folder: &Path, weights: &[u8]) {
+    std::fs::create_dir_all(folder).expect("a folder for the tiny model");
+    std::fs::write(folder.join("config.json"), CONFIG).expect("config.json");
+    std::fs::write(folder.join("model.safetensors"), weights).expect("model.safetensors");
+    std::fs::copy(super::reference("tiny_tokenizer.json"), folder.join("tokenizer.json")).expect("tokenizer.json");
+}
