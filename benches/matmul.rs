@@ -1,6 +1,8 @@
 //! The ratio of `portable-1`'s matrix product to candle's own, side by side in one run:
 //! `cargo bench --bench matmul`. Times on a shared machine are noise; the ratio of the best of many rounds is not.
 
+#![expect(clippy::print_stdout, reason = "a bench prints its table")]
+
 use std::hint::black_box;
 use std::time::Instant;
 

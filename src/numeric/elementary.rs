@@ -24,7 +24,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.500_000_1;
+    p = p * r + 0.5;
     let y = p * (r * r) + r + 1.0;
     let power = f32::from_bits(exponent.wrapping_add(127) << 23);
     let y = y * power;
