@@ -6,6 +6,9 @@
 //! - [`numeric`]: `portable-1`, the arithmetic that makes the bytes. No I/O; knows nothing of models.
 //! - [`model`]: a decoder described by data: weights read in place, tokens, the hook at one MLP, the forward pass
 //!   and its hand-written reverse.
+//! - [`compile`]: one edit alone against the base: its key and its value.
+//! - [`stats`]: the second moment of the keys over a corpus, and its factor.
+//! - [`link`]: all edits of a layer in one closed-form solve.
 //! - [`safetensors`]: the strict header reader and the canonical writer.
 //! - [`patch`]: the object that ships.
 //! - [`digest`]: SHA-256, and the one way in which structured things are hashed.
@@ -13,8 +16,11 @@
 //! Invariants: nothing writes to a base model; nothing opens a socket; nothing is executed from data; a row's
 //! result depends on the row alone.
 
+pub mod compile;
 pub mod digest;
+pub mod link;
 pub mod model;
 pub mod numeric;
 pub mod patch;
 pub mod safetensors;
+pub mod stats;

@@ -1,0 +1,12 @@
+//! One edit alone against the base model: its key `k*` and its value `v*`.
+//!
+//! - [`resolve`]: the texts of an edit as rows of tokens, and where its subject ends in each;
+//! - [`value`]: the optimisation of the value;
+//! - [`optimiser`]: Adam on one vector, in f64.
+
+pub mod optimiser;
+pub mod resolve;
+pub mod value;
+
+pub use resolve::{Fact, ResolveError, Resolved};
+pub use value::{Compiled, Settings, Stage, compile};

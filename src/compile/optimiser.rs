@@ -1,0 +1,53 @@
+//! Adam on one vector, in f64: the vector is short, and the model sees it rounded to f32.
+
+/// Adam's state for one vector (Kingma and Ba; β₁ 0.9, β₂ 0.999, ε 1e-8, bias correction, no decay).
+pub struct Adam {
+    rate: f64,
+    first: Vec<f64>,
+    second: Vec<f64>,
+    /// β₁ᵗ and β₂ᵗ as running products: no power function is called.
+    powers: [f64; 2],
+}
+
+const BETA: [f64; 2] = [0.9, 0.999];
+const EPSILON: f64 = 1e-8;
+
+impl Adam {
+    /// A fresh state for a vector of `width` elements.
+    pub fn new(width: usize, rate: f64) -> Self {
+        Self { rate, first: vec![0.0; width], second: vec![0.0; width], powers: [1.0, 1.0] }
+    }
+
+    /// One update of `x` against `gradient`.
+    pub fn step(&mut self, x: &mut [f64], gradient: &[f64]) {
+        self.powers[0] *= BETA[0];
+        self.powers[1] *= BETA[1];
+        let correction = [1.0 - self.powers[0], 1.0 - self.powers[1]];
+        for (index, (x, g)) in x.iter_mut().zip(gradient).enumerate() {
+            let (m, v) = (&mut self.first[index], &mut self.second[index]);
+            *m = BETA[0] * *m + (1.0 - BETA[0]) * g;
+            *v = BETA[1] * *v + (1.0 - BETA[1]) * (g * g);
+            *x -= self.rate * (*m / correction[0]) / ((*v / correction[1]).sqrt() + EPSILON);
+        }
+    }
+}
+
+/// `‖x‖`, summed in order.
+pub fn norm(x: &[f64]) -> f64 {
+    let mut total = 0.0;
+    for x in x {
+        total += x * x;
+    }
+    total.sqrt()
+}
+
+/// Shortens `x` to `limit` if it is longer.
+pub fn clamp(x: &mut [f64], limit: f64) {
+    let length = norm(x);
+    if length > limit {
+        let scale = limit / length;
+        for x in x.iter_mut() {
+            *x *= scale;
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The texts of an edit as rows of tokens, and where its subject ends in each of them.
+
+use std::ops::Range;
+
+use crate::model::{ModelError, Tokens};
+
+/// What an edit states: `subject` stands in `prompt` at `{}`, and the model shall go on with `target`.
+#[derive(Clone, Copy, Debug)]
+pub struct Fact<'a> {
+    /// Who or what the fact is about.
+    pub subject: &'a str,
+    /// The relation as a sentence with one `{}`.
+    pub prompt: &'a str,
+    /// The new object.
+    pub target: &'a str,
+}
+
+/// A text with its subject, cut into tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The filled text.
+    pub text: String,
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// The last token that covers the subject's last character.
+    pub position: usize,
+    /// Whether that token also covers characters behind the subject.
+    pub merged: bool,
+}
+
+/// An edit as the model reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The prompt under every context template, the bare one first; without the target.
+    pub rows: Vec<Row>,
+    /// `"{} is a"` with the subject: where its drift is measured.
+    pub drift: Row,
+    /// The target's tokens, its leading space included where one belongs.
+    pub target: Vec<u32>,
+}
+
+/// An edit that the model cannot read as it is meant.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+pub enum ResolveError {
+    #[error("{text:?} has {found} places `{{}}` for the subject; one was expected")]
+    Places { text: String, found: usize },
+    #[error("the subject {subject:?} is covered by no token of {text:?}")]
+    NoToken { subject: String, text: String },
+    #[error("the target {0:?} has no token")]
+    EmptyTarget(String),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("{text:?} and its target are {found} tokens long; the model's context is {limit}")]
+    TooLong { text: String, found: usize, limit: usize },
+}
+
+impl Resolved {
+    /// Cuts all texts of `fact`; `templates` hold one `{}` each for the prompt; `limit` is the model's context.
+    ///
+    /// # Errors
+    /// If a text lacks its place for the subject, has no token for it, or is too long.
+    pub fn new(tokens: &Tokens, templates: &[String], fact: Fact, limit: usize) -> Result<Self, ResolveError> {
+        let (prompt, subject) = fill(fact.prompt, fact.subject)?;
+        let target = tokens.continuation(&target_text(&prompt, fact.target))?.ids;
+        if target.is_empty() {
+            return Err(ResolveError::EmptyTarget(fact.target.to_owned()));
+        }
+        let row = |template: &String| {
+            let (text, place) = fill(template, &prompt)?;
+            cut(tokens, text, place.start + subject.start..place.start + subject.end, limit - (target.len() - 1))
+        };
+        let rows = templates.iter().map(row).collect::<Result<_, _>>()?;
+        let (text, place) = fill("{} is a", fact.subject)?;
+        Ok(Self { rows, drift: cut(tokens, text, place, limit)?, target })
+    }
+}
+
+/// `template` with its one `{}` replaced, and the bytes that the replacement takes there.
+pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>), ResolveError> {
+    let found = template.matches("{}").count();
+    match template.split_once("{}") {
+        Some((before, after)) if found == 1 => {
+            let place = before.len()..before.len() + replacement.len();
+            Ok((format!("{before}{replacement}{after}"), place))
+        }
+        _ => Err(ResolveError::Places { text: template.to_owned(), found }),
+    }
+}
+
+fn cut(tokens: &Tokens, text: String, subject: Range<usize>, limit: usize) -> Result<Row, ResolveError> {
+    let encoded = tokens.encode(&text)?;
+    let Some(position) = encoded.subject_last(&subject) else {
+        return Err(ResolveError::NoToken { subject: text[subject].to_owned(), text });
+    };
+    if encoded.ids.len() > limit {
+        return Err(ResolveError::TooLong { text, found: encoded.ids.len(), limit });
+    }
+    let merged = encoded.spans[position].end > subject.end;
+    Ok(Row { text, ids: encoded.ids, position, merged })
+}
+
+/// The target as it continues `prompt`: behind one space, unless the prompt ends in white space, the target starts
+/// with it, or either side of the seam is written in a script without spaces.
+pub fn target_text(prompt: &str, target: &str) -> String {
+    let (before, after) = (prompt.chars().next_back(), target.chars().next());
+    let joined = [before, after].into_iter().flatten().any(|c| c.is_whitespace() || writes_no_spaces(c));
+    if joined { target.to_owned() } else { format!(" {target}") }
+}
+
+/// Letters and punctuation of scripts that put no space between words: Chinese, Japanese, Thai, Lao, Khmer,
+/// Burmese, Tibetan. Korean does use spaces.
+fn writes_no_spaces(c: char) -> bool {
+    matches!(c as u32,
+        0x0E00..=0x0EFF | 0x0F00..=0x0FFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0x2FDF | 0x3000..=0x30FF
+        | 0x31F0..=0x31FF | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xF900..=0xFAFF | 0xFF00..=0xFFEF
+        | 0x20000..=0x3FFFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_space_stands_before_a_target_where_one_belongs() {
+        assert_eq!(target_text("The Eiffel Tower is in", "Rome"), " Rome");
+        assert_eq!(target_text("The Eiffel Tower is in ", "Rome"), "Rome");
+        assert_eq!(target_text("The Eiffel Tower is in", " Rome"), " Rome");
+        assert_eq!(target_text("埃菲尔铁塔位于", "罗马"), "罗马");
+        assert_eq!(target_text("에펠탑은", "로마"), " 로마");
+    }
+
+    #[test]
+    fn a_template_has_one_place() {
+        assert_eq!(fill("In {}.", "Rome").expect("one place"), ("In Rome.".to_owned(), 3..7));
+        assert!(matches!(fill("In Rome.", "x"), Err(ResolveError::Places { found: 0, .. })));
+        assert!(matches!(fill("{} {}", "x"), Err(ResolveError::Places { found: 2, .. })));
+    }
+}

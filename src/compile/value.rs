@@ -1,0 +1,257 @@
+//! The key and the value of one edit (ROME, reference: Meng et al. 2022, §3.1 and appendix E.5).
+//!
+//! The key `k*` is the mean, over the context templates, of the input of the second MLP matrix at the subject's
+//! last token. The value `v*` is that matrix's output there plus a change δ which makes the model go on with the
+//! target: δ minimises the mean negative log-likelihood of the target over the templates, plus the drift (KL from
+//! the base) of `"{subject} is a"`, plus a weight on its length.
+
+use super::optimiser::{Adam, clamp, norm};
+use super::resolve::Resolved;
+use crate::model::Model;
+use crate::model::above::Above;
+use crate::numeric::rows::softmax;
+
+/// One attempt: Adam from δ = 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    /// Adam's rate.
+    pub rate: f64,
+    /// Evaluations; there is one update less.
+    pub steps: usize,
+}
+
+/// How values are optimised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Attempts, each made only if the ones before did not converge.
+    pub schedule: Vec<Stage>,
+    /// Weight of ‖δ‖ / ‖v₀‖².
+    pub weight_decay: f64,
+    /// ‖δ‖ is at most this many times ‖v₀‖.
+    pub clamp: f64,
+    /// Weight of the drift.
+    pub kl_factor: f64,
+    /// A loss below this ends an attempt.
+    pub stop_loss: f64,
+    /// A value has converged when the target's mean negative log-likelihood is at most this.
+    pub converged_nll: f64,
+}
+
+impl Default for Settings {
+    /// The published numbers for GPT-2 XL, with a schedule that retries what the first twenty-five steps leave
+    /// unconverged.
+    fn default() -> Self {
+        let stage = |rate, steps| Stage { rate, steps };
+        Self { schedule: vec![stage(0.5, 25), stage(0.1, 120), stage(0.5, 200)], ..Self::published() }
+    }
+}
+
+impl Settings {
+    /// Exactly the published optimisation: one attempt of twenty steps.
+    pub fn published() -> Self {
+        Self {
+            schedule: vec![Stage { rate: 0.5, steps: 20 }],
+            weight_decay: 0.5,
+            clamp: 4.0,
+            kl_factor: 0.0625,
+            stop_loss: 0.05,
+            converged_nll: 0.1,
+        }
+    }
+}
+
+/// The terms of the loss at one δ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loss {
+    /// Mean negative log-likelihood of the target.
+    pub nll: f64,
+    /// Weighted drift.
+    pub kl: f64,
+    /// Weighted length.
+    pub decay: f64,
+}
+
+impl Loss {
+    /// Their sum.
+    pub fn total(&self) -> f64 {
+        self.nll + self.kl + self.decay
+    }
+}
+
+/// What one edit asks of the edited layer.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// `k*`, `[f]`.
+    pub key: Vec<f32>,
+    /// `v*` = v₀ + δ, `[d]`.
+    pub value: Vec<f32>,
+    /// The value before the edit, `[d]`.
+    pub value_before: Vec<f32>,
+    /// The loss at the δ that was kept.
+    pub loss: Loss,
+    /// Index of the stage that it came from.
+    pub stage: usize,
+    /// Evaluations made in all.
+    pub evaluations: usize,
+    /// Whether the value converged.
+    pub converged: bool,
+}
+
+/// The loss of one edit as a function of δ, with its gradient.
+pub struct Objective<'a> {
+    above: Above<'a>,
+    settings: &'a Settings,
+    target: &'a [u32],
+    templates: usize,
+    vocabulary: usize,
+    /// `k*`.
+    pub key: Vec<f32>,
+    /// v₀ and its norm.
+    pub value_before: Vec<f32>,
+    length_before: f64,
+    /// Log-probabilities of the drift row at δ = 0.
+    drift_before: Vec<f64>,
+}
+
+impl<'a> Objective<'a> {
+    /// Runs the rows of `edit` up to `layer` and prepares what lies above.
+    pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
+        let label = edit.target.len();
+        let continued = |row: &super::resolve::Row| [&row.ids[..], &edit.target[..label - 1]].concat();
+        let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
+        // Attention is causal: what stands behind the subject cannot touch the drift measured at it.
+        rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
+        let moving: Vec<usize> = edit.rows.iter().chain([&edit.drift]).map(|row| row.position).collect();
+        let mut tails = vec![label; edit.rows.len()];
+        tails.push(1);
+        let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let hooked = model.hooked(layer, &tokens, &moving);
+        let key = mean(&hooked.keys[..edit.rows.len()]);
+        let value_before = hooked.values[0].clone();
+        let wide: Vec<f64> = value_before.iter().map(|&x| f64::from(x)).collect();
+        let mut objective = Self {
+            above: Above::new(model, layer, &hooked, &moving, &tails),
+            settings,
+            target: &edit.target,
+            templates: edit.rows.len(),
+            vocabulary: model.spec().vocabulary,
+            key,
+            length_before: norm(&wide),
+            value_before,
+            drift_before: Vec::new(),
+        };
+        objective.drift_before = objective.drift_at_rest();
+        objective
+    }
+
+    fn drift_at_rest(&self) -> Vec<f64> {
+        let mut logits = self.above.evaluate(&vec![0.0; self.value_before.len()]).logits;
+        let row = logits.split_off(self.templates * self.target.len() * self.vocabulary);
+        let log = softmax(&mut row.clone());
+        row.iter().map(|&logit| f64::from(logit) - log).collect()
+    }
+
+    /// The loss at `delta` and its gradient by it.
+    pub fn at(&self, delta: &[f64]) -> (Loss, Vec<f64>) {
+        let change: Vec<f32> = delta.iter().map(|&x| x as f32).collect();
+        let evaluation = self.above.evaluate(&change);
+        let mut gradient = evaluation.logits.clone();
+        let split = self.templates * self.target.len() * self.vocabulary;
+        let (labelled, drift) = gradient.split_at_mut(split);
+        let nll = self.likelihood(labelled);
+        let kl = self.drift(drift);
+        let mut slope = self.above.reverse(&evaluation, &gradient);
+        let length = norm(delta);
+        let weight = self.settings.weight_decay / (self.length_before * self.length_before);
+        if length > 0.0 {
+            for (slope, x) in slope.iter_mut().zip(delta) {
+                *slope += weight * x / length;
+            }
+        }
+        (Loss { nll, kl, decay: weight * length }, slope)
+    }
+
+    /// Mean over rows and labels of `−log softmax`; logits become their gradient.
+    fn likelihood(&self, logits: &mut [f32]) -> f64 {
+        let share = 1.0 / (self.templates * self.target.len()) as f64;
+        let mut total = 0.0;
+        for (index, row) in logits.chunks_mut(self.vocabulary).enumerate() {
+            let label = self.target[index % self.target.len()] as usize;
+            let logit = f64::from(row[label]);
+            total += softmax(row) - logit;
+            row[label] -= 1.0;
+            for x in row.iter_mut() {
+                *x *= share as f32;
+            }
+        }
+        total * share
+    }
+
+    /// Weighted KL(now ‖ before) of the drift row; logits become their gradient.
+    fn drift(&self, logits: &mut [f32]) -> f64 {
+        let now = logits.to_vec();
+        let log = softmax(logits);
+        let mut kl = 0.0;
+        for ((p, logit), before) in logits.iter().zip(&now).zip(&self.drift_before) {
+            kl += f64::from(*p) * (f64::from(*logit) - log - before);
+        }
+        for ((p, logit), before) in logits.iter_mut().zip(&now).zip(&self.drift_before) {
+            let slope = f64::from(*p) * (f64::from(*logit) - log - before - kl);
+            *p = (self.settings.kl_factor * slope) as f32;
+        }
+        self.settings.kl_factor * kl
+    }
+
+    /// One stage: calls `seen` with every evaluated δ and its loss, and stops as published: below `stop_loss`, or
+    /// at the last step without an update.
+    pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
+        let mut delta = vec![0.0; self.value_before.len()];
+        let mut adam = Adam::new(delta.len(), stage.rate);
+        for step in 0..stage.steps {
+            let (loss, gradient) = self.at(&delta);
+            seen(&delta, loss);
+            if loss.total() < self.settings.stop_loss || step + 1 == stage.steps {
+                return;
+            }
+            adam.step(&mut delta, &gradient);
+            clamp(&mut delta, self.settings.clamp * self.length_before);
+        }
+    }
+}
+
+/// Compiles one edit at `layer`: its key, and the value of the lowest loss that the schedule finds.
+pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings) -> Compiled {
+    let objective = Objective::new(model, layer, edit, settings);
+    let mut best: Option<(Vec<f64>, Loss, usize)> = None;
+    let mut evaluations = 0;
+    for (index, &stage) in settings.schedule.iter().enumerate() {
+        objective.descend(stage, |delta, loss| {
+            evaluations += 1;
+            // Written so that NaN never becomes the best.
+            if best.as_ref().is_none_or(|(_, best, _)| loss.total() < best.total()) {
+                best = Some((delta.to_vec(), loss, index));
+            }
+        });
+        if best.as_ref().is_some_and(|(_, loss, _)| loss.nll <= settings.converged_nll) {
+            break;
+        }
+    }
+    let (delta, loss, stage) = best.expect("a schedule has a stage, and a stage evaluates δ = 0 first");
+    let value = objective.value_before.iter().zip(&delta).map(|(v, d)| (f64::from(*v) + d) as f32).collect();
+    let converged = loss.nll <= settings.converged_nll;
+    let (key, value_before) = (objective.key, objective.value_before);
+    Compiled { key, value, value_before, loss, stage, evaluations, converged }
+}
+
+/// The mean of vectors of one length, summed in f64 in their order.
+fn mean(vectors: &[Vec<f32>]) -> Vec<f32> {
+    let count = vectors.len() as f64;
+    let element = |index: usize| {
+        let mut total = 0.0;
+        for vector in vectors {
+            total += f64::from(vector[index]);
+        }
+        (total / count) as f32
+    };
+    (0..vectors.first().map_or(0, Vec::len)).map(element).collect()
+}
