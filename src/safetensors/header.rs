@@ -1,0 +1,352 @@
+//! The strict reader of headers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+use super::Dtype;
+
+/// The longest header that is read, in bytes: the limit of the reference implementation.
+pub const MAX_HEADER: u64 = 100_000_000;
+
+/// One tensor of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Sides, outermost first; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// Offset of the first byte, from the start of the file.
+    pub start: u64,
+    /// Offset after the last byte, from the start of the file.
+    pub end: u64,
+}
+
+/// A verified header: the tensors cover the file's data exactly once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Every tensor by name.
+    pub tensors: BTreeMap<String, TensorInfo>,
+    /// The free texts under `__metadata__`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A safetensors header that cannot be trusted. The caller knows the path and adds it.
+#[derive(Debug, thiserror::Error)]
+pub enum HeaderError {
+    /// The file has no bytes.
+    #[error("the file is empty, not safetensors")]
+    Empty,
+    /// The file ends inside the header's length.
+    #[error("the file has {0} bytes; a safetensors file starts with an 8-byte header length")]
+    TooShort(u64),
+    /// The length is beyond [`MAX_HEADER`].
+    #[error("the header claims {0} bytes; more than {MAX_HEADER} is refused (is this a safetensors file?)")]
+    TooLong(u64),
+    /// The header runs past the end of the file.
+    #[error("the header claims {header} bytes, but only {left} follow its length: the file is truncated")]
+    PastEnd {
+        /// Bytes claimed.
+        header: u64,
+        /// Bytes that follow.
+        left: u64,
+    },
+    /// The caller passed a part of the file that ends inside the header.
+    #[error("reading the header needs the first {needed} bytes of the file, {given} were given")]
+    NotGiven {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes given.
+        given: u64,
+    },
+    /// The header is not text.
+    #[error("the header is not UTF-8 from byte {offset} of the file on")]
+    NotUtf8 {
+        /// Offset from the start of the file.
+        offset: u64,
+    },
+    /// The header is not JSON, or nested too deeply.
+    #[error("the header is not a JSON object: {0}")]
+    NotJson(String),
+    /// The header is JSON of another shape.
+    #[error("the header does not describe tensors: {0}")]
+    Malformed(String),
+    /// A name is given twice.
+    #[error("the header names `{0}` twice")]
+    Duplicate(String),
+    /// Unknown element type.
+    #[error("tensor `{tensor}` has the unknown dtype `{dtype}`")]
+    UnknownDtype {
+        /// The tensor.
+        tensor: String,
+        /// The dtype as written.
+        dtype: String,
+    },
+    /// The shape's product does not fit, or a packed type ends inside a byte.
+    #[error("tensor `{tensor}`: {dtype} of shape {shape:?} has no length in whole bytes below 2^64")]
+    ShapeOverflow {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: Dtype,
+        /// Its shape.
+        shape: Vec<u64>,
+    },
+    /// The end stands before the start.
+    #[error("tensor `{tensor}` ends at data offset {end}, before it starts at {start}")]
+    Reversed {
+        /// The tensor.
+        tensor: String,
+        /// Start, from the first byte after the header.
+        start: u64,
+        /// End, from the first byte after the header.
+        end: u64,
+    },
+    /// Shape and byte range disagree.
+    #[error("tensor `{tensor}`: {dtype} of shape {shape:?} is {expected} bytes, its offsets hold {found}")]
+    WrongLength {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: Dtype,
+        /// Its shape.
+        shape: Vec<u64>,
+        /// Bytes by shape.
+        expected: u64,
+        /// Bytes by offsets.
+        found: u64,
+    },
+    /// Two tensors share bytes.
+    #[error("tensor `{tensor}` starts at data offset {found}, inside the tensor before it, which ends at {expected}")]
+    Overlap {
+        /// The later tensor.
+        tensor: String,
+        /// Where the tensor before it ends.
+        expected: u64,
+        /// Where it starts.
+        found: u64,
+    },
+    /// Bytes between two tensors belong to nobody.
+    #[error("tensor `{tensor}` starts at data offset {found}; the bytes from {expected} on belong to no tensor")]
+    Gap {
+        /// The later tensor.
+        tensor: String,
+        /// Where the tensor before it ends.
+        expected: u64,
+        /// Where it starts.
+        found: u64,
+    },
+    /// The file ends before the last tensor.
+    #[error("the file is truncated: the tensors need {expected} bytes after the header, {found} are there")]
+    Truncated {
+        /// Bytes needed.
+        expected: u64,
+        /// Bytes there.
+        found: u64,
+    },
+    /// The file goes on after the last tensor.
+    #[error("{} bytes after the last tensor belong to no tensor", found - expected)]
+    Trailing {
+        /// Bytes needed.
+        expected: u64,
+        /// Bytes there.
+        found: u64,
+    },
+}
+
+impl Header {
+    /// The number of bytes, from the start of the file, that hold the header and its length.
+    ///
+    /// `first` holds the file's first 8 bytes or more; `file_len` is the file's length in bytes.
+    /// Use it to learn how much to read before [`Header::parse`].
+    ///
+    /// # Errors
+    /// The file is empty or shorter than 8 bytes, or the length is absurd.
+    pub fn end(file_len: u64, first: &[u8]) -> Result<u64, HeaderError> {
+        if file_len == 0 {
+            return Err(HeaderError::Empty);
+        }
+        let Some(length) = first.first_chunk::<8>().filter(|_| file_len >= 8) else {
+            return Err(HeaderError::TooShort(file_len.min(first.len() as u64)));
+        };
+        let length = u64::from_le_bytes(*length);
+        if length > MAX_HEADER {
+            return Err(HeaderError::TooLong(length));
+        }
+        if length > file_len - 8 {
+            return Err(HeaderError::PastEnd { header: length, left: file_len - 8 });
+        }
+        Ok(8 + length)
+    }
+
+    /// Reads and verifies a header. `bytes` is the whole file of `file_len` bytes, or at least its header.
+    ///
+    /// # Errors
+    /// The file is refused at the first thing in it that the format does not allow.
+    pub fn parse(file_len: u64, bytes: &[u8]) -> Result<Self, HeaderError> {
+        let end = Self::end(file_len, bytes)?;
+        let given = bytes.len() as u64;
+        let text = usize::try_from(end).ok().and_then(|end| bytes.get(8..end));
+        let text = text.ok_or(HeaderError::NotGiven { needed: end, given })?;
+        let text = std::str::from_utf8(text)
+            .map_err(|error| HeaderError::NotUtf8 { offset: 8 + error.valid_up_to() as u64 })?;
+        let mut header = Self::default();
+        for (name, entry) in read_json(text)?.0 {
+            match entry {
+                Entry::Metadata(texts) => {
+                    for (key, value) in texts.0 {
+                        insert_once(&mut header.metadata, key, value)?;
+                    }
+                }
+                Entry::Tensor(raw) => {
+                    let info = raw.verify(&name, end)?;
+                    insert_once(&mut header.tensors, name, info)?;
+                }
+            }
+        }
+        header.cover(end, file_len)?;
+        Ok(header)
+    }
+
+    /// Checks that the tensors lie end to end from the header to the end of the file.
+    fn cover(&self, data: u64, file_len: u64) -> Result<(), HeaderError> {
+        let mut ranges: Vec<_> = self.tensors.iter().map(|(name, info)| (info.start, info.end, name)).collect();
+        ranges.sort_unstable();
+        let mut reached = data;
+        for (start, end, tensor) in ranges {
+            if start != reached {
+                let (tensor, expected, found) = (tensor.clone(), reached - data, start - data);
+                return Err(match start < reached {
+                    true => HeaderError::Overlap { tensor, expected, found },
+                    false => HeaderError::Gap { tensor, expected, found },
+                });
+            }
+            reached = end;
+        }
+        let (expected, found) = (reached - data, file_len - data);
+        match reached.cmp(&file_len) {
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Greater => Err(HeaderError::Truncated { expected, found }),
+            std::cmp::Ordering::Less => Err(HeaderError::Trailing { expected, found }),
+        }
+    }
+}
+
+fn insert_once<V>(map: &mut BTreeMap<String, V>, key: String, value: V) -> Result<(), HeaderError> {
+    match map.contains_key(&key) {
+        true => Err(HeaderError::Duplicate(key)),
+        false => {
+            map.insert(key, value);
+            Ok(())
+        }
+    }
+}
+
+/// A tensor as the header writes it.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTensor {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+impl RawTensor {
+    /// Checks the entry by itself; `data` is the file offset of the first byte after the header.
+    fn verify(self, name: &str, data: u64) -> Result<TensorInfo, HeaderError> {
+        let tensor = name.to_owned();
+        let (shape, (start, end)) = (self.shape, self.data_offsets);
+        let Some(dtype) = Dtype::from_name(&self.dtype) else {
+            return Err(HeaderError::UnknownDtype { tensor, dtype: self.dtype });
+        };
+        let Some(found) = end.checked_sub(start) else {
+            return Err(HeaderError::Reversed { tensor, start, end });
+        };
+        let (Some(expected), Some(end)) = (dtype.byte_len(&shape), end.checked_add(data)) else {
+            return Err(HeaderError::ShapeOverflow { tensor, dtype, shape });
+        };
+        if expected != found {
+            return Err(HeaderError::WrongLength { tensor, dtype, shape, expected, found });
+        }
+        Ok(TensorInfo { dtype, shape, start: start + data, end })
+    }
+}
+
+enum Entry {
+    Metadata(Pairs<String>),
+    Tensor(RawTensor),
+}
+
+/// A JSON object as its pairs in file order: serde's maps keep the last of two equal keys and hide the first.
+struct Pairs<V>(Vec<(String, V)>);
+
+fn read_json(text: &str) -> Result<Pairs<Entry>, HeaderError> {
+    // The format wants `{` as the first byte; JSON would allow white space.
+    if !text.starts_with('{') {
+        return Err(HeaderError::NotJson("it does not start with `{`".to_owned()));
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let pairs = reader.deserialize_map(Entries).and_then(|pairs| reader.end().map(|()| pairs));
+    let mut pairs = pairs.map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => HeaderError::Malformed(error.to_string()),
+        _ => HeaderError::NotJson(error.to_string()),
+    })?;
+    // Metadata is merged into one map below, so its own repetition has to be seen here.
+    let mut metadata = pairs.0.iter().filter(|(_, entry)| matches!(entry, Entry::Metadata(_)));
+    if metadata.next().is_some() && metadata.next().is_some() {
+        return Err(HeaderError::Duplicate("__metadata__".to_owned()));
+    }
+    pairs.0.shrink_to_fit();
+    Ok(pairs)
+}
+
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Pairs<Entry>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let entry = match name == "__metadata__" {
+                true => Entry::Metadata(map.next_value()?),
+                false => Entry::Tensor(map.next_value()?),
+            };
+            pairs.push((name, entry));
+        }
+        Ok(Pairs(pairs))
+    }
+}
+
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Pairs<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Pairs(pairs))
+    }
+}
+
+impl<'de> Deserialize<'de> for Pairs<String> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Texts)
+    }
+}
+
+#[cfg(test)]
+#[path = "header_tests.rs"]
+mod tests;
