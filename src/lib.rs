@@ -1,4 +1,5 @@
 //! corrigenda.
 
 pub mod digest;
+pub mod patch;
 pub mod safetensors;
