@@ -1,13 +1,221 @@
-//! The patch: what an edit set changes in a model.
+//! The patch: what a set of edits does to a model, as one value with one address.
+//!
+//! For each base parameter it holds a column `u` and a row `v` per edit, so that every part of a change can be
+//! traced to the fact that asked for it: `W += Σ u·v` in `[out, in]` orientation, whatever the base file stores.
+//! Its [canonical bytes](Patch::to_bytes) are a safetensors file, its [`PatchId`] their SHA-256. Invariants: a
+//! [`Patch`] that exists is valid; nothing here does I/O or knows a model; no id, path, time or version of this
+//! program is part of it.
+
+mod apply;
+mod bytes;
+mod error;
+mod measure;
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How a file stores the weight of a projection.
+use crate::digest::Digest;
+use crate::safetensors::Dtype;
+
+pub use apply::{materialise, materialise_with};
+pub use bytes::FORMAT;
+pub use error::PatchError;
+pub use measure::{DeltaNorms, delta_norms, surviving_share};
+
+/// How the base file stores a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// `[outputs, inputs]`.
+    /// `[out, in]`, as `torch.nn.Linear`.
     Linear,
-    /// `[inputs, outputs]`.
+    /// `[in, out]`, as the `Conv1D` of GPT-2.
     Conv1d,
+}
+
+/// What happens to one parameter of the base.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// SHA-256 of the tensor's bytes in the base file.
+    pub base: Digest,
+    /// The type in which the base stores it: F32, F16 or BF16.
+    pub dtype: Dtype,
+    /// The orientation in which the base stores it.
+    pub layout: Layout,
+    /// Outputs of the linear map.
+    pub out: usize,
+    /// Inputs of the linear map.
+    pub inner: usize,
+    /// Meaning digests of the n edits, strictly ascending.
+    pub edits: Vec<Digest>,
+    /// `[out, n]`, row-major: column e belongs to `edits[e]`.
+    pub u: Vec<f32>,
+    /// `[n, in]`, row-major: row e belongs to `edits[e]`.
+    pub v: Vec<f32>,
+}
+
+impl Target {
+    /// The sides of the weight as the base file stores it, outermost first.
+    pub fn shape(&self) -> [u64; 2] {
+        match self.layout {
+            Layout::Linear => [self.out as u64, self.inner as u64],
+            Layout::Conv1d => [self.inner as u64, self.out as u64],
+        }
+    }
+
+    /// Checks that the tensor found under `parameter` in a base is the one that this patch was made for.
+    ///
+    /// # Errors
+    /// Type, shape or digest differ, in this order: another type of the same model deserves its own hint.
+    pub fn check_base(&self, parameter: &str, dtype: Dtype, shape: &[u64], digest: &Digest) -> Result<(), PatchError> {
+        let parameter = parameter.to_owned();
+        if dtype != self.dtype {
+            return Err(PatchError::BaseDtype { parameter, expected: self.dtype, found: dtype });
+        }
+        if *shape != self.shape() {
+            return Err(PatchError::BaseShape { parameter, expected: self.shape(), found: shape.to_vec() });
+        }
+        match *digest == self.base {
+            true => Ok(()),
+            false => Err(PatchError::BaseDigest { parameter, expected: self.base, found: *digest }),
+        }
+    }
+
+    /// Column e of `u`, as f64.
+    fn column(&self, edit: usize) -> Vec<f64> {
+        self.u.iter().skip(edit).step_by(self.edits.len()).map(|&x| f64::from(x)).collect()
+    }
+
+    /// Row e of `v`.
+    fn row(&self, edit: usize) -> &[f32] {
+        &self.v[edit * self.inner..(edit + 1) * self.inner]
+    }
+
+    fn verify(&self, parameter: &str) -> Result<(), PatchError> {
+        let name = || parameter.to_owned();
+        if !matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(PatchError::Dtype { parameter: name(), found: self.dtype });
+        }
+        if parameter.is_empty() || self.edits.is_empty() || self.out == 0 || self.inner == 0 {
+            return Err(PatchError::Nothing { parameter: name() });
+        }
+        if let Some(pair) = self.edits.windows(2).find(|pair| pair[0] >= pair[1]) {
+            return Err(PatchError::EditOrder { parameter: name(), first: pair[0], second: pair[1] });
+        }
+        let factors = [("u", &self.u, self.out, self.edits.len()), ("v", &self.v, self.edits.len(), self.inner)];
+        for (factor, values, rows, columns) in factors {
+            if rows.checked_mul(columns) != Some(values.len()) {
+                let (parameter, found) = (name(), values.len());
+                return Err(PatchError::FactorLength { parameter, factor, expected: [rows, columns], found });
+            }
+            if let Some(index) = values.iter().position(|x| !x.is_finite()) {
+                let (row, column) = (index / columns, index % columns);
+                return Err(PatchError::NotFinite { parameter: name(), factor, row, column, value: values[index] });
+            }
+        }
+        for (index, &edit) in self.edits.iter().enumerate() {
+            let null_u = self.u.iter().skip(index).step_by(self.edits.len()).all(|&x| x == 0.0);
+            if null_u || self.row(index).iter().all(|&x| x == 0.0) {
+                return Err(PatchError::Null { parameter: name(), factor: if null_u { "u" } else { "v" }, edit });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A valid patch. The empty one, of the empty set of edits, changes nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Patch {
+    targets: BTreeMap<String, Target>,
+}
+
+impl Patch {
+    /// A patch of `targets`, by the parameter's name in the base.
+    ///
+    /// # Errors
+    /// A target is malformed: edits out of order, a factor of the wrong length, not finite or null.
+    pub fn new(targets: BTreeMap<String, Target>) -> Result<Self, PatchError> {
+        for (parameter, target) in &targets {
+            target.verify(parameter)?;
+        }
+        Ok(Self { targets })
+    }
+
+    /// What happens to each parameter, by its name in the base.
+    pub fn targets(&self) -> &BTreeMap<String, Target> {
+        &self.targets
+    }
+
+    /// The meaning digests of all edits in it, ascending, each once.
+    pub fn edits(&self) -> Vec<Digest> {
+        let mut edits: Vec<Digest> = self.targets.values().flat_map(|target| target.edits.iter().copied()).collect();
+        edits.sort_unstable();
+        edits.dedup();
+        edits
+    }
+
+    /// Its address: the SHA-256 of its canonical bytes.
+    pub fn id(&self) -> PatchId {
+        PatchId(Digest::of(&self.to_bytes()))
+    }
+}
+
+/// The address of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PatchId(pub Digest);
+
+impl fmt::Display for PatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod samples;
+
+#[cfg(test)]
+mod tests {
+    use super::samples::{patch, target};
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Target), part: &str) {
+        let mut target = target(Layout::Linear);
+        change(&mut target);
+        let error = Patch::new(BTreeMap::from([("w".to_owned(), target)])).expect_err(part).to_string();
+        assert!(error.contains(part) && error.contains("`w`"), "{error}");
+    }
+
+    #[test]
+    fn malformed_targets() {
+        refused(|target| target.dtype = Dtype::F64, "F64");
+        refused(|target| target.edits.clear(), "changes nothing");
+        refused(|target| target.out = 0, "changes nothing");
+        refused(|target| target.edits.reverse(), "ascending");
+        refused(|target| target.edits[1] = target.edits[0], "ascending");
+        refused(|target| target.u.truncate(5), "[3, 2]");
+        refused(|target| target.v.push(1.0), "[2, 2]");
+        refused(|target| target.u[3] = f32::NAN, "row 1, column 1");
+        refused(|target| target.v[2] = f32::INFINITY, "row 1, column 0");
+        refused(|target| target.v[..2].fill(-0.0), "null");
+        refused(|target| target.u.iter_mut().step_by(2).for_each(|x| *x = 0.0), "null");
+    }
+
+    #[test]
+    fn the_base_must_be_the_one() {
+        let target = target(Layout::Conv1d);
+        let check = |dtype, shape: &[u64], digest: &Digest| target.check_base("w", dtype, shape, digest);
+        assert!(check(Dtype::F32, &[2, 3], &target.base).is_ok());
+        assert!(matches!(check(Dtype::F16, &[2, 3], &target.base), Err(PatchError::BaseDtype { .. })));
+        assert!(matches!(check(Dtype::F32, &[3, 2], &target.base), Err(PatchError::BaseShape { .. })));
+        assert!(matches!(check(Dtype::F32, &[2, 3], &Digest::of(b"")), Err(PatchError::BaseDigest { .. })));
+    }
+
+    #[test]
+    fn edits_are_listed_once() {
+        let edits = patch().edits();
+        assert_eq!(edits.len(), 2);
+        assert!(edits[0] < edits[1]);
+    }
 }

@@ -1,0 +1,150 @@
+//! Laying a patch on a weight.
+
+use rayon::prelude::*;
+
+use super::{Layout, PatchError, Target};
+
+/// The patched weight in F32: `W' = round(f64(W) + Σ u·v)`.
+///
+/// `base` is the weight of `parameter` as the base stores it ([`Target::shape`]). Each product is added to the f64
+/// sum on its own, in the order of the edits, starting from the weight; the only rounding to f32 is the last step.
+///
+/// # Errors
+/// `base` has another length than the target's shape, or a result is not finite.
+pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec<f32>, PatchError> {
+    materialise_with(parameter, target, base, |sum| {
+        let rounded = sum as f32;
+        rounded.is_finite().then_some(rounded)
+    })
+}
+
+/// The same for a base stored in another type: `round` makes the one rounding from f64 to it, and gives `None` for
+/// what is not finite there.
+///
+/// # Errors
+/// `base` has another length than the target's shape, or a result is not finite.
+pub fn materialise_with<T: Send>(
+    parameter: &str,
+    target: &Target,
+    base: &[f32],
+    round: impl Fn(f64) -> Option<T> + Sync,
+) -> Result<Vec<T>, PatchError> {
+    let expected = target.out * target.inner;
+    if base.len() != expected {
+        return Err(PatchError::WeightLength { parameter: parameter.to_owned(), expected, found: base.len() });
+    }
+    let plan = Plan::new(target);
+    // Rows are independent: threads share no sum, so their number cannot show in the result.
+    let rows: Vec<Result<Vec<T>, usize>> = base
+        .par_chunks_exact(plan.width)
+        .enumerate()
+        .map(|(row, weights)| {
+            let sums = plan.row(row, weights);
+            sums.into_iter().enumerate().map(|(column, sum)| round(sum).ok_or(column)).collect()
+        })
+        .collect();
+    let mut patched = Vec::with_capacity(expected);
+    // In order, so that the error names the first number that is not finite and not the first one met.
+    for (row, numbers) in rows.into_iter().enumerate() {
+        patched.extend(numbers.map_err(|column| {
+            let (parameter, index) = (parameter.to_owned(), row * plan.width + column);
+            PatchError::Diverged { parameter, row, column, index }
+        })?);
+    }
+    Ok(patched)
+}
+
+/// The factors arranged for rows as stored: `along[e]` runs along a row, `across[e]` has one number per row.
+struct Plan {
+    along: Vec<Vec<f64>>,
+    across: Vec<Vec<f64>>,
+    width: usize,
+}
+
+impl Plan {
+    fn new(target: &Target) -> Self {
+        let edits = 0..target.edits.len();
+        let columns = edits.clone().map(|edit| target.column(edit)).collect();
+        let rows = edits.map(|edit| target.row(edit).iter().map(|&x| f64::from(x)).collect()).collect();
+        match target.layout {
+            Layout::Linear => Self { along: rows, across: columns, width: target.inner },
+            Layout::Conv1d => Self { along: columns, across: rows, width: target.out },
+        }
+    }
+
+    /// The sums of one row, not yet rounded. The product of two f32 is exact in f64, so which factor comes first
+    /// does not matter; the order of the additions does, and is the order of the edits.
+    fn row(&self, row: usize, weights: &[f32]) -> Vec<f64> {
+        let mut sums: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
+        for (along, across) in self.along.iter().zip(&self.across) {
+            let factor = across[row];
+            for (sum, x) in sums.iter_mut().zip(along) {
+                *sum += factor * x;
+            }
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::target;
+    use super::*;
+
+    /// The definition, element by element.
+    fn expected(target: &Target, base: &[f32], out: usize, inner: usize) -> f32 {
+        let index = match target.layout {
+            Layout::Linear => out * target.inner + inner,
+            Layout::Conv1d => inner * target.out + out,
+        };
+        let mut sum = f64::from(base[index]);
+        for edit in 0..target.edits.len() {
+            let u = f64::from(target.u[out * target.edits.len() + edit]);
+            sum += u * f64::from(target.v[edit * target.inner + inner]);
+        }
+        sum as f32
+    }
+
+    #[test]
+    fn is_the_definition_in_both_layouts() {
+        let base: Vec<f32> = (0..6).map(|x| 0.1 * x as f32).collect();
+        for layout in [Layout::Linear, Layout::Conv1d] {
+            let target = target(layout);
+            let patched = materialise("w", &target, &base).expect("finite");
+            for out in 0..3 {
+                for inner in 0..2 {
+                    let index = if layout == Layout::Linear { out * 2 + inner } else { inner * 3 + out };
+                    assert_eq!(patched[index].to_bits(), expected(&target, &base, out, inner).to_bits());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_product_is_added_to_the_weight_on_its_own() {
+        let mut target = target(Layout::Linear);
+        (target.out, target.inner) = (1, 1);
+        // 2^60 + 1 - 2^60: the products alone would give 1, added to 2^60 one by one they give 0.
+        (target.u, target.v) = (vec![1.0, -1.0], vec![1.0, 2_f32.powi(60)]);
+        assert_eq!(materialise("w", &target, &[2_f32.powi(60)]).expect("finite"), [0.0]);
+    }
+
+    #[test]
+    fn refuses_what_is_not_finite() {
+        let error = materialise("w", &target(Layout::Conv1d), &[0.0, 0.0, 0.0, 0.0, f32::NAN, 0.0]);
+        assert!(matches!(error, Err(PatchError::Diverged { row: 1, column: 1, index: 4, .. })));
+        let mut huge = target(Layout::Linear);
+        huge.u.fill(f32::MAX);
+        assert!(matches!(materialise("w", &huge, &[f32::MAX; 6]), Err(PatchError::Diverged { .. })));
+        assert!(matches!(
+            materialise("w", &huge, &[0.0; 5]),
+            Err(PatchError::WeightLength { expected: 6, found: 5, .. })
+        ));
+    }
+
+    #[test]
+    fn rounds_once_to_another_type() {
+        let integers = materialise_with("w", &target(Layout::Linear), &[0.0; 6], |sum| Some(sum.round() as i64));
+        assert_eq!(integers.expect("finite").len(), 6);
+    }
+}

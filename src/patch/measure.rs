@@ -1,0 +1,123 @@
+//! How large a patch is, and how much of it survives rounding. Everything in f64, in one fixed order.
+
+use rayon::prelude::*;
+
+use super::Target;
+
+/// Frobenius norms of a target's change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeltaNorms {
+    /// `‖u_e‖·‖v_e‖`, the norm of each edit's own part, in the order of the edits.
+    pub edits: Vec<f64>,
+    /// `‖Σ u v‖`, the norm of the whole change.
+    pub total: f64,
+}
+
+/// The norms of `target`'s change, from the Gram matrices of its factors: the change itself is never formed.
+pub fn delta_norms(target: &Target) -> DeltaNorms {
+    let edits = 0..target.edits.len();
+    let u: Vec<Vec<f64>> = edits.clone().map(|edit| target.column(edit)).collect();
+    let v: Vec<Vec<f64>> = edits.map(|edit| target.row(edit).iter().map(|&x| f64::from(x)).collect()).collect();
+    // ‖Σ u v‖² = Σ_ef (u_e·u_f)(v_e·v_f), which is symmetric: each pair once, doubled off the diagonal. Threads split
+    // the rows of this sum; the rows are added in order.
+    let rows: Vec<f64> = (0..u.len())
+        .into_par_iter()
+        .map(|e| {
+            let mut sum = dot(&u[e], &u[e]) * dot(&v[e], &v[e]);
+            for f in e + 1..u.len() {
+                sum += 2.0 * (dot(&u[e], &u[f]) * dot(&v[e], &v[f]));
+            }
+            sum
+        })
+        .collect();
+    let square = sum(&rows);
+    let edits = u.iter().zip(&v).map(|(u, v)| dot(u, u).sqrt() * dot(v, v).sqrt()).collect();
+    // Opposite edits can cancel to a rounding error below zero.
+    DeltaNorms { edits, total: if square > 0.0 { square.sqrt() } else { 0.0 } }
+}
+
+/// The share of the change that is left after rounding: `‖W' − W‖ / ‖Σ u v‖`, about 1 where rounding is fine.
+///
+/// `base` and `materialised` are the weight before and after, in the same orientation, widened exactly to f32.
+/// Edits that cancel one another to nothing give 0.
+///
+/// # Panics
+/// The two weights have different lengths.
+pub fn surviving_share(base: &[f32], materialised: &[f32], target: &Target) -> f64 {
+    assert_eq!(base.len(), materialised.len(), "a weight keeps its size");
+    let total = delta_norms(target).total;
+    // Blocks of a fixed length, so that the order of the sum is that of this line and not of the machine.
+    let blocks: Vec<f64> = base
+        .par_chunks(4096)
+        .zip(materialised.par_chunks(4096))
+        .map(|(before, after)| {
+            let mut square = 0.0;
+            for (&before, &after) in before.iter().zip(after) {
+                let change = f64::from(after) - f64::from(before);
+                square += change * change;
+            }
+            square
+        })
+        .collect();
+    if total > 0.0 { sum(&blocks).sqrt() / total } else { 0.0 }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sum = 0.0;
+    for (a, b) in a.iter().zip(b) {
+        sum += a * b;
+    }
+    sum
+}
+
+fn sum(values: &[f64]) -> f64 {
+    let mut sum = 0.0;
+    for value in values {
+        sum += value;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::target;
+    use super::super::{Layout, materialise};
+    use super::*;
+
+    #[test]
+    fn norms_are_those_of_the_change_itself() {
+        let target = target(Layout::Linear);
+        let mut square = 0.0;
+        for out in 0..3 {
+            for inner in 0..2 {
+                let part = |edit: usize| f64::from(target.u[out * 2 + edit]) * f64::from(target.v[edit * 2 + inner]);
+                square += (part(0) + part(1)).powi(2);
+            }
+        }
+        let norms = delta_norms(&target);
+        assert!((norms.total - square.sqrt()).abs() < 1e-12 * norms.total);
+        assert!((norms.edits[0] - (35_f64 * 1.25).sqrt()).abs() < 1e-12);
+        assert_eq!(norms, delta_norms(&super::super::samples::target(Layout::Conv1d)));
+    }
+
+    #[test]
+    fn rounding_can_swallow_an_edit() {
+        let target = target(Layout::Linear);
+        let survives = |base: f32| {
+            let base = [base; 6];
+            surviving_share(&base, &materialise("w", &target, &base).expect("finite"), &target)
+        };
+        assert!((survives(0.0) - 1.0).abs() < 1e-6);
+        assert_eq!(survives(1e12), 0.0);
+    }
+
+    #[test]
+    fn edits_that_cancel() {
+        let mut target = target(Layout::Linear);
+        for pair in target.u.chunks_exact_mut(2) {
+            pair[1] = -pair[0];
+        }
+        target.v = vec![0.1, 0.2, 0.1, 0.2];
+        assert!(delta_norms(&target).total < 1e-7);
+    }
+}

@@ -1,0 +1,30 @@
+//! Tiny patches for the tests of this module.
+
+use std::collections::BTreeMap;
+
+use super::{Layout, Patch, Target};
+use crate::digest::Digest;
+use crate::safetensors::Dtype;
+
+/// Two edits of a map from two inputs to three outputs.
+pub(super) fn target(layout: Layout) -> Target {
+    let mut edits = vec![Digest::of(b"one"), Digest::of(b"two")];
+    edits.sort_unstable();
+    Target {
+        base: Digest::of(b"base"),
+        dtype: Dtype::F32,
+        layout,
+        out: 3,
+        inner: 2,
+        edits,
+        u: vec![1.0, 2.0, 3.0, 4.0, 5.0, -6.0],
+        v: vec![0.5, -1.0, 0.25, 1e-3],
+    }
+}
+
+/// One target of each layout.
+pub(super) fn patch() -> Patch {
+    let targets =
+        BTreeMap::from([("h.0.w".to_owned(), target(Layout::Linear)), ("h.1.w".to_owned(), target(Layout::Conv1d))]);
+    Patch::new(targets).expect("a valid sample")
+}
