@@ -2,4 +2,5 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod model;
+mod rome;
 mod support;

@@ -34,3 +34,31 @@ pub fn distance(ours: &[f32], theirs: &[f64]) -> f64 {
     assert_eq!(ours.len(), theirs.len(), "numbers to compare");
     ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
 }
+
+/// ‖a − b‖ / ‖b‖.
+pub fn relative(ours: &[f64], theirs: &[f64]) -> f64 {
+    assert_eq!(ours.len(), theirs.len(), "numbers to compare");
+    let norm = |xs: &mut dyn Iterator<Item = f64>| xs.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut ours.iter().zip(theirs).map(|(a, b)| a - b)) / norm(&mut theirs.iter().copied()).max(1e-300)
+}
+
+/// f32 as f64.
+pub fn wide(xs: &[f32]) -> Vec<f64> {
+    xs.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// The shared model that knows real CounterFact records, or `None` (said loudly) where it is absent.
+pub fn counterfact_model() -> Option<PathBuf> {
+    shared("models/counterfact-gpt2")
+}
+
+/// A file or folder of the shared data, or `None` (said loudly) where it is absent.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED {}: {} is not here", std::thread::current().name().unwrap_or("a test"), path.display());
+    None
+}
