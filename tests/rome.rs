@@ -5,6 +5,7 @@ use std::path::Path;
 use corrigenda::compile::value::Objective;
 use corrigenda::compile::{Fact, Resolved, Settings, Stage, compile};
 use corrigenda::link::{Pair, link};
+use corrigenda::model::above::Above;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::cholesky::Factor;
@@ -186,6 +187,31 @@ fn a_compiled_edit_does_not_depend_on_threads_or_instructions() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
             let got = pool.install(|| compile(&model, 1, &resolved, &settings));
             assert_eq!((&got.key, &got.value), (&want.key, &want.value), "{} × {threads}", isa.name());
+        }
+    }
+}
+
+/// What is computed once (everything below, the positions before the subject's last token, all but the labelled
+/// positions behind the last block) changes no bit: with δ = 0 the logits are those of a plain run over whole rows.
+/// With δ ≠ 0 the plain computation is PyTorch's, above.
+#[test]
+fn avoided_work_changes_no_bit() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    tiny::write_model(folder.path());
+    let parity = Parity::new("rome.json", folder.path());
+    for edit in parity.edits() {
+        let resolved = parity.resolve(edit);
+        let label = resolved.target.len();
+        let rows: Vec<Vec<u32>> =
+            resolved.rows.iter().map(|row| [&row.ids[..], &resolved.target[..label - 1]].concat()).collect();
+        let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let moving: Vec<usize> = resolved.rows.iter().map(|row| row.position).collect();
+        let tails = vec![label; rows.len()];
+        let want = parity.model.logits(&tokens, &tails).concat();
+        for layer in 0..tiny::LAYERS {
+            let hooked = parity.model.hooked(layer, &tokens, &moving);
+            let above = Above::new(&parity.model, layer, &hooked, &moving, &tails);
+            assert_eq!(above.evaluate(&[0.0; tiny::WIDTH]).logits, want, "layer {layer}");
         }
     }
 }
