@@ -3,3 +3,4 @@
 pub mod digest;
 pub mod patch;
 pub mod safetensors;
+pub mod store;
