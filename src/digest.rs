@@ -5,6 +5,7 @@
 //! two different inputs can ever be written as the same bytes.
 
 use std::fmt;
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,6 +19,32 @@ impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of everything that `reader` gives, and how many bytes that was.
+    ///
+    /// # Errors
+    /// Reading fails.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 1 << 16];
+        let mut total = 0;
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok((hasher.finish(), total)),
+                Ok(count) => {
+                    hasher.write_all(&buffer[..count])?;
+                    total += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The digest that is these 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// All 64 hexadecimal digits, lower case, without the `sha256:` prefix.
@@ -51,6 +78,28 @@ impl Digest {
             *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
         }
         Some(Self(bytes))
+    }
+}
+
+/// Hashes raw bytes as they are written to it. Structured values go through [`Canon`].
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// The digest of everything written.
+    pub fn finish(&self) -> Digest {
+        Digest(self.0.clone().finalize().into())
+    }
+}
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -165,6 +214,14 @@ mod tests {
         assert_eq!(text, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(text.parse::<Digest>().expect("just printed"), digest);
         assert!("sha256:BA".parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn streams_are_hashed_like_slices() {
+        let bytes: Vec<u8> = (0..200_000_u32).map(|x| x as u8).collect();
+        let (digest, count) = Digest::of_reader(&*bytes).expect("memory");
+        assert_eq!((digest, count), (Digest::of(&bytes), 200_000));
+        assert_eq!(Digest::from_bytes(*digest.bytes()), digest);
     }
 
     #[test]

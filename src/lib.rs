@@ -23,4 +23,4 @@ pub mod model;
 pub mod numeric;
 pub mod patch;
 pub mod safetensors;
-pub mod stats;
+pub mod store;

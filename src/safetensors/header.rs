@@ -288,7 +288,7 @@ fn read_json(text: &str) -> Result<Pairs<Entry>, HeaderError> {
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let pairs = reader.deserialize_map(Entries).and_then(|pairs| reader.end().map(|()| pairs));
-    let mut pairs = pairs.map_err(|error| match error.classify() {
+    let pairs = pairs.map_err(|error| match error.classify() {
         serde_json::error::Category::Data => HeaderError::Malformed(error.to_string()),
         _ => HeaderError::NotJson(error.to_string()),
     })?;
@@ -297,7 +297,6 @@ fn read_json(text: &str) -> Result<Pairs<Entry>, HeaderError> {
     if metadata.next().is_some() && metadata.next().is_some() {
         return Err(HeaderError::Duplicate("__metadata__".to_owned()));
     }
-    pairs.0.shrink_to_fit();
     Ok(pairs)
 }
 

@@ -1,0 +1,154 @@
+//! Files that appear whole or not at all.
+//!
+//! Write to a temporary file in the same directory, sync it, rename it, sync the directory. After a crash the
+//! old file or the new one is there, and at worst a temporary file that nobody reads.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+
+const PREFIX: &str = ".corrigenda-";
+const SUFFIX: &str = ".tmp";
+
+/// Writes `bytes` to `path` atomically, replacing a regular file that is there.
+///
+/// # Errors
+/// `path` is a symbolic link or no regular file, or the system refuses; nothing has changed then.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut staged = Staged::new(path)?;
+    staged.write_all(bytes).map_err(StoreError::io("writing", path))?;
+    staged.commit()
+}
+
+/// Whether a file of this name is a temporary one that a crash left behind.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
+/// A file being written that does not yet stand at its path. Dropped, it leaves nothing.
+pub struct Staged {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// Starts a file that will stand at `path`, whose directory must exist.
+    ///
+    /// # Errors
+    /// `path` is a symbolic link or no regular file, or its directory cannot be written to.
+    pub fn new(path: &Path) -> Result<Self, StoreError> {
+        match fs::symlink_metadata(path) {
+            Ok(there) if there.is_symlink() => return Err(StoreError::Symlink { path: path.to_owned() }),
+            Ok(there) if !there.is_file() => return Err(StoreError::NotAFile { path: path.to_owned() }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("reading", path)(error));
+            }
+            _ => {}
+        }
+        let directory = directory_of(path);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(PREFIX).suffix(SUFFIX);
+        // What others may read is the umask's affair, not that of a temporary file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(directory).map_err(StoreError::io("creating a file in", directory))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Puts the file in its place, durably.
+    ///
+    /// # Errors
+    /// Syncing or renaming fails.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let Self { file, path } = self;
+        file.as_file().sync_all().map_err(StoreError::io("writing", &path))?;
+        file.persist(&path).map_err(|error| StoreError::io("replacing", &path)(error.error))?;
+        sync_directory(directory_of(&path))
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    let synced = fs::File::open(directory).and_then(|handle| handle.sync_all());
+    match synced {
+        // Some file systems cannot sync a directory; on them a rename is as durable as it gets.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced.map_err(StoreError::io("syncing", directory)),
+    }
+}
+
+/// Directories cannot be opened as files here; the rename itself is durable.
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> Result<(), StoreError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("readable");
+        entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn replaces_whole_and_leaves_nothing_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a");
+        write(&path, b"one").expect("written");
+        write(&path, b"two").expect("written");
+        assert_eq!(fs::read(&path).expect("there"), b"two");
+        assert_eq!(names(directory.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_file_that_is_given_up_leaves_the_old_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a");
+        write(&path, b"one").expect("written");
+        let mut staged = Staged::new(&path).expect("staged");
+        staged.write_all(b"two").expect("written");
+        assert!(names(directory.path()).iter().any(|name| is_temporary(name)));
+        drop(staged);
+        assert_eq!(names(directory.path()), ["a"]);
+        assert_eq!(fs::read(&path).expect("there"), b"one");
+    }
+
+    #[test]
+    fn refuses_directories_and_missing_parents() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(matches!(write(directory.path(), b""), Err(StoreError::NotAFile { .. })));
+        let error = write(&directory.path().join("no/a"), b"").expect_err("no parent").to_string();
+        assert!(error.contains("creating a file in"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn never_writes_through_a_link() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::write(&real, b"one").expect("written");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        assert!(matches!(write(&link, b"two"), Err(StoreError::Symlink { .. })));
+        assert_eq!(fs::read(&real).expect("there"), b"one");
+        fs::remove_file(&real).expect("removed");
+        assert!(matches!(write(&link, b"two"), Err(StoreError::Symlink { .. })), "dangling links too");
+    }
+}

@@ -1,0 +1,134 @@
+//! Carrying entries from one store to another, as plain files in a directory: `objects/<digest>`,
+//! `patches/<digest>.safetensors`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::list::sorted;
+use super::sealed::TRAILER;
+use super::{Entry, Kind, Store, StoreError, atomic, check, open_regular};
+use crate::digest::Digest;
+
+/// A file that was not imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// The outcome of [`Store::import`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Entries that were new here, or damaged.
+    pub new: Vec<Entry>,
+    /// Entries that were already here.
+    pub present: Vec<Entry>,
+    /// Files that were refused.
+    pub refused: Vec<Refusal>,
+}
+
+impl Store {
+    /// Copies `keys`, or every object and patch where `None`, into the directory `to`, and lists what it now holds
+    /// of them. Every entry is checked on the way.
+    ///
+    /// # Errors
+    /// An entry is damaged, or missing though it was named; [`StoreError::Conflict`] where `to` holds a good file with
+    /// other content under its name; the system refuses.
+    pub fn export(&self, keys: Option<&BTreeSet<(Kind, Digest)>>, to: &Path) -> Result<Vec<Entry>, StoreError> {
+        let keys = match keys {
+            Some(keys) => keys.clone(),
+            None => {
+                let carried = |entry: &Entry| matches!(entry.kind, Kind::Object | Kind::Patch);
+                self.ls()?.into_iter().filter(carried).map(|entry| (entry.kind, entry.key)).collect()
+            }
+        };
+        keys.into_iter().map(|(kind, key)| self.export_one(kind, &key, to)).collect()
+    }
+
+    fn export_one(&self, kind: Kind, key: &Digest, to: &Path) -> Result<Entry, StoreError> {
+        let from = self.path(kind, key);
+        let Some((bytes, new)) = read_whole(&from, kind, key)? else {
+            return Err(StoreError::Missing { kind, key: *key });
+        };
+        let folder = to.join(kind.folder());
+        fs::create_dir_all(&folder).map_err(StoreError::io("creating", &folder))?;
+        let path = folder.join(format!("{}{}", key.hex(), kind.suffix()));
+        match read_whole(&path, kind, key) {
+            Ok(Some((_, kept))) if kept == new => {}
+            Ok(Some((_, kept))) if kind != Kind::Partial => return Err(StoreError::Conflict { path, kept, new }),
+            Ok(_) | Err(StoreError::Damaged { .. }) => atomic::write(&path, &bytes)?,
+            Err(error) => return Err(error),
+        }
+        Ok(Entry { kind, key: *key, size: bytes.len() as u64 })
+    }
+
+    /// Takes in every entry that [`Store::export`] left in `from`, checked. A file that is damaged, misnamed, or that
+    /// says something else than a good entry here is refused, and the rest goes on.
+    ///
+    /// # Errors
+    /// `from` holds no export, or this store cannot be written to.
+    pub fn import(&self, from: &Path) -> Result<Imported, StoreError> {
+        let folders: Vec<_> = Kind::ALL.iter().map(|&kind| (kind, from.join(kind.folder()))).collect();
+        if !folders.iter().any(|(_, folder)| folder.is_dir()) {
+            return Err(StoreError::NotAnExport { path: from.to_owned() });
+        }
+        let mut imported = Imported::default();
+        for (kind, folder) in folders {
+            for (name, path) in sorted(&folder)? {
+                if atomic::is_temporary(&name) {
+                    continue;
+                }
+                match self.import_one(kind, &name, &path)? {
+                    Ok((entry, true)) => imported.new.push(entry),
+                    Ok((entry, false)) => imported.present.push(entry),
+                    Err(why) => imported.refused.push(Refusal { path, why }),
+                }
+            }
+        }
+        Ok(imported)
+    }
+
+    /// The entry and whether it is new, or why it is refused; an error only where this store fails.
+    fn import_one(&self, kind: Kind, name: &str, path: &Path) -> Result<Result<(Entry, bool), String>, StoreError> {
+        let Some(key) = name.strip_suffix(kind.suffix()).and_then(Digest::from_hex) else {
+            return Ok(Err(format!("`{name}` is not the name of an entry")));
+        };
+        let (mut bytes, new) = match read_whole(path, kind, &key) {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(Err("it vanished".to_owned())),
+            Err(StoreError::Damaged { why, .. }) => return Ok(Err(why)),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let entry = Entry { kind, key, size: bytes.len() as u64 };
+        match self.check(kind, &key) {
+            Ok(Some(kept)) if kept == new => return Ok(Ok((entry, false))),
+            Ok(None | Some(_)) | Err(StoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if kind.is_sealed() {
+            bytes.truncate(bytes.len() - TRAILER);
+        }
+        match self.put(kind, &key, &bytes) {
+            Ok(()) => Ok(Ok((entry, true))),
+            Err(StoreError::Conflict { kept, .. }) => {
+                Ok(Err(format!("it holds {new}, the store has {kept} under this key")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The bytes of an entry's file, seal and all, and the digest of its payload.
+fn read_whole(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
+    let Some((mut file, _)) = open_regular(path)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut file, &mut bytes).map_err(StoreError::io("reading", path))?;
+    let digest = check(path, &*bytes, bytes.len() as u64, kind, key)?;
+    Ok(Some((bytes, digest)))
+}

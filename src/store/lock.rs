@@ -1,0 +1,109 @@
+//! The store's lock: writers share it for the moment of a write, `gc` holds it alone. Readers take none.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::StoreError;
+
+/// How long a lock is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// A held lock; dropping it, or the end of the process, frees it.
+pub(super) struct Lock {
+    file: File,
+    alone: bool,
+}
+
+impl Lock {
+    /// Takes the lock at `path` together with other writers.
+    pub(super) fn shared(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+        let file = open(path)?;
+        match wait(&file, path, patience, File::try_lock_shared) {
+            // A file system without locks (some network mounts): writes are atomic by themselves.
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => {}
+            result => result?,
+        }
+        Ok(Self { file, alone: false })
+    }
+
+    /// Takes the lock at `path` alone, and writes this process's number into it for those who wait.
+    pub(super) fn exclusive(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+        let mut file = open(path)?;
+        wait(&file, path, patience, File::try_lock)?;
+        // Only a courtesy: the lock holds without it.
+        let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+        Ok(Self { file, alone: true })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.alone {
+            let _ = self.file.set_len(0);
+        }
+        let _ = self.file.unlock();
+    }
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    // The holder's number is written through the handle: never into a file that a link points to.
+    if path.is_symlink() {
+        return Err(StoreError::Symlink { path: path.to_owned() });
+    }
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    file.map_err(StoreError::io("opening the lock", path))
+}
+
+fn wait(
+    file: &File,
+    path: &Path,
+    patience: Duration,
+    attempt: impl Fn(&File) -> Result<(), TryLockError>,
+) -> Result<(), StoreError> {
+    let start = Instant::now();
+    loop {
+        match attempt(file) {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("locking", path)(error)),
+            Err(TryLockError::WouldBlock) if start.elapsed() >= patience => {
+                let (path, seconds) = (path.to_owned(), patience.as_secs());
+                return Err(StoreError::Busy { path, holder: holder(file), seconds });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Who holds the lock, by what an exclusive holder wrote into it.
+fn holder(mut file: &File) -> String {
+    let mut text = String::new();
+    let _ = file.rewind().and_then(|()| file.take(20).read_to_string(&mut text));
+    match text.trim().parse::<u32>() {
+        Ok(pid) => format!("process {pid}"),
+        Err(_) => "processes that are writing to the store".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(30);
+
+    #[test]
+    fn writers_share_and_gc_is_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("lock");
+        let writers = [Lock::shared(&path, SHORT).expect("free"), Lock::shared(&path, SHORT).expect("shared")];
+        let error = Lock::exclusive(&path, SHORT).err().expect("held").to_string();
+        assert!(error.contains("writing to the store"), "{error}");
+        drop(writers);
+        let alone = Lock::exclusive(&path, SHORT).expect("free again");
+        let error = Lock::shared(&path, SHORT).err().expect("held").to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(alone);
+        assert!(Lock::shared(&path, SHORT).is_ok());
+    }
+}

@@ -1,0 +1,165 @@
+//! Digests of large base files, remembered by path, size, modification time and inode.
+//!
+//! A memo is a shortcut, never a proof: `verify` and `--locked` read the file again. A memo that is damaged, or
+//! that cannot be written, is as good as none.
+
+use std::fs::{self, File, Metadata};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Store, StoreError, atomic, make_parent, sealed};
+use crate::digest::{Canon, Digest};
+
+/// Smaller files are hashed faster than they are looked up.
+const WORTHWHILE: u64 = 1 << 20;
+
+/// A file modified this recently may change again within the same tick of its clock.
+const RACY: Duration = Duration::from_secs(2);
+
+const FOLDER: &str = "memo";
+
+/// The SHA-256 of the file at `path`, from the memo where the file looks unchanged.
+///
+/// # Errors
+/// It is no regular file, cannot be read, or changed meanwhile. The memo itself never fails.
+pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
+    let before = regular(path)?;
+    if before.len() <= WORTHWHILE {
+        return digest_file_fresh(path);
+    }
+    let key = key(path, &before)?;
+    let memo = store.address(FOLDER, &key, "");
+    if let Some(digest) = recall(&memo, &key) {
+        return Ok(digest);
+    }
+    let digest = digest_file_fresh(path)?;
+    // Racy files are not remembered, and neither is one that was replaced before it was read.
+    let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+    if settled.is_some_and(|age| age > RACY) && same(&before, &regular(path)?) {
+        let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();
+        let _ = store.prepare().and_then(|()| make_parent(&memo)).and_then(|()| atomic::write(&memo, &bytes));
+    }
+    Ok(digest)
+}
+
+/// The SHA-256 of the file at `path`, read now.
+///
+/// # Errors
+/// It is no regular file, cannot be read, or changed meanwhile.
+pub fn digest_file_fresh(path: &Path) -> Result<Digest, StoreError> {
+    // Before opening: opening a pipe would wait for its other end.
+    regular(path)?;
+    let reading = || StoreError::io("reading", path);
+    let file = File::open(path).map_err(reading())?;
+    let before = file.metadata().map_err(reading())?;
+    let (digest, length) = Digest::of_reader(&file).map_err(reading())?;
+    let after = file.metadata().map_err(reading())?;
+    match length == after.len() && same(&before, &after) {
+        true => Ok(digest),
+        false => Err(StoreError::Changed { path: path.to_owned() }),
+    }
+}
+
+fn regular(path: &Path) -> Result<Metadata, StoreError> {
+    let metadata = fs::metadata(path).map_err(StoreError::io("reading", path))?;
+    match metadata.is_file() {
+        true => Ok(metadata),
+        false => Err(StoreError::NotAFile { path: path.to_owned() }),
+    }
+}
+
+fn same(a: &Metadata, b: &Metadata) -> bool {
+    a.len() == b.len() && a.modified().ok() == b.modified().ok() && inode(a) == inode(b)
+}
+
+fn key(path: &Path, metadata: &Metadata) -> Result<Digest, StoreError> {
+    let path = fs::canonicalize(path).map_err(StoreError::io("reading", path))?;
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let (device, inode) = inode(metadata);
+    let mut canon = Canon::new("memo/1");
+    canon.field("path", path.as_os_str().as_encoded_bytes()).number("size", metadata.len());
+    canon.field("modified", &modified.as_nanos().to_le_bytes()).number("device", device).number("inode", inode);
+    Ok(canon.finish())
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+fn recall(memo: &Path, key: &Digest) -> Option<Digest> {
+    let bytes = fs::read(memo).ok()?;
+    sealed::check(&*bytes, bytes.len() as u64, FOLDER, key).ok()?.ok()?;
+    bytes.first_chunk::<32>().map(|digest| Digest::from_bytes(*digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A large file, modified an hour ago.
+    fn large(path: &Path, byte: u8) -> Digest {
+        let bytes = vec![byte; WORTHWHILE as usize + 1];
+        fs::write(path, &bytes).expect("written");
+        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        File::options().write(true).open(path).and_then(|file| file.set_modified(hour_ago)).expect("touched");
+        Digest::of(&bytes)
+    }
+
+    fn memos(store: &Store) -> Vec<std::path::PathBuf> {
+        store.scan(FOLDER, "").into_iter().map(|found| found.path).collect()
+    }
+
+    #[test]
+    fn remembers_and_survives_damage() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path().join("store"));
+        let path = directory.path().join("model.safetensors");
+        let digest = large(&path, 1);
+        assert_eq!(digest_file(&store, &path).expect("hashed"), digest);
+        let memo = memos(&store).pop().expect("remembered");
+        // Proof that it is read: another digest under a good seal is believed here, and not by the fresh reading.
+        let key = key(&path, &regular(&path).expect("a file")).expect("a path");
+        let lie = Digest::of(b"lie");
+        let bytes = [&lie.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(lie.bytes()))].concat();
+        fs::write(&memo, &bytes).expect("written");
+        assert_eq!(digest_file(&store, &path).expect("recalled"), lie);
+        assert_eq!(digest_file_fresh(&path).expect("hashed"), digest);
+        fs::write(&memo, &bytes[1..]).expect("written");
+        assert_eq!(digest_file(&store, &path).expect("hashed again"), digest);
+        let changed = large(&path, 2);
+        File::options().write(true).open(&path).and_then(|file| file.set_modified(UNIX_EPOCH)).expect("touched");
+        assert_eq!(digest_file(&store, &path).expect("hashed again"), changed);
+    }
+
+    #[test]
+    fn small_and_young_files_are_not_remembered() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path().join("store"));
+        let (small, young) = (directory.path().join("small"), directory.path().join("young"));
+        fs::write(&small, b"x").expect("written");
+        fs::write(&young, vec![0; WORTHWHILE as usize + 1]).expect("written");
+        assert_eq!(digest_file(&store, &small).expect("hashed"), Digest::of(b"x"));
+        digest_file(&store, &young).expect("hashed");
+        assert!(memos(&store).is_empty() && !store.root().exists());
+    }
+
+    #[test]
+    fn only_regular_files_and_an_unwritable_memo_is_no_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(matches!(digest_file_fresh(directory.path()), Err(StoreError::NotAFile { .. })));
+        assert!(matches!(digest_file_fresh(&directory.path().join("no")), Err(StoreError::Io { .. })));
+        #[cfg(target_os = "linux")]
+        assert!(matches!(digest_file_fresh(Path::new("/dev/zero")), Err(StoreError::NotAFile { .. })));
+        let path = directory.path().join("model");
+        let digest = large(&path, 3);
+        let store = Store::open(path.join("below a file"));
+        assert_eq!(digest_file(&store, &path).expect("hashed"), digest);
+    }
+}

@@ -1,0 +1,123 @@
+//! The seal: a fixed trailer by which an entry proves that it is whole and that it is the one asked for.
+//!
+//! The payload stands first, so that numbers in a memory map are aligned. The trailer says what the file is (kind
+//! and key), and repeats length and SHA-256 of the payload; its own SHA-256 closes it.
+
+use std::io::{self, Read};
+
+use crate::digest::Digest;
+
+const MAGIC: &[u8; 16] = b"corrigenda seal\x01";
+
+/// Bytes of a trailer: magic 16, kind 16, payload length 8, key 32, payload digest 32, digest of all this 32.
+pub(super) const TRAILER: usize = 136;
+
+/// The trailer of a payload of `length` bytes.
+pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -> [u8; TRAILER] {
+    let mut trailer = [0; TRAILER];
+    trailer[..16].copy_from_slice(MAGIC);
+    trailer[16..16 + kind.len()].copy_from_slice(kind.as_bytes());
+    trailer[32..40].copy_from_slice(&length.to_le_bytes());
+    trailer[40..72].copy_from_slice(key.bytes());
+    trailer[72..104].copy_from_slice(payload.bytes());
+    let check = Digest::of(&trailer[..104]);
+    trailer[104..].copy_from_slice(check.bytes());
+    trailer
+}
+
+/// The payload's digest as a trailer states it, once the trailer itself has been checked; else what is wrong.
+pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, length: u64) -> Result<Digest, String> {
+    let digest = |at: usize| Digest::from_bytes(trailer[at..at + 32].try_into().expect("32 bytes"));
+    let payload = digest(72);
+    if *trailer == self::trailer(kind, key, length, &payload) {
+        return Ok(payload);
+    }
+    if trailer[..16] != *MAGIC {
+        return Err("it does not end in a seal: it is truncated, or no entry of a store".to_owned());
+    }
+    if Digest::of(&trailer[..104]) != digest(104) {
+        return Err("its seal is broken".to_owned());
+    }
+    let found = String::from_utf8_lossy(&trailer[16..32]);
+    let found = found.trim_end_matches('\0');
+    if found != kind {
+        return Err(format!("it belongs among the {found}, not among the {kind}"));
+    }
+    if digest(40) != *key {
+        return Err(format!("it was sealed as {}, not as its name says", digest(40)));
+    }
+    Err(format!("its payload has {length} bytes and not the sealed number"))
+}
+
+/// Reads a sealed file of `length` bytes to its end: the payload's digest, or what is wrong with it.
+pub(super) fn check(
+    mut reader: impl Read,
+    length: u64,
+    kind: &str,
+    key: &Digest,
+) -> io::Result<Result<Digest, String>> {
+    let Some(payload) = length.checked_sub(TRAILER as u64) else {
+        return Ok(Err(too_short(length)));
+    };
+    let (found, read) = Digest::of_reader(reader.by_ref().take(payload))?;
+    if read != payload {
+        return Ok(Err("it became shorter while it was read".to_owned()));
+    }
+    let mut trailer = [0; TRAILER];
+    reader.read_exact(&mut trailer)?;
+    Ok(read_trailer(&trailer, kind, key, payload).and_then(|stated| match stated == found {
+        true => Ok(found),
+        false => Err(format!("its content is {found}, it was sealed with {stated}")),
+    }))
+}
+
+/// What is wrong with a file that has no room for a trailer.
+pub(super) fn too_short(length: u64) -> String {
+    match length {
+        0 => "it is empty".to_owned(),
+        _ => format!("it is truncated to {length} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(payload: &[u8]) -> Vec<u8> {
+        let seal = trailer("objects", &Digest::of(b"key"), payload.len() as u64, &Digest::of(payload));
+        [payload, &seal].concat()
+    }
+
+    fn verdict(bytes: &[u8], kind: &str, key: &[u8]) -> Result<Digest, String> {
+        check(bytes, bytes.len() as u64, kind, &Digest::of(key)).expect("memory")
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        let bytes = sealed(b"payload");
+        assert_eq!(verdict(&bytes, "objects", b"key"), Ok(Digest::of(b"payload")));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(verdict(&flipped, "objects", b"key").is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_extension_is_seen() {
+        let bytes = sealed(b"payload");
+        for end in 0..bytes.len() {
+            assert!(verdict(&bytes[..end], "objects", b"key").is_err(), "{end} bytes");
+        }
+        assert!(verdict(&[&bytes[..], &[0]].concat(), "objects", b"key").is_err());
+        assert!(verdict(&bytes[1..], "objects", b"key").expect_err("shortened").contains("6 bytes"));
+        assert_eq!(verdict(b"", "objects", b"key"), Err("it is empty".to_owned()));
+    }
+
+    #[test]
+    fn another_name_or_kind_is_seen() {
+        let bytes = sealed(b"");
+        assert!(verdict(&bytes, "objects", b"other").expect_err("renamed").contains("sealed as sha256:"));
+        assert!(verdict(&bytes, "factors", b"key").expect_err("moved").contains("among the objects"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Checking everything.
+
+use std::path::{Path, PathBuf};
+
+use super::list::{Found, What, sorted};
+use super::{Kind, Store, StoreError, atomic};
+
+/// Something in the store that should not be there, or not like this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub why: String,
+    /// What to do about it.
+    pub repair: &'static str,
+}
+
+/// The outcome of [`Store::verify`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Entries read to their end.
+    pub checked: usize,
+    /// What is wrong, in the order of listings.
+    pub problems: Vec<Problem>,
+}
+
+const REMOVE: &str = "remove it";
+const REBUILD: &str = "remove it: what needs it computes it again";
+const PERMISSIONS: &str = "check the permissions and the disk";
+
+impl Report {
+    fn add(&mut self, path: &Path, why: impl Into<String>, repair: &'static str) {
+        self.problems.push(Problem { path: path.to_owned(), why: why.into(), repair });
+    }
+}
+
+impl Store {
+    /// Reads and checks every entry, past whatever is wrong on the way. Memos are not entries: a damaged one is
+    /// ignored when it is read. Nor are temporary files: `gc` removes them in time.
+    pub fn verify(&self) -> Report {
+        let mut report = Report::default();
+        self.verify_top(&mut report);
+        for kind in Kind::ALL {
+            for Found { path, what } in self.scan(kind.folder(), kind.suffix()) {
+                match what {
+                    What::Entry(key) => {
+                        report.checked += 1;
+                        match self.check(kind, &key) {
+                            Ok(_) => {}
+                            Err(StoreError::Damaged { why, .. }) => report.add(&path, why, REBUILD),
+                            Err(error) => report.add(&path, error.to_string(), PERMISSIONS),
+                        }
+                    }
+                    What::Unknown => report.add(&path, "its name is not that of an entry", REMOVE),
+                    What::Unreadable(error) => report.add(&path, error.to_string(), PERMISSIONS),
+                    What::Temporary => {}
+                }
+            }
+        }
+        report
+    }
+
+    fn verify_top(&self, report: &mut Report) {
+        match sorted(&self.versioned()) {
+            Err(error) => report.add(&self.versioned(), error.to_string(), PERMISSIONS),
+            Ok(names) => {
+                for (name, path) in names {
+                    let known = Kind::ALL.iter().any(|kind| kind.folder() == name);
+                    if !known && name != "memo" && name != "lock" && !atomic::is_temporary(&name) {
+                        report.add(&path, "nothing of this name belongs into a store", REMOVE);
+                    }
+                }
+            }
+        }
+    }
+}
