@@ -1,3 +1,4 @@
 //! corrigenda.
 
 pub mod digest;
+pub mod project;
