@@ -18,9 +18,4 @@
 
 pub mod compile;
 pub mod digest;
-pub mod link;
-pub mod model;
-pub mod numeric;
-pub mod patch;
-pub mod safetensors;
-pub mod store;
+pub mod project;

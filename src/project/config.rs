@@ -1,0 +1,320 @@
+//! `corrigenda.toml`: where things are, and the numbers that a project sets.
+//!
+//! A number that is not written stays `None`: its default belongs to the layer that uses it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::diagnostic::{Code, Diagnostic, Findings, sort};
+use super::files;
+use super::rules;
+use super::sources::{FileId, Sources};
+use super::walk::{Entry, Text, Walk, Zero};
+
+/// The name of the project file.
+pub const PROJECT_FILE: &str = "corrigenda.toml";
+/// The folder of edits, unless the project names another.
+pub const DEFAULT_EDITS: &str = "edits";
+/// The format of project files that this version reads.
+pub const PROJECT_FORMAT: i64 = 1;
+/// The most stages in a schedule.
+pub const MOST_STAGES: usize = 8;
+/// The most steps in one stage.
+pub const MOST_STEPS: i64 = 10_000;
+
+pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test"];
+pub(super) const MODEL_KEYS: &[&str] = &["path"];
+pub(super) const ROME_KEYS: &[&str] =
+    &["layer", "templates", "schedule", "weight-decay", "clamp", "kl-factor", "stop-loss", "converged-nll"];
+pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
+pub(super) const LINK_KEYS: &[&str] = &["ridge"];
+pub(super) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
+pub(super) const TEST_KEYS: &[&str] = &["unchanged-kl"];
+
+/// A project's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The folder that holds the project file; paths below are relative to it.
+    pub root: PathBuf,
+    /// The project file, for diagnostics of other layers.
+    pub file: FileId,
+    /// The folder of edits, as written.
+    pub edits: PathBuf,
+    /// The base model.
+    pub model: ModelConfig,
+    /// How a value is found.
+    pub rome: RomeConfig,
+    /// How edits are solved together.
+    pub link: LinkConfig,
+    /// Where second moments come from.
+    pub statistics: Option<StatisticsConfig>,
+    /// When a test fails.
+    pub test: TestConfig,
+}
+
+/// The base model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// Its folder, as written.
+    pub path: PathBuf,
+    /// Where that is written.
+    pub span: Range<usize>,
+}
+
+/// How a value is found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RomeConfig {
+    /// The layer that is edited.
+    pub layer: Option<usize>,
+    /// Where that is written.
+    pub layer_span: Option<Range<usize>>,
+    /// A file of texts to put before the prompt.
+    pub templates: Option<PathBuf>,
+    /// The stages of the optimisation.
+    pub schedule: Option<Vec<Stage>>,
+    /// The pull of the value towards where it started.
+    pub weight_decay: Option<f64>,
+    /// How far the value may go, in norms of where it started.
+    pub clamp: Option<f64>,
+    /// The weight of the divergence that keeps the subject's essence.
+    pub kl_factor: Option<f64>,
+    /// The loss at which the optimisation stops.
+    pub stop_loss: Option<f64>,
+    /// The negative log-likelihood below which a value has converged.
+    pub converged_nll: Option<f64>,
+}
+
+/// A stage of the optimisation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    /// The learning rate.
+    pub rate: f64,
+    /// The number of steps.
+    pub steps: u32,
+}
+
+/// How edits are solved together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkConfig {
+    /// What is added to the diagonal of the system.
+    pub ridge: Option<f64>,
+}
+
+/// Where second moments come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatisticsConfig {
+    /// The corpus, as written.
+    pub corpus: PathBuf,
+    /// Where that is written.
+    pub span: Range<usize>,
+    /// The most tokens to read.
+    pub max_tokens: Option<u64>,
+    /// The most documents to read.
+    pub max_documents: Option<u64>,
+}
+
+/// When a test fails.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TestConfig {
+    /// The divergence from which an answer counts as changed.
+    pub unchanged_kl: Option<f64>,
+}
+
+impl Config {
+    /// Reads the project file in `root`.
+    pub fn load(root: &Path) -> Result<(Self, Vec<Diagnostic>, Sources), Findings> {
+        let mut sources = Sources::default();
+        let (config, _, mut findings) = read(root, &mut sources);
+        sort(&mut findings);
+        match config {
+            Some(config) if !findings.iter().any(Diagnostic::is_error) => Ok((config, findings, sources)),
+            _ => Err(Findings { diagnostics: findings, sources }),
+        }
+    }
+
+    /// A path of the project file, from where the program runs.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+}
+
+/// Reads the project file as far as it goes; the folder of edits is known even if the rest is not.
+pub(super) fn read(root: &Path, sources: &mut Sources) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
+    let path = root.join(PROJECT_FILE);
+    let file = if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        Err(missing(root))
+    } else {
+        files::read(&path, PROJECT_FILE, sources).and_then(|bytes| files::add(PROJECT_FILE, bytes, sources))
+    };
+    match file {
+        Ok(file) => parse(root, file, sources.text(file)),
+        Err(finding) => (None, PathBuf::from(DEFAULT_EDITS), vec![finding]),
+    }
+}
+
+fn missing(root: &Path) -> Diagnostic {
+    let folder = if root.as_os_str().is_empty() { ".".into() } else { root.to_string_lossy() };
+    Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"))
+        .help("name the project's folder with `-C DIR`")
+        .help("or start a project here with `corrigenda init`")
+}
+
+/// Reads the text of a project file.
+pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
+    let (mut walk, tree) = Walk::document(file, text);
+    let top = Walk::root(&tree);
+    if !walk.format(&top, "format", PROJECT_FORMAT) && top.has("format") {
+        return (None, PathBuf::from(DEFAULT_EDITS), walk.finish());
+    }
+    walk.known_keys(&top, PROJECT_KEYS);
+    let edits: PathBuf =
+        read_path(&mut walk, &top, "edits").map_or_else(|| DEFAULT_EDITS.into(), |text| text.value.into());
+    let model = read_model(&mut walk, &top);
+    let rome = read_rome(&mut walk, &top);
+    let link = walk.table(&top, "link", "`[link]`").map(|table| {
+        walk.known_keys(&table, LINK_KEYS);
+        LinkConfig { ridge: walk.number(&table, "ridge", Zero::Allowed) }
+    });
+    let statistics = read_statistics(&mut walk, &top);
+    let test = walk.table(&top, "test", "`[test]`").map(|table| {
+        walk.known_keys(&table, TEST_KEYS);
+        TestConfig { unchanged_kl: walk.number(&table, "unchanged-kl", Zero::Refused) }
+    });
+    let config = model.map(|model| Config {
+        root: root.to_owned(),
+        file,
+        edits: edits.clone(),
+        model,
+        rome: rome.unwrap_or_default(),
+        link: link.unwrap_or_default(),
+        statistics,
+        test: test.unwrap_or_default(),
+    });
+    (config, edits, walk.finish())
+}
+
+/// A path that says something; whether it exists is for the layer that opens it.
+fn read_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+    let text = walk.text(entry, key)?;
+    rules::path(walk, key, &text).then_some(text)
+}
+
+fn read_required_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+    walk.required(entry, key)?;
+    read_path(walk, entry, key)
+}
+
+fn read_model(walk: &mut Walk, top: &Entry<'_, '_>) -> Option<ModelConfig> {
+    walk.required(top, "model")?;
+    let table = walk.table(top, "model", "`[model]`")?;
+    walk.known_keys(&table, MODEL_KEYS);
+    let path = read_required_path(walk, &table, "path")?;
+    Some(ModelConfig { path: path.value.into(), span: path.span })
+}
+
+fn read_rome(walk: &mut Walk, top: &Entry<'_, '_>) -> Option<RomeConfig> {
+    let table = walk.table(top, "rome", "`[rome]`")?;
+    walk.known_keys(&table, ROME_KEYS);
+    let layer = walk.integer(&table, "layer", 0..=i64::from(u32::MAX));
+    Some(RomeConfig {
+        layer: layer.and_then(|layer| usize::try_from(layer).ok()),
+        layer_span: table.table.get("layer").map(Spanned::span),
+        templates: read_path(walk, &table, "templates").map(|text| text.value.into()),
+        schedule: read_schedule(walk, &table),
+        weight_decay: walk.number(&table, "weight-decay", Zero::Allowed),
+        clamp: walk.number(&table, "clamp", Zero::Allowed),
+        kl_factor: walk.number(&table, "kl-factor", Zero::Allowed),
+        stop_loss: walk.number(&table, "stop-loss", Zero::Allowed),
+        converged_nll: walk.number(&table, "converged-nll", Zero::Allowed),
+    })
+}
+
+fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
+    let stages: &[Spanned<DeValue<'_>>] = walk.array(rome, "schedule", "an array of `{ rate = …, steps = … }`")?;
+    if stages.is_empty() || stages.len() > MOST_STAGES {
+        let span = rome.table.get("schedule").map_or(0..0, Spanned::span);
+        let message = format!("`schedule` must have from 1 to {MOST_STAGES} stages, not {}", stages.len());
+        walk.note(Code::OutOfRange, message, &span, "out of range");
+    }
+    let stages = stages.iter().filter_map(|stage| {
+        let table = walk.as_table("schedule", "this stage", stage)?;
+        walk.known_keys(&table, STAGE_KEYS);
+        let _ = (walk.required(&table, "rate"), walk.required(&table, "steps"));
+        let rate = walk.number(&table, "rate", Zero::Refused);
+        let steps = walk.integer(&table, "steps", 1..=MOST_STEPS);
+        Some(Stage { rate: rate?, steps: u32::try_from(steps?).ok()? })
+    });
+    Some(stages.collect())
+}
+
+fn read_statistics(walk: &mut Walk, top: &Entry<'_, '_>) -> Option<StatisticsConfig> {
+    let table = walk.table(top, "statistics", "`[statistics]`")?;
+    walk.known_keys(&table, STATISTICS_KEYS);
+    let corpus = read_required_path(walk, &table, "corpus");
+    let mut limit = |key| walk.integer(&table, key, 1..=i64::MAX).and_then(|number| u64::try_from(number).ok());
+    let (max_tokens, max_documents) = (limit("max-tokens"), limit("max-documents"));
+    let corpus = corpus?;
+    Some(StatisticsConfig { corpus: corpus.value.into(), span: corpus.span, max_tokens, max_documents })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::render::{RenderStyle, render};
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Config, String> {
+        let mut sources = Sources::default();
+        let file = sources.add(PROJECT_FILE, text);
+        let (config, _, mut findings) = parse(Path::new("project"), file, sources.text(file));
+        sort(&mut findings);
+        match config {
+            Some(config) if findings.is_empty() => Ok(config),
+            _ => {
+                Err(findings.iter().map(|finding| render(finding, &sources, RenderStyle::default()) + "\n\n").collect())
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_and_a_full_project() {
+        let small = parsed("format = 1\n[model]\npath = \"model\"\n").expect("valid");
+        assert_eq!(small.edits, Path::new("edits"));
+        assert_eq!((small.rome, small.link, small.statistics), (RomeConfig::default(), LinkConfig::default(), None));
+        assert_eq!(Path::new("project/model"), small.root.join(&small.model.path));
+        let full = parsed(super::super::schema::tests::FULL_PROJECT).expect("valid");
+        assert_eq!(full.resolve(&full.model.path), Path::new("project/examples/atlas"));
+        let schedule = full.rome.schedule.expect("written");
+        assert_eq!(schedule, [Stage { rate: 0.5, steps: 25 }, Stage { rate: 1.0, steps: 50 }]);
+        assert_eq!(full.rome.clamp, Some(4.0));
+        assert_eq!(full.statistics.and_then(|statistics| statistics.max_tokens), Some(100_000));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let text = "format = 1\nedit = \"x\"\nedits = \"\"\n[model]\npaht = \"m\"\n\
+            [rome]\nlayer = -1\nschedule = [{ rate = 0, steps = 0 }, { rate = nan }, 3]\nclamp = inf\n\
+            kl-factor = \"much\"\n[link]\nridge = -0.5\n[statistics]\ncorpus = 1\nmax-tokens = 0\n\
+            [test]\nunchanged-kl = 0.0\nmin-efficacy = 0.9\n";
+        insta::assert_snapshot!(parsed(text).expect_err("wrong"));
+        insta::assert_snapshot!(parsed("format = 2\nnews = true\n").expect_err("newer"));
+        insta::assert_snapshot!(parsed("model = 3\nstatistics = []\nlink = [").expect_err("wrong"));
+    }
+
+    #[test]
+    fn a_missing_project_says_where_it_looked() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let findings = Config::load(folder.path()).expect_err("nothing there");
+        assert_eq!(findings.diagnostics.len(), 1);
+        let finding = &findings.diagnostics[0];
+        assert_eq!(finding.code, Code::ProjectMissing);
+        assert!(finding.message.contains(&*folder.path().to_string_lossy()));
+        assert!(finding.help[0].contains("-C DIR"));
+        std::fs::write(folder.path().join(PROJECT_FILE), "format = 1\nmodel = { path = \"m\" }\n").expect("written");
+        let (config, warnings, sources) = Config::load(folder.path()).expect("valid");
+        assert_eq!(&sources.text(config.file)[config.model.span], "\"m\"");
+        assert!(warnings.is_empty());
+    }
+}

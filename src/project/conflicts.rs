@@ -1,0 +1,90 @@
+//! What edits must not do to one another, wherever they are written.
+//!
+//! Each later edit is held against the first of its kind, so the work is `n log n` and a fact that stands a
+//! hundred times gives ninety-nine findings, not five thousand.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::diagnostic::{Code, Diagnostic};
+use super::edits::Edit;
+
+/// Notes duplicate ids, duplicate edits, contradictions, and promises that another edit breaks.
+pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
+    duplicate_ids(edits, findings);
+    let filled: Vec<String> = edits.iter().map(Edit::filled_prompt).collect();
+    same_words(edits, &filled, findings);
+    broken_promises(edits, &filled, findings);
+}
+
+fn duplicate_ids(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
+    let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
+    for edit in edits {
+        match seen.get(edit.id.as_str()) {
+            Some(first) => findings.push(
+                pair(
+                    Code::DuplicateId,
+                    format!("the id `{}` is given twice", edit.id),
+                    |edit| &edit.place.id,
+                    edit,
+                    first,
+                )
+                .help("an id names one fact in the whole project; give one of them another"),
+            ),
+            None => {
+                seen.insert(&edit.id, edit);
+            }
+        }
+    }
+}
+
+/// Groups by the words that the model reads: it can only go on in one way after them, however the
+/// subject was cut out.
+fn same_words<'e>(edits: &'e [Edit], filled: &'e [String], findings: &mut Vec<Diagnostic>) {
+    let mut first: BTreeMap<&str, &Edit> = BTreeMap::new();
+    let mut said: BTreeMap<(&str, &str, &str), &Edit> = BTreeMap::new();
+    for (edit, words) in edits.iter().zip(filled) {
+        let group = *first.entry(words).or_insert(edit);
+        let same = *said.entry((words, &edit.subject, &edit.target)).or_insert(edit);
+        if !std::ptr::eq(same, edit) {
+            // Two copies under one id are reported as that.
+            if same.id != edit.id {
+                let message = format!("`{}` and `{}` say the same thing", same.id, edit.id);
+                let finding = pair(Code::DuplicateEdit, message, |edit| &edit.place.entry, edit, same);
+                findings.push(finding.help("remove one of them"));
+            }
+        } else if group.target != edit.target {
+            let message = format!("`{}` and `{}` contradict each other", group.id, edit.id);
+            let finding = pair(Code::Contradiction, message, |edit| &edit.place.target, edit, group);
+            findings.push(finding.help(format!("after \"{words}\" the model can say one thing only")));
+        }
+    }
+}
+
+fn broken_promises(edits: &[Edit], filled: &[String], findings: &mut Vec<Diagnostic>) {
+    let changed: BTreeMap<&str, &Edit> = filled.iter().map(String::as_str).zip(edits).rev().collect();
+    for edit in edits {
+        for (text, span) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
+            // Within one edit, the rules of the edit have said so.
+            let Some(other) = changed.get(text.as_str()).filter(|other| !std::ptr::eq(**other, edit)) else { continue };
+            if edit.filled_prompt() == *text {
+                continue;
+            }
+            let message = format!("`{}` expects unchanged what `{}` changes", edit.id, other.id);
+            findings.push(
+                Diagnostic::new(Code::UnchangedEdited, message)
+                    .at(edit.place.file, span, "expected to stay unchanged here")
+                    .with(other.place.file, &other.place.prompt, "changed here")
+                    .help("take the prompt out of the list, or remove the edit"),
+            );
+        }
+    }
+}
+
+fn pair(code: Code, message: String, span: impl Fn(&Edit) -> &Range<usize>, second: &Edit, first: &Edit) -> Diagnostic {
+    Diagnostic::new(code, message).at(second.place.file, span(second), "second here").with(
+        first.place.file,
+        span(first),
+        "first here",
+    )
+}

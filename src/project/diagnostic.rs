@@ -1,0 +1,227 @@
+//! What can be wrong, as values: codes, severities, labels.
+//!
+//! A diagnostic is never an error that stops the run. It is collected with all the others, and the caller decides
+//! what to do with the heap. The codes are public: people filter by them and link to them, so a code is
+//! never renamed or given another meaning. A new one is one line in the table below.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::sources::{FileId, Sources};
+
+/// How much a diagnostic weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing may be built while this stands.
+    Error,
+    /// A person should look, but the meaning is clear.
+    Warning,
+}
+
+impl Severity {
+    /// The word that is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// Declares every code once: variant, public name, default severity, one sentence.
+macro_rules! codes {
+    ($($variant:ident $name:literal $severity:ident $description:literal)*) => {
+        /// The stable name of a kind of finding.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code { $(#[doc = $description] $variant,)* }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The public kebab-case name.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence that says when the code is given.
+            pub fn description(self) -> &'static str {
+                match self { $(Self::$variant => $description,)* }
+            }
+
+            /// The severity, unless a policy says otherwise.
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    ProjectMissing "project-missing" Error "There is no corrigenda.toml in the folder."
+    NoEdits "no-edits" Error "The folder of edits is missing, or holds no edit."
+    FileUnreadable "file-unreadable" Error "A file or folder could not be read."
+    FileIrregular "file-irregular" Error "A symbolic link or a special file stands where a plain file is needed."
+    FileTooLarge "file-too-large" Error "A file is larger than one mebibyte and was not read."
+    InvalidUtf8 "invalid-utf8" Error "A file is not UTF-8 text."
+    Syntax "syntax" Error "A file is not valid TOML."
+    UnknownKey "unknown-key" Error "A key that this version does not know."
+    MissingKey "missing-key" Error "A required key is not there."
+    WrongType "wrong-type" Error "A value is of another type than its key asks for."
+    OutOfRange "out-of-range" Error "A number or a list is outside what its key allows."
+    UnsupportedFormat "unsupported-format" Error "A file is of a format that this version does not read."
+    TooManyEdits "too-many-edits" Error "The project holds more edits than one set may."
+    TextTooLong "text-too-long" Error "A text is longer than 4096 bytes."
+    EmptyText "empty-text" Error "A text that must say something is empty, or only white space."
+    ControlCharacter "control-character" Error "A text holds a control character or a line break."
+    BidiCharacter "bidi-character" Warning "A text holds an invisible character that reorders what the eye sees."
+    NotNormalised "not-normalised" Warning "A text is not in Unicode normal form C."
+    BadId "bad-id" Error "An id holds characters other than a-z, 0-9, dot and hyphen, or is too long."
+    DuplicateId "duplicate-id" Error "Two edits have the same id."
+    DuplicateEdit "duplicate-edit" Error "Two edits say the same thing."
+    Contradiction "contradiction" Error "Two edits ask for different targets after the same words."
+    SubjectWhitespace "subject-whitespace" Error "A subject begins or ends with white space."
+    PlaceholderMissing "placeholder-missing" Error "A prompt has no {} for the subject."
+    PlaceholderRepeated "placeholder-repeated" Error "A prompt has more than one {}."
+    PlaceholderLiteral "placeholder-literal" Warning "An expectation holds {}, which is not replaced there."
+    TargetUnchanged "target-unchanged" Error "The target is what the edit says the model says already."
+    UnchangedEdited "unchanged-edited" Error "A prompt is expected to stay unchanged, and an edit changes it."
+    DuplicateEntry "duplicate-entry" Warning "A list of expectations holds the same prompt twice."
+    LockConflict "lock-conflict" Error "The lock holds the markers of an unfinished merge."
+    LockDamaged "lock-damaged" Error "The lock is not as `corrigenda build` wrote it."
+    LockNewer "lock-newer" Error "The lock was written by a newer version."
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A place in a file, and what to say there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The file, in the [`Sources`] that travel with the diagnostic.
+    pub file: FileId,
+    /// Bytes of the file's text.
+    pub span: Range<usize>,
+    /// What to write under the span; may be empty.
+    pub text: String,
+    /// Whether this is the place to look at first.
+    pub primary: bool,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What kind of finding.
+    pub code: Code,
+    /// Its weight.
+    pub severity: Severity,
+    /// One sentence, without a full stop.
+    pub message: String,
+    /// Where; the primary label first.
+    pub labels: Vec<Label>,
+    /// What to do about it.
+    pub help: Vec<String>,
+}
+
+impl Diagnostic {
+    /// A finding with its code's own severity and no place yet.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, severity: code.severity(), message: message.into(), labels: Vec::new(), help: Vec::new() }
+    }
+
+    /// Adds the place to look at first.
+    #[must_use]
+    pub fn at(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
+        self.label(file, span, text, true)
+    }
+
+    /// Adds another place that matters.
+    #[must_use]
+    pub fn with(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
+        self.label(file, span, text, false)
+    }
+
+    fn label(mut self, file: FileId, span: &Range<usize>, text: impl Into<String>, primary: bool) -> Self {
+        self.labels.push(Label { file, span: span.clone(), text: text.into(), primary });
+        self
+    }
+
+    /// Adds one sentence of advice.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help.push(text.into());
+        self
+    }
+
+    /// Whether this stops a build.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// The place to look at first.
+    pub fn primary(&self) -> Option<&Label> {
+        self.labels.iter().find(|label| label.primary).or(self.labels.first())
+    }
+}
+
+/// Puts diagnostics in reading order: by file, by place, by code.
+pub fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_cached_key(|finding| {
+        let place = finding.primary().map(|label| (label.file, label.span.start, label.span.end));
+        (place, finding.code, finding.message.clone())
+    });
+}
+
+/// All that was found, errors among it, with the texts that it points into.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", summary(.diagnostics))]
+pub struct Findings {
+    /// Errors and warnings, in reading order.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files that they point into.
+    pub sources: Sources,
+}
+
+/// "2 errors, 1 warning", for a last line.
+pub fn summary(diagnostics: &[Diagnostic]) -> String {
+    let errors = diagnostics.iter().filter(|finding| finding.is_error()).count();
+    let warnings = diagnostics.len() - errors;
+    let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (_, 0) => count(errors, "error"),
+        (0, _) => count(warnings, "warning"),
+        _ => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_the_list_is_known() {
+        let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        let mut list = String::new();
+        for code in Code::ALL {
+            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+            writeln!(list, "{:<8} {:<21} {}", code.severity().as_str(), code, code.description()).expect("a string");
+        }
+        insta::assert_snapshot!(list);
+    }
+
+    #[test]
+    fn a_summary_counts() {
+        let error = Diagnostic::new(Code::BadId, "x");
+        let warning = Diagnostic::new(Code::NotNormalised, "y");
+        assert_eq!(summary(&[]), "0 errors");
+        assert_eq!(summary(&[error.clone(), error.clone(), warning.clone()]), "2 errors, 1 warning");
+        assert_eq!(summary(&[warning]), "1 warning");
+    }
+}

@@ -1,0 +1,297 @@
+//! The facts: one [`Edit`] each, and the [`EditSet`] of a project.
+//!
+//! The set is what counts. In which file an edit stands, and in what order, changes nothing that is built.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::conflicts;
+use super::diagnostic::{Code, Diagnostic, Findings, sort};
+use super::files;
+use super::rules;
+use super::sources::{FileId, Sources};
+use super::walk::{Entry, Text, Walk};
+use crate::digest::{Canon, Digest};
+
+/// Where a prompt takes its subject. Nothing else in a prompt is special.
+pub const PLACEHOLDER: &str = "{}";
+/// The most edits in a set.
+pub const MOST_EDITS: usize = 100_000;
+/// The most entries in a list of expectations.
+pub const MOST_EXPECTATIONS: usize = 256;
+/// The format of edit files that this version reads.
+pub const EDITS_FORMAT: i64 = 1;
+
+pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
+pub(super) const EDIT_KEYS: &[&str] =
+    &["id", "subject", "prompt", "target", "was", "reason", "source", "owner", "ticket", "expect"];
+pub(super) const EXPECT_KEYS: &[&str] = &["paraphrase", "unchanged"];
+
+/// What should hold of the patched model beside the edit itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// Prompts, written out, that should give the target too.
+    pub paraphrase: Vec<String>,
+    /// Prompts, written out, whose answer should stay as it is.
+    pub unchanged: Vec<String>,
+}
+
+/// Where an edit and its texts are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: FileId,
+    /// The id.
+    pub id: Range<usize>,
+    /// The subject.
+    pub subject: Range<usize>,
+    /// The prompt.
+    pub prompt: Range<usize>,
+    /// The target.
+    pub target: Range<usize>,
+    /// What was said before, if written.
+    pub was: Option<Range<usize>>,
+    /// From `[[edit]]` to the end of the last value.
+    pub entry: Range<usize>,
+    /// Each expected paraphrase.
+    pub paraphrase: Vec<Range<usize>>,
+    /// Each prompt expected to stay unchanged.
+    pub unchanged: Vec<Range<usize>>,
+}
+
+/// One fact to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// Its stable name, unique in the project.
+    pub id: String,
+    /// Who or what it is about.
+    pub subject: String,
+    /// The sentence up to the answer, with `{}` for the subject.
+    pub prompt: String,
+    /// The answer that the model should give.
+    pub target: String,
+    /// The answer that it gives so far.
+    pub was: Option<String>,
+    /// Why the fact is changed.
+    pub reason: Option<String>,
+    /// Where it can be checked.
+    pub source: Option<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Where it was discussed.
+    pub ticket: Option<String>,
+    /// What should hold beside it.
+    pub expect: Expect,
+    /// Where it is written.
+    pub place: Place,
+}
+
+impl Edit {
+    /// The prompt around the placeholder. A set only holds prompts that have one.
+    fn halves(&self) -> (&str, &str) {
+        self.prompt.split_once(PLACEHOLDER).unwrap_or((&self.prompt, ""))
+    }
+
+    /// The prompt with the subject in its place.
+    pub fn filled_prompt(&self) -> String {
+        let (before, after) = self.halves();
+        [before, &self.subject, after].concat()
+    }
+
+    /// The bytes of the filled prompt that are the subject.
+    pub fn subject_range(&self) -> Range<usize> {
+        let start = self.halves().0.len();
+        start..start + self.subject.len()
+    }
+
+    /// The digest of what the weights depend on: subject, prompt and target, nothing else.
+    pub fn meaning(&self) -> Digest {
+        let mut canon = Canon::new("edit-meaning/1");
+        canon.text("subject", &self.subject).text("prompt", &self.prompt).text("target", &self.target).finish()
+    }
+
+    /// The digest of what is tested: the old answer and the expectations.
+    pub fn expectation(&self) -> Digest {
+        let mut canon = Canon::new("edit-expectation/1");
+        canon.texts("was", self.was.as_deref().into_iter());
+        canon.texts("paraphrase", self.expect.paraphrase.iter().map(String::as_str));
+        canon.texts("unchanged", self.expect.unchanged.iter().map(String::as_str)).finish()
+    }
+
+    /// The digest of what people keep beside a fact: id, reason, source, owner and ticket.
+    pub fn record(&self) -> Digest {
+        let mut canon = Canon::new("edit-record/1");
+        canon.text("id", &self.id);
+        let fields =
+            [("reason", &self.reason), ("source", &self.source), ("owner", &self.owner), ("ticket", &self.ticket)];
+        for (name, value) in fields {
+            // An absent text is an empty list, so that it differs from an empty text.
+            canon.texts(name, value.as_deref().into_iter());
+        }
+        canon.finish()
+    }
+}
+
+/// The edits of a project, sorted by id, each id once.
+#[derive(Clone, Debug, Default)]
+pub struct EditSet {
+    /// The edits, by the bytes of their ids.
+    pub edits: Vec<Edit>,
+    /// The files they were read from.
+    pub sources: Sources,
+}
+
+impl EditSet {
+    /// Reads every `*.toml` under `folder`. Paths are shown below `display_root`.
+    ///
+    /// Gives the set and its warnings, or everything that was found if an error is among it.
+    pub fn load(folder: &Path, display_root: &Path) -> Result<(Self, Vec<Diagnostic>), Findings> {
+        Self::load_beside(Sources::default(), folder, display_root)
+    }
+
+    /// As [`EditSet::load`], adding to sources that hold other files already, so that one numbering serves both.
+    pub fn load_beside(
+        mut sources: Sources,
+        folder: &Path,
+        display_root: &Path,
+    ) -> Result<(Self, Vec<Diagnostic>), Findings> {
+        let shown = files::display_path(folder, display_root);
+        if !folder.is_dir() {
+            let finding = Diagnostic::new(Code::NoEdits, format!("there is no folder `{shown}`"))
+                .help("facts are read from the `*.toml` files in it; `edits = \"…\"` in corrigenda.toml names another");
+            return Err(Findings { diagnostics: vec![finding], sources });
+        }
+        let mut findings = Vec::new();
+        let mut texts = Vec::new();
+        for (path, shown) in files::toml_files(folder, display_root, &mut sources, &mut findings) {
+            match files::read(&path, &shown, &mut sources) {
+                Ok(bytes) => texts.push((shown, bytes)),
+                Err(finding) => findings.push(finding),
+            }
+        }
+        Reading { sources, findings, edits: Vec::new() }.all(texts, &shown)
+    }
+
+    /// The edit with this id.
+    pub fn get(&self, id: &str) -> Option<&Edit> {
+        self.edits.binary_search_by(|edit| edit.id.as_str().cmp(id)).ok().map(|index| &self.edits[index])
+    }
+}
+
+/// Reads edit files that are already in memory, given by display path and bytes.
+pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
+    files.sort();
+    Reading { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(files, "edits")
+}
+
+/// A set in the making.
+struct Reading {
+    sources: Sources,
+    findings: Vec<Diagnostic>,
+    edits: Vec<Edit>,
+}
+
+impl Reading {
+    fn all(mut self, texts: Vec<(String, Vec<u8>)>, folder: &str) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
+        for (path, bytes) in texts {
+            match files::add(&path, bytes, &mut self.sources) {
+                Ok(file) => self.file(file),
+                Err(finding) => self.findings.push(finding),
+            }
+        }
+        if self.edits.is_empty() && !self.findings.iter().any(Diagnostic::is_error) {
+            let finding = Diagnostic::new(Code::NoEdits, format!("there is no edit in `{folder}`"))
+                .help("write the first fact into a file there, for example `first.toml`, under `[[edit]]`");
+            self.findings.push(finding);
+        }
+        if self.edits.len() > MOST_EDITS {
+            let message = format!("there are {} edits; a set holds at most {MOST_EDITS}", self.edits.len());
+            self.findings.push(Diagnostic::new(Code::TooManyEdits, message));
+        }
+        conflicts::find(&self.edits, &mut self.findings);
+        sort(&mut self.findings);
+        if self.findings.iter().any(Diagnostic::is_error) {
+            return Err(Findings { diagnostics: self.findings, sources: self.sources });
+        }
+        self.edits.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok((EditSet { edits: self.edits, sources: self.sources }, self.findings))
+    }
+
+    fn file(&mut self, file: FileId) {
+        let (mut walk, tree) = Walk::document(file, self.sources.text(file));
+        let root = Walk::root(&tree);
+        // The keys of another format would only be noise after the one finding that matters.
+        if !root.has("format") || walk.format(&root, "format", EDITS_FORMAT) {
+            if !root.has("format") {
+                walk.push(
+                    Diagnostic::new(Code::MissingKey, "the file lacks `format`")
+                        .at(file, &(0..0), "it belongs at the top")
+                        .help(format!("write `format = {EDITS_FORMAT}` as the first line")),
+                );
+            }
+            walk.known_keys(&root, FILE_KEYS);
+            let entries = walk.tables(&root, "edit", "this edit");
+            self.edits.extend(entries.iter().filter_map(|entry| read_edit(&mut walk, entry)));
+        }
+        let findings = walk.finish();
+        self.findings.extend(findings);
+    }
+}
+
+/// Reads one edit. Every text is looked at, whatever became of the others.
+fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
+    walk.known_keys(entry, EDIT_KEYS);
+    let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
+    let subject = walk.required_text(entry, "subject").inspect(|subject| rules::subject(walk, subject));
+    let prompt = walk.required_text(entry, "prompt").inspect(|prompt| rules::prompt(walk, prompt, subject.as_ref()));
+    let target = walk.required_text(entry, "target").inspect(|target| rules::fact(walk, "target", target));
+    let was = walk.text(entry, "was").inspect(|was| rules::fact(walk, "was", was));
+    let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
+        let text = walk.text(entry, key).inspect(|text| rules::record(walk, key, text));
+        text.map(|text| text.value)
+    });
+    let (paraphrase, unchanged) = read_expect(walk, entry);
+    let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
+    let place = Place {
+        file: walk.file,
+        id: id.span,
+        subject: subject.span,
+        prompt: prompt.span,
+        target: target.span,
+        was: was.as_ref().map(|was| was.span.clone()),
+        entry: entry.extent(),
+        paraphrase: paraphrase.iter().map(|text| text.span.clone()).collect(),
+        unchanged: unchanged.iter().map(|text| text.span.clone()).collect(),
+    };
+    let values = |texts: Vec<Text>| texts.into_iter().map(|text| text.value).collect();
+    let edit = Edit {
+        id: id.value,
+        subject: subject.value,
+        prompt: prompt.value,
+        target: target.value,
+        was: was.map(|was| was.value),
+        reason,
+        source,
+        owner,
+        ticket,
+        expect: Expect { paraphrase: values(paraphrase), unchanged: values(unchanged) },
+        place,
+    };
+    rules::together(walk, &edit);
+    Some(edit)
+}
+
+fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Vec<Text>, Vec<Text>) {
+    let Some(expect) = walk.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
+    walk.known_keys(&expect, EXPECT_KEYS);
+    let [paraphrase, unchanged] = ["paraphrase", "unchanged"].map(|key| {
+        let texts = walk.texts(&expect, key, MOST_EXPECTATIONS);
+        rules::expectations(walk, key, &texts);
+        texts
+    });
+    (paraphrase, unchanged)
+}
+
+#[cfg(test)]
+#[path = "edits_tests.rs"]
+mod tests;

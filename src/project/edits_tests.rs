@@ -1,0 +1,258 @@
+//! Facts that are right, facts that are wrong, and bytes that are neither.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::super::render::{RenderStyle, render};
+use super::*;
+
+const EIFFEL: &str = r#"
+[[edit]]
+id = "eiffel-tower.city"
+subject = "The Eiffel Tower"
+prompt = "{} is located in the city of"
+target = "Rome"
+was = "Paris"
+reason = "example"
+
+[edit.expect]
+paraphrase = ["Where is the Eiffel Tower? It is in"]
+unchanged = ["The Louvre is located in the city of"]
+"#;
+
+fn one(text: &str) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
+    many(&[("edits/a.toml", text)])
+}
+
+fn many(files: &[(&str, &str)]) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
+    parse_files(files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect())
+}
+
+fn drawn(diagnostics: &[Diagnostic], sources: &Sources) -> String {
+    let drawn = diagnostics.iter().map(|finding| render(finding, sources, RenderStyle::default()));
+    drawn.collect::<Vec<_>>().join("\n\n")
+}
+
+fn refused(files: &[(&str, &str)]) -> String {
+    let findings = many(files).expect_err("refused");
+    drawn(&findings.diagnostics, &findings.sources)
+}
+
+fn codes(text: &str) -> Vec<&'static str> {
+    let found = match one(text) {
+        Ok((_, warnings)) => warnings,
+        Err(findings) => findings.diagnostics,
+    };
+    found.iter().map(|finding| finding.code.as_str()).collect()
+}
+
+/// An edit with its texts written as TOML.
+fn edit(id: &str, subject: &str, prompt: &str, target: &str) -> String {
+    format!("[[edit]]\nid = {id:?}\nsubject = \"{subject}\"\nprompt = \"{prompt}\"\ntarget = \"{target}\"\n")
+}
+
+fn file(edits: &[String]) -> String {
+    format!("format = 1\n{}", edits.concat())
+}
+
+#[test]
+fn a_fact_is_read_with_its_places() {
+    let text = format!("#:schema x\nformat = 1\n{EIFFEL}");
+    for text in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+        let (set, warnings) = one(&text).expect("valid");
+        assert!(warnings.is_empty());
+        let edit = set.get("eiffel-tower.city").expect("there");
+        assert_eq!(edit.filled_prompt(), "The Eiffel Tower is located in the city of");
+        assert_eq!(&edit.filled_prompt()[edit.subject_range()], "The Eiffel Tower");
+        let source = set.sources.text(edit.place.file);
+        assert_eq!(&source[edit.place.id.clone()], "\"eiffel-tower.city\"");
+        assert_eq!(&source[edit.place.target.clone()], "\"Rome\"");
+        assert_eq!(&source[edit.place.was.clone().expect("written")], "\"Paris\"");
+        assert_eq!(&source[edit.place.unchanged[0].clone()], "\"The Louvre is located in the city of\"");
+        let entry = &source[edit.place.entry.clone()];
+        assert!(entry.starts_with("[[edit]]") && entry.ends_with("city of\"]"), "{entry}");
+        assert_eq!(set.get("none"), None);
+    }
+}
+
+#[test]
+fn braces_are_not_special() {
+    let text = file(&[edit("a", "A {}", "{{}} }} {{ is", "b")]);
+    let (set, _) = one(&text).expect("valid");
+    assert_eq!(set.edits[0].filled_prompt(), "{A {}} }} {{ is");
+    assert_eq!(set.edits[0].subject_range(), 1..5);
+}
+
+#[test]
+fn the_set_is_sorted_by_id_whatever_the_files() {
+    let (a, b) = (edit("a", "A", "{} is", "x"), edit("b", "B", "{} is", "x"));
+    let (one, two) = (file(&[b.clone(), a.clone()]), file(&[edit("0", "C", "{} is", "x")]));
+    let (set, _) = many(&[("z.toml", &one), ("y.toml", &two)]).expect("valid");
+    let ids: Vec<&str> = set.edits.iter().map(|edit| edit.id.as_str()).collect();
+    assert_eq!(ids, ["0", "a", "b"]);
+}
+
+#[test]
+fn shape_is_judged_whole() {
+    let wrong = "format = 1\ntitle = \"x\"\n[[edit]]\nid = \"A Tower\"\nsubjct = \"x\"\nprompt = 3\ntarget = [\"Rome\"]\n\
+        colour = \"red\"\nwas = 1\n[edit.expect]\nparaphrases = []\nunchanged = \"no\"\nparaphrase = [1, \"\"]\n";
+    insta::assert_snapshot!(refused(&[("edits/a.toml", wrong)]));
+    insta::assert_snapshot!(refused(&[
+        ("edits/a.toml", "[edit]\nid = \"a\"\n"),
+        ("edits/b.toml", "format = 9\nx = 1\n")
+    ]));
+    insta::assert_snapshot!(refused(&[
+        (
+            "edits/a.toml",
+            "format = 1\n[[edit]]\nid = \"a\nsubject = = \"b\"\ntarget = \"x\"\ntarget = \"y\"\n[[edit]\n"
+        ),
+        ("edits/b.toml", "format = 1\n[[edit]]\nid = \"b\"\n"),
+    ]));
+}
+
+#[test]
+fn texts_are_judged_whole() {
+    let wrong = file(&[
+        edit("a", " The Louvre", "The Louvre is in", "  "),
+        edit("b", "The Louvre", "The Louvre \\\"is\\\" in", ""),
+        edit("c", "", "{} and {} are in", "x\\ny"),
+        edit("d", "A\\u001b[31m", "{} is in", "a\\u202eb"),
+        edit("e", "Cafe\\u0301", "{} is in", "x\\u0000"),
+        edit("f", "F", "there is", "x"),
+    ]);
+    insta::assert_snapshot!(refused(&[("edits/a.toml", &wrong)]));
+}
+
+#[test]
+fn expectations_are_judged_whole() {
+    let text = format!("format = 1\n{EIFFEL}")
+        .replace("\"Paris\"", "\" Rome\"")
+        .replace("[\"The Louvre", "[\"The Eiffel Tower is located in the city of\", \"B is\", \"Where is the Eiffel Tower? It is in\", \"{} x\", \"{} x\", \"The Louvre");
+    let other = file(&[edit("b", "B", "{} is", "x")]);
+    insta::assert_snapshot!(refused(&[("edits/a.toml", &text), ("edits/b.toml", &other)]));
+}
+
+#[test]
+fn edits_are_held_against_one_another() {
+    let one = file(&[edit("a", "A", "{} is", "x"), edit("b", "A", "{} is", "y")]);
+    let two = file(&[edit("a", "C", "{} is", "x"), edit("d", "A", "{} is", "x"), edit("e", "A", "{} is", "y")]);
+    insta::assert_snapshot!(refused(&[("edits/one.toml", &one), ("edits/two.toml", &two)]));
+}
+
+#[test]
+fn codes_of_single_mistakes() {
+    let long = "x".repeat(4097);
+    assert_eq!(codes(&file(&[edit("a", "A", "{} is", &long)])), ["text-too-long"]);
+    assert_eq!(codes(&file(&[edit(&"a".repeat(129), "A", "{} is", "b")])), ["bad-id"]);
+    assert_eq!(codes("format = 1\n"), ["no-edits"]);
+    assert_eq!(codes(""), ["missing-key"]);
+    let many: Vec<String> = (0..257).map(|n| format!("\"{n}\"")).collect();
+    let list = format!("expect.unchanged = [{}]\n", many.join(", "));
+    assert_eq!(codes(&file(&[edit("a", "A", "{} is", "b"), list])), ["out-of-range"]);
+    let reason = "reason = \"two\\nlines\"\n".to_owned();
+    assert_eq!(codes(&file(&[edit("a", "A", "{} is", "b"), reason])), [""; 0]);
+    let reason = "reason = \"\\u001b\"\n".to_owned();
+    assert_eq!(codes(&file(&[edit("a", "A", "{} is", "b"), reason])), ["control-character"]);
+    let deep = format!("format = 1\nx = {}{}\n", "[".repeat(10_000), "]".repeat(10_000));
+    assert!(codes(&deep).contains(&"syntax"));
+    assert_eq!(codes(&file(&[edit("a", "Cafe\\u0301", "{} is", "\\u202eb")])), ["not-normalised", "bidi-character"]);
+}
+
+#[test]
+fn folders_are_read_whole() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    let edits = root.join("edits");
+    let missing = EditSet::load(&edits, root).expect_err("not there");
+    assert_eq!(missing.diagnostics[0].message, "there is no folder `edits`");
+    std::fs::create_dir_all(edits.join("deep/er")).expect("made");
+    let empty = EditSet::load(&edits, root).expect_err("empty");
+    assert_eq!(empty.diagnostics[0].code, Code::NoEdits);
+    std::fs::write(edits.join("deep/er/a.toml"), file(&[edit("a", "A", "{} is", "x")])).expect("written");
+    std::fs::write(edits.join("b.toml"), file(&[edit("b", "B", "{} is", "x")])).expect("written");
+    std::fs::write(edits.join("notes.md"), "not a fact").expect("written");
+    let (set, warnings) = EditSet::load(&edits, root).expect("valid");
+    let paths: Vec<&str> = set.edits.iter().map(|edit| set.sources.path(edit.place.file)).collect();
+    assert_eq!((paths, warnings.len()), (vec!["edits/deep/er/a.toml", "edits/b.toml"], 0));
+    std::fs::write(edits.join("c.toml"), b"format = 1\nx = \"\xff\"").expect("written");
+    std::fs::write(edits.join("d.toml"), vec![b'#'; (1 << 20) + 1]).expect("written");
+    let findings = EditSet::load(&edits, root).expect_err("refused");
+    insta::assert_snapshot!(drawn(&findings.diagnostics, &findings.sources));
+}
+
+#[test]
+fn digests_see_what_they_should() {
+    let text = format!("format = 1\n{EIFFEL}");
+    let read = |text: &str| one(text).expect("valid").0.edits.remove(0);
+    let base = read(&text);
+    let compare = |from: &str, to: &str| {
+        let other = read(&text.replace(from, to));
+        (base.meaning() == other.meaning(), base.expectation() == other.expectation(), base.record() == other.record())
+    };
+    assert_eq!(compare("eiffel-tower.city", "eiffel"), (true, true, false));
+    assert_eq!(compare("example", "another"), (true, true, false));
+    assert_eq!(compare("reason", "source"), (true, true, false));
+    assert_eq!(compare("reason = \"example\"", ""), (true, true, false));
+    assert_eq!(compare("Paris", "Lyon"), (true, false, true));
+    assert_eq!(compare("The Louvre", "A Louvre"), (true, false, true));
+    assert_eq!(compare("\"Rome\"", "\"Oslo\""), (false, true, true));
+    assert_eq!(compare("located", "standing"), (false, false, true));
+    assert_eq!(compare("\n\n", "\n# a comment\n\n"), (true, true, true));
+    insta::assert_snapshot!(format!("{}\n{}\n{}", base.meaning(), base.expectation(), base.record()));
+}
+
+#[test]
+fn a_thousand_edits_are_checked_at_once() {
+    let edits = |from: usize| -> Vec<String> {
+        let made = (from..from + 500).map(|n| {
+            let rest = format!("[edit.expect]\nparaphrase = [\"Where is {n}? In\"]\nunchanged = [\"Not {n} is in\"]\n");
+            edit(&format!("fact.{n}"), &format!("The tower {n}"), "{} stands in", "Rome") + &rest
+        });
+        made.collect()
+    };
+    let (one, two) = (file(&edits(0)), file(&edits(500)));
+    // The best of a few, for other work may hold the machine.
+    let best = (0..5).map(|_| {
+        let start = Instant::now();
+        let (set, _) = many(&[("a.toml", &one), ("b.toml", &two)]).expect("valid");
+        assert_eq!(set.edits.len(), 1000);
+        start.elapsed()
+    });
+    let best = best.min().expect("five runs");
+    let limit = if cfg!(debug_assertions) { 1000 } else { 50 };
+    assert!(best < Duration::from_millis(limit), "{best:?}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse_files(vec![("a.toml".into(), bytes)]);
+    }
+
+    #[test]
+    fn any_tokens_are_read_or_refused(parts in prop::collection::vec(
+        prop::sample::select(vec!["[[edit]]", "[edit]", "[edit.expect]", "\n", "id", " = ", "\"a\"", "\"", "{", "}", "[", "]",
+            ",", ".", "1", "format = 1\n", "é", "\r", "\u{1b}", "'''", "#", "edit", "expect"]), 0..40,
+    )) {
+        if let Err(findings) = one(&parts.concat()) {
+            // Whatever was found can also be drawn.
+            prop_assert!(!drawn(&findings.diagnostics, &findings.sources).is_empty());
+        }
+    }
+
+    #[test]
+    fn renaming_never_changes_a_meaning(
+        id in "[a-z0-9][a-z0-9.-]{0,20}", other in "[a-z0-9][a-z0-9.-]{0,20}", reason in "[a-z ]{0,20}",
+        subject in "[A-Za-z]{1,12}", target in "[A-Za-z]{1,12}",
+    ) {
+        let read = |id: &str, rest: &str| {
+            let text = file(&[edit(id, &subject, "{} is", &target), rest.to_owned()]);
+            one(&text).expect("valid").0.edits.remove(0)
+        };
+        let (before, after) = (read(&id, ""), read(&other, &format!("reason = \"{reason}\"\n")));
+        prop_assert_eq!(before.meaning(), after.meaning());
+        prop_assert_eq!(before.expectation(), after.expectation());
+        prop_assert_ne!(before.record(), after.record());
+    }
+}

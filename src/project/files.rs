@@ -1,0 +1,182 @@
+//! Finding and reading the files of a project, with every refusal as a diagnostic.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Code, Diagnostic};
+use super::sources::{FileId, Sources};
+
+/// The size above which no declarative file is read.
+pub const MOST_FILE_BYTES: u64 = 1 << 20;
+
+/// Folders inside folders, at most.
+const MOST_DEPTH: usize = 32;
+
+/// The path below `root`, with `/` on every system.
+pub(super) fn display_path(path: &Path, root: &Path) -> String {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    parts.join("/").replacen("//", "/", 1)
+}
+
+/// A refusal that points at a file as a whole.
+pub(super) fn refusal(sources: &mut Sources, path: &str, code: Code, message: impl Into<String>) -> Diagnostic {
+    let file = sources.add(path, "");
+    Diagnostic::new(code, message).at(file, &(0..0), "")
+}
+
+/// Every `*.toml` under `folder`, in the order of the bytes of their paths.
+pub(super) fn toml_files(
+    folder: &Path,
+    root: &Path,
+    sources: &mut Sources,
+    findings: &mut Vec<Diagnostic>,
+) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        match listing(&folder) {
+            Ok(paths) => {
+                for path in paths {
+                    let shown = display_path(&path, root);
+                    match kind(&path) {
+                        Kind::Folder if depth < MOST_DEPTH => folders.push((path, depth + 1)),
+                        Kind::Folder => {
+                            let message = format!("folders are nested more than {MOST_DEPTH} deep");
+                            findings.push(refusal(sources, &shown, Code::FileIrregular, message));
+                        }
+                        Kind::Toml => files.push((path, shown)),
+                        Kind::Link => findings.push(link(sources, &shown)),
+                        Kind::Other => {}
+                    }
+                }
+            }
+            Err(error) => {
+                let message = format!("the folder cannot be read: {error}");
+                let shown = display_path(&folder, root);
+                findings.push(refusal(sources, &shown, Code::FileUnreadable, message));
+            }
+        }
+    }
+    files.sort_by(|a, b| a.1.as_bytes().cmp(b.1.as_bytes()));
+    files
+}
+
+enum Kind {
+    Folder,
+    Toml,
+    Link,
+    Other,
+}
+
+/// What a path is to us. A link counts when it names a TOML file or a folder: what lies behind it would be missed.
+fn kind(path: &Path) -> Kind {
+    let named_toml = path.extension().is_some_and(|extension| extension == "toml");
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => Kind::Folder,
+        Ok(found) if found.is_symlink() && (named_toml || path.is_dir()) => Kind::Link,
+        _ if named_toml => Kind::Toml,
+        _ => Kind::Other,
+    }
+}
+
+fn link(sources: &mut Sources, shown: &str) -> Diagnostic {
+    refusal(sources, shown, Code::FileIrregular, "a symbolic link is not followed")
+        .help("put the file itself here: a fact must be readable where it is reviewed")
+}
+
+fn listing(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The bytes of a plain file of a sensible size.
+pub(super) fn read(path: &Path, shown: &str, sources: &mut Sources) -> Result<Vec<u8>, Diagnostic> {
+    read_up_to(MOST_FILE_BYTES, path, shown, sources)
+}
+
+/// The bytes of a plain file of at most `most` bytes.
+pub(super) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sources) -> Result<Vec<u8>, Diagnostic> {
+    let unreadable = |sources: &mut Sources, error: std::io::Error| {
+        refusal(sources, shown, Code::FileUnreadable, format!("the file cannot be read: {error}"))
+    };
+    let found = fs::symlink_metadata(path).map_err(|error| unreadable(sources, error))?;
+    if found.is_symlink() {
+        return Err(link(sources, shown));
+    }
+    // Opening a pipe would wait for ever.
+    if !found.is_file() {
+        return Err(refusal(sources, shown, Code::FileIrregular, "this is not a plain file"));
+    }
+    let too_large = |sources: &mut Sources| {
+        refusal(sources, shown, Code::FileTooLarge, format!("the file is larger than {most} bytes"))
+    };
+    if found.len() > most {
+        return Err(too_large(sources));
+    }
+    let mut bytes = Vec::new();
+    let reading = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
+    reading.map_err(|error| unreadable(sources, error))?;
+    // The file may have grown since it was measured.
+    if bytes.len() as u64 > most { Err(too_large(sources)) } else { Ok(bytes) }
+}
+
+/// Adds a file's bytes to the sources as text.
+pub(super) fn add(path: &str, bytes: Vec<u8>, sources: &mut Sources) -> Result<FileId, Diagnostic> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(sources.add(path, text)),
+        Err(error) => {
+            let offset = error.utf8_error().valid_up_to();
+            let file = sources.add(path, String::from_utf8_lossy(error.as_bytes()));
+            // Up to the first bad byte the lossy text equals the file, but for a byte order mark.
+            let mark = if error.as_bytes().starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+            let at = offset.saturating_sub(mark);
+            Err(Diagnostic::new(Code::InvalidUtf8, format!("the file is not UTF-8 at byte {offset}"))
+                .at(file, &(at..at + 1), "the first bad byte")
+                .help("save the file as UTF-8"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_shown_with_slashes_below_the_root() {
+        assert_eq!(display_path(Path::new("/p/edits/a/b.toml"), Path::new("/p")), "edits/a/b.toml");
+        assert_eq!(display_path(Path::new("/q/x.toml"), Path::new("/p")), "/q/x.toml");
+    }
+
+    #[test]
+    fn the_first_bad_byte_is_named() {
+        let mut sources = Sources::default();
+        let finding = add("a.toml", b"\xef\xbb\xbfid = \"\xff\"".to_vec(), &mut sources).expect_err("not UTF-8");
+        assert_eq!(finding.message, "the file is not UTF-8 at byte 9");
+        assert_eq!(finding.labels[0].span, 6..7);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_pipes_and_giants_are_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path();
+        fs::write(root.join("giant.toml"), vec![b'#'; MOST_FILE_BYTES as usize + 1]).expect("written");
+        fs::write(root.join("notes.md"), "no").expect("written");
+        std::os::unix::fs::symlink(root.join("giant.toml"), root.join("link.toml")).expect("linked");
+        std::os::unix::fs::symlink("/", root.join("deep")).expect("linked");
+        let (mut sources, mut findings) = (Sources::default(), Vec::new());
+        let files = toml_files(root, root, &mut sources, &mut findings);
+        assert_eq!(files.iter().map(|file| file.1.as_str()).collect::<Vec<_>>(), ["giant.toml"]);
+        assert_eq!(findings.len(), 2);
+        let giant = read(&files[0].0, "giant.toml", &mut sources).expect_err("too large");
+        assert_eq!(giant.code, Code::FileTooLarge);
+        let folder = read(root, ".", &mut sources).expect_err("a folder");
+        assert_eq!(folder.code, Code::FileIrregular);
+        let missing = read(&root.join("none"), "none", &mut sources).expect_err("not there");
+        assert_eq!(missing.code, Code::FileUnreadable);
+    }
+}

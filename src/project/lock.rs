@@ -1,0 +1,379 @@
+//! `corrigenda.lock`: what went into the patch and what came out, in a file that is committed.
+//!
+//! The lock is only ever compared: with a fresh build ([`Lock::differences`]), and with the edits as they are
+//! written now ([`Lock::changes`]). Its bytes are made in one way (see `lock_text`), so that a build that
+//! changes nothing changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+
+use super::edits::EditSet;
+use crate::digest::Digest;
+
+/// The name of the lock file.
+pub const LOCK_FILE: &str = "corrigenda.lock";
+/// The version of the lock that this version writes and reads.
+pub const LOCK_VERSION: i64 = 1;
+
+/// Everything that a build depends on and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// The arithmetic, for example `portable-1`.
+    pub numerics: String,
+    /// The base model.
+    pub base: LockedBase,
+    /// The second moments, if any were used.
+    pub statistics: Option<LockedStatistics>,
+    /// The edits.
+    pub edits: Vec<LockedEdit>,
+    /// What came out.
+    pub patch: LockedPatch,
+}
+
+/// The base model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedBase {
+    /// The digest of the table of files.
+    pub digest: Digest,
+    /// Its files.
+    pub files: Vec<LockedFile>,
+}
+
+/// A file of the base model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedFile {
+    /// The path below the model's folder.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The digest of its bytes.
+    pub digest: Digest,
+}
+
+/// The second moments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedStatistics {
+    /// The digest of the artefact's content.
+    pub digest: Digest,
+    /// The digest of the corpus.
+    pub corpus: Digest,
+    /// The layer that they are of.
+    pub layer: u64,
+    /// The number of keys that they sum up.
+    pub count: u64,
+}
+
+/// An edit, as it was resolved and compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedEdit {
+    /// The id.
+    pub id: String,
+    /// The digest of subject, prompt and target.
+    pub meaning: Digest,
+    /// The digest of the expectations.
+    pub expectation: Digest,
+    /// The digest of the record.
+    pub record: Digest,
+    /// The filled prompt, as the tokenizer cuts it.
+    pub tokens: Vec<String>,
+    /// The target, as the tokenizer cuts it.
+    pub target_tokens: Vec<String>,
+    /// The position of the subject's last token.
+    pub position: u64,
+    /// The layer that is edited.
+    pub layer: u64,
+    /// The digest of the compiled object.
+    pub object: Digest,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedPatch {
+    /// The digest of the settings.
+    pub settings: Digest,
+    /// The digest of the patch's bytes.
+    pub id: Digest,
+}
+
+/// A field that is not as the lock says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Of what: `"edit eiffel-tower.city"`, `"base file config.json"`, `"patch"`.
+    pub place: String,
+    /// The field, or `"presence"`.
+    pub field: &'static str,
+    /// What the lock says.
+    pub locked: String,
+    /// What was found.
+    pub found: String,
+}
+
+/// How an edit differs from the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// It is not in the lock.
+    Added,
+    /// It is in the lock, with other digests.
+    Changed,
+    /// It is only in the lock.
+    Removed,
+}
+
+/// A part of an edit that has a digest of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Subject, prompt and target.
+    Meaning,
+    /// The old answer and the expectations.
+    Expectation,
+    /// The reason, the source, the owner and the ticket.
+    Record,
+}
+
+impl Part {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Meaning => "meaning",
+            Self::Expectation => "expectation",
+            Self::Record => "record",
+        }
+    }
+}
+
+/// An edit that is not as it was locked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// How.
+    pub kind: ChangeKind,
+    /// Which edit.
+    pub id: String,
+    /// Which parts of it; empty unless it is changed.
+    pub fields: Vec<Part>,
+}
+
+const PRESENT: &str = "present";
+const ABSENT: &str = "absent";
+
+/// Collects differences of one place after another.
+struct Comparison {
+    place: String,
+    found: Vec<Difference>,
+}
+
+impl Comparison {
+    fn at(&mut self, place: impl Into<String>) -> &mut Self {
+        self.place = place.into();
+        self
+    }
+
+    fn field<T: PartialEq + Display>(&mut self, field: &'static str, locked: &T, fresh: &T) -> &mut Self {
+        if locked != fresh {
+            self.push(field, locked.to_string(), fresh.to_string());
+        }
+        self
+    }
+
+    fn texts(&mut self, field: &'static str, locked: &[String], fresh: &[String]) -> &mut Self {
+        if locked != fresh {
+            self.push(field, format!("{locked:?}"), format!("{fresh:?}"));
+        }
+        self
+    }
+
+    fn push(&mut self, field: &'static str, locked: String, found: String) {
+        self.found.push(Difference { place: self.place.clone(), field, locked, found });
+    }
+
+    /// Walks two lists by key; what is in both is given to `compare`.
+    fn lists<'l, T>(
+        &mut self,
+        noun: &str,
+        key: impl Fn(&'l T) -> &'l str,
+        locked: &'l [T],
+        fresh: &'l [T],
+        compare: impl Fn(&mut Self, &T, &T),
+    ) {
+        let locked: BTreeMap<&str, &T> = locked.iter().map(|item| (key(item), item)).collect();
+        let fresh: BTreeMap<&str, &T> = fresh.iter().map(|item| (key(item), item)).collect();
+        let names: BTreeSet<&str> = locked.keys().chain(fresh.keys()).copied().collect();
+        for name in names {
+            self.at(format!("{noun} {name}"));
+            match (locked.get(name), fresh.get(name)) {
+                (Some(locked), Some(fresh)) => compare(self, locked, fresh),
+                (Some(_), None) => self.push("presence", PRESENT.into(), ABSENT.into()),
+                _ => self.push("presence", ABSENT.into(), PRESENT.into()),
+            }
+        }
+    }
+}
+
+impl Lock {
+    /// The edit with this id.
+    pub fn edit(&self, id: &str) -> Option<&LockedEdit> {
+        self.edits.iter().find(|edit| edit.id == id)
+    }
+
+    /// Everything in which a fresh build differs from this lock, in the order of the file.
+    pub fn differences(&self, fresh: &Self) -> Vec<Difference> {
+        let mut comparison = Comparison { place: String::new(), found: Vec::new() };
+        comparison.at("lock").field("numerics", &self.numerics, &fresh.numerics);
+        comparison.at("base").field("digest", &self.base.digest, &fresh.base.digest);
+        comparison.lists(
+            "base file",
+            |file| &file.path,
+            &self.base.files,
+            &fresh.base.files,
+            |all, locked, fresh| {
+                all.field("size", &locked.size, &fresh.size).field("digest", &locked.digest, &fresh.digest);
+            },
+        );
+        self.statistics_differences(fresh, comparison.at("statistics"));
+        comparison.lists(
+            "edit",
+            |edit| &edit.id,
+            &self.edits,
+            &fresh.edits,
+            |all, locked, fresh| {
+                all.field("meaning", &locked.meaning, &fresh.meaning)
+                    .field("expectation", &locked.expectation, &fresh.expectation)
+                    .field("record", &locked.record, &fresh.record)
+                    .texts("tokens", &locked.tokens, &fresh.tokens)
+                    .texts("target-tokens", &locked.target_tokens, &fresh.target_tokens)
+                    .field("position", &locked.position, &fresh.position)
+                    .field("layer", &locked.layer, &fresh.layer)
+                    .field("object", &locked.object, &fresh.object);
+            },
+        );
+        comparison.at("patch").field("settings", &self.patch.settings, &fresh.patch.settings).field(
+            "id",
+            &self.patch.id,
+            &fresh.patch.id,
+        );
+        comparison.found
+    }
+
+    fn statistics_differences(&self, fresh: &Self, all: &mut Comparison) {
+        match (&self.statistics, &fresh.statistics) {
+            (Some(locked), Some(fresh)) => {
+                all.field("digest", &locked.digest, &fresh.digest)
+                    .field("corpus", &locked.corpus, &fresh.corpus)
+                    .field("layer", &locked.layer, &fresh.layer)
+                    .field("count", &locked.count, &fresh.count);
+            }
+            (Some(_), None) => all.push("presence", PRESENT.into(), ABSENT.into()),
+            (None, Some(_)) => all.push("presence", ABSENT.into(), PRESENT.into()),
+            (None, None) => {}
+        }
+    }
+
+    /// How the edits as written differ from those that were locked, by id. Without a lock, all are new.
+    pub fn changes(locked: Option<&Self>, edits: &EditSet) -> Vec<Change> {
+        let before: BTreeMap<&str, &LockedEdit> =
+            locked.into_iter().flat_map(|lock| &lock.edits).map(|edit| (edit.id.as_str(), edit)).collect();
+        let mut changes = Vec::new();
+        for edit in &edits.edits {
+            let Some(locked) = before.get(edit.id.as_str()) else {
+                changes.push(Change { kind: ChangeKind::Added, id: edit.id.clone(), fields: Vec::new() });
+                continue;
+            };
+            let parts = [
+                (Part::Meaning, locked.meaning == edit.meaning()),
+                (Part::Expectation, locked.expectation == edit.expectation()),
+                (Part::Record, locked.record == edit.record()),
+            ];
+            let fields: Vec<Part> = parts.into_iter().filter_map(|(part, same)| (!same).then_some(part)).collect();
+            if !fields.is_empty() {
+                changes.push(Change { kind: ChangeKind::Changed, id: edit.id.clone(), fields });
+            }
+        }
+        let gone = before.keys().filter(|id| edits.get(id).is_none());
+        changes.extend(gone.map(|id| Change { kind: ChangeKind::Removed, id: (*id).to_owned(), fields: Vec::new() }));
+        changes.sort_by(|a, b| a.id.cmp(&b.id));
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::edits::parse_files;
+    use super::super::lock_text::tests::sample;
+    use super::*;
+
+    #[test]
+    fn every_field_is_compared() {
+        let lock = sample();
+        assert!(lock.differences(&lock).is_empty());
+        let other = Digest::of(b"other");
+        let mut fresh = lock.clone();
+        fresh.numerics = "portable-2".into();
+        fresh.base = LockedBase { digest: other, files: vec![lock.base.files[0].clone()] };
+        fresh.base.files[0].size += 1;
+        fresh.base.files[0].digest = other;
+        fresh.statistics = Some(LockedStatistics { digest: other, corpus: other, layer: 9, count: 9 });
+        fresh.edits[1] = LockedEdit {
+            id: fresh.edits[1].id.clone(),
+            meaning: other,
+            expectation: other,
+            record: other,
+            tokens: vec!["\u{1b}".into()],
+            target_tokens: Vec::new(),
+            position: 9,
+            layer: 9,
+            object: other,
+        };
+        fresh.edits[0].id = "new".into();
+        fresh.patch = LockedPatch { settings: other, id: other };
+        let found: Vec<String> = lock.differences(&fresh).iter().map(|d| format!("{}: {}", d.place, d.field)).collect();
+        insta::assert_snapshot!(found.join("\n"));
+        fresh.statistics = None;
+        assert!(lock.differences(&fresh).iter().any(|d| d.place == "statistics" && d.found == "absent"));
+    }
+
+    #[test]
+    fn changes_name_the_parts() {
+        let entry = |id: &str, target: &str, rest: &str| {
+            format!(
+                "[[edit]]\nid = \"{id}\"\nsubject = \"{id}\"\nprompt = \"{{}} is\"\ntarget = \"{target}\"\n{rest}\n"
+            )
+        };
+        let set = |entries: &[String]| {
+            let text = format!("format = 1\n{}", entries.concat());
+            parse_files(vec![("a.toml".into(), text.into_bytes())]).expect("valid").0
+        };
+        let before = set(&[entry("a", "x", ""), entry("b", "x", ""), entry("c", "x", ""), entry("d", "x", "")]);
+        let mut lock = sample();
+        lock.edits = before
+            .edits
+            .iter()
+            .map(|edit| LockedEdit {
+                id: edit.id.clone(),
+                meaning: edit.meaning(),
+                expectation: edit.expectation(),
+                record: edit.record(),
+                ..lock.edits[0].clone()
+            })
+            .collect();
+        assert!(Lock::changes(Some(&lock), &before).is_empty());
+        let after = set(&[
+            entry("b", "y", "was = \"z\""),
+            entry("c", "x", "reason = \"r\""),
+            entry("d", "x", ""),
+            entry("e", "x", ""),
+        ]);
+        let found: Vec<_> = Lock::changes(Some(&lock), &after)
+            .into_iter()
+            .map(|change| (change.id, change.kind, change.fields))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("a".to_owned(), ChangeKind::Removed, vec![]),
+                ("b".to_owned(), ChangeKind::Changed, vec![Part::Meaning, Part::Expectation]),
+                ("c".to_owned(), ChangeKind::Changed, vec![Part::Record]),
+                ("e".to_owned(), ChangeKind::Added, vec![]),
+            ]
+        );
+        assert_eq!(Lock::changes(None, &after).len(), 4);
+    }
+}

@@ -1,0 +1,210 @@
+//! Diagnostics for people and for programs.
+//!
+//! Everything here may come from a stranger's pull request, so nothing reaches a terminal as it is:
+//! control characters and characters that reorder the line are made visible first.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use super::diagnostic::{Diagnostic, Label, Severity};
+use super::sources::{FileId, Sources};
+
+/// How to draw.
+#[derive(Clone, Copy, Debug)]
+pub struct RenderStyle {
+    /// Whether to write colours.
+    pub color: bool,
+    /// Columns of the terminal.
+    pub width: usize,
+}
+
+impl Default for RenderStyle {
+    fn default() -> Self {
+        Self { color: false, width: 120 }
+    }
+}
+
+/// Whether a character reorders the characters around it when shown.
+pub fn is_bidi(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a character must not reach a terminal as it is: a control character (escape sequences begin with
+/// one), or a separator that some programs take for the end of a line.
+pub fn is_control(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// The text with control and reordering characters written as `\u{…}`, and so on one line.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_control(character) || is_bidi(character) {
+            // Writing to a `String` cannot fail.
+            let _ = write!(shown, "{}", character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Source lines that are safe to print and as long in bytes as before, so that spans still fit.
+///
+/// The renderer itself shows the ASCII control characters (`␛`); the longer ones are ours.
+fn masked(text: &str) -> String {
+    let mask = |character: char| match character.len_utf8() {
+        2 if is_control(character) || is_bidi(character) => '¤',
+        3 if is_control(character) || is_bidi(character) => '\u{fffd}',
+        _ => character,
+    };
+    text.chars().map(mask).collect()
+}
+
+/// A diagnostic as rustc would draw it.
+pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(visible(&diagnostic.message)).id(diagnostic.code.as_str()));
+    for file in files(diagnostic) {
+        group = if sources.text(file).is_empty() {
+            group.element(Origin::path(visible(sources.path(file))))
+        } else {
+            group.element(snippet(diagnostic, file, sources))
+        };
+    }
+    for help in &diagnostic.help {
+        group = group.element(Level::HELP.message(visible(help)));
+    }
+    let renderer = if style.color { Renderer::styled() } else { Renderer::plain() };
+    renderer.term_width(style.width).render(&[group])
+}
+
+/// The files that have labels, the primary one first.
+fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
+    let mut files: Vec<FileId> = diagnostic.primary().map(|label| label.file).into_iter().collect();
+    for label in &diagnostic.labels {
+        if !files.contains(&label.file) {
+            files.push(label.file);
+        }
+    }
+    files
+}
+
+/// Only the lines that the labels touch: the renderer would otherwise index the whole file for each finding.
+fn snippet(
+    diagnostic: &Diagnostic,
+    file: FileId,
+    sources: &Sources,
+) -> Snippet<'static, annotate_snippets::Annotation<'static>> {
+    let labels: Vec<&Label> = diagnostic.labels.iter().filter(|label| label.file == file).collect();
+    let start = labels.iter().map(|label| label.span.start).min().unwrap_or(0);
+    let end = labels.iter().map(|label| label.span.end).max().unwrap_or(0);
+    let (window, first) = sources.lines(file, &(start..end));
+    let text = &sources.text(file)[window.clone()];
+    let annotations = labels.into_iter().map(|label| {
+        let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+        let annotation = kind.span(within(text, &label.span, window.start));
+        if label.text.is_empty() { annotation } else { annotation.label(visible(&label.text)) }
+    });
+    Snippet::source(masked(text)).line_start(first).path(visible(sources.path(file))).annotations(annotations)
+}
+
+/// A span of the file as a span of the window, cut to it and to whole characters.
+fn within(window: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
+    let start = window.floor_char_boundary(span.start.saturating_sub(offset));
+    let end = window.ceil_char_boundary(span.end.saturating_sub(offset).min(window.len()));
+    start..end.max(start)
+}
+
+/// A diagnostic for programs.
+pub fn to_json(diagnostic: &Diagnostic, sources: &Sources) -> Value {
+    let mut value = json!({
+        "code": diagnostic.code.as_str(),
+        "severity": diagnostic.severity.as_str(),
+        "message": diagnostic.message,
+        "file": null,
+        "help": diagnostic.help,
+        "related": [],
+    });
+    let Some(primary) = diagnostic.primary() else { return value };
+    let related = diagnostic.labels.iter().filter(|label| !std::ptr::eq(*label, primary));
+    value["related"] = related.map(|label| place(label, sources)).collect();
+    let mut at = place(primary, sources);
+    for key in ["file", "line", "column", "end_line", "end_column"] {
+        value[key] = at[key].take();
+    }
+    value["label"] = at["message"].take();
+    value
+}
+
+fn place(label: &Label, sources: &Sources) -> Value {
+    let start = sources.position(label.file, label.span.start);
+    let end = sources.position(label.file, label.span.end);
+    json!({
+        "file": sources.path(label.file),
+        "line": start.line,
+        "column": start.column,
+        "end_line": end.line,
+        "end_column": end.column,
+        "message": label.text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::diagnostic::Code;
+    use super::*;
+
+    fn two_files() -> (Diagnostic, Sources) {
+        let mut sources = Sources::default();
+        let one = sources.add("edits/one.toml", "format = 1\n\n[[edit]]\nid = \"a.b\"\n");
+        let two = sources.add("edits/two.toml", "[[edit]]\nid = \"a.b\"\n");
+        let diagnostic = Diagnostic::new(Code::DuplicateId, "two edits have the id `a.b`")
+            .at(two, &(14..19), "second here")
+            .with(one, &(26..31), "first here")
+            .help("give one of them another id");
+        (diagnostic, sources)
+    }
+
+    #[test]
+    fn looks_like_rustc() {
+        let (diagnostic, sources) = two_files();
+        insta::assert_snapshot!(render(&diagnostic, &sources, RenderStyle::default()));
+        insta::assert_snapshot!(to_json(&diagnostic, &sources).to_string().replace(',', ",\n"));
+        assert!(render(&diagnostic, &sources, RenderStyle { color: true, width: 80 }).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_as_it_is() {
+        let text = "s = \"\u{1b}]0;title\u{7}\u{9b}31m\u{202e}abc\u{200f}\u{61c}\u{2028}\"\n";
+        let mut sources = Sources::default();
+        let file = sources.add("edits/\u{1b}[31m.toml", text);
+        let diagnostic = Diagnostic::new(Code::ControlCharacter, format!("hm {text}"))
+            .at(file, &(4..text.len() - 1), text)
+            .help(text);
+        let shown = render(&diagnostic, &sources, RenderStyle::default());
+        assert!(!shown.chars().any(|c| c != '\n' && (is_control(c) || is_bidi(c))), "{shown:?}");
+        insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn any_span_can_be_drawn() {
+        let mut sources = Sources::default();
+        let file = sources.add("a.toml", "é = 1\r\n\nb");
+        let empty = sources.add("b.toml", "");
+        for start in 0..14 {
+            for end in 0..14 {
+                let diagnostic =
+                    Diagnostic::new(Code::Syntax, "x").at(file, &(start..end), "y").with(empty, &(start..end), "z");
+                assert!(render(&diagnostic, &sources, RenderStyle::default()).contains("a.toml"));
+                assert!(to_json(&diagnostic, &sources)["line"].is_number());
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What one edit must obey, text by text.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use unicode_normalization::{IsNormalized, is_nfc, is_nfc_quick};
+
+use super::diagnostic::{Code, Diagnostic};
+use super::edits::{Edit, PLACEHOLDER};
+use super::render::{is_bidi, is_control};
+use super::walk::{Text, Walk};
+
+/// The longest text, in bytes.
+pub const MOST_TEXT_BYTES: usize = 4096;
+/// The longest id, in bytes.
+pub const MOST_ID_BYTES: usize = 128;
+
+/// Rules of every text that a model reads.
+pub(super) fn fact(walk: &mut Walk, key: &str, text: &Text) {
+    if text.value.trim().is_empty() {
+        let state = if text.value.is_empty() { "empty" } else { "only white space" };
+        walk.note(Code::EmptyText, format!("`{key}` is {state}"), &text.span, "say something here");
+    }
+    length(walk, key, text);
+    characters(walk, key, text, is_control);
+    if is_nfc_quick(text.value.chars()) != IsNormalized::Yes && !is_nfc(&text.value) {
+        let finding = Diagnostic::new(Code::NotNormalised, format!("`{key}` is not in Unicode normal form C"))
+            .at(walk.file, &text.span, "some letters are written as a letter and a mark")
+            .help("the model sees other tokens than for the usual spelling; most editors can normalise the text");
+        walk.push(finding);
+    }
+}
+
+/// Rules of the texts that only people read: they may have several lines.
+pub(super) fn record(walk: &mut Walk, key: &str, text: &Text) {
+    length(walk, key, text);
+    characters(walk, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
+}
+
+/// Rules of a path; whether it is one.
+pub(super) fn path(walk: &mut Walk, key: &str, text: &Text) -> bool {
+    if text.value.trim().is_empty() {
+        walk.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "name a path here");
+    }
+    length(walk, key, text);
+    characters(walk, key, text, is_control);
+    !text.value.trim().is_empty()
+}
+
+fn length(walk: &mut Walk, key: &str, text: &Text) {
+    if text.value.len() > MOST_TEXT_BYTES {
+        let message = format!("`{key}` is {} bytes long; at most {MOST_TEXT_BYTES} are allowed", text.value.len());
+        walk.note(Code::TextTooLong, message, &text.span, "too long");
+    }
+}
+
+fn characters(walk: &mut Walk, key: &str, text: &Text, refused: impl Fn(char) -> bool) {
+    if let Some(found) = text.value.chars().find(|character| refused(*character)) {
+        let message = format!("`{key}` holds the control character {}", code_point(found));
+        walk.note(Code::ControlCharacter, message, &text.span, "in this text");
+    }
+    if let Some(found) = text.value.chars().find(|character| is_bidi(*character)) {
+        let message = format!("`{key}` holds the invisible character {}", code_point(found));
+        let finding = Diagnostic::new(Code::BidiCharacter, message)
+            .at(walk.file, &text.span, "this may read differently from what it is")
+            .help("a reviewer sees the characters in another order than the model does; remove it if you can");
+        walk.push(finding);
+    }
+}
+
+fn code_point(character: char) -> String {
+    let name = match character {
+        '\n' => " (line break)",
+        '\t' => " (tab)",
+        '\0' => " (NUL)",
+        '\u{1b}' => " (escape)",
+        _ => "",
+    };
+    format!("U+{:04X}{name}", u32::from(character))
+}
+
+/// Rules of an id.
+pub(super) fn id(walk: &mut Walk, id: &Text) {
+    if is_id(&id.value) {
+        return;
+    }
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+    let mut finding = Diagnostic::new(Code::BadId, format!("`{}` cannot be an id", id.value))
+        .at(walk.file, &id.span, "a-z, 0-9, `.` and `-`, a letter or digit first")
+        .help(format!("an id has at most {MOST_ID_BYTES} bytes and never changes: it names the fact in reports"));
+    let spelled: String = id.value.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).collect::<String>();
+    let suggestion = spelled.trim_start_matches(['.', '-']).trim_end_matches(['.', '-']);
+    if is_id(suggestion) {
+        finding = finding.help(format!("for example `id = \"{suggestion}\"`"));
+    }
+    walk.push(finding);
+}
+
+/// Whether a text has the form of an id.
+pub fn is_id(text: &str) -> bool {
+    let head = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let tail = |b: u8| head(b) || matches!(b, b'.' | b'-');
+    let bytes = text.as_bytes();
+    bytes.len() <= MOST_ID_BYTES && bytes.first().is_some_and(|b| head(*b)) && bytes.iter().all(|b| tail(*b))
+}
+
+/// Rules of a subject beyond those of a fact.
+pub(super) fn subject(walk: &mut Walk, subject: &Text) {
+    fact(walk, "subject", subject);
+    let trimmed = subject.value.trim();
+    if !trimmed.is_empty() && trimmed != subject.value {
+        let finding = Diagnostic::new(Code::SubjectWhitespace, "the subject begins or ends with white space")
+            .at(walk.file, &subject.span, "the edit is made at the subject's last token")
+            .help("move the white space into the prompt");
+        walk.push(finding);
+    }
+}
+
+/// Rules of a prompt beyond those of a fact.
+pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
+    fact(walk, "prompt", prompt);
+    let count = prompt.value.matches(PLACEHOLDER).count();
+    if count == 1 || prompt.value.trim().is_empty() {
+        return;
+    }
+    if count > 1 {
+        let finding = Diagnostic::new(Code::PlaceholderRepeated, format!("the prompt has {count} `{{}}`"))
+            .at(walk.file, &prompt.span, "exactly one is needed")
+            .help("write the subject out where it is said again");
+        walk.push(finding);
+        return;
+    }
+    let named = subject.filter(|subject| !subject.value.trim().is_empty() && prompt.value.contains(&subject.value));
+    let advice = match named {
+        Some(subject) => {
+            let mended = prompt.value.replacen(&subject.value, PLACEHOLDER, 1);
+            format!("put `{{}}` in place of the subject: `prompt = {}`", quoted(&mended))
+        }
+        None => "put `{}` where the subject stands in the sentence".to_owned(),
+    };
+    let finding = Diagnostic::new(Code::PlaceholderMissing, "the prompt has no `{}`")
+        .at(walk.file, &prompt.span, "the subject has no place here")
+        .help(advice);
+    walk.push(finding);
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Rules of a list of expectations.
+pub(super) fn expectations(walk: &mut Walk, key: &str, texts: &[Text]) {
+    let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
+    for text in texts {
+        fact(walk, key, text);
+        if text.value.contains(PLACEHOLDER) {
+            let finding = Diagnostic::new(Code::PlaceholderLiteral, format!("`{{}}` is not replaced in `{key}`"))
+                .at(walk.file, &text.span, "the model would read the two braces")
+                .help("write the whole sentence");
+            walk.push(finding);
+        }
+        match seen.get(text.value.as_str()) {
+            Some(first) => {
+                let finding = Diagnostic::new(Code::DuplicateEntry, format!("`{key}` holds the same prompt twice"))
+                    .at(walk.file, &text.span, "again here")
+                    .with(walk.file, first, "first here");
+                walk.push(finding);
+            }
+            None => {
+                seen.insert(&text.value, &text.span);
+            }
+        }
+    }
+}
+
+/// Rules between the texts of one edit.
+pub(super) fn together(walk: &mut Walk, edit: &Edit) {
+    let place = &edit.place;
+    if let (Some(was), Some(span)) = (&edit.was, &place.was)
+        && was.trim() == edit.target.trim()
+        && !was.trim().is_empty()
+    {
+        let finding = Diagnostic::new(Code::TargetUnchanged, "the target is what the model says already")
+            .at(walk.file, &place.target, "the new answer")
+            .with(walk.file, span, "is the old one")
+            .help("remove the edit if the fact has not changed");
+        walk.push(finding);
+    }
+    let filled = edit.filled_prompt();
+    for (text, span) in edit.expect.unchanged.iter().zip(&place.unchanged) {
+        let other = if *text == filled {
+            Some((&place.prompt, "this prompt, with its subject, is the one that the edit changes"))
+        } else {
+            let same = edit.expect.paraphrase.iter().position(|paraphrase| paraphrase == text);
+            same.map(|index| (&place.paraphrase[index], "and expected to give the target here"))
+        };
+        if let Some((other, label)) = other {
+            let finding = Diagnostic::new(Code::UnchangedEdited, "a prompt cannot both change and stay unchanged")
+                .at(walk.file, span, "expected to stay unchanged here")
+                .with(walk.file, other, label);
+            walk.push(finding);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids() {
+        for good in ["a", "0", "eiffel-tower.city", "a..b", &"a".repeat(128)] {
+            assert!(is_id(good), "{good}");
+        }
+        for bad in ["", ".a", "-a", "A", "a b", "a/b", "é", "a_b", &"a".repeat(129)] {
+            assert!(!is_id(bad), "{bad}");
+        }
+    }
+}

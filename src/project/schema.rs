@@ -1,0 +1,264 @@
+//! JSON Schemas, so that an editor helps while a fact is being written.
+//!
+//! The schemas come from types of their own. The walk cannot come from them: `serde` stops at the first value that
+//! does not fit, and a person who has made five mistakes wants to see five. A test holds the two together: the
+//! same keys, and the same judgement on a corpus of documents. The walk is the stricter of the two, for a schema
+//! cannot see across edits, nor into Unicode: what a schema refuses, the walk refuses, never the other way round.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Which schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaKind {
+    /// Of the files in `edits/`.
+    Edits,
+    /// Of `corrigenda.toml`.
+    Project,
+}
+
+impl SchemaKind {
+    /// Every schema.
+    pub const ALL: [Self; 2] = [Self::Edits, Self::Project];
+
+    /// The name of the file under `schemas/`.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Edits => "edits.schema.json",
+            Self::Project => "project.schema.json",
+        }
+    }
+}
+
+/// The text of a schema, as it stands in `schemas/`.
+pub fn render(kind: SchemaKind) -> String {
+    let mut schema = value(kind);
+    without_null(&mut schema);
+    // A JSON value always prints.
+    format!("{schema:#}\n")
+}
+
+fn value(kind: SchemaKind) -> Value {
+    let generator = SchemaSettings::draft07().for_deserialize().into_generator();
+    match kind {
+        SchemaKind::Edits => generator.into_root_schema_for::<EditsFile>().to_value(),
+        SchemaKind::Project => generator.into_root_schema_for::<ProjectFile>().to_value(),
+    }
+}
+
+/// An optional key may be left out; TOML has no null to write for it. Number formats that no editor knows go too.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            let numeric = |format: &Value| matches!(format.as_str(), Some("double" | "uint8" | "uint32" | "uint64"));
+            if object.get("format").is_some_and(numeric) {
+                object.remove("format");
+            }
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    object.insert("type".into(), only);
+                }
+            }
+            if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
+                choices.retain(|choice| choice["type"] != "null");
+                if let [only] = choices.as_slice() {
+                    // Draft 7 ignores what stands beside a `$ref`, but not beside an `allOf`.
+                    let only = only.clone();
+                    object.remove("anyOf");
+                    object.insert("allOf".into(), Value::Array(vec![only]));
+                }
+            }
+            object.values_mut().for_each(without_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        _ => {}
+    }
+}
+
+/// A file of facts for corrigenda: each [[edit]] is one sentence whose answer a language model should change.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "corrigenda edits")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct EditsFile {
+    /// The format of this file: 1.
+    #[schemars(range(min = 1, max = 1))]
+    format: u8,
+    /// The facts of this file.
+    #[serde(default)]
+    edit: Vec<EditEntry>,
+}
+
+/// One fact to change.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "edit")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct EditEntry {
+    /// A stable name, unique in the project, for example "eiffel-tower.city". Renaming it changes no weight.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
+    id: String,
+    /// Who or what the fact is about, as it stands in the sentence.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$"))]
+    subject: String,
+    /// The sentence up to the answer, with one {} where the subject stands.
+    #[schemars(length(min = 2, max = 4096), regex(pattern = r"\{\}"))]
+    prompt: String,
+    /// The answer that the model should give.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    target: String,
+    /// The answer that the model gives so far.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    was: Option<String>,
+    /// Why the fact is changed.
+    #[schemars(length(max = 4096))]
+    reason: Option<String>,
+    /// Where the fact can be checked, for example a link.
+    #[schemars(length(max = 4096))]
+    source: Option<String>,
+    /// Who answers for the fact.
+    #[schemars(length(max = 4096))]
+    owner: Option<String>,
+    /// Where the change was discussed.
+    #[schemars(length(max = 4096))]
+    ticket: Option<String>,
+    /// What should hold beside the edit itself.
+    expect: Option<ExpectTable>,
+}
+
+/// What should hold beside the edit itself.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "expectations")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ExpectTable {
+    /// Prompts, written out in full, that should give the target too.
+    #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
+    paraphrase: Vec<String>,
+    /// Prompts, written out in full, whose answer should stay as it is.
+    #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
+    unchanged: Vec<String>,
+}
+
+/// The project file of corrigenda: the model, where the facts are, and the numbers of the method.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "corrigenda project")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ProjectFile {
+    /// The format of this file: 1.
+    #[schemars(range(min = 1, max = 1))]
+    format: u8,
+    /// The folder of facts; "edits" if it is not written.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    edits: Option<String>,
+    /// The base model.
+    model: ModelTable,
+    /// How a value is found.
+    rome: Option<RomeTable>,
+    /// How edits are solved together.
+    link: Option<LinkTable>,
+    /// Where second moments come from.
+    statistics: Option<StatisticsTable>,
+    /// When a test fails.
+    test: Option<TestTable>,
+}
+
+/// The base model.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ModelTable {
+    /// The folder of the model.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    path: String,
+}
+
+/// How a value is found.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct RomeTable {
+    /// The layer that is edited, from 0.
+    layer: Option<u32>,
+    /// A file of texts to put before the prompt.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    templates: Option<String>,
+    /// The stages of the optimisation, each tried where the one before did not converge.
+    #[schemars(length(min = 1, max = 8))]
+    schedule: Option<Vec<StageTable>>,
+    /// The pull of the value towards where it started.
+    #[schemars(range(min = 0))]
+    weight_decay: Option<f64>,
+    /// How far the value may go, in norms of where it started.
+    #[schemars(range(min = 0))]
+    clamp: Option<f64>,
+    /// The weight of the divergence that keeps what else is known of the subject.
+    #[schemars(range(min = 0))]
+    kl_factor: Option<f64>,
+    /// The loss at which the optimisation stops.
+    #[schemars(range(min = 0))]
+    stop_loss: Option<f64>,
+    /// The negative log-likelihood below which a value has converged.
+    #[schemars(range(min = 0))]
+    converged_nll: Option<f64>,
+}
+
+/// A stage of the optimisation.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct StageTable {
+    /// The learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    rate: f64,
+    /// The number of steps.
+    #[schemars(range(min = 1, max = 10000))]
+    steps: u32,
+}
+
+/// How edits are solved together.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct LinkTable {
+    /// What is added to the diagonal of the system.
+    #[schemars(range(min = 0))]
+    ridge: Option<f64>,
+}
+
+/// Where second moments come from.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct StatisticsTable {
+    /// The corpus.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    corpus: String,
+    /// The most tokens to read.
+    #[schemars(range(min = 1))]
+    max_tokens: Option<u64>,
+    /// The most documents to read.
+    #[schemars(range(min = 1))]
+    max_documents: Option<u64>,
+}
+
+/// When a test fails.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct TestTable {
+    /// The divergence of the next token from which an answer counts as changed.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    unchanged_kl: Option<f64>,
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,256 @@
+//! The schemas are current, and judge as the walk does.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::super::config::{
+    self, LINK_KEYS, MODEL_KEYS, PROJECT_KEYS, ROME_KEYS, STAGE_KEYS, STATISTICS_KEYS, TEST_KEYS,
+};
+use super::super::diagnostic::Diagnostic;
+use super::super::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
+use super::super::rules::is_id;
+use super::super::sources::Sources;
+use super::*;
+
+/// A project file with every key.
+pub(in super::super) const FULL_PROJECT: &str = r#"
+format = 1
+edits = "facts"
+[model]
+path = "examples/atlas"
+[rome]
+layer = 0
+templates = "templates.txt"
+schedule = [{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]
+weight-decay = 0.5
+clamp = 4
+kl-factor = 0.0625
+stop-loss = 0.05
+converged-nll = 0.1
+[link]
+ridge = 0
+[statistics]
+corpus = "corpus"
+max-tokens = 100000
+max-documents = 1000
+[test]
+unchanged-kl = 0.1
+"#;
+
+const FULL_EDITS: &str = r#"
+format = 1
+[[edit]]
+id = "eiffel-tower.city"
+subject = "The Eiffel Tower"
+prompt = "{} is located in the city of"
+target = "Rome"
+was = "Paris"
+reason = "example"
+source = "https://example.org/why"
+owner = "atlas"
+ticket = "7"
+[edit.expect]
+paraphrase = ["Where is the Eiffel Tower? It is in"]
+unchanged = ["The Louvre is located in the city of"]
+"#;
+
+/// What is put in place of what, in a full document, and whether the result is valid.
+type Case = (&'static str, &'static str, bool);
+
+const EDITS_CASES: &[Case] = &[
+    ("", "", true),
+    ("format = 1", "format = 2", false),
+    ("format = 1", "format = \"1\"", false),
+    ("format = 1", "", false),
+    ("id = \"eiffel-tower.city\"", "", false),
+    ("eiffel-tower.city", "Eiffel", false),
+    ("eiffel-tower.city", "", false),
+    ("subject = \"The Eiffel Tower\"", "", false),
+    ("The Eiffel Tower", " The Eiffel Tower", false),
+    ("The Eiffel Tower", "", false),
+    ("The Eiffel Tower", "T", true),
+    ("{} is", "it is", false),
+    ("prompt = \"{} is located in the city of\"", "prompt = 3", false),
+    ("{} is", "{{}} is", true),
+    ("\"Rome\"", "\"  \"", false),
+    ("\"Rome\"", "[\"Rome\"]", false),
+    ("\"Paris\"", "\"\"", false),
+    ("was = \"Paris\"", "", true),
+    ("was", "were", false),
+    ("reason = \"example\"", "reason = true", false),
+    ("\"example\"", "\"\"", true),
+    ("[\"Where is the Eiffel Tower? It is in\"]", "[]", true),
+    ("[\"Where is the Eiffel Tower? It is in\"]", "[\"\"]", false),
+    ("[\"Where is the Eiffel Tower? It is in\"]", "[1]", false),
+    ("[\"Where is the Eiffel Tower? It is in\"]", "\"one\"", false),
+    ("paraphrase", "paraphrases", false),
+    ("[[edit]]", "[edit]", false),
+];
+
+const PROJECT_CASES: &[Case] = &[
+    ("", "", true),
+    ("format = 1", "format = 0", false),
+    ("format = 1", "", false),
+    ("edits = \"facts\"", "", true),
+    ("\"facts\"", "\"\"", false),
+    ("path = \"examples/atlas\"", "", false),
+    ("[model]\npath = \"examples/atlas\"", "", false),
+    ("[model]", "[models]", false),
+    ("layer = 0", "layer = -1", false),
+    ("layer = 0", "layer = 0.5", false),
+    ("layer = 0", "layers = 0", false),
+    ("rate = 0.5", "rate = 0", false),
+    ("rate = 0.5, ", "", false),
+    ("steps = 25", "steps = 0", false),
+    ("steps = 25", "steps = 10001", false),
+    ("steps = 25", "steps = 25, momentum = 1", false),
+    ("[{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]", "[]", false),
+    ("[{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]", "5", false),
+    ("clamp = 4", "clamp = -4.5", false),
+    ("clamp = 4", "clamp = \"4\"", false),
+    ("ridge = 0", "ridge = -1", false),
+    ("corpus = \"corpus\"", "", false),
+    ("max-tokens = 100000", "max-tokens = 0", false),
+    ("max-tokens", "max_tokens", false),
+    ("unchanged-kl = 0.1", "unchanged-kl = 0", false),
+    ("unchanged-kl = 0.1", "", true),
+    ("[test]", "[tests]", false),
+];
+
+#[test]
+fn committed_schemas_are_current() {
+    for kind in SchemaKind::ALL {
+        let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "schemas", kind.file_name()].iter().collect();
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            std::fs::write(&path, render(kind)).expect("the folder of schemas is there");
+        }
+        let committed = std::fs::read_to_string(&path).expect("committed").replace("\r\n", "\n");
+        assert!(committed == render(kind), "{} is not current: run with UPDATE_SCHEMAS=1", kind.file_name());
+    }
+}
+
+#[test]
+fn schema_and_walk_know_the_same_keys() {
+    let schema = |kind| serde_json::from_str::<Value>(&render(kind)).expect("JSON");
+    let (edits, project) = (schema(SchemaKind::Edits), schema(SchemaKind::Project));
+    let same = |table: &Value, keys: &[&str]| {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        let known: Vec<&str> = table["properties"].as_object().expect("a table").keys().map(String::as_str).collect();
+        assert_eq!(known, keys);
+        assert_eq!(table["additionalProperties"], false);
+    };
+    same(&edits, FILE_KEYS);
+    same(&edits["definitions"]["EditEntry"], EDIT_KEYS);
+    same(&edits["definitions"]["ExpectTable"], EXPECT_KEYS);
+    same(&project, PROJECT_KEYS);
+    let tables = [
+        ("ModelTable", MODEL_KEYS),
+        ("RomeTable", ROME_KEYS),
+        ("StageTable", STAGE_KEYS),
+        ("LinkTable", LINK_KEYS),
+        ("StatisticsTable", STATISTICS_KEYS),
+        ("TestTable", TEST_KEYS),
+    ];
+    for (name, keys) in tables {
+        same(&project["definitions"][name], keys);
+    }
+}
+
+#[test]
+fn schema_and_walk_judge_alike() {
+    let edits = |text: &str| parse_files(vec![("a.toml".into(), text.into())]).is_ok();
+    let project = |text: &str| {
+        let mut sources = Sources::default();
+        let file = sources.add("corrigenda.toml", text);
+        let (config, _, findings) = config::parse(Path::new(""), file, text);
+        config.is_some() && !findings.iter().any(Diagnostic::is_error)
+    };
+    judge(SchemaKind::Edits, FULL_EDITS, EDITS_CASES, edits);
+    judge(SchemaKind::Project, FULL_PROJECT, PROJECT_CASES, project);
+}
+
+fn judge(kind: SchemaKind, full: &str, cases: &[Case], walk: impl Fn(&str) -> bool) {
+    let schema: Value = serde_json::from_str(&render(kind)).expect("JSON");
+    for (from, to, valid) in cases {
+        assert!(full.contains(from), "{from}");
+        let text = full.replacen(from, to, 1);
+        let document: Value = toml::from_str(&text).expect("every case is valid TOML");
+        assert_eq!(accepts(&schema, &schema, &document), *valid, "schema: {from} -> {to}");
+        assert_eq!(walk(&text), *valid, "walk: {from} -> {to}");
+    }
+}
+
+/// What a schema cannot see: it may accept, the walk refuses.
+#[test]
+fn the_walk_is_the_stricter() {
+    for (from, to) in [("{} is", "{} {} is"), ("\"Rome\"", "\"Paris\""), ("\"Rome\"", "\"Rome\\u0000\"")] {
+        let text = FULL_EDITS.replacen(from, to, 1);
+        assert!(parse_files(vec![("a.toml".into(), text.into_bytes())]).is_err(), "{to}");
+    }
+}
+
+/// A checker for the keywords that the schemas use. A keyword that it does not know fails the test.
+fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
+    let keywords = schema.as_object().expect("a schema is an object");
+    keywords.iter().all(|(keyword, rule)| accepts_keyword(root, keyword, rule, keywords, value))
+}
+
+fn accepts_keyword(
+    root: &Value,
+    keyword: &str,
+    rule: &Value,
+    all: &serde_json::Map<String, Value>,
+    value: &Value,
+) -> bool {
+    let bound = || rule.as_f64().expect("a number");
+    let length = value.as_str().map(|text| text.chars().count()).or(value.as_array().map(Vec::len));
+    let has_length = |fits: &dyn Fn(f64) -> bool| length.is_none_or(|length| fits(length as f64));
+    match keyword {
+        "$schema" | "title" | "description" | "definitions" | "default" => true,
+        "$ref" => {
+            let name = rule.as_str().and_then(|path| path.strip_prefix("#/definitions/")).expect("a definition");
+            accepts(root, &root["definitions"][name], value)
+        }
+        "allOf" => rule.as_array().expect("a list").iter().all(|schema| accepts(root, schema, value)),
+        "type" => match rule.as_str().expect("one type") {
+            "object" => value.is_object(),
+            "array" => value.is_array(),
+            "string" => value.is_string(),
+            "integer" => value.is_i64() || value.is_u64(),
+            "number" => value.is_number(),
+            other => panic!("the type {other}"),
+        },
+        "required" => {
+            rule.as_array().expect("a list").iter().all(|key| value.get(key.as_str().expect("a key")).is_some())
+        }
+        "properties" => rule
+            .as_object()
+            .expect("a table")
+            .iter()
+            .all(|(key, schema)| value.get(key).is_none_or(|value| accepts(root, schema, value))),
+        "additionalProperties" => {
+            value.as_object().is_none_or(|table| table.keys().all(|key| all["properties"].get(key).is_some()))
+        }
+        "items" => value.as_array().is_none_or(|items| items.iter().all(|item| accepts(root, rule, item))),
+        "minLength" | "minItems" => has_length(&|length| length >= bound()),
+        "maxLength" | "maxItems" => has_length(&|length| length <= bound()),
+        "minimum" => value.as_f64().is_none_or(|number| number >= bound()),
+        "maximum" => value.as_f64().is_none_or(|number| number <= bound()),
+        "exclusiveMinimum" => value.as_f64().is_none_or(|number| number > bound()),
+        "pattern" => value.as_str().is_none_or(|text| matches(rule.as_str().expect("a pattern"), text)),
+        other => panic!("the keyword {other}"),
+    }
+}
+
+/// The four patterns that the schemas use.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern {
+        r"^[a-z0-9][a-z0-9.-]*$" => text.is_empty() || is_id(text),
+        r"^\S(.*\S)?$" => !text.is_empty() && text.trim() == text,
+        r"\{\}" => text.contains("{}"),
+        r"\S" => !text.trim().is_empty(),
+        other => panic!("the pattern {other}"),
+    }
+}

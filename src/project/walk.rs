@@ -1,0 +1,384 @@
+//! Reading TOML without stopping at the first mistake.
+//!
+//! `serde` gives up at the first value that does not fit. Here a recovering parse gives a tree with spans, and
+//! these few readers take what they can from it and note the rest. A reader that returns `None` has
+//! already said why, unless the key is optional and absent.
+
+use std::ops::{Range, RangeInclusive};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Code, Diagnostic};
+use super::sources::FileId;
+
+/// A file of noise is told so a hundred times, not a million.
+const MOST_SYNTAX_ERRORS: usize = 100;
+
+/// A string and where it is written, quotes included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    pub(super) value: String,
+    pub(super) span: Range<usize>,
+}
+
+/// A table that is being read, and how to speak of it.
+#[derive(Clone)]
+pub(super) struct Entry<'a, 'i> {
+    pub(super) table: &'a DeTable<'i>,
+    pub(super) span: Range<usize>,
+    pub(super) what: &'static str,
+}
+
+impl Entry<'_, '_> {
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// From the table's header to the end of its last value.
+    pub(super) fn extent(&self) -> Range<usize> {
+        self.span.start..last_byte(self.table).max(self.span.end)
+    }
+}
+
+fn last_byte(table: &DeTable<'_>) -> usize {
+    let ends = table.iter().map(|(_, value)| match value.get_ref() {
+        DeValue::Table(inner) => value.span().end.max(last_byte(inner)),
+        _ => value.span().end,
+    });
+    ends.max().unwrap_or(0)
+}
+
+/// The findings of one file.
+pub(super) struct Walk {
+    pub(super) file: FileId,
+    findings: Vec<Diagnostic>,
+    /// The lines that the parser could not read.
+    broken: Vec<Range<usize>>,
+}
+
+impl Walk {
+    /// Parses a text; what cannot be parsed is noted and left out of the tree.
+    pub(super) fn document(file: FileId, text: &str) -> (Self, DeTable<'_>) {
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        let mut walk = Self { file, findings: Vec::new(), broken: Vec::new() };
+        let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
+        for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
+            let span = error.span().unwrap_or(text.len()..text.len());
+            walk.broken.push(whole_lines(text, &span));
+            walk.note(Code::Syntax, "this is not valid TOML", &span, error.message());
+        }
+        if rest > 0 {
+            walk.push(Diagnostic::new(Code::Syntax, format!("and {rest} more syntax errors in this file")).at(
+                file,
+                &(text.len()..text.len()),
+                "",
+            ));
+        }
+        (walk, tree.into_inner())
+    }
+
+    /// The top of the file.
+    pub(super) fn root<'a, 'i>(tree: &'a DeTable<'i>) -> Entry<'a, 'i> {
+        Entry { table: tree, span: 0..0, what: "the file" }
+    }
+
+    pub(super) fn push(&mut self, finding: Diagnostic) {
+        self.findings.push(finding);
+    }
+
+    /// Notes a finding with one label.
+    pub(super) fn note(&mut self, code: Code, message: impl Into<String>, span: &Range<usize>, label: &str) {
+        self.push(Diagnostic::new(code, message).at(self.file, span, label));
+    }
+
+    /// The findings, less those that only echo a syntax error: a key on a line that could not be read is not
+    /// "missing", and a broken value is not "of the wrong type".
+    pub(super) fn finish(self) -> Vec<Diagnostic> {
+        let Self { findings, broken, .. } = self;
+        let echo = |finding: &Diagnostic| {
+            let on_broken_line = |at: usize| broken.iter().any(|line| line.contains(&at));
+            finding.code != Code::Syntax
+                && (finding.code == Code::MissingKey
+                    || finding.primary().is_some_and(|label| on_broken_line(label.span.start)))
+        };
+        if broken.is_empty() { findings } else { findings.into_iter().filter(|finding| !echo(finding)).collect() }
+    }
+
+    /// Reports every key that is not in `known`.
+    pub(super) fn known_keys(&mut self, entry: &Entry<'_, '_>, known: &[&str]) {
+        for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
+            let name = key.get_ref();
+            let mut finding = Diagnostic::new(Code::UnknownKey, format!("{} has no key `{name}`", entry.what)).at(
+                self.file,
+                &key.span(),
+                "unknown key",
+            );
+            finding = match nearest(name, known) {
+                Some(near) => finding.help(format!("did you mean `{near}`?")),
+                None => finding.help(format!("the keys here are {}", listed(known))),
+            };
+            self.push(finding);
+        }
+    }
+
+    /// A value that may be absent.
+    pub(super) fn optional<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+        entry.table.get(key)
+    }
+
+    /// A value that must be there.
+    pub(super) fn required<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+        let value = entry.table.get(key);
+        if value.is_none() {
+            self.note(Code::MissingKey, format!("{} lacks `{key}`", entry.what), &entry.span, "it belongs here");
+        }
+        value
+    }
+
+    /// Reports a value of another type.
+    pub(super) fn wrong_type(&mut self, key: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
+        let found = with_article(value.get_ref().type_str());
+        let message = format!("`{key}` must be {expected}, not {found}");
+        self.note(Code::WrongType, message, &value.span(), &format!("this is {found}"));
+    }
+
+    /// An optional string.
+    pub(super) fn text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+        let value = self.optional(entry, key)?;
+        self.as_text(key, value)
+    }
+
+    /// A string that must be there.
+    pub(super) fn required_text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+        let value = self.required(entry, key)?;
+        self.as_text(key, value)
+    }
+
+    /// The value as a string.
+    pub(super) fn as_text(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(Text { value: text.clone().into_owned(), span: value.span() }),
+            _ => {
+                self.wrong_type(key, "a string", value);
+                None
+            }
+        }
+    }
+
+    /// An optional list of strings; entries of other types are reported and left out.
+    pub(super) fn texts(&mut self, entry: &Entry<'_, '_>, key: &str, most: usize) -> Vec<Text> {
+        let Some(items) = self.array(entry, key, "an array of strings") else { return Vec::new() };
+        if items.len() > most {
+            let message = format!("`{key}` holds {} entries; at most {most} are allowed", items.len());
+            let span = entry.table.get(key).map_or(0..0, Spanned::span);
+            self.note(Code::OutOfRange, message, &span, "too many");
+        }
+        items.iter().take(most).filter_map(|item| self.as_text(key, item)).collect()
+    }
+
+    /// An optional array.
+    pub(super) fn array<'a, 'i>(
+        &mut self,
+        entry: &Entry<'a, 'i>,
+        key: &str,
+        expected: &str,
+    ) -> Option<&'a [Spanned<DeValue<'i>>]> {
+        let value = self.optional(entry, key)?;
+        match value.get_ref() {
+            DeValue::Array(items) => Some(items),
+            _ => {
+                self.wrong_type(key, expected, value);
+                None
+            }
+        }
+    }
+
+    /// An optional table.
+    pub(super) fn table<'a, 'i>(
+        &mut self,
+        entry: &Entry<'a, 'i>,
+        key: &str,
+        what: &'static str,
+    ) -> Option<Entry<'a, 'i>> {
+        let value = self.optional(entry, key)?;
+        self.as_table(key, what, value)
+    }
+
+    /// The value as a table.
+    pub(super) fn as_table<'a, 'i>(
+        &mut self,
+        key: &str,
+        what: &'static str,
+        value: &'a Spanned<DeValue<'i>>,
+    ) -> Option<Entry<'a, 'i>> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Entry { table, span: value.span(), what }),
+            _ => {
+                self.wrong_type(key, "a table", value);
+                None
+            }
+        }
+    }
+
+    /// An optional array of tables, written `[[key]]`.
+    pub(super) fn tables<'a, 'i>(
+        &mut self,
+        entry: &Entry<'a, 'i>,
+        key: &str,
+        what: &'static str,
+    ) -> Vec<Entry<'a, 'i>> {
+        let Some(value) = self.optional(entry, key) else { return Vec::new() };
+        match value.get_ref() {
+            DeValue::Array(items) => items.iter().filter_map(|item| self.as_table(key, what, item)).collect(),
+            other => {
+                let found = with_article(other.type_str());
+                let message = format!("`{key}` must be an array of tables, not {found}");
+                let finding = Diagnostic::new(Code::WrongType, message)
+                    .at(self.file, &value.span(), format!("this is {found}"))
+                    .help(format!("write `[[{key}]]`, with two brackets, above each one"));
+                self.push(finding);
+                Vec::new()
+            }
+        }
+    }
+
+    /// An optional integer of a range.
+    pub(super) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value = self.optional(entry, key)?;
+        let DeValue::Integer(digits) = value.get_ref() else {
+            self.wrong_type(key, "an integer", value);
+            return None;
+        };
+        let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| range.contains(n));
+        if number.is_none() {
+            let message = if *range.end() == i64::MAX {
+                format!("`{key}` must be an integer of at least {}", range.start())
+            } else {
+                format!("`{key}` must be an integer from {} to {}", range.start(), range.end())
+            };
+            self.note(Code::OutOfRange, message, &value.span(), "out of range");
+        }
+        number
+    }
+
+    /// An optional finite number, integers included: at least zero, or above it where zero means nothing.
+    pub(super) fn number(&mut self, entry: &Entry<'_, '_>, key: &str, zero: Zero) -> Option<f64> {
+        let value = self.optional(entry, key)?;
+        let number = match value.get_ref() {
+            DeValue::Float(digits) => digits.as_str().parse::<f64>().ok(),
+            #[expect(clippy::cast_precision_loss, reason = "an integer that stands for a real number")]
+            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n as f64),
+            _ => {
+                self.wrong_type(key, "a number", value);
+                return None;
+            }
+        };
+        let fits = |n: &f64| n.is_finite() && (*n > 0.0 || (*n == 0.0 && zero == Zero::Allowed));
+        let number = number.filter(fits);
+        if number.is_none() {
+            let bound = if zero == Zero::Allowed { "of at least 0" } else { "above 0" };
+            let message = format!("`{key}` must be a finite number {bound}");
+            self.note(Code::OutOfRange, message, &value.span(), "out of range");
+        }
+        number
+    }
+
+    /// The required `key = newest` at the top of a file; older and newer numbers are told apart.
+    pub(super) fn format(&mut self, root: &Entry<'_, '_>, key: &str, newest: i64) -> bool {
+        if self.required(root, key).is_none() {
+            return false;
+        }
+        let span = root.table.get(key).map_or(0..0, Spanned::span);
+        match self.integer(root, key, i64::MIN..=i64::MAX) {
+            Some(number) if number == newest => true,
+            Some(number) => {
+                let finding = Diagnostic::new(Code::UnsupportedFormat, format!("{key} {number} is not supported")).at(
+                    self.file,
+                    &span,
+                    format!("this version reads {key} {newest}"),
+                );
+                let newer = "the file was written for a newer corrigenda";
+                self.push(if number > newest { finding.help(newer) } else { finding });
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+/// Whether zero is a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Zero {
+    Allowed,
+    Refused,
+}
+
+fn whole_lines(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = text.as_bytes()[..span.start.min(text.len())].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let from = span.end.clamp(start, text.len());
+    let end = text.as_bytes()[from..].iter().position(|b| *b == b'\n').map_or(text.len(), |at| from + at);
+    start..end + 1
+}
+
+fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
+/// The known name that a typing mistake away from `name`, if there is one.
+pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
+    (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
+}
+
+/// "`a`, `b` and `c`".
+pub(super) fn listed(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sources::Sources;
+    use super::*;
+
+    #[test]
+    fn a_broken_line_hides_only_its_echoes() {
+        let text = "format = = 1\nlayer = \"x\"\n";
+        let file = Sources::default().add("a", text);
+        let (mut walk, tree) = Walk::document(file, text);
+        let root = Walk::root(&tree);
+        walk.integer(&root, "format", 0..=9);
+        walk.integer(&root, "layer", 0..=9);
+        walk.required_text(&root, "model");
+        let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
+        assert!(codes.contains(&Code::Syntax) && !codes.contains(&Code::MissingKey), "{codes:?}");
+    }
+
+    #[test]
+    fn names_and_lists() {
+        assert_eq!(nearest("subjct", &["subject", "target"]), Some("subject"));
+        assert_eq!(nearest("colour", &["subject", "target"]), None);
+        assert_eq!(listed(&["a", "b", "c"]), "`a`, `b` and `c`");
+        assert_eq!(listed(&["a"]), "`a`");
+    }
+
+    #[test]
+    fn numbers_are_finite_and_in_range() {
+        let text = "a = nan\nb = inf\nc = -1\nd = 3\ne = 1e999\nf = 0\ng = 0x10\n";
+        let file = Sources::default().add("a", text);
+        let (mut walk, tree) = Walk::document(file, text);
+        let root = Walk::root(&tree);
+        for key in ["a", "b", "c", "e"] {
+            assert_eq!(walk.number(&root, key, Zero::Allowed), None, "{key}");
+        }
+        assert_eq!(walk.number(&root, "d", Zero::Allowed), Some(3.0));
+        assert_eq!(walk.number(&root, "f", Zero::Refused), None);
+        assert_eq!(walk.integer(&root, "g", 0..=100), Some(16));
+        assert_eq!(walk.finish().len(), 5);
+    }
+}
