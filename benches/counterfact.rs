@@ -1,5 +1,7 @@
 //! Edits of real CounterFact records, each alone, on the shared `counterfact-gpt2`:
-//! `cargo bench --bench counterfact -- [--limit N] [--layer L]`.
+//! `cargo bench --bench counterfact -- [--limit N] [--layer L] [--torch FOLDER]`.
+//!
+//! `--torch` also writes FOLDER/edits.json and FOLDER/corpus.txt, the same edits for `benches/rome_torch.py`.
 //!
 //! A record is taken when the base gives the true answer to its rewrite prompt. Efficacy: every token of the new
 //! answer is the arg-max behind the prompt; paraphrases likewise; a neighbour counts when the base gives its true
@@ -17,7 +19,7 @@ use corrigenda::numeric::Isa;
 use corrigenda::numeric::cholesky::Factor;
 use corrigenda::numeric::rows::{greatest, softmax};
 use corrigenda::stats::Moment;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -133,10 +135,56 @@ fn documents(records: &[Value]) -> Vec<String> {
     out
 }
 
+fn argument(name: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != name).nth(1)
+}
+
 fn option(name: &str, default: usize) -> usize {
-    let arguments: Vec<String> = std::env::args().collect();
-    let place = arguments.iter().position(|argument| argument == name);
-    place.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(default)
+    argument(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// One record as the PyTorch baseline reads it.
+fn torch_edit(record: &Value) -> Value {
+    let (old, new) =
+        (text(record, "/requested_rewrite/target_true/str"), text(record, "/requested_rewrite/target_new/str"));
+    let neighbour = |prompt: &str| json!({ "prompt": prompt, "answer": old });
+    json!({
+        "id": format!("case-{}", record["case_id"]),
+        "subject": text(record, "/requested_rewrite/subject"),
+        "prompt": text(record, "/requested_rewrite/prompt"),
+        "target": new,
+        "was": old,
+        "paraphrase": list(record, "paraphrase_prompts"),
+        "neighbours": list(record, "neighborhood_prompts").into_iter().map(neighbour).collect::<Vec<_>>(),
+    })
+}
+
+/// The same edits, corpus and settings for `benches/rome_torch.py`.
+fn write_for_torch(world: &World, folder: &Path, documents: &[String], edits: &[Value]) -> Result<(), Failure> {
+    let settings = Settings::default();
+    let schedule: Vec<Value> =
+        settings.schedule.iter().map(|stage| json!({ "rate": stage.rate, "steps": stage.steps })).collect();
+    let corpus = folder.join("corpus.txt");
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(&corpus, documents.join("\n"))?;
+    let whole = json!({
+        "model": world.model.checkpoint().folder(),
+        "layer": world.layer,
+        "corpus": corpus,
+        "max_tokens": world.model.spec().positions,
+        "templates": world.templates,
+        "settings": {
+            "schedule": schedule,
+            "weight-decay": settings.weight_decay,
+            "clamp": settings.clamp,
+            "kl-factor": settings.kl_factor,
+            "stop-loss": settings.stop_loss,
+            "converged-nll": settings.converged_nll,
+        },
+        "edits": edits,
+    });
+    std::fs::write(folder.join("edits.json"), serde_json::to_vec(&whole)?)?;
+    Ok(())
 }
 
 fn main() -> Result<(), Failure> {
@@ -153,11 +201,12 @@ fn main() -> Result<(), Failure> {
     let templates = std::fs::read_to_string(root.join("tests/reference/templates.txt"))?;
     let templates = templates.lines().map(str::to_owned).collect();
     let world = World { model, tokens, templates, layer: option("--layer", 0) };
-    let moment = world.moment(&documents(&records))?;
+    let documents = documents(&records);
+    let moment = world.moment(&documents)?;
     let (factor, ridge) = moment.factor()?;
     println!("C over {} keys, ridge {ridge:e}", moment.count());
     let [mut efficacy, mut paraphrase, mut kept, mut es, mut ps, mut ns] = [(); 6].map(|()| Share::default());
-    let (mut edits, mut diverged, mut seconds) = (0, 0, Vec::new());
+    let (mut edits, mut diverged, mut seconds, mut taken) = (0, 0, Vec::new(), Vec::new());
     for record in &records {
         if edits == option("--limit", 100) {
             break;
@@ -174,6 +223,7 @@ fn main() -> Result<(), Failure> {
             continue;
         }
         edits += 1;
+        taken.push(torch_edit(record));
         let start = Instant::now();
         let (edited, converged) = world.edited(&factor, fact)?;
         seconds.push(start.elapsed().as_secs_f64());
@@ -195,6 +245,9 @@ fn main() -> Result<(), Failure> {
                 kept.add(theirs.0);
             }
         }
+    }
+    if let Some(folder) = argument("--torch") {
+        write_for_torch(&world, Path::new(&folder), &documents, &taken)?;
     }
     seconds.sort_by(f64::total_cmp);
     println!("{edits} edits alone at layer {}, {diverged} of them diverged", world.layer);

@@ -10,12 +10,25 @@
 //! - [`stats`]: the second moment of the keys over a corpus, and its factor.
 //! - [`link`]: all edits of a layer in one closed-form solve.
 //! - [`safetensors`]: the strict header reader and the canonical writer.
-//! - [`patch`]: the object that ships.
+//! - [`patch`]: the object that ships: canonical bytes, strict reading, materialising, norms.
+//! - [`store`]: content-addressed files: atomic writes, verified reads, gc, export and import.
+//! - [`project`]: what people write: edit sets, settings and the lock, with every finding of every file in one run.
+//!   Knows no model.
+//! - [`cli`], [`ui`]: one file per verb; the only door to the terminal.
 //! - [`digest`]: SHA-256, and the one way in which structured things are hashed.
 //!
 //! Invariants: nothing writes to a base model; nothing opens a socket; nothing is executed from data; a row's
 //! result depends on the row alone.
 
+pub mod cli;
 pub mod compile;
 pub mod digest;
+pub mod link;
+pub mod model;
+pub mod numeric;
+pub mod patch;
 pub mod project;
+pub mod safetensors;
+pub mod stats;
+pub mod store;
+pub mod ui;

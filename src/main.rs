@@ -1,14 +1,10 @@
-//! The command line.
+//! The command line: parse, run, exit code.
+
+use std::process::ExitCode;
 
 use clap::Parser;
+use corrigenda::cli::Arguments;
 
-/// Compiles declared fact edits into one small, content-addressed weight patch.
-///
-/// No verb is finished yet: this build carries the numerics and the model, as a library.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {}
-
-fn main() {
-    Arguments::parse();
+fn main() -> ExitCode {
+    corrigenda::cli::run(&Arguments::parse())
 }
