@@ -2,8 +2,10 @@
 //!
 //! - [`resolve`]: the texts of an edit as rows of tokens, and where its subject ends in each;
 //! - [`value`]: the optimisation of the value;
+//! - [`object`]: the result as bytes, and its address;
 //! - [`optimiser`]: Adam on one vector, in f64.
 
+pub mod object;
 pub mod optimiser;
 pub mod resolve;
 pub mod value;

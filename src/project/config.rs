@@ -159,7 +159,6 @@ fn missing(root: &Path) -> Diagnostic {
     let folder = if root.as_os_str().is_empty() { ".".into() } else { root.to_string_lossy() };
     Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"))
         .help("name the project's folder with `-C DIR`")
-        .help("or start a project here with `corrigenda init`")
 }
 
 /// Reads the text of a project file.

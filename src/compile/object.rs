@@ -1,0 +1,154 @@
+//! The object: what compiling one edit gives, as bytes, and the address over everything it depends on.
+//!
+//! An object holds one key and one value per edited layer, so that editors which spread an edit over layers need
+//! no other format. Its bytes are a safetensors file: `layer.N.key` (`[f]`) and `layer.N.value` (`[d]`), F32.
+
+use std::collections::BTreeMap;
+
+use super::value::{Compiled, Settings};
+use crate::digest::{Canon, Digest};
+use crate::numeric::NUMERICS;
+use crate::safetensors::{Dtype, Header, HeaderError, Tensor, write};
+
+/// One edit's side of the link at one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// `k*`, `[f]`.
+    pub key: Vec<f32>,
+    /// `v*`, `[d]`.
+    pub value: Vec<f32>,
+}
+
+/// A compiled edit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// By layer.
+    pub sites: BTreeMap<usize, Site>,
+}
+
+/// Bytes that are not an object.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// Not even a safetensors file.
+    #[error("the object is damaged: {0}")]
+    Header(#[from] HeaderError),
+    /// A tensor that no object has, or one that is missing or of another type.
+    #[error("the object is damaged: tensor `{0}` does not belong in it, has no counterpart, or is not F32")]
+    Tensor(String),
+    /// NaN or infinity.
+    #[error("the object is damaged: `{0}` holds a number that is not finite")]
+    NotFinite(String),
+}
+
+impl Object {
+    /// The object of an edit compiled at one layer.
+    pub fn new(layer: usize, compiled: &Compiled) -> Self {
+        let site = Site { key: compiled.key.clone(), value: compiled.value.clone() };
+        Self { sites: BTreeMap::from([(layer, site)]) }
+    }
+
+    /// Its canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut data = Vec::new();
+        for (layer, site) in &self.sites {
+            for (part, numbers) in [("key", &site.key), ("value", &site.value)] {
+                let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+                data.push((format!("layer.{layer}.{part}"), numbers.len() as u64, bytes));
+            }
+        }
+        let tensors: Vec<Tensor> = data
+            .iter()
+            .map(|(name, length, data)| Tensor {
+                name: name.clone(),
+                dtype: Dtype::F32,
+                shape: vec![*length],
+                data,
+            })
+            .collect();
+        write(&tensors, &BTreeMap::new())
+    }
+
+    /// Reads an object back.
+    ///
+    /// # Errors
+    /// If the bytes are not what [`Object::to_bytes`] writes, or a number is not finite.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ObjectError> {
+        let header = Header::parse(bytes.len() as u64, bytes)?;
+        let mut parts: BTreeMap<usize, [Option<Vec<f32>>; 2]> = BTreeMap::new();
+        for (name, info) in &header.tensors {
+            let strange = || ObjectError::Tensor(name.clone());
+            let (layer, part) = name.strip_prefix("layer.").and_then(|rest| rest.split_once('.')).ok_or_else(strange)?;
+            let layer: usize = layer.parse().map_err(|_| strange())?;
+            let part = ["key", "value"].iter().position(|known| *known == part).ok_or_else(strange)?;
+            if info.dtype != Dtype::F32 {
+                return Err(strange());
+            }
+            let (words, _) = bytes[info.start as usize..info.end as usize].as_chunks::<4>();
+            let numbers: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+            if numbers.iter().any(|number| !number.is_finite()) {
+                return Err(ObjectError::NotFinite(name.clone()));
+            }
+            parts.entry(layer).or_default()[part] = Some(numbers);
+        }
+        let site = |(layer, [key, value]): (usize, [Option<Vec<f32>>; 2])| match (key, value) {
+            (Some(key), Some(value)) => Ok((layer, Site { key, value })),
+            _ => Err(ObjectError::Tensor(format!("layer.{layer}"))),
+        };
+        Ok(Self { sites: parts.into_iter().map(site).collect::<Result<_, _>>()? })
+    }
+}
+
+/// The address of an edit's object: the base (weights, configuration, tokenizer), what the edit means, the layer,
+/// the templates, the settings, and the arithmetic. Ids, reasons and file names are no part of it.
+pub fn address(base: &Digest, meaning: &Digest, layer: usize, templates: &[String], settings: &Settings) -> Digest {
+    let mut canon = Canon::new("object/1");
+    canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
+    canon.texts("templates", templates.iter().map(String::as_str));
+    canon.number("stages", settings.schedule.len() as u64);
+    for stage in &settings.schedule {
+        canon.float("rate", stage.rate).number("steps", stage.steps as u64);
+    }
+    canon.float("weight-decay", settings.weight_decay).float("clamp", settings.clamp);
+    canon.float("kl-factor", settings.kl_factor).float("stop-loss", settings.stop_loss);
+    canon.float("converged-nll", settings.converged_nll).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object() -> Object {
+        let site = |shift: f32| Site { key: vec![1.0 + shift, -2.5, 0.0], value: vec![shift, 4.0] };
+        Object { sites: BTreeMap::from([(2, site(0.5)), (10, site(1.5))]) }
+    }
+
+    #[test]
+    fn comes_back_as_it_was() {
+        let bytes = object().to_bytes();
+        assert_eq!(Object::from_bytes(&bytes).expect("just written"), object());
+        assert_eq!(Object::from_bytes(&bytes).expect("just written").to_bytes(), bytes);
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        let mut infinite = object();
+        infinite.sites.insert(3, Site { key: vec![f32::INFINITY], value: vec![0.0] });
+        assert!(matches!(Object::from_bytes(&infinite.to_bytes()), Err(ObjectError::NotFinite(_))));
+        let stray = Tensor { name: "layer.1.key".into(), dtype: Dtype::F32, shape: vec![0], data: &[] };
+        assert!(matches!(Object::from_bytes(&write(&[stray], &BTreeMap::new())), Err(ObjectError::Tensor(_))));
+        assert!(Object::from_bytes(b"no object").is_err());
+    }
+
+    #[test]
+    fn the_address_holds_what_the_object_depends_on() {
+        let (base, meaning) = (Digest::of(b"base"), Digest::of(b"meaning"));
+        let settings = Settings::default();
+        let templates = vec!["{}".to_owned()];
+        let want = address(&base, &meaning, 1, &templates, &settings);
+        assert_ne!(address(&meaning, &base, 1, &templates, &settings), want);
+        assert_ne!(address(&base, &meaning, 2, &templates, &settings), want);
+        assert_ne!(address(&base, &meaning, 1, &[], &settings), want);
+        assert_ne!(address(&base, &meaning, 1, &templates, &Settings::published()), want);
+        assert_eq!(address(&base, &meaning, 1, &templates, &Settings::default()), want);
+    }
+}
