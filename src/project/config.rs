@@ -240,7 +240,7 @@ fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
         walk.note(Code::OutOfRange, message, &span, "out of range");
     }
     let stages = stages.iter().filter_map(|stage| {
-        let table = walk.as_table("schedule", "this stage", stage)?;
+        let table = walk.as_table("every stage of `schedule`", "this stage", stage)?;
         walk.known_keys(&table, STAGE_KEYS);
         let _ = (walk.required(&table, "rate"), walk.required(&table, "steps"));
         let rate = walk.number(&table, "rate", Zero::Refused);

@@ -221,14 +221,7 @@ impl Reading {
         let (mut walk, tree) = Walk::document(file, self.sources.text(file));
         let root = Walk::root(&tree);
         // The keys of another format would only be noise after the one finding that matters.
-        if !root.has("format") || walk.format(&root, "format", EDITS_FORMAT) {
-            if !root.has("format") {
-                walk.push(
-                    Diagnostic::new(Code::MissingKey, "the file lacks `format`")
-                        .at(file, &(0..0), "it belongs at the top")
-                        .help(format!("write `format = {EDITS_FORMAT}` as the first line")),
-                );
-            }
+        if walk.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
             walk.known_keys(&root, FILE_KEYS);
             let entries = walk.tables(&root, "edit", "this edit");
             self.edits.extend(entries.iter().filter_map(|entry| read_edit(&mut walk, entry)));
@@ -252,6 +245,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     });
     let (paraphrase, unchanged) = read_expect(walk, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
+    let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
     let place = Place {
         file: walk.file,
         id: id.span,
@@ -260,8 +254,8 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         target: target.span,
         was: was.as_ref().map(|was| was.span.clone()),
         entry: entry.extent(),
-        paraphrase: paraphrase.iter().map(|text| text.span.clone()).collect(),
-        unchanged: unchanged.iter().map(|text| text.span.clone()).collect(),
+        paraphrase: spans(&paraphrase),
+        unchanged: spans(&unchanged),
     };
     let values = |texts: Vec<Text>| texts.into_iter().map(|text| text.value).collect();
     let edit = Edit {

@@ -256,3 +256,19 @@ proptest! {
         prop_assert_ne!(before.record(), after.record());
     }
 }
+
+#[test]
+fn a_tower_of_dots_is_refused() {
+    for text in ["a.".repeat(400_000) + "a = 1\n", format!("[{}a]\n", "a.".repeat(400_000)), "[a]\n".repeat(200_000)] {
+        assert!(one(&format!("format = 1\n{text}")).is_err());
+    }
+    let one_line = format!("format = 1\n{} = 1\n", "k".repeat(1_000_000));
+    assert_eq!(codes(&one_line), ["unknown-key"]);
+    let start = Instant::now();
+    assert!(one(&"\u{1}".repeat(1 << 20)).is_err());
+    assert!(one(&"= ".repeat(1 << 19)).is_err());
+    assert!(one(&"=\n".repeat(1 << 19)).is_err());
+    assert!(one(&"\"".repeat(1 << 20)).is_err());
+    // Noise is refused about as fast as it is read.
+    assert!(start.elapsed() < Duration::from_secs(60));
+}

@@ -108,13 +108,13 @@ impl Walk {
     /// Reports every key that is not in `known`.
     pub(super) fn known_keys(&mut self, entry: &Entry<'_, '_>, known: &[&str]) {
         for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
-            let name = key.get_ref();
+            let name = shortened(key.get_ref());
             let mut finding = Diagnostic::new(Code::UnknownKey, format!("{} has no key `{name}`", entry.what)).at(
                 self.file,
                 &key.span(),
                 "unknown key",
             );
-            finding = match nearest(name, known) {
+            finding = match nearest(&name, known) {
                 Some(near) => finding.help(format!("did you mean `{near}`?")),
                 None => finding.help(format!("the keys here are {}", listed(known))),
             };
@@ -124,7 +124,13 @@ impl Walk {
 
     /// A value that may be absent.
     pub(super) fn optional<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
-        entry.table.get(key)
+        entry.table.get(key).filter(|value| self.is_written(value))
+    }
+
+    /// Whether a value is one that a person wrote, and not what the parser put in place of one that it could not
+    /// read.
+    fn is_written(&self, value: &Spanned<DeValue<'_>>) -> bool {
+        self.broken.is_empty() || !value.span().is_empty()
     }
 
     /// A value that must be there.
@@ -133,34 +139,34 @@ impl Walk {
         if value.is_none() {
             self.note(Code::MissingKey, format!("{} lacks `{key}`", entry.what), &entry.span, "it belongs here");
         }
-        value
+        value.filter(|value| self.is_written(value))
     }
 
-    /// Reports a value of another type.
-    pub(super) fn wrong_type(&mut self, key: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
+    /// Reports a value of another type; `what` is how to speak of it.
+    pub(super) fn wrong_type(&mut self, what: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
         let found = with_article(value.get_ref().type_str());
-        let message = format!("`{key}` must be {expected}, not {found}");
+        let message = format!("{what} must be {expected}, not {found}");
         self.note(Code::WrongType, message, &value.span(), &format!("this is {found}"));
     }
 
     /// An optional string.
     pub(super) fn text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
         let value = self.optional(entry, key)?;
-        self.as_text(key, value)
+        self.as_text(&quoted(key), value)
     }
 
     /// A string that must be there.
     pub(super) fn required_text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
         let value = self.required(entry, key)?;
-        self.as_text(key, value)
+        self.as_text(&quoted(key), value)
     }
 
     /// The value as a string.
-    pub(super) fn as_text(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+    fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
         match value.get_ref() {
             DeValue::String(text) => Some(Text { value: text.clone().into_owned(), span: value.span() }),
             _ => {
-                self.wrong_type(key, "a string", value);
+                self.wrong_type(what, "a string", value);
                 None
             }
         }
@@ -174,7 +180,9 @@ impl Walk {
             let span = entry.table.get(key).map_or(0..0, Spanned::span);
             self.note(Code::OutOfRange, message, &span, "too many");
         }
-        items.iter().take(most).filter_map(|item| self.as_text(key, item)).collect()
+        let what = format!("every entry of `{key}`");
+        let items: Vec<_> = items.iter().take(most).filter(|item| self.is_written(item)).collect();
+        items.into_iter().filter_map(|item| self.as_text(&what, item)).collect()
     }
 
     /// An optional array.
@@ -188,7 +196,7 @@ impl Walk {
         match value.get_ref() {
             DeValue::Array(items) => Some(items),
             _ => {
-                self.wrong_type(key, expected, value);
+                self.wrong_type(&quoted(key), expected, value);
                 None
             }
         }
@@ -202,20 +210,20 @@ impl Walk {
         what: &'static str,
     ) -> Option<Entry<'a, 'i>> {
         let value = self.optional(entry, key)?;
-        self.as_table(key, what, value)
+        self.as_table(&quoted(key), what, value)
     }
 
     /// The value as a table.
     pub(super) fn as_table<'a, 'i>(
         &mut self,
-        key: &str,
+        value_is: &str,
         what: &'static str,
         value: &'a Spanned<DeValue<'i>>,
     ) -> Option<Entry<'a, 'i>> {
         match value.get_ref() {
             DeValue::Table(table) => Some(Entry { table, span: value.span(), what }),
             _ => {
-                self.wrong_type(key, "a table", value);
+                self.wrong_type(value_is, "a table", value);
                 None
             }
         }
@@ -230,7 +238,10 @@ impl Walk {
     ) -> Vec<Entry<'a, 'i>> {
         let Some(value) = self.optional(entry, key) else { return Vec::new() };
         match value.get_ref() {
-            DeValue::Array(items) => items.iter().filter_map(|item| self.as_table(key, what, item)).collect(),
+            DeValue::Array(items) => {
+                let each = format!("every entry of `{key}`");
+                items.iter().filter_map(|item| self.as_table(&each, what, item)).collect()
+            }
             other => {
                 let found = with_article(other.type_str());
                 let message = format!("`{key}` must be an array of tables, not {found}");
@@ -247,7 +258,7 @@ impl Walk {
     pub(super) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.optional(entry, key)?;
         let DeValue::Integer(digits) = value.get_ref() else {
-            self.wrong_type(key, "an integer", value);
+            self.wrong_type(&quoted(key), "an integer", value);
             return None;
         };
         let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| range.contains(n));
@@ -270,7 +281,7 @@ impl Walk {
             #[expect(clippy::cast_precision_loss, reason = "an integer that stands for a real number")]
             DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n as f64),
             _ => {
-                self.wrong_type(key, "a number", value);
+                self.wrong_type(&quoted(key), "a number", value);
                 return None;
             }
         };
@@ -286,7 +297,11 @@ impl Walk {
 
     /// The required `key = newest` at the top of a file; older and newer numbers are told apart.
     pub(super) fn format(&mut self, root: &Entry<'_, '_>, key: &str, newest: i64) -> bool {
-        if self.required(root, key).is_none() {
+        if !root.has(key) {
+            let finding = Diagnostic::new(Code::MissingKey, format!("{} lacks `{key}`", root.what))
+                .at(self.file, &(0..0), "it belongs at the top")
+                .help(format!("write `{key} = {newest}` as the first line"));
+            self.push(finding);
             return false;
         }
         let span = root.table.get(key).map_or(0..0, Spanned::span);
@@ -321,6 +336,19 @@ fn whole_lines(text: &str, span: &Range<usize>) -> Range<usize> {
     start..end + 1
 }
 
+fn quoted(key: &str) -> String {
+    format!("`{key}`")
+}
+
+/// The text, cut where a message would grow out of hand.
+pub(super) fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 fn with_article(kind: &str) -> String {
     let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {kind}")
@@ -342,43 +370,5 @@ pub(super) fn listed(names: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::sources::Sources;
-    use super::*;
-
-    #[test]
-    fn a_broken_line_hides_only_its_echoes() {
-        let text = "format = = 1\nlayer = \"x\"\n";
-        let file = Sources::default().add("a", text);
-        let (mut walk, tree) = Walk::document(file, text);
-        let root = Walk::root(&tree);
-        walk.integer(&root, "format", 0..=9);
-        walk.integer(&root, "layer", 0..=9);
-        walk.required_text(&root, "model");
-        let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
-        assert!(codes.contains(&Code::Syntax) && !codes.contains(&Code::MissingKey), "{codes:?}");
-    }
-
-    #[test]
-    fn names_and_lists() {
-        assert_eq!(nearest("subjct", &["subject", "target"]), Some("subject"));
-        assert_eq!(nearest("colour", &["subject", "target"]), None);
-        assert_eq!(listed(&["a", "b", "c"]), "`a`, `b` and `c`");
-        assert_eq!(listed(&["a"]), "`a`");
-    }
-
-    #[test]
-    fn numbers_are_finite_and_in_range() {
-        let text = "a = nan\nb = inf\nc = -1\nd = 3\ne = 1e999\nf = 0\ng = 0x10\n";
-        let file = Sources::default().add("a", text);
-        let (mut walk, tree) = Walk::document(file, text);
-        let root = Walk::root(&tree);
-        for key in ["a", "b", "c", "e"] {
-            assert_eq!(walk.number(&root, key, Zero::Allowed), None, "{key}");
-        }
-        assert_eq!(walk.number(&root, "d", Zero::Allowed), Some(3.0));
-        assert_eq!(walk.number(&root, "f", Zero::Refused), None);
-        assert_eq!(walk.integer(&root, "g", 0..=100), Some(16));
-        assert_eq!(walk.finish().len(), 5);
-    }
-}
+#[path = "walk_tests.rs"]
+mod tests;
