@@ -10,7 +10,7 @@ use super::diagnostic::{Code, Diagnostic, Findings, sort};
 use super::files;
 use super::rules;
 use super::sources::{FileId, Sources};
-use super::walk::{Entry, Text, Walk};
+use super::walk::{Entry, Homes, Text, Walk};
 use crate::digest::{Canon, Digest};
 
 /// Where a prompt takes its subject. Nothing else in a prompt is special.
@@ -26,6 +26,12 @@ pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
 pub(super) const EDIT_KEYS: &[&str] =
     &["id", "subject", "prompt", "target", "was", "reason", "source", "owner", "ticket", "expect"];
 pub(super) const EXPECT_KEYS: &[&str] = &["paraphrase", "unchanged"];
+
+const HOMES: Homes = &[
+    ("at the top of the file", FILE_KEYS),
+    ("under `[[edit]]`, above any `[edit.expect]`", EDIT_KEYS),
+    ("under `[edit.expect]`", EXPECT_KEYS),
+];
 
 /// What should hold of the patched model beside the edit itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,7 +224,7 @@ impl Reading {
     }
 
     fn file(&mut self, file: FileId) {
-        let (mut walk, tree) = Walk::document(file, self.sources.text(file));
+        let (mut walk, tree) = Walk::document(file, self.sources.text(file), HOMES);
         let root = Walk::root(&tree);
         // The keys of another format would only be noise after the one finding that matters.
         if walk.format(&root, "format", EDITS_FORMAT) || !root.has("format") {

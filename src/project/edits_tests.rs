@@ -96,7 +96,7 @@ fn the_set_is_sorted_by_id_whatever_the_files() {
 #[test]
 fn shape_is_judged_whole() {
     let wrong = "format = 1\ntitle = \"x\"\n[[edit]]\nid = \"A Tower\"\nsubjct = \"x\"\nprompt = 3\ntarget = [\"Rome\"]\n\
-        colour = \"red\"\nwas = 1\n[edit.expect]\nparaphrases = []\nunchanged = \"no\"\nparaphrase = [1, \"\"]\n";
+        colour = \"red\"\nwas = 1\n[edit.expect]\nparaphrases = []\nunchanged = \"no\"\nparaphrase = [1, \"\"]\nreason = \"late\"\n";
     insta::assert_snapshot!(refused(&[("edits/a.toml", wrong)]));
     insta::assert_snapshot!(refused(&[
         ("edits/a.toml", "[edit]\nid = \"a\"\n"),

@@ -162,7 +162,7 @@ fn conflict(file: FileId, text: &str) -> Option<Diagnostic> {
 }
 
 fn read_lock(file: FileId, text: &str) -> Result<Lock, Vec<Diagnostic>> {
-    let (mut walk, tree) = Walk::document(file, text);
+    let (mut walk, tree) = Walk::document(file, text, &[]);
     let top = Walk::root(&tree);
     if let Some(newer) = newer(file, &top) {
         return Err(vec![newer]);

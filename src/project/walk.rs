@@ -4,7 +4,7 @@
 //! these few readers take what they can from it and note the rest. A reader that returns `None` has
 //! already said why, unless the key is optional and absent.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -55,13 +55,19 @@ pub(super) struct Walk {
     findings: Vec<Diagnostic>,
     /// The lines that the parser could not read.
     broken: Vec<Range<usize>>,
+    homes: Homes,
 }
+
+/// Every table of a kind of file, with its keys: where a key that stands in the wrong table belongs.
+///
+/// In TOML this is easily done: what is written below `[edit.expect]` is in it, even if it was meant for the edit.
+pub(super) type Homes = &'static [(&'static str, &'static [&'static str])];
 
 impl Walk {
     /// Parses a text; what cannot be parsed is noted and left out of the tree.
-    pub(super) fn document(file: FileId, text: &str) -> (Self, DeTable<'_>) {
+    pub(super) fn document(file: FileId, text: &str, homes: Homes) -> (Self, DeTable<'_>) {
         let (tree, errors) = DeTable::parse_recoverable(text);
-        let mut walk = Self { file, findings: Vec::new(), broken: Vec::new() };
+        let mut walk = Self { file, findings: Vec::new(), broken: Vec::new(), homes };
         let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
         for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(text.len()..text.len());
@@ -114,9 +120,11 @@ impl Walk {
                 &key.span(),
                 "unknown key",
             );
-            finding = match nearest(&name, known) {
-                Some(near) => finding.help(format!("did you mean `{near}`?")),
-                None => finding.help(format!("the keys here are {}", listed(known))),
+            let home = self.homes.iter().find(|(_, keys)| keys.contains(&name.as_str()));
+            finding = match (home, nearest(&name, known)) {
+                (Some((table, _)), _) => finding.help(format!("`{name}` belongs {table}")),
+                (None, Some(near)) => finding.help(format!("did you mean `{near}`?")),
+                (None, None) => finding.help(format!("the keys here are {}", listed(known))),
             };
             self.push(finding);
         }
@@ -253,80 +261,6 @@ impl Walk {
             }
         }
     }
-
-    /// An optional integer of a range.
-    pub(super) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
-        let value = self.optional(entry, key)?;
-        let DeValue::Integer(digits) = value.get_ref() else {
-            self.wrong_type(&quoted(key), "an integer", value);
-            return None;
-        };
-        let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| range.contains(n));
-        if number.is_none() {
-            let message = if *range.end() == i64::MAX {
-                format!("`{key}` must be an integer of at least {}", range.start())
-            } else {
-                format!("`{key}` must be an integer from {} to {}", range.start(), range.end())
-            };
-            self.note(Code::OutOfRange, message, &value.span(), "out of range");
-        }
-        number
-    }
-
-    /// An optional finite number, integers included: at least zero, or above it where zero means nothing.
-    pub(super) fn number(&mut self, entry: &Entry<'_, '_>, key: &str, zero: Zero) -> Option<f64> {
-        let value = self.optional(entry, key)?;
-        let number = match value.get_ref() {
-            DeValue::Float(digits) => digits.as_str().parse::<f64>().ok(),
-            #[expect(clippy::cast_precision_loss, reason = "an integer that stands for a real number")]
-            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n as f64),
-            _ => {
-                self.wrong_type(&quoted(key), "a number", value);
-                return None;
-            }
-        };
-        let fits = |n: &f64| n.is_finite() && (*n > 0.0 || (*n == 0.0 && zero == Zero::Allowed));
-        let number = number.filter(fits);
-        if number.is_none() {
-            let bound = if zero == Zero::Allowed { "of at least 0" } else { "above 0" };
-            let message = format!("`{key}` must be a finite number {bound}");
-            self.note(Code::OutOfRange, message, &value.span(), "out of range");
-        }
-        number
-    }
-
-    /// The required `key = newest` at the top of a file; older and newer numbers are told apart.
-    pub(super) fn format(&mut self, root: &Entry<'_, '_>, key: &str, newest: i64) -> bool {
-        if !root.has(key) {
-            let finding = Diagnostic::new(Code::MissingKey, format!("{} lacks `{key}`", root.what))
-                .at(self.file, &(0..0), "it belongs at the top")
-                .help(format!("write `{key} = {newest}` as the first line"));
-            self.push(finding);
-            return false;
-        }
-        let span = root.table.get(key).map_or(0..0, Spanned::span);
-        match self.integer(root, key, i64::MIN..=i64::MAX) {
-            Some(number) if number == newest => true,
-            Some(number) => {
-                let finding = Diagnostic::new(Code::UnsupportedFormat, format!("{key} {number} is not supported")).at(
-                    self.file,
-                    &span,
-                    format!("this version reads {key} {newest}"),
-                );
-                let newer = "the file was written for a newer corrigenda";
-                self.push(if number > newest { finding.help(newer) } else { finding });
-                false
-            }
-            None => false,
-        }
-    }
-}
-
-/// Whether zero is a value.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Zero {
-    Allowed,
-    Refused,
 }
 
 fn whole_lines(text: &str, span: &Range<usize>) -> Range<usize> {
@@ -336,7 +270,7 @@ fn whole_lines(text: &str, span: &Range<usize>) -> Range<usize> {
     start..end + 1
 }
 
-fn quoted(key: &str) -> String {
+pub(super) fn quoted(key: &str) -> String {
     format!("`{key}`")
 }
 

@@ -1,5 +1,6 @@
 //! What the readers take, and what they say.
 
+use super::super::numbers::Zero;
 use super::super::sources::Sources;
 use super::*;
 
@@ -7,7 +8,7 @@ use super::*;
 fn a_broken_line_hides_only_its_echoes() {
     let text = "format = = 1\nlayer = \"x\"\n";
     let file = Sources::default().add("a", text);
-    let (mut walk, tree) = Walk::document(file, text);
+    let (mut walk, tree) = Walk::document(file, text, &[]);
     let root = Walk::root(&tree);
     walk.integer(&root, "format", 0..=9);
     walk.integer(&root, "layer", 0..=9);
@@ -28,7 +29,7 @@ fn names_and_lists() {
 fn numbers_are_finite_and_in_range() {
     let text = "a = nan\nb = inf\nc = -1\nd = 3\ne = 1e999\nf = 0\ng = 0x10\n";
     let file = Sources::default().add("a", text);
-    let (mut walk, tree) = Walk::document(file, text);
+    let (mut walk, tree) = Walk::document(file, text, &[]);
     let root = Walk::root(&tree);
     for key in ["a", "b", "c", "e"] {
         assert_eq!(walk.number(&root, key, Zero::Allowed), None, "{key}");
