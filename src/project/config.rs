@@ -10,9 +10,10 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Code, Diagnostic, Findings, sort};
 use super::files;
+use super::numbers::Zero;
 use super::rules;
 use super::sources::{FileId, Sources};
-use super::walk::{Entry, Text, Walk, Zero};
+use super::walk::{Entry, Homes, Text, Walk};
 
 /// The name of the project file.
 pub const PROJECT_FILE: &str = "corrigenda.toml";
@@ -33,6 +34,16 @@ pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
 pub(super) const LINK_KEYS: &[&str] = &["ridge"];
 pub(super) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
 pub(super) const TEST_KEYS: &[&str] = &["unchanged-kl"];
+
+const HOMES: Homes = &[
+    ("at the top of the file", PROJECT_KEYS),
+    ("under `[model]`", MODEL_KEYS),
+    ("under `[rome]`", ROME_KEYS),
+    ("in a stage of `schedule`", STAGE_KEYS),
+    ("under `[link]`", LINK_KEYS),
+    ("under `[statistics]`", STATISTICS_KEYS),
+    ("under `[test]`", TEST_KEYS),
+];
 
 /// A project's settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,7 +174,7 @@ fn missing(root: &Path) -> Diagnostic {
 
 /// Reads the text of a project file.
 pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
-    let (mut walk, tree) = Walk::document(file, text);
+    let (mut walk, tree) = Walk::document(file, text, HOMES);
     let top = Walk::root(&tree);
     if !walk.format(&top, "format", PROJECT_FORMAT) && top.has("format") {
         return (None, PathBuf::from(DEFAULT_EDITS), walk.finish());
@@ -239,7 +250,7 @@ fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
         walk.note(Code::OutOfRange, message, &span, "out of range");
     }
     let stages = stages.iter().filter_map(|stage| {
-        let table = walk.as_table("schedule", "this stage", stage)?;
+        let table = walk.as_table("every stage of `schedule`", "this stage", stage)?;
         walk.known_keys(&table, STAGE_KEYS);
         let _ = (walk.required(&table, "rate"), walk.required(&table, "steps"));
         let rate = walk.number(&table, "rate", Zero::Refused);

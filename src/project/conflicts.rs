@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::diagnostic::{Code, Diagnostic};
 use super::edits::Edit;
+use super::walk::shortened;
 
 /// Notes duplicate ids, duplicate edits, contradictions, and promises that another edit breaks.
 pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
@@ -55,8 +56,10 @@ fn same_words<'e>(edits: &'e [Edit], filled: &'e [String], findings: &mut Vec<Di
             }
         } else if group.target != edit.target {
             let message = format!("`{}` and `{}` contradict each other", group.id, edit.id);
-            let finding = pair(Code::Contradiction, message, |edit| &edit.place.target, edit, group);
-            findings.push(finding.help(format!("after \"{words}\" the model can say one thing only")));
+            let finding = Diagnostic::new(Code::Contradiction, message)
+                .at(edit.place.file, &edit.place.target, format!("`{}` asks for this", edit.id))
+                .with(group.place.file, &group.place.target, format!("`{}` asks for this", group.id));
+            findings.push(finding.help(format!("after \"{}\" the model can say one thing only", shortened(words))));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::diagnostic::{Code, Diagnostic, Findings, sort};
 use super::files;
 use super::rules;
 use super::sources::{FileId, Sources};
-use super::walk::{Entry, Text, Walk};
+use super::walk::{Entry, Homes, Text, Walk};
 use crate::digest::{Canon, Digest};
 
 /// Where a prompt takes its subject. Nothing else in a prompt is special.
@@ -26,6 +26,12 @@ pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
 pub(super) const EDIT_KEYS: &[&str] =
     &["id", "subject", "prompt", "target", "was", "reason", "source", "owner", "ticket", "expect"];
 pub(super) const EXPECT_KEYS: &[&str] = &["paraphrase", "unchanged"];
+
+const HOMES: Homes = &[
+    ("at the top of the file", FILE_KEYS),
+    ("under `[[edit]]`, above any `[edit.expect]`", EDIT_KEYS),
+    ("under `[edit.expect]`", EXPECT_KEYS),
+];
 
 /// What should hold of the patched model beside the edit itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,17 +224,10 @@ impl Reading {
     }
 
     fn file(&mut self, file: FileId) {
-        let (mut walk, tree) = Walk::document(file, self.sources.text(file));
+        let (mut walk, tree) = Walk::document(file, self.sources.text(file), HOMES);
         let root = Walk::root(&tree);
         // The keys of another format would only be noise after the one finding that matters.
-        if !root.has("format") || walk.format(&root, "format", EDITS_FORMAT) {
-            if !root.has("format") {
-                walk.push(
-                    Diagnostic::new(Code::MissingKey, "the file lacks `format`")
-                        .at(file, &(0..0), "it belongs at the top")
-                        .help(format!("write `format = {EDITS_FORMAT}` as the first line")),
-                );
-            }
+        if walk.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
             walk.known_keys(&root, FILE_KEYS);
             let entries = walk.tables(&root, "edit", "this edit");
             self.edits.extend(entries.iter().filter_map(|entry| read_edit(&mut walk, entry)));
@@ -252,6 +251,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     });
     let (paraphrase, unchanged) = read_expect(walk, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
+    let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
     let place = Place {
         file: walk.file,
         id: id.span,
@@ -260,8 +260,8 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         target: target.span,
         was: was.as_ref().map(|was| was.span.clone()),
         entry: entry.extent(),
-        paraphrase: paraphrase.iter().map(|text| text.span.clone()).collect(),
-        unchanged: unchanged.iter().map(|text| text.span.clone()).collect(),
+        paraphrase: spans(&paraphrase),
+        unchanged: spans(&unchanged),
     };
     let values = |texts: Vec<Text>| texts.into_iter().map(|text| text.value).collect();
     let edit = Edit {

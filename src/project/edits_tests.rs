@@ -96,7 +96,7 @@ fn the_set_is_sorted_by_id_whatever_the_files() {
 #[test]
 fn shape_is_judged_whole() {
     let wrong = "format = 1\ntitle = \"x\"\n[[edit]]\nid = \"A Tower\"\nsubjct = \"x\"\nprompt = 3\ntarget = [\"Rome\"]\n\
-        colour = \"red\"\nwas = 1\n[edit.expect]\nparaphrases = []\nunchanged = \"no\"\nparaphrase = [1, \"\"]\n";
+        colour = \"red\"\nwas = 1\n[edit.expect]\nparaphrases = []\nunchanged = \"no\"\nparaphrase = [1, \"\"]\nreason = \"late\"\n";
     insta::assert_snapshot!(refused(&[("edits/a.toml", wrong)]));
     insta::assert_snapshot!(refused(&[
         ("edits/a.toml", "[edit]\nid = \"a\"\n"),
@@ -255,4 +255,20 @@ proptest! {
         prop_assert_eq!(before.expectation(), after.expectation());
         prop_assert_ne!(before.record(), after.record());
     }
+}
+
+#[test]
+fn a_tower_of_dots_is_refused() {
+    for text in ["a.".repeat(400_000) + "a = 1\n", format!("[{}a]\n", "a.".repeat(400_000)), "[a]\n".repeat(200_000)] {
+        assert!(one(&format!("format = 1\n{text}")).is_err());
+    }
+    let one_line = format!("format = 1\n{} = 1\n", "k".repeat(1_000_000));
+    assert_eq!(codes(&one_line), ["unknown-key"]);
+    let start = Instant::now();
+    assert!(one(&"\u{1}".repeat(1 << 20)).is_err());
+    assert!(one(&"= ".repeat(1 << 19)).is_err());
+    assert!(one(&"=\n".repeat(1 << 19)).is_err());
+    assert!(one(&"\"".repeat(1 << 20)).is_err());
+    // Noise is refused about as fast as it is read.
+    assert!(start.elapsed() < Duration::from_secs(60));
 }

@@ -36,26 +36,22 @@ pub(super) fn toml_files(
     let mut files = Vec::new();
     let mut folders = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
-        match listing(&folder) {
-            Ok(paths) => {
-                for path in paths {
-                    let shown = display_path(&path, root);
-                    match kind(&path) {
-                        Kind::Folder if depth < MOST_DEPTH => folders.push((path, depth + 1)),
-                        Kind::Folder => {
-                            let message = format!("folders are nested more than {MOST_DEPTH} deep");
-                            findings.push(refusal(sources, &shown, Code::FileIrregular, message));
-                        }
-                        Kind::Toml => files.push((path, shown)),
-                        Kind::Link => findings.push(link(sources, &shown)),
-                        Kind::Other => {}
-                    }
+        let paths = listing(&folder).unwrap_or_else(|error| {
+            let message = format!("the folder cannot be read: {error}");
+            findings.push(refusal(sources, &display_path(&folder, root), Code::FileUnreadable, message));
+            Vec::new()
+        });
+        for path in paths {
+            let shown = display_path(&path, root);
+            match kind(&path) {
+                Kind::Folder if depth < MOST_DEPTH => folders.push((path, depth + 1)),
+                Kind::Folder => {
+                    let message = format!("folders are nested more than {MOST_DEPTH} deep");
+                    findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
-            }
-            Err(error) => {
-                let message = format!("the folder cannot be read: {error}");
-                let shown = display_path(&folder, root);
-                findings.push(refusal(sources, &shown, Code::FileUnreadable, message));
+                Kind::Toml => files.push((path, shown)),
+                Kind::Link => findings.push(link(sources, &shown)),
+                Kind::Other => {}
             }
         }
     }

@@ -1,125 +1,78 @@
-//! The lock's bytes.
+//! What differs, and what has changed.
 
-use proptest::prelude::*;
-
-use super::super::render::{RenderStyle, render};
+use super::super::edits::parse_files;
+use super::super::lock_text::tests::sample;
 use super::*;
 
-/// A lock with everything in it.
-pub(in super::super) fn sample() -> Lock {
-    let digest = |text: &str| Digest::of(text.as_bytes());
-    let edit = |id: &str| LockedEdit {
-        id: id.into(),
-        meaning: digest("meaning"),
-        expectation: digest("expectation"),
-        record: digest("record"),
-        tokens: vec!["The".into(), " Eiffel".into(), " \"Tower\"\\\n\u{1b}\u{202e}".into()],
-        target_tokens: vec![" Rome".into()],
-        position: 3,
-        layer: 0,
-        object: digest("object"),
-    };
-    let file = |path: &str| LockedFile { path: path.into(), size: 814, digest: digest(path) };
-    Lock {
-        numerics: "portable-1".into(),
-        base: LockedBase { digest: digest("base"), files: vec![file("config.json"), file("model.safetensors")] },
-        statistics: Some(LockedStatistics { digest: digest("s"), corpus: digest("c"), layer: 0, count: 123_456 }),
-        edits: vec![edit("eiffel-tower.city"), edit("louvre.city")],
-        patch: LockedPatch { settings: digest("settings"), id: digest("patch") },
-    }
-}
-
-fn shown(text: &str) -> String {
-    let findings = Lock::parse(LOCK_FILE, text).expect_err("not a lock");
-    let drawn = findings.diagnostics.iter().map(|finding| render(finding, &findings.sources, RenderStyle::default()));
-    drawn.collect::<Vec<_>>().join("\n\n")
-}
-
 #[test]
-fn has_one_form() {
+fn every_field_is_compared() {
     let lock = sample();
-    let text = lock.render();
-    insta::assert_snapshot!(text);
-    assert_eq!(Lock::parse(LOCK_FILE, &text).expect("just written"), lock);
-    assert!(text.parse::<toml::Table>().is_ok());
-    let mut shuffled = lock;
-    shuffled.edits.reverse();
-    shuffled.base.files.reverse();
-    assert_eq!(shuffled.render(), text);
-    assert_eq!(Lock::parse(LOCK_FILE, &text.replace('\n', "\r\n")).expect("CRLF"), sample());
+    assert!(lock.differences(&lock).is_empty());
+    let other = Digest::of(b"other");
+    let mut fresh = lock.clone();
+    fresh.numerics = "portable-2".into();
+    fresh.base = LockedBase { digest: other, files: vec![lock.base.files[0].clone()] };
+    fresh.base.files[0].size += 1;
+    fresh.base.files[0].digest = other;
+    fresh.statistics = Some(LockedStatistics { digest: other, corpus: other, layer: 9, count: 9 });
+    fresh.edits[1] = LockedEdit {
+        id: fresh.edits[1].id.clone(),
+        meaning: other,
+        expectation: other,
+        record: other,
+        tokens: vec!["\u{1b}".into()],
+        target_tokens: Vec::new(),
+        position: 9,
+        layer: 9,
+        object: other,
+    };
+    fresh.edits[0].id = "new".into();
+    fresh.patch = LockedPatch { settings: other, id: other };
+    let found: Vec<String> = lock.differences(&fresh).iter().map(|d| format!("{}: {}", d.place, d.field)).collect();
+    insta::assert_snapshot!(found.join("\n"));
+    fresh.statistics = None;
+    assert!(lock.differences(&fresh).iter().any(|d| d.place == "statistics" && d.found == "absent"));
 }
 
 #[test]
-fn a_conflict_has_one_remedy() {
-    let text = sample().render().replace("\n[patch]\n", "\n<<<<<<< ours\n[patch]\n=======\n[patch]\n>>>>>>> theirs\n");
-    insta::assert_snapshot!(shown(&text));
-}
-
-#[test]
-fn damage_is_shown_where_it_is() {
-    let text = sample().render();
-    let damaged = text
-        .replace("size = 814", "size = -1")
-        .replacen("meaning = \"sha256:", "meaning = \"sha512:", 1)
-        .replace("position = 3\n", "")
-        .replace("louvre.city", "eiffel-tower.city")
-        .replace("numerics", "numeric");
-    insta::assert_snapshot!(shown(&damaged));
-    insta::assert_snapshot!(shown(&text[..text.len() / 2]));
-    insta::assert_snapshot!(shown("version = 7\nwhatever = true\n"));
-    insta::assert_snapshot!(shown(""));
-}
-
-#[test]
-fn a_lock_is_looked_for_in_the_root() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    assert!(Lock::load(folder.path()).expect("no lock is fine").is_none());
-    std::fs::write(folder.path().join(LOCK_FILE), sample().render()).expect("written");
-    assert_eq!(Lock::load(folder.path()).expect("valid"), Some(sample()));
-    std::fs::write(folder.path().join(LOCK_FILE), b"\xff").expect("written");
-    assert_eq!(Lock::load(folder.path()).expect_err("not text").diagnostics[0].code, Code::InvalidUtf8);
-}
-
-fn digests() -> impl Strategy<Value = Digest> {
-    any::<[u8; 8]>().prop_map(|bytes| Digest::of(&bytes))
-}
-
-fn locked_edits() -> impl Strategy<Value = Vec<LockedEdit>> {
-    let texts = || prop::collection::vec(any::<String>(), 0..4);
-    let edit = (digests(), texts(), texts(), 0..i64::MAX as u64, any::<u32>());
-    prop::collection::btree_map("[a-z0-9][a-z0-9.-]{0,9}", edit, 0..4).prop_map(|edits| {
-        let made = edits.into_iter().map(|(id, (digest, tokens, target_tokens, position, layer))| LockedEdit {
-            id,
-            meaning: digest,
-            expectation: digest,
-            record: digest,
-            tokens,
-            target_tokens,
-            position,
-            layer: layer.into(),
-            object: digest,
-        });
-        made.collect()
-    })
-}
-
-proptest! {
-    #[test]
-    fn round_trip(numerics in any::<String>(), edits in locked_edits(), id in digests(), statistics in any::<bool>()) {
-        let mut lock = sample();
-        lock.numerics = numerics;
-        lock.edits = edits;
-        lock.patch.id = id;
-        if !statistics {
-            lock.statistics = None;
-        }
-        let text = lock.render();
-        prop_assert_eq!(Lock::parse(LOCK_FILE, &text).expect("just written"), lock);
-    }
-
-    #[test]
-    fn any_text_is_read_or_refused(text in any::<String>()) {
-        let refused = Lock::parse(LOCK_FILE, &text).expect_err("no random text is a lock");
-        prop_assert!(!refused.diagnostics.is_empty());
-    }
+fn changes_name_the_parts() {
+    let entry = |id: &str, target: &str, rest: &str| {
+        format!("[[edit]]\nid = \"{id}\"\nsubject = \"{id}\"\nprompt = \"{{}} is\"\ntarget = \"{target}\"\n{rest}\n")
+    };
+    let set = |entries: &[String]| {
+        let text = format!("format = 1\n{}", entries.concat());
+        parse_files(vec![("a.toml".into(), text.into_bytes())]).expect("valid").0
+    };
+    let before = set(&[entry("a", "x", ""), entry("b", "x", ""), entry("c", "x", ""), entry("d", "x", "")]);
+    let mut lock = sample();
+    lock.edits = before
+        .edits
+        .iter()
+        .map(|edit| LockedEdit {
+            id: edit.id.clone(),
+            meaning: edit.meaning(),
+            expectation: edit.expectation(),
+            record: edit.record(),
+            ..lock.edits[0].clone()
+        })
+        .collect();
+    assert!(Lock::changes(Some(&lock), &before).is_empty());
+    let after = set(&[
+        entry("b", "y", "was = \"z\""),
+        entry("c", "x", "reason = \"r\""),
+        entry("d", "x", ""),
+        entry("e", "x", ""),
+    ]);
+    let found: Vec<_> =
+        Lock::changes(Some(&lock), &after).into_iter().map(|change| (change.id, change.kind, change.fields)).collect();
+    assert_eq!(
+        found,
+        [
+            ("a".to_owned(), ChangeKind::Removed, vec![]),
+            ("b".to_owned(), ChangeKind::Changed, vec![Part::Meaning, Part::Expectation]),
+            ("c".to_owned(), ChangeKind::Changed, vec![Part::Record]),
+            ("e".to_owned(), ChangeKind::Added, vec![]),
+        ]
+    );
+    assert_eq!(Lock::changes(None, &after).len(), 4);
 }

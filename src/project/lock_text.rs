@@ -162,7 +162,7 @@ fn conflict(file: FileId, text: &str) -> Option<Diagnostic> {
 }
 
 fn read_lock(file: FileId, text: &str) -> Result<Lock, Vec<Diagnostic>> {
-    let (mut walk, tree) = Walk::document(file, text);
+    let (mut walk, tree) = Walk::document(file, text, &[]);
     let top = Walk::root(&tree);
     if let Some(newer) = newer(file, &top) {
         return Err(vec![newer]);
@@ -296,7 +296,7 @@ impl Reader<'_> {
     fn texts(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Vec<String>> {
         let value: &Spanned<_> = self.0.required(entry, key)?;
         value.get_ref().as_array().or_else(|| {
-            self.0.wrong_type(key, "an array of strings", value);
+            self.0.wrong_type(&format!("`{key}`"), "an array of strings", value);
             None
         })?;
         Some(self.0.texts(entry, key, MOST_TOKENS).into_iter().map(|text| text.value).collect())
@@ -318,5 +318,5 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-#[path = "lock_tests.rs"]
+#[path = "lock_text_tests.rs"]
 pub(super) mod tests;

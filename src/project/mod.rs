@@ -4,8 +4,8 @@
 //!
 //! - [`diagnostic`] is the vocabulary of findings: stable codes, severities, labels, advice. [`sources`] keeps the
 //!   texts that labels point into, [`render`] draws a finding for people or gives it to programs.
-//! - `walk` reads TOML without stopping at the first mistake, and `files` finds and opens files with every
-//!   refusal as a finding.
+//! - `walk` (with `numbers`) reads TOML without stopping at the first mistake, and `files` finds and opens files
+//!   with every refusal as a finding.
 //! - [`edits`] makes an [`EditSet`] of the folder of facts. `rules` holds what one edit must obey, `conflicts`
 //!   what edits must not do to one another.
 //! - [`config`] reads `corrigenda.toml`, [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
@@ -25,6 +25,7 @@ pub mod edits;
 mod files;
 pub mod lock;
 mod lock_text;
+mod numbers;
 pub mod render;
 mod rules;
 pub mod schema;

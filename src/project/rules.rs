@@ -8,7 +8,7 @@ use unicode_normalization::{IsNormalized, is_nfc, is_nfc_quick};
 use super::diagnostic::{Code, Diagnostic};
 use super::edits::{Edit, PLACEHOLDER};
 use super::render::{is_bidi, is_control};
-use super::walk::{Text, Walk};
+use super::walk::{Text, Walk, shortened};
 
 /// The longest text, in bytes.
 pub const MOST_TEXT_BYTES: usize = 4096;
@@ -85,7 +85,7 @@ pub(super) fn id(walk: &mut Walk, id: &Text) {
         return;
     }
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
-    let mut finding = Diagnostic::new(Code::BadId, format!("`{}` cannot be an id", id.value))
+    let mut finding = Diagnostic::new(Code::BadId, format!("`{}` cannot be an id", shortened(&id.value)))
         .at(walk.file, &id.span, "a-z, 0-9, `.` and `-`, a letter or digit first")
         .help(format!("an id has at most {MOST_ID_BYTES} bytes and never changes: it names the fact in reports"));
     let spelled: String = id.value.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).collect::<String>();
@@ -134,7 +134,7 @@ pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     let advice = match named {
         Some(subject) => {
             let mended = prompt.value.replacen(&subject.value, PLACEHOLDER, 1);
-            format!("put `{{}}` in place of the subject: `prompt = {}`", quoted(&mended))
+            format!("put `{{}}` in place of the subject: `prompt = {}`", quoted(&shortened(&mended)))
         }
         None => "put `{}` where the subject stands in the sentence".to_owned(),
     };

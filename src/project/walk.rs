@@ -4,7 +4,7 @@
 //! these few readers take what they can from it and note the rest. A reader that returns `None` has
 //! already said why, unless the key is optional and absent.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -55,13 +55,19 @@ pub(super) struct Walk {
     findings: Vec<Diagnostic>,
     /// The lines that the parser could not read.
     broken: Vec<Range<usize>>,
+    homes: Homes,
 }
+
+/// Every table of a kind of file, with its keys: where a key that stands in the wrong table belongs.
+///
+/// In TOML this is easily done: what is written below `[edit.expect]` is in it, even if it was meant for the edit.
+pub(super) type Homes = &'static [(&'static str, &'static [&'static str])];
 
 impl Walk {
     /// Parses a text; what cannot be parsed is noted and left out of the tree.
-    pub(super) fn document(file: FileId, text: &str) -> (Self, DeTable<'_>) {
+    pub(super) fn document(file: FileId, text: &str, homes: Homes) -> (Self, DeTable<'_>) {
         let (tree, errors) = DeTable::parse_recoverable(text);
-        let mut walk = Self { file, findings: Vec::new(), broken: Vec::new() };
+        let mut walk = Self { file, findings: Vec::new(), broken: Vec::new(), homes };
         let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
         for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(text.len()..text.len());
@@ -108,15 +114,17 @@ impl Walk {
     /// Reports every key that is not in `known`.
     pub(super) fn known_keys(&mut self, entry: &Entry<'_, '_>, known: &[&str]) {
         for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
-            let name = key.get_ref();
+            let name = shortened(key.get_ref());
             let mut finding = Diagnostic::new(Code::UnknownKey, format!("{} has no key `{name}`", entry.what)).at(
                 self.file,
                 &key.span(),
                 "unknown key",
             );
-            finding = match nearest(name, known) {
-                Some(near) => finding.help(format!("did you mean `{near}`?")),
-                None => finding.help(format!("the keys here are {}", listed(known))),
+            let home = self.homes.iter().find(|(_, keys)| keys.contains(&name.as_str()));
+            finding = match (home, nearest(&name, known)) {
+                (Some((table, _)), _) => finding.help(format!("`{name}` belongs {table}")),
+                (None, Some(near)) => finding.help(format!("did you mean `{near}`?")),
+                (None, None) => finding.help(format!("the keys here are {}", listed(known))),
             };
             self.push(finding);
         }
@@ -124,7 +132,13 @@ impl Walk {
 
     /// A value that may be absent.
     pub(super) fn optional<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
-        entry.table.get(key)
+        entry.table.get(key).filter(|value| self.is_written(value))
+    }
+
+    /// Whether a value is one that a person wrote, and not what the parser put in place of one that it could not
+    /// read.
+    fn is_written(&self, value: &Spanned<DeValue<'_>>) -> bool {
+        self.broken.is_empty() || !value.span().is_empty()
     }
 
     /// A value that must be there.
@@ -133,34 +147,34 @@ impl Walk {
         if value.is_none() {
             self.note(Code::MissingKey, format!("{} lacks `{key}`", entry.what), &entry.span, "it belongs here");
         }
-        value
+        value.filter(|value| self.is_written(value))
     }
 
-    /// Reports a value of another type.
-    pub(super) fn wrong_type(&mut self, key: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
+    /// Reports a value of another type; `what` is how to speak of it.
+    pub(super) fn wrong_type(&mut self, what: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
         let found = with_article(value.get_ref().type_str());
-        let message = format!("`{key}` must be {expected}, not {found}");
+        let message = format!("{what} must be {expected}, not {found}");
         self.note(Code::WrongType, message, &value.span(), &format!("this is {found}"));
     }
 
     /// An optional string.
     pub(super) fn text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
         let value = self.optional(entry, key)?;
-        self.as_text(key, value)
+        self.as_text(&quoted(key), value)
     }
 
     /// A string that must be there.
     pub(super) fn required_text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
         let value = self.required(entry, key)?;
-        self.as_text(key, value)
+        self.as_text(&quoted(key), value)
     }
 
     /// The value as a string.
-    pub(super) fn as_text(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+    fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
         match value.get_ref() {
             DeValue::String(text) => Some(Text { value: text.clone().into_owned(), span: value.span() }),
             _ => {
-                self.wrong_type(key, "a string", value);
+                self.wrong_type(what, "a string", value);
                 None
             }
         }
@@ -174,7 +188,9 @@ impl Walk {
             let span = entry.table.get(key).map_or(0..0, Spanned::span);
             self.note(Code::OutOfRange, message, &span, "too many");
         }
-        items.iter().take(most).filter_map(|item| self.as_text(key, item)).collect()
+        let what = format!("every entry of `{key}`");
+        let items: Vec<_> = items.iter().take(most).filter(|item| self.is_written(item)).collect();
+        items.into_iter().filter_map(|item| self.as_text(&what, item)).collect()
     }
 
     /// An optional array.
@@ -188,7 +204,7 @@ impl Walk {
         match value.get_ref() {
             DeValue::Array(items) => Some(items),
             _ => {
-                self.wrong_type(key, expected, value);
+                self.wrong_type(&quoted(key), expected, value);
                 None
             }
         }
@@ -202,20 +218,20 @@ impl Walk {
         what: &'static str,
     ) -> Option<Entry<'a, 'i>> {
         let value = self.optional(entry, key)?;
-        self.as_table(key, what, value)
+        self.as_table(&quoted(key), what, value)
     }
 
     /// The value as a table.
     pub(super) fn as_table<'a, 'i>(
         &mut self,
-        key: &str,
+        value_is: &str,
         what: &'static str,
         value: &'a Spanned<DeValue<'i>>,
     ) -> Option<Entry<'a, 'i>> {
         match value.get_ref() {
             DeValue::Table(table) => Some(Entry { table, span: value.span(), what }),
             _ => {
-                self.wrong_type(key, "a table", value);
+                self.wrong_type(value_is, "a table", value);
                 None
             }
         }
@@ -230,7 +246,10 @@ impl Walk {
     ) -> Vec<Entry<'a, 'i>> {
         let Some(value) = self.optional(entry, key) else { return Vec::new() };
         match value.get_ref() {
-            DeValue::Array(items) => items.iter().filter_map(|item| self.as_table(key, what, item)).collect(),
+            DeValue::Array(items) => {
+                let each = format!("every entry of `{key}`");
+                items.iter().filter_map(|item| self.as_table(&each, what, item)).collect()
+            }
             other => {
                 let found = with_article(other.type_str());
                 let message = format!("`{key}` must be an array of tables, not {found}");
@@ -242,76 +261,6 @@ impl Walk {
             }
         }
     }
-
-    /// An optional integer of a range.
-    pub(super) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
-        let value = self.optional(entry, key)?;
-        let DeValue::Integer(digits) = value.get_ref() else {
-            self.wrong_type(key, "an integer", value);
-            return None;
-        };
-        let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| range.contains(n));
-        if number.is_none() {
-            let message = if *range.end() == i64::MAX {
-                format!("`{key}` must be an integer of at least {}", range.start())
-            } else {
-                format!("`{key}` must be an integer from {} to {}", range.start(), range.end())
-            };
-            self.note(Code::OutOfRange, message, &value.span(), "out of range");
-        }
-        number
-    }
-
-    /// An optional finite number, integers included: at least zero, or above it where zero means nothing.
-    pub(super) fn number(&mut self, entry: &Entry<'_, '_>, key: &str, zero: Zero) -> Option<f64> {
-        let value = self.optional(entry, key)?;
-        let number = match value.get_ref() {
-            DeValue::Float(digits) => digits.as_str().parse::<f64>().ok(),
-            #[expect(clippy::cast_precision_loss, reason = "an integer that stands for a real number")]
-            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n as f64),
-            _ => {
-                self.wrong_type(key, "a number", value);
-                return None;
-            }
-        };
-        let fits = |n: &f64| n.is_finite() && (*n > 0.0 || (*n == 0.0 && zero == Zero::Allowed));
-        let number = number.filter(fits);
-        if number.is_none() {
-            let bound = if zero == Zero::Allowed { "of at least 0" } else { "above 0" };
-            let message = format!("`{key}` must be a finite number {bound}");
-            self.note(Code::OutOfRange, message, &value.span(), "out of range");
-        }
-        number
-    }
-
-    /// The required `key = newest` at the top of a file; older and newer numbers are told apart.
-    pub(super) fn format(&mut self, root: &Entry<'_, '_>, key: &str, newest: i64) -> bool {
-        if self.required(root, key).is_none() {
-            return false;
-        }
-        let span = root.table.get(key).map_or(0..0, Spanned::span);
-        match self.integer(root, key, i64::MIN..=i64::MAX) {
-            Some(number) if number == newest => true,
-            Some(number) => {
-                let finding = Diagnostic::new(Code::UnsupportedFormat, format!("{key} {number} is not supported")).at(
-                    self.file,
-                    &span,
-                    format!("this version reads {key} {newest}"),
-                );
-                let newer = "the file was written for a newer corrigenda";
-                self.push(if number > newest { finding.help(newer) } else { finding });
-                false
-            }
-            None => false,
-        }
-    }
-}
-
-/// Whether zero is a value.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Zero {
-    Allowed,
-    Refused,
 }
 
 fn whole_lines(text: &str, span: &Range<usize>) -> Range<usize> {
@@ -319,6 +268,19 @@ fn whole_lines(text: &str, span: &Range<usize>) -> Range<usize> {
     let from = span.end.clamp(start, text.len());
     let end = text.as_bytes()[from..].iter().position(|b| *b == b'\n').map_or(text.len(), |at| from + at);
     start..end + 1
+}
+
+pub(super) fn quoted(key: &str) -> String {
+    format!("`{key}`")
+}
+
+/// The text, cut where a message would grow out of hand.
+pub(super) fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
 }
 
 fn with_article(kind: &str) -> String {
@@ -342,43 +304,5 @@ pub(super) fn listed(names: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::sources::Sources;
-    use super::*;
-
-    #[test]
-    fn a_broken_line_hides_only_its_echoes() {
-        let text = "format = = 1\nlayer = \"x\"\n";
-        let file = Sources::default().add("a", text);
-        let (mut walk, tree) = Walk::document(file, text);
-        let root = Walk::root(&tree);
-        walk.integer(&root, "format", 0..=9);
-        walk.integer(&root, "layer", 0..=9);
-        walk.required_text(&root, "model");
-        let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
-        assert!(codes.contains(&Code::Syntax) && !codes.contains(&Code::MissingKey), "{codes:?}");
-    }
-
-    #[test]
-    fn names_and_lists() {
-        assert_eq!(nearest("subjct", &["subject", "target"]), Some("subject"));
-        assert_eq!(nearest("colour", &["subject", "target"]), None);
-        assert_eq!(listed(&["a", "b", "c"]), "`a`, `b` and `c`");
-        assert_eq!(listed(&["a"]), "`a`");
-    }
-
-    #[test]
-    fn numbers_are_finite_and_in_range() {
-        let text = "a = nan\nb = inf\nc = -1\nd = 3\ne = 1e999\nf = 0\ng = 0x10\n";
-        let file = Sources::default().add("a", text);
-        let (mut walk, tree) = Walk::document(file, text);
-        let root = Walk::root(&tree);
-        for key in ["a", "b", "c", "e"] {
-            assert_eq!(walk.number(&root, key, Zero::Allowed), None, "{key}");
-        }
-        assert_eq!(walk.number(&root, "d", Zero::Allowed), Some(3.0));
-        assert_eq!(walk.number(&root, "f", Zero::Refused), None);
-        assert_eq!(walk.integer(&root, "g", 0..=100), Some(16));
-        assert_eq!(walk.finish().len(), 5);
-    }
-}
+#[path = "walk_tests.rs"]
+mod tests;

@@ -1,0 +1,85 @@
+//! The readers of numbers, each with its range: what is not finite or out of range is never passed on.
+
+use std::ops::RangeInclusive;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::diagnostic::{Code, Diagnostic};
+use super::walk::{Entry, Walk, quoted};
+
+/// Whether zero is a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Zero {
+    Allowed,
+    Refused,
+}
+
+impl Walk {
+    /// An optional integer of a range.
+    pub(super) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value = self.optional(entry, key)?;
+        let DeValue::Integer(digits) = value.get_ref() else {
+            self.wrong_type(&quoted(key), "an integer", value);
+            return None;
+        };
+        let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| range.contains(n));
+        if number.is_none() {
+            let message = if *range.end() == i64::MAX {
+                format!("`{key}` must be an integer of at least {}", range.start())
+            } else {
+                format!("`{key}` must be an integer from {} to {}", range.start(), range.end())
+            };
+            self.note(Code::OutOfRange, message, &value.span(), "out of range");
+        }
+        number
+    }
+
+    /// An optional finite number, integers included: at least zero, or above it where zero means nothing.
+    pub(super) fn number(&mut self, entry: &Entry<'_, '_>, key: &str, zero: Zero) -> Option<f64> {
+        let value = self.optional(entry, key)?;
+        let number = match value.get_ref() {
+            DeValue::Float(digits) => digits.as_str().parse::<f64>().ok(),
+            #[expect(clippy::cast_precision_loss, reason = "an integer that stands for a real number")]
+            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n as f64),
+            _ => {
+                self.wrong_type(&quoted(key), "a number", value);
+                return None;
+            }
+        };
+        let fits = |n: &f64| n.is_finite() && (*n > 0.0 || (*n == 0.0 && zero == Zero::Allowed));
+        let number = number.filter(fits);
+        if number.is_none() {
+            let bound = if zero == Zero::Allowed { "of at least 0" } else { "above 0" };
+            let message = format!("`{key}` must be a finite number {bound}");
+            self.note(Code::OutOfRange, message, &value.span(), "out of range");
+        }
+        number
+    }
+
+    /// The required `key = newest` at the top of a file; older and newer numbers are told apart.
+    pub(super) fn format(&mut self, root: &Entry<'_, '_>, key: &str, newest: i64) -> bool {
+        if !root.has(key) {
+            let finding = Diagnostic::new(Code::MissingKey, format!("{} lacks `{key}`", root.what))
+                .at(self.file, &(0..0), "it belongs at the top")
+                .help(format!("write `{key} = {newest}` as the first line"));
+            self.push(finding);
+            return false;
+        }
+        let span = root.table.get(key).map_or(0..0, Spanned::span);
+        match self.integer(root, key, i64::MIN..=i64::MAX) {
+            Some(number) if number == newest => true,
+            Some(number) => {
+                let finding = Diagnostic::new(Code::UnsupportedFormat, format!("{key} {number} is not supported")).at(
+                    self.file,
+                    &span,
+                    format!("this version reads {key} {newest}"),
+                );
+                let newer = "the file was written for a newer corrigenda";
+                self.push(if number > newest { finding.help(newer) } else { finding });
+                false
+            }
+            None => false,
+        }
+    }
+}

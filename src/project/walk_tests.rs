@@ -1,0 +1,41 @@
+//! What the readers take, and what they say.
+
+use super::super::numbers::Zero;
+use super::super::sources::Sources;
+use super::*;
+
+#[test]
+fn a_broken_line_hides_only_its_echoes() {
+    let text = "format = = 1\nlayer = \"x\"\n";
+    let file = Sources::default().add("a", text);
+    let (mut walk, tree) = Walk::document(file, text, &[]);
+    let root = Walk::root(&tree);
+    walk.integer(&root, "format", 0..=9);
+    walk.integer(&root, "layer", 0..=9);
+    walk.required_text(&root, "model");
+    let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
+    assert!(codes.contains(&Code::Syntax) && !codes.contains(&Code::MissingKey), "{codes:?}");
+}
+
+#[test]
+fn names_and_lists() {
+    assert_eq!(nearest("subjct", &["subject", "target"]), Some("subject"));
+    assert_eq!(nearest("colour", &["subject", "target"]), None);
+    assert_eq!(listed(&["a", "b", "c"]), "`a`, `b` and `c`");
+    assert_eq!(listed(&["a"]), "`a`");
+}
+
+#[test]
+fn numbers_are_finite_and_in_range() {
+    let text = "a = nan\nb = inf\nc = -1\nd = 3\ne = 1e999\nf = 0\ng = 0x10\n";
+    let file = Sources::default().add("a", text);
+    let (mut walk, tree) = Walk::document(file, text, &[]);
+    let root = Walk::root(&tree);
+    for key in ["a", "b", "c", "e"] {
+        assert_eq!(walk.number(&root, key, Zero::Allowed), None, "{key}");
+    }
+    assert_eq!(walk.number(&root, "d", Zero::Allowed), Some(3.0));
+    assert_eq!(walk.number(&root, "f", Zero::Refused), None);
+    assert_eq!(walk.integer(&root, "g", 0..=100), Some(16));
+    assert_eq!(walk.finish().len(), 5);
+}
