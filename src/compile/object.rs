@@ -58,12 +58,7 @@ impl Object {
         }
         let tensors: Vec<Tensor> = data
             .iter()
-            .map(|(name, length, data)| Tensor {
-                name: name.clone(),
-                dtype: Dtype::F32,
-                shape: vec![*length],
-                data,
-            })
+            .map(|(name, length, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: vec![*length], data })
             .collect();
         write(&tensors, &BTreeMap::new())
     }
@@ -77,7 +72,8 @@ impl Object {
         let mut parts: BTreeMap<usize, [Option<Vec<f32>>; 2]> = BTreeMap::new();
         for (name, info) in &header.tensors {
             let strange = || ObjectError::Tensor(name.clone());
-            let (layer, part) = name.strip_prefix("layer.").and_then(|rest| rest.split_once('.')).ok_or_else(strange)?;
+            let (layer, part) =
+                name.strip_prefix("layer.").and_then(|rest| rest.split_once('.')).ok_or_else(strange)?;
             let layer: usize = layer.parse().map_err(|_| strange())?;
             let part = ["key", "value"].iter().position(|known| *known == part).ok_or_else(strange)?;
             if info.dtype != Dtype::F32 {
