@@ -227,7 +227,22 @@ fn a_thousand_edits_are_checked_at_once() {
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse_files(vec![("a.toml".into(), bytes)]);
+        if let Err(findings) = parse_files(vec![("a.toml".into(), bytes)]) {
+            prop_assert!(!drawn(&findings.diagnostics, &findings.sources).is_empty());
+        }
+    }
+
+    #[test]
+    fn any_fact_is_read_or_refused(subject in "\\PC{0,12}", prompt in ".{0,12}", target in "[\u{200b}-\u{2070}é漢🗼\u{1f3fb}]{0,6}") {
+        let quoted = |text: &str| serde_json::to_string(text).expect("a string").replace('\u{7f}', "\\u007F");
+        let text = format!(
+            "format = 1\n[[edit]]\nid = \"a\"\nsubject = {}\nprompt = {}\ntarget = {}\nwas = {}\n",
+            quoted(&subject), quoted(&prompt), quoted(&target), quoted(&target),
+        );
+        let findings = one(&text).expect_err("the target is the old answer");
+        let escape = '\u{1b}';
+        prop_assert!(!drawn(&findings.diagnostics, &findings.sources).contains(escape));
+        prop_assert!(findings.diagnostics.iter().all(|finding| finding.code != Code::Syntax), "{text:?}");
     }
 
     #[test]

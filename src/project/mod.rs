@@ -3,7 +3,7 @@
 //! Read from the bottom up:
 //!
 //! - [`diagnostic`] is the vocabulary of findings: stable codes, severities, labels, advice. [`sources`] keeps the
-//!   texts that labels point into, [`render`] draws a finding for people or gives it to programs.
+//!   texts that labels point into, [`mod@render`] draws a finding for people or gives it to programs.
 //! - `walk` (with `numbers`) reads TOML without stopping at the first mistake, and `files` finds and opens files
 //!   with every refusal as a finding.
 //! - [`edits`] makes an [`EditSet`] of the folder of facts. `rules` holds what one edit must obey, `conflicts`
