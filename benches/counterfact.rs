@@ -90,14 +90,8 @@ impl World {
     fn edited(&self, factor: &Factor, fact: Fact) -> Result<(Model, bool), Failure> {
         let resolved = Resolved::new(&self.tokens, &self.templates, fact, self.model.spec().positions)?;
         let compiled = compile(&self.model, self.layer, &resolved, &Settings::default());
-        let (weight, bias) = self.model.checkpoint().edited(self.layer);
-        let output = |key: &[f32]| {
-            let mut out: Vec<f64> = bias.data().iter().map(|&b| f64::from(b)).collect();
-            for (k, row) in key.iter().zip(weight.data().chunks(out.len())) {
-                out.iter_mut().zip(row).for_each(|(out, w)| *out += f64::from(*k) * f64::from(*w));
-            }
-            out
-        };
+        let (weight, _) = self.model.checkpoint().edited(self.layer);
+        let output = |key: &[f32]| self.model.edited_output(self.layer, key);
         let linked = link(factor, &[Pair { key: &compiled.key, value: &compiled.value }], 0.0, output)?;
         let mut data = weight.data().to_vec();
         for (row, v) in data.chunks_mut(linked.u[0].len()).zip(&linked.v[0]) {

@@ -65,18 +65,6 @@ impl Parity {
         factor
     }
 
-    /// `W k + b` in f64.
-    fn output(&self, key: &[f32]) -> Vec<f64> {
-        let (weight, bias) = self.model.checkpoint().edited(self.layer);
-        let mut out = wide(bias.data());
-        for (k, row) in key.iter().zip(weight.data().chunks(out.len())) {
-            for (out, w) in out.iter_mut().zip(row) {
-                *out += f64::from(*k) * f64::from(*w);
-            }
-        }
-        out
-    }
-
     /// Tokens and positions; key and v₀ to 1e-4; loss terms at δ = 0 and at a probe to 1e-4; gradient; δ after one,
     /// two and three updates to 1e-3; the published run's last loss to 1e-2.
     fn check_value(&self, edit: &Value) {
@@ -117,7 +105,9 @@ impl Parity {
         let name = &edit["id"];
         let key: Vec<f32> = numbers(&edit["key"]).iter().map(|&x| x as f32).collect();
         let value: Vec<f32> = numbers(&edit["link"]["value"]).iter().map(|&x| x as f32).collect();
-        let linked = link(factor, &[Pair { key: &key, value: &value }], 0.0, |key| self.output(key)).expect("one key");
+        let linked =
+            link(factor, &[Pair { key: &key, value: &value }], 0.0, |key| self.model.edited_output(self.layer, key))
+                .expect("one key");
         let direction = numbers(&edit["direction"]);
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let cosine =
@@ -151,7 +141,7 @@ fn the_tiny_model_agrees_with_pytorch() {
     };
     let pairs: Vec<_> = parity.edits().iter().map(|edit| list(edit, &edit["link"]["value"])).collect();
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| Pair { key, value }).collect();
-    let linked = link(&factor, &pairs, 0.0, |key| parity.output(key)).expect("three keys");
+    let linked = link(&factor, &pairs, 0.0, |key| parity.model.edited_output(parity.layer, key)).expect("three keys");
     let mut update = vec![0.0; tiny::WIDTH * tiny::INNER];
     for (u, v) in linked.u.iter().zip(&linked.v) {
         for (row, u) in update.chunks_mut(tiny::INNER).zip(u) {

@@ -104,11 +104,7 @@ impl<'a> Above<'a> {
 
     /// Every position is needed up to the last block, which is asked only for the labelled ones.
     fn tails_of(&self, layer: usize) -> Vec<usize> {
-        if layer + 1 == self.model.spec().layers {
-            self.tails.clone()
-        } else {
-            (0..self.rows.count()).map(|row| self.rows.length(row)).collect()
-        }
+        if layer + 1 == self.model.spec().layers { self.tails.clone() } else { self.rows.lengths().to_vec() }
     }
 
     /// Tails back to their places among all positions (used when nothing lies above the edited layer).

@@ -172,10 +172,10 @@ impl Model {
     /// Hidden states of all rows behind the first `blocks` blocks (0: the embeddings), `[positions, d]`.
     pub fn hidden(&self, tokens: &[&[u32]], blocks: usize) -> Vec<f32> {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
-        let tails: Vec<usize> = (0..rows.count()).map(|row| rows.length(row)).collect();
+        let tails = rows.lengths();
         let mut x = self.embed(tokens);
         for layer in 0..blocks {
-            x = self.block(layer, &x, &rows, &tails);
+            x = self.block(layer, &x, &rows, tails);
         }
         x
     }
@@ -183,19 +183,34 @@ impl Model {
     /// Keys of every position of every row at `layer`, `[positions, f]`.
     pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
-        let tails: Vec<usize> = (0..rows.count()).map(|row| rows.length(row)).collect();
+        let tails = rows.lengths();
         let x = self.hidden(tokens, layer);
-        let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), &tails, false);
+        let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), tails, false);
         self.mlp_key(layer, &middle, false).0
+    }
+
+    /// `W k + b` (`[d]`) of `layer`'s second MLP matrix for one key, in f64, terms added in their order: what the
+    /// link takes residuals from.
+    pub fn edited_output(&self, layer: usize, key: &[f32]) -> Vec<f64> {
+        let (weight, bias) = self.checkpoint.edited(layer);
+        let weight = self.weight(weight);
+        let output = |column: usize| {
+            let mut total = f64::from(bias.data()[column]);
+            for (row, k) in key.iter().enumerate() {
+                total += f64::from(*k) * f64::from(weight.at(row, column));
+            }
+            total
+        };
+        (0..weight.columns()).map(output).collect()
     }
 
     /// Runs all rows through `layer` and looks at its MLP: per row at `positions[row]`.
     pub fn hooked(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> Hooked {
         let spec = self.spec();
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
-        let tails: Vec<usize> = (0..rows.count()).map(|row| rows.length(row)).collect();
+        let tails = rows.lengths();
         let x = self.hidden(tokens, layer);
-        let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), &tails, false);
+        let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
         let mut after = self.mlp_value(layer, &key);
         let pick = |matrix: &[f32], width: usize| -> Vec<Vec<f32>> {

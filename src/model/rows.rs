@@ -49,6 +49,11 @@ impl Rows {
         self.lengths[row]
     }
 
+    /// Lengths of all rows.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
     /// How many positions of row `row` stand before it, in a cache.
     pub fn past(&self, row: usize) -> usize {
         self.past[row]

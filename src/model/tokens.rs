@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -101,11 +101,6 @@ impl Tokens {
     pub fn decode(&self, ids: &[u32]) -> String {
         self.tokenizer.decode(ids, false).unwrap_or_else(|_| self.pieces(ids).concat())
     }
-}
-
-/// The path of a model's tokenizer.
-pub fn path(folder: &Path) -> PathBuf {
-    folder.join("tokenizer.json")
 }
 
 fn load(bytes: &[u8]) -> Result<Tokenizer, String> {
