@@ -27,6 +27,7 @@ pub mod link;
 pub mod model;
 pub mod numeric;
 pub mod patch;
+pub mod progress;
 pub mod project;
 pub mod safetensors;
 pub mod stats;

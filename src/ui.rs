@@ -1,9 +1,14 @@
 //! The only door to the terminal: answers go to stdout, everything else to stderr.
 #![expect(clippy::print_stderr, reason = "this is the door")]
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
-use crate::project::{Diagnostic, RenderStyle, Sources, render};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::progress::Progress;
+use crate::project::{Diagnostic, RenderStyle, Sources, render, visible};
 
 /// When to write colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -17,36 +22,127 @@ pub enum Color {
     Never,
 }
 
+/// How much is said beside the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loudness {
+    /// Errors only.
+    Quiet,
+    /// Progress and warnings.
+    Normal,
+    /// A line for everything that is done.
+    Verbose,
+}
+
 /// How to speak to the person at this terminal.
-#[derive(Clone, Copy, Debug)]
 pub struct Ui {
     style: RenderStyle,
+    loudness: Loudness,
+    /// Whether bars are drawn; plain lines otherwise.
+    bars: bool,
+    bar: RefCell<Option<ProgressBar>>,
 }
+
+/// A line that is not part of a terminal is this wide.
+const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
     /// Looks at the terminal and the environment once.
-    pub fn new(color: Color) -> Self {
+    pub fn new(color: Color, loudness: Loudness, progress: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
         let wanted = match color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => {
-                std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) && std::io::stderr().is_terminal()
-            }
+            Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) && terminal,
         };
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-        Self { style: RenderStyle { color: wanted, width: columns.unwrap_or(100) } }
+        let width = columns.unwrap_or_else(|| terminal_width().unwrap_or(UNKNOWN_WIDTH));
+        let style = RenderStyle { color: wanted, width };
+        let bars = terminal && progress && loudness > Loudness::Quiet;
+        Self { style, loudness, bars, bar: RefCell::new(None) }
+    }
+
+    /// Columns of a line.
+    pub fn width(&self) -> usize {
+        self.style.width
     }
 
     /// Writes the answer. A reader that has gone away is no error.
     pub fn answer(&self, text: &str) {
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        let _ = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
     }
 
-    /// Draws findings.
+    /// Writes an answer as it is, byte for byte.
+    pub fn raw(&self, bytes: &[u8]) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+    }
+
+    /// Draws findings; without errors among them, not when all should be quiet.
     pub fn findings(&self, findings: &[Diagnostic], sources: &Sources) {
-        for finding in findings {
-            eprintln!("{}\n", render(finding, sources, self.style).trim_end());
+        for finding in findings.iter().filter(|one| one.is_error() || self.loudness > Loudness::Quiet) {
+            self.say(&format!("{}\n", render(finding, sources, self.style).trim_end()));
         }
     }
+
+    /// A line for the person beside the answer.
+    pub fn note(&self, text: &str) {
+        if self.loudness > Loudness::Quiet {
+            self.say(&visible(text));
+        }
+    }
+
+    /// A failure without a place in a file, and what to do about it.
+    pub fn error(&self, message: &str, hint: Option<&str>) {
+        self.say(&format!("error: {}", visible(message)));
+        if let Some(hint) = hint {
+            self.say(&format!("help: {}", visible(hint)));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &*self.bar.borrow() {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Progress for Ui {
+    fn begin(&self, what: &str, total: u64) {
+        if self.bars {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let template = "{prefix} {wide_bar} {pos}/{len} {eta:>4}";
+            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.progress_chars("=> "));
+            bar.set_prefix(what.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(500));
+            *self.bar.borrow_mut() = Some(bar);
+        } else {
+            self.note(&format!("{what} ({total})"));
+        }
+    }
+
+    fn at(&self, position: u64) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.set_position(position);
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if !self.bars || self.loudness == Loudness::Verbose {
+            self.note(&format!("  {text}"));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn terminal_width() -> Option<usize> {
+    let (_, columns) = console::Term::stderr().size_checked()?;
+    Some(usize::from(columns))
 }

@@ -1,41 +1,35 @@
 //! `check`: is what people wrote well formed and free of contradictions?
 
-use std::path::Path;
+use serde_json::{Map, json};
 
-use serde_json::json;
-
-use super::{Format, Outcome};
+use super::{Context, Format, Outcome};
 use crate::project::diagnostic::summary;
-use crate::project::{Diagnostic, Project, Sources, to_json};
-use crate::ui::Ui;
+use crate::project::{Diagnostic, Project, Sources};
 
-pub(super) fn run(ui: &Ui, root: &Path, format: Format) -> Outcome {
-    match Project::load(root) {
+pub(super) fn run(context: &Context) -> Outcome {
+    match Project::load(&context.root) {
         Ok(project) => {
             let edits = project.edits.edits.len();
-            report(ui, format, Outcome::Ok, Some(edits), &project.warnings, &project.edits.sources)
+            report(context, Outcome::Ok, Some(edits), &project.warnings, &project.edits.sources)
         }
-        Err(findings) => report(ui, format, Outcome::Error, None, &findings.diagnostics, &findings.sources),
+        Err(findings) => report(context, Outcome::Error, None, &findings.diagnostics, &findings.sources),
     }
 }
 
 fn report(
-    ui: &Ui,
-    format: Format,
+    context: &Context,
     outcome: Outcome,
     edits: Option<usize>,
     findings: &[Diagnostic],
     sources: &Sources,
 ) -> Outcome {
-    match format {
+    match context.format {
         Format::Json => {
-            let word = if outcome == Outcome::Ok { "ok" } else { "error" };
-            let list: Vec<_> = findings.iter().map(|finding| to_json(finding, sources)).collect();
-            ui.answer(&json!({ "version": 1, "outcome": word, "edits": edits, "findings": list }).to_string());
+            context.answer_json(outcome, findings, sources, Map::from_iter([("edits".into(), json!(edits))]))
         }
         Format::Human => {
-            ui.findings(findings, sources);
-            ui.answer(&sentence(edits, findings));
+            context.ui.findings(findings, sources);
+            context.ui.answer(&sentence(edits, findings));
         }
     }
     outcome

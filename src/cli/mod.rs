@@ -1,29 +1,58 @@
 //! The verbs: arguments → library call → answer and exit code. One file per verb.
 
 mod check;
+mod context;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::ui::{Color, Ui};
+use crate::numeric::Isa;
+use crate::ui::Color;
+use context::Context;
 
 /// Facts to change in a language model, declared in versioned files.
 #[derive(Debug, Parser)]
 #[command(name = "corrigenda", version, propagate_version = true)]
 pub struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Flags that every verb has.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Common options")]
+struct Common {
     /// Folder of the project: where corrigenda.toml is
     #[arg(short = 'C', value_name = "DIR", default_value = ".", global = true)]
     project: PathBuf,
     /// What stdout holds
-    #[arg(long, value_enum, default_value_t, global = true)]
+    #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "human|json")]
     format: Format,
     /// When to write colours
-    #[arg(long, value_enum, default_value_t, global = true)]
+    #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "WHEN")]
     color: Color,
-    #[command(subcommand)]
-    verb: Verb,
+    /// Write lines where there would be a progress bar
+    #[arg(long, global = true, env = "CORRIGENDA_NO_PROGRESS", hide_env = true)]
+    no_progress: bool,
+    /// Say nothing but the answer and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say a line for everything that is done
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Threads to compute with (changes no byte of any result)
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Where compiled edits, patches and statistics are kept
+    #[arg(long, value_name = "DIR", global = true)]
+    cache_dir: Option<PathBuf>,
+    /// Instructions to compute with (changes no byte of any result): auto, plain, avx2, avx512
+    #[arg(long, global = true, hide = true, default_value = "auto")]
+    isa: Isa,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,24 +76,42 @@ enum Format {
 enum Outcome {
     /// Done, and the answer is yes.
     Ok,
+    /// Done, and the answer is no.
+    No,
     /// It could not be done: the input is wrong.
     Error,
+    /// The lock, or the base that it names, is not what was found.
+    Stale,
+}
+
+impl Outcome {
+    /// The word for it in JSON.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::No => "findings",
+            Self::Error => "error",
+            Self::Stale => "stale",
+        }
+    }
 }
 
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Ok => Self::SUCCESS,
+            Outcome::No => Self::from(1),
             Outcome::Error => Self::from(2),
+            Outcome::Stale => Self::from(3),
         }
     }
 }
 
 /// Runs one command.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let ui = Ui::new(arguments.color);
-    match arguments.verb {
-        Verb::Check => check::run(&ui, &arguments.project, arguments.format),
+    let context = Context::new(&arguments.common);
+    match &arguments.verb {
+        Verb::Check => check::run(&context),
     }
     .into()
 }
