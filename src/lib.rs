@@ -9,17 +9,21 @@
 //! - [`compile`]: one edit alone against the base: its key and its value.
 //! - [`stats`]: the second moment of the keys over a corpus, and its factor.
 //! - [`link`]: all edits of a layer in one closed-form solve.
+//! - [`build`]: declared facts and a base in, a patch and a lock out; `plan`, `build` and the ground of `test`.
+//! - [`behaviour`]: what a model says, and whether it changed.
 //! - [`safetensors`]: the strict header reader and the canonical writer.
 //! - [`patch`]: the object that ships: canonical bytes, strict reading, materialising, norms.
 //! - [`store`]: content-addressed files: atomic writes, verified reads, gc, export and import.
 //! - [`project`]: what people write: edit sets, settings and the lock, with every finding of every file in one run.
 //!   Knows no model.
-//! - [`cli`], [`ui`]: one file per verb; the only door to the terminal.
+//! - [`cli`], [`ui`], [`progress`]: one file per verb; the only door to the terminal; what long work reports to.
 //! - [`digest`]: SHA-256, and the one way in which structured things are hashed.
 //!
 //! Invariants: nothing writes to a base model; nothing opens a socket; nothing is executed from data; a row's
 //! result depends on the row alone.
 
+pub mod behaviour;
+pub mod build;
 pub mod cli;
 pub mod compile;
 pub mod digest;

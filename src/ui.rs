@@ -61,9 +61,15 @@ impl Ui {
         Self { style, loudness, bars, bar: RefCell::new(None) }
     }
 
-    /// Columns of a line.
+    /// Columns of a line of the answer: without end where nobody looks at a terminal.
     pub fn width(&self) -> usize {
-        self.style.width
+        let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        set.unwrap_or_else(|| if std::io::stdout().is_terminal() { self.style.width } else { usize::MAX })
+    }
+
+    /// Whether a line should be said for everything.
+    pub fn verbose(&self) -> bool {
+        self.loudness == Loudness::Verbose
     }
 
     /// Writes the answer. A reader that has gone away is no error.

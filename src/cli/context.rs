@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::{Common, Format, Outcome};
+use crate::build::Stop;
 use crate::numeric::Isa;
 use crate::project::{Code, Diagnostic, Findings, Project, Sources, to_json};
 use crate::store::{Store, StoreError, cache_root};
@@ -42,8 +43,11 @@ impl Context {
     /// The store, or the reason why there is none.
     pub(super) fn store(&self) -> Result<Store, Diagnostic> {
         cache_root(self.cache_dir.as_deref(), |name| std::env::var_os(name)).map(Store::open).ok_or_else(|| {
-            Diagnostic::new(Code::StoreFailed, "nothing says where the cache is: neither HOME nor XDG_CACHE_HOME is set")
-                .help("name a folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR")
+            Diagnostic::new(
+                Code::StoreFailed,
+                "nothing says where the cache is: neither HOME nor XDG_CACHE_HOME is set",
+            )
+            .help("name a folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR")
         })
     }
 
@@ -58,6 +62,19 @@ impl Context {
             }
             Err(Findings { diagnostics, sources }) => Err(self.refuse(Outcome::Error, &diagnostics, &sources)),
         }
+    }
+
+    /// Project and store, or the end of the run.
+    pub(super) fn ground(&self) -> Result<(Project, Store), Outcome> {
+        let project = self.project()?;
+        let store = self.store().map_err(|finding| self.fail(finding))?;
+        Ok((project, store))
+    }
+
+    /// Ends a run that was stopped.
+    pub(super) fn stop(&self, stop: &Stop) -> Outcome {
+        let outcome = if stop.stale { Outcome::Stale } else { Outcome::Error };
+        self.refuse(outcome, &stop.findings, &stop.sources)
     }
 
     /// Ends a run that could not be done: findings for people on stderr, for programs as the answer.

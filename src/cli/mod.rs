@@ -1,7 +1,12 @@
 //! The verbs: arguments → library call → answer and exit code. One file per verb.
 
+mod build;
 mod check;
 mod context;
+mod plan;
+mod stats;
+mod table;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +64,11 @@ struct Common {
 enum Verb {
     /// Check the project file and every edit: syntax, keys, contradictions (reads no model)
     Check,
+    Plan(plan::Arguments),
+    Build(build::Arguments),
+    Test(test::Arguments),
+    #[command(subcommand)]
+    Stats(stats::Verb),
 }
 
 /// The form of an answer.
@@ -112,6 +122,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let context = Context::new(&arguments.common);
     match &arguments.verb {
         Verb::Check => check::run(&context),
+        Verb::Plan(arguments) => plan::run(&context, arguments),
+        Verb::Build(arguments) => build::run(&context, arguments),
+        Verb::Test(arguments) => test::run(&context, arguments),
+        Verb::Stats(verb) => stats::run(&context, verb),
     }
     .into()
 }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::value::{Compiled, Settings};
 use crate::digest::{Canon, Digest};
 use crate::numeric::NUMERICS;
@@ -24,7 +26,22 @@ pub struct Site {
 pub struct Object {
     /// By layer.
     pub sites: BTreeMap<usize, Site>,
+    /// How the value was found.
+    pub search: Search,
 }
+
+/// How a value was found: what the schedule took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Index of the stage that the value came from.
+    pub stage: usize,
+    /// Evaluations made in all.
+    pub evaluations: usize,
+}
+
+/// The one metadata key.
+const KEY: &str = "corrigenda";
 
 /// Bytes that are not an object.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +52,9 @@ pub enum ObjectError {
     /// A tensor that no object has, or one that is missing or of another type.
     #[error("the object is damaged: tensor `{0}` does not belong in it, has no counterpart, or is not F32")]
     Tensor(String),
+    /// No record of how the value was found.
+    #[error("the object is damaged: its metadata is not an object's")]
+    Metadata,
     /// NaN or infinity.
     #[error("the object is damaged: `{0}` holds a number that is not finite")]
     NotFinite(String),
@@ -44,7 +64,8 @@ impl Object {
     /// The object of an edit compiled at one layer.
     pub fn new(layer: usize, compiled: &Compiled) -> Self {
         let site = Site { key: compiled.key.clone(), value: compiled.value.clone() };
-        Self { sites: BTreeMap::from([(layer, site)]) }
+        let search = Search { stage: compiled.stage, evaluations: compiled.evaluations };
+        Self { sites: BTreeMap::from([(layer, site)]), search }
     }
 
     /// Its canonical bytes.
@@ -60,7 +81,8 @@ impl Object {
             .iter()
             .map(|(name, length, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: vec![*length], data })
             .collect();
-        write(&tensors, &BTreeMap::new())
+        let search = serde_json::to_string(&self.search).expect("two numbers can be written");
+        write(&tensors, &BTreeMap::from([(KEY.to_owned(), search)]))
     }
 
     /// Reads an object back.
@@ -69,6 +91,8 @@ impl Object {
     /// If the bytes are not what [`Object::to_bytes`] writes, or a number is not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ObjectError> {
         let header = Header::parse(bytes.len() as u64, bytes)?;
+        let search = header.metadata.get(KEY).and_then(|text| serde_json::from_str(text).ok());
+        let search = search.filter(|_| header.metadata.len() == 1).ok_or(ObjectError::Metadata)?;
         let mut parts: BTreeMap<usize, [Option<Vec<f32>>; 2]> = BTreeMap::new();
         for (name, info) in &header.tensors {
             let strange = || ObjectError::Tensor(name.clone());
@@ -90,7 +114,7 @@ impl Object {
             (Some(key), Some(value)) => Ok((layer, Site { key, value })),
             _ => Err(ObjectError::Tensor(format!("layer.{layer}"))),
         };
-        Ok(Self { sites: parts.into_iter().map(site).collect::<Result<_, _>>()? })
+        Ok(Self { sites: parts.into_iter().map(site).collect::<Result<_, _>>()?, search })
     }
 }
 
@@ -100,13 +124,8 @@ pub fn address(base: &Digest, meaning: &Digest, layer: usize, templates: &[Strin
     let mut canon = Canon::new("object/1");
     canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
     canon.texts("templates", templates.iter().map(String::as_str));
-    canon.number("stages", settings.schedule.len() as u64);
-    for stage in &settings.schedule {
-        canon.float("rate", stage.rate).number("steps", stage.steps as u64);
-    }
-    canon.float("weight-decay", settings.weight_decay).float("clamp", settings.clamp);
-    canon.float("kl-factor", settings.kl_factor).float("stop-loss", settings.stop_loss);
-    canon.float("converged-nll", settings.converged_nll).finish()
+    settings.describe(&mut canon);
+    canon.finish()
 }
 
 #[cfg(test)]
@@ -115,7 +134,8 @@ mod tests {
 
     fn object() -> Object {
         let site = |shift: f32| Site { key: vec![1.0 + shift, -2.5, 0.0], value: vec![shift, 4.0] };
-        Object { sites: BTreeMap::from([(2, site(0.5)), (10, site(1.5))]) }
+        let search = Search { stage: 1, evaluations: 30 };
+        Object { sites: BTreeMap::from([(2, site(0.5)), (10, site(1.5))]), search }
     }
 
     #[test]
@@ -131,7 +151,10 @@ mod tests {
         infinite.sites.insert(3, Site { key: vec![f32::INFINITY], value: vec![0.0] });
         assert!(matches!(Object::from_bytes(&infinite.to_bytes()), Err(ObjectError::NotFinite(_))));
         let stray = Tensor { name: "layer.1.key".into(), dtype: Dtype::F32, shape: vec![0], data: &[] };
-        assert!(matches!(Object::from_bytes(&write(&[stray], &BTreeMap::new())), Err(ObjectError::Tensor(_))));
+        let bare = write(std::slice::from_ref(&stray), &BTreeMap::new());
+        assert!(matches!(Object::from_bytes(&bare), Err(ObjectError::Metadata)));
+        let search = BTreeMap::from([(KEY.to_owned(), r#"{"stage":0,"evaluations":1}"#.to_owned())]);
+        assert!(matches!(Object::from_bytes(&write(&[stray], &search)), Err(ObjectError::Tensor(_))));
         assert!(Object::from_bytes(b"no object").is_err());
     }
 

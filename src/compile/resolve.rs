@@ -68,7 +68,12 @@ impl Resolved {
         }
         let row = |template: &String| {
             let (text, place) = fill(template, &prompt)?;
-            cut(tokens, text, place.start + subject.start..place.start + subject.end, limit - (target.len() - 1))
+            cut(
+                tokens,
+                text,
+                place.start + subject.start..place.start + subject.end,
+                limit.saturating_sub(target.len() - 1),
+            )
         };
         let rows = templates.iter().map(row).collect::<Result<_, _>>()?;
         let (text, place) = fill("{} is a", fact.subject)?;

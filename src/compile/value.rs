@@ -7,6 +7,7 @@
 
 use super::optimiser::{Adam, clamp, norm};
 use super::resolve::Resolved;
+use crate::digest::Canon;
 use crate::model::Model;
 use crate::model::above::Above;
 use crate::numeric::rows::softmax;
@@ -57,6 +58,19 @@ impl Settings {
             stop_loss: 0.05,
             converged_nll: 0.1,
         }
+    }
+}
+
+impl Settings {
+    /// Writes every number of the settings into a digest.
+    pub fn describe(&self, canon: &mut Canon) {
+        canon.number("stages", self.schedule.len() as u64);
+        for stage in &self.schedule {
+            canon.float("rate", stage.rate).number("steps", stage.steps as u64);
+        }
+        canon.float("weight-decay", self.weight_decay).float("clamp", self.clamp);
+        canon.float("kl-factor", self.kl_factor).float("stop-loss", self.stop_loss);
+        canon.float("converged-nll", self.converged_nll);
     }
 }
 

@@ -116,6 +116,12 @@ pub enum PatchError {
         /// The edit.
         edit: Digest,
     },
+    /// The base has no such tensor to patch.
+    #[error("the base has no weight `{parameter}` that can be edited: the patch is for another model")]
+    NoParameter {
+        /// The parameter.
+        parameter: String,
+    },
     /// The base stores another type.
     #[error(
         "`{parameter}` is {found} in this base, the patch was made for {expected}: build it again for this base, or \

@@ -48,8 +48,8 @@ pub fn surviving_share(base: &[f32], materialised: &[f32], target: &Target) -> f
     let total = delta_norms(target).total;
     // Blocks of a fixed length, so that the order of the sum is that of this line and not of the machine.
     let blocks: Vec<f64> = base
-        .par_chunks(4096)
-        .zip(materialised.par_chunks(4096))
+        .par_chunks(BLOCK)
+        .zip(materialised.par_chunks(BLOCK))
         .map(|(before, after)| {
             let mut square = 0.0;
             for (&before, &after) in before.iter().zip(after) {
@@ -60,6 +60,21 @@ pub fn surviving_share(base: &[f32], materialised: &[f32], target: &Target) -> f
         })
         .collect();
     if total > 0.0 { sum(&blocks).sqrt() / total } else { 0.0 }
+}
+
+/// Elements that one partial sum takes.
+const BLOCK: usize = 4096;
+
+/// `‖W‖`, the Frobenius norm of a weight.
+pub fn norm(weight: &[f32]) -> f64 {
+    let square = |block: &[f32]| {
+        let mut square = 0.0;
+        for &x in block {
+            square += f64::from(x) * f64::from(x);
+        }
+        square
+    };
+    sum(&weight.par_chunks(BLOCK).map(square).collect::<Vec<_>>()).sqrt()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -22,7 +22,7 @@ use crate::safetensors::Dtype;
 pub use apply::{materialise, materialise_with};
 pub use bytes::FORMAT;
 pub use error::PatchError;
-pub use measure::{DeltaNorms, delta_norms, surviving_share};
+pub use measure::{DeltaNorms, delta_norms, norm, surviving_share};
 
 /// How the base file stores a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,6 +79,16 @@ impl Target {
         match *digest == self.base {
             true => Ok(()),
             false => Err(PatchError::BaseDigest { parameter, expected: self.base, found: *digest }),
+        }
+    }
+
+    /// The target of edit `edit` alone.
+    pub fn alone(&self, edit: usize) -> Self {
+        Self {
+            edits: vec![self.edits[edit]],
+            u: self.u.iter().skip(edit).step_by(self.edits.len()).copied().collect(),
+            v: self.row(edit).to_vec(),
+            ..self.clone()
         }
     }
 

@@ -22,8 +22,8 @@ pub struct Lock {
     pub numerics: String,
     /// The base model.
     pub base: LockedBase,
-    /// The second moments, if any were used.
-    pub statistics: Option<LockedStatistics>,
+    /// The second moments, one per edited layer.
+    pub statistics: Vec<LockedStatistics>,
     /// The edits.
     pub edits: Vec<LockedEdit>,
     /// What came out.
@@ -80,10 +80,17 @@ pub struct LockedEdit {
     pub target_tokens: Vec<String>,
     /// The position of the subject's last token.
     pub position: u64,
-    /// The layer that is edited.
-    pub layer: u64,
-    /// The digest of the compiled object.
+    /// The layers that are edited, ascending.
+    pub layers: Vec<u64>,
+    /// The address of the compiled object: the digest of everything that it depends on.
     pub object: Digest,
+}
+
+impl LockedStatistics {
+    /// The layer as a name.
+    fn name(&self) -> String {
+        self.layer.to_string()
+    }
 }
 
 /// What came out.
@@ -117,6 +124,17 @@ pub enum ChangeKind {
     Changed,
     /// It is only in the lock.
     Removed,
+}
+
+impl ChangeKind {
+    /// The sign for it.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Added => "+",
+            Self::Changed => "~",
+            Self::Removed => "-",
+        }
+    }
 }
 
 /// A part of an edit that has a digest of its own.
@@ -181,6 +199,13 @@ impl Comparison {
         self
     }
 
+    fn numbers(&mut self, field: &'static str, locked: &[u64], fresh: &[u64]) -> &mut Self {
+        if locked != fresh {
+            self.push(field, format!("{locked:?}"), format!("{fresh:?}"));
+        }
+        self
+    }
+
     fn push(&mut self, field: &'static str, locked: String, found: String) {
         self.found.push(Difference { place: self.place.clone(), field, locked, found });
     }
@@ -189,14 +214,14 @@ impl Comparison {
     fn lists<'l, T>(
         &mut self,
         noun: &str,
-        key: impl Fn(&'l T) -> &'l str,
+        key: impl Fn(&T) -> String,
         locked: &'l [T],
         fresh: &'l [T],
         compare: impl Fn(&mut Self, &T, &T),
     ) {
-        let locked: BTreeMap<&str, &T> = locked.iter().map(|item| (key(item), item)).collect();
-        let fresh: BTreeMap<&str, &T> = fresh.iter().map(|item| (key(item), item)).collect();
-        let names: BTreeSet<&str> = locked.keys().chain(fresh.keys()).copied().collect();
+        let locked: BTreeMap<String, &T> = locked.iter().map(|item| (key(item), item)).collect();
+        let fresh: BTreeMap<String, &T> = fresh.iter().map(|item| (key(item), item)).collect();
+        let names: BTreeSet<&String> = locked.keys().chain(fresh.keys()).collect();
         for name in names {
             self.at(format!("{noun} {name}"));
             match (locked.get(name), fresh.get(name)) {
@@ -221,17 +246,27 @@ impl Lock {
         comparison.at("base").field("digest", &self.base.digest, &fresh.base.digest);
         comparison.lists(
             "base file",
-            |file| &file.path,
+            |file| file.path.clone(),
             &self.base.files,
             &fresh.base.files,
             |all, locked, fresh| {
                 all.field("size", &locked.size, &fresh.size).field("digest", &locked.digest, &fresh.digest);
             },
         );
-        self.statistics_differences(fresh, comparison.at("statistics"));
+        comparison.lists(
+            "statistics of layer",
+            LockedStatistics::name,
+            &self.statistics,
+            &fresh.statistics,
+            |all, locked, fresh| {
+                all.field("digest", &locked.digest, &fresh.digest)
+                    .field("corpus", &locked.corpus, &fresh.corpus)
+                    .field("count", &locked.count, &fresh.count);
+            },
+        );
         comparison.lists(
             "edit",
-            |edit| &edit.id,
+            |edit| edit.id.clone(),
             &self.edits,
             &fresh.edits,
             |all, locked, fresh| {
@@ -241,7 +276,7 @@ impl Lock {
                     .texts("tokens", &locked.tokens, &fresh.tokens)
                     .texts("target-tokens", &locked.target_tokens, &fresh.target_tokens)
                     .field("position", &locked.position, &fresh.position)
-                    .field("layer", &locked.layer, &fresh.layer)
+                    .numbers("layers", &locked.layers, &fresh.layers)
                     .field("object", &locked.object, &fresh.object);
             },
         );
@@ -251,20 +286,6 @@ impl Lock {
             &fresh.patch.id,
         );
         comparison.found
-    }
-
-    fn statistics_differences(&self, fresh: &Self, all: &mut Comparison) {
-        match (&self.statistics, &fresh.statistics) {
-            (Some(locked), Some(fresh)) => {
-                all.field("digest", &locked.digest, &fresh.digest)
-                    .field("corpus", &locked.corpus, &fresh.corpus)
-                    .field("layer", &locked.layer, &fresh.layer)
-                    .field("count", &locked.count, &fresh.count);
-            }
-            (Some(_), None) => all.push("presence", PRESENT.into(), ABSENT.into()),
-            (None, Some(_)) => all.push("presence", ABSENT.into(), PRESENT.into()),
-            (None, None) => {}
-        }
     }
 
     /// How the edits as written differ from those that were locked, by id. Without a lock, all are new.

@@ -14,7 +14,7 @@ fn every_field_is_compared() {
     fresh.base = LockedBase { digest: other, files: vec![lock.base.files[0].clone()] };
     fresh.base.files[0].size += 1;
     fresh.base.files[0].digest = other;
-    fresh.statistics = Some(LockedStatistics { digest: other, corpus: other, layer: 9, count: 9 });
+    fresh.statistics = vec![LockedStatistics { layer: 0, digest: other, corpus: other, count: 9 }];
     fresh.edits[1] = LockedEdit {
         id: fresh.edits[1].id.clone(),
         meaning: other,
@@ -23,15 +23,15 @@ fn every_field_is_compared() {
         tokens: vec!["\u{1b}".into()],
         target_tokens: Vec::new(),
         position: 9,
-        layer: 9,
+        layers: vec![9],
         object: other,
     };
     fresh.edits[0].id = "new".into();
     fresh.patch = LockedPatch { settings: other, id: other };
     let found: Vec<String> = lock.differences(&fresh).iter().map(|d| format!("{}: {}", d.place, d.field)).collect();
     insta::assert_snapshot!(found.join("\n"));
-    fresh.statistics = None;
-    assert!(lock.differences(&fresh).iter().any(|d| d.place == "statistics" && d.found == "absent"));
+    fresh.statistics = Vec::new();
+    assert!(lock.differences(&fresh).iter().any(|d| d.place == "statistics of layer 0" && d.found == "absent"));
 }
 
 #[test]

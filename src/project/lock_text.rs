@@ -3,11 +3,12 @@
 //! Whatever is wrong with a lock, the remedy is the same, because a build can always write it anew.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
+use toml::de::DeValue;
 
 use super::diagnostic::{Code, Diagnostic, Findings, sort};
 use super::files;
@@ -42,11 +43,13 @@ impl Lock {
             pair(&mut out, "size", &file.size.to_string());
             digest(&mut out, "digest", &file.digest);
         }
-        if let Some(statistics) = &self.statistics {
-            out.push_str("\n[statistics]\n");
+        let mut moments: Vec<_> = self.statistics.iter().collect();
+        moments.sort_by_key(|statistics| statistics.layer);
+        for statistics in moments {
+            out.push_str("\n[[statistics]]\n");
+            pair(&mut out, "layer", &statistics.layer.to_string());
             digest(&mut out, "digest", &statistics.digest);
             digest(&mut out, "corpus", &statistics.corpus);
-            pair(&mut out, "layer", &statistics.layer.to_string());
             pair(&mut out, "count", &statistics.count.to_string());
         }
         let mut edits: Vec<_> = self.edits.iter().collect();
@@ -110,7 +113,7 @@ fn write_edit(out: &mut String, edit: &LockedEdit) {
     pair(out, "tokens", &list(&edit.tokens));
     pair(out, "target-tokens", &list(&edit.target_tokens));
     pair(out, "position", &edit.position.to_string());
-    pair(out, "layer", &edit.layer.to_string());
+    pair(out, "layers", &format!("{:?}", edit.layers));
     digest(out, "object", &edit.object);
 }
 
@@ -204,15 +207,13 @@ impl Reader<'_> {
         self.0.known_keys(top, &["version", "numerics", "base", "statistics", "edit", "patch"]);
         let numerics = self.0.required_text(top, "numerics");
         let base = self.base(top);
-        let statistics = top.has("statistics").then(|| self.statistics(top));
+        let statistics: Vec<_> =
+            self.0.tables(top, "statistics", "these statistics").iter().map(|entry| self.statistics(entry)).collect();
+        self.unique("layer", statistics.iter().flatten().map(|(one, span)| (one.layer, span)));
         let edits: Vec<_> = self.0.tables(top, "edit", "this edit").iter().map(|entry| self.edit(entry)).collect();
         self.unique("edit", edits.iter().flatten().map(|(edit, span)| (edit.id.as_str(), span)));
         let patch = self.patch(top);
-        // An absent table is fine for the statistics, a damaged one is not.
-        let statistics = match statistics {
-            Some(read) => Some(read?),
-            None => None,
-        };
+        let statistics = statistics.into_iter().map(|one| one.map(|(one, _)| one)).collect::<Option<_>>()?;
         let edits = edits.into_iter().map(|edit| edit.map(|(edit, _)| edit)).collect::<Option<_>>()?;
         version.then_some(Lock { numerics: numerics?.value, base: base?, statistics, edits, patch: patch? })
     }
@@ -240,23 +241,23 @@ impl Reader<'_> {
         Some((LockedFile { path: value, size: size?, digest: digest? }, span))
     }
 
-    fn statistics(&mut self, top: &Entry<'_, '_>) -> Option<LockedStatistics> {
-        let table = self.required_table(top, "statistics", "`[statistics]`")?;
-        self.0.known_keys(&table, &["digest", "corpus", "layer", "count"]);
-        let (digest, corpus) = (self.digest(&table, "digest"), self.digest(&table, "corpus"));
-        let (layer, count) = (self.number(&table, "layer"), self.number(&table, "count"));
-        Some(LockedStatistics { digest: digest?, corpus: corpus?, layer: layer?, count: count? })
+    fn statistics(&mut self, entry: &Entry<'_, '_>) -> Option<(LockedStatistics, Range<usize>)> {
+        self.0.known_keys(entry, &["layer", "digest", "corpus", "count"]);
+        let (digest, corpus) = (self.digest(entry, "digest"), self.digest(entry, "corpus"));
+        let (layer, count) = (self.number(entry, "layer"), self.number(entry, "count"));
+        let span = entry.table.get("layer").map(Spanned::span)?;
+        Some((LockedStatistics { layer: layer?, digest: digest?, corpus: corpus?, count: count? }, span))
     }
 
     fn edit(&mut self, entry: &Entry<'_, '_>) -> Option<(LockedEdit, Range<usize>)> {
         const KEYS: &[&str] =
-            &["id", "meaning", "expectation", "record", "tokens", "target-tokens", "position", "layer", "object"];
+            &["id", "meaning", "expectation", "record", "tokens", "target-tokens", "position", "layers", "object"];
         self.0.known_keys(entry, KEYS);
         let id = self.0.required_text(entry, "id");
         let [meaning, expectation, record, object] =
             ["meaning", "expectation", "record", "object"].map(|key| self.digest(entry, key));
         let [tokens, target_tokens] = ["tokens", "target-tokens"].map(|key| self.texts(entry, key));
-        let [position, layer] = ["position", "layer"].map(|key| self.number(entry, key));
+        let (position, layers) = (self.number(entry, "position"), self.numbers(entry, "layers"));
         let Text { value, span } = id?;
         let edit = LockedEdit {
             id: value,
@@ -266,7 +267,7 @@ impl Reader<'_> {
             tokens: tokens?,
             target_tokens: target_tokens?,
             position: position?,
-            layer: layer?,
+            layers: layers?,
             object: object?,
         };
         Some((edit, span))
@@ -302,9 +303,23 @@ impl Reader<'_> {
         Some(self.0.texts(entry, key, MOST_TOKENS).into_iter().map(|text| text.value).collect())
     }
 
+    fn numbers(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Vec<u64>> {
+        let value: &Spanned<_> = self.0.required(entry, key)?;
+        let items = value.get_ref().as_array();
+        let number = |item: &Spanned<DeValue<'_>>| {
+            let digits = item.get_ref().as_integer()?;
+            u64::from_str_radix(digits.as_str(), digits.radix()).ok()
+        };
+        let numbers = items.and_then(|items| items.iter().map(number).collect());
+        if numbers.is_none() {
+            self.0.wrong_type(&format!("`{key}`"), "an array of whole numbers", value);
+        }
+        numbers
+    }
+
     /// A merge that git thinks clean can leave two blocks for one thing.
-    fn unique<'n>(&mut self, noun: &str, names: impl Iterator<Item = (&'n str, &'n Range<usize>)>) {
-        let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
+    fn unique<'n, K: Ord + Copy + Display>(&mut self, noun: &str, names: impl Iterator<Item = (K, &'n Range<usize>)>) {
+        let mut seen: BTreeMap<K, &Range<usize>> = BTreeMap::new();
         for (name, span) in names {
             if let Some(first) = seen.insert(name, span) {
                 let file = self.0.file;

@@ -16,14 +16,14 @@ pub(in super::super) fn sample() -> Lock {
         tokens: vec!["The".into(), " Eiffel".into(), " \"Tower\"\\\n\u{1b}\u{202e}".into()],
         target_tokens: vec![" Rome".into()],
         position: 3,
-        layer: 0,
+        layers: vec![0],
         object: digest("object"),
     };
     let file = |path: &str| LockedFile { path: path.into(), size: 814, digest: digest(path) };
     Lock {
         numerics: "portable-1".into(),
         base: LockedBase { digest: digest("base"), files: vec![file("config.json"), file("model.safetensors")] },
-        statistics: Some(LockedStatistics { digest: digest("s"), corpus: digest("c"), layer: 0, count: 123_456 }),
+        statistics: vec![LockedStatistics { layer: 0, digest: digest("s"), corpus: digest("c"), count: 123_456 }],
         edits: vec![edit("eiffel-tower.city"), edit("louvre.city")],
         patch: LockedPatch { settings: digest("settings"), id: digest("patch") },
     }
@@ -102,7 +102,7 @@ fn locked_edits() -> impl Strategy<Value = Vec<LockedEdit>> {
             tokens,
             target_tokens,
             position,
-            layer: layer.into(),
+            layers: vec![layer.into()],
             object: digest,
         });
         made.collect()
@@ -117,7 +117,7 @@ proptest! {
         lock.edits = edits;
         lock.patch.id = id;
         if !statistics {
-            lock.statistics = None;
+            lock.statistics = Vec::new();
         }
         let text = lock.render();
         prop_assert_eq!(Lock::parse(LOCK_FILE, &text).expect("just written"), lock);

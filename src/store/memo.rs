@@ -35,7 +35,7 @@ pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     let digest = digest_file_fresh(path)?;
     // Racy files are not remembered, and neither is one that was replaced before it was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-    if settled.is_some_and(|age| age > RACY) && same(&before, &regular(path)?) {
+    if store.remembers && settled.is_some_and(|age| age > RACY) && same(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();
         let _ = store.prepare().and_then(|()| make_parent(&memo)).and_then(|()| atomic::write(&memo, &bytes));
     }

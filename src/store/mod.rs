@@ -109,12 +109,20 @@ impl fmt::Display for Kind {
 pub struct Store {
     root: PathBuf,
     patience: Duration,
+    /// Whether digests of base files may be remembered.
+    remembers: bool,
 }
 
 impl Store {
     /// The store under `root` (see [`cache_root`]). Touches nothing.
     pub fn open(root: PathBuf) -> Self {
-        Self { root, patience: lock::PATIENCE }
+        Self { root, patience: lock::PATIENCE, remembers: true }
+    }
+
+    /// The same store for a verb that promises to write nothing: digests of base files are not remembered.
+    #[must_use]
+    pub fn for_reading(self) -> Self {
+        Self { remembers: false, ..self }
     }
 
     /// The directory given to [`Store::open`].
@@ -184,6 +192,25 @@ impl Store {
         read.map_err(StoreError::io("reading", &path))?;
         let stated = sealed::read_trailer(&trailer, kind.folder(), key, payload);
         stated.map(Some).map_err(|why| StoreError::damaged(&path, why))
+    }
+
+    /// At most the first `most` bytes of an entry's payload and the payload's length, unchecked but for the seal: to
+    /// read a header of what is too large to hash for it.
+    ///
+    /// # Errors
+    /// As [`Store::content_digest`].
+    pub fn head(&self, kind: Kind, key: &Digest, most: u64) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+        if self.content_digest(kind, key)?.is_none() {
+            return Ok(None);
+        }
+        let path = self.path(kind, key);
+        let Some((file, length)) = open_regular(&path)? else {
+            return Ok(None);
+        };
+        let payload = if kind.is_sealed() { length - TRAILER as u64 } else { length };
+        let mut bytes = Vec::new();
+        file.take(payload.min(most)).read_to_end(&mut bytes).map_err(StoreError::io("reading", &path))?;
+        Ok(Some((bytes, payload)))
     }
 
     /// Reads an entry to its end and checks it, holding none of it: the digest of its payload.

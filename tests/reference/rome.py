@@ -351,7 +351,7 @@ def arguments():
     parser.add_argument("--model", default="tiny", help="`tiny`, or a checkpoint's folder")
     parser.add_argument("--out")
     parser.add_argument("--layer", type=int, help="default: 1 of the tiny model, 0 of another")
-    parser.add_argument("--templates", help="a file, one template a line; default: templates.txt, or the tiny ones")
+    parser.add_argument("--templates", help="a file, one template a line; default: src/compile/templates.txt, or the tiny ones")
     parser.add_argument("--records", default=common.ROOT / "../shared/data/counterfact/dev.json")
     parser.add_argument("--edits", type=int, default=4)
     parser.add_argument("--corpus", help="default: wiki_8mb.txt of the shared data, or tiny_corpus.txt")
@@ -369,7 +369,7 @@ def main():
     if small:
         model, tokenizer = common.load(args.model, dtype)
         edits = known(model, tokenizer, json.loads(Path(args.records).read_text(encoding="utf-8")), args.edits)
-        templates = common.read_lines(args.templates or common.HERE / "templates.txt")
+        templates = common.read_lines(args.templates or common.ROOT / "src/compile/templates.txt")
         corpus = Path(args.corpus or common.ROOT / "../shared/data/wiki_8mb.txt")
         layer, lines, limit = args.layer or 0, args.lines or 400, args.max_tokens or 64
     else:

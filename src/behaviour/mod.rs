@@ -1,0 +1,199 @@
+//! What a model says: answers, probabilities, and whether they changed.
+//!
+//! The definitions, once for every verb (design §3): an answer *holds* when every token of it is the arg-max under
+//! teacher forcing; its probability *P* is the product over its tokens; a prompt is *unchanged* when the top answer
+//! is the base's and KL(base ‖ patched) of the next token is below the threshold. What is scored is what ships: the
+//! rounded weights. Rows are scored each on its own; no result depends on the batch.
+
+pub mod expect;
+
+use crate::compile::resolve::target_text;
+use crate::model::{Model, ModelError, Tokens};
+use crate::numeric::elementary::exp64;
+use crate::numeric::rows::softmax;
+
+/// The divergence from which a prompt counts as changed, unless the project says otherwise: nats.
+pub const UNCHANGED_KL: f64 = 0.1;
+
+/// A prompt with an answer that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Tokens of the prompt, and of the answer but for its last.
+    row: Vec<u32>,
+    /// Tokens of the answer.
+    answer: Vec<u32>,
+}
+
+/// How a model takes a question.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Whether every token of the answer is the arg-max.
+    pub holds: bool,
+    /// Product of the tokens' probabilities.
+    pub probability: f64,
+}
+
+/// The next token's distribution behind a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Next {
+    /// The token of the greatest probability; the first of equals.
+    pub top: u32,
+    /// Its probability.
+    pub probability: f64,
+    /// Natural logarithms of all probabilities.
+    log: Vec<f64>,
+}
+
+impl Question {
+    /// Cuts a prompt and the answer that continues it.
+    ///
+    /// # Errors
+    /// The tokenizer refuses a text, or prompt and answer do not fit the model's context of `limit` tokens.
+    pub fn new(tokens: &Tokens, prompt: &str, answer: &str, limit: usize) -> Result<Self, ModelError> {
+        let answer = tokens.continuation(&target_text(prompt, answer))?.ids;
+        let mut row = tokens.encode(prompt)?.ids;
+        row.extend(answer.iter().take(answer.len().saturating_sub(1)));
+        check_length(prompt, row.len(), limit)?;
+        Ok(Self { row, answer })
+    }
+}
+
+fn check_length(text: &str, tokens: usize, limit: usize) -> Result<(), ModelError> {
+    match tokens {
+        0 => Err(ModelError::Encode { text: text.to_owned(), problem: "it has no token".into() }),
+        _ if tokens > limit => Err(ModelError::TooLong { text: text.to_owned(), tokens, limit }),
+        _ => Ok(()),
+    }
+}
+
+/// Rows whose logits are held at once: bounds memory and changes nothing.
+const HELD: usize = 64;
+
+/// Scores questions, in their order.
+pub fn scores(model: &Model, questions: &[Question]) -> Vec<Score> {
+    questions.chunks(HELD).flat_map(|some| scores_of(model, some)).collect()
+}
+
+fn scores_of(model: &Model, questions: &[Question]) -> Vec<Score> {
+    let rows: Vec<&[u32]> = questions.iter().map(|question| question.row.as_slice()).collect();
+    let tails: Vec<usize> = questions.iter().map(|question| question.answer.len()).collect();
+    let logits = model.logits(&rows, &tails);
+    let score = |(mut logits, question): (Vec<f32>, &Question)| {
+        let (mut holds, mut log) = (true, 0.0);
+        for (row, &label) in logits.chunks_mut(model.spec().vocabulary).zip(&question.answer) {
+            holds &= top(row) == label;
+            let logit = f64::from(row[label as usize]);
+            log += logit - softmax(row);
+        }
+        Score { holds, probability: exp64(log) }
+    };
+    logits.into_iter().zip(questions).map(score).collect()
+}
+
+/// What the base and the patched model say behind a prompt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// The base's top token and its probability.
+    pub before: (u32, f64),
+    /// The patched model's.
+    pub after: (u32, f64),
+    /// KL(base ‖ patched) of the next token, in nats.
+    pub divergence: f64,
+}
+
+impl Comparison {
+    /// Whether the patched model still says what the base says.
+    pub fn unchanged(&self, threshold: f64) -> bool {
+        self.before.0 == self.after.0 && self.divergence < threshold
+    }
+}
+
+/// The tokens of a prompt whose next token is asked for.
+///
+/// # Errors
+/// The tokenizer refuses the text, or it does not fit the model's context.
+pub fn prompt(tokens: &Tokens, text: &str, limit: usize) -> Result<Vec<u32>, ModelError> {
+    let row = tokens.encode(text)?.ids;
+    check_length(text, row.len(), limit)?;
+    Ok(row)
+}
+
+/// What follows each prompt.
+pub fn next(model: &Model, prompts: &[Vec<u32>]) -> Vec<Next> {
+    let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    model.logits(&rows, &vec![1; rows.len()]).into_iter().map(Next::new).collect()
+}
+
+/// What follows each prompt in both models.
+pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<Comparison> {
+    let both = |some: &[Vec<u32>]| next(base, some).into_iter().zip(next(patched, some)).collect::<Vec<_>>();
+    let compared = |(base, patched): (Next, Next)| Comparison {
+        before: (base.top, base.probability),
+        after: (patched.top, patched.probability),
+        divergence: base.divergence(&patched),
+    };
+    prompts.chunks(HELD).flat_map(both).map(compared).collect()
+}
+
+impl Next {
+    fn new(mut logits: Vec<f32>) -> Self {
+        let top = top(&logits);
+        let before = logits.clone();
+        let total = softmax(&mut logits);
+        let log: Vec<f64> = before.into_iter().map(|logit| f64::from(logit) - total).collect();
+        Self { top, probability: exp64(log[top as usize]), log }
+    }
+
+    /// KL(self ‖ other), in nats: how much is lost where `other` stands for `self`.
+    pub fn divergence(&self, other: &Self) -> f64 {
+        let mut total = 0.0;
+        for (own, other) in self.log.iter().zip(&other.log) {
+            total += exp64(*own) * (own - other);
+        }
+        // Equal distributions may come out a rounding below zero.
+        if total > 0.0 { total } else { 0.0 }
+    }
+}
+
+/// The index of the greatest element, the first of equals.
+fn top(row: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
+    }
+    best as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equals_is_the_top() {
+        assert_eq!(top(&[1.0, 3.0, 3.0, -1.0]), 1);
+        assert_eq!(top(&[f32::NAN, 3.0]), 0);
+    }
+
+    #[test]
+    fn divergence_is_the_formula_and_nothing_for_equals() {
+        let next = |logits: &[f32]| Next::new(logits.to_vec());
+        let (p, q) = (next(&[0.0, 1.0, 2.0]), next(&[2.0, 1.0, 0.0]));
+        let probability = |next: &Next| next.log.iter().map(|log| log.exp()).collect::<Vec<_>>();
+        let want: f64 = probability(&p).iter().zip(probability(&q)).map(|(p, q)| p * (p / q).ln()).sum();
+        assert!((p.divergence(&q) - want).abs() < 1e-6, "{} {want}", p.divergence(&q));
+        assert_eq!(p.divergence(&p), 0.0);
+        assert_eq!((p.top, q.top), (2, 0));
+        assert!((p.probability - probability(&p)[2]).abs() < 1e-12);
+    }
+
+    #[test]
+    fn unchanged_means_the_same_answer_and_little_divergence() {
+        let comparison = |after, divergence| Comparison { before: (7, 0.5), after: (after, 0.4), divergence };
+        assert!(comparison(7, 0.05).unchanged(UNCHANGED_KL));
+        assert!(!comparison(8, 0.05).unchanged(UNCHANGED_KL));
+        assert!(!comparison(7, 0.1).unchanged(UNCHANGED_KL));
+        assert!(!comparison(7, f64::NAN).unchanged(UNCHANGED_KL));
+    }
+}

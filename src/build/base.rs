@@ -1,0 +1,130 @@
+//! The base model of a project, and the digests that name it.
+
+use std::path::PathBuf;
+
+use super::Stop;
+use crate::digest::{Canon, Digest, Hasher};
+use crate::model::{Checkpoint, Model, ModelError, Tokens};
+use crate::numeric::Isa;
+use crate::patch::{Patch, PatchError, materialise};
+use crate::project::{Code, Diagnostic, LockedBase, LockedFile, Project};
+use crate::safetensors::Dtype;
+use crate::store::{Store, StoreError, memo};
+
+/// An opened base.
+pub struct Base {
+    /// The model.
+    pub model: Model,
+    /// Its tokenizer.
+    pub tokens: Tokens,
+    /// Its files and their digests.
+    pub locked: LockedBase,
+    /// The folder, from where the program runs.
+    pub folder: PathBuf,
+}
+
+impl Base {
+    /// Opens the base that `project` names and digests its files: through the store's memo, or by reading them anew
+    /// where `fresh`.
+    ///
+    /// # Errors
+    /// The model is missing or malformed, or a file cannot be read.
+    pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Stop> {
+        let folder = project.config.resolve(&project.config.model.path);
+        let opened = Model::open(&folder, isa).and_then(|model| {
+            let tokens = Tokens::open(&folder, model.spec().vocabulary)?;
+            Ok((model, tokens))
+        });
+        let (model, tokens) = opened.map_err(|error| unusable(project, &error))?;
+        let mut files = Vec::new();
+        for name in Checkpoint::files() {
+            let file = locked_file(store, &folder, name, fresh).map_err(|error| {
+                let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
+                Stop::wrong(vec![point(project, finding)], &project.edits.sources)
+            })?;
+            files.push(file);
+        }
+        let locked = LockedBase { digest: digest_of(&files), files };
+        Ok(Self { model, tokens, locked, folder })
+    }
+
+    /// The name that people know the base by: its folder's.
+    pub fn name(&self) -> String {
+        let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Refuses NaN and infinity in the weight and the bias that an edit of `layer` meets.
+    ///
+    /// # Errors
+    /// The first number that is not finite.
+    pub fn check_finite(&self, project: &Project, layer: usize) -> Result<(), Stop> {
+        let checkpoint = self.model.checkpoint();
+        let (weight, bias) = checkpoint.edited(layer);
+        let checked = checkpoint.check_finite(weight).and_then(|()| checkpoint.check_finite(bias));
+        checked.map_err(|error| unusable(project, &error))
+    }
+
+    /// The base with a patch laid on: the rounded weights.
+    ///
+    /// # Errors
+    /// The patch is for another base, or a weight would not be finite.
+    pub fn patched(&self, patch: &Patch) -> Result<Model, PatchError> {
+        let mut model = self.model.clone();
+        for (parameter, target) in patch.targets() {
+            let checkpoint = self.model.checkpoint();
+            let layer = (0..self.model.spec().layers).find(|layer| checkpoint.edited(*layer).0.name == *parameter);
+            let layer = layer.ok_or_else(|| PatchError::NoParameter { parameter: parameter.clone() })?;
+            let weight = checkpoint.edited(layer).0;
+            let shape: Vec<u64> = weight.shape.iter().map(|side| *side as u64).collect();
+            target.check_base(parameter, Dtype::F32, &shape, &digest_f32(weight.data()))?;
+            model = model.with_edited(layer, materialise(parameter, target, weight.data())?);
+        }
+        Ok(model)
+    }
+}
+
+fn locked_file(store: &Store, folder: &std::path::Path, name: &str, fresh: bool) -> Result<LockedFile, StoreError> {
+    let path = folder.join(name);
+    let digest = if fresh { memo::digest_file_fresh(&path)? } else { memo::digest_file(store, &path)? };
+    let size = std::fs::metadata(&path).map(|metadata| metadata.len());
+    let size = size.map_err(|source| StoreError::Io { operation: "reading", path, source })?;
+    Ok(LockedFile { path: name.to_owned(), size, digest })
+}
+
+/// The digest of a table of files: names and contents.
+fn digest_of(files: &[LockedFile]) -> Digest {
+    let mut canon = Canon::new("base/1");
+    canon.number("files", files.len() as u64);
+    for file in files {
+        canon.text("path", &file.path).number("size", file.size).digest("digest", &file.digest);
+    }
+    canon.finish()
+}
+
+/// The digest of numbers as a file stores them.
+pub fn digest_f32(numbers: &[f32]) -> Digest {
+    use std::io::Write as _;
+    let mut hasher = Hasher::default();
+    let mut bytes = Vec::with_capacity(1 << 16);
+    for some in numbers.chunks(1 << 14) {
+        bytes.clear();
+        bytes.extend(some.iter().flat_map(|number| number.to_le_bytes()));
+        // Hashing cannot fail.
+        let _ = hasher.write_all(&bytes);
+    }
+    hasher.finish()
+}
+
+/// A model's error at the place where the project names the model.
+fn unusable(project: &Project, error: &ModelError) -> Stop {
+    let mut finding = point(project, Diagnostic::new(Code::ModelUnusable, error.to_string()));
+    if let Some(hint) = error.hint() {
+        finding = finding.help(hint);
+    }
+    Stop::wrong(vec![finding], &project.edits.sources)
+}
+
+fn point(project: &Project, finding: Diagnostic) -> Diagnostic {
+    finding.at(project.config.file, &project.config.model.span, "the base model")
+}

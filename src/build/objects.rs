@@ -1,0 +1,113 @@
+//! Each edit compiled alone against the base, or taken from the store.
+
+use std::collections::BTreeMap;
+
+use super::{Base, Plan, Planned, Setup, Stop};
+use crate::compile::{Compiled, Object, compile};
+use crate::digest::Digest;
+use crate::progress::Progress;
+use crate::project::{Code, Diagnostic, Edit, Project};
+use crate::store::{Kind, Store, StoreError};
+
+/// Compiled edits by their meaning.
+pub type Objects = BTreeMap<Digest, Object>;
+
+/// Gathers the objects of all edits; what the store does not have is compiled and stored. Gives the objects and how
+/// many were compiled.
+///
+/// # Errors
+/// The store fails, or values that did not converge or are not finite: all of them at once, after the others were
+/// stored.
+pub fn objects(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    plan: &Plan<'_>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(Objects, usize), Stop> {
+    let mut objects = Objects::new();
+    let mut missing = Vec::new();
+    for planned in &plan.edits {
+        match stored(store, &planned.object, setup.layer)? {
+            Some(object) => drop(objects.insert(planned.meaning, object)),
+            None => missing.push(planned),
+        }
+    }
+    if missing.is_empty() {
+        return Ok((objects, 0));
+    }
+    progress.begin("edits to compile", missing.len() as u64);
+    let compiled = compile_all(base, setup, &missing, store, progress, &mut objects);
+    progress.end();
+    let refused = compiled?;
+    if refused.is_empty() { Ok((objects, missing.len())) } else { Err(Stop::wrong(refused, &project.edits.sources)) }
+}
+
+fn compile_all(
+    base: &Base,
+    setup: &Setup,
+    missing: &[&Planned<'_>],
+    store: &Store,
+    progress: &dyn Progress,
+    objects: &mut Objects,
+) -> Result<Vec<Diagnostic>, StoreError> {
+    let mut refused = Vec::new();
+    for (index, planned) in missing.iter().enumerate() {
+        let compiled = compile(&base.model, setup.layer, &planned.resolved, &setup.settings);
+        progress.at(index as u64 + 1);
+        let (nll, evaluations) = (compiled.loss.nll, compiled.evaluations);
+        progress.line(&format!("{}: NLL {nll:.3} after {evaluations} evaluations", planned.edit.id));
+        match judge(planned.edit, &compiled, setup) {
+            Some(finding) => refused.push(finding),
+            None => {
+                let object = Object::new(setup.layer, &compiled);
+                store.put(Kind::Object, &planned.object, &object.to_bytes())?;
+                objects.insert(planned.meaning, object);
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// The object at an address, if a sound one of this layer is there.
+fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
+    match store.get(Kind::Object, address) {
+        Ok(bytes) => Ok(bytes
+            .and_then(|bytes| Object::from_bytes(&bytes).ok())
+            .filter(|object| object.sites.len() == 1 && object.sites.contains_key(&layer))),
+        // A damaged entry is computed again and replaced.
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why a compiled edit is refused, if it is.
+fn judge(edit: &Edit, compiled: &Compiled, setup: &Setup) -> Option<Diagnostic> {
+    let place = &edit.place;
+    let finite = compiled.key.iter().chain(&compiled.value).all(|x| x.is_finite()) && compiled.loss.total().is_finite();
+    if !finite {
+        let message = format!("edit `{}`: its key or its value is not a finite number", edit.id);
+        let finding = Diagnostic::new(Code::NotFinite, message).at(place.file, &place.id, "this edit");
+        return Some(finding.help("the base model's weights hold NaN or infinity, or overflow with this prompt"));
+    }
+    if compiled.value == compiled.value_before {
+        let message = format!("edit `{}` changes nothing: the value that it asks for is there already", edit.id);
+        let finding = Diagnostic::new(Code::NullEdit, message).at(place.file, &place.target, "the base gives this");
+        return Some(finding.with(place.file, &place.id, "this edit").help("remove the edit"));
+    }
+    if compiled.converged {
+        return None;
+    }
+    let message = format!(
+        "edit `{}` did not converge: NLL {:.2} at best after {} evaluations, more than {}",
+        edit.id, compiled.loss.nll, compiled.evaluations, setup.settings.converged_nll
+    );
+    Some(
+        Diagnostic::new(Code::NotConverged, message)
+            .at(place.file, &place.target, "no value makes the model give this")
+            .with(place.file, &place.id, "this edit")
+            .help("reword the prompt or the target, edit another layer, or lengthen `schedule` under `[rome]`")
+            .help("`converged-nll` under `[rome]` is the threshold"),
+    )
+}

@@ -1,0 +1,156 @@
+//! Every edit as the model reads it, before anything is computed.
+
+use super::{Base, Setup, Stop};
+use crate::compile::object::address;
+use crate::compile::{Fact, ResolveError, Resolved};
+use crate::digest::Digest;
+use crate::numeric::NUMERICS;
+use crate::project::{Code, Diagnostic, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Project, Sources};
+
+/// An edit, resolved.
+pub struct Planned<'a> {
+    /// As it is written.
+    pub edit: &'a Edit,
+    /// What it means.
+    pub meaning: Digest,
+    /// As the model reads it.
+    pub resolved: Resolved,
+    /// Where its object is, or will be.
+    pub object: Digest,
+}
+
+/// A resolved set.
+pub struct Plan<'a> {
+    /// The edits, by id.
+    pub edits: Vec<Planned<'a>>,
+    /// What a person should look at.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Resolves every edit of the project.
+///
+/// # Errors
+/// Edits that the model cannot read: all of them at once.
+pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan<'a>, Stop> {
+    let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
+    let mut errors = Vec::new();
+    for edit in &project.edits.edits {
+        let fact = Fact { subject: &edit.subject, prompt: &edit.prompt, target: &edit.target };
+        match Resolved::new(&base.tokens, &setup.templates, fact, base.model.spec().positions) {
+            Ok(resolved) => {
+                plan.warnings.extend(warnings(edit, &resolved, base));
+                let meaning = edit.meaning();
+                let object = address(&base.locked.digest, &meaning, setup.layer, &setup.templates, &setup.settings);
+                plan.edits.push(Planned { edit, meaning, resolved, object });
+            }
+            Err(error) => errors.push(unresolved(edit, &error)),
+        }
+    }
+    if errors.is_empty() {
+        return Ok(plan);
+    }
+    errors.append(&mut plan.warnings);
+    crate::project::diagnostic::sort(&mut errors);
+    Err(Stop::wrong(errors, &project.edits.sources))
+}
+
+fn unresolved(edit: &Edit, error: &ResolveError) -> Diagnostic {
+    let place = &edit.place;
+    let message = format!("edit `{}`: {error}", edit.id);
+    match error {
+        ResolveError::NoToken { .. } | ResolveError::Places { .. } => Diagnostic::new(Code::SubjectUnresolved, message)
+            .at(place.file, &place.subject, "no token covers its last character")
+            .help("the key of an edit is taken at the subject's last token: check the tokenizer, or reword"),
+        ResolveError::TooLong { .. } => Diagnostic::new(Code::PromptTooLong, message)
+            .at(place.file, &place.prompt, "with a context template before it and the target behind it")
+            .help("shorten the prompt"),
+        ResolveError::EmptyTarget(_) | ResolveError::Model(_) => {
+            Diagnostic::new(Code::TargetUnresolved, message).at(place.file, &place.target, "cannot be cut into tokens")
+        }
+    }
+}
+
+fn warnings(edit: &Edit, resolved: &Resolved, base: &Base) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let (place, filled) = (&edit.place, edit.filled_prompt());
+    let own = edit.subject_range();
+    if let Some((other, _)) = filled.match_indices(&edit.subject).find(|(start, _)| *start != own.start) {
+        let side = if other < own.start { "before" } else { "behind" };
+        let message = format!("edit `{}`: the subject also stands {side} the place of `{{}}`", edit.id);
+        found.push(
+            Diagnostic::new(Code::SubjectRepeated, message)
+                .at(place.file, &place.prompt, "here")
+                .with(place.file, &place.subject, "the subject")
+                .help("the key is taken where `{}` stands; a prompt that names its subject once is clearer"),
+        );
+    }
+    if let Some(row) = resolved.rows.iter().find(|row| row.merged) {
+        let piece = base.tokens.piece(row.ids[row.position]);
+        let message = format!("edit `{}`: the subject's last token {piece:?} also covers what follows", edit.id);
+        found.push(
+            Diagnostic::new(Code::SubjectMerged, message)
+                .at(place.file, &place.prompt, "the tokenizer joins the subject to this")
+                .with(place.file, &place.subject, "the subject")
+                .help("the edit then answers to this spelling only; put a space or a word behind `{}` if you can"),
+        );
+    }
+    found
+}
+
+impl Planned<'_> {
+    /// The edit as the lock names it.
+    pub fn locked(&self, base: &Base, layer: usize) -> LockedEdit {
+        let bare = &self.resolved.rows[0];
+        LockedEdit {
+            id: self.edit.id.clone(),
+            meaning: self.meaning,
+            expectation: self.edit.expectation(),
+            record: self.edit.record(),
+            tokens: base.tokens.pieces(&bare.ids),
+            target_tokens: base.tokens.pieces(&self.resolved.target),
+            position: bare.position as u64,
+            layers: vec![layer as u64],
+            object: self.object,
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// The edits in the order in which they are linked: by the digest of their meaning.
+    pub fn by_meaning(&self) -> Vec<&Planned<'_>> {
+        let mut edits: Vec<_> = self.edits.iter().collect();
+        edits.sort_by_key(|planned| planned.meaning);
+        edits
+    }
+
+    /// The lock of this plan, with these statistics and this patch.
+    pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
+        Lock {
+            numerics: NUMERICS.to_owned(),
+            base: base.locked.clone(),
+            statistics,
+            edits: self.edits.iter().map(|planned| planned.locked(base, setup.layer)).collect(),
+            patch: LockedPatch { settings: setup.digest(), id: patch },
+        }
+    }
+}
+
+/// The edits with these ids, all where none is named.
+///
+/// # Errors
+/// Ids that belong to no edit.
+pub fn only<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, Stop> {
+    let unknown: Vec<_> = ids.iter().filter(|id| project.edits.get(id).is_none()).collect();
+    if !unknown.is_empty() {
+        let finding = |id: &&String| {
+            let finding = Diagnostic::new(Code::UnknownId, format!("no edit has the id `{id}`"));
+            let near = project.edits.edits.iter().map(|edit| (strsim::jaro_winkler(&edit.id, id), &edit.id));
+            match near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8) {
+                Some((_, near)) => finding.help(format!("did you mean `{near}`?")),
+                None => finding.help("`corrigenda plan` lists the ids"),
+            }
+        };
+        return Err(Stop::wrong(unknown.iter().map(finding).collect(), &Sources::default()));
+    }
+    Ok(project.edits.edits.iter().filter(|edit| ids.is_empty() || ids.contains(&edit.id)).collect())
+}

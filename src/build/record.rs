@@ -1,0 +1,166 @@
+//! What a build did, in figures.
+
+use serde::{Deserialize, Serialize};
+
+use super::base::digest_f32;
+use super::{Base, Plan, Setup};
+use crate::behaviour::{Question, Score, scores};
+use crate::digest::{Canon, Digest};
+use crate::model::{Model, ModelError};
+use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
+use crate::project::Lock;
+
+/// The figures of a build: a function of the lock, kept in the store under [`record_address`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Record {
+    /// The patch.
+    pub patch: Digest,
+    /// Bytes of the patch.
+    pub size: u64,
+    /// What was added to the diagonal of C before it was factored, as a share of its mean.
+    pub statistics_ridge: f64,
+    /// The edits, by meaning.
+    pub edits: Vec<EditRecord>,
+    /// The tensors that the patch touches.
+    pub tensors: Vec<TensorRecord>,
+}
+
+/// The figures of one edit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EditRecord {
+    /// What it means.
+    pub meaning: Digest,
+    /// The new answer.
+    pub target: Answer,
+    /// The old answer, if the edit names one.
+    pub was: Option<Answer>,
+    /// `‖u v‖` of its part of the patch.
+    pub norm: f64,
+    /// The share of it that survives rounding where it stands alone.
+    pub surviving: f64,
+}
+
+/// An answer on the base and with the patch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Answer {
+    /// P before.
+    pub before: f64,
+    /// P after.
+    pub after: f64,
+    /// Whether it held before.
+    pub held: bool,
+    /// Whether it holds after.
+    pub holds: bool,
+}
+
+/// The figures of one tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TensorRecord {
+    /// Its name in the base.
+    pub name: String,
+    /// The digest of its bytes in the base.
+    pub before: Digest,
+    /// The digest of the rounded, patched bytes.
+    pub after: Digest,
+    /// `‖Δ‖`.
+    pub norm: f64,
+    /// `‖Δ‖ / ‖W‖`.
+    pub relative: f64,
+    /// The share of `‖Δ‖` that survives rounding.
+    pub surviving: f64,
+}
+
+/// Why no figures can be had.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Unmeasured {
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// The address of the record of a build: all that its figures depend on, as the lock has it.
+pub fn record_address(lock: &Lock) -> Digest {
+    let mut canon = Canon::new("build-record/1");
+    canon.text("numerics", &lock.numerics).digest("base", &lock.base.digest);
+    canon.digest("settings", &lock.patch.settings).number("statistics", lock.statistics.len() as u64);
+    for statistics in &lock.statistics {
+        canon.number("layer", statistics.layer).digest("digest", &statistics.digest);
+    }
+    let mut edits: Vec<_> = lock.edits.iter().collect();
+    edits.sort_by_key(|edit| edit.meaning);
+    canon.number("edits", edits.len() as u64);
+    for edit in edits {
+        canon.digest("meaning", &edit.meaning).digest("expectation", &edit.expectation).digest("object", &edit.object);
+    }
+    canon.finish()
+}
+
+/// Measures a patch: answers of base and rounded weights, norms, tensors.
+///
+/// # Errors
+/// The patch does not fit the base, or a text of an edit cannot be scored.
+pub fn measure(
+    base: &Base,
+    setup: &Setup,
+    plan: &Plan<'_>,
+    patch: &Patch,
+    statistics_ridge: f64,
+) -> Result<Record, Unmeasured> {
+    let patched = base.patched(patch)?;
+    let mut edits = answers(base, plan, &patched)?;
+    let mut tensors = Vec::new();
+    for (name, target) in patch.targets() {
+        let before = base.model.checkpoint().edited(setup.layer).0.data();
+        let after = patched.checkpoint().edited(setup.layer).0.data();
+        let norms = delta_norms(target);
+        for (index, record) in edits.iter_mut().enumerate() {
+            let alone = target.alone(index);
+            record.norm = norms.edits[index];
+            record.surviving = surviving_share(before, &materialise(name, &alone, before)?, &alone);
+        }
+        tensors.push(TensorRecord {
+            name: name.clone(),
+            before: target.base,
+            after: digest_f32(after),
+            norm: norms.total,
+            relative: norms.total / norm(before),
+            surviving: surviving_share(before, after, target),
+        });
+    }
+    let bytes = patch.to_bytes();
+    Ok(Record { patch: Digest::of(&bytes), size: bytes.len() as u64, statistics_ridge, edits, tensors })
+}
+
+/// New and old answers of all edits, in the order of their meaning.
+fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditRecord>, ModelError> {
+    let limit = base.model.spec().positions;
+    let mut questions = Vec::new();
+    let planned = plan.by_meaning();
+    for edit in planned.iter().map(|planned| planned.edit) {
+        for answer in [Some(&edit.target), edit.was.as_ref()].into_iter().flatten() {
+            questions.push(Question::new(&base.tokens, &edit.filled_prompt(), answer, limit)?);
+        }
+    }
+    let answer = |(before, after): (Score, Score)| Answer {
+        before: before.probability,
+        after: after.probability,
+        held: before.holds,
+        holds: after.holds,
+    };
+    let mut answers = scores(&base.model, &questions).into_iter().zip(scores(patched, &questions)).map(answer);
+    let mut next = || answers.next().expect("a score per question");
+    let record = |planned: &&super::Planned<'_>| EditRecord {
+        meaning: planned.meaning,
+        target: next(),
+        was: planned.edit.was.as_ref().map(|_| next()),
+        norm: 0.0,
+        surviving: 0.0,
+    };
+    Ok(planned.iter().map(record).collect())
+}

@@ -1,0 +1,245 @@
+//! The steps of a build in order, and what stops it.
+
+use std::path::Path;
+
+use super::objects::objects;
+use super::record::{Record, measure, record_address};
+use super::{Base, Plan, Setup, Stop, linked, plan};
+use crate::digest::Digest;
+use crate::numeric::Isa;
+use crate::patch::Patch;
+use crate::progress::Progress;
+use crate::project::{
+    Change, Code, Diagnostic, Difference, LOCK_FILE, Lock, LockedBase, LockedStatistics, Project, Sources,
+};
+use crate::stats::{self, Cached, Problem, SAVE_EVERY, Statistics};
+use crate::store::{Kind, Store, StoreError, atomic};
+
+/// What a build may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The instructions to compute with.
+    pub isa: Isa,
+    /// The lock must not change.
+    pub locked: bool,
+    /// Another base than the lock's is wanted.
+    pub update_base: bool,
+}
+
+/// A finished build.
+pub struct Built {
+    /// The figures.
+    pub record: Record,
+    /// The lock, as it now is.
+    pub lock: Lock,
+    /// How the edits differ from the lock before.
+    pub changes: Vec<Change>,
+    /// Whether the lock was written.
+    pub written: bool,
+    /// Edits that were compiled; the others came from the store.
+    pub compiled: usize,
+    /// The layer that was edited.
+    pub layer: usize,
+    /// The name of the base.
+    pub base: String,
+    /// What a person should look at.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Builds the project: compiles what is missing, links, rounds, measures, stores the patch and writes the lock.
+///
+/// # Errors
+/// Wrong input, or a lock or base that is not what was found. Lock and base are as before then; the store may hold
+/// more objects.
+pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn Progress) -> Result<Built, Stop> {
+    let root = &project.config.root;
+    let before = Lock::load(root)?;
+    if options.locked && before.is_none() {
+        let message = format!("there is no {LOCK_FILE} in the project, and --locked was given");
+        let finding = Diagnostic::new(Code::LockMissing, message).help("run `corrigenda build` and commit the lock");
+        return Err(Stop::stale(vec![finding], &Sources::default()));
+    }
+    let base = Base::open(project, store, options.isa, options.locked)?;
+    if let Some(before) = before.as_ref().filter(|_| !options.update_base) {
+        check_base(before, &base)?;
+    }
+    let setup = Setup::new(project, &base, store)?;
+    base.check_finite(project, setup.layer)?;
+    let plan = plan(project, &base, &setup)?;
+    if let Some(before) = before.as_ref().filter(|_| options.locked) {
+        check_inputs(before, &base, &setup, &plan)?;
+    }
+    let cached = statistics(project, &base, &setup, store, progress)?;
+    let (record, compiled) = record(project, &base, &setup, &plan, &cached, store, progress)?;
+    let lock = plan.lock(&base, &setup, vec![cached.1], record.patch);
+    let changes = Lock::changes(before.as_ref(), &project.edits);
+    let written = write_lock(root, before.as_ref(), &lock, options.locked)?;
+    let base = base.name();
+    Ok(Built { record, lock, changes, written, compiled, layer: setup.layer, base, warnings: plan.warnings })
+}
+
+/// The figures of this build, from the store if it was made before; and how many edits were compiled.
+fn record(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    plan: &Plan<'_>,
+    (cached, locked): &(Cached, LockedStatistics),
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(Record, usize), Stop> {
+    let address = record_address(&plan.lock(base, setup, vec![locked.clone()], Digest::of(b"")));
+    if let Some(record) = recall(store, &address)? {
+        return Ok((record, 0));
+    }
+    let (objects, compiled) = objects(project, base, setup, plan, store, progress)?;
+    let (factor, ridge) = stats::factor(store, &setup.provenance, cached).map_err(|error| unsound(project, &error))?;
+    let patch = linked::patch(project, base, setup, plan, &objects, &factor)?;
+    let record = measure(base, setup, plan, &patch, ridge).map_err(|error| {
+        Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
+    })?;
+    store.put_patch(&patch.to_bytes())?;
+    let json = serde_json::to_vec(&record).expect("figures can be written");
+    store.put(Kind::Report, &address, &json)?;
+    Ok((record, compiled))
+}
+
+/// The record at an address, if its patch is in the store too and both are sound.
+fn recall(store: &Store, address: &Digest) -> Result<Option<Record>, StoreError> {
+    let read = |kind, key: &Digest| match store.get(kind, key) {
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        other => other,
+    };
+    let record = read(Kind::Report, address)?;
+    let Some(record) = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else { return Ok(None) };
+    let patch = read(Kind::Patch, &record.patch)?.and_then(|bytes| Patch::from_bytes(&bytes).ok());
+    Ok(patch.map(|_| record))
+}
+
+/// The statistics of the edited layer, built if the store has none, as the lock names them.
+///
+/// # Errors
+/// The corpus, the model or the store fails.
+pub fn statistics(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(Cached, LockedStatistics), Stop> {
+    let provenance = &setup.provenance;
+    let cached = match stats::find(store, provenance)? {
+        Some(cached) => cached,
+        None => stats::build(&stats::Run {
+            model: &base.model,
+            tokens: &base.tokens,
+            provenance,
+            corpus: &setup.corpus,
+            store,
+            progress,
+            save_every: SAVE_EVERY,
+        })
+        .map_err(|error| unsound(project, &error))?,
+    };
+    let count = keys(store, provenance, &cached).map_err(|error| unsound(project, &error))?;
+    let locked =
+        LockedStatistics { layer: setup.layer as u64, digest: cached.content, corpus: provenance.corpus, count };
+    Ok((cached, locked))
+}
+
+/// How many keys stored statistics sum up: from their header.
+fn keys(store: &Store, provenance: &stats::Provenance, cached: &Cached) -> Result<u64, Problem> {
+    let (first, length) = store.head(Kind::Statistics, &cached.address, 1 << 16)?.unwrap_or_default();
+    let (found, _, keys) = Statistics::describe(&first, length)?;
+    provenance.expect(&found)?;
+    Ok(keys)
+}
+
+/// A problem of the statistics where the project names the corpus.
+pub fn unsound(project: &Project, error: &Problem) -> Stop {
+    let code = match error {
+        Problem::Corpus(_) | Problem::Document { .. } => Code::CorpusUnusable,
+        Problem::Store(_) => Code::StoreFailed,
+        Problem::Statistics(_) => Code::StatisticsForeign,
+        Problem::NotFinite { .. } => Code::ModelUnusable,
+        Problem::Deficient(_) => Code::StatisticsDeficient,
+    };
+    let mut finding = Diagnostic::new(code, error.to_string());
+    if let Some(statistics) = project.config.statistics.as_ref().filter(|_| code != Code::StoreFailed) {
+        finding = finding.at(project.config.file, &statistics.span, "the corpus");
+    }
+    if code == Code::StatisticsDeficient {
+        finding = finding.help("a longer corpus gives keys of more directions");
+    }
+    Stop::wrong(vec![finding], &project.edits.sources)
+}
+
+fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
+    let LockedBase { digest, .. } = &before.base;
+    if *digest == base.locked.digest {
+        return Ok(());
+    }
+    let fresh = Lock { base: base.locked.clone(), ..before.clone() };
+    let differences = before.differences(&fresh);
+    let files = differences.iter().filter(|difference| difference.place.starts_with("base file"));
+    let mut finding = Diagnostic::new(Code::BaseChanged, "the base model is not the one that the lock names");
+    for file in files {
+        finding = finding.help(sentence(file));
+    }
+    Err(Stop::stale(
+        vec![finding.help("if the new base is wanted, run `corrigenda build --update-base`")],
+        &Sources::default(),
+    ))
+}
+
+/// Whatever can be said of a stale lock before anything is computed.
+fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Stop> {
+    let fresh = plan.lock(base, setup, before.statistics.clone(), before.patch.id);
+    let mut differences = before.differences(&fresh);
+    let corpus = setup.provenance.corpus;
+    differences.extend(before.statistics.iter().filter(|locked| locked.corpus != corpus).map(|locked| Difference {
+        place: format!("statistics of layer {}", locked.layer),
+        field: "corpus",
+        locked: locked.corpus.to_string(),
+        found: corpus.to_string(),
+    }));
+    stale(&differences)
+}
+
+/// Ends in a finding that says every difference; none is no end.
+fn stale(differences: &[Difference]) -> Result<(), Stop> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let mut finding = Diagnostic::new(Code::LockStale, format!("{LOCK_FILE} is not what a build would write now"));
+    for difference in differences.iter().take(MOST_SHOWN) {
+        finding = finding.help(sentence(difference));
+    }
+    if let Some(more) = differences.len().checked_sub(MOST_SHOWN).filter(|more| *more > 0) {
+        finding = finding.help(format!("{more} more differences"));
+    }
+    let finding = finding.help("run `corrigenda build` without --locked, look at the change, and commit the lock");
+    Err(Stop::stale(vec![finding], &Sources::default()))
+}
+
+/// Differences that are said one by one.
+const MOST_SHOWN: usize = 20;
+
+fn sentence(difference: &Difference) -> String {
+    let Difference { place, field, locked, found } = difference;
+    format!("{place}, {field}: the lock says {locked}, found {found}")
+}
+
+/// Writes the lock if it changed; with `locked`, a change is an error.
+fn write_lock(root: &Path, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Stop> {
+    if let Some(before) = before {
+        if locked {
+            return stale(&before.differences(lock)).map(|()| false);
+        }
+        if before == lock {
+            return Ok(false);
+        }
+    }
+    atomic::write(&root.join(LOCK_FILE), lock.render().as_bytes())?;
+    Ok(true)
+}

@@ -1,0 +1,145 @@
+//! The project's numbers over the defaults.
+
+use std::path::PathBuf;
+
+use super::{Base, Stop};
+use crate::compile::{Settings, Stage, known};
+use crate::digest::{Canon, Digest};
+use crate::model::ModelError;
+use crate::project::{Code, Diagnostic, Project, RomeConfig};
+use crate::stats::Provenance;
+use crate::store::{Store, memo};
+
+/// Everything that a build is told, beside the edits.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The layer that is edited.
+    pub layer: usize,
+    /// The context templates, the bare prompt first.
+    pub templates: Vec<String>,
+    /// How values are found.
+    pub settings: Settings,
+    /// What is added to the diagonal of the link, as a share of its mean.
+    pub ridge: f64,
+    /// The corpus of the statistics.
+    pub corpus: PathBuf,
+    /// What the statistics depend on.
+    pub provenance: Provenance,
+}
+
+/// A file of templates may be this long.
+const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
+
+impl Setup {
+    /// Reads what the project says; what it does not say is published for the base, or a default.
+    ///
+    /// # Errors
+    /// No layer is known, the templates or the corpus cannot be used: all of it at once.
+    pub fn new(project: &Project, base: &Base, store: &Store) -> Result<Self, Stop> {
+        let mut findings = Vec::new();
+        let mut keep = |finding: Diagnostic| findings.push(finding);
+        let published = known::published(base.model.spec());
+        let layer = layer(project, base, published.as_ref().map(|(layer, _)| *layer)).map_err(&mut keep).ok();
+        let templates = templates(project).map_err(&mut keep).ok();
+        let corpus = corpus(project, store).map_err(&mut keep).ok();
+        let (Some(layer), Some(templates), Some((corpus, digest))) = (layer, templates, corpus) else {
+            return Err(Stop::wrong(findings, &project.edits.sources));
+        };
+        let spec = base.model.spec();
+        let limits = project.config.statistics.as_ref();
+        let most = limits.and_then(|limits| limits.max_tokens).and_then(|most| usize::try_from(most).ok());
+        let max_tokens = most.unwrap_or(spec.positions).min(spec.positions);
+        let mut provenance = Provenance::new(base.locked.digest, layer, spec.inner, digest, max_tokens);
+        provenance.max_documents = limits.and_then(|limits| limits.max_documents);
+        let settings = settings(&project.config.rome, published.map(|(_, settings)| settings).unwrap_or_default());
+        let ridge = project.config.link.ridge.unwrap_or(0.0);
+        Ok(Self { layer, templates, settings, ridge, corpus, provenance })
+    }
+
+    /// The digest of the numbers that the objects and the link depend on.
+    pub fn digest(&self) -> Digest {
+        let mut canon = Canon::new("settings/1");
+        canon.number("layer", self.layer as u64);
+        canon.texts("templates", self.templates.iter().map(String::as_str));
+        self.settings.describe(&mut canon);
+        canon.float("ridge", self.ridge).finish()
+    }
+}
+
+fn layer(project: &Project, base: &Base, published: Option<usize>) -> Result<usize, Diagnostic> {
+    let (config, spec) = (&project.config, base.model.spec());
+    let last = spec.layers - 1;
+    let Some(layer) = config.rome.layer.or(published) else {
+        let shape = format!("{} layers of width {}", spec.layers, spec.width);
+        return Err(Diagnostic::new(
+            Code::LayerMissing,
+            format!("no layer is set, and none is published for a model of this shape ({shape})"),
+        )
+        .at(config.file, &config.model.span, "of this model")
+        .help(format!("write `layer = N` under `[rome]`, N from 0 to {last}; early and middle layers take edits best"))
+        .help(format!("a layer is published for {}", known::names())));
+    };
+    spec.check_layer(layer).map_err(|error: ModelError| {
+        let finding = Diagnostic::new(Code::LayerUnknown, error.to_string());
+        match &config.rome.layer_span {
+            Some(span) => finding.at(config.file, span, format!("0 to {last}")),
+            None => finding,
+        }
+    })?;
+    Ok(layer)
+}
+
+fn settings(config: &RomeConfig, default: Settings) -> Settings {
+    let stages = config.schedule.as_ref().map(|stages| {
+        stages.iter().map(|stage| Stage { rate: stage.rate, steps: stage.steps as usize }).collect::<Vec<_>>()
+    });
+    Settings {
+        schedule: stages.unwrap_or(default.schedule),
+        weight_decay: config.weight_decay.unwrap_or(default.weight_decay),
+        clamp: config.clamp.unwrap_or(default.clamp),
+        kl_factor: config.kl_factor.unwrap_or(default.kl_factor),
+        stop_loss: config.stop_loss.unwrap_or(default.stop_loss),
+        converged_nll: config.converged_nll.unwrap_or(default.converged_nll),
+    }
+}
+
+fn templates(project: &Project) -> Result<Vec<String>, Diagnostic> {
+    let Some(path) = &project.config.rome.templates else { return Ok(known::lines(known::TEMPLATES)) };
+    let shown = path.display();
+    let wrong = |why: String| {
+        Diagnostic::new(Code::TemplatesUnusable, why)
+            .help("a file of templates has one a line, each with one `{}`; the first line is `{}` alone")
+    };
+    let whole = project.config.resolve(path);
+    let size = std::fs::metadata(&whole).map(|metadata| metadata.len());
+    if size.as_ref().is_ok_and(|size| *size > MOST_TEMPLATE_BYTES) {
+        return Err(wrong(format!("the templates {shown} are longer than one mebibyte")));
+    }
+    let text = size.and_then(|_| std::fs::read_to_string(&whole));
+    let text = text.map_err(|error| wrong(format!("reading the templates {shown}: {error}")))?;
+    let templates = known::lines(&text);
+    if templates.first().is_none_or(|first| first != "{}") {
+        return Err(wrong(format!("{shown}:1: the first template is not `{{}}` alone")));
+    }
+    let many = templates.iter().position(|template| template.matches("{}").count() != 1);
+    if let Some(line) = many {
+        return Err(wrong(format!("{shown}:{}: a template needs one `{{}}`, and only one", line + 1)));
+    }
+    Ok(templates)
+}
+
+fn corpus(project: &Project, store: &Store) -> Result<(PathBuf, Digest), Diagnostic> {
+    let Some(statistics) = &project.config.statistics else {
+        return Err(Diagnostic::new(Code::CorpusUnusable, "no corpus is set for the statistics of the keys").help(
+            "write `corpus = \"corpus.txt\"` under `[statistics]`: plain text of the kind that the model was trained \
+             on, one document a line",
+        ));
+    };
+    let path = project.config.resolve(&statistics.corpus);
+    match memo::digest_file(store, &path) {
+        Ok(digest) => Ok((path, digest)),
+        Err(error) => Err(Diagnostic::new(Code::CorpusUnusable, error.to_string())
+            .at(project.config.file, &statistics.span, "the corpus")
+            .help("a path is taken from the folder of corrigenda.toml")),
+    }
+}

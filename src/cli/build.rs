@@ -1,0 +1,188 @@
+//! `build`: compile what is missing, link, and show what changed.
+
+use serde_json::{Map, Value, json};
+
+use super::table::{Table, bytes, percent, plural, thousands};
+use super::{Context, Format, Outcome};
+use crate::build::record::{Answer, EditRecord, TensorRecord};
+use crate::build::{Built, Options, build};
+use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project};
+
+/// Compile the edits into a patch, show what changed, and write the lock.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Fail with exit code 3 rather than change the lock; base files are read anew
+    #[arg(long, conflicts_with = "update_base")]
+    locked: bool,
+    /// Accept a base model other than the one that the lock names
+    #[arg(long)]
+    update_base: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    let (project, store) = match context.ground() {
+        Ok(ground) => ground,
+        Err(outcome) => return outcome,
+    };
+    let options = Options { isa: context.isa, locked: arguments.locked, update_base: arguments.update_base };
+    match build(&project, &store, options, &context.ui) {
+        Ok(built) => {
+            match context.format {
+                Format::Json => json_answer(context, &project, &built),
+                Format::Human => {
+                    context.ui.findings(&built.warnings, &project.edits.sources);
+                    context.ui.answer(&human(&project, &built, context.ui.width()));
+                }
+            }
+            Outcome::Ok
+        }
+        Err(stop) => context.stop(&stop),
+    }
+}
+
+/// The edit of a record. The record was made for these very edits.
+fn edit_of<'p>(project: &'p Project, record: &EditRecord) -> Option<&'p Edit> {
+    project.edits.edits.iter().find(|edit| edit.meaning() == record.meaning)
+}
+
+/// Records with their edits, by id.
+fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<(&'p Edit, &'p EditRecord)> {
+    let pair = |record: &'p EditRecord| Some((edit_of(project, record)?, record));
+    let mut pairs: Vec<_> = built.record.edits.iter().filter_map(pair).collect();
+    pairs.sort_by(|a, b| a.0.id.cmp(&b.0.id));
+    pairs
+}
+
+fn sign(changes: &[Change], id: &str) -> &'static str {
+    changes.iter().find(|change| change.id == id).map_or(" ", |change| change.kind.sign())
+}
+
+fn human(project: &Project, built: &Built, width: usize) -> String {
+    let record = &built.record;
+    let mut head = Table::new(&[1], &[]);
+    head.row(["base", &format!("{}  {}", built.base, built.lock.base.digest.short())]);
+    for statistics in &built.lock.statistics {
+        let keys = thousands(statistics.count);
+        let ridge = if record.statistics_ridge > 0.0 {
+            format!(", ridge {:e} of the mean diagonal", record.statistics_ridge)
+        } else {
+            String::new()
+        };
+        head.row(["stats", &format!("layer {}, {keys} keys{ridge}  {}", statistics.layer, statistics.digest.short())]);
+    }
+    let mut edits = Table::new(&[1, 2, 4], &[3, 5, 6, 7]);
+    edits.row(["", "edit", "new answer", "P before → after", "old answer", "P before → after", "‖Δ‖", "kept"]);
+    for (edit, record) in by_id(project, built) {
+        edits.row(edit_row(sign(&built.changes, &edit.id), edit, record));
+    }
+    for change in built.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
+        edits.row(["-", &change.id]);
+    }
+    let tensors: String = record.tensors.iter().map(tensor).collect();
+    let mut tail = Table::new(&[], &[]);
+    let size = format!("({}, {})", plural(record.edits.len(), "edit"), bytes(record.size));
+    tail.row(["patch", &format!("{} {size}", record.patch)]);
+    tail.row(["lock", &lock_line(built)]);
+    let verdict = verdict(project, built);
+    let (head, edits, tail) = (head.render(width), edits.render(width), tail.render(usize::MAX));
+    format!("{head}\n{edits}\n{tensors}{tail}{verdict}")
+}
+
+fn edit_row(sign: &str, edit: &Edit, record: &EditRecord) -> [String; 8] {
+    let change = |answer: &Answer| format!("{} → {:>6}", percent(answer.before), percent(answer.after));
+    let was = record.was.as_ref();
+    [
+        sign.to_owned(),
+        edit.id.clone(),
+        edit.target.trim().to_owned(),
+        change(&record.target),
+        edit.was.as_deref().unwrap_or_default().trim().to_owned(),
+        was.map(change).unwrap_or_default(),
+        format!("{:.3}", record.norm),
+        percent(record.surviving.min(1.0)),
+    ]
+}
+
+fn tensor(tensor: &TensorRecord) -> String {
+    format!(
+        "tensor {}  {} → {}  ‖Δ‖/‖W‖ {:.4}, {} of ‖Δ‖ kept\n",
+        tensor.name,
+        tensor.before.short(),
+        tensor.after.short(),
+        tensor.relative,
+        percent(tensor.surviving.min(1.0)),
+    )
+}
+
+fn lock_line(built: &Built) -> String {
+    if !built.written {
+        return format!("{LOCK_FILE} unchanged");
+    }
+    let count = |kind| built.changes.iter().filter(|change| change.kind == kind).count();
+    let counts = [(ChangeKind::Added, "added"), (ChangeKind::Changed, "changed"), (ChangeKind::Removed, "removed")];
+    let said: Vec<String> = counts
+        .into_iter()
+        .map(|(kind, word)| (count(kind), word))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    let said = if said.is_empty() { "no edit changed".to_owned() } else { said.join(", ") };
+    format!("{LOCK_FILE} written: {said}")
+}
+
+/// What a person should know before going on: nothing where every edit holds.
+fn verdict(project: &Project, built: &Built) -> String {
+    let fails = by_id(project, built).into_iter().filter(|(_, record)| !record.target.holds);
+    let ids: Vec<&str> = fails.map(|(edit, _)| edit.id.as_str()).collect();
+    match ids.len() {
+        0 => String::new(),
+        count => format!(
+            "\n{} of {} {} not hold: {}\n",
+            count,
+            plural(built.record.edits.len(), "edit"),
+            if count == 1 { "does" } else { "do" },
+            ids.join(", ")
+        ),
+    }
+}
+
+fn json_answer(context: &Context, project: &Project, built: &Built) {
+    let record = &built.record;
+    let edit = |(edit, record): (&Edit, &EditRecord)| {
+        let sources = &project.edits.sources;
+        json!({
+            "id": edit.id,
+            "file": sources.path(edit.place.file),
+            "line": sources.position(edit.place.file, edit.place.id.start).line,
+            "change": sign(&built.changes, &edit.id).trim(),
+            "meaning": record.meaning,
+            "target": answer(&edit.target, &record.target),
+            "was": edit.was.as_ref().zip(record.was.as_ref()).map(|(text, record)| answer(text, record)),
+            "norm": record.norm,
+            "surviving": record.surviving,
+        })
+    };
+    let removed = built.changes.iter().filter(|change| change.kind == ChangeKind::Removed).map(|change| &change.id);
+    let whole = json!({
+        "base": { "name": built.base, "digest": built.lock.base.digest },
+        "layer": built.layer,
+        "statistics": built.lock.statistics.iter().map(|one| json!({
+            "layer": one.layer, "digest": one.digest, "corpus": one.corpus, "keys": one.count,
+            "ridge": record.statistics_ridge,
+        })).collect::<Vec<_>>(),
+        "edits": by_id(project, built).into_iter().map(edit).collect::<Vec<_>>(),
+        "removed": removed.collect::<Vec<_>>(),
+        "tensors": record.tensors,
+        "patch": { "id": record.patch, "size": record.size },
+        "compiled": built.compiled,
+        "lock": if built.written { "written" } else { "unchanged" },
+    });
+    let Value::Object(whole) = whole else { unreachable!("an object was written above") };
+    context.answer_json(Outcome::Ok, &built.warnings, &project.edits.sources, whole);
+}
+
+fn answer(text: &str, answer: &Answer) -> Map<String, Value> {
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(answer) else { return Map::new() };
+    fields.insert("text".into(), json!(text));
+    fields
+}

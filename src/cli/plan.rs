@@ -1,0 +1,231 @@
+//! `plan`: what a build would do, and what the base says today. Writes nothing.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::table::{Table, percent};
+use super::{Context, Format, Outcome};
+use crate::behaviour::{Next, Question, Score, next, scores};
+use crate::build::plan::only;
+use crate::build::{Base, Plan, Planned, Setup, Stop, plan};
+use crate::project::{Change, ChangeKind, Code, Diagnostic, Edit, Lock, Project, visible};
+use crate::stats;
+use crate::store::Store;
+
+/// Show what a build would do: tokens, position, layer, what the base says today. Writes nothing.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Only this edit (repeatable)
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
+    /// Exit with 1 if a build would change the lock
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// What the base says of one edit.
+struct Said {
+    top: (String, f64),
+    target: Score,
+    was: Option<Score>,
+}
+
+/// All that is shown.
+struct View<'a> {
+    base: &'a Base,
+    setup: &'a Setup,
+    project: &'a Project,
+    lock: Option<&'a Lock>,
+    changes: &'a [Change],
+    built: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    let (project, store) = match context.ground() {
+        Ok((project, store)) => (project, store.for_reading()),
+        Err(outcome) => return outcome,
+    };
+    shown(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+}
+
+fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+    let chosen = only(project, &arguments.only)?;
+    let lock = Lock::load(&project.config.root)?;
+    let base = Base::open(project, store, context.isa, false)?;
+    let setup = Setup::new(project, &base, store)?;
+    let mut plan = plan(project, &base, &setup)?;
+    let said = ask(&base, &plan, &chosen)?;
+    plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
+    crate::project::diagnostic::sort(&mut plan.warnings);
+    let changes = Lock::changes(lock.as_ref(), &project.edits);
+    let built = stats::find(store, &setup.provenance)?.is_some();
+    let view = View { base: &base, setup: &setup, project, lock: lock.as_ref(), changes: &changes, built };
+    let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
+    let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
+    match context.format {
+        Format::Human => {
+            context.ui.findings(&plan.warnings, &project.edits.sources);
+            context.ui.answer(&view.human(&edits, arguments.only.is_empty()));
+        }
+        Format::Json => {
+            let Value::Object(whole) = view.json(&edits) else { unreachable!("an object is written") };
+            context.answer_json(Outcome::Ok, &plan.warnings, &project.edits.sources, whole);
+        }
+    }
+    let changed = !changes.is_empty() || lock.is_none_or(|lock| view_differs(&lock, &plan, &base, &setup));
+    Ok(if arguments.exit_code && changed { Outcome::No } else { Outcome::Ok })
+}
+
+/// Whether anything that a lock says before a build is another now.
+fn view_differs(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
+    let fresh = plan.lock(base, setup, lock.statistics.clone(), lock.patch.id);
+    !lock.differences(&fresh).is_empty()
+        || lock.statistics.iter().any(|statistics| statistics.corpus != setup.provenance.corpus)
+}
+
+/// Asks the base for new and old answers, and for what it says by itself.
+fn ask(base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop> {
+    let (mut questions, mut rows) = (Vec::new(), Vec::new());
+    let limit = base.model.spec().positions;
+    for edit in chosen {
+        let planned = plan.edits.iter().find(|planned| planned.edit.id == edit.id);
+        rows.extend(planned.map(|planned| planned.resolved.rows[0].ids.clone()));
+        for answer in [Some(&edit.target), edit.was.as_ref()].into_iter().flatten() {
+            let question = Question::new(&base.tokens, &edit.filled_prompt(), answer, limit);
+            questions.push(question.map_err(|error| cannot_ask(edit, &error.to_string()))?);
+        }
+    }
+    let mut scores = scores(&base.model, &questions).into_iter();
+    let mut score = || scores.next().expect("a score per question");
+    let mut said = Vec::new();
+    for (edit, next) in chosen.iter().zip(rows.chunks(64).flat_map(|some| next(&base.model, some))) {
+        let Next { top, probability, .. } = next;
+        let top = (base.tokens.piece(top), probability);
+        said.push(Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) });
+    }
+    Ok(said)
+}
+
+fn cannot_ask(edit: &Edit, error: &str) -> Stop {
+    let finding = Diagnostic::new(Code::PromptTooLong, format!("edit `{}`: {error}", edit.id));
+    Stop::wrong(vec![finding], &crate::project::Sources::default())
+}
+
+/// Where the base is not as the edit says.
+fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
+    let place = &edit.place;
+    let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
+    if said.target.holds {
+        let message = format!("edit `{}`: the base gives the target already", edit.id);
+        return Some(Diagnostic::new(Code::AlreadyTrue, message).at(place.file, &place.target, top));
+    }
+    let (was, span) = (edit.was.as_ref()?, place.was.as_ref()?);
+    (!said.was?.holds).then(|| {
+        let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
+        Diagnostic::new(Code::BaseDisagrees, message).at(place.file, span, top)
+    })
+}
+
+impl View<'_> {
+    fn human(&self, edits: &[(&Planned<'_>, &Said)], whole: bool) -> String {
+        let mut head = Table::new(&[1], &[]);
+        let digest = self.base.locked.digest;
+        let locked = match self.lock {
+            None => "not locked yet",
+            Some(lock) if lock.base.digest == digest => "as locked",
+            Some(_) => "NOT the base that the lock names",
+        };
+        head.row(["base", &format!("{}  {}  {locked}", self.base.name(), digest.short())]);
+        let corpus = self.setup.corpus.file_name().unwrap_or_default().to_string_lossy();
+        let built = if self.built { "in the store" } else { "not built yet" };
+        head.row(["stats", &format!("layer {} over {corpus}, {built}", self.setup.layer)]);
+        let mut out = head.render(usize::MAX) + "\n";
+        for (planned, said) in edits {
+            self.edit(&mut out, planned, said);
+        }
+        if whole {
+            for change in self.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
+                let _ = writeln!(out, "- {}", visible(&change.id));
+            }
+            let count = |kind| self.changes.iter().filter(|change| change.kind == kind).count();
+            let [added, changed, removed] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
+            let last = match added + changed + removed {
+                0 => "Nothing to add, change or remove.".to_owned(),
+                _ => format!("{added} to add, {changed} to change, {removed} to remove: `corrigenda build` does it."),
+            };
+            let _ = write!(out, "\n{last}");
+        }
+        out
+    }
+
+    /// Writing to a `String` cannot fail.
+    fn edit(&self, out: &mut String, planned: &Planned<'_>, said: &Said) {
+        let edit = planned.edit;
+        let change = self.changes.iter().find(|change| change.id == edit.id);
+        let sign = change.map_or("=", |change| change.kind.sign());
+        let parts: Vec<&str> = change.into_iter().flat_map(|change| &change.fields).map(|part| part.as_str()).collect();
+        let parts = if parts.is_empty() { String::new() } else { format!("  changed: {}", parts.join(", ")) };
+        let place = self.project.edits.sources.place(edit.place.file, edit.place.id.start);
+        let _ = writeln!(out, "{sign} {}  {}{parts}", visible(&edit.id), visible(&place));
+        let row = &planned.resolved.rows[0];
+        let pieces = self.base.tokens.pieces(&row.ids);
+        let cut: Vec<String> = pieces
+            .iter()
+            .enumerate()
+            .map(|(at, piece)| if at == row.position { format!("[{piece}]") } else { piece.clone() })
+            .collect();
+        let target = self.base.tokens.pieces(&planned.resolved.target).join("|");
+        let _ = writeln!(out, "    {} → {}", visible(&cut.join("|")), visible(&target));
+        let key = &pieces[row.position];
+        let _ = writeln!(out, "    key at token {} {:?}, layer {}", row.position, visible(key), self.setup.layer);
+        let _ = writeln!(out, "    the base says {}", self.says(edit, said));
+    }
+
+    fn says(&self, edit: &Edit, said: &Said) -> String {
+        let target = format!("{:?} {}", visible(&edit.target), percent(said.target.probability));
+        let top = format!("{:?} {}", visible(&said.top.0), percent(said.top.1));
+        match (&edit.was, &said.was) {
+            (Some(was), Some(score)) if score.holds => {
+                format!("{:?} {}, as `was` has it; {target}", visible(was), percent(score.probability))
+            }
+            (Some(was), Some(score)) => {
+                format!("{top}, not {:?} {} as `was` has it; {target}", visible(was), percent(score.probability))
+            }
+            _ => format!("{top}; {target}"),
+        }
+    }
+
+    fn json(&self, edits: &[(&Planned<'_>, &Said)]) -> Value {
+        let edit = |(planned, said): &(&Planned<'_>, &Said)| {
+            let edit = planned.edit;
+            let change = self.changes.iter().find(|change| change.id == edit.id);
+            let score = |score: Score| json!({ "holds": score.holds, "probability": score.probability });
+            let locked = planned.locked(self.base, self.setup.layer);
+            json!({
+                "id": edit.id,
+                "change": change.map_or("=", |change| change.kind.sign()),
+                "changed": change.into_iter().flat_map(|change| &change.fields).map(|part| part.as_str())
+                    .collect::<Vec<_>>(),
+                "file": self.project.edits.sources.path(edit.place.file),
+                "line": self.project.edits.sources.position(edit.place.file, edit.place.id.start).line,
+                "tokens": locked.tokens,
+                "target-tokens": locked.target_tokens,
+                "position": locked.position,
+                "layers": locked.layers,
+                "object": locked.object,
+                "says": { "token": said.top.0, "probability": said.top.1 },
+                "target": score(said.target),
+                "was": said.was.map(score),
+            })
+        };
+        let removed = self.changes.iter().filter(|change| change.kind == ChangeKind::Removed);
+        json!({
+            "base": { "name": self.base.name(), "digest": self.base.locked.digest },
+            "locked": self.lock.map(|lock| lock.base.digest == self.base.locked.digest),
+            "statistics": { "layer": self.setup.layer, "built": self.built },
+            "edits": edits.iter().map(edit).collect::<Vec<_>>(),
+            "removed": removed.map(|change| &change.id).collect::<Vec<_>>(),
+        })
+    }
+}

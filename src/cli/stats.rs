@@ -1,0 +1,118 @@
+//! `stats`: the second moments of the keys.
+
+use serde_json::{Value, json};
+
+use super::table::{Table, bytes, thousands};
+use super::{Context, Format, Outcome};
+use crate::build::run::{statistics, unsound};
+use crate::build::{Base, Setup, Stop};
+use crate::project::{Code, Diagnostic, Project};
+use crate::stats::{self, Cached, Provenance, Statistics};
+use crate::store::{Kind, Store, StoreError};
+
+/// Second moments of the keys, over the project's corpus.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Sum up the keys of the corpus at the edited layer, or go on where an earlier run was interrupted
+    Build(Layer),
+    /// Show where the statistics come from
+    Show(Layer),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Layer {
+    /// Another layer than the edited one
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
+}
+
+pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
+    let (project, store) = match context.ground() {
+        Ok(ground) => ground,
+        Err(outcome) => return outcome,
+    };
+    let done = match verb {
+        Verb::Build(layer) => build(context, &project, &store, layer.layer),
+        Verb::Show(layer) => show(context, &project, &store, layer.layer),
+    };
+    done.unwrap_or_else(|stop| context.stop(&stop))
+}
+
+/// The base and the setup, of another layer if one is asked for.
+fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<(Base, Setup), Stop> {
+    let base = Base::open(project, store, context.isa, false)?;
+    let mut project = project.clone();
+    if let Some(layer) = layer {
+        project.config.rome.layer = Some(layer);
+        project.config.rome.layer_span = None;
+    }
+    let setup = Setup::new(&project, &base, store)?;
+    Ok((base, setup))
+}
+
+fn build(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Stop> {
+    let (base, setup) = ground(context, project, store, layer)?;
+    let (cached, _) = statistics(project, &base, &setup, store, &context.ui)?;
+    answer(context, project, store, &base, &setup.provenance, &cached)
+}
+
+fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Stop> {
+    let (base, setup) = ground(context, project, store, layer)?;
+    match stats::find(store, &setup.provenance)? {
+        Some(cached) => answer(context, project, store, &base, &setup.provenance, &cached),
+        None => {
+            let message = format!("the statistics of layer {} were not built yet", setup.layer);
+            let finding = Diagnostic::new(Code::CorpusUnusable, message).help("`corrigenda stats build` builds them");
+            Err(Stop::wrong(vec![finding], &project.edits.sources))
+        }
+    }
+}
+
+/// Shows provenance and ridge. The factor is made on the way, so that a ridge is known before the first edit.
+fn answer(
+    context: &Context,
+    project: &Project,
+    store: &Store,
+    base: &Base,
+    provenance: &Provenance,
+    cached: &Cached,
+) -> Result<Outcome, Stop> {
+    let (_, ridge) = stats::factor(store, provenance, cached).map_err(|error| unsound(project, &error))?;
+    let head = store.head(Kind::Statistics, &cached.address, 1 << 16)?;
+    let (first, size) = head.ok_or(StoreError::Missing { kind: Kind::Statistics, key: cached.address })?;
+    let described = Statistics::describe(&first, size).map_err(|error| unsound(project, &error.into()))?;
+    let (found, documents, keys) = described;
+    match context.format {
+        Format::Json => {
+            let whole = json!({
+                "digest": cached.content,
+                "provenance": found,
+                "documents": documents,
+                "keys": keys,
+                "ridge": ridge,
+                "path": store.path(Kind::Statistics, &cached.address),
+            });
+            let Value::Object(whole) = whole else { unreachable!("an object was written above") };
+            context.answer_json(Outcome::Ok, &[], &project.edits.sources, whole);
+        }
+        Format::Human => {
+            let limit = found.max_documents.map_or_else(String::new, |most| format!(" (at most {})", thousands(most)));
+            let ridge = if ridge > 0.0 { format!("{ridge:e} of the mean diagonal") } else { "none needed".to_owned() };
+            let mut table = Table::new(&[], &[]);
+            table.row(["digest", &cached.content.to_string()]);
+            table.row(["model", &format!("{}  {}", base.name(), found.base)]);
+            table.row(["layer", &format!("{}, keys of width {}", found.layer, thousands(found.inner as u64))]);
+            table.row(["corpus", &found.corpus.to_string()]);
+            table.row(["documents", &format!("{}{limit}, cut at {} tokens", thousands(documents), found.max_tokens)]);
+            table.row(["keys", &thousands(keys)]);
+            table.row(["ridge", &ridge]);
+            table.row(["numerics", &found.numerics]);
+            table.row([
+                "file",
+                &format!("{} ({})", store.path(Kind::Statistics, &cached.address).display(), bytes(size)),
+            ]);
+            context.ui.answer(&table.render(usize::MAX));
+        }
+    }
+    Ok(Outcome::Ok)
+}

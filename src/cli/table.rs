@@ -1,0 +1,146 @@
+//! Aligned columns, and how numbers are shown.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::project::visible;
+
+/// Rows of texts; every text is made safe to show.
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+    /// Columns that may be cut where the line is too long.
+    elastic: &'static [usize],
+    /// Columns whose texts end at the same place.
+    right: &'static [usize],
+}
+
+/// A cut column keeps this much.
+const LEAST: usize = 8;
+const GAP: usize = 2;
+
+impl Table {
+    pub(super) fn new(elastic: &'static [usize], right: &'static [usize]) -> Self {
+        Self { rows: Vec::new(), elastic, right }
+    }
+
+    pub(super) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.rows.push(cells.into_iter().map(|cell| visible(cell.as_ref()).to_string()).collect());
+    }
+
+    /// The lines, none longer than `width` if cutting the elastic columns can do it.
+    pub(super) fn render(&self, width: usize) -> String {
+        let widths = self.widths(width);
+        let mut out = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let cell = cut(cell, widths[column]);
+                let pad = " ".repeat(widths[column] - cell.width());
+                let gap = if column == 0 { "" } else { "  " };
+                let (before, after) =
+                    if self.right.contains(&column) { (pad.as_str(), "") } else { ("", pad.as_str()) };
+                line.extend([gap, before, &cell, after]);
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+
+    fn widths(&self, most: usize) -> Vec<usize> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widest = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
+        let mut widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or(0)).collect();
+        let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
+        while total(&widths) > most {
+            // The widest elastic column gives way first.
+            let widest = self.elastic.iter().copied().filter(|column| widths.get(*column).is_some_and(|w| *w > LEAST));
+            let Some(widest) = widest.max_by_key(|column| widths[*column]) else { break };
+            widths[widest] -= 1;
+        }
+        widths
+    }
+}
+
+/// `text` in at most `width` columns, an ellipsis for what does not fit.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 1;
+    for character in text.chars() {
+        used += character.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        out.push(character);
+    }
+    out.push('…');
+    out
+}
+
+/// A probability or a share.
+pub(super) fn percent(share: f64) -> String {
+    match share {
+        share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),
+        share if share < 1.0 && share > 0.9995 => ">99.9%".to_owned(),
+        share => format!("{:.1}%", 100.0 * share),
+    }
+}
+
+/// Bytes as people read them.
+pub(super) fn bytes(count: u64) -> String {
+    let kibi = count as f64 / 1024.0;
+    match count {
+        0..1024 => format!("{count} B"),
+        1024..1_048_576 => format!("{kibi:.1} KiB"),
+        _ => format!("{:.1} MiB", kibi / 1024.0),
+    }
+}
+
+/// "1 edit", "2 edits".
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A whole number with its thousands set apart.
+pub(super) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_one_another_and_give_way() {
+        let mut table = Table::new(&[0, 1], &[2]);
+        table.row(["a", "The Eiffel Tower", "1.0%"]);
+        table.row(["bridge.city", "埃菲尔铁塔", "100.0%"]);
+        insta::assert_snapshot!(table.render(usize::MAX) + "\n" + &table.render(30));
+        assert!(table.render(30).lines().all(|line| line.width() <= 30));
+    }
+
+    #[test]
+    fn numbers() {
+        let shown = [0.0, 0.0001, 0.5, 0.9999, 1.0].map(percent);
+        assert_eq!(shown, ["0.0%", "<0.1%", "50.0%", ">99.9%", "100.0%"]);
+        assert_eq!([0, 1023, 2048, 5 << 20].map(bytes), ["0 B", "1023 B", "2.0 KiB", "5.0 MiB"]);
+        assert_eq!([1, 1000, 1_234_567].map(thousands), ["1", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_shown() {
+        let mut table = Table::new(&[], &[]);
+        table.row(["\u{1b}[31mred"]);
+        assert!(!table.render(80).contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,191 @@
+//! `test`: does the patched model say what the edits expect?
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::table::{Table, percent, plural};
+use super::{Context, Format, Outcome};
+use crate::behaviour::expect::{Asked, Unasked, Verdict, verdicts};
+use crate::behaviour::{Comparison, UNCHANGED_KL};
+use crate::build::plan::only;
+use crate::build::{Base, Setup, Stop, plan};
+use crate::digest::Digest;
+use crate::model::Model;
+use crate::patch::Patch;
+use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, Project, Sources};
+use crate::store::{Kind, Store};
+
+/// Ask base and patched model for every edit, paraphrase and unchanged prompt; exit 1 when one fails.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Only this edit (repeatable)
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    let (project, store) = match context.ground() {
+        Ok(ground) => ground,
+        Err(outcome) => return outcome,
+    };
+    tested(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+}
+
+fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+    let chosen = only(project, &arguments.only)?;
+    let base = Base::open(project, store, context.isa, false)?;
+    let id = locked_patch(project, &base, store)?;
+    let patched = patched(&base, store, &id)?;
+    let threshold = project.config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
+    let verdicts = verdicts(&base.model, &patched, &base.tokens, &chosen, threshold)
+        .map_err(|unasked| Stop::wrong(unasked.iter().map(cannot_ask).collect(), &project.edits.sources))?;
+    let outcome = if verdicts.iter().all(Verdict::passes) { Outcome::Ok } else { Outcome::No };
+    match context.format {
+        Format::Human => context.ui.answer(&human(context, &base, &verdicts, &id)),
+        Format::Json => {
+            let whole = json!({
+                "patch": id,
+                "unchanged-kl": threshold,
+                "edits": verdicts.iter().map(|verdict| as_json(&base, verdict)).collect::<Vec<_>>(),
+            });
+            let Value::Object(whole) = whole else { unreachable!("an object was written above") };
+            context.answer_json(outcome, &[], &project.edits.sources, whole);
+        }
+    }
+    Ok(outcome)
+}
+
+fn cannot_ask(unasked: &Unasked<'_>) -> Diagnostic {
+    let Unasked { edit, span, error } = unasked;
+    let message = format!("edit `{}`: {error}", edit.id);
+    Diagnostic::new(Code::PromptTooLong, message).at(edit.place.file, span, "cannot be asked")
+}
+
+/// The patch that the lock names, if the lock speaks of these edits on this base.
+fn locked_patch(project: &Project, base: &Base, store: &Store) -> Result<Digest, Stop> {
+    let build = "run `corrigenda build`";
+    let Some(lock) = Lock::load(&project.config.root)? else {
+        let finding = Diagnostic::new(Code::LockMissing, format!("there is no {LOCK_FILE}: nothing was built yet"));
+        return Err(Stop::stale(vec![finding.help(build)], &Sources::default()));
+    };
+    let setup = Setup::new(project, base, store)?;
+    let plan = plan(project, base, &setup)?;
+    let fresh = plan.lock(base, &setup, lock.statistics.clone(), lock.patch.id);
+    // Expectations and records change no weight: they may be newer than the lock.
+    let differences: Vec<_> = lock.differences(&fresh);
+    let stale = differences.iter().find(|one| !matches!(one.field, "expectation" | "record"));
+    match stale {
+        None => Ok(lock.patch.id),
+        Some(one) => {
+            let message = format!("{LOCK_FILE} is older than the project: {}, {}", one.place, one.field);
+            Err(Stop::stale(vec![Diagnostic::new(Code::LockStale, message).help(build)], &Sources::default()))
+        }
+    }
+}
+
+fn patched(base: &Base, store: &Store, id: &Digest) -> Result<Model, Stop> {
+    let refuse = |message: String| {
+        let finding = Diagnostic::new(Code::PatchMissing, message);
+        Stop::wrong(vec![finding.help("`corrigenda build` makes it anew")], &Sources::default())
+    };
+    let bytes = store.get(Kind::Patch, id).map_err(|error| refuse(error.to_string()))?;
+    let bytes = bytes.ok_or_else(|| refuse(format!("the patch {id} is not in the store")))?;
+    let patch = Patch::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))?;
+    base.patched(&patch).map_err(|error| refuse(error.to_string()))
+}
+
+fn human(context: &Context, base: &Base, verdicts: &[Verdict<'_>], id: &Digest) -> String {
+    let mut table = Table::new(&[1, 2], &[3]);
+    for verdict in verdicts {
+        rows(&mut table, context.ui.verbose(), base, verdict);
+    }
+    let count = |yes: usize, all: usize, noun: &str, verb: &str| format!("{yes} of {} {verb}", plural(all, noun));
+    let asked = verdicts.iter().flat_map(|verdict| &verdict.paraphrases);
+    let (paraphrases, held) = asked.fold((0, 0), |(all, yes), one| (all + 1, yes + usize::from(one.after.holds)));
+    let unchanged: usize = verdicts.iter().map(|verdict| verdict.unchanged.len()).sum();
+    let kept: usize = verdicts.iter().map(kept).sum();
+    let edits = verdicts.iter().filter(|verdict| verdict.target.after.holds).count();
+    let mut out = table.render(context.ui.width());
+    let _ = write!(
+        out,
+        "\npatch {}: {}, {}, {}",
+        id.short(),
+        count(edits, verdicts.len(), "edit", "hold"),
+        count(held, paraphrases, "paraphrase", "hold"),
+        count(kept, unchanged, "prompt", "unchanged"),
+    );
+    out
+}
+
+fn kept(verdict: &Verdict<'_>) -> usize {
+    verdict.unchanged.iter().filter(|comparison| verdict.kept(comparison)).count()
+}
+
+/// A line per edit; behind it one per expectation, of the failing ones only unless `all`.
+fn rows(table: &mut Table, all: bool, base: &Base, verdict: &Verdict<'_>) {
+    let edit = verdict.edit;
+    let word = |passes: bool| if passes { "ok" } else { "FAIL" };
+    let change =
+        |asked: &Asked| format!("{} → {}", percent(asked.before.probability), percent(asked.after.probability));
+    let held = verdict.paraphrases.iter().filter(|asked| asked.after.holds).count();
+    let counts = format!(
+        "{:?}, paraphrases {held}/{}, unchanged {}/{}",
+        edit.target,
+        verdict.paraphrases.len(),
+        kept(verdict),
+        verdict.unchanged.len()
+    );
+    table.row([word(verdict.passes()), &edit.id, &counts, &change(&verdict.target)]);
+    if !verdict.target.after.holds {
+        table.row(["", "  edit", &edit.filled_prompt(), &change(&verdict.target)]);
+    }
+    for (text, asked) in edit.expect.paraphrase.iter().zip(&verdict.paraphrases) {
+        if all || !asked.after.holds {
+            table.row([word(asked.after.holds), "  paraphrase", text, &change(asked)]);
+        }
+    }
+    for (text, comparison) in edit.expect.unchanged.iter().zip(&verdict.unchanged) {
+        let kept = verdict.kept(comparison);
+        if all || !kept {
+            table.row([word(kept), "  unchanged", text, &moved(base, comparison)]);
+        }
+    }
+}
+
+fn moved(base: &Base, comparison: &Comparison) -> String {
+    let Comparison { before, after, divergence } = comparison;
+    let answer =
+        |(token, probability): &(u32, f64)| format!("{:?} {}", base.tokens.piece(*token), percent(*probability));
+    format!("{} → {}, KL {divergence:.3}", answer(before), answer(after))
+}
+
+fn as_json(base: &Base, verdict: &Verdict<'_>) -> Value {
+    let edit = verdict.edit;
+    let asked = |prompt: &str, asked: &Asked| {
+        json!({
+            "prompt": prompt,
+            "held": asked.before.holds, "holds": asked.after.holds,
+            "before": asked.before.probability, "after": asked.after.probability,
+        })
+    };
+    let answer =
+        |(token, probability): (u32, f64)| json!({ "token": base.tokens.piece(token), "probability": probability });
+    let unchanged = edit.expect.unchanged.iter().zip(&verdict.unchanged).map(|(prompt, comparison)| {
+        json!({
+            "prompt": prompt,
+            "unchanged": verdict.kept(comparison),
+            "before": answer(comparison.before), "after": answer(comparison.after),
+            "divergence": comparison.divergence,
+        })
+    });
+    let paraphrases = edit.expect.paraphrase.iter().zip(&verdict.paraphrases).map(|(prompt, one)| asked(prompt, one));
+    json!({
+        "id": edit.id,
+        "target": edit.target,
+        "passes": verdict.passes(),
+        "edit": asked(&edit.filled_prompt(), &verdict.target),
+        "paraphrases": paraphrases.collect::<Vec<_>>(),
+        "unchanged": unchanged.collect::<Vec<_>>(),
+    })
+}

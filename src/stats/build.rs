@@ -1,0 +1,214 @@
+//! The second moment over a corpus: streamed, resumed where it was interrupted, and kept in the store.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::corpus::{CorpusError, Documents, count};
+use super::file::{Provenance, Statistics, StatisticsError, read_triangle, write_triangle};
+use super::moment::Deficient;
+use crate::digest::{Canon, Digest};
+use crate::model::{Model, ModelError, Tokens};
+use crate::numeric::NUMERICS;
+use crate::numeric::cholesky::Factor;
+use crate::progress::Progress;
+use crate::store::{Kind, Store, StoreError};
+
+/// Documents whose keys are summed together. Part of the numerics: another number gives other bytes.
+pub const DOCUMENTS: usize = 32;
+
+/// How often an unfinished sum is saved.
+pub const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Statistics that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Problem {
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    #[error("document {document} of the corpus: {source}")]
+    Document { document: u64, source: ModelError },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+    #[error("the keys of layer {layer} over the corpus are not finite: the model's weights hold NaN or infinity")]
+    NotFinite { layer: usize },
+    #[error(transparent)]
+    Deficient(#[from] Deficient),
+}
+
+/// Statistics in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// Their address.
+    pub address: Digest,
+    /// The digest of their bytes: what the lock names.
+    pub content: Digest,
+}
+
+/// Looks for finished statistics; damaged ones count as none.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, StoreError> {
+    let address = provenance.address();
+    match store.content_digest(Kind::Statistics, &address) {
+        Ok(content) => Ok(content.map(|content| Cached { address, content })),
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is needed to sum the keys of a layer over a corpus.
+pub struct Run<'a> {
+    /// The base.
+    pub model: &'a Model,
+    /// Its tokenizer.
+    pub tokens: &'a Tokens,
+    /// What is asked for; its corpus is the digest of `corpus`.
+    pub provenance: &'a Provenance,
+    /// The corpus.
+    pub corpus: &'a Path,
+    /// Where the sum is kept.
+    pub store: &'a Store,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+    /// How often an unfinished sum is saved.
+    pub save_every: Duration,
+}
+
+/// Sums the keys and stores the sum.
+///
+/// # Errors
+/// The corpus or the store fails, or a key is not finite.
+pub fn build(run: &Run) -> Result<Cached, Problem> {
+    let total = count(run.corpus, run.provenance.max_documents)?;
+    let mut statistics = resume(run.store, run.provenance)?;
+    run.progress.begin(&format!("keys of layer {}, documents", run.provenance.layer), total);
+    let summed = run.sum(&mut statistics, total);
+    run.progress.end();
+    summed?;
+    if statistics.moment.lower().any(|row| row.iter().any(|x| !x.is_finite())) {
+        return Err(Problem::NotFinite { layer: run.provenance.layer });
+    }
+    let address = run.provenance.address();
+    let content = run.store.put_with(Kind::Statistics, &address, |out| statistics.write(out))?;
+    run.store.remove(Kind::Partial, &address)?;
+    Ok(Cached { address, content })
+}
+
+/// The sum as far as an earlier run came.
+fn resume(store: &Store, provenance: &Provenance) -> Result<Statistics, Problem> {
+    match store.get(Kind::Partial, &provenance.address()) {
+        // What cannot be read is as good as none: it would only have saved time.
+        Ok(Some(bytes)) => {
+            Ok(Statistics::read(&bytes, provenance).unwrap_or_else(|_| Statistics::new(provenance.clone())))
+        }
+        Ok(None) | Err(StoreError::Damaged { .. }) => Ok(Statistics::new(provenance.clone())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Run<'_> {
+    fn sum(&self, statistics: &mut Statistics, total: u64) -> Result<(), Problem> {
+        let address = self.provenance.address();
+        let skip = usize::try_from(statistics.documents).unwrap_or(usize::MAX);
+        let mut documents = Documents::open(self.corpus)?.skip(skip);
+        let mut saved = Instant::now();
+        while statistics.documents < total {
+            let most = (total - statistics.documents).min(DOCUMENTS as u64) as usize;
+            self.batch(statistics, documents.by_ref().take(most))?;
+            self.progress.at(statistics.documents);
+            if statistics.documents < total && saved.elapsed() >= self.save_every {
+                self.store.put_with(Kind::Partial, &address, |out| statistics.write(out))?;
+                saved = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the keys of one batch of documents.
+    fn batch(
+        &self,
+        statistics: &mut Statistics,
+        documents: impl Iterator<Item = Result<String, CorpusError>>,
+    ) -> Result<(), Problem> {
+        let mut rows = Vec::with_capacity(DOCUMENTS);
+        for text in documents {
+            let document = statistics.documents + rows.len() as u64 + 1;
+            let cut = self.tokens.encode(&text?).map_err(|source| Problem::Document { document, source });
+            let mut row = cut?.ids;
+            row.truncate(self.provenance.max_tokens);
+            rows.push(row);
+        }
+        if rows.is_empty() {
+            return Err(CorpusError::Shrunk(self.corpus.to_owned()).into());
+        }
+        statistics.documents += rows.len() as u64;
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| !row.is_empty()).collect();
+        if !rows.is_empty() {
+            statistics.moment.add(self.model.isa(), &self.model.keys(self.provenance.layer, &rows));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FactorMetadata {
+    format: u32,
+    statistics: Digest,
+    order: usize,
+    /// Share of the mean diagonal that was added to the diagonal.
+    ridge: f64,
+}
+
+const TENSOR: &str = "factor";
+
+/// The address of the factor of the statistics with this content.
+pub fn factor_address(statistics: &Digest) -> Digest {
+    Canon::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
+}
+
+/// The Cholesky factor of `C` and the ridge that it took, from the store or from the statistics there.
+///
+/// # Errors
+/// The store fails, the statistics are not of `provenance`, or no ridge serves.
+pub fn factor(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<(Factor, f64), Problem> {
+    let address = factor_address(&cached.content);
+    match store.map(Kind::Factor, &address) {
+        Ok(Some(bytes)) => {
+            if let Some(found) = read_factor(&bytes, provenance.inner) {
+                return Ok(found);
+            }
+        }
+        Ok(None) | Err(StoreError::Damaged { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let bytes = store.map(Kind::Statistics, &cached.address)?;
+    let bytes = bytes.ok_or(StoreError::Missing { kind: Kind::Statistics, key: cached.address })?;
+    let (factor, ridge) = Statistics::read(&bytes, provenance)?.moment.factor()?;
+    let metadata = FactorMetadata { format: 1, statistics: cached.content, order: factor.order(), ridge };
+    let rows = factor.lower().chunks(factor.order()).enumerate().map(|(row, lower)| &lower[..=row]);
+    store.put_with(Kind::Factor, &address, |out| {
+        write_triangle(out, TENSOR, factor.order(), &serde_json::to_string(&metadata)?, rows)
+    })?;
+    Ok((factor, ridge))
+}
+
+fn read_factor(bytes: &[u8], order: usize) -> Option<(Factor, f64)> {
+    let (metadata, packed): (FactorMetadata, Vec<f64>) = read_triangle(bytes, TENSOR).ok()?;
+    if metadata.order != order || packed.len() != order * (order + 1) / 2 {
+        return None;
+    }
+    let mut lower = vec![0.0; order * order];
+    let mut packed = packed.into_iter();
+    for row in 0..order {
+        for value in &mut lower[row * order..=row * order + row] {
+            *value = packed.next()?;
+        }
+    }
+    Factor::from_lower(order, lower).map(|factor| (factor, metadata.ridge))
+}

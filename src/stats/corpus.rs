@@ -1,0 +1,112 @@
+//! The documents of a corpus: the lines of a UTF-8 text file that are not blank.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+/// A corpus that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusError {
+    /// The system refuses.
+    #[error("reading the corpus {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line is not UTF-8.
+    #[error("the corpus {} is not UTF-8 text at line {line}", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// No line says anything.
+    #[error("the corpus {} holds no document: every line is blank", .0.display())]
+    Empty(PathBuf),
+    /// It was longer when it was counted.
+    #[error("the corpus {} became shorter while it was read", .0.display())]
+    Shrunk(PathBuf),
+}
+
+/// Reads one document after the other.
+pub struct Documents {
+    path: PathBuf,
+    reader: BufReader<File>,
+    line: u64,
+    buffer: Vec<u8>,
+}
+
+impl Documents {
+    /// Opens the corpus at `path`.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, CorpusError> {
+        let file = File::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), reader: BufReader::with_capacity(1 << 16, file), line: 0, buffer: Vec::new() })
+    }
+
+    fn read(&mut self) -> Result<Option<String>, CorpusError> {
+        loop {
+            self.buffer.clear();
+            let read = self.reader.read_until(b'\n', &mut self.buffer);
+            let read = read.map_err(|source| CorpusError::Read { path: self.path.clone(), source })?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.line += 1;
+            let text = std::str::from_utf8(&self.buffer)
+                .map_err(|_| CorpusError::NotText { path: self.path.clone(), line: self.line })?;
+            let text = text.trim_end_matches(['\n', '\r']);
+            if !text.trim().is_empty() {
+                return Ok(Some(text.to_owned()));
+            }
+        }
+    }
+}
+
+impl Iterator for Documents {
+    type Item = Result<String, CorpusError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+/// How many documents the corpus at `path` has, `most` at most.
+///
+/// # Errors
+/// It cannot be read, is not text, or has none.
+pub fn count(path: &Path, most: Option<u64>) -> Result<u64, CorpusError> {
+    let most = usize::try_from(most.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let mut count = 0;
+    for document in Documents::open(path)?.take(most) {
+        document?;
+        count += 1;
+    }
+    if count == 0 { Err(CorpusError::Empty(path.to_owned())) } else { Ok(count) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_say_something() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("corpus.txt");
+        std::fs::write(&path, "one\r\n\n  \n two \nthree").expect("written");
+        let texts: Vec<_> = Documents::open(&path).expect("there").map(|text| text.expect("text")).collect();
+        assert_eq!(texts, ["one", " two ", "three"]);
+        assert_eq!(count(&path, None).expect("three"), 3);
+        assert_eq!(count(&path, Some(2)).expect("two"), 2);
+        std::fs::write(&path, b"one\n\xff\n").expect("written");
+        assert!(matches!(count(&path, None), Err(CorpusError::NotText { line: 2, .. })));
+        std::fs::write(&path, "\n \n").expect("written");
+        assert!(matches!(count(&path, None), Err(CorpusError::Empty(_))));
+        assert!(matches!(count(&folder.path().join("none"), None), Err(CorpusError::Read { .. })));
+    }
+}

@@ -1,0 +1,266 @@
+//! Second moments as bytes: a safetensors file with the lower triangle of the sum, and where it comes from.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::moment::Moment;
+use crate::digest::{Canon, Digest};
+use crate::numeric::NUMERICS;
+use crate::safetensors::{Dtype, Header, HeaderError, header_bytes};
+
+/// What a second moment depends on. Two runs with the same provenance give the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Provenance {
+    /// The arithmetic.
+    pub numerics: String,
+    /// The base model.
+    pub base: Digest,
+    /// The layer whose keys are summed.
+    pub layer: usize,
+    /// Width of a key.
+    pub inner: usize,
+    /// The corpus, by its bytes.
+    pub corpus: Digest,
+    /// A document is cut behind this many tokens.
+    pub max_tokens: usize,
+    /// Documents behind this many are not read.
+    pub max_documents: Option<u64>,
+}
+
+/// A second moment and where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// Where it comes from.
+    pub provenance: Provenance,
+    /// Documents read.
+    pub documents: u64,
+    /// The sum.
+    pub moment: Moment,
+}
+
+/// A file that holds no statistics, or others than asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StatisticsError {
+    /// Not even a safetensors file.
+    #[error("the statistics are damaged: {0}")]
+    Header(#[from] HeaderError),
+    /// Not what [`Statistics::write`] writes.
+    #[error("the statistics are damaged: {0}")]
+    Damaged(String),
+    /// Of something else.
+    #[error("these statistics are of another {field}: expected {expected}, found {found}")]
+    Foreign {
+        /// What differs.
+        field: &'static str,
+        /// What was asked for.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Metadata {
+    format: u32,
+    documents: u64,
+    keys: u64,
+    provenance: Provenance,
+}
+
+const FORMAT: u32 = 1;
+const TENSOR: &str = "sum";
+const KEY: &str = "corrigenda";
+
+impl Provenance {
+    /// The address of these statistics.
+    pub fn address(&self) -> Digest {
+        let mut canon = Canon::new("statistics/1");
+        canon.text("numerics", &self.numerics).digest("base", &self.base).number("layer", self.layer as u64);
+        canon.number("inner", self.inner as u64).digest("corpus", &self.corpus);
+        canon.number("max-tokens", self.max_tokens as u64);
+        canon.number("max-documents", self.max_documents.unwrap_or(u64::MAX)).finish()
+    }
+
+    /// Refuses statistics of anything else than `self`, naming the first difference.
+    ///
+    /// # Errors
+    /// [`StatisticsError::Foreign`].
+    pub fn expect(&self, found: &Self) -> Result<(), StatisticsError> {
+        let limit = |most: Option<u64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
+        let fields = [
+            ("numerics", self.numerics.clone(), found.numerics.clone()),
+            ("model", self.base.to_string(), found.base.to_string()),
+            ("layer", self.layer.to_string(), found.layer.to_string()),
+            ("key width", self.inner.to_string(), found.inner.to_string()),
+            ("corpus", self.corpus.to_string(), found.corpus.to_string()),
+            ("length of documents", self.max_tokens.to_string(), found.max_tokens.to_string()),
+            ("number of documents", limit(self.max_documents), limit(found.max_documents)),
+        ];
+        match fields.into_iter().find(|(_, expected, found)| expected != found) {
+            Some((field, expected, found)) => Err(StatisticsError::Foreign { field, expected, found }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Statistics {
+    /// Nothing summed yet.
+    pub fn new(provenance: Provenance) -> Self {
+        let moment = Moment::new(provenance.inner);
+        Self { provenance, documents: 0, moment }
+    }
+
+    /// Writes the canonical bytes.
+    ///
+    /// # Errors
+    /// The writer fails.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let metadata = Metadata {
+            format: FORMAT,
+            documents: self.documents,
+            keys: self.moment.count(),
+            provenance: self.provenance.clone(),
+        };
+        write_triangle(out, TENSOR, self.moment.inner(), &serde_json::to_string(&metadata)?, self.moment.lower())
+    }
+
+    /// Reads statistics and refuses any that are not of `expected`.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or of another model, layer, corpus or cut.
+    pub fn read(bytes: &[u8], expected: &Provenance) -> Result<Self, StatisticsError> {
+        let (metadata, lower): (Metadata, _) = read_triangle(bytes, TENSOR)?;
+        expected.expect(&metadata.provenance)?;
+        let moment = Moment::from_lower(expected.inner, metadata.keys, lower.into_iter());
+        let moment = moment.ok_or_else(|| StatisticsError::Damaged("the sum has another size".into()))?;
+        Ok(Self { provenance: metadata.provenance, documents: metadata.documents, moment })
+    }
+
+    /// Where statistics come from, how many documents and how many keys they sum, without the sum: from the first
+    /// bytes of a file of `length` bytes.
+    ///
+    /// # Errors
+    /// The bytes are damaged.
+    pub fn describe(first: &[u8], length: u64) -> Result<(Provenance, u64, u64), StatisticsError> {
+        let metadata: Metadata = metadata(&Header::parse(length, first)?)?;
+        Ok((metadata.provenance, metadata.documents, metadata.keys))
+    }
+}
+
+impl Provenance {
+    /// The provenance of a sum of this program's numerics.
+    pub fn new(base: Digest, layer: usize, inner: usize, corpus: Digest, max_tokens: usize) -> Self {
+        Self { numerics: NUMERICS.to_owned(), base, layer, inner, corpus, max_tokens, max_documents: None }
+    }
+}
+
+/// A safetensors file with one lower triangle, row by row, and one metadata key.
+pub(super) fn write_triangle<'r>(
+    out: &mut dyn Write,
+    tensor: &str,
+    order: usize,
+    metadata: &str,
+    rows: impl Iterator<Item = &'r [f64]>,
+) -> io::Result<()> {
+    let metadata = BTreeMap::from([(KEY.to_owned(), metadata.to_owned())]);
+    let length = (order * (order + 1) / 2) as u64;
+    out.write_all(&header_bytes(&[(tensor, Dtype::F64, &[length])], &metadata))?;
+    let mut bytes = Vec::new();
+    for row in rows {
+        bytes.clear();
+        bytes.extend(row.iter().flat_map(|x| x.to_le_bytes()));
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+/// Reads what [`write_triangle`] wrote: the metadata and the numbers, all of them finite.
+pub(super) fn read_triangle<M: for<'d> Deserialize<'d>>(
+    bytes: &[u8],
+    tensor: &str,
+) -> Result<(M, Vec<f64>), StatisticsError> {
+    let header = Header::parse(bytes.len() as u64, bytes)?;
+    let metadata = metadata(&header)?;
+    let damaged = |why: &str| StatisticsError::Damaged(why.to_owned());
+    let info = header.tensors.get(tensor).filter(|info| info.dtype == Dtype::F64);
+    let info = info.ok_or_else(|| damaged("the triangle is missing, or not F64"))?;
+    let (words, _) = bytes[info.start as usize..info.end as usize].as_chunks::<8>();
+    let numbers: Vec<f64> = words.iter().map(|word| f64::from_le_bytes(*word)).collect();
+    if numbers.iter().any(|number| !number.is_finite()) {
+        return Err(damaged("it holds a number that is not finite"));
+    }
+    Ok((metadata, numbers))
+}
+
+fn metadata<M: for<'d> Deserialize<'d>>(header: &Header) -> Result<M, StatisticsError> {
+    let text = header.metadata.get(KEY).ok_or_else(|| StatisticsError::Damaged("it has no provenance".into()))?;
+    serde_json::from_str(text).map_err(|problem| StatisticsError::Damaged(format!("its provenance: {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numeric::Isa;
+
+    fn sample() -> Statistics {
+        let mut statistics = Statistics::new(Provenance::new(Digest::of(b"b"), 3, 5, Digest::of(b"c"), 64));
+        let keys: Vec<f32> = (0..35).map(|x| (x as f32 * 0.37).sin()).collect();
+        statistics.moment.add(Isa::plain(), &keys);
+        statistics.documents = 2;
+        statistics
+    }
+
+    fn bytes(statistics: &Statistics) -> Vec<u8> {
+        let mut out = Vec::new();
+        statistics.write(&mut out).expect("memory");
+        out
+    }
+
+    #[test]
+    fn comes_back_as_it_was() {
+        let statistics = sample();
+        let written = bytes(&statistics);
+        let read = Statistics::read(&written, &statistics.provenance).expect("just written");
+        assert_eq!(bytes(&read), written);
+        assert_eq!(read.moment.matrix(), statistics.moment.matrix());
+        let (provenance, documents, keys) =
+            Statistics::describe(&written[..400], written.len() as u64).expect("just written");
+        assert_eq!((provenance, documents, keys), (statistics.provenance, 2, 7));
+    }
+
+    #[test]
+    fn statistics_of_something_else_are_refused() {
+        let statistics = sample();
+        let written = bytes(&statistics);
+        type Change = fn(&mut Provenance);
+        let changes: [(Change, &str); 5] = [
+            (|p| p.base = Digest::of(b"x"), "another model"),
+            (|p| p.layer = 4, "another layer: expected 4, found 3"),
+            (|p| p.corpus = Digest::of(b"x"), "another corpus"),
+            (|p| p.max_tokens = 9, "another length"),
+            (|p| p.max_documents = Some(9), "another number of documents: expected 9, found none"),
+        ];
+        for (change, part) in changes {
+            let mut expected = statistics.provenance.clone();
+            change(&mut expected);
+            assert_ne!(expected.address(), statistics.provenance.address());
+            let error = Statistics::read(&written, &expected).expect_err(part).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        let statistics = sample();
+        let mut written = bytes(&statistics);
+        let last = written.len() - 8;
+        written[last..].copy_from_slice(&f64::NAN.to_le_bytes());
+        assert!(matches!(Statistics::read(&written, &statistics.provenance), Err(StatisticsError::Damaged(_))));
+        written.truncate(last);
+        assert!(matches!(Statistics::read(&written, &statistics.provenance), Err(StatisticsError::Header(_))));
+    }
+}
