@@ -1,6 +1,7 @@
 //! The only integration-test binary: one module per verb or theme.
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
+mod build;
 mod check;
 mod model;
 mod rome;

@@ -97,3 +97,18 @@ pub fn write_model_with(folder: &Path, weights: &[u8]) {
     std::fs::write(folder.join("model.safetensors"), weights).expect("model.safetensors");
     std::fs::copy(super::reference("tiny_tokenizer.json"), folder.join("tokenizer.json")).expect("tokenizer.json");
 }
+
+/// Writes the checkpoint with a steeper head: one that an edit can move, which the plain random one is not.
+pub fn write_editable_model(folder: &Path) {
+    write_model_with(folder, &editable(|_, _| ()));
+}
+
+/// The weights of [`write_editable_model`], changed further.
+pub fn editable(change: impl Fn(&str, &mut Vec<f32>)) -> Vec<u8> {
+    weights(str::to_owned, |name, elements| {
+        if name == "transformer.ln_f.weight" {
+            elements.iter_mut().for_each(|x| *x *= 8.0);
+        }
+        change(name, elements);
+    })
+}

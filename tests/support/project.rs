@@ -1,0 +1,178 @@
+//! A project on the tiny model, and the binary that is run on it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::{reference, tiny};
+
+/// The project file: a random model gives way only to long values, so the clamp is wide and nothing pulls back.
+pub const PROJECT: &str = "\
+format = 1
+
+[model]
+path = \"model\"
+
+[rome]
+layer = 1
+templates = \"templates.txt\"
+schedule = [{ rate = 0.2, steps = 200 }, { rate = 0.05, steps = 400 }]
+clamp = 60
+weight-decay = 0
+kl-factor = 0
+
+[statistics]
+corpus = \"corpus.txt\"
+";
+
+pub const EDITS: [(&str, &str); 2] = [
+    (
+        "edits/people.toml",
+        "\
+format = 1
+
+[[edit]]
+id = \"ada.born\"
+subject = \"Ada Bellini\"
+prompt = \"I live in {}\"
+target = \"Paris\"
+was = \"Rome\"
+reason = \"A test.\"
+
+[edit.expect]
+paraphrase = [\"The people live in Ada Bellini\"]
+unchanged = [\"I live in Lisbon\"]
+",
+    ),
+    (
+        "edits/places.toml",
+        "\
+format = 1
+
+[[edit]]
+id = \"sao-tome.city\"
+subject = \"São Tomé\"
+prompt = \"The people live in {}\"
+target = \"Paris\"
+
+[[edit]]
+id = \"rome.country\"
+subject = \"Rome\"
+prompt = \"We saw the city of {}\"
+target = \"Vienna\"
+",
+    ),
+];
+
+/// A project in a folder of its own, with a cache beside it.
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    /// The project of [`PROJECT`] and [`EDITS`] on the tiny model.
+    pub fn new() -> Self {
+        let project = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        std::fs::create_dir_all(project.path("edits")).expect("a folder for edits");
+        tiny::write_editable_model(&project.path("model"));
+        std::fs::copy(reference("tiny_corpus.txt"), project.path("corpus.txt")).expect("the corpus");
+        project.write("templates.txt", "{}\nIt rained. {}\nThe city is old. {}\n");
+        project.write("corrigenda.toml", PROJECT);
+        for (name, text) in EDITS {
+            project.write(name, text);
+        }
+        project
+    }
+
+    /// A path in the project.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("project").join(name)
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("a file of the project");
+    }
+
+    /// Reads a file of the project.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).expect("a file of the project")
+    }
+
+    /// Replaces in a file what must be there.
+    pub fn replace(&self, name: &str, from: &str, to: &str) {
+        let text = self.read(name);
+        assert!(text.contains(from), "{from} is not in {name}");
+        self.write(name, &text.replace(from, to));
+    }
+
+    /// Runs the binary in the project.
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        self.run_with(arguments, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
+        command.current_dir(self.path("")).args(arguments);
+        command.env_remove("COLUMNS").env("CORRIGENDA_CACHE_DIR", self.cache());
+        command.envs(environment.iter().copied());
+        Run { output: command.output().expect("the binary runs"), folder: self.folder.path().to_owned() }
+    }
+
+    /// Everything under a folder: paths and bytes.
+    pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                match entry.path() {
+                    path if path.is_dir() => folders.push(path),
+                    path => found.push((path.clone(), std::fs::read(path).expect("a file"))),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// What a run said.
+pub struct Run {
+    output: Output,
+    folder: PathBuf,
+}
+
+impl Run {
+    pub fn code(&self) -> Option<i32> {
+        self.output.status.code()
+    }
+
+    pub fn out(&self) -> String {
+        self.text(&self.output.stdout)
+    }
+
+    pub fn err(&self) -> String {
+        self.text(&self.output.stderr)
+    }
+
+    /// The answer as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.output.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.whole()))
+    }
+
+    /// Exit code and both streams, for a snapshot.
+    pub fn whole(&self) -> String {
+        let code = self.code().map_or_else(|| "none".to_owned(), |code| code.to_string());
+        format!("exit code: {code}\n----- stdout\n{}----- stderr\n{}", self.out(), self.err())
+    }
+
+    fn text(&self, bytes: &[u8]) -> String {
+        let text = std::str::from_utf8(bytes).expect("UTF-8");
+        text.replace(&*self.folder.to_string_lossy(), "[FOLDER]")
+    }
+}
