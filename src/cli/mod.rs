@@ -2,6 +2,8 @@
 
 mod check;
 mod context;
+mod schema;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +61,17 @@ struct Common {
 enum Verb {
     /// Check the project file and every edit: syntax, keys, contradictions (reads no model)
     Check,
+    /// Look after the cache: list, check, empty, carry to another machine
+    Store {
+        #[command(subcommand)]
+        action: store::Action,
+    },
+    /// Print a JSON Schema of what people write, for editors
+    #[command(hide = true)]
+    Schema {
+        /// Of which files
+        which: schema::Which,
+    },
 }
 
 /// The form of an answer.
@@ -112,6 +125,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let context = Context::new(&arguments.common);
     match &arguments.verb {
         Verb::Check => check::run(&context),
+        Verb::Store { action } => store::run(&context, action),
+        Verb::Schema { which } => schema::run(&context, *which),
     }
     .into()
 }
