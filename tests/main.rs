@@ -4,4 +4,5 @@
 mod check;
 mod model;
 mod rome;
+mod store;
 mod support;
