@@ -98,6 +98,13 @@ impl Ui {
         }
     }
 
+    /// A line for the person who asked for everything.
+    pub fn detail(&self, text: &str) {
+        if self.loudness == Loudness::Verbose {
+            self.say(&visible(text));
+        }
+    }
+
     /// A failure without a place in a file, and what to do about it.
     pub fn error(&self, message: &str, hint: Option<&str>) {
         self.say(&format!("error: {}", visible(message)));

@@ -5,4 +5,5 @@ mod build;
 mod check;
 mod model;
 mod rome;
+mod store;
 mod support;

@@ -4,7 +4,9 @@ mod build;
 mod check;
 mod context;
 mod plan;
+mod schema;
 mod stats;
+mod store;
 mod table;
 mod test;
 
@@ -69,6 +71,17 @@ enum Verb {
     Test(test::Arguments),
     #[command(subcommand)]
     Stats(stats::Verb),
+    /// Look after the cache: list, check, empty, carry to another machine
+    Store {
+        #[command(subcommand)]
+        action: store::Action,
+    },
+    /// Print a JSON Schema of what people write, for editors
+    #[command(hide = true)]
+    Schema {
+        /// Of which files
+        which: schema::Which,
+    },
 }
 
 /// The form of an answer.
@@ -126,6 +139,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Verb::Build(arguments) => build::run(&context, arguments),
         Verb::Test(arguments) => test::run(&context, arguments),
         Verb::Stats(verb) => stats::run(&context, verb),
+        Verb::Store { action } => store::run(&context, action),
+        Verb::Schema { which } => schema::run(&context, *which),
     }
     .into()
 }

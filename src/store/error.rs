@@ -84,6 +84,12 @@ pub enum StoreError {
         /// Its key.
         key: Digest,
     },
+    /// Entries were to be exported into the store itself.
+    #[error("`{}` lies inside the store, where an export would be taken for damage: name another folder", path.display())]
+    InsideStore {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A directory without entries was to be imported.
     #[error("`{}` holds no exported entries (expected a folder `objects` or `patches` in it)", path.display())]
     NotAnExport {

@@ -37,8 +37,11 @@ impl Store {
     ///
     /// # Errors
     /// An entry is damaged, or missing though it was named; [`StoreError::Conflict`] where `to` holds a good file with
-    /// other content under its name; the system refuses.
+    /// other content under its name; `to` lies inside this store; the system refuses.
     pub fn export(&self, keys: Option<&BTreeSet<(Kind, Digest)>>, to: &Path) -> Result<Vec<Entry>, StoreError> {
+        if resolved(to).starts_with(resolved(&self.root)) {
+            return Err(StoreError::InsideStore { path: to.to_owned() });
+        }
         let keys = match keys {
             Some(keys) => keys.clone(),
             None => {
@@ -120,6 +123,17 @@ impl Store {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The path without links, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        let named = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+        if let (Ok(real), Ok(rest)) = (named.canonicalize(), path.strip_prefix(there)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
 }
 
 /// The bytes of an entry's file, seal and all, and the digest of its payload.

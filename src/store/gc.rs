@@ -38,7 +38,8 @@ impl Store {
     /// [`StoreError::Busy`] where the lock is not free within five minutes, or the system refuses.
     pub fn gc(&self, keep: &BTreeSet<(Kind, Digest)>, all: bool) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
-        if !self.versioned().exists() {
+        let versioned = self.versioned();
+        if !versioned.try_exists().map_err(StoreError::io("reading", &versioned))? {
             return Ok(collected);
         }
         let _alone = Lock::exclusive(&self.lock_path(), self.patience)?;
@@ -58,7 +59,7 @@ impl Store {
                     What::Unknown => {}
                 }
             }
-            remove_empty(&self.versioned().join(kind.folder()))?;
+            remove_empty(&versioned.join(kind.folder()))?;
         }
         self.gc_others(all, &mut collected)?;
         Ok(collected)

@@ -173,6 +173,9 @@ fn entries_travel() {
     assert_eq!(store.export(None, &to).expect("again").len(), 2);
     let missing = BTreeSet::from([(Kind::Object, id)]);
     assert!(matches!(store.export(Some(&missing), &to), Err(StoreError::Missing { .. })));
+    for inside in [store.root().to_owned(), store.root().join("new/folder")] {
+        assert!(matches!(store.export(None, &inside), Err(StoreError::InsideStore { .. })));
+    }
 
     let other = Store::open(directory.path().join("other"));
     assert!(matches!(other.import(directory.path()), Err(StoreError::NotAnExport { .. })));

@@ -40,7 +40,9 @@ impl Store {
     /// ignored when it is read. Nor are temporary files: `gc` removes them in time.
     pub fn verify(&self) -> Report {
         let mut report = Report::default();
-        self.verify_top(&mut report);
+        if !self.verify_top(&mut report) {
+            return report;
+        }
         for kind in Kind::ALL {
             for Found { path, what } in self.scan(kind.folder(), kind.suffix()) {
                 match what {
@@ -61,17 +63,21 @@ impl Store {
         report
     }
 
-    fn verify_top(&self, report: &mut Report) {
-        match sorted(&self.versioned()) {
-            Err(error) => report.add(&self.versioned(), error.to_string(), PERMISSIONS),
-            Ok(names) => {
-                for (name, path) in names {
-                    let known = Kind::ALL.iter().any(|kind| kind.folder() == name);
-                    if !known && name != "memo" && name != "lock" && !atomic::is_temporary(&name) {
-                        report.add(&path, "nothing of this name belongs into a store", REMOVE);
-                    }
-                }
+    /// Whether the store's own folder can be read; where it cannot, nothing below it can.
+    fn verify_top(&self, report: &mut Report) -> bool {
+        let names = match sorted(&self.versioned()) {
+            Ok(names) => names,
+            Err(error) => {
+                report.add(&self.versioned(), error.to_string(), PERMISSIONS);
+                return false;
+            }
+        };
+        for (name, path) in names {
+            let known = Kind::ALL.iter().any(|kind| kind.folder() == name);
+            if !known && name != "memo" && name != "lock" && !atomic::is_temporary(&name) {
+                report.add(&path, "nothing of this name belongs into a store", REMOVE);
             }
         }
+        true
     }
 }

@@ -1,0 +1,282 @@
+//! `store`: what the cache holds, whether it is whole, and how to empty or carry it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{Context, Format, Outcome};
+use crate::digest::Digest;
+use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, PROJECT_FILE, Sources, visible};
+use crate::store::{Collected, Entry, Kind, Store, StoreError};
+
+/// What to do with the store.
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Print the store's folder
+    Dir,
+    /// List every entry: kind, key, size
+    Ls {
+        /// Write all 64 digits of the keys
+        #[arg(long)]
+        full: bool,
+    },
+    /// Read every entry to its end and check it (exit code 1 if one is damaged)
+    Verify,
+    /// Remove every entry that the project's lock does not name
+    ///
+    /// The compiled edits, the patch and the statistics that corrigenda.lock names are kept. So are entries younger
+    /// than an hour: a build that runs beside this may have just written them. What only other projects need is
+    /// removed: their next build computes it again.
+    Gc {
+        /// Remove young entries too, and the remembered digests of base models
+        #[arg(long)]
+        all: bool,
+    },
+    /// Copy the compiled edits and the patch that the project's lock names into a folder
+    ///
+    /// Without a lock, every compiled edit and every patch is copied.
+    Export {
+        /// Copy every compiled edit and every patch
+        #[arg(long)]
+        all: bool,
+        /// The folder; it is made where it is missing
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Take in what `store export` wrote, each file checked (exit code 1 if one is refused)
+    Import {
+        /// The folder that was exported to
+        #[arg(value_name = "DIR")]
+        from: PathBuf,
+    },
+}
+
+pub(super) fn run(context: &Context, action: &Action) -> Outcome {
+    let store = match context.store() {
+        Ok(store) => store,
+        Err(finding) => return context.fail(finding),
+    };
+    let done = match action {
+        Action::Dir => Ok(dir(context, &store)),
+        Action::Ls { full } => ls(context, &store, *full),
+        Action::Verify => Ok(verify(context, &store)),
+        Action::Gc { all } => gc(context, &store, *all),
+        Action::Export { all, to } => export(context, &store, *all, to),
+        Action::Import { from } => import(context, &store, from),
+    };
+    match done {
+        Ok(outcome) => outcome,
+        Err(error @ StoreError::Missing { .. }) => context.fail(
+            Diagnostic::new(Code::StoreFailed, error.to_string())
+                .help("run `corrigenda build`: it makes everything that the lock names"),
+        ),
+        Err(error) => context.fail_store(&error),
+    }
+}
+
+fn dir(context: &Context, store: &Store) -> Outcome {
+    let root = store.root().display().to_string();
+    answer(context, Outcome::Ok, json!({ "path": root }), &root)
+}
+
+fn ls(context: &Context, store: &Store, full: bool) -> Result<Outcome, StoreError> {
+    let entries = store.ls()?;
+    let mut text = String::new();
+    for Entry { kind, key, size } in &entries {
+        let key = if full { key.hex() } else { key.short() };
+        // Writing to a `String` cannot fail, here and below; the padding is for the longest kind.
+        let _ = writeln!(text, "{:<10}  {key}  {:>10}", kind.to_string(), human(*size));
+    }
+    let total = bytes(&entries);
+    match entries.len() {
+        0 => text = format!("the store at {} is empty", shown(store.root())),
+        count => text += &format!("{}, {}", counted(count, "entry", "entries"), human(total)),
+    }
+    Ok(answer(context, Outcome::Ok, json!({ "entries": values(&entries), "bytes": total }), &text))
+}
+
+fn verify(context: &Context, store: &Store) -> Outcome {
+    let report = store.verify();
+    let mut text = String::new();
+    let mut problems = Vec::new();
+    for problem in &report.problems {
+        let (path, why) = (shown(&problem.path), visible(&problem.why));
+        let _ = writeln!(text, "{path}\n  {why}\n  {}", problem.repair);
+        problems
+            .push(json!({ "path": problem.path.display().to_string(), "why": problem.why, "repair": problem.repair }));
+    }
+    let found = match problems.len() {
+        0 => "no problems".to_owned(),
+        count => counted(count, "problem", "problems"),
+    };
+    text += &format!("{} checked, {found}", counted(report.checked, "entry", "entries"));
+    let outcome = if problems.is_empty() { Outcome::Ok } else { Outcome::No };
+    answer(context, outcome, json!({ "checked": report.checked, "problems": problems }), &text)
+}
+
+fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError> {
+    let kept = match locked(context, "nothing is kept for a project") {
+        Ok(Some(lock)) => kept(store, &lock)?,
+        Ok(None) => BTreeSet::new(),
+        Err(outcome) => return Ok(outcome),
+    };
+    let Collected { entries, others, bytes } = store.gc(&kept, all)?;
+    for Entry { kind, key, size } in &entries {
+        context.ui.detail(&format!("removed {kind} {} ({})", key.short(), human(*size)));
+    }
+    for path in &others {
+        context.ui.detail(&format!("removed {}", path.display()));
+    }
+    let mut text = format!("removed {}", counted(entries.len(), "entry", "entries"));
+    match (entries.len(), others.len()) {
+        (0, 0) if all => text = "nothing to remove".into(),
+        (0, 0) => text = "nothing to remove (entries younger than an hour stay without --all)".into(),
+        (_, 0) => text += &format!(", {}", human(bytes)),
+        (_, count) => text += &format!(" and {}, {}", counted(count, "other file", "other files"), human(bytes)),
+    }
+    let others: Vec<_> = others.iter().map(|path| path.display().to_string()).collect();
+    Ok(answer(context, Outcome::Ok, json!({ "removed": values(&entries), "others": others, "bytes": bytes }), &text))
+}
+
+fn export(context: &Context, store: &Store, all: bool, to: &Path) -> Result<Outcome, StoreError> {
+    let lock = if all { Ok(None) } else { locked(context, "every compiled edit and every patch is copied") };
+    let keys = match lock {
+        Ok(Some(lock)) => Some(kept(store, &lock)?),
+        Ok(None) => None,
+        Err(outcome) => return Ok(outcome),
+    };
+    let keys = keys.map(|keys| keys.into_iter().filter(|(kind, _)| carried(*kind)).collect());
+    let entries = store.export(keys.as_ref(), to)?;
+    let of = |kind| entries.iter().filter(|entry| entry.kind == kind).count();
+    let (objects, patches) = (of(Kind::Object), of(Kind::Patch));
+    let text = if entries.is_empty() {
+        format!("nothing to copy: the store at {} holds no object and no patch", shown(store.root()))
+    } else {
+        let (objects, patches) = (counted(objects, "object", "objects"), counted(patches, "patch", "patches"));
+        format!("{} holds {objects} and {patches}, {}", shown(to), human(bytes(&entries)))
+    };
+    Ok(answer(context, Outcome::Ok, json!({ "entries": values(&entries), "bytes": bytes(&entries) }), &text))
+}
+
+fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, StoreError> {
+    let imported = store.import(from)?;
+    let mut text = String::new();
+    let mut refused = Vec::new();
+    for refusal in &imported.refused {
+        let _ = writeln!(text, "{}\n  refused: {}", shown(&refusal.path), visible(&refusal.why));
+        refused.push(json!({ "path": refusal.path.display().to_string(), "why": refusal.why }));
+    }
+    let (new, present) = (imported.new.len(), imported.present.len());
+    text += &format!("{new} new, {present} already here, {} refused", refused.len());
+    let outcome = if refused.is_empty() { Outcome::Ok } else { Outcome::No };
+    let fields = json!({ "new": values(&imported.new), "present": values(&imported.present), "refused": refused });
+    Ok(answer(context, outcome, fields, &text))
+}
+
+/// The entries that belong to a lock: `gc` leaves them, and `export` copies those that travel.
+fn kept(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
+    let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (Kind::Object, edit.object)).collect();
+    kept.insert((Kind::Patch, lock.patch.id));
+    for Entry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Statistics) {
+        // The lock names the content, the store the inputs. Damaged statistics are nobody's.
+        let content = match store.content_digest(kind, &key) {
+            Err(StoreError::Damaged { .. }) => None,
+            content => content?,
+        };
+        if lock.statistics.iter().any(|locked| Some(locked.digest) == content) {
+            kept.insert((kind, key));
+        }
+    }
+    // Missing here until their keys have a function: (Kind::Factor, …) of every locked statistics, and (Kind::Report, …)
+    // of the locked patch. So far `gc` removes both, and the next build computes them again.
+    Ok(kept)
+}
+
+/// Whether entries of this kind are small enough to travel.
+fn carried(kind: Kind) -> bool {
+    matches!(kind, Kind::Object | Kind::Patch)
+}
+
+/// The project's lock. Where there is none, says so, and what follows; a damaged one ends the run.
+fn locked(context: &Context, consequence: &str) -> Result<Option<Lock>, Outcome> {
+    let root = &context.root;
+    // A mistyped folder must not pass for a project without a lock.
+    if let Err(error) = fs::metadata(root) {
+        let message = format!("the project's folder `{}` cannot be read: {error}", root.display());
+        let finding = Diagnostic::new(Code::ProjectMissing, message).help("name the project's folder with `-C DIR`");
+        return Err(context.fail(finding));
+    }
+    let absent = |name: &&str| fs::symlink_metadata(root.join(name)).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    match [PROJECT_FILE, LOCK_FILE].iter().find(|name| absent(name)) {
+        Some(name) => {
+            context.ui.note(&format!("there is no {name} in `{}`: {consequence}", root.display()));
+            Ok(None)
+        }
+        None => Lock::load(root).map_err(|found| context.refuse(Outcome::Error, &found.diagnostics, &found.sources)),
+    }
+}
+
+/// Gives the answer in the form that was asked for.
+fn answer(context: &Context, outcome: Outcome, fields: Value, text: &str) -> Outcome {
+    match (context.format, fields) {
+        (Format::Json, Value::Object(fields)) => context.answer_json(outcome, &[], &Sources::default(), fields),
+        _ => context.ui.answer(text),
+    }
+    outcome
+}
+
+fn values(entries: &[Entry]) -> Vec<Value> {
+    let value = |entry: &Entry| json!({ "kind": entry.kind.to_string(), "key": entry.key, "size": entry.size });
+    entries.iter().map(value).collect()
+}
+
+fn bytes(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.size).sum()
+}
+
+/// A path that is safe to print: names in a folder to import are a stranger's.
+fn shown(path: &Path) -> String {
+    visible(&path.display().to_string())
+}
+
+/// "1 entry", "2 entries".
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// A size for people: "814 B", "1.2 KiB".
+fn human(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut unit = "KiB";
+    for larger in ["MiB", "GiB", "TiB"] {
+        // What would be written as 1024.0 belongs to the next unit.
+        if size < 1023.95 {
+            break;
+        }
+        size /= 1024.0;
+        unit = larger;
+    }
+    format!("{size:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_change_units_where_they_would_be_rounded_up() {
+        let sizes = [0, 1023, 1024, 1024 * 1024 - 1, 5 << 20, (1 << 30) - 1, 3 << 40, u64::MAX];
+        assert_eq!(
+            sizes.map(human),
+            ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "5.0 MiB", "1.0 GiB", "3.0 TiB", "16777216.0 TiB"]
+        );
+    }
+}
