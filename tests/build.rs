@@ -1,14 +1,210 @@
-//! `plan`, `build`, `test`, `stats` as a person runs them, on the tiny model.
+//! `plan`, `build`, `test` and `stats` as a person runs them, on the tiny model.
+
+use std::collections::BTreeSet;
+
+use corrigenda::numeric::Isa;
 
 use crate::support::project::Project;
 
-/// The patch of the tiny project: the same on every machine, thread count, instruction set and profile.
-const PATCH: &str = "sha256:";
+/// The patch of the tiny project: the same on every machine, with every thread count, instruction set and profile.
+const PATCH: &str = "sha256:81bbdff11f9a515b50c73e97535686804a0bbcc8f6322cf114adb0b1d98e6524";
 
 #[test]
 fn from_facts_to_a_patch() {
     let project = Project::new();
+    insta::assert_snapshot!("plan_of_a_new_project", project.run(&["plan"]).whole());
+    assert!(!project.cache().exists() && !project.path("corrigenda.lock").exists(), "plan writes nothing");
     let build = project.run(&["build"]);
-    insta::assert_snapshot!(build.whole());
-    assert!(build.out().contains(PATCH));
+    insta::assert_snapshot!("first_build", build.whole());
+    assert!(build.out().contains(PATCH), "{}", build.out());
+    insta::assert_snapshot!("lock", project.read("corrigenda.lock"));
+    let again = project.run(&["build"]);
+    insta::assert_snapshot!("build_without_changes", again.whole());
+    insta::assert_snapshot!("plan_without_changes", project.run(&["plan"]).whole());
+    insta::assert_snapshot!("stats", project.run(&["stats", "show"]).whole());
+    let verify = project.run(&["store", "verify"]);
+    assert_eq!((verify.code(), verify.out().as_str()), (Some(0), "7 entries checked, no problems\n"));
+}
+
+#[test]
+fn a_test_says_what_fails_and_exits_with_one() {
+    let project = Project::new();
+    assert_eq!(project.run(&["test"]).code(), Some(3), "nothing was built");
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    let test = project.run(&["test"]);
+    insta::assert_snapshot!("test", test.whole());
+    insta::assert_snapshot!("test_in_full", project.run(&["test", "-v", "--only", "ada.born"]).whole());
+    let json = project.run(&["test", "--format", "json"]).json();
+    assert_eq!(json["outcome"], "findings");
+    let edit = &json["edits"][0];
+    assert_eq!((&edit["id"], &edit["edit"]["holds"]), (&"ada.born".into(), &true.into()));
+    // Without the expectation that fails, all is well; expectations may be newer than the lock.
+    project.replace("edits/people.toml", "unchanged = [\"I live in Lisbon\"]", "unchanged = []");
+    project.replace("edits/people.toml", "paraphrase = [\"The people live in Ada Bellini\"]", "");
+    let passes = project.run(&["test"]);
+    assert_eq!(passes.code(), Some(0), "{}", passes.whole());
+    project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
+    assert_eq!(project.run(&["test"]).code(), Some(3), "the lock is older than the edit");
+}
+
+#[test]
+fn the_same_patch_every_way() {
+    let project = Project::new();
+    for isa in Isa::all() {
+        for threads in ["1", "2", "8"] {
+            let cache = format!("../cache-{}-{threads}", isa.name());
+            let run = project.run(&["build", "--isa", isa.name(), "--threads", threads, "--cache-dir", &cache]);
+            assert!(run.out().contains(PATCH), "{} with {threads} threads: {}", isa.name(), run.whole());
+        }
+    }
+}
+
+#[test]
+fn the_set_alone_defines_the_patch() {
+    let project = Project::new();
+    project.run(&["build"]);
+    // Other names, other files, another order, other reasons.
+    let text = project.read("edits/places.toml");
+    let (head, rest) = text.split_once("[[edit]]").expect("two edits");
+    let (first, second) = rest.split_once("[[edit]]").expect("two edits");
+    project.write("edits/a.toml", &format!("{head}[[edit]]{}", second.replace("rome.country", "a.b")));
+    project.write("edits/places.toml", &format!("{head}[[edit]]{first}source = \"a book\"\n"));
+    let run = project.run(&["build"]);
+    assert!(run.out().contains(PATCH), "{}", run.whole());
+    insta::assert_snapshot!("renamed", run.whole());
+}
+
+#[test]
+fn one_changed_fact_is_one_compiled_object() {
+    let project = Project::new();
+    project.run(&["build"]);
+    project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
+    insta::assert_snapshot!("plan_of_a_change", project.run(&["plan", "--only", "ada.born"]).whole());
+    assert_eq!(project.run(&["plan", "--exit-code"]).code(), Some(1));
+    let run = project.run(&["build"]);
+    assert!(run.err().contains("edits to compile (1)\n"), "{}", run.whole());
+    assert!(!run.out().contains(PATCH) && run.out().contains("lock   corrigenda.lock written: 1 changed"));
+    std::fs::remove_file(project.path("edits/people.toml")).expect("it was there");
+    let run = project.run(&["build"]);
+    assert_eq!(run.err(), "", "everything is in the store");
+    assert!(run.out().contains("-  ada.born") && run.out().contains("written: 1 removed"), "{}", run.out());
+    assert_eq!(project.run(&["plan", "--exit-code"]).code(), Some(0));
+}
+
+#[test]
+fn a_locked_build_never_changes_the_lock() {
+    let project = Project::new();
+    let missing = project.run(&["build", "--locked"]);
+    assert_eq!(missing.code(), Some(3), "{}", missing.whole());
+    assert!(missing.err().contains("lock-missing") && !project.path("corrigenda.lock").exists());
+    project.run(&["build"]);
+    let lock = project.read("corrigenda.lock");
+    assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
+    // From an empty store too: everything is computed again, and agrees.
+    assert_eq!(project.run(&["build", "--locked", "--cache-dir", "../other"]).code(), Some(0));
+    project.replace("edits/people.toml", "reason = \"A test.\"", "reason = \"Another.\"");
+    project.replace("edits/places.toml", "target = \"Vienna\"", "target = \"Rome\"");
+    insta::assert_snapshot!("locked_and_stale", project.run(&["build", "--locked"]).whole());
+    let json = project.run(&["build", "--locked", "--format", "json"]);
+    assert_eq!((json.code(), &json.json()["outcome"]), (Some(3), &"stale".into()));
+    assert_eq!(project.read("corrigenda.lock"), lock);
+}
+
+#[test]
+fn a_patch_id_that_was_tampered_with_is_found() {
+    let project = Project::new();
+    project.run(&["build"]);
+    let other = PATCH.replace("81bb", "91bb");
+    project.replace("corrigenda.lock", PATCH, &other);
+    let run = project.run(&["build", "--locked"]);
+    assert_eq!(run.code(), Some(3), "{}", run.whole());
+    assert!(run.err().contains(&format!("patch, id: the lock says {other}, found {PATCH}")), "{}", run.err());
+    assert_eq!(project.run(&["test"]).code(), Some(2), "that patch is in no store");
+    assert!(project.run(&["build"]).out().contains("written: no edit changed"));
+}
+
+#[test]
+fn another_base_must_be_wanted() {
+    use crate::support::tiny;
+    let project = Project::new();
+    project.run(&["build"]);
+    let lock = project.read("corrigenda.lock");
+    tiny::write_model_with(
+        &project.path("model"),
+        &tiny::editable(|name, elements| {
+            if name == "transformer.h.0.mlp.c_fc.bias" {
+                elements[0] += 0.5;
+            }
+        }),
+    );
+    for arguments in [&["build"][..], &["build", "--locked"]] {
+        let run = project.run(arguments);
+        assert_eq!(run.code(), Some(3), "{}", run.whole());
+        assert!(run.err().contains("model.safetensors, digest: the lock says"), "{}", run.err());
+    }
+    assert_eq!(project.read("corrigenda.lock"), lock);
+    assert!(project.run(&["plan"]).out().contains("NOT the base that the lock names"));
+    let run = project.run(&["build", "--update-base"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    assert!(run.out().contains("corrigenda.lock written"), "{}", run.out());
+}
+
+#[test]
+fn what_a_lock_names_survives_gc_and_travels() {
+    let project = Project::new();
+    project.run(&["build"]);
+    project.run(&["store", "gc", "--all"]);
+    assert_eq!(project.run(&["build"]).err(), "", "nothing is built again");
+    let export = project.run(&["store", "export", "../carried"]);
+    assert!(export.out().contains("3 objects and 1 patch"), "{}", export.whole());
+    assert_eq!(project.run(&["store", "import", "../carried", "--cache-dir", "../other"]).code(), Some(0));
+    let run = project.run(&["build", "--locked", "--cache-dir", "../other"]);
+    assert!(run.out().contains(PATCH) && !run.err().contains("compile"), "{}", run.whole());
+}
+
+#[test]
+fn damaged_entries_are_made_again() {
+    let project = Project::new();
+    project.run(&["build"]);
+    let folders: BTreeSet<_> = ["objects", "patches", "reports", "statistics", "factors"].into();
+    for (path, mut bytes) in Project::files(&project.cache().join("v1")) {
+        let name = path.strip_prefix(project.cache().join("v1")).expect("below it").to_string_lossy().into_owned();
+        if folders.iter().any(|folder| name.starts_with(folder)) {
+            bytes[20] ^= 1;
+            std::fs::write(&path, bytes).expect("written");
+        }
+    }
+    assert_eq!(project.run(&["store", "verify"]).code(), Some(1));
+    let run = project.run(&["build", "--locked"]);
+    assert!(run.code() == Some(0) && run.out().contains(PATCH), "{}", run.whole());
+    assert_eq!(project.run(&["store", "verify"]).code(), Some(0));
+}
+
+#[test]
+fn a_narrow_terminal_without_colour() {
+    let project = Project::new();
+    project.run(&["build"]);
+    let narrow = project.run_with(&["build"], &[("COLUMNS", "60")]);
+    insta::assert_snapshot!("narrow", narrow.out());
+    assert!(narrow.out().lines().take(6).all(|line| line.chars().count() <= 80), "{}", narrow.out());
+    assert!(!project.run(&["build"]).whole().contains('\u{1b}'));
+}
+
+#[test]
+fn json_says_the_same() {
+    let project = Project::new();
+    let plan = project.run(&["plan", "--format", "json"]).json();
+    assert_eq!(plan["edits"][0]["position"], 10);
+    assert_eq!(plan["edits"][0]["change"], "+");
+    let build = project.run(&["build", "--format", "json", "-q"]);
+    assert_eq!(build.err(), "");
+    let build = build.json();
+    assert_eq!(
+        (&build["patch"]["id"], &build["compiled"], &build["lock"]),
+        (&PATCH.into(), &3.into(), &"written".into())
+    );
+    assert_eq!(build["edits"][0]["target"]["holds"], true);
+    assert_eq!(build["edits"][0]["line"], 4);
+    let stats = project.run(&["stats", "build", "--format", "json"]).json();
+    assert_eq!((&stats["keys"], &stats["documents"]), (&1564.into(), &64.into()));
 }

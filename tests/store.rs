@@ -98,15 +98,15 @@ fn lock() -> Lock {
         tokens: vec!["A".into()],
         target_tokens: vec![" b".into()],
         position: 0,
-        layer: 0,
+        layers: vec![0],
         object: digest(id),
     };
     let statistics =
-        LockedStatistics { digest: Digest::of(&vec![7; 2_000_000]), corpus: digest("corpus"), layer: 0, count: 9 };
+        LockedStatistics { layer: 0, digest: Digest::of(&vec![7; 2_000_000]), corpus: digest("corpus"), count: 9 };
     Lock {
         numerics: "portable-1".into(),
         base: LockedBase { digest: digest("base"), files: Vec::new() },
-        statistics: Some(statistics),
+        statistics: vec![statistics],
         edits: vec![edit("a"), edit("b")],
         patch: LockedPatch { settings: digest("settings"), id: Digest::of(PATCH) },
     }

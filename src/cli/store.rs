@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Context, Format, Outcome};
+use super::{Context, Format, Outcome, table};
+use crate::build::record_address;
 use crate::digest::Digest;
 use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, PROJECT_FILE, Sources, visible};
+use crate::stats::factor_address;
 use crate::store::{Collected, Entry, Kind, Store, StoreError};
 
 /// What to do with the store.
@@ -29,7 +31,7 @@ pub(super) enum Action {
     Verify,
     /// Remove every entry that the project's lock does not name
     ///
-    /// The compiled edits, the patch and the statistics that corrigenda.lock names are kept. So are entries younger
+    /// The compiled edits, the patch and the statistics that corrigenda.lock names are kept, and what was made of them. So are entries younger
     /// than an hour: a build that runs beside this may have just written them. What only other projects need is
     /// removed: their next build computes it again.
     Gc {
@@ -90,12 +92,12 @@ fn ls(context: &Context, store: &Store, full: bool) -> Result<Outcome, StoreErro
     for Entry { kind, key, size } in &entries {
         let key = if full { key.hex() } else { key.short() };
         // Writing to a `String` cannot fail, here and below; the padding is for the longest kind.
-        let _ = writeln!(text, "{:<10}  {key}  {:>10}", kind.to_string(), human(*size));
+        let _ = writeln!(text, "{:<10}  {key}  {:>10}", kind.to_string(), table::bytes(*size));
     }
     let total = bytes(&entries);
     match entries.len() {
         0 => text = format!("the store at {} is empty", shown(store.root())),
-        count => text += &format!("{}, {}", counted(count, "entry", "entries"), human(total)),
+        count => text += &format!("{}, {}", counted(count, "entry", "entries"), table::bytes(total)),
     }
     Ok(answer(context, Outcome::Ok, json!({ "entries": values(&entries), "bytes": total }), &text))
 }
@@ -127,7 +129,7 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
     };
     let Collected { entries, others, bytes } = store.gc(&kept, all)?;
     for Entry { kind, key, size } in &entries {
-        context.ui.detail(&format!("removed {kind} {} ({})", key.short(), human(*size)));
+        context.ui.detail(&format!("removed {kind} {} ({})", key.short(), table::bytes(*size)));
     }
     for path in &others {
         context.ui.detail(&format!("removed {}", path.display()));
@@ -136,8 +138,8 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
     match (entries.len(), others.len()) {
         (0, 0) if all => text = "nothing to remove".into(),
         (0, 0) => text = "nothing to remove (entries younger than an hour stay without --all)".into(),
-        (_, 0) => text += &format!(", {}", human(bytes)),
-        (_, count) => text += &format!(" and {}, {}", counted(count, "other file", "other files"), human(bytes)),
+        (_, 0) => text += &format!(", {}", table::bytes(bytes)),
+        (_, count) => text += &format!(" and {}, {}", counted(count, "other file", "other files"), table::bytes(bytes)),
     }
     let others: Vec<_> = others.iter().map(|path| path.display().to_string()).collect();
     Ok(answer(context, Outcome::Ok, json!({ "removed": values(&entries), "others": others, "bytes": bytes }), &text))
@@ -158,7 +160,7 @@ fn export(context: &Context, store: &Store, all: bool, to: &Path) -> Result<Outc
         format!("nothing to copy: the store at {} holds no object and no patch", shown(store.root()))
     } else {
         let (objects, patches) = (counted(objects, "object", "objects"), counted(patches, "patch", "patches"));
-        format!("{} holds {objects} and {patches}, {}", shown(to), human(bytes(&entries)))
+        format!("{} holds {objects} and {patches}, {}", shown(to), table::bytes(bytes(&entries)))
     };
     Ok(answer(context, Outcome::Ok, json!({ "entries": values(&entries), "bytes": bytes(&entries) }), &text))
 }
@@ -192,8 +194,8 @@ fn kept(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, StoreErr
             kept.insert((kind, key));
         }
     }
-    // Missing here until their keys have a function: (Kind::Factor, …) of every locked statistics, and (Kind::Report, …)
-    // of the locked patch. So far `gc` removes both, and the next build computes them again.
+    kept.extend(lock.statistics.iter().map(|locked| (Kind::Factor, factor_address(&locked.digest))));
+    kept.insert((Kind::Report, record_address(lock)));
     Ok(kept)
 }
 
@@ -247,36 +249,4 @@ fn shown(path: &Path) -> String {
 /// "1 entry", "2 entries".
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
-}
-
-/// A size for people: "814 B", "1.2 KiB".
-fn human(bytes: u64) -> String {
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut size = bytes as f64 / 1024.0;
-    let mut unit = "KiB";
-    for larger in ["MiB", "GiB", "TiB"] {
-        // What would be written as 1024.0 belongs to the next unit.
-        if size < 1023.95 {
-            break;
-        }
-        size /= 1024.0;
-        unit = larger;
-    }
-    format!("{size:.1} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_change_units_where_they_would_be_rounded_up() {
-        let sizes = [0, 1023, 1024, 1024 * 1024 - 1, 5 << 20, (1 << 30) - 1, 3 << 40, u64::MAX];
-        assert_eq!(
-            sizes.map(human),
-            ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "5.0 MiB", "1.0 GiB", "3.0 TiB", "16777216.0 TiB"]
-        );
-    }
 }

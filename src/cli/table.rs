@@ -88,14 +88,22 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// Bytes as people read them.
+/// Bytes as people read them: "814 B", "1.2 KiB".
 pub(super) fn bytes(count: u64) -> String {
-    let kibi = count as f64 / 1024.0;
-    match count {
-        0..1024 => format!("{count} B"),
-        1024..1_048_576 => format!("{kibi:.1} KiB"),
-        _ => format!("{:.1} MiB", kibi / 1024.0),
+    if count < 1024 {
+        return format!("{count} B");
     }
+    let mut size = count as f64 / 1024.0;
+    let mut unit = "KiB";
+    for larger in ["MiB", "GiB", "TiB"] {
+        // What would be written as 1024.0 belongs to the next unit.
+        if size < 1023.95 {
+            break;
+        }
+        size /= 1024.0;
+        unit = larger;
+    }
+    format!("{size:.1} {unit}")
 }
 
 /// "1 edit", "2 edits".
@@ -133,7 +141,11 @@ mod tests {
     fn numbers() {
         let shown = [0.0, 0.0001, 0.5, 0.9999, 1.0].map(percent);
         assert_eq!(shown, ["0.0%", "<0.1%", "50.0%", ">99.9%", "100.0%"]);
-        assert_eq!([0, 1023, 2048, 5 << 20].map(bytes), ["0 B", "1023 B", "2.0 KiB", "5.0 MiB"]);
+        let sizes = [0, 1023, 1024, 1024 * 1024 - 1, 5 << 20, (1 << 30) - 1, 3 << 40, u64::MAX];
+        assert_eq!(
+            sizes.map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "5.0 MiB", "1.0 GiB", "3.0 TiB", "16777216.0 TiB"]
+        );
         assert_eq!([1, 1000, 1_234_567].map(thousands), ["1", "1,000", "1,234,567"]);
     }
 

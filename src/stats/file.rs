@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(bytes(&read), written);
         assert_eq!(read.moment.matrix(), statistics.moment.matrix());
         let (provenance, documents, keys) =
-            Statistics::describe(&written[..400], written.len() as u64).expect("just written");
+            Statistics::describe(&written[..480], written.len() as u64).expect("just written");
         assert_eq!((provenance, documents, keys), (statistics.provenance, 2, 7));
     }
 

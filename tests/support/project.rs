@@ -117,7 +117,7 @@ impl Project {
 
     /// The same with environment variables.
     pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
+        let mut command = Command::new(binary());
         command.current_dir(self.path("")).args(arguments);
         command.env_remove("COLUMNS").env("CORRIGENDA_CACHE_DIR", self.cache());
         command.envs(environment.iter().copied());
@@ -175,4 +175,9 @@ impl Run {
         let text = std::str::from_utf8(bytes).expect("UTF-8");
         text.replace(&*self.folder.to_string_lossy(), "[FOLDER]")
     }
+}
+
+/// The binary under test: cargo's own, unless `CORRIGENDA_BIN` names one of another profile (see tests/every-profile).
+fn binary() -> PathBuf {
+    std::env::var_os("CORRIGENDA_BIN").map_or_else(|| env!("CARGO_BIN_EXE_corrigenda").into(), PathBuf::from)
 }
