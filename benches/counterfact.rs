@@ -97,9 +97,8 @@ impl Bench {
     /// The base with these edits linked together, which are in the order of their meaning digests.
     fn linked(&self, edits: &[&Edit]) -> Result<Model, Failure> {
         let model = &self.world.model;
-        let pair = |edit: &&'_ Edit| (edit.compiled.key.clone(), edit.compiled.value.clone());
-        let sides: Vec<_> = edits.iter().map(pair).collect();
-        let pairs: Vec<Pair> = sides.iter().map(|(key, value)| Pair { key, value }).collect();
+        let sides = edits.iter().map(|edit| &edit.compiled);
+        let pairs: Vec<Pair> = sides.map(|side| Pair { key: &side.key, value: &side.value }).collect();
         let linked = link(&self.factor, &pairs, 0.0, |key| model.edited_output(self.layer, key))?;
         let target = self.target(edits.iter().map(|edit| edit.meaning).collect(), &linked);
         let weight = model.checkpoint().edited(self.layer).0;
