@@ -1,0 +1,205 @@
+//! CounterFact records and the shared `counterfact-gpt2` that knows them: what benches and examples share.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use corrigenda::compile::resolve::{fill, target_text};
+use corrigenda::model::{Model, Tokens};
+use corrigenda::numeric::Isa;
+use corrigenda::numeric::rows::{greatest, softmax};
+use corrigenda::project::render::is_control;
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+pub type Failure = Box<dyn std::error::Error>;
+
+/// The model, below the shared folder.
+pub const MODEL: &str = "models/counterfact-gpt2";
+/// The records, below the shared folder.
+pub const RECORDS: &str = "data/counterfact/dev.json";
+
+/// A path below the shared folder, which stands beside the repository.
+pub fn shared(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path)
+}
+
+/// The first of these shared paths that is not here.
+pub fn absent(paths: &[&str]) -> Option<PathBuf> {
+    paths.iter().map(|path| shared(path)).find(|path| !path.exists())
+}
+
+/// One record, in the published schema.
+#[derive(Deserialize)]
+pub struct Record {
+    pub case_id: u64,
+    pub requested_rewrite: Rewrite,
+    pub paraphrase_prompts: Vec<String>,
+    pub neighborhood_prompts: Vec<String>,
+    pub attribute_prompts: Vec<String>,
+}
+
+/// What a record asks for.
+#[derive(Deserialize)]
+pub struct Rewrite {
+    pub subject: String,
+    pub prompt: String,
+    target_new: Answer,
+    target_true: Answer,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    str: String,
+}
+
+impl Rewrite {
+    /// The new answer.
+    pub fn target(&self) -> &str {
+        &self.target_new.str
+    }
+
+    /// The true one.
+    pub fn was(&self) -> &str {
+        &self.target_true.str
+    }
+
+    /// The prompt with its subject.
+    pub fn filled(&self) -> Result<String, Failure> {
+        Ok(fill(&self.prompt, &self.subject)?.0)
+    }
+}
+
+impl Record {
+    /// The edit that it asks for, expected in its paraphrases; nothing is expected to stay yet.
+    pub fn draft(&self) -> Draft {
+        let rewrite = &self.requested_rewrite;
+        Draft {
+            id: id(self.case_id, &rewrite.subject),
+            subject: rewrite.subject.clone(),
+            prompt: rewrite.prompt.clone(),
+            target: rewrite.target().to_owned(),
+            was: rewrite.was().to_owned(),
+            expect: Expectations { paraphrase: sentences(&self.paraphrase_prompts), unchanged: Vec::new() },
+        }
+    }
+}
+
+/// All records.
+pub fn records() -> Result<Vec<Record>, Failure> {
+    Ok(serde_json::from_slice(&std::fs::read(shared(RECORDS))?)?)
+}
+
+/// An edit as it is written into a file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Draft {
+    pub id: String,
+    pub subject: String,
+    pub prompt: String,
+    pub target: String,
+    pub was: String,
+    pub expect: Expectations,
+}
+
+/// What should hold beside it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Expectations {
+    pub paraphrase: Vec<String>,
+    pub unchanged: Vec<String>,
+}
+
+impl Draft {
+    /// A file of this one edit.
+    pub fn file(&self) -> Result<String, Failure> {
+        #[derive(Serialize)]
+        struct File<'a> {
+            format: i64,
+            edit: [&'a Draft; 1],
+        }
+        Ok(toml::to_string_pretty(&File { format: 1, edit: [self] })?)
+    }
+}
+
+/// The record's number and its subject in plain letters: `case-20952-angola`.
+pub fn id(case: u64, subject: &str) -> String {
+    let letters = subject.nfkd().filter(|c| c.is_ascii() || c.is_whitespace()).collect::<String>().to_lowercase();
+    let words = letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.take(6).fold(format!("case-{case}"), |id, word| format!("{id}-{word}"))
+}
+
+/// The texts as an edit file takes them: each once, line breaks as spaces, none with another control character.
+pub fn sentences(texts: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let joined = texts.iter().map(|text| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    joined.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
+}
+
+/// The corpus of the statistics: what is true of the records' neighbours and of those that the new answers are true
+/// of, without any sentence that names one of `subjects`; each sentence once, in the order of the records.
+pub fn corpus(records: &[Record], subjects: &BTreeSet<&str>) -> Vec<String> {
+    let mut all = Vec::new();
+    for record in records {
+        let (old, new) = (record.requested_rewrite.was(), record.requested_rewrite.target());
+        for (prompts, answer) in [(&record.neighborhood_prompts, old), (&record.attribute_prompts, new)] {
+            all.extend(prompts.iter().map(|prompt| prompt.clone() + &target_text(prompt, answer)));
+        }
+    }
+    let named = |sentence: &str| subjects.iter().any(|subject| sentence.contains(subject));
+    sentences(&all).into_iter().filter(|sentence| !named(sentence)).collect()
+}
+
+/// The subjects of all records.
+pub fn subjects(records: &[Record]) -> BTreeSet<&str> {
+    records.iter().map(|record| record.requested_rewrite.subject.as_str()).collect()
+}
+
+/// The base model and its tokenizer.
+pub struct World {
+    pub model: Model,
+    pub tokens: Tokens,
+}
+
+impl World {
+    /// Opens the shared model.
+    pub fn open() -> Result<Self, Failure> {
+        let model = Model::open(&shared(MODEL), Isa::detect())?;
+        let tokens = Tokens::open(&shared(MODEL), model.spec().vocabulary)?;
+        Ok(Self { model, tokens })
+    }
+
+    /// Whether every token of the target is the arg-max of `model` behind the prompt, and the mean negative
+    /// log-likelihood per token.
+    pub fn score(&self, model: &Model, prompt: &str, target: &str) -> Result<(bool, f64), Failure> {
+        let target = self.tokens.continuation(&target_text(prompt, target))?.ids;
+        let mut row = self.tokens.encode(prompt)?.ids;
+        row.extend(&target[..target.len() - 1]);
+        let logits = model.logits(&[&row], &[target.len()]).remove(0);
+        let (mut holds, mut nll) = (true, 0.0);
+        for (row, &label) in logits.chunks(model.spec().vocabulary).zip(&target) {
+            holds &= row[label as usize] == greatest(row);
+            nll += softmax(&mut row.to_vec()) - f64::from(row[label as usize]);
+        }
+        Ok((holds, nll / target.len() as f64))
+    }
+
+    /// Whether the base gives this answer.
+    pub fn knows(&self, prompt: &str, answer: &str) -> Result<bool, Failure> {
+        Ok(self.score(&self.model, prompt, answer)?.0)
+    }
+
+    /// The records whose true answer the base gives, without the first `skip` and at most `count`; of those with
+    /// the same filled prompt the first.
+    pub fn known<'a>(&self, records: &'a [Record], skip: usize, count: usize) -> Result<Vec<&'a Record>, Failure> {
+        let (mut known, mut prompts) = (Vec::new(), BTreeSet::new());
+        for record in records {
+            if known.len() == skip.saturating_add(count) {
+                break;
+            }
+            let rewrite = &record.requested_rewrite;
+            let filled = rewrite.filled()?;
+            if self.knows(&filled, rewrite.was())? && prompts.insert(filled) {
+                known.push(record);
+            }
+        }
+        Ok(known.split_off(skip.min(known.len())))
+    }
+}

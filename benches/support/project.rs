@@ -1,0 +1,136 @@
+//! A project on the shared `counterfact-gpt2`, written from CounterFact records.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+use corrigenda::project::PROJECT_FILE;
+use corrigenda::project::render::is_control;
+use serde::Deserialize;
+
+use crate::counterfact::{
+    Draft, Expectations, Failure, MODEL, Record, World, corpus, id, records, sentences, shared, subjects,
+};
+
+/// Many edits in a flat form, below the shared folder.
+pub const EASYEDIT: &str = "data/counterfact/easyedit-10000.json";
+
+/// What a project holds: how many of each.
+pub struct Written {
+    pub edits: usize,
+    pub unchanged: usize,
+    pub documents: usize,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { edits, unchanged, documents } = self;
+        write!(f, "{edits} edits, {unchanged} prompts that should stay, {documents} documents")
+    }
+}
+
+/// Writes a project of `count` records that the base knows, behind the first `skip` of them.
+pub fn from_records(folder: &Path, skip: usize, count: usize) -> Result<Written, Failure> {
+    new_or_empty(folder)?;
+    let (world, records) = (World::open()?, records()?);
+    let mut drafts = Vec::new();
+    for record in world.known(&records, skip, count)? {
+        drafts.push(expecting(&world, record)?);
+    }
+    write(folder, drafts, &records)
+}
+
+/// The edit of a record; the neighbours whose true answer the base gives are expected to stay.
+fn expecting(world: &World, record: &Record) -> Result<Draft, Failure> {
+    let mut draft = record.draft();
+    for prompt in sentences(&record.neighborhood_prompts) {
+        if world.knows(&prompt, &draft.was)? {
+            draft.expect.unchanged.push(prompt);
+        }
+    }
+    Ok(draft)
+}
+
+/// A record of the flat form.
+#[derive(Deserialize)]
+struct Flat {
+    case_id: u64,
+    subject: String,
+    prompt: String,
+    target_new: String,
+    ground_truth: String,
+    rephrase_prompt: String,
+    locality_prompt: String,
+}
+
+impl Flat {
+    /// Its edit, where the prompt has exactly one place for the subject.
+    fn draft(self) -> Option<Draft> {
+        let (before, after) = self.prompt.split_once(&self.subject)?;
+        let texts = [&self.prompt, &self.subject, &self.target_new, &self.ground_truth];
+        let strange = texts.iter().any(|text| text.trim().is_empty() || text.contains(is_control));
+        if strange || self.subject.trim() != self.subject || after.contains(&self.subject) || self.prompt.contains("{}")
+        {
+            return None;
+        }
+        Some(Draft {
+            id: id(self.case_id, &self.subject),
+            prompt: format!("{before}{{}}{after}"),
+            subject: self.subject,
+            target: self.target_new,
+            was: self.ground_truth,
+            expect: Expectations {
+                paraphrase: sentences(&[self.rephrase_prompt]),
+                unchanged: sentences(&[self.locality_prompt]),
+            },
+        })
+    }
+}
+
+/// Writes a project of `count` records of the flat form, behind the first `skip` usable ones. Asks no model.
+pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written, Failure> {
+    new_or_empty(folder)?;
+    let flat: Vec<Flat> = serde_json::from_slice(&std::fs::read(shared(EASYEDIT))?)?;
+    let mut prompts = BTreeSet::new();
+    let drafts = flat.into_iter().filter(|flat| prompts.insert(flat.prompt.clone())).filter_map(Flat::draft);
+    let changing = drafts.filter(|draft| draft.target.trim() != draft.was.trim());
+    write(folder, changing.skip(skip).take(count).collect(), &records()?)
+}
+
+/// Refuses a folder that holds something.
+fn new_or_empty(folder: &Path) -> Result<(), Failure> {
+    match folder.exists() && std::fs::read_dir(folder)?.next().is_some() {
+        true => Err(format!("{} is not empty", folder.display()).into()),
+        false => Ok(()),
+    }
+}
+
+/// Writes the project. A prompt that names an edited subject is not expected to
+/// stay unchanged: another edit may rightly change it.
+fn write(folder: &Path, mut drafts: Vec<Draft>, records: &[Record]) -> Result<Written, Failure> {
+    let edited: BTreeSet<String> = drafts.iter().map(|draft| draft.subject.clone()).collect();
+    for draft in &mut drafts {
+        draft.expect.unchanged.retain(|prompt| !edited.iter().any(|subject| prompt.contains(subject)));
+        let Expectations { paraphrase, unchanged } = &mut draft.expect;
+        unchanged.retain(|prompt| !paraphrase.contains(prompt));
+    }
+    let mut avoided = subjects(records);
+    avoided.extend(edited.iter().map(String::as_str));
+    let documents = corpus(records, &avoided);
+    std::fs::create_dir_all(folder.join("edits"))?;
+    std::fs::write(folder.join(PROJECT_FILE), settings()?)?;
+    std::fs::write(folder.join("corpus.txt"), documents.join("\n") + "\n")?;
+    for draft in &drafts {
+        std::fs::write(folder.join("edits").join(format!("{}.toml", draft.id)), draft.file()?)?;
+    }
+    let unchanged = drafts.iter().map(|draft| draft.expect.unchanged.len()).sum();
+    Ok(Written { edits: drafts.len(), unchanged, documents: documents.len() })
+}
+
+/// The settings: where things are, and the layer that the model's card recommends.
+fn settings() -> Result<String, Failure> {
+    let model = shared(MODEL).canonicalize()?;
+    let model = toml::Value::from(model.to_str().ok_or("the path of the shared model is not UTF-8")?);
+    let statistics = "[statistics]\ncorpus = \"corpus.txt\"";
+    Ok(format!("format = 1\n\n[model]\npath = {model}\n\n[rome]\nlayer = 0\n\n{statistics}\n"))
+}

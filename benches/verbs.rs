@@ -1,0 +1,82 @@
+//! The binary as a person starts it: `cargo bench --bench verbs`.
+//!
+//! `check` on a thousand edits; `build` of ten edits on the shared `counterfact-gpt2` from an empty cache, and again
+//! when there is nothing to do. `--version` is what a process costs alone. Wall time of the whole process, the best and
+//! the median of several runs.
+#![expect(clippy::print_stdout, reason = "a bench prints its table")]
+#![expect(unreachable_pub, reason = "a bench has no outside")]
+
+#[path = "support/counterfact.rs"]
+mod counterfact;
+#[path = "support/project.rs"]
+mod project;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use corrigenda::project::LOCK_FILE;
+use counterfact::{Failure, MODEL, RECORDS, absent};
+
+const RUNS: usize = 7;
+
+/// One run, in seconds; what it said where it failed.
+fn run(arguments: &[&Path]) -> Result<f64, Failure> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
+    command.args(arguments);
+    let start = Instant::now();
+    let output = command.output()?;
+    let seconds = start.elapsed().as_secs_f64();
+    match output.status.success() {
+        true => Ok(seconds),
+        false => Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}
+
+/// A line of the table: `RUNS` runs, each behind what `prepare` does.
+fn measure(name: &str, arguments: &[&Path], mut prepare: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut seconds = Vec::new();
+    for _ in 0..RUNS {
+        prepare()?;
+        match run(arguments) {
+            Ok(one) => seconds.push(one),
+            Err(failure) => {
+                println!("{name:<38} FAILED: {failure}");
+                return Ok(());
+            }
+        }
+    }
+    seconds.sort_by(f64::total_cmp);
+    println!("{name:<38} {:>10.1} {:>10.1}", 1e3 * seconds[0], 1e3 * seconds[RUNS / 2]);
+    Ok(())
+}
+
+/// Removes a file or a folder, if it is there.
+fn remove(path: &Path) -> Result<(), Failure> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => Ok(std::fs::remove_dir_all(path)?),
+        Ok(_) => Ok(std::fs::remove_file(path)?),
+        Err(_) => Ok(()),
+    }
+}
+
+fn main() -> Result<(), Failure> {
+    if let Some(path) = absent(&[MODEL, RECORDS, project::EASYEDIT]) {
+        println!("SKIPPED verbs: {} is not here", path.display());
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let [many, ten, cache] = ["many", "ten", "cache"].map(|name| folder.path().join(name));
+    let (thousand, few) = (project::from_easyedit(&many, 0, 1000)?, project::from_records(&ten, 0, 10)?);
+    println!("check: {thousand}\nbuild: {few}");
+    println!("{:<38} {:>10} {:>10}", format!("{RUNS} runs, ms"), "minimum", "median");
+    let nothing = || Ok(());
+    measure("--version", &["--version".as_ref()], nothing)?;
+    measure(&format!("check, {} edits", thousand.edits), &["check".as_ref(), "-C".as_ref(), &many], nothing)?;
+    let build: [&Path; 5] = ["build".as_ref(), "-C".as_ref(), &ten, "--cache-dir".as_ref(), &cache];
+    measure(&format!("build, {} edits, empty cache", few.edits), &build, || {
+        remove(&cache)?;
+        remove(&ten.join(LOCK_FILE))
+    })?;
+    measure(&format!("build, {} edits, nothing to do", few.edits), &build, nothing)
+}
