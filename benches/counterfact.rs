@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use arguments::{argument, option};
-use corrigenda::compile::{Compiled, Fact, Resolved, Settings, compile};
+use corrigenda::compile::{Compiled, Fact, Resolved, Settings, compile, known};
 use corrigenda::digest::Digest;
 use corrigenda::link::{Linked, Pair, link};
 use corrigenda::model::Model;
@@ -76,8 +76,7 @@ struct Bench {
 impl Bench {
     fn new(world: World, layer: usize, documents: &[String]) -> Result<Self, Failure> {
         world.model.spec().check_layer(layer)?;
-        let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/templates.txt");
-        let templates = std::fs::read_to_string(templates)?.lines().map(str::to_owned).collect();
+        let templates = known::lines(known::TEMPLATES);
         let moment = moment(&world, layer, documents)?;
         let (factor, ridge) = moment.factor()?;
         println!("C over {} documents, {} keys, ridge {ridge:e}", documents.len(), moment.count());

@@ -184,9 +184,9 @@ fn damaged_entries_are_made_again() {
 fn a_narrow_terminal_without_colour() {
     let project = Project::new();
     project.run(&["build"]);
-    let narrow = project.run_with(&["build"], &[("COLUMNS", "60")]);
+    let narrow = project.run_with(&["build"], &[("COLUMNS", "80")]);
     insta::assert_snapshot!("narrow", narrow.out());
-    assert!(narrow.out().lines().take(6).all(|line| line.chars().count() <= 80), "{}", narrow.out());
+    assert!(narrow.out().lines().take(7).all(|line| line.chars().count() <= 80), "{}", narrow.out());
     assert!(!project.run(&["build"]).whole().contains('\u{1b}'));
 }
 

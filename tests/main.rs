@@ -4,6 +4,8 @@
 mod build;
 mod check;
 mod model;
+mod refusals;
 mod rome;
+mod statistics;
 mod store;
 mod support;

@@ -7,12 +7,13 @@ use super::record::{Record, measure, record_address};
 use super::{Base, Plan, Setup, Stop, linked, plan};
 use crate::digest::Digest;
 use crate::numeric::Isa;
+use crate::numeric::cholesky::Factor;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{
     Change, Code, Diagnostic, Difference, LOCK_FILE, Lock, LockedBase, LockedStatistics, Project, Sources,
 };
-use crate::stats::{self, Cached, Problem, SAVE_EVERY, Statistics};
+use crate::stats::{self, Cached, Problem, SAVE_EVERY};
 use crate::store::{Kind, Store, StoreError, atomic};
 
 /// What a build may do.
@@ -93,7 +94,7 @@ fn record(
         return Ok((record, 0));
     }
     let (objects, compiled) = objects(project, base, setup, plan, store, progress)?;
-    let (factor, ridge) = stats::factor(store, &setup.provenance, cached).map_err(|error| unsound(project, &error))?;
+    let (factor, ridge) = factor(project, base, setup, cached, store, progress)?;
     let patch = linked::patch(project, base, setup, plan, &objects, &factor)?;
     let record = measure(base, setup, plan, &patch, ridge).map_err(|error| {
         Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
@@ -127,32 +128,55 @@ pub fn statistics(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<(Cached, LockedStatistics), Stop> {
-    let provenance = &setup.provenance;
-    let cached = match stats::find(store, provenance)? {
+    let found = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?;
+    let cached = match found {
         Some(cached) => cached,
-        None => stats::build(&stats::Run {
-            model: &base.model,
-            tokens: &base.tokens,
-            provenance,
-            corpus: &setup.corpus,
-            store,
-            progress,
-            save_every: SAVE_EVERY,
-        })
-        .map_err(|error| unsound(project, &error))?,
+        None => sum(project, base, setup, store, progress)?,
     };
-    let count = keys(store, provenance, &cached).map_err(|error| unsound(project, &error))?;
-    let locked =
-        LockedStatistics { layer: setup.layer as u64, digest: cached.content, corpus: provenance.corpus, count };
+    let locked = LockedStatistics {
+        layer: setup.layer as u64,
+        digest: cached.content,
+        corpus: setup.provenance.corpus,
+        count: cached.keys,
+    };
     Ok((cached, locked))
 }
 
-/// How many keys stored statistics sum up: from their header.
-fn keys(store: &Store, provenance: &stats::Provenance, cached: &Cached) -> Result<u64, Problem> {
-    let (first, length) = store.head(Kind::Statistics, &cached.address, 1 << 16)?.unwrap_or_default();
-    let (found, _, keys) = Statistics::describe(&first, length)?;
-    provenance.expect(&found)?;
-    Ok(keys)
+/// Sums the keys over the corpus.
+fn sum(project: &Project, base: &Base, setup: &Setup, store: &Store, progress: &dyn Progress) -> Result<Cached, Stop> {
+    let run = stats::Run {
+        model: &base.model,
+        tokens: &base.tokens,
+        provenance: &setup.provenance,
+        corpus: &setup.corpus,
+        store,
+        progress,
+        save_every: SAVE_EVERY,
+    };
+    stats::build(&run).map_err(|error| unsound(project, &error))
+}
+
+/// The factor of the statistics and its ridge. Statistics whose damage shows only now, when they are read in full,
+/// are summed again.
+///
+/// # Errors
+/// The statistics cannot be factored, or the store fails.
+pub fn factor(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    cached: &Cached,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(Factor, f64), Stop> {
+    let factor = match stats::factor(store, &setup.provenance, cached) {
+        Err(Problem::Store(StoreError::Damaged { .. })) => {
+            let cached = sum(project, base, setup, store, progress)?;
+            stats::factor(store, &setup.provenance, &cached)
+        }
+        factor => factor,
+    };
+    factor.map_err(|error| unsound(project, &error))
 }
 
 /// A problem of the statistics where the project names the corpus.

@@ -71,7 +71,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
         head.row(["stats", &format!("layer {}, {keys} keys{ridge}  {}", statistics.layer, statistics.digest.short())]);
     }
     let mut edits = Table::new(&[1, 2, 4], &[3, 5, 6, 7]);
-    edits.row(["", "edit", "new answer", "P before → after", "old answer", "P before → after", "‖Δ‖", "kept"]);
+    edits.row(["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"]);
     for (edit, record) in by_id(project, built) {
         edits.row(edit_row(sign(&built.changes, &edit.id), edit, record));
     }

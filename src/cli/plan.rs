@@ -8,6 +8,7 @@ use super::table::{Table, percent};
 use super::{Context, Format, Outcome};
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::build::plan::only;
+use crate::build::run::unsound;
 use crate::build::{Base, Plan, Planned, Setup, Stop, plan};
 use crate::project::{Change, ChangeKind, Code, Diagnostic, Edit, Lock, Project, visible};
 use crate::stats;
@@ -59,7 +60,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
     crate::project::diagnostic::sort(&mut plan.warnings);
     let changes = Lock::changes(lock.as_ref(), &project.edits);
-    let built = stats::find(store, &setup.provenance)?.is_some();
+    let built = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?.is_some();
     let view = View { base: &base, setup: &setup, project, lock: lock.as_ref(), changes: &changes, built };
     let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
     let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::table::{Table, bytes, thousands};
 use super::{Context, Format, Outcome};
-use crate::build::run::{statistics, unsound};
+use crate::build::run::{factor, statistics, unsound};
 use crate::build::{Base, Setup, Stop};
 use crate::project::{Code, Diagnostic, Project};
-use crate::stats::{self, Cached, Provenance, Statistics};
-use crate::store::{Kind, Store, StoreError};
+use crate::stats::{self, Cached};
+use crate::store::{Kind, Store};
 
 /// Second moments of the keys, over the project's corpus.
 #[derive(Debug, clap::Subcommand)]
@@ -53,13 +53,13 @@ fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usi
 fn build(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Stop> {
     let (base, setup) = ground(context, project, store, layer)?;
     let (cached, _) = statistics(project, &base, &setup, store, &context.ui)?;
-    answer(context, project, store, &base, &setup.provenance, &cached)
+    answer(context, project, store, &base, &setup, &cached)
 }
 
 fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Stop> {
     let (base, setup) = ground(context, project, store, layer)?;
-    match stats::find(store, &setup.provenance)? {
-        Some(cached) => answer(context, project, store, &base, &setup.provenance, &cached),
+    match stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))? {
+        Some(cached) => answer(context, project, store, &base, &setup, &cached),
         None => {
             let message = format!("the statistics of layer {} were not built yet", setup.layer);
             let finding = Diagnostic::new(Code::CorpusUnusable, message).help("`corrigenda stats build` builds them");
@@ -74,14 +74,12 @@ fn answer(
     project: &Project,
     store: &Store,
     base: &Base,
-    provenance: &Provenance,
+    setup: &Setup,
     cached: &Cached,
 ) -> Result<Outcome, Stop> {
-    let (_, ridge) = stats::factor(store, provenance, cached).map_err(|error| unsound(project, &error))?;
-    let head = store.head(Kind::Statistics, &cached.address, 1 << 16)?;
-    let (first, size) = head.ok_or(StoreError::Missing { kind: Kind::Statistics, key: cached.address })?;
-    let described = Statistics::describe(&first, size).map_err(|error| unsound(project, &error.into()))?;
-    let (found, documents, keys) = described;
+    let (_, ridge) = factor(project, base, setup, cached, store, &context.ui)?;
+    let found = &setup.provenance;
+    let Cached { documents, keys, size, .. } = *cached;
     match context.format {
         Format::Json => {
             let whole = json!({

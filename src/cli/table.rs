@@ -14,7 +14,7 @@ pub(super) struct Table {
 }
 
 /// A cut column keeps this much.
-const LEAST: usize = 8;
+const LEAST: usize = 6;
 const GAP: usize = 2;
 
 impl Table {
@@ -116,7 +116,7 @@ pub(super) fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -46,19 +46,34 @@ pub struct Cached {
     pub address: Digest,
     /// The digest of their bytes: what the lock names.
     pub content: Digest,
+    /// Documents read.
+    pub documents: u64,
+    /// Keys summed.
+    pub keys: u64,
+    /// Bytes of the file.
+    pub size: u64,
 }
 
-/// Looks for finished statistics; damaged ones count as none.
+/// A provenance is within this much of a file's start.
+const HEAD: u64 = 1 << 16;
+
+/// Looks for finished statistics, by seal and header alone; damaged ones count as none.
 ///
 /// # Errors
-/// The store cannot be read.
-pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, StoreError> {
+/// The store cannot be read, or what is there is of another model, layer or corpus.
+pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Problem> {
     let address = provenance.address();
-    match store.content_digest(Kind::Statistics, &address) {
-        Ok(content) => Ok(content.map(|content| Cached { address, content })),
-        Err(StoreError::Damaged { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let found = store
+        .content_digest(Kind::Statistics, &address)
+        .and_then(|content| Ok(content.zip(store.head(Kind::Statistics, &address, HEAD)?)));
+    let (content, (first, size)) = match found {
+        Ok(Some(found)) => found,
+        Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Ok((found, documents, keys)) = Statistics::describe(&first, size) else { return Ok(None) };
+    provenance.expect(&found)?;
+    Ok(Some(Cached { address, content, documents, keys, size }))
 }
 
 /// What is needed to sum the keys of a layer over a corpus.
@@ -94,9 +109,10 @@ pub fn build(run: &Run) -> Result<Cached, Problem> {
         return Err(Problem::NotFinite { layer: run.provenance.layer });
     }
     let address = run.provenance.address();
-    let content = run.store.put_with(Kind::Statistics, &address, |out| statistics.write(out))?;
+    run.store.put_with(Kind::Statistics, &address, |out| statistics.write(out))?;
     run.store.remove(Kind::Partial, &address)?;
-    Ok(Cached { address, content })
+    let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
+    find(run.store, run.provenance)?.ok_or(missing.into())
 }
 
 /// The sum as far as an earlier run came.

@@ -1,0 +1,262 @@
+//! Bad input: one clear message that names file and place, the right exit code, lock and store as before.
+
+use std::path::PathBuf;
+
+use crate::support::project::{EDITS, Project};
+use crate::support::tiny;
+
+/// What must not change where a build is refused.
+fn kept(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Project::files(&project.cache());
+    files.extend(Project::files(&project.path("")));
+    files
+}
+
+/// Breaks a project that was built, and expects every verb that reads the broken thing to refuse it: exit code 2,
+/// one error that has all of `parts`, nothing written, no panic.
+fn refused(verbs: &[&str], parts: &[&str], damage: impl FnOnce(&Project)) {
+    let project = Project::new();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    damage(&project);
+    let before = kept(&project);
+    for verb in verbs {
+        let run = project.run(&[verb]);
+        assert_eq!(run.code(), Some(2), "{verb}: {}", run.whole());
+        let said = run.err();
+        for part in parts {
+            assert!(said.contains(part), "{verb} does not say {part}:\n{said}");
+        }
+        assert_eq!(said.matches("error[").count(), 1, "{verb}:\n{said}");
+        assert!(!said.contains("panicked") && run.out().lines().count() <= 1, "{verb}: {}", run.whole());
+        assert!(kept(&project) == before, "{verb} changed a file");
+        let json = project.run(&[verb, "--format", "json"]).json();
+        assert_eq!((&json["outcome"], json["findings"].as_array().map(Vec::len)), (&"error".into(), Some(1)), "{verb}");
+    }
+}
+
+const ALL: &[&str] = &["plan", "build", "test"];
+
+fn weights(project: &Project) -> PathBuf {
+    project.path("model/model.safetensors")
+}
+
+#[test]
+fn malformed_toml() {
+    refused(&["check", "plan", "build", "test"], &["edits/people.toml:5", "[syntax]"], |project| {
+        project.replace("edits/people.toml", "subject = \"Ada Bellini\"", "subject = \"Ada Bellini");
+    });
+    refused(ALL, &["corrigenda.toml:3", "[syntax]"], |project| {
+        project.replace("corrigenda.toml", "[model]", "[model");
+    });
+}
+
+#[test]
+fn wrong_types() {
+    refused(&["check", "plan", "build"], &["edits/people.toml:7", "[wrong-type]", "target"], |project| {
+        project.replace("edits/people.toml", "target = \"Paris\"", "target = 3");
+    });
+    refused(ALL, &["corrigenda.toml:7", "[wrong-type]", "layer"], |project| {
+        project.replace("corrigenda.toml", "layer = 1", "layer = \"one\"");
+    });
+}
+
+#[test]
+fn numbers_that_the_model_does_not_have() {
+    refused(ALL, &["corrigenda.toml:7", "[layer-unknown]", "0 to 2"], |project| {
+        project.replace("corrigenda.toml", "layer = 1", "layer = 3");
+    });
+    refused(ALL, &["corrigenda.toml:4", "[layer-missing]", "gpt2-xl"], |project| {
+        project.replace("corrigenda.toml", "layer = 1\n", "");
+    });
+}
+
+#[test]
+fn a_missing_model() {
+    refused(ALL, &["corrigenda.toml:4", "[model-unusable]", "no model folder at"], |project| {
+        std::fs::remove_dir_all(project.path("model")).expect("it was there");
+    });
+    refused(ALL, &["[model-unusable]", "has no tokenizer.json"], |project| {
+        std::fs::remove_file(project.path("model/tokenizer.json")).expect("it was there");
+    });
+}
+
+#[test]
+fn a_truncated_checkpoint() {
+    for keep in [0, 7, 200, 100_000] {
+        refused(ALL, &["[model-unusable]", "model.safetensors"], |project| {
+            let bytes = std::fs::read(weights(project)).expect("a checkpoint");
+            std::fs::write(weights(project), &bytes[..keep]).expect("written");
+        });
+    }
+}
+
+#[test]
+fn a_header_that_lies() {
+    type Lie = fn(&str) -> String;
+    let lies: [(Lie, &str); 4] = [
+        (|header| header.replacen("[32,128]", "[32,129]", 1), "h.0.mlp.c_fc.weight"),
+        (|header| header.replacen("\"F32\"", "\"F64\"", 1), "h.0.attn.c_attn.bias"),
+        (|header| header.replacen("\"F32\"", "\"X32\"", 1), "X32"),
+        (|header| header.replace("wte.weight", "wtx.weight"), "wte.weight"),
+    ];
+    for (lie, part) in lies {
+        refused(ALL, &["[model-unusable]", "model.safetensors", part], |project| {
+            let bytes = std::fs::read(weights(project)).expect("a checkpoint");
+            let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight")) as usize;
+            let header = std::str::from_utf8(&bytes[8..8 + length]).expect("JSON");
+            let lie = lie(header);
+            let whole = [&(lie.len() as u64).to_le_bytes(), lie.as_bytes(), &bytes[8 + length..]].concat();
+            std::fs::write(weights(project), whole).expect("written");
+        });
+    }
+}
+
+#[test]
+fn a_pickle_as_a_model() {
+    refused(ALL, &["[model-unusable]", "pytorch_model.bin", "pickle"], |project| {
+        std::fs::rename(weights(project), project.path("model/pytorch_model.bin")).expect("renamed");
+    });
+    refused(ALL, &["[model-unusable]", "model.safetensors", "pickle"], |project| {
+        std::fs::write(weights(project), b"\x80\x02}q\x00X\x06\x00\x00\x00weightq\x01").expect("written");
+    });
+}
+
+#[test]
+fn nan_in_the_edited_tensor() {
+    let damage = |project: &Project| {
+        let bytes = tiny::editable(|name, elements| {
+            if name == "transformer.h.1.mlp.c_proj.weight" {
+                elements[77] = f32::NAN;
+            }
+        });
+        tiny::write_model_with(&project.path("model"), &bytes);
+        // The lock would refuse another base first.
+        std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    };
+    refused(&["build"], &["[model-unusable]", "h.1.mlp.c_proj.weight", "NaN", "element 77", "byte"], damage);
+}
+
+#[test]
+fn nan_elsewhere_in_the_model() {
+    let project = Project::new();
+    let bytes = tiny::editable(|name, elements| {
+        if name == "transformer.h.0.mlp.c_fc.bias" {
+            elements[0] = f32::INFINITY;
+        }
+    });
+    tiny::write_model_with(&project.path("model"), &bytes);
+    let run = project.run(&["build"]);
+    assert_eq!(run.code(), Some(2), "{}", run.whole());
+    assert!(run.err().contains("not finite") && !project.path("corrigenda.lock").exists(), "{}", run.err());
+}
+
+#[test]
+fn a_store_that_cannot_be_written() {
+    let project = Project::new();
+    project.run(&["build"]);
+    let before = kept(&project);
+    std::fs::write(project.path("../file"), "").expect("a file");
+    let run = project.run(&["build", "--cache-dir", "../file/below"]);
+    assert_eq!(run.code(), Some(2), "{}", run.whole());
+    assert!(run.err().contains("[store-failed]") && run.err().contains("file/below"), "{}", run.err());
+    assert!(kept(&project) == before);
+}
+
+#[test]
+fn an_unfinished_merge_in_the_lock() {
+    refused(ALL, &["corrigenda.lock:", "[lock-conflict]", "run `corrigenda build`"], |project| {
+        project.replace(
+            "corrigenda.lock",
+            "\n[patch]\n",
+            "\n<<<<<<< ours\n[patch]\n=======\n[patch]\n>>>>>>> theirs\n",
+        );
+    });
+    refused(ALL, &["corrigenda.lock:", "[lock-damaged]"], |project| {
+        project.replace("corrigenda.lock", "position = 10", "position = ten");
+    });
+}
+
+#[test]
+fn edits_that_the_model_cannot_read() {
+    refused(&["plan", "build", "test"], &["edits/people.toml:6", "[prompt-too-long]", "context is 64"], |project| {
+        project.replace("edits/people.toml", "I live in {}", &format!("{} {{}}", "word ".repeat(60).trim_end()));
+    });
+    refused(&["plan", "build", "test"], &["[prompt-too-long]", "edits/people.toml:6"], |project| {
+        let text = EDITS[0].1.replace("target = \"Paris\"", &format!("target = \"{}\"", "word ".repeat(90).trim_end()));
+        project.write("edits/people.toml", &text);
+    });
+}
+
+#[test]
+fn a_corpus_that_says_nothing() {
+    let verbs = &["build"];
+    for (text, part) in [("", "every line is blank"), ("\n \n", "every line is blank")] {
+        let project = Project::new();
+        project.write("corpus.txt", text);
+        let run = project.run(verbs);
+        assert_eq!(run.code(), Some(2), "{}", run.whole());
+        assert!(run.err().contains(part) && run.err().contains("corrigenda.toml:"), "{}", run.err());
+        assert!(!project.path("corrigenda.lock").exists());
+    }
+    refused(&["plan", "build", "test"], &["[corpus-unusable]", "corrigenda.toml:15"], |project| {
+        std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
+    });
+    refused(&["plan", "build", "test"], &["[corpus-unusable]", "[statistics]"], |project| {
+        project.replace("corrigenda.toml", "[statistics]\ncorpus = \"corpus.txt\"\n", "");
+    });
+}
+
+#[test]
+fn templates_that_cannot_be_used() {
+    for (text, part) in
+        [("The {}\n", "templates.txt:1"), ("{}\nno place\n", "templates.txt:2"), ("{}\n{} {}\n", "templates.txt:2")]
+    {
+        refused(&["plan", "build", "test"], &["[templates-unusable]", part], |project| {
+            project.write("templates.txt", text)
+        });
+    }
+}
+
+#[test]
+fn an_edit_that_does_not_converge() {
+    let project = Project::new();
+    project.replace("edits/people.toml", "I live in {}", "{} was born in the city of");
+    let run = project.run(&["build"]);
+    assert_eq!(run.code(), Some(2));
+    insta::assert_snapshot!("diverged", run.whole());
+    assert!(!project.path("corrigenda.lock").exists());
+    // The others were compiled and need not be again.
+    assert!(project.run(&["build"]).err().contains("edits to compile (1)\n"));
+}
+
+#[test]
+fn edits_that_ask_for_the_same_key() {
+    let project = Project::new();
+    let twin = EDITS[0].1.replace("ada.born", "ada.home").replace("I live in {}", "I live  in {}");
+    project.write("edits/twin.toml", &twin.replace("target = \"Paris\"", "target = \"Vienna\""));
+    let run = project.run(&["build"]);
+    // Nearly the same words: either the keys can be told apart, or the refusal names both edits.
+    if run.code() != Some(0) {
+        assert!(run.err().contains("[parallel-keys]") && run.err().contains("twin.toml"), "{}", run.whole());
+    }
+}
+
+#[test]
+fn ids_that_are_not_there() {
+    let project = Project::new();
+    for verb in ["plan", "test"] {
+        let run = project.run(&[verb, "--only", "ada.bron"]);
+        assert_eq!(run.code(), Some(2), "{}", run.whole());
+        assert!(run.err().contains("no edit has the id `ada.bron`") && run.err().contains("did you mean `ada.born`?"));
+    }
+}
+
+#[test]
+fn warnings_for_subjects_that_are_read_otherwise() {
+    let project = Project::new();
+    project.replace("edits/people.toml", "I live in {}", "Ada Bellini says: I live in {}");
+    project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Rome\"");
+    project.replace("edits/people.toml", "was = \"Rome\"", "was = \"Paris\"");
+    project.replace("edits/places.toml", "We saw the city of {}", "We saw the city of {}n bridges near");
+    insta::assert_snapshot!("warnings", project.run(&["plan"]).whole());
+}

@@ -1,0 +1,131 @@
+//! Second moments over a corpus: interrupted, resumed, cached, and what they depend on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use corrigenda::digest::Digest;
+use corrigenda::model::{Model, Tokens};
+use corrigenda::numeric::Isa;
+use corrigenda::progress::Progress;
+use corrigenda::stats::{Problem, Provenance, Run, build, factor, find};
+use corrigenda::store::{Kind, Store};
+
+use crate::support::{reference, tiny};
+
+/// Dies at a document, and remembers the first position that it saw.
+struct Mortal {
+    dies_at: u64,
+    first: AtomicU64,
+}
+
+impl Progress for Mortal {
+    fn begin(&self, _: &str, _: u64) {}
+
+    fn at(&self, position: u64) {
+        let _ = self.first.compare_exchange(0, position, Ordering::Relaxed, Ordering::Relaxed);
+        assert!(position < self.dies_at, "the power went out");
+    }
+
+    fn line(&self, _: &str) {}
+
+    fn end(&self) {}
+}
+
+struct Ground {
+    folder: tempfile::TempDir,
+    model: Model,
+    tokens: Tokens,
+    provenance: Provenance,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        tiny::write_model(folder.path());
+        let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
+        let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
+        // The corpus six times over: 384 documents, twelve batches.
+        let text = std::fs::read_to_string(reference("tiny_corpus.txt")).expect("the corpus").repeat(6);
+        std::fs::write(folder.path().join("corpus.txt"), &text).expect("written");
+        let corpus = Digest::of(text.as_bytes());
+        let provenance = Provenance::new(Digest::of(b"base"), 1, tiny::INNER, corpus, 40);
+        Self { folder, model, tokens, provenance }
+    }
+
+    fn store(&self, name: &str) -> Store {
+        Store::open(self.folder.path().join(name))
+    }
+
+    fn build(&self, store: &Store, progress: &dyn Progress) -> Result<Digest, Problem> {
+        let run = Run {
+            model: &self.model,
+            tokens: &self.tokens,
+            provenance: &self.provenance,
+            corpus: &self.folder.path().join("corpus.txt"),
+            store,
+            progress,
+            save_every: Duration::ZERO,
+        };
+        build(&run).map(|cached| cached.content)
+    }
+}
+
+#[test]
+fn an_interrupted_sum_goes_on_and_gives_the_same_bytes() {
+    let ground = Ground::new();
+    let whole = ground.build(&ground.store("whole"), &corrigenda::progress::Unseen).expect("built");
+    let store = ground.store("interrupted");
+    let mortal = Mortal { dies_at: 200, first: AtomicU64::new(0) };
+    let died = catch_unwind(AssertUnwindSafe(|| ground.build(&store, &mortal)));
+    assert!(died.is_err() && find(&store, &ground.provenance).expect("readable").is_none());
+    assert_eq!(store.ls().expect("listed").iter().filter(|entry| entry.kind == Kind::Partial).count(), 1);
+    let again = Mortal { dies_at: u64::MAX, first: AtomicU64::new(0) };
+    assert_eq!(ground.build(&store, &again).expect("built"), whole);
+    assert_eq!(again.first.into_inner(), 224, "it went on behind the last saved batch");
+    let kinds: Vec<Kind> = store.ls().expect("listed").iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [Kind::Statistics], "nothing is left of the way");
+    // A damaged partial sum is as good as none.
+    let other = ground.store("damaged");
+    let _ = catch_unwind(AssertUnwindSafe(|| ground.build(&other, &mortal)));
+    let partial = other.path(Kind::Partial, &ground.provenance.address());
+    std::fs::write(&partial, b"rubbish").expect("written");
+    assert_eq!(ground.build(&other, &corrigenda::progress::Unseen).expect("built"), whole);
+}
+
+#[test]
+fn a_factor_is_kept_and_comes_back_bit_by_bit() {
+    let ground = Ground::new();
+    let store = ground.store("store");
+    ground.build(&store, &corrigenda::progress::Unseen).expect("built");
+    let cached = find(&store, &ground.provenance).expect("readable").expect("built");
+    assert_eq!(cached.documents, 384);
+    let (fresh, ridge) = factor(&store, &ground.provenance, &cached).expect("full rank");
+    let (stored, again) = factor(&store, &ground.provenance, &cached).expect("full rank");
+    assert!(fresh == stored && ridge == again && ridge == 0.0);
+}
+
+#[test]
+fn too_few_keys_get_a_ridge_that_is_written_down() {
+    let mut ground = Ground::new();
+    ground.provenance.max_documents = Some(3);
+    let store = ground.store("store");
+    ground.build(&store, &corrigenda::progress::Unseen).expect("built");
+    let cached = find(&store, &ground.provenance).expect("readable").expect("built");
+    assert!(cached.documents == 3 && cached.keys < tiny::INNER as u64);
+    let (_, ridge) = factor(&store, &ground.provenance, &cached).expect("with a ridge");
+    let (_, again) = factor(&store, &ground.provenance, &cached).expect("from the store");
+    assert!(ridge > 0.0 && ridge == again);
+}
+
+#[test]
+fn statistics_of_another_layer_are_refused() {
+    let ground = Ground::new();
+    let store = ground.store("store");
+    ground.build(&store, &corrigenda::progress::Unseen).expect("built");
+    let bytes = store.get(Kind::Statistics, &ground.provenance.address()).expect("sound").expect("there");
+    let other = Provenance { layer: 2, ..ground.provenance.clone() };
+    store.put(Kind::Statistics, &other.address(), &bytes).expect("stored");
+    let error = find(&store, &other).expect_err("refused").to_string();
+    assert_eq!(error, "these statistics are of another layer: expected 2, found 1");
+}
