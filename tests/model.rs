@@ -65,6 +65,30 @@ fn a_row_depends_on_itself_alone() {
 }
 
 /// Names without `transformer.` (as the Hub's gpt2 has them) and a tensor that starts at an odd address.
+/// An untied head is a tensor of its own: equal to the embedding it changes nothing, else it does.
+#[test]
+fn a_head_of_its_own_is_read() {
+    let (_folder, model, tokens) = tiny_model(Isa::detect());
+    let row = tokens.encode("The capital of France is").expect("it can be cut").ids;
+    let want = model.logits(&[&row], &[1]).remove(0);
+    for factor in [1.0, 2.0] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        tiny::write_untied_model(folder.path(), factor);
+        let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+        let scaled: Vec<f32> = want.iter().map(|logit| factor * logit).collect();
+        assert_eq!(model.logits(&[&row], &[1]).remove(0), scaled);
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    tiny::write_model(folder.path());
+    std::fs::write(
+        folder.path().join("config.json"),
+        tiny::CONFIG.replace("embeddings\": true", "embeddings\": false"),
+    )
+    .expect("config.json");
+    let error = Model::open(folder.path(), Isa::detect()).expect_err("no head").to_string();
+    assert!(error.contains("no tensor `lm_head.weight`"), "{error}");
+}
+
 #[test]
 fn other_exports_of_the_same_model_say_the_same() {
     let (_folder, model, tokens) = tiny_model(Isa::detect());

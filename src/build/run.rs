@@ -251,7 +251,8 @@ const MOST_SHOWN: usize = 20;
 
 fn sentence(difference: &Difference) -> String {
     let Difference { place, field, locked, found } = difference;
-    format!("{place}, {field}: the lock says {locked}, found {found}")
+    let short = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |digest: Digest| digest.short());
+    format!("{place}, {field}: the lock says {}, found {}", short(locked), short(found))
 }
 
 /// Writes the lock if it changed; with `locked`, a change is an error.

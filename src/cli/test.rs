@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::table::{Table, percent, plural};
+use super::table::{Table, percent};
 use super::{Context, Format, Outcome};
 use crate::behaviour::expect::{Asked, Unasked, Verdict, verdicts};
 use crate::behaviour::{Comparison, UNCHANGED_KL};
@@ -100,7 +100,7 @@ fn human(context: &Context, base: &Base, verdicts: &[Verdict<'_>], id: &Digest) 
     for verdict in verdicts {
         rows(&mut table, context.ui.verbose(), base, verdict);
     }
-    let count = |yes: usize, all: usize, noun: &str, verb: &str| format!("{yes} of {} {verb}", plural(all, noun));
+    let count = |yes: usize, all: usize, rest: &str| format!("{yes} of {all} {rest}");
     let asked = verdicts.iter().flat_map(|verdict| &verdict.paraphrases);
     let (paraphrases, held) = asked.fold((0, 0), |(all, yes), one| (all + 1, yes + usize::from(one.after.holds)));
     let unchanged: usize = verdicts.iter().map(|verdict| verdict.unchanged.len()).sum();
@@ -111,9 +111,9 @@ fn human(context: &Context, base: &Base, verdicts: &[Verdict<'_>], id: &Digest) 
         out,
         "\npatch {}: {}, {}, {}",
         id.short(),
-        count(edits, verdicts.len(), "edit", "hold"),
-        count(held, paraphrases, "paraphrase", "hold"),
-        count(kept, unchanged, "prompt", "unchanged"),
+        count(edits, verdicts.len(), "edits hold"),
+        count(held, paraphrases, "paraphrases hold"),
+        count(kept, unchanged, "prompts unchanged"),
     );
     out
 }

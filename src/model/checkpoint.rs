@@ -313,7 +313,12 @@ impl Source<'_> {
         let head = if spec.tied {
             embedding.clone()
         } else {
-            self.tensor(&format!("{}.weight", family.head), &[spec.vocabulary, spec.width])?
+            let name = format!("{}.weight", family.head);
+            if self.named(&name).is_none() {
+                // The head never has the family's prefix.
+                return Err(ModelError::NoTensor { path: self.path.to_owned(), tensor: name });
+            }
+            self.tensor(&name, &[spec.vocabulary, spec.width])?
         };
         Ok((embedding, positions, norm, head))
     }

@@ -73,11 +73,15 @@ fn filled(number: u64, name: String, shape: &[usize]) -> (String, (Vec<u64>, Vec
 
 /// The bytes of model.safetensors; `name` may rename the tensors, `change` the elements.
 pub fn weights(name: impl Fn(&str) -> String, change: impl Fn(&str, &mut Vec<f32>)) -> Vec<u8> {
-    let mut data: Vec<(String, Vec<u64>, Vec<u8>)> = Vec::new();
-    for (tensor, (shape, mut elements)) in tensors() {
-        change(&tensor, &mut elements);
-        data.push((name(&tensor), shape, elements.iter().flat_map(|x| x.to_le_bytes()).collect()));
-    }
+    let mut all = tensors();
+    all.iter_mut().for_each(|(tensor, (_, elements))| change(tensor, elements));
+    file(all, name)
+}
+
+fn file(tensors: BTreeMap<String, (Vec<u64>, Vec<f32>)>, name: impl Fn(&str) -> String) -> Vec<u8> {
+    let bytes = |elements: Vec<f32>| elements.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let data: Vec<(String, Vec<u64>, Vec<u8>)> =
+        tensors.into_iter().map(|(tensor, (shape, elements))| (name(&tensor), shape, bytes(elements))).collect();
     let tensors: Vec<Tensor> = data
         .iter()
         .map(|(name, shape, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
@@ -96,6 +100,17 @@ pub fn write_model_with(folder: &Path, weights: &[u8]) {
     std::fs::write(folder.join("config.json"), CONFIG).expect("config.json");
     std::fs::write(folder.join("model.safetensors"), weights).expect("model.safetensors");
     std::fs::copy(super::reference("tiny_tokenizer.json"), folder.join("tokenizer.json")).expect("tokenizer.json");
+}
+
+/// Writes the checkpoint with a head of its own: the token embedding times `factor`.
+pub fn write_untied_model(folder: &Path, factor: f32) {
+    let mut all = tensors();
+    let (shape, mut elements) = all["transformer.wte.weight"].clone();
+    elements.iter_mut().for_each(|x| *x *= factor);
+    all.insert("lm_head.weight".into(), (shape, elements));
+    write_model_with(folder, &file(all, str::to_owned));
+    std::fs::write(folder.join("config.json"), CONFIG.replace("embeddings\": true", "embeddings\": false"))
+        .expect("config.json");
 }
 
 /// Writes the checkpoint with a steeper head: one that an edit can move, which the plain random one is not.
