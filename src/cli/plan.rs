@@ -14,7 +14,7 @@ use crate::project::{Change, ChangeKind, Code, Diagnostic, Edit, Lock, Project, 
 use crate::stats;
 use crate::store::Store;
 
-/// Show what a build would do: tokens, position, layer, what the base says today. Writes nothing.
+/// Show what a build would do and what the base says today; writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Only this edit (repeatable)

@@ -16,7 +16,7 @@ use crate::patch::Patch;
 use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, Project, Sources};
 use crate::store::{Kind, Store};
 
-/// Ask base and patched model for every edit, paraphrase and unchanged prompt; exit 1 when one fails.
+/// Ask the patched model for what the edits expect; exit code 1 when one fails.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Only this edit (repeatable)

@@ -121,9 +121,9 @@ pub struct StatisticsConfig {
     pub corpus: PathBuf,
     /// Where that is written.
     pub span: Range<usize>,
-    /// The most tokens to read.
+    /// A document is cut behind this many tokens; the model's context where nothing is said.
     pub max_tokens: Option<u64>,
-    /// The most documents to read.
+    /// Documents behind this many are not read; all are where nothing is said.
     pub max_documents: Option<u64>,
 }
 

@@ -241,10 +241,10 @@ struct StatisticsTable {
     /// The corpus.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     corpus: String,
-    /// The most tokens to read.
+    /// A document is cut behind this many tokens; the model's context where nothing is said.
     #[schemars(range(min = 1))]
     max_tokens: Option<u64>,
-    /// The most documents to read.
+    /// Documents behind this many are not read; all are where nothing is said.
     #[schemars(range(min = 1))]
     max_documents: Option<u64>,
 }
