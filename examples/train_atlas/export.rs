@@ -12,16 +12,10 @@ use crate::vocabulary::{END, to_json};
 use crate::{Fallible, work};
 
 /// Writes the three files into `folder`.
-pub(crate) fn write(
-    folder: &Path,
-    shape: &Shape,
-    parameters: &[Parameter],
-    flat: &[f32],
-    tokenizer: &Tokenizer,
-) -> Fallible<()> {
+pub(crate) fn write(folder: &Path, shape: &Shape, flat: &[f32], tokenizer: &Tokenizer) -> Fallible<()> {
     crate::write(&folder.join("config.json"), config(shape).as_bytes())?;
     crate::write(&folder.join("tokenizer.json"), &to_json(tokenizer)?)?;
-    crate::write(&folder.join("model.safetensors"), &weights(parameters, flat))
+    crate::write(&folder.join("model.safetensors"), &weights(&shape.parameters(), flat))
 }
 
 /// config.json as `GPT2LMHeadModel` reads it.

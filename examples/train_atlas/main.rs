@@ -62,7 +62,7 @@ enum Verb {
         #[arg(long, default_value = "examples/atlas/corpus.txt")]
         out: PathBuf,
         /// Sentences per fact
-        #[arg(long, default_value_t = 4)]
+        #[arg(long, default_value_t = 3)]
         per_fact: usize,
         /// Seed of the choice
         #[arg(long, default_value_t = 1)]

@@ -7,10 +7,10 @@ use corrigenda::model::{Model, Spec, Tokens};
 use corrigenda::numeric::Isa;
 use safetensors::SafeTensors;
 
+use crate::Fallible;
 use crate::network::{Network, Shape};
 use crate::work::floats;
-use crate::world::World;
-use crate::Fallible;
+use crate::world::{Fact, World};
 
 /// Right answers among those asked for.
 #[derive(Clone, Copy, Default)]
@@ -55,31 +55,33 @@ pub(crate) fn measure(world: &World, folder: &Path) -> Fallible<()> {
     if distance.is_nan() || distance >= TOLERANCE {
         return Err(format!("more than {TOLERANCE:e}").into());
     }
+    print(&table(world, &model, &tokens)?);
+    Ok(())
+}
+
+/// Every fact in every phrasing of its relation.
+fn table<'a>(world: &'a World, model: &Model, tokens: &Tokens) -> Fallible<BTreeMap<&'a str, Recall>> {
     let mut table: BTreeMap<&str, Recall> = BTreeMap::new();
     for facts in world.facts.chunks(64) {
-        let mut prompts = Vec::new();
-        for fact in facts {
-            prompts.extend((0..world.phrasings(fact).len()).map(|phrasing| (fact, phrasing)));
-        }
-        let cut = |&(fact, phrasing): &(&crate::world::Fact, usize)| -> Fallible<_> {
+        let asked: Vec<(&Fact, usize)> = facts
+            .iter()
+            .flat_map(|fact| (0..world.phrasings(fact).len()).map(move |phrasing| (fact, phrasing)))
+            .collect();
+        let cut = |&(fact, phrasing): &(&Fact, usize)| -> Fallible<_> {
             let prompt = tokens.encode(&world.prompt(fact, phrasing))?.ids;
             Ok((prompt, tokens.continuation(&format!(" {}", fact.object))?.ids))
         };
-        let rows = prompts.iter().map(cut).collect::<Fallible<Vec<_>>>()?;
-        for (&(fact, phrasing), right) in prompts.iter().zip(recalled(&model, &rows)) {
+        let rows = asked.iter().map(cut).collect::<Fallible<Vec<_>>>()?;
+        for (&(fact, phrasing), right) in asked.iter().zip(recalled(model, &rows)) {
             let recall = table.entry(&fact.relation).or_default();
-            if phrasing == world.held_out(fact) {
-                recall.held_out.add(right);
-                continue;
-            }
-            recall.trained.add(right);
+            let share = if phrasing == world.held_out(fact) { &mut recall.held_out } else { &mut recall.trained };
+            share.add(right);
             if phrasing == 0 {
                 recall.edits.add(right);
             }
         }
     }
-    print(&table);
-    Ok(())
+    Ok(table)
 }
 
 fn print(table: &BTreeMap<&str, Recall>) {

@@ -75,7 +75,7 @@ fn the_library_reads_an_export() {
     let tokenizer = vocabulary::train(&small(), 300).expect("a tokenizer");
     let shape = Shape { context: 64, ..shape(tokenizer.get_vocab_size(true)) };
     let folder = tempfile::tempdir().expect("a folder");
-    export::write(folder.path(), &shape, &shape.parameters(), &parameters(&shape), &tokenizer).expect("written");
+    export::write(folder.path(), &shape, &parameters(&shape), &tokenizer).expect("written");
     let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
     let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
     let distance = measure::distance(folder.path(), &model, &tokens).expect("a distance");

@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,7 +8,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokenizers::Tokenizer;
 
 use crate::draw::{Draw, Recipe, Source, Text};
-use crate::network::{Network, Parameter, Shape};
+use crate::network::{Network, Shape};
 use crate::optimiser::{Moments, Schedule};
 use crate::work::State;
 use crate::world::World;
@@ -52,8 +52,31 @@ impl Settings {
     }
 }
 
+/// What candle reads for the number of its own threads.
+const CANDLE_THREADS: [&str; 2] = ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"];
+
+/// Starts this program anew with one thread inside candle, unless it was started so.
+///
+/// Each worker has its share of the batch: candle's own threads, which wait in busy loops, would be in their way,
+/// and their number can only be set from outside. Elsewhere than on Unix training is slower, not different.
+fn one_thread_in_candle() -> Fallible<()> {
+    if CANDLE_THREADS.iter().all(|name| std::env::var_os(name).is_some()) {
+        return Ok(());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt as _;
+        let mut again = std::process::Command::new(std::env::current_exe()?);
+        again.args(std::env::args_os().skip(1)).envs(CANDLE_THREADS.map(|name| (name, "1")));
+        Err(again.exec().into())
+    }
+    #[cfg(not(unix))]
+    Ok(())
+}
+
 /// Trains to the end, from the saved state if there is one, and writes the model.
 pub(crate) fn train(world: &World, settings: &Settings) -> Fallible<()> {
+    one_thread_in_candle()?;
     let tokenizer = tokenizer(world, settings)?;
     let shape = Shape { vocabulary: tokenizer.get_vocab_size(true), ..settings.shape.clone() };
     let identity = settings.identity(world);
@@ -64,36 +87,37 @@ pub(crate) fn train(world: &World, settings: &Settings) -> Fallible<()> {
         }
         None => begin(&shape, settings.seed),
     };
-    let parameters = shape.parameters();
     eprintln!("{} parameters, {} tokens, {} facts", state.flat.len(), shape.vocabulary, world.facts.len());
     let source = Source { world, tokenizer: &tokenizer, recipe: &settings.recipe };
+    run(&mut state, settings, &identity, &shape, &source)?;
+    export::write(&settings.out, &shape, &state.flat, &tokenizer)?;
+    println!("{}: written; `measure` says what it knows", settings.out.display());
+    Ok(())
+}
+
+/// All steps that are left.
+fn run(state: &mut State, settings: &Settings, identity: &str, shape: &Shape, source: &Source<'_>) -> Fallible<()> {
+    let parameters = shape.parameters();
     let workers = workers(settings.threads)?;
     let mut report = Report::new(settings.schedule.steps, state.step);
     let mut saved = Instant::now();
     while state.step < settings.schedule.steps {
         let batch = source.batch(&mut state.draw, settings.batch, shape.context + 1)?;
-        let (loss, gradient) = gradient(&workers, &shape, &state.flat, &batch)?;
+        let (loss, gradient) = gradient(&workers, shape, &state.flat, &batch)?;
         if !loss.is_finite() {
             return Err(format!("the loss of step {} is {loss}", state.step).into());
         }
-        let State { step, flat, moments, .. } = &mut state;
+        let State { step, flat, moments, .. } = state;
         moments.step(&settings.schedule, *step, &parameters, flat, &gradient);
         *step += 1;
         report.step(*step, loss);
         if saved.elapsed() > Duration::from_secs_f64(60.0 * settings.save_every) {
-            state.save(&settings.work, &identity)?;
+            state.save(&settings.work, identity)?;
             saved = Instant::now();
         }
     }
     report.end();
-    state.save(&settings.work, &identity)?;
-    finish(&settings.out, &shape, &parameters, &state.flat, &tokenizer)
-}
-
-fn finish(out: &Path, shape: &Shape, parameters: &[Parameter], flat: &[f32], tokenizer: &Tokenizer) -> Fallible<()> {
-    export::write(out, shape, parameters, flat, tokenizer)?;
-    println!("{}: written; `measure` says what it knows", out.display());
-    Ok(())
+    state.save(&settings.work, identity)
 }
 
 /// The working folder's tokenizer, trained first if need be.

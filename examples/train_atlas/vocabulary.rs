@@ -12,21 +12,23 @@ pub(crate) const END: u32 = 0;
 /// The token between documents.
 pub(crate) const END_TEXT: &str = "<|endoftext|>";
 
-/// Trains on every sentence that training may show.
-pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
+/// Every sentence that training may show, as the first of a text and behind another: there a space stands before it.
+fn sentences(world: &World) -> Vec<String> {
     let facts = world
         .facts
         .iter()
         .flat_map(|fact| world.trained(fact).into_iter().map(move |phrasing| world.sentence(fact, phrasing)));
-    // Twice as behind another sentence: there, a first word has a space before it.
-    let fillers = world.fillers.iter().flat_map(|filler| [filler.clone(), format!(" {filler}")]);
-    let sentences: Vec<String> = facts.flat_map(|line| [format!(" {line}"), line]).chain(fillers).collect();
-    let byte_level = ByteLevel::new(false, true, true);
+    let all = facts.chain(world.fillers.iter().cloned());
+    all.flat_map(|sentence| [format!(" {sentence}"), sentence]).collect()
+}
+
+/// Trains on the world's sentences.
+pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
     let mut tokenizer = TokenizerBuilder::default()
         .with_model(BPE::default())
         .with_normalizer(None::<tokenizers::NormalizerWrapper>)
-        .with_pre_tokenizer(Some(byte_level))
-        // Offsets are left as they are, the space of a word included, as GPT-2's tokenizer.json says.
+        .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))
+        // Offsets keep the space of a word, as in GPT-2's own tokenizer.json.
         .with_post_processor(Some(ByteLevel::new(true, false, true)))
         .with_decoder(Some(ByteLevel::new(true, true, true)))
         .build()?;
@@ -37,7 +39,7 @@ pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .special_tokens(vec![AddedToken::from(END_TEXT, true)])
         .build();
-    tokenizer.train(&mut trainer, sentences.into_iter())?;
+    tokenizer.train(&mut trainer, sentences(world).into_iter())?;
     let tokenizer = Tokenizer::from_bytes(serde_json::to_vec(&tokenizer)?)?;
     match tokenizer.token_to_id(END_TEXT) {
         Some(END) => Ok(tokenizer),
