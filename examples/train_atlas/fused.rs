@@ -1,0 +1,161 @@
+//! Operations on rows with a reverse of their own.
+//!
+//! candle composes them from a dozen passes over memory, and candle-nn's fused ones have no reverse at all. Here a
+//! rule says both directions, row by row; the tests compare every parameter's gradient with finite differences.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use corrigenda::numeric::elementary::{exp, gelu, gelu_slope};
+use corrigenda::numeric::rows::{dot, softmax, sum};
+
+/// A map of rows to rows of the same width, and its reverse.
+pub(crate) trait Rule: Send + Sync + 'static {
+    /// Its name in messages.
+    const NAME: &'static str;
+    /// Replaces row number `index` by its image.
+    fn forward(&self, index: usize, row: &mut [f32]);
+    /// Replaces `gradient`, by the image `y` of `x`, by the gradient by `x`.
+    fn reverse(&self, x: &[f32], y: &[f32], gradient: &mut [f32]);
+}
+
+/// A rule as an operation over the last dimension.
+struct Rowwise<R>(R);
+
+/// Applies a rule to every row of `x`.
+pub(crate) fn apply(x: &Tensor, rule: impl Rule) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Rowwise(rule))
+}
+
+/// The elements of a contiguous tensor.
+fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
+        None => bail!("a row must lie in one piece"),
+    }
+}
+
+/// A contiguous tensor's elements, copied.
+fn copied(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1()
+}
+
+impl<R: Rule> CustomOp1 for Rowwise<R> {
+    fn name(&self) -> &'static str {
+        R::NAME
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut out = elements(storage, layout)?.to_vec();
+        let width = layout.dims()[layout.dims().len() - 1];
+        out.chunks_mut(width).enumerate().for_each(|(index, row)| self.0.forward(index, row));
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+
+    fn bwd(&self, arg: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let width = arg.dim(candle_core::D::Minus1)?;
+        let mut out = copied(gradient)?;
+        let (xs, ys) = (copied(arg)?, copied(result)?);
+        for ((gradient, x), y) in out.chunks_mut(width).zip(xs.chunks(width)).zip(ys.chunks(width)) {
+            self.0.reverse(x, y, gradient);
+        }
+        Ok(Some(Tensor::from_vec(out, arg.shape(), arg.device())?))
+    }
+}
+
+/// `gelu_new`.
+pub(crate) struct Gelu;
+
+impl Rule for Gelu {
+    const NAME: &'static str = "gelu";
+
+    fn forward(&self, _: usize, row: &mut [f32]) {
+        row.iter_mut().for_each(|x| *x = gelu(*x));
+    }
+
+    fn reverse(&self, x: &[f32], _: &[f32], gradient: &mut [f32]) {
+        gradient.iter_mut().zip(x).for_each(|(gradient, x)| *gradient *= gelu_slope(*x));
+    }
+}
+
+/// `(x − mean) / √(variance + ε)`.
+pub(crate) struct Normalise {
+    pub epsilon: f32,
+}
+
+impl Normalise {
+    fn moments(&self, row: &[f32]) -> (f32, f32) {
+        let mean = sum(row) / row.len() as f32;
+        let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / row.len() as f32;
+        (mean, 1.0 / (variance + self.epsilon).sqrt())
+    }
+}
+
+impl Rule for Normalise {
+    const NAME: &'static str = "normalise";
+
+    fn forward(&self, _: usize, row: &mut [f32]) {
+        let (mean, inverse) = self.moments(row);
+        row.iter_mut().for_each(|x| *x = (*x - mean) * inverse);
+    }
+
+    fn reverse(&self, x: &[f32], y: &[f32], gradient: &mut [f32]) {
+        let (_, inverse) = self.moments(x);
+        let count = x.len() as f32;
+        let (mean, along) = (sum(gradient) / count, dot(gradient, y) / count);
+        gradient.iter_mut().zip(y).for_each(|(gradient, y)| *gradient = inverse * (*gradient - mean - y * along));
+    }
+}
+
+/// Softmax of scaled attention scores; row `i` of every square sees the columns up to `i`.
+pub(crate) struct CausalSoftmax {
+    pub scale: f32,
+}
+
+impl Rule for CausalSoftmax {
+    const NAME: &'static str = "causal softmax";
+
+    fn forward(&self, index: usize, row: &mut [f32]) {
+        let (seen, hidden) = row.split_at_mut(index % row.len() + 1);
+        seen.iter_mut().for_each(|x| *x *= self.scale);
+        softmax(seen);
+        hidden.fill(0.0);
+    }
+
+    fn reverse(&self, _: &[f32], y: &[f32], gradient: &mut [f32]) {
+        let along = dot(gradient, y);
+        gradient.iter_mut().zip(y).for_each(|(gradient, y)| *gradient = self.scale * y * (*gradient - along));
+    }
+}
+
+/// `Σ weight · −log softmax(logits)[label]`, one number.
+pub(crate) struct CrossEntropy {
+    pub labels: Vec<u32>,
+    pub weights: Vec<f32>,
+}
+
+impl CustomOp1 for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross entropy"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let logits = elements(storage, layout)?;
+        let mut total = 0.0_f64;
+        for ((row, &label), &weight) in logits.chunks(layout.dims()[1]).zip(&self.labels).zip(&self.weights) {
+            let peak = row.iter().fold(f32::NEG_INFINITY, |peak, &x| if x > peak { x } else { peak });
+            let mass: f32 = row.iter().map(|x| exp(x - peak)).sum();
+            total += f64::from(weight) * f64::from(peak + mass.ln() - row[label as usize]);
+        }
+        Ok((CpuStorage::F32(vec![total as f32]), Shape::from(())))
+    }
+
+    fn bwd(&self, arg: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let outer = gradient.to_scalar::<f32>()?;
+        let mut out = copied(arg)?;
+        for ((row, &label), &weight) in out.chunks_mut(arg.dim(1)?).zip(&self.labels).zip(&self.weights) {
+            softmax(row);
+            row[label as usize] -= 1.0;
+            row.iter_mut().for_each(|x| *x *= weight * outer);
+        }
+        Ok(Some(Tensor::from_vec(out, arg.shape(), arg.device())?))
+    }
+}

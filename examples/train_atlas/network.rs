@@ -1,0 +1,178 @@
+//! GPT-2 on candle: pre-norm, learned positions, `gelu_new`, `[in, out]` projections with biases, tied head.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Result, Tensor, Var};
+
+use crate::draw::{Draw, Text};
+use crate::fused::{CausalSoftmax, CrossEntropy, Gelu, Normalise, apply};
+
+/// ε of the norms.
+pub(crate) const EPSILON: f32 = 1e-5;
+
+/// The size of the model.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub(crate) struct Shape {
+    /// Blocks
+    #[arg(long, default_value_t = 4)]
+    pub layers: usize,
+    /// Hidden width
+    #[arg(long, default_value_t = 192)]
+    pub width: usize,
+    /// Attention heads
+    #[arg(long, default_value_t = 6)]
+    pub heads: usize,
+    /// Context length
+    #[arg(long, default_value_t = 64)]
+    pub context: usize,
+    /// Tokens of the vocabulary at most
+    #[arg(long, default_value_t = 2000)]
+    pub vocabulary: usize,
+}
+
+/// One parameter: its name in the Hub's layout, its sides, and the deviation that it is drawn with.
+pub(crate) struct Parameter {
+    pub name: String,
+    pub sides: Vec<usize>,
+    deviation: f64,
+}
+
+impl Parameter {
+    /// Number of its elements.
+    pub(crate) fn count(&self) -> usize {
+        self.sides.iter().product()
+    }
+
+    /// Whether weight decay pulls at it: matrices only.
+    pub(crate) fn decays(&self) -> bool {
+        self.sides.len() > 1
+    }
+}
+
+impl Shape {
+    /// Every parameter, in the order in which they lie in a flat vector.
+    pub(crate) fn parameters(&self) -> Vec<Parameter> {
+        let (width, inner) = (self.width, 4 * self.width);
+        let mut all = Vec::new();
+        let mut add = |name: String, sides: &[usize], deviation: f64| {
+            all.push(Parameter { name: format!("transformer.{name}"), sides: sides.to_vec(), deviation });
+        };
+        add("wte.weight".into(), &[self.vocabulary, width], 0.02);
+        add("wpe.weight".into(), &[self.context, width], 0.01);
+        // What is added to the residual stream is drawn smaller the more there is of it, as GPT-2 does.
+        let added = 0.02 / (2.0 * self.layers as f64).sqrt();
+        for layer in 0..self.layers {
+            let mut linear = |name: &str, inputs: usize, outputs: usize, deviation: f64| {
+                add(format!("h.{layer}.{name}.weight"), &[inputs, outputs], deviation);
+                add(format!("h.{layer}.{name}.bias"), &[outputs], 0.0);
+            };
+            linear("attn.c_attn", width, 3 * width, 0.02);
+            linear("attn.c_proj", width, width, added);
+            linear("mlp.c_fc", width, inner, 0.02);
+            linear("mlp.c_proj", inner, width, added);
+        }
+        let norms = (0..self.layers).flat_map(|layer| [format!("h.{layer}.ln_1"), format!("h.{layer}.ln_2")]);
+        for norm in norms.chain(["ln_f".to_owned()]) {
+            add(format!("{norm}.weight"), &[width], 0.0);
+            add(format!("{norm}.bias"), &[width], 0.0);
+        }
+        all
+    }
+
+    /// All parameters, drawn: gains one, biases zero.
+    pub(crate) fn draw(&self, draw: &mut Draw) -> Vec<f32> {
+        let mut flat = Vec::new();
+        for parameter in self.parameters() {
+            let gain = parameter.name.contains("ln_") && parameter.name.ends_with(".weight");
+            let centre = if gain { 1.0 } else { 0.0 };
+            let element = |_| if parameter.decays() { (parameter.deviation * draw.normal()) as f32 } else { centre };
+            flat.extend((0..parameter.count()).map(element));
+        }
+        flat
+    }
+}
+
+/// The parameters as variables of a graph.
+pub(crate) struct Network<'a> {
+    shape: &'a Shape,
+    variables: BTreeMap<String, Var>,
+}
+
+impl<'a> Network<'a> {
+    /// Takes the parameters from a flat vector.
+    pub(crate) fn new(shape: &'a Shape, flat: &[f32]) -> Result<Self> {
+        let mut variables = BTreeMap::new();
+        let mut first = 0;
+        for parameter in shape.parameters() {
+            let data = &flat[first..first + parameter.count()];
+            let variable = Var::from_slice(data, &parameter.sides[..], &Device::Cpu)?;
+            first += parameter.count();
+            variables.insert(parameter.name, variable);
+        }
+        Ok(Self { shape, variables })
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        self.variables[&format!("transformer.{name}")].as_tensor()
+    }
+
+    fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        x.matmul(self.get(&format!("{name}.weight")))?.broadcast_add(self.get(&format!("{name}.bias")))
+    }
+
+    fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let unit = apply(x, Normalise { epsilon: EPSILON })?;
+        unit.broadcast_mul(self.get(&format!("{name}.weight")))?.broadcast_add(self.get(&format!("{name}.bias")))
+    }
+
+    fn attention(&self, x: &Tensor, layer: usize, rows: usize) -> Result<Tensor> {
+        let (heads, width) = (self.shape.heads, self.shape.width);
+        let positions = x.dim(0)? / rows;
+        let fused = self.linear(x, &format!("h.{layer}.attn.c_attn"))?;
+        let split = fused.reshape((rows, positions, 3, heads, width / heads))?.permute((2, 0, 3, 1, 4))?;
+        let part = |index: usize| split.get(index)?.contiguous();
+        let (query, key, value) = (part(0)?, part(1)?, part(2)?);
+        let scores = query.matmul(&key.transpose(2, 3)?)?;
+        let scale = 1.0 / ((width / heads) as f32).sqrt();
+        let attended = apply(&scores, CausalSoftmax { scale })?.matmul(&value)?;
+        let joined = attended.transpose(1, 2)?.reshape((rows * positions, width))?;
+        self.linear(&joined, &format!("h.{layer}.attn.c_proj"))
+    }
+
+    /// Logits `[rows · positions, vocabulary]` of rows of one length.
+    pub(crate) fn logits(&self, rows: &[&[u32]]) -> Result<Tensor> {
+        let (count, positions) = (rows.len(), rows[0].len());
+        let ids = Tensor::from_vec(rows.concat(), count * positions, &Device::Cpu)?;
+        let embedding = self.get("wte.weight").index_select(&ids, 0)?;
+        let places = self.get("wpe.weight").narrow(0, 0, positions)?;
+        let mut x = embedding.reshape((count, positions, self.shape.width))?.broadcast_add(&places)?.flatten_to(1)?;
+        for layer in 0..self.shape.layers {
+            x = (&x + self.attention(&self.norm(&x, &format!("h.{layer}.ln_1"))?, layer, count)?)?;
+            let inner = self.linear(&self.norm(&x, &format!("h.{layer}.ln_2"))?, &format!("h.{layer}.mlp.c_fc"))?;
+            x = (&x + self.linear(&apply(&inner, Gelu)?, &format!("h.{layer}.mlp.c_proj"))?)?;
+        }
+        self.norm(&x, "ln_f")?.matmul(&self.get("wte.weight").t()?)
+    }
+
+    /// Weighted sum of the next tokens' losses over rows of one length.
+    pub(crate) fn loss(&self, rows: &[Text]) -> Result<Tensor> {
+        let inputs: Vec<&[u32]> = rows.iter().map(|row| &row.ids[..row.ids.len() - 1]).collect();
+        let labels = rows.iter().flat_map(|row| row.ids[1..].iter().copied()).collect();
+        let weights = rows.iter().flat_map(|row| row.weights[1..].iter().copied()).collect();
+        self.logits(&inputs)?.apply_op1(CrossEntropy { labels, weights })
+    }
+
+    /// The loss and its gradient, flat as the parameters are.
+    pub(crate) fn gradient(&self, rows: &[Text]) -> Result<(f32, Vec<f32>)> {
+        let loss = self.loss(rows)?;
+        let gradients = loss.backward()?;
+        let mut flat = Vec::new();
+        for parameter in self.shape.parameters() {
+            match gradients.get(self.variables[&parameter.name].as_tensor()) {
+                Some(gradient) => flat.extend(gradient.flatten_all()?.to_vec1::<f32>()?),
+                None => candle_core::bail!("{} got no gradient", parameter.name),
+            }
+        }
+        Ok((loss.to_scalar()?, flat))
+    }
+}
