@@ -15,46 +15,25 @@
 mod arguments;
 #[path = "support/counterfact.rs"]
 mod counterfact;
+#[path = "support/editor.rs"]
+mod editor;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use arguments::{argument, option};
-use corrigenda::compile::{Compiled, Fact, Resolved, Settings, compile, known};
+use corrigenda::compile::{Compiled, Fact, Settings};
 use corrigenda::digest::Digest;
-use corrigenda::link::{Linked, Pair, link};
 use corrigenda::model::Model;
-use corrigenda::numeric::cholesky::Factor;
-use corrigenda::patch::{Patch, Target, materialise};
 use corrigenda::project::parse_files;
-use corrigenda::safetensors::Dtype;
-use corrigenda::stats::Moment;
 use counterfact::{Failure, MODEL, RECORDS, Record, World, absent, corpus, records, shared, subjects};
+use editor::{Editor, Share};
 use serde_json::{Value, json};
 
 /// Documents of `--corpus all`, at most this many.
 const DOCUMENTS: usize = 4000;
 /// Edits that are linked together.
 const TOGETHER: usize = 10;
-
-/// Share of tries that succeeded.
-#[derive(Default)]
-struct Share {
-    yes: usize,
-    all: usize,
-}
-
-impl Share {
-    fn add(&mut self, yes: bool) {
-        self.yes += usize::from(yes);
-        self.all += 1;
-    }
-
-    fn value(&self) -> f64 {
-        self.yes as f64 / self.all.max(1) as f64
-    }
-}
 
 /// An edit ready to be linked.
 struct Edit<'a> {
@@ -63,62 +42,27 @@ struct Edit<'a> {
     compiled: Compiled,
 }
 
-/// What every edit is compiled and linked against.
+/// The world's model and what is edited in it.
 struct Bench {
     world: World,
-    templates: Vec<String>,
-    layer: usize,
-    factor: Factor,
-    /// Digest of the edited weight in the base.
-    base: Digest,
+    editor: Editor,
 }
 
 impl Bench {
     fn new(world: World, layer: usize, documents: &[String]) -> Result<Self, Failure> {
-        world.model.spec().check_layer(layer)?;
-        let templates = known::lines(known::TEMPLATES);
-        let moment = moment(&world, layer, documents)?;
-        let (factor, ridge) = moment.factor()?;
-        println!("C over {} documents, {} keys, ridge {ridge:e}", documents.len(), moment.count());
-        let weight = world.model.checkpoint().edited(layer).0;
-        let bytes: Vec<u8> = weight.data().iter().flat_map(|x| x.to_le_bytes()).collect();
-        Ok(Self { layer, templates, factor, base: Digest::of(&bytes), world })
+        let editor = Editor::new(world.model.clone(), world.tokens.clone(), layer, documents)?;
+        println!("C over {} documents", documents.len());
+        Ok(Self { world, editor })
     }
 
     fn compile<'a>(&self, record: &'a Record) -> Result<Edit<'a>, Failure> {
-        let (model, rewrite) = (&self.world.model, &record.requested_rewrite);
+        let rewrite = &record.requested_rewrite;
         let fact = Fact { subject: &rewrite.subject, prompt: &rewrite.prompt, target: rewrite.target() };
-        let resolved = Resolved::new(&self.world.tokens, &self.templates, fact, model.spec().positions)?;
-        let compiled = compile(model, self.layer, &resolved, &Settings::default());
-        Ok(Edit { record, meaning: meaning(record)?, compiled })
+        Ok(Edit { record, meaning: meaning(record)?, compiled: self.editor.compile(fact)? })
     }
 
-    /// The base with these edits linked together, which are in the order of their meaning digests.
     fn linked(&self, edits: &[&Edit]) -> Result<Model, Failure> {
-        let model = &self.world.model;
-        let sides = edits.iter().map(|edit| &edit.compiled);
-        let pairs: Vec<Pair> = sides.map(|side| Pair { key: &side.key, value: &side.value }).collect();
-        let linked = link(&self.factor, &pairs, 0.0, |key| model.edited_output(self.layer, key))?;
-        let target = self.target(edits.iter().map(|edit| edit.meaning).collect(), &linked);
-        let weight = model.checkpoint().edited(self.layer).0;
-        let patch = Patch::new(BTreeMap::from([(weight.name.clone(), target)]))?;
-        let data = materialise(&weight.name, &patch.targets()[&weight.name], weight.data())?;
-        Ok(model.with_edited(self.layer, data))
-    }
-
-    fn target(&self, edits: Vec<Digest>, linked: &Linked) -> Target {
-        let spec = self.world.model.spec();
-        let columns = &linked.u;
-        Target {
-            base: self.base,
-            dtype: Dtype::F32,
-            layout: spec.family.layout,
-            out: spec.width,
-            inner: spec.inner,
-            edits,
-            u: (0..spec.width).flat_map(|row| columns.iter().map(move |column| column[row] as f32)).collect(),
-            v: linked.v.iter().flatten().map(|&x| x as f32).collect(),
-        }
+        self.editor.linked(&edits.iter().map(|edit| (edit.meaning, &edit.compiled)).collect::<Vec<_>>())
     }
 
     fn holds(&self, edited: &Model, record: &Record) -> Result<bool, Failure> {
@@ -137,22 +81,6 @@ impl Bench {
         println!("the first {} linked together: {held} hold", edits.len());
         Ok(())
     }
-}
-
-fn moment(world: &World, layer: usize, documents: &[String]) -> Result<Moment, Failure> {
-    let (model, spec) = (&world.model, world.model.spec());
-    let mut moment = Moment::new(spec.inner);
-    for batch in documents.chunks(32) {
-        let mut rows = Vec::new();
-        for document in batch {
-            let mut row = world.tokens.encode(document)?.ids;
-            row.truncate(spec.positions);
-            rows.push(row);
-        }
-        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        moment.add(model.isa(), &model.keys(layer, &rows));
-    }
-    Ok(moment)
 }
 
 /// The meaning digest of the record's edit, as a project that states it has it.
@@ -256,10 +184,10 @@ fn write_for_torch(bench: &Bench, folder: &Path, documents: &[String], taken: &[
     std::fs::write(&corpus, documents.join("\n"))?;
     let whole = json!({
         "model": shared(MODEL),
-        "layer": bench.layer,
+        "layer": bench.editor.layer,
         "corpus": corpus,
         "max_tokens": bench.world.model.spec().positions,
-        "templates": bench.templates,
+        "templates": bench.editor.templates,
         "settings": {
             "schedule": schedule,
             "weight-decay": settings.weight_decay,
@@ -288,7 +216,7 @@ fn alone<'a>(bench: &Bench, taken: &[&'a Record]) -> Result<Vec<Edit<'a>>, Failu
             first.push(edit);
         }
     }
-    tally.print(bench.layer);
+    tally.print(bench.editor.layer);
     Ok(first)
 }
 

@@ -17,6 +17,7 @@ mod fused;
 mod measure;
 mod network;
 mod optimiser;
+mod seed;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::draw::Draw;
+use crate::seed::Draw;
 use crate::world::World;
 
 /// Anything may go wrong in its own words.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor, Var};
 
-use crate::draw::{Draw, Text};
+use crate::draw::Text;
 use crate::fused::{CausalSoftmax, CrossEntropy, Gelu, Normalise, apply};
+use crate::seed::Draw;
 
 /// ε of the norms.
 pub(crate) const EPSILON: f32 = 1e-5;

@@ -3,8 +3,9 @@
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 
-use crate::draw::{Draw, Recipe, Source, Text};
+use crate::draw::{Recipe, Source, Text};
 use crate::network::{Network, Shape};
+use crate::seed::Draw;
 use crate::vocabulary::{END, encode};
 use crate::world::World;
 use crate::{export, measure, vocabulary};

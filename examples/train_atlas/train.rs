@@ -7,9 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokenizers::Tokenizer;
 
-use crate::draw::{Draw, Recipe, Source, Text};
+use crate::draw::{Recipe, Source, Text};
 use crate::network::{Network, Shape};
 use crate::optimiser::{Moments, Schedule};
+use crate::seed::Draw;
 use crate::work::State;
 use crate::world::World;
 use crate::{Fallible, export, vocabulary};

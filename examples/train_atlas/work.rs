@@ -7,8 +7,8 @@ use corrigenda::safetensors::{Dtype, Tensor, write};
 use safetensors::SafeTensors;
 
 use crate::Fallible;
-use crate::draw::Draw;
 use crate::optimiser::Moments;
+use crate::seed::Draw;
 
 /// Everything that the next step depends on.
 pub(crate) struct State {

@@ -6,7 +6,7 @@ use std::path::Path;
 use corrigenda::digest::Digest;
 
 use crate::Fallible;
-use crate::draw::mix;
+use crate::seed::mix;
 
 /// One true fact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -14,6 +14,7 @@ use super::checkpoint::read_capped;
 const LIMIT: u64 = 64 << 20;
 
 /// A loaded tokenizer.json.
+#[derive(Clone)]
 pub struct Tokens {
     tokenizer: Tokenizer,
     vocabulary: usize,

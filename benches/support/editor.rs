@@ -1,0 +1,103 @@
+//! Edits without a project: one model, one layer, one corpus; each edit compiled, some of them linked.
+
+use std::collections::BTreeMap;
+
+use corrigenda::build::base::digest_f32;
+use corrigenda::compile::{Compiled, Fact, Resolved, Settings, compile, known};
+use corrigenda::digest::Digest;
+use corrigenda::link::{Linked, Pair, link};
+use corrigenda::model::{Model, Tokens};
+use corrigenda::numeric::cholesky::Factor;
+use corrigenda::patch::{Patch, Target, materialise};
+use corrigenda::safetensors::Dtype;
+use corrigenda::stats::{Moment, build::DOCUMENTS};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// What every edit is compiled and linked against.
+pub struct Editor {
+    pub model: Model,
+    pub tokens: Tokens,
+    pub templates: Vec<String>,
+    pub layer: usize,
+    factor: Factor,
+    /// Digest of the edited weight in the base.
+    base: Digest,
+}
+
+impl Editor {
+    /// Takes C over `documents`.
+    pub fn new(model: Model, tokens: Tokens, layer: usize, documents: &[String]) -> Result<Self, Failure> {
+        model.spec().check_layer(layer)?;
+        let (factor, ridge) = moment(&model, &tokens, layer, documents)?.factor()?;
+        if ridge > 0.0 {
+            println!("C of layer {layer} took a ridge of {ridge:e}");
+        }
+        let base = digest_f32(model.checkpoint().edited(layer).0.data());
+        Ok(Self { templates: known::lines(known::TEMPLATES), model, tokens, layer, factor, base })
+    }
+
+    pub fn compile(&self, fact: Fact) -> Result<Compiled, Failure> {
+        let resolved = Resolved::new(&self.tokens, &self.templates, fact, self.model.spec().positions)?;
+        Ok(compile(&self.model, self.layer, &resolved, &Settings::default()))
+    }
+
+    /// The base with these edits linked together, which are in the order of their meaning digests.
+    pub fn linked(&self, edits: &[(Digest, &Compiled)]) -> Result<Model, Failure> {
+        let pairs: Vec<Pair> = edits.iter().map(|(_, side)| Pair { key: &side.key, value: &side.value }).collect();
+        let linked = link(&self.factor, &pairs, 0.0, |key| self.model.edited_output(self.layer, key))?;
+        let target = self.target(edits.iter().map(|(meaning, _)| *meaning).collect(), &linked);
+        let weight = self.model.checkpoint().edited(self.layer).0;
+        let patch = Patch::new(BTreeMap::from([(weight.name.clone(), target)]))?;
+        let data = materialise(&weight.name, &patch.targets()[&weight.name], weight.data())?;
+        Ok(self.model.with_edited(self.layer, data))
+    }
+
+    fn target(&self, edits: Vec<Digest>, linked: &Linked) -> Target {
+        let spec = self.model.spec();
+        let columns = &linked.u;
+        Target {
+            base: self.base,
+            dtype: Dtype::F32,
+            layout: spec.family.layout,
+            out: spec.width,
+            inner: spec.inner,
+            edits,
+            u: (0..spec.width).flat_map(|row| columns.iter().map(move |column| column[row] as f32)).collect(),
+            v: linked.v.iter().flatten().map(|&x| x as f32).collect(),
+        }
+    }
+}
+
+fn moment(model: &Model, tokens: &Tokens, layer: usize, documents: &[String]) -> Result<Moment, Failure> {
+    let mut moment = Moment::new(model.spec().inner);
+    for batch in documents.chunks(DOCUMENTS) {
+        let mut rows = Vec::new();
+        for document in batch {
+            let mut row = tokens.encode(document)?.ids;
+            row.truncate(model.spec().positions);
+            rows.push(row);
+        }
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        moment.add(model.isa(), &model.keys(layer, &rows));
+    }
+    Ok(moment)
+}
+
+/// Share of tries that succeeded.
+#[derive(Default)]
+pub struct Share {
+    yes: usize,
+    all: usize,
+}
+
+impl Share {
+    pub fn add(&mut self, yes: bool) {
+        self.yes += usize::from(yes);
+        self.all += 1;
+    }
+
+    pub fn value(&self) -> f64 {
+        self.yes as f64 / self.all.max(1) as f64
+    }
+}
