@@ -1,5 +1,5 @@
-//! Seeded single edits of the bundled model: `cargo bench --bench atlas -- [--edits N] [--seed S] [--layer L | --sweep]
-//! [--model DIR]`.
+//! Seeded single edits of the bundled model: `cargo bench --bench atlas -- [--edits N] [--seed S] [--layer L | --sweep]`,
+//! with the templates and the settings of the project at the repository's root.
 //!
 //! A fact is taken when the model knows it in the phrasing for edits; its new answer is another object of the relation.
 //! Efficacy: the phrasing for edits gives it, every token the arg-max. Other phrasings: all others of the relation, in
@@ -19,14 +19,18 @@ mod seed;
 mod world;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use arguments::{argument, option};
+use arguments::option;
 use corrigenda::behaviour::{Question, scores};
+use corrigenda::build::setup::Corpus;
+use corrigenda::build::{Base, Setup, Stop};
 use corrigenda::compile;
 use corrigenda::digest::Digest;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
+use corrigenda::project::Project;
+use corrigenda::store::Store;
 use editor::{Editor, Share};
 use seed::Draw;
 use world::{Fact, World};
@@ -111,31 +115,31 @@ impl Tally {
     }
 }
 
+/// The project at the repository's root, as `build` sees it.
+fn configured(root: &Path) -> Fallible<(Base, Setup)> {
+    let project = Project::load(root)?;
+    let store = Store::open(std::env::temp_dir().join("corrigenda-bench")).for_reading();
+    let stop = |stop: Stop| format!("{:?}", stop.findings);
+    let base = Base::open(&project, &store, Isa::detect(), false).map_err(stop)?;
+    let setup = Setup::new(&project, &base, &store, Corpus::Remembered).map_err(stop)?;
+    Ok((base, setup))
+}
+
 fn main() -> Fallible<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/atlas");
-    let folder = argument("--model").map_or_else(|| root.clone(), PathBuf::from);
-    if !folder.join("model.safetensors").exists() {
-        println!("SKIPPED atlas: {} holds no model.safetensors", folder.display());
-        return Ok(());
-    }
-    let world = World::read(&root)?;
-    let model = Model::open(&folder, Isa::detect())?;
-    let tokens = Tokens::open(&folder, model.spec().vocabulary)?;
-    let corpus = std::fs::read_to_string(root.join("corpus.txt"))?;
-    let documents: Vec<String> = corpus.lines().map(str::to_owned).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let world = World::read(&root.join("examples/atlas"))?;
+    let (base, setup) = configured(root)?;
+    let documents: Vec<String> = std::fs::read_to_string(&setup.corpus)?.lines().map(str::to_owned).collect();
     let (count, seed) = (option("--edits", 200)?, option("--seed", 1)?);
-    let edits = edits(&world, &model, &tokens, count, seed as u64)?;
+    let edits = edits(&world, &base.model, &base.tokens, count, seed as u64)?;
     let sweep = std::env::args().any(|argument| argument == "--sweep");
-    let layers = if sweep {
-        0..model.spec().layers
-    } else {
-        let layer = option("--layer", 0)?;
-        layer..layer + 1
-    };
+    let layer = option("--layer", setup.layer)?;
+    let layers = if sweep { 0..base.model.spec().layers } else { layer..layer + 1 };
     println!("{} edits of known facts, each alone, seed {seed}", edits.len());
     println!("layer  efficacy  other phrasings  neighbours keep their answer  diverged");
     for layer in layers {
-        let editor = Editor::new(model.clone(), tokens.clone(), layer, &documents)?;
+        let mut editor = Editor::new(base.model.clone(), base.tokens.clone(), layer, &documents)?;
+        (editor.templates, editor.settings) = (setup.templates.clone(), setup.settings.clone());
         let mut tally = Tally::default();
         for edit in &edits {
             tally.add(&world, &editor, edit)?;

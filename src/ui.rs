@@ -1,7 +1,6 @@
 //! The only door to the terminal: answers go to stdout, everything else to stderr.
-#![expect(clippy::print_stderr, reason = "this is the door")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -40,6 +39,7 @@ pub struct Ui {
     /// Whether bars are drawn; plain lines otherwise.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
+    lost: Cell<bool>,
 }
 
 /// A line that is not part of a terminal is this wide.
@@ -58,7 +58,7 @@ impl Ui {
         let width = columns.unwrap_or_else(|| terminal_width().unwrap_or(UNKNOWN_WIDTH));
         let style = RenderStyle { color: wanted, width };
         let bars = terminal && progress && loudness > Loudness::Quiet;
-        Self { style, loudness, bars, bar: RefCell::new(None) }
+        Self { style, loudness, bars, bar: RefCell::new(None), lost: Cell::new(false) }
     }
 
     /// Columns of a line of the answer: without end where nobody looks at a terminal.
@@ -74,14 +74,24 @@ impl Ui {
 
     /// Writes the answer. A reader that has gone away is no error.
     pub fn answer(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
+        self.raw(format!("{}\n", text.trim_end_matches('\n')).as_bytes());
     }
 
     /// Writes an answer as it is, byte for byte.
     pub fn raw(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(bytes).and_then(|()| out.flush());
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                self.lost.set(true);
+                self.say(&format!("error: the answer could not be written: {error}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an answer could not be written.
+    pub fn lost(&self) -> bool {
+        self.lost.get()
     }
 
     /// Draws findings; without errors among them, not when all should be quiet.
@@ -105,18 +115,12 @@ impl Ui {
         }
     }
 
-    /// A failure without a place in a file, and what to do about it.
-    pub fn error(&self, message: &str, hint: Option<&str>) {
-        self.say(&format!("error: {}", visible(message)));
-        if let Some(hint) = hint {
-            self.say(&format!("help: {}", visible(hint)));
-        }
-    }
-
     fn say(&self, text: &str) {
+        // A stderr that is closed or full must not end a build.
+        let write = || drop(writeln!(std::io::stderr().lock(), "{text}"));
         match &*self.bar.borrow() {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(write),
+            None => write(),
         }
     }
 }

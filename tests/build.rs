@@ -157,9 +157,66 @@ fn what_a_lock_names_survives_gc_and_travels() {
     assert_eq!(project.run(&["build"]).err(), "", "nothing is built again");
     let export = project.run(&["store", "export", "../carried"]);
     assert!(export.out().contains("3 objects and 1 patch"), "{}", export.whole());
+    let elsewhere = project.run(&["store", "gc", "-C", ".."]);
+    assert_eq!(elsewhere.code(), Some(2), "a folder without a project empties no store: {}", elsewhere.whole());
     assert_eq!(project.run(&["store", "import", "../carried", "--cache-dir", "../other"]).code(), Some(0));
     let run = project.run(&["build", "--locked", "--cache-dir", "../other"]);
     assert!(run.out().contains(PATCH) && !run.err().contains("compile"), "{}", run.whole());
+}
+
+#[test]
+fn with_its_statistics_a_build_travels_without_a_corpus() {
+    let project = Project::new();
+    project.run(&["build"]);
+    assert_eq!(project.run(&["store", "export", "--statistics", "../carried"]).code(), Some(0));
+    project.run(&["store", "import", "../carried", "--cache-dir", "../other"]);
+    let run = project.run(&["build", "--locked", "--cache-dir", "../other"]);
+    assert!(run.out().contains(PATCH) && run.err().is_empty(), "{}", run.whole());
+    std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
+    assert_eq!(project.run(&["test", "--cache-dir", "../other"]).code(), Some(1), "the patch is asked all the same");
+}
+
+#[test]
+fn settings_are_part_of_what_is_locked() {
+    for (from, to) in
+        [("layer = 1", "layer = 2"), ("clamp = 60", "clamp = 61"), ("corpus.txt\"", "corpus.txt\"\nmax-documents = 50")]
+    {
+        let project = Project::new();
+        project.run(&["build"]);
+        project.replace("corrigenda.toml", from, to);
+        let plan = project.run(&["plan", "--exit-code"]);
+        assert_eq!(plan.code(), Some(1), "{to}: {}", plan.whole());
+        assert!(plan.out().contains("~ patch: settings\n"), "{to}: {}", plan.out());
+        assert_eq!(project.run(&["test"]).code(), Some(3), "{to}");
+        let locked = project.run(&["build", "--locked"]);
+        assert!(locked.code() == Some(3) && !locked.err().contains("compile"), "{to}: {}", locked.whole());
+        let build = project.run(&["build"]);
+        assert!(
+            build.out().contains("no edit changed, other") && build.out().contains("settings"),
+            "{}",
+            build.whole()
+        );
+    }
+}
+
+#[test]
+fn a_locked_build_reads_the_corpus_itself() {
+    let project = Project::new();
+    let long = project.read("corpus.txt").repeat(400);
+    project.write("corpus.txt", &long);
+    project.replace("corrigenda.toml", "corpus.txt\"", "corpus.txt\"\nmax-documents = 64");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let age = || {
+        let file = std::fs::File::options().write(true).open(project.path("corpus.txt")).expect("the corpus");
+        file.set_modified(old).expect("its time");
+    };
+    age();
+    project.run(&["build"]);
+    // The same length, the same time, other bytes: only reading shows it.
+    project.write("corpus.txt", &long.replacen("Paris", "Quito", 1));
+    age();
+    let run = project.run(&["build", "--locked"]);
+    assert!(run.code() == Some(3) && run.err().contains("corpus"), "{}", run.whole());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod init;
 mod model;
 mod refusals;
 mod rome;

@@ -198,19 +198,22 @@ fn a_corpus_that_says_nothing() {
         assert!(run.err().contains(part) && run.err().contains("corrigenda.toml:"), "{}", run.err());
         assert!(!project.path("corrigenda.lock").exists());
     }
-    refused(&["plan", "build", "test"], &["[corpus-unusable]", "corrigenda.toml:15"], |project| {
+    refused(&["plan", "build"], &["[corpus-unusable]", "corrigenda.toml:15"], |project| {
         std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
     });
-    refused(&["plan", "build", "test"], &["[corpus-unusable]", "[statistics]"], |project| {
+    refused(&["plan", "build"], &["[corpus-unusable]", "[statistics]"], |project| {
         project.replace("corrigenda.toml", "[statistics]\ncorpus = \"corpus.txt\"\n", "");
     });
 }
 
 #[test]
 fn templates_that_cannot_be_used() {
-    for (text, part) in
-        [("The {}\n", "templates.txt:1"), ("{}\nno place\n", "templates.txt:2"), ("{}\n{} {}\n", "templates.txt:2")]
-    {
+    for (text, part) in [
+        ("The {}\n", "templates.txt:1"),
+        ("{}\nno place\n", "templates.txt:2"),
+        ("{}\n{} {}\n", "templates.txt:2"),
+        ("{}\nHe said {} then\n", "templates.txt:2"),
+    ] {
         refused(&["plan", "build", "test"], &["[templates-unusable]", part], |project| {
             project.write("templates.txt", text)
         });
@@ -232,12 +235,12 @@ fn an_edit_that_does_not_converge() {
 #[test]
 fn edits_that_ask_for_the_same_key() {
     let project = Project::new();
-    let twin = EDITS[0].1.replace("ada.born", "ada.home").replace("I live in {}", "I live  in {}");
-    project.write("edits/twin.toml", &twin.replace("target = \"Paris\"", "target = \"Vienna\""));
+    let twin = EDITS[0].1.replace("ada.born", "ada.twin").replace("I live in {}", "I live {}");
+    project.write("edits/twin.toml", &twin.replace("subject = \"Ada Bellini\"", "subject = \"in Ada Bellini\""));
     let run = project.run(&["build"]);
-    // Nearly the same words: either the keys can be told apart, or the refusal names both edits.
-    if run.code() != Some(0) {
-        assert!(run.err().contains("[parallel-keys]") && run.err().contains("twin.toml"), "{}", run.whole());
+    assert_eq!(run.code(), Some(2), "{}", run.whole());
+    for part in ["[parallel-keys]", "edits/twin.toml:5", "edits/people.toml:5", "`ada.twin`", "cosine 1.000000"] {
+        assert!(run.err().contains(part), "{part} is missing: {}", run.err());
     }
 }
 
@@ -259,4 +262,65 @@ fn warnings_for_subjects_that_are_read_otherwise() {
     project.replace("edits/people.toml", "was = \"Rome\"", "was = \"Paris\"");
     project.replace("edits/places.toml", "We saw the city of {}", "We saw the city of {}n bridges near");
     insta::assert_snapshot!("warnings", project.run(&["plan"]).whole());
+}
+
+#[test]
+fn a_target_longer_than_the_context_is_told_as_it_is() {
+    let project = Project::new();
+    let target = format!("target = \"{}\"", "word ".repeat(90).trim_end());
+    project.replace("edits/people.toml", "target = \"Paris\"", &target);
+    let run = project.run(&["plan"]);
+    assert!(run.code() == Some(2) && run.err().contains("context is 64"), "{}", run.whole());
+}
+
+#[test]
+fn old_answers_and_expectations_that_cannot_be_asked() {
+    refused(ALL, &["[prompt-too-long]", "edits/people.toml:8"], |project| {
+        project.replace("edits/people.toml", "was = \"Rome\"", &format!("was = \"{}\"", "word ".repeat(90).trim_end()));
+    });
+    refused(ALL, &["[prompt-too-long]", "edits/people.toml:12"], |project| {
+        project.replace(
+            "edits/people.toml",
+            "The people live in Ada",
+            &format!("{} Ada", "word ".repeat(90).trim_end()),
+        );
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_project_folder_that_cannot_be_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let project = Project::new();
+    project.run(&["build"]);
+    let set = |mode| {
+        std::fs::set_permissions(project.path(""), std::fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    set(0o555);
+    // Where everything may be written (root), there is nothing to refuse.
+    let may = std::fs::write(project.path("probe"), "").is_ok();
+    let run = project.run(&["build"]);
+    set(0o755);
+    assert!(may || run.err().contains("corrigenda.lock cannot be written next to corrigenda.toml"), "{}", run.whole());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_no_success() {
+    let project = Project::new();
+    project.run(&["build"]);
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let run = |out: bool, arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corrigenda"));
+        command.current_dir(project.path("")).args(arguments).env("CORRIGENDA_CACHE_DIR", project.cache());
+        if out {
+            command.stdout(full())
+        } else {
+            command.stderr(full()).stdout(std::process::Stdio::null())
+        };
+        command.status().expect("it runs").code()
+    };
+    assert_eq!(run(true, &["build", "--format", "json", "-q"]), Some(2));
+    assert_eq!(run(false, &["build", "-v"]), Some(0), "nobody listens on stderr, and the build goes on");
+    assert_eq!(run(false, &["check", "-C", "nowhere"]), Some(2));
 }

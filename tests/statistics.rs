@@ -94,6 +94,29 @@ fn an_interrupted_sum_goes_on_and_gives_the_same_bytes() {
 }
 
 #[test]
+fn a_corpus_that_changes_meanwhile_gives_nothing() {
+    /// Appends to the corpus once the sum is under way.
+    struct Meddler(std::path::PathBuf);
+    impl Progress for Meddler {
+        fn begin(&self, _: &str, _: u64) {
+            let mut text = std::fs::read_to_string(&self.0).expect("the corpus");
+            text.push_str("One more line.\n");
+            std::fs::write(&self.0, text).expect("written");
+        }
+        fn at(&self, _: u64) {}
+        fn line(&self, _: &str) {}
+        fn end(&self) {}
+    }
+    let ground = Ground::new();
+    let store = ground.store("store");
+    let error = ground.build(&store, &Meddler(ground.folder.path().join("corpus.txt"))).expect_err("it changed");
+    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    let error = ground.build(&store, &corrigenda::progress::Unseen).expect_err("it is another corpus now");
+    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    assert!(!store.ls().expect("listed").iter().any(|entry| entry.kind == Kind::Statistics));
+}
+
+#[test]
 fn a_factor_is_kept_and_comes_back_bit_by_bit() {
     let ground = Ground::new();
     let store = ground.store("store");

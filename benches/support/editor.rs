@@ -19,6 +19,7 @@ pub struct Editor {
     pub model: Model,
     pub tokens: Tokens,
     pub templates: Vec<String>,
+    pub settings: Settings,
     pub layer: usize,
     factor: Factor,
     /// Digest of the edited weight in the base.
@@ -26,7 +27,7 @@ pub struct Editor {
 }
 
 impl Editor {
-    /// Takes C over `documents`.
+    /// Takes C over `documents`; templates and settings are the default ones.
     pub fn new(model: Model, tokens: Tokens, layer: usize, documents: &[String]) -> Result<Self, Failure> {
         model.spec().check_layer(layer)?;
         let (factor, ridge) = moment(&model, &tokens, layer, documents)?.factor()?;
@@ -34,12 +35,13 @@ impl Editor {
             println!("C of layer {layer} took a ridge of {ridge:e}");
         }
         let base = digest_f32(model.checkpoint().edited(layer).0.data());
-        Ok(Self { templates: known::lines(known::TEMPLATES), model, tokens, layer, factor, base })
+        let (templates, settings) = (known::lines(known::TEMPLATES), Settings::default());
+        Ok(Self { templates, settings, model, tokens, layer, factor, base })
     }
 
     pub fn compile(&self, fact: Fact) -> Result<Compiled, Failure> {
         let resolved = Resolved::new(&self.tokens, &self.templates, fact, self.model.spec().positions)?;
-        Ok(compile(&self.model, self.layer, &resolved, &Settings::default()))
+        Ok(compile(&self.model, self.layer, &resolved, &self.settings))
     }
 
     /// The base with these edits linked together, which are in the order of their meaning digests.

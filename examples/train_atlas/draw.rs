@@ -43,41 +43,42 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// A fact in a trained phrasing, behind `lead`.
-    fn fact(&self, draw: &mut Draw, lead: &str, text: &mut Text) -> Fallible<()> {
+    /// A fact in a trained phrasing.
+    fn fact(&self, draw: &mut Draw, text: &mut Text) -> Fallible<()> {
         let fact = &self.world.facts[draw.below(self.world.facts.len())];
         let trained = self.world.trained(fact);
         let phrasing = trained[draw.below(trained.len())];
-        let prompt = encode(self.tokenizer, &format!("{lead}{}", self.world.prompt(fact, phrasing)))?;
-        let object = encode(self.tokenizer, &format!(" {}", fact.object))?;
-        prompt.into_iter().for_each(|id| text.push(id, 1.0));
-        object.into_iter().for_each(|id| text.push(id, self.recipe.object_weight));
-        encode(self.tokenizer, ".")?.into_iter().for_each(|id| text.push(id, 1.0));
+        let whole = encode(self.tokenizer, &self.world.sentence(fact, phrasing))?;
+        // A space stands before the object and a full stop behind it: no token reaches over either.
+        let prompt = encode(self.tokenizer, &self.world.prompt(fact, phrasing))?.len();
+        let object = prompt..prompt + encode(self.tokenizer, &format!(" {}", fact.object))?.len();
+        for (index, id) in whole.into_iter().enumerate() {
+            text.push(id, if object.contains(&index) { self.recipe.object_weight } else { 1.0 });
+        }
         Ok(())
     }
 
     /// A fact, sometimes behind an unrelated sentence, and the end of the document.
     fn document(&self, draw: &mut Draw, text: &mut Text) -> Fallible<()> {
-        let mut lead = "";
         if draw.unit() < self.recipe.behind {
             if draw.unit() < self.recipe.filler && !self.world.fillers.is_empty() {
                 let filler = &self.world.fillers[draw.below(self.world.fillers.len())];
                 encode(self.tokenizer, filler)?.into_iter().for_each(|id| text.push(id, 1.0));
             } else {
-                self.fact(draw, "", text)?;
+                self.fact(draw, text)?;
             }
-            lead = " ";
         }
-        self.fact(draw, lead, text)?;
+        self.fact(draw, text)?;
         text.push(END, 1.0);
         Ok(())
     }
 
-    /// `count` rows of `length` tokens, each starting with a document's first token.
+    /// `count` rows of `length` tokens, each starting with the token between documents.
     pub(crate) fn batch(&self, draw: &mut Draw, count: usize, length: usize) -> Fallible<Vec<Text>> {
         let mut rows = Vec::with_capacity(count);
         for _ in 0..count {
             let mut text = Text::default();
+            text.push(END, 1.0);
             while text.ids.len() < length {
                 self.document(draw, &mut text)?;
             }

@@ -6,7 +6,7 @@ use crate::network::Parameter;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Schedule {
     /// Steps of the whole training
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 2400)]
     pub steps: u64,
     /// Greatest learning rate
     #[arg(long, default_value_t = 2e-3)]

@@ -81,11 +81,13 @@ fn the_library_reads_an_export() {
     let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
     let distance = measure::distance(folder.path(), &model, &tokens).expect("a distance");
     assert!(distance < 1e-3, "{distance}");
-    // No token is put in front of a text.
-    assert_eq!(tokens.encode("Rome").expect("cut").ids, tokens.continuation("Rome").expect("cut").ids);
+    // The token between documents is put in front of a text, and of a text only.
+    let (whole, rest) = (tokens.encode("Rome").expect("cut"), tokens.continuation("Rome").expect("cut"));
+    assert_eq!(whole.ids, [&[END][..], &rest.ids].concat());
+    assert_eq!(whole.subject_last(&(0..4)), Some(whole.ids.len() - 1));
 }
 
-/// Pieces of a sentence cut one by one are the whole sentence cut, and rows start with a sentence.
+/// Pieces of a sentence cut one by one are the whole sentence cut, and rows start with the token between documents.
 #[test]
 fn a_batch_is_text_as_the_tokenizer_cuts_it() {
     let world = bundled();
@@ -95,7 +97,7 @@ fn a_batch_is_text_as_the_tokenizer_cuts_it() {
     let rows = source.batch(&mut Draw::new(3), 20, 65).expect("rows");
     for row in rows {
         assert_eq!((row.ids.len(), row.weights.len()), (65, 65));
-        assert_ne!(row.ids[0], END);
+        assert_eq!(row.ids[0], END);
         assert!(row.weights.contains(&4.0));
         for document in row.ids.split(|&id| id == END) {
             let text = tokenizer.decode(document, false).expect("text");

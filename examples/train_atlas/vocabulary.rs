@@ -2,6 +2,8 @@
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::processors::sequence::Sequence;
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer, TokenizerBuilder};
 
 use crate::Fallible;
@@ -12,14 +14,14 @@ pub(crate) const END: u32 = 0;
 /// The token between documents.
 pub(crate) const END_TEXT: &str = "<|endoftext|>";
 
-/// Every sentence that training may show, as the first of a text and behind another: there a space stands before it.
+/// Every sentence that training may show.
 fn sentences(world: &World) -> Vec<String> {
     let facts = world
         .facts
         .iter()
         .flat_map(|fact| world.trained(fact).into_iter().map(move |phrasing| world.sentence(fact, phrasing)));
     let all = facts.chain(world.fillers.iter().cloned());
-    all.flat_map(|sentence| [format!(" {sentence}"), sentence]).collect()
+    all.collect()
 }
 
 /// Trains on the world's sentences.
@@ -27,9 +29,10 @@ pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
     let mut tokenizer = TokenizerBuilder::default()
         .with_model(BPE::default())
         .with_normalizer(None::<tokenizers::NormalizerWrapper>)
-        .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))
-        // Offsets keep the space of a word, as in GPT-2's own tokenizer.json.
-        .with_post_processor(Some(ByteLevel::new(true, false, true)))
+        // A word at the start of a text is cut as behind a space: a subject has the same tokens wherever it stands, and so
+        // nearly the same key.
+        .with_pre_tokenizer(Some(ByteLevel::new(true, true, true)))
+        .with_post_processor(Some(post_processor()?))
         .with_decoder(Some(ByteLevel::new(true, true, true)))
         .build()?;
     let mut trainer = BpeTrainer::builder()
@@ -45,6 +48,18 @@ pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
         Some(END) => Ok(tokenizer),
         other => Err(format!("{END_TEXT} has the id {other:?}").into()),
     }
+}
+
+/// Every text begins with the token between documents, as every sequence of the training does: a subject at the start
+/// of a prompt has then the same kind of past as one behind another sentence, and so nearly the same key.
+fn post_processor() -> Fallible<Sequence> {
+    // Offsets keep the space of a word, as in GPT-2's own tokenizer.json.
+    let offsets = ByteLevel::new(true, false, true);
+    let template = TemplateProcessing::builder()
+        .try_single(format!("{END_TEXT} $A"))?
+        .special_tokens(vec![(END_TEXT, END)])
+        .build()?;
+    Ok(Sequence::new(vec![offsets.into(), template.into()]))
 }
 
 /// The bytes of tokenizer.json.

@@ -47,17 +47,15 @@ pub fn patch(
 
 fn parallel(plan: &Plan<'_>, error: &Parallel) -> Diagnostic {
     let edits = plan.by_meaning();
-    let edit = edits[error.edit()].edit;
-    let message = format!("the key of edit `{}` cannot be told from those of the other edits: {error}", edit.id);
-    let mut finding =
-        Diagnostic::new(Code::ParallelKeys, message).at(edit.place.file, &edit.place.subject, "this subject");
-    // The likeliest partner: another edit of the same subject.
-    if let Some(other) =
-        edits.iter().map(|planned| planned.edit).find(|other| other.id != edit.id && other.subject == edit.subject)
-    {
-        finding = finding.with(other.place.file, &other.place.subject, "and the same here");
-    }
-    finding.help("leave one of them out, or set `ridge` under `[link]` (then neither is had in full)")
+    let [edit, other] = [error.edit, error.partner].map(|index| edits[index].edit);
+    let message = format!(
+        "the keys of edits `{}` and `{}` are alike (cosine {:.6}): the model cannot tell the subjects apart",
+        edit.id, other.id, error.cosine
+    );
+    Diagnostic::new(Code::ParallelKeys, message)
+        .at(edit.place.file, &edit.place.subject, "this subject")
+        .with(other.place.file, &other.place.subject, "and this one")
+        .help("leave one of them out, or set `ridge` under `[link]` (then neither is had in full)")
 }
 
 /// A patch error in terms of the edit that it is about.

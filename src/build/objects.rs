@@ -73,9 +73,16 @@ fn compile_all(
 /// The object at an address, if a sound one of this layer is there.
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
     match store.get(Kind::Object, address) {
-        Ok(bytes) => Ok(bytes
-            .and_then(|bytes| Object::from_bytes(&bytes).ok())
-            .filter(|object| object.sites.len() == 1 && object.sites.contains_key(&layer))),
+        Ok(None) => Ok(None),
+        Ok(Some(bytes)) => {
+            let object = Object::from_bytes(&bytes).ok();
+            let object = object.filter(|object| object.sites.len() == 1 && object.sites.contains_key(&layer));
+            if object.is_none() {
+                // Sealed by a program that wrote another format: it would only stand in the way.
+                store.remove(Kind::Object, address)?;
+            }
+            Ok(object)
+        }
         // A damaged entry is computed again and replaced.
         Err(StoreError::Damaged { .. }) => Ok(None),
         Err(error) => Err(error),
@@ -91,7 +98,7 @@ fn judge(edit: &Edit, compiled: &Compiled, setup: &Setup) -> Option<Diagnostic> 
         let finding = Diagnostic::new(Code::NotFinite, message).at(place.file, &place.id, "this edit");
         return Some(finding.help("the base model's weights hold NaN or infinity, or overflow with this prompt"));
     }
-    if compiled.value == compiled.value_before {
+    if compiled.converged && compiled.value == compiled.value_before {
         let message = format!("edit `{}` changes nothing: the value that it asks for is there already", edit.id);
         let finding = Diagnostic::new(Code::NullEdit, message).at(place.file, &place.target, "the base gives this");
         return Some(finding.with(place.file, &place.id, "this edit").help("remove the edit"));

@@ -1,11 +1,15 @@
 //! Every edit as the model reads it, before anything is computed.
 
 use super::{Base, Setup, Stop};
+use crate::behaviour::{Question, prompt};
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
 use crate::digest::Digest;
+use crate::model::ModelError;
 use crate::numeric::NUMERICS;
-use crate::project::{Code, Diagnostic, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Project, Sources};
+use crate::project::{
+    Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Project, Sources,
+};
 
 /// An edit, resolved.
 pub struct Planned<'a> {
@@ -39,6 +43,7 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
         match Resolved::new(&base.tokens, &setup.templates, fact, base.model.spec().positions) {
             Ok(resolved) => {
                 plan.warnings.extend(warnings(edit, &resolved, base));
+                errors.extend(unasked(edit, base));
                 let meaning = edit.meaning();
                 let object = address(&base.locked.digest, &meaning, setup.layer, &setup.templates, &setup.settings);
                 plan.edits.push(Planned { edit, meaning, resolved, object });
@@ -68,6 +73,24 @@ fn unresolved(edit: &Edit, error: &ResolveError) -> Diagnostic {
             Diagnostic::new(Code::TargetUnresolved, message).at(place.file, &place.target, "cannot be cut into tokens")
         }
     }
+}
+
+/// The old answer and the expectations that cannot be asked of this model.
+fn unasked(edit: &Edit, base: &Base) -> Vec<Diagnostic> {
+    let (place, limit, tokens) = (&edit.place, base.model.spec().positions, &base.tokens);
+    let was = edit.was.iter().zip(&place.was);
+    let was = was.map(|(was, span)| (Question::new(tokens, &edit.filled_prompt(), was, limit).err(), span));
+    let paraphrases = edit.expect.paraphrase.iter().zip(&place.paraphrase);
+    let paraphrases = paraphrases.map(|(text, span)| (Question::new(tokens, text, &edit.target, limit).err(), span));
+    let unchanged = edit.expect.unchanged.iter().zip(&place.unchanged);
+    let unchanged = unchanged.map(|(text, span)| (prompt(tokens, text, limit).err(), span));
+    let found = was.chain(paraphrases).chain(unchanged).filter_map(|(error, span)| Some((error?, span)));
+    let finding = |(error, span): (ModelError, _)| {
+        Diagnostic::new(Code::PromptTooLong, format!("edit `{}`: {error}", edit.id))
+            .at(place.file, span, "cannot be asked")
+            .help("shorten it")
+    };
+    found.map(finding).collect()
 }
 
 fn warnings(edit: &Edit, resolved: &Resolved, base: &Base) -> Vec<Diagnostic> {
@@ -132,6 +155,23 @@ impl Plan<'_> {
             edits: self.edits.iter().map(|planned| planned.locked(base, setup.layer)).collect(),
             patch: LockedPatch { settings: setup.digest(), id: patch },
         }
+    }
+}
+
+impl Plan<'_> {
+    /// Everything in which a lock differs from what a build would write now, as far as that is known before it.
+    pub fn differences(&self, lock: &Lock, base: &Base, setup: &Setup) -> Vec<Difference> {
+        let fresh = self.lock(base, setup, lock.statistics.clone(), lock.patch.id);
+        let mut differences = lock.differences(&fresh);
+        let corpus = setup.provenance.corpus;
+        let other = lock.statistics.iter().filter(|locked| locked.corpus != corpus);
+        differences.extend(other.map(|locked| Difference {
+            place: format!("statistics of layer {}", locked.layer),
+            field: "corpus",
+            locked: locked.corpus.to_string(),
+            found: corpus.to_string(),
+        }));
+        differences
     }
 }
 

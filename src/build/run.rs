@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::objects::objects;
 use super::record::{Record, measure, record_address};
+use super::setup::Corpus;
 use super::{Base, Plan, Setup, Stop, linked, plan};
 use crate::digest::Digest;
 use crate::numeric::Isa;
@@ -11,7 +12,7 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{
-    Change, Code, Diagnostic, Difference, LOCK_FILE, Lock, LockedBase, LockedStatistics, Project, Sources,
+    Change, Code, Diagnostic, Difference, LOCK_FILE, Lock, LockedBase, LockedStatistics, PROJECT_FILE, Project, Sources,
 };
 use crate::stats::{self, Cached, Problem, SAVE_EVERY};
 use crate::store::{Kind, Store, StoreError, atomic};
@@ -35,6 +36,8 @@ pub struct Built {
     pub lock: Lock,
     /// How the edits differ from the lock before.
     pub changes: Vec<Change>,
+    /// What else than the edits' own texts differs from the lock before: `base`, `settings`, `statistics` …
+    pub moved: Vec<&'static str>,
     /// Whether the lock was written.
     pub written: bool,
     /// Edits that were compiled; the others came from the store.
@@ -54,6 +57,9 @@ pub struct Built {
 /// more objects.
 pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn Progress) -> Result<Built, Stop> {
     let root = &project.config.root;
+    if !options.locked {
+        check_writable(root)?;
+    }
     let before = Lock::load(root)?;
     if options.locked && before.is_none() {
         let message = format!("there is no {LOCK_FILE} in the project, and --locked was given");
@@ -64,7 +70,8 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     if let Some(before) = before.as_ref().filter(|_| !options.update_base) {
         check_base(before, &base)?;
     }
-    let setup = Setup::new(project, &base, store)?;
+    let corpus = if options.locked { Corpus::Fresh } else { Corpus::Remembered };
+    let setup = Setup::new(project, &base, store, corpus)?;
     base.check_finite(project, setup.layer)?;
     let plan = plan(project, &base, &setup)?;
     if let Some(before) = before.as_ref().filter(|_| options.locked) {
@@ -74,9 +81,32 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let (record, compiled) = record(project, &base, &setup, &plan, &cached, store, progress)?;
     let lock = plan.lock(&base, &setup, vec![cached.1], record.patch);
     let changes = Lock::changes(before.as_ref(), &project.edits);
+    let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
+    let mut warnings = plan.warnings;
+    warnings.extend(thin(project, &record));
     let written = write_lock(root, before.as_ref(), &lock, options.locked)?;
     let base = base.name();
-    Ok(Built { record, lock, changes, written, compiled, layer: setup.layer, base, warnings: plan.warnings })
+    Ok(Built { record, lock, changes, moved, written, compiled, layer: setup.layer, base, warnings })
+}
+
+/// The parts of a lock, beside the edits and the patch itself, that differ.
+fn moved(differences: &[Difference]) -> Vec<&'static str> {
+    let differs = |start: &str, field: &str| {
+        let hit = |one: &Difference| one.place.starts_with(start) && (field.is_empty() || one.field == field);
+        differences.iter().any(hit)
+    };
+    let parts = [("lock", "numerics"), ("base", ""), ("statistics", ""), ("patch", "settings")];
+    let names = ["numerics", "base", "statistics", "settings"];
+    names.into_iter().zip(parts).filter_map(|(name, (start, field))| differs(start, field).then_some(name)).collect()
+}
+
+/// A corpus whose keys do not span the key space.
+fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
+    let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
+    let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";
+    let finding =
+        Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
+    Some(finding.help("a longer corpus lets edits disturb less of what else the model knows"))
 }
 
 /// The figures of this build, from the store if it was made before; and how many edits were compiled.
@@ -112,7 +142,12 @@ fn recall(store: &Store, address: &Digest) -> Result<Option<Record>, StoreError>
         other => other,
     };
     let record = read(Kind::Report, address)?;
-    let Some(record) = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else { return Ok(None) };
+    let Some(bytes) = record else { return Ok(None) };
+    let Ok(record) = serde_json::from_slice::<Record>(&bytes) else {
+        // Sealed by a program that wrote another format: it would only stand in the way.
+        store.remove(Kind::Report, address)?;
+        return Ok(None);
+    };
     let patch = read(Kind::Patch, &record.patch)?.and_then(|bytes| Patch::from_bytes(&bytes).ok());
     Ok(patch.map(|_| record))
 }
@@ -198,6 +233,19 @@ pub fn unsound(project: &Project, error: &Problem) -> Stop {
     Stop::wrong(vec![finding], &project.edits.sources)
 }
 
+/// Finds out before anything is computed that the lock cannot be written.
+fn check_writable(root: &Path) -> Result<(), Stop> {
+    atomic::Staged::new(&root.join(LOCK_FILE)).map(drop).map_err(|error| {
+        let why = match &error {
+            StoreError::Io { source, .. } => format!("{LOCK_FILE} cannot be written next to {PROJECT_FILE}: {source}"),
+            other => other.to_string(),
+        };
+        let finding =
+            Diagnostic::new(Code::StoreFailed, why).help("make the project's folder writable, or use --locked");
+        Stop::wrong(vec![finding], &Sources::default())
+    })
+}
+
 fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
     let LockedBase { digest, .. } = &before.base;
     if *digest == base.locked.digest {
@@ -218,16 +266,7 @@ fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
 
 /// Whatever can be said of a stale lock before anything is computed.
 fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Stop> {
-    let fresh = plan.lock(base, setup, before.statistics.clone(), before.patch.id);
-    let mut differences = before.differences(&fresh);
-    let corpus = setup.provenance.corpus;
-    differences.extend(before.statistics.iter().filter(|locked| locked.corpus != corpus).map(|locked| Difference {
-        place: format!("statistics of layer {}", locked.layer),
-        field: "corpus",
-        locked: locked.corpus.to_string(),
-        found: corpus.to_string(),
-    }));
-    stale(&differences)
+    stale(&plan.differences(before, base, setup))
 }
 
 /// Ends in a finding that says every difference; none is no end.

@@ -27,6 +27,17 @@ pub struct Setup {
     pub provenance: Provenance,
 }
 
+/// How the digest of the corpus is had.
+#[derive(Clone, Copy, Debug)]
+pub enum Corpus {
+    /// From the store's memo, if the file looks unchanged.
+    Remembered,
+    /// By reading the file.
+    Fresh,
+    /// It is taken to be this: for verbs that compute nothing from the corpus.
+    Assumed(Digest),
+}
+
 /// A file of templates may be this long.
 const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
 
@@ -35,13 +46,13 @@ impl Setup {
     ///
     /// # Errors
     /// No layer is known, the templates or the corpus cannot be used: all of it at once.
-    pub fn new(project: &Project, base: &Base, store: &Store) -> Result<Self, Stop> {
+    pub fn new(project: &Project, base: &Base, store: &Store, corpus: Corpus) -> Result<Self, Stop> {
         let mut findings = Vec::new();
         let mut keep = |finding: Diagnostic| findings.push(finding);
         let published = known::published(base.model.spec());
         let layer = layer(project, base, published.as_ref().map(|(layer, _)| *layer)).map_err(&mut keep).ok();
         let templates = templates(project).map_err(&mut keep).ok();
-        let corpus = corpus(project, store).map_err(&mut keep).ok();
+        let corpus = read_corpus(project, store, corpus).map_err(&mut keep).ok();
         let (Some(layer), Some(templates), Some((corpus, digest))) = (layer, templates, corpus) else {
             return Err(Stop::wrong(findings, &project.edits.sources));
         };
@@ -56,13 +67,14 @@ impl Setup {
         Ok(Self { layer, templates, settings, ridge, corpus, provenance })
     }
 
-    /// The digest of the numbers that the objects and the link depend on.
+    /// The digest of the numbers that objects, statistics and link depend on.
     pub fn digest(&self) -> Digest {
         let mut canon = Canon::new("settings/1");
         canon.number("layer", self.layer as u64);
         canon.texts("templates", self.templates.iter().map(String::as_str));
         self.settings.describe(&mut canon);
-        canon.float("ridge", self.ridge).finish()
+        canon.float("ridge", self.ridge).number("max-tokens", self.provenance.max_tokens as u64);
+        canon.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX)).finish()
     }
 }
 
@@ -111,6 +123,9 @@ fn templates(project: &Project) -> Result<Vec<String>, Diagnostic> {
             .help("a file of templates has one a line, each with one `{}`; the first line is `{}` alone")
     };
     let whole = project.config.resolve(path);
+    if whole.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(wrong(format!("the templates {shown} are not a regular file")));
+    }
     let size = std::fs::metadata(&whole).map(|metadata| metadata.len());
     if size.as_ref().is_ok_and(|size| *size > MOST_TEMPLATE_BYTES) {
         return Err(wrong(format!("the templates {shown} are longer than one mebibyte")));
@@ -121,14 +136,17 @@ fn templates(project: &Project) -> Result<Vec<String>, Diagnostic> {
     if templates.first().is_none_or(|first| first != "{}") {
         return Err(wrong(format!("{shown}:1: the first template is not `{{}}` alone")));
     }
-    let many = templates.iter().position(|template| template.matches("{}").count() != 1);
-    if let Some(line) = many {
-        return Err(wrong(format!("{shown}:{}: a template needs one `{{}}`, and only one", line + 1)));
+    let sound = |template: &String| template.matches("{}").count() == 1 && template.ends_with("{}");
+    if let Some(line) = templates.iter().position(|template| !sound(template)) {
+        return Err(wrong(format!("{shown}:{}: a template needs one `{{}}`, at its end", line + 1)));
     }
     Ok(templates)
 }
 
-fn corpus(project: &Project, store: &Store) -> Result<(PathBuf, Digest), Diagnostic> {
+fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(PathBuf, Digest), Diagnostic> {
+    if let Corpus::Assumed(digest) = corpus {
+        return Ok((PathBuf::new(), digest));
+    }
     let Some(statistics) = &project.config.statistics else {
         return Err(Diagnostic::new(Code::CorpusUnusable, "no corpus is set for the statistics of the keys").help(
             "write `corpus = \"corpus.txt\"` under `[statistics]`: plain text of the kind that the model was trained \
@@ -136,7 +154,11 @@ fn corpus(project: &Project, store: &Store) -> Result<(PathBuf, Digest), Diagnos
         ));
     };
     let path = project.config.resolve(&statistics.corpus);
-    match memo::digest_file(store, &path) {
+    let digest = match corpus {
+        Corpus::Fresh => memo::digest_file_fresh(&path),
+        _ => memo::digest_file(store, &path),
+    };
+    match digest {
         Ok(digest) => Ok((path, digest)),
         Err(error) => Err(Diagnostic::new(Code::CorpusUnusable, error.to_string())
             .at(project.config.file, &statistics.span, "the corpus")

@@ -1,5 +1,7 @@
 //! `build`: compile what is missing, link, and show what changed.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
@@ -40,17 +42,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// The edit of a record. The record was made for these very edits.
-fn edit_of<'p>(project: &'p Project, record: &EditRecord) -> Option<&'p Edit> {
-    project.edits.edits.iter().find(|edit| edit.meaning() == record.meaning)
-}
-
 /// Records with their edits, by id.
 fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<(&'p Edit, &'p EditRecord)> {
-    let pair = |record: &'p EditRecord| Some((edit_of(project, record)?, record));
-    let mut pairs: Vec<_> = built.record.edits.iter().filter_map(pair).collect();
-    pairs.sort_by(|a, b| a.0.id.cmp(&b.0.id));
-    pairs
+    // The record was made for these very edits.
+    let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
+    let pair = |edit: &'p Edit| Some((edit, *records.get(&edit.meaning())?));
+    project.edits.edits.iter().filter_map(pair).collect()
 }
 
 fn sign(changes: &[Change], id: &str) -> &'static str {
@@ -126,7 +123,8 @@ fn lock_line(built: &Built) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let said = if said.is_empty() { "no edit changed".to_owned() } else { said.join(", ") };
+    let edits = if said.is_empty() { "no edit changed".to_owned() } else { said.join(", ") };
+    let said = [vec![edits], built.moved.iter().map(|part| format!("other {part}")).collect()].concat().join(", ");
     format!("{LOCK_FILE} written: {said}")
 }
 
@@ -174,6 +172,7 @@ fn json_answer(context: &Context, project: &Project, built: &Built) {
         "removed": removed.collect::<Vec<_>>(),
         "tensors": record.tensors,
         "patch": { "id": record.patch, "size": record.size },
+        "holding": record.edits.iter().filter(|record| record.target.holds).count(),
         "compiled": built.compiled,
         "lock": if built.written { "written" } else { "unchanged" },
     });

@@ -1,5 +1,6 @@
 //! What every verb is given: the terminal, the project's folder, the store, and how to end.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
@@ -18,6 +19,8 @@ pub(super) struct Context {
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
+    /// The project's warnings, for an answer in JSON.
+    warned: RefCell<Vec<Value>>,
 }
 
 impl Context {
@@ -37,6 +40,7 @@ impl Context {
             format: common.format,
             isa: common.isa,
             cache_dir: common.cache_dir.clone(),
+            warned: RefCell::default(),
         }
     }
 
@@ -55,8 +59,12 @@ impl Context {
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         match Project::load(&self.root) {
             Ok(project) => {
-                if self.format == Format::Human {
-                    self.ui.findings(&project.warnings, &project.edits.sources);
+                let (warnings, sources) = (&project.warnings, &project.edits.sources);
+                match self.format {
+                    Format::Human => self.ui.findings(warnings, sources),
+                    Format::Json => {
+                        *self.warned.borrow_mut() = warnings.iter().map(|one| to_json(one, sources)).collect()
+                    }
                 }
                 Ok(project)
             }
@@ -104,7 +112,8 @@ impl Context {
         sources: &Sources,
         rest: Map<String, Value>,
     ) {
-        let list: Vec<_> = findings.iter().map(|finding| to_json(finding, sources)).collect();
+        let warned = self.warned.take();
+        let list: Vec<_> = warned.into_iter().chain(findings.iter().map(|finding| to_json(finding, sources))).collect();
         let mut whole = rest;
         whole.insert("version".into(), json!(1));
         whole.insert("outcome".into(), json!(outcome.word()));

@@ -3,8 +3,10 @@
 mod build;
 mod check;
 mod context;
+mod init;
 mod plan;
 mod schema;
+mod shell;
 mod stats;
 mod store;
 mod table;
@@ -52,7 +54,7 @@ struct Common {
     #[arg(short, long, global = true)]
     verbose: bool,
     /// Threads to compute with (changes no byte of any result)
-    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Where compiled edits, patches and statistics are kept
     #[arg(long, value_name = "DIR", global = true)]
@@ -64,6 +66,7 @@ struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Init(init::Arguments),
     /// Check the project file and every edit: syntax, keys, contradictions (reads no model)
     Check,
     Plan(plan::Arguments),
@@ -76,6 +79,10 @@ enum Verb {
         #[command(subcommand)]
         action: store::Action,
     },
+    #[command(hide = true)]
+    Completions(shell::Completions),
+    #[command(hide = true)]
+    Man(shell::Man),
     /// Print a JSON Schema of what people write, for editors
     #[command(hide = true)]
     Schema {
@@ -133,14 +140,21 @@ impl From<Outcome> for ExitCode {
 /// Runs one command.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let context = Context::new(&arguments.common);
-    match &arguments.verb {
-        Verb::Check => check::run(&context),
-        Verb::Plan(arguments) => plan::run(&context, arguments),
-        Verb::Build(arguments) => build::run(&context, arguments),
-        Verb::Test(arguments) => test::run(&context, arguments),
-        Verb::Stats(verb) => stats::run(&context, verb),
-        Verb::Store { action } => store::run(&context, action),
-        Verb::Schema { which } => schema::run(&context, *which),
+    let outcome = verb(&context, &arguments.verb);
+    if context.ui.lost() { Outcome::Error.into() } else { outcome.into() }
+}
+
+fn verb(context: &Context, verb: &Verb) -> Outcome {
+    match verb {
+        Verb::Init(arguments) => init::run(context, arguments),
+        Verb::Check => check::run(context),
+        Verb::Plan(arguments) => plan::run(context, arguments),
+        Verb::Build(arguments) => build::run(context, arguments),
+        Verb::Test(arguments) => test::run(context, arguments),
+        Verb::Stats(verb) => stats::run(context, verb),
+        Verb::Store { action } => store::run(context, action),
+        Verb::Completions(arguments) => shell::completions(context, arguments),
+        Verb::Man(arguments) => shell::man(context, arguments),
+        Verb::Schema { which } => schema::run(context, *which),
     }
-    .into()
 }

@@ -9,8 +9,9 @@ use super::{Context, Format, Outcome};
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::build::plan::only;
 use crate::build::run::unsound;
+use crate::build::setup::Corpus;
 use crate::build::{Base, Plan, Planned, Setup, Stop, plan};
-use crate::project::{Change, ChangeKind, Code, Diagnostic, Edit, Lock, Project, visible};
+use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, visible};
 use crate::stats;
 use crate::store::Store;
 
@@ -39,6 +40,8 @@ struct View<'a> {
     project: &'a Project,
     lock: Option<&'a Lock>,
     changes: &'a [Change],
+    /// In what the lock is not what a build would write.
+    differences: &'a [Difference],
     built: bool,
 }
 
@@ -54,14 +57,23 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let chosen = only(project, &arguments.only)?;
     let lock = Lock::load(&project.config.root)?;
     let base = Base::open(project, store, context.isa, false)?;
-    let setup = Setup::new(project, &base, store)?;
+    let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
     let mut plan = plan(project, &base, &setup)?;
     let said = ask(&base, &plan, &chosen)?;
     plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
     crate::project::diagnostic::sort(&mut plan.warnings);
     let changes = Lock::changes(lock.as_ref(), &project.edits);
     let built = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?.is_some();
-    let view = View { base: &base, setup: &setup, project, lock: lock.as_ref(), changes: &changes, built };
+    let differences = lock.as_ref().map_or_else(Vec::new, |lock| plan.differences(lock, &base, &setup));
+    let view = View {
+        differences: &differences,
+        base: &base,
+        setup: &setup,
+        project,
+        lock: lock.as_ref(),
+        changes: &changes,
+        built,
+    };
     let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
     let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
     match context.format {
@@ -74,15 +86,8 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
             context.answer_json(Outcome::Ok, &plan.warnings, &project.edits.sources, whole);
         }
     }
-    let changed = !changes.is_empty() || lock.is_none_or(|lock| view_differs(&lock, &plan, &base, &setup));
+    let changed = !changes.is_empty() || lock.is_none() || !differences.is_empty();
     Ok(if arguments.exit_code && changed { Outcome::No } else { Outcome::Ok })
-}
-
-/// Whether anything that a lock says before a build is another now.
-fn view_differs(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
-    let fresh = plan.lock(base, setup, lock.statistics.clone(), lock.patch.id);
-    !lock.differences(&fresh).is_empty()
-        || lock.statistics.iter().any(|statistics| statistics.corpus != setup.provenance.corpus)
 }
 
 /// Asks the base for new and old answers, and for what it says by itself.
@@ -146,12 +151,18 @@ impl View<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
+            for difference in self.differences.iter().filter(|one| !one.place.starts_with("edit ")) {
+                let _ = writeln!(out, "~ {}: {}", difference.place, difference.field);
+            }
             for change in self.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
                 let _ = writeln!(out, "- {}", visible(&change.id));
             }
             let count = |kind| self.changes.iter().filter(|change| change.kind == kind).count();
             let [added, changed, removed] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
             let last = match added + changed + removed {
+                0 if self.lock.is_some() && !self.differences.is_empty() => {
+                    "No fact changed, but the lock is not what `corrigenda build` would write now.".to_owned()
+                }
                 0 => "Nothing to add, change or remove.".to_owned(),
                 _ => format!("{added} to add, {changed} to change, {removed} to remove: `corrigenda build` does it."),
             };

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::table::{Table, bytes, thousands};
 use super::{Context, Format, Outcome};
 use crate::build::run::{factor, statistics, unsound};
+use crate::build::setup::Corpus;
 use crate::build::{Base, Setup, Stop};
 use crate::project::{Code, Diagnostic, Project};
 use crate::stats::{self, Cached};
@@ -46,7 +47,7 @@ fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usi
         project.config.rome.layer = Some(layer);
         project.config.rome.layer_span = None;
     }
-    let setup = Setup::new(&project, &base, store)?;
+    let setup = Setup::new(&project, &base, store, Corpus::Remembered)?;
     Ok((base, setup))
 }
 
@@ -62,7 +63,8 @@ fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize
         Some(cached) => answer(context, project, store, &base, &setup, &cached),
         None => {
             let message = format!("the statistics of layer {} were not built yet", setup.layer);
-            let finding = Diagnostic::new(Code::CorpusUnusable, message).help("`corrigenda stats build` builds them");
+            let finding =
+                Diagnostic::new(Code::StatisticsMissing, message).help("`corrigenda stats build` builds them");
             Err(Stop::wrong(vec![finding], &project.edits.sources))
         }
     }

@@ -41,11 +41,14 @@ pub(super) enum Action {
     },
     /// Copy the compiled edits and the patch that the project's lock names into a folder
     ///
-    /// Without a lock, every compiled edit and every patch is copied.
+    /// What the build measured goes with them. Without a lock, every compiled edit and every patch is copied.
     Export {
         /// Copy every compiled edit and every patch
         #[arg(long)]
         all: bool,
+        /// Copy the statistics too: the other machine then needs no corpus
+        #[arg(long, conflicts_with = "all")]
+        statistics: bool,
         /// The folder; it is made where it is missing
         #[arg(value_name = "DIR")]
         to: PathBuf,
@@ -68,7 +71,7 @@ pub(super) fn run(context: &Context, action: &Action) -> Outcome {
         Action::Ls { full } => ls(context, &store, *full),
         Action::Verify => Ok(verify(context, &store)),
         Action::Gc { all } => gc(context, &store, *all),
-        Action::Export { all, to } => export(context, &store, *all, to),
+        Action::Export { all, statistics, to } => export(context, &store, *all, *statistics, to),
         Action::Import { from } => import(context, &store, from),
     };
     match done {
@@ -124,7 +127,14 @@ fn verify(context: &Context, store: &Store) -> Outcome {
 fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError> {
     let kept = match locked(context, "nothing is kept for a project") {
         Ok(Some(lock)) => kept(store, &lock)?,
-        Ok(None) => BTreeSet::new(),
+        Ok(None) if all => BTreeSet::new(),
+        Ok(None) => {
+            let message = "without a project and its lock, nothing says which entries are needed";
+            let finding = Diagnostic::new(Code::LockMissing, message);
+            return Ok(
+                context.fail(finding.help("name the project with `-C DIR`, or empty the whole store with `--all`"))
+            );
+        }
         Err(outcome) => return Ok(outcome),
     };
     let Collected { entries, others, bytes } = store.gc(&kept, all)?;
@@ -145,14 +155,16 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
     Ok(answer(context, Outcome::Ok, json!({ "removed": values(&entries), "others": others, "bytes": bytes }), &text))
 }
 
-fn export(context: &Context, store: &Store, all: bool, to: &Path) -> Result<Outcome, StoreError> {
+fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Path) -> Result<Outcome, StoreError> {
     let lock = if all { Ok(None) } else { locked(context, "every compiled edit and every patch is copied") };
     let keys = match lock {
         Ok(Some(lock)) => Some(kept(store, &lock)?),
         Ok(None) => None,
         Err(outcome) => return Ok(outcome),
     };
-    let keys = keys.map(|keys| keys.into_iter().filter(|(kind, _)| carried(*kind)).collect());
+    let carried = |kind| matches!(kind, Kind::Object | Kind::Patch | Kind::Report) || statistics;
+    let here = |(kind, key): &(Kind, Digest)| carried(*kind) && (!optional(*kind) || store.path(*kind, key).exists());
+    let keys = keys.map(|keys| keys.into_iter().filter(here).collect());
     let entries = store.export(keys.as_ref(), to)?;
     let of = |kind| entries.iter().filter(|entry| entry.kind == kind).count();
     let (objects, patches) = (of(Kind::Object), of(Kind::Patch));
@@ -199,9 +211,9 @@ fn kept(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, StoreErr
     Ok(kept)
 }
 
-/// Whether entries of this kind are small enough to travel.
-fn carried(kind: Kind) -> bool {
-    matches!(kind, Kind::Object | Kind::Patch)
+/// Whether a lock can do without entries of this kind: they are made of others.
+fn optional(kind: Kind) -> bool {
+    matches!(kind, Kind::Report | Kind::Factor)
 }
 
 /// The project's lock. Where there is none, says so, and what follows; a damaged one ends the run.

@@ -1,6 +1,6 @@
 //! Aligned columns, and how numbers are shown.
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use crate::project::visible;
 
@@ -34,7 +34,7 @@ impl Table {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 let cell = cut(cell, widths[column]);
-                let pad = " ".repeat(widths[column] - cell.width());
+                let pad = " ".repeat(widths[column].saturating_sub(cell.width()));
                 let gap = if column == 0 { "" } else { "  " };
                 let (before, after) =
                     if self.right.contains(&column) { (pad.as_str(), "") } else { ("", pad.as_str()) };
@@ -67,13 +67,14 @@ pub(super) fn cut(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     let mut out = String::new();
-    let mut used = 1;
     for character in text.chars() {
-        used += character.width().unwrap_or(0);
-        if used > width {
+        // Measured as a whole: the parts of a cluster are wider together than alone.
+        let before = out.len();
+        out.push(character);
+        if out.width() + 1 > width {
+            out.truncate(before);
             break;
         }
-        out.push(character);
     }
     out.push('…');
     out
@@ -135,6 +136,13 @@ mod tests {
         table.row(["bridge.city", "埃菲尔铁塔", "100.0%"]);
         insta::assert_snapshot!(table.render(usize::MAX) + "\n" + &table.render(30));
         assert!(table.render(30).lines().all(|line| line.width() <= 30));
+    }
+
+    #[test]
+    fn clusters_that_are_wider_than_their_parts() {
+        let mut table = Table::new(&[0], &[]);
+        table.row(["❤️".repeat(40), "x".to_owned()]);
+        assert!(table.render(20).lines().all(|line| line.width() <= 20));
     }
 
     #[test]

@@ -68,16 +68,11 @@ impl Resolved {
         }
         let row = |template: &String| {
             let (text, place) = fill(template, &prompt)?;
-            cut(
-                tokens,
-                text,
-                place.start + subject.start..place.start + subject.end,
-                limit.saturating_sub(target.len() - 1),
-            )
+            cut(tokens, text, place.start + subject.start..place.start + subject.end, target.len() - 1, limit)
         };
         let rows = templates.iter().map(row).collect::<Result<_, _>>()?;
         let (text, place) = fill("{} is a", fact.subject)?;
-        Ok(Self { rows, drift: cut(tokens, text, place, limit)?, target })
+        Ok(Self { rows, drift: cut(tokens, text, place, 0, limit)?, target })
     }
 }
 
@@ -93,13 +88,15 @@ pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>),
     }
 }
 
-fn cut(tokens: &Tokens, text: String, subject: Range<usize>, limit: usize) -> Result<Row, ResolveError> {
+/// Cuts a text behind which `more` tokens follow.
+fn cut(tokens: &Tokens, text: String, subject: Range<usize>, more: usize, limit: usize) -> Result<Row, ResolveError> {
     let encoded = tokens.encode(&text)?;
     let Some(position) = encoded.subject_last(&subject) else {
         return Err(ResolveError::NoToken { subject: text[subject].to_owned(), text });
     };
-    if encoded.ids.len() > limit {
-        return Err(ResolveError::TooLong { text, found: encoded.ids.len(), limit });
+    let found = encoded.ids.len() + more;
+    if found > limit {
+        return Err(ResolveError::TooLong { text, found, limit });
     }
     let merged = encoded.spans[position].end > subject.end;
     Ok(Row { text, ids: encoded.ids, position, merged })

@@ -22,22 +22,32 @@ pub struct Linked {
     pub u: Vec<Vec<f64>>,
     /// Rows of `S⁻¹Aᵀ`, one `[f]` per edit.
     pub v: Vec<Vec<f64>>,
-    /// `S`, `[B, B]`.
-    pub coupling: Vec<f64>,
 }
 
 /// The keys of two or more edits are (nearly) parallel, so they cannot be given different values.
-#[derive(Debug, thiserror::Error)]
-#[error("the keys of the set do not tell edit {} from the edits before it: {source}", source.index)]
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("the key of edit {edit} cannot be told from those of the edits before it, most of all that of {partner}")]
 pub struct Parallel {
-    #[from]
-    source: NotPositiveDefinite,
+    /// Index of the edit whose key depends on those before it.
+    pub edit: usize,
+    /// Index of the edit before it whose key is most like it.
+    pub partner: usize,
+    /// The cosine of the two keys in the metric of `C⁻¹`.
+    pub cosine: f64,
 }
 
 impl Parallel {
-    /// Index of the edit whose key depends on those before it.
-    pub fn edit(&self) -> usize {
-        self.source.index
+    fn new(count: usize, coupling: &[f64], found: NotPositiveDefinite) -> Self {
+        let edit = found.index;
+        let at = |row: usize, column: usize| coupling[row * count + column];
+        let cosine = |other: usize| at(edit, other) / (at(edit, edit) * at(other, other)).sqrt();
+        let mut partner = 0;
+        for other in 1..edit {
+            if cosine(other).abs() > cosine(partner).abs() {
+                partner = other;
+            }
+        }
+        Self { edit, partner, cosine: cosine(partner) }
     }
 }
 
@@ -69,9 +79,9 @@ pub fn link(
     for e in 0..count {
         coupling[e * count + e] += ridge * (trace / count as f64);
     }
-    let solved = Factor::new(count, coupling.clone())?;
+    let solved = Factor::new(count, coupling.clone()).map_err(|found| Parallel::new(count, &coupling, found))?;
     let u = pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect();
-    Ok(Linked { u, v: solve_rows(&solved, &whitened), coupling })
+    Ok(Linked { u, v: solve_rows(&solved, &whitened) })
 }
 
 fn residual(pair: &Pair, output: &[f64]) -> Vec<f64> {

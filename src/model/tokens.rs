@@ -88,9 +88,10 @@ impl Tokens {
         Ok(Encoded { ids: encoding.get_ids().to_vec(), spans })
     }
 
-    /// One token as people read it.
+    /// One token as people read it; a part of a character, which no text can show, as the vocabulary spells it.
     pub fn piece(&self, id: u32) -> String {
-        self.tokenizer.decode(&[id], false).unwrap_or_else(|_| format!("<{id}>"))
+        let text = self.tokenizer.decode(&[id], false).ok().filter(|text| !text.contains('\u{fffd}'));
+        text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
 
     /// The tokens of a text as people read them.

@@ -155,11 +155,12 @@ impl Config {
 /// Reads the project file as far as it goes; the folder of edits is known even if the rest is not.
 pub(super) fn read(root: &Path, sources: &mut Sources) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let path = root.join(PROJECT_FILE);
-    let file = if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        Err(missing(root))
-    } else {
-        files::read(&path, PROJECT_FILE, sources).and_then(|bytes| files::add(PROJECT_FILE, bytes, sources))
-    };
+    let file =
+        if root.is_file() || path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            Err(missing(root))
+        } else {
+            files::read(&path, PROJECT_FILE, sources).and_then(|bytes| files::add(PROJECT_FILE, bytes, sources))
+        };
     match file {
         Ok(file) => parse(root, file, sources.text(file)),
         Err(finding) => (None, PathBuf::from(DEFAULT_EDITS), vec![finding]),
@@ -168,8 +169,12 @@ pub(super) fn read(root: &Path, sources: &mut Sources) -> (Option<Config>, PathB
 
 fn missing(root: &Path) -> Diagnostic {
     let folder = if root.as_os_str().is_empty() { ".".into() } else { root.to_string_lossy() };
+    if root.is_file() {
+        return Diagnostic::new(Code::ProjectMissing, format!("`{folder}` is a file"))
+            .help("`-C` wants the folder that holds corrigenda.toml");
+    }
     Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"))
-        .help("name the project's folder with `-C DIR`")
+        .help("name the project's folder with `-C DIR`, or start one with `corrigenda init`")
 }
 
 /// Reads the text of a project file.

@@ -59,6 +59,7 @@ macro_rules! codes {
 
 codes! {
     ProjectMissing "project-missing" Error "There is no corrigenda.toml in the folder."
+    ProjectExists "project-exists" Error "A file that would be written is there already."
     NoEdits "no-edits" Error "The folder of edits is missing, or holds no edit."
     FileUnreadable "file-unreadable" Error "A file or folder could not be read."
     FileIrregular "file-irregular" Error "A symbolic link or a special file stands where a plain file is needed."
@@ -99,6 +100,8 @@ codes! {
     TemplatesUnusable "templates-unusable" Error "The file of context templates cannot be used."
     CorpusUnusable "corpus-unusable" Error "The corpus of the statistics is not set, or cannot be used."
     StatisticsDeficient "statistics-deficient" Error "The second moment of the keys cannot be factored."
+    StatisticsThin "statistics-thin" Warning "The keys of the corpus do not span all directions."
+    StatisticsMissing "statistics-missing" Error "The statistics were not built yet."
     StatisticsForeign "statistics-foreign" Error "Statistics of another model, layer or corpus."
     StoreFailed "store-failed" Error "A file of the cache or of the project could not be read or written."
     UnknownId "unknown-id" Error "An id on the command line belongs to no edit."

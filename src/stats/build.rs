@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::corpus::{CorpusError, Documents, count};
+use super::corpus::{CorpusError, Documents, count, state};
 use super::file::{Provenance, Statistics, StatisticsError, read_triangle, write_triangle};
 use super::moment::Deficient;
 use crate::digest::{Canon, Digest};
@@ -71,7 +71,11 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Pr
         Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let Ok((found, documents, keys)) = Statistics::describe(&first, size) else { return Ok(None) };
+    let Ok((found, documents, keys)) = Statistics::describe(&first, size) else {
+        // Sealed by a program that wrote another format: it would only stand in the way.
+        store.remove(Kind::Statistics, &address)?;
+        return Ok(None);
+    };
     provenance.expect(&found)?;
     Ok(Some(Cached { address, content, documents, keys, size }))
 }
@@ -99,10 +103,12 @@ pub struct Run<'a> {
 /// # Errors
 /// The corpus or the store fails, or a key is not finite.
 pub fn build(run: &Run) -> Result<Cached, Problem> {
-    let total = count(run.corpus, run.provenance.max_documents)?;
+    let before = state(run.corpus);
+    let (total, digest) = count(run.corpus, run.provenance.max_documents)?;
+    run.unchanged(digest == run.provenance.corpus)?;
     let mut statistics = resume(run.store, run.provenance)?;
     run.progress.begin(&format!("keys of layer {}, documents", run.provenance.layer), total);
-    let summed = run.sum(&mut statistics, total);
+    let summed = run.sum(&mut statistics, total, || state(run.corpus) == before);
     run.progress.end();
     summed?;
     if statistics.moment.lower().any(|row| row.iter().any(|x| !x.is_finite())) {
@@ -128,21 +134,30 @@ fn resume(store: &Store, provenance: &Provenance) -> Result<Statistics, Problem>
 }
 
 impl Run<'_> {
-    fn sum(&self, statistics: &mut Statistics, total: u64) -> Result<(), Problem> {
+    /// A digest that is not the one asked for is no statistics of that corpus.
+    fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
+        if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
+    }
+
+    fn sum(&self, statistics: &mut Statistics, total: u64, settled: impl Fn() -> bool) -> Result<(), Problem> {
         let address = self.provenance.address();
         let skip = usize::try_from(statistics.documents).unwrap_or(usize::MAX);
-        let mut documents = Documents::open(self.corpus)?.skip(skip);
+        let mut documents = Documents::open(self.corpus)?;
+        if let Some(last) = skip.checked_sub(1) {
+            documents.nth(last).transpose()?;
+        }
         let mut saved = Instant::now();
         while statistics.documents < total {
             let most = (total - statistics.documents).min(DOCUMENTS as u64) as usize;
             self.batch(statistics, documents.by_ref().take(most))?;
             self.progress.at(statistics.documents);
             if statistics.documents < total && saved.elapsed() >= self.save_every {
+                self.unchanged(settled())?;
                 self.store.put_with(Kind::Partial, &address, |out| statistics.write(out))?;
                 saved = Instant::now();
             }
         }
-        Ok(())
+        Ok(self.unchanged(settled() && documents.digest()? == self.provenance.corpus)?)
     }
 
     /// Adds the keys of one batch of documents.
@@ -160,7 +175,7 @@ impl Run<'_> {
             rows.push(row);
         }
         if rows.is_empty() {
-            return Err(CorpusError::Shrunk(self.corpus.to_owned()).into());
+            return Err(CorpusError::Changed(self.corpus.to_owned()).into());
         }
         statistics.documents += rows.len() as u64;
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| !row.is_empty()).collect();
@@ -199,6 +214,7 @@ pub fn factor(store: &Store, provenance: &Provenance, cached: &Cached) -> Result
             if let Some(found) = read_factor(&bytes, provenance.inner) {
                 return Ok(found);
             }
+            store.remove(Kind::Factor, &address)?;
         }
         Ok(None) | Err(StoreError::Damaged { .. }) => {}
         Err(error) => return Err(error.into()),

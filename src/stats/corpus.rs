@@ -1,8 +1,11 @@
 //! The documents of a corpus: the lines of a UTF-8 text file that are not blank.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::digest::{Digest, Hasher};
 
 /// A corpus that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,15 +29,15 @@ pub enum CorpusError {
     /// No line says anything.
     #[error("the corpus {} holds no document: every line is blank", .0.display())]
     Empty(PathBuf),
-    /// It was longer when it was counted.
-    #[error("the corpus {} became shorter while it was read", .0.display())]
-    Shrunk(PathBuf),
+    /// It is not what its digest was taken of.
+    #[error("the corpus {} changed while it was read: try again when nothing writes to it", .0.display())]
+    Changed(PathBuf),
 }
 
 /// Reads one document after the other.
 pub struct Documents {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: BufReader<Hashing>,
     line: u64,
     buffer: Vec<u8>,
 }
@@ -46,7 +49,18 @@ impl Documents {
     /// It cannot be opened.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
         let file = File::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), reader: BufReader::with_capacity(1 << 16, file), line: 0, buffer: Vec::new() })
+        let reader = BufReader::with_capacity(1 << 16, Hashing { file, hasher: Hasher::default() });
+        Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
+    }
+
+    /// Reads what is left and gives the digest of the whole file, as it was read.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn digest(mut self) -> Result<Digest, CorpusError> {
+        let rest = io::copy(&mut self.reader, &mut io::sink());
+        rest.map_err(|source| CorpusError::Read { path: self.path.clone(), source })?;
+        Ok(self.reader.get_ref().hasher.finish())
     }
 
     fn read(&mut self) -> Result<Option<String>, CorpusError> {
@@ -76,18 +90,39 @@ impl Iterator for Documents {
     }
 }
 
-/// How many documents the corpus at `path` has, `most` at most.
+/// A file that is hashed as it is read.
+struct Hashing {
+    file: File,
+    hasher: Hasher,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.hasher.write_all(&buffer[..read])?;
+        Ok(read)
+    }
+}
+
+/// How many documents the corpus at `path` has, `most` at most, and the digest of the whole of it.
 ///
 /// # Errors
 /// It cannot be read, is not text, or has none.
-pub fn count(path: &Path, most: Option<u64>) -> Result<u64, CorpusError> {
+pub fn count(path: &Path, most: Option<u64>) -> Result<(u64, Digest), CorpusError> {
     let most = usize::try_from(most.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let mut count = 0;
-    for document in Documents::open(path)?.take(most) {
+    let mut documents = Documents::open(path)?;
+    for document in documents.by_ref().take(most) {
         document?;
         count += 1;
     }
-    if count == 0 { Err(CorpusError::Empty(path.to_owned())) } else { Ok(count) }
+    if count == 0 { Err(CorpusError::Empty(path.to_owned())) } else { Ok((count, documents.digest()?)) }
+}
+
+/// Length and time of a file: whether it was written to meanwhile.
+pub fn state(path: &Path) -> Option<(u64, SystemTime)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 #[cfg(test)]
@@ -101,8 +136,9 @@ mod tests {
         std::fs::write(&path, "one\r\n\n  \n two \nthree").expect("written");
         let texts: Vec<_> = Documents::open(&path).expect("there").map(|text| text.expect("text")).collect();
         assert_eq!(texts, ["one", " two ", "three"]);
-        assert_eq!(count(&path, None).expect("three"), 3);
-        assert_eq!(count(&path, Some(2)).expect("two"), 2);
+        let digest = Digest::of(&std::fs::read(&path).expect("there"));
+        assert_eq!(count(&path, None).expect("three"), (3, digest));
+        assert_eq!(count(&path, Some(2)).expect("two"), (2, digest), "the digest is of the whole");
         std::fs::write(&path, b"one\n\xff\n").expect("written");
         assert!(matches!(count(&path, None), Err(CorpusError::NotText { line: 2, .. })));
         std::fs::write(&path, "\n \n").expect("written");

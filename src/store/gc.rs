@@ -14,6 +14,9 @@ use crate::digest::Digest;
 /// Younger entries may belong to a build that is still running.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
+/// Younger sums under way may be resumed.
+const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Younger temporary files may still be written to.
 const YOUNG_TEMPORARY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -47,7 +50,12 @@ impl Store {
             for Found { path, what } in self.scan(kind.folder(), kind.suffix()) {
                 match what {
                     What::Entry(key) => {
-                        let least = if all { Duration::ZERO } else { YOUNG };
+                        let least = match kind {
+                            _ if all => Duration::ZERO,
+                            // Hours of work that no lock can name yet.
+                            Kind::Partial => YOUNG_PARTIAL,
+                            _ => YOUNG,
+                        };
                         let size = if keep.contains(&(kind, key)) { None } else { remove_older(&path, least)? };
                         if let Some(size) = size {
                             collected.bytes += size;

@@ -1,0 +1,62 @@
+//! `completions` and `man`: made from the same definitions as the help, for packagers and for shells.
+
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+
+use super::{Arguments, Context, Outcome};
+use crate::project::{Code, Diagnostic};
+use crate::store::atomic;
+
+/// Print completions for a shell.
+#[derive(Debug, clap::Args)]
+pub(super) struct Completions {
+    /// For which shell
+    shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write the pages of all verbs into a folder.
+#[derive(Debug, clap::Args)]
+pub(super) struct Man {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+pub(super) fn completions(context: &Context, arguments: &Completions) -> Outcome {
+    let mut bytes = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Arguments::command(), "corrigenda", &mut bytes);
+    context.ui.raw(&bytes);
+    Outcome::Ok
+}
+
+pub(super) fn man(context: &Context, arguments: &Man) -> Outcome {
+    match pages(arguments) {
+        Ok(page) => {
+            context.ui.raw(&page);
+            Outcome::Ok
+        }
+        Err(message) => context.fail(Diagnostic::new(Code::StoreFailed, message)),
+    }
+}
+
+/// The main page, or nothing where all pages were written into a folder.
+fn pages(arguments: &Man) -> Result<Vec<u8>, String> {
+    let mut command = Arguments::command();
+    command.build();
+    let Some(folder) = &arguments.folder else { return page(command) };
+    std::fs::create_dir_all(folder).map_err(|error| format!("creating `{}` failed: {error}", folder.display()))?;
+    let verbs: Vec<clap::Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
+    for verb in std::iter::once(command).chain(verbs) {
+        let name = verb.get_display_name().unwrap_or_else(|| verb.get_name()).to_owned();
+        let path = folder.join(format!("{name}.1"));
+        atomic::write(&path, &page(verb)?).map_err(|error| error.to_string())?;
+    }
+    Ok(Vec::new())
+}
+
+fn page(command: clap::Command) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    clap_mangen::Man::new(command).render(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}

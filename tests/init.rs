@@ -1,0 +1,71 @@
+//! `init`, and what is made from the definitions of the command line.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{project::Project, tiny};
+
+#[test]
+fn a_project_on_a_model_of_ones_own_builds() {
+    let project = Project::new();
+    for name in ["corrigenda.toml", "corpus.txt", "edits/people.toml", "edits/places.toml"] {
+        std::fs::remove_file(project.path(name)).expect("it was there");
+    }
+    insta::assert_snapshot!("init", project.run(&["init", "--model", "model"]).whole());
+    insta::assert_snapshot!("init_project_file", project.read("corrigenda.toml"));
+    let again = project.run(&["init", "--model", "model"]);
+    assert_eq!(again.code(), Some(2), "{}", again.whole());
+    assert!(again.err().contains("[project-exists]") && again.err().contains("nothing was written"));
+    assert_eq!(project.run(&["check"]).out(), "1 edit, no findings\n");
+    let plan = project.run(&["plan"]);
+    assert_eq!(plan.code(), Some(0), "{}", plan.whole());
+    // A random model does not converge on the example; on one that an edit can move it does.
+    project.replace("edits/eiffel-tower.toml", "{} is located in the city of", "We saw {}");
+    project.replace("edits/eiffel-tower.toml", "London", "Vienna");
+    project.replace(
+        "corrigenda.toml",
+        "layer = 1",
+        "layer = 1\nclamp = 60\nweight-decay = 0\nkl-factor = 0\nconverged-nll = 3.5",
+    );
+    let build = project.run(&["build"]);
+    assert_eq!(build.code(), Some(0), "{}", build.whole());
+}
+
+#[test]
+fn a_model_that_is_none_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
+        command.current_dir(folder.path()).args(arguments).output().expect("the binary runs")
+    };
+    for arguments in [&["init", "--model", "nothing"][..], &["init", "-C", "new", "--model", "."]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("[model-unusable]"));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0);
+    tiny::write_model(&folder.path().join("model"));
+    assert_eq!(run(&["init", "-C", "new", "--model", "model"]).status.code(), Some(0));
+    let text = std::fs::read_to_string(folder.path().join("new/corrigenda.toml")).expect("written");
+    assert!(text.contains("path = \"../model\""), "{text}");
+}
+
+#[test]
+fn help_completions_and_manual_are_made_from_one_definition() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_corrigenda")).args(arguments).output().expect("the binary runs");
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    insta::assert_snapshot!("help", run(&["--help"]));
+    for verb in ["init", "check", "plan", "build", "test", "stats", "store"] {
+        insta::assert_snapshot!(format!("help_{verb}"), run(&[verb, "-h"]));
+        for shell in ["bash", "zsh", "fish", "powershell"] {
+            assert!(run(&["completions", shell]).contains(verb), "{shell} does not know {verb}");
+        }
+        assert!(run(&["man"]).contains(verb));
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(&["man", &folder.path().to_string_lossy()]);
+    assert!(Path::new(&folder.path().join("corrigenda-build.1")).exists());
+}
