@@ -68,14 +68,3 @@ fn a_wrong_folder_says_where_it_looked() {
     assert!(text(&run.stderr).contains("corrigenda.toml"), "{}", text(&run.stderr));
     assert!(text(&run.stderr).contains("-C"), "{}", text(&run.stderr));
 }
-
-/// The example of the README, whose output it shows.
-#[test]
-fn the_example_project_is_clean() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let run = corrigenda(root, &["check", "-C", "examples/facts"]);
-    let shown = "$ cargo run --release -- check -C examples/facts\n    ";
-    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
-    let (_, after) = readme.split_once(shown).expect("the README shows the command");
-    assert_eq!(after.lines().next(), text(&run.stdout).lines().next());
-}

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod init;
 mod model;
+mod readme;
 mod refusals;
 mod rome;
 mod statistics;

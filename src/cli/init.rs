@@ -86,7 +86,8 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let path = quoted(&relative(root, &folder));
     let file = |name: &str| quoted(&relative(root, &folder.join(name)));
     let project = format!(
-        "format = 1\n\n[model]\npath = {path}\n\n[rome]\nlayer = 0\ntemplates = {}\n\n[statistics]\ncorpus = {}\n",
+        "format = 1\n\n[model]\npath = {path}\n\n[rome]\nlayer = 0\ntemplates = {}\nstop-loss = 0.02\n\
+         weight-decay = 0.4\nconverged-nll = 0.05\n\n[statistics]\ncorpus = {}\n",
         file("templates.txt"),
         file("corpus.txt")
     );
