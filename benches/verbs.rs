@@ -1,7 +1,7 @@
 //! The binary as a person starts it: `cargo bench --bench verbs`.
 //!
-//! `check` on a thousand edits; `build` of ten edits on the shared `counterfact-gpt2` from an empty cache, and again
-//! when there is nothing to do. `--version` is what a process costs alone. Wall time of the whole process, the best and
+//! `build` of the project at the repository's root from an empty cache, and again when there is nothing to do; `check` on
+//! a thousand edits; `build` of ten edits on the shared `counterfact-gpt2`, likewise. `--version` is what a process costs alone. Wall time of the whole process, the best and
 //! the median of several runs.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
@@ -60,16 +60,26 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// The project at the repository's root: it is locked, and so a build leaves it as it is.
+fn bundled(folder: &Path) -> Result<(), Failure> {
+    let (root, cache) = (Path::new(env!("CARGO_MANIFEST_DIR")), folder.join("bundled"));
+    let arguments = ["build", "--locked", "-C"].map(Path::new);
+    let build = [&arguments[..], &[root, "--cache-dir".as_ref(), &cache]].concat();
+    measure("build of edits/, empty cache", &build, || remove(&cache))?;
+    measure("build of edits/, nothing to do", &build, || Ok(()))
+}
+
 fn main() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    println!("{:<38} {:>10} {:>10}", format!("{RUNS} runs, ms"), "minimum", "median");
+    bundled(folder.path())?;
     if let Some(path) = absent(&[MODEL, RECORDS, project::EASYEDIT]) {
         println!("SKIPPED verbs: {} is not here", path.display());
         return Ok(());
     }
-    let folder = tempfile::tempdir()?;
     let [many, ten, cache] = ["many", "ten", "cache"].map(|name| folder.path().join(name));
     let (thousand, few) = (project::from_easyedit(&many, 0, 1000)?, project::from_records(&ten, 0, 10)?);
     println!("check: {thousand}\nbuild: {few}");
-    println!("{:<38} {:>10} {:>10}", format!("{RUNS} runs, ms"), "minimum", "median");
     let nothing = || Ok(());
     measure("--version", &["--version".as_ref()], nothing)?;
     measure(&format!("check, {} edits", thousand.edits), &["check".as_ref(), "-C".as_ref(), &many], nothing)?;
