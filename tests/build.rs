@@ -243,7 +243,9 @@ fn a_narrow_terminal_without_colour() {
     project.run(&["build"]);
     let narrow = project.run_with(&["build"], &[("COLUMNS", "80")]);
     insta::assert_snapshot!("narrow", narrow.out());
-    assert!(narrow.out().lines().take(7).all(|line| line.chars().count() <= 80), "{}", narrow.out());
+    assert!(narrow.out().lines().all(|line| line.chars().count() <= 80), "{}", narrow.out());
+    let test = project.run_with(&["test"], &[("COLUMNS", "80")]);
+    assert!(test.out().contains("unchanged: I live in Lisbon\n"), "{}", test.out());
     assert!(!project.run(&["build"]).whole().contains('\u{1b}'));
 }
 

@@ -114,6 +114,7 @@ fn judge(edit: &Edit, compiled: &Compiled, setup: &Setup) -> Option<Diagnostic> 
         Diagnostic::new(Code::NotConverged, message)
             .at(place.file, &place.target, "no value makes the model give this")
             .with(place.file, &place.id, "this edit")
+            .help("a model can only give answers that it has read: check the target's spelling and case")
             .help("reword the prompt or the target, edit another layer, or lengthen `schedule` under `[rome]`")
             .help("`converged-nll` under `[rome]` is the threshold"),
     )

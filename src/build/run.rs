@@ -12,7 +12,8 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{
-    Change, Code, Diagnostic, Difference, LOCK_FILE, Lock, LockedBase, LockedStatistics, PROJECT_FILE, Project, Sources,
+    Change, Code, Diagnostic, Difference, Edit, LOCK_FILE, Lock, LockedBase, LockedStatistics, PROJECT_FILE, Project,
+    Sources,
 };
 use crate::stats::{self, Cached, Problem, SAVE_EVERY};
 use crate::store::{Kind, Store, StoreError, atomic};
@@ -84,6 +85,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
     let mut warnings = plan.warnings;
     warnings.extend(thin(project, &record));
+    warnings.extend(disagreements(project, &record, &changes));
     let written = write_lock(root, before.as_ref(), &lock, options.locked)?;
     let base = base.name();
     Ok(Built { record, lock, changes, moved, written, compiled, layer: setup.layer, base, warnings })
@@ -98,6 +100,23 @@ fn moved(differences: &[Difference]) -> Vec<&'static str> {
     let parts = [("lock", "numerics"), ("base", ""), ("statistics", ""), ("patch", "settings")];
     let names = ["numerics", "base", "statistics", "settings"];
     names.into_iter().zip(parts).filter_map(|(name, (start, field))| differs(start, field).then_some(name)).collect()
+}
+
+/// New and changed edits of which the base does not say what they say it does.
+fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<Diagnostic> {
+    let edits = changes.iter().filter_map(|change| project.edits.get(&change.id));
+    let finding = |edit: &Edit| {
+        let meaning = edit.meaning();
+        let record = record.edits.iter().find(|record| record.meaning == meaning)?;
+        let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.place.was.as_ref()?);
+        (!said.held).then(|| {
+            let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
+            Diagnostic::new(Code::BaseDisagrees, message)
+                .at(edit.place.file, span, "not what it says")
+                .help("`corrigenda plan` shows what it says: correct `was`, or reword the prompt")
+        })
+    };
+    edits.filter_map(finding).collect()
 }
 
 /// A corpus whose keys do not span the key space.

@@ -8,7 +8,7 @@ use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome};
 use crate::build::record::{Answer, EditRecord, TensorRecord};
 use crate::build::{Built, Options, build};
-use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project};
+use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, visible};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
 #[derive(Debug, clap::Args)]
@@ -50,6 +50,9 @@ fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<(&'p Edit, &'p EditR
     project.edits.edits.iter().filter_map(pair).collect()
 }
 
+/// From this width on, everything stands on one line.
+const ROOMY: usize = 112;
+
 fn sign(changes: &[Change], id: &str) -> &'static str {
     changes.iter().find(|change| change.id == id).map_or(" ", |change| change.kind.sign())
 }
@@ -67,18 +70,26 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
         };
         head.row(["stats", &format!("layer {}, {keys} keys{ridge}  {}", statistics.layer, statistics.digest.short())]);
     }
-    let mut edits = Table::new(&[1, 2, 4], &[3, 5, 6, 7]);
-    edits.row(["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"]);
+    let mut edits = Table::new(&[2, 4], &[3, 5, 6, 7]);
+    // Where there is no room for everything, the answers stay.
+    let columns = if width < ROOMY { 6 } else { 8 };
+    let names = ["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"];
+    edits.row(&names[..columns]);
     for (edit, record) in by_id(project, built) {
-        edits.row(edit_row(sign(&built.changes, &edit.id), edit, record));
+        edits.row(&edit_row(sign(&built.changes, &edit.id), edit, record)[..columns]);
     }
     for change in built.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
         edits.row(["-", &change.id]);
     }
-    let tensors: String = record.tensors.iter().map(tensor).collect();
+    let tensors: String = record.tensors.iter().map(|one| tensor(one, width)).collect();
     let mut tail = Table::new(&[], &[]);
     let size = format!("({}, {})", plural(record.edits.len(), "edit"), bytes(record.size));
-    tail.row(["patch", &format!("{} {size}", record.patch)]);
+    if width < ROOMY {
+        tail.row(["patch", &record.patch.to_string()]);
+        tail.row(["", &size]);
+    } else {
+        tail.row(["patch", &format!("{} {size}", record.patch)]);
+    }
     tail.row(["lock", &lock_line(built)]);
     let verdict = verdict(project, built);
     let (head, edits, tail) = (head.render(width), edits.render(width), tail.render(usize::MAX));
@@ -100,10 +111,11 @@ fn edit_row(sign: &str, edit: &Edit, record: &EditRecord) -> [String; 8] {
     ]
 }
 
-fn tensor(tensor: &TensorRecord) -> String {
+fn tensor(tensor: &TensorRecord, width: usize) -> String {
+    let seam = if width < ROOMY { "\n       " } else { "  " };
     format!(
-        "tensor {}  {} → {}  ‖Δ‖/‖W‖ {:.4}, {} of ‖Δ‖ kept\n",
-        tensor.name,
+        "tensor {}{seam}{} → {}  ‖Δ‖/‖W‖ {:.4}, {} of ‖Δ‖ kept\n",
+        visible(&tensor.name),
         tensor.before.short(),
         tensor.after.short(),
         tensor.relative,

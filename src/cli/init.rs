@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{Context, Format, Outcome};
+use crate::behaviour::{Question, scores};
 use crate::compile::known;
 use crate::model::{Model, ModelError, Spec, Tokens};
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
@@ -54,8 +55,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn start(context: &Context, arguments: &Arguments) -> Result<Vec<&'static str>, Diagnostic> {
     let root = &context.root;
     let drafts = match &arguments.model {
-        Some(folder) => own(root, folder, context)?,
-        None => bundled(root)?,
+        Some(folder) if !is_bundled(root, folder) => own(root, folder, context)?,
+        _ => bundled(root)?,
     };
     for (name, _) in &drafts {
         if root.join(name).symlink_metadata().is_ok() {
@@ -97,10 +98,13 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
 /// A project on somebody's own model, which must open.
 fn own(root: &Path, folder: &Path, context: &Context) -> Result<Vec<Draft>, Diagnostic> {
     let opened = Model::open(folder, context.isa).and_then(|model| {
-        Tokens::open(folder, model.spec().vocabulary)?;
-        Ok(model.spec().clone())
+        let tokens = Tokens::open(folder, model.spec().vocabulary)?;
+        let question =
+            Question::new(&tokens, "The Eiffel Tower is located in the city of", "Paris", model.spec().positions);
+        let knows = question.is_ok_and(|question| scores(&model, &[question])[0].holds);
+        Ok((model.spec().clone(), knows))
     });
-    let spec = opened.map_err(|error: ModelError| {
+    let (spec, knows) = opened.map_err(|error: ModelError| {
         let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
         match error.hint().filter(|_| !matches!(error, ModelError::NoFolder(_))) {
             Some(hint) => finding.help(hint),
@@ -119,7 +123,9 @@ fn own(root: &Path, folder: &Path, context: &Context) -> Result<Vec<Draft>, Diag
         .map(|template| template.replace("{}", "").trim().to_owned() + "\n")
         .filter(|line| line.len() > 1)
         .collect();
-    Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned()), ("corpus.txt", corpus)])
+    let unknown = "# This model does not say \"Paris\" here: put a fact in that it knows.\n";
+    let fact = if knows { FACT.to_owned() } else { FACT.replace("was = \"Paris\"\n", unknown) };
+    Ok(vec![(PROJECT_FILE, project), (FACT_FILE, fact), ("corpus.txt", corpus)])
 }
 
 /// The layer of a known model; a third of the way up otherwise, which is where the known ones have it.
@@ -157,6 +163,12 @@ fn find_bundled(root: &Path) -> Option<PathBuf> {
     let starts = [std::path::absolute(root).ok(), std::env::current_dir().ok(), std::env::current_exe().ok()];
     let above = starts.iter().flatten().flat_map(|start| start.ancestors());
     above.map(|folder| folder.join(BUNDLED)).find(|folder| folder.join("model.safetensors").is_file())
+}
+
+/// Whether somebody names the bundled model.
+fn is_bundled(root: &Path, folder: &Path) -> bool {
+    let whole = |path: &Path| std::fs::canonicalize(path).ok();
+    whole(folder).is_some_and(|named| find_bundled(root).and_then(|found| whole(&found)) == Some(named))
 }
 
 /// `path` as it is reached from `root`: relative, so that a project can be moved together with its model.

@@ -50,7 +50,7 @@ struct Common {
     /// Say nothing but the answer and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say a line for everything that is done
+    /// Say a line for every edit and every expectation
     #[arg(short, long, global = true)]
     verbose: bool,
     /// Threads to compute with (changes no byte of any result)
@@ -79,9 +79,7 @@ enum Verb {
         #[command(subcommand)]
         action: store::Action,
     },
-    #[command(hide = true)]
     Completions(shell::Completions),
-    #[command(hide = true)]
     Man(shell::Man),
     /// Print a JSON Schema of what people write, for editors
     #[command(hide = true)]

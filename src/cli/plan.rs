@@ -129,7 +129,8 @@ fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
     let (was, span) = (edit.was.as_ref()?, place.was.as_ref()?);
     (!said.was?.holds).then(|| {
         let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
-        Diagnostic::new(Code::BaseDisagrees, message).at(place.file, span, top)
+        let finding = Diagnostic::new(Code::BaseDisagrees, message).at(place.file, span, top);
+        finding.help("correct `was`, or reword the prompt as the model may have read it")
     })
 }
 

@@ -14,7 +14,7 @@ use crate::build::{Base, Setup, Stop, plan};
 use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::Patch;
-use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, Project, Sources};
+use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, Project, Sources, visible};
 use crate::store::{Kind, Store};
 
 /// Ask the patched model for what the edits expect; exit code 1 when one fails.
@@ -98,17 +98,24 @@ fn patched(base: &Base, store: &Store, id: &Digest) -> Result<Model, Stop> {
 }
 
 fn human(context: &Context, base: &Base, verdicts: &[Verdict<'_>], id: &Digest) -> String {
-    let mut table = Table::new(&[1, 2], &[3]);
+    let mut table = Table::new(&[2], &[3, 4, 5]);
+    table.row(["", "edit", "new answer", "before → after", "paraphrases", "unchanged"]);
     for verdict in verdicts {
-        rows(&mut table, context.ui.verbose(), base, verdict);
+        table.row(row(verdict));
     }
-    let count = |yes: usize, all: usize, rest: &str| format!("{yes} of {all} {rest}");
+    let lines = table.render(context.ui.width());
+    let mut lines = lines.lines();
+    let mut out = format!("{}\n", lines.next().unwrap_or_default());
+    for (line, verdict) in lines.zip(verdicts) {
+        let _ = writeln!(out, "{line}");
+        details(&mut out, context.ui.verbose(), base, verdict);
+    }
     let asked = verdicts.iter().flat_map(|verdict| &verdict.paraphrases);
     let (paraphrases, held) = asked.fold((0, 0), |(all, yes), one| (all + 1, yes + usize::from(one.after.holds)));
     let unchanged: usize = verdicts.iter().map(|verdict| verdict.unchanged.len()).sum();
     let kept: usize = verdicts.iter().map(kept).sum();
     let edits = verdicts.iter().filter(|verdict| verdict.target.after.holds).count();
-    let mut out = table.render(context.ui.width());
+    let count = |yes: usize, all: usize, rest: &str| format!("{yes} of {all} {rest}");
     let _ = write!(
         out,
         "\npatch {}: {}, {}, {}",
@@ -124,34 +131,42 @@ fn kept(verdict: &Verdict<'_>) -> usize {
     verdict.unchanged.iter().filter(|comparison| verdict.kept(comparison)).count()
 }
 
-/// A line per edit; behind it one per expectation, of the failing ones only unless `all`.
-fn rows(table: &mut Table, all: bool, base: &Base, verdict: &Verdict<'_>) {
-    let edit = verdict.edit;
-    let word = |passes: bool| if passes { "ok" } else { "FAIL" };
-    let change =
-        |asked: &Asked| format!("{} → {}", percent(asked.before.probability), percent(asked.after.probability));
+fn word(passes: bool) -> &'static str {
+    if passes { "ok" } else { "FAIL" }
+}
+
+fn change(asked: &Asked) -> String {
+    format!("{} → {:>6}", percent(asked.before.probability), percent(asked.after.probability))
+}
+
+fn row(verdict: &Verdict<'_>) -> [String; 6] {
     let held = verdict.paraphrases.iter().filter(|asked| asked.after.holds).count();
-    let counts = format!(
-        "{:?}, paraphrases {held}/{}, unchanged {}/{}",
-        edit.target,
-        verdict.paraphrases.len(),
-        kept(verdict),
-        verdict.unchanged.len()
-    );
-    table.row([word(verdict.passes()), &edit.id, &counts, &change(&verdict.target)]);
-    if !verdict.target.after.holds {
-        table.row(["", "  edit", &edit.filled_prompt(), &change(&verdict.target)]);
-    }
-    for (text, asked) in edit.expect.paraphrase.iter().zip(&verdict.paraphrases) {
-        if all || !asked.after.holds {
-            table.row([word(asked.after.holds), "  paraphrase", text, &change(asked)]);
+    [
+        word(verdict.passes()).to_owned(),
+        verdict.edit.id.clone(),
+        verdict.edit.target.trim().to_owned(),
+        change(&verdict.target),
+        format!("{held}/{}", verdict.paraphrases.len()),
+        format!("{}/{}", kept(verdict), verdict.unchanged.len()),
+    ]
+}
+
+/// What failed, in full, under its edit; every expectation if `all`.
+fn details(out: &mut String, all: bool, base: &Base, verdict: &Verdict<'_>) {
+    let edit = verdict.edit;
+    let mut detail = |passes: bool, what: &str, text: &str, figures: &str| {
+        if all || !passes {
+            // Writing to a `String` cannot fail.
+            let _ =
+                writeln!(out, "      {:<4}  {what}: {}\n            {}", word(passes), visible(text), visible(figures));
         }
+    };
+    detail(verdict.target.after.holds, "edit", &edit.filled_prompt(), &change(&verdict.target));
+    for (text, asked) in edit.expect.paraphrase.iter().zip(&verdict.paraphrases) {
+        detail(asked.after.holds, "paraphrase", text, &change(asked));
     }
     for (text, comparison) in edit.expect.unchanged.iter().zip(&verdict.unchanged) {
-        let kept = verdict.kept(comparison);
-        if all || !kept {
-            table.row([word(kept), "  unchanged", text, &moved(base, comparison)]);
-        }
+        detail(verdict.kept(comparison), "unchanged", text, &moved(base, comparison));
     }
 }
 

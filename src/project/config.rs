@@ -173,8 +173,15 @@ fn missing(root: &Path) -> Diagnostic {
         return Diagnostic::new(Code::ProjectMissing, format!("`{folder}` is a file"))
             .help("`-C` wants the folder that holds corrigenda.toml");
     }
-    Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"))
-        .help("name the project's folder with `-C DIR`, or start one with `corrigenda init`")
+    let finding = Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"));
+    let whole = std::path::absolute(root).unwrap_or_default();
+    let mut above = whole.ancestors().skip(1).enumerate();
+    if let Some((steps, _)) = above.find(|(_, folder)| folder.join(PROJECT_FILE).is_file()) {
+        let up = vec![".."; steps + 1].join("/");
+        let up = if root == Path::new(".") { up } else { root.join(up).display().to_string() };
+        return finding.help(format!("there is one in `{up}`: `-C {up}`"));
+    }
+    finding.help("name the project's folder with `-C DIR`, or start one with `corrigenda init`")
 }
 
 /// Reads the text of a project file.
