@@ -68,3 +68,12 @@ fn a_wrong_folder_says_where_it_looked() {
     assert!(text(&run.stderr).contains("corrigenda.toml"), "{}", text(&run.stderr));
     assert!(text(&run.stderr).contains("-C"), "{}", text(&run.stderr));
 }
+
+#[test]
+fn white_space_that_an_answer_would_follow() {
+    let edit = EDIT.replace("in the city of\"", "in the city of \"");
+    let folder = project(&[("corrigenda.toml", PROJECT), ("edits/towers.toml", &edit)]);
+    let run = corrigenda(folder.path(), &["check"]);
+    assert_eq!((run.status.code(), text(&run.stdout)), (Some(0), "1 edit, 1 warning\n"));
+    assert!(text(&run.stderr).contains("[trailing-space]") && text(&run.stderr).contains("edits/towers.toml:6"));
+}

@@ -188,7 +188,6 @@ fn json_answer(context: &Context, project: &Project, built: &Built) {
         "compiled": built.compiled,
         "lock": if built.written { "written" } else { "unchanged" },
     });
-    let Value::Object(whole) = whole else { unreachable!("an object was written above") };
     context.answer_json(Outcome::Ok, &built.warnings, &project.edits.sources, whole);
 }
 

@@ -1,6 +1,6 @@
 //! `check`: is what people wrote well formed and free of contradictions?
 
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::{Context, Format, Outcome};
 use crate::project::diagnostic::summary;
@@ -24,9 +24,7 @@ fn report(
     sources: &Sources,
 ) -> Outcome {
     match context.format {
-        Format::Json => {
-            context.answer_json(outcome, findings, sources, Map::from_iter([("edits".into(), json!(edits))]))
-        }
+        Format::Json => context.answer_json(outcome, findings, sources, json!({ "edits": edits })),
         Format::Human => {
             context.ui.findings(findings, sources);
             context.ui.answer(&sentence(edits, findings));

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Common, Format, Outcome};
 use crate::build::Stop;
@@ -89,7 +89,7 @@ impl Context {
     pub(super) fn refuse(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources) -> Outcome {
         match self.format {
             Format::Human => self.ui.findings(findings, sources),
-            Format::Json => self.answer_json(outcome, findings, sources, Map::new()),
+            Format::Json => self.answer_json(outcome, findings, sources, json!({})),
         }
         outcome
     }
@@ -104,20 +104,14 @@ impl Context {
         self.fail(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }
 
-    /// The answer for programs: version, outcome, findings, and what the verb adds.
-    pub(super) fn answer_json(
-        &self,
-        outcome: Outcome,
-        findings: &[Diagnostic],
-        sources: &Sources,
-        rest: Map<String, Value>,
-    ) {
+    /// The answer for programs: version, outcome, findings, and the object that the verb adds.
+    pub(super) fn answer_json(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources, rest: Value) {
         let warned = self.warned.take();
         let list: Vec<_> = warned.into_iter().chain(findings.iter().map(|finding| to_json(finding, sources))).collect();
         let mut whole = rest;
-        whole.insert("version".into(), json!(1));
-        whole.insert("outcome".into(), json!(outcome.word()));
-        whole.insert("findings".into(), json!(list));
-        self.ui.answer(&Value::Object(whole).to_string());
+        whole["version"] = json!(1);
+        whole["outcome"] = json!(outcome.word());
+        whole["findings"] = json!(list);
+        self.ui.answer(&whole.to_string());
     }
 }

@@ -41,8 +41,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
             match context.format {
                 Format::Human => context.ui.answer(&text),
                 Format::Json => {
-                    let fields = serde_json::Map::from_iter([("wrote".to_owned(), serde_json::json!(written))]);
-                    context.answer_json(Outcome::Ok, &[], &Sources::default(), fields);
+                    context.answer_json(Outcome::Ok, &[], &Sources::default(), serde_json::json!({ "wrote": written }));
                 }
             }
             Outcome::Ok

@@ -82,8 +82,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
             context.ui.answer(&view.human(&edits, arguments.only.is_empty()));
         }
         Format::Json => {
-            let Value::Object(whole) = view.json(&edits) else { unreachable!("an object is written") };
-            context.answer_json(Outcome::Ok, &plan.warnings, &project.edits.sources, whole);
+            context.answer_json(Outcome::Ok, &plan.warnings, &project.edits.sources, view.json(&edits));
         }
     }
     let changed = !changes.is_empty() || lock.is_none() || !differences.is_empty();

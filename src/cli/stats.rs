@@ -1,6 +1,6 @@
 //! `stats`: the second moments of the keys.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::table::{Table, bytes, thousands};
 use super::{Context, Format, Outcome};
@@ -92,7 +92,6 @@ fn answer(
                 "ridge": ridge,
                 "path": store.path(Kind::Statistics, &cached.address),
             });
-            let Value::Object(whole) = whole else { unreachable!("an object was written above") };
             context.answer_json(Outcome::Ok, &[], &project.edits.sources, whole);
         }
         Format::Human => {

@@ -237,9 +237,9 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<Lock>, Outcome>
 
 /// Gives the answer in the form that was asked for.
 fn answer(context: &Context, outcome: Outcome, fields: Value, text: &str) -> Outcome {
-    match (context.format, fields) {
-        (Format::Json, Value::Object(fields)) => context.answer_json(outcome, &[], &Sources::default(), fields),
-        _ => context.ui.answer(text),
+    match context.format {
+        Format::Json => context.answer_json(outcome, &[], &Sources::default(), fields),
+        Format::Human => context.ui.answer(text),
     }
     outcome
 }

@@ -50,7 +50,6 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
                 "unchanged-kl": threshold,
                 "edits": verdicts.iter().map(|verdict| as_json(&base, verdict)).collect::<Vec<_>>(),
             });
-            let Value::Object(whole) = whole else { unreachable!("an object was written above") };
             context.answer_json(outcome, &[], &project.edits.sources, whole);
         }
     }

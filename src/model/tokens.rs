@@ -98,11 +98,6 @@ impl Tokens {
     pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
         ids.iter().map(|&id| self.piece(id)).collect()
     }
-
-    /// The text of several tokens.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        self.tokenizer.decode(ids, false).unwrap_or_else(|_| self.pieces(ids).concat())
-    }
 }
 
 fn load(bytes: &[u8]) -> Result<Tokenizer, String> {

@@ -119,6 +119,7 @@ pub(super) fn subject(walk: &mut Walk, subject: &Text) {
 /// Rules of a prompt beyond those of a fact.
 pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     fact(walk, "prompt", prompt);
+    trailing_space(walk, "the prompt", prompt);
     let count = prompt.value.matches(PLACEHOLDER).count();
     if count == 1 || prompt.value.trim().is_empty() {
         return;
@@ -144,6 +145,16 @@ pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     walk.push(finding);
 }
 
+/// Byte-level tokenizers keep a space with the word behind it: "in" + " Rome" is not "in " + "Rome".
+fn trailing_space(walk: &mut Walk, what: &str, text: &Text) {
+    if text.value.ends_with(char::is_whitespace) && !text.value.trim().is_empty() {
+        let finding = Diagnostic::new(Code::TrailingSpace, format!("{what} ends in white space"))
+            .at(walk.file, &text.span, "a model reads the answer's space with the answer")
+            .help("end it with its last word: the space before the answer is put there");
+        walk.push(finding);
+    }
+}
+
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -153,6 +164,7 @@ pub(super) fn expectations(walk: &mut Walk, key: &str, texts: &[Text]) {
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
     for text in texts {
         fact(walk, key, text);
+        trailing_space(walk, &format!("a prompt of `{key}`"), text);
         if text.value.contains(PLACEHOLDER) {
             let finding = Diagnostic::new(Code::PlaceholderLiteral, format!("`{{}}` is not replaced in `{key}`"))
                 .at(walk.file, &text.span, "the model would read the two braces")
