@@ -1,10 +1,11 @@
-//! Seeded single edits of the bundled model: `cargo bench --bench atlas -- [--edits N] [--seed S] [--layer L | --sweep]`,
+//! Seeded single edits of the bundled model: `cargo bench --bench atlas -- [--edits N] [--seed S] [--layer L | --sweep] [--together]`,
 //! with the templates and the settings of the project at the repository's root.
 //!
 //! A fact is taken when the model knows it in the phrasing for edits; its new answer is another object of the relation.
 //! Efficacy: the phrasing for edits gives it, every token the arg-max. Other phrasings: all others of the relation, in
 //! which the model knew the old answer. Neighbours: other subjects of the relation with the same true answer that the
-//! model knows, ten at most; kept when they still give it. `--sweep` does so at every layer.
+//! model knows, ten at most; kept when they still give it. `--sweep` does so at every
+//! layer; `--together` links all of the edits instead of making each alone.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 #![expect(dead_code, reason = "the trainer uses all of its world, the bench a part")]
@@ -91,14 +92,36 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<()> {
-        let fact = edit.fact;
-        let prompt = &world.phrasings(fact)[0];
-        let asked = compile::Fact { subject: &fact.subject, prompt, target: edit.target };
+    /// One edit alone.
+    fn alone(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<()> {
+        let compiled = self.compile(world, editor, edit)?;
+        let edited = editor.linked(&[(Digest::of(b"one edit"), &compiled)])?;
+        self.ask(world, editor, edit, &edited)
+    }
+
+    /// All of them in one link.
+    fn together(&mut self, world: &World, editor: &Editor, edits: &[Edit]) -> Fallible<()> {
+        let mut sides = Vec::new();
+        for edit in edits {
+            let name = format!("{}\0{}\0{}", edit.fact.relation, edit.fact.subject, edit.target);
+            sides.push((Digest::of(name.as_bytes()), self.compile(world, editor, edit)?));
+        }
+        sides.sort_by_key(|(name, _)| *name);
+        let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
+        edits.iter().try_for_each(|edit| self.ask(world, editor, edit, &edited))
+    }
+
+    fn compile(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<compile::Compiled> {
+        let prompt = &world.phrasings(edit.fact)[0];
+        let asked = compile::Fact { subject: &edit.fact.subject, prompt, target: edit.target };
         let compiled = editor.compile(asked)?;
         self.diverged += usize::from(!compiled.converged);
-        let edited = editor.linked(&[(Digest::of(b"one edit"), &compiled)])?;
-        let holds = |asked: &[(String, &str)]| hold(&edited, &editor.tokens, asked);
+        Ok(compiled)
+    }
+
+    fn ask(&mut self, world: &World, editor: &Editor, edit: &Edit, edited: &Model) -> Fallible<()> {
+        let fact = edit.fact;
+        let holds = |asked: &[(String, &str)]| hold(edited, &editor.tokens, asked);
         self.efficacy.add(holds(&[(world.prompt(fact, 0), edit.target)])?[0]);
         let phrasings = (1..world.phrasings(fact).len()).map(|other| (world.prompt(fact, other), fact.object.as_str()));
         let mut others = known(editor, phrasings.collect())?;
@@ -112,6 +135,16 @@ impl Tally {
         neighbours.truncate(NEIGHBOURS);
         holds(&neighbours)?.into_iter().for_each(|yes| self.neighbours.add(yes));
         Ok(())
+    }
+
+    fn print(&self, layer: usize) {
+        let Self { diverged, efficacy, others, neighbours } = self;
+        println!(
+            "{layer:>5}  {:>8.3}  {:>15.3}  {:>28.3}  {diverged:>8}",
+            efficacy.value(),
+            others.value(),
+            neighbours.value()
+        );
     }
 }
 
@@ -132,25 +165,22 @@ fn main() -> Fallible<()> {
     let documents: Vec<String> = std::fs::read_to_string(&setup.corpus)?.lines().map(str::to_owned).collect();
     let (count, seed) = (option("--edits", 200)?, option("--seed", 1)?);
     let edits = edits(&world, &base.model, &base.tokens, count, seed as u64)?;
-    let sweep = std::env::args().any(|argument| argument == "--sweep");
+    let given = |flag: &str| std::env::args().any(|argument| argument == flag);
     let layer = option("--layer", setup.layer)?;
-    let layers = if sweep { 0..base.model.spec().layers } else { layer..layer + 1 };
-    println!("{} edits of known facts, each alone, seed {seed}", edits.len());
+    let layers = if given("--sweep") { 0..base.model.spec().layers } else { layer..layer + 1 };
+    let how = if given("--together") { "linked together" } else { "each alone" };
+    println!("{} edits of known facts, {how}, seed {seed}", edits.len());
     println!("layer  efficacy  other phrasings  neighbours keep their answer  diverged");
     for layer in layers {
         let mut editor = Editor::new(base.model.clone(), base.tokens.clone(), layer, &documents)?;
         (editor.templates, editor.settings) = (setup.templates.clone(), setup.settings.clone());
         let mut tally = Tally::default();
-        for edit in &edits {
-            tally.add(&world, &editor, edit)?;
+        if given("--together") {
+            tally.together(&world, &editor, &edits)?;
+        } else {
+            edits.iter().try_for_each(|edit| tally.alone(&world, &editor, edit))?;
         }
-        let Tally { diverged, efficacy, others, neighbours } = tally;
-        println!(
-            "{layer:>5}  {:>8.3}  {:>15.3}  {:>28.3}  {diverged:>8}",
-            efficacy.value(),
-            others.value(),
-            neighbours.value()
-        );
+        tally.print(layer);
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ fn parallel(plan: &Plan<'_>, error: &Parallel) -> Diagnostic {
 }
 
 /// A patch error in terms of the edit that it is about.
-pub fn refused(plan: &Plan<'_>, meanings: &[Digest], error: &PatchError) -> Diagnostic {
+fn refused(plan: &Plan<'_>, meanings: &[Digest], error: &PatchError) -> Diagnostic {
     let (code, meaning) = match error {
         PatchError::Null { edit, .. } => (Code::NullEdit, Some(*edit)),
         PatchError::NotFinite { factor: "u", column, .. } => (Code::NotFinite, meanings.get(*column).copied()),

@@ -72,21 +72,8 @@ fn compile_all(
 
 /// The object at an address, if a sound one of this layer is there.
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
-    match store.get(Kind::Object, address) {
-        Ok(None) => Ok(None),
-        Ok(Some(bytes)) => {
-            let object = Object::from_bytes(&bytes).ok();
-            let object = object.filter(|object| object.sites.len() == 1 && object.sites.contains_key(&layer));
-            if object.is_none() {
-                // Sealed by a program that wrote another format: it would only stand in the way.
-                store.remove(Kind::Object, address)?;
-            }
-            Ok(object)
-        }
-        // A damaged entry is computed again and replaced.
-        Err(StoreError::Damaged { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let of_layer = |object: &Object| object.sites.len() == 1 && object.sites.contains_key(&layer);
+    store.recall(Kind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))
 }
 
 /// Why a compiled edit is refused, if it is.

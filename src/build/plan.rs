@@ -1,5 +1,7 @@
 //! Every edit as the model reads it, before anything is computed.
 
+use std::ops::Range;
+
 use super::{Base, Setup, Stop};
 use crate::behaviour::{Question, prompt};
 use crate::compile::object::address;
@@ -91,6 +93,14 @@ fn unasked(edit: &Edit, base: &Base) -> Vec<Diagnostic> {
             .help("shorten it")
     };
     found.map(finding).collect()
+}
+
+/// The base does not say what `was`, written at `span`, says it does; `label` says what it does.
+pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<String>) -> Diagnostic {
+    let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
+    Diagnostic::new(Code::BaseDisagrees, message)
+        .at(edit.place.file, span, label)
+        .help("`corrigenda plan` shows what it says: correct `was`, or reword the prompt as the model may have read it")
 }
 
 fn warnings(edit: &Edit, resolved: &Resolved, base: &Base) -> Vec<Diagnostic> {

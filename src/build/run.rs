@@ -109,12 +109,7 @@ fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<
         let meaning = edit.meaning();
         let record = record.edits.iter().find(|record| record.meaning == meaning)?;
         let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.place.was.as_ref()?);
-        (!said.held).then(|| {
-            let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
-            Diagnostic::new(Code::BaseDisagrees, message)
-                .at(edit.place.file, span, "not what it says")
-                .help("`corrigenda plan` shows what it says: correct `was`, or reword the prompt")
-        })
+        (!said.held).then(|| super::plan::disagrees(edit, was, span, "not what it says"))
     };
     edits.filter_map(finding).collect()
 }
@@ -156,18 +151,9 @@ fn record(
 
 /// The record at an address, if its patch is in the store too and both are sound.
 fn recall(store: &Store, address: &Digest) -> Result<Option<Record>, StoreError> {
-    let read = |kind, key: &Digest| match store.get(kind, key) {
-        Err(StoreError::Damaged { .. }) => Ok(None),
-        other => other,
-    };
-    let record = read(Kind::Report, address)?;
-    let Some(bytes) = record else { return Ok(None) };
-    let Ok(record) = serde_json::from_slice::<Record>(&bytes) else {
-        // Sealed by a program that wrote another format: it would only stand in the way.
-        store.remove(Kind::Report, address)?;
-        return Ok(None);
-    };
-    let patch = read(Kind::Patch, &record.patch)?.and_then(|bytes| Patch::from_bytes(&bytes).ok());
+    let record: Option<Record> = store.recall(Kind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
+    let Some(record) = record else { return Ok(None) };
+    let patch = store.recall(Kind::Patch, &record.patch, |bytes| Patch::from_bytes(bytes).ok())?;
     Ok(patch.map(|_| record))
 }
 

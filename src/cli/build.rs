@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
-use super::{Context, Format, Outcome};
+use super::{Context, Format, Outcome, table};
 use crate::build::record::{Answer, EditRecord, TensorRecord};
 use crate::build::{Built, Options, build};
 use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, visible};
@@ -97,7 +97,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
 }
 
 fn edit_row(sign: &str, edit: &Edit, record: &EditRecord) -> [String; 8] {
-    let change = |answer: &Answer| format!("{} → {:>6}", percent(answer.before), percent(answer.after));
+    let change = |answer: &Answer| table::change(answer.before, answer.after);
     let was = record.was.as_ref();
     [
         sign.to_owned(),

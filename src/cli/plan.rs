@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::table::{Table, percent};
 use super::{Context, Format, Outcome};
 use crate::behaviour::{Next, Question, Score, next, scores};
-use crate::build::plan::only;
+use crate::build::plan::{disagrees, only};
 use crate::build::run::unsound;
 use crate::build::setup::Corpus;
 use crate::build::{Base, Plan, Planned, Setup, Stop, plan};
@@ -126,11 +126,7 @@ fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
         return Some(Diagnostic::new(Code::AlreadyTrue, message).at(place.file, &place.target, top));
     }
     let (was, span) = (edit.was.as_ref()?, place.was.as_ref()?);
-    (!said.was?.holds).then(|| {
-        let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
-        let finding = Diagnostic::new(Code::BaseDisagrees, message).at(place.file, span, top);
-        finding.help("correct `was`, or reword the prompt as the model may have read it")
-    })
+    (!said.was?.holds).then(|| disagrees(edit, was, span, top))
 }
 
 impl View<'_> {

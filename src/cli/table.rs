@@ -89,6 +89,11 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
+/// A probability before and after, arrows under one another.
+pub(super) fn change(before: f64, after: f64) -> String {
+    format!("{} → {:>6}", percent(before), percent(after))
+}
+
 /// Bytes as people read them: "814 B", "1.2 KiB".
 pub(super) fn bytes(count: u64) -> String {
     if count < 1024 {

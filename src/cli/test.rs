@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::table::{Table, percent};
-use super::{Context, Format, Outcome};
+use super::{Context, Format, Outcome, table};
 use crate::behaviour::expect::{Asked, Unasked, Verdict, verdicts};
 use crate::behaviour::{Comparison, UNCHANGED_KL};
 use crate::build::plan::only;
@@ -135,7 +135,7 @@ fn word(passes: bool) -> &'static str {
 }
 
 fn change(asked: &Asked) -> String {
-    format!("{} → {:>6}", percent(asked.before.probability), percent(asked.after.probability))
+    table::change(asked.before.probability, asked.after.probability)
 }
 
 fn row(verdict: &Verdict<'_>) -> [String; 6] {

@@ -123,14 +123,9 @@ pub fn build(run: &Run) -> Result<Cached, Problem> {
 
 /// The sum as far as an earlier run came.
 fn resume(store: &Store, provenance: &Provenance) -> Result<Statistics, Problem> {
-    match store.get(Kind::Partial, &provenance.address()) {
-        // What cannot be read is as good as none: it would only have saved time.
-        Ok(Some(bytes)) => {
-            Ok(Statistics::read(&bytes, provenance).unwrap_or_else(|_| Statistics::new(provenance.clone())))
-        }
-        Ok(None) | Err(StoreError::Damaged { .. }) => Ok(Statistics::new(provenance.clone())),
-        Err(error) => Err(error.into()),
-    }
+    let partial =
+        store.recall(Kind::Partial, &provenance.address(), |bytes| Statistics::read(bytes, provenance).ok())?;
+    Ok(partial.unwrap_or_else(|| Statistics::new(provenance.clone())))
 }
 
 impl Run<'_> {

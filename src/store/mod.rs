@@ -154,6 +154,30 @@ impl Store {
         Ok(Some(bytes))
     }
 
+    /// What `parse` makes of an entry, or `None` where it must be computed again: there is none, it is damaged, or it is
+    /// sound and yet says nothing to `parse`, having been written by a program of another format. Such an entry is
+    /// removed, for it would only stand in the way of the new one.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where it cannot be read or removed.
+    pub fn recall<T>(
+        &self,
+        kind: Kind,
+        key: &Digest,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let bytes = match self.get(kind, key) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let parsed = parse(&bytes);
+        if parsed.is_none() {
+            self.remove(kind, key)?;
+        }
+        Ok(parsed)
+    }
+
     /// The payload of an entry as a memory map, checked in full; for statistics and factors too large to copy.
     ///
     /// # Errors
