@@ -16,6 +16,7 @@
 //! - [`store`]: content-addressed files: atomic writes, verified reads, gc, export and import.
 //! - [`project`]: what people write: edit sets, settings and the lock, with every finding of every file in one run.
 //!   Knows no model.
+//! - [`report`]: what a verb found, as one value, and the forms in which people and programs read it.
 //! - [`cli`], [`ui`], [`progress`]: one file per verb; the only door to the terminal; what long work reports to.
 //! - [`digest`]: SHA-256, and the one way in which structured things are hashed.
 //!
@@ -33,6 +34,7 @@ pub mod numeric;
 pub mod patch;
 pub mod progress;
 pub mod project;
+pub mod report;
 pub mod safetensors;
 pub mod stats;
 pub mod store;

@@ -82,6 +82,7 @@ codes! {
     DuplicateEdit "duplicate-edit" Error "Two edits say the same thing."
     Contradiction "contradiction" Error "Two edits ask for different targets after the same words."
     SubjectWhitespace "subject-whitespace" Error "A subject begins or ends with white space."
+    DuplicateAlias "duplicate-alias" Error "A subject has the same name twice."
     TrailingSpace "trailing-space" Warning "A prompt ends in white space, and the answer would follow without its own."
     PlaceholderMissing "placeholder-missing" Error "A prompt has no {} for the subject."
     PlaceholderRepeated "placeholder-repeated" Error "A prompt has more than one {}."

@@ -5,9 +5,12 @@
 use std::ops::Range;
 use std::path::Path;
 
+use jiff::civil::Date;
+
 use super::conflicts;
 use super::diagnostic::{Code, Diagnostic, Findings, sort};
 use super::files;
+use super::numbers::Zero;
 use super::rules;
 use super::sources::{FileId, Sources};
 use super::walk::{Entry, Homes, Text, Walk};
@@ -19,13 +22,17 @@ pub const PLACEHOLDER: &str = "{}";
 pub const MOST_EDITS: usize = 100_000;
 /// The most entries in a list of expectations.
 pub const MOST_EXPECTATIONS: usize = 256;
+/// The most aliases of one subject.
+pub const MOST_ALIASES: usize = 16;
 /// The format of edit files that this version reads.
 pub const EDITS_FORMAT: i64 = 1;
 
 pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
-pub(super) const EDIT_KEYS: &[&str] =
-    &["id", "subject", "prompt", "target", "was", "reason", "source", "owner", "ticket", "expect"];
-pub(super) const EXPECT_KEYS: &[&str] = &["paraphrase", "unchanged"];
+pub(super) const EDIT_KEYS: &[&str] = &[
+    "id", "subject", "aliases", "prompt", "target", "was", "reason", "source", "owner", "ticket", "expires", "expect",
+];
+pub(super) const EXPECT_KEYS: &[&str] =
+    &["paraphrase", "unchanged", "accept", "min-probability", "min-paraphrase", "unchanged-kl"];
 
 const HOMES: Homes = &[
     ("at the top of the file", FILE_KEYS),
@@ -34,12 +41,20 @@ const HOMES: Homes = &[
 ];
 
 /// What should hold of the patched model beside the edit itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expect {
     /// Prompts, written out, that should give the target too.
     pub paraphrase: Vec<String>,
     /// Prompts, written out, whose answer should stay as it is.
     pub unchanged: Vec<String>,
+    /// Answers that count as the target wherever it is asked for.
+    pub accept: Vec<String>,
+    /// The least P of the target behind the edit's own prompt.
+    pub min_probability: Option<f64>,
+    /// The share of the paraphrases that must hold; all where nothing is said.
+    pub min_paraphrase: Option<f64>,
+    /// The divergence from which one of `unchanged` counts as changed, in nats.
+    pub unchanged_kl: Option<f64>,
 }
 
 /// Where an edit and its texts are written.
@@ -59,6 +74,10 @@ pub struct Place {
     pub was: Option<Range<usize>>,
     /// From `[[edit]]` to the end of the last value.
     pub entry: Range<usize>,
+    /// Each alias.
+    pub aliases: Vec<Range<usize>>,
+    /// The day from which the edit is out of date, if written.
+    pub expires: Option<Range<usize>>,
     /// Each expected paraphrase.
     pub paraphrase: Vec<Range<usize>>,
     /// Each prompt expected to stay unchanged.
@@ -66,12 +85,14 @@ pub struct Place {
 }
 
 /// One fact to change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
     /// Its stable name, unique in the project.
     pub id: String,
     /// Who or what it is about.
     pub subject: String,
+    /// Other names of the subject; the fact is true of each of them.
+    pub aliases: Vec<String>,
     /// The sentence up to the answer, with `{}` for the subject.
     pub prompt: String,
     /// The answer that the model should give.
@@ -86,6 +107,8 @@ pub struct Edit {
     pub owner: Option<String>,
     /// Where it was discussed.
     pub ticket: Option<String>,
+    /// The day from which the fact must be looked at again.
+    pub expires: Option<Date>,
     /// What should hold beside it.
     pub expect: Expect,
     /// Where it is written.
@@ -100,8 +123,24 @@ impl Edit {
 
     /// The prompt with the subject in its place.
     pub fn filled_prompt(&self) -> String {
+        self.filled_with(&self.subject)
+    }
+
+    /// The prompt with another name in the subject's place.
+    pub fn filled_with(&self, name: &str) -> String {
         let (before, after) = self.halves();
-        [before, &self.subject, after].concat()
+        [before, name, after].concat()
+    }
+
+    /// The prompt up to the subject.
+    pub fn head(&self) -> &str {
+        self.halves().0
+    }
+
+    /// The names of the subject, each with its place: the subject itself, then its aliases.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &Range<usize>)> {
+        let aliases = self.aliases.iter().map(String::as_str).zip(&self.place.aliases);
+        std::iter::once((self.subject.as_str(), &self.place.subject)).chain(aliases)
     }
 
     /// The bytes of the filled prompt that are the subject.
@@ -112,8 +151,18 @@ impl Edit {
 
     /// The digest of what the weights depend on: subject, prompt and target, nothing else.
     pub fn meaning(&self) -> Digest {
+        self.meaning_of(&self.subject)
+    }
+
+    /// The same for one of its names: an alias means what an edit of that subject would mean.
+    pub fn meaning_of(&self, name: &str) -> Digest {
         let mut canon = Canon::new("edit-meaning/1");
-        canon.text("subject", &self.subject).text("prompt", &self.prompt).text("target", &self.target).finish()
+        canon.text("subject", name).text("prompt", &self.prompt).text("target", &self.target).finish()
+    }
+
+    /// The answers that count as the target: the target first.
+    pub fn answers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.target.as_str()).chain(self.expect.accept.iter().map(String::as_str))
     }
 
     /// The digest of what is tested: the old answer and the expectations.
@@ -121,7 +170,16 @@ impl Edit {
         let mut canon = Canon::new("edit-expectation/1");
         canon.texts("was", self.was.as_deref().into_iter());
         canon.texts("paraphrase", self.expect.paraphrase.iter().map(String::as_str));
-        canon.texts("unchanged", self.expect.unchanged.iter().map(String::as_str)).finish()
+        canon.texts("unchanged", self.expect.unchanged.iter().map(String::as_str));
+        canon.texts("accept", self.expect.accept.iter().map(String::as_str));
+        let Expect { min_probability, min_paraphrase, unchanged_kl, .. } = self.expect;
+        let numbers =
+            [("min-probability", min_probability), ("min-paraphrase", min_paraphrase), ("unchanged-kl", unchanged_kl)];
+        for (name, number) in numbers {
+            // No number is no text, which differs from any number.
+            canon.texts(name, number.map(|number| number.to_string()).as_deref().into_iter());
+        }
+        canon.finish()
     }
 
     /// The digest of what people keep beside a fact: id, reason, source, owner and ticket.
@@ -134,7 +192,33 @@ impl Edit {
             // An absent text is an empty list, so that it differs from an empty text.
             canon.texts(name, value.as_deref().into_iter());
         }
+        canon.texts("expires", self.expires.map(|day| day.to_string()).as_deref().into_iter());
         canon.finish()
+    }
+
+    /// Every field as it is written, in the order in which people write them; a list of one for a single text.
+    pub fn fields(&self) -> Vec<(&'static str, Vec<String>)> {
+        let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+        let number = |number: Option<f64>| number.iter().map(f64::to_string).collect::<Vec<_>>();
+        let expect = &self.expect;
+        vec![
+            ("subject", vec![self.subject.clone()]),
+            ("aliases", self.aliases.clone()),
+            ("prompt", vec![self.prompt.clone()]),
+            ("target", vec![self.target.clone()]),
+            ("was", one(&self.was)),
+            ("reason", one(&self.reason)),
+            ("source", one(&self.source)),
+            ("owner", one(&self.owner)),
+            ("ticket", one(&self.ticket)),
+            ("expires", self.expires.iter().map(Date::to_string).collect()),
+            ("expect.paraphrase", expect.paraphrase.clone()),
+            ("expect.unchanged", expect.unchanged.clone()),
+            ("expect.accept", expect.accept.clone()),
+            ("expect.min-probability", number(expect.min_probability)),
+            ("expect.min-paraphrase", number(expect.min_paraphrase)),
+            ("expect.unchanged-kl", number(expect.unchanged_kl)),
+        ]
     }
 }
 
@@ -242,6 +326,8 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     walk.known_keys(entry, EDIT_KEYS);
     let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
     let subject = walk.required_text(entry, "subject").inspect(|subject| rules::subject(walk, subject));
+    let aliases = walk.texts(entry, "aliases", MOST_ALIASES);
+    rules::aliases(walk, &aliases, subject.as_ref());
     let prompt = walk.required_text(entry, "prompt").inspect(|prompt| rules::prompt(walk, prompt, subject.as_ref()));
     let target = walk.required_text(entry, "target").inspect(|target| rules::fact(walk, "target", target));
     let was = walk.text(entry, "was").inspect(|was| rules::fact(walk, "was", was));
@@ -249,7 +335,8 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         let text = walk.text(entry, key).inspect(|text| rules::record(walk, key, text));
         text.map(|text| text.value)
     });
-    let (paraphrase, unchanged) = read_expect(walk, entry);
+    let expires = walk.date(entry, "expires");
+    let (expect, paraphrase, unchanged) = read_expect(walk, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
     let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
     let place = Place {
@@ -260,13 +347,15 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         target: target.span,
         was: was.as_ref().map(|was| was.span.clone()),
         entry: entry.extent(),
-        paraphrase: spans(&paraphrase),
-        unchanged: spans(&unchanged),
+        aliases: spans(&aliases),
+        expires: expires.as_ref().map(|(_, span)| span.clone()),
+        paraphrase,
+        unchanged,
     };
-    let values = |texts: Vec<Text>| texts.into_iter().map(|text| text.value).collect();
     let edit = Edit {
         id: id.value,
         subject: subject.value,
+        aliases: values(aliases),
         prompt: prompt.value,
         target: target.value,
         was: was.map(|was| was.value),
@@ -274,14 +363,20 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         source,
         owner,
         ticket,
-        expect: Expect { paraphrase: values(paraphrase), unchanged: values(unchanged) },
+        expires: expires.map(|(day, _)| day),
+        expect,
         place,
     };
     rules::together(walk, &edit);
     Some(edit)
 }
 
-fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Vec<Text>, Vec<Text>) {
+fn values(texts: Vec<Text>) -> Vec<String> {
+    texts.into_iter().map(|text| text.value).collect()
+}
+
+/// The expectations, and where the paraphrases and the neighbours are written.
+fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, Vec<Range<usize>>, Vec<Range<usize>>) {
     let Some(expect) = walk.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
     walk.known_keys(&expect, EXPECT_KEYS);
     let [paraphrase, unchanged] = ["paraphrase", "unchanged"].map(|key| {
@@ -289,7 +384,19 @@ fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Vec<Text>, Vec<Text>)
         rules::expectations(walk, key, &texts);
         texts
     });
-    (paraphrase, unchanged)
+    let accept = walk.texts(&expect, "accept", MOST_EXPECTATIONS);
+    accept.iter().for_each(|text| rules::fact(walk, "accept", text));
+    let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
+    let places = (spans(&paraphrase), spans(&unchanged));
+    let expect = Expect {
+        paraphrase: values(paraphrase),
+        unchanged: values(unchanged),
+        accept: values(accept),
+        min_probability: walk.share(&expect, "min-probability"),
+        min_paraphrase: walk.share(&expect, "min-paraphrase"),
+        unchanged_kl: walk.number(&expect, "unchanged-kl", Zero::Refused),
+    };
+    (expect, places.0, places.1)
 }
 
 #[cfg(test)]

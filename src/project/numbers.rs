@@ -1,7 +1,8 @@
 //! The readers of numbers, each with its range: what is not finite or out of range is never passed on.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
+use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -55,6 +56,37 @@ impl Walk {
             self.note(Code::OutOfRange, message, &value.span(), "out of range");
         }
         number
+    }
+
+    /// An optional share: a number from 0 to 1.
+    pub(super) fn share(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<f64> {
+        let number = self.number(entry, key, Zero::Allowed)?;
+        if number > 1.0 {
+            let span = entry.table.get(key).map_or(0..0, Spanned::span);
+            let message = format!("`{key}` is a share: it must be from 0 to 1");
+            self.note(Code::OutOfRange, message, &span, "out of range");
+        }
+        (number <= 1.0).then_some(number)
+    }
+
+    /// An optional day, as TOML writes dates or as a text of that form, and where it stands.
+    pub(super) fn date(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<(Date, Range<usize>)> {
+        let value = self.optional(entry, key)?;
+        let text = match value.get_ref() {
+            DeValue::Datetime(day) => day.to_string(),
+            DeValue::String(text) => text.to_string(),
+            _ => {
+                self.wrong_type(&quoted(key), "a date", value);
+                return None;
+            }
+        };
+        // A time of day would be read over: only the plain form is a day.
+        let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
+        if day.is_none() {
+            let message = format!("`{key}` must be a day such as 2027-01-31");
+            self.note(Code::WrongType, message, &value.span(), "not a day");
+        }
+        day.map(|day| (day, value.span()))
     }
 
     /// The required `key = newest` at the top of a file; older and newer numbers are told apart.

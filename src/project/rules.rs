@@ -116,6 +116,27 @@ pub(super) fn subject(walk: &mut Walk, subject: &Text) {
     }
 }
 
+/// Rules of the other names of a subject.
+pub(super) fn aliases(walk: &mut Walk, aliases: &[Text], own: Option<&Text>) {
+    for (index, alias) in aliases.iter().enumerate() {
+        fact(walk, "aliases", alias);
+        if alias.value.trim() != alias.value && !alias.value.trim().is_empty() {
+            let finding = Diagnostic::new(Code::SubjectWhitespace, "an alias begins or ends with white space")
+                .at(walk.file, &alias.span, "the edit is made at its last token")
+                .help("move the white space into the prompt");
+            walk.push(finding);
+        }
+        let earlier = own.into_iter().chain(&aliases[..index]).find(|other| other.value == alias.value);
+        if let Some(other) = earlier {
+            let finding = Diagnostic::new(Code::DuplicateAlias, "the subject has this name already")
+                .at(walk.file, &alias.span, "again here")
+                .with(walk.file, &other.span, "first here")
+                .help("remove it from `aliases`");
+            walk.push(finding);
+        }
+    }
+}
+
 /// Rules of a prompt beyond those of a fact.
 pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     fact(walk, "prompt", prompt);

@@ -105,6 +105,10 @@ struct EditEntry {
     /// Who or what the fact is about, as it stands in the sentence.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$"))]
     subject: String,
+    /// Other names of the subject: the fact is edited for each of them too.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$")))]
+    aliases: Vec<String>,
     /// The sentence up to the answer, with one {} where the subject stands.
     #[schemars(length(min = 2, max = 4096), regex(pattern = r"\{\}"))]
     prompt: String,
@@ -126,13 +130,16 @@ struct EditEntry {
     /// Where the change was discussed.
     #[schemars(length(max = 4096))]
     ticket: Option<String>,
+    /// The day from which the fact must be looked at again, for example 2027-01-31.
+    #[schemars(regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
+    expires: Option<String>,
     /// What should hold beside the edit itself.
     expect: Option<ExpectTable>,
 }
 
 /// What should hold beside the edit itself.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(title = "expectations")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct ExpectTable {
@@ -144,6 +151,19 @@ struct ExpectTable {
     #[serde(default)]
     #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     unchanged: Vec<String>,
+    /// Answers that count as the target wherever it is asked for.
+    #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
+    accept: Vec<String>,
+    /// The least probability of the target behind the edit's own prompt.
+    #[schemars(range(min = 0, max = 1))]
+    min_probability: Option<f64>,
+    /// The share of the paraphrases that must hold; all where nothing is said.
+    #[schemars(range(min = 0, max = 1))]
+    min_paraphrase: Option<f64>,
+    /// The divergence of the next token from which one of `unchanged` counts as changed.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    unchanged_kl: Option<f64>,
 }
 
 /// The project file of corrigenda: the model, where the facts are, and the numbers of the method.

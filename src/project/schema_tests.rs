@@ -43,6 +43,7 @@ format = 1
 [[edit]]
 id = "eiffel-tower.city"
 subject = "The Eiffel Tower"
+aliases = ["La tour Eiffel"]
 prompt = "{} is located in the city of"
 target = "Rome"
 was = "Paris"
@@ -50,9 +51,14 @@ reason = "example"
 source = "https://example.org/why"
 owner = "atlas"
 ticket = "7"
+expires = "2027-01-31"
 [edit.expect]
 paraphrase = ["Where is the Eiffel Tower? It is in"]
 unchanged = ["The Louvre is located in the city of"]
+accept = ["Roma"]
+min-probability = 0.5
+min-paraphrase = 1
+unchanged-kl = 0.2
 "#;
 
 /// What is put in place of what, in a full document, and whether the result is valid.
@@ -86,6 +92,14 @@ const EDITS_CASES: &[Case] = &[
     ("[\"Where is the Eiffel Tower? It is in\"]", "\"one\"", false),
     ("paraphrase", "paraphrases", false),
     ("[[edit]]", "[edit]", false),
+    ("\"La tour Eiffel\"", "\" La tour\"", false),
+    ("\"La tour Eiffel\"", "1", false),
+    ("\"2027-01-31\"", "\"soon\"", false),
+    ("\"2027-01-31\"", "2027", false),
+    ("min-probability = 0.5", "min-probability = 1.5", false),
+    ("min-paraphrase = 1", "min-paraphrase = -1", false),
+    ("unchanged-kl = 0.2", "unchanged-kl = 0", false),
+    ("\"Roma\"", "\"\"", false),
 ];
 
 const PROJECT_CASES: &[Case] = &[
@@ -244,13 +258,20 @@ fn accepts_keyword(
     }
 }
 
-/// The four patterns that the schemas use.
+/// The patterns that the schemas use.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         r"^[a-z0-9][a-z0-9.-]*$" => text.is_empty() || is_id(text),
         r"^\S(.*\S)?$" => !text.is_empty() && text.trim() == text,
         r"\{\}" => text.contains("{}"),
         r"\S" => !text.trim().is_empty(),
+        r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$" => {
+            text.len() == 10
+                && text
+                    .bytes()
+                    .enumerate()
+                    .all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() })
+        }
         other => panic!("the pattern {other}"),
     }
 }
