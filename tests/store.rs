@@ -92,6 +92,7 @@ fn lock() -> Lock {
     let digest = |text: &str| Digest::of(text.as_bytes());
     let edit = |id: &str| LockedEdit {
         id: id.into(),
+        alias: None,
         meaning: digest("meaning"),
         expectation: digest("expectation"),
         record: digest("record"),
@@ -108,7 +109,7 @@ fn lock() -> Lock {
         base: LockedBase { digest: digest("base"), files: Vec::new() },
         statistics: vec![statistics],
         edits: vec![edit("a"), edit("b")],
-        patch: LockedPatch { settings: digest("settings"), id: Digest::of(PATCH) },
+        patch: LockedPatch { settings: digest("settings"), set: digest("set"), id: Digest::of(PATCH) },
     }
 }
 

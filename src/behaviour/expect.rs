@@ -1,97 +1,242 @@
-//! What the edits of a project expect, asked of the base and of the patched model.
+//! What a project expects of its patched model, put to the base and to it.
 
-use super::{Comparison, Question, Score, compare, prompt, scores};
+use std::ops::Range;
+
+use super::ask::{Both, Inquiry, ask};
 use crate::model::{Model, ModelError, Tokens};
-use crate::project::Edit;
+use crate::project::{Edit, FileId, Probe};
+use crate::report::Asked;
 
-/// What one edit expects, and what was found.
+/// One prompt, and what is expected behind it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verdict<'e> {
-    /// The edit.
-    pub edit: &'e Edit,
-    /// The new answer behind the edit's own prompt.
-    pub target: Asked,
-    /// The new answer behind each `expect.paraphrase`.
-    pub paraphrases: Vec<Asked>,
-    /// Each `expect.unchanged`.
-    pub unchanged: Vec<Comparison>,
-    threshold: f64,
+pub struct Expectation<'p> {
+    /// Why it is asked.
+    pub asked: Asked,
+    /// The id of the edit or of the probe.
+    pub id: &'p str,
+    /// The edit that expects it; none of a probe.
+    pub edit: Option<&'p Edit>,
+    /// The prompt, written out.
+    pub prompt: String,
+    /// The answers that count, the target first; none where it should stay as it is.
+    pub answers: Vec<&'p str>,
+    /// Whether nothing is expected: a probe that is only watched.
+    pub watched: bool,
+    /// The file in which it is written.
+    pub file: FileId,
+    /// Where.
+    pub place: Range<usize>,
 }
 
-/// An answer on the base and on the patched model.
+/// From which figures on an expectation is not met.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Asked {
-    /// The base.
-    pub before: Score,
-    /// The patched model.
-    pub after: Score,
+pub struct Thresholds {
+    /// The divergence from which a prompt counts as changed, in nats.
+    pub unchanged_kl: f64,
+    /// The least P of a target behind its edit's own prompt.
+    pub min_probability: f64,
 }
 
-impl Verdict<'_> {
-    /// Whether an `expect.unchanged` is met.
-    pub fn kept(&self, comparison: &Comparison) -> bool {
-        comparison.unchanged(self.threshold)
-    }
-
-    /// Whether everything that the edit expects is met.
-    pub fn passes(&self) -> bool {
-        let asked = self.paraphrases.iter().chain([&self.target]).all(|asked| asked.after.holds);
-        asked && self.unchanged.iter().all(|comparison| self.kept(comparison))
-    }
-}
-
-/// A text of an edit that cannot be asked: its edit, the byte range in the edit's file, and why.
-pub struct Unasked<'e> {
-    /// The edit.
-    pub edit: &'e Edit,
-    /// Where the text stands.
-    pub span: std::ops::Range<usize>,
+/// A text that cannot be asked.
+#[derive(Debug)]
+pub struct Unasked {
+    /// The id of the edit or of the probe.
+    pub id: String,
+    /// The file in which it is written.
+    pub file: FileId,
+    /// Where.
+    pub place: Range<usize>,
     /// Why it cannot be asked.
     pub error: ModelError,
 }
 
-/// Asks for everything that `edits` expect; `threshold` is the divergence from which a prompt counts as changed.
+/// Everything that edits and probes ask for: by edit, then the probes.
+pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe]) -> Vec<Expectation<'p>> {
+    edits.iter().flat_map(|edit| of_edit(edit)).chain(probes.iter().map(of_probe)).collect()
+}
+
+fn of_edit(edit: &Edit) -> Vec<Expectation<'_>> {
+    let expectation = |asked, prompt: String, place: &Range<usize>| {
+        let answers = if asked == Asked::Unchanged { Vec::new() } else { edit.answers().collect() };
+        let (id, file) = (edit.id.as_str(), edit.place.file);
+        Expectation { asked, id, edit: Some(edit), prompt, answers, watched: false, file, place: place.clone() }
+    };
+    let own = edit.names().enumerate().map(|(index, (name, span))| match index {
+        0 => expectation(Asked::Edit, edit.filled_with(name), &edit.place.prompt),
+        _ => expectation(Asked::Alias, edit.filled_with(name), span),
+    });
+    let list = |asked, texts: &[String], places: &[Range<usize>]| {
+        texts.iter().zip(places).map(|(text, place)| expectation(asked, text.clone(), place)).collect::<Vec<_>>()
+    };
+    let paraphrases = list(Asked::Paraphrase, &edit.expect.paraphrase, &edit.place.paraphrase);
+    let unchanged = list(Asked::Unchanged, &edit.expect.unchanged, &edit.place.unchanged);
+    own.chain(paraphrases).chain(unchanged).collect()
+}
+
+fn of_probe(probe: &Probe) -> Expectation<'_> {
+    let (id, prompt) = (probe.id.as_str(), probe.prompt.clone());
+    Expectation {
+        asked: Asked::Probe,
+        id,
+        edit: None,
+        prompt,
+        answers: Vec::new(),
+        watched: !probe.unchanged,
+        file: probe.file,
+        place: probe.place.clone(),
+    }
+}
+
+impl Expectation<'_> {
+    /// Whether what the later model says meets it.
+    pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
+        let own = self.edit.map(|edit| &edit.expect);
+        match self.asked {
+            Asked::Edit => {
+                let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
+                both.after.holds() && both.after.probability().is_some_and(|found| found >= least)
+            }
+            Asked::Alias | Asked::Paraphrase => both.after.holds(),
+            Asked::Unchanged | Asked::Probe => {
+                let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
+                let top = |told: &[(u32, f64)]| told.first().map(|(token, _)| *token);
+                top(&both.before.top) == top(&both.after.top) && both.divergence < most
+            }
+        }
+    }
+}
+
+/// Puts every expectation to both models, in their order.
 ///
 /// # Errors
 /// Texts that the tokenizer refuses or that do not fit the context: all of them.
-pub fn verdicts<'e>(
-    base: &Model,
-    patched: &Model,
+pub fn asked(
+    before: &Model,
+    after: &Model,
     tokens: &Tokens,
-    edits: &[&'e Edit],
-    threshold: f64,
-) -> Result<Vec<Verdict<'e>>, Vec<Unasked<'e>>> {
-    let limit = base.spec().positions;
-    let (mut questions, mut prompts, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
-    for &edit in edits {
-        let place = &edit.place;
-        let filled = edit.filled_prompt();
-        let asked = [(&filled, &place.prompt)].into_iter();
-        for (text, span) in asked.chain(edit.expect.paraphrase.iter().zip(&place.paraphrase)) {
-            match Question::new(tokens, text, &edit.target, limit) {
-                Ok(question) => questions.push(question),
-                Err(error) => unasked.push(Unasked { edit, span: span.clone(), error }),
-            }
-        }
-        for (text, span) in edit.expect.unchanged.iter().zip(&place.unchanged) {
-            match prompt(tokens, text, limit) {
-                Ok(row) => prompts.push(row),
-                Err(error) => unasked.push(Unasked { edit, span: span.clone(), error }),
+    expectations: &[Expectation<'_>],
+) -> Result<Vec<Both>, Vec<Unasked>> {
+    let limit = before.spec().positions;
+    let (mut inquiries, mut unasked) = (Vec::new(), Vec::new());
+    for one in expectations {
+        match Inquiry::new(tokens, &one.prompt, one.answers.iter().copied(), limit) {
+            Ok(inquiry) => inquiries.push(inquiry),
+            Err(error) => {
+                unasked.push(Unasked { id: one.id.to_owned(), file: one.file, place: one.place.clone(), error });
             }
         }
     }
-    if !unasked.is_empty() {
-        return Err(unasked);
+    if unasked.is_empty() { Ok(ask(before, after, &inquiries)) } else { Err(unasked) }
+}
+
+/// How many of how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Those that are met.
+    pub met: usize,
+    /// All.
+    pub all: usize,
+}
+
+impl Share {
+    fn count(&mut self, met: bool) {
+        self.all += 1;
+        self.met += usize::from(met);
     }
-    let (before, after) = (scores(base, &questions), scores(patched, &questions));
-    let mut asked = before.into_iter().zip(after).map(|(before, after)| Asked { before, after });
-    let mut compared = compare(base, patched, &prompts).into_iter();
-    let verdict = |&edit: &&'e Edit| Verdict {
-        edit,
-        target: asked.next().expect("a score per question"),
-        paraphrases: asked.by_ref().take(edit.expect.paraphrase.len()).collect(),
-        unchanged: compared.by_ref().take(edit.expect.unchanged.len()).collect(),
-        threshold,
-    };
-    Ok(edits.iter().map(verdict).collect())
+
+    /// The share; one of nothing is all of it.
+    pub fn value(self) -> f64 {
+        if self.all == 0 { 1.0 } else { self.met as f64 / self.all as f64 }
+    }
+}
+
+/// The figures of a whole set.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Edits that hold, each name of a subject counted.
+    pub efficacy: Share,
+    /// Paraphrases that hold.
+    pub paraphrase: Share,
+    /// Neighbours that stay as they are: `expect.unchanged`, and probes that should.
+    pub unchanged: Share,
+    /// The most that a neighbour diverges, in nats.
+    pub neighbourhood_kl: f64,
+}
+
+impl Figures {
+    /// Counts what was asked; a probe that is only watched counts nowhere.
+    pub fn of<'a>(asked: impl IntoIterator<Item = (&'a Expectation<'a>, &'a Both)>, thresholds: Thresholds) -> Self {
+        let mut figures = Self::default();
+        for (one, both) in asked {
+            let met = one.is_met(both, thresholds);
+            match one.asked {
+                Asked::Edit | Asked::Alias => figures.efficacy.count(met),
+                Asked::Paraphrase => figures.paraphrase.count(met),
+                Asked::Probe if one.watched => {}
+                Asked::Unchanged | Asked::Probe => {
+                    figures.unchanged.count(met);
+                    if both.divergence > figures.neighbourhood_kl {
+                        figures.neighbourhood_kl = both.divergence;
+                    }
+                }
+            }
+        }
+        figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Score;
+    use super::super::ask::Told;
+    use super::*;
+    use crate::project::parse_files;
+
+    fn both(holds: bool, probability: f64, top: u32, divergence: f64) -> Both {
+        let told = |top, holds| Told { top: vec![(top, 0.5)], scores: vec![Score { holds, probability }] };
+        Both { before: told(1, false), after: told(top, holds), divergence }
+    }
+
+    #[test]
+    fn what_an_edit_expects_and_when_it_is_met() {
+        let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\naliases = [\"AA\"]\nprompt = \"{} is\"\ntarget = \"b\"\n\
+            [edit.expect]\nparaphrase = [\"A was\"]\nunchanged = [\"C is\"]\naccept = [\"bb\"]\nunchanged-kl = 0.3\n\
+            min-probability = 0.4\n";
+        let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
+        let edits: Vec<&Edit> = set.edits.iter().collect();
+        let file = edits[0].place.file;
+        let probe = |unchanged| Probe { id: "p".into(), prompt: "D is".into(), unchanged, file, place: 0..1 };
+        let probes = [probe(true), probe(false)];
+        let list = expectations(&edits, &probes);
+        let kinds: Vec<_> =
+            list.iter().map(|one| (one.asked.as_str(), one.prompt.as_str(), one.answers.len())).collect();
+        assert_eq!(
+            kinds,
+            [
+                ("edit", "A is", 2),
+                ("alias", "AA is", 2),
+                ("paraphrase", "A was", 2),
+                ("unchanged", "C is", 0),
+                ("probe", "D is", 0),
+                ("probe", "D is", 0)
+            ]
+        );
+        let thresholds = Thresholds { unchanged_kl: 0.1, min_probability: 0.0 };
+        let met = |index: usize, both| list[index].is_met(&both, thresholds);
+        assert!(
+            met(0, both(true, 0.5, 2, 9.0)) && !met(0, both(true, 0.3, 2, 9.0)) && !met(0, both(false, 0.9, 2, 9.0))
+        );
+        assert!(met(1, both(true, 0.1, 2, 9.0)) && !met(2, both(false, 0.4, 2, 9.0)));
+        assert!(
+            met(3, both(false, 0.0, 1, 0.2)) && !met(3, both(false, 0.0, 2, 0.2)) && !met(3, both(false, 0.0, 1, 0.3))
+        );
+        assert!(!met(4, both(false, 0.0, 1, 0.2)), "the edit's own threshold is not the probe's");
+        let said: Vec<_> =
+            (0..6).map(|index| both(index != 2, 0.5, if index == 5 { 2 } else { 1 }, 0.05 * index as f64)).collect();
+        let figures = Figures::of(list.iter().zip(&said), thresholds);
+        assert_eq!((figures.efficacy, figures.paraphrase), (Share { met: 2, all: 2 }, Share { met: 0, all: 1 }));
+        assert_eq!(figures.unchanged, Share { met: 1, all: 2 });
+        assert!((figures.neighbourhood_kl - 0.2).abs() < 1e-12);
+        assert_eq!(Share::default().value(), 1.0);
+    }
 }

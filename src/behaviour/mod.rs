@@ -5,6 +5,9 @@
 //! is the base's and KL(base ‖ patched) of the next token is below the threshold. What is scored is what ships: the
 //! rounded weights. Rows are scored each on its own; no result depends on the batch.
 
+pub mod ask;
+pub mod continuation;
+pub mod damage;
 pub mod expect;
 
 use crate::compile::resolve::target_text;
@@ -78,16 +81,19 @@ fn scores_of(model: &Model, questions: &[Question]) -> Vec<Score> {
     let rows: Vec<&[u32]> = questions.iter().map(|question| question.row.as_slice()).collect();
     let tails: Vec<usize> = questions.iter().map(|question| question.answer.len()).collect();
     let logits = model.logits(&rows, &tails);
-    let score = |(mut logits, question): (Vec<f32>, &Question)| {
-        let (mut holds, mut log) = (true, 0.0);
-        for (row, &label) in logits.chunks_mut(model.spec().vocabulary).zip(&question.answer) {
-            holds &= top(row) == label;
-            let logit = f64::from(row[label as usize]);
-            log += logit - softmax(row);
-        }
-        Score { holds, probability: exp64(log) }
-    };
-    logits.into_iter().zip(questions).map(score).collect()
+    let vocabulary = model.spec().vocabulary;
+    logits.into_iter().zip(questions).map(|(logits, question)| answer_score(logits, question, vocabulary)).collect()
+}
+
+/// The score of an answer by the logits of its positions.
+fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) -> Score {
+    let (mut holds, mut log) = (true, 0.0);
+    for (row, &label) in logits.chunks_mut(vocabulary).zip(&question.answer) {
+        holds &= top(row) == label;
+        let logit = f64::from(row[label as usize]);
+        log += logit - softmax(row);
+    }
+    Score { holds, probability: exp64(log) }
 }
 
 /// What the base and the patched model say behind a prompt.
@@ -144,6 +150,20 @@ impl Next {
         Self { top, probability: exp64(log[top as usize]), log }
     }
 
+    /// The `most` likeliest tokens and their probabilities, the likeliest first, the first of equals before the others.
+    pub fn likeliest(&self, most: usize) -> Vec<(u32, f64)> {
+        let mut found: Vec<(u32, f64)> = Vec::with_capacity(most + 1);
+        for (token, &log) in self.log.iter().enumerate() {
+            if found.len() == most && found.last().is_none_or(|(_, least)| log <= *least) {
+                continue;
+            }
+            let at = found.partition_point(|(_, other)| *other >= log);
+            found.insert(at, (token as u32, log));
+            found.truncate(most);
+        }
+        found.into_iter().map(|(token, log)| (token, exp64(log))).collect()
+    }
+
     /// KL(self ‖ other), in nats: how much is lost where `other` stands for `self`.
     pub fn divergence(&self, other: &Self) -> f64 {
         let mut total = 0.0;
@@ -186,6 +206,8 @@ mod tests {
         assert_eq!(p.divergence(&p), 0.0);
         assert_eq!((p.top, q.top), (2, 0));
         assert!((p.probability - probability(&p)[2]).abs() < 1e-12);
+        assert_eq!(p.likeliest(2).iter().map(|(token, _)| *token).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(next(&[1.0, 3.0, 3.0, 0.0]).likeliest(9).iter().map(|one| one.0).collect::<Vec<_>>(), [1, 2, 0, 3]);
     }
 
     #[test]

@@ -7,13 +7,17 @@
 //! - [`plan`](mod@plan): every edit resolved to tokens and position, with findings that point into its file;
 //! - [`objects`]: each edit compiled alone, or taken from the store;
 //! - [`linked`]: all objects in one solve, laid on the weights and rounded;
+//! - [`gate`]: the limits of the policy that only the patch can break;
+//! - [`locked`]: the patch that the lock names, for verbs that only ask it;
 //! - [`record`]: what the build did, in figures, kept in the store so that a build without changes only reads it;
 //! - [`run`]: the steps in order, the lock, and what stops them.
 //!
 //! Nothing here prints, and nothing writes to the base. The only file outside the store is the lock.
 
 pub mod base;
+pub mod gate;
 pub mod linked;
+pub mod locked;
 pub mod objects;
 pub mod plan;
 pub mod record;
@@ -29,11 +33,22 @@ pub use setup::Setup;
 use crate::project::{Code, Diagnostic, Findings, Sources};
 use crate::store::StoreError;
 
+/// In which way a verb ended without its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopKind {
+    /// The input is wrong.
+    Wrong,
+    /// The lock, or the base that it names, is not what was found.
+    Stale,
+    /// Everything could be done, and a rule of the project does not allow it.
+    Denied,
+}
+
 /// Why a verb ended without its answer: findings, and the texts that they point into.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    /// Whether the lock, or the base that it names, is not what was found; else the input is wrong.
-    pub stale: bool,
+    /// In which way.
+    pub kind: StopKind,
     /// All that was found.
     pub findings: Vec<Diagnostic>,
     /// Where the findings point to.
@@ -43,18 +58,25 @@ pub struct Stop {
 impl Stop {
     /// Wrong input.
     pub fn wrong(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
-        Self { stale: false, findings, sources: sources.clone() }
+        Self { kind: StopKind::Wrong, findings, sources: sources.clone() }
+    }
+
+    /// Findings among which errors are, by what they weigh: rules that are broken, or wrong input.
+    pub fn findings(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
+        let denied = findings.iter().filter(|one| one.is_error()).all(|one| one.code.is_adjustable());
+        let kind = if denied { StopKind::Denied } else { StopKind::Wrong };
+        Self { kind, findings, sources: sources.clone() }
     }
 
     /// The world is not as it was locked.
     pub fn stale(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
-        Self { stale: true, findings, sources: sources.clone() }
+        Self { kind: StopKind::Stale, findings, sources: sources.clone() }
     }
 }
 
 impl From<Findings> for Stop {
     fn from(findings: Findings) -> Self {
-        Self { stale: false, findings: findings.diagnostics, sources: findings.sources }
+        Self::findings(findings.diagnostics, &findings.sources)
     }
 }
 

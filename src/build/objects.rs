@@ -57,7 +57,7 @@ fn compile_all(
         let compiled = compile(&base.model, setup.layer, &planned.resolved, &setup.settings);
         progress.at(index as u64 + 1);
         let (nll, evaluations) = (compiled.loss.nll, compiled.evaluations);
-        progress.line(&format!("{}: NLL {nll:.3} after {evaluations} evaluations", planned.edit.id));
+        progress.line(&format!("{}: NLL {nll:.3} after {evaluations} evaluations", planned.label()));
         match judge(planned.edit, &compiled, setup) {
             Some(finding) => refused.push(finding),
             None => {

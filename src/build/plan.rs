@@ -1,5 +1,6 @@
 //! Every edit as the model reads it, before anything is computed.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Base, Setup, Stop};
@@ -13,10 +14,14 @@ use crate::project::{
     Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Project, Sources,
 };
 
-/// An edit, resolved.
+/// An edit under one name of its subject, resolved.
 pub struct Planned<'a> {
     /// As it is written.
     pub edit: &'a Edit,
+    /// The name: the subject, or one of its aliases.
+    pub name: &'a str,
+    /// Where the name is written.
+    pub place: &'a Range<usize>,
     /// What it means.
     pub meaning: Digest,
     /// As the model reads it.
@@ -27,7 +32,7 @@ pub struct Planned<'a> {
 
 /// A resolved set.
 pub struct Plan<'a> {
-    /// The edits, by id.
+    /// The edits by id; an edit's aliases behind its subject.
     pub edits: Vec<Planned<'a>>,
     /// What a person should look at.
     pub warnings: Vec<Diagnostic>,
@@ -41,17 +46,23 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
     let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
     let mut errors = Vec::new();
     for edit in &project.edits.edits {
-        let fact = Fact { subject: &edit.subject, prompt: &edit.prompt, target: &edit.target };
-        match Resolved::new(&base.tokens, &setup.templates, fact, base.model.spec().positions) {
-            Ok(resolved) => {
-                plan.warnings.extend(warnings(edit, &resolved, base));
-                errors.extend(unasked(edit, base));
-                let meaning = edit.meaning();
-                let object = address(&base.locked.digest, &meaning, setup.layer, &setup.templates, &setup.settings);
-                plan.edits.push(Planned { edit, meaning, resolved, object });
+        for (name, place) in edit.names() {
+            let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target };
+            match Resolved::new(&base.tokens, &setup.templates, fact, base.model.spec().positions) {
+                Ok(resolved) => {
+                    let meaning = edit.meaning_of(name);
+                    let object = address(&base.locked.digest, &meaning, setup.layer, &setup.templates, &setup.settings);
+                    let planned = Planned { edit, name, place, meaning, resolved, object };
+                    plan.warnings.extend(planned.warnings(base));
+                    plan.edits.push(planned);
+                }
+                Err(error) => errors.push(unresolved(edit, place, &error)),
             }
-            Err(error) => errors.push(unresolved(edit, &error)),
         }
+        errors.extend(unasked(edit, base));
+    }
+    if setup.ridge == 0.0 {
+        errors.extend(one_key(&plan));
     }
     if errors.is_empty() {
         return Ok(plan);
@@ -61,12 +72,12 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
     Err(Stop::wrong(errors, &project.edits.sources))
 }
 
-fn unresolved(edit: &Edit, error: &ResolveError) -> Diagnostic {
+fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnostic {
     let place = &edit.place;
     let message = format!("edit `{}`: {error}", edit.id);
     match error {
         ResolveError::NoToken { .. } | ResolveError::Places { .. } => Diagnostic::new(Code::SubjectUnresolved, message)
-            .at(place.file, &place.subject, "no token covers its last character")
+            .at(place.file, name, "no token covers its last character")
             .help("the key of an edit is taken at the subject's last token: check the tokenizer, or reword"),
         ResolveError::TooLong { .. } => Diagnostic::new(Code::PromptTooLong, message)
             .at(place.file, &place.prompt, "with a context template before it and the target behind it")
@@ -103,39 +114,85 @@ pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<S
         .help("`corrigenda plan` shows what it says: correct `was`, or reword the prompt as the model may have read it")
 }
 
-fn warnings(edit: &Edit, resolved: &Resolved, base: &Base) -> Vec<Diagnostic> {
+/// Edits whose keys are one and the same, whatever the model: it reads the same tokens up to the subject's last, under
+/// every template. Without a ridge the link would refuse them after everything was computed.
+fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
+    let mut first: BTreeMap<Vec<&[u32]>, &Planned<'_>> = BTreeMap::new();
     let mut found = Vec::new();
-    let (place, filled) = (&edit.place, edit.filled_prompt());
-    let own = edit.subject_range();
-    if let Some((other, _)) = filled.match_indices(&edit.subject).find(|(start, _)| *start != own.start) {
-        let side = if other < own.start { "before" } else { "behind" };
-        let message = format!("edit `{}`: the subject also stands {side} the place of `{{}}`", edit.id);
-        found.push(
-            Diagnostic::new(Code::SubjectRepeated, message)
-                .at(place.file, &place.prompt, "here")
-                .with(place.file, &place.subject, "the subject")
-                .help("the key is taken where `{}` stands; a prompt that names its subject once is clearer"),
-        );
-    }
-    if let Some(row) = resolved.rows.iter().find(|row| row.merged) {
-        let piece = base.tokens.piece(row.ids[row.position]);
-        let message = format!("edit `{}`: the subject's last token {piece:?} also covers what follows", edit.id);
-        found.push(
-            Diagnostic::new(Code::SubjectMerged, message)
-                .at(place.file, &place.prompt, "the tokenizer joins the subject to this")
-                .with(place.file, &place.subject, "the subject")
-                .help("the edit then answers to this spelling only; put a space or a word behind `{}` if you can"),
-        );
+    for planned in &plan.edits {
+        let other = *first.entry(planned.read()).or_insert(planned);
+        if !std::ptr::eq(other, planned) {
+            let (edit, before) = (planned.edit, other.edit);
+            let message = format!("edits `{}` and `{}` have one key: cosine 1", before.id, edit.id);
+            found.push(
+                Diagnostic::new(Code::ParallelKeys, message)
+                    .at(edit.place.file, planned.place, "the model reads the same words up to here")
+                    .with(before.place.file, other.place, "as up to here")
+                    .help("a key has one value: leave one of the edits out, or begin its prompt with other words")
+                    .help("with `ridge` under `[link]` both are had in part"),
+            );
+        }
     }
     found
 }
 
 impl Planned<'_> {
+    /// The prompt with this name in it.
+    pub fn filled(&self) -> String {
+        self.edit.filled_with(self.name)
+    }
+
+    /// The alias that this is of; none for the subject itself.
+    pub fn alias(&self) -> Option<&str> {
+        (self.name != self.edit.subject).then_some(self.name)
+    }
+
+    /// The edit as a name: its id, and the alias if it is one.
+    pub fn label(&self) -> String {
+        match self.alias() {
+            None => self.edit.id.clone(),
+            Some(alias) => format!("{} as {alias:?}", self.edit.id),
+        }
+    }
+
+    /// What the key depends on: per row, the tokens up to the subject's last.
+    fn read(&self) -> Vec<&[u32]> {
+        self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
+    }
+
+    fn warnings(&self, base: &Base) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        let Self { edit, name, resolved, .. } = self;
+        let (place, filled, start) = (&edit.place, self.filled(), edit.head().len());
+        if let Some((other, _)) = filled.match_indices(name).find(|(at, _)| *at != start) {
+            let side = if other < start { "before" } else { "behind" };
+            let message = format!("edit `{}`: the subject also stands {side} the place of `{{}}`", edit.id);
+            found.push(
+                Diagnostic::new(Code::SubjectRepeated, message)
+                    .at(place.file, &place.prompt, "here")
+                    .with(place.file, self.place, "the subject")
+                    .help("the key is taken where `{}` stands; a prompt that names its subject once is clearer"),
+            );
+        }
+        if let Some(row) = resolved.rows.iter().find(|row| row.merged) {
+            let piece = base.tokens.piece(row.ids[row.position]);
+            let message = format!("edit `{}`: the subject's last token {piece:?} also covers what follows", edit.id);
+            found.push(
+                Diagnostic::new(Code::SubjectMerged, message)
+                    .at(place.file, &place.prompt, "the tokenizer joins the subject to this")
+                    .with(place.file, self.place, "the subject")
+                    .help("the edit then answers to this spelling only; put a space or a word behind `{}` if you can"),
+            );
+        }
+        found
+    }
+
     /// The edit as the lock names it.
     pub fn locked(&self, base: &Base, layer: usize) -> LockedEdit {
         let bare = &self.resolved.rows[0];
         LockedEdit {
             id: self.edit.id.clone(),
+            alias: self.alias().map(str::to_owned),
             meaning: self.meaning,
             expectation: self.edit.expectation(),
             record: self.edit.record(),
@@ -158,13 +215,9 @@ impl Plan<'_> {
 
     /// The lock of this plan, with these statistics and this patch.
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
-        Lock {
-            numerics: NUMERICS.to_owned(),
-            base: base.locked.clone(),
-            statistics,
-            edits: self.edits.iter().map(|planned| planned.locked(base, setup.layer)).collect(),
-            patch: LockedPatch { settings: setup.digest(), id: patch },
-        }
+        let edits: Vec<_> = self.edits.iter().map(|planned| planned.locked(base, setup.layer)).collect();
+        let patch = LockedPatch { settings: setup.digest(), set: Lock::set_of(&edits), id: patch };
+        Lock { numerics: NUMERICS.to_owned(), base: base.locked.clone(), statistics, edits, patch }
     }
 }
 

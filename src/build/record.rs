@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::base::digest_f32;
+use super::linked::{Linked, Linking};
 use super::{Base, Plan, Setup};
 use crate::behaviour::{Question, Score, scores};
 use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError};
-use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
+use crate::patch::{PatchError, delta_norms, materialise, norm, surviving_share};
 use crate::project::Lock;
 
 /// The figures of a build: a function of the lock, kept in the store under [`record_address`].
@@ -24,6 +25,22 @@ pub struct Record {
     pub edits: Vec<EditRecord>,
     /// The tensors that the patch touches.
     pub tensors: Vec<TensorRecord>,
+    /// The condition number of `S`, the system that was solved.
+    pub condition: f64,
+    /// Pairs of edits whose keys are alike, the most alike first.
+    pub alike: Vec<AlikeRecord>,
+}
+
+/// Two edits whose keys are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AlikeRecord {
+    /// The meaning of one.
+    pub edit: Digest,
+    /// The meaning of the other.
+    pub other: Digest,
+    /// The cosine of their keys in the metric of `C⁻¹`.
+    pub cosine: f64,
 }
 
 /// The figures of one edit.
@@ -86,7 +103,7 @@ pub enum Unmeasured {
 
 /// The address of the record of a build: all that its figures depend on, as the lock has it.
 pub fn record_address(lock: &Lock) -> Digest {
-    let mut canon = Canon::new("build-record/1");
+    let mut canon = Canon::new("build-record/2");
     canon.text("numerics", &lock.numerics).digest("base", &lock.base.digest);
     canon.digest("settings", &lock.patch.settings).number("statistics", lock.statistics.len() as u64);
     for statistics in &lock.statistics {
@@ -101,6 +118,9 @@ pub fn record_address(lock: &Lock) -> Digest {
     canon.finish()
 }
 
+/// Pairs that are kept: a set of one subject under many prompts would have thousands.
+const MOST_ALIKE: usize = 100;
+
 /// Measures a patch: answers of base and rounded weights, norms, tensors.
 ///
 /// # Errors
@@ -109,9 +129,11 @@ pub fn measure(
     base: &Base,
     setup: &Setup,
     plan: &Plan<'_>,
-    patch: &Patch,
+    linking: &Linking<'_>,
+    linked: &Linked,
     statistics_ridge: f64,
 ) -> Result<Record, Unmeasured> {
+    let patch = &linked.patch;
     let patched = base.patched(patch)?;
     let mut edits = answers(base, plan, &patched)?;
     let mut tensors = Vec::new();
@@ -134,7 +156,13 @@ pub fn measure(
         });
     }
     let bytes = patch.to_bytes();
-    Ok(Record { patch: Digest::of(&bytes), size: bytes.len() as u64, statistics_ridge, edits, tensors })
+    let (patch, size, condition) = (Digest::of(&bytes), bytes.len() as u64, linked.condition);
+    let meaning = |index: usize| linking.edits()[index].meaning;
+    let alike = linking.alike().into_iter().take(MOST_ALIKE);
+    let alike = alike
+        .map(|pair| AlikeRecord { edit: meaning(pair.edit), other: meaning(pair.partner), cosine: pair.cosine })
+        .collect();
+    Ok(Record { patch, size, statistics_ridge, edits, tensors, condition, alike })
 }
 
 /// New and old answers of all edits, in the order of their meaning.
@@ -142,9 +170,9 @@ fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditReco
     let limit = base.model.spec().positions;
     let mut questions = Vec::new();
     let planned = plan.by_meaning();
-    for edit in planned.iter().map(|planned| planned.edit) {
-        for answer in [Some(&edit.target), edit.was.as_ref()].into_iter().flatten() {
-            questions.push(Question::new(&base.tokens, &edit.filled_prompt(), answer, limit)?);
+    for planned in &planned {
+        for answer in [Some(&planned.edit.target), planned.edit.was.as_ref()].into_iter().flatten() {
+            questions.push(Question::new(&base.tokens, &planned.filled(), answer, limit)?);
         }
     }
     let answer = |(before, after): (Score, Score)| Answer {

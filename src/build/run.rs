@@ -1,11 +1,14 @@
 //! The steps of a build in order, and what stops it.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
+use super::linked::Linking;
 use super::objects::objects;
-use super::record::{Record, measure, record_address};
+use super::record::{AlikeRecord, Record, measure, record_address};
 use super::setup::Corpus;
-use super::{Base, Plan, Setup, Stop, linked, plan};
+use super::{Base, Plan, Setup, Stop, gate, plan};
 use crate::digest::Digest;
 use crate::numeric::Isa;
 use crate::numeric::cholesky::Factor;
@@ -76,16 +79,23 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     base.check_finite(project, setup.layer)?;
     let plan = plan(project, &base, &setup)?;
     if let Some(before) = before.as_ref().filter(|_| options.locked) {
+        check_merged(before)?;
         check_inputs(before, &base, &setup, &plan)?;
     }
     let cached = statistics(project, &base, &setup, store, progress)?;
     let (record, compiled) = record(project, &base, &setup, &plan, &cached, store, progress)?;
     let lock = plan.lock(&base, &setup, vec![cached.1], record.patch);
+    let warned = plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.place))).collect();
     let changes = Lock::changes(before.as_ref(), &project.edits);
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
     let mut warnings = plan.warnings;
     warnings.extend(thin(project, &record));
     warnings.extend(disagreements(project, &record, &changes));
+    warnings.extend(near_parallel(&warned, &record));
+    let warnings = project.config.policy.apply(warnings);
+    if warnings.iter().any(Diagnostic::is_error) {
+        return Err(Stop::findings(warnings, &project.edits.sources));
+    }
     let written = write_lock(root, before.as_ref(), &lock, options.locked)?;
     let base = base.name();
     Ok(Built { record, lock, changes, moved, written, compiled, layer: setup.layer, base, warnings })
@@ -114,6 +124,27 @@ fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<
     edits.filter_map(finding).collect()
 }
 
+/// Pairs of edits whose keys are so alike that each takes from what the other asks for.
+fn near_parallel(edits: &BTreeMap<Digest, (&Edit, &Range<usize>)>, record: &Record) -> Vec<Diagnostic> {
+    let finding = |pair: &AlikeRecord| {
+        let ((edit, span), (other, partner)) = (edits.get(&pair.edit)?, edits.get(&pair.other)?);
+        let message = format!(
+            "the keys of edits `{}` and `{}` are alike: cosine {:.3}, condition number of S {:.0}",
+            other.id, edit.id, pair.cosine, record.condition
+        );
+        let finding = Diagnostic::new(Code::NearParallel, message).at(edit.place.file, span, "this subject").with(
+            other.place.file,
+            partner,
+            "and this one",
+        );
+        Some(
+            finding
+                .help("both are had, at the price of a larger change: look at what else moves with `corrigenda diff`"),
+        )
+    };
+    record.alike.iter().filter_map(finding).collect()
+}
+
 /// A corpus whose keys do not span the key space.
 fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
     let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
@@ -134,27 +165,30 @@ fn record(
     progress: &dyn Progress,
 ) -> Result<(Record, usize), Stop> {
     let address = record_address(&plan.lock(base, setup, vec![locked.clone()], Digest::of(b"")));
-    if let Some(record) = recall(store, &address)? {
+    if let Some((record, patch)) = recall(store, &address)? {
+        gate::judge(project, base, &record, &patch, store)?;
         return Ok((record, 0));
     }
     let (objects, compiled) = objects(project, base, setup, plan, store, progress)?;
     let (factor, ridge) = factor(project, base, setup, cached, store, progress)?;
-    let patch = linked::patch(project, base, setup, plan, &objects, &factor)?;
-    let record = measure(base, setup, plan, &patch, ridge).map_err(|error| {
+    let linking = Linking::new(project, base, setup, plan, &objects, &factor);
+    let linked = linking.all()?;
+    let record = measure(base, setup, plan, &linking, &linked, ridge).map_err(|error| {
         Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
     })?;
-    store.put_patch(&patch.to_bytes())?;
+    gate::judge(project, base, &record, &linked.patch, store)?;
+    store.put_patch(&linked.patch.to_bytes())?;
     let json = serde_json::to_vec(&record).expect("figures can be written");
     store.put(Kind::Report, &address, &json)?;
     Ok((record, compiled))
 }
 
-/// The record at an address, if its patch is in the store too and both are sound.
-fn recall(store: &Store, address: &Digest) -> Result<Option<Record>, StoreError> {
+/// The record at an address and its patch, if both are in the store and sound.
+fn recall(store: &Store, address: &Digest) -> Result<Option<(Record, Patch)>, StoreError> {
     let record: Option<Record> = store.recall(Kind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
     let Some(record) = record else { return Ok(None) };
     let patch = store.recall(Kind::Patch, &record.patch, |bytes| Patch::from_bytes(bytes).ok())?;
-    Ok(patch.map(|_| record))
+    Ok(patch.map(|patch| (record, patch)))
 }
 
 /// The statistics of the edited layer, built if the store has none, as the lock names them.
@@ -267,6 +301,20 @@ fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
         vec![finding.help("if the new base is wanted, run `corrigenda build --update-base`")],
         &Sources::default(),
     ))
+}
+
+/// Two branches that each built their own set can merge into one that nobody built.
+///
+/// # Errors
+/// The lock's patch is of other edits than it lists.
+pub fn check_merged(lock: &Lock) -> Result<(), Stop> {
+    if !lock.is_merged() {
+        return Ok(());
+    }
+    let message = format!("nobody built this set of edits: {LOCK_FILE} was merged, and its patch is of other edits");
+    let finding = Diagnostic::new(Code::LockMerged, message)
+        .help("run `corrigenda build` and `corrigenda test` on the merge, and commit the lock");
+    Err(Stop::stale(vec![finding], &Sources::default()))
 }
 
 /// Whatever can be said of a stale lock before anything is computed.

@@ -118,20 +118,18 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
 fn templates(project: &Project) -> Result<Vec<String>, Diagnostic> {
     let Some(path) = &project.config.rome.templates else { return Ok(known::lines(known::TEMPLATES)) };
     let shown = path.display();
+    let kept = project.kept(path);
     let wrong = |why: String| {
         Diagnostic::new(Code::TemplatesUnusable, why)
             .help("a file of templates has one a line, each with one `{}`; the first line is `{}` alone")
     };
-    let whole = project.config.resolve(path);
-    if whole.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(wrong(format!("the templates {shown} are not a regular file")));
-    }
-    let size = std::fs::metadata(&whole).map(|metadata| metadata.len());
-    if size.as_ref().is_ok_and(|size| *size > MOST_TEMPLATE_BYTES) {
-        return Err(wrong(format!("the templates {shown} are longer than one mebibyte")));
-    }
-    let text = size.and_then(|_| std::fs::read_to_string(&whole));
-    let text = text.map_err(|error| wrong(format!("reading the templates {shown}: {error}")))?;
+    let text = match kept {
+        Some(bytes) => {
+            let bytes = bytes.ok_or_else(|| wrong(format!("the templates {shown} are not there")))?;
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+        None => read_templates(project, path).map_err(wrong)?,
+    };
     let templates = known::lines(&text);
     if templates.first().is_none_or(|first| first != "{}") {
         return Err(wrong(format!("{shown}:1: the first template is not `{{}}` alone")));
@@ -141,6 +139,18 @@ fn templates(project: &Project) -> Result<Vec<String>, Diagnostic> {
         return Err(wrong(format!("{shown}:{}: a template needs one `{{}}`, at its end", line + 1)));
     }
     Ok(templates)
+}
+
+fn read_templates(project: &Project, path: &std::path::Path) -> Result<String, String> {
+    let (shown, whole) = (path.display(), project.config.resolve(path));
+    if whole.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(format!("the templates {shown} are not a regular file"));
+    }
+    let size = std::fs::metadata(&whole).map(|metadata| metadata.len());
+    if size.as_ref().is_ok_and(|size| *size > MOST_TEMPLATE_BYTES) {
+        return Err(format!("the templates {shown} are longer than one mebibyte"));
+    }
+    size.and_then(|_| std::fs::read_to_string(&whole)).map_err(|error| format!("reading the templates {shown}: {error}"))
 }
 
 fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(PathBuf, Digest), Diagnostic> {

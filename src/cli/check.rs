@@ -1,36 +1,44 @@
-//! `check`: is what people wrote well formed and free of contradictions?
+//! `check`: is what people wrote well formed, allowed, and free of contradictions?
 
-use serde_json::json;
-
-use super::{Context, Format, Outcome};
+use super::report::{ReportArguments, deliver};
+use super::{Context, Outcome};
 use crate::project::diagnostic::summary;
-use crate::project::{Diagnostic, Project, Sources};
+use crate::project::{Diagnostic, Findings, Project, Sources};
+use crate::report::Report;
 
-pub(super) fn run(context: &Context) -> Outcome {
+/// Check the project file and every edit: syntax, keys, contradictions, policy (reads no model)
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    reports: ReportArguments,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    context.expect_reports("check", &arguments.reports);
     match Project::load(&context.root) {
         Ok(project) => {
+            let expired = context.expired(&project);
+            let findings = [project.warnings.clone(), expired].concat();
             let edits = project.edits.edits.len();
-            report(context, Outcome::Ok, Some(edits), &project.warnings, &project.edits.sources)
+            checked(context, Some(edits), &findings, &project.edits.sources)
         }
-        Err(findings) => report(context, Outcome::Error, None, &findings.diagnostics, &findings.sources),
+        Err(Findings { diagnostics, sources }) => checked(context, None, &diagnostics, &sources),
     }
 }
 
-fn report(
-    context: &Context,
-    outcome: Outcome,
-    edits: Option<usize>,
-    findings: &[Diagnostic],
-    sources: &Sources,
-) -> Outcome {
-    match context.format {
-        Format::Json => context.answer_json(outcome, findings, sources, json!({ "edits": edits })),
-        Format::Human => {
-            context.ui.findings(findings, sources);
-            context.ui.answer(&sentence(edits, findings));
-        }
-    }
-    outcome
+fn checked(context: &Context, edits: Option<usize>, findings: &[Diagnostic], sources: &Sources) -> Outcome {
+    let outcome = match findings.iter().filter(|one| one.is_error()).all(|one| one.code.is_adjustable()) {
+        _ if !findings.iter().any(Diagnostic::is_error) => Outcome::Ok,
+        true => Outcome::No,
+        false => Outcome::Error,
+    };
+    context.show(findings, sources);
+    let report = Report {
+        edits,
+        files: sources.paths(),
+        ..context.report("check", outcome, "corrigenda check", findings, sources)
+    };
+    deliver(context, &report, |_, _| sentence(edits, findings))
 }
 
 fn sentence(edits: Option<usize>, findings: &[Diagnostic]) -> String {

@@ -1,14 +1,20 @@
 //! What every verb is given: the terminal, the project's folder, the store, and how to end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::report::{ReportArguments, deliver};
+
 use super::{Common, Format, Outcome};
-use crate::build::Stop;
+use crate::build::{Stop, StopKind};
 use crate::numeric::Isa;
-use crate::project::{Code, Diagnostic, Findings, Project, Sources, to_json};
+use crate::project::{Code, Diagnostic, Project, Sources, to_json};
+use crate::report::{Finding, Report, VERSION};
 use crate::store::{Store, StoreError, cache_root};
 use crate::ui::{Loudness, Ui};
 
@@ -19,8 +25,11 @@ pub(super) struct Context {
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
-    /// The project's warnings, for an answer in JSON.
-    warned: RefCell<Vec<Value>>,
+    /// The project's warnings and what they point into, for an answer in another form.
+    warned: RefCell<Vec<(Diagnostic, Sources)>>,
+    /// The verb, where it answers with a report.
+    reporting: Cell<Option<&'static str>>,
+    reports: RefCell<Vec<(Format, PathBuf)>>,
 }
 
 impl Context {
@@ -41,6 +50,8 @@ impl Context {
             isa: common.isa,
             cache_dir: common.cache_dir.clone(),
             warned: RefCell::default(),
+            reporting: Cell::default(),
+            reports: RefCell::default(),
         }
     }
 
@@ -57,18 +68,27 @@ impl Context {
 
     /// The project, its warnings shown; or the end of the run.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
-        match Project::load(&self.root) {
-            Ok(project) => {
-                let (warnings, sources) = (&project.warnings, &project.edits.sources);
-                match self.format {
-                    Format::Human => self.ui.findings(warnings, sources),
-                    Format::Json => {
-                        *self.warned.borrow_mut() = warnings.iter().map(|one| to_json(one, sources)).collect()
-                    }
-                }
-                Ok(project)
-            }
-            Err(Findings { diagnostics, sources }) => Err(self.refuse(Outcome::Error, &diagnostics, &sources)),
+        let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
+        let expired = self.expired(&project);
+        if expired.iter().any(Diagnostic::is_error) {
+            return Err(self.stop(&Stop::findings(expired, &project.edits.sources)));
+        }
+        project.warnings.extend(expired);
+        let sources = &project.edits.sources;
+        *self.warned.borrow_mut() = project.warnings.iter().map(|one| (one.clone(), sources.clone())).collect();
+        self.show(&project.warnings, sources);
+        Ok(project)
+    }
+
+    /// Edits that are out of date today.
+    pub(super) fn expired(&self, project: &Project) -> Vec<Diagnostic> {
+        project.config.policy.expired(&project.edits, today())
+    }
+
+    /// Draws findings for people, unless the answer says them.
+    pub(super) fn show(&self, findings: &[Diagnostic], sources: &Sources) {
+        if self.format != Format::Json {
+            self.ui.findings(findings, sources);
         }
     }
 
@@ -81,17 +101,67 @@ impl Context {
 
     /// Ends a run that was stopped.
     pub(super) fn stop(&self, stop: &Stop) -> Outcome {
-        let outcome = if stop.stale { Outcome::Stale } else { Outcome::Error };
+        let outcome = match stop.kind {
+            StopKind::Wrong => Outcome::Error,
+            StopKind::Stale => Outcome::Stale,
+            StopKind::Denied => Outcome::No,
+        };
         self.refuse(outcome, &stop.findings, &stop.sources)
     }
 
     /// Ends a run that could not be done: findings for people on stderr, for programs as the answer.
     pub(super) fn refuse(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources) -> Outcome {
-        match self.format {
-            Format::Human => self.ui.findings(findings, sources),
-            Format::Json => self.answer_json(outcome, findings, sources, json!({})),
+        self.show(findings, sources);
+        match (self.reporting.get(), self.format) {
+            (None, Format::Json) => self.answer_json(outcome, findings, sources, json!({})),
+            (None, _) => {}
+            (Some(verb), _) => {
+                let report = self.report(verb, outcome, &format!("corrigenda {verb}"), findings, sources);
+                // Nothing was answered, so there is nothing to say to a person beside the findings.
+                return deliver(self, &report, |_, _| String::new());
+            }
         }
         outcome
+    }
+
+    /// From here on the run ends in a report, whatever becomes of it.
+    pub(super) fn expect_reports(&self, verb: &'static str, arguments: &ReportArguments) {
+        self.reporting.set(Some(verb));
+        self.reports.replace(arguments.reports.clone());
+    }
+
+    /// The files into which the report is to be written.
+    pub(super) fn reports(&self) -> Vec<(Format, PathBuf)> {
+        self.reports.borrow().clone()
+    }
+
+    /// The beginning of a report: the project's warnings, then what the verb found.
+    pub(super) fn report(
+        &self,
+        verb: &str,
+        outcome: Outcome,
+        command: &str,
+        findings: &[Diagnostic],
+        sources: &Sources,
+    ) -> Report {
+        let warned = self.warned.take();
+        let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
+        Report {
+            version: VERSION,
+            verb: verb.to_owned(),
+            outcome: outcome.word().to_owned(),
+            command: command.to_owned(),
+            findings: warned.chain(findings.iter().map(|one| Finding::new(one, sources))).collect(),
+            ..Report::default()
+        }
+    }
+
+    /// Ends a run whose answer was asked for in a form that its verb does not have.
+    pub(super) fn unknown_format(&self, format: Format, known: &[Format]) -> Outcome {
+        let known: Vec<String> = known.iter().map(|format| format.name()).collect();
+        let message = format!("this verb does not answer as {}: it knows {}", format.name(), known.join(", "));
+        self.ui.findings(&[Diagnostic::new(Code::FormatUnknown, message)], &Sources::default());
+        Outcome::Error
     }
 
     /// Ends a run that failed without a place in the project's files.
@@ -107,11 +177,20 @@ impl Context {
     /// The answer for programs: version, outcome, findings, and the object that the verb adds.
     pub(super) fn answer_json(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources, rest: Value) {
         let warned = self.warned.take();
-        let list: Vec<_> = warned.into_iter().chain(findings.iter().map(|finding| to_json(finding, sources))).collect();
+        let warned = warned.iter().map(|(one, sources)| to_json(one, sources));
+        let list: Vec<_> = warned.chain(findings.iter().map(|finding| to_json(finding, sources))).collect();
         let mut whole = rest;
         whole["version"] = json!(1);
         whole["outcome"] = json!(outcome.word());
         whole["findings"] = json!(list);
         self.ui.answer(&whole.to_string());
     }
+}
+
+/// The day on which facts are held against the day on which they expire: that of the clock in UTC, or the one of
+/// `SOURCE_DATE_EPOCH`, by which builds are repeated on later days.
+fn today() -> Date {
+    let fixed = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
+    let instant = fixed.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    instant.unwrap_or_else(Timestamp::now).to_zoned_datetime(TimeZone::UTC).date()
 }

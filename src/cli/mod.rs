@@ -3,13 +3,14 @@
 mod build;
 mod check;
 mod context;
+mod diff;
 mod init;
 mod plan;
+mod report;
 mod schema;
 mod shell;
 mod stats;
 mod store;
-mod table;
 mod test;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::numeric::Isa;
+use crate::report::table;
 use crate::ui::Color;
 use context::Context;
 
@@ -39,7 +41,10 @@ struct Common {
     #[arg(short = 'C', value_name = "DIR", default_value = ".", global = true)]
     project: PathBuf,
     /// What stdout holds
-    #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "human|json")]
+    ///
+    /// Every verb answers as human or json; check and test also as markdown, html, sarif, junit and github (workflow
+    /// annotations), diff as markdown and html, log as csv
+    #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "FORMAT")]
     format: Format,
     /// When to write colours
     #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "WHEN")]
@@ -67,11 +72,11 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Init(init::Arguments),
-    /// Check the project file and every edit: syntax, keys, contradictions (reads no model)
-    Check,
+    Check(check::Arguments),
     Plan(plan::Arguments),
     Build(build::Arguments),
     Test(test::Arguments),
+    Diff(diff::Arguments),
     #[command(subcommand)]
     Stats(stats::Verb),
     /// Look after the cache: list, check, empty, carry to another machine
@@ -89,6 +94,19 @@ enum Verb {
     },
 }
 
+impl Verb {
+    /// The forms in which it answers.
+    fn formats(&self) -> &'static [Format] {
+        use Format::{Github, Html, Human, Json, Junit, Markdown, Sarif};
+        match self {
+            Self::Check(_) => &[Human, Json, Markdown, Html, Sarif, Junit, Github],
+            Self::Test(_) => &[Human, Json, Markdown, Html, Sarif, Junit, Github],
+            Self::Diff(_) => &[Human, Json, Markdown, Html],
+            _ => &[Human, Json],
+        }
+    }
+}
+
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -97,6 +115,25 @@ enum Format {
     Human,
     /// For programs.
     Json,
+    /// A comment on a pull request.
+    Markdown,
+    /// A page to open in a browser.
+    Html,
+    /// For code scanning.
+    Sarif,
+    /// For a list of tests.
+    Junit,
+    /// Annotations of a GitHub workflow.
+    Github,
+    /// A table for a spreadsheet.
+    Csv,
+}
+
+impl Format {
+    /// The name on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// How a run ended; the exit code says it.
@@ -124,6 +161,13 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// The outcome of a word of [`Outcome::word`].
+    fn of(word: &str) -> Self {
+        [Self::Ok, Self::No, Self::Stale].into_iter().find(|one| one.word() == word).unwrap_or(Self::Error)
+    }
+}
+
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
         match outcome {
@@ -138,17 +182,22 @@ impl From<Outcome> for ExitCode {
 /// Runs one command.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let context = Context::new(&arguments.common);
-    let outcome = verb(&context, &arguments.verb);
+    let known = arguments.verb.formats();
+    let outcome = match context.format {
+        format if known.contains(&format) => verb(&context, &arguments.verb),
+        format => context.unknown_format(format, known),
+    };
     if context.ui.lost() { Outcome::Error.into() } else { outcome.into() }
 }
 
 fn verb(context: &Context, verb: &Verb) -> Outcome {
     match verb {
         Verb::Init(arguments) => init::run(context, arguments),
-        Verb::Check => check::run(context),
+        Verb::Check(arguments) => check::run(context, arguments),
         Verb::Plan(arguments) => plan::run(context, arguments),
         Verb::Build(arguments) => build::run(context, arguments),
         Verb::Test(arguments) => test::run(context, arguments),
+        Verb::Diff(arguments) => diff::run(context, arguments),
         Verb::Stats(verb) => stats::run(context, verb),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),

@@ -62,6 +62,10 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let said = ask(&base, &plan, &chosen)?;
     plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
     crate::project::diagnostic::sort(&mut plan.warnings);
+    plan.warnings = project.config.policy.apply(plan.warnings);
+    if plan.warnings.iter().any(Diagnostic::is_error) {
+        return Err(Stop::findings(plan.warnings, &project.edits.sources));
+    }
     let changes = Lock::changes(lock.as_ref(), &project.edits);
     let built = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?.is_some();
     let differences = lock.as_ref().map_or_else(Vec::new, |lock| plan.differences(lock, &base, &setup));
@@ -77,12 +81,12 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
     let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
     match context.format {
-        Format::Human => {
-            context.ui.findings(&plan.warnings, &project.edits.sources);
-            context.ui.answer(&view.human(&edits, arguments.only.is_empty()));
-        }
         Format::Json => {
             context.answer_json(Outcome::Ok, &plan.warnings, &project.edits.sources, view.json(&edits));
+        }
+        _ => {
+            context.ui.findings(&plan.warnings, &project.edits.sources);
+            context.ui.answer(&view.human(&edits, arguments.only.is_empty()));
         }
     }
     let changed = !changes.is_empty() || lock.is_none() || !differences.is_empty();

@@ -12,12 +12,15 @@ pub(super) enum Which {
     Edits,
     /// Of corrigenda.toml
     Project,
+    /// Of probes.toml
+    Probes,
 }
 
 pub(super) fn run(context: &Context, which: Which) -> Outcome {
     let kind = match which {
         Which::Edits => SchemaKind::Edits,
         Which::Project => SchemaKind::Project,
+        Which::Probes => SchemaKind::Probes,
     };
     context.ui.raw(render(kind).as_bytes());
     Outcome::Ok

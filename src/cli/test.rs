@@ -1,31 +1,42 @@
 //! `test`: does the patched model say what the edits expect?
 
-use std::fmt::Write as _;
-
-use serde_json::{Value, json};
-
-use super::table::{Table, percent};
-use super::{Context, Format, Outcome, table};
-use crate::behaviour::expect::{Asked, Unasked, Verdict, verdicts};
-use crate::behaviour::{Comparison, UNCHANGED_KL};
+use super::report::{ReportArguments, deliver};
+use super::{Context, Outcome};
+use crate::build::linked::Linking;
+use crate::build::objects::objects;
 use crate::build::plan::only;
+use crate::build::run::{factor, statistics};
 use crate::build::setup::Corpus;
-use crate::build::{Base, Setup, Stop, plan};
+use crate::build::{Base, Setup, Stop, locked, plan};
 use crate::digest::Digest;
-use crate::model::Model;
-use crate::patch::Patch;
-use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, Project, Sources, visible};
-use crate::store::{Kind, Store};
+use crate::project::accepted::{ACCEPTED_FILE, Acceptances, render};
+use crate::project::{Code, Diagnostic, Project, Sources};
+use crate::report::{self, Culprit, Report, Side, Verdict};
+use crate::review::answers::answer;
+use crate::review::bisect::culprits;
+use crate::review::trial::{Subject, Trial};
+use crate::store::{Store, atomic};
 
 /// Ask the patched model for what the edits expect; exit code 1 when one fails.
+///
+/// What falls short and was accepted with --update stands in corrigenda.accepted, to be reviewed like the facts.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Only this edit (repeatable)
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
+    /// Accept what falls short: write it to corrigenda.accepted (refused where CI is set)
+    #[arg(long, conflicts_with = "only")]
+    update: bool,
+    /// For everything that fails, say which edit of the set breaks it
+    #[arg(long)]
+    bisect: bool,
+    #[command(flatten)]
+    reports: ReportArguments,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    context.expect_reports("test", &arguments.reports);
     let (project, store) = match context.ground() {
         Ok(ground) => ground,
         Err(outcome) => return outcome,
@@ -34,174 +45,105 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
-    let chosen = only(project, &arguments.only)?;
+    if arguments.update {
+        refuse_under_ci()?;
+    }
+    let edits = only(project, &arguments.only)?;
     let base = Base::open(project, store, context.isa, false)?;
-    let id = locked_patch(project, &base, store)?;
-    let patched = patched(&base, store, &id)?;
-    let threshold = project.config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
-    let verdicts = verdicts(&base.model, &patched, &base.tokens, &chosen, threshold)
-        .map_err(|unasked| Stop::wrong(unasked.iter().map(cannot_ask).collect(), &project.edits.sources))?;
-    let outcome = if verdicts.iter().all(Verdict::passes) { Outcome::Ok } else { Outcome::No };
-    match context.format {
-        Format::Human => context.ui.answer(&human(context, &base, &verdicts, &id)),
-        Format::Json => {
-            let whole = json!({
-                "patch": id,
-                "unchanged-kl": threshold,
-                "edits": verdicts.iter().map(|verdict| as_json(&base, verdict)).collect::<Vec<_>>(),
-            });
-            context.answer_json(outcome, &[], &project.edits.sources, whole);
-        }
+    let id = locked::lock(project, &base, store)?.patch.id;
+    let patch = locked::patch(store, &id)?;
+    let patched = base.patched(&patch).map_err(|error| {
+        Stop::wrong(vec![Diagnostic::new(Code::PatchMissing, error.to_string())], &project.edits.sources)
+    })?;
+    let mut sources = project.edits.sources.clone();
+    let mut accepted = Acceptances::load(&project.config.root, &mut sources)?;
+    let whole = arguments.only.is_empty();
+    let subject = Subject { project, base: &base, patched: &patched, edits: &edits, whole };
+    let mut trial = Trial::new(&subject, &accepted)?;
+    if arguments.update {
+        let text = render(trial.shortfalls());
+        atomic::write(&project.config.root.join(ACCEPTED_FILE), text.as_bytes())?;
+        context.ui.note(&format!("{ACCEPTED_FILE} written: {} accepted", trial.shortfalls().len()));
+        sources = project.edits.sources.clone();
+        accepted = Acceptances::load(&project.config.root, &mut sources)?;
+        trial = Trial::new(&subject, &accepted)?;
     }
-    Ok(outcome)
+    let culprits = if arguments.bisect { bisected(context, project, &base, store, &trial)? } else { Vec::new() };
+    let report = reported(context, arguments, &subject, (&id, patch.to_bytes().len()), trial, culprits, &sources);
+    Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
 }
 
-fn cannot_ask(unasked: &Unasked<'_>) -> Diagnostic {
-    let Unasked { edit, span, error } = unasked;
-    let message = format!("edit `{}`: {error}", edit.id);
-    Diagnostic::new(Code::PromptTooLong, message).at(edit.place.file, span, "cannot be asked")
+/// An acceptance is a decision of a person, and a machine that checks must not make it.
+fn refuse_under_ci() -> Result<(), Stop> {
+    let set = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+    if !set {
+        return Ok(());
+    }
+    let finding = Diagnostic::new(Code::UpdateRefused, "`--update` accepts nothing where CI is set")
+        .help("run it on your machine, and commit corrigenda.accepted");
+    Err(Stop::wrong(vec![finding], &Sources::default()))
 }
 
-/// The patch that the lock names, if the lock speaks of these edits on this base.
-fn locked_patch(project: &Project, base: &Base, store: &Store) -> Result<Digest, Stop> {
-    let build = "run `corrigenda build`";
-    let Some(lock) = Lock::load(&project.config.root)? else {
-        let finding = Diagnostic::new(Code::LockMissing, format!("there is no {LOCK_FILE}: nothing was built yet"));
-        return Err(Stop::stale(vec![finding.help(build)], &Sources::default()));
-    };
-    // The patch is asked, not made: the corpus need not even be here.
-    let corpus = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
-    let setup = Setup::new(project, base, store, corpus)?;
+fn bisected(
+    context: &Context,
+    project: &Project,
+    base: &Base,
+    store: &Store,
+    trial: &Trial<'_>,
+) -> Result<Vec<Culprit>, Stop> {
+    let fails = trial.expectations.iter().zip(&trial.verdicts).filter(|(_, verdict)| **verdict == Some(Verdict::Fail));
+    let failing: Vec<_> = fails.map(|(one, _)| one).collect();
+    if failing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let setup = Setup::new(project, base, store, Corpus::Remembered)?;
     let plan = plan(project, base, &setup)?;
-    // Expectations and records change no weight: they may be newer than the lock.
-    let differences = plan.differences(&lock, base, &setup);
-    let stale = differences.iter().find(|one| !matches!(one.field, "expectation" | "record"));
-    match stale {
-        None => Ok(lock.patch.id),
-        Some(one) => {
-            let message = format!("{LOCK_FILE} is older than the project: {}, {}", one.place, one.field);
-            Err(Stop::stale(vec![Diagnostic::new(Code::LockStale, message).help(build)], &Sources::default()))
-        }
-    }
+    let (cached, _) = statistics(project, base, &setup, store, &context.ui)?;
+    let (objects, _) = objects(project, base, &setup, &plan, store, &context.ui)?;
+    let (factor, _) = factor(project, base, &setup, &cached, store, &context.ui)?;
+    let linking = Linking::new(project, base, &setup, &plan, &objects, &factor);
+    culprits(project, base, &linking, &failing, &context.ui)
 }
 
-fn patched(base: &Base, store: &Store, id: &Digest) -> Result<Model, Stop> {
-    let refuse = |message: String| {
-        let finding = Diagnostic::new(Code::PatchMissing, message);
-        Stop::wrong(vec![finding.help("`corrigenda build` makes it anew")], &Sources::default())
+fn reported(
+    context: &Context,
+    arguments: &Arguments,
+    subject: &Subject<'_, '_>,
+    (id, size): (&Digest, usize),
+    trial: Trial<'_>,
+    culprits: Vec<Culprit>,
+    sources: &Sources,
+) -> Report {
+    let outcome = if trial.passes() { Outcome::Ok } else { Outcome::No };
+    let side = |name: &str, patch: Option<&Digest>| Side {
+        name: name.to_owned(),
+        kind: name.to_owned(),
+        commit: None,
+        patch: patch.map(Digest::to_string),
+        size: patch.map(|_| size as u64),
+        facts: if patch.is_some() { subject.edits.len() } else { 0 },
     };
-    let bytes = store.get(Kind::Patch, id).map_err(|error| refuse(error.to_string()))?;
-    let bytes = bytes.ok_or_else(|| refuse(format!("the patch {id} is not in the store")))?;
-    let patch = Patch::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))?;
-    base.patched(&patch).map_err(|error| refuse(error.to_string()))
-}
-
-fn human(context: &Context, base: &Base, verdicts: &[Verdict<'_>], id: &Digest) -> String {
-    let mut table = Table::new(&[2], &[3, 4, 5]);
-    table.row(["", "edit", "new answer", "before → after", "paraphrases", "unchanged"]);
-    for verdict in verdicts {
-        table.row(row(verdict));
+    let asked = trial.expectations.iter().zip(&trial.said).zip(&trial.verdicts);
+    let answers =
+        asked.map(|((one, both), verdict)| answer(&subject.base.tokens, sources, one, both, *verdict)).collect();
+    let only: Vec<String> = arguments.only.iter().map(|id| format!(" --only {id}")).collect();
+    let bisect = if arguments.bisect { " --bisect" } else { "" };
+    Report {
+        edits: Some(subject.edits.len()),
+        base: Some(report::Base { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),
+        before: Some(side("base", None)),
+        after: Some(side("worktree", Some(id))),
+        answers,
+        gates: trial.gates,
+        damage: trial.damage.map(Into::into),
+        culprits,
+        notes: trial.notes,
+        ..context.report(
+            "test",
+            outcome,
+            &format!("corrigenda test{}{bisect}", only.concat()),
+            &trial.findings,
+            sources,
+        )
     }
-    let lines = table.render(context.ui.width());
-    let mut lines = lines.lines();
-    let mut out = format!("{}\n", lines.next().unwrap_or_default());
-    for (line, verdict) in lines.zip(verdicts) {
-        let _ = writeln!(out, "{line}");
-        details(&mut out, context.ui.verbose(), base, verdict);
-    }
-    let asked = verdicts.iter().flat_map(|verdict| &verdict.paraphrases);
-    let (paraphrases, held) = asked.fold((0, 0), |(all, yes), one| (all + 1, yes + usize::from(one.after.holds)));
-    let unchanged: usize = verdicts.iter().map(|verdict| verdict.unchanged.len()).sum();
-    let kept: usize = verdicts.iter().map(kept).sum();
-    let edits = verdicts.iter().filter(|verdict| verdict.target.after.holds).count();
-    let count = |yes: usize, all: usize, rest: &str| format!("{yes} of {all} {rest}");
-    let _ = write!(
-        out,
-        "\npatch {}: {}, {}, {}",
-        id.short(),
-        count(edits, verdicts.len(), "edits hold"),
-        count(held, paraphrases, "paraphrases hold"),
-        count(kept, unchanged, "prompts unchanged"),
-    );
-    out
-}
-
-fn kept(verdict: &Verdict<'_>) -> usize {
-    verdict.unchanged.iter().filter(|comparison| verdict.kept(comparison)).count()
-}
-
-fn word(passes: bool) -> &'static str {
-    if passes { "ok" } else { "FAIL" }
-}
-
-fn change(asked: &Asked) -> String {
-    table::change(asked.before.probability, asked.after.probability)
-}
-
-fn row(verdict: &Verdict<'_>) -> [String; 6] {
-    let held = verdict.paraphrases.iter().filter(|asked| asked.after.holds).count();
-    [
-        word(verdict.passes()).to_owned(),
-        verdict.edit.id.clone(),
-        verdict.edit.target.trim().to_owned(),
-        change(&verdict.target),
-        format!("{held}/{}", verdict.paraphrases.len()),
-        format!("{}/{}", kept(verdict), verdict.unchanged.len()),
-    ]
-}
-
-/// What failed, in full, under its edit; every expectation if `all`.
-fn details(out: &mut String, all: bool, base: &Base, verdict: &Verdict<'_>) {
-    let edit = verdict.edit;
-    let mut detail = |passes: bool, what: &str, text: &str, figures: &str| {
-        if all || !passes {
-            // Writing to a `String` cannot fail.
-            let _ =
-                writeln!(out, "      {:<4}  {what}: {}\n            {}", word(passes), visible(text), visible(figures));
-        }
-    };
-    detail(verdict.target.after.holds, "edit", &edit.filled_prompt(), &change(&verdict.target));
-    for (text, asked) in edit.expect.paraphrase.iter().zip(&verdict.paraphrases) {
-        detail(asked.after.holds, "paraphrase", text, &change(asked));
-    }
-    for (text, comparison) in edit.expect.unchanged.iter().zip(&verdict.unchanged) {
-        detail(verdict.kept(comparison), "unchanged", text, &moved(base, comparison));
-    }
-}
-
-fn moved(base: &Base, comparison: &Comparison) -> String {
-    let Comparison { before, after, divergence } = comparison;
-    let answer =
-        |(token, probability): &(u32, f64)| format!("{:?} {}", base.tokens.piece(*token), percent(*probability));
-    format!("{} → {}, KL {divergence:.3}", answer(before), answer(after))
-}
-
-fn as_json(base: &Base, verdict: &Verdict<'_>) -> Value {
-    let edit = verdict.edit;
-    let asked = |prompt: &str, asked: &Asked| {
-        json!({
-            "prompt": prompt,
-            "held": asked.before.holds, "holds": asked.after.holds,
-            "before": asked.before.probability, "after": asked.after.probability,
-        })
-    };
-    let answer =
-        |(token, probability): (u32, f64)| json!({ "token": base.tokens.piece(token), "probability": probability });
-    let unchanged = edit.expect.unchanged.iter().zip(&verdict.unchanged).map(|(prompt, comparison)| {
-        json!({
-            "prompt": prompt,
-            "unchanged": verdict.kept(comparison),
-            "before": answer(comparison.before), "after": answer(comparison.after),
-            "divergence": comparison.divergence,
-        })
-    });
-    let paraphrases = edit.expect.paraphrase.iter().zip(&verdict.paraphrases).map(|(prompt, one)| asked(prompt, one));
-    json!({
-        "id": edit.id,
-        "target": edit.target,
-        "passes": verdict.passes(),
-        "edit": asked(&edit.filled_prompt(), &verdict.target),
-        "paraphrases": paraphrases.collect::<Vec<_>>(),
-        "unchanged": unchanged.collect::<Vec<_>>(),
-    })
 }

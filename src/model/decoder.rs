@@ -110,11 +110,16 @@ impl Model {
 
     /// Token and position embeddings of all rows, `[positions, d]`.
     pub fn embed(&self, tokens: &[&[u32]]) -> Vec<f32> {
+        self.embed_from(tokens, 0)
+    }
+
+    /// The same of rows whose first token stands at position `first`.
+    pub(super) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
         let width = self.spec().width;
         let (wte, wpe) = (self.checkpoint.token_embedding.data(), self.checkpoint.position_embedding.data());
         let mut out = Vec::with_capacity(tokens.iter().map(|row| row.len()).sum::<usize>() * width);
         for row in tokens {
-            for (position, &token) in row.iter().enumerate() {
+            for (position, &token) in (first..).zip(*row) {
                 let embedding = &wte[token as usize * width..][..width];
                 out.extend(embedding.iter().zip(&wpe[position * width..]).map(|(token, position)| token + position));
             }

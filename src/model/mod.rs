@@ -6,12 +6,14 @@
 //! - [`rows`]: several texts laid end to end, without padding;
 //! - [`decoder`]: the forward pass, block by block, with the hook;
 //! - [`reverse`]: its hand-written reverse pass, for the gradient by a hidden state (never by a weight);
+//! - [`continued`]: going on with a text without computing what came before again;
 //! - [`above`]: the part of a model above one layer, with everything that is constant computed once.
 //!
 //! A row's result depends on the row alone: not on the rows beside it, not on threads.
 
 pub mod above;
 pub mod checkpoint;
+pub mod continued;
 pub mod decoder;
 mod error;
 pub mod family;

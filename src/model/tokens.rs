@@ -94,6 +94,16 @@ impl Tokens {
         text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
 
+    /// The text of tokens; special ones are left out.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.tokenizer.decode(ids, true).unwrap_or_else(|_| self.pieces(ids).concat())
+    }
+
+    /// Whether a token stands for no text: the end of a document, a place that is padded.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.tokenizer.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
     /// The tokens of a text as people read them.
     pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
         ids.iter().map(|&id| self.piece(id)).collect()

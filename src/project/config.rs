@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::diagnostic::{Code, Diagnostic, Findings, sort};
 use super::files;
 use super::numbers::Zero;
+use super::policy::{POLICY_KEYS, PROTECTED_KEYS, Policy};
 use super::rules;
 use super::sources::{FileId, Sources};
 use super::walk::{Entry, Homes, Text, Walk};
@@ -26,14 +27,23 @@ pub const MOST_STAGES: usize = 8;
 /// The most steps in one stage.
 pub const MOST_STEPS: i64 = 10_000;
 
-pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test"];
+pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
 pub(super) const MODEL_KEYS: &[&str] = &["path"];
 pub(super) const ROME_KEYS: &[&str] =
     &["layer", "templates", "schedule", "weight-decay", "clamp", "kl-factor", "stop-loss", "converged-nll"];
 pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
 pub(super) const LINK_KEYS: &[&str] = &["ridge"];
 pub(super) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
-pub(super) const TEST_KEYS: &[&str] = &["unchanged-kl"];
+pub(super) const TEST_KEYS: &[&str] = &[
+    "unchanged-kl",
+    "min-probability",
+    "min-efficacy",
+    "min-paraphrase",
+    "min-unchanged",
+    "max-damage",
+    "max-perplexity",
+    "neutral",
+];
 
 const HOMES: Homes = &[
     ("at the top of the file", PROJECT_KEYS),
@@ -43,6 +53,8 @@ const HOMES: Homes = &[
     ("under `[link]`", LINK_KEYS),
     ("under `[statistics]`", STATISTICS_KEYS),
     ("under `[test]`", TEST_KEYS),
+    ("under `[policy]`", POLICY_KEYS),
+    ("under `[[policy.protected]]`", PROTECTED_KEYS),
 ];
 
 /// A project's settings.
@@ -64,6 +76,8 @@ pub struct Config {
     pub statistics: Option<StatisticsConfig>,
     /// When a test fails.
     pub test: TestConfig,
+    /// What the project allows itself.
+    pub policy: Policy,
 }
 
 /// The base model.
@@ -132,6 +146,20 @@ pub struct StatisticsConfig {
 pub struct TestConfig {
     /// The divergence from which an answer counts as changed.
     pub unchanged_kl: Option<f64>,
+    /// The least P of a target behind its edit's own prompt.
+    pub min_probability: Option<f64>,
+    /// The share of edits that must hold; all where nothing is said.
+    pub min_efficacy: Option<f64>,
+    /// The share of paraphrases that must hold; all where nothing is said.
+    pub min_paraphrase: Option<f64>,
+    /// The share of neighbours that must stay as they are; all where nothing is said.
+    pub min_unchanged: Option<f64>,
+    /// The most that neutral text may diverge in the mean, in nats.
+    pub max_damage: Option<f64>,
+    /// The most by which the perplexity of neutral text may grow, as a share.
+    pub max_perplexity: Option<f64>,
+    /// Neutral text, one document a line; the corpus of the statistics where nothing is said.
+    pub neutral: Option<PathBuf>,
 }
 
 impl Config {
@@ -203,8 +231,18 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
     let statistics = read_statistics(&mut walk, &top);
     let test = walk.table(&top, "test", "`[test]`").map(|table| {
         walk.known_keys(&table, TEST_KEYS);
-        TestConfig { unchanged_kl: walk.number(&table, "unchanged-kl", Zero::Refused) }
+        TestConfig {
+            unchanged_kl: walk.number(&table, "unchanged-kl", Zero::Refused),
+            min_probability: walk.share(&table, "min-probability"),
+            min_efficacy: walk.share(&table, "min-efficacy"),
+            min_paraphrase: walk.share(&table, "min-paraphrase"),
+            min_unchanged: walk.share(&table, "min-unchanged"),
+            max_damage: walk.number(&table, "max-damage", Zero::Refused),
+            max_perplexity: walk.number(&table, "max-perplexity", Zero::Refused),
+            neutral: read_path(&mut walk, &table, "neutral").map(|text| text.value.into()),
+        }
     });
+    let policy = Policy::read(&mut walk, &top);
     let config = model.map(|model| Config {
         root: root.to_owned(),
         file,
@@ -214,6 +252,7 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         link: link.unwrap_or_default(),
         statistics,
         test: test.unwrap_or_default(),
+        policy,
     });
     (config, edits, walk.finish())
 }
@@ -319,7 +358,7 @@ mod tests {
         let text = "format = 1\nedit = \"x\"\nedits = \"\"\n[model]\npaht = \"m\"\n\
             [rome]\nlayer = -1\nschedule = [{ rate = 0, steps = 0 }, { rate = nan }, 3]\nclamp = inf\n\
             kl-factor = \"much\"\n[link]\nridge = -0.5\n[statistics]\ncorpus = 1\nmax-tokens = 0\n\
-            [test]\nunchanged-kl = 0.0\nmin-efficacy = 0.9\n";
+            [test]\nunchanged-kl = 0.0\nmin-efficacy = 1.9\n";
         insta::assert_snapshot!(parsed(text).expect_err("wrong"));
         insta::assert_snapshot!(parsed("format = 2\nnews = true\n").expect_err("newer"));
         insta::assert_snapshot!(parsed("model = 3\nstatistics = []\nlink = [").expect_err("wrong"));

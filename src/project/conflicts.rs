@@ -1,4 +1,4 @@
-//! What edits must not do to one another, wherever they are written.
+//! What edits must not do to one another, wherever they are written. Every name of a subject counts.
 //!
 //! Each later edit is held against the first of its kind, so the work is `n log n` and a fact that stands a
 //! hundred times gives ninety-nine findings, not five thousand.
@@ -13,9 +13,25 @@ use super::walk::shortened;
 /// Notes duplicate ids, duplicate edits, contradictions, and promises that another edit breaks.
 pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     duplicate_ids(edits, findings);
-    let filled: Vec<String> = edits.iter().map(Edit::filled_prompt).collect();
-    same_words(edits, &filled, findings);
-    broken_promises(edits, &filled, findings);
+    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
+    same_words(&named, findings);
+    broken_promises(edits, &named, findings);
+    shared_subjects(&named, findings);
+}
+
+/// An edit under one name of its subject.
+struct Named<'e> {
+    edit: &'e Edit,
+    name: &'e str,
+    span: &'e Range<usize>,
+    /// The words that the model reads.
+    words: String,
+}
+
+impl<'e> Named<'e> {
+    fn all(edit: &'e Edit) -> impl Iterator<Item = Self> {
+        edit.names().map(move |(name, span)| Self { edit, name, span, words: edit.filled_with(name) })
+    }
 }
 
 fn duplicate_ids(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
@@ -41,12 +57,13 @@ fn duplicate_ids(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
 
 /// Groups by the words that the model reads: it can only go on in one way after them, however the
 /// subject was cut out.
-fn same_words<'e>(edits: &'e [Edit], filled: &'e [String], findings: &mut Vec<Diagnostic>) {
+fn same_words(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
     let mut first: BTreeMap<&str, &Edit> = BTreeMap::new();
     let mut said: BTreeMap<(&str, &str, &str), &Edit> = BTreeMap::new();
-    for (edit, words) in edits.iter().zip(filled) {
+    for Named { edit, name, words, .. } in named {
+        let edit = *edit;
         let group = *first.entry(words).or_insert(edit);
-        let same = *said.entry((words, &edit.subject, &edit.target)).or_insert(edit);
+        let same = *said.entry((words, name, &edit.target)).or_insert(edit);
         if !std::ptr::eq(same, edit) {
             // Two copies under one id are reported as that.
             if same.id != edit.id {
@@ -64,8 +81,34 @@ fn same_words<'e>(edits: &'e [Edit], filled: &'e [String], findings: &mut Vec<Di
     }
 }
 
-fn broken_promises(edits: &[Edit], filled: &[String], findings: &mut Vec<Diagnostic>) {
-    let changed: BTreeMap<&str, &Edit> = filled.iter().map(String::as_str).zip(edits).rev().collect();
+/// Two facts of one subject are asked for at one key, or at keys that are nearly one: which of them is had depends on
+/// the words before the subject alone.
+fn shared_subjects(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
+    let mut first: BTreeMap<&str, &Named<'_>> = BTreeMap::new();
+    for one in named {
+        let other = *first.entry(one.name).or_insert(one);
+        // The same words under two ids are a duplicate or a contradiction, and reported as that.
+        if std::ptr::eq(other.edit, one.edit) || other.edit.id == one.edit.id || other.words == one.words {
+            continue;
+        }
+        let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
+        let alike = other.edit.head() == one.edit.head();
+        let help = if alike {
+            "the model reads the same words up to the end of the subject: both edits have one key, and cannot both be \
+             had; begin one of the prompts otherwise"
+        } else {
+            "their keys differ only by the words before the subject: `corrigenda build` says how alike they are"
+        };
+        let finding = Diagnostic::new(Code::SharedSubject, message)
+            .at(one.edit.place.file, one.span, "this subject")
+            .with(other.edit.place.file, other.span, "is edited here too")
+            .help(help);
+        findings.push(finding);
+    }
+}
+
+fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
+    let changed: BTreeMap<&str, &Edit> = named.iter().map(|one| (one.words.as_str(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
             // Within one edit, the rules of the edit have said so.

@@ -28,7 +28,26 @@ impl Severity {
     }
 }
 
-/// Declares every code once: variant, public name, default severity, one sentence.
+/// What a code weighs, in the table below.
+enum Weight {
+    /// Nothing can be built: no policy changes that.
+    Error,
+    /// A policy may deny it, or not want to hear of it.
+    Warning,
+    /// Denied, but a policy may let it pass.
+    Rule,
+}
+
+impl Weight {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Error | Self::Rule => Severity::Error,
+            Self::Warning => Severity::Warning,
+        }
+    }
+}
+
+/// Declares every code once: variant, public name, default weight, one sentence.
 macro_rules! codes {
     ($($variant:ident $name:literal $severity:ident $description:literal)*) => {
         /// The stable name of a kind of finding.
@@ -51,7 +70,12 @@ macro_rules! codes {
 
             /// The severity, unless a policy says otherwise.
             pub fn severity(self) -> Severity {
-                match self { $(Self::$variant => Severity::$severity,)* }
+                match self { $(Self::$variant => Weight::$severity.severity(),)* }
+            }
+
+            /// Whether a policy may say otherwise: the project has a meaning with such a finding.
+            pub fn is_adjustable(self) -> bool {
+                match self { $(Self::$variant => !matches!(Weight::$severity, Weight::Error),)* }
             }
         }
     };
@@ -82,6 +106,7 @@ codes! {
     DuplicateEdit "duplicate-edit" Error "Two edits say the same thing."
     Contradiction "contradiction" Error "Two edits ask for different targets after the same words."
     SubjectWhitespace "subject-whitespace" Error "A subject begins or ends with white space."
+    SharedSubject "shared-subject" Warning "Two edits are about the same subject, so their keys are alike."
     DuplicateAlias "duplicate-alias" Error "A subject has the same name twice."
     TrailingSpace "trailing-space" Warning "A prompt ends in white space, and the answer would follow without its own."
     PlaceholderMissing "placeholder-missing" Error "A prompt has no {} for the subject."
@@ -119,6 +144,24 @@ codes! {
     NotFinite "not-finite" Error "An edit, or a weight with it, is not a finite number."
     ParallelKeys "parallel-keys" Error "The keys of two edits are so alike that both cannot be had."
     PatchMissing "patch-missing" Error "The patch that the lock names is not in the store."
+    LockMerged "lock-merged" Error "The lock's patch was built from other edits than it lists: two locks were merged."
+    LevelFixed "level-fixed" Error "A policy gives a level to a finding that is always an error."
+    FieldRequired "field-required" Rule "An edit lacks a field that the policy requires."
+    ProtectedSubject "protected-subject" Rule "An edit is about a subject that the policy protects."
+    EditExpired "edit-expired" Warning "The day on which an edit expires has come."
+    NearParallel "near-parallel" Warning "The keys of two edits are so alike that they disturb one another."
+    MaxEdits "max-edits" Rule "The set holds more edits than the policy allows."
+    MaxRelativeNorm "max-relative-norm" Rule "The patch changes a tensor more than the policy allows."
+    MinEfficacy "min-efficacy" Rule "Fewer edits hold than the policy demands."
+    MinParaphrase "min-paraphrase" Rule "Fewer paraphrases hold than the policy demands."
+    MinUnchanged "min-unchanged" Rule "Fewer neighbours stay as they are than the policy demands."
+    MaxNeighbourhoodKl "max-neighbourhood-kl" Rule "A neighbour diverges from the base more than the policy allows."
+    MaxDamage "max-damage" Rule "Neutral text diverges from the base more than is allowed."
+    MaxPerplexity "max-perplexity" Rule "The perplexity of neutral text grows more than is allowed."
+    ExpectationFailed "expectation-failed" Rule "The patched model does not say what an edit expects."
+    UpdateRefused "update-refused" Error "A shortfall was to be accepted where nobody decides."
+    FormatUnknown "format-unknown" Error "A verb does not answer in the form that was asked for."
+    AcceptedOrphan "accepted-orphan" Rule "A shortfall was accepted that is not there any more."
 }
 
 impl fmt::Display for Code {

@@ -262,6 +262,16 @@ impl EditSet {
         Reading { sources, findings, edits: Vec::new() }.all(texts, &shown)
     }
 
+    /// As [`EditSet::load_beside`], of files in memory, given by display path and bytes.
+    pub(super) fn of_files(
+        sources: Sources,
+        mut files: Vec<(String, Vec<u8>)>,
+        shown: &str,
+    ) -> Result<(Self, Vec<Diagnostic>), Findings> {
+        files.sort();
+        Reading { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown)
+    }
+
     /// The edit with this id.
     pub fn get(&self, id: &str) -> Option<&Edit> {
         self.edits.binary_search_by(|edit| edit.id.as_str().cmp(id)).ok().map(|index| &self.edits[index])

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::edits::EditSet;
-use crate::digest::Digest;
+use crate::digest::{Canon, Digest};
 
 /// The name of the lock file.
 pub const LOCK_FILE: &str = "corrigenda.lock";
@@ -68,6 +68,8 @@ pub struct LockedStatistics {
 pub struct LockedEdit {
     /// The id.
     pub id: String,
+    /// Under which other name of its subject; none for the subject itself.
+    pub alias: Option<String>,
     /// The digest of subject, prompt and target.
     pub meaning: Digest,
     /// The digest of the expectations.
@@ -93,11 +95,23 @@ impl LockedStatistics {
     }
 }
 
+impl LockedEdit {
+    /// The edit as a name.
+    pub(super) fn name(&self) -> String {
+        match &self.alias {
+            None => self.id.clone(),
+            Some(alias) => format!("{} as {alias:?}", self.id),
+        }
+    }
+}
+
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
     /// The digest of the settings.
     pub settings: Digest,
+    /// The digest of the set of edits that were linked: their blocks may be merged, this line is of one build.
+    pub set: Digest,
     /// The digest of the patch's bytes.
     pub id: Digest,
 }
@@ -239,6 +253,23 @@ impl Lock {
         self.edits.iter().find(|edit| edit.id == id)
     }
 
+    /// The digest of a set of edits by what they mean, in whatever order they are given.
+    pub fn set_of(edits: &[LockedEdit]) -> Digest {
+        let meanings: BTreeSet<Digest> = edits.iter().map(|edit| edit.meaning).collect();
+        let mut canon = Canon::new("edit-set/1");
+        canon.number("edits", meanings.len() as u64);
+        for meaning in &meanings {
+            canon.digest("meaning", meaning);
+        }
+        canon.finish()
+    }
+
+    /// Whether the patch was built from other edits than the lock lists: two locks were merged, and nobody built the
+    /// set that came of it.
+    pub fn is_merged(&self) -> bool {
+        self.patch.set != Self::set_of(&self.edits)
+    }
+
     /// Everything in which a fresh build differs from this lock, in the order of the file.
     pub fn differences(&self, fresh: &Self) -> Vec<Difference> {
         let mut comparison = Comparison { place: String::new(), found: Vec::new() };
@@ -264,44 +295,42 @@ impl Lock {
                     .field("count", &locked.count, &fresh.count);
             },
         );
-        comparison.lists(
-            "edit",
-            |edit| edit.id.clone(),
-            &self.edits,
-            &fresh.edits,
-            |all, locked, fresh| {
-                all.field("meaning", &locked.meaning, &fresh.meaning)
-                    .field("expectation", &locked.expectation, &fresh.expectation)
-                    .field("record", &locked.record, &fresh.record)
-                    .texts("tokens", &locked.tokens, &fresh.tokens)
-                    .texts("target-tokens", &locked.target_tokens, &fresh.target_tokens)
-                    .field("position", &locked.position, &fresh.position)
-                    .numbers("layers", &locked.layers, &fresh.layers)
-                    .field("object", &locked.object, &fresh.object);
-            },
-        );
-        comparison.at("patch").field("settings", &self.patch.settings, &fresh.patch.settings).field(
-            "id",
-            &self.patch.id,
-            &fresh.patch.id,
-        );
+        comparison.lists("edit", LockedEdit::name, &self.edits, &fresh.edits, |all, locked, fresh| {
+            all.field("meaning", &locked.meaning, &fresh.meaning)
+                .field("expectation", &locked.expectation, &fresh.expectation)
+                .field("record", &locked.record, &fresh.record)
+                .texts("tokens", &locked.tokens, &fresh.tokens)
+                .texts("target-tokens", &locked.target_tokens, &fresh.target_tokens)
+                .field("position", &locked.position, &fresh.position)
+                .numbers("layers", &locked.layers, &fresh.layers)
+                .field("object", &locked.object, &fresh.object);
+        });
+        comparison
+            .at("patch")
+            .field("settings", &self.patch.settings, &fresh.patch.settings)
+            .field("set", &self.patch.set, &fresh.patch.set)
+            .field("id", &self.patch.id, &fresh.patch.id);
         comparison.found
     }
 
     /// How the edits as written differ from those that were locked, by id. Without a lock, all are new.
     pub fn changes(locked: Option<&Self>, edits: &EditSet) -> Vec<Change> {
-        let before: BTreeMap<&str, &LockedEdit> =
-            locked.into_iter().flat_map(|lock| &lock.edits).map(|edit| (edit.id.as_str(), edit)).collect();
+        let mut before: BTreeMap<&str, Vec<&LockedEdit>> = BTreeMap::new();
+        for edit in locked.into_iter().flat_map(|lock| &lock.edits) {
+            before.entry(&edit.id).or_default().push(edit);
+        }
         let mut changes = Vec::new();
         for edit in &edits.edits {
             let Some(locked) = before.get(edit.id.as_str()) else {
                 changes.push(Change { kind: ChangeKind::Added, id: edit.id.clone(), fields: Vec::new() });
                 continue;
             };
+            let meanings: BTreeSet<Digest> = locked.iter().map(|locked| locked.meaning).collect();
+            let (expectation, record) = (edit.expectation(), edit.record());
             let parts = [
-                (Part::Meaning, locked.meaning == edit.meaning()),
-                (Part::Expectation, locked.expectation == edit.expectation()),
-                (Part::Record, locked.record == edit.record()),
+                (Part::Meaning, meanings == edit.names().map(|(name, _)| edit.meaning_of(name)).collect()),
+                (Part::Expectation, locked.iter().all(|locked| locked.expectation == expectation)),
+                (Part::Record, locked.iter().all(|locked| locked.record == record)),
             ];
             let fields: Vec<Part> = parts.into_iter().filter_map(|(part, same)| (!same).then_some(part)).collect();
             if !fields.is_empty() {

@@ -17,6 +17,7 @@ fn every_field_is_compared() {
     fresh.statistics = vec![LockedStatistics { layer: 0, digest: other, corpus: other, count: 9 }];
     fresh.edits[1] = LockedEdit {
         id: fresh.edits[1].id.clone(),
+        alias: fresh.edits[1].alias.clone(),
         meaning: other,
         expectation: other,
         record: other,
@@ -27,11 +28,45 @@ fn every_field_is_compared() {
         object: other,
     };
     fresh.edits[0].id = "new".into();
-    fresh.patch = LockedPatch { settings: other, id: other };
+    fresh.patch = LockedPatch { settings: other, set: other, id: other };
     let found: Vec<String> = lock.differences(&fresh).iter().map(|d| format!("{}: {}", d.place, d.field)).collect();
     insta::assert_snapshot!(found.join("\n"));
     fresh.statistics = Vec::new();
     assert!(lock.differences(&fresh).iter().any(|d| d.place == "statistics of layer 0" && d.found == "absent"));
+}
+
+#[test]
+fn a_merged_lock_is_known_by_its_set() {
+    let mut lock = sample();
+    lock.patch.set = Lock::set_of(&lock.edits);
+    assert!(!lock.is_merged());
+    lock.edits.reverse();
+    assert!(!lock.is_merged());
+    lock.edits[0].expectation = Digest::of(b"another");
+    assert!(!lock.is_merged(), "expectations are in no patch");
+    lock.edits[0].meaning = Digest::of(b"another");
+    assert!(lock.is_merged());
+}
+
+#[test]
+fn an_alias_is_part_of_what_an_edit_means() {
+    let text =
+        "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\naliases = [\"B\"]\nprompt = \"{} is\"\ntarget = \"x\"\n";
+    let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
+    let edit = &set.edits[0];
+    let locked = |alias: Option<&str>| LockedEdit {
+        id: "a".into(),
+        alias: alias.map(str::to_owned),
+        meaning: edit.meaning_of(alias.unwrap_or("A")),
+        expectation: edit.expectation(),
+        record: edit.record(),
+        ..sample().edits[0].clone()
+    };
+    let mut lock = sample();
+    lock.edits = vec![locked(None), locked(Some("B"))];
+    assert!(Lock::changes(Some(&lock), &set).is_empty());
+    lock.edits.pop();
+    assert_eq!(Lock::changes(Some(&lock), &set)[0].fields, [Part::Meaning]);
 }
 
 #[test]

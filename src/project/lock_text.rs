@@ -53,12 +53,13 @@ impl Lock {
             pair(&mut out, "count", &statistics.count.to_string());
         }
         let mut edits: Vec<_> = self.edits.iter().collect();
-        edits.sort_by(|a, b| a.id.cmp(&b.id));
+        edits.sort_by(|a, b| (&a.id, &a.alias).cmp(&(&b.id, &b.alias)));
         for edit in edits {
             write_edit(&mut out, edit);
         }
         out.push_str("\n[patch]\n");
         digest(&mut out, "settings", &self.patch.settings);
+        digest(&mut out, "set", &self.patch.set);
         digest(&mut out, "id", &self.patch.id);
         out
     }
@@ -107,6 +108,9 @@ fn digest(out: &mut String, key: &str, value: &Digest) {
 fn write_edit(out: &mut String, edit: &LockedEdit) {
     out.push_str("\n[[edit]]\n");
     pair(out, "id", &quoted(&edit.id));
+    if let Some(alias) = &edit.alias {
+        pair(out, "alias", &quoted(alias));
+    }
     digest(out, "meaning", &edit.meaning);
     digest(out, "expectation", &edit.expectation);
     digest(out, "record", &edit.record);
@@ -123,7 +127,7 @@ fn list(texts: &[String]) -> String {
 }
 
 /// A TOML basic string. What a terminal or an editor would act on is escaped too.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {
@@ -211,7 +215,9 @@ impl Reader<'_> {
             self.0.tables(top, "statistics", "these statistics").iter().map(|entry| self.statistics(entry)).collect();
         self.unique("layer", statistics.iter().flatten().map(|(one, span)| (one.layer, span)));
         let edits: Vec<_> = self.0.tables(top, "edit", "this edit").iter().map(|entry| self.edit(entry)).collect();
-        self.unique("edit", edits.iter().flatten().map(|(edit, span)| (edit.id.as_str(), span)));
+        let names: Vec<(String, &Range<usize>)> =
+            edits.iter().flatten().map(|(edit, span)| (edit.name(), span)).collect();
+        self.unique("edit", names.iter().map(|(name, span)| (name.as_str(), *span)));
         let patch = self.patch(top);
         let statistics = statistics.into_iter().map(|one| one.map(|(one, _)| one)).collect::<Option<_>>()?;
         let edits = edits.into_iter().map(|edit| edit.map(|(edit, _)| edit)).collect::<Option<_>>()?;
@@ -250,10 +256,21 @@ impl Reader<'_> {
     }
 
     fn edit(&mut self, entry: &Entry<'_, '_>) -> Option<(LockedEdit, Range<usize>)> {
-        const KEYS: &[&str] =
-            &["id", "meaning", "expectation", "record", "tokens", "target-tokens", "position", "layers", "object"];
+        const KEYS: &[&str] = &[
+            "id",
+            "alias",
+            "meaning",
+            "expectation",
+            "record",
+            "tokens",
+            "target-tokens",
+            "position",
+            "layers",
+            "object",
+        ];
         self.0.known_keys(entry, KEYS);
         let id = self.0.required_text(entry, "id");
+        let alias = self.0.text(entry, "alias").map(|alias| alias.value);
         let [meaning, expectation, record, object] =
             ["meaning", "expectation", "record", "object"].map(|key| self.digest(entry, key));
         let [tokens, target_tokens] = ["tokens", "target-tokens"].map(|key| self.texts(entry, key));
@@ -261,6 +278,7 @@ impl Reader<'_> {
         let Text { value, span } = id?;
         let edit = LockedEdit {
             id: value,
+            alias,
             meaning: meaning?,
             expectation: expectation?,
             record: record?,
@@ -275,9 +293,9 @@ impl Reader<'_> {
 
     fn patch(&mut self, top: &Entry<'_, '_>) -> Option<LockedPatch> {
         let table = self.required_table(top, "patch", "`[patch]`")?;
-        self.0.known_keys(&table, &["settings", "id"]);
-        let (settings, id) = (self.digest(&table, "settings"), self.digest(&table, "id"));
-        Some(LockedPatch { settings: settings?, id: id? })
+        self.0.known_keys(&table, &["settings", "set", "id"]);
+        let [settings, set, id] = ["settings", "set", "id"].map(|key| self.digest(&table, key));
+        Some(LockedPatch { settings: settings?, set: set?, id: id? })
     }
 
     fn digest(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Digest> {

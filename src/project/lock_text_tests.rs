@@ -10,6 +10,7 @@ pub(in super::super) fn sample() -> Lock {
     let digest = |text: &str| Digest::of(text.as_bytes());
     let edit = |id: &str| LockedEdit {
         id: id.into(),
+        alias: (id == "louvre.city").then(|| "Le \"Louvre\"".into()),
         meaning: digest("meaning"),
         expectation: digest("expectation"),
         record: digest("record"),
@@ -25,7 +26,7 @@ pub(in super::super) fn sample() -> Lock {
         base: LockedBase { digest: digest("base"), files: vec![file("config.json"), file("model.safetensors")] },
         statistics: vec![LockedStatistics { layer: 0, digest: digest("s"), corpus: digest("c"), count: 123_456 }],
         edits: vec![edit("eiffel-tower.city"), edit("louvre.city")],
-        patch: LockedPatch { settings: digest("settings"), id: digest("patch") },
+        patch: LockedPatch { settings: digest("settings"), set: digest("set"), id: digest("patch") },
     }
 }
 
@@ -96,6 +97,7 @@ fn locked_edits() -> impl Strategy<Value = Vec<LockedEdit>> {
     prop::collection::btree_map("[a-z0-9][a-z0-9.-]{0,9}", edit, 0..4).prop_map(|edits| {
         let made = edits.into_iter().map(|(id, (digest, tokens, target_tokens, position, layer))| LockedEdit {
             id,
+            alias: tokens.first().cloned(),
             meaning: digest,
             expectation: digest,
             record: digest,

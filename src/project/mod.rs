@@ -8,7 +8,9 @@
 //!   with every refusal as a finding.
 //! - [`edits`] makes an [`EditSet`] of the folder of facts. `rules` holds what one edit must obey, `conflicts`
 //!   what edits must not do to one another.
-//! - [`config`] reads `corrigenda.toml`, [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
+//! - [`config`] reads `corrigenda.toml`, [`policy`] what it allows and demands; [`probes`] reads the prompts to watch.
+//! - [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
+//! - [`accepted`] holds what falls short of an expectation and was accepted.
 //! - [`schema`] gives editors JSON Schemas of what the walk accepts.
 //!
 //! This layer knows no model: no tokenizer, no weights, no cache. It never prints, and it asks neither the clock nor
@@ -16,8 +18,10 @@
 //!
 //! Findings are values. All of them, of all files, are gathered in one run; [`Project::load`] is the usual way in.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+pub mod accepted;
 pub mod config;
 mod conflicts;
 pub mod diagnostic;
@@ -26,6 +30,8 @@ mod files;
 pub mod lock;
 mod lock_text;
 mod numbers;
+pub mod policy;
+pub mod probes;
 pub mod render;
 mod rules;
 pub mod schema;
@@ -40,6 +46,8 @@ pub use lock::{
     Change, ChangeKind, Difference, LOCK_FILE, Lock, LockedBase, LockedEdit, LockedFile, LockedPatch, LockedStatistics,
     Part,
 };
+pub use policy::{Level, Limit, Policy};
+pub use probes::{PROBES_FILE, Probe};
 pub use render::{RenderStyle, render, to_json, visible};
 pub use rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 pub use sources::{FileId, Position, Sources};
@@ -49,14 +57,18 @@ pub use sources::{FileId, Position, Sources};
 pub struct Project {
     /// The settings.
     pub config: Config,
-    /// The facts; their sources hold the project file too.
+    /// The facts; their sources hold the other files of the project too.
     pub edits: EditSet,
+    /// The prompts that are watched.
+    pub probes: Vec<Probe>,
     /// What a person should look at.
     pub warnings: Vec<Diagnostic>,
+    /// Files of a project that is not on the disk, by their path below its folder.
+    kept: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Project {
-    /// Reads `corrigenda.toml` in `root` and every fact, and gathers the findings of both.
+    /// Reads `corrigenda.toml` in `root`, every fact and the probes, and gathers the findings of all.
     ///
     /// The facts are read even where the settings are wrong. Only where there is no project file at all is
     /// that the one finding: the folder is most likely not the one that was meant.
@@ -66,7 +78,45 @@ impl Project {
         if findings.iter().any(|finding| finding.code == Code::ProjectMissing) {
             return Err(Findings { diagnostics: findings, sources });
         }
-        let (edits, sources) = match EditSet::load_beside(sources, &root.join(edits), root) {
+        let path = root.join(PROBES_FILE);
+        let absent = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        let bytes = (!absent).then(|| files::read(&path, PROBES_FILE, &mut sources));
+        let probes = read_probes(bytes, PROBES_FILE, &mut sources, &mut findings);
+        let edits = EditSet::load_beside(sources, &root.join(edits), root);
+        Self::gather(config, findings, probes, edits, None)
+    }
+
+    /// The same from files in memory, by their path below `root`: a state of the project that is not on the disk.
+    /// Findings show a path behind `label`, such as `main:`.
+    pub fn of_files(root: &Path, label: &str, files: BTreeMap<String, Vec<u8>>) -> Result<Self, Findings> {
+        let mut sources = Sources::default();
+        let shown = |path: &str| format!("{label}{path}");
+        let Some(bytes) = files.get(PROJECT_FILE) else {
+            let message = format!("there is no {PROJECT_FILE} in {}", label.trim_end_matches(':'));
+            return Err(Findings { diagnostics: vec![Diagnostic::new(Code::ProjectMissing, message)], sources });
+        };
+        let (config, edits, mut findings) = match files::add(&shown(PROJECT_FILE), bytes.clone(), &mut sources) {
+            Ok(file) => config::parse(root, file, sources.text(file)),
+            Err(finding) => (None, config::DEFAULT_EDITS.into(), vec![finding]),
+        };
+        let bytes = files.get(PROBES_FILE).map(|bytes| Ok(bytes.clone()));
+        let probes = read_probes(bytes, &shown(PROBES_FILE), &mut sources, &mut findings);
+        let folder = edits.to_string_lossy().trim_end_matches('/').to_owned();
+        let inside = |path: &str| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/'));
+        let facts = files.iter().filter(|(path, _)| inside(path) && path.ends_with(".toml"));
+        let facts = facts.map(|(path, bytes)| (shown(path), bytes.clone())).collect();
+        let edits = EditSet::of_files(sources, facts, &shown(&folder));
+        Self::gather(config, findings, probes, edits, Some(files))
+    }
+
+    fn gather(
+        config: Option<Config>,
+        mut findings: Vec<Diagnostic>,
+        probes: Vec<Probe>,
+        edits: Result<(EditSet, Vec<Diagnostic>), Findings>,
+        kept: Option<BTreeMap<String, Vec<u8>>>,
+    ) -> Result<Self, Findings> {
+        let (edits, sources) = match edits {
             Ok((set, warnings)) => {
                 findings.extend(warnings);
                 (Some(set), Sources::default())
@@ -76,15 +126,58 @@ impl Project {
                 (None, more.sources)
             }
         };
+        if let Some(Config { policy, .. }) = &config {
+            findings.extend(edits.iter().flat_map(|edits| policy.judge(edits)));
+            findings = policy.apply(findings);
+        }
         diagnostic::sort(&mut findings);
         match (config, edits) {
             (Some(config), Some(edits)) if !findings.iter().any(Diagnostic::is_error) => {
-                Ok(Self { config, edits, warnings: findings })
+                Ok(Self { config, edits, probes, warnings: findings, kept })
             }
             (_, edits) => {
                 let sources = edits.map_or(sources, |set| set.sources);
                 Err(Findings { diagnostics: findings, sources })
             }
+        }
+    }
+
+    /// The lock of the project, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn lock(&self) -> Result<Option<Lock>, Findings> {
+        let Some(files) = &self.kept else { return Lock::load(&self.config.root) };
+        let Some(bytes) = files.get(LOCK_FILE) else { return Ok(None) };
+        Lock::parse(LOCK_FILE, &String::from_utf8_lossy(bytes)).map(Some)
+    }
+
+    /// The bytes of a file of a project in memory; `None` where files are read from the disk.
+    pub fn kept(&self, path: &Path) -> Option<Option<&[u8]>> {
+        let files = self.kept.as_ref()?;
+        Some(path.to_str().and_then(|path| files.get(path)).map(Vec::as_slice))
+    }
+}
+
+fn read_probes(
+    bytes: Option<Result<Vec<u8>, Diagnostic>>,
+    shown: &str,
+    sources: &mut Sources,
+    findings: &mut Vec<Diagnostic>,
+) -> Vec<Probe> {
+    let file = match bytes {
+        None => return Vec::new(),
+        Some(bytes) => bytes.and_then(|bytes| files::add(shown, bytes, sources)),
+    };
+    match file {
+        Ok(file) => {
+            let (probes, found) = probes::parse(file, sources.text(file));
+            findings.extend(found);
+            probes
+        }
+        Err(finding) => {
+            findings.push(finding);
+            Vec::new()
         }
     }
 }

@@ -58,6 +58,18 @@ impl Walk {
         number
     }
 
+    /// An optional truth value.
+    pub(super) fn boolean(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<bool> {
+        let value = self.optional(entry, key)?;
+        match value.get_ref() {
+            DeValue::Boolean(value) => Some(*value),
+            _ => {
+                self.wrong_type(&quoted(key), "true or false", value);
+                None
+            }
+        }
+    }
+
     /// An optional share: a number from 0 to 1.
     pub(super) fn share(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<f64> {
         let number = self.number(entry, key, Zero::Allowed)?;

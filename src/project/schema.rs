@@ -17,17 +17,20 @@ pub enum SchemaKind {
     Edits,
     /// Of `corrigenda.toml`.
     Project,
+    /// Of `probes.toml`.
+    Probes,
 }
 
 impl SchemaKind {
     /// Every schema.
-    pub const ALL: [Self; 2] = [Self::Edits, Self::Project];
+    pub const ALL: [Self; 3] = [Self::Edits, Self::Project, Self::Probes];
 
     /// The name of the file under `schemas/`.
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Edits => "edits.schema.json",
             Self::Project => "project.schema.json",
+            Self::Probes => "probes.schema.json",
         }
     }
 }
@@ -45,6 +48,7 @@ fn value(kind: SchemaKind) -> Value {
     match kind {
         SchemaKind::Edits => generator.into_root_schema_for::<EditsFile>().to_value(),
         SchemaKind::Project => generator.into_root_schema_for::<ProjectFile>().to_value(),
+        SchemaKind::Probes => generator.into_root_schema_for::<ProbesFile>().to_value(),
     }
 }
 
@@ -188,6 +192,8 @@ struct ProjectFile {
     statistics: Option<StatisticsTable>,
     /// When a test fails.
     test: Option<TestTable>,
+    /// What the project allows itself: a build that breaks a rule writes no patch.
+    policy: Option<PolicyTable>,
 }
 
 /// The base model.
@@ -277,6 +283,140 @@ struct TestTable {
     /// The divergence of the next token from which an answer counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     unchanged_kl: Option<f64>,
+    /// The least probability of a target behind its edit's own prompt.
+    #[schemars(range(min = 0, max = 1))]
+    min_probability: Option<f64>,
+    /// The share of edits that must hold; all where nothing is said.
+    #[schemars(range(min = 0, max = 1))]
+    min_efficacy: Option<f64>,
+    /// The share of paraphrases that must hold; all where nothing is said.
+    #[schemars(range(min = 0, max = 1))]
+    min_paraphrase: Option<f64>,
+    /// The share of neighbours that must stay as they are; all where nothing is said.
+    #[schemars(range(min = 0, max = 1))]
+    min_unchanged: Option<f64>,
+    /// The most that neutral text may diverge from the base in the mean, in nats.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    max_damage: Option<f64>,
+    /// The most by which the perplexity of neutral text may grow, as a share of the base's.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    max_perplexity: Option<f64>,
+    /// Neutral text, one document a line; the corpus of the statistics where nothing is said.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    neutral: Option<String>,
+}
+
+/// What the project allows itself: a build that breaks a rule writes no patch.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct PolicyTable {
+    /// Fields that every edit must have.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    require: Vec<Requirable>,
+    /// The most edits in the set.
+    #[schemars(range(min = 1))]
+    max_edits: Option<u32>,
+    /// The most of ‖Δ‖ / ‖W‖ of a tensor.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    max_relative_norm: Option<f64>,
+    /// The least share of edits that hold.
+    #[schemars(range(min = 0, max = 1))]
+    min_efficacy: Option<f64>,
+    /// The least share of paraphrases that hold.
+    #[schemars(range(min = 0, max = 1))]
+    min_paraphrase: Option<f64>,
+    /// The least share of neighbours that stay as they are.
+    #[schemars(range(min = 0, max = 1))]
+    min_unchanged: Option<f64>,
+    /// The most that a neighbour may diverge from the base, in nats.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    max_neighbourhood_kl: Option<f64>,
+    /// The most that neutral text may diverge from the base in the mean, in nats.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    max_damage: Option<f64>,
+    /// The most by which the perplexity of neutral text may grow, as a share of the base's.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    max_perplexity: Option<f64>,
+    /// Subjects that no edit may touch.
+    #[serde(default)]
+    protected: Vec<ProtectedEntry>,
+    /// What findings do, by their code.
+    #[serde(default)]
+    levels: std::collections::BTreeMap<String, LevelName>,
+    /// Why a rule is there, by the key or the code: shown with each finding.
+    #[serde(default)]
+    reasons: std::collections::BTreeMap<String, String>,
+}
+
+/// A field that can be required.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Requirable {
+    Was,
+    Reason,
+    Source,
+    Owner,
+    Ticket,
+    Expires,
+    Paraphrase,
+    Unchanged,
+}
+
+/// What a finding does.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum LevelName {
+    Deny,
+    Warn,
+    Allow,
+}
+
+/// Subjects that no edit may touch.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ProtectedEntry {
+    /// A name; * stands for any text, and the case of letters does not count.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    subject: String,
+    /// Why.
+    #[schemars(length(max = 4096))]
+    reason: Option<String>,
+}
+
+/// Prompts that a project watches, whatever its edits say.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "corrigenda probes")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ProbesFile {
+    /// The format of this file: 1.
+    #[schemars(range(min = 1, max = 1))]
+    format: u8,
+    /// The prompts.
+    #[serde(default)]
+    probe: Vec<ProbeEntry>,
+}
+
+/// A prompt to watch.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "probe")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ProbeEntry {
+    /// A stable name, unique among the probes.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
+    id: String,
+    /// The prompt, written out in full.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    prompt: String,
+    /// Whether its answer should stay as it is; if nothing is said, it should.
+    unchanged: Option<bool>,
+    /// Why it is watched.
+    #[schemars(length(max = 4096))]
+    reason: Option<String>,
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use super::super::config::{
 };
 use super::super::diagnostic::Diagnostic;
 use super::super::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
+use super::super::policy::{POLICY_KEYS, PROTECTED_KEYS};
+use super::super::probes::{self, PROBE_KEYS, PROBES_KEYS};
 use super::super::rules::is_id;
 use super::super::sources::Sources;
 use super::*;
@@ -36,7 +38,51 @@ max-tokens = 100000
 max-documents = 1000
 [test]
 unchanged-kl = 0.1
+min-probability = 0.2
+min-efficacy = 1
+min-paraphrase = 0.9
+min-unchanged = 0.95
+max-damage = 0.05
+max-perplexity = 0.1
+neutral = "neutral.txt"
+[policy]
+require = ["reason", "source"]
+max-edits = 100
+max-relative-norm = 0.5
+min-efficacy = 0.95
+min-paraphrase = 0.8
+min-unchanged = 0.9
+max-neighbourhood-kl = 0.2
+max-damage = 0.05
+max-perplexity = 0.1
+[[policy.protected]]
+subject = "The Pope*"
+reason = "Not ours."
+[policy.levels]
+base-disagrees = "deny"
+[policy.reasons]
+max-edits = "a review has an end"
+base-disagrees = "an edit of what is not there"
 "#;
+
+const FULL_PROBES: &str = r#"
+format = 1
+[[probe]]
+id = "louvre.city"
+prompt = "The Louvre is in"
+unchanged = true
+reason = "It is near."
+"#;
+
+const PROBES_CASES: &[Case] = &[
+    ("", "", true),
+    ("format = 1", "format = 3", false),
+    ("louvre.city", "Louvre", false),
+    ("prompt = \"The Louvre is in\"", "", false),
+    ("unchanged = true", "", true),
+    ("unchanged = true", "unchanged = 1", false),
+    ("reason = \"It is near.\"", "why = \"x\"", false),
+];
 
 const FULL_EDITS: &str = r#"
 format = 1
@@ -122,6 +168,14 @@ const PROJECT_CASES: &[Case] = &[
     ("[{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]", "[]", false),
     ("[{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]", "5", false),
     ("clamp = 4", "clamp = -4.5", false),
+    ("min-efficacy = 1", "min-efficacy = 1.5", false),
+    ("\"neutral.txt\"", "\"\"", false),
+    ("\"source\"]", "\"sauce\"]", false),
+    ("max-edits = 100", "max-edits = 0", false),
+    ("max-damage = 0.05", "max-damage = 0", false),
+    ("subject = \"The Pope*\"", "", false),
+    ("base-disagrees = \"deny\"", "base-disagrees = \"no\"", false),
+    ("max-edits = \"a review has an end\"", "max-edits = 3", false),
     ("clamp = 4", "clamp = \"4\"", false),
     ("ridge = 0", "ridge = -1", false),
     ("corpus = \"corpus\"", "", false),
@@ -166,10 +220,15 @@ fn schema_and_walk_know_the_same_keys() {
         ("LinkTable", LINK_KEYS),
         ("StatisticsTable", STATISTICS_KEYS),
         ("TestTable", TEST_KEYS),
+        ("PolicyTable", POLICY_KEYS),
+        ("ProtectedEntry", PROTECTED_KEYS),
     ];
     for (name, keys) in tables {
         same(&project["definitions"][name], keys);
     }
+    let probes = schema(SchemaKind::Probes);
+    same(&probes, PROBES_KEYS);
+    same(&probes["definitions"]["ProbeEntry"], PROBE_KEYS);
 }
 
 #[test]
@@ -183,6 +242,12 @@ fn schema_and_walk_judge_alike() {
     };
     judge(SchemaKind::Edits, FULL_EDITS, EDITS_CASES, edits);
     judge(SchemaKind::Project, FULL_PROJECT, PROJECT_CASES, project);
+    let probes = |text: &str| {
+        let mut sources = Sources::default();
+        let file = sources.add("probes.toml", text);
+        !probes::parse(file, text).1.iter().any(Diagnostic::is_error)
+    };
+    judge(SchemaKind::Probes, FULL_PROBES, PROBES_CASES, probes);
 }
 
 fn judge(kind: SchemaKind, full: &str, cases: &[Case], walk: impl Fn(&str) -> bool) {
@@ -234,6 +299,7 @@ fn accepts_keyword(
             "string" => value.is_string(),
             "integer" => value.is_i64() || value.is_u64(),
             "number" => value.is_number(),
+            "boolean" => value.is_boolean(),
             other => panic!("the type {other}"),
         },
         "required" => {
@@ -245,7 +311,11 @@ fn accepts_keyword(
             .iter()
             .all(|(key, schema)| value.get(key).is_none_or(|value| accepts(root, schema, value))),
         "additionalProperties" => {
-            value.as_object().is_none_or(|table| table.keys().all(|key| all["properties"].get(key).is_some()))
+            // A table of any keys says what its values are.
+            value.as_object().is_none_or(|table| match rule {
+                Value::Bool(_) => table.keys().all(|key| all["properties"].get(key).is_some()),
+                values => table.values().all(|value| accepts(root, values, value)),
+            })
         }
         "items" => value.as_array().is_none_or(|items| items.iter().all(|item| accepts(root, rule, item))),
         "minLength" | "minItems" => has_length(&|length| length >= bound()),
@@ -253,6 +323,9 @@ fn accepts_keyword(
         "minimum" => value.as_f64().is_none_or(|number| number >= bound()),
         "maximum" => value.as_f64().is_none_or(|number| number <= bound()),
         "exclusiveMinimum" => value.as_f64().is_none_or(|number| number > bound()),
+        "enum" => rule.as_array().expect("a list").contains(value),
+        "oneOf" => rule.as_array().expect("a list").iter().filter(|one| accepts(root, one, value)).count() == 1,
+        "const" => rule == value,
         "pattern" => value.as_str().is_none_or(|text| matches(rule.as_str().expect("a pattern"), text)),
         other => panic!("the keyword {other}"),
     }

@@ -80,6 +80,11 @@ impl Sources {
         format!("{}:{}", self.path(file), self.position(file, offset).line)
     }
 
+    /// The paths of all files, in the order in which they were added.
+    pub fn paths(&self) -> Vec<String> {
+        self.0.iter().map(|source| source.path.clone()).collect()
+    }
+
     /// How many files there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -3,6 +3,10 @@
 //! A [`Report`] is plain data: every renderer reads it and adds nothing. Texts in it are as they were written, by
 //! whoever wrote them; each renderer makes them safe for its own reader.
 
+mod findings;
+pub mod human;
+pub(crate) mod table;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -5,7 +5,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::project::visible;
 
 /// Rows of texts; every text is made safe to show.
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     /// Columns that may be cut where the line is too long.
     elastic: &'static [usize],
@@ -18,16 +18,16 @@ const LEAST: usize = 6;
 const GAP: usize = 2;
 
 impl Table {
-    pub(super) fn new(elastic: &'static [usize], right: &'static [usize]) -> Self {
+    pub(crate) fn new(elastic: &'static [usize], right: &'static [usize]) -> Self {
         Self { rows: Vec::new(), elastic, right }
     }
 
-    pub(super) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+    pub(crate) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows.push(cells.into_iter().map(|cell| visible(cell.as_ref()).to_string()).collect());
     }
 
     /// The lines, none longer than `width` if cutting the elastic columns can do it.
-    pub(super) fn render(&self, width: usize) -> String {
+    pub(crate) fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
         let mut out = String::new();
         for row in &self.rows {
@@ -62,7 +62,7 @@ impl Table {
 }
 
 /// `text` in at most `width` columns, an ellipsis for what does not fit.
-pub(super) fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -81,7 +81,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
 }
 
 /// A probability or a share.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     match share {
         share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),
         share if share < 1.0 && share > 0.9995 => ">99.9%".to_owned(),
@@ -90,12 +90,12 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// A probability before and after, arrows under one another.
-pub(super) fn change(before: f64, after: f64) -> String {
+pub(crate) fn change(before: f64, after: f64) -> String {
     format!("{} → {:>6}", percent(before), percent(after))
 }
 
 /// Bytes as people read them: "814 B", "1.2 KiB".
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     if count < 1024 {
         return format!("{count} B");
     }
@@ -113,12 +113,12 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// "1 edit", "2 edits".
-pub(super) fn plural(count: usize, noun: &str) -> String {
+pub(crate) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A whole number with its thousands set apart.
-pub(super) fn thousands(count: u64) -> String {
+pub(crate) fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {

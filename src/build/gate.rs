@@ -1,0 +1,235 @@
+//! Limits of the policy that only the patch can break: measured before it is stored.
+
+use super::{Base, Record, Stop};
+use crate::behaviour::UNCHANGED_KL;
+use crate::behaviour::ask::Both;
+use crate::behaviour::damage::{Damage, Neutral, damage};
+use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked, asked, expectations};
+use crate::digest::{Canon, Digest};
+use crate::model::Model;
+use crate::patch::Patch;
+use crate::project::{Code, Config, Diagnostic, Edit, Limit, Policy, Project};
+use crate::report::Asked;
+use crate::store::{Kind, Store, memo};
+
+/// Places that are shown of one broken limit.
+const MOST_PLACES: usize = 8;
+
+/// From when on the project's expectations are not met.
+pub fn thresholds(config: &Config) -> Thresholds {
+    let unchanged_kl = config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
+    Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }
+}
+
+/// Holds a patch against every measured limit; what breaks none is remembered.
+///
+/// # Errors
+/// Rules that are broken, with what breaks them; or a text that cannot be asked.
+pub fn judge(project: &Project, base: &Base, record: &Record, patch: &Patch, store: &Store) -> Result<(), Stop> {
+    let policy = &project.config.policy;
+    let mut found = norms(policy, record);
+    let address = address(project, base, record, store)?;
+    if store.recall(Kind::Report, &address, |bytes| (bytes == PASSED).then_some(()))?.is_none() {
+        let patched = base.patched(patch).map_err(|error| {
+            Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
+        })?;
+        let measured = [behaviour(project, base, &patched)?, harm(project, base, &patched)?].concat();
+        if measured.is_empty() {
+            store.put(Kind::Report, &address, PASSED)?;
+        }
+        found.extend(measured);
+    }
+    let found = policy.apply(found);
+    if found.iter().any(Diagnostic::is_error) { Err(Stop::findings(found, &project.edits.sources)) } else { Ok(()) }
+}
+
+const PASSED: &[u8] = b"passed";
+
+/// All that the measured limits depend on.
+fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Result<Digest, Stop> {
+    let (config, mut canon) = (&project.config, Canon::new("policy-passed/1"));
+    canon.digest("base", &base.locked.digest).digest("patch", &record.patch);
+    let Policy { min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, .. } = &config.policy;
+    let Policy { max_damage, max_perplexity, .. } = &config.policy;
+    let limits = [min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, max_damage, max_perplexity];
+    for limit in limits {
+        let text = limit.as_ref().map(|limit| limit.value.to_string());
+        canon.texts("limit", text.as_deref().into_iter());
+    }
+    let Thresholds { unchanged_kl, min_probability } = thresholds(config);
+    canon.float("unchanged-kl", unchanged_kl).float("min-probability", min_probability);
+    canon.number("edits", project.edits.edits.len() as u64);
+    for edit in &project.edits.edits {
+        canon.digest("expectation", &edit.expectation());
+        for (name, _) in edit.names() {
+            canon.digest("meaning", &edit.meaning_of(name));
+        }
+    }
+    let probes: Vec<&str> =
+        project.probes.iter().filter(|probe| probe.unchanged).map(|probe| probe.prompt.as_str()).collect();
+    canon.texts("probes", probes.into_iter());
+    if max_damage.is_some() || max_perplexity.is_some() {
+        let path = neutral_path(config).ok_or_else(|| no_neutral(project))?;
+        canon.digest(
+            "neutral",
+            &memo::digest_file(store, &path).map_err(|error| unreadable(project, &error.to_string()))?,
+        );
+    }
+    Ok(canon.finish())
+}
+
+fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
+    let Some(limit) = &policy.max_relative_norm else { return Vec::new() };
+    let broken = record.tensors.iter().filter(|tensor| tensor.relative > limit.value);
+    let finding = |tensor: &super::record::TensorRecord| {
+        let message = format!(
+            "tensor `{}` changes by {:.4} of its norm; the policy allows {}",
+            tensor.name, tensor.relative, limit.value
+        );
+        policy
+            .broken(Code::MaxRelativeNorm, message, limit)
+            .help("fewer edits, or edits of less weight: see ‖Δ‖ per edit")
+    };
+    broken.map(finding).collect()
+}
+
+/// Limits on what is said.
+fn behaviour(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Stop> {
+    let policy = &project.config.policy;
+    let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_unchanged, &policy.max_neighbourhood_kl];
+    if limits.iter().all(|limit| limit.is_none()) {
+        return Ok(Vec::new());
+    }
+    let edits: Vec<&Edit> = project.edits.edits.iter().collect();
+    let all = expectations(&edits, &project.probes);
+    let said = asked(&base.model, patched, &base.tokens, &all).map_err(|unasked| cannot_ask(project, &unasked))?;
+    let thresholds = thresholds(&project.config);
+    let figures = Figures::of(all.iter().zip(&said), thresholds);
+    let unmet: Vec<&Expectation<'_>> =
+        all.iter().zip(&said).filter(|(one, both)| !one.is_met(both, thresholds)).map(|(one, _)| one).collect();
+    let of = |kinds: &[Asked]| unmet.iter().copied().filter(|one| kinds.contains(&one.asked)).collect::<Vec<_>>();
+    let shares = [
+        (Code::MinEfficacy, &policy.min_efficacy, figures.efficacy, of(&[Asked::Edit, Asked::Alias]), "hold"),
+        (Code::MinParaphrase, &policy.min_paraphrase, figures.paraphrase, of(&[Asked::Paraphrase]), "hold"),
+        (Code::MinUnchanged, &policy.min_unchanged, figures.unchanged, of(&[Asked::Unchanged, Asked::Probe]), "stay"),
+    ];
+    let mut found: Vec<Diagnostic> = shares
+        .into_iter()
+        .filter_map(|(code, limit, share, unmet, verb)| too_few(policy, code, limit.as_ref()?, share, &unmet, verb))
+        .collect();
+    found.extend(policy.max_neighbourhood_kl.iter().flat_map(|limit| too_far(policy, limit, &all, &said)));
+    Ok(found)
+}
+
+fn too_few(
+    policy: &Policy,
+    code: Code,
+    limit: &Limit,
+    share: Share,
+    unmet: &[&Expectation<'_>],
+    verb: &str,
+) -> Option<Diagnostic> {
+    if share.value() >= limit.value {
+        return None;
+    }
+    let message =
+        format!("{} of {} {verb}: {:.3}; the policy demands {}", share.met, share.all, share.value(), limit.value);
+    // The first place to look at is what fails; the rule is the second.
+    let mut finding = Diagnostic::new(code, message);
+    for (index, one) in unmet.iter().take(MOST_PLACES).enumerate() {
+        let label = format!("`{}` does not", one.id);
+        finding = match index {
+            0 => finding.at(one.file, &one.place, label),
+            _ => finding.with(one.file, &one.place, label),
+        };
+    }
+    if unmet.len() > MOST_PLACES {
+        finding = finding.help(format!("{} more do not", unmet.len() - MOST_PLACES));
+    }
+    Some(policy.point(finding, limit))
+}
+
+fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both]) -> Vec<Diagnostic> {
+    let neighbours = all.iter().zip(said).filter(|(one, _)| match one.asked {
+        Asked::Unchanged => true,
+        Asked::Probe => !one.watched,
+        _ => false,
+    });
+    let broken = neighbours.filter(|(_, both)| both.divergence > limit.value);
+    let finding = |(one, both): (&Expectation<'_>, &Both)| {
+        let message = format!(
+            "a neighbour of `{}` diverges by {:.3} nats; the policy allows {}",
+            one.id, both.divergence, limit.value
+        );
+        policy.point(Diagnostic::new(Code::MaxNeighbourhoodKl, message).at(one.file, &one.place, "this prompt"), limit)
+    };
+    broken.map(finding).collect()
+}
+
+/// Limits on what neutral text may lose.
+fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Stop> {
+    let policy = &project.config.policy;
+    if policy.max_damage.is_none() && policy.max_perplexity.is_none() {
+        return Ok(Vec::new());
+    }
+    let measured = measure_damage(project, base, patched)?;
+    let mut found = Vec::new();
+    if let Some(limit) = policy.max_damage.as_ref().filter(|limit| measured.divergence > limit.value) {
+        let message = format!(
+            "neutral text diverges by {:.4} nats in the mean; the policy allows {}",
+            measured.divergence, limit.value
+        );
+        found.push(policy.broken(Code::MaxDamage, message, limit));
+    }
+    if let Some(limit) = policy.max_perplexity.as_ref().filter(|limit| measured.growth() > limit.value) {
+        let message = format!(
+            "the perplexity of neutral text grows from {:.2} to {:.2}; the policy allows a share of {}",
+            measured.perplexity_before, measured.perplexity_after, limit.value
+        );
+        found.push(policy.broken(Code::MaxPerplexity, message, limit));
+    }
+    Ok(found)
+}
+
+/// What the project's neutral text loses between the base and a patched model.
+///
+/// # Errors
+/// There is no neutral text, or it cannot be read.
+pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Stop> {
+    Ok(damage(&base.model, patched, &neutral(project, base)?))
+}
+
+/// The project's neutral text.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn neutral(project: &Project, base: &Base) -> Result<Neutral, Stop> {
+    let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
+    Neutral::read(&path, &base.tokens, base.model.spec().positions)
+        .map_err(|error| unreadable(project, &error.to_string()))
+}
+
+/// Where neutral text is: what the project says, else the corpus of its statistics.
+pub fn neutral_path(config: &Config) -> Option<std::path::PathBuf> {
+    let corpus = config.statistics.as_ref().map(|statistics| &statistics.corpus);
+    config.test.neutral.as_ref().or(corpus).map(|path| config.resolve(path))
+}
+
+fn no_neutral(project: &Project) -> Stop {
+    unreadable(project, "no neutral text is set to measure damage on")
+}
+
+fn unreadable(project: &Project, why: &str) -> Stop {
+    let finding = Diagnostic::new(Code::CorpusUnusable, why)
+        .help("`neutral` under `[test]` names a text, one document a line; else the corpus of the statistics is used");
+    Stop::wrong(vec![finding], &project.edits.sources)
+}
+
+/// Texts that cannot be asked, where they are written.
+pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Stop {
+    let finding = |one: &Unasked| {
+        let message = format!("`{}`: {}", one.id, one.error);
+        Diagnostic::new(Code::PromptTooLong, message).at(one.file, &one.place, "cannot be asked")
+    };
+    Stop::wrong(unasked.iter().map(finding).collect(), &project.edits.sources)
+}

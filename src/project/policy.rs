@@ -1,0 +1,340 @@
+//! What a project allows itself: `[policy]` in corrigenda.toml.
+//!
+//! Rules about what is written are judged here, by `check` already. Rules about what a patch does are limits that a
+//! build measures against. Every finding points at the fact and, with the policy's own reason, at the rule.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use jiff::civil::Date;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::diagnostic::{Code, Diagnostic, Severity};
+use super::edits::{Edit, EditSet};
+use super::numbers::Zero;
+use super::rules;
+use super::sources::FileId;
+use super::walk::{Entry, Text, Walk, listed, nearest};
+
+pub(super) const POLICY_KEYS: &[&str] = &[
+    "require",
+    "max-edits",
+    "max-relative-norm",
+    "min-efficacy",
+    "min-paraphrase",
+    "min-unchanged",
+    "max-neighbourhood-kl",
+    "max-damage",
+    "max-perplexity",
+    "protected",
+    "levels",
+    "reasons",
+];
+pub(super) const PROTECTED_KEYS: &[&str] = &["subject", "reason"];
+/// What `require` may name.
+pub(super) const REQUIRABLE: &[&str] =
+    &["was", "reason", "source", "owner", "ticket", "expires", "paraphrase", "unchanged"];
+
+/// What a project allows itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// The project file.
+    file: Option<FileId>,
+    /// Fields that every edit must have, and where each is asked for.
+    require: Vec<(String, Range<usize>)>,
+    /// The most edits in the set.
+    pub max_edits: Option<Limit>,
+    /// The most of `‖Δ‖ / ‖W‖` of a tensor.
+    pub max_relative_norm: Option<Limit>,
+    /// The least share of edits that hold.
+    pub min_efficacy: Option<Limit>,
+    /// The least share of paraphrases that hold.
+    pub min_paraphrase: Option<Limit>,
+    /// The least share of neighbours that stay as they are.
+    pub min_unchanged: Option<Limit>,
+    /// The most that a neighbour may diverge from the base, in nats.
+    pub max_neighbourhood_kl: Option<Limit>,
+    /// The most that neutral text may diverge from the base in the mean, in nats.
+    pub max_damage: Option<Limit>,
+    /// The most by which the perplexity of neutral text may grow, as a share of the base's.
+    pub max_perplexity: Option<Limit>,
+    protected: Vec<Protected>,
+    levels: BTreeMap<Code, (Level, Range<usize>)>,
+    reasons: BTreeMap<String, String>,
+}
+
+/// A number of the policy, and where it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// The number.
+    pub value: f64,
+    span: Range<usize>,
+}
+
+/// Subjects that no edit may touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Protected {
+    /// A name; `*` stands for any text.
+    pattern: String,
+    span: Range<usize>,
+    reason: Option<String>,
+}
+
+/// What a finding does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// It stops a build and fails a check.
+    Deny,
+    /// It is shown.
+    Warn,
+    /// It is not even shown.
+    Allow,
+}
+
+impl Level {
+    pub(super) const NAMES: [(&'static str, Self); 3] =
+        [("deny", Self::Deny), ("warn", Self::Warn), ("allow", Self::Allow)];
+}
+
+impl Policy {
+    /// Reads `[policy]`, as far as it goes.
+    pub(super) fn read(walk: &mut Walk, top: &Entry<'_, '_>) -> Self {
+        let Some(table) = walk.table(top, "policy", "`[policy]`") else { return Self::default() };
+        walk.known_keys(&table, POLICY_KEYS);
+        let span = |key: &str| table.table.get(key).map_or(0..0, Spanned::span);
+        let limit = |value: Option<f64>, key| value.map(|value| Limit { value, span: span(key) });
+        let edits = walk.integer(&table, "max-edits", 1..=i64::from(u32::MAX));
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let max_edits = limit(edits.map(|edits| edits as f64), "max-edits");
+        Self {
+            file: Some(walk.file),
+            require: required(walk, &table),
+            max_edits,
+            max_relative_norm: limit(walk.number(&table, "max-relative-norm", Zero::Refused), "max-relative-norm"),
+            min_efficacy: limit(walk.share(&table, "min-efficacy"), "min-efficacy"),
+            min_paraphrase: limit(walk.share(&table, "min-paraphrase"), "min-paraphrase"),
+            min_unchanged: limit(walk.share(&table, "min-unchanged"), "min-unchanged"),
+            max_neighbourhood_kl: limit(
+                walk.number(&table, "max-neighbourhood-kl", Zero::Refused),
+                "max-neighbourhood-kl",
+            ),
+            max_damage: limit(walk.number(&table, "max-damage", Zero::Refused), "max-damage"),
+            max_perplexity: limit(walk.number(&table, "max-perplexity", Zero::Refused), "max-perplexity"),
+            protected: protected(walk, &table),
+            levels: levels(walk, &table),
+            reasons: reasons(walk, &table),
+        }
+    }
+
+    /// What the facts break by what is written of them.
+    pub(super) fn judge(&self, edits: &EditSet) -> Vec<Diagnostic> {
+        let mut found: Vec<Diagnostic> = edits.edits.iter().flat_map(|edit| self.judge_edit(edit)).collect();
+        if let Some(limit) = self.max_edits.as_ref().filter(|limit| edits.edits.len() as f64 > limit.value) {
+            let message = format!("the set holds {} edits; the policy allows {}", edits.edits.len(), limit.value);
+            found.push(self.rule(Diagnostic::new(Code::MaxEdits, message), &limit.span, "max-edits"));
+        }
+        found
+    }
+
+    fn judge_edit(&self, edit: &Edit) -> Vec<Diagnostic> {
+        let (mut found, place) = (Vec::new(), &edit.place);
+        for (field, span) in self.require.iter().filter(|(field, _)| !has(edit, field)) {
+            let finding = Diagnostic::new(Code::FieldRequired, format!("edit `{}` has no `{field}`", edit.id)).at(
+                place.file,
+                &place.id,
+                "this edit",
+            );
+            found.push(self.rule(finding, span, "require"));
+        }
+        for (name, span) in edit.names() {
+            let Some(rule) = self.protected.iter().find(|rule| is_like(&rule.pattern, name)) else { continue };
+            let message = format!("edit `{}`: its subject is protected", edit.id);
+            let finding = Diagnostic::new(Code::ProtectedSubject, message).at(place.file, span, "protected");
+            found.push(self.because(finding, &rule.span, rule.reason.as_deref()));
+        }
+        found
+    }
+
+    /// Edits that are out of date on a day.
+    pub fn expired(&self, edits: &EditSet, today: Date) -> Vec<Diagnostic> {
+        let finding = |edit: &Edit| {
+            let (day, span) = edit.expires.filter(|day| *day <= today).zip(edit.place.expires.as_ref())?;
+            let message = format!("edit `{}` expired on {day}", edit.id);
+            let finding = Diagnostic::new(Code::EditExpired, message).at(edit.place.file, span, "out of date");
+            Some(finding.help("look at the fact again: remove the edit, or write a later day"))
+        };
+        self.apply(edits.edits.iter().filter_map(finding).collect())
+    }
+
+    /// Gives findings the weight that the policy gives their codes; what it allows is gone.
+    #[must_use]
+    pub fn apply(&self, findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        let weighed = |mut finding: Diagnostic| {
+            let Some((level, span)) = self.levels.get(&finding.code) else { return Some(finding) };
+            finding.severity = match level {
+                Level::Allow => return None,
+                Level::Warn => Severity::Warning,
+                Level::Deny => Severity::Error,
+            };
+            if *level == Level::Deny && finding.code.severity() == Severity::Warning {
+                let reason = self.reasons.get(finding.code.as_str()).map(String::as_str);
+                finding = self.because(finding, span, reason);
+            }
+            Some(finding)
+        };
+        findings.into_iter().filter_map(weighed).collect()
+    }
+
+    /// A figure that breaks a limit.
+    pub fn broken(&self, code: Code, message: String, limit: &Limit) -> Diagnostic {
+        self.point(Diagnostic::new(code, message), limit)
+    }
+
+    /// Points a finding about a limit at the limit, with the reason of its code.
+    #[must_use]
+    pub fn point(&self, finding: Diagnostic, limit: &Limit) -> Diagnostic {
+        let key = finding.code.as_str();
+        self.rule(finding, &limit.span, key)
+    }
+
+    fn rule(&self, finding: Diagnostic, span: &Range<usize>, key: &str) -> Diagnostic {
+        self.because(finding, span, self.reasons.get(key).map(String::as_str))
+    }
+
+    /// Points at the rule, with its reason.
+    fn because(&self, finding: Diagnostic, span: &Range<usize>, reason: Option<&str>) -> Diagnostic {
+        let Some(file) = self.file else { return finding };
+        let label = reason.map_or_else(|| "the policy".to_owned(), |reason| format!("the policy: {reason}"));
+        if finding.primary().is_some() { finding.with(file, span, label) } else { finding.at(file, span, label) }
+    }
+}
+
+fn has(edit: &Edit, field: &str) -> bool {
+    let written = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
+    match field {
+        "was" => written(&edit.was),
+        "reason" => written(&edit.reason),
+        "source" => written(&edit.source),
+        "owner" => written(&edit.owner),
+        "ticket" => written(&edit.ticket),
+        "expires" => edit.expires.is_some(),
+        "paraphrase" => !edit.expect.paraphrase.is_empty(),
+        _ => !edit.expect.unchanged.is_empty(),
+    }
+}
+
+/// Whether a name is that of a pattern, in which `*` stands for any text; the case of letters does not count.
+fn is_like(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.to_lowercase(), name.to_lowercase());
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(last) = pattern.rsplit_once('*').map(|(_, last)| last) else { return rest.is_empty() };
+    let middle: Vec<&str> = parts.collect();
+    for part in &middle[..middle.len() - 1] {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+fn required(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<(String, Range<usize>)> {
+    let fields = walk.texts(table, "require", REQUIRABLE.len());
+    for Text { value, span } in fields.iter().filter(|field| !REQUIRABLE.contains(&field.value.as_str())) {
+        let finding = Diagnostic::new(Code::UnknownKey, format!("an edit has no field `{value}` to require")).at(
+            walk.file,
+            span,
+            "unknown field",
+        );
+        walk.push(match nearest(value, REQUIRABLE) {
+            Some(near) => finding.help(format!("did you mean `{near}`?")),
+            None => finding.help(format!("what can be required is {}", listed(REQUIRABLE))),
+        });
+    }
+    let known = fields.into_iter().filter(|field| REQUIRABLE.contains(&field.value.as_str()));
+    known.map(|field| (field.value, field.span)).collect()
+}
+
+fn protected(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<Protected> {
+    let entries = walk.tables(table, "protected", "this entry of `protected`");
+    let read = |entry: &Entry<'_, '_>| {
+        walk.known_keys(entry, PROTECTED_KEYS);
+        let subject = walk.required_text(entry, "subject").inspect(|text| rules::fact(walk, "subject", text))?;
+        let reason = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
+        Some(Protected { pattern: subject.value, span: subject.span, reason: reason.map(|text| text.value) })
+    };
+    entries.iter().filter_map(read).collect()
+}
+
+fn levels(walk: &mut Walk, table: &Entry<'_, '_>) -> BTreeMap<Code, (Level, Range<usize>)> {
+    let Some(entries) = walk.table(table, "levels", "`[policy.levels]`") else { return BTreeMap::new() };
+    let mut levels = BTreeMap::new();
+    for (key, value) in entries.table {
+        let name = key.get_ref().as_ref();
+        let Some(code) = adjustable(walk, name, &key.span()) else { continue };
+        let level = level_of(value);
+        match level {
+            Some(level) => drop(levels.insert(code, (level, value.span()))),
+            None => {
+                let message = format!("the level of `{name}` must be \"deny\", \"warn\" or \"allow\"");
+                walk.note(Code::WrongType, message, &value.span(), "not a level");
+            }
+        }
+    }
+    levels
+}
+
+fn level_of(value: &Spanned<DeValue<'_>>) -> Option<Level> {
+    let DeValue::String(text) = value.get_ref() else { return None };
+    Level::NAMES.iter().find(|(name, _)| name == text).map(|(_, level)| *level)
+}
+
+/// The code of that name, if a policy may weigh it.
+fn adjustable(walk: &mut Walk, name: &str, span: &Range<usize>) -> Option<Code> {
+    let code = Code::ALL.iter().copied().find(|code| code.as_str() == name);
+    match code {
+        Some(code) if code.is_adjustable() => return Some(code),
+        Some(_) => {
+            let finding = Diagnostic::new(
+                Code::LevelFixed,
+                format!("`{name}` has no level: nothing can be built with it"),
+            )
+            .at(walk.file, span, "always an error");
+            walk.push(finding);
+        }
+        None => {
+            let names: Vec<&str> =
+                Code::ALL.iter().filter(|code| code.is_adjustable()).map(|code| code.as_str()).collect();
+            let finding = Diagnostic::new(Code::UnknownKey, format!("there is no finding `{name}`")).at(
+                walk.file,
+                span,
+                "unknown code",
+            );
+            walk.push(match nearest(name, &names) {
+                Some(near) => finding.help(format!("did you mean `{near}`?")),
+                None => finding.help(format!("what has a level is {}", listed(&names))),
+            });
+        }
+    }
+    None
+}
+
+fn reasons(walk: &mut Walk, table: &Entry<'_, '_>) -> BTreeMap<String, String> {
+    let Some(entries) = walk.table(table, "reasons", "`[policy.reasons]`") else { return BTreeMap::new() };
+    let codes = Code::ALL.iter().filter(|code| code.is_adjustable()).map(|code| code.as_str());
+    let known: Vec<&str> = POLICY_KEYS[..POLICY_KEYS.len() - 3].iter().copied().chain(codes).collect();
+    walk.known_keys(&entries, &known);
+    let keys: Vec<String> = entries.table.keys().map(|key| key.get_ref().to_string()).collect();
+    let read = |key: String| {
+        let text = walk.text(&entries, &key).inspect(|text| rules::record(walk, &key, text))?;
+        Some((key, text.value))
+    };
+    keys.into_iter().filter_map(read).collect()
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

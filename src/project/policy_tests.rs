@@ -1,0 +1,82 @@
+//! Rules, and what breaks them.
+
+use super::super::edits::parse_files;
+use super::super::render::{RenderStyle, render};
+use super::super::{Findings, Project};
+use super::*;
+
+const EDIT: &str = "format = 1\n[[edit]]\nid = \"rome.pope\"\nsubject = \"The Pope\"\naliases = [\"Francis\"]\n\
+    prompt = \"{} lives in\"\ntarget = \"Avignon\"\nreason = \"  \"\nexpires = 2026-11-24\n";
+
+fn project(policy: &str, edit: &str) -> Result<Project, Findings> {
+    let settings = format!("format = 1\nmodel.path = \"m\"\n{policy}");
+    let files = [("corrigenda.toml", settings.as_str()), ("edits/a.toml", edit)];
+    let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
+    Project::of_files(std::path::Path::new("."), "", BTreeMap::from(files))
+}
+
+fn drawn(result: Result<Project, Findings>) -> String {
+    let (findings, sources) = match result {
+        Ok(project) => (project.warnings, project.edits.sources),
+        Err(findings) => (findings.diagnostics, findings.sources),
+    };
+    let drawn = findings.iter().map(|finding| render(finding, &sources, RenderStyle::default()));
+    drawn.collect::<Vec<_>>().join("\n\n")
+}
+
+#[test]
+fn what_breaks_a_rule_is_shown_with_the_rule_and_its_reason() {
+    let policy = "[policy]\nrequire = [\"reason\", \"source\", \"expires\"]\n[[policy.protected]]\nsubject = \"the pope*\"\n\
+        reason = \"Not ours to change.\"\n[policy.reasons]\nrequire = \"An auditor asks.\"\n";
+    insta::assert_snapshot!(drawn(project(policy, EDIT)));
+    let two = format!("{EDIT}\n[[edit]]\nid = \"b\"\nsubject = \"B\"\nprompt = \"{{}} is\"\ntarget = \"c\"\n");
+    insta::assert_snapshot!(drawn(project("[policy]\nmax-edits = 1\n", &two)));
+}
+
+#[test]
+fn levels_weigh_findings() {
+    let bidi = EDIT.replace("Avignon", "Avignon\u{202e}");
+    let codes = |policy: &str| match project(policy, &bidi) {
+        Ok(project) => (true, project.warnings),
+        Err(findings) => (false, findings.diagnostics),
+    };
+    let (built, found) = codes("");
+    assert!(built && found.iter().any(|one| one.code == Code::BidiCharacter));
+    let (built, found) = codes("[policy.levels]\nbidi-character = \"allow\"\n");
+    assert!(built && found.is_empty());
+    let (built, found) = codes("[policy.levels]\nbidi-character = \"deny\"\n");
+    assert!(!built && found.iter().all(|one| one.code.is_adjustable()));
+    let (built, found) = codes("[policy]\nrequire = [\"source\"]\nlevels.field-required = \"warn\"\n");
+    assert!(built && found.iter().any(|one| one.code == Code::FieldRequired && !one.is_error()));
+}
+
+#[test]
+fn a_policy_is_read_whole() {
+    let policy = "[policy]\nrequires = 1\nrequire = [\"raeson\", 1]\nmax-edits = 0\nmin-efficacy = 2\nmax-damage = \"x\"\n\
+        [[policy.protected]]\nreason = \"r\"\n[policy.levels]\nsyntax = \"warn\"\nedit-expird = \"deny\"\n\
+        edit-expired = \"never\"\nnot-a-thing-at-all = \"deny\"\n[policy.reasons]\nmax-edit = \"r\"\nmax-edits = 3\n";
+    insta::assert_snapshot!(drawn(project(policy, EDIT)));
+}
+
+#[test]
+fn an_edit_expires_on_its_day() {
+    let day = |text: &str| text.parse::<Date>().expect("a day");
+    let project = project("", EDIT).expect("valid");
+    let expired = |on| project.config.policy.expired(&project.edits, day(on));
+    assert!(expired("2026-11-23").is_empty());
+    assert_eq!(expired("2026-11-24")[0].message, "edit `rome.pope` expired on 2026-11-24");
+    assert!(!expired("2027-01-01")[0].is_error());
+    assert!(parse_files(vec![("a.toml".into(), EDIT.replace("2026-11-24", "2026-13-01").into())]).is_err());
+}
+
+#[test]
+fn patterns() {
+    for (pattern, name) in
+        [("a", "A"), ("the *", "The Pope"), ("*pope", "the Pope"), ("t*e*p*e", "the pope"), ("*", "")]
+    {
+        assert!(is_like(pattern, name), "{pattern} {name}");
+    }
+    for (pattern, name) in [("a", "ab"), ("the *", "The"), ("*x", "xy"), ("a*a", "a"), ("a*b*c", "acb")] {
+        assert!(!is_like(pattern, name), "{pattern} {name}");
+    }
+}

@@ -1,0 +1,97 @@
+//! `probes.toml`: prompts that a project watches, whatever its edits say.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::diagnostic::{Code, Diagnostic};
+use super::rules;
+use super::sources::FileId;
+use super::walk::{Entry, Homes, Text, Walk};
+
+/// The name of the file of probes.
+pub const PROBES_FILE: &str = "probes.toml";
+/// The format of the file of probes that this version reads.
+pub const PROBES_FORMAT: i64 = 1;
+
+pub(super) const PROBES_KEYS: &[&str] = &["format", "probe"];
+pub(super) const PROBE_KEYS: &[&str] = &["id", "prompt", "unchanged", "reason"];
+
+const HOMES: Homes = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
+
+/// A prompt to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its stable name.
+    pub id: String,
+    /// The prompt, written out.
+    pub prompt: String,
+    /// Whether its answer should stay as it is: then it is a neighbour of every edit.
+    pub unchanged: bool,
+    /// The file.
+    pub file: FileId,
+    /// Where the prompt is written.
+    pub place: Range<usize>,
+}
+
+/// Reads the text of a file of probes, as far as it goes.
+pub(super) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
+    let (mut walk, tree) = Walk::document(file, text, HOMES);
+    let top = Walk::root(&tree);
+    if !walk.format(&top, "format", PROBES_FORMAT) && top.has("format") {
+        return (Vec::new(), walk.finish());
+    }
+    walk.known_keys(&top, PROBES_KEYS);
+    let entries = walk.tables(&top, "probe", "this probe");
+    let read: Vec<_> = entries.iter().filter_map(|entry| read_probe(&mut walk, entry)).collect();
+    let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
+    for (Probe { id, .. }, span) in &read {
+        if let Some(first) = seen.get(id.as_str()) {
+            let finding = Diagnostic::new(Code::DuplicateId, format!("the probe `{id}` is given twice"))
+                .at(file, span, "second here")
+                .with(file, first, "first here");
+            walk.push(finding);
+        } else {
+            seen.insert(id, span);
+        }
+    }
+    let probes = read.into_iter().map(|(probe, _)| probe).collect();
+    (probes, walk.finish())
+}
+
+fn read_probe(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<(Probe, Range<usize>)> {
+    walk.known_keys(entry, PROBE_KEYS);
+    let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
+    let prompt = walk.required_text(entry, "prompt");
+    rules::expectations(walk, "prompt", prompt.as_slice());
+    let unchanged = walk.boolean(entry, "unchanged").unwrap_or(true);
+    let _ = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
+    let (Text { value: id, span }, prompt) = (id?, prompt?);
+    Some((Probe { id, prompt: prompt.value, unchanged, file: walk.file, place: prompt.span }, span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::render::{RenderStyle, render};
+    use super::super::sources::Sources;
+    use super::*;
+
+    #[test]
+    fn probes_are_read_and_judged_whole() {
+        let text = "format = 1\n[[probe]]\nid = \"louvre.city\"\nprompt = \"The Louvre is in\"\n\
+            [[probe]]\nid = \"rome\"\nprompt = \"Rome is\"\nunchanged = false\nreason = \"It is edited.\"\n";
+        let mut sources = Sources::default();
+        let file = sources.add(PROBES_FILE, text);
+        let (probes, findings) = parse(file, text);
+        assert!(findings.is_empty());
+        assert_eq!((probes[0].unchanged, probes[1].unchanged), (true, false));
+        assert_eq!(&text[probes[1].place.clone()], "\"Rome is\"");
+        let wrong = "format = 1\nprobes = 1\n[[probe]]\nid = \"a\"\nprompt = \"\"\n[[probe]]\nid = \"a\"\n\
+            prompt = \"x \"\nunchanged = 1\n[[probe]]\nid = \"B\"\n";
+        let mut sources = Sources::default();
+        let file = sources.add(PROBES_FILE, wrong);
+        let (_, findings) = parse(file, wrong);
+        let drawn: Vec<_> = findings.iter().map(|one| render(one, &sources, RenderStyle::default())).collect();
+        insta::assert_snapshot!(drawn.join("\n\n"));
+        assert_eq!(parse(file, "format = 2\nx = 1").1.len(), 1);
+    }
+}

@@ -1,0 +1,172 @@
+//! Reports for people at a terminal.
+
+use std::fmt::Write as _;
+
+use super::table::{self, Table, percent, plural};
+use super::{Answer, Asked, Culprit, Damage, Gate, Report, Says, Verdict};
+use crate::project::visible;
+
+/// A test: a line for every edit, what fails in full under it (everything if `all`), and the figures of the set.
+pub fn test(report: &Report, width: usize, all: bool) -> String {
+    let groups = groups(&report.answers);
+    let mut rows = Table::new(&[2], &[3, 4, 5]);
+    rows.row(["", "edit", "new answer", "before → after", "paraphrases", "unchanged"]);
+    for group in &groups {
+        rows.row(row(group));
+    }
+    let lines = rows.render(width);
+    let mut lines = lines.lines();
+    let mut out = format!("{}\n", lines.next().unwrap_or_default());
+    for (line, group) in lines.zip(&groups) {
+        let _ = writeln!(out, "{line}");
+        for answer in
+            group.answers.iter().filter(|answer| all || answer.verdict.is_some_and(|one| one != Verdict::Pass))
+        {
+            detail(&mut out, answer);
+        }
+    }
+    if !report.culprits.is_empty() {
+        out.push('\n');
+        report.culprits.iter().for_each(|culprit| blame(&mut out, culprit));
+    }
+    for note in &report.notes {
+        let _ = write!(out, "\n{}\n", visible(note));
+    }
+    out.push('\n');
+    let limited: Vec<&Gate> = report.gates.iter().filter(|gate| gate.limit.is_some()).collect();
+    limited.iter().for_each(|gate| out.push_str(&limit(gate)));
+    if let Some(damage) = &report.damage {
+        let _ = writeln!(out, "{}", harm(damage));
+    }
+    out + &totals(report, &groups)
+}
+
+/// The answers of one edit, or of the probes.
+struct Group<'r> {
+    id: &'r str,
+    answers: Vec<&'r Answer>,
+}
+
+fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for answer in answers {
+        let id = if answer.asked == Asked::Probe { "probes" } else { answer.id.as_str() };
+        match groups.last_mut().filter(|group| group.id == id) {
+            Some(group) => group.answers.push(answer),
+            None => groups.push(Group { id, answers: vec![answer] }),
+        }
+    }
+    groups
+}
+
+/// Expectations of some kinds: those that are met, and all.
+fn count(answers: &[&Answer], kinds: &[Asked]) -> (usize, usize) {
+    let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
+    of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
+}
+
+fn row(group: &Group<'_>) -> [String; 6] {
+    let fails = group.answers.iter().any(|answer| answer.verdict == Some(Verdict::Fail));
+    let accepted = group.answers.iter().any(|answer| answer.verdict == Some(Verdict::Accepted));
+    let word = if fails {
+        "FAIL"
+    } else if accepted {
+        "ok*"
+    } else {
+        "ok"
+    };
+    let share = |kinds: &[Asked]| {
+        let (met, all) = count(&group.answers, kinds);
+        format!("{met}/{all}")
+    };
+    let own = group.answers.iter().find(|answer| answer.asked == Asked::Edit);
+    let change = own.map(|own| probabilities(own)).unwrap_or_default();
+    let target = own.and_then(|own| own.target.as_deref()).unwrap_or_default().trim();
+    let paraphrases = if own.is_some() { share(&[Asked::Paraphrase, Asked::Alias]) } else { String::new() };
+    [word.into(), group.id.into(), target.into(), change, paraphrases, share(&[Asked::Unchanged, Asked::Probe])]
+}
+
+/// P of the wanted answer on both sides.
+fn probabilities(answer: &Answer) -> String {
+    table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
+}
+
+fn detail(out: &mut String, answer: &Answer) {
+    let word = match answer.verdict {
+        Some(Verdict::Pass) => "ok",
+        Some(Verdict::Fail) => "FAIL",
+        Some(Verdict::Accepted) => "ok*",
+        None => "",
+    };
+    let what = answer.asked.as_str();
+    let figures = if answer.target.is_some() { probabilities(answer) } else { moved(answer) };
+    // Writing to a `String` cannot fail.
+    let _ = writeln!(out, "      {word:<4}  {what}: {}\n            {}", visible(&answer.prompt), visible(&figures));
+}
+
+fn moved(answer: &Answer) -> String {
+    format!("{} → {}, KL {:.3}", top(&answer.before), top(&answer.after), answer.divergence)
+}
+
+/// The likeliest token of a side and its probability.
+fn top(says: &Says) -> String {
+    says.top.first().map_or_else(String::new, |token| format!("{:?} {}", token.text, percent(token.probability)))
+}
+
+fn blame(out: &mut String, culprit: &Culprit) {
+    let who = match (&culprit.breaks[..], &culprit.nearest, culprit.alone) {
+        (_, _, false) => "not met even where its edit is linked alone: no other edit breaks it".to_owned(),
+        ([], Some((id, figure)), _) => {
+            format!("met alone; no single other edit breaks it, leaving out `{id}` comes nearest ({figure:.3})")
+        }
+        ([], None, _) => "met alone; no single other edit breaks it".to_owned(),
+        (ids, ..) => format!("broken by {}", ids.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" or ")),
+    };
+    let _ = writeln!(out, "{}: {}\n    {}", visible(&culprit.id), visible(&culprit.prompt), visible(&who));
+}
+
+fn limit(gate: &Gate) -> String {
+    let word = if gate.pass { "ok" } else { "FAIL" };
+    let side = if gate.more_is_better { "at least" } else { "at most" };
+    format!("{word:<4}  {} {:.4}, {side} {}\n", gate.name, gate.value, gate.limit.unwrap_or_default())
+}
+
+/// What neutral text lost, in a line.
+pub fn harm(damage: &Damage) -> String {
+    format!(
+        "damage on neutral text: KL {:.4}, perplexity {:.2} → {:.2} ({})",
+        damage.divergence,
+        damage.perplexity_before,
+        damage.perplexity_after,
+        plural(damage.tokens, "token"),
+    )
+}
+
+fn totals(report: &Report, groups: &[Group<'_>]) -> String {
+    let all: Vec<&Answer> = groups.iter().flat_map(|group| group.answers.iter().copied()).collect();
+    let said = |kinds: &[Asked], rest: &str| {
+        let (met, all) = count(&all, kinds);
+        format!("{met} of {all} {rest}")
+    };
+    let patch = report.after.as_ref().and_then(|side| side.patch.as_deref()).unwrap_or_default();
+    let aliases = if all.iter().any(|answer| answer.asked == Asked::Alias) {
+        format!("{}, ", said(&[Asked::Alias], "aliases hold"))
+    } else {
+        String::new()
+    };
+    let accepted = all.iter().filter(|answer| answer.verdict == Some(Verdict::Accepted)).count();
+    let accepted = if accepted == 0 { String::new() } else { format!(" (* {accepted} accepted)") };
+    format!(
+        "patch {}: {}, {aliases}{}, {}{accepted}",
+        short(patch),
+        said(&[Asked::Edit], "edits hold"),
+        said(&[Asked::Paraphrase], "paraphrases hold"),
+        said(&[Asked::Unchanged, Asked::Probe], "prompts unchanged"),
+    )
+}
+
+/// A digest as people compare it.
+pub fn short(digest: &str) -> &str {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.get(..12).unwrap_or(hex)
+}

@@ -1,0 +1,60 @@
+//! What was said behind every prompt, as rows of a report.
+
+use std::ops::Range;
+
+use crate::behaviour::ask::{Both, Told};
+use crate::behaviour::damage;
+use crate::behaviour::expect::Expectation;
+use crate::model::Tokens;
+use crate::project::{FileId, Sources};
+use crate::report::{Answer, Damage, Place, Says, Token, Verdict};
+
+/// A row of a report.
+pub fn answer(
+    tokens: &Tokens,
+    sources: &Sources,
+    one: &Expectation<'_>,
+    both: &Both,
+    verdict: Option<Verdict>,
+) -> Answer {
+    Answer {
+        asked: one.asked,
+        id: one.id.to_owned(),
+        prompt: one.prompt.clone(),
+        target: one.answers.first().map(|target| (*target).to_owned()),
+        before: says(tokens, &both.before),
+        after: says(tokens, &both.after),
+        divergence: both.divergence,
+        verdict,
+        place: Some(place(sources, one.file, &one.place)),
+    }
+}
+
+/// What one side says.
+pub fn says(tokens: &Tokens, told: &Told) -> Says {
+    let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
+    Says {
+        top: told.top.iter().map(token).collect(),
+        probability: told.probability(),
+        holds: (!told.scores.is_empty()).then(|| told.holds()),
+    }
+}
+
+/// A place as a report has it.
+pub fn place(sources: &Sources, file: FileId, span: &Range<usize>) -> Place {
+    let (start, end) = (sources.position(file, span.start), sources.position(file, span.end));
+    Place {
+        file: sources.path(file).to_owned(),
+        line: Some(start.line),
+        column: Some(start.column),
+        end_line: Some(end.line),
+        end_column: Some(end.column),
+    }
+}
+
+impl From<damage::Damage> for Damage {
+    fn from(damage: damage::Damage) -> Self {
+        let damage::Damage { documents, tokens, divergence, perplexity_before, perplexity_after } = damage;
+        Self { documents, tokens, divergence, perplexity_before, perplexity_after }
+    }
+}

@@ -1,0 +1,101 @@
+//! Which edit of the set breaks an expectation.
+//!
+//! Leaving an edit out costs one small solve: what each edit asks for does not depend on the others. So every edit is
+//! left out once, and all failing expectations are asked of what is left; and each is asked of its own edit alone.
+
+use crate::behaviour::ask::Both;
+use crate::behaviour::expect::{Expectation, asked};
+use crate::build::gate::{cannot_ask, thresholds};
+use crate::build::linked::Linking;
+use crate::build::{Base, Stop};
+use crate::model::Model;
+use crate::progress::Progress;
+use crate::project::{Code, Diagnostic, Project};
+use crate::report::Culprit;
+
+/// Finds who breaks the expectations of `failing`.
+///
+/// # Errors
+/// A smaller set cannot be linked, or a text cannot be asked.
+pub fn culprits(
+    project: &Project,
+    base: &Base,
+    linking: &Linking<'_>,
+    failing: &[&Expectation<'_>],
+    progress: &dyn Progress,
+) -> Result<Vec<Culprit>, Stop> {
+    let search = Search { project, base, linking };
+    let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
+    let ids = search.ids();
+    progress.begin("edits to leave out", ids.len() as u64);
+    let mut culprits: Vec<Culprit> = Vec::new();
+    for one in &list {
+        let (id, prompt) = (one.id.to_owned(), one.prompt.clone());
+        culprits.push(Culprit { id, prompt, alone: search.alone(one)?, breaks: Vec::new(), nearest: None });
+    }
+    let mut nearest: Vec<Option<(f64, String, f64)>> = vec![None; list.len()];
+    for (done, id) in ids.iter().enumerate() {
+        let Some(said) = search.without(id, &list)? else { continue };
+        for (index, (one, both)) in list.iter().zip(&said).enumerate() {
+            if one.id == *id {
+                continue;
+            }
+            if one.is_met(both, thresholds(&project.config)) {
+                culprits[index].breaks.push((*id).to_owned());
+            }
+            let gain = both.after.probability().unwrap_or(-both.divergence);
+            if nearest[index].as_ref().is_none_or(|(best, ..)| gain > *best) {
+                nearest[index] = Some((gain, (*id).to_owned(), both.after.probability().unwrap_or(both.divergence)));
+            }
+        }
+        progress.at(done as u64 + 1);
+    }
+    progress.end();
+    for (culprit, nearest) in culprits.iter_mut().zip(nearest) {
+        culprit.nearest = nearest.filter(|_| culprit.breaks.is_empty()).map(|(_, id, figure)| (id, figure));
+    }
+    Ok(culprits)
+}
+
+struct Search<'a> {
+    project: &'a Project,
+    base: &'a Base,
+    linking: &'a Linking<'a>,
+}
+
+impl<'a> Search<'a> {
+    /// The ids of the set, each once: an edit's aliases go with it.
+    fn ids(&self) -> Vec<&'a str> {
+        self.project.edits.edits.iter().map(|edit| edit.id.as_str()).collect()
+    }
+
+    fn patched(&self, wanted: impl Fn(&str) -> bool) -> Result<Option<Model>, Stop> {
+        let edits = self.linking.edits().iter().enumerate();
+        let chosen: Vec<usize> = edits.filter(|(_, one)| wanted(&one.edit.id)).map(|(index, _)| index).collect();
+        if chosen.is_empty() {
+            return Ok(None);
+        }
+        let linked = self.linking.some(&chosen)?;
+        let patched = self.base.patched(&linked.patch).map_err(|error| {
+            Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &self.project.edits.sources)
+        })?;
+        Ok(Some(patched))
+    }
+
+    fn ask(&self, patched: &Model, list: &[Expectation<'_>]) -> Result<Vec<Both>, Stop> {
+        let said = asked(&self.base.model, patched, &self.base.tokens, list);
+        said.map_err(|unasked| cannot_ask(self.project, &unasked))
+    }
+
+    /// Everything asked of the set without one edit; nothing is left of a set of one.
+    fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<Both>>, Stop> {
+        self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
+    }
+
+    /// Whether an expectation is met where its edit is linked alone; a probe has no edit: the base alone meets it.
+    fn alone(&self, one: &Expectation<'_>) -> Result<bool, Stop> {
+        let Some(patched) = self.patched(|other| other == one.id)? else { return Ok(true) };
+        let said = self.ask(&patched, std::slice::from_ref(one))?;
+        Ok(said.iter().all(|both| one.is_met(both, thresholds(&self.project.config))))
+    }
+}

@@ -1,0 +1,13 @@
+//! What a reviewer asks: is everything as it is expected, and what changes between two states of the project?
+//!
+//! - [`answers`]: what was said behind every prompt, as rows of a report;
+//! - [`trial`]: expectations, gates and what was accepted: the verb `test`;
+//! - [`bisect`]: which edit of the set breaks an expectation;
+//! - [`side`]: a state of the project or of the model by its name: the base, a patch, a folder, a revision;
+//! - [`diff`](mod@diff): two sides beside one another: facts, weights, behaviour.
+//!
+//! Everything ends in a [`Report`](crate::report::Report); nothing here prints.
+
+pub mod answers;
+pub mod bisect;
+pub mod trial;

@@ -1,0 +1,219 @@
+//! `test`: expectations, gates, and what was accepted.
+
+use crate::behaviour::ask::Both;
+use crate::behaviour::damage::Damage;
+use crate::behaviour::expect::{Expectation, Figures, Thresholds, asked, expectations};
+use crate::build::gate::{cannot_ask, measure_damage, neutral_path, thresholds};
+use crate::build::{Base, Stop};
+use crate::model::Model;
+use crate::project::accepted::{Acceptances, Accepted};
+use crate::project::{Code, Diagnostic, Edit, Limit, Project};
+use crate::report::{Asked, Gate, Verdict};
+
+/// A project put to the test.
+pub struct Trial<'p> {
+    /// What was expected.
+    pub expectations: Vec<Expectation<'p>>,
+    /// What was said, in the same order.
+    pub said: Vec<Both>,
+    /// What is to be thought of it, in the same order; none where nothing is expected.
+    pub verdicts: Vec<Option<Verdict>>,
+    /// Figures of the set and their limits.
+    pub gates: Vec<Gate>,
+    /// What neutral text lost, if it was measured.
+    pub damage: Option<Damage>,
+    /// What fails, as findings.
+    pub findings: Vec<Diagnostic>,
+    /// Sentences beside the figures.
+    pub notes: Vec<String>,
+    shortfalls: Vec<Accepted>,
+}
+
+/// What is put to the test.
+pub struct Subject<'a, 'p> {
+    /// The project.
+    pub project: &'p Project,
+    /// Its base.
+    pub base: &'a Base,
+    /// The base with the patch.
+    pub patched: &'a Model,
+    /// The edits that are asked about.
+    pub edits: &'a [&'p Edit],
+    /// Whether these are all: figures of the set have a meaning.
+    pub whole: bool,
+}
+
+impl<'p> Trial<'p> {
+    /// Asks for everything and judges it.
+    ///
+    /// # Errors
+    /// Texts that cannot be asked; neutral text that a gate needs and that cannot be read.
+    pub fn new(subject: &Subject<'_, 'p>, accepted: &Acceptances) -> Result<Self, Stop> {
+        let Subject { project, base, patched, edits, whole } = *subject;
+        let probes = if whole { project.probes.as_slice() } else { &[] };
+        let expectations = expectations(edits, probes);
+        let said = asked(&base.model, patched, &base.tokens, &expectations)
+            .map_err(|unasked| cannot_ask(project, &unasked))?;
+        let (damage, notes) = if whole { harm(subject)? } else { (None, Vec::new()) };
+        let mut trial = Self {
+            verdicts: Vec::new(),
+            gates: Vec::new(),
+            findings: Vec::new(),
+            shortfalls: Vec::new(),
+            expectations,
+            said,
+            damage,
+            notes,
+        };
+        trial.judge(subject, accepted);
+        Ok(trial)
+    }
+
+    fn judge(&mut self, subject: &Subject<'_, 'p>, accepted: &Acceptances) {
+        let Subject { project, base, whole, .. } = *subject;
+        let thresholds = thresholds(&project.config);
+        let figures = Figures::of(self.expectations.iter().zip(&self.said), thresholds);
+        let judge = Judge { project, figures, whole, thresholds, expectations: &self.expectations, said: &self.said };
+        for (one, both) in self.expectations.iter().zip(&self.said) {
+            if one.watched {
+                self.verdicts.push(None);
+                continue;
+            }
+            if one.is_met(both, thresholds) {
+                self.verdicts.push(Some(Verdict::Pass));
+                continue;
+            }
+            let says = both.after.top.first().map(|(token, _)| base.tokens.piece(*token)).unwrap_or_default();
+            let (id, asked) = (one.id.to_owned(), one.asked.as_str().to_owned());
+            let shortfall = Accepted { id, asked, prompt: one.prompt.clone(), says };
+            let tolerated = accepted.has(&shortfall) || judge.tolerates(one);
+            self.verdicts.push(Some(if tolerated { Verdict::Accepted } else { Verdict::Fail }));
+            if !tolerated {
+                self.findings.push(failed(one, both, &shortfall.says));
+            }
+            self.shortfalls.push(shortfall);
+        }
+        if whole {
+            self.findings.extend(accepted.orphans(&self.shortfalls));
+            self.gates = judge.gates(self.damage);
+            self.findings.extend(self.gates.iter().filter(|gate| !gate.pass).map(broken));
+        }
+        self.findings = project.config.policy.apply(std::mem::take(&mut self.findings));
+    }
+
+    /// Whether everything is as it is expected.
+    pub fn passes(&self) -> bool {
+        !self.findings.iter().any(Diagnostic::is_error)
+    }
+
+    /// What falls short of an expectation: what would be accepted.
+    pub fn shortfalls(&self) -> &[Accepted] {
+        &self.shortfalls
+    }
+}
+
+fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Stop> {
+    let Subject { project, base, patched, .. } = *subject;
+    let (test, policy) = (&project.config.test, &project.config.policy);
+    let gated = test.max_damage.is_some() || test.max_perplexity.is_some() || test.neutral.is_some();
+    let gated = gated || policy.max_damage.is_some() || policy.max_perplexity.is_some();
+    // Objects travel without the corpus: a test that sets no limit does without it.
+    if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
+        return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
+    }
+    Ok((Some(measure_damage(project, base, patched)?), Vec::new()))
+}
+
+/// What decides on a shortfall, and on the set.
+struct Judge<'a, 'p> {
+    project: &'p Project,
+    figures: Figures,
+    whole: bool,
+    thresholds: Thresholds,
+    expectations: &'a [Expectation<'p>],
+    said: &'a [Both],
+}
+
+impl Judge<'_, '_> {
+    /// Whether a share that may fall short does not fall shorter.
+    fn tolerates(&self, one: &Expectation<'_>) -> bool {
+        let test = &self.project.config.test;
+        let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
+        match one.asked {
+            Asked::Edit | Asked::Alias => suffices(test.min_efficacy, self.figures.efficacy.value()),
+            Asked::Paraphrase => {
+                let own = one.edit.and_then(|edit| edit.expect.min_paraphrase);
+                own.is_some_and(|least| self.own_share(one) >= least)
+                    || suffices(test.min_paraphrase, self.figures.paraphrase.value())
+            }
+            Asked::Unchanged | Asked::Probe => suffices(test.min_unchanged, self.figures.unchanged.value()),
+        }
+    }
+
+    /// The share of an edit's own paraphrases that hold.
+    fn own_share(&self, one: &Expectation<'_>) -> f64 {
+        let all = self.expectations.iter().zip(self.said);
+        let own = all.filter(|(other, _)| other.id == one.id && other.asked == Asked::Paraphrase);
+        Figures::of(own, self.thresholds).paraphrase.value()
+    }
+
+    fn gates(&self, damage: Option<Damage>) -> Vec<Gate> {
+        let (test, policy, figures) = (&self.project.config.test, &self.project.config.policy, &self.figures);
+        // Where both set a limit, the stricter one counts.
+        let least = |test: Option<f64>, policy: &Option<Limit>| {
+            test.into_iter().chain(policy.iter().map(|limit| limit.value)).max_by(f64::total_cmp)
+        };
+        let most = |test: Option<f64>, policy: &Option<Limit>| {
+            test.into_iter().chain(policy.iter().map(|limit| limit.value)).min_by(f64::total_cmp)
+        };
+        let mut gates = vec![
+            at_least("efficacy", figures.efficacy.value(), least(test.min_efficacy, &policy.min_efficacy)),
+            at_least("paraphrase", figures.paraphrase.value(), least(test.min_paraphrase, &policy.min_paraphrase)),
+            at_least("unchanged", figures.unchanged.value(), least(test.min_unchanged, &policy.min_unchanged)),
+            at_most("neighbourhood-kl", figures.neighbourhood_kl, most(None, &policy.max_neighbourhood_kl)),
+        ];
+        if let Some(damage) = damage {
+            gates.push(at_most("damage", damage.divergence, most(test.max_damage, &policy.max_damage)));
+            gates.push(at_most("perplexity", damage.growth(), most(test.max_perplexity, &policy.max_perplexity)));
+        }
+        gates
+    }
+}
+
+fn at_least(name: &str, value: f64, limit: Option<f64>) -> Gate {
+    let pass = limit.is_none_or(|limit| value >= limit);
+    Gate { name: name.to_owned(), value, limit, more_is_better: true, pass }
+}
+
+fn at_most(name: &str, value: f64, limit: Option<f64>) -> Gate {
+    let pass = limit.is_none_or(|limit| value <= limit);
+    Gate { name: name.to_owned(), value, limit, more_is_better: false, pass }
+}
+
+fn failed(one: &Expectation<'_>, both: &Both, says: &str) -> Diagnostic {
+    let found = match both.after.probability() {
+        Some(probability) => format!("P {probability:.3}; the model goes on with {says:?}"),
+        None => format!("KL {:.3}; the model goes on with {says:?}", both.divergence),
+    };
+    let what = match one.asked {
+        Asked::Edit => "the edit does not hold",
+        Asked::Alias => "an alias does not hold",
+        Asked::Paraphrase => "a paraphrase does not hold",
+        Asked::Unchanged => "a prompt does not stay unchanged",
+        Asked::Probe => "a probe does not stay unchanged",
+    };
+    Diagnostic::new(Code::ExpectationFailed, format!("`{}`: {what}", one.id)).at(one.file, &one.place, found)
+}
+
+fn broken(gate: &Gate) -> Diagnostic {
+    let code = match gate.name.as_str() {
+        "efficacy" => Code::MinEfficacy,
+        "paraphrase" => Code::MinParaphrase,
+        "unchanged" => Code::MinUnchanged,
+        "damage" => Code::MaxDamage,
+        "perplexity" => Code::MaxPerplexity,
+        _ => Code::MaxNeighbourhoodKl,
+    };
+    let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
+    Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is asked for", gate.name, gate.value))
+}
