@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Ok(built) => {
             match context.format {
                 Format::Json => json_answer(context, &project, &built),
-                Format::Human => {
+                Format::Human | Format::Csv => {
                     context.ui.findings(&built.warnings, &project.edits.sources);
                     context.ui.answer(&human(&project, &built, context.ui.width()));
                 }

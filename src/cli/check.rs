@@ -25,7 +25,7 @@ fn report(
 ) -> Outcome {
     match context.format {
         Format::Json => context.answer_json(outcome, findings, sources, json!({ "edits": edits })),
-        Format::Human => {
+        Format::Human | Format::Csv => {
             context.ui.findings(findings, sources);
             context.ui.answer(&sentence(edits, findings));
         }

@@ -61,7 +61,7 @@ impl Context {
             Ok(project) => {
                 let (warnings, sources) = (&project.warnings, &project.edits.sources);
                 match self.format {
-                    Format::Human => self.ui.findings(warnings, sources),
+                    Format::Human | Format::Csv => self.ui.findings(warnings, sources),
                     Format::Json => {
                         *self.warned.borrow_mut() = warnings.iter().map(|one| to_json(one, sources)).collect()
                     }
@@ -88,7 +88,7 @@ impl Context {
     /// Ends a run that could not be done: findings for people on stderr, for programs as the answer.
     pub(super) fn refuse(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources) -> Outcome {
         match self.format {
-            Format::Human => self.ui.findings(findings, sources),
+            Format::Human | Format::Csv => self.ui.findings(findings, sources),
             Format::Json => self.answer_json(outcome, findings, sources, json!({})),
         }
         outcome

@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
                 "\nNext: `corrigenda plan{flag}` shows what the model says today, `corrigenda build{flag}` makes the patch."
             );
             match context.format {
-                Format::Human => context.ui.answer(&text),
+                Format::Human | Format::Csv => context.ui.answer(&text),
                 Format::Json => {
                     context.answer_json(Outcome::Ok, &[], &Sources::default(), serde_json::json!({ "wrote": written }));
                 }

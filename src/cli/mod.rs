@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod context;
 mod init;
+mod log;
 mod plan;
 mod schema;
 mod shell;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::numeric::Isa;
+use crate::project::{Code, Diagnostic};
 use crate::ui::Color;
 use context::Context;
 
@@ -72,6 +74,7 @@ enum Verb {
     Plan(plan::Arguments),
     Build(build::Arguments),
     Test(test::Arguments),
+    Log(log::Arguments),
     #[command(subcommand)]
     Stats(stats::Verb),
     /// Look after the cache: list, check, empty, carry to another machine
@@ -97,6 +100,8 @@ enum Format {
     Human,
     /// For programs.
     Json,
+    /// For tables.
+    Csv,
 }
 
 /// How a run ended; the exit code says it.
@@ -143,12 +148,17 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn verb(context: &Context, verb: &Verb) -> Outcome {
+    if context.format == Format::Csv && !matches!(verb, Verb::Log(_)) {
+        let finding = Diagnostic::new(Code::FormatUnknown, "this verb does not give its answer as csv");
+        return context.fail(finding.help("it knows `--format human` and `--format json`"));
+    }
     match verb {
         Verb::Init(arguments) => init::run(context, arguments),
         Verb::Check => check::run(context),
         Verb::Plan(arguments) => plan::run(context, arguments),
         Verb::Build(arguments) => build::run(context, arguments),
         Verb::Test(arguments) => test::run(context, arguments),
+        Verb::Log(arguments) => log::run(context, arguments),
         Verb::Stats(verb) => stats::run(context, verb),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),

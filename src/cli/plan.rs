@@ -77,7 +77,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
     let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
     match context.format {
-        Format::Human => {
+        Format::Human | Format::Csv => {
             context.ui.findings(&plan.warnings, &project.edits.sources);
             context.ui.answer(&view.human(&edits, arguments.only.is_empty()));
         }

@@ -94,7 +94,7 @@ fn answer(
             });
             context.answer_json(Outcome::Ok, &[], &project.edits.sources, whole);
         }
-        Format::Human => {
+        Format::Human | Format::Csv => {
             let limit = found.max_documents.map_or_else(String::new, |most| format!(" (at most {})", thousands(most)));
             let ridge = if ridge > 0.0 { format!("{ridge:e} of the mean diagonal") } else { "none needed".to_owned() };
             let mut table = Table::new(&[], &[]);

@@ -239,7 +239,7 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<Lock>, Outcome>
 fn answer(context: &Context, outcome: Outcome, fields: Value, text: &str) -> Outcome {
     match context.format {
         Format::Json => context.answer_json(outcome, &[], &Sources::default(), fields),
-        Format::Human => context.ui.answer(text),
+        Format::Human | Format::Csv => context.ui.answer(text),
     }
     outcome
 }

@@ -43,7 +43,7 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
         .map_err(|unasked| Stop::wrong(unasked.iter().map(cannot_ask).collect(), &project.edits.sources))?;
     let outcome = if verdicts.iter().all(Verdict::passes) { Outcome::Ok } else { Outcome::No };
     match context.format {
-        Format::Human => context.ui.answer(&human(context, &base, &verdicts, &id)),
+        Format::Human | Format::Csv => context.ui.answer(&human(context, &base, &verdicts, &id)),
         Format::Json => {
             let whole = json!({
                 "patch": id,

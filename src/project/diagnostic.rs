@@ -119,6 +119,11 @@ codes! {
     NotFinite "not-finite" Error "An edit, or a weight with it, is not a finite number."
     ParallelKeys "parallel-keys" Error "The keys of two edits are so alike that both cannot be had."
     PatchMissing "patch-missing" Error "The patch that the lock names is not in the store."
+    HistoryMissing "history-missing" Error "There is no git history of the project."
+    HistoryUnreadable "history-unreadable" Error "A part of the git history cannot be read, or is not trusted."
+    HistoryShallow "history-shallow" Warning "The clone is shallow: its history ends early."
+    RevisionUnknown "revision-unknown" Error "A revision on the command line names no commit."
+    FormatUnknown "format-unknown" Error "The verb does not give its answer in this form."
 }
 
 impl fmt::Display for Code {
