@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod history;
 mod init;
 mod model;
 mod readme;

@@ -5,6 +5,7 @@ mod check;
 mod context;
 mod diff;
 mod init;
+mod log;
 mod plan;
 mod report;
 mod schema;
@@ -77,6 +78,7 @@ enum Verb {
     Build(build::Arguments),
     Test(test::Arguments),
     Diff(diff::Arguments),
+    Log(log::Arguments),
     #[command(subcommand)]
     Stats(stats::Verb),
     /// Look after the cache: list, check, empty, carry to another machine
@@ -97,11 +99,12 @@ enum Verb {
 impl Verb {
     /// The forms in which it answers.
     fn formats(&self) -> &'static [Format] {
-        use Format::{Github, Html, Human, Json, Junit, Markdown, Sarif};
+        use Format::{Csv, Github, Html, Human, Json, Junit, Markdown, Sarif};
         match self {
             Self::Check(_) => &[Human, Json, Markdown, Html, Sarif, Junit, Github],
             Self::Test(_) => &[Human, Json, Markdown, Html, Sarif, Junit, Github],
             Self::Diff(_) => &[Human, Json, Markdown, Html],
+            Self::Log(_) => &[Human, Json, Csv],
             _ => &[Human, Json],
         }
     }
@@ -198,6 +201,7 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
         Verb::Build(arguments) => build::run(context, arguments),
         Verb::Test(arguments) => test::run(context, arguments),
         Verb::Diff(arguments) => diff::run(context, arguments),
+        Verb::Log(arguments) => log::run(context, arguments),
         Verb::Stats(verb) => stats::run(context, verb),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),

@@ -7,7 +7,7 @@
 //! - `walk` (with `numbers`) reads TOML without stopping at the first mistake, and `files` finds and opens files
 //!   with every refusal as a finding.
 //! - [`edits`] makes an [`EditSet`] of the folder of facts. `rules` holds what one edit must obey, `conflicts`
-//!   what edits must not do to one another.
+//!   what edits must not do to one another; [`facts`] says in what two sets differ.
 //! - [`config`] reads `corrigenda.toml`, [`policy`] what it allows and demands; [`probes`] reads the prompts to watch.
 //! - [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
 //! - [`accepted`] holds what falls short of an expectation and was accepted.
@@ -26,6 +26,7 @@ pub mod config;
 mod conflicts;
 pub mod diagnostic;
 pub mod edits;
+pub mod facts;
 mod files;
 pub mod lock;
 mod lock_text;

@@ -1,0 +1,230 @@
+//! Git, and the only module that knows of it: what the project was at a commit, and how its facts came to be.
+//!
+//! - [`Repository`] finds the repository of a project, resolves revisions, and walks commits; `tree` gives files as
+//!   a commit has them;
+//! - [`log`](mod@log) compares the facts of every commit with those of its parents.
+//!
+//! Everything is read from the database of objects. Nothing is checked out or written, no hook and no filter is run,
+//! and no setting of the repository is followed but where its files are. A commit may come from a stranger: every
+//! size and depth has a limit, and names that are not UTF-8 are shown as far as they can be.
+
+mod error;
+pub mod log;
+mod tree;
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, Oid};
+use jiff::Timestamp;
+use jiff::tz::Offset;
+
+pub use error::{HistoryError, UNSHALLOW};
+pub use log::{Entry, Log, Patched};
+
+/// An opened repository, and where in it the project is.
+pub struct Repository {
+    git: git2::Repository,
+    /// The project's folder below the repository's.
+    prefix: PathBuf,
+}
+
+/// A commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Its full hexadecimal id.
+    pub id: String,
+    /// Its parents, the branch that was merged into first; none at the end of a shallow clone.
+    pub parents: Vec<String>,
+    /// Who wrote the change.
+    pub author: String,
+    /// Their address.
+    pub email: String,
+    /// When it was committed.
+    pub time: Timestamp,
+    /// When it was written.
+    pub authored: Timestamp,
+    /// How far from UTC the author's clock was.
+    pub offset: Offset,
+    /// The first paragraph of the message, on one line.
+    pub summary: String,
+    /// The message.
+    pub message: String,
+    /// The trailers of the message, in order: `Reviewed-by` and who it was.
+    pub trailers: Vec<(String, String)>,
+    /// Whether it has parents that a shallow clone does not hold.
+    pub cut: bool,
+    /// Its files.
+    tree: Oid,
+}
+
+/// As many characters of an id as people are shown.
+const SHORT: usize = 12;
+
+impl Commit {
+    /// The id as people are shown it.
+    pub fn short(&self) -> &str {
+        &self.id[..SHORT.min(self.id.len())]
+    }
+
+    fn new(commit: &git2::Commit<'_>) -> Self {
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let author = commit.author();
+        let message = lossy(commit.message_bytes());
+        let trailers = git2::message_trailers_strs(&message).map_or_else(
+            |_| Vec::new(),
+            |trailers| trailers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        );
+        let parents: Vec<String> = commit.parent_ids().map(|id| id.to_string()).collect();
+        let written = commit.raw_header_bytes().split(|byte| *byte == b'\n').any(|line| line.starts_with(b"parent "));
+        Self {
+            id: commit.id().to_string(),
+            cut: parents.is_empty() && written,
+            parents,
+            author: lossy(author.name_bytes()),
+            email: lossy(author.email_bytes()),
+            time: instant(commit.time()),
+            authored: instant(author.when()),
+            offset: Offset::from_seconds(author.when().offset_minutes().saturating_mul(60)).unwrap_or(Offset::UTC),
+            summary: commit.summary_bytes().map_or_else(String::new, lossy),
+            message,
+            trailers,
+            tree: commit.tree_id(),
+        }
+    }
+}
+
+/// A time as git keeps it; one that no calendar has becomes the nearest that one has.
+fn instant(time: git2::Time) -> Timestamp {
+    let nearest = if time.seconds() < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_second(time.seconds()).unwrap_or(nearest)
+}
+
+impl Repository {
+    /// Finds the repository that the project's folder is in.
+    ///
+    /// # Errors
+    /// There is none, it has no files, it belongs to another user, or it cannot be read.
+    pub fn discover(project: &Path) -> Result<Self, HistoryError> {
+        let shown = project.display().to_string();
+        let whole = |path: &Path| {
+            path.canonicalize().map_err(|error| HistoryError::refused(format!("`{shown}`"), error.to_string()))
+        };
+        let folder = whole(project)?;
+        let shown = folder.display().to_string();
+        let git = git2::Repository::discover(&folder).map_err(|error| HistoryError::opening(&shown, &error))?;
+        let Some(worktree) = git.workdir() else {
+            return Err(HistoryError::Bare { folder: git.path().display().to_string() });
+        };
+        let worktree = whole(worktree)?;
+        let Ok(prefix) = folder.strip_prefix(&worktree) else {
+            return Err(HistoryError::OutsideWorktree { folder: shown, worktree: worktree.display().to_string() });
+        };
+        let prefix = prefix.to_owned();
+        Ok(Self { git, prefix })
+    }
+
+    /// The commit that a branch, a tag, an id or an expression such as `HEAD~2` names.
+    ///
+    /// # Errors
+    /// It names nothing, or no commit.
+    pub fn resolve(&self, revision: &str) -> Result<Commit, HistoryError> {
+        let spec = || revision.to_owned();
+        let object = self.git.revparse_single(revision).map_err(|error| match error.code() {
+            ErrorCode::UnbornBranch => HistoryError::Unborn,
+            ErrorCode::Ambiguous => HistoryError::Ambiguous { spec: spec() },
+            ErrorCode::NotFound | ErrorCode::InvalidSpec if self.is_unborn() => HistoryError::Unborn,
+            ErrorCode::NotFound | ErrorCode::InvalidSpec => self.unknown(revision),
+            _ => HistoryError::unreadable(format!("the revision `{revision}`"), &error),
+        })?;
+        let commit = object.peel_to_commit().map_err(|error| match error.code() {
+            ErrorCode::NotFound => HistoryError::unreadable(format!("the revision `{revision}`"), &error),
+            _ => HistoryError::NotACommit { spec: spec() },
+        })?;
+        Ok(Commit::new(&commit))
+    }
+
+    /// The commit of a full hexadecimal id.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn commit(&self, id: &str) -> Result<Commit, HistoryError> {
+        let oid = Oid::from_str(id).map_err(|_| HistoryError::UnknownRevision { spec: id.to_owned(), near: None })?;
+        let found = self.git.find_commit(oid);
+        found.map(|commit| Commit::new(&commit)).map_err(|error| match error.code() {
+            ErrorCode::NotFound if self.is_shallow() => HistoryError::Shallow { spec: id.to_owned() },
+            _ => HistoryError::unreadable(format!("the commit {id}"), &error),
+        })
+    }
+
+    /// The commit and all that came before it, the newest first. No commit stands before one of its children;
+    /// among those that may come next, the one that was committed last does.
+    ///
+    /// # Errors
+    /// A commit is missing or cannot be read.
+    pub fn walk(&self, from: &Commit) -> Result<Vec<Commit>, HistoryError> {
+        let mut found = BTreeMap::from([(from.id.clone(), (from.clone(), 0_usize))]);
+        let mut waiting = from.parents.clone();
+        while let Some(id) = waiting.pop() {
+            match found.get_mut(&id) {
+                Some((_, children)) => *children += 1,
+                None => {
+                    let commit = self.commit(&id)?;
+                    waiting.extend(commit.parents.iter().cloned());
+                    found.insert(id, (commit, 1));
+                }
+            }
+        }
+        let mut ready = BinaryHeap::from([(from.time, from.id.clone())]);
+        let mut walk = Vec::with_capacity(found.len());
+        while let Some((_, id)) = ready.pop() {
+            let Some((commit, _)) = found.remove(&id) else { continue };
+            for parent in &commit.parents {
+                let Some((parent, children)) = found.get_mut(parent) else { continue };
+                *children -= 1;
+                if *children == 0 {
+                    ready.push((parent.time, parent.id.clone()));
+                }
+            }
+            walk.push(commit);
+        }
+        Ok(walk)
+    }
+
+    /// Whether the clone leaves out the beginning of the history.
+    pub fn is_shallow(&self) -> bool {
+        self.git.is_shallow()
+    }
+
+    /// The branch that is checked out; none where a commit is.
+    pub fn head_name(&self) -> Option<String> {
+        let head = self.git.head().ok()?;
+        head.is_branch().then(|| String::from_utf8_lossy(head.shorthand_bytes()).into_owned())
+    }
+
+    fn is_unborn(&self) -> bool {
+        self.git.head().is_err_and(|error| error.code() == ErrorCode::UnbornBranch)
+    }
+
+    /// A name that nothing has, and the branch or tag that is most like it.
+    fn unknown(&self, revision: &str) -> HistoryError {
+        let mut names: Vec<String> = self.git.references().map_or_else(
+            |_| Vec::new(),
+            |all| all.flatten().map(|one| String::from_utf8_lossy(one.shorthand_bytes()).into_owned()).collect(),
+        );
+        names.sort();
+        let likely = names.into_iter().map(|name| (strsim::jaro_winkler(&name, revision), name));
+        let near = likely.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8);
+        match near {
+            None if self.is_shallow() => HistoryError::Shallow { spec: revision.to_owned() },
+            near => HistoryError::UnknownRevision { spec: revision.to_owned(), near: near.map(|(_, name)| name) },
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples;
+
+#[cfg(test)]
+#[path = "repository_tests.rs"]
+mod tests;

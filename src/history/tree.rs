@@ -1,0 +1,201 @@
+//! Files as a commit has them. A link or a submodule is refused: what lies behind it is not in the commit.
+
+use std::path::{Component, Path, PathBuf};
+
+use git2::{ObjectType, Oid, TreeEntry};
+
+use super::{Commit, HistoryError, Repository};
+use crate::project::MOST_FILE_BYTES;
+use crate::project::edits::MOST_EDITS;
+
+/// A file that is no TOML is the lock: far larger than what people write, but not without end.
+const MOST_LOCK_BYTES: u64 = 1 << 28;
+/// All files of one folder together.
+const MOST_FOLDER_BYTES: u64 = 1 << 28;
+/// Folders inside folders, at most.
+const MOST_DEPTH: usize = 32;
+/// Entries of all folders together: a tree that holds another twice, thirty times over, is small and has no end.
+const MOST_ENTRIES: usize = 2 * MOST_EDITS;
+
+/// What stands at a path: its address and its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Found {
+    pub(super) id: Oid,
+    mode: i32,
+}
+
+/// What an entry is to us.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+    Link,
+    Submodule,
+}
+
+impl Found {
+    fn new(entry: &TreeEntry<'_>) -> Self {
+        Self { id: entry.id(), mode: entry.filemode() }
+    }
+
+    fn kind(self) -> Kind {
+        match self.mode & 0o170_000 {
+            0o040_000 => Kind::Folder,
+            0o120_000 => Kind::Link,
+            0o160_000 => Kind::Submodule,
+            _ => Kind::File,
+        }
+    }
+}
+
+/// A folder that is being read.
+struct Reading<'a> {
+    extension: &'a str,
+    files: Vec<(String, Vec<u8>)>,
+    entries: usize,
+    bytes: u64,
+}
+
+impl Repository {
+    /// The file at a path below the project's folder; `None` where the commit has none.
+    ///
+    /// # Errors
+    /// A link, a submodule or a folder stands there, the file is too large, or the repository is damaged.
+    pub fn file(&self, commit: &Commit, path: &str) -> Result<Option<Vec<u8>>, HistoryError> {
+        self.find(commit, path)?.map(|found| self.read(found, path)).transpose()
+    }
+
+    /// Every file of an extension in a folder below the project's and in the folders in it, by the bytes of their
+    /// paths; none where the commit has no such folder.
+    ///
+    /// # Errors
+    /// A link or a submodule stands where a file or a folder would, there is too much, or the repository is damaged.
+    pub fn files(
+        &self,
+        commit: &Commit,
+        folder: &str,
+        extension: &str,
+    ) -> Result<Vec<(String, Vec<u8>)>, HistoryError> {
+        match self.find(commit, folder)? {
+            Some(found) => self.read_folder(found, folder, extension),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What stands at a path below the project's folder.
+    pub(super) fn find(&self, commit: &Commit, path: &str) -> Result<Option<Found>, HistoryError> {
+        let whole = self.within(path)?;
+        let mut at = Found { id: commit.tree, mode: 0o040_000 };
+        let mut parts = whole.components().peekable();
+        while let Some(part) = parts.next() {
+            let tree = self.git.find_tree(at.id).map_err(|error| HistoryError::unreadable(named(path), &error))?;
+            let Some(entry) = tree.get_name_bytes(part.as_os_str().as_encoded_bytes()) else { return Ok(None) };
+            at = Found::new(&entry);
+            if at.kind() == Kind::File {
+                // A file where a folder would be: nothing is below it.
+                return Ok(parts.peek().is_none().then_some(at));
+            }
+            if matches!(at.kind(), Kind::Link | Kind::Submodule) {
+                return Err(refused(path, at));
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// The path below the repository's folder. It may lead out of the project, but not out of the repository.
+    fn within(&self, path: &str) -> Result<PathBuf, HistoryError> {
+        let outside = || HistoryError::refused(named(path), "it is not in the repository");
+        let mut whole = self.prefix.clone();
+        for part in Path::new(path).components() {
+            match part {
+                Component::Normal(name) => whole.push(name),
+                Component::CurDir => {}
+                Component::ParentDir if whole.pop() => {}
+                _ => return Err(outside()),
+            }
+        }
+        Ok(whole)
+    }
+
+    /// The bytes of a file of a sensible size.
+    pub(super) fn read(&self, found: Found, path: &str) -> Result<Vec<u8>, HistoryError> {
+        if found.kind() != Kind::File {
+            return Err(refused(path, found));
+        }
+        let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
+        let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
+        let database = self.git.odb().map_err(damaged)?;
+        // The size is known before anything is read.
+        let (size, kind) = database.read_header(found.id).map_err(damaged)?;
+        if kind != ObjectType::Blob {
+            return Err(HistoryError::refused(named(path), "the repository does not hold a file there"));
+        }
+        if size as u64 > most {
+            return Err(HistoryError::refused(named(path), format!("it is larger than {most} bytes")));
+        }
+        Ok(database.read(found.id).map_err(damaged)?.data().to_vec())
+    }
+
+    /// Every file of an extension in a folder.
+    pub(super) fn read_folder(
+        &self,
+        found: Found,
+        folder: &str,
+        extension: &str,
+    ) -> Result<Vec<(String, Vec<u8>)>, HistoryError> {
+        if found.kind() != Kind::Folder {
+            return Err(refused(folder, found));
+        }
+        let mut reading = Reading { extension, files: Vec::new(), entries: 0, bytes: 0 };
+        self.descend(&mut reading, found, folder.trim_end_matches('/'), 0)?;
+        reading.files.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+        Ok(reading.files)
+    }
+
+    fn descend(&self, reading: &mut Reading<'_>, at: Found, path: &str, depth: usize) -> Result<(), HistoryError> {
+        let tree = self.git.find_tree(at.id).map_err(|error| HistoryError::unreadable(named(path), &error))?;
+        reading.entries += tree.len();
+        if depth > MOST_DEPTH || reading.entries > MOST_ENTRIES {
+            return Err(HistoryError::refused(named(path), "there are too many folders and files in it"));
+        }
+        for entry in &tree {
+            let name = String::from_utf8_lossy(entry.name_bytes());
+            let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
+            let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
+            let found = Found::new(&entry);
+            match found.kind() {
+                Kind::Folder => self.descend(reading, found, &below, depth + 1)?,
+                Kind::Submodule => return Err(refused(&below, found)),
+                Kind::Link | Kind::File if !wanted => {}
+                Kind::Link => return Err(refused(&below, found)),
+                Kind::File => {
+                    let bytes = self.read(found, &below)?;
+                    reading.bytes += bytes.len() as u64;
+                    if reading.bytes > MOST_FOLDER_BYTES {
+                        return Err(HistoryError::refused(named(path), "its files are too large together"));
+                    }
+                    reading.files.push((below, bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn named(path: &str) -> String {
+    format!("`{path}`")
+}
+
+fn is_toml(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "toml")
+}
+
+fn refused(path: &str, found: Found) -> HistoryError {
+    let why = match found.kind() {
+        Kind::Link => "it is a symbolic link, which is not followed",
+        Kind::Submodule => "it is a submodule, whose files are in another repository",
+        Kind::Folder => "it is a folder",
+        Kind::File => "it is a file",
+    };
+    HistoryError::refused(named(path), why)
+}
