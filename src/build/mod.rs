@@ -9,6 +9,7 @@
 //! - [`linked`]: all objects in one solve, laid on the weights and rounded;
 //! - [`gate`]: the limits of the policy that only the patch can break;
 //! - [`locked`]: the patch that the lock names, for verbs that only ask it;
+//! - [`made`]: the patch of any state of a project, found or made;
 //! - [`record`]: what the build did, in figures, kept in the store so that a build without changes only reads it;
 //! - [`run`]: the steps in order, the lock, and what stops them.
 //!
@@ -18,6 +19,7 @@ pub mod base;
 pub mod gate;
 pub mod linked;
 pub mod locked;
+pub mod made;
 pub mod objects;
 pub mod plan;
 pub mod record;

@@ -184,7 +184,7 @@ fn record(
 }
 
 /// The record at an address and its patch, if both are in the store and sound.
-fn recall(store: &Store, address: &Digest) -> Result<Option<(Record, Patch)>, StoreError> {
+pub(super) fn recall(store: &Store, address: &Digest) -> Result<Option<(Record, Patch)>, StoreError> {
     let record: Option<Record> = store.recall(Kind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
     let Some(record) = record else { return Ok(None) };
     let patch = store.recall(Kind::Patch, &record.patch, |bytes| Patch::from_bytes(bytes).ok())?;
@@ -290,17 +290,21 @@ fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
     if *digest == base.locked.digest {
         return Ok(());
     }
+    let mut stop = stale_base(before, base, "the lock");
+    for finding in &mut stop.findings {
+        finding.help.push("if the new base is wanted, run `corrigenda build --update-base`".to_owned());
+    }
+    Err(stop)
+}
+
+/// The base is not the one that a lock names: every file that differs.
+pub(super) fn stale_base(before: &Lock, base: &Base, whose: &str) -> Stop {
     let fresh = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&fresh);
     let files = differences.iter().filter(|difference| difference.place.starts_with("base file"));
-    let mut finding = Diagnostic::new(Code::BaseChanged, "the base model is not the one that the lock names");
-    for file in files {
-        finding = finding.help(sentence(file));
-    }
-    Err(Stop::stale(
-        vec![finding.help("if the new base is wanted, run `corrigenda build --update-base`")],
-        &Sources::default(),
-    ))
+    let message = format!("the base model is not the one that {whose} names");
+    let finding = files.fold(Diagnostic::new(Code::BaseChanged, message), |finding, file| finding.help(sentence(file)));
+    Stop::stale(vec![finding], &Sources::default())
 }
 
 /// Two branches that each built their own set can merge into one that nobody built.

@@ -150,7 +150,8 @@ fn read_templates(project: &Project, path: &std::path::Path) -> Result<String, S
     if size.as_ref().is_ok_and(|size| *size > MOST_TEMPLATE_BYTES) {
         return Err(format!("the templates {shown} are longer than one mebibyte"));
     }
-    size.and_then(|_| std::fs::read_to_string(&whole)).map_err(|error| format!("reading the templates {shown}: {error}"))
+    size.and_then(|_| std::fs::read_to_string(&whole))
+        .map_err(|error| format!("reading the templates {shown}: {error}"))
 }
 
 fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(PathBuf, Digest), Diagnostic> {

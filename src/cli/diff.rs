@@ -1,13 +1,65 @@
-//! `diff`
-use super::report::ReportArguments;
+//! `diff`: what changes between two states: facts, weights, and what the model says.
+
+use super::report::{ReportArguments, deliver};
 use super::{Context, Outcome};
-/// Show what changes
+use crate::behaviour::continuation::Draw;
+use crate::build::{Base, Stop};
+use crate::project::{Project, Sources};
+use crate::report::{self, Report};
+use crate::review::diff::{Look, diff, differs};
+use crate::review::side::{Ground, Side, WORKTREE};
+use crate::store::Store;
+
+/// Show what changes between two states: facts, weights, and what the model says.
+///
+/// A side is `base` (the model without a patch), `worktree` (the project as it is on the disk), any git revision, a
+/// patch id, or a folder with a project or a model (`./base` is a folder). `diff main` is `diff main worktree`, and
+/// `diff` alone is `diff HEAD worktree`. Revisions are read from git's database, nothing is checked out; a patch that
+/// is not in the store is built.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// The earlier side
+    #[arg(default_value = "HEAD")]
+    before: String,
+    /// The later side
+    #[arg(default_value = WORKTREE)]
+    after: String,
+    /// Exit with 1 if facts or weights differ
+    #[arg(long)]
+    exit_code: bool,
+    /// Tokens with which each side goes on behind the prompts that changed (0: none)
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    tokens: u16,
+    /// The seed with which both sides are drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Do not measure damage on neutral text
+    #[arg(long)]
+    no_damage: bool,
     #[command(flatten)]
     reports: ReportArguments,
 }
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     context.expect_reports("diff", &arguments.reports);
-    Outcome::Ok
+    let (project, store) = match context.ground() {
+        Ok(ground) => ground,
+        Err(outcome) => return outcome,
+    };
+    compared(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+}
+
+fn compared(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+    let base = Base::open(project, store, context.isa, false)?;
+    let ground = Ground { project, base: &base, store, progress: &context.ui };
+    let before = Side::find(&arguments.before, ground)?;
+    let after = Side::find(&arguments.after, ground)?;
+    let draw = Draw { tokens: arguments.tokens.into(), seed: arguments.seed };
+    let found = diff(&before, &after, ground, Look { draw, damage: !arguments.no_damage })?;
+    let outcome = if arguments.exit_code && differs(&found) { Outcome::No } else { Outcome::Ok };
+    let command = format!("corrigenda diff {} {}", arguments.before, arguments.after);
+    let head = context.report("diff", outcome, &command, &[], &Sources::default());
+    let Report { version, verb, outcome, command, findings, .. } = head;
+    let report = Report { version, verb, outcome, command, findings, ..found };
+    Ok(deliver(context, &report, |width, all| report::human::diff(&report, width, all)))
 }

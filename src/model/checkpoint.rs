@@ -79,6 +79,13 @@ pub(super) struct Block {
     pub mlp_out: [Tensor; 2],
 }
 
+impl Block {
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let Self { attention_norm, attention_in, attention_out, mlp_norm, mlp_in, mlp_out } = self;
+        [attention_norm, attention_in, attention_out, mlp_norm, mlp_in, mlp_out].into_iter().flatten()
+    }
+}
+
 /// An opened checkpoint. Cloning is cheap: the weights stay where they are.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
@@ -128,6 +135,12 @@ impl Checkpoint {
     /// The files that decide what the model says, as names in the folder, sorted.
     pub fn files() -> [&'static str; 3] {
         ["config.json", "model.safetensors", "tokenizer.json"]
+    }
+
+    /// Every tensor that the decoder reads, in one order.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        let ends = [&self.token_embedding, &self.position_embedding, &self.head].into_iter().chain(&self.final_norm);
+        ends.chain(self.blocks.iter().flat_map(Block::tensors)).collect()
     }
 
     /// The shape of the model.

@@ -8,7 +8,7 @@ use super::ModelError;
 use crate::patch::Layout;
 
 /// The names that a family gives to its tensors, and how it stores them.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Family {
     /// `model_type` in config.json.
     pub model_type: &'static str,
@@ -61,7 +61,7 @@ pub static GPT2: Family = Family {
 static FAMILIES: [&Family; 1] = [&GPT2];
 
 /// The shape of one model: a family and the numbers of its config.json.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// The family.
     pub family: &'static Family,

@@ -257,6 +257,16 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
     (config, edits, walk.finish())
 }
 
+/// The folder of edits and the file of templates that a project file names, whatever else is wrong with it.
+pub fn paths(text: &str) -> (String, Option<String>) {
+    let mut sources = Sources::default();
+    let file = sources.add(PROJECT_FILE, text);
+    let (config, edits, _) = parse(Path::new(""), file, sources.text(file));
+    let shown = |path: &Path| path.to_string_lossy().trim_start_matches("./").trim_end_matches('/').to_owned();
+    let templates = config.and_then(|config| config.rome.templates).map(|path| shown(&path));
+    (shown(&edits), templates)
+}
+
 /// A path that says something; whether it exists is for the layer that opens it.
 fn read_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
     let text = walk.text(entry, key)?;

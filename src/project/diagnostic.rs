@@ -162,6 +162,7 @@ codes! {
     UpdateRefused "update-refused" Error "A shortfall was to be accepted where nobody decides."
     FormatUnknown "format-unknown" Error "A verb does not answer in the form that was asked for."
     AcceptedOrphan "accepted-orphan" Rule "A shortfall was accepted that is not there any more."
+    SideUnusable "side-unusable" Error "A side of a comparison cannot be laid beside the other."
     HistoryMissing "history-missing" Error "There is no git history of the project."
     HistoryUnreadable "history-unreadable" Error "A part of the git history cannot be read, or is not trusted."
     HistoryShallow "history-shallow" Warning "The clone is shallow: its history ends early."

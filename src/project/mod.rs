@@ -153,6 +153,11 @@ impl Project {
         Lock::parse(LOCK_FILE, &String::from_utf8_lossy(bytes)).map(Some)
     }
 
+    /// Whether this is a state that is not on the disk.
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// The bytes of a file of a project in memory; `None` where files are read from the disk.
     pub fn kept(&self, path: &Path) -> Option<Option<&[u8]>> {
         let files = self.kept.as_ref()?;

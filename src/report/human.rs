@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::table::{self, Table, percent, plural};
-use super::{Answer, Asked, Culprit, Damage, Gate, Report, Says, Verdict};
+use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Gate, Report, Says, Verdict, Weights};
 use crate::project::visible;
 
 /// A test: a line for every edit, what fails in full under it (everything if `all`), and the figures of the set.
@@ -169,4 +169,141 @@ fn totals(report: &Report, groups: &[Group<'_>]) -> String {
 pub fn short(digest: &str) -> &str {
     let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
     hex.get(..12).unwrap_or(hex)
+}
+
+/// A comparison: facts, weights, behaviour; every prompt if `all`, else those that moved.
+pub fn diff(report: &Report, width: usize, all: bool) -> String {
+    let mut out = String::new();
+    let mut sides = Table::new(&[1], &[]);
+    for (word, side) in [("before", &report.before), ("after", &report.after)] {
+        if let Some(side) = side {
+            let commit = side.commit.as_deref().map_or("", |commit| commit.get(..12).unwrap_or(commit));
+            let patch =
+                side.patch.as_deref().map_or_else(|| "no patch".to_owned(), |id| format!("patch {}", short(id)));
+            sides.row([word, &side.name, commit, &patch, &plural(side.facts, "fact")]);
+        }
+    }
+    out += &sides.render(width);
+    for note in &report.notes {
+        let _ = writeln!(out, "\n{}", visible(note));
+    }
+    facts(&mut out, &report.facts);
+    if let Some(weights) = &report.weights {
+        weights_of(&mut out, weights, &report.facts, width);
+    }
+    behaviour(&mut out, report, width, all);
+    continuations(&mut out, report);
+    out
+}
+
+fn facts(out: &mut String, facts: &[Fact]) {
+    if facts.is_empty() {
+        let _ = writeln!(out, "\nfacts: none differs");
+        return;
+    }
+    let count = |sign: &str| facts.iter().filter(|fact| fact.change == sign).count();
+    let _ = writeln!(out, "\nfacts: {} added, {} changed, {} removed", count("+"), count("~"), count("-"));
+    for fact in facts {
+        let place = fact.place.as_ref().map_or_else(String::new, |place| {
+            format!("  {}{}", place.file, place.line.map_or_else(String::new, |line| format!(":{line}")))
+        });
+        let _ = writeln!(out, "  {} {}{}", fact.change, visible(&fact.id), visible(&place));
+        let wide = fact.fields.iter().map(|field| field.name.len()).max().unwrap_or(0);
+        for field in &fact.fields {
+            let said = match fact.change.as_str() {
+                "+" => texts(&field.after),
+                "-" => texts(&field.before),
+                _ => format!("{} → {}", texts(&field.before), texts(&field.after)),
+            };
+            let _ = writeln!(out, "      {:<wide$}  {said}", field.name);
+        }
+    }
+}
+
+/// The texts of a field, quoted, so that nobody takes one for two.
+fn texts(texts: &[String]) -> String {
+    match texts {
+        [] => "(nothing)".to_owned(),
+        texts => texts.iter().map(|text| format!("\"{}\"", visible(text))).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize) {
+    if weights.tensors.is_empty() {
+        let _ = writeln!(out, "\nweights: none differs");
+        return;
+    }
+    let _ = writeln!(out, "\nweights:");
+    for tensor in &weights.tensors {
+        let (before, after) = (short(&tensor.before), short(&tensor.after));
+        let _ = writeln!(out, "  {}  {before} → {after}  ‖Δ‖/‖W‖ {:.4}", visible(&tensor.name), tensor.relative);
+    }
+    // Every edit of a set moves a little when one of them changes: what a reader looks for is what changed.
+    let changed = |edit: &&EditWeight| {
+        facts.iter().any(|fact| fact.id == edit.id || edit.id.starts_with(&format!("{} as ", fact.id)))
+    };
+    let mut rows = Table::new(&[1], &[2, 3]);
+    for edit in weights.edits.iter().filter(changed) {
+        let norm = |norm: Option<f64>| norm.map_or_else(|| "–".to_owned(), |norm| format!("{norm:.3}"));
+        rows.row(["  ‖Δ‖ of", &edit.id, &norm(edit.before), &format!("→ {}", norm(edit.after))]);
+    }
+    out.push_str(&rows.render(width));
+}
+
+/// From this divergence on a reader should look, in nats.
+const MOVED: f64 = 0.01;
+/// Prompts that are shown unless all are.
+const MOST_SHOWN: usize = 30;
+
+fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
+    let token = |says: &Says| says.top.first().map(|token| token.text.clone());
+    let other = report.answers.iter().filter(|one| token(&one.before) != token(&one.after)).count();
+    let asked = plural(report.answers.len(), "prompt");
+    let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered otherwise");
+    let moved: Vec<&Answer> = report
+        .answers
+        .iter()
+        .filter(|one| all || one.divergence >= MOVED || token(&one.before) != token(&one.after))
+        .collect();
+    let most = if all { usize::MAX } else { MOST_SHOWN };
+    let mut rows = Table::new(&[2, 3], &[6]);
+    for one in moved.iter().take(most) {
+        let target = one.target.as_ref().map_or_else(String::new, |_| probabilities(one));
+        rows.row([
+            format!("  {}", one.asked.as_str()),
+            one.id.clone(),
+            one.prompt.clone(),
+            format!("{} → {}", top(&one.before), top(&one.after)),
+            target,
+            "KL".to_owned(),
+            format!("{:.3}", one.divergence),
+        ]);
+    }
+    out.push_str(&rows.render(width));
+    if moved.len() > most {
+        let _ = writeln!(out, "  and {} more: `-v` shows all", moved.len() - most);
+    }
+    if let Some(damage) = &report.damage {
+        let _ = writeln!(out, "\n{}", harm(damage));
+    }
+}
+
+/// What one side says alone stands in brackets with a sign, as in `[-Paris-] {+Rome+}`.
+fn continuations(out: &mut String, report: &Report) {
+    if report.continuations.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\nthe model goes on:");
+    for one in &report.continuations {
+        let _ = write!(out, "  {}", visible(&one.prompt));
+        for word in &one.words {
+            let text = visible(&word.text);
+            match word.change.as_str() {
+                "-" => drop(write!(out, "[-{text}-]")),
+                "+" => drop(write!(out, "{{+{text}+}}")),
+                _ => out.push_str(&text),
+            }
+        }
+        out.push('\n');
+    }
 }

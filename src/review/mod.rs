@@ -10,4 +10,6 @@
 
 pub mod answers;
 pub mod bisect;
+pub mod diff;
+pub mod side;
 pub mod trial;

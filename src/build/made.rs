@@ -1,0 +1,100 @@
+//! The patch of any state of a project: the one that its lock names, or a new one. Writes nothing but the store.
+
+use super::linked::Linking;
+use super::objects::objects;
+use super::record::record_address;
+use super::run::{factor, recall, stale_base, statistics};
+use super::setup::Corpus;
+use super::{Base, Setup, Stop, locked, plan};
+use crate::digest::Digest;
+use crate::patch::Patch;
+use crate::progress::Progress;
+use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, Project, Sources};
+use crate::stats;
+use crate::store::{Kind, Store};
+
+/// A patch that was found or made.
+pub struct Made {
+    /// The patch.
+    pub patch: Patch,
+    /// Its id.
+    pub id: Digest,
+    /// What a reader should know about how it came to be.
+    pub note: Option<String>,
+}
+
+/// Finds the patch of `project`, or makes it; `name` is how the state is spoken of.
+///
+/// # Errors
+/// The base is not the one of the state's lock, the corpus is another and its statistics are not in the store, or the
+/// state cannot be built.
+pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress: &dyn Progress) -> Result<Made, Stop> {
+    let lock = project.lock()?;
+    if let Some(lock) = lock.as_ref().filter(|lock| lock.base.digest != base.locked.digest) {
+        return Err(stale_base(lock, base, name));
+    }
+    if let Some(lock) = &lock
+        && is_of(lock, project, base, store)?
+        && store.recall(Kind::Patch, &lock.patch.id, |bytes| Patch::from_bytes(bytes).ok())?.is_some()
+    {
+        return Ok(Made { patch: locked::patch(store, &lock.patch.id)?, id: lock.patch.id, note: None });
+    }
+    let setup = setup(project, name, lock.as_ref(), base, store)?;
+    let plan = plan(project, base, &setup)?;
+    let (cached, statistics) = statistics(project, base, &setup, store, progress)?;
+    let address = record_address(&plan.lock(base, &setup, vec![statistics], Digest::of(b"")));
+    let patch = match recall(store, &address)? {
+        Some((_, patch)) => patch,
+        None => {
+            let (objects, _) = objects(project, base, &setup, &plan, store, progress)?;
+            let (factor, _) = factor(project, base, &setup, &cached, store, progress)?;
+            Linking::new(project, base, &setup, &plan, &objects, &factor).all()?.patch
+        }
+    };
+    let id = store.put_patch(&patch.to_bytes())?;
+    Ok(Made { patch, id, note: note(name, lock.as_ref(), &id) })
+}
+
+/// Whether a lock names the patch of these edits with these settings.
+fn is_of(lock: &Lock, project: &Project, base: &Base, store: &Store) -> Result<bool, Stop> {
+    if lock.is_merged() {
+        return Ok(false);
+    }
+    let corpus = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
+    let setup = Setup::new(project, base, store, corpus)?;
+    let differences = plan(project, base, &setup)?.differences(lock, base, &setup);
+    Ok(differences.iter().all(|one| matches!(one.field, "expectation" | "record")))
+}
+
+/// The numbers of a state, with the corpus of its lock where its statistics are known, else the one on the disk.
+fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Stop> {
+    if let Some(locked) = lock.and_then(|lock| lock.statistics.first()) {
+        let setup = Setup::new(project, base, store, Corpus::Assumed(locked.corpus))?;
+        if stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {
+            return Ok(setup);
+        }
+        let setup = Setup::new(project, base, store, Corpus::Remembered)?;
+        // A state of the past is built from what it was built from, or not at all.
+        if project.is_kept() && setup.provenance.corpus != locked.corpus {
+            let message = format!("the corpus is not the one of {name}: {LOCK_FILE} there has another digest");
+            let finding = Diagnostic::new(Code::CorpusUnusable, message)
+                .help("check out the corpus of that revision, or bring its statistics with `corrigenda store import`");
+            return Err(Stop::stale(vec![finding], &Sources::default()));
+        }
+        return Ok(setup);
+    }
+    Setup::new(project, base, store, Corpus::Remembered)
+}
+
+fn note(name: &str, lock: Option<&Lock>, id: &Digest) -> Option<String> {
+    match lock {
+        None => Some(format!("{name} has no {LOCK_FILE}: its patch was built for this comparison")),
+        Some(lock) if lock.patch.id == *id => None,
+        Some(lock) if lock.is_merged() => Some(format!(
+            "{LOCK_FILE} of {name} was merged and names a patch of other edits: the set was built for this comparison"
+        )),
+        Some(_) => {
+            Some(format!("{LOCK_FILE} of {name} is older than its edits: the patch was built for this comparison"))
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Two sides beside one another: facts, weights, behaviour.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::answers::answer;
+use super::side::{Ground, Side};
+use crate::behaviour::ask::Both;
+use crate::behaviour::continuation::{Draw, continuation, words};
+use crate::behaviour::damage::damage;
+use crate::behaviour::expect::{Expectation, asked, expectations};
+use crate::build::base::digest_f32;
+use crate::build::gate::{cannot_ask, neutral, neutral_path};
+use crate::build::{Base, Stop};
+use crate::digest::Digest;
+use crate::patch::{delta_norms, norm};
+use crate::project::facts::compare;
+use crate::project::{Code, Diagnostic, Edit, EditSet, Probe, Sources};
+use crate::report::{self, Answer, Asked, Continuation, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
+
+/// What of the behaviour is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// How texts are continued; none of no tokens.
+    pub draw: Draw,
+    /// Whether damage is measured.
+    pub damage: bool,
+}
+
+/// Texts that are continued, at most.
+const MOST_CONTINUED: usize = 24;
+
+/// The parts of a comparison, as a report has them.
+///
+/// # Errors
+/// A text of an edit or of a probe cannot be asked, or neutral text cannot be read.
+pub fn diff(before: &Side, after: &Side, ground: Ground<'_>, look: Look) -> Result<Report, Stop> {
+    let facts = facts(before, after, ground);
+    let (answers, continuations) = behaviour(before, after, ground, &facts, look)?;
+    let (damage, note) = if look.damage { harm(before, after, ground)? } else { (None, None) };
+    let notes = [before.note.clone(), after.note.clone(), note].into_iter().flatten().collect();
+    Ok(Report {
+        base: Some(report::Base { name: ground.base.name(), digest: ground.base.locked.digest.to_string() }),
+        before: Some(shown(before)),
+        after: Some(shown(after)),
+        weights: Some(weights(before, after, ground)),
+        facts,
+        answers,
+        damage,
+        continuations,
+        notes,
+        ..Report::default()
+    })
+}
+
+/// Whether the two sides differ in what they state or in what they are.
+pub fn differs(report: &Report) -> bool {
+    !report.facts.is_empty() || report.weights.as_ref().is_some_and(|weights| !weights.tensors.is_empty())
+}
+
+fn shown(side: &Side) -> report::Side {
+    let patch = side.patch.as_ref();
+    let edits =
+        patch.map_or(0, |(_, patch)| patch.targets().values().map(|target| target.edits.len()).max().unwrap_or(0));
+    report::Side {
+        name: side.name.clone(),
+        kind: side.kind.to_owned(),
+        commit: side.commit.as_ref().map(|commit| commit.id.clone()),
+        patch: patch.map(|(id, _)| id.to_string()),
+        size: patch.map(|(_, patch)| patch.to_bytes().len() as u64),
+        facts: side.project.as_ref().map_or(edits, |project| project.edits.edits.len()),
+    }
+}
+
+/// Facts that differ. A patch says what its facts mean by digests alone: whoever knows an edit of that meaning names
+/// it.
+fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<Fact> {
+    let set = |side: &Side, other: &Side| match &side.project {
+        Some(project) => project.edits.clone(),
+        None => known(side, &[other.edits(), &ground.project.edits.edits], other, ground),
+    };
+    let mut facts = compare(&set(before, after), &set(after, before));
+    let unknown = |side: &Side, other: &Side| {
+        let meanings = meanings(side);
+        let sets = [other.edits(), &ground.project.edits.edits];
+        let named: BTreeSet<Digest> = sets.iter().flat_map(|edits| edits.iter()).flat_map(of_edit).collect();
+        meanings.difference(&named).copied().collect::<BTreeSet<_>>()
+    };
+    for (change, one, other) in [("-", before, after), ("+", after, before)] {
+        if one.project.is_none() {
+            let there = meanings(other);
+            let strangers = unknown(one, other).into_iter().filter(|meaning| !there.contains(meaning));
+            facts.extend(strangers.map(|meaning| Fact {
+                change: change.to_owned(),
+                id: format!("meaning {}", meaning.short()),
+                fields: Vec::new(),
+                place: None,
+            }));
+        }
+    }
+    facts
+}
+
+/// The edits of a patch that are known by their meaning.
+fn known(side: &Side, sets: &[&[Edit]; 2], other: &Side, ground: Ground<'_>) -> EditSet {
+    let meanings = meanings(side);
+    let mut edits: BTreeMap<&str, &Edit> = BTreeMap::new();
+    for edit in sets.iter().flat_map(|edits| edits.iter()) {
+        if of_edit(edit).all(|meaning| meanings.contains(&meaning)) {
+            edits.entry(&edit.id).or_insert(edit);
+        }
+    }
+    // Places point into the sources of the set that was found first.
+    let sources = other.project.as_ref().unwrap_or(ground.project).edits.sources.clone();
+    EditSet { edits: edits.into_values().cloned().collect(), sources }
+}
+
+fn of_edit(edit: &Edit) -> impl Iterator<Item = Digest> {
+    edit.names().map(|(name, _)| edit.meaning_of(name))
+}
+
+fn meanings(side: &Side) -> BTreeSet<Digest> {
+    let targets = side.patch.iter().flat_map(|(_, patch)| patch.targets().values());
+    targets.flat_map(|target| target.edits.iter().copied()).collect()
+}
+
+/// Tensors that differ as they would ship, and what each edit does.
+fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
+    let all = [before, after].map(|side| side.model.checkpoint().tensors());
+    let base = ground.base.model.checkpoint().tensors();
+    let mut tensors = Vec::new();
+    for ((was, is), base) in all[0].iter().zip(&all[1]).zip(&base) {
+        // Tensors that no side touches are one and the same memory.
+        if std::ptr::eq(was.data(), is.data()) || was.data() == is.data() {
+            continue;
+        }
+        let difference: Vec<f32> = was.data().iter().zip(is.data()).map(|(was, is)| is - was).collect();
+        let length = norm(&difference);
+        tensors.push(Tensor {
+            name: base.name.clone(),
+            before: digest_f32(was.data()).to_string(),
+            after: digest_f32(is.data()).to_string(),
+            norm: length,
+            relative: length / norm(base.data()),
+        });
+    }
+    Weights { tensors, edits: edit_weights(before, after, ground) }
+}
+
+fn edit_weights(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<EditWeight> {
+    let (was, is) = (norms(before), norms(after));
+    let names: BTreeMap<Digest, String> = names(before, after, ground);
+    let mut found: BTreeMap<String, (Option<f64>, Option<f64>)> = BTreeMap::new();
+    let name = |meaning: &Digest| names.get(meaning).cloned().unwrap_or_else(|| format!("meaning {}", meaning.short()));
+    for (meaning, norm) in &was {
+        found.entry(name(meaning)).or_default().0 = Some(*norm);
+    }
+    for (meaning, norm) in &is {
+        found.entry(name(meaning)).or_default().1 = Some(*norm);
+    }
+    found.into_iter().map(|(id, (before, after))| EditWeight { id, before, after }).collect()
+}
+
+/// `‖u v‖` of every edit of a patch, by meaning.
+fn norms(side: &Side) -> BTreeMap<Digest, f64> {
+    let targets = side.patch.iter().flat_map(|(_, patch)| patch.targets().values());
+    targets.flat_map(|target| target.edits.iter().copied().zip(delta_norms(target).edits)).collect()
+}
+
+/// Ids by meaning, of all that is known; an alias is named behind its id.
+fn names(before: &Side, after: &Side, ground: Ground<'_>) -> BTreeMap<Digest, String> {
+    let sets = [&ground.project.edits.edits[..], before.edits(), after.edits()];
+    let mut names = BTreeMap::new();
+    for edit in sets.into_iter().flatten() {
+        for (name, _) in edit.names() {
+            let label = if name == edit.subject { edit.id.clone() } else { format!("{} as {name:?}", edit.id) };
+            names.insert(edit.meaning_of(name), label);
+        }
+    }
+    names
+}
+
+/// A prompt of one side, with the texts that it points into.
+struct Put<'s> {
+    one: Expectation<'s>,
+    sources: &'s Sources,
+}
+
+/// Every prompt that either side asks, once: the later side speaks where both do.
+fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put<'s>> {
+    let mut seen: BTreeSet<(Asked, String, String, Vec<String>)> = BTreeSet::new();
+    let mut prompts = Vec::new();
+    let states = [after, before].map(|side| side.project.as_ref());
+    // Two patches alone ask what the worktree asks.
+    let fallback = if states.iter().all(Option::is_none) { Some(ground.project) } else { None };
+    for project in states.into_iter().chain([fallback]).flatten() {
+        let edits: Vec<&Edit> = project.edits.edits.iter().collect();
+        let probes: &[Probe] = &project.probes;
+        for one in expectations(&edits, probes) {
+            let answers: Vec<String> = one.answers.iter().map(|answer| (*answer).to_owned()).collect();
+            if seen.insert((one.asked, one.id.to_owned(), one.prompt.clone(), answers)) {
+                prompts.push(Put { one, sources: &project.edits.sources });
+            }
+        }
+    }
+    prompts
+}
+
+fn behaviour(
+    before: &Side,
+    after: &Side,
+    ground: Ground<'_>,
+    facts: &[Fact],
+    look: Look,
+) -> Result<(Vec<Answer>, Vec<Continuation>), Stop> {
+    let tokens = &ground.base.tokens;
+    let prompts = prompts(before, after, ground);
+    let list: Vec<Expectation<'_>> = prompts.iter().map(|put| put.one.clone()).collect();
+    let said =
+        asked(&before.model, &after.model, tokens, &list).map_err(|unasked| cannot_ask(ground.project, &unasked))?;
+    let row = |(put, both): (&Put<'_>, &Both)| answer(tokens, put.sources, &put.one, both, None::<Verdict>);
+    let mut answers: Vec<Answer> = prompts.iter().zip(&said).map(row).collect();
+    answers.sort_by(|a, b| {
+        let key = |one: &Answer| (one.asked, one.id.clone(), one.prompt.clone());
+        b.divergence.total_cmp(&a.divergence).then_with(|| key(a).cmp(&key(b)))
+    });
+    let changed: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
+    let own = |one: &Expectation<'_>| one.asked == Asked::Probe || one.asked == Asked::Edit && changed.contains(one.id);
+    let mut continuations = Vec::new();
+    for one in list.iter().filter(|one| own(one)).take(if look.draw.tokens == 0 { 0 } else { MOST_CONTINUED }) {
+        continuations.extend(continued(before, after, ground.base, one, look.draw)?);
+    }
+    Ok((answers, continuations))
+}
+
+/// How both sides go on; nothing where neither finds a word, or the prompt fills the context.
+fn continued(
+    before: &Side,
+    after: &Side,
+    base: &Base,
+    one: &Expectation<'_>,
+    draw: Draw,
+) -> Result<Option<Continuation>, Stop> {
+    let stop = |message: String| Stop::wrong(vec![Diagnostic::new(Code::SideUnusable, message)], &Sources::default());
+    let row = base.tokens.encode(&one.prompt).map_err(|error| stop(error.to_string()))?.ids;
+    let draw = Draw { tokens: draw.tokens.min(base.model.spec().positions.saturating_sub(row.len())), ..draw };
+    if draw.tokens == 0 {
+        return Ok(None);
+    }
+    let text =
+        |side: &Side| continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
+    let (was, is) = (text(before)?, text(after)?);
+    let (id, prompt, words) = (one.id.to_owned(), one.prompt.clone(), words(&was, &is));
+    Ok(Some(Continuation { id, prompt, before: was, after: is, words }))
+}
+
+fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damage>, Option<String>), Stop> {
+    let there = neutral_path(&ground.project.config).is_some_and(|path| path.is_file());
+    if !there {
+        return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));
+    }
+    let neutral = neutral(ground.project, ground.base)?;
+    Ok((Some(damage(&before.model, &after.model, &neutral).into()), None))
+}

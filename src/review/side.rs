@@ -1,0 +1,205 @@
+//! A state of the project, or of the model, by its name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::build::made::{Made, made};
+use crate::build::{Base, Stop, locked};
+use crate::digest::Digest;
+use crate::history::{Commit, HistoryError, Repository};
+use crate::model::Model;
+use crate::patch::Patch;
+use crate::progress::Progress;
+use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Project, Sources, config};
+use crate::store::{Kind, Store};
+
+/// The base, without any patch.
+pub const BASE: &str = "base";
+/// The project as it is on the disk.
+pub const WORKTREE: &str = "worktree";
+/// An id may be cut to this many digits.
+const LEAST_DIGITS: usize = 8;
+
+/// What sides are resolved against.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// The project on the disk.
+    pub project: &'a Project,
+    /// Its base: every side is laid on it.
+    pub base: &'a Base,
+    /// Where patches are.
+    pub store: &'a Store,
+    /// What watches a patch being made.
+    pub progress: &'a dyn Progress,
+}
+
+/// One side of a comparison.
+pub struct Side {
+    /// As it was asked for.
+    pub name: String,
+    /// base, worktree, revision, patch, project or checkpoint.
+    pub kind: &'static str,
+    /// The commit of a revision.
+    pub commit: Option<Commit>,
+    /// The facts and the probes, where the side is a state of a project.
+    pub project: Option<Project>,
+    /// The patch and its id; none of the base and of a checkpoint.
+    pub patch: Option<(Digest, Patch)>,
+    /// The model that this side is.
+    pub model: Model,
+    /// What a reader should know about it.
+    pub note: Option<String>,
+}
+
+impl Side {
+    /// Finds a side by its name. A text that begins with a dot or a slash is a path; else a revision is meant before a
+    /// patch or a folder of that name.
+    ///
+    /// # Errors
+    /// There is nothing of that name, or it cannot be laid on the base.
+    pub fn find(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
+        match name {
+            BASE => return Ok(Self::plain(name, BASE, ground.base.model.clone())),
+            WORKTREE => return Self::of_project(name, WORKTREE, ground.project.clone(), ground),
+            _ => {}
+        }
+        if name.starts_with(['.', '/']) || Path::new(name).is_absolute() {
+            return Self::folder(name, ground);
+        }
+        if let Some(digits) = name.strip_prefix("sha256:") {
+            return Self::patch(name, &patch_id(digits, ground.store)?.ok_or_else(|| unknown_patch(name))?, ground);
+        }
+        let repository = Repository::discover(&ground.project.config.root);
+        let resolved = repository.and_then(|repository| repository.resolve(name).map(|commit| (repository, commit)));
+        match resolved {
+            Ok((repository, commit)) => Self::revision(name, &repository, commit, ground),
+            Err(error) => match patch_id(name, ground.store)? {
+                Some(id) => Self::patch(name, &id, ground),
+                None if Path::new(name).is_dir() => Self::folder(name, ground),
+                None => Err(unknown(name, &error)),
+            },
+        }
+    }
+
+    fn plain(name: &str, kind: &'static str, model: Model) -> Self {
+        let name = name.to_owned();
+        Self { name, kind, commit: None, project: None, patch: None, model, note: None }
+    }
+
+    fn of_project(name: &str, kind: &'static str, project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
+        let Made { patch, id, note } = made(&project, name, ground.base, ground.store, ground.progress)?;
+        let model = laid(ground.base, &patch, &project.edits.sources)?;
+        Ok(Self { project: Some(project), patch: Some((id, patch)), note, ..Self::plain(name, kind, model) })
+    }
+
+    fn patch(name: &str, id: &Digest, ground: Ground<'_>) -> Result<Self, Stop> {
+        let patch = locked::patch(ground.store, id)?;
+        let model = laid(ground.base, &patch, &Sources::default())?;
+        Ok(Self { patch: Some((*id, patch)), ..Self::plain(name, "patch", model) })
+    }
+
+    fn revision(name: &str, repository: &Repository, commit: Commit, ground: Ground<'_>) -> Result<Self, Stop> {
+        let files = files(repository, &commit).map_err(|error| stop(&error))?;
+        let project = Project::of_files(&ground.project.config.root, &format!("{name}:"), files)?;
+        let side = Self::of_project(name, "revision", project, ground)?;
+        Ok(Self { commit: Some(commit), ..side })
+    }
+
+    /// A folder that holds a project, or a checkpoint.
+    fn folder(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
+        let path = PathBuf::from(name);
+        if path.join(PROJECT_FILE).is_file() {
+            return Self::of_project(name, "project", Project::load(&path)?, ground);
+        }
+        let wrong = |message: String| {
+            let finding = Diagnostic::new(Code::SideUnusable, message);
+            Stop::wrong(
+                vec![finding.help("a side may be a folder with a corrigenda.toml, or one with a model's config.json")],
+                &Sources::default(),
+            )
+        };
+        if !path.join("config.json").is_file() {
+            let what = if path.is_dir() { "holds no project and no model" } else { "is not a folder" };
+            return Err(wrong(format!("`{name}` {what}")));
+        }
+        let model = Model::open(&path, ground.base.model.isa()).map_err(|error| wrong(error.to_string()))?;
+        if model.spec() != ground.base.model.spec() {
+            return Err(wrong(format!("the model in `{name}` has another shape than the base")));
+        }
+        Ok(Self::plain(name, "checkpoint", model))
+    }
+
+    /// The edits of this side.
+    pub fn edits(&self) -> &[crate::project::Edit] {
+        self.project.as_ref().map_or(&[], |project| &project.edits.edits)
+    }
+}
+
+/// The base with a patch laid on.
+fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Stop> {
+    base.patched(patch).map_err(|error| {
+        let finding = Diagnostic::new(Code::SideUnusable, error.to_string());
+        Stop::stale(vec![finding.help("both sides of a comparison stand on the base of the worktree")], sources)
+    })
+}
+
+/// The files of a project at a commit: settings, lock, facts, probes, templates.
+fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
+    let mut files = BTreeMap::new();
+    let mut take = |path: &str| -> Result<(), HistoryError> {
+        files.extend(repository.file(commit, path)?.map(|bytes| (path.to_owned(), bytes)));
+        Ok(())
+    };
+    for name in [PROJECT_FILE, LOCK_FILE, PROBES_FILE] {
+        take(name)?;
+    }
+    let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
+    let (edits, templates) = config::paths(&String::from_utf8_lossy(&text));
+    if let Some(templates) = templates {
+        take(&templates)?;
+    }
+    files.extend(repository.files(commit, &edits, "toml")?);
+    Ok(files)
+}
+
+/// The id of a patch of the store by its digits, or by enough of them.
+fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Stop> {
+    if let Some(id) = Digest::from_hex(digits) {
+        return Ok(Some(id));
+    }
+    if digits.len() < LEAST_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    let digits = digits.to_ascii_lowercase();
+    let entries = store.ls()?;
+    let mut found = entries.iter().filter(|one| one.kind == Kind::Patch && one.key.hex().starts_with(&digits));
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(Some(one.key)),
+        (Some(_), Some(_)) => {
+            let finding = Diagnostic::new(Code::RevisionUnknown, format!("more than one patch begins with `{digits}`"));
+            Err(Stop::wrong(vec![finding.help("write more of it")], &Sources::default()))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn unknown_patch(name: &str) -> Stop {
+    let finding = Diagnostic::new(Code::PatchMissing, format!("the patch {name} is not in the store")).help(
+        "`corrigenda store ls` lists what there is; a patch is built from its revision with `corrigenda diff REV`",
+    );
+    Stop::wrong(vec![finding], &Sources::default())
+}
+
+/// Nothing has that name.
+fn unknown(name: &str, error: &HistoryError) -> Stop {
+    let mut finding = error.finding();
+    if finding.code == Code::RevisionUnknown {
+        finding.message = format!("`{name}` is no revision, no patch of the store and no folder");
+    }
+    let known = "a side is `base`, `worktree`, a revision, a patch id, or a folder such as `./base`";
+    Stop::wrong(vec![finding.help(known)], &Sources::default())
+}
+
+fn stop(error: &HistoryError) -> Stop {
+    Stop::wrong(vec![error.finding()], &Sources::default())
+}
