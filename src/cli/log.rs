@@ -1,5 +1,7 @@
 //! `log`: when, by whom and why facts changed.
 
+mod csv;
+
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 
@@ -15,10 +17,10 @@ use crate::project::edits::PLACEHOLDER;
 use crate::project::{ChangeKind, Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::report::{Fact, Field};
 
-/// Show when, by whom and why facts changed, from the git history of the checked-out commit
+/// Show when, by whom and why facts changed, from the git history
 ///
-/// Days are those on which a change was committed, in UTC. A merge shows only what differs from all its parents.
-/// `--format csv` gives a row for every changed field.
+/// The history is that of the checked-out commit. Days are those on which a change was committed, in UTC. A merge
+/// shows only what differs from all its parents. `--format csv` gives a row for every changed field.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Only this fact, followed through changes of its id
@@ -55,10 +57,10 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    logged(context, arguments).unwrap_or_else(|finding| context.fail(*finding))
+    logged(context, arguments).unwrap_or_else(|finding| context.fail(finding))
 }
 
-fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Box<Diagnostic>> {
+fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnostic> {
     let repository = Repository::discover(&context.root).map_err(finding)?;
     let head = repository.resolve("HEAD").map_err(finding)?;
     committed(&repository, &head)?;
@@ -80,7 +82,7 @@ fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Box<Diagn
         Format::Json => context.answer_json(Outcome::Ok, &warnings, &Sources::default(), view.json()),
         Format::Csv => {
             context.ui.findings(&warnings, &Sources::default());
-            context.ui.raw(&csv(&log));
+            context.ui.raw(&csv::rows(&log));
         }
         _ => {
             context.ui.findings(&warnings, &Sources::default());
@@ -90,9 +92,8 @@ fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Box<Diagn
     Ok(Outcome::Ok)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
-fn finding(error: HistoryError) -> Box<Diagnostic> {
-    Box::new(error.finding())
+fn finding(error: HistoryError) -> Diagnostic {
+    error.finding()
 }
 
 fn shallow() -> Diagnostic {
@@ -101,25 +102,25 @@ fn shallow() -> Diagnostic {
 }
 
 /// Refuses a folder that is no project to git.
-fn committed(repository: &Repository, head: &Commit) -> Result<(), Box<Diagnostic>> {
+fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     if repository.file(head, PROJECT_FILE).map_err(finding)?.is_some() {
         return Ok(());
     }
     let message = format!("the checked-out commit {} has no {PROJECT_FILE} in this folder", head.short());
     let finding = Diagnostic::new(Code::HistoryMissing, message);
-    Err(Box::new(finding.help("commit the project, or name its folder with `-C DIR`")))
+    Err(finding.help("commit the project, or name its folder with `-C DIR`"))
 }
 
 /// The commit that was newest at an instant.
-fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Commit, Box<Diagnostic>> {
+fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Commit, Diagnostic> {
     history::log::as_of(repository, head, instant).map_err(finding)?.ok_or_else(|| {
         let finding = Diagnostic::new(Code::HistoryMissing, format!("the history begins after {instant}"));
-        Box::new(if repository.is_shallow() { finding.help(UNSHALLOW) } else { finding.help("name a later time") })
+        finding.help(if repository.is_shallow() { UNSHALLOW } else { "name a later time" })
     })
 }
 
 /// Refuses an id that no fact ever had.
-fn known(log: &Log, id: &str) -> Result<(), Box<Diagnostic>> {
+fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
     let ids = log.ids();
     if ids.contains(id) {
         return Ok(());
@@ -131,7 +132,7 @@ fn known(log: &Log, id: &str) -> Result<(), Box<Diagnostic>> {
         || "`corrigenda log` shows all; a fact that is not committed has no history".to_owned(),
         |(_, near)| format!("did you mean `{near}`?"),
     );
-    Err(Box::new(finding.help(help)))
+    Err(finding.help(help))
 }
 
 /// A text that is safe to show: on one line, and without the mark at which some build servers take orders.
@@ -183,7 +184,7 @@ impl View<'_> {
         let patch = locked(&self.log.patch);
         let _ = writeln!(out, "in force at {when}: {} of {}, {patch}", commit.short(), day(commit.time));
         if let Some(why) = &self.log.unreadable {
-            let _ = writeln!(out, "the edits cannot be read at this commit: {}; those before are", shown(why));
+            let _ = writeln!(out, "{}; these are the facts of its last ancestor that can be read", shown(why));
         }
         let mut table = Table::new(&[1], &[]);
         for edit in &self.log.facts.edits {
@@ -210,7 +211,7 @@ impl View<'_> {
             let _ = writeln!(out, "    the clone ends here: what stands below may be older");
         }
         if let Some(why) = unreadable {
-            let _ = writeln!(out, "    the edits cannot be read at this commit: {}", shown(why));
+            let _ = writeln!(out, "    {}", shown(why));
         }
         for fact in facts {
             self.fact(out, fact);
@@ -302,53 +303,6 @@ fn list(before: &[String], after: &[String]) -> String {
     if lines.is_empty() { " in another order".to_owned() } else { lines }
 }
 
-/// A row for every changed field; of a commit whose edits cannot be read, and of one that only changed the patch, one.
-fn csv(log: &Log) -> Vec<u8> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let head = ["commit", "date", "author", "email", "change", "id", "field", "before", "after", "patch", "summary"];
-    // Writing to memory cannot fail, and every row is as long as the first.
-    let mut write = |row: [String; 11]| drop(writer.write_record(row));
-    write(head.map(str::to_owned));
-    for entry in &log.entries {
-        let Entry { commit, facts, unreadable, before, patch } = entry;
-        let id = |patch: &Patched| patch.id().map_or_else(String::new, ToString::to_string);
-        let mut row = |change: &str, fact: &str, field: &str, before: String, after: String| {
-            let (author, email) = (cell(&commit.author), cell(&commit.email));
-            let [change, fact, field] = [change, fact, field].map(cell);
-            let (commit_id, date, summary) = (commit.id.clone(), commit.time.to_string(), cell(&commit.summary));
-            write([commit_id, date, author, email, change, fact, field, before, after, id(patch), summary]);
-        };
-        if let Some(why) = unreadable {
-            row("unreadable", "", "", String::new(), cell(why));
-        } else if facts.is_empty() {
-            row("patch", "", "patch", id(before), id(patch));
-        }
-        for fact in facts {
-            let change = match fact.change.as_str() {
-                "+" => "added",
-                "-" => "removed",
-                _ => "changed",
-            };
-            for field in &fact.fields {
-                row(change, &fact.id, &field.name, cells(&field.before), cells(&field.after));
-            }
-        }
-    }
-    writer.into_inner().expect("memory can be written")
-}
-
-/// Texts of one cell, a line each.
-fn cells(texts: &[String]) -> String {
-    texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
-}
-
-/// A text that no spreadsheet runs as a formula, and no build server as an order.
-fn cell(text: &str) -> String {
-    let runs = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");
-    let apostrophe = if runs(text) { "'" } else { "" };
-    format!("{apostrophe}{}", shown(text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,17 +315,6 @@ mod tests {
         for odd in ["", "2026-11-31", "2026-11-24T12:00:00", "24.11.2026", "yesterday", "9999-12-31T00:00:00-99:00"] {
             assert!(read(odd).is_err(), "{odd}");
         }
-    }
-
-    #[test]
-    fn no_cell_is_run() {
-        let shown = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "::stop", " ::stop", "a =b", "##[error]x", "\u{1b}[31m"]
-            .map(cell)
-            .join(" ; ");
-        let safe =
-            r"'=1+1 ; '+1 ; '-1 ; '@x ; '\u{9}x ; '\u{d}x ; '::stop ; ' ::stop ; a =b ; \u{23}#[error]x ; \u{1b}[31m";
-        assert_eq!(shown, safe);
-        assert_eq!(cells(&["a".to_owned(), "=b".to_owned()]), "a\n'=b");
     }
 
     #[test]

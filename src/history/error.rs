@@ -1,5 +1,7 @@
 //! What git refuses, as sentences for a person.
 
+use std::path::Path;
+
 use git2::ErrorCode;
 
 use crate::project::{Code, Diagnostic};
@@ -14,9 +16,9 @@ pub enum HistoryError {
         folder: String,
     },
     /// The repository belongs to somebody else, and git trusts only what it is told to trust.
-    #[error("the git repository of `{folder}` belongs to another user")]
+    #[error("the git repository `{folder}` belongs to another user")]
     NotOwned {
-        /// The project's folder.
+        /// The repository's folder.
         folder: String,
     },
     /// The repository has no files beside it.
@@ -117,12 +119,14 @@ impl HistoryError {
     }
 
     /// What git said when it should open the repository of `folder`.
-    pub(super) fn opening(folder: &str, error: &git2::Error) -> Self {
-        let folder = folder.to_owned();
+    pub(super) fn opening(folder: &Path, error: &git2::Error) -> Self {
+        // What git is told to trust is the folder of the whole repository.
+        let whole = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
+        let shown = |folder: &Path| folder.display().to_string();
         match error.code() {
-            ErrorCode::NotFound => Self::NoRepository { folder },
-            ErrorCode::Owner => Self::NotOwned { folder },
-            _ => Self::unreadable(format!("the git repository of `{folder}`"), error),
+            ErrorCode::NotFound => Self::NoRepository { folder: shown(folder) },
+            ErrorCode::Owner => Self::NotOwned { folder: shown(whole) },
+            _ => Self::unreadable(format!("the git repository of `{}`", shown(folder)), error),
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Entry {
     pub commit: Commit,
     /// The facts that it added, changed or removed, by id.
     pub facts: Vec<Fact>,
-    /// Why its edits cannot be read, where it is the first in which they cannot.
+    /// Why its edits cannot be read, where it is the first in which they cannot: a sentence.
     pub unreadable: Option<String>,
     /// What the lock said before; of a merge, in its first parent.
     pub before: Patched,
@@ -88,14 +88,14 @@ impl Log {
                 names.insert(new);
             }
         }
+        let mut facts = (*self.facts).clone();
+        facts.edits.retain(|edit| names.contains(&edit.id));
+        self.facts = Rc::new(facts);
         for entry in &mut self.entries {
             entry.facts.retain(|fact| names.contains(&fact.id));
             names.extend(entry.facts.iter().filter_map(former).map(str::to_owned));
         }
         self.entries.retain(|entry| !entry.facts.is_empty());
-        let mut facts = (*self.facts).clone();
-        facts.edits.retain(|edit| names.contains(&edit.id));
-        self.facts = Rc::new(facts);
         self
     }
 }
@@ -285,10 +285,11 @@ impl<'r> Reader<'r> {
 fn none(findings: Findings) -> Result<EditSet, String> {
     let errors = findings.diagnostics.iter().filter(|finding| finding.is_error());
     let (count, empty) = errors.fold((0, true), |(count, empty), one| (count + 1, empty && one.code == Code::NoEdits));
-    match (empty, count) {
-        (true, _) => Ok(EditSet::default()),
-        (_, 1) => Err("1 error".to_owned()),
-        _ => Err(format!("{count} errors")),
+    let plural = if count == 1 { "" } else { "s" };
+    if empty {
+        Ok(EditSet::default())
+    } else {
+        Err(format!("the edits cannot be read at this commit: {count} error{plural}"))
     }
 }
 

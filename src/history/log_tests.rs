@@ -1,4 +1,4 @@
-use super::super::samples::{Sample, damage, edit};
+use super::super::samples::{Sample, damage, edit, lock};
 use super::*;
 
 /// The log of `main` in few words: a line per commit, one per fact below it.
@@ -34,14 +34,6 @@ fn short(patch: &Patched) -> String {
     patch.id().map_or_else(|| format!("{patch:?}"), Digest::short)
 }
 
-fn lock(patch: &str) -> String {
-    use crate::project::{LockedBase, LockedPatch};
-    let digest = Digest::of(b"");
-    let base = LockedBase { digest, files: Vec::new() };
-    let patch = LockedPatch { settings: digest, id: Digest::of(patch.as_bytes()) };
-    Lock { numerics: "portable-1".to_owned(), base, statistics: Vec::new(), edits: Vec::new(), patch }.render()
-}
-
 #[test]
 fn facts_come_change_are_renamed_and_go() {
     let sample = Sample::new();
@@ -74,8 +66,13 @@ fn the_folder_of_edits_may_move() {
     // What is wrong with the rest of the project file is no matter of the history.
     let project = "edits = \"facts\"\nmodle = 1\n[[";
     id = sample.commit(2, "facts", &[("corrigenda.toml", project), ("facts/a.toml", &a)], &[id]);
-    id = sample.commit(3, "outside", &[("corrigenda.toml", "edits = \"../facts\""), ("facts/a.toml", &a)], &[id]);
-    sample.commit(4, "far outside", &[("corrigenda.toml", "edits = \"../../../facts\"")], &[id]);
+    id = sample.commit(
+        3,
+        "a folder that is not there",
+        &[("corrigenda.toml", "edits = \"../facts\""), ("facts/a.toml", &a)],
+        &[id],
+    );
+    sample.commit(4, "outside", &[("corrigenda.toml", "edits = \"../../../facts\"")], &[id]);
     insta::assert_snapshot!(told(&sample));
 }
 
@@ -119,11 +116,11 @@ fn patches_are_those_that_the_lock_names() {
     let a = edit("a", "A", "x", "");
     let file = ("edits/a.toml", a.as_str());
     let mut id = sample.commit(1, "no lock", &[file], &[]);
-    id = sample.commit(2, "built", &[file, ("corrigenda.lock", &lock("one"))], &[id]);
-    id = sample.commit(3, "a word", &[file, ("corrigenda.lock", &lock("one")), ("README.md", "x")], &[id]);
-    let theirs = sample.commit(4, "built anew", &[file, ("corrigenda.lock", &lock("two"))], &[id]);
+    id = sample.commit(2, "built", &[file, ("corrigenda.lock", &lock("1a"))], &[id]);
+    id = sample.commit(3, "a word", &[file, ("corrigenda.lock", &lock("1a")), ("README.md", "x")], &[id]);
+    let theirs = sample.commit(4, "built anew", &[file, ("corrigenda.lock", &lock("2b"))], &[id]);
     id = sample.commit(5, "conflict", &[file, ("corrigenda.lock", "<<<<<<< ours\n")], &[id]);
-    id = sample.commit(6, "taken", &[file, ("corrigenda.lock", &lock("two"))], &[id, theirs]);
+    id = sample.commit(6, "taken", &[file, ("corrigenda.lock", &lock("2b"))], &[id, theirs]);
     sample.commit(7, "lock removed", &[file], &[id]);
     insta::assert_snapshot!(told(&sample));
 }

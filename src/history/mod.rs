@@ -112,7 +112,7 @@ impl Repository {
         };
         let folder = whole(project)?;
         let shown = folder.display().to_string();
-        let git = git2::Repository::discover(&folder).map_err(|error| HistoryError::opening(&shown, &error))?;
+        let git = git2::Repository::discover(&folder).map_err(|error| HistoryError::opening(&folder, &error))?;
         let Some(worktree) = git.workdir() else {
             return Err(HistoryError::Bare { folder: git.path().display().to_string() });
         };

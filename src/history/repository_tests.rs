@@ -93,8 +93,9 @@ fn where_there_is_no_project_in_a_repository() {
     assert!(refused(sample.folder.path()).contains("is not below"));
     // Somebody else's repository is a matter of the system; only the words for it are known here.
     let error = git2::Error::new(ErrorCode::Owner, git2::ErrorClass::Config, "not owned");
-    let error = HistoryError::opening("/p", &error);
-    assert!(error.hint().is_some_and(|hint| hint.contains("safe.directory '/p'")), "{error}");
+    let inside = sample.folder.path().join("edits");
+    let whole = format!("safe.directory '{}'", sample.folder.path().display());
+    assert!(HistoryError::opening(&inside, &error).hint().is_some_and(|hint| hint.contains(&whole)), "{whole}");
 }
 
 #[test]

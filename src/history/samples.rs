@@ -80,6 +80,13 @@ pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String 
     )
 }
 
+/// A lock that names the patch `sha256:` and 64 digits: `name`, again and again.
+pub(crate) fn lock(name: &str) -> String {
+    let lock = include_str!("../../corrigenda.lock");
+    let (head, _) = lock.rsplit_once("\nid = ").expect("a lock with a patch");
+    format!("{head}\nid = \"sha256:{}\"\n", &name.repeat(64)[..64])
+}
+
 /// Overwrites a loose object with noise.
 pub(crate) fn damage(sample: &Sample, id: Oid) {
     let hex = id.to_string();

@@ -1,0 +1,67 @@
+//! A history as a table for spreadsheets.
+
+use super::shown;
+use crate::history::{Entry, Log, Patched};
+
+/// A row for every changed field; of a commit whose edits cannot be read, and of one that only changed the patch, one.
+pub(super) fn rows(log: &Log) -> Vec<u8> {
+    let mut writer = ::csv::Writer::from_writer(Vec::new());
+    let head = ["commit", "date", "author", "email", "change", "id", "field", "before", "after", "patch", "summary"];
+    // Writing to memory cannot fail, and every row is as long as the first.
+    let mut write = |row: [String; 11]| drop(writer.write_record(row));
+    write(head.map(str::to_owned));
+    for entry in &log.entries {
+        let Entry { commit, facts, unreadable, before, patch } = entry;
+        let id = |patch: &Patched| patch.id().map_or_else(String::new, ToString::to_string);
+        let mut row = |change: &str, fact: &str, field: &str, before: String, after: String| {
+            let (author, email) = (cell(&commit.author), cell(&commit.email));
+            let [change, fact, field] = [change, fact, field].map(cell);
+            let (commit_id, date, summary) = (commit.id.clone(), commit.time.to_string(), cell(&commit.summary));
+            write([commit_id, date, author, email, change, fact, field, before, after, id(patch), summary]);
+        };
+        if let Some(why) = unreadable {
+            row("unreadable", "", "", String::new(), cell(why));
+        } else if facts.is_empty() {
+            row("patch", "", "patch", id(before), id(patch));
+        }
+        for fact in facts {
+            let change = match fact.change.as_str() {
+                "+" => "added",
+                "-" => "removed",
+                _ => "changed",
+            };
+            for field in &fact.fields {
+                row(change, &fact.id, &field.name, cells(&field.before), cells(&field.after));
+            }
+        }
+    }
+    writer.into_inner().expect("memory can be written")
+}
+
+/// Texts of one cell, a line each.
+fn cells(texts: &[String]) -> String {
+    texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
+}
+
+/// A text that no spreadsheet runs as a formula, and no build server as an order.
+fn cell(text: &str) -> String {
+    let runs = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");
+    let apostrophe = if runs(text) { "'" } else { "" };
+    format!("{apostrophe}{}", shown(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_is_run() {
+        let shown = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "::stop", " ::stop", "a =b", "##[error]x", "\u{1b}[31m"]
+            .map(cell)
+            .join(" ; ");
+        let safe =
+            r"'=1+1 ; '+1 ; '-1 ; '@x ; '\u{9}x ; '\u{d}x ; '::stop ; ' ::stop ; a =b ; \u{23}#[error]x ; \u{1b}[31m";
+        assert_eq!(shown, safe);
+        assert_eq!(cells(&["a".to_owned(), "=b".to_owned()]), "a\n'=b");
+    }
+}
