@@ -46,6 +46,7 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
     let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
     let mut errors = Vec::new();
     for edit in &project.edits.edits {
+        let before = errors.len();
         for (name, place) in edit.names() {
             let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target };
             match Resolved::new(&base.tokens, &setup.templates, fact, base.model.spec().positions) {
@@ -59,7 +60,10 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
                 Err(error) => errors.push(unresolved(edit, place, &error)),
             }
         }
-        errors.extend(unasked(edit, base));
+        // What cannot be read at all has been said.
+        if errors.len() == before {
+            errors.extend(unasked(edit, base));
+        }
     }
     if setup.ridge == 0.0 {
         errors.extend(one_key(&plan));

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::table::{self, Table, percent, plural};
-use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Gate, Report, Says, Verdict, Weights};
+use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Gate, Report, Says, Verdict, Weights};
+use crate::project::edits::PLACEHOLDER;
 use crate::project::visible;
 
 /// A test: a line for every edit, what fails in full under it (everything if `all`), and the figures of the set.
@@ -187,7 +188,7 @@ pub fn diff(report: &Report, width: usize, all: bool) -> String {
     for note in &report.notes {
         let _ = writeln!(out, "\n{}", visible(note));
     }
-    facts(&mut out, &report.facts);
+    facts(&mut out, &report.facts, all);
     if let Some(weights) = &report.weights {
         weights_of(&mut out, weights, &report.facts, width);
     }
@@ -196,7 +197,7 @@ pub fn diff(report: &Report, width: usize, all: bool) -> String {
     out
 }
 
-fn facts(out: &mut String, facts: &[Fact]) {
+fn facts(out: &mut String, facts: &[Fact], all: bool) {
     if facts.is_empty() {
         let _ = writeln!(out, "\nfacts: none differs");
         return;
@@ -208,14 +209,34 @@ fn facts(out: &mut String, facts: &[Fact]) {
             format!("  {}{}", place.file, place.line.map_or_else(String::new, |line| format!(":{line}")))
         });
         let _ = writeln!(out, "  {} {}{}", fact.change, visible(&fact.id), visible(&place));
-        let wide = fact.fields.iter().map(|field| field.name.len()).max().unwrap_or(0);
-        for field in &fact.fields {
-            let said = match fact.change.as_str() {
-                "+" => texts(&field.after),
-                "-" => texts(&field.before),
-                _ => format!("{} → {}", texts(&field.before), texts(&field.after)),
-            };
-            let _ = writeln!(out, "      {:<wide$}  {said}", field.name);
+        match fact.change.as_str() {
+            "~" => fields(out, &fact.fields, |field| format!("{} → {}", texts(&field.before), texts(&field.after))),
+            "+" if all => fields(out, &fact.fields, |field| texts(&field.after)),
+            "-" if all => fields(out, &fact.fields, |field| texts(&field.before)),
+            "+" => sentence(out, &fact.fields, |field| &field.after),
+            _ => sentence(out, &fact.fields, |field| &field.before),
+        }
+    }
+}
+
+fn fields(out: &mut String, fields: &[Field], said: impl Fn(&Field) -> String) {
+    let wide = fields.iter().map(|field| field.name.len()).max().unwrap_or(0);
+    for field in fields {
+        let _ = writeln!(out, "      {:<wide$}  {}", field.name, said(field));
+    }
+}
+
+/// A fact that came or went, as a sentence; and why.
+fn sentence<'f>(out: &mut String, fields: &'f [Field], side: impl Fn(&'f Field) -> &'f [String]) {
+    let text = |name: &str| fields.iter().find(|field| field.name == name).and_then(|field| side(field).first());
+    if let (Some(subject), Some(prompt), Some(target)) = (text("subject"), text("prompt"), text("target")) {
+        let prompt = prompt.replacen(PLACEHOLDER, subject, 1);
+        let was = text("was").map_or_else(String::new, |was| format!(", was {was:?}"));
+        let _ = writeln!(out, "      {}", visible(&format!("{prompt:?} → {target:?}{was}")));
+    }
+    for name in ["reason", "source"] {
+        if let Some(text) = text(name) {
+            let _ = writeln!(out, "      {name}: {}", visible(text));
         }
     }
 }
@@ -252,39 +273,63 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize)
 
 /// From this divergence on a reader should look, in nats.
 const MOVED: f64 = 0.01;
-/// Prompts that are shown unless all are.
-const MOST_SHOWN: usize = 30;
+/// From this width on, an answer stands on one line.
+const ROOMY: usize = 140;
+/// Prompts that are shown of each kind unless all are.
+const MOST_SHOWN: usize = 20;
 
 fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
-    let token = |says: &Says| says.top.first().map(|token| token.text.clone());
-    let other = report.answers.iter().filter(|one| token(&one.before) != token(&one.after)).count();
+    let other = report.answers.iter().filter(|one| is_other(one)).count();
     let asked = plural(report.answers.len(), "prompt");
     let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered otherwise");
-    let moved: Vec<&Answer> = report
-        .answers
-        .iter()
-        .filter(|one| all || one.divergence >= MOVED || token(&one.before) != token(&one.after))
-        .collect();
+    // What edits ask for moves by design: what else moved is looked at by itself.
+    let (wanted, beside): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
+    answers(out, "  what edits ask for:", &wanted, width, all);
+    answers(out, "  what else was asked:", &beside, width, all);
+    if let Some(damage) = &report.damage {
+        let _ = writeln!(out, "\n{}", harm(damage));
+    }
+}
+
+/// Whether the likeliest token is another.
+fn is_other(answer: &Answer) -> bool {
+    let token = |says: &Says| says.top.first().map(|token| token.text.clone());
+    token(&answer.before) != token(&answer.after)
+}
+
+fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bool) {
+    let shown: Vec<&Answer> =
+        list.iter().copied().filter(|one| all || one.divergence >= MOVED || is_other(one)).collect();
+    if list.is_empty() {
+        return;
+    }
+    let still = match list.len() - shown.len() {
+        0 => String::new(),
+        still => format!(" ({still} stayed within KL {MOVED})"),
+    };
+    let _ = writeln!(out, "{head}{still}");
     let most = if all { usize::MAX } else { MOST_SHOWN };
-    let mut rows = Table::new(&[2, 3], &[6]);
-    for one in moved.iter().take(most) {
+    let mut rows = Table::new(&[2, 3], &[5]);
+    for one in shown.iter().take(most) {
+        if width < ROOMY {
+            let sign = if is_other(one) { "~" } else { " " };
+            let _ = writeln!(out, "  {sign} {}: {}", one.asked.as_str(), visible(&one.prompt));
+            let _ = writeln!(out, "        {}", visible(&moved(one)));
+            continue;
+        }
         let target = one.target.as_ref().map_or_else(String::new, |_| probabilities(one));
         rows.row([
-            format!("  {}", one.asked.as_str()),
+            format!("  {} {}", if is_other(one) { "~" } else { " " }, one.asked.as_str()),
             one.id.clone(),
             one.prompt.clone(),
             format!("{} → {}", top(&one.before), top(&one.after)),
             target,
-            "KL".to_owned(),
-            format!("{:.3}", one.divergence),
+            format!("KL {:.3}", one.divergence),
         ]);
     }
     out.push_str(&rows.render(width));
-    if moved.len() > most {
-        let _ = writeln!(out, "  and {} more: `-v` shows all", moved.len() - most);
-    }
-    if let Some(damage) = &report.damage {
-        let _ = writeln!(out, "\n{}", harm(damage));
+    if shown.len() > most {
+        let _ = writeln!(out, "    and {} more: `-v` shows all", shown.len() - most);
     }
 }
 
