@@ -1,4 +1,4 @@
-//! `schema`: the JSON Schemas of what people write, for editors.
+//! `schema`: the JSON Schemas of what people write, for editors, and of what is answered, for programs.
 
 use clap::ValueEnum;
 
@@ -12,12 +12,15 @@ pub(super) enum Which {
     Edits,
     /// Of corrigenda.toml
     Project,
+    /// Of what `--format json` answers
+    Report,
 }
 
 pub(super) fn run(context: &Context, which: Which) -> Outcome {
     let kind = match which {
         Which::Edits => SchemaKind::Edits,
         Which::Project => SchemaKind::Project,
+        Which::Report => SchemaKind::Report,
     };
     context.ui.raw(render(kind).as_bytes());
     Outcome::Ok

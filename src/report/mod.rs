@@ -1,10 +1,21 @@
 //! What a verb found, as one value, and the forms in which people and programs read it.
 //!
 //! A [`Report`] is plain data: every renderer reads it and adds nothing. Texts in it are as they were written, by
-//! whoever wrote them; each renderer makes them safe for its own reader.
+//! whoever wrote them; each renderer makes them safe for its own reader. A renderer is one function, `render`:
+//!
+//! - [`json`] is the report itself, for programs;
+//! - [`markdown`] is the comment on a pull request, [`html`] the page that is kept beside it;
+//! - [`sarif`], [`junit`] and [`github`] are what build servers read.
+//!
+//! `verdict` is the sentence that stands first in all of them, `figures` how numbers are written.
 
 use schemars::JsonSchema;
 use serde::Serialize;
+
+mod findings;
+pub mod json;
+#[cfg(test)]
+pub(crate) mod samples;
 
 /// The version of the JSON form: a field that is new keeps it, one that goes or changes its meaning raises it.
 pub const VERSION: u32 = 1;
