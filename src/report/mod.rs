@@ -12,10 +12,15 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+mod figures;
 mod findings;
+pub mod github;
 pub mod json;
+pub mod junit;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod sarif;
+mod xml;
 
 /// The version of the JSON form: a field that is new keeps it, one that goes or changes its meaning raises it.
 pub const VERSION: u32 = 1;
