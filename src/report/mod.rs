@@ -17,9 +17,13 @@ mod findings;
 pub mod github;
 pub mod json;
 pub mod junit;
+pub mod markdown;
+mod markdown_page;
+mod markdown_text;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod sarif;
+mod verdict;
 mod xml;
 
 /// The version of the JSON form: a field that is new keeps it, one that goes or changes its meaning raises it.
