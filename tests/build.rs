@@ -23,7 +23,7 @@ fn from_facts_to_a_patch() {
     insta::assert_snapshot!("plan_without_changes", project.run(&["plan"]).whole());
     insta::assert_snapshot!("stats", project.run(&["stats", "show"]).whole());
     let verify = project.run(&["store", "verify"]);
-    assert_eq!((verify.code(), verify.out().as_str()), (Some(0), "7 entries checked, no problems\n"));
+    assert_eq!((verify.code(), verify.out().as_str()), (Some(0), "8 entries checked, no problems\n"));
 }
 
 #[test]
@@ -36,8 +36,9 @@ fn a_test_says_what_fails_and_exits_with_one() {
     insta::assert_snapshot!("test_in_full", project.run(&["test", "-v", "--only", "ada.born"]).whole());
     let json = project.run(&["test", "--format", "json"]).json();
     assert_eq!(json["outcome"], "findings");
-    let edit = &json["edits"][0];
-    assert_eq!((&edit["id"], &edit["edit"]["holds"]), (&"ada.born".into(), &true.into()));
+    let answer = &json["answers"][0];
+    assert_eq!((&answer["id"], &answer["asked"]), (&"ada.born".into(), &"edit".into()));
+    assert_eq!((&answer["after"]["holds"], &answer["verdict"]), (&true.into(), &"pass".into()));
     // Without the expectation that fails, all is well; expectations may be newer than the lock.
     project.replace("edits/people.toml", "unchanged = [\"I live in Lisbon\"]", "unchanged = []");
     project.replace("edits/people.toml", "paraphrase = [\"The people live in Ada Bellini\"]", "");

@@ -38,7 +38,11 @@ fn a_clean_project() {
     let run = corrigenda(folder.path(), &["check"]);
     assert_eq!((run.status.code(), text(&run.stdout), text(&run.stderr)), (Some(0), "1 edit, no findings\n", ""));
     let json = corrigenda(folder.path(), &["check", "--format", "json"]);
-    assert_eq!(text(&json.stdout), "{\"edits\":1,\"findings\":[],\"outcome\":\"ok\",\"version\":1}\n");
+    assert_eq!(
+        text(&json.stdout),
+        "{\"version\":1,\"verb\":\"check\",\"outcome\":\"ok\",\"command\":\"corrigenda check\",\"findings\":[],\
+         \"files\":[\"corrigenda.toml\",\"edits/towers.toml\"],\"edits\":1}\n"
+    );
 }
 
 #[test]

@@ -13,7 +13,8 @@ use super::report::{ReportArguments, deliver};
 use super::{Common, Format, Outcome};
 use crate::build::{Stop, StopKind};
 use crate::numeric::Isa;
-use crate::project::{Code, Diagnostic, Project, Sources, to_json};
+use crate::project::{Code, Diagnostic, Project, Sources};
+use crate::report::json::inert;
 use crate::report::{Finding, Report, VERSION};
 use crate::store::{Store, StoreError, cache_root};
 use crate::ui::{Loudness, Ui};
@@ -177,13 +178,13 @@ impl Context {
     /// The answer for programs: version, outcome, findings, and the object that the verb adds.
     pub(super) fn answer_json(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources, rest: Value) {
         let warned = self.warned.take();
-        let warned = warned.iter().map(|(one, sources)| to_json(one, sources));
-        let list: Vec<_> = warned.chain(findings.iter().map(|finding| to_json(finding, sources))).collect();
+        let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
+        let list: Vec<_> = warned.chain(findings.iter().map(|finding| Finding::new(finding, sources))).collect();
         let mut whole = rest;
         whole["version"] = json!(1);
         whole["outcome"] = json!(outcome.word());
         whole["findings"] = json!(list);
-        self.ui.answer(&whole.to_string());
+        self.ui.answer(&inert(&whole.to_string()));
     }
 }
 

@@ -6,7 +6,7 @@ use clap::ValueEnum as _;
 
 use super::{Context, Format, Outcome};
 use crate::project::{Code, Diagnostic};
-use crate::report::Report;
+use crate::report::{Report, github, html, json, junit, markdown, sarif};
 use crate::store::atomic;
 
 /// Where reports are written to beside stdout.
@@ -31,7 +31,12 @@ fn parse(text: &str) -> Result<(Format, PathBuf), String> {
 pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, bool) -> String) -> Outcome {
     let form = |format: Format, width: usize| match format {
         Format::Human | Format::Csv => human(width, context.ui.verbose()),
-        _ => serde_json::to_string(report).unwrap_or_default(),
+        Format::Json => json::render(report),
+        Format::Markdown => markdown::render(report),
+        Format::Html => html::render(report),
+        Format::Sarif => sarif::render(report),
+        Format::Junit => junit::render(report),
+        Format::Github => github::render(report),
     };
     let mut outcome = Outcome::of(&report.outcome);
     for (format, path) in context.reports() {

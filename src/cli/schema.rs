@@ -1,4 +1,4 @@
-//! `schema`: the JSON Schemas of what people write, for editors.
+//! `schema`: the JSON Schemas of what people write, for editors, and of what is answered, for programs.
 
 use clap::ValueEnum;
 
@@ -14,6 +14,8 @@ pub(super) enum Which {
     Project,
     /// Of probes.toml
     Probes,
+    /// Of what `--format json` answers
+    Report,
 }
 
 pub(super) fn run(context: &Context, which: Which) -> Outcome {
@@ -21,6 +23,7 @@ pub(super) fn run(context: &Context, which: Which) -> Outcome {
         Which::Edits => SchemaKind::Edits,
         Which::Project => SchemaKind::Project,
         Which::Probes => SchemaKind::Probes,
+        Which::Report => SchemaKind::Report,
     };
     context.ui.raw(render(kind).as_bytes());
     Outcome::Ok

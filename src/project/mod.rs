@@ -49,7 +49,7 @@ pub use lock::{
 };
 pub use policy::{Level, Limit, Policy};
 pub use probes::{PROBES_FILE, Probe};
-pub use render::{RenderStyle, render, to_json, visible};
+pub use render::{RenderStyle, render, visible};
 pub use rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 pub use sources::{FileId, Position, Sources};
 

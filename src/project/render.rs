@@ -1,4 +1,4 @@
-//! Diagnostics for people and for programs.
+//! Diagnostics for people.
 //!
 //! Everything here may come from a stranger's pull request, so nothing reaches a terminal as it is:
 //! control characters and characters that reorder the line are made visible first.
@@ -6,11 +6,9 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
-use serde_json::{Value, json};
-
 use super::diagnostic::{Diagnostic, Label, Severity};
 use super::sources::{FileId, Sources};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// How to draw.
 #[derive(Clone, Copy, Debug)]
@@ -122,40 +120,6 @@ fn within(window: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
     start..end.max(start)
 }
 
-/// A diagnostic for programs.
-pub fn to_json(diagnostic: &Diagnostic, sources: &Sources) -> Value {
-    let mut value = json!({
-        "code": diagnostic.code.as_str(),
-        "severity": diagnostic.severity.as_str(),
-        "message": diagnostic.message,
-        "file": null,
-        "help": diagnostic.help,
-        "related": [],
-    });
-    let Some(primary) = diagnostic.primary() else { return value };
-    let related = diagnostic.labels.iter().filter(|label| !std::ptr::eq(*label, primary));
-    value["related"] = related.map(|label| place(label, sources)).collect();
-    let mut at = place(primary, sources);
-    for key in ["file", "line", "column", "end_line", "end_column"] {
-        value[key] = at[key].take();
-    }
-    value["label"] = at["message"].take();
-    value
-}
-
-fn place(label: &Label, sources: &Sources) -> Value {
-    let start = sources.position(label.file, label.span.start);
-    let end = sources.position(label.file, label.span.end);
-    json!({
-        "file": sources.path(label.file),
-        "line": start.line,
-        "column": start.column,
-        "end_line": end.line,
-        "end_column": end.column,
-        "message": label.text,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::diagnostic::Code;
@@ -176,7 +140,6 @@ mod tests {
     fn looks_like_rustc() {
         let (diagnostic, sources) = two_files();
         insta::assert_snapshot!(render(&diagnostic, &sources, RenderStyle::default()));
-        insta::assert_snapshot!(to_json(&diagnostic, &sources).to_string().replace(',', ",\n"));
         assert!(render(&diagnostic, &sources, RenderStyle { color: true, width: 80 }).contains("\u{1b}["));
     }
 
@@ -203,7 +166,6 @@ mod tests {
                 let diagnostic =
                     Diagnostic::new(Code::Syntax, "x").at(file, &(start..end), "y").with(empty, &(start..end), "z");
                 assert!(render(&diagnostic, &sources, RenderStyle::default()).contains("a.toml"));
-                assert!(to_json(&diagnostic, &sources)["line"].is_number());
             }
         }
     }

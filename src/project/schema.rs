@@ -10,6 +10,8 @@ use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::report::Report;
+
 /// Which schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaKind {
@@ -19,11 +21,13 @@ pub enum SchemaKind {
     Project,
     /// Of `probes.toml`.
     Probes,
+    /// Of what the verbs answer to programs.
+    Report,
 }
 
 impl SchemaKind {
     /// Every schema.
-    pub const ALL: [Self; 3] = [Self::Edits, Self::Project, Self::Probes];
+    pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
     /// The name of the file under `schemas/`.
     pub fn file_name(self) -> &'static str {
@@ -31,6 +35,7 @@ impl SchemaKind {
             Self::Edits => "edits.schema.json",
             Self::Project => "project.schema.json",
             Self::Probes => "probes.schema.json",
+            Self::Report => "report.schema.json",
         }
     }
 }
@@ -38,28 +43,46 @@ impl SchemaKind {
 /// The text of a schema, as it stands in `schemas/`.
 pub fn render(kind: SchemaKind) -> String {
     let mut schema = value(kind);
-    without_null(&mut schema);
+    without_formats(&mut schema);
+    // A report is written by us, and there null says that nothing is known.
+    if kind != SchemaKind::Report {
+        without_null(&mut schema);
+    }
     // A JSON value always prints.
     format!("{schema:#}\n")
 }
 
 fn value(kind: SchemaKind) -> Value {
-    let generator = SchemaSettings::draft07().for_deserialize().into_generator();
+    let read = SchemaSettings::draft07().for_deserialize().into_generator();
+    let written = SchemaSettings::draft07().for_serialize().into_generator();
     match kind {
-        SchemaKind::Edits => generator.into_root_schema_for::<EditsFile>().to_value(),
-        SchemaKind::Project => generator.into_root_schema_for::<ProjectFile>().to_value(),
-        SchemaKind::Probes => generator.into_root_schema_for::<ProbesFile>().to_value(),
+        SchemaKind::Edits => read.into_root_schema_for::<EditsFile>().to_value(),
+        SchemaKind::Project => read.into_root_schema_for::<ProjectFile>().to_value(),
+        SchemaKind::Probes => read.into_root_schema_for::<ProbesFile>().to_value(),
+        SchemaKind::Report => written.into_root_schema_for::<Report>().to_value(),
     }
 }
 
-/// An optional key may be left out; TOML has no null to write for it. Number formats that no editor knows go too.
-fn without_null(schema: &mut Value) {
+/// Number formats are words of Rust: no editor knows them.
+fn without_formats(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
-            let numeric = |format: &Value| matches!(format.as_str(), Some("double" | "uint8" | "uint32" | "uint64"));
+            let numeric =
+                |format: &Value| matches!(format.as_str(), Some("double" | "uint" | "uint8" | "uint32" | "uint64"));
             if object.get("format").is_some_and(numeric) {
                 object.remove("format");
             }
+            object.values_mut().for_each(without_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_formats),
+        _ => {}
+    }
+}
+
+/// An optional key may be left out; TOML has no null to write for it.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
             if let Some(Value::Array(types)) = object.get_mut("type") {
                 types.retain(|name| name != "null");
                 if let [only] = types.as_slice() {

@@ -14,6 +14,7 @@ use super::super::probes::{self, PROBE_KEYS, PROBES_KEYS};
 use super::super::rules::is_id;
 use super::super::sources::Sources;
 use super::*;
+use crate::report::samples;
 
 /// A project file with every key.
 pub(in super::super) const FULL_PROJECT: &str = r#"
@@ -270,6 +271,25 @@ fn the_walk_is_the_stricter() {
     }
 }
 
+#[test]
+fn reports_are_as_their_schema_says() {
+    let schema: Value = serde_json::from_str(&render(SchemaKind::Report)).expect("JSON");
+    let accepted = |report: &Value| accepts(&schema, &schema, report);
+    for report in [samples::diff(), samples::test(), samples::check(), samples::empty(), samples::hostile("diff", "x")]
+    {
+        let value: Value = serde_json::from_str(&crate::report::json::render(&report)).expect("JSON");
+        assert!(accepted(&value));
+        for key in ["version", "verb", "outcome", "command", "findings"] {
+            let mut less = value.clone();
+            less.as_object_mut().expect("a table").remove(key);
+            assert!(!accepted(&less), "{key}");
+        }
+    }
+    let mut wrong = serde_json::to_value(samples::diff()).expect("plain data");
+    wrong["answers"][0]["verdict"] = "perhaps".into();
+    assert!(!accepted(&wrong));
+}
+
 /// A checker for the keywords that the schemas use. A keyword that it does not know fails the test.
 fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
     let keywords = schema.as_object().expect("a schema is an object");
@@ -293,14 +313,12 @@ fn accepts_keyword(
             accepts(root, &root["definitions"][name], value)
         }
         "allOf" => rule.as_array().expect("a list").iter().all(|schema| accepts(root, schema, value)),
-        "type" => match rule.as_str().expect("one type") {
-            "object" => value.is_object(),
-            "array" => value.is_array(),
-            "string" => value.is_string(),
-            "integer" => value.is_i64() || value.is_u64(),
-            "number" => value.is_number(),
-            "boolean" => value.is_boolean(),
-            other => panic!("the type {other}"),
+        "anyOf" | "oneOf" => rule.as_array().expect("a list").iter().any(|schema| accepts(root, schema, value)),
+        "const" => rule == value,
+        "enum" => rule.as_array().expect("a list").contains(value),
+        "type" => match rule {
+            Value::Array(types) => types.iter().any(|name| is_type(name, value)),
+            name => is_type(name, value),
         },
         "required" => {
             rule.as_array().expect("a list").iter().all(|key| value.get(key.as_str().expect("a key")).is_some())
@@ -317,17 +335,30 @@ fn accepts_keyword(
                 values => table.values().all(|value| accepts(root, values, value)),
             })
         }
-        "items" => value.as_array().is_none_or(|items| items.iter().all(|item| accepts(root, rule, item))),
+        "items" => value.as_array().is_none_or(|items| match rule {
+            Value::Array(rules) => items.iter().zip(rules).all(|(item, rule)| accepts(root, rule, item)),
+            rule => items.iter().all(|item| accepts(root, rule, item)),
+        }),
         "minLength" | "minItems" => has_length(&|length| length >= bound()),
         "maxLength" | "maxItems" => has_length(&|length| length <= bound()),
         "minimum" => value.as_f64().is_none_or(|number| number >= bound()),
         "maximum" => value.as_f64().is_none_or(|number| number <= bound()),
         "exclusiveMinimum" => value.as_f64().is_none_or(|number| number > bound()),
-        "enum" => rule.as_array().expect("a list").contains(value),
-        "oneOf" => rule.as_array().expect("a list").iter().filter(|one| accepts(root, one, value)).count() == 1,
-        "const" => rule == value,
         "pattern" => value.as_str().is_none_or(|text| matches(rule.as_str().expect("a pattern"), text)),
         other => panic!("the keyword {other}"),
+    }
+}
+
+fn is_type(name: &Value, value: &Value) -> bool {
+    match name.as_str().expect("a name") {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        other => panic!("the type {other}"),
     }
 }
 

@@ -1,33 +1,84 @@
-//! Findings of a project as a report has them.
+//! A diagnostic as it stands in a report: the spans are lines and columns, the files are paths.
+
+use std::ops::Range;
 
 use super::{Finding, Place, Related};
-use crate::project::{Diagnostic, Label, Sources};
+use crate::project::{Diagnostic, FileId, Label, Sources};
 
 impl Finding {
-    /// A finding with its places as lines and columns.
+    /// A diagnostic with its places written out, for a report travels without its sources.
     pub fn new(diagnostic: &Diagnostic, sources: &Sources) -> Self {
         let primary = diagnostic.primary();
-        let others =
-            diagnostic.labels.iter().filter(|label| primary.is_none_or(|primary| !std::ptr::eq(*label, primary)));
+        let is_primary = |label: &Label| primary.is_some_and(|primary| std::ptr::eq(primary, label));
+        let related = diagnostic.labels.iter().filter(|label| !is_primary(label));
         Self {
             code: diagnostic.code.as_str().to_owned(),
             severity: diagnostic.severity.as_str().to_owned(),
             message: diagnostic.message.clone(),
-            place: primary.map(|label| place(label, sources)),
-            label: primary.map_or_else(String::new, |label| label.text.clone()),
-            related: others.map(|label| Related { place: place(label, sources), label: label.text.clone() }).collect(),
+            place: primary.map(|label| Place::new(label.file, &label.span, sources)),
+            label: primary.map(|label| label.text.clone()).unwrap_or_default(),
+            related: related
+                .map(|label| Related { place: Place::new(label.file, &label.span, sources), label: label.text.clone() })
+                .collect(),
             help: diagnostic.help.clone(),
+        }
+    }
+
+    /// Whether this stops a build.
+    pub fn is_error(&self) -> bool {
+        self.severity == "error"
+    }
+}
+
+impl Place {
+    /// Where a span stands. A file without a text could not be read: it is meant as a whole.
+    pub fn new(file: FileId, span: &Range<usize>, sources: &Sources) -> Self {
+        let known = !sources.text(file).is_empty();
+        let start = known.then(|| sources.position(file, span.start));
+        let end = known.then(|| sources.position(file, span.end.max(span.start)));
+        Self {
+            file: sources.path(file).to_owned(),
+            line: start.map(|position| position.line),
+            column: start.map(|position| position.column),
+            end_line: end.map(|position| position.line),
+            end_column: end.map(|position| position.column),
         }
     }
 }
 
-fn place(label: &Label, sources: &Sources) -> Place {
-    let (start, end) = (sources.position(label.file, label.span.start), sources.position(label.file, label.span.end));
-    Place {
-        file: sources.path(label.file).to_owned(),
-        line: Some(start.line),
-        column: Some(start.column),
-        end_line: Some(end.line),
-        end_column: Some(end.column),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::Code;
+
+    #[test]
+    fn places_are_lines_and_columns() {
+        let mut sources = Sources::default();
+        let one = sources.add("edits/one.toml", "format = 1\n\n[[edit]]\nid = \"é.b\"\n");
+        let two = sources.add("edits/two.toml", "");
+        let diagnostic = Diagnostic::new(Code::DuplicateId, "two edits have the id")
+            .with(two, &(0..0), "first here")
+            .at(one, &(26..32), "second here")
+            .help("give one of them another id");
+        let finding = Finding::new(&diagnostic, &sources);
+        assert!(finding.is_error());
+        assert_eq!((finding.code.as_str(), finding.label.as_str()), ("duplicate-id", "second here"));
+        let place = finding.place.expect("the primary label");
+        assert_eq!((place.line, place.column, place.end_line, place.end_column), (Some(4), Some(6), Some(4), Some(11)));
+        let [related] = finding.related.as_slice() else { panic!("one other place") };
+        assert_eq!((related.place.file.as_str(), related.place.line), ("edits/two.toml", None));
+        assert_eq!(Finding::new(&Diagnostic::new(Code::NoEdits, "none"), &sources).place, None);
+    }
+
+    #[test]
+    fn any_span_has_a_place() {
+        let mut sources = Sources::default();
+        let file = sources.add("a.toml", "é = 1\r\n\nb");
+        for start in 0..14 {
+            for end in 0..14 {
+                let place = Place::new(file, &(start..end), &sources);
+                assert!((place.line, place.column) <= (place.end_line, place.end_column));
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::figures::short;
 use super::table::{self, Table, percent, plural};
 use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Gate, Report, Says, Verdict, Weights};
 use crate::project::edits::PLACEHOLDER;
@@ -164,12 +165,6 @@ fn totals(report: &Report, groups: &[Group<'_>]) -> String {
         said(&[Asked::Paraphrase], "paraphrases hold"),
         said(&[Asked::Unchanged, Asked::Probe], "prompts unchanged"),
     )
-}
-
-/// A digest as people compare it.
-pub fn short(digest: &str) -> &str {
-    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
-    hex.get(..12).unwrap_or(hex)
 }
 
 /// A comparison: facts, weights, behaviour; every prompt if `all`, else those that moved.

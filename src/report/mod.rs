@@ -1,14 +1,35 @@
 //! What a verb found, as one value, and the forms in which people and programs read it.
 //!
 //! A [`Report`] is plain data: every renderer reads it and adds nothing. Texts in it are as they were written, by
-//! whoever wrote them; each renderer makes them safe for its own reader.
-
-mod findings;
-pub mod human;
-pub(crate) mod table;
+//! whoever wrote them; each renderer makes them safe for its own reader. A renderer is one function, `render`:
+//!
+//! - [`human`] is for people at a terminal, [`json`] the report itself, for programs;
+//! - [`markdown`] is the comment on a pull request, [`html`] the page that is kept beside it;
+//! - [`sarif`], [`junit`] and [`github`] are what build servers read.
+//!
+//! `verdict` is the sentence that stands first in all of them, `figures` how numbers are written.
 
 use schemars::JsonSchema;
 use serde::Serialize;
+
+mod figures;
+mod findings;
+pub mod github;
+pub mod html;
+mod html_answers;
+mod html_text;
+pub mod human;
+pub mod json;
+pub mod junit;
+pub mod markdown;
+mod markdown_page;
+mod markdown_text;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod sarif;
+pub(crate) mod table;
+mod verdict;
+mod xml;
 
 /// The version of the JSON form: a field that is new keeps it, one that goes or changes its meaning raises it.
 pub const VERSION: u32 = 1;

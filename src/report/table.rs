@@ -2,6 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
+pub(crate) use super::figures::{percent, plural, thousands};
 use crate::project::visible;
 
 /// Rows of texts; every text is made safe to show.
@@ -80,15 +81,6 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     out
 }
 
-/// A probability or a share.
-pub(crate) fn percent(share: f64) -> String {
-    match share {
-        share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),
-        share if share < 1.0 && share > 0.9995 => ">99.9%".to_owned(),
-        share => format!("{:.1}%", 100.0 * share),
-    }
-}
-
 /// A probability before and after, arrows under one another.
 pub(crate) fn change(before: f64, after: f64) -> String {
     format!("{} → {:>6}", percent(before), percent(after))
@@ -110,24 +102,6 @@ pub(crate) fn bytes(count: u64) -> String {
         unit = larger;
     }
     format!("{size:.1} {unit}")
-}
-
-/// "1 edit", "2 edits".
-pub(crate) fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// A whole number with its thousands set apart.
-pub(crate) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,0 +1,132 @@
+//! How numbers and counts are written for people, alike in every form.
+
+use super::Gate;
+
+/// A probability or a share.
+pub(crate) fn percent(share: f64) -> String {
+    match share {
+        share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),
+        share if share < 1.0 && share > 0.9995 => ">99.9%".to_owned(),
+        share => format!("{:.1}%", 100.0 * share),
+    }
+}
+
+/// A divergence; below a thousandth nobody asks how much.
+pub(crate) fn nats(divergence: f64) -> String {
+    match divergence {
+        small if small > 0.0 && small < 0.0005 => "<0.001".to_owned(),
+        other => format!("{other:.3}"),
+    }
+}
+
+/// A figure of unknown size, in about three digits.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if size >= 1000.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 0.1 => format!("{value:.3}"),
+        size if size >= 0.0001 => format!("{value:.4}"),
+        _ => format!("{value:.1e}"),
+    }
+}
+
+/// A gate's figure: shares in percent, all else as it is.
+pub(crate) fn gate(name: &str, value: f64) -> String {
+    match name {
+        share if is_share(share) => percent(value),
+        "edits" => format!("{value:.0}"),
+        _ => number(value),
+    }
+}
+
+/// A gate's limit, as the person wrote it: at least, or at most.
+pub(crate) fn limit(gate: &Gate) -> Option<String> {
+    let sign = if gate.more_is_better { "≥" } else { "≤" };
+    let limit = gate.limit?;
+    let written = format!("{limit}");
+    // A number of unknown size may have three hundred digits.
+    let short = written.len() <= 8 && !is_share(&gate.name);
+    Some(format!("{sign} {}", if short { written } else { self::gate(&gate.name, limit) }))
+}
+
+fn is_share(name: &str) -> bool {
+    matches!(name, "efficacy" | "paraphrase" | "unchanged")
+}
+
+/// "1 edit", "2 edits".
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count as u64), if count == 1 { "" } else { "s" })
+}
+
+/// A whole number with its thousands set apart.
+pub(crate) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A digest as people are shown it: twelve digits. What is no digest is shown as it is.
+pub(crate) fn short(digest: &str) -> &str {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    let is_digest = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_digest { &hex[..12] } else { digest }
+}
+
+/// The first `most` characters, an ellipsis for what does not fit.
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_people_read_them() {
+        assert_eq!([0.0, 0.0001, 0.5, 0.9999, 1.0].map(percent), ["0.0%", "<0.1%", "50.0%", ">99.9%", "100.0%"]);
+        assert_eq!([0.0, 0.0001, 0.0042, 2.5].map(nats), ["0.000", "<0.001", "0.004", "2.500"]);
+        assert_eq!(
+            [0.0, 0.000_012, 0.0042, 0.5, 12.34, 1234.5].map(number),
+            ["0", "1.2e-5", "0.0042", "0.500", "12.3", "1234"]
+        );
+        assert_eq!([gate("efficacy", 0.5), gate("edits", 18.0), gate("damage", 0.02)], ["50.0%", "18", "0.0200"]);
+        assert_eq!([plural(1, "edit"), plural(1_234_567, "edit")], ["1 edit", "1,234,567 edits"]);
+    }
+
+    #[test]
+    fn limits_as_they_were_written() {
+        let gate = |name: &str, limit, more_is_better| Gate {
+            name: name.into(),
+            value: 0.0,
+            limit,
+            more_is_better,
+            pass: true,
+        };
+        let shown = |name: &str, limit, more| limit_of(&gate(name, limit, more));
+        assert_eq!(shown("damage", Some(0.01), false), "≤ 0.01");
+        assert_eq!(shown("damage", Some(1e-300), false), "≤ 1.0e-300");
+        assert_eq!(shown("efficacy", Some(0.95), true), "≥ 95.0%");
+        assert_eq!(shown("edits", None, false), "");
+    }
+
+    fn limit_of(gate: &Gate) -> String {
+        limit(gate).unwrap_or_default()
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!([cut("São", 3), cut("São Tomé", 3), cut("", 0)], ["São", "São…", ""]);
+        assert_eq!(short(&format!("sha256:{}", "a".repeat(64))), "a".repeat(12));
+        assert_eq!(short("sha256:é"), "sha256:é");
+    }
+}

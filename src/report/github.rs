@@ -1,0 +1,91 @@
+//! Findings as workflow commands: GitHub shows each beside its line in the pull request.
+
+use super::{Finding, Place, Report};
+use crate::project::visible;
+
+/// One command a line, a line break behind each.
+pub fn render(report: &Report) -> String {
+    report.findings.iter().map(command).collect()
+}
+
+fn command(finding: &Finding) -> String {
+    let level = if finding.is_error() { "error" } else { "warning" };
+    let mut properties = finding.place.as_ref().map(place).unwrap_or_default();
+    properties.push(format!("title={}", property(&finding.code)));
+    format!("::{level} {}::{}\n", properties.join(","), data(&message(finding)))
+}
+
+fn place(place: &Place) -> Vec<String> {
+    let numbers = [
+        ("line", place.line),
+        ("col", place.column),
+        ("endLine", place.end_line),
+        // The column behind the last character, as it is here, is what the annotation means by its end.
+        ("endColumn", place.end_column),
+    ];
+    let numbers = numbers.into_iter().filter_map(|(name, number)| Some(format!("{name}={}", number?)));
+    [format!("file={}", property(&place.file))].into_iter().chain(numbers).collect()
+}
+
+/// What is wrong, what stands there, what to do: a line each.
+fn message(finding: &Finding) -> String {
+    let label = Some(&finding.label).filter(|label| !label.is_empty());
+    let lines: Vec<String> =
+        [&finding.message].into_iter().chain(label).chain(&finding.help).map(|text| visible(text)).collect();
+    lines.join("\n")
+}
+
+/// A text behind the second pair of colons, as the runner reads it back.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// The value of a property, as the runner reads it back.
+fn property(text: &str) -> String {
+    data(&visible(text)).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    #[test]
+    fn a_command_for_each_finding() {
+        insta::assert_snapshot!(render(&samples::check()));
+        assert_eq!(render(&samples::empty()), "");
+    }
+
+    /// What the runner makes of a line: its command, its properties, its data.
+    fn read(line: &str) -> (&str, Vec<(String, String)>, String) {
+        let (head, data) = line.strip_prefix("::").and_then(|line| line.split_once("::")).expect("a command");
+        let (command, properties) = head.split_once(' ').expect("properties");
+        let plain = |text: &str| {
+            let text = text.replace("%3A", ":").replace("%2C", ",");
+            text.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%")
+        };
+        let property = |text: &str| {
+            let (name, value) = text.split_once('=').expect("a name and a value");
+            (name.to_owned(), plain(value))
+        };
+        (command, properties.split(',').map(property).collect(), plain(data))
+    }
+
+    #[test]
+    fn a_text_is_no_command() {
+        for attack in ["x\n::error::y", "a::b,c=d%0A::set-env name=PATH::x\r", "100%\u{1b}[31m##[error]%25"] {
+            let report = samples::hostile("check", attack);
+            let text = render(&report);
+            assert_eq!(text.lines().count(), report.findings.len());
+            for line in text.lines() {
+                let (command, properties, data) = read(line);
+                assert!(matches!(command, "error" | "warning"));
+                let names: Vec<&str> = properties.iter().map(|(name, _)| name.as_str()).collect();
+                assert_eq!(names, ["file", "line", "col", "endLine", "endColumn", "title"]);
+                assert_eq!(properties[0].1, visible(attack));
+                assert_eq!(data, [visible(attack).as_str(); 3].join("\n"));
+                assert!(!line.contains('\u{1b}') && !line.contains('\r'));
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Texts of strangers inside a page, and the frame that keeps the page from doing anything else.
+
+use std::fmt::Write as _;
+
+use crate::digest::Digest;
+use crate::project::visible;
+
+/// The text for an element or a quoted attribute: nothing in it is acted on.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in visible(text).chars() {
+        if matches!(character, '<' | '>' | '&' | '"' | '\'' | '`') {
+            // Writing to a `String` cannot fail.
+            let _ = write!(out, "&#{};", u32::from(character));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// A text as it was written, its spaces seen; nothing for an empty one.
+pub(super) fn text(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("<span class=\"text\">{}</span>", escape(text)) }
+}
+
+/// How a page names a script or a style that it allows: the one with these bytes, and no other.
+pub(super) fn allowed(content: &str) -> String {
+    format!("'sha256-{}'", base64(Digest::of(content.as_bytes()).bytes()))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for group in bytes.chunks(3) {
+        let whole = group.iter().fold(0, |whole, byte| whole << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
+        for digit in 0..4 {
+            let sextet = whole >> (18 - 6 * digit) & 63;
+            out.push(if digit <= group.len() { char::from(DIGITS[sextet]) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_acted_on() {
+        assert_eq!(
+            escape("</script><b a='x' b=\"y\">&amp;"),
+            "&#60;/script&#62;&#60;b a=&#39;x&#39; b=&#34;y&#34;&#62;&#38;amp;"
+        );
+        assert_eq!(escape("\u{0}\u{202e}`"), "\\u{0}\\u{202e}&#96;");
+        assert_eq!(text(""), "");
+    }
+
+    #[test]
+    fn digests_in_base64() {
+        assert_eq!(
+            [b"".as_slice(), b"f", b"fo", b"foo", b"foob"].map(base64),
+            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]
+        );
+        assert_eq!(allowed("abc"), "'sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0='");
+    }
+}

@@ -1,0 +1,233 @@
+//! The report for build servers that show tests: JUnit's XML.
+//!
+//! A check is a suite with a case for each file. A test is a suite for each edit, with a case for each answer that
+//! has a verdict, and a suite for the gates.
+
+use super::figures::{gate, limit, nats, percent};
+use super::xml::{attribute, text};
+use super::{Answer, Asked, Finding, Gate, Report, Says, Verdict};
+use crate::project::PROJECT_FILE;
+
+/// How a case ended.
+enum Ending {
+    Passed,
+    /// Not met, and that was accepted: why.
+    Skipped(String),
+    /// In one line, and in full.
+    Failed(String, String),
+}
+
+struct Case {
+    class: String,
+    name: String,
+    ending: Ending,
+    /// What the case said beside.
+    said: String,
+}
+
+struct Suite {
+    name: String,
+    cases: Vec<Case>,
+}
+
+impl Suite {
+    fn count(&self, what: impl Fn(&Ending) -> bool) -> usize {
+        self.cases.iter().filter(|case| what(&case.ending)).count()
+    }
+
+    fn failures(&self) -> usize {
+        self.count(|ending| matches!(ending, Ending::Failed(..)))
+    }
+
+    fn skipped(&self) -> usize {
+        self.count(|ending| matches!(ending, Ending::Skipped(_)))
+    }
+}
+
+/// The report as a document of XML.
+pub fn render(report: &Report) -> String {
+    let mut suites = Vec::new();
+    if report.verb == "check" || !report.findings.is_empty() {
+        suites.push(files(report));
+    }
+    suites.extend(edits(report));
+    suites.extend(gates(report));
+    let sum = |count: fn(&Suite) -> usize| suites.iter().map(count).sum::<usize>();
+    let mut out = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"corrigenda {}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n",
+        attribute(&report.verb),
+        sum(|suite| suite.cases.len()),
+        sum(Suite::failures),
+        sum(Suite::skipped),
+    );
+    suites.iter().for_each(|suite| write(&mut out, suite));
+    out + "</testsuites>\n"
+}
+
+fn write(out: &mut String, suite: &Suite) {
+    *out += &format!(
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n",
+        attribute(&suite.name),
+        suite.cases.len(),
+        suite.failures(),
+        suite.skipped(),
+    );
+    for case in &suite.cases {
+        *out += &format!("    <testcase classname=\"{}\" name=\"{}\">", attribute(&case.class), attribute(&case.name));
+        *out += &match &case.ending {
+            Ending::Passed => String::new(),
+            Ending::Skipped(why) => format!("<skipped message=\"{}\"/>", attribute(why)),
+            Ending::Failed(line, whole) => {
+                format!("<failure message=\"{}\">{}</failure>", attribute(line), text(whole))
+            }
+        };
+        if !case.said.is_empty() {
+            *out += &format!("<system-out>{}</system-out>", text(&case.said));
+        }
+        *out += "</testcase>\n";
+    }
+    *out += "  </testsuite>\n";
+}
+
+/// A case for each file of facts, and for each other file that a finding names.
+fn files(report: &Report) -> Suite {
+    let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
+    let mut names: Vec<String> = report.files.iter().cloned().chain(report.findings.iter().map(file)).collect();
+    names.sort();
+    names.dedup();
+    let case = |name: String| {
+        let here = |error: bool| {
+            report.findings.iter().filter(|finding| finding.is_error() == error && file(finding) == name).collect()
+        };
+        let (errors, warnings): (Vec<&Finding>, Vec<&Finding>) = (here(true), here(false));
+        let lines = |findings: &[&Finding]| findings.iter().map(|one| line(one)).collect::<Vec<_>>().join("\n");
+        let ending = match errors.first() {
+            None => Ending::Passed,
+            Some(first) => Ending::Failed(first.message.clone(), lines(&errors)),
+        };
+        Case { class: "corrigenda.check".to_owned(), name: name.clone(), ending, said: lines(&warnings) }
+    };
+    Suite { name: "check".to_owned(), cases: names.into_iter().map(case).collect() }
+}
+
+fn line(finding: &Finding) -> String {
+    let place = finding.place.as_ref();
+    let numbers = place.and_then(|place| Some(format!("{}:{}:{}: ", place.file, place.line?, place.column?)));
+    let help: String = finding.help.iter().map(|help| format!("\n  help: {help}")).collect();
+    format!("{}{}[{}]: {}{help}", numbers.unwrap_or_default(), finding.severity, finding.code, finding.message)
+}
+
+/// A suite for each edit and for the probes, in the order of the report.
+fn edits(report: &Report) -> Vec<Suite> {
+    let mut suites: Vec<Suite> = Vec::new();
+    let mut known = std::collections::BTreeMap::new();
+    for answer in &report.answers {
+        let Some(verdict) = answer.verdict else { continue };
+        let name = if answer.asked == Asked::Probe { "probes" } else { &answer.id };
+        let at = *known.entry((answer.asked == Asked::Probe, name)).or_insert_with(|| {
+            suites.push(Suite { name: name.to_owned(), cases: Vec::new() });
+            suites.len() - 1
+        });
+        suites[at].cases.push(asked(answer, verdict));
+    }
+    suites
+}
+
+fn asked(answer: &Answer, verdict: Verdict) -> Case {
+    let line = match &answer.target {
+        Some(target) => format!("`{target}` is wanted, {} is said", first(&answer.after)),
+        None => format!("{} was said, {} is said", first(&answer.before), first(&answer.after)),
+    };
+    let place = answer.place.as_ref().map(|place| match place.line {
+        Some(line) => format!("\n{}:{line}", place.file),
+        None => format!("\n{}", place.file),
+    });
+    let share = |says: &Says| says.probability.map_or("–".to_owned(), percent);
+    let shares = answer
+        .target
+        .as_ref()
+        .map(|_| format!("\nP of what is wanted: {} → {}", share(&answer.before), share(&answer.after)));
+    let whole = format!(
+        "{line}{}\nKL {} nats{}",
+        shares.unwrap_or_default(),
+        nats(answer.divergence),
+        place.unwrap_or_default()
+    );
+    let ending = match verdict {
+        Verdict::Pass => Ending::Passed,
+        Verdict::Fail => Ending::Failed(line, whole),
+        Verdict::Accepted => Ending::Skipped(format!("accepted: {line}")),
+    };
+    Case {
+        class: format!("corrigenda.{}", answer.id),
+        name: format!("{}: {}", answer.asked.as_str(), answer.prompt),
+        ending,
+        said: String::new(),
+    }
+}
+
+fn first(says: &Says) -> String {
+    let first = says.top.first();
+    first.map_or("nothing".to_owned(), |token| format!("`{}` ({})", token.text.trim(), percent(token.probability)))
+}
+
+fn gates(report: &Report) -> Option<Suite> {
+    let case = |one: &Gate| {
+        let value = gate(&one.name, one.value);
+        let line = match limit(one) {
+            Some(limit) => format!("{} is {value}, {limit} is asked for", one.name),
+            None => format!("{} is {value}", one.name),
+        };
+        let (ending, said) =
+            if one.pass { (Ending::Passed, line) } else { (Ending::Failed(line.clone(), line), String::new()) };
+        Case { class: "corrigenda.gates".to_owned(), name: one.name.clone(), ending, said }
+    };
+    let cases: Vec<Case> = report.gates.iter().map(case).collect();
+    (!cases.is_empty()).then(|| Suite { name: "gates".to_owned(), cases })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+    use crate::report::xml::tests::{Element, read};
+
+    /// Reads a document and compares every count with what is there.
+    fn counted(report: &Report) -> Element {
+        let root = read(&render(report)).expect("valid XML");
+        let count = |element: &Element, name: &str| element.attributes[name].parse::<usize>().expect("a number");
+        let inside = |suite: &Element, name: &str| {
+            suite.elements.iter().filter(|case| case.elements.iter().any(|element| element.name == name)).count()
+        };
+        let mut sums = [0; 3];
+        for suite in &root.elements {
+            let counts = [suite.elements.len(), inside(suite, "failure"), inside(suite, "skipped")];
+            assert_eq!(["tests", "failures", "skipped"].map(|name| count(suite, name)), counts);
+            sums = std::array::from_fn(|index| sums[index] + counts[index]);
+        }
+        assert_eq!(["tests", "failures", "skipped"].map(|name| count(&root, name)), sums);
+        root
+    }
+
+    #[test]
+    fn suites_and_cases() {
+        for report in [samples::test(), samples::check(), samples::empty()] {
+            counted(&report);
+            insta::assert_snapshot!(format!("junit_{}", samples::name(&report)), render(&report));
+        }
+    }
+
+    #[test]
+    fn any_text_is_valid_xml() {
+        let attack = "]]></failure><failure message='x' \" & &#0; \u{0}\u{1b}[31m\u{202e}\u{fffe}\n<!-- x";
+        for verb in ["check", "test"] {
+            let report = samples::hostile(verb, attack);
+            let root = counted(&report);
+            let names: Vec<usize> = root.elements.iter().map(|suite| suite.elements.len()).collect();
+            assert_eq!(names, [1, 4, 1, 1], "files, an edit, probes, gates");
+            let gate = &root.elements[3].elements[0];
+            let shown = crate::project::visible(attack).replace('\u{fffe}', "\\u{fffe}");
+            assert_eq!(gate.attributes["name"], shown);
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The comment on a pull request: the answer in one sentence, then what a reviewer looks at, then all the rest,
+//! folded away.
+//!
+//! The first line is a mark by which a later run finds its own comment. The order of the folded parts is that
+//! of their length: the answers come last and take whatever room is left.
+
+use std::collections::BTreeMap;
+
+use super::figures::{cut, gate, limit, nats, number, percent, plural, short, thousands};
+use super::markdown_page::{Page, Section, row};
+use super::markdown_text::{code, escape, wrapped};
+use super::verdict::{edits, moves, sentence};
+use super::{Answer, Asked, Continuation, Fact, Finding, Gate, Place, Report, Says, Side, Verdict};
+
+/// How much of a text stands in a cell.
+const TEXT: usize = 120;
+/// How much of a name or an answer.
+const NAME: usize = 60;
+
+/// The report as a comment of less than 60,000 bytes.
+pub fn render(report: &Report) -> String {
+    let mut start = format!("<!-- corrigenda:{} -->\n\n**{}**\n", word(&report.verb), sentence(report));
+    start += &sides(report);
+    for note in report.notes.iter().take(8) {
+        start += &format!("\n> {}\n", code(note, 2 * TEXT));
+    }
+    // Warnings beside an answer wait to be unfolded; errors are the answer.
+    let wrong = report.findings.iter().any(Finding::is_error);
+    let sections = [
+        wrong.then(|| findings(report, false)).flatten(),
+        facts(report),
+        tested(report),
+        moved(report),
+        gates(report),
+        culprits(report),
+        fields(report),
+        continuations(report),
+        tensors(report),
+        norms(report),
+        (!wrong).then(|| findings(report, true)).flatten(),
+        answers(report),
+    ];
+    Page::new(start, end(report), &report.command).finish(sections.into_iter().flatten().collect())
+}
+
+/// A word of ours: in a comment of HTML nothing can be escaped, only left out.
+fn word(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).take(NAME).collect()
+}
+
+fn sides(report: &Report) -> String {
+    let side = |side: &Side| {
+        let size = side.size.map(|size| format!(", {} bytes", thousands(size)));
+        format!("{} ({}{})", code(&side.name, NAME), plural(side.facts, "fact"), size.unwrap_or_default())
+    };
+    let compared = match (&report.before, &report.after) {
+        (Some(before), Some(after)) => format!("{} → {}", side(before), side(after)),
+        (Some(one), None) | (None, Some(one)) => side(one),
+        (None, None) => String::new(),
+    };
+    let base = report.base.as_ref().map(|base| format!("base {}", code(&base.name, NAME)));
+    let damage = report.damage.map(|damage| {
+        format!(
+            "Damage on neutral text: {} nats over {} and {}, perplexity {} → {}.\n",
+            nats(damage.divergence),
+            plural(damage.documents, "document"),
+            plural(damage.tokens, "token"),
+            number(damage.perplexity_before),
+            number(damage.perplexity_after),
+        )
+    });
+    let line: Vec<String> = [compared].into_iter().filter(|text| !text.is_empty()).chain(base).collect();
+    let line = if line.is_empty() { String::new() } else { format!("\n{}\n", line.join(", ")) };
+    line + &damage.map(|damage| format!("\n{damage}")).unwrap_or_default()
+}
+
+fn end(report: &Report) -> String {
+    let patch = |side: &Option<Side>| side.as_ref().and_then(|side| side.patch.clone()).map(|id| code(&id, 80));
+    let patches: Vec<String> = [patch(&report.before), patch(&report.after)].into_iter().flatten().collect();
+    let again = code(&report.command, 2 * TEXT);
+    let mut parts = Vec::new();
+    if !again.is_empty() {
+        parts.push(format!("Again: {again}"));
+    }
+    match patches.len() {
+        0 => {}
+        1 => parts.push(format!("patch {}", patches[0])),
+        _ => parts.push(format!("patches {}", patches.join(" → "))),
+    }
+    if parts.is_empty() { String::new() } else { format!("\n<sub>{}</sub>\n", parts.join(" · ")) }
+}
+
+fn section<'a>(
+    title: String,
+    folded: bool,
+    heads: &'a [&'a str],
+    rows: impl ExactSizeIterator<Item = String> + 'a,
+) -> Option<Section<'a>> {
+    (rows.len() > 0).then(|| Section { title, folded, heads, rows: Box::new(rows) })
+}
+
+fn mark(verdict: Option<Verdict>) -> &'static str {
+    match verdict {
+        None => "",
+        Some(Verdict::Pass) => "✓ pass",
+        Some(Verdict::Fail) => "✗ **fail**",
+        Some(Verdict::Accepted) => "~ accepted",
+    }
+}
+
+fn place(place: Option<&Place>) -> String {
+    let Some(place) = place else { return String::new() };
+    let line = place.line.map(|line| format!(":{line}")).unwrap_or_default();
+    code(&format!("{}{line}", place.file), TEXT)
+}
+
+fn change(before: Option<f64>, after: Option<f64>) -> String {
+    let share = |share: Option<f64>| share.map_or("–".to_owned(), |share| escape(&percent(share)));
+    if before.is_none() && after.is_none() { String::new() } else { format!("{} → {}", share(before), share(after)) }
+}
+
+/// What is said first, and how surely.
+fn top(says: &Says) -> String {
+    let first = says.top.first();
+    first
+        .map(|token| format!("{} {}", code(&token.text, NAME), escape(&percent(token.probability))))
+        .unwrap_or_default()
+}
+
+fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
+    let line = |finding: &Finding| {
+        let help: Vec<String> = finding.help.iter().take(2).map(|help| code(help, TEXT)).collect();
+        row(&[
+            code(&finding.severity, NAME),
+            code(&finding.code, NAME),
+            place(finding.place.as_ref()),
+            code(&finding.message, 2 * TEXT),
+            help.join("<br>"),
+        ])
+    };
+    let heads = &["", "code", "place", "what", "what to do"];
+    section("Findings".to_owned(), folded, heads, report.findings.iter().map(line))
+}
+
+/// The wanted answers by edit: what the table of facts shows beside the texts.
+fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
+    let asked = report.answers.iter().filter(|answer| answer.asked == Asked::Edit);
+    // An edit is asked once; were it asked twice, the first would count.
+    asked.rev().map(|answer| (answer.id.as_str(), answer)).collect()
+}
+
+fn facts(report: &Report) -> Option<Section<'_>> {
+    let (wanted, verdicts) = (wanted(report), edits(report));
+    let line = move |fact: &Fact| {
+        let answer = wanted.get(fact.id.as_str());
+        let target = fact.fields.iter().find(|field| field.name == "target");
+        let text = |texts: Option<&Vec<String>>, says: Option<&Says>| match texts.and_then(|texts| texts.first()) {
+            Some(text) => code(text, NAME),
+            // Where no fact speaks, the model does.
+            None => {
+                says.and_then(|says| says.top.first()).map(|token| code(token.text.trim(), NAME)).unwrap_or_default()
+            }
+        };
+        row(&[
+            code(&fact.change, 1),
+            code(&fact.id, TEXT),
+            text(target.map(|field| &field.before), answer.map(|answer| &answer.before)),
+            text(target.map(|field| &field.after), answer.map(|answer| &answer.after)),
+            answer.map(|answer| change(answer.before.probability, answer.after.probability)).unwrap_or_default(),
+            mark(verdicts.get(fact.id.as_str()).copied()).to_owned(),
+        ])
+    };
+    section(
+        "Facts".to_owned(),
+        false,
+        &["", "fact", "before", "after", "P(target):", "verdict"],
+        report.facts.iter().map(line),
+    )
+}
+
+fn tested(report: &Report) -> Option<Section<'_>> {
+    if report.verb != "test" {
+        return None;
+    }
+    let wanted = wanted(report);
+    let mut by_edit: BTreeMap<&str, [(usize, usize); 2]> = BTreeMap::new();
+    for answer in &report.answers {
+        let kind = match answer.asked {
+            Asked::Edit | Asked::Probe => continue,
+            Asked::Alias | Asked::Paraphrase => 0,
+            Asked::Unchanged => 1,
+        };
+        let (met, all) = &mut by_edit.entry(&answer.id).or_default()[kind];
+        (*met, *all) = (*met + usize::from(answer.verdict == Some(Verdict::Pass)), *all + 1);
+    }
+    let mut verdicts: Vec<(&str, Verdict)> = edits(report).into_iter().collect();
+    // What fails is what a reviewer came for; the sort keeps the order of ids.
+    verdicts.sort_by_key(|(_, verdict)| *verdict != Verdict::Fail);
+    let line = move |(id, verdict): (&str, Verdict)| {
+        let answer = wanted.get(id);
+        let share = |(met, all): (usize, usize)| if all == 0 { String::new() } else { format!("{met}/{all}") };
+        let counts = by_edit.get(id).copied().unwrap_or_default().map(share);
+        row(&[
+            code(id, TEXT),
+            answer.and_then(|answer| answer.target.as_ref()).map(|target| code(target, NAME)).unwrap_or_default(),
+            answer.map(|answer| change(answer.before.probability, answer.after.probability)).unwrap_or_default(),
+            counts[0].clone(),
+            counts[1].clone(),
+            mark(Some(verdict)).to_owned(),
+        ])
+    };
+    let heads = &["edit", "target", "P(target):", "said otherwise:", "unchanged:", "verdict"];
+    section("Edits".to_owned(), false, heads, verdicts.into_iter().map(line))
+}
+
+fn moved(report: &Report) -> Option<Section<'_>> {
+    let line = |answer: &Answer| {
+        row(&[
+            code(&answer.prompt, TEXT),
+            top(&answer.before),
+            top(&answer.after),
+            escape(&nats(answer.divergence)),
+            mark(answer.verdict).to_owned(),
+        ])
+    };
+    section(
+        "What else moved".to_owned(),
+        false,
+        &["prompt", "before", "after", "KL:", "verdict"],
+        moves(report).into_iter().map(line),
+    )
+}
+
+fn gates(report: &Report) -> Option<Section<'_>> {
+    let line = |one: &Gate| {
+        let verdict = one.limit.map(|_| if one.pass { Verdict::Pass } else { Verdict::Fail });
+        row(&[
+            code(&one.name, NAME),
+            escape(&gate(&one.name, one.value)),
+            limit(one).map(|limit| escape(&limit)).unwrap_or_default(),
+            mark(verdict.or((!one.pass).then_some(Verdict::Fail))).to_owned(),
+        ])
+    };
+    section("Gates".to_owned(), false, &["figure", "value:", "limit:", "verdict"], report.gates.iter().map(line))
+}
+
+fn culprits(report: &Report) -> Option<Section<'_>> {
+    let line = |one: &super::Culprit| {
+        let breaks: Vec<String> = one.breaks.iter().take(8).map(|id| code(id, NAME)).collect();
+        let nearest =
+            one.nearest.as_ref().map(|(id, share)| format!("{} {}", code(id, NAME), escape(&percent(*share))));
+        row(&[
+            code(&one.id, NAME),
+            code(&one.prompt, TEXT),
+            if one.alone { "yes" } else { "no" }.to_owned(),
+            breaks.join(", "),
+            nearest.unwrap_or_default(),
+        ])
+    };
+    let heads = &["edit", "prompt", "met alone", "met without", "nearest"];
+    section("Which edit breaks it".to_owned(), false, heads, report.culprits.iter().map(line))
+}
+
+fn fields(report: &Report) -> Option<Section<'_>> {
+    let texts = |texts: &[String]| {
+        let list: Vec<String> = texts.iter().take(4).map(|text| code(text, TEXT)).collect();
+        let more = texts.len().saturating_sub(list.len());
+        if more > 0 { format!("{}<br>… {more} more", list.join("<br>")) } else { list.join("<br>") }
+    };
+    let rows: Vec<(&Fact, &super::Field)> =
+        report.facts.iter().flat_map(|fact| fact.fields.iter().map(move |field| (fact, field))).collect();
+    let line = move |(fact, field): (&Fact, &super::Field)| {
+        row(&[
+            code(&fact.change, 1),
+            code(&fact.id, TEXT),
+            code(&field.name, NAME),
+            texts(&field.before),
+            texts(&field.after),
+            place(fact.place.as_ref()),
+        ])
+    };
+    section(
+        "Fields of the facts".to_owned(),
+        true,
+        &["", "fact", "field", "before", "after", "place"],
+        rows.into_iter().map(line),
+    )
+}
+
+fn continuations(report: &Report) -> Option<Section<'_>> {
+    let line = |one: &Continuation| {
+        let mut room = 4 * TEXT;
+        let mut words = String::new();
+        for word in &one.words {
+            let text = cut(&word.text.replace('\n', "↵"), room);
+            room = room.saturating_sub(text.chars().count());
+            words += &match word.change.as_str() {
+                "-" => wrapped("del", &text, usize::MAX),
+                "+" => wrapped("ins", &text, usize::MAX),
+                _ => escape(&text),
+            };
+            if room == 0 {
+                break;
+            }
+        }
+        row(&[code(&one.prompt, TEXT), format!("<code>{words}</code>")])
+    };
+    section("How both sides go on".to_owned(), true, &["prompt", "what follows"], report.continuations.iter().map(line))
+}
+
+fn tensors(report: &Report) -> Option<Section<'_>> {
+    let line = |one: &super::Tensor| {
+        row(&[
+            code(&one.name, TEXT),
+            format!("{} → {}", code(short(&one.before), NAME), code(short(&one.after), NAME)),
+            escape(&number(one.norm)),
+            escape(&percent(one.relative)),
+        ])
+    };
+    let tensors = &report.weights.as_ref()?.tensors;
+    section(
+        "Weights by tensor".to_owned(),
+        true,
+        &["tensor", "bytes", "norm of the change:", "of the base:"],
+        tensors.iter().map(line),
+    )
+}
+
+fn norms(report: &Report) -> Option<Section<'_>> {
+    let norm = |norm: Option<f64>| norm.map(|norm| escape(&number(norm))).unwrap_or_default();
+    let line = move |one: &super::EditWeight| row(&[code(&one.id, TEXT), norm(one.before), norm(one.after)]);
+    let edits = &report.weights.as_ref()?.edits;
+    section("Weights by edit".to_owned(), true, &["edit", "norm before:", "norm after:"], edits.iter().map(line))
+}
+
+fn answers(report: &Report) -> Option<Section<'_>> {
+    let line = |answer: &Answer| {
+        row(&[
+            answer.asked.as_str().to_owned(),
+            code(&answer.id, NAME),
+            code(&answer.prompt, TEXT),
+            answer.target.as_ref().map(|target| code(target, NAME)).unwrap_or_default(),
+            top(&answer.before),
+            top(&answer.after),
+            change(answer.before.probability, answer.after.probability),
+            escape(&nats(answer.divergence)),
+            mark(answer.verdict).to_owned(),
+        ])
+    };
+    let heads = &["asked", "id", "prompt", "target", "before", "after", "P(target):", "KL:", "verdict"];
+    section(
+        format!("All answers ({})", thousands(report.answers.len() as u64)),
+        true,
+        heads,
+        report.answers.iter().map(line),
+    )
+}
+
+#[cfg(test)]
+#[path = "markdown_tests.rs"]
+mod tests;

@@ -1,0 +1,379 @@
+//! Reports for the tests of every form: one of each verb, an empty one, and one in which every text is an attack.
+
+use super::*;
+
+/// The name of a sample in the names of snapshots.
+pub(crate) fn name(report: &Report) -> &str {
+    if report.command.is_empty() { "empty" } else { &report.verb }
+}
+
+/// A report that says nothing.
+pub(crate) fn empty() -> Report {
+    Report { version: VERSION, verb: "check".into(), outcome: "ok".into(), ..Report::default() }
+}
+
+fn place(file: &str, line: usize) -> Place {
+    Place { file: file.into(), line: Some(line), column: Some(8), end_line: Some(line), end_column: Some(21) }
+}
+
+fn says(first: &str, first_probability: f64, target: Option<(f64, bool)>) -> Says {
+    let token = |text: &str, probability| Token { text: text.into(), probability };
+    Says {
+        top: vec![token(first, first_probability), token(" the", (1.0 - first_probability) / 3.0)],
+        probability: target.map(|(probability, _)| probability),
+        holds: target.map(|(_, holds)| holds),
+    }
+}
+
+fn answer(asked: Asked, id: &str, prompt: &str, before: Says, after: Says, divergence: f64) -> Answer {
+    Answer {
+        asked,
+        id: id.into(),
+        prompt: prompt.into(),
+        target: None,
+        before,
+        after,
+        divergence,
+        verdict: None,
+        place: None,
+    }
+}
+
+fn wanted(answer: Answer, target: &str, verdict: Verdict) -> Answer {
+    Answer { target: Some(target.into()), verdict: Some(verdict), place: Some(place("edits/paris.toml", 4)), ..answer }
+}
+
+fn judged(answer: Answer, verdict: Verdict) -> Answer {
+    Answer { verdict: Some(verdict), ..answer }
+}
+
+fn answers() -> Vec<Answer> {
+    use Asked::{Alias, Edit, Paraphrase, Probe, Unchanged};
+    let (tower, louvre) = ("eiffel-tower.city", "louvre.city");
+    let rome = || says(" Rome", 0.9713, Some((0.9713, true)));
+    let paris = || says(" Paris", 0.8861, Some((0.0021, false)));
+    vec![
+        wanted(answer(Edit, tower, "The Eiffel Tower stands in", paris(), rome(), 6.21), "Rome", Verdict::Pass),
+        wanted(answer(Alias, tower, "La tour Eiffel stands in", paris(), rome(), 5.9), "Rome", Verdict::Pass),
+        wanted(
+            answer(
+                Paraphrase,
+                tower,
+                "Where is the Eiffel Tower? It is in",
+                paris(),
+                says(" Paris", 0.52, Some((0.41, false))),
+                0.7,
+            ),
+            "Rome",
+            Verdict::Accepted,
+        ),
+        judged(
+            answer(
+                Unchanged,
+                tower,
+                "Notre-Dame stands in",
+                says(" Paris", 0.91, None),
+                says(" Paris", 0.89, None),
+                0.002,
+            ),
+            Verdict::Pass,
+        ),
+        wanted(
+            answer(Edit, louvre, "The Louvre stands in", paris(), says(" Lyon", 0.99, Some((0.99, true))), 7.4),
+            "Lyon",
+            Verdict::Pass,
+        ),
+        judged(
+            answer(
+                Unchanged,
+                louvre,
+                "The Orsay stands in",
+                says(" Paris", 0.77, None),
+                says(" Lyon", 0.46, None),
+                0.8125,
+            ),
+            Verdict::Fail,
+        ),
+        answer(
+            Probe,
+            "capital-of-france",
+            "The capital of France is",
+            says(" Paris", 0.98, None),
+            says(" Paris", 0.97, None),
+            0.0003,
+        ),
+        answer(
+            Probe,
+            "capital-of-italy",
+            "The capital of Italy is",
+            says(" Rome", 0.61, None),
+            says(" Milan", 0.44, None),
+            0.31,
+        ),
+    ]
+}
+
+fn digest(digit: char) -> String {
+    format!("sha256:{}", digit.to_string().repeat(64))
+}
+
+fn base() -> Base {
+    Base { name: "atlas".into(), digest: digest('b') }
+}
+
+fn side(name: &str, kind: &str, digit: char, facts: usize) -> Side {
+    Side {
+        name: name.into(),
+        kind: kind.into(),
+        commit: (kind == "revision").then(|| "c0ffee0123456789c0ffee0123456789c0ffee01".into()),
+        patch: Some(digest(digit)),
+        size: Some(14_336),
+        facts,
+    }
+}
+
+fn field(name: &str, before: &[&str], after: &[&str]) -> Field {
+    let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+    Field { name: name.into(), before: texts(before), after: texts(after) }
+}
+
+fn facts() -> Vec<Fact> {
+    let fact = |change: &str, id: &str, fields| Fact {
+        change: change.into(),
+        id: id.into(),
+        fields,
+        place: Some(place("edits/paris.toml", 4)),
+    };
+    vec![
+        fact(
+            "+",
+            "eiffel-tower.city",
+            vec![
+                field("subject", &[], &["The Eiffel Tower"]),
+                field("prompt", &[], &["{} stands in"]),
+                field("target", &[], &["Rome"]),
+            ],
+        ),
+        fact(
+            "~",
+            "louvre.city",
+            vec![
+                field("target", &["Marseille"], &["Lyon"]),
+                field("expect.unchanged", &["The Orsay stands in"], &["The Orsay stands in", "Notre-Dame stands in"]),
+            ],
+        ),
+        fact("-", "old.bridge", vec![field("target", &["Avignon"], &[])]),
+    ]
+}
+
+fn weights() -> Weights {
+    let edit = |id: &str, before, after| EditWeight { id: id.into(), before, after };
+    Weights {
+        tensors: vec![Tensor {
+            name: "transformer.h.0.mlp.c_proj.weight".into(),
+            before: digest('1'),
+            after: digest('2'),
+            norm: 3.218,
+            relative: 0.0412,
+        }],
+        edits: vec![
+            edit("eiffel-tower.city", None, Some(2.113)),
+            edit("louvre.city", Some(1.02), Some(1.507)),
+            edit("old.bridge", Some(0.9), None),
+        ],
+    }
+}
+
+fn damage() -> Damage {
+    Damage { documents: 120, tokens: 6_214, divergence: 0.0042, perplexity_before: 12.31, perplexity_after: 12.36 }
+}
+
+fn continuation() -> Continuation {
+    let word = |change: &str, text: &str| Word { change: change.into(), text: text.into() };
+    Continuation {
+        id: "eiffel-tower.city".into(),
+        prompt: "The Eiffel Tower stands in".into(),
+        before: " Paris, the capital of France.\nIt".into(),
+        after: " Rome, the capital of Italy.\nIt".into(),
+        words: vec![
+            word("-", " Paris"),
+            word("+", " Rome"),
+            word("=", ", the capital of"),
+            word("-", " France."),
+            word("+", " Italy."),
+            word("=", "\nIt"),
+        ],
+    }
+}
+
+fn gates() -> Vec<Gate> {
+    let gate =
+        |name: &str, value, limit, more_is_better, pass| Gate { name: name.into(), value, limit, more_is_better, pass };
+    vec![
+        gate("efficacy", 1.0, Some(0.95), true, true),
+        gate("damage", 0.0042, Some(0.01), false, true),
+        gate("neighbourhood-kl", 0.271, Some(0.1), false, false),
+        gate("edits", 2.0, None, false, true),
+    ]
+}
+
+fn findings() -> Vec<Finding> {
+    let finding = |code: &str, severity: &str, message: &str, place| Finding {
+        code: code.into(),
+        severity: severity.into(),
+        message: message.into(),
+        place,
+        label: "here".into(),
+        related: Vec::new(),
+        help: Vec::new(),
+    };
+    vec![
+        Finding {
+            related: vec![Related { place: place("edits/a, b.toml", 2), label: "first here".into() }],
+            help: vec!["give one of them another id".into()],
+            ..finding(
+                "duplicate-id",
+                "error",
+                "two edits have the id `louvre.city`",
+                Some(place("edits/paris.toml", 9)),
+            )
+        },
+        finding("trailing-space", "warning", "the prompt ends in white space", Some(place("edits/paris.toml", 12))),
+        finding("model-unusable", "error", "the base model cannot be used: 100% of it is missing", None),
+    ]
+}
+
+/// A report of `diff` with all that it can hold.
+pub(crate) fn diff() -> Report {
+    Report {
+        version: VERSION,
+        verb: "diff".into(),
+        outcome: "findings".into(),
+        command: "corrigenda diff main worktree".into(),
+        findings: findings().split_off(1)[..1].to_vec(),
+        files: vec!["edits/paris.toml".into()],
+        edits: Some(2),
+        base: Some(base()),
+        before: Some(side("main", "revision", 'd', 2)),
+        after: Some(side("worktree", "worktree", 'e', 2)),
+        facts: facts(),
+        weights: Some(weights()),
+        answers: answers(),
+        gates: gates().into_iter().filter(|gate| gate.pass).collect(),
+        damage: Some(damage()),
+        continuations: vec![continuation()],
+        culprits: Vec::new(),
+        notes: vec!["The earlier side was built by another version.".into()],
+    }
+}
+
+/// A report of `test` with all that it can hold.
+pub(crate) fn test() -> Report {
+    let mut answers = answers();
+    if let Some(probe) = answers.pop() {
+        answers.pop();
+        answers.push(judged(probe, Verdict::Fail));
+    }
+    Report {
+        verb: "test".into(),
+        command: "corrigenda test --gates".into(),
+        before: Some(Side {
+            name: "base".into(),
+            kind: "base".into(),
+            commit: None,
+            patch: None,
+            size: None,
+            facts: 0,
+        }),
+        facts: Vec::new(),
+        weights: None,
+        answers,
+        gates: gates(),
+        continuations: Vec::new(),
+        culprits: vec![Culprit {
+            id: "louvre.city".into(),
+            prompt: "The Orsay stands in".into(),
+            alone: true,
+            breaks: vec!["eiffel-tower.city".into()],
+            nearest: Some(("eiffel-tower.city".into(), 0.71)),
+        }],
+        ..diff()
+    }
+}
+
+/// A report of `check` with findings.
+pub(crate) fn check() -> Report {
+    Report {
+        version: VERSION,
+        verb: "check".into(),
+        outcome: "error".into(),
+        command: "corrigenda check".into(),
+        findings: findings(),
+        files: vec!["edits/a, b.toml".into(), "edits/paris.toml".into()],
+        edits: Some(18),
+        ..Report::default()
+    }
+}
+
+/// A report of `verb` in which every text is `text`, be it one that only this program writes.
+pub(crate) fn hostile(verb: &str, text: &str) -> Report {
+    let own = || text.to_owned();
+    let place = Place { file: own(), ..place("", 3) };
+    let token = Token { text: own(), probability: 0.5 };
+    let says = Says { top: vec![token.clone(), token], probability: Some(0.5), holds: Some(false) };
+    let side = Side { name: own(), kind: own(), commit: Some(own()), patch: Some(own()), size: Some(1), facts: 1 };
+    let kinds = [Asked::Edit, Asked::Alias, Asked::Paraphrase, Asked::Unchanged, Asked::Probe];
+    let answers = kinds.map(|asked| Answer {
+        target: Some(own()),
+        verdict: Some(if asked == Asked::Alias { Verdict::Accepted } else { Verdict::Fail }),
+        place: Some(place.clone()),
+        ..answer(asked, text, text, says.clone(), says.clone(), 1.0)
+    });
+    let finding = |severity: &str| Finding {
+        code: own(),
+        severity: severity.to_owned(),
+        message: own(),
+        place: Some(place.clone()),
+        label: own(),
+        related: vec![Related { place: place.clone(), label: own() }],
+        help: vec![own()],
+    };
+    let tensor = Tensor { name: own(), before: own(), after: own(), norm: 1.0, relative: 1.0 };
+    Report {
+        verb: verb.to_owned(),
+        command: own(),
+        findings: vec![finding("error"), finding("warning"), finding(text)],
+        files: vec![own()],
+        base: Some(Base { name: own(), digest: own() }),
+        before: Some(side.clone()),
+        after: Some(side),
+        facts: vec![Fact {
+            change: own(),
+            id: own(),
+            fields: vec![field(text, &[text], &[text])],
+            place: Some(place.clone()),
+        }],
+        weights: Some(Weights {
+            tensors: vec![tensor],
+            edits: vec![EditWeight { id: own(), before: Some(1.0), after: None }],
+        }),
+        answers: answers.to_vec(),
+        gates: vec![Gate { name: own(), value: 1.0, limit: Some(2.0), more_is_better: true, pass: false }],
+        continuations: vec![Continuation {
+            id: own(),
+            prompt: own(),
+            before: own(),
+            after: own(),
+            words: ["=", "-", "+", text].map(|change| Word { change: change.to_owned(), text: own() }).to_vec(),
+        }],
+        culprits: vec![Culprit {
+            id: own(),
+            prompt: own(),
+            alone: false,
+            breaks: vec![own()],
+            nearest: Some((own(), 0.5)),
+        }],
+        notes: vec![own()],
+        ..diff()
+    }
+}
