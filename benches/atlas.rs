@@ -1,11 +1,12 @@
-//! Seeded single edits of the bundled model: `cargo bench --bench atlas -- [--edits N] [--seed S] [--layer L | --sweep] [--together]`,
+//! Seeded single edits of the bundled model: `cargo bench --bench atlas -- [--edits N] [--seed S] [--layer L | --sweep] [--together] [--aliases asked|keys]`,
 //! with the templates and the settings of the project at the repository's root.
 //!
 //! A fact is taken when the model knows it in the phrasing for edits; its new answer is another object of the relation.
 //! Efficacy: the phrasing for edits gives it, every token the arg-max. Other phrasings: all others of the relation, in
 //! which the model knew the old answer. Neighbours: other subjects of the relation with the same true answer that the
 //! model knows, ten at most; kept when they still give it. `--sweep` does so at every
-//! layer; `--together` links all of the edits instead of making each alone.
+//! layer; `--together` links all of the edits instead of making each alone. `--aliases` takes subjects of several words
+//! and asks for the new answer by their last word too: without further keys (`asked`), or with a key for it (`keys`).
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 #![expect(dead_code, reason = "the trainer uses all of its world, the bench a part")]
@@ -22,7 +23,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use arguments::option;
+use arguments::{argument, option};
 use corrigenda::behaviour::{Question, scores};
 use corrigenda::build::setup::Corpus;
 use corrigenda::build::{Base, Setup, Stop};
@@ -45,6 +46,30 @@ const NEIGHBOURS: usize = 10;
 struct Edit<'w> {
     fact: &'w Fact,
     target: &'w str,
+    /// Another name of its subject: the last word, where there are more.
+    alias: Option<&'w str>,
+}
+
+/// What is done about other names of a subject.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aliases {
+    /// Nothing.
+    None,
+    /// They are asked.
+    Asked,
+    /// They have keys of their own, and are asked.
+    Keys,
+}
+
+impl Aliases {
+    fn given() -> Fallible<Self> {
+        match argument("--aliases").as_deref() {
+            None => Ok(Self::None),
+            Some("asked") => Ok(Self::Asked),
+            Some("keys") => Ok(Self::Keys),
+            Some(other) => Err(format!("--aliases wants asked or keys, not {other:?}").into()),
+        }
+    }
 }
 
 /// Whether the answers hold.
@@ -62,7 +87,13 @@ fn known<'a>(editor: &Editor, asked: Vec<(String, &'a str)>) -> Fallible<Vec<(St
 }
 
 /// The edits of a seed: known facts in a drawn order, each with another object of its relation.
-fn edits<'w>(world: &'w World, model: &Model, tokens: &Tokens, count: usize, seed: u64) -> Fallible<Vec<Edit<'w>>> {
+fn edits<'w>(
+    world: &'w World,
+    (model, tokens): (&Model, &Tokens),
+    count: usize,
+    seed: u64,
+    aliases: Aliases,
+) -> Fallible<Vec<Edit<'w>>> {
     let mut draw = Draw::new(seed);
     let mut facts: Vec<&Fact> = world.facts.iter().collect();
     draw.shuffle(&mut facts);
@@ -72,8 +103,12 @@ fn edits<'w>(world: &'w World, model: &Model, tokens: &Tokens, count: usize, see
         let objects: BTreeSet<&str> = same.map(|other| other.object.as_str()).collect();
         let objects: Vec<&str> = objects.into_iter().collect();
         let target = objects[draw.below(objects.len())];
+        let alias = fact.subject.rsplit_once(' ').map(|(_, last)| last);
+        if aliases != Aliases::None && alias.is_none() {
+            continue;
+        }
         if hold(model, tokens, &[(world.prompt(fact, 0), fact.object.as_str())])?[0] {
-            edits.push(Edit { fact, target });
+            edits.push(Edit { fact, target, alias });
         }
         if edits.len() == count {
             break;
@@ -83,9 +118,11 @@ fn edits<'w>(world: &'w World, model: &Model, tokens: &Tokens, count: usize, see
 }
 
 /// Figures of one layer.
-#[derive(Default)]
 struct Tally {
+    aliases: Aliases,
     diverged: usize,
+    /// Other names behind which the base gives the old answer, and those that give the new one.
+    by_alias: [Share; 2],
     efficacy: Share,
     others: Share,
     neighbours: Share,
@@ -94,8 +131,8 @@ struct Tally {
 impl Tally {
     /// One edit alone.
     fn alone(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<()> {
-        let compiled = self.compile(world, editor, edit)?;
-        let edited = editor.linked(&[(Digest::of(b"one edit"), &compiled)])?;
+        let sides = self.sides(world, editor, edit)?;
+        let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
         self.ask(world, editor, edit, &edited)
     }
 
@@ -103,17 +140,30 @@ impl Tally {
     fn together(&mut self, world: &World, editor: &Editor, edits: &[Edit]) -> Fallible<()> {
         let mut sides = Vec::new();
         for edit in edits {
-            let name = format!("{}\0{}\0{}", edit.fact.relation, edit.fact.subject, edit.target);
-            sides.push((Digest::of(name.as_bytes()), self.compile(world, editor, edit)?));
+            sides.extend(self.sides(world, editor, edit)?);
         }
         sides.sort_by_key(|(name, _)| *name);
+        // Two subjects may have one last word, and one answer: then they have one key for it.
+        sides.dedup_by_key(|(name, _)| *name);
         let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
         edits.iter().try_for_each(|edit| self.ask(world, editor, edit, &edited))
     }
 
-    fn compile(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<compile::Compiled> {
+    /// The edit under its names, in the order of their meanings.
+    fn sides(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<Vec<(Digest, compile::Compiled)>> {
+        let alias = edit.alias.filter(|_| self.aliases == Aliases::Keys);
+        let mut sides = Vec::new();
+        for name in [Some(edit.fact.subject.as_str()), alias].into_iter().flatten() {
+            let meaning = format!("{}\0{name}\0{}", edit.fact.relation, edit.target);
+            sides.push((Digest::of(meaning.as_bytes()), self.compile(world, editor, edit, name)?));
+        }
+        sides.sort_by_key(|(meaning, _)| *meaning);
+        Ok(sides)
+    }
+
+    fn compile(&mut self, world: &World, editor: &Editor, edit: &Edit, name: &str) -> Fallible<compile::Compiled> {
         let prompt = &world.phrasings(edit.fact)[0];
-        let asked = compile::Fact { subject: &edit.fact.subject, prompt, target: edit.target };
+        let asked = compile::Fact { subject: name, prompt, target: edit.target };
         let compiled = editor.compile(asked)?;
         self.diverged += usize::from(!compiled.converged);
         Ok(compiled)
@@ -123,6 +173,11 @@ impl Tally {
         let fact = edit.fact;
         let holds = |asked: &[(String, &str)]| hold(edited, &editor.tokens, asked);
         self.efficacy.add(holds(&[(world.prompt(fact, 0), edit.target)])?[0]);
+        if let Some(alias) = edit.alias.filter(|_| self.aliases != Aliases::None) {
+            let prompt = world.phrasings(fact)[0].replacen("{}", alias, 1);
+            self.by_alias[0].add(hold(&editor.model, &editor.tokens, &[(prompt.clone(), fact.object.as_str())])?[0]);
+            self.by_alias[1].add(holds(&[(prompt, edit.target)])?[0]);
+        }
         let phrasings = (1..world.phrasings(fact).len()).map(|other| (world.prompt(fact, other), fact.object.as_str()));
         let mut others = known(editor, phrasings.collect())?;
         others.iter_mut().for_each(|(_, answer)| *answer = edit.target);
@@ -138,13 +193,17 @@ impl Tally {
     }
 
     fn print(&self, layer: usize) {
-        let Self { diverged, efficacy, others, neighbours } = self;
+        let Self { diverged, efficacy, others, neighbours, .. } = self;
         println!(
             "{layer:>5}  {:>8.3}  {:>15.3}  {:>28.3}  {diverged:>8}",
             efficacy.value(),
             others.value(),
             neighbours.value()
         );
+        if self.aliases != Aliases::None {
+            let [before, after] = &self.by_alias;
+            println!("by the last word: old answer in the base {:.3}, new answer {:.3}", before.value(), after.value());
+        }
     }
 }
 
@@ -164,7 +223,8 @@ fn main() -> Fallible<()> {
     let (base, setup) = configured(root)?;
     let documents: Vec<String> = std::fs::read_to_string(&setup.corpus)?.lines().map(str::to_owned).collect();
     let (count, seed) = (option("--edits", 200)?, option("--seed", 1)?);
-    let edits = edits(&world, &base.model, &base.tokens, count, seed as u64)?;
+    let aliases = Aliases::given()?;
+    let edits = edits(&world, (&base.model, &base.tokens), count, seed as u64, aliases)?;
     let given = |flag: &str| std::env::args().any(|argument| argument == flag);
     let layer = option("--layer", setup.layer)?;
     let layers = if given("--sweep") { 0..base.model.spec().layers } else { layer..layer + 1 };
@@ -174,7 +234,14 @@ fn main() -> Fallible<()> {
     for layer in layers {
         let mut editor = Editor::new(base.model.clone(), base.tokens.clone(), layer, &documents)?;
         (editor.templates, editor.settings) = (setup.templates.clone(), setup.settings.clone());
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            aliases,
+            diverged: 0,
+            by_alias: Default::default(),
+            efficacy: Share::default(),
+            others: Share::default(),
+            neighbours: Share::default(),
+        };
         if given("--together") {
             tally.together(&world, &editor, &edits)?;
         } else {

@@ -7,6 +7,7 @@
 //! - [`plan`](mod@plan): every edit resolved to tokens and position, with findings that point into its file;
 //! - [`objects`]: each edit compiled alone, or taken from the store;
 //! - [`linked`]: all objects in one solve, laid on the weights and rounded;
+//! - [`alike`]: edits whose keys are nearly one;
 //! - [`gate`]: the limits of the policy that only the patch can break;
 //! - [`locked`]: the patch that the lock names, for verbs that only ask it;
 //! - [`made`]: the patch of any state of a project, found or made;
@@ -15,6 +16,7 @@
 //!
 //! Nothing here prints, and nothing writes to the base. The only file outside the store is the lock.
 
+pub mod alike;
 pub mod base;
 pub mod gate;
 pub mod linked;

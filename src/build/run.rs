@@ -1,14 +1,12 @@
 //! The steps of a build in order, and what stops it.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 use super::linked::Linking;
 use super::objects::objects;
-use super::record::{AlikeRecord, Record, measure, record_address};
+use super::record::{Record, measure, record_address};
 use super::setup::Corpus;
-use super::{Base, Plan, Setup, Stop, gate, plan};
+use super::{Base, Plan, Setup, Stop, alike, gate, plan};
 use crate::digest::Digest;
 use crate::numeric::Isa;
 use crate::numeric::cholesky::Factor;
@@ -85,13 +83,13 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let cached = statistics(project, &base, &setup, store, progress)?;
     let (record, compiled) = record(project, &base, &setup, &plan, &cached, store, progress)?;
     let lock = plan.lock(&base, &setup, vec![cached.1], record.patch);
-    let warned = plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.place))).collect();
+    let alike = alike::findings(&plan, &record.alike, record.condition);
     let changes = Lock::changes(before.as_ref(), &project.edits);
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
     let mut warnings = plan.warnings;
     warnings.extend(thin(project, &record));
     warnings.extend(disagreements(project, &record, &changes));
-    warnings.extend(near_parallel(&warned, &record));
+    warnings.extend(alike);
     let warnings = project.config.policy.apply(warnings);
     if warnings.iter().any(Diagnostic::is_error) {
         return Err(Stop::findings(warnings, &project.edits.sources));
@@ -122,27 +120,6 @@ fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<
         (!said.held).then(|| super::plan::disagrees(edit, was, span, "not what it says"))
     };
     edits.filter_map(finding).collect()
-}
-
-/// Pairs of edits whose keys are so alike that each takes from what the other asks for.
-fn near_parallel(edits: &BTreeMap<Digest, (&Edit, &Range<usize>)>, record: &Record) -> Vec<Diagnostic> {
-    let finding = |pair: &AlikeRecord| {
-        let ((edit, span), (other, partner)) = (edits.get(&pair.edit)?, edits.get(&pair.other)?);
-        let message = format!(
-            "the keys of edits `{}` and `{}` are alike: cosine {:.3}, condition number of S {:.0}",
-            other.id, edit.id, pair.cosine, record.condition
-        );
-        let finding = Diagnostic::new(Code::NearParallel, message).at(edit.place.file, span, "this subject").with(
-            other.place.file,
-            partner,
-            "and this one",
-        );
-        Some(
-            finding
-                .help("both are had, at the price of a larger change: look at what else moves with `corrigenda diff`"),
-        )
-    };
-    record.alike.iter().filter_map(finding).collect()
 }
 
 /// A corpus whose keys do not span the key space.

@@ -10,7 +10,7 @@ use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::build::plan::{disagrees, only};
 use crate::build::run::unsound;
 use crate::build::setup::Corpus;
-use crate::build::{Base, Plan, Planned, Setup, Stop, plan};
+use crate::build::{Base, Plan, Planned, Setup, Stop, alike, plan};
 use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, visible};
 use crate::stats;
 use crate::store::Store;
@@ -61,6 +61,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let mut plan = plan(project, &base, &setup)?;
     let said = ask(&base, &plan, &chosen)?;
     plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
+    plan.warnings.extend(alike::foreseen(project, &base, &setup, &plan, store)?);
     crate::project::diagnostic::sort(&mut plan.warnings);
     plan.warnings = project.config.policy.apply(plan.warnings);
     if plan.warnings.iter().any(Diagnostic::is_error) {

@@ -257,6 +257,13 @@ pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings
     Compiled { key, value, value_before, loss, stage, evaluations, converged }
 }
 
+/// The key of one edit alone: bit by bit the one that [`compile`] finds, without what stands behind the subject.
+pub fn key(model: &Model, layer: usize, edit: &Resolved) -> Vec<f32> {
+    let rows: Vec<&[u32]> = edit.rows.iter().map(|row| &row.ids[..=row.position]).collect();
+    let positions: Vec<usize> = edit.rows.iter().map(|row| row.position).collect();
+    mean(&model.hooked(layer, &rows, &positions).keys)
+}
+
 /// The mean of vectors of one length, summed in f64 in their order.
 fn mean(vectors: &[Vec<f32>]) -> Vec<f32> {
     let count = vectors.len() as f64;

@@ -1,0 +1,83 @@
+//! Edits whose keys are so alike that each takes from what the other asks for.
+//!
+//! How alike keys are is known by the metric of `C⁻¹` alone: after a build, or before it where the statistics are in the
+//! store.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::linked::ALIKE;
+use super::record::AlikeRecord;
+use super::run::factor;
+use super::{Base, Plan, Setup, Stop};
+use crate::compile::{Object, key};
+use crate::digest::Digest;
+use crate::link::System;
+use crate::progress::Unseen;
+use crate::project::{Code, Diagnostic, Edit, Project};
+use crate::stats::{self, build::factor_address};
+use crate::store::{Kind, Store};
+
+/// A plan looks at every pair of this many edits; a larger set is looked at when it is built.
+const MOST_PLANNED: usize = 300;
+
+/// Findings for pairs of alike keys, by the meanings of their edits.
+pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<Diagnostic> {
+    let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
+        plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.place))).collect();
+    let finding = |pair: &AlikeRecord| {
+        let ((edit, span), (other, partner)) = (edits.get(&pair.edit)?, edits.get(&pair.other)?);
+        // The names of one subject are meant to be alike, and have one answer.
+        if edit.id == other.id {
+            return None;
+        }
+        let message = format!(
+            "the keys of edits `{}` and `{}` are alike: cosine {:.3}, condition number of S {condition:.0}",
+            other.id, edit.id, pair.cosine
+        );
+        let finding = Diagnostic::new(Code::NearParallel, message)
+            .at(edit.place.file, span, "this subject")
+            .with(other.place.file, partner, "and this one")
+            .help("both are had at the price of a larger change: `corrigenda diff` shows what else moves");
+        Some(finding)
+    };
+    alike.iter().filter_map(finding).collect()
+}
+
+/// The same before a build, from the keys as the base has them; nothing where the statistics are not in the store, or
+/// the set is large.
+///
+/// # Errors
+/// The store fails.
+pub fn foreseen(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    plan: &Plan<'_>,
+    store: &Store,
+) -> Result<Vec<Diagnostic>, Stop> {
+    let Some(cached) = stats::find(store, &setup.provenance).ok().flatten() else { return Ok(Vec::new()) };
+    let there = store.path(Kind::Factor, &factor_address(&cached.content)).is_file();
+    if !there || plan.edits.len() > MOST_PLANNED {
+        return Ok(Vec::new());
+    }
+    let (factor, _) = factor(project, base, setup, &cached, store, &Unseen)?;
+    let edits = plan.by_meaning();
+    let mut keys = Vec::new();
+    for planned in &edits {
+        let object = store.recall(Kind::Object, &planned.object, |bytes| Object::from_bytes(bytes).ok())?;
+        let known = object.and_then(|object| object.sites.get(&setup.layer).map(|site| site.key.clone()));
+        keys.push(known.unwrap_or_else(|| key(&base.model, setup.layer, &planned.resolved)));
+    }
+    let system = System::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    // Keys that are one and the same were refused by the plan, unless a ridge separates them.
+    let all: Vec<usize> = (0..edits.len()).collect();
+    let condition = system.solve(&all, setup.ridge).map_or(f64::INFINITY, |solved| solved.condition);
+    let record = |pair: crate::link::Parallel| AlikeRecord {
+        edit: edits[pair.edit].meaning,
+        other: edits[pair.partner].meaning,
+        cosine: pair.cosine,
+    };
+    let alike: Vec<AlikeRecord> = system.alike(ALIKE).into_iter().map(record).collect();
+    Ok(findings(plan, &alike, condition))
+}
