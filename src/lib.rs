@@ -16,6 +16,7 @@
 //! - [`store`]: content-addressed files: atomic writes, verified reads, gc, export and import.
 //! - [`project`]: what people write: edit sets, settings and the lock, with every finding of every file in one run.
 //!   Knows no model.
+//! - [`export`]: a patch laid on its base, written somewhere else as a checkpoint.
 //! - [`report`]: what a verb found, as one value, and the forms in which people and programs read it.
 //! - [`cli`], [`ui`], [`progress`]: one file per verb; the only door to the terminal; what long work reports to.
 //! - [`digest`]: SHA-256, and the one way in which structured things are hashed.
@@ -28,6 +29,7 @@ pub mod build;
 pub mod cli;
 pub mod compile;
 pub mod digest;
+pub mod export;
 pub mod link;
 pub mod model;
 pub mod numeric;

@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod context;
+mod export;
 mod init;
 mod plan;
 mod schema;
@@ -72,6 +73,8 @@ enum Verb {
     Plan(plan::Arguments),
     Build(build::Arguments),
     Test(test::Arguments),
+    #[command(subcommand)]
+    Export(export::Verb),
     #[command(subcommand)]
     Stats(stats::Verb),
     /// Look after the cache: list, check, empty, carry to another machine
@@ -149,6 +152,7 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
         Verb::Plan(arguments) => plan::run(context, arguments),
         Verb::Build(arguments) => build::run(context, arguments),
         Verb::Test(arguments) => test::run(context, arguments),
+        Verb::Export(verb) => export::run(context, verb),
         Verb::Stats(verb) => stats::run(context, verb),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),

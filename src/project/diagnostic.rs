@@ -119,6 +119,9 @@ codes! {
     NotFinite "not-finite" Error "An edit, or a weight with it, is not a finite number."
     ParallelKeys "parallel-keys" Error "The keys of two edits are so alike that both cannot be had."
     PatchMissing "patch-missing" Error "The patch that the lock names is not in the store."
+    PatchUnusable "patch-unusable" Error "A patch is damaged, or was made for another base."
+    ExportRefused "export-refused" Error "A folder cannot be exported to, or a file of the base cannot be exported."
+    CheckpointUnusable "checkpoint-unusable" Error "A checkpoint cannot be read, written or judged."
 }
 
 impl fmt::Display for Code {
