@@ -8,14 +8,17 @@
 //! - [`objects`]: each edit compiled alone, or taken from the store;
 //! - [`linked`]: all objects in one solve, laid on the weights and rounded;
 //! - [`record`]: what the build did, in figures, kept in the store so that a build without changes only reads it;
+//! - [`provenance`]: what a patch was built from, for whoever signs it;
 //! - [`run`]: the steps in order, the lock, and what stops them.
 //!
-//! Nothing here prints, and nothing writes to the base. The only file outside the store is the lock.
+//! Nothing here prints, and nothing writes to the base. The only files outside the store are
+//! the lock, and the provenance where one is asked for.
 
 pub mod base;
 pub mod linked;
 pub mod objects;
 pub mod plan;
+pub mod provenance;
 pub mod record;
 pub mod run;
 pub mod setup;
