@@ -11,3 +11,4 @@ mod rome;
 mod statistics;
 mod store;
 mod support;
+mod verify;

@@ -12,6 +12,7 @@ mod stats;
 mod store;
 mod table;
 mod test;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ enum Verb {
     Test(test::Arguments),
     #[command(subcommand)]
     Export(export::Verb),
+    Verify(verify::Arguments),
     #[command(subcommand)]
     Stats(stats::Verb),
     /// Look after the cache: list, check, empty, carry to another machine
@@ -153,6 +155,7 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
         Verb::Build(arguments) => build::run(context, arguments),
         Verb::Test(arguments) => test::run(context, arguments),
         Verb::Export(verb) => export::run(context, verb),
+        Verb::Verify(arguments) => verify::run(context, arguments),
         Verb::Stats(verb) => stats::run(context, verb),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),
