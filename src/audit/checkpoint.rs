@@ -147,7 +147,7 @@ impl<'a> Judging<'a> {
         let patch = Patch::from_bytes(&bytes).ok().filter(|patch| !patch.targets().is_empty())?;
         let of_base = |name: &String| self.pairs.iter().find(|pair| pair.name == *name)?.base.as_ref();
         let fits = patch.targets().iter().all(|(name, target)| of_base(name).is_some_and(|it| it.1 == target.base));
-        let laid = lay(&self.base_weights, &patch).ok().filter(|_| fits)?;
+        let laid = if fits { lay(&self.base_weights, &patch).ok()? } else { return None };
         Some(Known { patch, id, laid, how })
     }
 

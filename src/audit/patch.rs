@@ -1,8 +1,10 @@
 //! One patch: its digest, its form, and the base that it names.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
-use super::{Audit, Check, Ground, State, count};
+use super::{Audit, Check, Ground, State};
 use crate::build::Stop;
 use crate::digest::Digest;
 use crate::export::fact::facts;
@@ -89,22 +91,17 @@ fn refused(name: &str, target: &Target, error: &ExportError) -> Check {
 }
 
 fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
-    let norm = |meaning: &Digest| {
-        let parts = patch.targets().values().filter_map(|target| {
-            let index = target.edits.iter().position(|edit| edit == meaning)?;
-            Some(delta_norms(target).edits[index])
-        });
-        let mut square = 0.0;
-        for part in parts {
-            square += part * part;
+    let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
+    for target in patch.targets().values() {
+        for (meaning, norm) in target.edits.iter().zip(delta_norms(target).edits) {
+            *squares.entry(*meaning).or_default() += norm * norm;
         }
-        square.sqrt()
-    };
+    }
     let known = facts(patch, &ground.project.edits);
     let mut list = Vec::new();
     for fact in &known {
         let Some(meaning) = fact.meaning else { continue };
-        let norm = norm(&meaning);
+        let norm = squares.get(&meaning).copied().unwrap_or_default().sqrt();
         let name = fact.id.clone().unwrap_or_else(|| meaning.short());
         let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
             Some((prompt, target)) => format!("{prompt} → {}, ‖Δ‖ {norm:.3}", target.trim()),
@@ -114,5 +111,4 @@ fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
         audit.add(Check::ok("edit", name, said));
     }
     audit.fields["edits"] = json!(list);
-    audit.fields["summary"] = json!(count(known.len(), "edit"));
 }
