@@ -43,7 +43,7 @@ pub fn rebuild(ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result
     match build(ground.project, &empty, options, progress) {
         Ok(built) => same(&mut audit, ground, &empty, &built)?,
         // The inputs are the lock's, so what is stale now is what came out.
-        Err(stop) if stop.stale => other(&mut audit, &stop),
+        Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => other(&mut audit, &stop),
         Err(stop) => return Err(stop),
     }
     audit.verdict = format!(

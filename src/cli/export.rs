@@ -60,7 +60,6 @@ fn exported(context: &Context, arguments: &Checkpoint, project: &Project, store:
     };
     let exported = checkpoint(&request)?;
     match context.format {
-        Format::Human => context.ui.answer(&human(context, &base, &arguments.to, &exported)),
         Format::Json => {
             let whole = json!({
                 "path": arguments.to.display().to_string(),
@@ -69,6 +68,7 @@ fn exported(context: &Context, arguments: &Checkpoint, project: &Project, store:
             });
             context.answer_json(Outcome::Ok, &[], &Sources::default(), whole);
         }
+        _ => context.ui.answer(&human(context, &base, &arguments.to, &exported)),
     }
     Ok(Outcome::Ok)
 }

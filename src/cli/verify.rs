@@ -59,7 +59,6 @@ fn answer(context: &Context, audit: &Audit) -> Outcome {
         State::Stale => Outcome::Stale,
     };
     match context.format {
-        Format::Human => context.ui.answer(&human(context, audit)),
         Format::Json => {
             let check = |check: &Check| {
                 json!({
@@ -74,6 +73,7 @@ fn answer(context: &Context, audit: &Audit) -> Outcome {
             whole["repair"] = json!(audit.repairs);
             context.answer_json(outcome, &[], &Sources::default(), whole);
         }
+        _ => context.ui.answer(&human(context, audit)),
     }
     outcome
 }
