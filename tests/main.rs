@@ -12,3 +12,4 @@ mod rome;
 mod statistics;
 mod store;
 mod support;
+mod verify;
