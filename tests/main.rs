@@ -11,5 +11,6 @@ mod refusals;
 mod rome;
 mod statistics;
 mod store;
+mod story;
 mod support;
 mod verify;

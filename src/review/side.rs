@@ -1,7 +1,7 @@
 //! A state of the project, or of the model, by its name.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::build::made::{Made, made};
 use crate::build::{Base, Stop, locked, named};
@@ -153,11 +153,20 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
     }
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let (edits, templates) = config::paths(&String::from_utf8_lossy(&text));
+    // Templates beside the repository are not its own: they are read where they are.
     if let Some(templates) = templates {
-        take(&templates)?;
+        match take(&templates) {
+            Err(_) if leaves(&templates) => {}
+            taken => taken?,
+        }
     }
     files.extend(repository.files(commit, &edits, "toml")?);
     Ok(files)
+}
+
+/// Whether a path may lead out of the project's folder.
+fn leaves(path: &str) -> bool {
+    Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// The id of a patch of the store by its digits, or by enough of them.
