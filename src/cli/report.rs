@@ -48,6 +48,11 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
             outcome = Outcome::Error;
         }
     }
-    context.ui.answer(&form(context.format, context.ui.width()));
+    let answer = form(context.format, context.ui.width());
+    match context.format {
+        // These are commands, and meant as such.
+        Format::Github => context.ui.raw(answer.as_bytes()),
+        _ => context.ui.answer(&answer),
+    }
     outcome
 }
