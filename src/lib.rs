@@ -18,6 +18,8 @@
 //! - [`project`]: what people write: edit sets, settings and the lock, with every finding of every file in one run.
 //!   Knows no model.
 //! - [`history`]: git: the project at a commit, and when, by whom and why each fact changed. Nothing else knows of git.
+//! - [`export`]: a patch laid on its base, written somewhere else as a checkpoint.
+//! - [`audit`]: what `verify` finds: claims held against bytes, and a lock held against everything computed again.
 //! - [`report`]: what a verb found, as one value, and the forms in which people and programs read it.
 //! - [`cli`], [`ui`], [`progress`]: one file per verb; the only door to the terminal; what long work reports to.
 //! - [`digest`]: SHA-256, and the one way in which structured things are hashed.
@@ -25,11 +27,13 @@
 //! Invariants: nothing writes to a base model; nothing opens a socket; nothing is executed from data; a row's
 //! result depends on the row alone.
 
+pub mod audit;
 pub mod behaviour;
 pub mod build;
 pub mod cli;
 pub mod compile;
 pub mod digest;
+pub mod export;
 pub mod history;
 pub mod link;
 pub mod model;

@@ -11,5 +11,7 @@ mod refusals;
 mod rome;
 mod statistics;
 mod store;
+mod story;
 mod support;
+mod verify;
 mod workflow;

@@ -10,11 +10,14 @@
 //! - [`alike`]: edits whose keys are nearly one;
 //! - [`gate`]: the limits of the policy that only the patch can break;
 //! - [`locked`]: the patch that the lock names, for verbs that only ask it;
+//! - [`named`]: the patch that a person names;
 //! - [`made`]: the patch of any state of a project, found or made;
 //! - [`record`]: what the build did, in figures, kept in the store so that a build without changes only reads it;
+//! - [`provenance`]: what a patch was built from, for whoever signs it;
 //! - [`run`]: the steps in order, the lock, and what stops them.
 //!
-//! Nothing here prints, and nothing writes to the base. The only file outside the store is the lock.
+//! Nothing here prints, and nothing writes to the base. The only files outside the store are
+//! the lock, and the provenance where one is asked for.
 
 pub mod alike;
 pub mod base;
@@ -22,8 +25,10 @@ pub mod gate;
 pub mod linked;
 pub mod locked;
 pub mod made;
+pub mod named;
 pub mod objects;
 pub mod plan;
+pub mod provenance;
 pub mod record;
 pub mod run;
 pub mod setup;

@@ -1,13 +1,16 @@
 //! `build`: compile what is missing, link, and show what changed.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
 use crate::build::record::{Answer, EditRecord, TensorRecord};
-use crate::build::{Built, Options, build};
+use crate::build::{Built, Options, Stop, build, provenance};
+use crate::export::ExportError;
+use crate::export::folder::{resolved, root};
 use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, visible};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
@@ -19,6 +22,12 @@ pub(super) struct Arguments {
     /// Accept a base model other than the one that the lock names
     #[arg(long)]
     update_base: bool,
+    /// Write what the patch was built from: an unsigned in-toto statement with SLSA provenance
+    #[arg(long, value_name = "FILE")]
+    provenance: Option<PathBuf>,
+    /// Who runs the build, in that statement
+    #[arg(long, value_name = "URI", requires = "provenance", default_value = provenance::BUILDER)]
+    builder: String,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -27,7 +36,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Err(outcome) => return outcome,
     };
     let options = Options { isa: context.isa, locked: arguments.locked, update_base: arguments.update_base };
-    match build(&project, &store, options, &context.ui) {
+    let built = checked(arguments, &project).and_then(|()| build(&project, &store, options, &context.ui));
+    let told = built.and_then(|built| told(arguments, &project, &built).map(|()| built));
+    match told {
         Ok(built) => {
             match context.format {
                 Format::Json => json_answer(context, &project, &built),
@@ -40,6 +51,23 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         }
         Err(stop) => context.stop(&stop),
     }
+}
+
+/// Refuses before the build a provenance that could not be written after it.
+fn checked(arguments: &Arguments, project: &Project) -> Result<(), Stop> {
+    let Some(path) = &arguments.provenance else { return Ok(()) };
+    let base = project.config.resolve(&project.config.model.path);
+    if root(&base).is_ok_and(|root| resolved(path).starts_with(root)) {
+        return Err(ExportError::Inside { path: path.clone(), what: "the base model" }.into());
+    }
+    provenance::check(path, &arguments.builder)
+}
+
+/// Writes the provenance, if it is asked for.
+fn told(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Stop> {
+    let Some(path) = &arguments.provenance else { return Ok(()) };
+    let statement = provenance::statement(project, &built.lock, &arguments.builder)?;
+    Ok(provenance::write(path, &statement)?)
 }
 
 /// Records with their edits, by id.

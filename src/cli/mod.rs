@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod context;
 mod diff;
+mod export;
 mod init;
 mod log;
 mod plan;
@@ -13,6 +14,7 @@ mod shell;
 mod stats;
 mod store;
 mod test;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +81,9 @@ enum Verb {
     Test(test::Arguments),
     Diff(diff::Arguments),
     Log(log::Arguments),
+    #[command(subcommand)]
+    Export(export::Verb),
+    Verify(verify::Arguments),
     #[command(subcommand)]
     Stats(stats::Verb),
     /// Look after the cache: list, check, empty, carry to another machine
@@ -202,6 +207,8 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
         Verb::Test(arguments) => test::run(context, arguments),
         Verb::Diff(arguments) => diff::run(context, arguments),
         Verb::Log(arguments) => log::run(context, arguments),
+        Verb::Export(verb) => export::run(context, verb),
+        Verb::Verify(arguments) => verify::run(context, arguments),
         Verb::Stats(verb) => stats::run(context, verb),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),

@@ -19,8 +19,9 @@ pub(super) struct ReportArguments {
 
 fn parse(text: &str) -> Result<(Format, PathBuf), String> {
     let (format, path) = text.split_once('=').ok_or("a report is written FORMAT=FILE, such as html=report.html")?;
-    let format = Format::from_str(format, false)
-        .map_err(|_| format!("there is no format `{format}`: json, markdown, html, sarif, junit or github"))?;
+    let known = Format::from_str(format, false).ok().filter(|format| *format != Format::Csv);
+    let format = known
+        .ok_or_else(|| format!("no report has the format `{format}`: json, markdown, html, sarif, junit or github"))?;
     if path.is_empty() {
         return Err("the name of the file is missing".to_owned());
     }
@@ -48,6 +49,11 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
             outcome = Outcome::Error;
         }
     }
-    context.ui.answer(&form(context.format, context.ui.width()));
+    let answer = form(context.format, context.ui.width());
+    match context.format {
+        // These are commands, and meant as such.
+        Format::Github => context.ui.raw(answer.as_bytes()),
+        _ => context.ui.answer(&answer),
+    }
     outcome
 }

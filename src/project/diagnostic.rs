@@ -167,6 +167,9 @@ codes! {
     HistoryUnreadable "history-unreadable" Error "A part of the git history cannot be read, or is not trusted."
     HistoryShallow "history-shallow" Warning "The clone is shallow: its history ends early."
     RevisionUnknown "revision-unknown" Error "A revision on the command line names no commit."
+    PatchUnusable "patch-unusable" Error "A patch is damaged, or was made for another base."
+    ExportRefused "export-refused" Error "A folder cannot be exported to, or a file of the base cannot be exported."
+    CheckpointUnusable "checkpoint-unusable" Error "A checkpoint cannot be read, written or judged."
 }
 
 impl fmt::Display for Code {

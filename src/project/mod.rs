@@ -19,7 +19,7 @@
 //! Findings are values. All of them, of all files, are gathered in one run; [`Project::load`] is the usual way in.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 
 pub mod accepted;
 pub mod config;
@@ -158,10 +158,13 @@ impl Project {
         self.kept.is_some()
     }
 
-    /// The bytes of a file of a project in memory; `None` where files are read from the disk.
+    /// The bytes of a file of a project in memory; `None` where it is read from the disk: that of a project on the disk,
+    /// or one that lies outside.
     pub fn kept(&self, path: &Path) -> Option<Option<&[u8]>> {
         let files = self.kept.as_ref()?;
-        Some(path.to_str().and_then(|path| files.get(path)).map(Vec::as_slice))
+        let found = path.to_str().and_then(|path| files.get(path.trim_start_matches("./"))).map(Vec::as_slice);
+        let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        (found.is_some() || inside).then_some(found)
     }
 }
 

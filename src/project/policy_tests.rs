@@ -69,6 +69,22 @@ fn an_edit_expires_on_its_day() {
     assert!(parse_files(vec![("a.toml".into(), EDIT.replace("2026-11-24", "2026-13-01").into())]).is_err());
 }
 
+/// The definition of a pattern, letter by letter.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((b'*', rest)) => (0..=name.len()).any(|skipped| matches(rest, &name[skipped..])),
+        Some((letter, rest)) => name.first() == Some(letter) && matches(rest, &name[1..]),
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_pattern_is_its_definition(pattern in "[ab*]{0,6}", name in "[ab]{0,8}") {
+        proptest::prop_assert_eq!(is_like(&pattern, &name), matches(pattern.as_bytes(), name.as_bytes()));
+    }
+}
+
 #[test]
 fn patterns() {
     for (pattern, name) in

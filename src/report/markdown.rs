@@ -150,10 +150,14 @@ fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
 }
 
 fn facts(report: &Report) -> Option<Section<'_>> {
-    let (wanted, verdicts) = (wanted(report), edits(report));
+    let wanted = wanted(report);
     let line = move |fact: &Fact| {
         let answer = wanted.get(fact.id.as_str());
-        let target = fact.fields.iter().find(|field| field.name == "target");
+        let field = |name: &str| fact.fields.iter().find(|field| field.name == name);
+        let (target, was) = (field("target"), field("was"));
+        // A fact that is new says what the model said before.
+        let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
+        let before = before.or(was.filter(|_| fact.change == "+").map(|field| &field.after));
         let text = |texts: Option<&Vec<String>>, says: Option<&Says>| match texts.and_then(|texts| texts.first()) {
             Some(text) => code(text, NAME),
             // Where no fact speaks, the model does.
@@ -164,16 +168,19 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         row(&[
             code(&fact.change, 1),
             code(&fact.id, TEXT),
-            text(target.map(|field| &field.before), answer.map(|answer| &answer.before)),
+            text(before, answer.map(|answer| &answer.before)),
             text(target.map(|field| &field.after), answer.map(|answer| &answer.after)),
             answer.map(|answer| change(answer.before.probability, answer.after.probability)).unwrap_or_default(),
-            mark(verdicts.get(fact.id.as_str()).copied()).to_owned(),
+            answer
+                .and_then(|answer| answer.after.holds)
+                .map(|holds| if holds { "✓" } else { "✗" }.to_owned())
+                .unwrap_or_default(),
         ])
     };
     section(
         "Facts".to_owned(),
         false,
-        &["", "fact", "before", "after", "P(target):", "verdict"],
+        &["", "fact", "before", "after", "P(target):", "holds"],
         report.facts.iter().map(line),
     )
 }

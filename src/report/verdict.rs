@@ -91,7 +91,8 @@ fn gates(report: &Report) -> Option<String> {
 /// Every edit that was asked for something, and the worst verdict of its answers.
 pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     let mut edits = BTreeMap::new();
-    for answer in report.answers.iter().filter(|answer| answer.asked != Asked::Probe) {
+    let judged = report.answers.iter().filter(|answer| answer.asked != Asked::Probe && answer.verdict.is_some());
+    for answer in judged {
         let worst = edits.entry(answer.id.as_str()).or_insert(Verdict::Pass);
         *worst = match (*worst, answer.verdict) {
             (Verdict::Fail, _) | (_, Some(Verdict::Fail)) => Verdict::Fail,

@@ -187,7 +187,7 @@ struct Put<'s> {
 
 /// Every prompt that either side asks, once: the later side speaks where both do.
 fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put<'s>> {
-    let mut seen: BTreeSet<(Asked, String, String, Vec<String>)> = BTreeSet::new();
+    let mut seen: BTreeSet<(Asked, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref());
     // Two patches alone ask what the worktree asks.
@@ -196,8 +196,7 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put
         let edits: Vec<&Edit> = project.edits.edits.iter().collect();
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes) {
-            let answers: Vec<String> = one.answers.iter().map(|answer| (*answer).to_owned()).collect();
-            if seen.insert((one.asked, one.id.to_owned(), one.prompt.clone(), answers)) {
+            if seen.insert((one.asked, one.id.to_owned(), one.prompt.clone())) {
                 prompts.push(Put { one, sources: &project.edits.sources });
             }
         }

@@ -1,24 +1,22 @@
 //! A state of the project, or of the model, by its name.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::build::made::{Made, made};
-use crate::build::{Base, Stop, locked};
+use crate::build::{Base, Stop, locked, named};
 use crate::digest::Digest;
 use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Project, Sources, config};
-use crate::store::{Kind, Store};
+use crate::store::Store;
 
 /// The base, without any patch.
 pub const BASE: &str = "base";
 /// The project as it is on the disk.
 pub const WORKTREE: &str = "worktree";
-/// An id may be cut to this many digits.
-const LEAST_DIGITS: usize = 8;
 
 /// What sides are resolved against.
 #[derive(Clone, Copy)]
@@ -155,31 +153,28 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
     }
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let (edits, templates) = config::paths(&String::from_utf8_lossy(&text));
+    // Templates beside the repository are not its own: they are read where they are.
     if let Some(templates) = templates {
-        take(&templates)?;
+        match take(&templates) {
+            Err(_) if leaves(&templates) => {}
+            taken => taken?,
+        }
     }
     files.extend(repository.files(commit, &edits, "toml")?);
     Ok(files)
 }
 
+/// Whether a path may lead out of the project's folder.
+fn leaves(path: &str) -> bool {
+    Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
 /// The id of a patch of the store by its digits, or by enough of them.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Stop> {
-    if let Some(id) = Digest::from_hex(digits) {
-        return Ok(Some(id));
-    }
-    if digits.len() < LEAST_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(None);
-    }
-    let digits = digits.to_ascii_lowercase();
-    let entries = store.ls()?;
-    let mut found = entries.iter().filter(|one| one.kind == Kind::Patch && one.key.hex().starts_with(&digits));
-    match (found.next(), found.next()) {
-        (Some(one), None) => Ok(Some(one.key)),
-        (Some(_), Some(_)) => {
-            let finding = Diagnostic::new(Code::RevisionUnknown, format!("more than one patch begins with `{digits}`"));
-            Err(Stop::wrong(vec![finding.help("write more of it")], &Sources::default()))
-        }
-        _ => Ok(None),
+    match Digest::from_hex(digits) {
+        Some(id) => Ok(Some(id)),
+        None if named::is_digits(digits) => named::id(store, digits),
+        None => Ok(None),
     }
 }
 

@@ -1,0 +1,329 @@
+//! An exported checkpoint: base + patch, file by file and tensor by tensor.
+//!
+//! The manifest says what to expect and is believed in nothing: the patch that it names is laid on the base again,
+//! and where its bytes do not fit, every other patch that is known is tried. Files are only looked up in the folder's
+//! own listing, so a name in a manifest never becomes a path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::claims::{Truth, claims};
+use super::tensors::{Pair, pairs};
+use super::{Audit, Check, Ground, State, count};
+use crate::build::Stop;
+use crate::digest::{Digest, Hasher};
+use crate::export::card::{CARD_FILE, card, section};
+use crate::export::fact::{Fact, facts};
+use crate::export::folder::{Listing, list};
+use crate::export::manifest::{MOST_MANIFEST_BYTES, Manifest};
+use crate::export::weights::{Laid, Weights, is_weights, lay, open_all};
+use crate::export::{ExportError, MANIFEST_FILE};
+use crate::patch::Patch;
+use crate::project::{Code, Diagnostic, Sources};
+use crate::store::{Kind, memo};
+
+/// Folders that tools leave in a checkpoint, and that no program loads from.
+const TOOLS: [&str; 2] = [".cache", ".git"];
+
+/// Checks the checkpoint in `folder`.
+///
+/// # Errors
+/// It cannot be judged: it is no folder, or holds no weights.
+pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
+    let judging = Judging::open(ground, folder)?;
+    let chosen = judging.choose()?;
+    let mut audit = Audit::new("checkpoint");
+    audit.fields = json!({ "base": ground.base.locked.digest, "patch": chosen.patch.as_ref().map(|one| one.id) });
+    judging.patch(&mut audit, &chosen);
+    judging.files(&mut audit, &chosen)?;
+    judging.tensors(&mut audit, &chosen)?;
+    judging.claims(&mut audit, &chosen);
+    judging.facts(&mut audit, &chosen);
+    match audit.state() {
+        State::Ok => {}
+        State::Unknown => audit.repair("corrigenda store import DIR (a folder of `corrigenda store export`)"),
+        _ => audit.repair("corrigenda export checkpoint NEW-DIR"),
+    }
+    if let Some(one) = &chosen.patch {
+        let counts = [count(judging.digests.len(), "file"), count(judging.pairs.len(), "tensor")].join(", ");
+        audit.verdict =
+            format!("this is base {} + patch {}, exactly: {counts}", ground.base.locked.digest.short(), one.id);
+    }
+    Ok(audit)
+}
+
+/// What a manifest turned out to be.
+enum Claimed {
+    Absent,
+    Broken(String),
+    Read(Box<Manifest>, Vec<u8>),
+}
+
+/// A patch that is known, and what it replaces in the base.
+struct Known {
+    patch: Patch,
+    id: Digest,
+    laid: Laid,
+    /// How it is known: `claimed by the manifest` …
+    how: &'static str,
+}
+
+/// The patch to judge by.
+struct Chosen {
+    patch: Option<Known>,
+    /// Whether the weights carry it, all of it.
+    carried: bool,
+}
+
+struct Judging<'a> {
+    ground: &'a Ground<'a>,
+    base: Listing,
+    base_weights: Vec<Weights>,
+    found: Listing,
+    found_weights: BTreeMap<String, Result<Weights, String>>,
+    digests: BTreeMap<String, (u64, Digest)>,
+    pairs: Vec<Pair>,
+    claimed: Claimed,
+}
+
+impl<'a> Judging<'a> {
+    fn open(ground: &'a Ground<'a>, folder: &Path) -> Result<Self, Stop> {
+        let base = list(&ground.base.folder)?;
+        let base_weights = open_all(&base)?;
+        let found = list(folder)?;
+        let weights = found.files.iter().filter(|member| is_weights(&member.name));
+        let found_weights: BTreeMap<_, _> = weights
+            .map(|member| (member.name.clone(), Weights::open(member).map_err(|error| error.to_string())))
+            .collect();
+        if found_weights.is_empty() {
+            return Err(ExportError::NoWeights { folder: folder.to_owned() }.into());
+        }
+        let mut digests = BTreeMap::new();
+        for member in &found.files {
+            let digest = memo::digest_file_fresh(&member.path)?;
+            digests.insert(member.name.clone(), (member.size, digest));
+        }
+        let sound = found_weights.iter().filter_map(|(name, file)| Some((name.as_str(), file.as_ref().ok()?)));
+        let pairs = pairs(&base_weights, &sound.collect())?;
+        let claimed = claimed(&found)?;
+        Ok(Self { ground, base, base_weights, found, found_weights, digests, pairs, claimed })
+    }
+
+    fn manifest(&self) -> Option<&Manifest> {
+        match &self.claimed {
+            Claimed::Read(manifest, _) => Some(manifest),
+            _ => None,
+        }
+    }
+
+    /// The patch that the weights carry, the claimed one first; else the one to measure them by.
+    fn choose(&self) -> Result<Chosen, Stop> {
+        let mut ids: Vec<(Digest, &'static str)> = Vec::new();
+        ids.extend(self.manifest().map(|manifest| (manifest.patch, "claimed by the manifest")));
+        ids.extend(self.ground.lock.as_ref().map(|lock| (lock.patch.id, "named by the lock")));
+        let stored = self.ground.store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
+        ids.extend(stored.map(|entry| (entry.key, "found in the store")));
+        let mut tried = BTreeSet::new();
+        let mut first = None;
+        for (id, how) in ids {
+            let Some(known) = tried.insert(id).then(|| self.known(id, how)).flatten() else { continue };
+            if self.carries(&known) {
+                return Ok(Chosen { patch: Some(known), carried: true });
+            }
+            // A patch that only lies in the store is no measure for weights that do not carry it.
+            if how != "found in the store" {
+                first = first.or(Some(known));
+            }
+        }
+        Ok(Chosen { patch: first, carried: false })
+    }
+
+    /// A patch of the store that fits this base. One that is damaged or for another base is none that is known here.
+    fn known(&self, id: Digest, how: &'static str) -> Option<Known> {
+        let bytes = self.ground.store.get(Kind::Patch, &id).ok()??;
+        let patch = Patch::from_bytes(&bytes).ok().filter(|patch| !patch.targets().is_empty())?;
+        let of_base = |name: &String| self.pairs.iter().find(|pair| pair.name == *name)?.base.as_ref();
+        let fits = patch.targets().iter().all(|(name, target)| of_base(name).is_some_and(|it| it.1 == target.base));
+        let laid = if fits { lay(&self.base_weights, &patch).ok()? } else { return None };
+        Some(Known { patch, id, laid, how })
+    }
+
+    fn carries(&self, known: &Known) -> bool {
+        let target = |pair: &&Pair| known.patch.targets().contains_key(&pair.name);
+        let as_patched = |pair: &Pair| pair.found.as_ref().map(|(_, digest)| *digest) == pair.expected(&known.laid);
+        self.pairs.iter().filter(target).all(as_patched)
+    }
+
+    fn patch(&self, audit: &mut Audit, chosen: &Chosen) {
+        let untouched = self.pairs.iter().all(|pair| {
+            let digest = |side: &Option<(_, Digest)>| side.as_ref().map(|(_, digest)| *digest);
+            digest(&pair.base) == digest(&pair.found)
+        });
+        let claim = self.manifest().map(|manifest| manifest.patch);
+        let check = match &chosen.patch {
+            Some(known) if chosen.carried => Check::ok("patch", known.id.short(), known.how),
+            _ if untouched => Check::wrong("patch", "none", "every tensor is as the base"),
+            Some(known) => Check::wrong("patch", known.id.short(), format!("{}, and not in the weights", known.how)),
+            None => match claim {
+                Some(id) => Check::wrong("patch", id.short(), "claimed by the manifest, and not sound in the store")
+                    .state(State::Unknown)
+                    .detail("without its bytes it cannot be laid on the base again"),
+                None => Check::wrong("patch", "none", "no patch that is known gives these weights"),
+            },
+        };
+        audit.add(check);
+    }
+
+    /// The patch and the facts that the README and the manifest should tell.
+    fn told(&self, known: Option<&Known>) -> Option<(Digest, Vec<Fact>, Option<Digest>)> {
+        let id = known.map(|known| known.id);
+        match (self.manifest(), known) {
+            (Some(manifest), _) => Some((id.unwrap_or(manifest.patch), manifest.facts.clone(), manifest.settings)),
+            (None, Some(known)) => {
+                let lock = self.ground.lock.as_ref().filter(|lock| lock.patch.id == known.id);
+                let facts = facts(&known.patch, &self.ground.project.edits);
+                Some((known.id, facts, lock.map(|lock| lock.patch.settings)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the manifest's word is all there is: it claims a patch whose bytes are not here.
+    fn unproved(&self, chosen: &Chosen) -> Option<&Manifest> {
+        self.manifest().filter(|_| chosen.patch.is_none())
+    }
+
+    fn files(&self, audit: &mut Audit, chosen: &Chosen) -> Result<(), Stop> {
+        let wrong = |name: &str, said: &str| Check::wrong("file", name, said);
+        let expected = self.base.files.iter().filter(|member| !member.pickle).map(|member| member.name.as_str());
+        let mut names: BTreeSet<&str> = expected.chain(self.digests.keys().map(String::as_str)).collect();
+        names.extend([CARD_FILE, MANIFEST_FILE]);
+        for name in names {
+            let check = match (name, self.digests.get(name)) {
+                (_, None) => wrong(name, "missing"),
+                (MANIFEST_FILE, Some(_)) => match &self.claimed {
+                    Claimed::Broken(why) => wrong(name, "cannot be believed").detail(why),
+                    _ => Check::ok("file", name, "read; its claims are below"),
+                },
+                (name, Some((_, digest))) => self.file(name, digest, chosen)?,
+            };
+            audit.add(check);
+        }
+        for (name, why) in &self.found.refused {
+            audit.add(wrong(name, why));
+        }
+        for name in self.found.folders.iter().filter(|name| !TOOLS.contains(&name.as_str())) {
+            audit.add(wrong(name, "extra: a folder, which was not looked into"));
+        }
+        Ok(())
+    }
+
+    fn file(&self, name: &str, digest: &Digest, chosen: &Chosen) -> Result<Check, Stop> {
+        let wrong = |said: &str| Check::wrong("file", name, said);
+        if let Some(Err(why)) = self.found_weights.get(name) {
+            return Ok(wrong("its weights cannot be read").detail(why));
+        }
+        let member = self.base.get(name);
+        let base = member.map(|member| memo::digest_file_fresh(&member.path)).transpose()?;
+        let exported = self.exported(name, chosen.patch.as_ref())?;
+        if exported.is_some() && exported == Some(*digest) {
+            return Ok(Check::ok("file", name, if exported == base { "as the base" } else { "as exported" }));
+        }
+        let Some(expected) = exported.or(base) else { return Ok(wrong("extra: not in the base")) };
+        if expected == *digest {
+            return Ok(Check::ok("file", name, "as the base"));
+        }
+        let claimed = self.unproved(chosen).is_some_and(|manifest| {
+            let edited = manifest.tensors.iter().any(|tensor| tensor.file == name);
+            edited && manifest.files.iter().any(|file| file.path == name && file.digest == *digest)
+        });
+        if claimed {
+            return Ok(wrong("as the manifest claims").state(State::Unknown));
+        }
+        let said = if base == Some(*digest) { "as the base, not as exported" } else { "changed" };
+        Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
+    }
+
+    /// The digest that an export of a patch gives a file; none where it is the base's.
+    fn exported(&self, name: &str, known: Option<&Known>) -> Result<Option<Digest>, ExportError> {
+        if name == CARD_FILE {
+            let readme = self
+                .base
+                .get(name)
+                .map(|member| fs::read(&member.path).map_err(ExportError::io("reading", &member.path)));
+            let Some((id, facts, settings)) = self.told(known) else { return Ok(None) };
+            let section = section(&self.ground.base.locked.digest, &id, &facts, settings.as_ref());
+            return Ok(Some(Digest::of(&card(readme.transpose()?.as_deref(), &section))));
+        }
+        let weights = self.base_weights.iter().find(|weights| weights.name == name);
+        let Some((weights, replaced)) = weights.zip(known.and_then(|known| known.laid.get(name))) else {
+            return Ok(None);
+        };
+        let mut hasher = Hasher::default();
+        weights.write_with(replaced, &mut hasher).map_err(ExportError::io("reading", Path::new(name)))?;
+        Ok(Some(hasher.finish()))
+    }
+
+    fn tensors(&self, audit: &mut Audit, chosen: &Chosen) -> Result<(), Stop> {
+        let none = Laid::new();
+        let laid = chosen.patch.as_ref().map_or(&none, |known| &known.laid);
+        for pair in &self.pairs {
+            let base = self.base_weights.iter().find(|weights| weights.name == pair.file);
+            let found = self.found_weights.get(&pair.file).and_then(|file| file.as_ref().ok());
+            if let (Some(base), Some(found)) = (base, found) {
+                let check = pair.check(laid, base, found)?;
+                let claimed = self.unproved(chosen).is_some_and(|manifest| pair.is_claimed(manifest));
+                audit.add(match claimed && check.state == State::Wrong {
+                    true => Check::wrong("tensor", &pair.name, "as the manifest claims").state(State::Unknown),
+                    false => check,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn claims(&self, audit: &mut Audit, chosen: &Chosen) {
+        let Claimed::Read(manifest, bytes) = &self.claimed else { return };
+        let files = self.digests.iter().filter(|(name, _)| *name != MANIFEST_FILE);
+        let files: BTreeMap<_, _> = files.map(|(name, file)| (name.clone(), *file)).collect();
+        let patch = chosen.patch.as_ref().map(|known| (&known.patch, known.id, &known.laid));
+        let checks = claims(self.ground, manifest, bytes, &Truth { patch, files: &files });
+        audit.checks.extend(checks);
+    }
+
+    /// The facts that the weights carry: by the project's ids, else by the manifest's texts, else by digest.
+    fn facts(&self, audit: &mut Audit, chosen: &Chosen) {
+        let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) else { return };
+        let claimed = self.manifest().map(|manifest| manifest.facts.as_slice()).unwrap_or_default();
+        for fact in facts(&known.patch, &self.ground.project.edits) {
+            // A text of the manifest counts only where it means what the patch holds.
+            let told = claimed.iter().find(|one| fact.meaning.is_some_and(|it| one.meanings().contains(&it)));
+            let fact = if fact.id.is_some() { &fact } else { told.unwrap_or(&fact) };
+            let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();
+            let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
+                Some((prompt, target)) => format!("{prompt} → {}", target.trim()),
+                None => "a fact that neither the project nor the manifest tells".to_owned(),
+            };
+            audit.add(Check::ok("fact", name, said));
+        }
+    }
+}
+
+/// Reads the manifest, if there is one.
+fn claimed(found: &Listing) -> Result<Claimed, Stop> {
+    let Some(member) = found.get(MANIFEST_FILE) else { return Ok(Claimed::Absent) };
+    if member.size > MOST_MANIFEST_BYTES {
+        return Ok(Claimed::Broken(format!("it is longer than {MOST_MANIFEST_BYTES} bytes")));
+    }
+    let bytes = fs::read(&member.path).map_err(|error| {
+        let message = format!("reading `{}`: {error}", member.path.display());
+        Stop::wrong(vec![Diagnostic::new(Code::CheckpointUnusable, message)], &Sources::default())
+    })?;
+    Ok(match Manifest::parse(&bytes) {
+        Ok(manifest) => Claimed::Read(Box::new(manifest), bytes),
+        Err(why) => Claimed::Broken(why),
+    })
+}

@@ -1,0 +1,120 @@
+//! What a manifest says, against what is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Check, Ground, count};
+use crate::digest::Digest;
+use crate::export::Manifest;
+use crate::export::manifest::{FileEntry, TensorEntry, tensor_entries};
+use crate::export::weights::Laid;
+use crate::numeric::NUMERICS;
+use crate::patch::Patch;
+
+/// What the bytes of a checkpoint are.
+pub struct Truth<'a> {
+    /// The patch that they carry, and what it replaces.
+    pub patch: Option<(&'a Patch, Digest, &'a Laid)>,
+    /// The files, by name: size and digest.
+    pub files: &'a BTreeMap<String, (u64, Digest)>,
+}
+
+/// Holds every claim of a manifest, whose bytes are `bytes`, against the truth.
+pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Truth<'_>) -> Vec<Check> {
+    let mut claims = Claims { checks: Vec::new() };
+    let base = &ground.base.locked;
+    claims.digest("base", &manifest.base.digest, &base.digest);
+    let files: Vec<FileEntry> = base.files.iter().map(FileEntry::from).collect();
+    claims.equal("base files", "the base has other files, or files of other bytes", manifest.base.files == files);
+    let numerics = format!("this program computes with {NUMERICS}, not with {}", manifest.numerics);
+    claims.equal("numerics", &numerics, manifest.numerics == NUMERICS);
+    claims.files(&manifest.files, truth.files);
+    if let Some((patch, id, laid)) = truth.patch {
+        claims.digest("patch", &manifest.patch, &id);
+        claims.tensors(&manifest.tensors, &tensor_entries(laid));
+        claims.facts(manifest, patch);
+        let lock = ground.lock.as_ref().filter(|lock| lock.patch.id == id);
+        if let Some((settings, lock)) = manifest.settings.as_ref().zip(lock) {
+            claims.digest("settings", settings, &lock.patch.settings);
+        }
+    }
+    let form = "its bytes are not those that `export` writes for what it says";
+    claims.equal("form", form, manifest.render() == bytes);
+    if claims.checks.is_empty() {
+        let mut said = count(manifest.files.len(), "file");
+        if truth.patch.is_some() {
+            said = [said, count(manifest.tensors.len(), "tensor"), count(manifest.facts.len(), "fact")].join(", ");
+        }
+        let said = format!("{said}: as the bytes are");
+        claims.checks.push(Check::ok("claim", "manifest", said));
+    }
+    claims.checks
+}
+
+struct Claims {
+    checks: Vec<Check>,
+}
+
+impl Claims {
+    fn equal(&mut self, name: &str, otherwise: &str, yes: bool) {
+        if !yes {
+            self.checks.push(Check::wrong("claim", name, otherwise));
+        }
+    }
+
+    fn digest(&mut self, name: &str, claimed: &Digest, found: &Digest) {
+        if claimed != found {
+            let check = Check::wrong("claim", name, "contradicted by the bytes");
+            let check = check.detail(format!("claimed  {claimed}")).detail(format!("found    {found}"));
+            self.checks.push(check);
+        }
+    }
+
+    fn files(&mut self, claimed: &[FileEntry], found: &BTreeMap<String, (u64, Digest)>) {
+        for file in claimed {
+            match found.get(&file.path) {
+                None => self.equal(&file.path, "a file that is not there", false),
+                Some((_, digest)) => self.digest(&file.path, &file.digest, digest),
+            }
+            let other = found.get(&file.path).is_some_and(|(size, _)| *size != file.size);
+            self.equal(&file.path, "a file of another size", !other);
+        }
+        let names: BTreeSet<&String> = claimed.iter().map(|file| &file.path).collect();
+        for name in found.keys().filter(|name| !names.contains(name)) {
+            self.equal(name, "a file that the manifest does not name", false);
+        }
+    }
+
+    fn tensors(&mut self, claimed: &[TensorEntry], found: &[TensorEntry]) {
+        for tensor in claimed {
+            match found.iter().find(|one| (&one.file, &one.name) == (&tensor.file, &tensor.name)) {
+                None => self.equal(&tensor.name, "a tensor that the patch does not change", false),
+                Some(one) => {
+                    self.digest(&tensor.name, &tensor.before, &one.before);
+                    self.digest(&tensor.name, &tensor.after, &one.after);
+                }
+            }
+        }
+        let all = found.iter().all(|one| claimed.iter().any(|it| (&it.file, &it.name) == (&one.file, &one.name)));
+        self.equal("tensors", "the patch changes a tensor that the manifest does not name", all);
+    }
+
+    /// Every text means what its digest says, every fact is in the patch, and the patch has no other.
+    fn facts(&mut self, manifest: &Manifest, patch: &Patch) {
+        let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
+        for fact in &manifest.facts {
+            let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();
+            let mut meanings = fact.meanings();
+            if let (Some(claimed), Some(found)) = (&fact.meaning, meanings.first()) {
+                self.digest(&name, claimed, found);
+            }
+            if meanings.is_empty() {
+                meanings.extend(fact.meaning);
+            }
+            let known = meanings.iter().filter(|meaning| left.remove(meaning)).count() > 0;
+            self.equal(&name, "a fact that is not in the patch", known);
+        }
+        for meaning in left {
+            self.equal(&meaning.short(), "a fact of the patch that the manifest does not tell", false);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The tensors of a checkpoint beside those of its base.
+
+use std::collections::BTreeMap;
+
+use crate::digest::Digest;
+use crate::export::manifest::TensorEntry;
+use crate::export::weights::{Laid, Weights, floats};
+use crate::export::{ExportError, Manifest};
+use crate::safetensors::{Dtype, TensorInfo};
+
+use super::Check;
+
+/// A tensor of the base, of the checkpoint, or of both.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The file that holds it.
+    pub file: String,
+    /// Its name.
+    pub name: String,
+    /// In the base: where it is, and its digest.
+    pub base: Option<(TensorInfo, Digest)>,
+    /// In the checkpoint.
+    pub found: Option<(TensorInfo, Digest)>,
+}
+
+/// Pairs the tensors of every file that the base and the checkpoint have both, by file and name.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn pairs(base: &[Weights], found: &BTreeMap<&str, &Weights>) -> Result<Vec<Pair>, ExportError> {
+    let mut pairs = Vec::new();
+    for file in base {
+        let Some(other) = found.get(file.name.as_str()) else { continue };
+        let mut names: Vec<&String> = file.header.tensors.keys().chain(other.header.tensors.keys()).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            pairs.push(Pair {
+                file: file.name.clone(),
+                name: name.clone(),
+                base: digested(file, name)?,
+                found: digested(other, name)?,
+            });
+        }
+    }
+    Ok(pairs)
+}
+
+fn digested(file: &Weights, name: &str) -> Result<Option<(TensorInfo, Digest)>, ExportError> {
+    let Some(info) = file.header.tensors.get(name) else { return Ok(None) };
+    Ok(Some((info.clone(), file.digest(info)?)))
+}
+
+impl Pair {
+    /// The digest that the tensor should have.
+    pub fn expected(&self, laid: &Laid) -> Option<Digest> {
+        let after = laid.get(&self.file).and_then(|tensors| tensors.get(&self.name)).map(|one| one.after);
+        after.or(self.base.as_ref().map(|(_, digest)| *digest))
+    }
+
+    /// Whether a manifest claims just this change of it.
+    pub fn is_claimed(&self, manifest: &Manifest) -> bool {
+        let (Some((_, before)), Some((_, after))) = (&self.base, &self.found) else { return false };
+        let claims = |tensor: &TensorEntry| {
+            (&tensor.file, &tensor.name) == (&self.file, &self.name)
+                && (&tensor.before, &tensor.after) == (before, after)
+        };
+        manifest.tensors.iter().any(claims)
+    }
+
+    /// What the tensor is: as the base, as base + patch, or neither.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn check(&self, laid: &Laid, base: &Weights, found: &Weights) -> Result<Check, ExportError> {
+        let wrong = |said: &str| Check::wrong("tensor", &self.name, said);
+        let (Some((ours, before)), Some(theirs)) = (&self.base, &self.found) else {
+            return Ok(match self.base {
+                Some(_) => wrong("missing"),
+                None => wrong("extra: the base has no such tensor"),
+            });
+        };
+        let (info, digest) = theirs;
+        if (info.dtype, &info.shape) != (ours.dtype, &ours.shape) {
+            return Ok(wrong("of another type or shape")
+                .detail(format!("expected {} {:?}", ours.dtype, ours.shape))
+                .detail(format!("found    {} {:?}", info.dtype, info.shape)));
+        }
+        let replaced = laid.get(&self.file).and_then(|tensors| tensors.get(&self.name));
+        match replaced {
+            None if digest == before => Ok(Check::ok("tensor", &self.name, "as the base").common()),
+            Some(one) if *digest == one.after => Ok(Check::ok("tensor", &self.name, "base + patch")),
+            Some(one) if digest == before => Ok(wrong("as the base: the patch is not in it")
+                .detail(format!("expected {}", one.after))
+                .detail(format!("found    {digest}"))),
+            replaced => {
+                let read = || base.read(ours);
+                let expected = replaced.map_or_else(read, |one| Ok(one.bytes.clone()))?;
+                let what = if replaced.is_some() { "neither the base nor base + patch" } else { "not as the base" };
+                let check = wrong(what)
+                    .detail(format!("expected {}", Digest::of(&expected)))
+                    .detail(format!("found    {digest}"));
+                Ok(check.detail(difference(info.dtype, &expected, &found.read(info)?)))
+            }
+        }
+    }
+}
+
+/// How many elements differ, and by how much at most.
+fn difference(dtype: Dtype, expected: &[u8], found: &[u8]) -> String {
+    let size = dtype.size();
+    let pairs = expected.chunks(size).zip(found.chunks(size));
+    let (all, differ) = pairs.fold((0_u64, 0_u64), |(all, differ), (a, b)| (all + 1, differ + u64::from(a != b)));
+    let said = format!("{differ} of {all} elements differ");
+    if dtype != Dtype::F32 {
+        return said;
+    }
+    let mut largest = 0_f64;
+    for (a, b) in floats(expected).into_iter().zip(floats(found)) {
+        let apart = (f64::from(a) - f64::from(b)).abs();
+        if a.to_bits() != b.to_bits() && !apart.is_finite() {
+            return format!("{said}, one of them is no finite number");
+        }
+        if apart > largest {
+            largest = apart;
+        }
+    }
+    format!("{said}, by {largest:e} at most")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(numbers: &[f32]) -> Vec<u8> {
+        numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn differences_are_counted_and_measured() {
+        let base = bytes(&[1.0, 2.0, f32::NAN]);
+        let said = |numbers: &[f32]| difference(Dtype::F32, &base, &bytes(numbers));
+        assert_eq!(said(&[1.0, 2.5, f32::NAN]), "1 of 3 elements differ, by 5e-1 at most");
+        assert_eq!(said(&[-1.0, 2.5, f32::NAN]), "2 of 3 elements differ, by 2e0 at most");
+        assert_eq!(said(&[1.0, 2.0, 0.0]), "1 of 3 elements differ, one of them is no finite number");
+        assert_eq!(difference(Dtype::BF16, &[0, 1, 2, 3], &[0, 1, 2, 4]), "1 of 2 elements differ");
+    }
+}

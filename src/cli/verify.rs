@@ -1,0 +1,131 @@
+//! `verify`: is everything what it claims to be?
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::table::{Table, plural};
+use super::{Context, Format, Outcome};
+use crate::audit::{Audit, Check, Ground, State, checkpoint, patch, project, rebuild};
+use crate::build::Stop;
+use crate::build::named::find;
+use crate::project::{Project, Sources, visible};
+use crate::store::Store;
+
+/// Hold claims against bytes: the lock and the store, an exported checkpoint, a patch
+///
+/// Without WHAT, the base and the corpus are read anew and held against the lock, and everything that the lock names is looked up
+/// in the store. A folder is taken for an exported checkpoint and held, tensor by tensor, against base and patch. Exit code 1: something is not
+/// what it should be; 3: the lock or its base is not what was found.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// An exported checkpoint, or a patch: its id, the first digits of it, or its file
+    #[arg(value_name = "DIR|PATCH")]
+    what: Option<String>,
+    /// Compute everything again in an empty store, and compare the bytes of the patch
+    #[arg(long, conflicts_with = "what")]
+    rebuild: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    let (project, store) = match context.ground() {
+        Ok(ground) => ground,
+        Err(outcome) => return outcome,
+    };
+    match audit(context, arguments, &project, &store.for_reading()) {
+        Ok(audit) => answer(context, &audit),
+        Err(stop) => context.stop(&stop),
+    }
+}
+
+fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store) -> Result<Audit, Stop> {
+    let ground = || Ground::open(what, store, context.isa);
+    match &arguments.what {
+        None if arguments.rebuild => rebuild::rebuild(&ground()?, context.isa, &context.ui),
+        None => project::project(what, store, context.isa),
+        Some(name) if Path::new(name).is_dir() => checkpoint::checkpoint(&ground()?, Path::new(name)),
+        Some(name) => {
+            let found = find(store, name)?;
+            patch::patch(&ground()?, &found)
+        }
+    }
+}
+
+fn answer(context: &Context, audit: &Audit) -> Outcome {
+    let outcome = match audit.state() {
+        State::Ok => Outcome::Ok,
+        State::Unknown => Outcome::Error,
+        State::Wrong => Outcome::No,
+        State::Stale => Outcome::Stale,
+    };
+    match context.format {
+        Format::Json => {
+            let check = |check: &Check| {
+                json!({
+                    "state": check.state.as_str().to_lowercase(),
+                    "group": check.group, "name": check.name, "said": check.said, "details": check.details,
+                })
+            };
+            let mut whole = audit.fields.clone();
+            whole["kind"] = json!(audit.kind);
+            whole["checks"] = json!(audit.checks.iter().map(check).collect::<Vec<_>>());
+            whole["failures"] = json!(audit.failures());
+            whole["repair"] = json!(audit.repairs);
+            context.answer_json(outcome, &[], &Sources::default(), whole);
+        }
+        _ => context.ui.answer(&human(context, audit)),
+    }
+    outcome
+}
+
+fn human(context: &Context, audit: &Audit) -> String {
+    let mut table = Table::new(&[2, 3], &[]);
+    let rows = rows(audit, context.ui.verbose());
+    for Row { check, times } in &rows {
+        let name = if *times > 1 { plural(*times, check.group) } else { check.name.clone() };
+        table.row([check.state.as_str(), check.group, &name, &check.said]);
+    }
+    let mut out = String::new();
+    for (line, row) in table.render(context.ui.width()).lines().zip(&rows) {
+        out.push_str(line);
+        out.push('\n');
+        for detail in &row.check.details {
+            out.push_str(&format!("         {}\n", visible(detail)));
+        }
+    }
+    out.push('\n');
+    let failures = audit.failures();
+    if failures == 0 {
+        return out + &visible(&audit.verdict);
+    }
+    let unknown = audit.state() == State::Unknown;
+    let word = if unknown { "could not be judged" } else { "failed" };
+    out.push_str(&format!("{failures} of {} {word}", plural(audit.checks.len(), "check")));
+    if !audit.repairs.is_empty() {
+        let repairs: Vec<String> = audit.repairs.iter().map(|one| format!("\n  {}", visible(one))).collect();
+        out.push_str(&format!("; to mend it:{}", repairs.concat()));
+    }
+    out
+}
+
+/// A check, or so many that say the same.
+struct Row<'a> {
+    check: &'a Check,
+    times: usize,
+}
+
+/// What is shown: of checks that are many and well, one row for all of a kind, unless every one is asked for.
+fn rows(audit: &Audit, every: bool) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for check in &audit.checks {
+        let like = |row: &&mut Row<'_>| {
+            let kind = |check: &Check| (check.common, check.state, check.group);
+            check.common && check.state == State::Ok && !every && kind(row.check) == kind(check)
+        };
+        match rows.iter_mut().find(like) {
+            Some(row) => row.times += 1,
+            None => rows.push(Row { check, times: 1 }),
+        }
+    }
+    rows
+}

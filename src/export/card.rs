@@ -1,0 +1,89 @@
+//! The section of README.md that tells people what was changed.
+//!
+//! Facts are a stranger's texts, and Markdown has many doors: every text is made visible, then escaped.
+
+use std::fmt::Write as _;
+
+use super::fact::Fact;
+use super::manifest::MANIFEST_FILE;
+use crate::digest::Digest;
+use crate::project::visible;
+
+/// The file that holds the section.
+pub const CARD_FILE: &str = "README.md";
+const BEGIN: &str = "<!-- corrigenda:begin -->";
+const END: &str = "<!-- corrigenda:end -->";
+
+/// The section, its markers around it.
+pub fn section(base: &Digest, patch: &Digest, facts: &[Fact], settings: Option<&Digest>) -> String {
+    let count = format!("{} fact{}", facts.len(), if facts.len() == 1 { " was" } else { "s were" });
+    // The digest binds the manifest's texts to this page: a byte that changes in one no longer fits the other.
+    let record = serde_json::to_vec(&(facts, settings)).expect("texts and digests always serialise");
+    let record = Digest::of(&record);
+    let mut out = format!(
+        "{BEGIN}\n## Edited facts\n\n{count} changed in this model with corrigenda; `{MANIFEST_FILE}` has the whole \
+         record.\n\n- base `{base}`\n- patch `{patch}`\n- record `{record}`\n\n| fact | prompt | answer | before | \
+         reason | source |\n|---|---|---|---|---|---|\n"
+    );
+    for fact in facts {
+        let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();
+        let prompt = fact.filled_prompt();
+        let cells = [Some(&name), prompt.as_ref(), fact.target.as_ref(), fact.was.as_ref()];
+        let cells = cells.into_iter().chain([fact.reason.as_ref(), fact.source.as_ref()]);
+        let cells: Vec<String> = cells.map(|cell| escaped(cell.map_or("", String::as_str))).collect();
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    out.push_str(END);
+    out.push('\n');
+    out
+}
+
+/// The whole card: the base's, byte for byte, and the section behind it.
+pub fn card(readme: Option<&[u8]>, section: &str) -> Vec<u8> {
+    let Some(readme) = readme.filter(|readme| !readme.is_empty()) else { return section.as_bytes().to_vec() };
+    let gap: &[u8] = if readme.ends_with(b"\n") { b"\n" } else { b"\n\n" };
+    [readme, gap, section.as_bytes()].concat()
+}
+
+/// A text as the cell of a Markdown table: one line, with nothing in it that Markdown or HTML would act on.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in visible(text).chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '(' | ')' | '#' | '!' | '|' | '~' | '$' => {
+                out.push('\\');
+                out.push(character);
+            }
+            character => out.push(character),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_gets_out_of_its_cell() {
+        let text = "a|b\n<!-- corrigenda:end --> <script> [x](y) `z` \u{1b}[31m **b** \u{202e}";
+        let fact = Fact { id: Some("a.b".to_owned()), target: Some(text.to_owned()), ..Fact::default() };
+        let digest = Digest::of(b"x");
+        let section = section(&digest, &digest, &[fact], None);
+        insta::assert_snapshot!(section);
+        assert_eq!(section.matches(END).count(), 1);
+        assert!(!section.contains("<script>") && !section.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn stands_behind_what_was_there() {
+        assert_eq!(card(None, "s\n"), b"s\n");
+        assert_eq!(card(Some(b""), "s\n"), b"s\n");
+        assert_eq!(card(Some(b"---\nx: 1\n---\n"), "s\n"), b"---\nx: 1\n---\n\ns\n");
+        assert_eq!(card(Some(b"a\xff"), "s\n"), b"a\xff\n\ns\n");
+    }
+}

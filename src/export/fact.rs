@@ -1,0 +1,121 @@
+//! What a patch is for, in words.
+//!
+//! A patch holds the digests of meanings and no text. The texts are those of the project's edits that mean the same;
+//! a meaning that no edit has is known by its digest alone.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Canon, Digest};
+use crate::patch::Patch;
+use crate::project::{Edit, EditSet};
+
+/// A fact, as an export records it; fields in alphabetical order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fact {
+    /// Other names of the subject.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Its id in the project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The digest of subject, prompt and target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<Digest>,
+    /// Who answers for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The sentence up to the answer, with `{}` for the subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Why it was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where it can be checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Who or what it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The new answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Where it was discussed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// The old answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+}
+
+impl Fact {
+    fn of(edit: &Edit) -> Self {
+        Self {
+            aliases: edit.aliases.clone(),
+            id: Some(edit.id.clone()),
+            meaning: Some(edit.meaning()),
+            owner: edit.owner.clone(),
+            prompt: Some(edit.prompt.clone()),
+            reason: edit.reason.clone(),
+            source: edit.source.clone(),
+            subject: Some(edit.subject.clone()),
+            target: Some(edit.target.clone()),
+            ticket: edit.ticket.clone(),
+            was: edit.was.clone(),
+        }
+    }
+
+    /// The prompt with the subject in its place.
+    pub fn filled_prompt(&self) -> Option<String> {
+        Some(self.prompt.as_ref()?.replacen("{}", self.subject.as_ref()?, 1))
+    }
+
+    /// The meanings of its texts, one for each of the subject's names; none where it has no texts.
+    pub fn meanings(&self) -> Vec<Digest> {
+        let (Some(subject), Some(prompt), Some(target)) = (&self.subject, &self.prompt, &self.target) else {
+            return Vec::new();
+        };
+        let names = std::iter::once(subject).chain(&self.aliases);
+        names.map(|name| meaning(name, prompt, target)).collect()
+    }
+}
+
+/// The digest of what the weights depend on; the same as [`Edit::meaning`].
+fn meaning(subject: &str, prompt: &str, target: &str) -> Digest {
+    Canon::new("edit-meaning/1").text("subject", subject).text("prompt", prompt).text("target", target).finish()
+}
+
+/// The facts of a patch, by id: with their texts where an edit means the same.
+pub fn facts(patch: &Patch, edits: &EditSet) -> Vec<Fact> {
+    let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
+    let mut facts = Vec::new();
+    for edit in &edits.edits {
+        let names: Vec<Digest> = edit.names().map(|(name, _)| edit.meaning_of(name)).collect();
+        if names.iter().filter(|meaning| left.remove(meaning)).count() > 0 {
+            facts.push(Fact::of(edit));
+        }
+    }
+    facts.extend(left.into_iter().map(|meaning| Fact { meaning: Some(meaning), ..Fact::default() }));
+    // Facts without an id stand last.
+    facts.sort_by(|a, b| (a.id.is_none(), &a.id, a.meaning).cmp(&(b.id.is_none(), &b.id, b.meaning)));
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::parse_files;
+
+    #[test]
+    fn means_what_the_edit_means() {
+        let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Ada\"\naliases = [\"A. B.\"]\n\
+            prompt = \"{} lives in\"\ntarget = \"Paris\"\n";
+        let (set, _) = parse_files(vec![("a.toml".to_owned(), text.into())]).expect("valid");
+        let fact = Fact::of(&set.edits[0]);
+        assert_eq!(fact.meanings(), [set.edits[0].meaning(), set.edits[0].meaning_of("A. B.")]);
+        assert_eq!(fact.filled_prompt().as_deref(), Some("Ada lives in"));
+        assert_eq!(Fact::default().meanings(), []);
+    }
+}

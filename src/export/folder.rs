@@ -1,0 +1,176 @@
+//! The files of a checkpoint folder, and where links may lead.
+//!
+//! A snapshot in a Hugging Face cache is made of links into the `blobs` beside it, so links are followed, but never
+//! out of the folder, or out of the `models--*` folder that holds it. Folders inside are never entered.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::ExportError;
+use crate::safetensors::refuse_pickle;
+
+/// A file of a checkpoint folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name in the folder.
+    pub name: String,
+    /// Where its bytes are: behind its link, if it is one.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether it is a pickle, by name or by its first bytes.
+    pub pickle: bool,
+}
+
+/// What a checkpoint folder holds, each list in the order of the names' bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The files.
+    pub files: Vec<Member>,
+    /// What is neither followed nor read, and why.
+    pub refused: Vec<(String, String)>,
+    /// Folders, which are not entered.
+    pub folders: Vec<String>,
+}
+
+impl Listing {
+    /// The file with this name.
+    pub fn get(&self, name: &str) -> Option<&Member> {
+        self.files.iter().find(|member| member.name == name)
+    }
+}
+
+/// Lists `folder`.
+///
+/// # Errors
+/// It cannot be listed, or a file in it cannot be read.
+pub fn list(folder: &Path) -> Result<Listing, ExportError> {
+    let root = root(folder)?;
+    let reading = || ExportError::io("listing", folder);
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(reading())? {
+        entries.push(entry.map_err(reading())?.path());
+    }
+    entries.sort();
+    let mut listing = Listing::default();
+    for path in entries {
+        add(&mut listing, &root, &path)?;
+    }
+    Ok(listing)
+}
+
+fn add(listing: &mut Listing, root: &Path, path: &Path) -> Result<(), ExportError> {
+    let Some(name) = path.file_name() else { return Ok(()) };
+    let mut refuse = |why: &str| listing.refused.push((name.to_string_lossy().into_owned(), why.to_owned()));
+    let Some(name) = name.to_str() else {
+        refuse("has a name that is not UTF-8");
+        return Ok(());
+    };
+    let there = fs::symlink_metadata(path).map_err(ExportError::io("reading", path))?;
+    let path = match there.is_symlink().then(|| path.canonicalize()) {
+        None => path.to_owned(),
+        Some(Ok(target)) if target.starts_with(root) => target,
+        Some(Ok(_)) => {
+            refuse("is a link that leaves the folder");
+            return Ok(());
+        }
+        Some(Err(_)) => {
+            refuse("is a link that leads nowhere");
+            return Ok(());
+        }
+    };
+    let metadata = fs::metadata(&path).map_err(ExportError::io("reading", &path))?;
+    if metadata.is_dir() {
+        listing.folders.push(name.to_owned());
+    } else if metadata.is_file() {
+        let pickle = is_pickle(name, &path)?;
+        listing.files.push(Member { name: name.to_owned(), path, size: metadata.len(), pickle });
+    } else {
+        refuse("is not a regular file");
+    }
+    Ok(())
+}
+
+fn is_pickle(name: &str, path: &Path) -> Result<bool, ExportError> {
+    let mut first = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut first));
+    read.map_err(ExportError::io("reading", path))?;
+    Ok(refuse_pickle(Path::new(name), &first).is_some())
+}
+
+/// The folder that links of `folder` may not leave.
+///
+/// # Errors
+/// `folder` cannot be found.
+pub fn root(folder: &Path) -> Result<PathBuf, ExportError> {
+    let real = folder.canonicalize().map_err(ExportError::io("reading", folder))?;
+    let cached = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"));
+    Ok(real.ancestors().find(cached).unwrap_or(&real).to_owned())
+}
+
+/// The path without links, as far as it exists.
+pub fn resolved(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for there in whole.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), whole.strip_prefix(there)) {
+            return real.join(rest);
+        }
+    }
+    whole
+}
+
+/// Whether `name` is the name of a file in a folder and nothing else, on every system.
+pub fn is_plain_name(name: &str) -> bool {
+    let odd = |character: char| matches!(character, '/' | '\\' | ':' | '\0');
+    !name.is_empty() && name != "." && name != ".." && !name.contains(odd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_names() {
+        assert!(["a", "model.safetensors", "..a"].into_iter().all(is_plain_name));
+        for name in ["", ".", "..", "../a", "/etc/passwd", "a/b", "C:\\a", "a\\b", "c:a", "a\0"] {
+            assert!(!is_plain_name(name), "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_inside() {
+        use std::os::unix::fs::symlink;
+        let top = tempfile::tempdir().expect("a folder");
+        let snapshot = top.path().join("models--a--b/snapshots/1");
+        let blobs = top.path().join("models--a--b/blobs");
+        fs::create_dir_all(&snapshot).expect("made");
+        fs::create_dir_all(&blobs).expect("made");
+        fs::create_dir(snapshot.join(".git")).expect("made");
+        fs::write(blobs.join("ab"), "{}").expect("written");
+        fs::write(top.path().join("secret"), "s").expect("written");
+        fs::write(snapshot.join("old.bin"), "x").expect("written");
+        symlink("../../blobs/ab", snapshot.join("config.json")).expect("linked");
+        symlink("../../../secret", snapshot.join("out")).expect("linked");
+        symlink("nowhere", snapshot.join("dangling")).expect("linked");
+        let listing = list(&snapshot).expect("listed");
+        let names: Vec<_> = listing.files.iter().map(|member| (member.name.as_str(), member.pickle)).collect();
+        assert_eq!(names, [("config.json", false), ("old.bin", true)]);
+        assert_eq!(listing.folders, [".git"]);
+        let refused: Vec<_> = listing.refused.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(refused, ["dangling", "out"]);
+        // The same links outside of a cache leave the folder.
+        let plain = top.path().join("plain");
+        fs::create_dir(&plain).expect("made");
+        symlink("../models--a--b/blobs/ab", plain.join("config.json")).expect("linked");
+        assert_eq!(list(&plain).expect("listed").refused.len(), 1);
+    }
+
+    #[test]
+    fn paths_that_are_not_there_yet() {
+        let top = tempfile::tempdir().expect("a folder");
+        let real = top.path().canonicalize().expect("there");
+        assert_eq!(resolved(&top.path().join("a/b")), real.join("a/b"));
+    }
+}

@@ -1,0 +1,198 @@
+//! `corrigenda-manifest.json`: what an export says about itself, for programs.
+//!
+//! Its bytes are made in one way: keys sorted, two spaces, a line break at the end. It holds no time, host or path.
+//! Whoever reads one believes none of it: `verify` holds every claim against the bytes.
+
+use serde::{Deserialize, Serialize};
+
+use super::fact::Fact;
+use super::folder::is_plain_name;
+use super::weights::Laid;
+use crate::digest::Digest;
+use crate::numeric::NUMERICS;
+use crate::project::{LockedBase, LockedFile};
+
+/// The name of the manifest.
+pub const MANIFEST_FILE: &str = "corrigenda-manifest.json";
+/// The format that this version writes and reads.
+pub const MANIFEST_FORMAT: u64 = 1;
+/// The longest manifest that is read, in bytes.
+pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
+
+/// An export's account of itself; fields in alphabetical order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The base model.
+    pub base: BaseEntry,
+    /// What was changed.
+    pub facts: Vec<Fact>,
+    /// Every file of the export but this one, by name.
+    pub files: Vec<FileEntry>,
+    /// The format of this file.
+    pub format: u64,
+    /// The arithmetic in which the patch was laid on.
+    pub numerics: String,
+    /// The patch.
+    pub patch: Digest,
+    /// The digest of the settings, where the lock names the patch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Digest>,
+    /// The tensors that differ from the base's, by file and name.
+    pub tensors: Vec<TensorEntry>,
+}
+
+/// The base model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseEntry {
+    /// The digest of the table of files.
+    pub digest: Digest,
+    /// The files that decide what the model says.
+    pub files: Vec<FileEntry>,
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Its name in the folder.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A tensor that differs from the base's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorEntry {
+    /// The digest of its bytes in the export.
+    pub after: Digest,
+    /// The digest of its bytes in the base.
+    pub before: Digest,
+    /// The file that holds it.
+    pub file: String,
+    /// Its name in the file.
+    pub name: String,
+}
+
+impl From<&LockedFile> for FileEntry {
+    fn from(file: &LockedFile) -> Self {
+        Self { digest: file.digest, path: file.path.clone(), size: file.size }
+    }
+}
+
+/// The entries of the tensors that a patch replaces.
+pub fn tensor_entries(laid: &Laid) -> Vec<TensorEntry> {
+    let tensors = laid.iter().flat_map(|(file, tensors)| tensors.iter().map(move |(name, one)| (file, name, one)));
+    let entry = |(file, name, one): (&String, &String, &super::weights::Replaced)| TensorEntry {
+        after: one.after,
+        before: one.before,
+        file: file.clone(),
+        name: name.clone(),
+    };
+    tensors.map(entry).collect()
+}
+
+impl Manifest {
+    /// The manifest of an export of `patch` on `base`.
+    pub fn new(
+        base: &LockedBase,
+        patch: Digest,
+        laid: &Laid,
+        facts: Vec<Fact>,
+        settings: Option<Digest>,
+        files: Vec<FileEntry>,
+    ) -> Self {
+        let base = BaseEntry { digest: base.digest, files: base.files.iter().map(FileEntry::from).collect() };
+        let (format, numerics, tensors) = (MANIFEST_FORMAT, NUMERICS.to_owned(), tensor_entries(laid));
+        Self { base, facts, files, format, numerics, patch, settings, tensors }
+    }
+
+    /// The bytes of the file.
+    pub fn render(&self) -> Vec<u8> {
+        let text = serde_json::to_string_pretty(self).expect("texts, numbers and lists always serialise");
+        format!("{text}\n").into_bytes()
+    }
+
+    /// Reads a manifest from its bytes.
+    ///
+    /// # Errors
+    /// In words: it is no JSON of this form, it is of a newer format, or it names a file that is no plain file name.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u64,
+        }
+        // The format first: a newer one may well have keys that are unknown here, and deserves the better message.
+        let unreadable = |error: serde_json::Error| format!("it is not a manifest: {error}");
+        match serde_json::from_slice::<Format>(bytes).map_err(unreadable)?.format {
+            MANIFEST_FORMAT => {}
+            found => return Err(format!("it is of format {found}; this version reads {MANIFEST_FORMAT}")),
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let files = manifest.base.files.iter().chain(&manifest.files).map(|file| &file.path);
+        let mut names = files.chain(manifest.tensors.iter().map(|tensor| &tensor.file));
+        match names.find(|name| !is_plain_name(name)) {
+            Some(name) => Err(format!("it names `{name}`, which is no file of the folder")),
+            None => Ok(manifest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let digest = Digest::of(b"x");
+        let file = FileEntry { digest, path: "config.json".to_owned(), size: 1 };
+        Manifest {
+            base: BaseEntry { digest, files: vec![file.clone()] },
+            facts: vec![Fact { meaning: Some(digest), ..Fact::default() }],
+            files: vec![file],
+            format: MANIFEST_FORMAT,
+            numerics: NUMERICS.to_owned(),
+            patch: digest,
+            settings: None,
+            tensors: vec![TensorEntry { after: digest, before: digest, file: "m".to_owned(), name: "w".to_owned() }],
+        }
+    }
+
+    #[test]
+    fn there_and_back_with_sorted_keys() {
+        let bytes = manifest().render();
+        assert_eq!(Manifest::parse(&bytes).expect("just written"), manifest());
+        // A map of serde_json sorts its keys: the text must already be in that order.
+        let sorted: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        let sorted = serde_json::to_string_pretty(&sorted).expect("JSON");
+        assert_eq!(String::from_utf8(bytes).expect("text"), format!("{sorted}\n"));
+    }
+
+    #[test]
+    fn names_that_leave_the_folder_are_refused() {
+        for name in ["../x", "/etc/passwd", "a/b", "..", "c:\\x"] {
+            let mut base = manifest();
+            base.base.files[0].path = name.to_owned();
+            let mut files = manifest();
+            files.files[0].path = name.to_owned();
+            let mut tensors = manifest();
+            tensors.tensors[0].file = name.to_owned();
+            for manifest in [base, files, tensors] {
+                let why = Manifest::parse(&manifest.render()).expect_err(name);
+                assert!(why.contains(name) && why.contains("no file of the folder"), "{why}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_formats_and_unknown_keys() {
+        let text = String::from_utf8(manifest().render()).expect("text");
+        let refused = |text: String| Manifest::parse(text.as_bytes()).expect_err("refused");
+        assert!(refused(text.replace("\"format\": 1", "\"format\": 2, \"news\": 1")).contains("format 2"));
+        assert!(refused(text.replace("\"format\": 1", "\"format\": 1, \"news\": 1")).contains("news"));
+        assert!(refused(text[..40].to_owned()).contains("not a manifest"));
+    }
+}
