@@ -67,7 +67,10 @@ fn is_of(lock: &Lock, project: &Project, base: &Base, store: &Store) -> Result<b
 }
 
 /// The numbers of a state, with the corpus of its lock where its statistics are known, else the one on the disk.
-fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Stop> {
+///
+/// # Errors
+/// Settings that cannot be used, or a corpus that is not the one of a state of the past.
+pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Stop> {
     if let Some(locked) = lock.and_then(|lock| lock.statistics.first()) {
         let setup = Setup::new(project, base, store, Corpus::Assumed(locked.corpus))?;
         if stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {

@@ -1,6 +1,6 @@
 //! Reports of verbs: to stdout in the form that is asked for, and into files beside it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 
@@ -19,12 +19,29 @@ pub(super) struct ReportArguments {
 
 fn parse(text: &str) -> Result<(Format, PathBuf), String> {
     let (format, path) = text.split_once('=').ok_or("a report is written FORMAT=FILE, such as html=report.html")?;
-    let format = Format::from_str(format, false)
-        .map_err(|_| format!("there is no format `{format}`: json, markdown, html, sarif, junit or github"))?;
+    let known = Format::from_str(format, false).ok().filter(|known| *known != Format::Csv);
+    let known = known.ok_or_else(|| {
+        format!("there is no report in the form `{format}`: json, markdown, html, sarif, junit, github or human")
+    })?;
     if path.is_empty() {
         return Err("the name of the file is missing".to_owned());
     }
-    Ok((format, path.into()))
+    Ok((known, path.into()))
+}
+
+impl ReportArguments {
+    /// The first form that is not one of `known`.
+    pub(super) fn unknown(&self, known: &[Format]) -> Option<Format> {
+        self.reports.iter().map(|(format, _)| *format).find(|format| !known.contains(format))
+    }
+}
+
+/// Writes a report; the folder must be there.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        Some(folder) => Err(format!("there is no folder `{}`", folder.display())),
+        None => atomic::write(path, text.as_bytes()).map_err(|error| error.to_string()),
+    }
 }
 
 /// Gives a report: the answer on stdout, and every file that was asked for.
@@ -42,12 +59,16 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     for (format, path) in context.reports() {
         let text = form(format, usize::MAX);
         let text = format!("{}\n", text.trim_end_matches('\n'));
-        if let Err(error) = atomic::write(&path, text.as_bytes()) {
+        if let Err(error) = write(&path, &text) {
             let finding = Diagnostic::new(Code::StoreFailed, format!("the report was not written: {error}"));
             context.ui.findings(&[finding], &crate::project::Sources::default());
             outcome = Outcome::Error;
         }
     }
-    context.ui.answer(&form(context.format, context.ui.width()));
+    let answer = form(context.format, context.ui.width());
+    // Where nothing can be said, a line of nothing is not said either.
+    if !answer.is_empty() {
+        context.ui.answer(&answer);
+    }
     outcome
 }

@@ -7,14 +7,14 @@ use super::side::{Ground, Side};
 use crate::behaviour::ask::Both;
 use crate::behaviour::continuation::{Draw, continuation, words};
 use crate::behaviour::damage::damage;
-use crate::behaviour::expect::{Expectation, asked, expectations};
+use crate::behaviour::expect::{Expectation, Unasked, asked, expectations};
 use crate::build::base::digest_f32;
-use crate::build::gate::{cannot_ask, neutral, neutral_path};
+use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path};
 use crate::build::{Base, Stop};
 use crate::digest::Digest;
 use crate::patch::{delta_norms, norm};
 use crate::project::facts::compare;
-use crate::project::{Code, Diagnostic, Edit, EditSet, Probe, Sources};
+use crate::project::{Code, Diagnostic, Edit, EditSet, Probe, Project, Sources};
 use crate::report::{self, Answer, Asked, Continuation, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
 
 /// What of the behaviour is looked at.
@@ -179,10 +179,10 @@ fn names(before: &Side, after: &Side, ground: Ground<'_>) -> BTreeMap<Digest, St
     names
 }
 
-/// A prompt of one side, with the texts that it points into.
+/// A prompt of one side, with the project that it points into.
 struct Put<'s> {
     one: Expectation<'s>,
-    sources: &'s Sources,
+    project: &'s Project,
 }
 
 /// Every prompt that either side asks, once: the later side speaks where both do.
@@ -197,7 +197,7 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes) {
             if seen.insert((one.asked, one.id.to_owned(), one.prompt.clone())) {
-                prompts.push(Put { one, sources: &project.edits.sources });
+                prompts.push(Put { one, project });
             }
         }
     }
@@ -214,9 +214,9 @@ fn behaviour(
     let tokens = &ground.base.tokens;
     let prompts = prompts(before, after, ground);
     let list: Vec<Expectation<'_>> = prompts.iter().map(|put| put.one.clone()).collect();
-    let said =
-        asked(&before.model, &after.model, tokens, &list).map_err(|unasked| cannot_ask(ground.project, &unasked))?;
-    let row = |(put, both): (&Put<'_>, &Both)| answer(tokens, put.sources, &put.one, both, None::<Verdict>);
+    let said = asked(&before.model, &after.model, tokens, &list).map_err(|unasked| unaskable(&prompts, unasked))?;
+    let row =
+        |(put, both): (&Put<'_>, &Both)| answer(tokens, &put.project.edits.sources, &put.one, both, None::<Verdict>);
     let mut answers: Vec<Answer> = prompts.iter().zip(&said).map(row).collect();
     answers.sort_by(|a, b| {
         let key = |one: &Answer| (one.asked, one.id.clone(), one.prompt.clone());
@@ -229,6 +229,19 @@ fn behaviour(
         continuations.extend(continued(before, after, ground.base, one, look.draw)?);
     }
     Ok((answers, continuations))
+}
+
+/// Prompts that cannot be asked. A stop points into the texts of one project: those of the first of them are said.
+fn unaskable(prompts: &[Put<'_>], unasked: Vec<Unasked>) -> Stop {
+    let put = |one: &Unasked| {
+        let is = |put: &&Put<'_>| (put.one.id, put.one.file, &put.one.place) == (one.id.as_str(), one.file, &one.place);
+        prompts.iter().find(is)
+    };
+    let Some(project) = unasked.first().and_then(put).map(|put| put.project) else {
+        return Stop::wrong(Vec::new(), &Sources::default());
+    };
+    let here = |one: &Unasked| put(one).is_some_and(|put| std::ptr::eq(put.project, project));
+    cannot_ask(project, &unasked.into_iter().filter(here).collect::<Vec<_>>())
 }
 
 /// How both sides go on; nothing where neither finds a word, or the prompt fills the context.
@@ -258,5 +271,9 @@ fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damag
         return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));
     }
     let neutral = neutral(ground.project, ground.base)?;
-    Ok((Some(damage(&before.model, &after.model, &neutral).into()), None))
+    let measured = damage(&before.model, &after.model, &neutral);
+    match measured.tokens {
+        0 => Ok((None, Some(format!("damage was not measured: {NO_TOKENS}")))),
+        _ => Ok((Some(measured.into()), None)),
+    }
 }

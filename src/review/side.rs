@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use crate::build::made::{Made, made};
-use crate::build::{Base, Stop, locked, named};
+use crate::build::named::{self, FEWEST_DIGITS};
+use crate::build::{Base, Stop, locked};
 use crate::digest::Digest;
 use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
@@ -190,6 +191,9 @@ fn unknown(name: &str, error: &HistoryError) -> Stop {
     let mut finding = error.finding();
     if finding.code == Code::RevisionUnknown {
         finding.message = format!("`{name}` is no revision, no patch of the store and no folder");
+    }
+    if name.bytes().all(|byte| byte.is_ascii_hexdigit()) && name.len() < FEWEST_DIGITS {
+        finding = finding.help(format!("of the id of a patch, at least {FEWEST_DIGITS} digits are needed"));
     }
     let known = "a side is `base`, `worktree`, a revision, a patch id, or a folder such as `./base`";
     Stop::wrong(vec![finding.help(known)], &Sources::default())
