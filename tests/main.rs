@@ -3,11 +3,14 @@
 
 mod build;
 mod check;
+mod found;
 mod history;
 mod init;
 mod model;
+mod policy;
 mod readme;
 mod refusals;
+mod review;
 mod rome;
 mod statistics;
 mod store;

@@ -78,7 +78,7 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
         let path = neutral_path(config).ok_or_else(|| no_neutral(project))?;
         canon.digest(
             "neutral",
-            &memo::digest_file(store, &path).map_err(|error| unreadable(project, &error.to_string()))?,
+            &memo::digest_file(store, &path).map_err(|error| unusable(project, &error.to_string()))?,
         );
     }
     Ok(canon.finish())
@@ -119,13 +119,19 @@ fn behaviour(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diag
         .collect();
     let of = |kinds: &[Asked]| unmet.iter().copied().filter(|one| kinds.contains(&one.asked)).collect::<Vec<_>>();
     let shares = [
-        (Code::MinEfficacy, &policy.min_efficacy, figures.efficacy, of(&[Asked::Edit, Asked::Alias]), "hold"),
-        (Code::MinParaphrase, &policy.min_paraphrase, figures.paraphrase, of(&[Asked::Paraphrase]), "hold"),
-        (Code::MinUnchanged, &policy.min_unchanged, figures.unchanged, of(&[Asked::Unchanged, Asked::Probe]), "stay"),
+        (Code::MinEfficacy, &policy.min_efficacy, figures.efficacy, of(&[Asked::Edit, Asked::Alias]), "edits hold"),
+        (Code::MinParaphrase, &policy.min_paraphrase, figures.paraphrase, of(&[Asked::Paraphrase]), "paraphrases hold"),
+        (
+            Code::MinUnchanged,
+            &policy.min_unchanged,
+            figures.unchanged,
+            of(&[Asked::Unchanged, Asked::Probe]),
+            "prompts stay",
+        ),
     ];
     let mut found: Vec<Diagnostic> = shares
         .into_iter()
-        .filter_map(|(code, limit, share, unmet, verb)| too_few(policy, code, limit.as_ref()?, share, &unmet, verb))
+        .filter_map(|(code, limit, share, unmet, what)| too_few(policy, code, limit.as_ref()?, share, &unmet, what))
         .collect();
     found.extend(policy.max_neighbourhood_kl.iter().flat_map(|limit| too_far(policy, limit, &all, &said)));
     Ok(found)
@@ -137,13 +143,13 @@ fn too_few(
     limit: &Limit,
     share: Share,
     unmet: &[&Expectation<'_>],
-    verb: &str,
+    what: &str,
 ) -> Option<Diagnostic> {
     if share.value() >= limit.value {
         return None;
     }
     let message =
-        format!("{} of {} {verb}: {:.3}; the policy demands {}", share.met, share.all, share.value(), limit.value);
+        format!("{} of {} {what}: {:.3}; the policy demands {}", share.met, share.all, share.value(), limit.value);
     // The first place to look at is what fails; the rule is the second.
     let mut finding = Diagnostic::new(code, message);
     for (index, one) in unmet.iter().take(MOST_PLACES).enumerate() {
@@ -206,7 +212,9 @@ fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnosti
 /// # Errors
 /// There is no neutral text, or it cannot be read.
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Stop> {
-    Ok(damage(&base.model, patched, &neutral(project, base)?))
+    let measured = damage(&base.model, patched, &neutral(project, base)?);
+    // Nothing was predicted, so nothing was measured: no limit is kept by that.
+    if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok(measured) }
 }
 
 /// The project's neutral text.
@@ -216,7 +224,7 @@ pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result
 pub fn neutral(project: &Project, base: &Base) -> Result<Neutral, Stop> {
     let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
     Neutral::read(&path, &base.tokens, base.model.spec().positions)
-        .map_err(|error| unreadable(project, &error.to_string()))
+        .map_err(|error| unusable(project, &error.to_string()))
 }
 
 /// Where neutral text is: what the project says, else the corpus of its statistics.
@@ -225,8 +233,15 @@ pub fn neutral_path(config: &Config) -> Option<std::path::PathBuf> {
     config.test.neutral.as_ref().or(corpus).map(|path| config.resolve(path))
 }
 
+/// What is wrong with a neutral text in which nothing is predicted.
+pub const NO_TOKENS: &str = "no document of the neutral text has a second token to predict";
+
 fn no_neutral(project: &Project) -> Stop {
     unreadable(project, "no neutral text is set to measure damage on")
+}
+
+fn unusable(project: &Project, error: &str) -> Stop {
+    unreadable(project, &format!("the neutral text cannot be used: {error}"))
 }
 
 fn unreadable(project: &Project, why: &str) -> Stop {

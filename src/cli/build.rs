@@ -11,6 +11,7 @@ use crate::build::record::{Answer, EditRecord, TensorRecord};
 use crate::build::{Built, Options, Stop, build, provenance};
 use crate::export::ExportError;
 use crate::export::folder::{resolved, root};
+use crate::project::config::is_own;
 use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, visible};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
@@ -59,6 +60,9 @@ fn checked(arguments: &Arguments, project: &Project) -> Result<(), Stop> {
     let base = project.config.resolve(&project.config.model.path);
     if root(&base).is_ok_and(|root| resolved(path).starts_with(root)) {
         return Err(ExportError::Inside { path: path.clone(), what: "the base model" }.into());
+    }
+    if is_own(&project.config.root, path) {
+        return Err(ExportError::Inside { path: path.clone(), what: "the project's own files" }.into());
     }
     provenance::check(path, &arguments.builder)
 }

@@ -1,7 +1,7 @@
 //! `diff`: what changes between two states: facts, weights, and what the model says.
 
 use super::report::{ReportArguments, deliver};
-use super::{Context, Outcome};
+use super::{Context, Format, Outcome};
 use crate::behaviour::continuation::Draw;
 use crate::build::{Base, Stop};
 use crate::project::{Project, Sources};
@@ -40,7 +40,13 @@ pub(super) struct Arguments {
     reports: ReportArguments,
 }
 
+/// A comparison finds nothing wrong: the forms that list what is wrong have nothing to say of it.
+const FORMS: &[Format] = &[Format::Human, Format::Json, Format::Markdown, Format::Html];
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    if let Some(format) = arguments.reports.unknown(FORMS) {
+        return context.unknown_format(format, FORMS);
+    }
     context.expect_reports("diff", &arguments.reports);
     let (project, store) = match context.ground() {
         Ok(ground) => ground,

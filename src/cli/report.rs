@@ -1,10 +1,11 @@
 //! Reports of verbs: to stdout in the form that is asked for, and into files beside it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 
 use super::{Context, Format, Outcome};
+use crate::project::config::is_own;
 use crate::project::{Code, Diagnostic};
 use crate::report::{Report, github, html, json, junit, markdown, sarif};
 use crate::store::atomic;
@@ -19,13 +20,32 @@ pub(super) struct ReportArguments {
 
 fn parse(text: &str) -> Result<(Format, PathBuf), String> {
     let (format, path) = text.split_once('=').ok_or("a report is written FORMAT=FILE, such as html=report.html")?;
-    let known = Format::from_str(format, false).ok().filter(|format| *format != Format::Csv);
-    let format = known
-        .ok_or_else(|| format!("no report has the format `{format}`: json, markdown, html, sarif, junit or github"))?;
+    let known = Format::from_str(format, false).ok().filter(|known| *known != Format::Csv);
+    let known = known.ok_or_else(|| {
+        format!("there is no report in the form `{format}`: json, markdown, html, sarif, junit, github or human")
+    })?;
     if path.is_empty() {
         return Err("the name of the file is missing".to_owned());
     }
-    Ok((format, path.into()))
+    Ok((known, path.into()))
+}
+
+impl ReportArguments {
+    /// The first form that is not one of `known`.
+    pub(super) fn unknown(&self, known: &[Format]) -> Option<Format> {
+        self.reports.iter().map(|(format, _)| *format).find(|format| !known.contains(format))
+    }
+}
+
+/// Writes a report; the folder must be there.
+fn write(root: &Path, path: &Path, text: &str) -> Result<(), String> {
+    if is_own(root, path) {
+        return Err(format!("`{}` is a file of the project", path.display()));
+    }
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        Some(folder) => Err(format!("there is no folder `{}`", folder.display())),
+        None => atomic::write(path, text.as_bytes()).map_err(|error| error.to_string()),
+    }
 }
 
 /// Gives a report: the answer on stdout, and every file that was asked for.
@@ -43,7 +63,7 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     for (format, path) in context.reports() {
         let text = form(format, usize::MAX);
         let text = format!("{}\n", text.trim_end_matches('\n'));
-        if let Err(error) = atomic::write(&path, text.as_bytes()) {
+        if let Err(error) = write(&context.root, &path, &text) {
             let finding = Diagnostic::new(Code::StoreFailed, format!("the report was not written: {error}"));
             context.ui.findings(&[finding], &crate::project::Sources::default());
             outcome = Outcome::Error;
@@ -51,6 +71,8 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     }
     let answer = form(context.format, context.ui.width());
     match context.format {
+        // Where nothing can be said, a line of nothing is not said either.
+        _ if answer.is_empty() => {}
         // These are commands, and meant as such.
         Format::Github => context.ui.raw(answer.as_bytes()),
         _ => context.ui.answer(&answer),

@@ -1,16 +1,18 @@
 //! `test`: does the patched model say what the edits expect?
 
+use std::path::Path;
+
 use super::report::{ReportArguments, deliver};
 use super::{Context, Outcome};
 use crate::build::linked::Linking;
+use crate::build::made::setup;
 use crate::build::objects::objects;
 use crate::build::plan::only;
 use crate::build::run::{factor, statistics};
-use crate::build::setup::Corpus;
-use crate::build::{Base, Setup, Stop, locked, plan};
+use crate::build::{Base, Stop, locked, plan};
 use crate::digest::Digest;
-use crate::project::accepted::{ACCEPTED_FILE, Acceptances, render};
-use crate::project::{Code, Diagnostic, Project, Sources};
+use crate::project::accepted::{ACCEPTED_FILE, Acceptances, Accepted, render};
+use crate::project::{Code, Diagnostic, Lock, Project, Sources};
 use crate::report::{self, Culprit, Report, Side, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
@@ -50,25 +52,23 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     }
     let edits = only(project, &arguments.only)?;
     let base = Base::open(project, store, context.isa, false)?;
-    let id = locked::lock(project, &base, store)?.patch.id;
+    let lock = locked::lock(project, &base, store)?;
+    let id = lock.patch.id;
     let patch = locked::patch(store, &id)?;
     let patched = base.patched(&patch).map_err(|error| {
         Stop::wrong(vec![Diagnostic::new(Code::PatchMissing, error.to_string())], &project.edits.sources)
     })?;
     let mut sources = project.edits.sources.clone();
-    let mut accepted = Acceptances::load(&project.config.root, &mut sources)?;
     let whole = arguments.only.is_empty();
     let subject = Subject { project, base: &base, patched: &patched, edits: &edits, whole };
-    let mut trial = Trial::new(&subject, &accepted)?;
     if arguments.update {
-        let text = render(trial.shortfalls());
-        atomic::write(&project.config.root.join(ACCEPTED_FILE), text.as_bytes())?;
-        context.ui.note(&format!("{ACCEPTED_FILE} written: {} accepted", trial.shortfalls().len()));
-        sources = project.edits.sources.clone();
-        accepted = Acceptances::load(&project.config.root, &mut sources)?;
-        trial = Trial::new(&subject, &accepted)?;
+        // Whatever was accepted before, and be it damaged, is written anew.
+        accept(context, &project.config.root, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
     }
-    let culprits = if arguments.bisect { bisected(context, project, &base, store, &trial)? } else { Vec::new() };
+    let accepted = Acceptances::load(&project.config.root, &mut sources)?;
+    let trial = Trial::new(&subject, &accepted)?;
+    let culprits = if arguments.bisect { bisected(context, &subject, store, &lock, &trial)? } else { Vec::new() };
+    context.show(&of_the_set(&trial.findings), &sources);
     let report = reported(context, arguments, &subject, (&id, patch.to_bytes().len()), trial, culprits, &sources);
     Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
 }
@@ -84,19 +84,44 @@ fn refuse_under_ci() -> Result<(), Stop> {
     Err(Stop::wrong(vec![finding], &Sources::default()))
 }
 
+/// Writes what falls short, if the file says it otherwise.
+fn accept(context: &Context, root: &Path, shortfalls: &[Accepted]) -> Result<(), Stop> {
+    let (path, text) = (root.join(ACCEPTED_FILE), render(shortfalls));
+    let before = std::fs::read(&path).ok();
+    let note = match before {
+        None if shortfalls.is_empty() && !path.exists() => "nothing falls short: there is nothing to accept".to_owned(),
+        Some(before) if before == text.as_bytes() => {
+            format!("{ACCEPTED_FILE} is as it was: {} accepted", shortfalls.len())
+        }
+        _ => {
+            atomic::write(&path, text.as_bytes())?;
+            format!("{ACCEPTED_FILE} written: {} accepted", shortfalls.len())
+        }
+    };
+    context.ui.note(&note);
+    Ok(())
+}
+
+/// What the table of edits and the lines of limits do not say: of the file of acceptances, and of rules.
+fn of_the_set(findings: &[Diagnostic]) -> Vec<Diagnostic> {
+    let apart = |one: &&Diagnostic| one.code != Code::ExpectationFailed && one.primary().is_some();
+    findings.iter().filter(apart).cloned().collect()
+}
+
 fn bisected(
     context: &Context,
-    project: &Project,
-    base: &Base,
+    subject: &Subject<'_, '_>,
     store: &Store,
+    lock: &Lock,
     trial: &Trial<'_>,
 ) -> Result<Vec<Culprit>, Stop> {
+    let Subject { project, base, .. } = *subject;
     let fails = trial.expectations.iter().zip(&trial.verdicts).filter(|(_, verdict)| **verdict == Some(Verdict::Fail));
     let failing: Vec<_> = fails.map(|(one, _)| one).collect();
     if failing.is_empty() {
         return Ok(Vec::new());
     }
-    let setup = Setup::new(project, base, store, Corpus::Remembered)?;
+    let setup = setup(project, "the lock", Some(lock), base, store)?;
     let plan = plan(project, base, &setup)?;
     let (cached, _) = statistics(project, base, &setup, store, &context.ui)?;
     let (objects, _) = objects(project, base, &setup, &plan, store, &context.ui)?;

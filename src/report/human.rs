@@ -1,18 +1,26 @@
 //! Reports for people at a terminal.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::figures::short;
 use super::table::{self, Table, percent, plural};
-use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Gate, Report, Says, Verdict, Weights};
+use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Finding, Gate, Report, Says, Verdict, Weights};
+use crate::project::Code;
 use crate::project::edits::PLACEHOLDER;
 use crate::project::visible;
+
+/// Below this width, the heads of columns are cut to the width of what stands under them.
+const NARROW: usize = 72;
 
 /// A test: a line for every edit, what fails in full under it (everything if `all`), and the figures of the set.
 pub fn test(report: &Report, width: usize, all: bool) -> String {
     let groups = groups(&report.answers);
     let mut rows = Table::new(&[2], &[3, 4, 5]);
-    rows.row(["", "edit", "new answer", "before → after", "paraphrases", "unchanged"]);
+    rows.row(match width < NARROW {
+        true => ["", "edit", "new", "before → after", "para", "kept"],
+        false => ["", "edit", "new answer", "before → after", "paraphrases", "unchanged"],
+    });
     for group in &groups {
         rows.row(row(group));
     }
@@ -24,12 +32,12 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
         for answer in
             group.answers.iter().filter(|answer| all || answer.verdict.is_some_and(|one| one != Verdict::Pass))
         {
-            detail(&mut out, answer);
+            detail(&mut out, answer, reason(report, answer));
         }
     }
     if !report.culprits.is_empty() {
         out.push('\n');
-        report.culprits.iter().for_each(|culprit| blame(&mut out, culprit));
+        report.culprits.iter().for_each(|culprit| blame(&mut out, culprit, &report.answers));
     }
     for note in &report.notes {
         let _ = write!(out, "\n{}\n", visible(note));
@@ -93,7 +101,16 @@ fn probabilities(answer: &Answer) -> String {
     table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
 }
 
-fn detail(out: &mut String, answer: &Answer) {
+/// The figure that is asked for, where the figures alone do not show what is wrong: the answer is the right one.
+fn reason<'r>(report: &'r Report, answer: &Answer) -> Option<&'r str> {
+    let right = answer.after.holds.unwrap_or_else(|| !is_other(answer));
+    let about = |finding: &&Finding| finding.code == Code::ExpectationFailed.as_str() && finding.place == answer.place;
+    let found = report.findings.iter().find(about).filter(|_| right)?;
+    // Of "figure; what is asked for" the figure has been said.
+    found.label.split_once("; ").map(|(_, asked_for)| asked_for)
+}
+
+fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
     let word = match answer.verdict {
         Some(Verdict::Pass) => "ok",
         Some(Verdict::Fail) => "FAIL",
@@ -101,8 +118,13 @@ fn detail(out: &mut String, answer: &Answer) {
         None => "",
     };
     let what = answer.asked.as_str();
-    let figures = if answer.target.is_some() { probabilities(answer) } else { moved(answer) };
+    let figures = match (&answer.target, answer.after.holds) {
+        (None, _) => moved(answer),
+        (_, Some(false)) => format!("{}, the model says {}", probabilities(answer), top(&answer.after)),
+        _ => probabilities(answer),
+    };
     // Writing to a `String` cannot fail.
+    let figures = reason.map_or_else(|| figures.clone(), |reason| format!("{figures}: {reason}"));
     let _ = writeln!(out, "      {word:<4}  {what}: {}\n            {}", visible(&answer.prompt), visible(&figures));
 }
 
@@ -115,22 +137,35 @@ fn top(says: &Says) -> String {
     says.top.first().map_or_else(String::new, |token| format!("{:?} {}", token.text, percent(token.probability)))
 }
 
-fn blame(out: &mut String, culprit: &Culprit) {
+fn blame(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
+    let wanted =
+        answers.iter().any(|one| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt) && one.target.is_some());
+    let figure = if wanted { "P" } else { "KL" };
+    let list = |ids: &[String]| ids.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" and ");
     let who = match (&culprit.breaks[..], &culprit.nearest, culprit.alone) {
-        (_, _, false) => "not met even where its edit is linked alone: no other edit breaks it".to_owned(),
-        ([], Some((id, figure)), _) => {
-            format!("met alone; no single other edit breaks it, leaving out `{id}` comes nearest ({figure:.3})")
+        (_, _, false) => "not met even with its edit alone: no other edit breaks it".to_owned(),
+        ([], Some((id, nearest)), _) => {
+            format!("no single other edit breaks it; leaving out `{id}` comes nearest ({figure} {nearest:.3})")
         }
-        ([], None, _) => "met alone; no single other edit breaks it".to_owned(),
-        (ids, ..) => format!("broken by {}", ids.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" or ")),
+        ([], None, _) => "no single other edit breaks it".to_owned(),
+        ([id], ..) => format!("broken by `{id}`: it is met without that edit"),
+        (ids, ..) => format!("broken by {} together: it is met without any one of them", list(ids)),
     };
     let _ = writeln!(out, "{}: {}\n    {}", visible(&culprit.id), visible(&culprit.prompt), visible(&who));
 }
 
 fn limit(gate: &Gate) -> String {
-    let word = if gate.pass { "ok" } else { "FAIL" };
+    let limit = gate.limit.unwrap_or_default();
+    let kept = if gate.more_is_better { gate.value >= limit } else { gate.value <= limit };
+    // A policy may let pass what it only warns of.
+    let word = match (gate.pass, kept) {
+        (false, _) => "FAIL",
+        (true, false) => "warn",
+        _ => "ok",
+    };
     let side = if gate.more_is_better { "at least" } else { "at most" };
-    format!("{word:<4}  {} {:.4}, {side} {}\n", gate.name, gate.value, gate.limit.unwrap_or_default())
+    let name = if gate.name == "perplexity" { "growth of perplexity" } else { &gate.name };
+    format!("{word:<4}  {name} {:.4}, {side} {limit}\n", gate.value)
 }
 
 /// What neutral text lost, in a line.
@@ -146,25 +181,21 @@ pub fn harm(damage: &Damage) -> String {
 
 fn totals(report: &Report, groups: &[Group<'_>]) -> String {
     let all: Vec<&Answer> = groups.iter().flat_map(|group| group.answers.iter().copied()).collect();
-    let said = |kinds: &[Asked], rest: &str| {
-        let (met, all) = count(&all, kinds);
-        format!("{met} of {all} {rest}")
+    let said = |(kinds, rest): (&[Asked], &str)| match count(&all, kinds) {
+        (_, 0) => None,
+        (met, all) => Some(format!("{met} of {all} {rest}")),
     };
     let patch = report.after.as_ref().and_then(|side| side.patch.as_deref()).unwrap_or_default();
-    let aliases = if all.iter().any(|answer| answer.asked == Asked::Alias) {
-        format!("{}, ", said(&[Asked::Alias], "aliases hold"))
-    } else {
-        String::new()
-    };
+    let kinds: [(&[Asked], &str); 4] = [
+        (&[Asked::Edit], "edits hold"),
+        (&[Asked::Alias], "aliases hold"),
+        (&[Asked::Paraphrase], "paraphrases hold"),
+        (&[Asked::Unchanged, Asked::Probe], "prompts unchanged"),
+    ];
+    let said: Vec<String> = kinds.into_iter().filter_map(said).collect();
     let accepted = all.iter().filter(|answer| answer.verdict == Some(Verdict::Accepted)).count();
     let accepted = if accepted == 0 { String::new() } else { format!(" (* {accepted} accepted)") };
-    format!(
-        "patch {}: {}, {aliases}{}, {}{accepted}",
-        short(patch),
-        said(&[Asked::Edit], "edits hold"),
-        said(&[Asked::Paraphrase], "paraphrases hold"),
-        said(&[Asked::Unchanged, Asked::Probe], "prompts unchanged"),
-    )
+    format!("patch {}: {}{accepted}", short(patch), said.join(", "))
 }
 
 /// A comparison: facts, weights, behaviour; every prompt if `all`, else those that moved.
@@ -255,8 +286,11 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize)
         let _ = writeln!(out, "  {}  {before} → {after}  ‖Δ‖/‖W‖ {:.4}", visible(&tensor.name), tensor.relative);
     }
     // Every edit of a set moves a little when one of them changes: what a reader looks for is what changed.
+    let ids: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
+    // An alias stands behind the id of its edit, in which there is no space.
     let changed = |edit: &&EditWeight| {
-        facts.iter().any(|fact| fact.id == edit.id || edit.id.starts_with(&format!("{} as ", fact.id)))
+        let id = edit.id.split_once(" as ").map_or(edit.id.as_str(), |(id, _)| id);
+        ids.contains(id)
     };
     let mut rows = Table::new(&[1], &[2, 3]);
     for edit in weights.edits.iter().filter(changed) {

@@ -1,7 +1,7 @@
 //! Which edit of the set breaks an expectation.
 //!
-//! Leaving an edit out costs one small solve: what each edit asks for does not depend on the others. So every edit is
-//! left out once, and all failing expectations are asked of what is left; and each is asked of its own edit alone.
+//! Leaving an edit out costs a solve of the others' keys and no compilation: what each edit asks for does not depend on
+//! the others. So every edit is left out once, and all failing expectations are asked of what is left; and each is asked of its own edit alone.
 
 use crate::behaviour::ask::Both;
 use crate::behaviour::expect::{Expectation, asked};
@@ -37,7 +37,7 @@ pub fn culprits(
     for (done, id) in ids.iter().enumerate() {
         let Some(said) = search.without(id, &list)? else { continue };
         for (index, (one, both)) in list.iter().zip(&said).enumerate() {
-            if one.id == *id {
+            if is_of(one, id) {
                 continue;
             }
             if one.is_met(both, thresholds(&project.config)) {
@@ -55,6 +55,11 @@ pub fn culprits(
         culprit.nearest = nearest.filter(|_| culprit.breaks.is_empty()).map(|(_, id, figure)| (id, figure));
     }
     Ok(culprits)
+}
+
+/// Whether an edit expects it. A probe may have the id of an edit, and is none of it.
+fn is_of(one: &Expectation<'_>, id: &str) -> bool {
+    one.edit.is_some_and(|edit| edit.id == id)
 }
 
 struct Search<'a> {
@@ -94,7 +99,7 @@ impl<'a> Search<'a> {
 
     /// Whether an expectation is met where its edit is linked alone; a probe has no edit: the base alone meets it.
     fn alone(&self, one: &Expectation<'_>) -> Result<bool, Stop> {
-        let Some(patched) = self.patched(|other| other == one.id)? else { return Ok(true) };
+        let Some(patched) = self.patched(|other| is_of(one, other))? else { return Ok(true) };
         let said = self.ask(&patched, std::slice::from_ref(one))?;
         Ok(said.iter().all(|both| one.is_met(both, thresholds(&self.project.config))))
     }

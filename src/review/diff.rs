@@ -7,14 +7,14 @@ use super::side::{Ground, Side};
 use crate::behaviour::ask::Both;
 use crate::behaviour::continuation::{Draw, continuation, words};
 use crate::behaviour::damage::damage;
-use crate::behaviour::expect::{Expectation, asked, expectations};
+use crate::behaviour::expect::{Expectation, Unasked, asked, expectations};
 use crate::build::base::digest_f32;
-use crate::build::gate::{cannot_ask, neutral, neutral_path};
+use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path};
 use crate::build::{Base, Stop};
 use crate::digest::Digest;
 use crate::patch::{delta_norms, norm};
 use crate::project::facts::compare;
-use crate::project::{Code, Diagnostic, Edit, EditSet, Probe, Sources};
+use crate::project::{Code, Diagnostic, Edit, EditSet, Probe, Project, Sources};
 use crate::report::{self, Answer, Asked, Continuation, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
 
 /// What of the behaviour is looked at.
@@ -72,50 +72,68 @@ fn shown(side: &Side) -> report::Side {
 }
 
 /// Facts that differ. A patch says what its facts mean by digests alone: whoever knows an edit of that meaning names
-/// it.
+/// it, the other side first, then the worktree.
 fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<Fact> {
-    let set = |side: &Side, other: &Side| match &side.project {
-        Some(project) => project.edits.clone(),
-        None => known(side, &[other.edits(), &ground.project.edits.edits], other, ground),
-    };
-    let mut facts = compare(&set(before, after), &set(after, before));
-    let unknown = |side: &Side, other: &Side| {
-        let meanings = meanings(side);
-        let sets = [other.edits(), &ground.project.edits.edits];
-        let named: BTreeSet<Digest> = sets.iter().flat_map(|edits| edits.iter()).flat_map(of_edit).collect();
-        meanings.difference(&named).copied().collect::<BTreeSet<_>>()
-    };
-    for (change, one, other) in [("-", before, after), ("+", after, before)] {
-        if one.project.is_none() {
-            let there = meanings(other);
-            let strangers = unknown(one, other).into_iter().filter(|meaning| !there.contains(meaning));
-            facts.extend(strangers.map(|meaning| Fact {
-                change: change.to_owned(),
-                id: format!("meaning {}", meaning.short()),
-                fields: Vec::new(),
-                place: None,
-            }));
-        }
+    let (was, is) = (Named::of(before, after, ground), Named::of(after, before, ground));
+    let mut facts = compare(&was.edits, &is.edits);
+    let nothing = EditSet::default();
+    // Edits of two sets point into texts of their own, and so are never put into one.
+    facts.extend(compare(&was.others, &nothing));
+    facts.extend(compare(&nothing, &is.others));
+    let there = [meanings(before), meanings(after)];
+    for (change, one, other) in [("-", &was, &there[1]), ("+", &is, &there[0])] {
+        let strangers = one.strangers.iter().filter(|meaning| !other.contains(meaning));
+        facts.extend(strangers.map(|meaning| Fact {
+            change: change.to_owned(),
+            id: format!("meaning {}", meaning.short()),
+            fields: Vec::new(),
+            place: None,
+        }));
     }
     facts
 }
 
-/// The edits of a patch that are known by their meaning.
-fn known(side: &Side, sets: &[&[Edit]; 2], other: &Side, ground: Ground<'_>) -> EditSet {
-    let meanings = meanings(side);
-    let mut edits: BTreeMap<&str, &Edit> = BTreeMap::new();
-    for edit in sets.iter().flat_map(|edits| edits.iter()) {
-        if of_edit(edit).all(|meaning| meanings.contains(&meaning)) {
-            edits.entry(&edit.id).or_insert(edit);
-        }
-    }
-    // Places point into the sources of the set that was found first.
-    let sources = other.project.as_ref().unwrap_or(ground.project).edits.sources.clone();
-    EditSet { edits: edits.into_values().cloned().collect(), sources }
+/// The facts of a side, as far as somebody knows them.
+#[derive(Default)]
+struct Named {
+    /// Its own; of a patch, those that the other side knows.
+    edits: EditSet,
+    /// Of a patch, those that only the worktree knows.
+    others: EditSet,
+    /// Meanings that nobody knows.
+    strangers: BTreeSet<Digest>,
 }
 
-fn of_edit(edit: &Edit) -> impl Iterator<Item = Digest> {
-    edit.names().map(|(name, _)| edit.meaning_of(name))
+impl Named {
+    fn of(side: &Side, other: &Side, ground: Ground<'_>) -> Self {
+        if let Some(project) = &side.project {
+            return Self { edits: project.edits.clone(), ..Self::default() };
+        }
+        let mut left = meanings(side);
+        let worktree = &ground.project.edits;
+        match &other.project {
+            None => Self { edits: held(worktree, &mut left), others: EditSet::default(), strangers: left },
+            Some(project) => {
+                let (edits, others) = (held(&project.edits, &mut left), held(worktree, &mut left));
+                Self { edits, others, strangers: left }
+            }
+        }
+    }
+}
+
+/// The edits of a set that a patch holds, each with the names that it holds; their meanings are taken out.
+fn held(set: &EditSet, left: &mut BTreeSet<Digest>) -> EditSet {
+    let held = |edit: &Edit| {
+        if !left.remove(&edit.meaning()) {
+            return None;
+        }
+        let mut edit = edit.clone();
+        let names = std::mem::take(&mut edit.aliases).into_iter().zip(std::mem::take(&mut edit.place.aliases));
+        let (aliases, places) = names.filter(|(alias, _)| left.remove(&edit.meaning_of(alias))).unzip();
+        (edit.aliases, edit.place.aliases) = (aliases, places);
+        Some(edit)
+    };
+    EditSet { edits: set.edits.iter().filter_map(held).collect(), sources: set.sources.clone() }
 }
 
 fn meanings(side: &Side) -> BTreeSet<Digest> {
@@ -140,7 +158,7 @@ fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
             before: digest_f32(was.data()).to_string(),
             after: digest_f32(is.data()).to_string(),
             norm: length,
-            relative: length / norm(base.data()),
+            relative: if length > 0.0 { length / norm(base.data()) } else { 0.0 },
         });
     }
     Weights { tensors, edits: edit_weights(before, after, ground) }
@@ -179,10 +197,10 @@ fn names(before: &Side, after: &Side, ground: Ground<'_>) -> BTreeMap<Digest, St
     names
 }
 
-/// A prompt of one side, with the texts that it points into.
+/// A prompt of one side, with the project that it points into.
 struct Put<'s> {
     one: Expectation<'s>,
-    sources: &'s Sources,
+    project: &'s Project,
 }
 
 /// Every prompt that either side asks, once: the later side speaks where both do.
@@ -197,7 +215,7 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes) {
             if seen.insert((one.asked, one.id.to_owned(), one.prompt.clone())) {
-                prompts.push(Put { one, sources: &project.edits.sources });
+                prompts.push(Put { one, project });
             }
         }
     }
@@ -214,9 +232,9 @@ fn behaviour(
     let tokens = &ground.base.tokens;
     let prompts = prompts(before, after, ground);
     let list: Vec<Expectation<'_>> = prompts.iter().map(|put| put.one.clone()).collect();
-    let said =
-        asked(&before.model, &after.model, tokens, &list).map_err(|unasked| cannot_ask(ground.project, &unasked))?;
-    let row = |(put, both): (&Put<'_>, &Both)| answer(tokens, put.sources, &put.one, both, None::<Verdict>);
+    let said = asked(&before.model, &after.model, tokens, &list).map_err(|unasked| unaskable(&prompts, unasked))?;
+    let row =
+        |(put, both): (&Put<'_>, &Both)| answer(tokens, &put.project.edits.sources, &put.one, both, None::<Verdict>);
     let mut answers: Vec<Answer> = prompts.iter().zip(&said).map(row).collect();
     answers.sort_by(|a, b| {
         let key = |one: &Answer| (one.asked, one.id.clone(), one.prompt.clone());
@@ -229,6 +247,19 @@ fn behaviour(
         continuations.extend(continued(before, after, ground.base, one, look.draw)?);
     }
     Ok((answers, continuations))
+}
+
+/// Prompts that cannot be asked. A stop points into the texts of one project: those of the first of them are said.
+fn unaskable(prompts: &[Put<'_>], unasked: Vec<Unasked>) -> Stop {
+    let put = |one: &Unasked| {
+        let is = |put: &&Put<'_>| (put.one.id, put.one.file, &put.one.place) == (one.id.as_str(), one.file, &one.place);
+        prompts.iter().find(is)
+    };
+    let Some(project) = unasked.first().and_then(put).map(|put| put.project) else {
+        return Stop::wrong(Vec::new(), &Sources::default());
+    };
+    let here = |one: &Unasked| put(one).is_some_and(|put| std::ptr::eq(put.project, project));
+    cannot_ask(project, &unasked.into_iter().filter(here).collect::<Vec<_>>())
 }
 
 /// How both sides go on; nothing where neither finds a word, or the prompt fills the context.
@@ -258,5 +289,9 @@ fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damag
         return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));
     }
     let neutral = neutral(ground.project, ground.base)?;
-    Ok((Some(damage(&before.model, &after.model, &neutral).into()), None))
+    let measured = damage(&before.model, &after.model, &neutral);
+    match measured.tokens {
+        0 => Ok((None, Some(format!("damage was not measured: {NO_TOKENS}")))),
+        _ => Ok((Some(measured.into()), None)),
+    }
 }

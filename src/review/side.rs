@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use crate::build::made::{Made, made};
-use crate::build::{Base, Stop, locked, named};
+use crate::build::named::{self, FEWEST_DIGITS};
+use crate::build::{Base, Stop, locked};
 use crate::digest::Digest;
 use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
@@ -90,6 +91,18 @@ impl Side {
         Ok(Self { project: Some(project), patch: Some((id, patch)), note, ..Self::plain(name, kind, model) })
     }
 
+    /// A project in another folder: it has a base of its own, which must be the same.
+    fn other_project(name: &str, project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
+        let base = Base::open(&project, ground.store, ground.base.model.isa(), false)?;
+        if base.locked.digest != ground.base.locked.digest {
+            let message = format!("the base model of `{name}` is not the one of the worktree");
+            let finding = Diagnostic::new(Code::BaseChanged, message)
+                .help("both sides of a comparison stand on one base; compare from the folder whose base you mean");
+            return Err(Stop::stale(vec![finding], &project.edits.sources));
+        }
+        Self::of_project(name, "project", project, ground)
+    }
+
     fn patch(name: &str, id: &Digest, ground: Ground<'_>) -> Result<Self, Stop> {
         let patch = locked::patch(ground.store, id)?;
         let model = laid(ground.base, &patch, &Sources::default())?;
@@ -107,7 +120,7 @@ impl Side {
     fn folder(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
         let path = PathBuf::from(name);
         if path.join(PROJECT_FILE).is_file() {
-            return Self::of_project(name, "project", Project::load(&path)?, ground);
+            return Self::other_project(name, Project::load(&path)?, ground);
         }
         let wrong = |message: String| {
             let finding = Diagnostic::new(Code::SideUnusable, message);
@@ -190,6 +203,9 @@ fn unknown(name: &str, error: &HistoryError) -> Stop {
     let mut finding = error.finding();
     if finding.code == Code::RevisionUnknown {
         finding.message = format!("`{name}` is no revision, no patch of the store and no folder");
+    }
+    if name.bytes().all(|byte| byte.is_ascii_hexdigit()) && name.len() < FEWEST_DIGITS {
+        finding = finding.help(format!("of the id of a patch, at least {FEWEST_DIGITS} digits are needed"));
     }
     let known = "a side is `base`, `worktree`, a revision, a patch id, or a folder such as `./base`";
     Stop::wrong(vec![finding.help(known)], &Sources::default())

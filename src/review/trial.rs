@@ -1,13 +1,13 @@
 //! `test`: expectations, gates, and what was accepted.
 
-use crate::behaviour::ask::Both;
+use crate::behaviour::ask::{Both, Told};
 use crate::behaviour::damage::Damage;
 use crate::behaviour::expect::{Expectation, Figures, Thresholds, asked, expectations};
 use crate::build::gate::{cannot_ask, measure_damage, neutral_path, thresholds};
 use crate::build::{Base, Stop};
-use crate::model::Model;
+use crate::model::{Model, Tokens};
 use crate::project::accepted::{Acceptances, Accepted};
-use crate::project::{Code, Diagnostic, Edit, Limit, Project};
+use crate::project::{Code, Diagnostic, Edit, Limit, Policy, Project};
 use crate::report::{Asked, Gate, Verdict};
 
 /// A project put to the test.
@@ -26,7 +26,10 @@ pub struct Trial<'p> {
     pub findings: Vec<Diagnostic>,
     /// Sentences beside the figures.
     pub notes: Vec<String>,
+    /// Everything that falls short.
     shortfalls: Vec<Accepted>,
+    /// What of it only an acceptance can let pass.
+    acceptable: Vec<Accepted>,
 }
 
 /// What is put to the test.
@@ -60,6 +63,7 @@ impl<'p> Trial<'p> {
             gates: Vec::new(),
             findings: Vec::new(),
             shortfalls: Vec::new(),
+            acceptable: Vec::new(),
             expectations,
             said,
             damage,
@@ -71,7 +75,7 @@ impl<'p> Trial<'p> {
 
     fn judge(&mut self, subject: &Subject<'_, 'p>, accepted: &Acceptances) {
         let Subject { project, base, whole, .. } = *subject;
-        let thresholds = thresholds(&project.config);
+        let (thresholds, policy) = (thresholds(&project.config), &project.config.policy);
         let figures = Figures::of(self.expectations.iter().zip(&self.said), thresholds);
         let judge = Judge { project, figures, whole, thresholds, expectations: &self.expectations, said: &self.said };
         for (one, both) in self.expectations.iter().zip(&self.said) {
@@ -83,22 +87,31 @@ impl<'p> Trial<'p> {
                 self.verdicts.push(Some(Verdict::Pass));
                 continue;
             }
-            let says = both.after.top.first().map(|(token, _)| base.tokens.piece(*token)).unwrap_or_default();
+            let says = says(&base.tokens, both, one);
             let (id, asked) = (one.id.to_owned(), one.asked.as_str().to_owned());
             let shortfall = Accepted { id, asked, prompt: one.prompt.clone(), says };
-            let tolerated = accepted.has(&shortfall) || judge.tolerates(one);
-            self.verdicts.push(Some(if tolerated { Verdict::Accepted } else { Verdict::Fail }));
+            let tolerated = judge.tolerates(one);
             if !tolerated {
-                self.findings.push(failed(one, both, &shortfall.says));
+                self.acceptable.push(shortfall.clone());
             }
+            let tolerated = tolerated || accepted.has(&shortfall);
+            let found = if tolerated { Vec::new() } else { vec![failed(one, both, &shortfall.says, thresholds)] };
+            // What the policy does not deny is no failure.
+            let found = policy.apply(found);
+            let fails = found.iter().any(Diagnostic::is_error);
+            self.verdicts.push(Some(if fails { Verdict::Fail } else { Verdict::Accepted }));
+            self.findings.extend(found);
             self.shortfalls.push(shortfall);
         }
         if whole {
-            self.findings.extend(accepted.orphans(&self.shortfalls));
+            self.findings.extend(policy.apply(accepted.orphans(&self.shortfalls)));
             self.gates = judge.gates(self.damage);
-            self.findings.extend(self.gates.iter().filter(|gate| !gate.pass).map(broken));
+            for gate in self.gates.iter_mut().filter(|gate| !gate.pass) {
+                let found = policy.apply(vec![broken(gate, policy)]);
+                gate.pass = !found.iter().any(Diagnostic::is_error);
+                self.findings.extend(found);
+            }
         }
-        self.findings = project.config.policy.apply(std::mem::take(&mut self.findings));
     }
 
     /// Whether everything is as it is expected.
@@ -106,9 +119,29 @@ impl<'p> Trial<'p> {
         !self.findings.iter().any(Diagnostic::is_error)
     }
 
-    /// What falls short of an expectation: what would be accepted.
-    pub fn shortfalls(&self) -> &[Accepted] {
-        &self.shortfalls
+    /// What would be accepted: what falls short, and no threshold lets pass.
+    pub fn acceptable(&self) -> &[Accepted] {
+        &self.acceptable
+    }
+}
+
+/// What the patched model says, as it is accepted. Where the answer is right and only its figure is not, the figure is
+/// part of it, in one digit on the side that is worse: a greater shortfall is another.
+fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
+    let first = |told: &Told| told.top.first().map(|(token, _)| *token);
+    let said = first(&both.after).map(|token| tokens.piece(token)).unwrap_or_default();
+    let digit = |figure: f64, round: fn(f64) -> f64| {
+        let unit = 10_f64.powf(figure.log10().floor());
+        round(figure / unit) * unit
+    };
+    match both.after.probability() {
+        None if first(&both.before) == first(&both.after) => {
+            format!("{said} (KL up to {:.0e})", digit(both.divergence, f64::ceil))
+        }
+        Some(probability) if both.after.holds() && one.asked == Asked::Edit => {
+            format!("{said} (P from {:.0e})", digit(probability, f64::floor))
+        }
+        _ => said,
     }
 }
 
@@ -190,12 +223,23 @@ fn at_most(name: &str, value: f64, limit: Option<f64>) -> Gate {
     Gate { name: name.to_owned(), value, limit, more_is_better: false, pass }
 }
 
-fn failed(one: &Expectation<'_>, both: &Both, says: &str) -> Diagnostic {
+fn failed(one: &Expectation<'_>, both: &Both, says: &str, thresholds: Thresholds) -> Diagnostic {
+    let own = one.edit.map(|edit| &edit.expect);
+    let (holds, first) = (both.after.holds(), |top: &[(u32, f64)]| top.first().map(|(token, _)| *token));
     let found = match both.after.probability() {
+        Some(probability) if holds => {
+            let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
+            format!("P {probability:.3}; at least {least} is asked for")
+        }
         Some(probability) => format!("P {probability:.3}; the model goes on with {says:?}"),
+        None if first(&both.before.top) == first(&both.after.top) => {
+            let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
+            format!("KL {:.3}; less than {most} is asked for", both.divergence)
+        }
         None => format!("KL {:.3}; the model goes on with {says:?}", both.divergence),
     };
     let what = match one.asked {
+        Asked::Edit if holds => "the edit holds, but is not sure enough",
         Asked::Edit => "the edit does not hold",
         Asked::Alias => "an alias does not hold",
         Asked::Paraphrase => "a paraphrase does not hold",
@@ -205,15 +249,20 @@ fn failed(one: &Expectation<'_>, both: &Both, says: &str) -> Diagnostic {
     Diagnostic::new(Code::ExpectationFailed, format!("`{}`: {what}", one.id)).at(one.file, &one.place, found)
 }
 
-fn broken(gate: &Gate) -> Diagnostic {
-    let code = match gate.name.as_str() {
-        "efficacy" => Code::MinEfficacy,
-        "paraphrase" => Code::MinParaphrase,
-        "unchanged" => Code::MinUnchanged,
-        "damage" => Code::MaxDamage,
-        "perplexity" => Code::MaxPerplexity,
-        _ => Code::MaxNeighbourhoodKl,
+fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
+    let (code, rule) = match gate.name.as_str() {
+        "efficacy" => (Code::MinEfficacy, &policy.min_efficacy),
+        "paraphrase" => (Code::MinParaphrase, &policy.min_paraphrase),
+        "unchanged" => (Code::MinUnchanged, &policy.min_unchanged),
+        "damage" => (Code::MaxDamage, &policy.max_damage),
+        "perplexity" => (Code::MaxPerplexity, &policy.max_perplexity),
+        _ => (Code::MaxNeighbourhoodKl, &policy.max_neighbourhood_kl),
     };
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
-    Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is asked for", gate.name, gate.value))
+    let finding = Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is asked for", gate.name, gate.value));
+    // The limit may be the stricter one of `[test]`.
+    match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
+        Some(rule) => policy.point(finding, rule),
+        None => finding,
+    }
 }
