@@ -1,6 +1,4 @@
 //! Limits of the policy that only the patch can break: measured before it is stored.
-//!
-//! Comparisons are written so that what is not a number breaks every limit.
 
 use super::{Base, Record, Stop};
 use crate::behaviour::UNCHANGED_KL;
@@ -86,7 +84,7 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
 
 fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
     let Some(limit) = &policy.max_relative_norm else { return Vec::new() };
-    let broken = record.tensors.iter().filter(|tensor| !(tensor.relative <= limit.value));
+    let broken = record.tensors.iter().filter(|tensor| !limit.allows(tensor.relative));
     let finding = |tensor: &super::record::TensorRecord| {
         let message = format!(
             "tensor `{}` changes by {:.4} of its norm; the policy allows {}",
@@ -171,7 +169,7 @@ fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both
         Asked::Probe => !one.watched,
         _ => false,
     });
-    let broken = neighbours.filter(|(_, both)| !(both.divergence <= limit.value));
+    let broken = neighbours.filter(|(_, both)| !limit.allows(both.divergence));
     let finding = |(one, both): (&Expectation<'_>, &Both)| {
         let message = format!(
             "a neighbour of `{}` diverges by {:.3} nats; the policy allows {}",
@@ -190,14 +188,14 @@ fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnosti
     }
     let measured = measure_damage(project, base, patched)?;
     let mut found = Vec::new();
-    if let Some(limit) = policy.max_damage.as_ref().filter(|limit| !(measured.divergence <= limit.value)) {
+    if let Some(limit) = policy.max_damage.as_ref().filter(|limit| !limit.allows(measured.divergence)) {
         let message = format!(
             "neutral text diverges by {:.4} nats in the mean; the policy allows {}",
             measured.divergence, limit.value
         );
         found.push(policy.broken(Code::MaxDamage, message, limit));
     }
-    if let Some(limit) = policy.max_perplexity.as_ref().filter(|limit| !(measured.growth() <= limit.value)) {
+    if let Some(limit) = policy.max_perplexity.as_ref().filter(|limit| !limit.allows(measured.growth())) {
         let message = format!(
             "the perplexity of neutral text grows from {:.2} to {:.2}; the policy allows a share of {}",
             measured.perplexity_before, measured.perplexity_after, limit.value

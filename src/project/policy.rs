@@ -73,6 +73,13 @@ pub struct Limit {
     span: Range<usize>,
 }
 
+impl Limit {
+    /// Whether a figure stays at or below it; what is not a number does not.
+    pub fn allows(&self, figure: f64) -> bool {
+        figure <= self.value
+    }
+}
+
 /// Subjects that no edit may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Protected {
