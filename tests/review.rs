@@ -1,6 +1,8 @@
 //! `test` as a person runs it: thresholds, gates, acceptances, aliases, probes, forms.
 
 mod bisect;
+mod diff;
+mod sides;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

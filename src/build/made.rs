@@ -31,7 +31,11 @@ pub struct Made {
 pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress: &dyn Progress) -> Result<Made, Stop> {
     let lock = project.lock()?;
     if let Some(lock) = lock.as_ref().filter(|lock| lock.base.digest != base.locked.digest) {
-        return Err(stale_base(lock, base, name));
+        let mut stop = stale_base(lock, base, name);
+        for finding in &mut stop.findings {
+            finding.help.push("both sides of a comparison stand on one base: that of the worktree".to_owned());
+        }
+        return Err(stop);
     }
     // On the disk the corpus counts as it is now; a state of the past has the one of its lock.
     let past = project.is_kept() || !has_corpus(project);

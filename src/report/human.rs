@@ -292,10 +292,10 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize)
         let id = edit.id.split_once(" as ").map_or(edit.id.as_str(), |(id, _)| id);
         ids.contains(id)
     };
-    let mut rows = Table::new(&[1], &[2, 3]);
+    let mut rows = Table::new(&[1], &[2, 4]);
     for edit in weights.edits.iter().filter(changed) {
         let norm = |norm: Option<f64>| norm.map_or_else(|| "–".to_owned(), |norm| format!("{norm:.3}"));
-        rows.row(["  ‖Δ‖ of", &edit.id, &norm(edit.before), &format!("→ {}", norm(edit.after))]);
+        rows.row(["  ‖Δ‖ of", &edit.id, &norm(edit.before), "→", &norm(edit.after)]);
     }
     out.push_str(&rows.render(width));
 }

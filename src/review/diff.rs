@@ -210,11 +210,18 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put
     let states = [after, before].map(|side| side.project.as_ref());
     // Two patches alone ask what the worktree asks.
     let fallback = if states.iter().all(Option::is_none) { Some(ground.project) } else { None };
+    let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
+    let ids: BTreeSet<&str> = later.values().copied().collect();
+    // A fact that got another id is one fact, and is asked about once.
+    let known = |one: &Expectation<'s>| {
+        let gone = one.edit.filter(|edit| !ids.contains(edit.id.as_str()));
+        gone.and_then(|edit| later.get(&edit.meaning()).copied()).unwrap_or(one.id).to_owned()
+    };
     for project in states.into_iter().chain([fallback]).flatten() {
         let edits: Vec<&Edit> = project.edits.edits.iter().collect();
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes) {
-            if seen.insert((one.asked, one.id.to_owned(), one.prompt.clone())) {
+            if seen.insert((one.asked, known(&one), one.prompt.clone())) {
                 prompts.push(Put { one, project });
             }
         }

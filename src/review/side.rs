@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Project, Sources, config};
-use crate::store::Store;
+use crate::store::{Kind, Store};
 
 /// The base, without any patch.
 pub const BASE: &str = "base";
@@ -104,6 +104,9 @@ impl Side {
     }
 
     fn patch(name: &str, id: &Digest, ground: Ground<'_>) -> Result<Self, Stop> {
+        if !ground.store.path(Kind::Patch, id).exists() {
+            return Err(unknown_patch(name));
+        }
         let patch = locked::patch(ground.store, id)?;
         let model = laid(ground.base, &patch, &Sources::default())?;
         Ok(Self { patch: Some((*id, patch)), ..Self::plain(name, "patch", model) })
@@ -204,7 +207,7 @@ fn unknown(name: &str, error: &HistoryError) -> Stop {
     if finding.code == Code::RevisionUnknown {
         finding.message = format!("`{name}` is no revision, no patch of the store and no folder");
     }
-    if name.bytes().all(|byte| byte.is_ascii_hexdigit()) && name.len() < FEWEST_DIGITS {
+    if (1..FEWEST_DIGITS).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         finding = finding.help(format!("of the id of a patch, at least {FEWEST_DIGITS} digits are needed"));
     }
     let known = "a side is `base`, `worktree`, a revision, a patch id, or a folder such as `./base`";
