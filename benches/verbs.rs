@@ -1,6 +1,7 @@
 //! The binary as a person starts it: `cargo bench --bench verbs`.
 //!
-//! `build` of the project at the repository's root from an empty cache, and again when there is nothing to do; `check` on
+//! `build` of the project at the repository's root (18 edits) from an empty cache, and again when there is nothing to
+//! do; `test` of it and `diff` of it with its base, likewise; `check` on
 //! a thousand edits; `build` of ten edits on the shared `counterfact-gpt2`, likewise. `--version` is what a process costs alone. Wall time of the whole process, the best and
 //! the median of several runs.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
@@ -66,7 +67,14 @@ fn bundled(folder: &Path) -> Result<(), Failure> {
     let arguments = ["build", "--locked", "-C"].map(Path::new);
     let build = [&arguments[..], &[root, "--cache-dir".as_ref(), &cache]].concat();
     measure("build of edits/, empty cache", &build, || remove(&cache))?;
-    measure("build of edits/, nothing to do", &build, || Ok(()))
+    measure("build of edits/, nothing to do", &build, || Ok(()))?;
+    let with = |verb: &'static [&'static str]| -> Vec<&Path> {
+        let tail: [&Path; 4] = ["-C".as_ref(), root, "--cache-dir".as_ref(), cache.as_ref()];
+        verb.iter().map(Path::new).chain(tail).collect()
+    };
+    measure("test of edits/", &with(&["test"]), || Ok(()))?;
+    measure("diff of edits/ with the base", &with(&["diff", "base"]), || Ok(()))?;
+    measure("the same, empty cache", &with(&["diff", "base"]), || remove(&cache))
 }
 
 fn main() -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! The only door to the terminal: answers go to stdout, everything else to stderr.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct Ui {
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
     lost: Cell<bool>,
+    /// Whether a build server reads along, for which some lines are commands.
+    overheard: bool,
 }
 
 /// A line that is not part of a terminal is this wide.
@@ -58,7 +61,8 @@ impl Ui {
         let width = columns.unwrap_or_else(|| terminal_width().unwrap_or(UNKNOWN_WIDTH));
         let style = RenderStyle { color: wanted, width };
         let bars = terminal && progress && loudness > Loudness::Quiet;
-        Self { style, loudness, bars, bar: RefCell::new(None), lost: Cell::new(false) }
+        let overheard = std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| !set.is_empty());
+        Self { style, loudness, bars, bar: RefCell::new(None), lost: Cell::new(false), overheard }
     }
 
     /// Columns of a line of the answer: without end where nobody looks at a terminal.
@@ -74,7 +78,7 @@ impl Ui {
 
     /// Writes the answer. A reader that has gone away is no error.
     pub fn answer(&self, text: &str) {
-        self.raw(format!("{}\n", text.trim_end_matches('\n')).as_bytes());
+        self.raw(format!("{}\n", self.heard(text.trim_end_matches('\n'))).as_bytes());
     }
 
     /// Writes an answer as it is, byte for byte.
@@ -115,8 +119,14 @@ impl Ui {
         }
     }
 
+    /// The text as it may be said where a build server reads along.
+    fn heard<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.overheard { Cow::Owned(inert(text)) } else { Cow::Borrowed(text) }
+    }
+
     fn say(&self, text: &str) {
         // A stderr that is closed or full must not end a build.
+        let text = self.heard(text);
         let write = || drop(writeln!(std::io::stderr().lock(), "{text}"));
         match &*self.bar.borrow() {
             Some(bar) => bar.suspend(write),
@@ -159,7 +169,32 @@ impl Progress for Ui {
     }
 }
 
+/// Lines that a workflow takes for commands, made into lines that it does not: those that begin with `::`, and those
+/// that hold `##[` anywhere.
+fn inert(text: &str) -> String {
+    let line = |line: &str| {
+        let begins = line.trim_start().starts_with("::");
+        let line = line.replace("##[", "\\u{23}#[");
+        if begins { line.replacen("::", "\\u{3a}:", 1) } else { line }
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
 fn terminal_width() -> Option<usize> {
     let (_, columns) = console::Term::stderr().size_checked()?;
     Some(usize::from(columns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workflow_finds_no_command() {
+        let text = "::error::x\n  ::set-output name=a::b\na::b ##[error]y\n ##[add-mask]z\nplain";
+        let said = inert(text);
+        assert!(said.lines().all(|line| !line.trim_start().starts_with("::") && !line.contains("##[")), "{said}");
+        assert_eq!(said.lines().count(), 5);
+        assert!(said.contains("a::b") && said.ends_with("plain"));
+    }
 }

@@ -58,7 +58,7 @@ fn help_completions_and_manual_are_made_from_one_definition() {
         String::from_utf8(output.stdout).expect("UTF-8")
     };
     insta::assert_snapshot!("help", run(&["--help"]));
-    for verb in ["init", "check", "plan", "build", "test", "stats", "store"] {
+    for verb in ["init", "check", "plan", "build", "test", "diff", "log", "export", "verify", "stats", "store"] {
         insta::assert_snapshot!(format!("help_{verb}"), run(&[verb, "-h"]));
         for shell in ["bash", "zsh", "fish", "powershell"] {
             assert!(run(&["completions", shell]).contains(verb), "{shell} does not know {verb}");

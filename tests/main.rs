@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod found;
 mod history;
 mod init;
 mod model;
@@ -16,3 +17,4 @@ mod store;
 mod story;
 mod support;
 mod verify;
+mod workflow;

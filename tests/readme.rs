@@ -75,6 +75,19 @@ fn the_commands_of_the_readme_say_what_it_shows() {
 }
 
 #[test]
+fn the_pull_request_of_the_readme_is_told_by_the_story() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let [readme, transcript] = ["README.md", "examples/story/transcript.txt"]
+        .map(|name| std::fs::read_to_string(root.join(name)).expect(name));
+    let section = readme.split("\n## ").find(|section| section.starts_with("One pull request")).expect("the section");
+    let shown: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    assert!(shown.len() > 30, "the section shows what the story says");
+    for line in shown.into_iter().filter(|line| !matches!(line.trim(), "" | "…")) {
+        assert!(transcript.lines().any(|told| told == line), "the story does not say: {line}");
+    }
+}
+
+#[test]
 fn a_new_project_on_the_bundled_model_builds() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().expect("a temporary folder");

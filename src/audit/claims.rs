@@ -110,7 +110,9 @@ impl Claims {
             if meanings.is_empty() {
                 meanings.extend(fact.meaning);
             }
-            let known = meanings.iter().filter(|meaning| left.remove(meaning)).count() > 0;
+            // Every name that is told must be there, and none twice.
+            let known = !meanings.is_empty()
+                && meanings.iter().filter(|meaning| left.remove(meaning)).count() == meanings.len();
             self.equal(&name, "a fact that is not in the patch", known);
         }
         for meaning in left {

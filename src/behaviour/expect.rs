@@ -175,7 +175,8 @@ impl Figures {
                 Asked::Probe if one.watched => {}
                 Asked::Unchanged | Asked::Probe => {
                     figures.unchanged.count(met);
-                    if both.divergence > figures.neighbourhood_kl {
+                    // What is not a number is the greatest.
+                    if both.divergence > figures.neighbourhood_kl || both.divergence.is_nan() {
                         figures.neighbourhood_kl = both.divergence;
                     }
                 }

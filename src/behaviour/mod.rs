@@ -170,8 +170,8 @@ impl Next {
         for (own, other) in self.log.iter().zip(&other.log) {
             total += exp64(*own) * (own - other);
         }
-        // Equal distributions may come out a rounding below zero.
-        if total > 0.0 { total } else { 0.0 }
+        // Equal distributions may come out a rounding below zero. What is not a number stays so: it is no sameness.
+        if total < 0.0 { 0.0 } else { total }
     }
 }
 

@@ -21,13 +21,18 @@ pub fn thresholds(config: &Config) -> Thresholds {
     Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }
 }
 
-/// Holds a patch against every measured limit; what breaks none is remembered.
+/// Holds a patch against every measured limit, and gives what it breaks; that it breaks none is remembered.
 ///
 /// # Errors
-/// Rules that are broken, with what breaks them; or a text that cannot be asked.
-pub fn judge(project: &Project, base: &Base, record: &Record, patch: &Patch, store: &Store) -> Result<(), Stop> {
-    let policy = &project.config.policy;
-    let mut found = norms(policy, record);
+/// A text cannot be asked, or neutral text cannot be read.
+pub fn judge(
+    project: &Project,
+    base: &Base,
+    record: &Record,
+    patch: &Patch,
+    store: &Store,
+) -> Result<Vec<Diagnostic>, Stop> {
+    let mut found = norms(&project.config.policy, record);
     let address = address(project, base, record, store)?;
     if store.recall(Kind::Report, &address, |bytes| (bytes == PASSED).then_some(()))?.is_none() {
         let patched = base.patched(patch).map_err(|error| {
@@ -39,8 +44,7 @@ pub fn judge(project: &Project, base: &Base, record: &Record, patch: &Patch, sto
         }
         found.extend(measured);
     }
-    let found = policy.apply(found);
-    if found.iter().any(Diagnostic::is_error) { Err(Stop::findings(found, &project.edits.sources)) } else { Ok(()) }
+    Ok(found)
 }
 
 const PASSED: &[u8] = b"passed";
@@ -80,7 +84,7 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
 
 fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
     let Some(limit) = &policy.max_relative_norm else { return Vec::new() };
-    let broken = record.tensors.iter().filter(|tensor| tensor.relative > limit.value);
+    let broken = record.tensors.iter().filter(|tensor| !limit.allows(tensor.relative));
     let finding = |tensor: &super::record::TensorRecord| {
         let message = format!(
             "tensor `{}` changes by {:.4} of its norm; the policy allows {}",
@@ -105,8 +109,12 @@ fn behaviour(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diag
     let said = asked(&base.model, patched, &base.tokens, &all).map_err(|unasked| cannot_ask(project, &unasked))?;
     let thresholds = thresholds(&project.config);
     let figures = Figures::of(all.iter().zip(&said), thresholds);
-    let unmet: Vec<&Expectation<'_>> =
-        all.iter().zip(&said).filter(|(one, both)| !one.is_met(both, thresholds)).map(|(one, _)| one).collect();
+    let unmet: Vec<&Expectation<'_>> = all
+        .iter()
+        .zip(&said)
+        .filter(|(one, both)| !one.watched && !one.is_met(both, thresholds))
+        .map(|(one, _)| one)
+        .collect();
     let of = |kinds: &[Asked]| unmet.iter().copied().filter(|one| kinds.contains(&one.asked)).collect::<Vec<_>>();
     let shares = [
         (Code::MinEfficacy, &policy.min_efficacy, figures.efficacy, of(&[Asked::Edit, Asked::Alias]), "edits hold"),
@@ -161,7 +169,7 @@ fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both
         Asked::Probe => !one.watched,
         _ => false,
     });
-    let broken = neighbours.filter(|(_, both)| both.divergence > limit.value);
+    let broken = neighbours.filter(|(_, both)| !limit.allows(both.divergence));
     let finding = |(one, both): (&Expectation<'_>, &Both)| {
         let message = format!(
             "a neighbour of `{}` diverges by {:.3} nats; the policy allows {}",
@@ -180,14 +188,14 @@ fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnosti
     }
     let measured = measure_damage(project, base, patched)?;
     let mut found = Vec::new();
-    if let Some(limit) = policy.max_damage.as_ref().filter(|limit| measured.divergence > limit.value) {
+    if let Some(limit) = policy.max_damage.as_ref().filter(|limit| !limit.allows(measured.divergence)) {
         let message = format!(
             "neutral text diverges by {:.4} nats in the mean; the policy allows {}",
             measured.divergence, limit.value
         );
         found.push(policy.broken(Code::MaxDamage, message, limit));
     }
-    if let Some(limit) = policy.max_perplexity.as_ref().filter(|limit| measured.growth() > limit.value) {
+    if let Some(limit) = policy.max_perplexity.as_ref().filter(|limit| !limit.allows(measured.growth())) {
         let message = format!(
             "the perplexity of neutral text grows from {:.2} to {:.2}; the policy allows a share of {}",
             measured.perplexity_before, measured.perplexity_after, limit.value

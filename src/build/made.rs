@@ -5,7 +5,7 @@ use super::objects::objects;
 use super::record::record_address;
 use super::run::{factor, recall, stale_base, statistics};
 use super::setup::Corpus;
-use super::{Base, Setup, Stop, locked, plan};
+use super::{Base, Plan, Setup, Stop, locked, plan};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::progress::Progress;
@@ -37,14 +37,18 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
         }
         return Err(stop);
     }
-    if let Some(lock) = &lock
-        && is_of(lock, project, base, store)?
+    // On the disk the corpus counts as it is now; a state of the past has the one of its lock.
+    let past = project.is_kept() || !has_corpus(project);
+    let corpus = lock.as_ref().filter(|_| past).and_then(|lock| lock.statistics.first());
+    let corpus = corpus.map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
+    let looked = Setup::new(project, base, store, corpus)?;
+    let plan = plan(project, base, &looked)?;
+    if let Some(lock) = lock.as_ref().filter(|lock| is_of(lock, &plan, base, &looked))
         && store.recall(Kind::Patch, &lock.patch.id, |bytes| Patch::from_bytes(bytes).ok())?.is_some()
     {
         return Ok(Made { patch: locked::patch(store, &lock.patch.id)?, id: lock.patch.id, note: None });
     }
-    let setup = setup(project, name, lock.as_ref(), base, store)?;
-    let plan = plan(project, base, &setup)?;
+    let setup = if past { setup(project, name, lock.as_ref(), base, store)? } else { looked };
     let (cached, statistics) = statistics(project, base, &setup, store, progress)?;
     let address = record_address(&plan.lock(base, &setup, vec![statistics], Digest::of(b"")));
     let patch = match recall(store, &address)? {
@@ -55,19 +59,24 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
             Linking::new(project, base, &setup, &plan, &objects, &factor).all()?.patch
         }
     };
-    let id = store.put_patch(&patch.to_bytes())?;
+    let bytes = patch.to_bytes();
+    let id = Digest::of(&bytes);
+    // What a lock names was allowed; anything else is a patch only when `build` says so.
+    if lock.as_ref().is_some_and(|lock| lock.patch.id == id) {
+        store.put_patch(&bytes)?;
+    }
     Ok(Made { patch, id, note: note(name, lock.as_ref(), &id) })
 }
 
 /// Whether a lock names the patch of these edits with these settings.
-fn is_of(lock: &Lock, project: &Project, base: &Base, store: &Store) -> Result<bool, Stop> {
-    if lock.is_merged() {
-        return Ok(false);
-    }
-    let corpus = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
-    let setup = Setup::new(project, base, store, corpus)?;
-    let differences = plan(project, base, &setup)?.differences(lock, base, &setup);
-    Ok(differences.iter().all(|one| matches!(one.field, "expectation" | "record")))
+fn is_of(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
+    let differences = plan.differences(lock, base, setup);
+    !lock.is_merged() && differences.iter().all(|one| matches!(one.field, "expectation" | "record"))
+}
+
+fn has_corpus(project: &Project) -> bool {
+    let statistics = project.config.statistics.as_ref();
+    statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
 }
 
 /// The numbers of a state, with the corpus of its lock where its statistics are known, else the one on the disk.
@@ -100,8 +109,8 @@ fn note(name: &str, lock: Option<&Lock>, id: &Digest) -> Option<String> {
         Some(lock) if lock.is_merged() => Some(format!(
             "{LOCK_FILE} of {name} was merged and names a patch of other edits: the set was built for this comparison"
         )),
-        Some(_) => {
-            Some(format!("{LOCK_FILE} of {name} is older than its edits: the patch was built for this comparison"))
-        }
+        Some(_) => Some(format!(
+            "{LOCK_FILE} of {name} is not what a build would write: the patch was made for this comparison"
+        )),
     }
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Base, Setup, Stop};
-use crate::behaviour::{Question, prompt};
+use crate::behaviour::Question;
+use crate::behaviour::ask::Inquiry;
+use crate::behaviour::expect::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
 use crate::digest::Digest;
 use crate::model::ModelError;
 use crate::numeric::NUMERICS;
 use crate::project::{
-    Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Project, Sources,
+    Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Probe, Project, Sources,
 };
 
 /// An edit under one name of its subject, resolved.
@@ -62,9 +64,10 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
         }
         // What cannot be read at all has been said.
         if errors.len() == before {
-            errors.extend(unasked(edit, base));
+            errors.extend(unasked(Some(edit), &[], base));
         }
     }
+    errors.extend(unasked(None, &project.probes, base));
     if setup.ridge == 0.0 {
         errors.extend(one_key(&plan));
     }
@@ -92,22 +95,30 @@ fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnos
     }
 }
 
-/// The old answer and the expectations that cannot be asked of this model.
-fn unasked(edit: &Edit, base: &Base) -> Vec<Diagnostic> {
-    let (place, limit, tokens) = (&edit.place, base.model.spec().positions, &base.tokens);
-    let was = edit.was.iter().zip(&place.was);
-    let was = was.map(|(was, span)| (Question::new(tokens, &edit.filled_prompt(), was, limit).err(), span));
-    let paraphrases = edit.expect.paraphrase.iter().zip(&place.paraphrase);
-    let paraphrases = paraphrases.map(|(text, span)| (Question::new(tokens, text, &edit.target, limit).err(), span));
-    let unchanged = edit.expect.unchanged.iter().zip(&place.unchanged);
-    let unchanged = unchanged.map(|(text, span)| (prompt(tokens, text, limit).err(), span));
-    let found = was.chain(paraphrases).chain(unchanged).filter_map(|(error, span)| Some((error?, span)));
-    let finding = |(error, span): (ModelError, _)| {
-        Diagnostic::new(Code::PromptTooLong, format!("edit `{}`: {error}", edit.id))
-            .at(place.file, span, "cannot be asked")
-            .help("shorten it")
+/// The old answer and the expectations of an edit, or the probes, that cannot be asked of this model.
+fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic> {
+    let (limit, tokens) = (base.model.spec().positions, &base.tokens);
+    let edits: Vec<&Edit> = edit.into_iter().collect();
+    let mut found: Vec<Diagnostic> = Vec::new();
+    let what = if edit.is_some() { "edit" } else { "probe" };
+    let mut note = |id: &str, error: ModelError, file, span: &Range<usize>| {
+        let finding = Diagnostic::new(Code::PromptTooLong, format!("{what} `{id}`: {error}"));
+        found.push(finding.at(file, span, "cannot be asked").help("shorten it"));
     };
-    found.map(finding).collect()
+    for edit in &edits {
+        for (was, span) in edit.was.iter().zip(&edit.place.was) {
+            let asked = edit.names().map(|(name, _)| Question::new(tokens, &edit.filled_with(name), was, limit));
+            if let Some(error) = asked.filter_map(Result::err).next() {
+                note(&edit.id, error, edit.place.file, span);
+            }
+        }
+    }
+    for one in expectations(&edits, probes) {
+        if let Err(error) = Inquiry::new(tokens, &one.prompt, one.answers.iter().copied(), limit) {
+            note(one.id, error, one.file, &one.place);
+        }
+    }
+    found
 }
 
 /// The base does not say what `was`, written at `span`, says it does; `label` says what it does.
@@ -219,7 +230,9 @@ impl Plan<'_> {
 
     /// The lock of this plan, with these statistics and this patch.
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
-        let edits: Vec<_> = self.edits.iter().map(|planned| planned.locked(base, setup.layer)).collect();
+        let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.locked(base, setup.layer)).collect();
+        // The order of the file; that of the aliases in an edit says nothing.
+        edits.sort_by(|a, b| (&a.id, &a.alias).cmp(&(&b.id, &b.alias)));
         let patch = LockedPatch { settings: setup.digest(), set: Lock::set_of(&edits), id: patch };
         Lock { numerics: NUMERICS.to_owned(), base: base.locked.clone(), statistics, edits, patch }
     }

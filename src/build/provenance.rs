@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Stop;
 use crate::digest::Digest;
-use crate::project::{Code, Diagnostic, FileId, Lock, PROJECT_FILE, Project, Sources};
+use crate::project::{Code, Diagnostic, Edit, FileId, Lock, PROJECT_FILE, Project, Sources};
 use crate::store::{StoreError, atomic};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -25,8 +25,9 @@ pub const BUILDER: &str = "urn:corrigenda:builder:unnamed";
 /// # Errors
 /// A file of the project cannot be read, or is no longer the one that was built from.
 pub fn statement(project: &Project, lock: &Lock, builder: &str) -> Result<Vec<u8>, Stop> {
-    let edits: BTreeMap<&str, Digest> =
-        project.edits.edits.iter().map(|edit| (edit.id.as_str(), edit.meaning())).collect();
+    let meanings = |edit: &Edit| edit.names().map(|(name, _)| edit.meaning_of(name)).collect::<Vec<Digest>>();
+    let edits: BTreeMap<&str, Vec<Digest>> =
+        project.edits.edits.iter().map(|edit| (edit.id.as_str(), meanings(edit))).collect();
     let statement = json!({
         "_type": STATEMENT,
         "subject": [{

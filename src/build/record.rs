@@ -158,7 +158,9 @@ pub fn measure(
     let bytes = patch.to_bytes();
     let (patch, size, condition) = (Digest::of(&bytes), bytes.len() as u64, linked.condition);
     let meaning = |index: usize| linking.edits()[index].meaning;
-    let alike = linking.alike().into_iter().take(MOST_ALIKE);
+    // The names of one subject are meant to be alike.
+    let id = |index: usize| &linking.edits()[index].edit.id;
+    let alike = linking.alike().into_iter().filter(|pair| id(pair.edit) != id(pair.partner)).take(MOST_ALIKE);
     let alike = alike
         .map(|pair| AlikeRecord { edit: meaning(pair.edit), other: meaning(pair.partner), cosine: pair.cosine })
         .collect();

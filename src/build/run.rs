@@ -81,21 +81,26 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
         check_inputs(before, &base, &setup, &plan)?;
     }
     let cached = statistics(project, &base, &setup, store, progress)?;
-    let (record, compiled) = record(project, &base, &setup, &plan, &cached, store, progress)?;
+    let outcome = outcome(project, &base, &setup, &plan, &cached, store, progress)?;
+    let record = &outcome.record;
+    let broken = gate::judge(project, &base, record, &outcome.patch, store)?;
     let lock = plan.lock(&base, &setup, vec![cached.1], record.patch);
     let alike = alike::findings(&plan, &record.alike, record.condition);
     let changes = Lock::changes(before.as_ref(), &project.edits);
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
     let mut warnings = plan.warnings;
-    warnings.extend(thin(project, &record));
-    warnings.extend(disagreements(project, &record, &changes));
+    warnings.extend(thin(project, record));
+    warnings.extend(disagreements(project, record, &changes));
     warnings.extend(alike);
+    warnings.extend(broken);
     let warnings = project.config.policy.apply(warnings);
     if warnings.iter().any(Diagnostic::is_error) {
         return Err(Stop::findings(warnings, &project.edits.sources));
     }
+    outcome.keep(store)?;
     let written = write_lock(root, before.as_ref(), &lock, options.locked)?;
     let base = base.name();
+    let Outcome { record, compiled, .. } = outcome;
     Ok(Built { record, lock, changes, moved, written, compiled, layer: setup.layer, base, warnings })
 }
 
@@ -131,8 +136,28 @@ fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
     Some(finding.help("a longer corpus lets edits disturb less of what else the model knows"))
 }
 
-/// The figures of this build, from the store if it was made before; and how many edits were compiled.
-fn record(
+/// A linked set and its figures. What is new is not in the store before every rule has been heard.
+struct Outcome {
+    record: Record,
+    patch: Patch,
+    compiled: usize,
+    address: Digest,
+    new: bool,
+}
+
+impl Outcome {
+    fn keep(&self, store: &Store) -> Result<(), Stop> {
+        if !self.new {
+            return Ok(());
+        }
+        store.put_patch(&self.patch.to_bytes())?;
+        let json = serde_json::to_vec(&self.record).expect("figures can be written");
+        Ok(store.put(Kind::Report, &self.address, &json)?)
+    }
+}
+
+/// Links the set and measures it, or takes both from the store.
+fn outcome(
     project: &Project,
     base: &Base,
     setup: &Setup,
@@ -140,11 +165,10 @@ fn record(
     (cached, locked): &(Cached, LockedStatistics),
     store: &Store,
     progress: &dyn Progress,
-) -> Result<(Record, usize), Stop> {
+) -> Result<Outcome, Stop> {
     let address = record_address(&plan.lock(base, setup, vec![locked.clone()], Digest::of(b"")));
     if let Some((record, patch)) = recall(store, &address)? {
-        gate::judge(project, base, &record, &patch, store)?;
-        return Ok((record, 0));
+        return Ok(Outcome { record, patch, compiled: 0, address, new: false });
     }
     let (objects, compiled) = objects(project, base, setup, plan, store, progress)?;
     let (factor, ridge) = factor(project, base, setup, cached, store, progress)?;
@@ -153,11 +177,7 @@ fn record(
     let record = measure(base, setup, plan, &linking, &linked, ridge).map_err(|error| {
         Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
     })?;
-    gate::judge(project, base, &record, &linked.patch, store)?;
-    store.put_patch(&linked.patch.to_bytes())?;
-    let json = serde_json::to_vec(&record).expect("figures can be written");
-    store.put(Kind::Report, &address, &json)?;
-    Ok((record, compiled))
+    Ok(Outcome { record, patch: linked.patch, compiled, address, new: true })
 }
 
 /// The record at an address and its patch, if both are in the store and sound.

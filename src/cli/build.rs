@@ -11,6 +11,7 @@ use crate::build::record::{Answer, EditRecord, TensorRecord};
 use crate::build::{Built, Options, Stop, build, provenance};
 use crate::export::ExportError;
 use crate::export::folder::{resolved, root};
+use crate::project::config::is_own;
 use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, visible};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
@@ -60,6 +61,9 @@ fn checked(arguments: &Arguments, project: &Project) -> Result<(), Stop> {
     if root(&base).is_ok_and(|root| resolved(path).starts_with(root)) {
         return Err(ExportError::Inside { path: path.clone(), what: "the base model" }.into());
     }
+    if is_own(&project.config.root, path) {
+        return Err(ExportError::Inside { path: path.clone(), what: "the project's own files" }.into());
+    }
     provenance::check(path, &arguments.builder)
 }
 
@@ -70,12 +74,27 @@ fn told(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), S
     Ok(provenance::write(path, &statement)?)
 }
 
-/// Records with their edits, by id.
-fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<(&'p Edit, &'p EditRecord)> {
+/// An edit under one of its names, and its figures.
+struct Named<'p> {
+    edit: &'p Edit,
+    /// The alias; none for the subject itself.
+    alias: Option<&'p str>,
+    record: &'p EditRecord,
+}
+
+/// The edits by id, each under its subject and then its aliases.
+fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<Named<'p>> {
     // The record was made for these very edits.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
-    let pair = |edit: &'p Edit| Some((edit, *records.get(&edit.meaning())?));
-    project.edits.edits.iter().filter_map(pair).collect()
+    let named = |edit: &'p Edit| {
+        let found = edit.names().map(|(name, _)| (name, records.get(&edit.meaning_of(name)))).collect::<Vec<_>>();
+        let named = found.into_iter().filter_map(move |(name, record)| {
+            let alias = (name != edit.subject).then_some(name);
+            Some(Named { edit, alias, record: record.copied()? })
+        });
+        named.collect::<Vec<_>>()
+    };
+    project.edits.edits.iter().flat_map(named).collect()
 }
 
 /// From this width on, everything stands on one line.
@@ -103,15 +122,16 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
     let columns = if width < ROOMY { 6 } else { 8 };
     let names = ["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"];
     edits.row(&names[..columns]);
-    for (edit, record) in by_id(project, built) {
-        edits.row(&edit_row(sign(&built.changes, &edit.id), edit, record)[..columns]);
+    for named in by_id(project, built) {
+        let sign = if named.alias.is_some() { " " } else { sign(&built.changes, &named.edit.id) };
+        edits.row(&edit_row(sign, &named)[..columns]);
     }
     for change in built.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
         edits.row(["-", &change.id]);
     }
     let tensors: String = record.tensors.iter().map(|one| tensor(one, width)).collect();
     let mut tail = Table::new(&[], &[]);
-    let size = format!("({}, {})", plural(record.edits.len(), "edit"), bytes(record.size));
+    let size = format!("({}, {})", plural(project.edits.edits.len(), "edit"), bytes(record.size));
     if width < ROOMY {
         tail.row(["patch", &record.patch.to_string()]);
         tail.row(["", &size]);
@@ -124,12 +144,12 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
     format!("{head}\n{edits}\n{tensors}{tail}{verdict}")
 }
 
-fn edit_row(sign: &str, edit: &Edit, record: &EditRecord) -> [String; 8] {
+fn edit_row(sign: &str, Named { edit, alias, record }: &Named<'_>) -> [String; 8] {
     let change = |answer: &Answer| table::change(answer.before, answer.after);
     let was = record.was.as_ref();
     [
         sign.to_owned(),
-        edit.id.clone(),
+        alias.map_or_else(|| edit.id.clone(), |alias| format!("  as {alias}")),
         edit.target.trim().to_owned(),
         change(&record.target),
         edit.was.as_deref().unwrap_or_default().trim().to_owned(),
@@ -170,14 +190,16 @@ fn lock_line(built: &Built) -> String {
 
 /// What a person should know before going on: nothing where every edit holds.
 fn verdict(project: &Project, built: &Built) -> String {
-    let fails = by_id(project, built).into_iter().filter(|(_, record)| !record.target.holds);
-    let ids: Vec<&str> = fails.map(|(edit, _)| edit.id.as_str()).collect();
+    let fails = by_id(project, built).into_iter().filter(|named| !named.record.target.holds);
+    let mut ids: Vec<&str> = fails.map(|named| named.edit.id.as_str()).collect();
+    // An edit holds where it holds under every name.
+    ids.dedup();
     match ids.len() {
         0 => String::new(),
         count => format!(
             "\n{} of {} {} not hold: {}\n",
             count,
-            plural(built.record.edits.len(), "edit"),
+            plural(project.edits.edits.len(), "edit"),
             if count == 1 { "does" } else { "do" },
             ids.join(", ")
         ),
@@ -186,10 +208,11 @@ fn verdict(project: &Project, built: &Built) -> String {
 
 fn json_answer(context: &Context, project: &Project, built: &Built) {
     let record = &built.record;
-    let edit = |(edit, record): (&Edit, &EditRecord)| {
+    let edit = |Named { edit, alias, record }: Named<'_>| {
         let sources = &project.edits.sources;
         json!({
             "id": edit.id,
+            "alias": alias,
             "file": sources.path(edit.place.file),
             "line": sources.position(edit.place.file, edit.place.id.start).line,
             "change": sign(&built.changes, &edit.id).trim(),

@@ -76,6 +76,10 @@ fn start(context: &Context, arguments: &Arguments) -> Result<Vec<&'static str>, 
     Ok(drafts.into_iter().map(|(name, _)| name).collect())
 }
 
+/// A gate of every new project: what an edit must not cost.
+const GATE: &str = "\n[test]\n# What neutral text may lose in the mean, in nats; `[policy]` can stop a build by the same figure.\n\
+    max-damage = 0.1\n";
+
 /// A project on the bundled model.
 fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let Some(folder) = find_bundled(root) else {
@@ -87,7 +91,7 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let file = |name: &str| quoted(&relative(root, &folder.join(name)));
     let project = format!(
         "format = 1\n\n[model]\npath = {path}\n\n[rome]\nlayer = 0\ntemplates = {}\nstop-loss = 0.02\n\
-         weight-decay = 0.4\nconverged-nll = 0.05\n\n[statistics]\ncorpus = {}\n",
+         weight-decay = 0.4\nconverged-nll = 0.05\n\n[statistics]\ncorpus = {}\n{GATE}",
         file("templates.txt"),
         file("corpus.txt")
     );
@@ -114,7 +118,7 @@ fn own(root: &Path, folder: &Path, context: &Context) -> Result<Vec<Draft>, Diag
     let project = format!(
         "format = 1\n\n[model]\npath = {path}\n\n[rome]\n{}\n\n[statistics]\n\
          # Plain text of the kind that the model was trained on, one document a line. What stands there now is only\n\
-         # enough to begin with: put some thousand lines in its place.\ncorpus = \"corpus.txt\"\n",
+         # enough to begin with: put some thousand lines in its place.\ncorpus = \"corpus.txt\"\n{GATE}",
         layer_line(&spec)
     );
     let corpus: String = known::lines(known::TEMPLATES)

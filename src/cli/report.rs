@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum as _;
 
 use super::{Context, Format, Outcome};
+use crate::project::config::is_own;
 use crate::project::{Code, Diagnostic};
 use crate::report::{Report, github, html, json, junit, markdown, sarif};
 use crate::store::atomic;
@@ -37,7 +38,10 @@ impl ReportArguments {
 }
 
 /// Writes a report; the folder must be there.
-fn write(path: &Path, text: &str) -> Result<(), String> {
+fn write(root: &Path, path: &Path, text: &str) -> Result<(), String> {
+    if is_own(root, path) {
+        return Err(format!("`{}` is a file of the project", path.display()));
+    }
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
         Some(folder) => Err(format!("there is no folder `{}`", folder.display())),
         None => atomic::write(path, text.as_bytes()).map_err(|error| error.to_string()),
@@ -59,16 +63,19 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     for (format, path) in context.reports() {
         let text = form(format, usize::MAX);
         let text = format!("{}\n", text.trim_end_matches('\n'));
-        if let Err(error) = write(&path, &text) {
+        if let Err(error) = write(&context.root, &path, &text) {
             let finding = Diagnostic::new(Code::StoreFailed, format!("the report was not written: {error}"));
             context.ui.findings(&[finding], &crate::project::Sources::default());
             outcome = Outcome::Error;
         }
     }
     let answer = form(context.format, context.ui.width());
-    // Where nothing can be said, a line of nothing is not said either.
-    if !answer.is_empty() {
-        context.ui.answer(&answer);
+    match context.format {
+        // Where nothing can be said, a line of nothing is not said either.
+        _ if answer.is_empty() => {}
+        // These are commands, and meant as such.
+        Format::Github => context.ui.raw(answer.as_bytes()),
+        _ => context.ui.answer(&answer),
     }
     outcome
 }

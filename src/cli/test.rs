@@ -63,7 +63,7 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     let subject = Subject { project, base: &base, patched: &patched, edits: &edits, whole };
     if arguments.update {
         // Whatever was accepted before, and be it damaged, is written anew.
-        accept(context, &project.config.root, Trial::new(&subject, &Acceptances::default())?.shortfalls())?;
+        accept(context, &project.config.root, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
     }
     let accepted = Acceptances::load(&project.config.root, &mut sources)?;
     let trial = Trial::new(&subject, &accepted)?;

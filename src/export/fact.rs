@@ -92,9 +92,11 @@ pub fn facts(patch: &Patch, edits: &EditSet) -> Vec<Fact> {
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();
     for edit in &edits.edits {
-        let names: Vec<Digest> = edit.names().map(|(name, _)| edit.meaning_of(name)).collect();
-        if names.iter().filter(|meaning| left.remove(meaning)).count() > 0 {
-            facts.push(Fact::of(edit));
+        // A patch tells of the names that it holds: an alias may be newer.
+        let mut fact = Fact::of(edit);
+        fact.aliases.retain(|alias| left.remove(&edit.meaning_of(alias)));
+        if left.remove(&edit.meaning()) {
+            facts.push(fact);
         }
     }
     facts.extend(left.into_iter().map(|meaning| Fact { meaning: Some(meaning), ..Fact::default() }));

@@ -155,6 +155,21 @@ mod tests {
         Accepted { id: id.into(), asked: "paraphrase".into(), prompt: "A \"b\"\u{1b} is".into(), says: says.into() }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn round_trip(texts in proptest::collection::vec(proptest::array::uniform4(proptest::prelude::any::<String>()), 0..5)) {
+            let list: Vec<Accepted> =
+                texts.into_iter().map(|[id, asked, prompt, says]| Accepted { id, asked, prompt, says }).collect();
+            let mut sources = Sources::default();
+            let file = sources.add(ACCEPTED_FILE, render(&list));
+            let read = Acceptances::parse(file, sources.text(file)).expect("just written");
+            let mut wanted = list;
+            wanted.sort();
+            wanted.dedup();
+            proptest::prop_assert_eq!(read.entries.into_iter().map(|(one, _)| one).collect::<Vec<_>>(), wanted);
+        }
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().expect("a temporary folder");

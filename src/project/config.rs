@@ -267,6 +267,23 @@ pub fn paths(text: &str) -> (String, Option<String>) {
     (shown(&edits), templates)
 }
 
+/// Whether a path is one of the files that a project is made of: what a verb writes for a reader never takes its place.
+pub fn is_own(root: &Path, path: &Path) -> bool {
+    let whole =
+        |path: &Path| std::path::absolute(path).map(|path| path.canonicalize().unwrap_or(path)).unwrap_or_default();
+    let (root, path) = (
+        whole(root),
+        path.parent().zip(path.file_name()).map(|(folder, name)| {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            whole(folder).join(name)
+        }),
+    );
+    let text = std::fs::read_to_string(root.join(PROJECT_FILE)).unwrap_or_default();
+    let names = [PROJECT_FILE, super::LOCK_FILE, super::PROBES_FILE, super::accepted::ACCEPTED_FILE];
+    let edits = whole(&root.join(paths(&text).0));
+    path.is_some_and(|path| path.starts_with(edits) || names.iter().any(|name| root.join(name) == path))
+}
+
 /// A path that says something; whether it exists is for the layer that opens it.
 fn read_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
     let text = walk.text(entry, key)?;

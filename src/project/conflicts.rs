@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::diagnostic::{Code, Diagnostic};
 use super::edits::Edit;
+use super::probes::Probe;
 use super::walk::shortened;
 
 /// Notes duplicate ids, duplicate edits, contradictions, and promises that another edit breaks.
@@ -125,6 +126,22 @@ fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Vec<Diagn
             );
         }
     }
+}
+
+/// Probes that should stay as they are, and that an edit changes.
+pub(super) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
+    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
+    let changed: BTreeMap<&str, &Named<'_>> = named.iter().map(|one| (one.words.as_str(), one)).rev().collect();
+    let finding = |probe: &Probe| {
+        let one = changed.get(probe.prompt.as_str()).filter(|_| probe.unchanged)?;
+        let message = format!("the probe `{}` expects unchanged what `{}` changes", probe.id, one.edit.id);
+        let finding = Diagnostic::new(Code::UnchangedEdited, message)
+            .at(probe.file, &probe.place, "expected to stay unchanged here")
+            .with(one.edit.place.file, &one.edit.place.prompt, "changed here")
+            .help("write `unchanged = false` to watch it only");
+        Some(finding)
+    };
+    probes.iter().filter_map(finding).collect()
 }
 
 fn pair(code: Code, message: String, span: impl Fn(&Edit) -> &Range<usize>, second: &Edit, first: &Edit) -> Diagnostic {

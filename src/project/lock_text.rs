@@ -218,8 +218,9 @@ impl Reader<'_> {
         let names: Vec<(String, &Range<usize>)> =
             edits.iter().flatten().map(|(edit, span)| (edit.name(), span)).collect();
         self.unique("edit", names.iter().map(|(name, span)| (name.as_str(), *span)));
-        let patch = self.patch(top);
         let statistics = statistics.into_iter().map(|one| one.map(|(one, _)| one)).collect::<Option<_>>()?;
+        let read: Vec<LockedEdit> = edits.iter().flatten().map(|(edit, _)| edit.clone()).collect();
+        let patch = self.patch(top, &read);
         let edits = edits.into_iter().map(|edit| edit.map(|(edit, _)| edit)).collect::<Option<_>>()?;
         version.then_some(Lock { numerics: numerics?.value, base: base?, statistics, edits, patch: patch? })
     }
@@ -291,10 +292,12 @@ impl Reader<'_> {
         Some((edit, span))
     }
 
-    fn patch(&mut self, top: &Entry<'_, '_>) -> Option<LockedPatch> {
+    fn patch(&mut self, top: &Entry<'_, '_>, edits: &[LockedEdit]) -> Option<LockedPatch> {
         let table = self.required_table(top, "patch", "`[patch]`")?;
         self.0.known_keys(&table, &["settings", "set", "id"]);
-        let [settings, set, id] = ["settings", "set", "id"].map(|key| self.digest(&table, key));
+        let [settings, id] = ["settings", "id"].map(|key| self.digest(&table, key));
+        // Locks of the first builds do not say it: their edits are taken to be the set.
+        let set = if table.has("set") { self.digest(&table, "set") } else { Some(Lock::set_of(edits)) };
         Some(LockedPatch { settings: settings?, set: set?, id: id? })
     }
 

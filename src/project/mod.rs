@@ -127,7 +127,11 @@ impl Project {
                 (None, more.sources)
             }
         };
-        if let Some(Config { policy, .. }) = &config {
+        if let Some(edits) = &edits {
+            findings.extend(conflicts::of_probes(&edits.edits, &probes));
+        }
+        // A state of the past is not judged by what it allowed itself: it is looked at.
+        if let Some(Config { policy, .. }) = config.as_ref().filter(|_| kept.is_none()) {
             findings.extend(edits.iter().flat_map(|edits| policy.judge(edits)));
             findings = policy.apply(findings);
         }
@@ -150,7 +154,8 @@ impl Project {
     pub fn lock(&self) -> Result<Option<Lock>, Findings> {
         let Some(files) = &self.kept else { return Lock::load(&self.config.root) };
         let Some(bytes) = files.get(LOCK_FILE) else { return Ok(None) };
-        Lock::parse(LOCK_FILE, &String::from_utf8_lossy(bytes)).map(Some)
+        let shown = self.edits.sources.path(self.config.file).replace(PROJECT_FILE, LOCK_FILE);
+        Lock::parse(&shown, &String::from_utf8_lossy(bytes)).map(Some)
     }
 
     /// Whether this is a state that is not on the disk.

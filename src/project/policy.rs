@@ -9,6 +9,7 @@ use std::ops::Range;
 use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::DeValue;
+use unicode_normalization::UnicodeNormalization;
 
 use super::diagnostic::{Code, Diagnostic, Severity};
 use super::edits::{Edit, EditSet};
@@ -70,6 +71,13 @@ pub struct Limit {
     /// The number.
     pub value: f64,
     span: Range<usize>,
+}
+
+impl Limit {
+    /// Whether a figure stays at or below it; what is not a number does not.
+    pub fn allows(&self, figure: f64) -> bool {
+        figure <= self.value
+    }
 }
 
 /// Subjects that no edit may touch.
@@ -148,7 +156,9 @@ impl Policy {
             found.push(self.rule(finding, span, "require"));
         }
         for (name, span) in edit.names() {
-            let Some(rule) = self.protected.iter().find(|rule| is_like(&rule.pattern, name)) else { continue };
+            let Some(rule) = self.protected.iter().find(|rule| is_about(&rule.pattern, edit.head(), name)) else {
+                continue;
+            };
             let message = format!("edit `{}`: its subject is protected", edit.id);
             let finding = Diagnostic::new(Code::ProtectedSubject, message).at(place.file, span, "protected");
             found.push(self.because(finding, &rule.span, rule.reason.as_deref()));
@@ -224,9 +234,25 @@ fn has(edit: &Edit, field: &str) -> bool {
     }
 }
 
-/// Whether a name is that of a pattern, in which `*` stands for any text; the case of letters does not count.
+/// Whether a name, or what the words before it make of it, is that of a pattern: "Marie {}" with the subject "Curie" is
+/// about Marie Curie.
+fn is_about(pattern: &str, head: &str, name: &str) -> bool {
+    let (pattern, words) = (usual(pattern), usual(&[head, name].concat()));
+    let own = words.len() - usual(name).len().min(words.len());
+    let begins = |at: usize| at == 0 || words[..at].ends_with(|before: char| !before.is_alphanumeric());
+    let starts = words.char_indices().map(|(at, _)| at).take_while(|at| *at <= own);
+    starts.filter(|at| *at == own || begins(*at)).any(|at| is_like(&pattern, &words[at..]))
+}
+
+/// A text as it is compared: no capitals, single spaces, one spelling of each letter.
+fn usual(text: &str) -> String {
+    let text: String = text.nfc().collect::<String>().to_lowercase();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ")
+}
+
+/// Whether a name is that of a pattern, in which `*` stands for any text.
 fn is_like(pattern: &str, name: &str) -> bool {
-    let (pattern, name) = (pattern.to_lowercase(), name.to_lowercase());
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = name.strip_prefix(first) else { return false };

@@ -219,9 +219,9 @@ pub(super) fn together(walk: &mut Walk, edit: &Edit) {
             .help("remove the edit if the fact has not changed");
         walk.push(finding);
     }
-    let filled = edit.filled_prompt();
+    let filled: Vec<String> = edit.names().map(|(name, _)| edit.filled_with(name)).collect();
     for (text, span) in edit.expect.unchanged.iter().zip(&place.unchanged) {
-        let other = if *text == filled {
+        let other = if filled.contains(text) {
             Some((&place.prompt, "this prompt, with its subject, is the one that the edit changes"))
         } else {
             let same = edit.expect.paraphrase.iter().position(|paraphrase| paraphrase == text);

@@ -1,5 +1,6 @@
 //! Reports for people at a terminal.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::figures::short;
@@ -285,8 +286,11 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize)
         let _ = writeln!(out, "  {}  {before} → {after}  ‖Δ‖/‖W‖ {:.4}", visible(&tensor.name), tensor.relative);
     }
     // Every edit of a set moves a little when one of them changes: what a reader looks for is what changed.
+    let ids: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
+    // An alias stands behind the id of its edit, in which there is no space.
     let changed = |edit: &&EditWeight| {
-        facts.iter().any(|fact| fact.id == edit.id || edit.id.starts_with(&format!("{} as ", fact.id)))
+        let id = edit.id.split_once(" as ").map_or(edit.id.as_str(), |(id, _)| id);
+        ids.contains(id)
     };
     let mut rows = Table::new(&[1], &[2, 4]);
     for edit in weights.edits.iter().filter(changed) {

@@ -1,7 +1,7 @@
 //! Which edit of the set breaks an expectation.
 //!
-//! Leaving an edit out costs one small solve: what each edit asks for does not depend on the others. So every edit is
-//! left out once, and all failing expectations are asked of what is left; and each is asked of its own edit alone.
+//! Leaving an edit out costs a solve of the others' keys and no compilation: what each edit asks for does not depend on
+//! the others. So every edit is left out once, and all failing expectations are asked of what is left; and each is asked of its own edit alone.
 
 use crate::behaviour::ask::Both;
 use crate::behaviour::expect::{Expectation, asked};

@@ -72,50 +72,68 @@ fn shown(side: &Side) -> report::Side {
 }
 
 /// Facts that differ. A patch says what its facts mean by digests alone: whoever knows an edit of that meaning names
-/// it.
+/// it, the other side first, then the worktree.
 fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<Fact> {
-    let set = |side: &Side, other: &Side| match &side.project {
-        Some(project) => project.edits.clone(),
-        None => known(side, &[other.edits(), &ground.project.edits.edits], other, ground),
-    };
-    let mut facts = compare(&set(before, after), &set(after, before));
-    let unknown = |side: &Side, other: &Side| {
-        let meanings = meanings(side);
-        let sets = [other.edits(), &ground.project.edits.edits];
-        let named: BTreeSet<Digest> = sets.iter().flat_map(|edits| edits.iter()).flat_map(of_edit).collect();
-        meanings.difference(&named).copied().collect::<BTreeSet<_>>()
-    };
-    for (change, one, other) in [("-", before, after), ("+", after, before)] {
-        if one.project.is_none() {
-            let there = meanings(other);
-            let strangers = unknown(one, other).into_iter().filter(|meaning| !there.contains(meaning));
-            facts.extend(strangers.map(|meaning| Fact {
-                change: change.to_owned(),
-                id: format!("meaning {}", meaning.short()),
-                fields: Vec::new(),
-                place: None,
-            }));
-        }
+    let (was, is) = (Named::of(before, after, ground), Named::of(after, before, ground));
+    let mut facts = compare(&was.edits, &is.edits);
+    let nothing = EditSet::default();
+    // Edits of two sets point into texts of their own, and so are never put into one.
+    facts.extend(compare(&was.others, &nothing));
+    facts.extend(compare(&nothing, &is.others));
+    let there = [meanings(before), meanings(after)];
+    for (change, one, other) in [("-", &was, &there[1]), ("+", &is, &there[0])] {
+        let strangers = one.strangers.iter().filter(|meaning| !other.contains(meaning));
+        facts.extend(strangers.map(|meaning| Fact {
+            change: change.to_owned(),
+            id: format!("meaning {}", meaning.short()),
+            fields: Vec::new(),
+            place: None,
+        }));
     }
     facts
 }
 
-/// The edits of a patch that are known by their meaning.
-fn known(side: &Side, sets: &[&[Edit]; 2], other: &Side, ground: Ground<'_>) -> EditSet {
-    let meanings = meanings(side);
-    let mut edits: BTreeMap<&str, &Edit> = BTreeMap::new();
-    for edit in sets.iter().flat_map(|edits| edits.iter()) {
-        if of_edit(edit).all(|meaning| meanings.contains(&meaning)) {
-            edits.entry(&edit.id).or_insert(edit);
-        }
-    }
-    // Places point into the sources of the set that was found first.
-    let sources = other.project.as_ref().unwrap_or(ground.project).edits.sources.clone();
-    EditSet { edits: edits.into_values().cloned().collect(), sources }
+/// The facts of a side, as far as somebody knows them.
+#[derive(Default)]
+struct Named {
+    /// Its own; of a patch, those that the other side knows.
+    edits: EditSet,
+    /// Of a patch, those that only the worktree knows.
+    others: EditSet,
+    /// Meanings that nobody knows.
+    strangers: BTreeSet<Digest>,
 }
 
-fn of_edit(edit: &Edit) -> impl Iterator<Item = Digest> {
-    edit.names().map(|(name, _)| edit.meaning_of(name))
+impl Named {
+    fn of(side: &Side, other: &Side, ground: Ground<'_>) -> Self {
+        if let Some(project) = &side.project {
+            return Self { edits: project.edits.clone(), ..Self::default() };
+        }
+        let mut left = meanings(side);
+        let worktree = &ground.project.edits;
+        match &other.project {
+            None => Self { edits: held(worktree, &mut left), others: EditSet::default(), strangers: left },
+            Some(project) => {
+                let (edits, others) = (held(&project.edits, &mut left), held(worktree, &mut left));
+                Self { edits, others, strangers: left }
+            }
+        }
+    }
+}
+
+/// The edits of a set that a patch holds, each with the names that it holds; their meanings are taken out.
+fn held(set: &EditSet, left: &mut BTreeSet<Digest>) -> EditSet {
+    let held = |edit: &Edit| {
+        if !left.remove(&edit.meaning()) {
+            return None;
+        }
+        let mut edit = edit.clone();
+        let names = std::mem::take(&mut edit.aliases).into_iter().zip(std::mem::take(&mut edit.place.aliases));
+        let (aliases, places) = names.filter(|(alias, _)| left.remove(&edit.meaning_of(alias))).unzip();
+        (edit.aliases, edit.place.aliases) = (aliases, places);
+        Some(edit)
+    };
+    EditSet { edits: set.edits.iter().filter_map(held).collect(), sources: set.sources.clone() }
 }
 
 fn meanings(side: &Side) -> BTreeSet<Digest> {
@@ -140,7 +158,7 @@ fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
             before: digest_f32(was.data()).to_string(),
             after: digest_f32(is.data()).to_string(),
             norm: length,
-            relative: length / norm(base.data()),
+            relative: if length > 0.0 { length / norm(base.data()) } else { 0.0 },
         });
     }
     Weights { tensors, edits: edit_weights(before, after, ground) }

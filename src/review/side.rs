@@ -91,6 +91,18 @@ impl Side {
         Ok(Self { project: Some(project), patch: Some((id, patch)), note, ..Self::plain(name, kind, model) })
     }
 
+    /// A project in another folder: it has a base of its own, which must be the same.
+    fn other_project(name: &str, project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
+        let base = Base::open(&project, ground.store, ground.base.model.isa(), false)?;
+        if base.locked.digest != ground.base.locked.digest {
+            let message = format!("the base model of `{name}` is not the one of the worktree");
+            let finding = Diagnostic::new(Code::BaseChanged, message)
+                .help("both sides of a comparison stand on one base; compare from the folder whose base you mean");
+            return Err(Stop::stale(vec![finding], &project.edits.sources));
+        }
+        Self::of_project(name, "project", project, ground)
+    }
+
     fn patch(name: &str, id: &Digest, ground: Ground<'_>) -> Result<Self, Stop> {
         if !ground.store.path(Kind::Patch, id).exists() {
             return Err(unknown_patch(name));
@@ -111,7 +123,7 @@ impl Side {
     fn folder(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
         let path = PathBuf::from(name);
         if path.join(PROJECT_FILE).is_file() {
-            return Self::of_project(name, "project", Project::load(&path)?, ground);
+            return Self::other_project(name, Project::load(&path)?, ground);
         }
         let wrong = |message: String| {
             let finding = Diagnostic::new(Code::SideUnusable, message);

@@ -1,11 +1,11 @@
 //! `test`: expectations, gates, and what was accepted.
 
-use crate::behaviour::ask::Both;
+use crate::behaviour::ask::{Both, Told};
 use crate::behaviour::damage::Damage;
 use crate::behaviour::expect::{Expectation, Figures, Thresholds, asked, expectations};
 use crate::build::gate::{cannot_ask, measure_damage, neutral_path, thresholds};
 use crate::build::{Base, Stop};
-use crate::model::Model;
+use crate::model::{Model, Tokens};
 use crate::project::accepted::{Acceptances, Accepted};
 use crate::project::{Code, Diagnostic, Edit, Limit, Policy, Project};
 use crate::report::{Asked, Gate, Verdict};
@@ -26,7 +26,10 @@ pub struct Trial<'p> {
     pub findings: Vec<Diagnostic>,
     /// Sentences beside the figures.
     pub notes: Vec<String>,
+    /// Everything that falls short.
     shortfalls: Vec<Accepted>,
+    /// What of it only an acceptance can let pass.
+    acceptable: Vec<Accepted>,
 }
 
 /// What is put to the test.
@@ -60,6 +63,7 @@ impl<'p> Trial<'p> {
             gates: Vec::new(),
             findings: Vec::new(),
             shortfalls: Vec::new(),
+            acceptable: Vec::new(),
             expectations,
             said,
             damage,
@@ -83,10 +87,14 @@ impl<'p> Trial<'p> {
                 self.verdicts.push(Some(Verdict::Pass));
                 continue;
             }
-            let says = both.after.top.first().map(|(token, _)| base.tokens.piece(*token)).unwrap_or_default();
+            let says = says(&base.tokens, both, one);
             let (id, asked) = (one.id.to_owned(), one.asked.as_str().to_owned());
             let shortfall = Accepted { id, asked, prompt: one.prompt.clone(), says };
-            let tolerated = accepted.has(&shortfall) || judge.tolerates(one);
+            let tolerated = judge.tolerates(one);
+            if !tolerated {
+                self.acceptable.push(shortfall.clone());
+            }
+            let tolerated = tolerated || accepted.has(&shortfall);
             let found = if tolerated { Vec::new() } else { vec![failed(one, both, &shortfall.says, thresholds)] };
             // What the policy does not deny is no failure.
             let found = policy.apply(found);
@@ -111,9 +119,29 @@ impl<'p> Trial<'p> {
         !self.findings.iter().any(Diagnostic::is_error)
     }
 
-    /// What falls short of an expectation: what would be accepted.
-    pub fn shortfalls(&self) -> &[Accepted] {
-        &self.shortfalls
+    /// What would be accepted: what falls short, and no threshold lets pass.
+    pub fn acceptable(&self) -> &[Accepted] {
+        &self.acceptable
+    }
+}
+
+/// What the patched model says, as it is accepted. Where the answer is right and only its figure is not, the figure is
+/// part of it, in one digit on the side that is worse: a greater shortfall is another.
+fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
+    let first = |told: &Told| told.top.first().map(|(token, _)| *token);
+    let said = first(&both.after).map(|token| tokens.piece(token)).unwrap_or_default();
+    let digit = |figure: f64, round: fn(f64) -> f64| {
+        let unit = 10_f64.powf(figure.log10().floor());
+        round(figure / unit) * unit
+    };
+    match both.after.probability() {
+        None if first(&both.before) == first(&both.after) => {
+            format!("{said} (KL up to {:.0e})", digit(both.divergence, f64::ceil))
+        }
+        Some(probability) if both.after.holds() && one.asked == Asked::Edit => {
+            format!("{said} (P from {:.0e})", digit(probability, f64::floor))
+        }
+        _ => said,
     }
 }
 
