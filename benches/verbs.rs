@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use corrigenda::project::LOCK_FILE;
+use corrigenda::project::{LOCK_FILE, PROJECT_FILE};
 use counterfact::{Failure, MODEL, RECORDS, absent};
 
 const RUNS: usize = 7;
@@ -74,7 +74,28 @@ fn bundled(folder: &Path) -> Result<(), Failure> {
     };
     measure("test of edits/", &with(&["test"]), || Ok(()))?;
     measure("diff of edits/ with the base", &with(&["diff", "base"]), || Ok(()))?;
-    measure("the same, empty cache", &with(&["diff", "base"]), || remove(&cache))
+    measure("the same, empty cache", &with(&["diff", "base"]), || remove(&cache))?;
+    some_of_bundled(root, folder)
+}
+
+/// Eleven of these edits, compared with the base by somebody who has never built anything.
+fn some_of_bundled(root: &Path, folder: &Path) -> Result<(), Failure> {
+    let (project, cache) = (folder.join("eleven"), folder.join("eleven-cache"));
+    std::fs::create_dir_all(project.join("edits"))?;
+    for file in ["people", "places", "works"].map(|name| format!("edits/{name}.toml")) {
+        std::fs::copy(root.join(&file), project.join(&file))?;
+    }
+    // The model and its corpus stay where they are.
+    let examples = root.join("examples").display().to_string();
+    let settings = std::fs::read_to_string(root.join(PROJECT_FILE))?.replace("\"examples", &format!("\"{examples}"));
+    std::fs::write(project.join(PROJECT_FILE), settings)?;
+    let diff: [&Path; 6] =
+        ["diff".as_ref(), "base".as_ref(), "-C".as_ref(), &project, "--cache-dir".as_ref(), cache.as_ref()];
+    measure("diff of 11 edits, empty cache", &diff, || remove(&cache))?;
+    measure("diff of 11 edits, statistics there", &diff, || {
+        remove(&cache.join("v1/objects"))?;
+        remove(&cache.join("v1/patches"))
+    })
 }
 
 fn main() -> Result<(), Failure> {

@@ -60,8 +60,11 @@ struct Group<'r> {
 fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for answer in answers {
-        let id = if answer.asked == Asked::Probe { "probes" } else { answer.id.as_str() };
-        match groups.last_mut().filter(|group| group.id == id) {
+        let is_probe = |one: &Answer| one.asked == Asked::Probe;
+        let id = if is_probe(answer) { "probes" } else { answer.id.as_str() };
+        // An edit may be called like the group of the probes.
+        let same = |group: &&mut Group<'_>| group.id == id && is_probe(group.answers[0]) == is_probe(answer);
+        match groups.last_mut().filter(same) {
             Some(group) => group.answers.push(answer),
             None => groups.push(Group { id, answers: vec![answer] }),
         }

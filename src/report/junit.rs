@@ -47,7 +47,7 @@ impl Suite {
 /// The report as a document of XML.
 pub fn render(report: &Report) -> String {
     let mut suites = Vec::new();
-    if report.verb == "check" || !report.findings.is_empty() {
+    if report.verb == "check" || report.findings.iter().any(|finding| !has_case(report, finding)) {
         suites.push(files(report));
     }
     suites.extend(edits(report));
@@ -89,15 +89,23 @@ fn write(out: &mut String, suite: &Suite) {
     *out += "  </testsuite>\n";
 }
 
+/// Whether a finding has a case of its own: a test tells expectations by edit, and limits as gates.
+fn has_case(report: &Report, finding: &Finding) -> bool {
+    let code = finding.code.as_str();
+    let limit = code.starts_with("min-") || code.starts_with("max-");
+    report.verb == "test" && (code == "expectation-failed" || (limit && !report.gates.is_empty()))
+}
+
 /// A case for each file of facts, and for each other file that a finding names.
 fn files(report: &Report) -> Suite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
-    let mut names: Vec<String> = report.files.iter().cloned().chain(report.findings.iter().map(file)).collect();
+    let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();
+    let mut names: Vec<String> = report.files.iter().cloned().chain(told.iter().copied().map(file)).collect();
     names.sort();
     names.dedup();
     let case = |name: String| {
         let here = |error: bool| {
-            report.findings.iter().filter(|finding| finding.is_error() == error && file(finding) == name).collect()
+            told.iter().copied().filter(|finding| finding.is_error() == error && file(finding) == name).collect()
         };
         let (errors, warnings): (Vec<&Finding>, Vec<&Finding>) = (here(true), here(false));
         let lines = |findings: &[&Finding]| findings.iter().map(|one| line(one)).collect::<Vec<_>>().join("\n");
