@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Next;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::elementary::exp64;
+use crate::report::Damage;
 use crate::stats::corpus::{CorpusError, Documents, count};
 
 /// Documents that are read of a neutral text, spread evenly over it.
@@ -15,21 +16,6 @@ pub const NEUTRAL_TOKENS: usize = 128;
 /// Documents of neutral text as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neutral(Vec<Vec<u32>>);
-
-/// What neutral text lost between two models.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Damage {
-    /// Documents.
-    pub documents: usize,
-    /// Tokens that were predicted.
-    pub tokens: usize,
-    /// Mean KL(before ‖ after) over them, in nats.
-    pub divergence: f64,
-    /// exp of the mean negative log-likelihood before.
-    pub perplexity_before: f64,
-    /// The same after.
-    pub perplexity_after: f64,
-}
 
 impl Damage {
     /// By which share perplexity grew; below zero where it fell.

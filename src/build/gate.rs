@@ -3,13 +3,13 @@
 use super::{Base, Record, Stop};
 use crate::behaviour::UNCHANGED_KL;
 use crate::behaviour::ask::Both;
-use crate::behaviour::damage::{Damage, Neutral, damage};
+use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked, asked, expectations};
 use crate::digest::{Canon, Digest};
 use crate::model::Model;
 use crate::patch::Patch;
 use crate::project::{Code, Config, Diagnostic, Edit, Limit, Policy, Project};
-use crate::report::Asked;
+use crate::report::{Asked, Damage};
 use crate::store::{Kind, Store, memo};
 
 /// Places that are shown of one broken limit.

@@ -24,9 +24,8 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop>
     let corpus = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
     let setup = Setup::new(project, base, store, corpus)?;
     let plan = plan(project, base, &setup)?;
-    // Expectations and records change no weight: they may be newer than the lock.
     let differences = plan.differences(&lock, base, &setup);
-    match differences.iter().find(|one| !matches!(one.field, "expectation" | "record")) {
+    match differences.iter().find(|one| one.changes_weights()) {
         None => Ok(lock),
         Some(one) => {
             let message = format!("{LOCK_FILE} is older than the project: {}, {}", one.place, one.field);

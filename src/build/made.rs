@@ -9,7 +9,7 @@ use super::{Base, Plan, Setup, Stop, locked, plan};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, Project, Sources};
+use crate::project::{Code, Diagnostic, Difference, LOCK_FILE, Lock, Project, Sources};
 use crate::stats;
 use crate::store::{Kind, Store};
 
@@ -71,7 +71,7 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
 /// Whether a lock names the patch of these edits with these settings.
 fn is_of(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
     let differences = plan.differences(lock, base, setup);
-    !lock.is_merged() && differences.iter().all(|one| matches!(one.field, "expectation" | "record"))
+    !lock.is_merged() && !differences.iter().any(Difference::changes_weights)
 }
 
 fn has_corpus(project: &Project) -> bool {

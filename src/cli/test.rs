@@ -160,7 +160,7 @@ fn reported(
         after: Some(side("worktree", Some(id))),
         answers,
         gates: trial.gates,
-        damage: trial.damage.map(Into::into),
+        damage: trial.damage,
         culprits,
         notes: trial.notes,
         ..context.report(

@@ -129,6 +129,13 @@ pub struct Difference {
     pub found: String,
 }
 
+impl Difference {
+    /// Whether weights depend on it: expectations and records may be newer than the lock.
+    pub fn changes_weights(&self) -> bool {
+        !matches!(self.field, "expectation" | "record")
+    }
+}
+
 /// How an edit differs from the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {

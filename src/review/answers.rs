@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use crate::behaviour::ask::{Both, Told};
-use crate::behaviour::damage;
 use crate::behaviour::expect::Expectation;
 use crate::model::Tokens;
 use crate::project::{FileId, Sources};
-use crate::report::{Answer, Damage, Place, Says, Token, Verdict};
+use crate::report::{Answer, Place, Says, Token, Verdict};
 
 /// A row of a report.
 pub fn answer(
@@ -49,12 +48,5 @@ pub fn place(sources: &Sources, file: FileId, span: &Range<usize>) -> Place {
         column: Some(start.column),
         end_line: Some(end.line),
         end_column: Some(end.column),
-    }
-}
-
-impl From<damage::Damage> for Damage {
-    fn from(damage: damage::Damage) -> Self {
-        let damage::Damage { documents, tokens, divergence, perplexity_before, perplexity_after } = damage;
-        Self { documents, tokens, divergence, perplexity_before, perplexity_after }
     }
 }

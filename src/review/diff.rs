@@ -299,6 +299,6 @@ fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damag
     let measured = damage(&before.model, &after.model, &neutral);
     match measured.tokens {
         0 => Ok((None, Some(format!("damage was not measured: {NO_TOKENS}")))),
-        _ => Ok((Some(measured.into()), None)),
+        _ => Ok((Some(measured), None)),
     }
 }

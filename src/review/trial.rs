@@ -1,14 +1,13 @@
 //! `test`: expectations, gates, and what was accepted.
 
 use crate::behaviour::ask::{Both, Told};
-use crate::behaviour::damage::Damage;
 use crate::behaviour::expect::{Expectation, Figures, Thresholds, asked, expectations};
 use crate::build::gate::{cannot_ask, measure_damage, neutral_path, thresholds};
 use crate::build::{Base, Stop};
 use crate::model::{Model, Tokens};
 use crate::project::accepted::{Acceptances, Accepted};
 use crate::project::{Code, Diagnostic, Edit, Limit, Policy, Project};
-use crate::report::{Asked, Gate, Verdict};
+use crate::report::{Asked, Damage, Gate, Verdict};
 
 /// A project put to the test.
 pub struct Trial<'p> {
