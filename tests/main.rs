@@ -6,6 +6,7 @@ mod check;
 mod families;
 mod found;
 mod history;
+mod hub;
 mod init;
 mod model;
 mod policy;
