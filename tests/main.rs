@@ -16,6 +16,7 @@ mod review;
 mod rome;
 mod statistics;
 mod store;
+mod stored;
 mod story;
 mod support;
 mod verify;
