@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod elsewhere;
 mod families;
 mod found;
 mod history;

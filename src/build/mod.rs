@@ -5,6 +5,7 @@
 //! - [`base`](mod@base): the base model, its tokenizer, and the digests that name it;
 //! - [`setup`]: the project's numbers over the defaults: layer, templates, optimisation, statistics;
 //! - [`plan`](mod@plan): every edit resolved to tokens and position, with findings that point into its file;
+//! - [`elsewhere`]: the facts as another base reads them;
 //! - [`objects`]: each edit compiled alone, or taken from the store;
 //! - [`linked`]: all objects in one solve, laid on the weights and rounded;
 //! - [`alike`]: edits whose keys are nearly one;
@@ -21,6 +22,7 @@
 
 pub mod alike;
 pub mod base;
+pub mod elsewhere;
 pub mod gate;
 pub mod linked;
 pub mod locked;

@@ -55,7 +55,7 @@ impl Setup {
         let mut keep = |finding: Diagnostic| findings.push(finding);
         let published = known::published(base.model.spec());
         let layer = layer(project, base, published.as_ref().map(|(layer, _)| *layer)).map_err(&mut keep).ok();
-        let templates = templates(project).map_err(&mut keep).ok();
+        let templates = templates_of(project).map_err(&mut keep).ok();
         let corpus = read_corpus(project, store, corpus).map_err(&mut keep).ok();
         let (Some(layer), Some(templates), Some((corpus, digest))) = (layer, templates, corpus) else {
             return Err(Stop::wrong(findings, &project.edits.sources));
@@ -80,6 +80,14 @@ impl Setup {
         canon.float("ridge", self.ridge).number("max-tokens", self.provenance.max_tokens as u64);
         canon.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX)).finish()
     }
+}
+
+/// The layer that a build on `base` would edit.
+///
+/// # Errors
+/// None is set or published, or the base does not have it.
+pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
+    layer(project, base, known::published(base.model.spec()).map(|(layer, _)| layer))
 }
 
 fn layer(project: &Project, base: &Base, published: Option<usize>) -> Result<usize, Diagnostic> {
@@ -119,7 +127,11 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
     }
 }
 
-fn templates(project: &Project) -> Result<Vec<String>, Diagnostic> {
+/// The context templates of a project.
+///
+/// # Errors
+/// They cannot be used.
+pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
     let Some(path) = &project.config.rome.templates else { return Ok(known::lines(known::TEMPLATES)) };
     let shown = path.display();
     let kept = project.kept(path);

@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod context;
 mod diff;
+mod elsewhere;
 mod export;
 mod init;
 mod log;

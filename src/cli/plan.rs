@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::table::{Table, percent};
-use super::{Context, Format, Outcome};
+use super::{Context, Format, Outcome, elsewhere};
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::build::plan::{disagrees, only};
 use crate::build::run::unsound;
@@ -21,9 +21,12 @@ pub(super) struct Arguments {
     /// Only this edit (repeatable)
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
-    /// Exit with 1 if a build would change the lock
+    /// Exit with 1 if a build would change the lock; with `--base`, if a fact is needed there or cannot be read
     #[arg(long)]
     exit_code: bool,
+    /// Another model: which facts it needs, which are true there already, and whose subject has other tokens
+    #[arg(long, value_name = "DIR|hf:NAME")]
+    base: Option<String>,
 }
 
 /// What the base says of one edit.
@@ -55,6 +58,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 
 fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
     let chosen = only(project, &arguments.only)?;
+    if let Some(name) = &arguments.base {
+        return elsewhere::shown(context, (project, store), &chosen, name, arguments.exit_code);
+    }
     let lock = Lock::load(&project.config.root)?;
     let base = Base::open(project, store, context.isa, false)?;
     let setup = Setup::new(project, &base, store, Corpus::Remembered)?;

@@ -1,0 +1,134 @@
+//! `plan --base`: the project's facts on another model. Writes nothing, and needs no statistics.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::table::{Table, percent};
+use super::{Context, Format, Outcome};
+use crate::build::base::snapshot;
+use crate::build::elsewhere::{Elsewhere, Reading, read};
+use crate::build::{Base, Stop};
+use crate::model::hub::HubName;
+use crate::project::{Edit, Lock, Project, Sources, visible};
+use crate::store::Store;
+
+/// Answers what becomes of the chosen facts on the model `name`: a folder, or a name on the Hub. `strict`: what is
+/// left to do is a `no`.
+pub(super) fn shown(
+    context: &Context,
+    (project, store): (&Project, &Store),
+    chosen: &[&Edit],
+    name: &str,
+    strict: bool,
+) -> Result<Outcome, Stop> {
+    let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
+    let folder = match HubName::is(Path::new(name)) {
+        true => snapshot(name).map_err(stop)?.folder,
+        false => PathBuf::from(name),
+    };
+    let base = Base::at(&folder, store, context.isa, false).map_err(stop)?;
+    let lock = Lock::load(&project.config.root)?;
+    let elsewhere = read(project, &base, lock.as_ref(), chosen)?;
+    match context.format {
+        Format::Json => {
+            context.answer_json(Outcome::Ok, &[], &project.edits.sources, json(&base, &elsewhere));
+        }
+        _ => context.ui.answer(&human(&base, &elsewhere, context.ui.width())),
+    }
+    let open = !elsewhere.unreadable.is_empty() || elsewhere.readings.iter().any(|one| !one.target.holds);
+    Ok(if strict && open { Outcome::No } else { Outcome::Ok })
+}
+
+fn label(reading: &Reading<'_>) -> String {
+    match reading.name == reading.edit.subject {
+        true => reading.edit.id.clone(),
+        false => format!("{} as {:?}", reading.edit.id, reading.name),
+    }
+}
+
+/// What is to be said of a fact, in words.
+fn standing(reading: &Reading<'_>) -> &'static str {
+    if reading.target.holds { "already true" } else { "needed" }
+}
+
+/// The subject's last token and where it stands.
+fn key(tokens: &[String], position: usize) -> String {
+    let piece = tokens.get(position).map_or("", String::as_str);
+    format!("{:?} at {position}", visible(piece))
+}
+
+fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
+    let spec = base.model.spec();
+    let mut head = Table::new(&[1], &[]);
+    let shape = format!("{}, {} layers of width {}", spec.family.model_type, spec.layers, spec.width);
+    head.row(["base", &format!("{}  {}  {shape}", base.name(), base.locked.digest.short())]);
+    let layer = match &elsewhere.layer {
+        Ok(layer) => format!("{layer}"),
+        Err(why) => format!("none: {why}"),
+    };
+    head.row(["layer", &visible(&layer)]);
+    let mut table = Table::new(&[4], &[]);
+    table.row(["", "edit", "the base says", "target", "subject ends in"]);
+    for one in &elsewhere.readings {
+        let sign = if one.target.holds { "=" } else { "+" };
+        let said = format!("{:?} {}", visible(&one.top.0), percent(one.top.1));
+        let target = format!("{} {}", visible(&one.edit.target), percent(one.target.probability));
+        let now = key(&one.tokens, one.position);
+        let ends = match &one.before {
+            Some((tokens, position)) => match key(tokens, *position) {
+                same if same == now => format!("{now}, other tokens around it"),
+                before => format!("{now}, locked {before}"),
+            },
+            None => now,
+        };
+        table.row([sign, &visible(&label(one)), &said, &target, &ends]);
+    }
+    for one in &elsewhere.unreadable {
+        table.row(["!", &visible(&one.edit.id), &format!("cannot be read: {}", visible(&one.why)), "", ""]);
+    }
+    format!("{}\n{}\n{}", head.render(usize::MAX), table.render(width.max(80)), summary(elsewhere))
+}
+
+fn summary(elsewhere: &Elsewhere<'_>) -> String {
+    let count = |which: fn(&&Reading<'_>) -> bool| elsewhere.readings.iter().filter(which).count();
+    let needed = count(|one| !one.target.holds);
+    let moved = count(|one| one.before.is_some());
+    let disagree = count(|one| !one.target.holds && one.was.is_some_and(|was| !was.holds));
+    let mut parts = vec![format!("{needed} needed"), format!("{} already true", elsewhere.readings.len() - needed)];
+    parts.push(format!("{moved} with other tokens than the lock has"));
+    if disagree > 0 {
+        parts.push(format!("{disagree} of the needed ones did not say `was` before"));
+    }
+    if !elsewhere.unreadable.is_empty() {
+        parts.push(format!("{} cannot be read", elsewhere.unreadable.len()));
+    }
+    parts.join(", ")
+}
+
+fn json(base: &Base, elsewhere: &Elsewhere<'_>) -> Value {
+    let reading = |one: &Reading<'_>| {
+        json!({
+            "id": one.edit.id,
+            "alias": (one.name != one.edit.subject).then_some(one.name),
+            "standing": standing(one),
+            "tokens": one.tokens,
+            "position": one.position,
+            "moved": one.before.as_ref().map(|(tokens, position)| json!({ "tokens": tokens, "position": position })),
+            "says": { "token": one.top.0, "probability": one.top.1 },
+            "target": { "holds": one.target.holds, "probability": one.target.probability },
+            "was": one.was.map(|was| json!({ "holds": was.holds, "probability": was.probability })),
+        })
+    };
+    let spec = base.model.spec();
+    json!({
+        "base": {
+            "name": base.name(), "digest": base.locked.digest, "family": spec.family.model_type,
+            "layers": spec.layers, "width": spec.width,
+        },
+        "layer": elsewhere.layer.as_ref().ok(),
+        "edits": elsewhere.readings.iter().map(reading).collect::<Vec<_>>(),
+        "unreadable": elsewhere.unreadable.iter().map(|one| json!({ "id": one.edit.id, "why": one.why }))
+            .collect::<Vec<_>>(),
+    })
+}
