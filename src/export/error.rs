@@ -142,7 +142,7 @@ impl ExportError {
                 PatchError::BaseDigest { .. } | PatchError::BaseShape { .. } | PatchError::BaseDtype { .. },
             ) => finding.help("the patch was made for another base: `corrigenda build` makes one for this"),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                finding.help("an export takes as much space as the base: free some, or name a folder on another disk")
+                finding.help("a checkpoint takes as much space as its base: free some, or name a place on another disk")
             }
             _ => finding,
         }

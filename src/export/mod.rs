@@ -17,6 +17,7 @@ mod error;
 pub mod fact;
 pub mod folder;
 pub mod manifest;
+pub mod place;
 pub mod weights;
 
 pub use checkpoint::{Exported, Request, checkpoint};

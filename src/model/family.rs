@@ -12,6 +12,8 @@ use crate::patch::Layout;
 pub struct Family {
     /// `model_type` in config.json.
     pub model_type: &'static str,
+    /// The architecture that llama.cpp calls it, if it has one.
+    pub gguf: Option<&'static str>,
     /// What stands before every name; exports of the bare transformer leave it out.
     pub prefix: &'static str,
     /// Token embedding, `[vocabulary, width]`.
@@ -43,6 +45,7 @@ pub struct Family {
 /// GPT-2 of any size.
 pub static GPT2: Family = Family {
     model_type: "gpt2",
+    gguf: Some("gpt2"),
     prefix: "transformer.",
     token_embedding: "wte",
     position_embedding: "wpe",
@@ -97,6 +100,22 @@ impl Spec {
     pub fn attention_scale(&self, layer: usize) -> f32 {
         let by_width = if self.scaled { 1.0 / (self.head_width() as f32).sqrt() } else { 1.0 };
         if self.scaled_by_layer { by_width / (layer + 1) as f32 } else { by_width }
+    }
+
+    /// The module that an edit of `layer` changes, as transformers names it.
+    pub fn module(&self, layer: usize) -> String {
+        let Family { prefix, block, mlp_out, .. } = self.family;
+        format!("{prefix}{}{mlp_out}", block.replace("{}", &layer.to_string()))
+    }
+
+    /// The layer whose edited weight a file calls `parameter`.
+    pub fn layer_of(&self, parameter: &str) -> Option<usize> {
+        let prefix = self.family.prefix;
+        let names = |layer: &usize| {
+            parameter.strip_prefix(prefix).unwrap_or(parameter).strip_suffix(".weight")
+                == self.module(*layer).strip_prefix(prefix)
+        };
+        (0..self.layers).find(names)
     }
 
     /// Refuses a layer that the model does not have.
