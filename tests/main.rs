@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod exports;
 mod found;
 mod history;
 mod init;

@@ -31,21 +31,23 @@ impl Base {
     /// The model is missing or malformed, or a file cannot be read.
     pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Stop> {
         let folder = project.config.resolve(&project.config.model.path);
-        let opened = Model::open(&folder, isa).and_then(|model| {
-            let tokens = Tokens::open(&folder, model.spec().vocabulary)?;
-            Ok((model, tokens))
-        });
-        let (model, tokens) = opened.map_err(|error| unusable(project, &error))?;
-        let mut files = Vec::new();
-        for name in Checkpoint::files() {
-            let file = locked_file(store, &folder, name, fresh).map_err(|error| {
-                let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
-                Stop::wrong(vec![point(project, finding)], &project.edits.sources)
-            })?;
-            files.push(file);
-        }
+        let stop = |finding| Stop::wrong(vec![point(project, finding)], &project.edits.sources);
+        Self::at(&folder, store, isa, fresh).map_err(stop)
+    }
+
+    /// Opens the base in a folder that no project names.
+    ///
+    /// # Errors
+    /// As [`Base::open`]: a finding without a place.
+    pub fn at(folder: &std::path::Path, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Diagnostic> {
+        let model = Model::open(folder, isa).map_err(|error| unusable_model(&error))?;
+        let tokens = Tokens::open(folder, model.spec().vocabulary).map_err(|error| unusable_model(&error))?;
+        let digested = Checkpoint::files().into_iter().map(|name| locked_file(store, folder, name, fresh));
+        let files: Vec<LockedFile> = digested
+            .collect::<Result<_, _>>()
+            .map_err(|error| Diagnostic::new(Code::ModelUnusable, error.to_string()))?;
         let locked = LockedBase { digest: digest_of(&files), files };
-        Ok(Self { model, tokens, locked, folder })
+        Ok(Self { model, tokens, locked, folder: folder.to_owned() })
     }
 
     /// The name that people know the base by: its folder's.
@@ -118,11 +120,16 @@ pub fn digest_f32(numbers: &[f32]) -> Digest {
 
 /// A model's error at the place where the project names the model.
 fn unusable(project: &Project, error: &ModelError) -> Stop {
-    let mut finding = point(project, Diagnostic::new(Code::ModelUnusable, error.to_string()));
-    if let Some(hint) = error.hint() {
-        finding = finding.help(hint);
+    Stop::wrong(vec![point(project, unusable_model(error))], &project.edits.sources)
+}
+
+/// What is wrong with a model, and what to do.
+fn unusable_model(error: &ModelError) -> Diagnostic {
+    let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
+    match error.hint() {
+        Some(hint) => finding.help(hint),
+        None => finding,
     }
-    Stop::wrong(vec![finding], &project.edits.sources)
 }
 
 fn point(project: &Project, finding: Diagnostic) -> Diagnostic {

@@ -102,7 +102,7 @@ impl Writing<'_> {
         let Request { base, patch, facts, settings, .. } = *self.request;
         let manifest = Manifest::new(base, patch.id().0, self.laid, facts.to_vec(), settings, files);
         let own = self.bytes(MANIFEST_FILE, &manifest.render())?;
-        self.unchanged(&manifest)?;
+        unchanged(base, self.listing)?;
         manifest.files.iter().chain([&own]).try_for_each(|file| self.read_back(file))?;
         Ok(manifest)
     }
@@ -134,18 +134,6 @@ impl Writing<'_> {
         self.staging.write(name, |out| out.write_all(bytes))
     }
 
-    /// Refuses a base that is no longer the one that was opened.
-    fn unchanged(&self, manifest: &Manifest) -> Result<(), ExportError> {
-        for locked in &manifest.base.files {
-            let changed = || ExportError::Changed { file: locked.path.clone() };
-            let member = self.listing.get(&locked.path).ok_or_else(changed)?;
-            if memo::digest_file_fresh(&member.path)? != locked.digest {
-                return Err(changed());
-            }
-        }
-        Ok(())
-    }
-
     /// Reads a file again: its digest and, of weights, every tensor.
     fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
         self.staging.read_back(file)?;
@@ -167,6 +155,21 @@ impl Writing<'_> {
         }
         Ok(())
     }
+}
+
+/// Refuses a base that is no longer the one that was opened.
+///
+/// # Errors
+/// A file of it is missing, or has other bytes.
+pub(super) fn unchanged(base: &LockedBase, listing: &Listing) -> Result<(), ExportError> {
+    for locked in &base.files {
+        let changed = || ExportError::Changed { file: locked.path.clone() };
+        let member = listing.get(&locked.path).ok_or_else(changed)?;
+        if memo::digest_file_fresh(&member.path)? != locked.digest {
+            return Err(changed());
+        }
+    }
+    Ok(())
 }
 
 fn copy(from: &mut File, to: &mut dyn Write) -> io::Result<()> {

@@ -77,6 +77,11 @@ impl Place {
         ExportError::Taken { path: self.named.clone(), what }
     }
 
+    /// The name of the file or folder that will stand there.
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
     /// Starts the export, in a folder beside its place that is removed with all that is in it unless it gets there.
     ///
     /// # Errors
