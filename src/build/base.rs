@@ -1,14 +1,13 @@
 //! The base model of a project, and the digests that name it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Stop;
-use crate::digest::{Canon, Digest, Hasher};
-use crate::model::{Checkpoint, Model, ModelError, Tokens};
+use crate::digest::{Canon, Digest};
+use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
 use crate::project::{Code, Diagnostic, LockedBase, LockedFile, Project};
-use crate::safetensors::Dtype;
 use crate::store::{Store, StoreError, memo};
 
 /// An opened base.
@@ -39,10 +38,10 @@ impl Base {
     ///
     /// # Errors
     /// As [`Base::open`]: a finding without a place.
-    pub fn at(folder: &std::path::Path, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Diagnostic> {
-        let model = Model::open(folder, isa).map_err(|error| unusable_model(&error))?;
-        let tokens = Tokens::open(folder, model.spec().vocabulary).map_err(|error| unusable_model(&error))?;
-        let digested = Checkpoint::files().into_iter().map(|name| locked_file(store, folder, name, fresh));
+    pub fn at(folder: &Path, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Diagnostic> {
+        let model = Model::open(folder, isa).map_err(|error| unusable(&error))?;
+        let tokens = Tokens::open(folder, model.spec().vocabulary).map_err(|error| unusable(&error))?;
+        let digested = model.checkpoint().files().into_iter().map(|name| locked_file(store, folder, name, fresh));
         let files: Vec<LockedFile> = digested
             .collect::<Result<_, _>>()
             .map_err(|error| Diagnostic::new(Code::ModelUnusable, error.to_string()))?;
@@ -62,9 +61,10 @@ impl Base {
     /// The first number that is not finite.
     pub fn check_finite(&self, project: &Project, layer: usize) -> Result<(), Stop> {
         let checkpoint = self.model.checkpoint();
-        let (weight, bias) = checkpoint.edited(layer);
-        let checked = checkpoint.check_finite(weight).and_then(|()| checkpoint.check_finite(bias));
-        checked.map_err(|error| unusable(project, &error))
+        let edited = [Some(checkpoint.edited(layer)), checkpoint.edited_bias(layer)];
+        let checked = edited.into_iter().flatten().try_for_each(|tensor| checkpoint.check_finite(tensor));
+        let stop = |error| Stop::wrong(vec![point(project, unusable(&error))], &project.edits.sources);
+        checked.map_err(stop)
     }
 
     /// The base with a patch laid on: the rounded weights.
@@ -75,23 +75,24 @@ impl Base {
         let mut model = self.model.clone();
         for (parameter, target) in patch.targets() {
             let checkpoint = self.model.checkpoint();
-            let layer = (0..self.model.spec().layers).find(|layer| checkpoint.edited(*layer).0.name == *parameter);
+            let named = |layer: &usize| checkpoint.edited(*layer).name == *parameter;
+            let layer = (0..self.model.spec().layers).find(named);
             let layer = layer.ok_or_else(|| PatchError::NoParameter { parameter: parameter.clone() })?;
-            let weight = checkpoint.edited(layer).0;
+            let weight = checkpoint.edited(layer);
             let shape: Vec<u64> = weight.shape.iter().map(|side| *side as u64).collect();
-            target.check_base(parameter, Dtype::F32, &shape, &digest_f32(weight.data()))?;
-            model = model.with_edited(layer, materialise(parameter, target, weight.data())?);
+            target.check_base(parameter, weight.stored.into(), &shape, &weight.digest())?;
+            model = model.with_edited(layer, materialise(parameter, target, &weight.wide())?);
         }
         Ok(model)
     }
 }
 
-fn locked_file(store: &Store, folder: &std::path::Path, name: &str, fresh: bool) -> Result<LockedFile, StoreError> {
-    let path = folder.join(name);
+fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Result<LockedFile, StoreError> {
+    let path = folder.join(&name);
     let digest = if fresh { memo::digest_file_fresh(&path)? } else { memo::digest_file(store, &path)? };
     let size = std::fs::metadata(&path).map(|metadata| metadata.len());
     let size = size.map_err(|source| StoreError::Io { operation: "reading", path, source })?;
-    Ok(LockedFile { path: name.to_owned(), size, digest })
+    Ok(LockedFile { path: name, size, digest })
 }
 
 /// The digest of a table of files: names and contents.
@@ -104,27 +105,8 @@ fn digest_of(files: &[LockedFile]) -> Digest {
     canon.finish()
 }
 
-/// The digest of numbers as a file stores them.
-pub fn digest_f32(numbers: &[f32]) -> Digest {
-    use std::io::Write as _;
-    let mut hasher = Hasher::default();
-    let mut bytes = Vec::with_capacity(1 << 16);
-    for some in numbers.chunks(1 << 14) {
-        bytes.clear();
-        bytes.extend(some.iter().flat_map(|number| number.to_le_bytes()));
-        // Hashing cannot fail.
-        let _ = hasher.write_all(&bytes);
-    }
-    hasher.finish()
-}
-
-/// A model's error at the place where the project names the model.
-fn unusable(project: &Project, error: &ModelError) -> Stop {
-    Stop::wrong(vec![point(project, unusable_model(error))], &project.edits.sources)
-}
-
 /// What is wrong with a model, and what to do.
-fn unusable_model(error: &ModelError) -> Diagnostic {
+fn unusable(error: &ModelError) -> Diagnostic {
     let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
     match error.hint() {
         Some(hint) => finding.help(hint),
@@ -132,6 +114,7 @@ fn unusable_model(error: &ModelError) -> Diagnostic {
     }
 }
 
+/// A finding at the place where the project names the model.
 fn point(project: &Project, finding: Diagnostic) -> Diagnostic {
     finding.at(project.config.file, &project.config.model.span, "the base model")
 }

@@ -208,7 +208,7 @@ impl Reader<'_> {
     fn floats(&mut self, [rows, columns]: [usize; 2]) -> Result<Vec<f32>, GgufError> {
         let length = rows.checked_mul(columns).and_then(|count| count.checked_mul(4));
         let length = length.ok_or(GgufError::Short(self.at))?;
-        self.take(length).map(super::weights::floats)
+        self.take(length).map(super::lora::floats)
     }
 
     fn align(&mut self) -> Result<(), GgufError> {

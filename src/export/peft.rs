@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::card::{CARD_FILE, card, section};
 use super::checkpoint::{Request, unchanged};
 use super::folder::{Listing, list};
-use super::lora::{Adapter, Pair};
+use super::lora::{Adapter, Pair, floats};
 use super::manifest::{MANIFEST_FILE, Manifest};
 use super::place::Place;
 use super::weights::{Laid, lay, open_all};
@@ -186,7 +186,7 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
         return Err(format!("{WEIGHTS_FILE}: `{name}` should be F32 of shape {shape:?}, and is {found}"));
     }
     // The header was checked against the length of the bytes: the range lies inside.
-    Ok(super::weights::floats(&bytes[info.start as usize..info.end as usize]))
+    Ok(floats(&bytes[info.start as usize..info.end as usize]))
 }
 
 /// What every adapter stands on: the base, and what the patch makes of its tensors.
