@@ -107,6 +107,12 @@ pub enum ExportError {
     /// A file could not be hashed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file that no export writes.
+    #[error("`{}` is larger than an adapter can be", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
     /// What was written is not what was meant.
     #[error("`{file}` was read back and is not what was written ({what}): nothing was exported; check the disk")]
     Differs {
@@ -154,9 +160,11 @@ impl ExportError {
             | Self::Refused { .. }
             | Self::Empty
             | Self::NoArchitecture { .. } => Code::ExportRefused,
-            Self::Header { .. } | Self::NoWeights { .. } | Self::Changed { .. } | Self::Dtype { .. } => {
-                Code::CheckpointUnusable
-            }
+            Self::Header { .. }
+            | Self::NoWeights { .. }
+            | Self::TooLarge { .. }
+            | Self::Changed { .. }
+            | Self::Dtype { .. } => Code::CheckpointUnusable,
             Self::Patch(_) | Self::NotOnce { .. } | Self::NoModule { .. } => Code::PatchUnusable,
         };
         let finding = Diagnostic::new(code, self.to_string());
