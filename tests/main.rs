@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod exports;
+mod families;
 mod found;
 mod history;
 mod init;
