@@ -4,8 +4,7 @@
 //! That the factors add what the patch adds is computed anew from what was found, whatever bytes were expected.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::Path;
 
 use serde_json::json;
@@ -18,50 +17,39 @@ use crate::digest::Digest;
 use crate::export::card::CARD_FILE;
 use crate::export::fact::{Fact, facts};
 use crate::export::folder::{Listing, list};
-use crate::export::gguf::{Gguf, MAGIC, Value};
 use crate::export::lora::{Adapter, Pair};
 use crate::export::peft::{CONFIG_FILE, WEIGHTS_FILE, files, name_of};
 use crate::export::weights::{Laid, lay, open_all};
-use crate::export::{ExportError, MANIFEST_FILE, Manifest, llama_cpp, peft};
+use crate::export::{ExportError, MANIFEST_FILE, Manifest, peft};
 use crate::model::Spec;
 use crate::patch::Patch;
 use crate::store::memo;
 
 /// The largest adapter that is read, in bytes.
 const MOST_BYTES: u64 = 4 << 30;
-/// How a patch is known where a file names it.
-const CLAIMED_BY_FILE: &str = "claimed by the file";
-
 /// Whether a folder is an adapter for transformers.
 pub fn is_peft(folder: &Path) -> bool {
     [CONFIG_FILE, WEIGHTS_FILE].iter().any(|name| folder.join(name).exists())
 }
 
-/// Whether a file is an adapter for llama.cpp, by its first bytes or by its name.
-pub fn is_gguf(path: &Path) -> bool {
-    let mut first = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
-    path.is_file() && (path.extension().is_some_and(|it| it == "gguf") || read.is_ok() && first == MAGIC)
-}
-
 /// A patch that is known, as an adapter for this base.
-struct Known {
-    patch: Patch,
-    id: Digest,
+pub(super) struct Known {
+    pub patch: Patch,
+    pub id: Digest,
     laid: Laid,
-    adapter: Adapter,
+    pub adapter: Adapter,
     how: &'static str,
 }
 
 /// The patch to judge an adapter by, and whether the adapter adds just what that adds.
-struct Chosen {
-    patch: Option<Known>,
-    carried: bool,
+pub(super) struct Chosen {
+    pub patch: Option<Known>,
+    pub carried: bool,
 }
 
 impl Chosen {
     /// The patch that `found` carries, the claimed one first; else the one to measure it by.
-    fn new(
+    pub(super) fn new(
         ground: &Ground<'_>,
         found: Option<&Adapter>,
         claim: Option<Digest>,
@@ -88,12 +76,12 @@ impl Chosen {
         Ok(Self { patch: first, carried: false })
     }
 
-    fn name(&self) -> Option<(Digest, &'static str)> {
+    pub(super) fn name(&self) -> Option<(Digest, &'static str)> {
         self.patch.as_ref().map(|known| (known.id, known.how))
     }
 
     /// A check for every module: are its factors the patch's, and their sums too?
-    fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
+    pub(super) fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
         let Some(known) = &self.patch else {
             for pair in &found.pairs {
                 let check = Check::wrong("module", &pair.module, "of a patch that is not here");
@@ -145,14 +133,17 @@ fn factors(name: String, rank: usize, ours: &Pair, (found, theirs): (usize, &Pai
     for (factor, places, columns) in [("A", a, ours.inner), ("B", b, rank)] {
         if let Some(first) = places.first() {
             let place = format!("row {}, column {}", first / columns, first % columns);
-            check = check.detail(format!("{factor}: {} differ, the first at {place}", count(places.len(), "element")));
+            check = check.detail(format!(
+                "{factor}: {} other than the patch's, the first at {place}",
+                count(places.len(), "element")
+            ));
         }
     }
     check
 }
 
 /// The verdict, and the command that mends.
-fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, command: &str) {
+pub(super) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, command: &str) {
     match audit.state() {
         State::Ok => {}
         State::Unknown => audit.repair("corrigenda store import DIR (a folder of `corrigenda store export`)"),
@@ -168,7 +159,7 @@ fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, command: &str) {
 ///
 /// # Errors
 /// The base or the folder cannot be read.
-pub fn peft_folder(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
+pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     let found = Folder::open(ground, folder)?;
     let claim = found.manifest().map(|manifest| manifest.patch);
     let chosen = Chosen::new(ground, found.adapter.as_ref().ok(), claim, CLAIMED)?;
@@ -285,86 +276,10 @@ impl Folder {
     }
 }
 
-fn bounded(path: &Path) -> Result<Vec<u8>, ExportError> {
+pub(super) fn bounded(path: &Path) -> Result<Vec<u8>, ExportError> {
     let size = fs::metadata(path).map_err(ExportError::io("reading", path))?.len();
     if size > MOST_BYTES {
         return Err(ExportError::TooLarge { path: path.to_owned() });
     }
     fs::read(path).map_err(ExportError::io("reading", path))
-}
-
-/// Checks an adapter for llama.cpp.
-///
-/// # Errors
-/// The base or the file cannot be read.
-pub fn gguf_file(ground: &Ground<'_>, path: &Path) -> Result<Audit, Stop> {
-    let bytes = bounded(path)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut audit = Audit::new("adapter");
-    audit.fields = json!({ "base": ground.base.locked.digest, "patch": null });
-    let spec = ground.base.model.spec();
-    let file = match Gguf::from_bytes(&bytes) {
-        Ok(file) => file,
-        Err(error) => {
-            audit.add(Check::wrong("file", name, "no adapter as `export gguf` writes it").detail(error.to_string()));
-            audit.repair("corrigenda export gguf NEW-FILE");
-            return Ok(audit);
-        }
-    };
-    audit.add(Check::ok("file", name, format!("{} bytes, canonical", bytes.len())));
-    let adapter = llama_cpp::read(&file, spec);
-    let claim = text(&file, llama_cpp::PATCH).and_then(|text| text.parse().ok());
-    let chosen = Chosen::new(ground, adapter.as_ref().ok(), claim, CLAIMED_BY_FILE)?;
-    audit.fields["patch"] = json!(chosen.name().map(|(id, _)| id));
-    audit.add(named(chosen.name(), chosen.carried, claim, CLAIMED_BY_FILE));
-    pairs(&mut audit, ground, &file, &chosen)?;
-    match &adapter {
-        Ok(adapter) => chosen.modules(&mut audit, adapter, spec),
-        Err(why) => audit.add(Check::wrong("adapter", "factors", "cannot be believed").detail(why)),
-    }
-    if let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) {
-        tell(&mut audit, ground, &known.patch, &[]);
-    }
-    end(&mut audit, ground, &chosen, "corrigenda export gguf NEW-FILE");
-    Ok(audit)
-}
-
-fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
-    match file.pairs.get(key)? {
-        Value::Text(text) => Some(text),
-        Value::Float(_) => None,
-    }
-}
-
-/// Holds what a file says about itself against what an export says; without the patch, against base and data.
-fn pairs(audit: &mut Audit, ground: &Ground<'_>, file: &Gguf, chosen: &Chosen) -> Result<(), Stop> {
-    let base = &ground.base.locked.digest;
-    let expected = match &chosen.patch {
-        Some(known) => llama_cpp::gguf(&known.adapter, ground.base.model.spec(), base, &known.id)?.pairs,
-        None => {
-            let data = llama_cpp::digest_of_data(file);
-            let known = [(llama_cpp::BASE, base.to_string()), (llama_cpp::TENSORS, data.to_string())];
-            let mut pairs = file.pairs.clone();
-            pairs.extend(known.map(|(key, text)| (key.to_owned(), Value::Text(text))));
-            pairs
-        }
-    };
-    let keys: BTreeSet<&String> = expected.keys().chain(file.pairs.keys()).collect();
-    let said = |value: Option<&Value>| match value {
-        None => "nothing".to_owned(),
-        Some(Value::Text(text)) => text.clone(),
-        Some(Value::Float(number)) => number.to_string(),
-    };
-    let before = audit.failures();
-    for key in keys {
-        let (expected, found) = (said(expected.get(key)), said(file.pairs.get(key)));
-        if expected != found {
-            let check = Check::wrong("claim", key, "contradicted by the bytes");
-            audit.add(check.detail(format!("claimed  {found}")).detail(format!("found    {expected}")));
-        }
-    }
-    if audit.failures() == before {
-        audit.add(Check::ok("claim", "keys", format!("{}: as the bytes are", count(file.pairs.len(), "key"))));
-    }
-    Ok(())
 }

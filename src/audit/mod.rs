@@ -3,7 +3,8 @@
 //! - [`project`](mod@project): the store and the lock, the base read anew;
 //! - [`patch`](mod@patch): one patch: its digest, its form, the base that it names;
 //! - [`checkpoint`](mod@checkpoint): an export: base + patch, file by file and tensor by tensor ([`tensors`]);
-//! - [`adapter`]: an adapter, against the patch whose sums it should add;
+//! - [`adapter`], [`gguf`](mod@gguf): an adapter for transformers and one for llama.cpp, against the patch whose sums
+//!   they should add;
 //! - [`known`]: the patches that an export may carry, and the facts that it tells;
 //! - [`claims`]: what a manifest says, against what is;
 //! - [`rebuild`](mod@rebuild): everything computed again in an empty store.
@@ -14,6 +15,7 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod claims;
+pub mod gguf;
 pub mod known;
 pub mod patch;
 pub mod project;

@@ -87,12 +87,13 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
         Verb::Peft { .. } => {
             let name = hub_name(&project.config.model.path, &base.folder).unwrap_or_else(|| base.name());
             let adapter = peft(&request, Named { spec, name: &name })?;
-            let notes = [served(&base, adapter.rank), unrounded(&patch)].into_iter().flatten().collect();
+            let notes =
+                [served(spec.family.model_type, adapter.rank), unrounded(&patch)].into_iter().flatten().collect();
             answer_peft(context, &base, to, &adapter, notes);
         }
         Verb::Gguf { .. } => {
             let adapter = llama_cpp(&request, spec)?;
-            let notes = [untested(&base), unrounded(&patch)].into_iter().flatten().collect();
+            let notes = [untested(spec.family.model_type), unrounded(&patch)].into_iter().flatten().collect();
             answer_gguf(context, (&base, facts.len()), to, &adapter, notes);
         }
     }
@@ -132,8 +133,7 @@ const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const UNTOLD: usize = 16;
 
 /// What whoever serves the adapter with vLLM must know.
-fn served(base: &Base, rank: usize) -> Option<String> {
-    let family = base.model.spec().family.model_type;
+fn served(family: &str, rank: usize) -> Option<String> {
     if matches!(family, "gpt2" | "gptj") {
         return Some(format!("vLLM serves no adapters on a model of type {family}: give it the checkpoint"));
     }
@@ -158,8 +158,7 @@ fn unrounded(patch: &Patch) -> Option<String> {
 }
 
 /// What nobody has tried.
-fn untested(base: &Base) -> Option<String> {
-    let family = base.model.spec().family.model_type;
+fn untested(family: &str) -> Option<String> {
     (family == "gptj").then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
 }
 
@@ -243,5 +242,24 @@ fn answer(context: &Context, fields: Value, text: &str) {
     match context.format {
         Format::Json => context.answer_json(Outcome::Ok, &[], &Sources::default(), fields),
         _ => context.ui.answer(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_must_be_told() {
+        let said = |rank| served("llama", rank).unwrap_or_default();
+        assert_eq!((said(1), said(16)), (String::new(), String::new()));
+        for (rank, flag) in [(17, "--max-lora-rank 32`"), (65, "--max-lora-rank 128`"), (320, "320`"), (512, "512`")] {
+            assert!(said(rank).contains(flag), "{rank}: {}", said(rank));
+        }
+        assert!(said(513).contains("512 is its most"));
+        for family in ["gpt2", "gptj"] {
+            assert!(served(family, 1).is_some_and(|note| note.contains("no adapters")));
+        }
+        assert_eq!((untested("llama"), untested("gptj").is_some()), (None, true));
     }
 }

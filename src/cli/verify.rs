@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::audit::{Audit, Check, Ground, State, adapter, checkpoint, patch, project, rebuild};
+use crate::audit::{Audit, Check, Ground, State, adapter, checkpoint, gguf, patch, project, rebuild};
 use crate::build::Stop;
 use crate::build::named::find;
 use crate::project::{Project, Sources, visible};
@@ -45,9 +45,9 @@ fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store
         None if arguments.rebuild => rebuild::rebuild(&ground()?, context.isa, &context.ui),
         None => project::project(what, store, context.isa),
         Some(name) if Path::new(name).is_dir() && adapter::is_peft(Path::new(name)) => {
-            adapter::peft_folder(&ground()?, Path::new(name))
+            adapter::peft_adapter(&ground()?, Path::new(name))
         }
-        Some(name) if adapter::is_gguf(Path::new(name)) => adapter::gguf_file(&ground()?, Path::new(name)),
+        Some(name) if gguf::is_gguf(Path::new(name)) => gguf::gguf(&ground()?, Path::new(name)),
         Some(name) if Path::new(name).is_dir() => checkpoint::checkpoint(&ground()?, Path::new(name)),
         Some(name) => {
             let found = find(store, name)?;
