@@ -7,6 +7,7 @@ mod exports;
 mod families;
 mod found;
 mod history;
+mod hub;
 mod init;
 mod model;
 mod policy;

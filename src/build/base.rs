@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Stop;
 use crate::digest::{Canon, Digest};
+use crate::model::hub::{self, HubError, HubName, Snapshot};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
@@ -29,9 +30,8 @@ impl Base {
     /// # Errors
     /// The model is missing or malformed, or a file cannot be read.
     pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Stop> {
-        let folder = project.config.resolve(&project.config.model.path);
-        let stop = |finding| Stop::wrong(vec![point(project, finding)], &project.edits.sources);
-        Self::at(&folder, store, isa, fresh).map_err(stop)
+        let opened = folder_of(project).and_then(|folder| Self::at(&folder, store, isa, fresh));
+        opened.map_err(|finding| Stop::wrong(vec![point(project, finding)], &project.edits.sources))
     }
 
     /// Opens the base in a folder that no project names.
@@ -39,8 +39,9 @@ impl Base {
     /// # Errors
     /// As [`Base::open`]: a finding without a place.
     pub fn at(folder: &Path, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Diagnostic> {
-        let model = Model::open(folder, isa).map_err(|error| unusable(&error))?;
-        let tokens = Tokens::open(folder, model.spec().vocabulary).map_err(|error| unusable(&error))?;
+        let unusable = |error: ModelError| missing_of_snapshot(folder, unusable(&error));
+        let model = Model::open(folder, isa).map_err(unusable)?;
+        let tokens = Tokens::open(folder, model.spec().vocabulary).map_err(unusable)?;
         let digested = model.checkpoint().files().into_iter().map(|name| locked_file(store, folder, name, fresh));
         let files: Vec<LockedFile> = digested
             .collect::<Result<_, _>>()
@@ -49,8 +50,11 @@ impl Base {
         Ok(Self { model, tokens, locked, folder: folder.to_owned() })
     }
 
-    /// The name that people know the base by: its folder's.
+    /// The name that people know the base by: its folder's, or that on the Hub with its commit.
     pub fn name(&self) -> String {
+        if let Some(name) = HubName::of_snapshot(&self.folder) {
+            return name.to_string();
+        }
         let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
@@ -103,6 +107,49 @@ fn digest_of(files: &[LockedFile]) -> Digest {
         canon.text("path", &file.path).number("size", file.size).digest("digest", &file.digest);
     }
     canon.finish()
+}
+
+/// The folder of the base that a project names: a path from the project's folder, or a name on the Hub, which is
+/// looked up in the Hugging Face cache that the environment says.
+///
+/// # Errors
+/// The name is none, or the cache does not have it: the help is the command that fetches it.
+pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
+    let written = &project.config.model.path;
+    match HubName::is(written) {
+        true => snapshot(&written.to_string_lossy()).map(|snapshot| snapshot.folder),
+        false => Ok(project.config.resolve(written)),
+    }
+}
+
+/// The same where a folder that is not there is an answer too: the name as it is written.
+pub fn place_of(project: &Project) -> PathBuf {
+    folder_of(project).unwrap_or_else(|_| project.config.resolve(&project.config.model.path))
+}
+
+/// The snapshot of a name on the Hub.
+///
+/// # Errors
+/// As [`folder_of`].
+pub fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
+    let cache = hub::cache(|name| std::env::var_os(name)).ok_or(HubError::NoCache);
+    let found = name.parse::<HubName>().and_then(|name| name.locate(&cache?));
+    found.map_err(|error| {
+        let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
+        match error.command() {
+            Some(command) => finding.help(format!("nothing is fetched here; to have it in the cache: `{command}`")),
+            None => finding,
+        }
+    })
+}
+
+/// A snapshot that lacks a file was fetched in part.
+fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
+    let whole = ["config.json", "tokenizer.json", "model.safetensors"].iter().all(|name| folder.join(name).is_file());
+    match HubName::of_snapshot(folder).filter(|_| !whole) {
+        Some(name) => finding.help(format!("to have all of it in the cache: `{}`", name.command())),
+        None => finding,
+    }
 }
 
 /// What is wrong with a model, and what to do.

@@ -14,6 +14,8 @@ pub enum ModelError {
     NotAFolder(PathBuf),
     #[error("the model at {} has no {name}", folder.display())]
     NoFile { folder: PathBuf, name: &'static str },
+    #[error("{} is a link that leaves the model's folder", path.display())]
+    LinkLeaves { path: PathBuf },
     #[error("reading {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} is {size} bytes long; more than {limit} is refused", path.display())]
@@ -80,6 +82,9 @@ impl ModelError {
             }
             Self::Dtype { .. } => {
                 "name the model as it was before it was quantised, or save it in float32, float16 or bfloat16".into()
+            }
+            Self::LinkLeaves { .. } => {
+                "copy the file into the folder; only a snapshot of the Hugging Face cache may lead to its own blobs".into()
             }
             Self::NoShard { .. } | Self::NotInShard { .. } | Self::Twice { .. } => {
                 "the index and the files are not of one download: fetch the model again".into()

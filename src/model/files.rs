@@ -9,7 +9,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use serde_json::Value;
 
-use super::ModelError;
+use super::{ModelError, hub};
 use crate::safetensors::{Header, TensorInfo, refuse_pickle};
 
 /// config.json may be this long.
@@ -45,10 +45,12 @@ pub(super) struct Weights {
 impl Weights {
     /// Finds and maps the weights of `folder`.
     pub(super) fn open(folder: &Path) -> Result<Self, ModelError> {
+        check_contained(folder, WHOLE)?;
         let whole = folder.join(WHOLE);
         if whole.is_file() {
             return Ok(Self { shards: vec![Shard::open(folder, WHOLE)?], indexed: false, path: whole });
         }
+        check_contained(folder, INDEX)?;
         let index = folder.join(INDEX);
         if index.is_file() {
             return Self::of_index(folder, index);
@@ -61,6 +63,9 @@ impl Weights {
         let mut names: Vec<&String> = places.values().collect();
         names.sort();
         names.dedup();
+        for name in &names {
+            check_contained(folder, name)?;
+        }
         let missing = |name: &&&String| !folder.join(name).is_file();
         if let Some(name) = names.iter().find(missing) {
             return Err(ModelError::NoShard { index, shard: (**name).clone() });
@@ -153,6 +158,7 @@ pub(super) fn find_config(folder: &Path) -> Result<PathBuf, ModelError> {
     if !folder.is_dir() {
         return Err(ModelError::NoFolder(folder.to_owned()));
     }
+    check_contained(folder, CONFIG)?;
     let config = folder.join(CONFIG);
     if config.is_file() { Ok(config) } else { Err(ModelError::NoFile { folder: folder.to_owned(), name: CONFIG }) }
 }
@@ -181,6 +187,20 @@ pub(super) fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError
 
 pub(super) fn read_config(path: &Path) -> Result<Value, ModelError> {
     read_json(path, CONFIG_LIMIT)
+}
+
+/// Refuses a file of a model's folder whose link leaves the folder; what is no link, or is not there, is well.
+pub(super) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelError> {
+    let path = folder.join(name);
+    if !path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {
+        return Ok(());
+    }
+    let inside = hub::root(folder).and_then(|root| hub::contained(&root, &path));
+    match inside {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(ModelError::LinkLeaves { path }),
+        Err(source) => Err(ModelError::Read { path, source }),
+    }
 }
 
 fn read_json(path: &Path, limit: u64) -> Result<Value, ModelError> {

@@ -4,6 +4,7 @@
 //!   `config.json`; [`rotary`]: positions that are turned instead of added;
 //! - [`checkpoint`]: a folder in the Hub's layout, whole or in shards, opened, validated, mapped; never written;
 //!   [`tensor`]: one tensor of it, in the type of the file;
+//! - [`hub`]: models by their name on the Hub, in the cache on this machine; where links may lead;
 //! - [`tokens`]: the tokenizer, and where a subject ends;
 //! - [`rows`]: several texts laid end to end, without padding;
 //! - [`decoder`]: the forward pass, block by block, with the hook; `halves` has what is in a block;
@@ -22,6 +23,7 @@ mod error;
 pub mod family;
 mod files;
 mod halves;
+pub mod hub;
 pub mod reverse;
 pub mod rotary;
 pub mod rows;
