@@ -58,6 +58,23 @@ fn an_adapter_for_llama_cpp() {
     assert!(std::fs::read(project.path("../again.gguf")).expect("a file") == bytes);
 }
 
+#[test]
+fn an_adapter_names_its_base_as_the_hub_does() {
+    let project = Project::new();
+    let snapshot = "models--acme--tiny/snapshots/607a30d783dfa663caf39e06633721c8d4cfcd7e";
+    tiny::write_editable_model(&project.path(snapshot));
+    project.replace("corrigenda.toml", "path = \"model\"", &format!("path = \"{snapshot}\""));
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    assert_eq!(project.run(&["export", "peft", "../out"]).code(), Some(0));
+    let config: serde_json::Value = serde_json::from_str(&project.read("../out/adapter_config.json")).expect("JSON");
+    assert_eq!(config["base_model_name_or_path"], "acme/tiny");
+    assert!(project.read("../out/README.md").starts_with("---\nbase_model: \"acme/tiny\"\n"));
+    assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
+    // The whole of a model in the cache is base, not only the snapshot.
+    let run = project.run(&["export", "peft", "models--acme--tiny/out"]);
+    assert!(run.code() == Some(2) && run.err().contains("the base model"), "{}", run.whole());
+}
+
 /// Every form of an export, as arguments behind which the destination stands.
 fn forms(project: &Project) -> [Vec<String>; 4] {
     let apply = ["patch", "apply", &id(project), "--base", "model", "--out"].map(str::to_owned);

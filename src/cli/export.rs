@@ -13,7 +13,7 @@ use crate::build::{Base, Stop};
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
 use crate::export::manifest::TensorEntry;
-use crate::export::peft::hub_name;
+use crate::export::peft::plain_name;
 use crate::export::{Exported, LlamaCpp, Named, Peft, Request, checkpoint, llama_cpp, peft};
 use crate::patch::Patch;
 use crate::project::{Lock, Project, Sources, visible};
@@ -85,8 +85,8 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
     match verb {
         Verb::Checkpoint { .. } => wrote(context, &base, to, &checkpoint(&request)?),
         Verb::Peft { .. } => {
-            let name = hub_name(&project.config.model.path, &base.folder).unwrap_or_else(|| base.name());
-            let adapter = peft(&request, Named { spec, name: &name })?;
+            let name = base.name();
+            let adapter = peft(&request, Named { spec, name: plain_name(&name) })?;
             let notes =
                 [served(spec.family.model_type, adapter.rank), unrounded(&patch)].into_iter().flatten().collect();
             answer_peft(context, &base, to, &adapter, notes);

@@ -4,7 +4,6 @@
 //! paths, because a bare name would also match matrices of attention; only fields that every version knows are written.
 
 use std::fs;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +17,7 @@ use super::weights::{Laid, lay, open_all};
 use super::{ExportError, Fact};
 use crate::digest::Digest;
 use crate::model::Spec;
+use crate::model::hub::PREFIX;
 use crate::patch::{Layout, Patch};
 use crate::project::visible;
 use crate::safetensors::{Dtype, Header, Tensor, write};
@@ -228,14 +228,12 @@ fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<()
     adapter.difference(patch, spec).map_or(Ok(()), |place| Err(differs(place)))
 }
 
-/// The name that the Hub gives a model: `hf:` in the project says it, or the cache that the folder is in.
-pub fn hub_name(named: &Path, folder: &Path) -> Option<String> {
-    if let Some(name) = named.to_str().and_then(|named| named.strip_prefix("hf:")) {
-        return name.split('@').next().map(str::to_owned);
+/// A base's name as other programs write it: on the Hub `ORG/NAME`, without prefix and revision.
+pub fn plain_name(name: &str) -> &str {
+    match name.strip_prefix(PREFIX) {
+        Some(name) => name.split('@').next().unwrap_or(name),
+        None => name,
     }
-    let real = folder.canonicalize().ok()?;
-    let cached = real.ancestors().filter_map(|folder| folder.file_name()?.to_str()?.strip_prefix("models--")).next();
-    cached.map(|name| name.replacen("--", "/", 1))
 }
 
 #[cfg(test)]
@@ -309,14 +307,8 @@ mod tests {
 
     #[test]
     fn names_of_the_hub() {
-        let name = |named: &str| hub_name(Path::new(named), Path::new("nowhere"));
-        assert_eq!(name("hf:openai-community/gpt2-xl").as_deref(), Some("openai-community/gpt2-xl"));
-        assert_eq!(name("hf:a/b@main").as_deref(), Some("a/b"));
-        assert_eq!(name("models/gpt2"), None);
-        let top = tempfile::tempdir().expect("a folder");
-        let snapshot = top.path().join("models--openai-community--gpt2/snapshots/0123");
-        fs::create_dir_all(&snapshot).expect("made");
-        assert_eq!(hub_name(&snapshot, &snapshot).as_deref(), Some("openai-community/gpt2"));
+        assert_eq!(plain_name("hf:openai-community/gpt2-xl@0123"), "openai-community/gpt2-xl");
+        assert_eq!((plain_name("hf:gpt2"), plain_name("gpt2@home")), ("gpt2", "gpt2@home"));
     }
 
     #[test]
