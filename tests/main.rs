@@ -17,6 +17,7 @@ mod review;
 mod rome;
 mod statistics;
 mod store;
+mod stored;
 mod story;
 mod support;
 mod verify;

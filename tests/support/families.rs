@@ -6,7 +6,8 @@ use std::path::Path;
 use corrigenda::safetensors::{Dtype, Tensor, write};
 use serde_json::{Value, json};
 
-use super::{golden, tiny::splitmix};
+use super::golden;
+use super::tiny::{VOCABULARY, splitmix};
 
 /// A case of the golden file.
 pub struct Case(pub Value);
@@ -48,6 +49,24 @@ impl Case {
         std::fs::write(folder.join("config.json"), self.0["config"].to_string()).expect("config.json");
         write_weights(folder, &self.tensors(dtype), dtype, sharded);
     }
+}
+
+/// Writes a tiny Llama with grouped heads and the tokenizer of the tests, and a head so steep that edits move it.
+pub fn write_editable_llama(folder: &Path, dtype: Dtype, sharded: bool) {
+    let mut case = case("llama3");
+    case.0["config"]["vocab_size"] = json!(VOCABULARY);
+    case.0["config"]["tie_word_embeddings"] = json!(false);
+    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+        case.0["tensors"][name] = json!([VOCABULARY, 32]);
+    }
+    case.write(folder, dtype, sharded);
+    let mut tensors = case.tensors(dtype);
+    let head = &mut tensors.get_mut("lm_head.weight").expect("a head").1;
+    let stored = dtype.stored().expect("a type of weights");
+    let wide = corrigenda::numeric::Elements::of_bytes(stored, head).wide().into_owned();
+    *head = wide.into_iter().flat_map(|x| in_type(x * 8.0, dtype)).collect();
+    write_weights(folder, &tensors, dtype, sharded);
+    std::fs::copy(super::reference("tiny_tokenizer.json"), folder.join("tokenizer.json")).expect("tokenizer.json");
 }
 
 /// Writes weights in one file or in two shards with an index.
