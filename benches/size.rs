@@ -6,6 +6,7 @@
 //! Each verb runs as a process of its own, which is watched: VmHWM is all that was ever resident, pages of the mapped
 //! weights included; RssAnon is what the process holds for itself, at its peak as seen every ten milliseconds. The
 //! schedule is the published one (twenty steps), and a value of a random model counts as converged wherever it ends.
+#![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod elsewhere;
+mod exports;
 mod families;
 mod found;
 mod history;
