@@ -3,8 +3,11 @@
 
 mod build;
 mod check;
+mod exports;
+mod families;
 mod found;
 mod history;
+mod hub;
 mod init;
 mod model;
 mod policy;
@@ -14,6 +17,7 @@ mod review;
 mod rome;
 mod statistics;
 mod store;
+mod stored;
 mod story;
 mod support;
 mod verify;

@@ -106,6 +106,6 @@ fn other_exports_of_the_same_model_say_the_same() {
         tiny::write_model_with(folder.path(), &weights);
         let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
         assert_eq!(model.logits(&[&row], &[1]), want);
-        assert!(model.checkpoint().edited(0).0.name.starts_with("h.0."));
+        assert!(model.checkpoint().edited(0).name.starts_with("h.0."));
     }
 }

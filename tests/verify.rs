@@ -297,7 +297,7 @@ fn another_base_is_another_model() {
     let run = project.run(&["verify", "../out"]);
     assert!(run.code() != Some(0) && run.out().contains("WRONG"), "{}", run.whole());
     let run = project.run(&["export", "checkpoint", "../more", "--patch", &patch.to_string_lossy()]);
-    assert!(run.code() == Some(2) && run.err().contains("[patch-unusable]"), "{}", run.whole());
+    assert!(run.code() == Some(3) && run.err().contains("[patch-unusable]"), "{}", run.whole());
     assert!(!project.path("../more").exists());
 }
 

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use corrigenda::build::base::digest_f32;
 use corrigenda::compile::{Compiled, Fact, Resolved, Settings, compile, known};
 use corrigenda::digest::Digest;
 use corrigenda::link::{Linked, Pair, link};
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::cholesky::Factor;
 use corrigenda::patch::{Patch, Target, materialise};
-use corrigenda::safetensors::Dtype;
 use corrigenda::stats::{Moment, build::DOCUMENTS};
 
 type Failure = Box<dyn std::error::Error>;
@@ -34,7 +32,7 @@ impl Editor {
         if ridge > 0.0 {
             println!("C of layer {layer} took a ridge of {ridge:e}");
         }
-        let base = digest_f32(model.checkpoint().edited(layer).0.data());
+        let base = model.checkpoint().edited(layer).digest();
         let (templates, settings) = (known::lines(known::TEMPLATES), Settings::default());
         Ok(Self { templates, settings, model, tokens, layer, factor, base })
     }
@@ -49,9 +47,9 @@ impl Editor {
         let pairs: Vec<Pair> = edits.iter().map(|(_, side)| Pair { key: &side.key, value: &side.value }).collect();
         let linked = link(&self.factor, &pairs, 0.0, |key| self.model.edited_output(self.layer, key))?;
         let target = self.target(edits.iter().map(|(meaning, _)| *meaning).collect(), &linked);
-        let weight = self.model.checkpoint().edited(self.layer).0;
+        let weight = self.model.checkpoint().edited(self.layer);
         let patch = Patch::new(BTreeMap::from([(weight.name.clone(), target)]))?;
-        let data = materialise(&weight.name, &patch.targets()[&weight.name], weight.data())?;
+        let data = materialise(&weight.name, &patch.targets()[&weight.name], &weight.wide())?;
         Ok(self.model.with_edited(self.layer, data))
     }
 
@@ -60,7 +58,7 @@ impl Editor {
         let columns = &linked.u;
         Target {
             base: self.base,
-            dtype: Dtype::F32,
+            dtype: self.model.checkpoint().edited(self.layer).stored.into(),
             layout: spec.family.layout,
             out: spec.width,
             inner: spec.inner,

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::claims::{Truth, claims};
+use super::claims::{Claimed, Truth, claimed, claims};
+use super::known::{CLAIMED, STORED, candidates, named, stored, tell};
 use super::tensors::{Pair, pairs};
 use super::{Audit, Check, Ground, State, count};
 use crate::build::Stop;
@@ -18,15 +19,14 @@ use crate::digest::{Digest, Hasher};
 use crate::export::card::{CARD_FILE, card, section};
 use crate::export::fact::{Fact, facts};
 use crate::export::folder::{Listing, list};
-use crate::export::manifest::{MOST_MANIFEST_BYTES, Manifest};
+use crate::export::manifest::Manifest;
 use crate::export::weights::{Laid, Weights, is_weights, lay, open_all};
 use crate::export::{ExportError, MANIFEST_FILE};
 use crate::patch::Patch;
-use crate::project::{Code, Diagnostic, Sources};
-use crate::store::{Kind, memo};
+use crate::store::memo;
 
 /// Folders that tools leave in a checkpoint, and that no program loads from.
-const TOOLS: [&str; 2] = [".cache", ".git"];
+pub(super) const TOOLS: [&str; 2] = [".cache", ".git"];
 
 /// Checks the checkpoint in `folder`.
 ///
@@ -41,7 +41,10 @@ pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     judging.files(&mut audit, &chosen)?;
     judging.tensors(&mut audit, &chosen)?;
     judging.claims(&mut audit, &chosen);
-    judging.facts(&mut audit, &chosen);
+    if let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) {
+        let claimed = judging.manifest().map(|manifest| manifest.facts.as_slice()).unwrap_or_default();
+        tell(&mut audit, ground, &known.patch, claimed);
+    }
     match audit.state() {
         State::Ok => {}
         State::Unknown => audit.repair("corrigenda store import DIR (a folder of `corrigenda store export`)"),
@@ -53,13 +56,6 @@ pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
             format!("this is base {} + patch {}, exactly: {counts}", ground.base.locked.digest.short(), one.id);
     }
     Ok(audit)
-}
-
-/// What a manifest turned out to be.
-enum Claimed {
-    Absent,
-    Broken(String),
-    Read(Box<Manifest>, Vec<u8>),
 }
 
 /// A patch that is known, and what it replaces in the base.
@@ -121,20 +117,15 @@ impl<'a> Judging<'a> {
 
     /// The patch that the weights carry, the claimed one first; else the one to measure them by.
     fn choose(&self) -> Result<Chosen, Stop> {
-        let mut ids: Vec<(Digest, &'static str)> = Vec::new();
-        ids.extend(self.manifest().map(|manifest| (manifest.patch, "claimed by the manifest")));
-        ids.extend(self.ground.lock.as_ref().map(|lock| (lock.patch.id, "named by the lock")));
-        let stored = self.ground.store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
-        ids.extend(stored.map(|entry| (entry.key, "found in the store")));
-        let mut tried = BTreeSet::new();
+        let ids = candidates(self.ground, self.manifest().map(|manifest| manifest.patch), CLAIMED)?;
         let mut first = None;
         for (id, how) in ids {
-            let Some(known) = tried.insert(id).then(|| self.known(id, how)).flatten() else { continue };
+            let Some(known) = self.known(id, how) else { continue };
             if self.carries(&known) {
                 return Ok(Chosen { patch: Some(known), carried: true });
             }
             // A patch that only lies in the store is no measure for weights that do not carry it.
-            if how != "found in the store" {
+            if how != STORED {
                 first = first.or(Some(known));
             }
         }
@@ -143,8 +134,7 @@ impl<'a> Judging<'a> {
 
     /// A patch of the store that fits this base. One that is damaged or for another base is none that is known here.
     fn known(&self, id: Digest, how: &'static str) -> Option<Known> {
-        let bytes = self.ground.store.get(Kind::Patch, &id).ok()??;
-        let patch = Patch::from_bytes(&bytes).ok().filter(|patch| !patch.targets().is_empty())?;
+        let patch = stored(self.ground, &id)?;
         let of_base = |name: &String| self.pairs.iter().find(|pair| pair.name == *name)?.base.as_ref();
         let fits = patch.targets().iter().all(|(name, target)| of_base(name).is_some_and(|it| it.1 == target.base));
         let laid = if fits { lay(&self.base_weights, &patch).ok()? } else { return None };
@@ -163,18 +153,11 @@ impl<'a> Judging<'a> {
             digest(&pair.base) == digest(&pair.found)
         });
         let claim = self.manifest().map(|manifest| manifest.patch);
-        let check = match &chosen.patch {
-            Some(known) if chosen.carried => Check::ok("patch", known.id.short(), known.how),
-            _ if untouched => Check::wrong("patch", "none", "every tensor is as the base"),
-            Some(known) => Check::wrong("patch", known.id.short(), format!("{}, and not in the weights", known.how)),
-            None => match claim {
-                Some(id) => Check::wrong("patch", id.short(), "claimed by the manifest, and not sound in the store")
-                    .state(State::Unknown)
-                    .detail("without its bytes it cannot be laid on the base again"),
-                None => Check::wrong("patch", "none", "no patch that is known gives these weights"),
-            },
-        };
-        audit.add(check);
+        let known = chosen.patch.as_ref().map(|known| (known.id, known.how));
+        audit.add(match chosen.carried || !untouched {
+            true => named(known, chosen.carried, claim, CLAIMED),
+            false => Check::wrong("patch", "none", "every tensor is as the base"),
+        });
     }
 
     /// The patch and the facts that the README and the manifest should tell.
@@ -293,37 +276,4 @@ impl<'a> Judging<'a> {
         let checks = claims(self.ground, manifest, bytes, &Truth { patch, files: &files });
         audit.checks.extend(checks);
     }
-
-    /// The facts that the weights carry: by the project's ids, else by the manifest's texts, else by digest.
-    fn facts(&self, audit: &mut Audit, chosen: &Chosen) {
-        let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) else { return };
-        let claimed = self.manifest().map(|manifest| manifest.facts.as_slice()).unwrap_or_default();
-        for fact in facts(&known.patch, &self.ground.project.edits) {
-            // A text of the manifest counts only where it means what the patch holds.
-            let told = claimed.iter().find(|one| fact.meaning.is_some_and(|it| one.meanings().contains(&it)));
-            let fact = if fact.id.is_some() { &fact } else { told.unwrap_or(&fact) };
-            let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();
-            let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
-                Some((prompt, target)) => format!("{prompt} → {}", target.trim()),
-                None => "a fact that neither the project nor the manifest tells".to_owned(),
-            };
-            audit.add(Check::ok("fact", name, said));
-        }
-    }
-}
-
-/// Reads the manifest, if there is one.
-fn claimed(found: &Listing) -> Result<Claimed, Stop> {
-    let Some(member) = found.get(MANIFEST_FILE) else { return Ok(Claimed::Absent) };
-    if member.size > MOST_MANIFEST_BYTES {
-        return Ok(Claimed::Broken(format!("it is longer than {MOST_MANIFEST_BYTES} bytes")));
-    }
-    let bytes = fs::read(&member.path).map_err(|error| {
-        let message = format!("reading `{}`: {error}", member.path.display());
-        Stop::wrong(vec![Diagnostic::new(Code::CheckpointUnusable, message)], &Sources::default())
-    })?;
-    Ok(match Manifest::parse(&bytes) {
-        Ok(manifest) => Claimed::Read(Box::new(manifest), bytes),
-        Err(why) => Claimed::Broken(why),
-    })
 }

@@ -1,16 +1,41 @@
 //! What a manifest says, against what is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use super::{Check, Ground, count};
 use crate::digest::Digest;
-use crate::export::Manifest;
-use crate::export::manifest::{FileEntry, TensorEntry, tensor_entries};
+use crate::export::folder::Listing;
+use crate::export::manifest::{FileEntry, MOST_MANIFEST_BYTES, TensorEntry, tensor_entries};
 use crate::export::weights::Laid;
+use crate::export::{ExportError, MANIFEST_FILE, Manifest};
 use crate::numeric::NUMERICS;
 use crate::patch::Patch;
 
-/// What the bytes of a checkpoint are.
+/// What a manifest turned out to be.
+pub(super) enum Claimed {
+    /// It is not there.
+    Absent,
+    /// It is none, in words.
+    Broken(String),
+    /// It can be read; with its bytes.
+    Read(Box<Manifest>, Vec<u8>),
+}
+
+/// Reads the manifest of a folder, if there is one.
+pub(super) fn claimed(found: &Listing) -> Result<Claimed, ExportError> {
+    let Some(member) = found.get(MANIFEST_FILE) else { return Ok(Claimed::Absent) };
+    if member.size > MOST_MANIFEST_BYTES {
+        return Ok(Claimed::Broken(format!("it is longer than {MOST_MANIFEST_BYTES} bytes")));
+    }
+    let bytes = fs::read(&member.path).map_err(ExportError::io("reading", &member.path))?;
+    Ok(match Manifest::parse(&bytes) {
+        Ok(manifest) => Claimed::Read(Box::new(manifest), bytes),
+        Err(why) => Claimed::Broken(why),
+    })
+}
+
+/// What the bytes of an export are.
 pub struct Truth<'a> {
     /// The patch that they carry, and what it replaces.
     pub patch: Option<(&'a Patch, Digest, &'a Laid)>,

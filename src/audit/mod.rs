@@ -3,14 +3,20 @@
 //! - [`project`](mod@project): the store and the lock, the base read anew;
 //! - [`patch`](mod@patch): one patch: its digest, its form, the base that it names;
 //! - [`checkpoint`](mod@checkpoint): an export: base + patch, file by file and tensor by tensor ([`tensors`]);
+//! - [`adapter`], [`gguf`](mod@gguf): an adapter for transformers and one for llama.cpp, against the patch whose sums
+//!   they should add;
+//! - [`known`]: the patches that an export may carry, and the facts that it tells;
 //! - [`claims`]: what a manifest says, against what is;
 //! - [`rebuild`](mod@rebuild): everything computed again in an empty store.
 //!
 //! All of them give an [`Audit`]: every check with its state, in the order in which people read them. A failed check
 //! is a value and never ends the run, so that one run finds all of them. Nothing here writes to project, store or base.
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod claims;
+pub mod gguf;
+pub mod known;
 pub mod patch;
 pub mod project;
 pub mod rebuild;
@@ -100,7 +106,7 @@ impl Check {
 /// Everything that was checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
-    /// project, patch, checkpoint or rebuild.
+    /// project, patch, checkpoint, adapter or rebuild.
     pub kind: &'static str,
     /// The checks, in the order in which people read them.
     pub checks: Vec<Check>,

@@ -90,18 +90,24 @@ fn refused(name: &str, target: &Target, error: &ExportError) -> Check {
     }
 }
 
-fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
+/// The norm of each edit's own part, over all tensors, by meaning.
+pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
     let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
     for target in patch.targets().values() {
         for (meaning, norm) in target.edits.iter().zip(delta_norms(target).edits) {
             *squares.entry(*meaning).or_default() += norm * norm;
         }
     }
+    squares.into_iter().map(|(meaning, square)| (meaning, square.sqrt())).collect()
+}
+
+fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
+    let norms = edit_norms(patch);
     let known = facts(patch, &ground.project.edits);
     let mut list = Vec::new();
     for fact in &known {
         let Some(meaning) = fact.meaning else { continue };
-        let norm = squares.get(&meaning).copied().unwrap_or_default().sqrt();
+        let norm = norms.get(&meaning).copied().unwrap_or_default();
         let name = fact.id.clone().unwrap_or_else(|| meaning.short());
         let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
             Some((prompt, target)) => format!("{prompt} → {}, ‖Δ‖ {norm:.3}", target.trim()),

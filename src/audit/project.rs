@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Audit, Check, State, count};
+use crate::build::base::place_of;
 use crate::build::setup::Corpus;
 use crate::build::{Base, Setup, Stop, plan, record_address};
 use crate::compile::Object;
@@ -50,7 +51,7 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Stop
 
 /// The base's files, each read to its end.
 fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
-    let place = project.config.resolve(&project.config.model.path);
+    let place = place_of(project);
     let mut same = true;
     for locked in &lock.base.files {
         let check = |said: &str| Check::wrong("base", &locked.path, said).state(State::Stale);
@@ -174,7 +175,7 @@ fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Res
     let check = match store.get(Kind::Patch, &lock.patch.id) {
         Ok(Some(bytes)) => match Patch::from_bytes(&bytes) {
             Ok(patch) => {
-                let listing = folder::list(&project.config.resolve(&project.config.model.path))?;
+                let listing = folder::list(&place_of(project))?;
                 match weights::open_all(&listing).and_then(|weights| weights::lay(&weights, &patch)) {
                     Ok(_) => Check::ok("patch", name, "in the store, sound, and for this base"),
                     Err(error) => Check::wrong("patch", name, "not for this base").detail(error.to_string()),

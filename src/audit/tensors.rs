@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::digest::Digest;
 use crate::export::manifest::TensorEntry;
-use crate::export::weights::{Laid, Weights, floats};
+use crate::export::weights::{Laid, Weights};
 use crate::export::{ExportError, Manifest};
+use crate::numeric::Elements;
 use crate::safetensors::{Dtype, TensorInfo};
 
 use super::Check;
@@ -112,12 +113,11 @@ fn difference(dtype: Dtype, expected: &[u8], found: &[u8]) -> String {
     let pairs = expected.chunks(size).zip(found.chunks(size));
     let (all, differ) = pairs.fold((0_u64, 0_u64), |(all, differ), (a, b)| (all + 1, differ + u64::from(a != b)));
     let said = format!("{differ} of {all} elements differ");
-    if dtype != Dtype::F32 {
-        return said;
-    }
+    let Some(stored) = dtype.stored() else { return said };
+    let [expected, found] = [expected, found].map(|bytes| Elements::of_bytes(stored, bytes).wide());
     let mut largest = 0_f64;
-    for (a, b) in floats(expected).into_iter().zip(floats(found)) {
-        let apart = (f64::from(a) - f64::from(b)).abs();
+    for (a, b) in expected.iter().zip(&*found) {
+        let apart = (f64::from(*a) - f64::from(*b)).abs();
         if a.to_bits() != b.to_bits() && !apart.is_finite() {
             return format!("{said}, one of them is no finite number");
         }
@@ -143,6 +143,8 @@ mod tests {
         assert_eq!(said(&[1.0, 2.5, f32::NAN]), "1 of 3 elements differ, by 5e-1 at most");
         assert_eq!(said(&[-1.0, 2.5, f32::NAN]), "2 of 3 elements differ, by 2e0 at most");
         assert_eq!(said(&[1.0, 2.0, 0.0]), "1 of 3 elements differ, one of them is no finite number");
-        assert_eq!(difference(Dtype::BF16, &[0, 1, 2, 3], &[0, 1, 2, 4]), "1 of 2 elements differ");
+        assert_eq!(difference(Dtype::I16, &[0, 1, 2, 3], &[0, 1, 2, 4]), "1 of 2 elements differ");
+        let said = difference(Dtype::BF16, &[0, 0, 0x80, 0x3f], &[0, 0, 0, 0x40]);
+        assert_eq!(said, "1 of 2 elements differ, by 1e0 at most");
     }
 }

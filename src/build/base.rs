@@ -1,14 +1,14 @@
 //! The base model of a project, and the digests that name it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Stop;
-use crate::digest::{Canon, Digest, Hasher};
-use crate::model::{Checkpoint, Model, ModelError, Tokens};
+use crate::digest::{Canon, Digest};
+use crate::model::hub::{self, HubError, HubName, Snapshot};
+use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
 use crate::project::{Code, Diagnostic, LockedBase, LockedFile, Project};
-use crate::safetensors::Dtype;
 use crate::store::{Store, StoreError, memo};
 
 /// An opened base.
@@ -30,26 +30,31 @@ impl Base {
     /// # Errors
     /// The model is missing or malformed, or a file cannot be read.
     pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Stop> {
-        let folder = project.config.resolve(&project.config.model.path);
-        let opened = Model::open(&folder, isa).and_then(|model| {
-            let tokens = Tokens::open(&folder, model.spec().vocabulary)?;
-            Ok((model, tokens))
-        });
-        let (model, tokens) = opened.map_err(|error| unusable(project, &error))?;
-        let mut files = Vec::new();
-        for name in Checkpoint::files() {
-            let file = locked_file(store, &folder, name, fresh).map_err(|error| {
-                let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
-                Stop::wrong(vec![point(project, finding)], &project.edits.sources)
-            })?;
-            files.push(file);
-        }
-        let locked = LockedBase { digest: digest_of(&files), files };
-        Ok(Self { model, tokens, locked, folder })
+        let opened = folder_of(project).and_then(|folder| Self::at(&folder, store, isa, fresh));
+        opened.map_err(|finding| Stop::wrong(vec![point(project, finding)], &project.edits.sources))
     }
 
-    /// The name that people know the base by: its folder's.
+    /// Opens the base in a folder that no project names.
+    ///
+    /// # Errors
+    /// As [`Base::open`]: a finding without a place.
+    pub fn at(folder: &Path, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Diagnostic> {
+        let unusable = |error: ModelError| missing_of_snapshot(folder, unusable(&error));
+        let model = Model::open(folder, isa).map_err(unusable)?;
+        let tokens = Tokens::open(folder, model.spec().vocabulary).map_err(unusable)?;
+        let digested = model.checkpoint().files().into_iter().map(|name| locked_file(store, folder, name, fresh));
+        let files: Vec<LockedFile> = digested
+            .collect::<Result<_, _>>()
+            .map_err(|error| Diagnostic::new(Code::ModelUnusable, error.to_string()))?;
+        let locked = LockedBase { digest: digest_of(&files), files };
+        Ok(Self { model, tokens, locked, folder: folder.to_owned() })
+    }
+
+    /// The name that people know the base by: its folder's, or that on the Hub with its commit.
     pub fn name(&self) -> String {
+        if let Some(name) = HubName::of_snapshot(&self.folder) {
+            return name.to_string();
+        }
         let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
@@ -60,9 +65,10 @@ impl Base {
     /// The first number that is not finite.
     pub fn check_finite(&self, project: &Project, layer: usize) -> Result<(), Stop> {
         let checkpoint = self.model.checkpoint();
-        let (weight, bias) = checkpoint.edited(layer);
-        let checked = checkpoint.check_finite(weight).and_then(|()| checkpoint.check_finite(bias));
-        checked.map_err(|error| unusable(project, &error))
+        let edited = [Some(checkpoint.edited(layer)), checkpoint.edited_bias(layer)];
+        let checked = edited.into_iter().flatten().try_for_each(|tensor| checkpoint.check_finite(tensor));
+        let stop = |error| Stop::wrong(vec![point(project, unusable(&error))], &project.edits.sources);
+        checked.map_err(stop)
     }
 
     /// The base with a patch laid on: the rounded weights.
@@ -73,23 +79,24 @@ impl Base {
         let mut model = self.model.clone();
         for (parameter, target) in patch.targets() {
             let checkpoint = self.model.checkpoint();
-            let layer = (0..self.model.spec().layers).find(|layer| checkpoint.edited(*layer).0.name == *parameter);
+            let named = |layer: &usize| checkpoint.edited(*layer).name == *parameter;
+            let layer = (0..self.model.spec().layers).find(named);
             let layer = layer.ok_or_else(|| PatchError::NoParameter { parameter: parameter.clone() })?;
-            let weight = checkpoint.edited(layer).0;
+            let weight = checkpoint.edited(layer);
             let shape: Vec<u64> = weight.shape.iter().map(|side| *side as u64).collect();
-            target.check_base(parameter, Dtype::F32, &shape, &digest_f32(weight.data()))?;
-            model = model.with_edited(layer, materialise(parameter, target, weight.data())?);
+            target.check_base(parameter, weight.stored.into(), &shape, &weight.digest())?;
+            model = model.with_edited(layer, materialise(parameter, target, &weight.wide())?);
         }
         Ok(model)
     }
 }
 
-fn locked_file(store: &Store, folder: &std::path::Path, name: &str, fresh: bool) -> Result<LockedFile, StoreError> {
-    let path = folder.join(name);
+fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Result<LockedFile, StoreError> {
+    let path = folder.join(&name);
     let digest = if fresh { memo::digest_file_fresh(&path)? } else { memo::digest_file(store, &path)? };
     let size = std::fs::metadata(&path).map(|metadata| metadata.len());
     let size = size.map_err(|source| StoreError::Io { operation: "reading", path, source })?;
-    Ok(LockedFile { path: name.to_owned(), size, digest })
+    Ok(LockedFile { path: name, size, digest })
 }
 
 /// The digest of a table of files: names and contents.
@@ -102,29 +109,59 @@ fn digest_of(files: &[LockedFile]) -> Digest {
     canon.finish()
 }
 
-/// The digest of numbers as a file stores them.
-pub fn digest_f32(numbers: &[f32]) -> Digest {
-    use std::io::Write as _;
-    let mut hasher = Hasher::default();
-    let mut bytes = Vec::with_capacity(1 << 16);
-    for some in numbers.chunks(1 << 14) {
-        bytes.clear();
-        bytes.extend(some.iter().flat_map(|number| number.to_le_bytes()));
-        // Hashing cannot fail.
-        let _ = hasher.write_all(&bytes);
+/// The folder of the base that a project names: a path from the project's folder, or a name on the Hub, which is
+/// looked up in the Hugging Face cache that the environment says.
+///
+/// # Errors
+/// The name is none, or the cache does not have it: the help is the command that fetches it.
+pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
+    let written = &project.config.model.path;
+    match HubName::is(written) {
+        true => snapshot(&written.to_string_lossy()).map(|snapshot| snapshot.folder),
+        false => Ok(project.config.resolve(written)),
     }
-    hasher.finish()
 }
 
-/// A model's error at the place where the project names the model.
-fn unusable(project: &Project, error: &ModelError) -> Stop {
-    let mut finding = point(project, Diagnostic::new(Code::ModelUnusable, error.to_string()));
-    if let Some(hint) = error.hint() {
-        finding = finding.help(hint);
-    }
-    Stop::wrong(vec![finding], &project.edits.sources)
+/// The same where a folder that is not there is an answer too: the name as it is written.
+pub fn place_of(project: &Project) -> PathBuf {
+    folder_of(project).unwrap_or_else(|_| project.config.resolve(&project.config.model.path))
 }
 
+/// The snapshot of a name on the Hub.
+///
+/// # Errors
+/// As [`folder_of`].
+pub fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
+    let cache = hub::cache(|name| std::env::var_os(name)).ok_or(HubError::NoCache);
+    let found = name.parse::<HubName>().and_then(|name| name.locate(&cache?));
+    found.map_err(|error| {
+        let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
+        match error.command() {
+            Some(command) => finding.help(format!("nothing is fetched here; to have it in the cache: `{command}`")),
+            None => finding,
+        }
+    })
+}
+
+/// A snapshot that lacks a file was fetched in part.
+fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
+    let whole = ["config.json", "tokenizer.json", "model.safetensors"].iter().all(|name| folder.join(name).is_file());
+    match HubName::of_snapshot(folder).filter(|_| !whole) {
+        Some(name) => finding.help(format!("to have all of it in the cache: `{}`", name.command())),
+        None => finding,
+    }
+}
+
+/// What is wrong with a model, and what to do.
+fn unusable(error: &ModelError) -> Diagnostic {
+    let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
+    match error.hint() {
+        Some(hint) => finding.help(hint),
+        None => finding,
+    }
+}
+
+/// A finding at the place where the project names the model.
 fn point(project: &Project, finding: Diagnostic) -> Diagnostic {
     finding.at(project.config.file, &project.config.model.span, "the base model")
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::base::digest_f32;
 use super::objects::Objects;
 use super::{Base, Plan, Planned, Setup, Stop};
 use crate::digest::Digest;
@@ -10,7 +9,6 @@ use crate::link::{Pair, Parallel, System, residual};
 use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError, Target};
 use crate::project::{Code, Diagnostic, Project};
-use crate::safetensors::Dtype;
 
 /// From this cosine on, two keys disturb one another so much that a person should know.
 pub const ALIKE: f64 = 0.8;
@@ -79,11 +77,11 @@ impl<'a> Linking<'a> {
         let solved = self.system.solve(chosen, self.setup.ridge).map_err(|error| stop(self.parallel(&error)))?;
         let meanings: Vec<Digest> = chosen.iter().map(|&edit| self.edits[edit].meaning).collect();
         let spec = self.base.model.spec();
-        let weight = self.base.model.checkpoint().edited(self.setup.layer).0;
+        let weight = self.base.model.checkpoint().edited(self.setup.layer);
         let residuals: Vec<&[f64]> = chosen.iter().map(|&edit| self.residuals[edit].as_slice()).collect();
         let target = Target {
-            base: digest_f32(weight.data()),
-            dtype: Dtype::F32,
+            base: weight.digest(),
+            dtype: weight.stored.into(),
             layout: spec.family.layout,
             out: spec.width,
             inner: spec.inner,

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::base::digest_f32;
 use super::linked::{Linked, Linking};
 use super::{Base, Plan, Setup};
 use crate::behaviour::{Question, Score, scores};
@@ -138,21 +137,21 @@ pub fn measure(
     let mut edits = answers(base, plan, &patched)?;
     let mut tensors = Vec::new();
     for (name, target) in patch.targets() {
-        let before = base.model.checkpoint().edited(setup.layer).0.data();
-        let after = patched.checkpoint().edited(setup.layer).0.data();
+        let [weight, changed] = [&base.model, &patched].map(|model| model.checkpoint().edited(setup.layer));
+        let (before, after) = (weight.wide(), changed.wide());
         let norms = delta_norms(target);
         for (index, record) in edits.iter_mut().enumerate() {
             let alone = target.alone(index);
             record.norm = norms.edits[index];
-            record.surviving = surviving_share(before, &materialise(name, &alone, before)?, &alone);
+            record.surviving = surviving_share(&before, &materialise(name, &alone, &before)?, &alone);
         }
         tensors.push(TensorRecord {
             name: name.clone(),
             before: target.base,
-            after: digest_f32(after),
+            after: changed.digest(),
             norm: norms.total,
-            relative: norms.total / norm(before),
-            surviving: surviving_share(before, after, target),
+            relative: norms.total / norm(&before),
+            surviving: surviving_share(&before, &after, target),
         });
     }
     let bytes = patch.to_bytes();

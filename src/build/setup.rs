@@ -38,6 +38,10 @@ pub enum Corpus {
     Assumed(Digest),
 }
 
+/// A document is cut behind this many tokens, or where the context ends, unless the project says otherwise: the
+/// longest that was published (GPT-J's context).
+const MOST_TOKENS: usize = 2048;
+
 /// A file of templates may be this long.
 const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
 
@@ -59,7 +63,7 @@ impl Setup {
         let spec = base.model.spec();
         let limits = project.config.statistics.as_ref();
         let most = limits.and_then(|limits| limits.max_tokens).and_then(|most| usize::try_from(most).ok());
-        let max_tokens = most.unwrap_or(spec.positions).min(spec.positions);
+        let max_tokens = most.unwrap_or(MOST_TOKENS).min(spec.positions);
         let mut provenance = Provenance::new(base.locked.digest, layer, spec.inner, digest, max_tokens);
         provenance.max_documents = limits.and_then(|limits| limits.max_documents);
         let settings = settings(&project.config.rome, published.map(|(_, settings)| settings).unwrap_or_default());

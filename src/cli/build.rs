@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
+use crate::build::base::place_of;
 use crate::build::record::{Answer, EditRecord, TensorRecord};
 use crate::build::{Built, Options, Stop, build, provenance};
 use crate::export::ExportError;
@@ -57,7 +58,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 /// Refuses before the build a provenance that could not be written after it.
 fn checked(arguments: &Arguments, project: &Project) -> Result<(), Stop> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
-    let base = project.config.resolve(&project.config.model.path);
+    let base = place_of(project);
     if root(&base).is_ok_and(|root| resolved(path).starts_with(root)) {
         return Err(ExportError::Inside { path: path.clone(), what: "the base model" }.into());
     }

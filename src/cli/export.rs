@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::table::{Table, bytes, plural};
 use super::{Context, Format, Outcome};
@@ -11,10 +11,13 @@ use crate::build::locked;
 use crate::build::named::find;
 use crate::build::{Base, Stop};
 use crate::digest::Digest;
-use crate::export::fact::facts;
-use crate::export::{Exported, Request, checkpoint};
+use crate::export::fact::{Fact, facts};
+use crate::export::manifest::TensorEntry;
+use crate::export::peft::plain_name;
+use crate::export::{Exported, LlamaCpp, Named, Peft, Request, checkpoint, llama_cpp, peft};
 use crate::patch::Patch;
 use crate::project::{Lock, Project, Sources, visible};
+use crate::safetensors::Dtype;
 use crate::store::Store;
 
 /// Write the patched model for other programs.
@@ -24,17 +27,44 @@ pub(super) enum Verb {
     ///
     /// Only the bytes of the edited tensors differ from the base's; pickles are not copied. The folder appears whole
     /// or not at all, and is read back before it does.
-    Checkpoint(Checkpoint),
+    Checkpoint {
+        #[command(flatten)]
+        patch: PatchArgument,
+        /// The folder to make; it must not exist, or be empty
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Write a PEFT adapter, which transformers loads beside the base
+    ///
+    /// A few megabytes, put on and taken off while a model runs. An adapter is added while the model computes and not
+    /// rounded into its weights, so answers differ from the checkpoint's by rounding. Every module gets one rank: the
+    /// number of edits. vLLM takes ranks up to 16 unless `--max-lora-rank` is 32, 64, 128, 256, 320 or 512, and serves
+    /// no adapters on GPT-2 and GPT-J.
+    Peft {
+        #[command(flatten)]
+        patch: PatchArgument,
+        /// The folder to make; it must not exist, or be empty
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Write a LoRA adapter in GGUF, which llama.cpp loads with `--lora`
+    ///
+    /// The base must be the same model, converted by llama.cpp; what was said of adapters in `export peft` holds here
+    /// too.
+    Gguf {
+        #[command(flatten)]
+        patch: PatchArgument,
+        /// The file to make; it must not exist
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Checkpoint {
+pub(super) struct PatchArgument {
     /// Another patch than the lock's: its id, the first digits of it, or its file
     #[arg(long, value_name = "ID|FILE")]
     patch: Option<String>,
-    /// The folder to make; it must not exist, or be empty
-    #[arg(value_name = "DIR")]
-    to: PathBuf,
 }
 
 pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
@@ -42,36 +72,45 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
         Ok(ground) => ground,
         Err(outcome) => return outcome,
     };
-    let Verb::Checkpoint(arguments) = verb;
-    exported(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+    exported(context, verb, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn exported(context: &Context, arguments: &Checkpoint, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+    let (Verb::Checkpoint { patch, to } | Verb::Peft { patch, to } | Verb::Gguf { patch, to }) = verb;
     let base = Base::open(project, store, context.isa, true)?;
-    let (patch, settings) = chosen(arguments.patch.as_deref(), project, &base, store)?;
-    let request = Request {
-        folder: &base.folder,
-        base: &base.locked,
-        patch: &patch,
-        facts: &facts(&patch, &project.edits),
-        settings,
-        store: store.root(),
-        to: &arguments.to,
-        progress: &context.ui,
-    };
-    let exported = checkpoint(&request)?;
-    match context.format {
-        Format::Json => {
-            let whole = json!({
-                "path": arguments.to.display().to_string(),
-                "manifest": exported.manifest,
-                "omitted": { "pickles": exported.pickles, "folders": exported.folders },
-            });
-            context.answer_json(Outcome::Ok, &[], &Sources::default(), whole);
+    let (patch, settings) = chosen(patch.patch.as_deref(), project, &base, store)?;
+    let facts = facts(&patch, &project.edits);
+    let request = request(context, &base, store, (&patch, settings), &facts, to);
+    let spec = base.model.spec();
+    match verb {
+        Verb::Checkpoint { .. } => wrote(context, &base, to, &checkpoint(&request)?),
+        Verb::Peft { .. } => {
+            let name = base.name();
+            let adapter = peft(&request, Named { spec, name: plain_name(&name) })?;
+            let notes =
+                [served(spec.family.model_type, adapter.rank), unrounded(&patch)].into_iter().flatten().collect();
+            answer_peft(context, &base, to, &adapter, notes);
         }
-        _ => context.ui.answer(&human(context, &base, &arguments.to, &exported)),
+        Verb::Gguf { .. } => {
+            let adapter = llama_cpp(&request, spec)?;
+            let notes = [untested(spec.family.model_type), unrounded(&patch)].into_iter().flatten().collect();
+            answer_gguf(context, (&base, facts.len()), to, &adapter, notes);
+        }
     }
     Ok(Outcome::Ok)
+}
+
+/// What is exported, and where to.
+pub(super) fn request<'a>(
+    context: &'a Context,
+    base: &'a Base,
+    store: &'a Store,
+    (patch, settings): (&'a Patch, Option<Digest>),
+    facts: &'a [Fact],
+    to: &'a Path,
+) -> Request<'a> {
+    let (folder, base, store, progress) = (&*base.folder, &base.locked, store.root(), &context.ui);
+    Request { folder, base, patch, facts, settings, store, to, progress }
 }
 
 /// The patch, and the digest of its settings where the lock names it.
@@ -89,21 +128,138 @@ fn chosen(name: Option<&str>, project: &Project, base: &Base, store: &Store) -> 
     }
 }
 
-fn human(context: &Context, base: &Base, to: &Path, exported: &Exported) -> String {
-    let manifest = &exported.manifest;
-    let mut table = Table::new(&[1], &[]);
-    table.row(["base", &format!("{}  {}", base.name(), manifest.base.digest.short())]);
-    table.row(["patch", &format!("{} ({})", manifest.patch, plural(manifest.facts.len(), "fact"))]);
-    for tensor in &manifest.tensors {
-        table.row(["tensor", &format!("{}  {} → {}", tensor.name, tensor.before.short(), tensor.after.short())]);
+/// The ranks that vLLM can be told to take; it takes the first 16 without being told.
+const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
+const UNTOLD: usize = 16;
+
+/// What whoever serves the adapter with vLLM must know.
+fn served(family: &str, rank: usize) -> Option<String> {
+    if matches!(family, "gpt2" | "gptj") {
+        return Some(format!("vLLM serves no adapters on a model of type {family}: give it the checkpoint"));
     }
+    let most = RANKS.into_iter().find(|most| *most >= rank);
+    match most {
+        None => Some(format!("vLLM serves no adapter of rank {rank}, 512 is its most: give it the checkpoint")),
+        Some(most) if most > UNTOLD => {
+            Some(format!("vLLM serves an adapter of rank {rank} with `--max-lora-rank {most}`"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// What is not as in the checkpoint where the base's type is a coarse one.
+fn unrounded(patch: &Patch) -> Option<String> {
+    let coarse = |dtype: &Dtype| matches!(dtype, Dtype::BF16 | Dtype::F16);
+    let dtype = patch.targets().values().map(|target| target.dtype).find(coarse)?;
+    Some(format!(
+        "the base is in {dtype}: a checkpoint rounds the patch into it and an adapter does not, so their answers differ \
+         by that rounding"
+    ))
+}
+
+/// What nobody has tried.
+fn untested(family: &str) -> Option<String> {
+    (family == "gptj").then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
+}
+
+/// Says what a checkpoint is.
+pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &Exported) {
+    let manifest = &exported.manifest;
+    let fields = json!({
+        "path": to.display().to_string(),
+        "manifest": manifest,
+        "omitted": { "pickles": exported.pickles, "folders": exported.folders },
+    });
+    let head = Head { base, patch: manifest.patch, facts: manifest.facts.len(), tensors: &manifest.tensors };
     let size = manifest.files.iter().map(|file| file.size).sum();
-    let files = plural(manifest.files.len() + 1, "file");
-    table.row(["wrote", &format!("{}: {files}, {}, read back", to.display(), bytes(size))]);
-    let mut out = table.render(context.ui.width().max(80));
+    let mut text = head.table(context, None, &wrote_folder(to, manifest.files.len() + 1, size));
     let omitted = [("pickles", &exported.pickles), ("folders", &exported.folders)];
     for (what, names) in omitted.into_iter().filter(|(_, names)| !names.is_empty()) {
-        out.push_str(&format!("\nnot copied, {what}: {}\n", visible(&names.join(", "))));
+        text.push_str(&format!("\nnot copied, {what}: {}\n", visible(&names.join(", "))));
     }
-    out
+    answer(context, fields, &text);
+}
+
+fn answer_peft(context: &Context, base: &Base, to: &Path, adapter: &Peft, notes: Vec<String>) {
+    let Peft { manifest, rank } = adapter;
+    let head = Head { base, patch: manifest.patch, facts: manifest.facts.len(), tensors: &manifest.tensors };
+    let size = manifest.files.iter().map(|file| file.size).sum();
+    let text = head.table(context, Some(*rank), &wrote_folder(to, manifest.files.len() + 1, size));
+    let path = to.display().to_string();
+    let fields = json!({ "path": path, "manifest": manifest, "rank": rank, "notes": notes });
+    answer(context, fields, &noted(text, &notes));
+}
+
+fn answer_gguf(context: &Context, (base, facts): (&Base, usize), to: &Path, adapter: &LlamaCpp, notes: Vec<String>) {
+    let LlamaCpp { file, patch, architecture, rank, tensors } = adapter;
+    let head = Head { base, patch: *patch, facts, tensors };
+    let wrote = format!("{}: {}, read back", to.display(), bytes(file.size));
+    let text = head.table(context, Some(*rank), &wrote);
+    let fields = json!({
+        "path": to.display().to_string(), "digest": file.digest, "size": file.size, "base": base.locked.digest,
+        "patch": patch, "architecture": architecture, "rank": rank, "tensors": tensors, "notes": notes,
+    });
+    answer(context, fields, &noted(text, &notes));
+}
+
+fn wrote_folder(to: &Path, files: usize, size: u64) -> String {
+    format!("{}: {}, {}, read back", to.display(), plural(files, "file"), bytes(size))
+}
+
+fn noted(mut text: String, notes: &[String]) -> String {
+    for note in notes {
+        text.push_str(&format!("\nnote: {}\n", visible(note)));
+    }
+    text
+}
+
+/// What every export says first.
+struct Head<'a> {
+    base: &'a Base,
+    patch: Digest,
+    facts: usize,
+    tensors: &'a [TensorEntry],
+}
+
+impl Head<'_> {
+    fn table(&self, context: &Context, rank: Option<usize>, wrote: &str) -> String {
+        let mut table = Table::new(&[1], &[]);
+        table.row(["base", &format!("{}  {}", self.base.name(), self.base.locked.digest.short())]);
+        table.row(["patch", &format!("{} ({})", self.patch, plural(self.facts, "fact"))]);
+        for tensor in self.tensors {
+            let said = match rank {
+                None => format!("{}  {} → {}", tensor.name, tensor.before.short(), tensor.after.short()),
+                Some(rank) => format!("{}  {} + rank {rank}", tensor.name, tensor.before.short()),
+            };
+            table.row(["tensor", &said]);
+        }
+        table.row(["wrote", wrote]);
+        table.render(context.ui.width().max(80))
+    }
+}
+
+fn answer(context: &Context, fields: Value, text: &str) {
+    match context.format {
+        Format::Json => context.answer_json(Outcome::Ok, &[], &Sources::default(), fields),
+        _ => context.ui.answer(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_must_be_told() {
+        let said = |rank| served("llama", rank).unwrap_or_default();
+        assert_eq!((said(1), said(16)), (String::new(), String::new()));
+        for (rank, flag) in [(17, "--max-lora-rank 32`"), (65, "--max-lora-rank 128`"), (320, "320`"), (512, "512`")] {
+            assert!(said(rank).contains(flag), "{rank}: {}", said(rank));
+        }
+        assert!(said(513).contains("512 is its most"));
+        for family in ["gpt2", "gptj"] {
+            assert!(served(family, 1).is_some_and(|note| note.contains("no adapters")));
+        }
+        assert_eq!((untested("llama"), untested("gptj").is_some()), (None, true));
+    }
 }

@@ -7,6 +7,7 @@ mod diff;
 mod export;
 mod init;
 mod log;
+mod patch;
 mod plan;
 mod report;
 mod schema;
@@ -84,6 +85,8 @@ enum Verb {
     #[command(subcommand)]
     Export(export::Verb),
     Verify(verify::Arguments),
+    #[command(subcommand)]
+    Patch(patch::Verb),
     #[command(subcommand)]
     Stats(stats::Verb),
     /// Look after the cache: list, check, empty, carry to another machine
@@ -209,6 +212,7 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
         Verb::Log(arguments) => log::run(context, arguments),
         Verb::Export(verb) => export::run(context, verb),
         Verb::Verify(arguments) => verify::run(context, arguments),
+        Verb::Patch(verb) => patch::run(context, verb),
         Verb::Stats(verb) => stats::run(context, verb),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),

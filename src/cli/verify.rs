@@ -6,21 +6,22 @@ use serde_json::json;
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::audit::{Audit, Check, Ground, State, checkpoint, patch, project, rebuild};
+use crate::audit::{Audit, Check, Ground, State, adapter, checkpoint, gguf, patch, project, rebuild};
 use crate::build::Stop;
 use crate::build::named::find;
 use crate::project::{Project, Sources, visible};
 use crate::store::Store;
 
-/// Hold claims against bytes: the lock and the store, an exported checkpoint, a patch
+/// Hold claims against bytes: the lock and the store, an exported checkpoint or adapter, a patch
 ///
 /// Without WHAT, the base and the corpus are read anew and held against the lock, and everything that the lock names is looked up
-/// in the store. A folder is taken for an exported checkpoint and held, tensor by tensor, against base and patch. Exit code 1: something is not
-/// what it should be; 3: the lock or its base is not what was found.
+/// in the store. A folder is taken for an exported checkpoint and held, tensor by tensor, against base and patch; a folder with
+/// adapter_config.json for a PEFT adapter, and a file that begins with GGUF for one of llama.cpp: their factors are held against the
+/// patch. Exit code 1: something is not what it should be; 3: the lock or its base is not what was found.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// An exported checkpoint, or a patch: its id, the first digits of it, or its file
-    #[arg(value_name = "DIR|PATCH")]
+    /// An exported checkpoint or adapter, or a patch: its id, the first digits of it, or its file
+    #[arg(value_name = "DIR|FILE|PATCH")]
     what: Option<String>,
     /// Compute everything again in an empty store, and compare the bytes of the patch
     #[arg(long, conflicts_with = "what")]
@@ -43,6 +44,10 @@ fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store
     match &arguments.what {
         None if arguments.rebuild => rebuild::rebuild(&ground()?, context.isa, &context.ui),
         None => project::project(what, store, context.isa),
+        Some(name) if Path::new(name).is_dir() && adapter::is_peft(Path::new(name)) => {
+            adapter::peft_adapter(&ground()?, Path::new(name))
+        }
+        Some(name) if gguf::is_gguf(Path::new(name)) => gguf::gguf(&ground()?, Path::new(name)),
         Some(name) if Path::new(name).is_dir() => checkpoint::checkpoint(&ground()?, Path::new(name)),
         Some(name) => {
             let found = find(store, name)?;

@@ -7,7 +7,7 @@ use crate::model::Spec;
 /// it. They are fixed, never sampled: the published implementation generates its contexts anew in every run.
 pub const TEMPLATES: &str = include_str!("templates.txt");
 
-/// A model whose hyper-parameters were published (ROME, released `hparams`).
+/// A model whose hyper-parameters were published.
 struct Known {
     name: &'static str,
     family: &'static str,
@@ -16,19 +16,39 @@ struct Known {
     /// The layer that is edited.
     layer: usize,
     clamp: f64,
+    weight_decay: f64,
 }
 
-const KNOWN: [Known; 3] = [
-    Known { name: "gpt2-medium", family: "gpt2", layers: 24, width: 1024, layer: 8, clamp: 3.0 },
-    Known { name: "gpt2-large", family: "gpt2", layers: 36, width: 1280, layer: 12, clamp: 4.0 },
-    Known { name: "gpt2-xl", family: "gpt2", layers: 48, width: 1600, layer: 17, clamp: 4.0 },
+/// The numbers of GPT-2 XL, from which the others differ.
+const XL: Known =
+    Known { name: "gpt2-xl", family: "gpt2", layers: 48, width: 1600, layer: 17, clamp: 4.0, weight_decay: 0.5 };
+/// Those of Llama 2 (EasyEdit's ROME settings; AlphaEdit has the same for Llama 3).
+const LLAMA: Known =
+    Known { name: "llama-2-7b", family: "llama", layers: 32, width: 4096, layer: 5, clamp: 4.0, weight_decay: 1e-3 };
+
+/// ROME's released `hparams` for GPT-2 and GPT-J, MEMIT's for NeoX, EasyEdit's for the rest (there without second
+/// moments, which are taken here all the same).
+const KNOWN: [Known; 11] = [
+    Known { name: "gpt2-medium", layers: 24, width: 1024, layer: 8, clamp: 3.0, ..XL },
+    Known { name: "gpt2-large", layers: 36, width: 1280, layer: 12, ..XL },
+    XL,
+    Known { name: "gpt-j-6b", family: "gptj", layers: 28, width: 4096, layer: 5, ..XL },
+    Known { name: "gpt-neox-20b", family: "gpt_neox", layers: 44, width: 6144, layer: 15, ..XL },
+    LLAMA,
+    Known { name: "llama-3-8b", ..LLAMA },
+    Known { name: "llama-3.2-3b", layers: 28, width: 3072, ..LLAMA },
+    Known { name: "mistral-7b", family: "mistral", ..LLAMA },
+    Known { name: "qwen2-7b", family: "qwen2", layers: 28, width: 3584, ..LLAMA },
+    Known { name: "qwen2.5-7b", family: "qwen2", layers: 28, width: 3584, ..LLAMA },
 ];
 
 /// The layer to edit and the settings that were published for a model of this shape, if any were.
 pub fn published(spec: &Spec) -> Option<(usize, Settings)> {
     let same =
         |known: &&Known| (known.family, known.layers, known.width) == (spec.family.model_type, spec.layers, spec.width);
-    KNOWN.iter().find(same).map(|known| (known.layer, Settings { clamp: known.clamp, ..Settings::default() }))
+    let settings =
+        |known: &Known| Settings { clamp: known.clamp, weight_decay: known.weight_decay, ..Settings::default() };
+    KNOWN.iter().find(same).map(|known| (known.layer, settings(known)))
 }
 
 /// The names of the known models, for messages.

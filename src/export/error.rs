@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::build::Stop;
+use crate::build::{Stop, StopKind};
 use crate::patch::PatchError;
 use crate::project::{Code, Diagnostic, Sources};
 use crate::safetensors::{Dtype, HeaderError};
@@ -84,12 +84,35 @@ pub enum ExportError {
         /// Its type.
         found: Dtype,
     },
+    /// A patch of no edits, which no adapter can say.
+    #[error("the patch is of no edits: an adapter of nothing has no rank, and no program loads one")]
+    Empty,
+    /// A weight that no module of the model has.
+    #[error(
+        "the patch changes `{parameter}`, which is no second MLP matrix of this model: no adapter can be made of it"
+    )]
+    NoModule {
+        /// The weight.
+        parameter: String,
+    },
+    /// A family that the other program does not know.
+    #[error("llama.cpp knows no architecture `{family}`: there is no GGUF adapter for it")]
+    NoArchitecture {
+        /// The family.
+        family: &'static str,
+    },
     /// The patch does not fit.
     #[error(transparent)]
     Patch(#[from] PatchError),
     /// A file could not be hashed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file that no export writes.
+    #[error("`{}` is larger than an adapter can be", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
     /// What was written is not what was meant.
     #[error("`{file}` was read back and is not what was written ({what}): nothing was exported; check the disk")]
     Differs {
@@ -119,30 +142,50 @@ impl ExportError {
         move |source| Self::Io { operation, path, source }
     }
 
+    /// Whether it is that the patch was made for another base.
+    pub fn is_another_base(&self) -> bool {
+        use PatchError::{BaseDigest, BaseDtype, BaseShape, NoParameter};
+        let differs =
+            matches!(self, Self::Patch(BaseDigest { .. } | BaseDtype { .. } | BaseShape { .. } | NoParameter { .. }));
+        differs || matches!(self, Self::NotOnce { count: 0, .. })
+    }
+
     /// The error as a finding, with what to do about it.
     pub fn finding(&self) -> Diagnostic {
         let code = match self {
             Self::Io { .. } | Self::Store(_) | Self::Differs { .. } => Code::StoreFailed,
-            Self::Taken { .. } | Self::NoParent { .. } | Self::Inside { .. } | Self::Refused { .. } => {
-                Code::ExportRefused
-            }
-            Self::Header { .. } | Self::NoWeights { .. } | Self::Changed { .. } | Self::Dtype { .. } => {
-                Code::CheckpointUnusable
-            }
-            Self::Patch(_) | Self::NotOnce { .. } => Code::PatchUnusable,
+            Self::Taken { .. }
+            | Self::NoParent { .. }
+            | Self::Inside { .. }
+            | Self::Refused { .. }
+            | Self::Empty
+            | Self::NoArchitecture { .. } => Code::ExportRefused,
+            Self::Header { .. }
+            | Self::NoWeights { .. }
+            | Self::TooLarge { .. }
+            | Self::Changed { .. }
+            | Self::Dtype { .. } => Code::CheckpointUnusable,
+            Self::Patch(_) | Self::NotOnce { .. } | Self::NoModule { .. } => Code::PatchUnusable,
         };
         let finding = Diagnostic::new(code, self.to_string());
         match self {
             Self::NoParent { parent, .. } => finding.help(format!("make the folder `{}` first", parent.display())),
+            Self::Empty => finding.help("what it gives is the base itself; `corrigenda export checkpoint` copies that"),
+            Self::NoArchitecture { .. } => finding.help(
+                "write a checkpoint with `corrigenda export checkpoint`, or an adapter for transformers with \
+                 `corrigenda export peft`",
+            ),
             Self::Refused { .. } => finding.help(
                 "links are followed inside the folder, and inside the `models--*` folder of a Hugging Face cache: put \
                  the files themselves there, or take them away",
             ),
-            Self::Patch(
-                PatchError::BaseDigest { .. } | PatchError::BaseShape { .. } | PatchError::BaseDtype { .. },
-            ) => finding.help("the patch was made for another base: `corrigenda build` makes one for this"),
+            Self::Patch(PatchError::BaseDtype { .. }) => finding
+                .help("it may be the same model, converted: a patch fits only the very bytes that it was made for"),
+            _ if self.is_another_base() => {
+                finding.help("the patch was made for another base: `corrigenda build` makes one for this")
+            }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                finding.help("an export takes as much space as the base: free some, or name a folder on another disk")
+                finding.help("a checkpoint takes as much space as its base: free some, or name a place on another disk")
             }
             _ => finding,
         }
@@ -151,6 +194,7 @@ impl ExportError {
 
 impl From<ExportError> for Stop {
     fn from(error: ExportError) -> Self {
-        Self::wrong(vec![error.finding()], &Sources::default())
+        let kind = if error.is_another_base() { StopKind::Stale } else { StopKind::Wrong };
+        Self { kind, findings: vec![error.finding()], sources: Sources::default() }
     }
 }

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
+use crate::model::hub;
 use crate::safetensors::refuse_pickle;
 
 /// A file of a checkpoint folder.
@@ -68,10 +69,10 @@ fn add(listing: &mut Listing, root: &Path, path: &Path) -> Result<(), ExportErro
         return Ok(());
     };
     let there = fs::symlink_metadata(path).map_err(ExportError::io("reading", path))?;
-    let path = match there.is_symlink().then(|| path.canonicalize()) {
+    let path = match there.is_symlink().then(|| hub::contained(root, path)) {
         None => path.to_owned(),
-        Some(Ok(target)) if target.starts_with(root) => target,
-        Some(Ok(_)) => {
+        Some(Ok(Some(target))) => target,
+        Some(Ok(None)) => {
             refuse("is a link that leaves the folder");
             return Ok(());
         }
@@ -104,9 +105,7 @@ fn is_pickle(name: &str, path: &Path) -> Result<bool, ExportError> {
 /// # Errors
 /// `folder` cannot be found.
 pub fn root(folder: &Path) -> Result<PathBuf, ExportError> {
-    let real = folder.canonicalize().map_err(ExportError::io("reading", folder))?;
-    let cached = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"));
-    Ok(real.ancestors().find(cached).unwrap_or(&real).to_owned())
+    hub::root(folder).map_err(ExportError::io("reading", folder))
 }
 
 /// The path without links, as far as it exists.

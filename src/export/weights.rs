@@ -10,8 +10,10 @@ use std::path::PathBuf;
 use super::ExportError;
 use super::folder::{Listing, Member};
 use crate::digest::Digest;
+use crate::numeric::Elements;
+use crate::numeric::half::append;
 use crate::patch::{Patch, Target, materialise};
-use crate::safetensors::{Dtype, Header, TensorInfo};
+use crate::safetensors::{Header, TensorInfo};
 
 /// A weights file.
 #[derive(Clone, Debug)]
@@ -147,16 +149,11 @@ pub fn lay(weights: &[Weights], patch: &Patch) -> Result<Laid, ExportError> {
 fn lay_one(parameter: &str, target: &Target, info: &TensorInfo, bytes: &[u8]) -> Result<Replaced, ExportError> {
     let before = Digest::of(bytes);
     target.check_base(parameter, info.dtype, &info.shape, &before)?;
-    if info.dtype != Dtype::F32 {
+    let Some(stored) = info.dtype.stored() else {
         return Err(ExportError::Dtype { parameter: parameter.to_owned(), found: info.dtype });
-    }
-    let patched = materialise(parameter, target, &floats(bytes))?;
-    let bytes: Vec<u8> = patched.iter().flat_map(|number| number.to_le_bytes()).collect();
+    };
+    let patched = materialise(parameter, target, &Elements::of_bytes(stored, bytes).wide())?;
+    let mut bytes = Vec::with_capacity(bytes.len());
+    patched.iter().for_each(|number| append(stored, *number, &mut bytes));
     Ok(Replaced { start: info.start, before, after: Digest::of(&bytes), bytes })
-}
-
-/// Little-endian F32.
-pub fn floats(bytes: &[u8]) -> Vec<f32> {
-    let (numbers, _) = bytes.as_chunks::<4>();
-    numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()
 }

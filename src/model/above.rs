@@ -11,9 +11,10 @@
 //!
 //! None of it changes a bit of the result: every output is the same reduction in the same order.
 
-use super::decoder::{AttentionTape, Hooked, MlpTape, Model, Past};
+use super::decoder::{BlockTape, Hooked, Model, Past};
 use super::rows::Rows;
-use crate::numeric::rows::{Normalised, add, layer_norm, layer_norm_reverse};
+use crate::numeric::attention::Heads;
+use crate::numeric::rows::{Normalised, add};
 
 /// The layers above the edited one, prepared for a set of rows.
 pub struct Above<'a> {
@@ -31,7 +32,7 @@ pub struct Above<'a> {
 pub struct Evaluation {
     /// Logits of the labelled positions, row after row, `[Σ tails, vocabulary]`.
     pub logits: Vec<f32>,
-    blocks: Vec<(AttentionTape, MlpTape)>,
+    blocks: Vec<BlockTape>,
     norm: Normalised,
 }
 
@@ -64,17 +65,14 @@ impl<'a> Above<'a> {
         for (index, past) in self.past.iter().enumerate() {
             let layer = self.first_layer + index;
             let tails = self.tails_of(layer);
-            let (middle, attention) = self.model.attention_half(layer, &x, &self.rows, past, &tails, true);
-            let (key, mlp) = self.model.mlp_key(layer, &middle, true);
-            x = self.model.mlp_value(layer, &key);
-            add(&mut x, &middle);
-            blocks.push((attention, mlp.expect("the tape was asked for")));
+            let (after, tape) = self.model.block_taped(layer, &x, &self.rows, past, &tails);
+            x = after;
+            blocks.push(tape);
         }
         if blocks.is_empty() {
             x = Rows::gather(&x, spec.width, &self.rows.tail_positions(&self.tails));
         }
-        let [gain, bias] = &self.model.checkpoint().final_norm;
-        let (norm, normed) = layer_norm(&x, spec.width, gain.data(), bias.data(), spec.epsilon);
+        let (norm, normed) = self.model.norm(&x, spec.width, &self.model.checkpoint().final_norm);
         Evaluation { logits: self.model.unembed(&normed), blocks, norm }
     }
 
@@ -82,12 +80,11 @@ impl<'a> Above<'a> {
     pub fn reverse(&self, evaluation: &Evaluation, logits: &[f32]) -> Vec<f64> {
         let (model, width) = (self.model, self.model.spec().width);
         let mut gradient = model.unembed_reverse(logits);
-        layer_norm_reverse(&mut gradient, width, model.checkpoint().final_norm[0].data(), &evaluation.norm);
-        for (index, (attention, mlp)) in evaluation.blocks.iter().enumerate().rev() {
+        model.norm_reverse(&mut gradient, width, &model.checkpoint().final_norm, &evaluation.norm);
+        for (index, tape) in evaluation.blocks.iter().enumerate().rev() {
             let layer = self.first_layer + index;
             let tails = self.tails_of(layer);
-            let middle = model.mlp_half_reverse(layer, mlp, gradient);
-            gradient = model.attention_half_reverse(layer, attention, &self.rows, &self.past[index], &tails, &middle);
+            gradient = model.block_reverse(layer, tape, &self.rows, &self.past[index], &tails, gradient);
         }
         if evaluation.blocks.is_empty() {
             gradient = self.scatter(&gradient);
@@ -128,23 +125,24 @@ fn cache(model: &Model, first: usize, mut before: Vec<f32>, lengths: &[usize]) -
         let last = layer + 1 == spec.layers;
         let tails = if last { vec![0; lengths.len()] } else { lengths.to_vec() };
         let (middle, tape) = model.attention_half(layer, &before, &rows, &Past::default(), &tails, false);
-        out.push(split(&tape.fused, &rows, spec.width));
+        out.push(split(&tape.fused, &rows, model.heads(layer)));
         if !last {
             let (key, _) = model.mlp_key(layer, &middle, false);
             before = model.mlp_value(layer, &key);
-            add(&mut before, &middle);
+            add(&mut before, &middle.sum);
         }
     }
     out
 }
 
-fn split(fused: &[f32], rows: &Rows, width: usize) -> Past {
-    let part = |row: usize, part: usize| -> Vec<f32> {
+fn split(fused: &[f32], rows: &Rows, heads: Heads) -> Past {
+    let part = |row: usize, from: usize| -> Vec<f32> {
         let positions = rows.range(row);
-        positions.flat_map(|at| fused[at * 3 * width + part * width..][..width].iter().copied()).collect()
+        positions.flat_map(|at| fused[at * heads.fused() + from..][..heads.shared()].iter().copied()).collect()
     };
+    let (keys, values) = (heads.width(), heads.width() + heads.shared());
     Past {
-        keys: (0..rows.count()).map(|row| part(row, 1)).collect(),
-        values: (0..rows.count()).map(|row| part(row, 2)).collect(),
+        keys: (0..rows.count()).map(|row| part(row, keys)).collect(),
+        values: (0..rows.count()).map(|row| part(row, values)).collect(),
     }
 }

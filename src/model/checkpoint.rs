@@ -1,88 +1,54 @@
 //! A checkpoint in the Hub's layout: opened, validated, mapped, and never written.
 
-use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use memmap2::Mmap;
 
 use super::ModelError;
-use super::family::{Family, Spec};
-use crate::safetensors::{Dtype, Header, TensorInfo, refuse_pickle};
+use super::family::{Attention, Family, NormKind};
+use super::files::{Weights, find_config, read_config};
+use super::spec::Spec;
+use super::tensor::Tensor;
+use crate::patch::Layout;
+use crate::safetensors::Dtype;
 
-/// config.json may be this long.
-const CONFIG_LIMIT: u64 = 1 << 20;
-
-/// One f32 tensor of a model: in the map, or in memory when it was changed or was not aligned in the file.
+/// A projection: its weight, and its bias where it has one.
 #[derive(Clone, Debug)]
-pub struct Tensor {
-    /// Its name in the file.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    storage: Storage,
+pub(super) struct Projection {
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
 }
 
+/// The numbers of a norm; a root norm has no bias.
 #[derive(Clone, Debug)]
-enum Storage {
-    Mapped(Arc<Mmap>, Range<usize>),
-    Owned(Arc<Vec<f32>>),
-}
-
-impl Tensor {
-    /// The elements, row-major.
-    pub fn data(&self) -> &[f32] {
-        match &self.storage {
-            Storage::Owned(data) => data,
-            Storage::Mapped(map, range) => aligned(&map[range.clone()]).unwrap_or_default(),
-        }
-    }
-
-    /// The same tensor with other elements.
-    pub fn with_data(&self, data: Vec<f32>) -> Self {
-        assert_eq!(data.len(), self.shape.iter().product::<usize>(), "elements of {}", self.name);
-        Self { storage: Storage::Owned(Arc::new(data)), ..self.clone() }
-    }
-
-    fn mapped(name: String, info: &TensorInfo, map: &Arc<Mmap>) -> Self {
-        // The header was checked against the file's length: the range lies inside the map.
-        let range = info.start as usize..info.end as usize;
-        let bytes = &map[range.clone()];
-        let storage = if aligned(bytes).is_some() {
-            Storage::Mapped(Arc::clone(map), range)
-        } else {
-            let (chunks, _) = bytes.as_chunks::<4>();
-            Storage::Owned(Arc::new(chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
-        };
-        Self { name, shape: info.shape.iter().map(|&side| side as usize).collect(), storage }
-    }
-}
-
-/// The bytes as little-endian f32, where they are aligned for it.
-#[expect(unsafe_code, reason = "weights are read in place from the map")]
-fn aligned(bytes: &[u8]) -> Option<&[f32]> {
-    const { assert!(cfg!(target_endian = "little"), "weights are mapped as little-endian f32") };
-    // SAFETY: every bit pattern is a valid f32, and `align_to` keeps to the slice.
-    let (before, data, after) = unsafe { bytes.align_to::<f32>() };
-    (before.is_empty() && after.is_empty()).then_some(data)
+pub(super) struct Norm {
+    pub gain: Tensor,
+    pub bias: Option<Tensor>,
 }
 
 /// The tensors of one block.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    pub attention_norm: [Tensor; 2],
-    pub attention_in: [Tensor; 2],
-    pub attention_out: [Tensor; 2],
-    pub mlp_norm: [Tensor; 2],
-    pub mlp_in: [Tensor; 2],
-    pub mlp_out: [Tensor; 2],
+    pub attention_norm: Norm,
+    /// One matrix, or three: query, key, value.
+    pub attention_in: Vec<Projection>,
+    /// Norms of every head's query and key.
+    pub head_norms: Option<[Norm; 2]>,
+    pub attention_out: Projection,
+    /// None where the MLP takes what attention takes.
+    pub mlp_norm: Option<Norm>,
+    pub mlp_gate: Option<Projection>,
+    pub mlp_in: Projection,
+    pub mlp_out: Projection,
 }
 
 impl Block {
-    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let Self { attention_norm, attention_in, attention_out, mlp_norm, mlp_in, mlp_out } = self;
-        [attention_norm, attention_in, attention_out, mlp_norm, mlp_in, mlp_out].into_iter().flatten()
+    fn tensors(&self) -> Vec<&Tensor> {
+        let Self { attention_norm, attention_in, head_norms, attention_out, mlp_norm, mlp_gate, mlp_in, mlp_out } =
+            self;
+        let norms = [attention_norm].into_iter().chain(head_norms.iter().flatten()).chain(mlp_norm);
+        let norms = norms.flat_map(|norm| [Some(&norm.gain), norm.bias.as_ref()]);
+        let projections = attention_in.iter().chain([attention_out]).chain(mlp_gate).chain([mlp_in, mlp_out]);
+        let projections = projections.flat_map(|one| [Some(&one.weight), one.bias.as_ref()]);
+        norms.chain(projections).flatten().collect()
     }
 }
 
@@ -90,14 +56,13 @@ impl Block {
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
-    weights: PathBuf,
-    header: Arc<Header>,
+    weights: Weights,
     spec: Spec,
     pub(super) token_embedding: Tensor,
-    pub(super) position_embedding: Tensor,
+    pub(super) position_embedding: Option<Tensor>,
     pub(super) blocks: Vec<Block>,
-    pub(super) final_norm: [Tensor; 2],
-    pub(super) head: Tensor,
+    pub(super) final_norm: Norm,
+    pub(super) head: Projection,
 }
 
 impl Checkpoint {
@@ -106,24 +71,27 @@ impl Checkpoint {
     /// # Errors
     /// A missing or malformed file, an unsupported architecture, a pickle, a tensor that is not as config.json says.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
-        let config_path = find(folder)?;
-        let config = read_json(&config_path)?;
-        let spec = Spec::parse(&config_path, &config)?;
-        let weights = weights_path(folder)?;
-        let (header, map) = map_weights(&weights)?;
-        let source = Source { path: &weights, header: &header, map: &map, spec: &spec };
-        let (token_embedding, position_embedding, final_norm, head) = source.ends()?;
+        let config_path = find_config(folder)?;
+        let spec = Spec::parse(&config_path, &read_config(&config_path)?)?;
+        let weights = Weights::open(folder)?;
+        let source = Source { weights: &weights, spec: &spec };
         let blocks = (0..spec.layers).map(|layer| source.block(layer)).collect::<Result<_, _>>()?;
+        let token_embedding = source.token_embedding()?;
+        let positions = spec.family.position_embedding;
+        let positions = positions
+            .map(|name| source.tensor(&format!("{name}.weight"), &[spec.positions, spec.width]))
+            .transpose()?;
+        let final_norm = source.norm(spec.family.final_norm, spec.width)?;
+        let head = source.head(&token_embedding)?;
         Ok(Self {
             folder: folder.to_owned(),
-            weights,
-            header: Arc::new(header),
-            spec,
             token_embedding,
-            position_embedding,
+            position_embedding: positions,
             blocks,
             final_norm,
             head,
+            weights,
+            spec,
         })
     }
 
@@ -133,13 +101,15 @@ impl Checkpoint {
     }
 
     /// The files that decide what the model says, as names in the folder, sorted.
-    pub fn files() -> [&'static str; 3] {
-        ["config.json", "model.safetensors", "tokenizer.json"]
+    pub fn files(&self) -> Vec<String> {
+        self.weights.files()
     }
 
     /// Every tensor that the decoder reads, in one order.
     pub fn tensors(&self) -> Vec<&Tensor> {
-        let ends = [&self.token_embedding, &self.position_embedding, &self.head].into_iter().chain(&self.final_norm);
+        let ends = [Some(&self.token_embedding), self.position_embedding.as_ref(), Some(&self.head.weight)];
+        let ends = ends.into_iter().chain([self.head.bias.as_ref(), Some(&self.final_norm.gain)]);
+        let ends = ends.chain([self.final_norm.bias.as_ref()]).flatten();
         ends.chain(self.blocks.iter().flat_map(Block::tensors)).collect()
     }
 
@@ -148,115 +118,42 @@ impl Checkpoint {
         &self.spec
     }
 
-    /// The weight that an edit of `layer` changes, and its bias.
-    pub fn edited(&self, layer: usize) -> (&Tensor, &Tensor) {
-        let [weight, bias] = &self.blocks[layer].mlp_out;
-        (weight, bias)
+    /// The weight that an edit of `layer` changes.
+    pub fn edited(&self, layer: usize) -> &Tensor {
+        &self.blocks[layer].mlp_out.weight
+    }
+
+    /// The bias that is added behind it, where there is one.
+    pub fn edited_bias(&self, layer: usize) -> Option<&Tensor> {
+        self.blocks[layer].mlp_out.bias.as_ref()
     }
 
     /// The checkpoint with another weight in `layer`'s second MLP matrix.
     pub fn with_edited(&self, layer: usize, data: Vec<f32>) -> Self {
         let mut changed = self.clone();
-        changed.blocks[layer].mlp_out[0] = self.blocks[layer].mlp_out[0].with_data(data);
+        changed.blocks[layer].mlp_out.weight = self.edited(layer).with_data(data);
         changed
     }
 
     /// Refuses a tensor with a NaN or an infinity, naming the first.
     pub fn check_finite(&self, tensor: &Tensor) -> Result<(), ModelError> {
-        let Some(index) = tensor.data().iter().position(|value| !value.is_finite()) else { return Ok(()) };
-        let start = self.header.tensors.get(&tensor.name).map_or(0, |info| info.start);
+        let wide = tensor.wide();
+        let Some(index) = wide.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+        let found = self.weights.get(&tensor.name);
+        let start = found.map_or(0, |(_, info)| info.start);
         Err(ModelError::NotFinite {
-            path: self.weights.clone(),
+            path: found.map_or_else(|| self.weights.path.clone(), |(shard, _)| shard.path.clone()),
             tensor: tensor.name.clone(),
-            value: tensor.data()[index],
+            value: wide[index],
             index,
-            offset: start + 4 * index as u64,
+            offset: start + Dtype::from(tensor.stored).size() as u64 * index as u64,
         })
     }
 }
 
-fn find(folder: &Path) -> Result<PathBuf, ModelError> {
-    if let Some(refused) = refuse_pickle(folder, &[]) {
-        return Err(refused.into());
-    }
-    if folder.is_file() {
-        let mut first = [0; 8];
-        let read = File::open(folder).and_then(|mut file| std::io::Read::read(&mut file, &mut first)).unwrap_or(0);
-        return Err(match refuse_pickle(folder, &first[..read]) {
-            Some(refused) => refused.into(),
-            None => ModelError::NotAFolder(folder.to_owned()),
-        });
-    }
-    if !folder.is_dir() {
-        return Err(ModelError::NoFolder(folder.to_owned()));
-    }
-    let config = folder.join("config.json");
-    if config.is_file() {
-        Ok(config)
-    } else {
-        Err(ModelError::NoFile { folder: folder.to_owned(), name: "config.json" })
-    }
-}
-
-/// Where the weights are; other formats are refused by name, so that nobody wonders why they were not seen.
-fn weights_path(folder: &Path) -> Result<PathBuf, ModelError> {
-    let weights = folder.join("model.safetensors");
-    if weights.is_file() {
-        return Ok(weights);
-    }
-    if folder.join("model.safetensors.index.json").is_file() {
-        return Err(ModelError::Sharded(folder.to_owned()));
-    }
-    let mut names: Vec<_> = std::fs::read_dir(folder)
-        .map_err(|source| ModelError::Read { path: folder.to_owned(), source })?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
-    names.sort();
-    match names.iter().find_map(|path| refuse_pickle(path, &[])) {
-        Some(refused) => Err(refused.into()),
-        None => Err(ModelError::NoFile { folder: folder.to_owned(), name: "model.safetensors" }),
-    }
-}
-
-pub(super) fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
-    let context = |source| ModelError::Read { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(context)?.len();
-    if size > limit {
-        return Err(ModelError::TooLarge { path: path.to_owned(), size, limit });
-    }
-    std::fs::read(path).map_err(context)
-}
-
-fn read_json(path: &Path) -> Result<serde_json::Value, ModelError> {
-    let bytes = read_capped(path, CONFIG_LIMIT)?;
-    serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: path.to_owned(), source })
-}
-
-#[expect(unsafe_code, reason = "weights are memory-mapped")]
-fn map_weights(path: &Path) -> Result<(Header, Arc<Mmap>), ModelError> {
-    let context = |source| ModelError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(context)?;
-    let length = file.metadata().map_err(context)?.len();
-    if length == 0 {
-        // An empty file cannot be mapped; the header reader has the words for it.
-        let source = Header::parse(0, &[]).expect_err("an empty file has no header");
-        return Err(ModelError::Header { path: path.to_owned(), source });
-    }
-    // SAFETY: the map is read only. Another process that truncates the file while it is mapped can end this one
-    // (SIGBUS); no process of ours ever writes to a base model.
-    let map = unsafe { Mmap::map(&file) }.map_err(context)?;
-    if let Some(refused) = refuse_pickle(path, &map[..map.len().min(8)]) {
-        return Err(refused.into());
-    }
-    let header = Header::parse(length, &map).map_err(|source| ModelError::Header { path: path.to_owned(), source })?;
-    Ok((header, Arc::new(map)))
-}
-
-/// Finds the decoder's tensors in one file.
+/// Finds the decoder's tensors in the weights.
 struct Source<'a> {
-    path: &'a Path,
-    header: &'a Header,
-    map: &'a Arc<Mmap>,
+    weights: &'a Weights,
     spec: &'a Spec,
 }
 
@@ -265,74 +162,115 @@ impl Source<'_> {
         self.spec.family
     }
 
-    /// The name as this file has it: with the family's prefix, or without.
-    fn named(&self, name: &str) -> Option<(String, &TensorInfo)> {
+    /// The name as the files have it: with the family's prefix, or without.
+    fn named(&self, name: &str) -> Option<String> {
         let full = format!("{}{name}", self.family().prefix);
-        let found = self.header.tensors.get_key_value(&full).or_else(|| self.header.tensors.get_key_value(name));
-        found.map(|(name, info)| (name.clone(), info))
+        [full, name.to_owned()].into_iter().find(|name| self.weights.get(name).is_some())
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let path = || self.path.to_owned();
-        let Some((name, info)) = self.named(name) else {
-            let tensor = format!("{}{name}", self.family().prefix);
-            return Err(ModelError::NoTensor { path: path(), tensor });
-        };
-        if info.dtype != Dtype::F32 {
-            return Err(ModelError::Dtype { path: path(), tensor: name, found: info.dtype.name().to_owned() });
+        match self.named(name) {
+            Some(name) => self.exact(name, shape),
+            None => {
+                let tensor = format!("{}{name}", self.family().prefix);
+                Err(ModelError::NoTensor { path: self.weights.path.clone(), tensor })
+            }
         }
+    }
+
+    /// The tensor of exactly this name.
+    fn exact(&self, name: String, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let Some((shard, info)) = self.weights.get(&name) else {
+            return Err(ModelError::NoTensor { path: self.weights.path.clone(), tensor: name });
+        };
+        let path = || shard.path.clone();
+        let Some(stored) = info.dtype.stored() else {
+            return Err(ModelError::Dtype { path: path(), tensor: name, found: info.dtype.name().to_owned() });
+        };
         let expected: Vec<u64> = shape.iter().map(|&side| side as u64).collect();
         if info.shape != expected {
             return Err(ModelError::Shape { path: path(), tensor: name, expected, found: info.shape.clone() });
         }
-        Ok(Tensor::mapped(name, info, self.map))
+        // The header was checked against the file's length: the range lies inside the map.
+        let range = info.start as usize..info.end as usize;
+        Ok(Tensor::mapped(name, shape.to_vec(), stored, &shard.map, range))
     }
 
-    fn norm(&self, name: &str) -> Result<[Tensor; 2], ModelError> {
-        let shape = [self.spec.width];
-        Ok([self.tensor(&format!("{name}.weight"), &shape)?, self.tensor(&format!("{name}.bias"), &shape)?])
-    }
-
-    fn affine(&self, name: &str, inputs: usize, outputs: usize) -> Result<[Tensor; 2], ModelError> {
-        let shape = match self.family().layout {
-            crate::patch::Layout::Conv1d => [inputs, outputs],
-            crate::patch::Layout::Linear => [outputs, inputs],
+    fn norm(&self, name: &str, width: usize) -> Result<Norm, ModelError> {
+        let part = |part: &str| self.tensor(&format!("{name}.{part}"), &[width]);
+        let bias = match self.family().norm {
+            NormKind::Layer => Some(part("bias")?),
+            NormKind::Root => None,
         };
-        Ok([self.tensor(&format!("{name}.weight"), &shape)?, self.tensor(&format!("{name}.bias"), &[outputs])?])
+        Ok(Norm { gain: part("weight")?, bias })
+    }
+
+    fn projection(&self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Projection, ModelError> {
+        let shape = match self.family().layout {
+            Layout::Conv1d => [inputs, outputs],
+            Layout::Linear => [outputs, inputs],
+        };
+        let weight = self.tensor(&format!("{name}.weight"), &shape)?;
+        let bias = bias.then(|| self.tensor(&format!("{name}.bias"), &[outputs])).transpose()?;
+        Ok(Projection { weight, bias })
     }
 
     fn block(&self, layer: usize) -> Result<Block, ModelError> {
-        let family = self.family();
-        let (width, inner) = (self.spec.width, self.spec.inner);
+        let (family, spec, biases) = (self.family(), self.spec, self.spec.biases);
+        let (width, inner, attended) = (spec.width, spec.inner, spec.heads * spec.head_width);
+        let shared = spec.groups * spec.head_width;
         let base = family.block.replace("{}", &layer.to_string());
         let at = |name: &str| format!("{base}{name}");
+        let into = |name: &str, outputs| self.projection(&at(name), width, outputs, biases.attention_in);
+        let attention_in = match family.attention_in {
+            Attention::Fused(name) | Attention::ByHead(name) => vec![into(name, attended + 2 * shared)?],
+            Attention::Apart([query, key, value]) => {
+                vec![into(query, attended)?, into(key, shared)?, into(value, shared)?]
+            }
+        };
+        let head_norms = match family.head_norms {
+            None => None,
+            Some([query, key]) => {
+                Some([self.norm(&at(query), spec.head_width)?, self.norm(&at(key), spec.head_width)?])
+            }
+        };
+        let mlp = |name: &str, inputs, outputs| self.projection(&at(name), inputs, outputs, biases.mlp);
         Ok(Block {
-            attention_norm: self.norm(&at(family.attention_norm))?,
-            attention_in: self.affine(&at(family.attention_in), width, 3 * width)?,
-            attention_out: self.affine(&at(family.attention_out), width, width)?,
-            mlp_norm: self.norm(&at(family.mlp_norm))?,
-            mlp_in: self.affine(&at(family.mlp_in), width, inner)?,
-            mlp_out: self.affine(&at(family.mlp_out), inner, width)?,
+            attention_norm: self.norm(&at(family.attention_norm), width)?,
+            attention_in,
+            head_norms,
+            attention_out: self.projection(&at(family.attention_out), attended, width, biases.attention_out)?,
+            mlp_norm: family.mlp_norm.map(|name| self.norm(&at(name), width)).transpose()?,
+            mlp_gate: family.mlp_gate.map(|name| mlp(name, width, inner)).transpose()?,
+            mlp_in: mlp(family.mlp_in, width, inner)?,
+            mlp_out: mlp(family.mlp_out, inner, width)?,
         })
     }
 
-    /// What stands before and behind the blocks.
-    fn ends(&self) -> Result<(Tensor, Tensor, [Tensor; 2], Tensor), ModelError> {
-        let (family, spec) = (self.family(), self.spec);
-        let embedding = self.tensor(&format!("{}.weight", family.token_embedding), &[spec.vocabulary, spec.width])?;
-        let positions = self.tensor(&format!("{}.weight", family.position_embedding), &[spec.positions, spec.width])?;
-        let norm = self.norm(family.final_norm)?;
-        // A tied head is the embedding, whether or not the file repeats it.
-        let head = if spec.tied {
-            embedding.clone()
-        } else {
-            let name = format!("{}.weight", family.head);
-            if self.named(&name).is_none() {
-                // The head never has the family's prefix.
-                return Err(ModelError::NoTensor { path: self.path.to_owned(), tensor: name });
-            }
-            self.tensor(&name, &[spec.vocabulary, spec.width])?
+    /// The token embedding; where it is tied and the file has only the output matrix, that.
+    fn token_embedding(&self) -> Result<Tensor, ModelError> {
+        let (name, head) = (format!("{}.weight", self.family().token_embedding), self.head_name());
+        let shape = [self.spec.vocabulary, self.spec.width];
+        if self.spec.tied && self.named(&name).is_none() && self.weights.get(&head).is_some() {
+            return self.exact(head, &shape);
+        }
+        self.tensor(&name, &shape)
+    }
+
+    /// The head never has the family's prefix.
+    fn head_name(&self) -> String {
+        format!("{}.weight", self.family().head)
+    }
+
+    /// A tied head is the embedding, whether or not the file repeats it.
+    fn head(&self, embedding: &Tensor) -> Result<Projection, ModelError> {
+        let spec = self.spec;
+        let weight = match spec.tied {
+            true => embedding.clone(),
+            false => self.exact(self.head_name(), &[spec.vocabulary, spec.width])?,
         };
-        Ok((embedding, positions, norm, head))
+        let bias = format!("{}.bias", self.family().head);
+        let bias = spec.biases.head.then(|| self.exact(bias, &[spec.vocabulary])).transpose()?;
+        Ok(Projection { weight, bias })
     }
 }

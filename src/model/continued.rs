@@ -30,13 +30,15 @@ impl<'m> Continued<'m> {
         let rows = Rows::after([(self.length, tokens.len())]);
         for (layer, past) in self.layers.iter_mut().enumerate() {
             let (middle, tape) = model.attention_half(layer, &x, &rows, past, &[tokens.len()], false);
-            for at in tape.fused.chunks(3 * width) {
-                past.keys[0].extend_from_slice(&at[width..2 * width]);
-                past.values[0].extend_from_slice(&at[2 * width..]);
+            let heads = model.heads(layer);
+            for at in tape.fused.chunks(heads.fused()) {
+                let (keys, values) = at[heads.width()..].split_at(heads.shared());
+                past.keys[0].extend_from_slice(keys);
+                past.values[0].extend_from_slice(values);
             }
             let (key, _) = model.mlp_key(layer, &middle, false);
             x = model.mlp_value(layer, &key);
-            add(&mut x, &middle);
+            add(&mut x, &middle.sum);
         }
         self.length += tokens.len();
         model.head(&x[x.len() - width..])

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use super::checkpoint::{Checkpoint, Tensor};
+use rayon::prelude::*;
+
+use super::checkpoint::Checkpoint;
+use super::halves::{AttentionTape, MlpTape};
 use super::rows::Rows;
+use super::tensor::Tensor;
 use super::{ModelError, Spec};
-use crate::numeric::attention::{Heads, Row, attend};
-use crate::numeric::elementary::gelu;
-use crate::numeric::rows::{Normalised, add, each_row, layer_norm};
+use crate::numeric::rows::{add, each_row};
 use crate::numeric::{Isa, View, matmul};
-use crate::patch::Layout;
 
 /// A checkpoint and the instructions to compute with. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct Model {
     isa: Isa,
 }
 
-/// Keys and values of positions that come before a row, per row `[past, d]`, for one layer.
+/// Keys and values of positions that come before a row, per row `[past, shared]`, for one layer.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     /// Keys per row.
@@ -27,18 +28,10 @@ pub struct Past {
     pub values: Vec<Vec<f32>>,
 }
 
-/// What the reverse pass needs of one attention half.
-pub(super) struct AttentionTape {
-    pub norm: Normalised,
-    pub fused: Vec<f32>,
-    pub probabilities: Vec<Vec<f32>>,
-}
-
-/// What the reverse pass needs of one MLP half.
-pub(super) struct MlpTape {
-    pub norm: Normalised,
-    /// Input of the activation, `[positions, f]`.
-    pub before: Vec<f32>,
+/// What the reverse pass needs of one block.
+pub(super) struct BlockTape {
+    pub attention: AttentionTape,
+    pub mlp: MlpTape,
 }
 
 /// What the hook saw at one MLP, and the hidden states behind that block.
@@ -85,29 +78,6 @@ impl Model {
         Self { checkpoint: self.checkpoint.with_edited(layer, data), isa: self.isa }
     }
 
-    pub(super) fn heads(&self, layer: usize) -> Heads {
-        let spec = self.spec();
-        Heads { count: spec.heads, width: spec.width, scale: spec.attention_scale(layer) }
-    }
-
-    /// A projection's weight as the matrix `[inputs, outputs]`, whatever its orientation in the file.
-    pub(super) fn weight<'a>(&self, weight: &'a Tensor) -> View<'a> {
-        let view = View::new(weight.data(), weight.shape[0], weight.shape[1]);
-        match self.spec().family.layout {
-            Layout::Conv1d => view,
-            Layout::Linear => view.transposed(),
-        }
-    }
-
-    /// `x W + b` for every row of `x`.
-    pub(super) fn project(&self, x: &[f32], [weight, bias]: &[Tensor; 2]) -> Vec<f32> {
-        let weight = self.weight(weight);
-        let x = View::new(x, x.len() / weight.rows(), weight.rows());
-        let mut out = matmul(self.isa, x, weight);
-        each_row(&mut out, weight.columns(), |_, row| add(row, bias.data()));
-        out
-    }
-
     /// Token and position embeddings of all rows, `[positions, d]`.
     pub fn embed(&self, tokens: &[&[u32]]) -> Vec<f32> {
         self.embed_from(tokens, 0)
@@ -115,54 +85,34 @@ impl Model {
 
     /// The same of rows whose first token stands at position `first`.
     pub(super) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
-        let width = self.spec().width;
-        let (wte, wpe) = (self.checkpoint.token_embedding.data(), self.checkpoint.position_embedding.data());
-        let mut out = Vec::with_capacity(tokens.iter().map(|row| row.len()).sum::<usize>() * width);
+        let (embedding, positions) = (&self.checkpoint.token_embedding, &self.checkpoint.position_embedding);
+        let mut out = Vec::with_capacity(tokens.iter().map(|row| row.len()).sum::<usize>() * self.spec().width);
         for row in tokens {
             for (position, &token) in (first..).zip(*row) {
-                let embedding = &wte[token as usize * width..][..width];
-                out.extend(embedding.iter().zip(&wpe[position * width..]).map(|(token, position)| token + position));
+                let mut state = embedding.row(token as usize);
+                if let Some(positions) = positions {
+                    add(&mut state, &positions.row(position));
+                }
+                out.extend(state);
             }
         }
         out
     }
 
-    /// `x + attention(norm(x))` for the last `tails` positions of every row.
-    pub(super) fn attention_half(
+    /// One block over the last `tails` positions of every row, with what its reverse needs.
+    pub(super) fn block_taped(
         &self,
         layer: usize,
         x: &[f32],
         rows: &Rows,
         past: &Past,
         tails: &[usize],
-        keep: bool,
-    ) -> (Vec<f32>, AttentionTape) {
-        let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
-        let [gain, bias] = &block.attention_norm;
-        let (norm, normed) = layer_norm(x, spec.width, gain.data(), bias.data(), spec.epsilon);
-        let fused = self.project(&normed, &block.attention_in);
-        let offered = offered(rows, past, &fused, tails, spec.width);
-        let (attended, probabilities) = attend(self.heads(layer), &offered, keep);
-        let mut out = self.project(&attended, &block.attention_out);
-        let tail = Rows::gather(x, spec.width, &rows.tail_positions(tails));
-        add(&mut out, &tail);
-        (out, AttentionTape { norm, fused, probabilities })
-    }
-
-    /// The MLP up to the key: `activation(norm(x) W_in + b)`, `[positions, f]`.
-    pub(super) fn mlp_key(&self, layer: usize, x: &[f32], keep: bool) -> (Vec<f32>, Option<MlpTape>) {
-        let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
-        let [gain, bias] = &block.mlp_norm;
-        let (norm, normed) = layer_norm(x, spec.width, gain.data(), bias.data(), spec.epsilon);
-        let mut key = self.project(&normed, &block.mlp_in);
-        let tape = keep.then(|| MlpTape { norm, before: key.clone() });
-        each_row(&mut key, spec.inner, |_, row| row.iter_mut().for_each(|x| *x = gelu(*x)));
-        (key, tape)
-    }
-
-    /// The MLP from the key on: the value, bias included.
-    pub(super) fn mlp_value(&self, layer: usize, key: &[f32]) -> Vec<f32> {
-        self.project(key, &self.checkpoint.blocks[layer].mlp_out)
+    ) -> (Vec<f32>, BlockTape) {
+        let (middle, attention) = self.attention_half(layer, x, rows, past, tails, true);
+        let (key, mlp) = self.mlp_key(layer, &middle, true);
+        let mut out = self.mlp_value(layer, &key);
+        add(&mut out, &middle.sum);
+        (out, BlockTape { attention, mlp: mlp.expect("the tape was asked for") })
     }
 
     /// One whole block over all positions.
@@ -170,7 +120,7 @@ impl Model {
         let (middle, _) = self.attention_half(layer, x, rows, &Past::default(), tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
         let mut out = self.mlp_value(layer, &key);
-        add(&mut out, &middle);
+        add(&mut out, &middle.sum);
         out
     }
 
@@ -197,16 +147,17 @@ impl Model {
     /// `W k + b` (`[d]`) of `layer`'s second MLP matrix for one key, in f64, terms added in their order: what the
     /// link takes residuals from.
     pub fn edited_output(&self, layer: usize, key: &[f32]) -> Vec<f64> {
-        let (weight, bias) = self.checkpoint.edited(layer);
-        let weight = self.weight(weight);
+        let projection = &self.checkpoint.blocks[layer].mlp_out;
+        let weight = self.weight(projection);
+        let bias = projection.bias.as_ref().map(Tensor::wide);
         let output = |column: usize| {
-            let mut total = f64::from(bias.data()[column]);
+            let mut total = bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
             for (row, k) in key.iter().enumerate() {
                 total += f64::from(*k) * f64::from(weight.at(row, column));
             }
             total
         };
-        (0..weight.columns()).map(output).collect()
+        (0..weight.columns()).into_par_iter().map(output).collect()
     }
 
     /// Runs all rows through `layer` and looks at its MLP: per row at `positions[row]`.
@@ -223,22 +174,25 @@ impl Model {
             positions.iter().enumerate().map(at).map(|at| matrix[at * width..][..width].to_vec()).collect()
         };
         let (keys, values) = (pick(&key, spec.inner), pick(&after, spec.width));
-        add(&mut after, &middle);
+        add(&mut after, &middle.sum);
         Hooked { rows, keys, values, after }
     }
 
     /// Final norm and output matrix: logits `[positions, vocabulary]` from hidden states behind the last block.
     pub fn head(&self, x: &[f32]) -> Vec<f32> {
-        let spec = self.spec();
-        let [gain, bias] = &self.checkpoint.final_norm;
-        let (_, normed) = layer_norm(x, spec.width, gain.data(), bias.data(), spec.epsilon);
+        let (_, normed) = self.norm(x, self.spec().width, &self.checkpoint.final_norm);
         self.unembed(&normed)
     }
 
     pub(super) fn unembed(&self, normed: &[f32]) -> Vec<f32> {
-        let spec = self.spec();
-        let head = View::new(self.checkpoint.head.data(), spec.vocabulary, spec.width);
-        matmul(self.isa, View::new(normed, normed.len() / spec.width, spec.width), head.transposed())
+        let (spec, head) = (self.spec(), &self.checkpoint.head);
+        let normed = View::new(normed, normed.len() / spec.width, spec.width);
+        let mut logits = matmul(self.isa, normed, head.weight.view().transposed());
+        if let Some(bias) = &head.bias {
+            let bias = bias.wide();
+            each_row(&mut logits, spec.vocabulary, |_, row| add(row, &bias));
+        }
+        logits
     }
 
     /// Logits of the last `tails[row]` positions of every row, one `[tail, vocabulary]` matrix per row.
@@ -271,24 +225,4 @@ impl Model {
             first += tail;
         }
     }
-}
-
-/// What every row offers to attention: its past, if there is one, and itself.
-pub(super) fn offered<'a>(
-    rows: &Rows,
-    past: &'a Past,
-    fused: &'a [f32],
-    tails: &[usize],
-    width: usize,
-) -> Vec<Row<'a>> {
-    let row = |row: usize| {
-        let range = rows.range(row);
-        Row {
-            past_keys: past.keys.get(row).map_or(&[], Vec::as_slice),
-            past_values: past.values.get(row).map_or(&[], Vec::as_slice),
-            fused: &fused[range.start * 3 * width..range.end * 3 * width],
-            tail: tails[row],
-        }
-    };
-    (0..rows.count()).map(row).collect()
 }

@@ -14,6 +14,8 @@ pub enum ModelError {
     NotAFolder(PathBuf),
     #[error("the model at {} has no {name}", folder.display())]
     NoFile { folder: PathBuf, name: &'static str },
+    #[error("{} is a link that leaves the model's folder", path.display())]
+    LinkLeaves { path: PathBuf },
     #[error("reading {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} is {size} bytes long; more than {limit} is refused", path.display())]
@@ -21,20 +23,28 @@ pub enum ModelError {
     #[error("{} is not JSON: {source}", path.display())]
     NotJson { path: PathBuf, source: serde_json::Error },
     #[error("{}: `{key}` {problem}", path.display())]
-    Config { path: PathBuf, key: &'static str, problem: String },
+    Config { path: PathBuf, key: String, problem: String },
     #[error("{}: architecture `{found}` is not supported (supported: {supported})", path.display())]
     Architecture { path: PathBuf, found: String, supported: String },
+    #[error("{}: the weights are quantised ({method})", path.display())]
+    Quantised { path: PathBuf, method: String },
     #[error("{0}")]
     Pickle(#[from] PickleError),
-    #[error("the model at {} is split into shards; this version reads a single model.safetensors", .0.display())]
-    Sharded(PathBuf),
+    #[error("{}: {problem}", path.display())]
+    Index { path: PathBuf, problem: String },
+    #[error("{} names {shard}, which is not there", index.display())]
+    NoShard { index: PathBuf, shard: String },
+    #[error("{} puts `{tensor}` into {shard}, which does not have it", index.display())]
+    NotInShard { index: PathBuf, tensor: String, shard: String },
+    #[error("the tensor `{tensor}` is in two files: {} and {}", shards[0], shards[1])]
+    Twice { tensor: String, shards: [String; 2] },
     #[error("{}: {source}", path.display())]
     Header { path: PathBuf, source: HeaderError },
     #[error("{} has no tensor `{tensor}`", path.display())]
     NoTensor { path: PathBuf, tensor: String },
     #[error("{}: tensor `{tensor}` has shape {found:?}, config.json asks for {expected:?}", path.display())]
     Shape { path: PathBuf, tensor: String, expected: Vec<u64>, found: Vec<u64> },
-    #[error("{}: tensor `{tensor}` is {found}; this version reads F32", path.display())]
+    #[error("{}: tensor `{tensor}` is {found}; weights are read in F32, F16 and BF16", path.display())]
     Dtype { path: PathBuf, tensor: String, found: String },
     #[error("{}: tensor `{tensor}` has {value} at element {index} (byte {offset} of the file)", path.display())]
     NotFinite { path: PathBuf, tensor: String, value: f32, index: usize, offset: u64 },
@@ -65,8 +75,23 @@ impl ModelError {
                 "a model folder has the layout of the Hugging Face Hub: config.json, model.safetensors, tokenizer.json"
                     .into()
             }
-            Self::Sharded(_) => "save it with a `max_shard_size` above its size".into(),
-            Self::Dtype { .. } => "save the model in float32".into(),
+            Self::Quantised { .. } => {
+                "an edit needs the numbers that quantising threw away: name the model that it was made from, and quantise \
+                 what `corrigenda export checkpoint` writes"
+                    .into()
+            }
+            Self::Dtype { .. } => {
+                "name the model as it was before it was quantised, or save it in float32, float16 or bfloat16".into()
+            }
+            Self::LinkLeaves { .. } => {
+                "copy the file into the folder; only a snapshot of the Hugging Face cache may lead to its own blobs".into()
+            }
+            Self::NoShard { .. } | Self::NotInShard { .. } | Self::Twice { .. } => {
+                "the index and the files are not of one download: fetch the model again".into()
+            }
+            Self::Architecture { .. } => {
+                "the model's own code is never run: only architectures that are built in can be read".into()
+            }
             Self::NotFinite { .. } | Self::Header { .. } => {
                 "the file is damaged or was cut short: fetch it again".into()
             }

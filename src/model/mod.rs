@@ -1,10 +1,13 @@
 //! A decoder described by data: weights read in place from the map, tokens, the hook at one MLP.
 //!
-//! - [`family`]: what distinguishes one architecture from another, as constants and a parsed `config.json`;
-//! - [`checkpoint`]: a folder in the Hub's layout, opened, validated, mapped; never written;
+//! - [`family`]: what distinguishes one architecture from another, as constants; [`spec`]: the numbers of a parsed
+//!   `config.json`; [`rotary`]: positions that are turned instead of added;
+//! - [`checkpoint`]: a folder in the Hub's layout, whole or in shards, opened, validated, mapped; never written;
+//!   [`tensor`]: one tensor of it, in the type of the file;
+//! - [`hub`]: models by their name on the Hub, in the cache on this machine; where links may lead;
 //! - [`tokens`]: the tokenizer, and where a subject ends;
 //! - [`rows`]: several texts laid end to end, without padding;
-//! - [`decoder`]: the forward pass, block by block, with the hook;
+//! - [`decoder`]: the forward pass, block by block, with the hook; `halves` has what is in a block;
 //! - [`reverse`]: its hand-written reverse pass, for the gradient by a hidden state (never by a weight);
 //! - [`continued`]: going on with a text without computing what came before again;
 //! - [`above`]: the part of a model above one layer, with everything that is constant computed once.
@@ -13,17 +16,25 @@
 
 pub mod above;
 pub mod checkpoint;
+mod config;
 pub mod continued;
 pub mod decoder;
 mod error;
 pub mod family;
+mod files;
+mod halves;
+pub mod hub;
 pub mod reverse;
+pub mod rotary;
 pub mod rows;
+pub mod spec;
+pub mod tensor;
 pub mod tokens;
 
-pub use checkpoint::{Checkpoint, Tensor};
+pub use checkpoint::Checkpoint;
 pub use decoder::Model;
 pub use error::ModelError;
-pub use family::Spec;
 pub use rows::Rows;
+pub use spec::Spec;
+pub use tensor::Tensor;
 pub use tokens::Tokens;

@@ -3,39 +3,88 @@
 //! Only a hidden state needs a gradient, so there are four rules: norm, product (for its input), attention,
 //! activation. No gradient is taken for a weight.
 
-use super::checkpoint::Tensor;
-use super::decoder::{AttentionTape, MlpTape, Model, Past, offered};
+use super::checkpoint::{Norm, Projection};
+use super::decoder::{BlockTape, Model, Past};
+use super::family::{Attention, NormKind};
+use super::halves::{AttentionTape, MlpTape, by_head, offered};
 use super::rows::Rows;
-use crate::numeric::attention::attend_reverse;
-use crate::numeric::elementary::gelu_slope;
-use crate::numeric::rows::{add, each_row, layer_norm_reverse};
+use crate::numeric::attention::{Heads, attend_reverse};
+use crate::numeric::rows::{Normalised, add, each_row, layer_norm_reverse, root_norm_reverse};
 use crate::numeric::{View, matmul};
 
 impl Model {
     /// `g Wᵀ`: the gradient by the input of a projection.
-    fn project_reverse(&self, gradient: &[f32], [weight, _]: &[Tensor; 2]) -> Vec<f32> {
-        let weight = self.weight(weight);
+    fn project_reverse(&self, gradient: &[f32], projection: &Projection) -> Vec<f32> {
+        let weight = self.weight(projection);
         let width = weight.columns();
         matmul(self.isa(), View::new(gradient, gradient.len() / width, width), weight.transposed())
     }
 
-    /// Through `x + mlp(norm(x))`.
-    pub(super) fn mlp_half_reverse(&self, layer: usize, tape: &MlpTape, gradient: Vec<f32>) -> Vec<f32> {
-        let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
-        let mut inner = self.project_reverse(&gradient, &block.mlp_out);
-        each_row(&mut inner, spec.inner, |index, row| {
-            for (g, x) in row.iter_mut().zip(&tape.before[index * spec.inner..]) {
-                *g *= gelu_slope(*x);
-            }
-        });
-        let mut out = self.project_reverse(&inner, &block.mlp_in);
-        layer_norm_reverse(&mut out, spec.width, block.mlp_norm[0].data(), &tape.norm);
-        add(&mut out, &gradient);
+    /// Through a norm of rows of `width` numbers, in place.
+    pub(super) fn norm_reverse(&self, gradient: &mut [f32], width: usize, norm: &Norm, tape: &Normalised) {
+        let reverse = match self.spec().family.norm {
+            NormKind::Layer => layer_norm_reverse,
+            NormKind::Root => root_norm_reverse,
+        };
+        reverse(gradient, width, &norm.gain.wide(), tape);
+    }
+
+    /// Through one block, from the gradient by its tails to the gradient by all positions.
+    pub(super) fn block_reverse(
+        &self,
+        layer: usize,
+        tape: &BlockTape,
+        rows: &Rows,
+        past: &Past,
+        tails: &[usize],
+        gradient: Vec<f32>,
+    ) -> Vec<f32> {
+        let width = self.spec().width;
+        let mut through = self.mlp_reverse(layer, &tape.mlp, &gradient);
+        add(&mut through, &gradient);
+        // Side by side, attention's output sees what comes from above alone; one behind the other, the MLP's part too.
+        let by_sum = if self.spec().parallel { &gradient } else { &through };
+        let mut out = self.attention_reverse(layer, &tape.attention, rows, past, tails, by_sum);
+        for (tail, position) in rows.tail_positions(tails).into_iter().enumerate() {
+            add(&mut out[position * width..][..width], &through[tail * width..][..width]);
+        }
         out
     }
 
-    /// Through `x + attention(norm(x))`, from the gradient by its tails to the gradient by all positions.
-    pub(super) fn attention_half_reverse(
+    /// Through `mlp(norm(x))`.
+    fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> Vec<f32> {
+        let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
+        let [activate, slope] = spec.activation.functions();
+        let mut inner = self.project_reverse(gradient, &block.mlp_out);
+        let at = |numbers: &[f32], index: usize| numbers[index * spec.inner..][..spec.inner].to_vec();
+        let mut out = match (&block.mlp_gate, &tape.factor) {
+            (Some(gate), Some(factor)) => {
+                let mut by_factor = inner.clone();
+                each_row(&mut by_factor, spec.inner, |index, row| {
+                    row.iter_mut().zip(at(&tape.before, index)).for_each(|(g, x)| *g *= activate(x));
+                });
+                each_row(&mut inner, spec.inner, |index, row| {
+                    let pairs = at(&tape.before, index).into_iter().zip(at(factor, index));
+                    row.iter_mut().zip(pairs).for_each(|(g, (x, factor))| *g *= factor * slope(x));
+                });
+                let mut out = self.project_reverse(&inner, gate);
+                add(&mut out, &self.project_reverse(&by_factor, &block.mlp_in));
+                out
+            }
+            _ => {
+                each_row(&mut inner, spec.inner, |index, row| {
+                    row.iter_mut().zip(at(&tape.before, index)).for_each(|(g, x)| *g *= slope(x));
+                });
+                self.project_reverse(&inner, &block.mlp_in)
+            }
+        };
+        let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
+        self.norm_reverse(&mut out, spec.width, norm, &tape.norm);
+        out
+    }
+
+    /// Through `attention(norm(x))`, from the gradient by its tails to the gradient by all positions.
+    fn attention_reverse(
         &self,
         layer: usize,
         tape: &AttentionTape,
@@ -44,22 +93,63 @@ impl Model {
         tails: &[usize],
         gradient: &[f32],
     ) -> Vec<f32> {
-        let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
+        let (spec, block, heads) = (self.spec(), &self.checkpoint.blocks[layer], self.heads(layer));
         let attended = self.project_reverse(gradient, &block.attention_out);
-        let offered = offered(rows, past, &tape.fused, tails, spec.width);
-        let fused = attend_reverse(self.heads(layer), &offered, &tape.probabilities, &attended);
-        let mut out = self.project_reverse(&fused, &block.attention_in);
-        layer_norm_reverse(&mut out, spec.width, block.attention_norm[0].data(), &tape.norm);
-        for (tail, position) in rows.tail_positions(tails).into_iter().enumerate() {
-            add(&mut out[position * spec.width..][..spec.width], &gradient[tail * spec.width..][..spec.width]);
-        }
+        let offered = offered(rows, past, &tape.fused, tails, heads);
+        let mut fused = attend_reverse(heads, &offered, &tape.probabilities, &attended);
+        self.turn(layer, rows, &mut fused, true);
+        self.norm_heads_reverse(layer, tape, &mut fused);
+        let mut out = self.fused_reverse(layer, &fused);
+        self.norm_reverse(&mut out, spec.width, &block.attention_norm, &tape.norm);
         out
+    }
+
+    /// Through the norms of queries and keys, in place.
+    fn norm_heads_reverse(&self, layer: usize, tape: &AttentionTape, fused: &mut [f32]) {
+        let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &tape.head_norms) else { return };
+        let heads = self.heads(layer);
+        let parts = [0..heads.width(), heads.width()..heads.width() + heads.shared()];
+        for ((norm, tape), part) in norms.iter().zip(tapes).zip(parts) {
+            let mut taken = cut(fused, heads, part.clone());
+            self.norm_reverse(&mut taken, heads.head, norm, tape);
+            for (row, taken) in fused.chunks_mut(heads.fused()).zip(taken.chunks(part.len())) {
+                row[part.clone()].copy_from_slice(taken);
+            }
+        }
+    }
+
+    /// Through the projections to queries, keys and values.
+    fn fused_reverse(&self, layer: usize, fused: &[f32]) -> Vec<f32> {
+        let (projections, heads) = (&self.checkpoint.blocks[layer].attention_in, self.heads(layer));
+        let (width, shared) = (heads.width(), heads.shared());
+        match (self.spec().family.attention_in, &projections[..]) {
+            (Attention::Apart(_), [query, key, value]) => {
+                let mut out = self.project_reverse(&cut(fused, heads, 0..width), query);
+                add(&mut out, &self.project_reverse(&cut(fused, heads, width..width + shared), key));
+                add(&mut out, &self.project_reverse(&cut(fused, heads, width + shared..heads.fused()), value));
+                out
+            }
+            (Attention::ByHead(_), _) => {
+                let mut mixed = fused.to_vec();
+                each_row(&mut mixed, heads.fused(), |index, row| {
+                    let fused = &fused[index * heads.fused()..];
+                    by_head(heads, |own, theirs| row[theirs] = fused[own]);
+                });
+                self.project_reverse(&mixed, &projections[0])
+            }
+            _ => self.project_reverse(fused, &projections[0]),
+        }
     }
 
     /// The gradient by the final norm's output from the gradient by the logits, `[positions, vocabulary]`.
     pub(super) fn unembed_reverse(&self, gradient: &[f32]) -> Vec<f32> {
-        let spec = self.spec();
-        let head = View::new(self.checkpoint.head.data(), spec.vocabulary, spec.width);
-        matmul(self.isa(), View::new(gradient, gradient.len() / spec.vocabulary, spec.vocabulary), head)
+        let vocabulary = self.spec().vocabulary;
+        let head = self.checkpoint.head.weight.view();
+        matmul(self.isa(), View::new(gradient, gradient.len() / vocabulary, vocabulary), head)
     }
+}
+
+/// A part of every position's queries, keys and values.
+fn cut(fused: &[f32], heads: Heads, part: std::ops::Range<usize>) -> Vec<f32> {
+    fused.chunks(heads.fused()).flat_map(|row| &row[part.clone()]).copied().collect()
 }

@@ -59,6 +59,11 @@ impl Rows {
         self.past[row]
     }
 
+    /// Where every position of the matrix stands in its text.
+    pub fn places(&self) -> Vec<usize> {
+        (0..self.count()).flat_map(|row| self.past[row]..self.past[row] + self.lengths[row]).collect()
+    }
+
     /// The last `tails[row]` positions of every row, as rows of their own: their place in this matrix.
     pub fn tail_positions(&self, tails: &[usize]) -> Vec<usize> {
         let mut out = Vec::new();

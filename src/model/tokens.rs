@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::ModelError;
-use super::checkpoint::read_capped;
+use super::files::{TOKENIZER, check_contained, read_capped};
 
 /// tokenizer.json may be this long.
 const LIMIT: u64 = 64 << 20;
@@ -43,9 +43,10 @@ impl Tokens {
     /// # Errors
     /// If tokenizer.json is missing, too large, malformed, or would crash the tokenizers library.
     pub fn open(folder: &Path, vocabulary: usize) -> Result<Self, ModelError> {
-        let path = folder.join("tokenizer.json");
+        check_contained(folder, TOKENIZER)?;
+        let path = folder.join(TOKENIZER);
         if !path.is_file() {
-            return Err(ModelError::NoFile { folder: folder.to_owned(), name: "tokenizer.json" });
+            return Err(ModelError::NoFile { folder: folder.to_owned(), name: TOKENIZER });
         }
         let bytes = read_capped(&path, LIMIT)?;
         let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };

@@ -10,16 +10,18 @@
 
 use rayon::prelude::*;
 
+use super::elements::{Elements, with_elements};
 use super::fused::{Emulated, Fused};
 use super::isa::{Isa, Kind};
 
 /// The number of terms summed by one chain.
 pub const BLOCK: usize = 256;
 
-/// A matrix as it lies in memory: element `(r, c)` is `data[r · row_step + c · column_step]`.
+/// A matrix as it lies in memory: element `(r, c)` is `data[r · row_step + c · column_step]`. What is stored in 16
+/// bits is widened, exactly, as it is packed: a tile at a time.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    data: &'a [f32],
+    data: Elements<'a>,
     rows: usize,
     columns: usize,
     row_step: usize,
@@ -32,6 +34,14 @@ impl<'a> View<'a> {
     /// # Panics
     /// If `data` has another length: shapes are validated where tensors are read.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::of(Elements::Own(data), rows, columns)
+    }
+
+    /// The same of numbers in whatever type.
+    ///
+    /// # Panics
+    /// If `data` has another length.
+    pub fn of(data: Elements<'a>, rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a {rows} × {columns} matrix");
         Self { data, rows, columns, row_step: columns, column_step: 1 }
     }
@@ -50,8 +60,7 @@ impl<'a> View<'a> {
     /// Rows `first .. first + count`.
     pub fn row_band(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.rows);
-        let data = self.data.get(first * self.row_step..).unwrap_or_default();
-        Self { data, rows: count, ..self }
+        Self { data: self.data.skip(first * self.row_step), rows: count, ..self }
     }
 
     /// Columns `first .. first + count`.
@@ -71,7 +80,7 @@ impl<'a> View<'a> {
 
     /// Element `(row, column)`.
     pub fn at(&self, row: usize, column: usize) -> f32 {
-        self.data[row * self.row_step + column * self.column_step]
+        self.data.at(row * self.row_step + column * self.column_step)
     }
 }
 
@@ -162,18 +171,33 @@ fn pack_panel(source: View, first: usize, column: usize, count: usize, panel: &m
     if source.column_step == 1 {
         for (term, panel) in panel.chunks_mut(width).enumerate() {
             let start = (first + term) * source.row_step + column;
-            panel[..count].copy_from_slice(&source.data[start..start + count]);
+            source.data.widen_into(start, &mut panel[..count]);
         }
         return;
     }
-    // Transposed: read along the contiguous direction, a cache line of terms at a time.
+    let base = |index: usize| (column + index) * source.column_step + first * source.row_step;
+    with_elements!(source.data, |data, widen| {
+        transpose(data, widen, source.row_step, (0..count).map(base), panel, width);
+    });
+}
+
+/// Lays runs of elements that stand `step` apart, one run after another, into the columns of a panel: read along the
+/// contiguous direction, a cache line of terms at a time.
+#[inline(always)]
+fn transpose<T: Copy>(
+    data: &[T],
+    widen: impl Fn(T) -> f32,
+    step: usize,
+    bases: impl Iterator<Item = usize> + Clone,
+    panel: &mut [f32],
+    width: usize,
+) {
     let terms = panel.len() / width;
     for start in (0..terms).step_by(16) {
         let stop = (start + 16).min(terms);
-        for index in 0..count {
-            let base = (column + index) * source.column_step;
+        for (index, base) in bases.clone().enumerate() {
             for term in start..stop {
-                panel[term * width + index] = source.data[base + (first + term) * source.row_step];
+                panel[term * width + index] = widen(data[base + term * step]);
             }
         }
     }
@@ -343,6 +367,30 @@ mod tests {
                 let c = pool.install(|| matmul(isa, View::new(&a, m, k), View::new(&b, k, n)));
                 let bytes: Vec<u8> = c.iter().flat_map(|x| x.to_le_bytes()).collect();
                 assert_eq!(Digest::of(&bytes).short(), "e869484cc7e3", "{threads} threads, {}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_file_stores_is_widened_and_nothing_else() {
+        use super::super::elements::Stored;
+        use super::super::half::{append, round};
+        let (m, n, k) = (5, 70, 300);
+        let a = noise(m * k, 4);
+        for stored in [Stored::F32, Stored::F16, Stored::BF16] {
+            let wide: Vec<f32> =
+                noise(n * k, 5).into_iter().map(|x| round(stored, f64::from(x)).expect("finite")).collect();
+            // One byte before them: nothing is aligned.
+            let mut bytes = vec![0];
+            wide.iter().for_each(|x| append(stored, *x, &mut bytes));
+            let elements = Elements::of_bytes(stored, &bytes[1..]);
+            for isa in Isa::all() {
+                let left = View::new(&a, m, k);
+                let rows = (View::of(elements, k, n), View::new(&wide, k, n));
+                assert_eq!(bits(&matmul(isa, left, rows.0)), bits(&matmul(isa, left, rows.1)));
+                let columns = (View::of(elements, n, k).transposed(), View::new(&wide, n, k).transposed());
+                assert_eq!(bits(&matmul(isa, left, columns.0)), bits(&matmul(isa, left, columns.1)));
+                assert_eq!(columns.0.at(7, 3), columns.1.at(7, 3));
             }
         }
     }

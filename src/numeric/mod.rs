@@ -18,11 +18,14 @@
 pub mod attention;
 pub mod cholesky;
 pub mod elementary;
+pub mod elements;
 pub mod fused;
+pub mod half;
 mod isa;
 pub mod matmul;
 pub mod rows;
 
+pub use elements::{Elements, Stored};
 pub use isa::{Isa, NoSuchIsa};
 pub use matmul::{View, matmul};
 

@@ -156,6 +156,47 @@ pub fn layer_norm_reverse(gradient: &mut [f32], width: usize, gain: &[f32], forw
     });
 }
 
+/// Root norm of every row: `x / √(mean of x² + ε)`, then the gain. Returns what [`layer_norm`] returns.
+pub fn root_norm(xs: &[f32], width: usize, gain: &[f32], epsilon: f32) -> (Normalised, Vec<f32>) {
+    let mut unit = xs.to_vec();
+    let mut inverse = vec![0.0; xs.len() / width];
+    let count = width as f32;
+    let rows_per_task = (GRAIN / width).max(1);
+    unit.par_chunks_mut(rows_per_task * width).zip(inverse.par_chunks_mut(rows_per_task)).for_each(
+        |(unit, inverse)| {
+            for (row, inverse) in unit.chunks_mut(width).zip(inverse) {
+                *inverse = 1.0 / (dot(row, row) / count + epsilon).sqrt();
+                for x in row.iter_mut() {
+                    *x *= *inverse;
+                }
+            }
+        },
+    );
+    let mut out = unit.clone();
+    each_row(&mut out, width, |_, row| {
+        for (x, g) in row.iter_mut().zip(gain) {
+            *x *= g;
+        }
+    });
+    (Normalised { unit, inverse }, out)
+}
+
+/// The reverse of [`root_norm`]: turns the gradient of its output, in place, into the gradient of its input.
+pub fn root_norm_reverse(gradient: &mut [f32], width: usize, gain: &[f32], forward: &Normalised) {
+    let count = width as f32;
+    each_row(gradient, width, |index, row| {
+        let unit = &forward.unit[index * width..][..width];
+        for (g, gain) in row.iter_mut().zip(gain) {
+            *g *= gain;
+        }
+        let slope = dot(row, unit) / count;
+        let inverse = forward.inverse[index];
+        for (g, u) in row.iter_mut().zip(unit) {
+            *g = inverse * (*g - u * slope);
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,22 +230,28 @@ mod tests {
     }
 
     #[test]
-    fn layer_norm_reverse_agrees_with_finite_differences() {
+    fn the_reverse_of_both_norms_agrees_with_finite_differences() {
         let (width, epsilon) = (24, 1e-5);
         let (xs, gain, bias, weight) = (ramp(48, 0.0), ramp(24, 2.0), ramp(24, 3.0), ramp(48, 4.0));
-        let loss = |xs: &[f32]| -> f64 {
-            let (_, out) = layer_norm(xs, width, &gain, &bias, epsilon);
-            out.iter().zip(&weight).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        let norm = |xs: &[f32], root: bool| match root {
+            true => root_norm(xs, width, &gain, epsilon),
+            false => layer_norm(xs, width, &gain, &bias, epsilon),
         };
-        let (forward, _) = layer_norm(&xs, width, &gain, &bias, epsilon);
-        let mut gradient = weight.clone();
-        layer_norm_reverse(&mut gradient, width, &gain, &forward);
-        for i in 0..48 {
-            let (mut up, mut down) = (xs.clone(), xs.clone());
-            up[i] += 1e-2;
-            down[i] -= 1e-2;
-            let slope = (loss(&up) - loss(&down)) / 2e-2;
-            assert!((slope - f64::from(gradient[i])).abs() < 2e-2, "{i}: {slope} {}", gradient[i]);
+        for root in [false, true] {
+            let loss = |xs: &[f32]| -> f64 {
+                norm(xs, root).1.iter().zip(&weight).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            let (forward, _) = norm(&xs, root);
+            let mut gradient = weight.clone();
+            let reverse = if root { root_norm_reverse } else { layer_norm_reverse };
+            reverse(&mut gradient, width, &gain, &forward);
+            for i in 0..48 {
+                let (mut up, mut down) = (xs.clone(), xs.clone());
+                up[i] += 1e-2;
+                down[i] -= 1e-2;
+                let slope = (loss(&up) - loss(&down)) / 2e-2;
+                assert!((slope - f64::from(gradient[i])).abs() < 2e-2, "{i}: {slope} {}", gradient[i]);
+            }
         }
     }
 }

@@ -3,23 +3,26 @@
 use rayon::prelude::*;
 
 use super::{Layout, PatchError, Target};
+use crate::numeric::half::round;
 
-/// The patched weight in F32: `W' = round(f64(W) + Σ u·v)`.
+/// The patched weight: `W' = round(f64(W) + Σ u·v)`, rounded to the type in which the base stores it and widened
+/// again, which is exact.
 ///
 /// `base` is the weight of `parameter` as the base stores it ([`Target::shape`]). Each product is added to the f64
-/// sum on its own, in the order of the edits, starting from the weight; the only rounding to f32 is the last step.
+/// sum on its own, in the order of the edits, starting from the weight; the only rounding is the last step.
 ///
 /// # Errors
-/// `base` has another length than the target's shape, or a result is not finite.
+/// `base` has another length than the target's shape, or a result is not finite in that type.
 pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec<f32>, PatchError> {
-    materialise_with(parameter, target, base, |sum| {
-        let rounded = sum as f32;
-        rounded.is_finite().then_some(rounded)
-    })
+    // A target that exists has one of the three types.
+    let stored = target
+        .dtype
+        .stored()
+        .ok_or_else(|| PatchError::Dtype { parameter: parameter.to_owned(), found: target.dtype })?;
+    materialise_with(parameter, target, base, |sum| round(stored, sum))
 }
 
-/// The same for a base stored in another type: `round` makes the one rounding from f64 to it, and gives `None` for
-/// what is not finite there.
+/// The same with another rounding from f64: `None` for what is not finite.
 ///
 /// # Errors
 /// `base` has another length than the target's shape, or a result is not finite.
@@ -90,6 +93,7 @@ impl Plan {
 mod tests {
     use super::super::samples::target;
     use super::*;
+    use crate::safetensors::Dtype;
 
     /// The definition, element by element.
     fn expected(target: &Target, base: &[f32], out: usize, inner: usize) -> f32 {
@@ -140,6 +144,20 @@ mod tests {
             materialise("w", &huge, &[0.0; 5]),
             Err(PatchError::WeightLength { expected: 6, found: 5, .. })
         ));
+    }
+
+    #[test]
+    fn rounds_to_the_type_of_the_base() {
+        let mut target = target(Layout::Linear);
+        let base = [1.0; 6];
+        let exact = materialise("w", &target, &base).expect("finite");
+        target.dtype = Dtype::BF16;
+        let rounded = materialise("w", &target, &base).expect("finite");
+        let expected = exact.iter().map(|x| round(crate::numeric::Stored::BF16, f64::from(*x)).expect("finite"));
+        assert_eq!(rounded, expected.collect::<Vec<_>>());
+        target.u.fill(1e30);
+        target.dtype = Dtype::F16;
+        assert!(matches!(materialise("w", &target, &base), Err(PatchError::Diverged { .. })));
     }
 
     #[test]

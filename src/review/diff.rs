@@ -8,7 +8,6 @@ use crate::behaviour::ask::Both;
 use crate::behaviour::continuation::{Draw, continuation, words};
 use crate::behaviour::damage::damage;
 use crate::behaviour::expect::{Expectation, Unasked, asked, expectations};
-use crate::build::base::digest_f32;
 use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path};
 use crate::build::{Base, Stop};
 use crate::digest::Digest;
@@ -148,17 +147,21 @@ fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
     let mut tensors = Vec::new();
     for ((was, is), base) in all[0].iter().zip(&all[1]).zip(&base) {
         // Tensors that no side touches are one and the same memory.
-        if std::ptr::eq(was.data(), is.data()) || was.data() == is.data() {
+        if was.is_same_memory(is) {
             continue;
         }
-        let difference: Vec<f32> = was.data().iter().zip(is.data()).map(|(was, is)| is - was).collect();
+        let (before, after) = (was.wide(), is.wide());
+        if before == after {
+            continue;
+        }
+        let difference: Vec<f32> = before.iter().zip(&*after).map(|(was, is)| is - was).collect();
         let length = norm(&difference);
         tensors.push(Tensor {
             name: base.name.clone(),
-            before: digest_f32(was.data()).to_string(),
-            after: digest_f32(is.data()).to_string(),
+            before: was.digest().to_string(),
+            after: is.digest().to_string(),
             norm: length,
-            relative: if length > 0.0 { length / norm(base.data()) } else { 0.0 },
+            relative: if length > 0.0 { length / norm(&base.wide()) } else { 0.0 },
         });
     }
     Weights { tensors, edits: edit_weights(before, after, ground) }

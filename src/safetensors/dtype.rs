@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::numeric::Stored;
+
 /// An element type of the safetensors format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dtype {
@@ -103,6 +105,28 @@ impl Dtype {
         let elements = shape.iter().try_fold(1_u64, |product, &side| product.checked_mul(side))?;
         let bits = elements.checked_mul(self.bits())?;
         bits.is_multiple_of(8).then_some(bits / 8)
+    }
+}
+
+impl Dtype {
+    /// The type of a weight that can be computed with; none for the others.
+    pub fn stored(self) -> Option<Stored> {
+        match self {
+            Self::F32 => Some(Stored::F32),
+            Self::F16 => Some(Stored::F16),
+            Self::BF16 => Some(Stored::BF16),
+            _ => None,
+        }
+    }
+}
+
+impl From<Stored> for Dtype {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::F32 => Self::F32,
+            Stored::F16 => Self::F16,
+            Stored::BF16 => Self::BF16,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests share: a tiny model made from a formula, and the files beside the tests.
 
+pub mod families;
 pub mod project;
 pub mod tiny;
 

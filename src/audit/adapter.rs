@@ -1,0 +1,285 @@
+//! An adapter: the factors of a patch, against the patch itself.
+//!
+//! Both forms of it are functions of base, patch and facts, so every byte of them has one value that it should have.
+//! That the factors add what the patch adds is computed anew from what was found, whatever bytes were expected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::claims::{Claimed, Truth, claimed, claims};
+use super::known::{CLAIMED, STORED, candidates, named, stored, tell};
+use super::{Audit, Check, Ground, State, count};
+use crate::build::Stop;
+use crate::digest::Digest;
+use crate::export::card::CARD_FILE;
+use crate::export::fact::{Fact, facts};
+use crate::export::folder::{Listing, list};
+use crate::export::lora::{Adapter, Pair};
+use crate::export::peft::{CONFIG_FILE, WEIGHTS_FILE, files, name_of};
+use crate::export::weights::{Laid, lay, open_all};
+use crate::export::{ExportError, MANIFEST_FILE, Manifest, peft};
+use crate::model::Spec;
+use crate::patch::Patch;
+use crate::store::memo;
+
+/// The largest adapter that is read, in bytes.
+const MOST_BYTES: u64 = 4 << 30;
+/// Whether a folder is an adapter for transformers.
+pub fn is_peft(folder: &Path) -> bool {
+    [CONFIG_FILE, WEIGHTS_FILE].iter().any(|name| folder.join(name).exists())
+}
+
+/// A patch that is known, as an adapter for this base.
+pub(super) struct Known {
+    pub patch: Patch,
+    pub id: Digest,
+    laid: Laid,
+    pub adapter: Adapter,
+    how: &'static str,
+}
+
+/// The patch to judge an adapter by, and whether the adapter adds just what that adds.
+pub(super) struct Chosen {
+    pub patch: Option<Known>,
+    pub carried: bool,
+}
+
+impl Chosen {
+    /// The patch that `found` carries, the claimed one first; else the one to measure it by.
+    pub(super) fn new(
+        ground: &Ground<'_>,
+        found: Option<&Adapter>,
+        claim: Option<Digest>,
+        claimed: &'static str,
+    ) -> Result<Self, Stop> {
+        let weights = open_all(&list(&ground.base.folder)?)?;
+        let spec = ground.base.model.spec();
+        let known = |(id, how): (Digest, &'static str)| {
+            let patch = stored(ground, &id)?;
+            let adapter = Adapter::new(&patch, spec).ok()?;
+            let laid = lay(&weights, &patch).ok()?;
+            Some(Known { patch, id, laid, adapter, how })
+        };
+        let mut first = None;
+        for known in candidates(ground, claim, claimed)?.into_iter().filter_map(known) {
+            if found.is_some_and(|found| bits(found) == bits(&known.adapter)) {
+                return Ok(Self { patch: Some(known), carried: true });
+            }
+            // A patch that only lies in the store is no measure for what does not carry it.
+            if known.how != STORED {
+                first = first.or(Some(known));
+            }
+        }
+        Ok(Self { patch: first, carried: false })
+    }
+
+    pub(super) fn name(&self) -> Option<(Digest, &'static str)> {
+        self.patch.as_ref().map(|known| (known.id, known.how))
+    }
+
+    /// A check for every module: are its factors the patch's, and their sums too?
+    pub(super) fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
+        let Some(known) = &self.patch else {
+            for pair in &found.pairs {
+                let check = Check::wrong("module", &pair.module, "of a patch that is not here");
+                audit.add(check.state(State::Unknown));
+            }
+            return;
+        };
+        let expected = known.adapter.pairs.iter().map(|pair| (pair.layer, pair));
+        let found_pairs: BTreeMap<usize, &Pair> = found.pairs.iter().map(|pair| (pair.layer, pair)).collect();
+        let expected: BTreeMap<usize, &Pair> = expected.collect();
+        let layers: BTreeSet<usize> = expected.keys().chain(found_pairs.keys()).copied().collect();
+        let before = audit.failures();
+        for layer in layers {
+            let name = spec.module(layer);
+            audit.add(match (expected.get(&layer), found_pairs.get(&layer)) {
+                (Some(ours), Some(theirs)) => factors(name, known.adapter.rank, ours, (found.rank, theirs)),
+                (Some(_), None) => Check::wrong("module", name, "missing"),
+                (None, _) => Check::wrong("module", name, "extra: the patch does not change it"),
+            });
+        }
+        // What was expected is this program's own making; the sums are the patch's.
+        if let Some(place) = found.difference(&known.patch, spec).filter(|_| audit.failures() == before) {
+            audit.add(Check::wrong("sum", place, "not what the patch adds"));
+        }
+    }
+}
+
+/// Everything of an adapter, numbers by their bits.
+fn bits(adapter: &Adapter) -> (usize, Vec<(usize, Vec<u32>)>) {
+    let bits = |pair: &Pair| (pair.layer, pair.a.iter().chain(&pair.b).map(|number| number.to_bits()).collect());
+    (adapter.rank, adapter.pairs.iter().map(bits).collect())
+}
+
+fn factors(name: String, rank: usize, ours: &Pair, (found, theirs): (usize, &Pair)) -> Check {
+    if (rank, ours.out, ours.inner) != (found, theirs.out, theirs.inner) {
+        return Check::wrong("module", name, "factors of another rank or shape")
+            .detail(format!("expected rank {rank} from {} to {}", ours.inner, ours.out))
+            .detail(format!("found    rank {found} from {} to {}", theirs.inner, theirs.out));
+    }
+    let differ = |ours: &[f32], theirs: &[f32]| {
+        let pairs = ours.iter().zip(theirs);
+        pairs.enumerate().filter(|(_, (a, b))| a.to_bits() != b.to_bits()).map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    let [a, b] = [differ(&ours.a, &theirs.a), differ(&ours.b, &theirs.b)];
+    if a.is_empty() && b.is_empty() {
+        return Check::ok("module", name, format!("rank {rank}, the patch's factors and sums"));
+    }
+    let mut check = Check::wrong("module", name, "other factors than the patch's");
+    for (factor, places, columns) in [("A", a, ours.inner), ("B", b, rank)] {
+        if let Some(first) = places.first() {
+            let place = format!("row {}, column {}", first / columns, first % columns);
+            check = check.detail(format!(
+                "{factor}: {} other than the patch's, the first at {place}",
+                count(places.len(), "element")
+            ));
+        }
+    }
+    check
+}
+
+/// The verdict, and the command that mends.
+pub(super) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, command: &str) {
+    match audit.state() {
+        State::Ok => {}
+        State::Unknown => audit.repair("corrigenda store import DIR (a folder of `corrigenda store export`)"),
+        _ => audit.repair(command),
+    }
+    if let Some(known) = &chosen.patch {
+        let (base, modules) = (ground.base.locked.digest.short(), count(known.adapter.pairs.len(), "module"));
+        audit.verdict = format!("this adds to base {base} what patch {} adds, exactly: {modules}", known.id);
+    }
+}
+
+/// Checks an adapter for transformers.
+///
+/// # Errors
+/// The base or the folder cannot be read.
+pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
+    let found = Folder::open(ground, folder)?;
+    let claim = found.manifest().map(|manifest| manifest.patch);
+    let chosen = Chosen::new(ground, found.adapter.as_ref().ok(), claim, CLAIMED)?;
+    let mut audit = Audit::new("adapter");
+    audit.fields = json!({ "base": ground.base.locked.digest, "patch": chosen.name().map(|(id, _)| id) });
+    audit.add(named(chosen.name(), chosen.carried, claim, CLAIMED));
+    found.files(&mut audit, ground, &chosen);
+    match &found.adapter {
+        Ok(adapter) => chosen.modules(&mut audit, adapter, ground.base.model.spec()),
+        Err(why) => audit.add(Check::wrong("adapter", "factors", "cannot be believed").detail(why)),
+    }
+    if let Claimed::Read(manifest, bytes) = &found.claimed {
+        let files = found.digests.iter().filter(|(name, _)| *name != MANIFEST_FILE);
+        let files: BTreeMap<_, _> = files.map(|(name, file)| (name.clone(), *file)).collect();
+        let patch = chosen.patch.as_ref().map(|known| (&known.patch, known.id, &known.laid));
+        audit.checks.extend(claims(ground, manifest, bytes, &Truth { patch, files: &files }));
+    }
+    if let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) {
+        tell(&mut audit, ground, &known.patch, found.manifest().map(|it| it.facts.as_slice()).unwrap_or_default());
+    }
+    end(&mut audit, ground, &chosen, "corrigenda export peft NEW-DIR");
+    Ok(audit)
+}
+
+/// The folder of an adapter, read.
+struct Folder {
+    listing: Listing,
+    digests: BTreeMap<String, (u64, Digest)>,
+    claimed: Claimed,
+    /// The base's name by the configuration.
+    name: Option<String>,
+    adapter: Result<Adapter, String>,
+}
+
+impl Folder {
+    fn open(ground: &Ground<'_>, folder: &Path) -> Result<Self, Stop> {
+        let listing = list(folder)?;
+        let mut digests = BTreeMap::new();
+        for member in &listing.files {
+            digests.insert(member.name.clone(), (member.size, memo::digest_file_fresh(&member.path)?));
+        }
+        let read = |name: &str| match listing.get(name) {
+            None => Ok(Vec::new()),
+            Some(member) => bounded(&member.path),
+        };
+        let (config, weights) = (read(CONFIG_FILE)?, read(WEIGHTS_FILE)?);
+        let adapter = peft::read(&config, &weights, ground.base.model.spec());
+        let (claimed, name) = (claimed(&listing)?, name_of(&config));
+        Ok(Self { listing, digests, claimed, name, adapter })
+    }
+
+    fn manifest(&self) -> Option<&Manifest> {
+        match &self.claimed {
+            Claimed::Read(manifest, _) => Some(manifest),
+            _ => None,
+        }
+    }
+
+    /// The digests that the files should have, of a patch that is known or of what is claimed.
+    fn expected(&self, ground: &Ground<'_>, chosen: &Chosen) -> Option<BTreeMap<&'static str, Digest>> {
+        let known = chosen.patch.as_ref();
+        let adapter = known.map(|known| &known.adapter).or(self.adapter.as_ref().ok())?;
+        let id = known.map(|known| known.id).or(self.manifest().map(|manifest| manifest.patch))?;
+        let told: (Vec<Fact>, Option<Digest>) = match (self.manifest(), known) {
+            (Some(manifest), _) => (manifest.facts.clone(), manifest.settings),
+            (None, Some(known)) => {
+                let lock = ground.lock.as_ref().filter(|lock| lock.patch.id == known.id);
+                (facts(&known.patch, &ground.project.edits), lock.map(|lock| lock.patch.settings))
+            }
+            (None, None) => return None,
+        };
+        let base = &ground.base.locked.digest;
+        let files = files(adapter, base, &id, &told.0, told.1.as_ref(), self.name.as_deref()?);
+        Some(files.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect())
+    }
+
+    fn files(&self, audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen) {
+        let expected = self.expected(ground, chosen).unwrap_or_default();
+        let ours = [CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE];
+        let names: BTreeSet<&str> = self.digests.keys().map(String::as_str).chain(ours).collect();
+        for name in names {
+            let wrong = |said: &str| Check::wrong("file", name, said);
+            audit.add(match (self.digests.get(name), expected.get(name)) {
+                (None, _) => wrong("missing"),
+                (Some(_), _) if !ours.contains(&name) => wrong("extra: no part of an adapter"),
+                (Some(_), _) if name == MANIFEST_FILE => match &self.claimed {
+                    Claimed::Broken(why) => wrong("cannot be believed").detail(why),
+                    _ => Check::ok("file", name, "read; its claims are below"),
+                },
+                // Without the patch its factors are only claimed.
+                (Some((_, digest)), _) if name == WEIGHTS_FILE && chosen.patch.is_none() => self.claim(name, digest),
+                (Some((_, digest)), Some(expected)) if digest == expected => Check::ok("file", name, "as exported"),
+                (Some((_, digest)), Some(expected)) => {
+                    wrong("changed").detail(format!("expected {expected}")).detail(format!("found    {digest}"))
+                }
+                (Some((_, digest)), None) => self.claim(name, digest),
+            });
+        }
+        for (name, why) in &self.listing.refused {
+            audit.add(Check::wrong("file", name, why));
+        }
+        for name in self.listing.folders.iter().filter(|name| !super::checkpoint::TOOLS.contains(&name.as_str())) {
+            audit.add(Check::wrong("file", name, "extra: a folder, which was not looked into"));
+        }
+    }
+
+    /// A file of which nothing is known but what the manifest says.
+    fn claim(&self, name: &str, digest: &Digest) -> Check {
+        let mut files = self.manifest().into_iter().flat_map(|manifest| &manifest.files);
+        match files.any(|file| file.path == name && file.digest == *digest) {
+            true => Check::wrong("file", name, "as the manifest claims").state(State::Unknown),
+            false => Check::wrong("file", name, "nothing that is known tells what it should be"),
+        }
+    }
+}
+
+pub(super) fn bounded(path: &Path) -> Result<Vec<u8>, ExportError> {
+    let size = fs::metadata(path).map_err(ExportError::io("reading", path))?.len();
+    if size > MOST_BYTES {
+        return Err(ExportError::TooLarge { path: path.to_owned() });
+    }
+    fs::read(path).map_err(ExportError::io("reading", path))
+}

@@ -1,0 +1,70 @@
+//! The patches that an export may carry, and the facts that it tells.
+//!
+//! What an export claims is tried first, then what the lock names, then all that the store holds.
+
+use std::collections::BTreeSet;
+
+use super::{Audit, Check, Ground, State};
+use crate::build::Stop;
+use crate::digest::Digest;
+use crate::export::fact::{Fact, facts};
+use crate::patch::Patch;
+use crate::store::Kind;
+
+/// How a patch is known: a manifest names it.
+pub(super) const CLAIMED: &str = "claimed by the manifest";
+/// The lock names it.
+const LOCKED: &str = "named by the lock";
+/// Only the store has it.
+pub(super) const STORED: &str = "found in the store";
+
+/// The ids to try, each once, and how each is known.
+pub(super) fn candidates(
+    ground: &Ground<'_>,
+    claim: Option<Digest>,
+    claimed: &'static str,
+) -> Result<Vec<(Digest, &'static str)>, Stop> {
+    let patches = ground.store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
+    let ids = claim.map(|id| (id, claimed)).into_iter();
+    let ids = ids.chain(ground.lock.as_ref().map(|lock| (lock.patch.id, LOCKED)));
+    let mut tried = BTreeSet::new();
+    Ok(ids.chain(patches.map(|entry| (entry.key, STORED))).filter(|(id, _)| tried.insert(*id)).collect())
+}
+
+/// A patch of the store. One that is damaged is none that is known here, and neither is one of nothing.
+pub(super) fn stored(ground: &Ground<'_>, id: &Digest) -> Option<Patch> {
+    let bytes = ground.store.get(Kind::Patch, id).ok()??;
+    Patch::from_bytes(&bytes).ok().filter(|patch| !patch.targets().is_empty())
+}
+
+/// The check of which patch an export carries.
+pub(super) fn named(
+    known: Option<(Digest, &'static str)>,
+    carried: bool,
+    claim: Option<Digest>,
+    claimed: &'static str,
+) -> Check {
+    match (known, claim) {
+        (Some((id, how)), _) if carried => Check::ok("patch", id.short(), how),
+        (Some((id, how)), _) => Check::wrong("patch", id.short(), format!("{how}, and not in the weights")),
+        (None, Some(id)) => Check::wrong("patch", id.short(), format!("{claimed}, and not sound in the store"))
+            .state(State::Unknown)
+            .detail("without its bytes it cannot be laid on the base again"),
+        (None, None) => Check::wrong("patch", "none", "no patch that is known gives these weights"),
+    }
+}
+
+/// Tells the facts that an export carries: by the project's ids, else by the texts that it claims, else by digest.
+pub(super) fn tell(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch, claimed: &[Fact]) {
+    for fact in facts(patch, &ground.project.edits) {
+        // A text of the manifest counts only where it means what the patch holds.
+        let told = claimed.iter().find(|one| fact.meaning.is_some_and(|it| one.meanings().contains(&it)));
+        let fact = if fact.id.is_some() { &fact } else { told.unwrap_or(&fact) };
+        let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();
+        let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
+            Some((prompt, target)) => format!("{prompt} → {}", target.trim()),
+            None => "a fact that neither the project nor the manifest tells".to_owned(),
+        };
+        audit.add(Check::ok("fact", name, said));
+    }
+}

@@ -1,0 +1,112 @@
+//! `patch`: one patch, for whoever has nothing else: what is in it, and the model that it makes of a base.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::export::{request, wrote};
+use super::table::{Table, bytes, plural};
+use super::{Context, Format, Outcome};
+use crate::audit::patch::edit_norms;
+use crate::build::named::find;
+use crate::build::{Base, Stop};
+use crate::export::checkpoint;
+use crate::export::fact::facts;
+use crate::patch::{Layout, Patch, Target, delta_norms};
+use crate::project::{EditSet, Sources};
+use crate::store::Store;
+
+/// Look into a patch, and lay it on a model; needs no project
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Write a complete checkpoint: a base with the patch laid on
+    ///
+    /// The same bytes as `export checkpoint`, but for the facts: a patch holds none of their texts, so README and
+    /// manifest name them by the digests of their meanings. The base may be sharded otherwise than the one that the
+    /// patch was made for; exit code 3: it is another one.
+    Apply {
+        /// The patch: its file, its id in the store, or the first digits of that
+        #[arg(value_name = "ID|FILE")]
+        patch: String,
+        /// The folder of the base model
+        #[arg(long, value_name = "DIR")]
+        base: PathBuf,
+        /// The folder to make; it must not exist, or be empty
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Show what a patch changes: tensors, the base that they are of, edits and norms
+    Show {
+        /// The patch: its file, its id in the store, or the first digits of that
+        #[arg(value_name = "ID|FILE")]
+        patch: String,
+    },
+}
+
+pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
+    let store = match context.store() {
+        Ok(store) => store,
+        Err(finding) => return context.fail(finding),
+    };
+    let done = match verb {
+        Verb::Apply { patch, base, out } => apply(context, &store, patch, base, out),
+        Verb::Show { patch } => show(context, &store, patch),
+    };
+    done.map_or_else(|stop| context.stop(&stop), |()| Outcome::Ok)
+}
+
+fn apply(context: &Context, store: &Store, name: &str, base: &Path, out: &Path) -> Result<(), Stop> {
+    let patch = find(store, name)?.patch()?;
+    let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
+    let base = Base::at(base, store, context.isa, true).map_err(stop)?;
+    let facts = facts(&patch, &EditSet::default());
+    let request = request(context, &base, store, (&patch, None), &facts, out);
+    wrote(context, &base, out, &checkpoint(&request)?);
+    Ok(())
+}
+
+fn show(context: &Context, store: &Store, name: &str) -> Result<(), Stop> {
+    let patch = find(store, name)?.patch()?;
+    let size = patch.to_bytes().len() as u64;
+    match context.format {
+        Format::Json => {
+            let norms = edit_norms(&patch);
+            let edits: Vec<_> =
+                norms.iter().map(|(meaning, norm)| json!({ "meaning": meaning, "norm": norm })).collect();
+            let tensors: Vec<_> = patch.targets().iter().map(tensor).collect();
+            let fields = json!({ "id": patch.id(), "size": size, "tensors": tensors, "edits": edits });
+            context.answer_json(Outcome::Ok, &[], &Sources::default(), fields);
+        }
+        _ => context.ui.answer(&human(context, &patch, size)),
+    }
+    Ok(())
+}
+
+fn tensor((name, target): (&String, &Target)) -> serde_json::Value {
+    json!({
+        "name": name, "base": target.base, "dtype": target.dtype.name(), "layout": target.layout,
+        "shape": target.shape(), "edits": target.edits.len(), "norm": delta_norms(target).total,
+    })
+}
+
+fn human(context: &Context, patch: &Patch, size: u64) -> String {
+    let mut table = Table::new(&[], &[]);
+    let edits = edit_norms(patch);
+    table.row(["patch", &format!("{} ({}, {})", patch.id(), plural(edits.len(), "edit"), bytes(size))]);
+    for (name, target) in patch.targets() {
+        let [rows, columns] = target.shape();
+        let layout = match target.layout {
+            Layout::Linear => "linear",
+            Layout::Conv1d => "conv1d",
+        };
+        let (edits, norm) = (plural(target.edits.len(), "edit"), delta_norms(target).total);
+        table.row(["tensor", name]);
+        table.row(["", &format!("{} [{rows}, {columns}], {layout}, {edits}, ‖Δ‖ {norm:.3}", target.dtype)]);
+        table.row(["", &format!("of base {}", target.base)]);
+    }
+    for (meaning, norm) in &edits {
+        table.row(["edit", &format!("{}  ‖Δ‖ {norm:.3}", meaning.short())]);
+    }
+    table.render(context.ui.width())
+}

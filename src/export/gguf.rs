@@ -1,0 +1,288 @@
+//! GGUF, version 3, as far as adapters need it: texts and numbers, and matrices of F32.
+//!
+//! Little endian; the data of every tensor begins at a multiple of 32 bytes and is padded to one. Equal content has
+//! equal bytes: pairs and tensors stand by name. Whoever reads a file gets back what was written, or an error: a file
+//! that says the same in other bytes is refused.
+
+use std::collections::BTreeMap;
+
+/// The first bytes of a file.
+pub const MAGIC: &[u8; 4] = b"GGUF";
+const VERSION: u32 = 3;
+const ALIGNMENT: usize = 32;
+const FLOAT: u32 = 6;
+const TEXT: u32 = 8;
+/// The type of a tensor of F32.
+const F32: u32 = 0;
+
+/// The value of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A number of 32 bits.
+    Float(f32),
+    /// A text.
+    Text(String),
+}
+
+/// A matrix of F32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    /// Rows and columns; the file states the columns first.
+    pub shape: [usize; 2],
+    /// Its elements, row after row.
+    pub data: Vec<f32>,
+}
+
+/// A file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gguf {
+    /// What it says about itself.
+    pub pairs: BTreeMap<String, Value>,
+    /// Its tensors.
+    pub tensors: BTreeMap<String, Matrix>,
+}
+
+/// A file that is not as [`Gguf::to_bytes`] writes it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GgufError {
+    /// Another kind of file.
+    #[error("it does not begin with `GGUF`")]
+    Magic,
+    /// Another version.
+    #[error("it is GGUF version {0}, and not {VERSION}")]
+    Version(u32),
+    /// Less than it says.
+    #[error("it ends within what begins at byte {0}")]
+    Short(usize),
+    /// A value or a tensor of a kind that no export writes.
+    #[error("at byte {0} it holds what no adapter of ours does")]
+    Kind(usize),
+    /// The same content in other bytes.
+    #[error("its bytes differ from byte {0} on from those that `export` writes for what it says")]
+    NotCanonical(usize),
+}
+
+impl Gguf {
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend(VERSION.to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.pairs.len() as u64).to_le_bytes());
+        for (key, value) in &self.pairs {
+            text(&mut out, key);
+            match value {
+                Value::Float(number) => out.extend([FLOAT.to_le_bytes(), number.to_le_bytes()].concat()),
+                Value::Text(value) => {
+                    out.extend(TEXT.to_le_bytes());
+                    text(&mut out, value);
+                }
+            }
+        }
+        let mut offset = 0_u64;
+        for (name, Matrix { shape: [rows, columns], data }) in &self.tensors {
+            text(&mut out, name);
+            out.extend(2_u32.to_le_bytes());
+            out.extend([*columns, *rows].into_iter().flat_map(|side| (side as u64).to_le_bytes()));
+            out.extend(F32.to_le_bytes());
+            out.extend(offset.to_le_bytes());
+            offset += (4 * data.len()).next_multiple_of(ALIGNMENT) as u64;
+        }
+        pad(&mut out);
+        self.data(&mut out);
+        out
+    }
+
+    /// The data of every tensor, padded, in the order of their names.
+    pub fn data(&self, out: &mut Vec<u8>) {
+        for matrix in self.tensors.values() {
+            out.extend(matrix.data.iter().flat_map(|number| number.to_le_bytes()));
+            pad(out);
+        }
+    }
+
+    /// Reads a file from its bytes, and believes none of it.
+    ///
+    /// # Errors
+    /// It is not as [`Gguf::to_bytes`] writes it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, GgufError> {
+        let mut reader = Reader { bytes, at: 0 };
+        if bytes.get(..4) != Some(MAGIC) {
+            return Err(GgufError::Magic);
+        }
+        reader.at = 4;
+        match reader.word()? {
+            VERSION => {}
+            other => return Err(GgufError::Version(other)),
+        }
+        let (tensors, pairs) = (reader.long()?, reader.long()?);
+        let mut file = Self::default();
+        // Counts are a stranger's: nothing is set aside for them, and the first one that is missing ends this.
+        for _ in 0..pairs {
+            let (key, value) = (reader.text()?, reader.value()?);
+            file.pairs.insert(key, value);
+        }
+        let mut shapes = Vec::new();
+        for _ in 0..tensors {
+            shapes.push((reader.text()?, reader.shape()?));
+        }
+        reader.align()?;
+        for (name, shape) in shapes {
+            let data = reader.floats(shape)?;
+            reader.align()?;
+            file.tensors.insert(name, Matrix { shape, data });
+        }
+        // Order, offsets, padding, what stands twice and what stands behind: all of it shows here.
+        let canonical = file.to_bytes();
+        match canonical == bytes {
+            true => Ok(file),
+            false => Err(GgufError::NotCanonical(canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count())),
+        }
+    }
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn pad(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+}
+
+/// Reads from the front; never past the end.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, count: usize) -> Result<&[u8], GgufError> {
+        let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..count)).ok_or(GgufError::Short(self.at))?;
+        self.at += count;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
+        let taken = self.take(N)?;
+        Ok(taken.try_into().expect("as many bytes as were asked for"))
+    }
+
+    fn word(&mut self) -> Result<u32, GgufError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn long(&mut self) -> Result<u64, GgufError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number that counts something in memory.
+    fn size(&mut self) -> Result<usize, GgufError> {
+        let at = self.at;
+        self.long().and_then(|size| usize::try_from(size).map_err(|_| GgufError::Short(at)))
+    }
+
+    fn text(&mut self) -> Result<String, GgufError> {
+        let (at, length) = (self.at, self.size()?);
+        String::from_utf8(self.take(length)?.to_vec()).map_err(|_| GgufError::Kind(at))
+    }
+
+    fn value(&mut self) -> Result<Value, GgufError> {
+        let at = self.at;
+        match self.word()? {
+            FLOAT => self.array().map(f32::from_le_bytes).map(Value::Float),
+            TEXT => self.text().map(Value::Text),
+            _ => Err(GgufError::Kind(at)),
+        }
+    }
+
+    /// The shape of a matrix of F32; where its data is follows from the others.
+    fn shape(&mut self) -> Result<[usize; 2], GgufError> {
+        let at = self.at;
+        let sides = self.word()?;
+        let (columns, rows) = (self.size()?, self.size()?);
+        let (kind, _offset) = (self.word()?, self.long()?);
+        if (sides, kind) == (2, F32) { Ok([rows, columns]) } else { Err(GgufError::Kind(at)) }
+    }
+
+    fn floats(&mut self, [rows, columns]: [usize; 2]) -> Result<Vec<f32>, GgufError> {
+        let length = rows.checked_mul(columns).and_then(|count| count.checked_mul(4));
+        let length = length.ok_or(GgufError::Short(self.at))?;
+        self.take(length).map(super::lora::floats)
+    }
+
+    fn align(&mut self) -> Result<(), GgufError> {
+        self.take(self.at.next_multiple_of(ALIGNMENT) - self.at).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Gguf {
+        let matrix = |rows: usize, columns: usize| Matrix {
+            shape: [rows, columns],
+            data: (0..rows * columns).map(|x| x as f32 - 1.5).collect(),
+        };
+        Gguf {
+            pairs: [("a.x", Value::Float(3.0)), ("a.y", Value::Text("München".to_owned()))]
+                .map(|(key, value)| (key.to_owned(), value))
+                .into(),
+            tensors: [("t.0", matrix(3, 5)), ("t.1", matrix(1, 8))].map(|(name, one)| (name.to_owned(), one)).into(),
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_format() {
+        let bytes = sample().to_bytes();
+        assert_eq!(bytes[..24], [b"GGUF\x03\0\0\0\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0".as_slice()].concat());
+        assert_eq!(bytes[24..43], *b"\x03\0\0\0\0\0\0\0a.x\x06\0\0\0\0\0\x40\x40");
+        // Columns, rows, F32, and an offset in the data.
+        let first = bytes.windows(3).position(|some| some == b"t.0").expect("its name") + 3;
+        assert_eq!(bytes[first..first + 8], *b"\x02\0\0\0\x05\0\0\0");
+        assert_eq!(bytes[first + 12..first + 16], *b"\x03\0\0\0");
+        let second = bytes.windows(3).position(|some| some == b"t.1").expect("its name") + 3;
+        assert_eq!(bytes[second + 24..second + 32], 64_u64.to_le_bytes());
+        // 60 bytes and 32, each padded.
+        let header = bytes.len() - 64 - 32;
+        assert_eq!((header % 32, bytes.len() % 32), (0, 0));
+        assert_eq!(bytes[header..header + 4], (-1.5_f32).to_le_bytes());
+        assert_eq!(Gguf::from_bytes(&bytes), Ok(sample()));
+    }
+
+    #[test]
+    fn no_byte_can_change_unseen() {
+        let bytes = sample().to_bytes();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut other = bytes.clone();
+                other[at] ^= 1 << bit;
+                assert_ne!(Gguf::from_bytes(&other).ok(), Some(sample()), "byte {at}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_short_or_too_long_is_refused() {
+        let bytes = sample().to_bytes();
+        for end in 0..bytes.len() {
+            assert!(Gguf::from_bytes(&bytes[..end]).is_err(), "{end}");
+        }
+        let longer = [bytes.as_slice(), &[0; 32]].concat();
+        assert_eq!(Gguf::from_bytes(&longer), Err(GgufError::NotCanonical(bytes.len())));
+        // Counts and sides that no memory could hold.
+        for at in [8, 16, 24] {
+            let mut other = bytes.clone();
+            other[at..at + 8].fill(0xff);
+            assert!(matches!(Gguf::from_bytes(&other), Err(GgufError::Short(_) | GgufError::Kind(_))), "{at}");
+        }
+        let sides = bytes.windows(3).position(|some| some == b"t.0").expect("its name") + 7;
+        let mut other = bytes.clone();
+        other[sides..sides + 16].fill(0xff);
+        assert!(matches!(Gguf::from_bytes(&other), Err(GgufError::Short(_))));
+        let mut other = bytes;
+        other[4] = 2;
+        assert_eq!(Gguf::from_bytes(&other), Err(GgufError::Version(2)));
+    }
+}

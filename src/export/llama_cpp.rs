@@ -1,0 +1,192 @@
+//! A LoRA adapter in GGUF, for llama.cpp and what is built on it.
+//!
+//! llama.cpp scales each pair by `alpha / rank`: with one rank and `alpha = rank` by 1. Keys that it does not know it
+//! leaves alone, so the file names its patch and its base itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::ExportError;
+use super::checkpoint::{Request, unchanged};
+use super::gguf::{Gguf, Matrix, Value};
+use super::lora::{Adapter, Pair};
+use super::manifest::{FileEntry, TensorEntry, tensor_entries};
+use super::peft::ground;
+use super::place::Place;
+use crate::digest::Digest;
+use crate::model::Spec;
+use crate::patch::Patch;
+
+/// The key that names the base.
+pub const BASE: &str = "corrigenda.base";
+/// The key that names the patch.
+pub const PATCH: &str = "corrigenda.patch";
+/// The key of the digest of all tensors' data.
+pub const TENSORS: &str = "corrigenda.tensors";
+const ALPHA: &str = "adapter.lora.alpha";
+
+/// A finished adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LlamaCpp {
+    /// The file.
+    pub file: FileEntry,
+    /// The patch.
+    pub patch: Digest,
+    /// The architecture, as llama.cpp calls it.
+    pub architecture: &'static str,
+    /// The rank of every pair.
+    pub rank: usize,
+    /// The base's tensors that it changes, and what a checkpoint of the same patch holds in their place.
+    pub tensors: Vec<TensorEntry>,
+}
+
+/// The file of an adapter.
+///
+/// # Errors
+/// llama.cpp has no such architecture.
+pub fn gguf(adapter: &Adapter, spec: &Spec, base: &Digest, patch: &Digest) -> Result<Gguf, ExportError> {
+    let architecture = architecture(spec)?;
+    let tensors = adapter.pairs.iter().flat_map(|pair| matrices(pair, adapter.rank)).collect();
+    let mut file = Gguf { pairs: BTreeMap::new(), tensors };
+    let name = format!("corrigenda patch {}", patch.short());
+    let texts = [
+        ("adapter.type", "lora".to_owned()),
+        (BASE, base.to_string()),
+        (PATCH, patch.to_string()),
+        (TENSORS, digest_of_data(&file).to_string()),
+        ("general.architecture", architecture.to_owned()),
+        ("general.name", name),
+        ("general.type", "adapter".to_owned()),
+    ];
+    file.pairs.extend(texts.map(|(key, text)| (key.to_owned(), Value::Text(text))));
+    file.pairs.insert(ALPHA.to_owned(), Value::Float(adapter.rank as f32));
+    Ok(file)
+}
+
+fn architecture(spec: &Spec) -> Result<&'static str, ExportError> {
+    spec.family.gguf.ok_or(ExportError::NoArchitecture { family: spec.family.model_type })
+}
+
+/// The digest of the data of all tensors.
+pub fn digest_of_data(file: &Gguf) -> Digest {
+    let mut data = Vec::new();
+    file.data(&mut data);
+    Digest::of(&data)
+}
+
+fn names(layer: usize) -> [String; 2] {
+    ["a", "b"].map(|factor| format!("blk.{layer}.ffn_down.weight.lora_{factor}"))
+}
+
+fn matrices(pair: &Pair, rank: usize) -> [(String, Matrix); 2] {
+    let [a, b] = names(pair.layer);
+    [
+        (a, Matrix { shape: [rank, pair.inner], data: pair.a.clone() }),
+        (b, Matrix { shape: [pair.out, rank], data: pair.b.clone() }),
+    ]
+}
+
+/// Reads an adapter back from a file.
+///
+/// # Errors
+/// In words: something that no export writes.
+pub fn read(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
+    let Some(Value::Float(alpha)) = file.pairs.get(ALPHA) else { return Err(format!("`{ALPHA}` is missing")) };
+    let rank = *alpha as usize;
+    let pair = |layer: usize| {
+        let [a, b] = names(layer).map(|name| file.tensors.get(&name));
+        let (Some(a), Some(b)) = (a, b) else { return None };
+        let ([rows, inner], [out, columns]) = (a.shape, b.shape);
+        let (a, b, module, layout) = (a.data.clone(), b.data.clone(), spec.module(layer), spec.family.layout);
+        (rows == rank && columns == rank).then_some(Pair { layer, module, layout, out, inner, a, b })
+    };
+    let pairs: Vec<Pair> = (0..spec.layers).filter_map(pair).collect();
+    match rank > 0 && rank as f32 == *alpha && 2 * pairs.len() == file.tensors.len() {
+        true => Ok(Adapter { rank, pairs }),
+        false => Err(format!("its tensors are not pairs of factors of rank {alpha}, one for each layer")),
+    }
+}
+
+/// Writes the adapter.
+///
+/// # Errors
+/// As [`peft`](super::peft()), or llama.cpp does not know the family.
+pub fn llama_cpp(request: &Request<'_>, spec: &Spec) -> Result<LlamaCpp, ExportError> {
+    let place = Place::file(request.to, request.folder, request.store)?;
+    let architecture = architecture(spec)?;
+    let adapter = Adapter::new(request.patch, spec)?;
+    let (listing, laid) = ground(request)?;
+    let patch = request.patch.id().0;
+    let bytes = gguf(&adapter, spec, &request.base.digest, &patch)?.to_bytes();
+    let name = place.name();
+    let staging = place.stage()?;
+    let file = staging.write(&name, |out| out.write_all(&bytes))?;
+    unchanged(request.base, &listing)?;
+    staging.read_back(&file)?;
+    let written = fs::read(staging.path(&name)).map_err(ExportError::io("reading", &staging.path(&name)))?;
+    check(&written, request.patch, spec).map_err(|what| ExportError::Differs { file: name.clone(), what })?;
+    staging.commit_file(&name)?;
+    Ok(LlamaCpp { file, patch, architecture, rank: adapter.rank, tensors: tensor_entries(&laid) })
+}
+
+/// Reads what was written as another program would, and holds it against the patch.
+fn check(bytes: &[u8], patch: &Patch, spec: &Spec) -> Result<(), String> {
+    let file = Gguf::from_bytes(bytes).map_err(|error| error.to_string())?;
+    read(&file, spec)?.difference(patch, spec).map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lora::samples::{patch, spec};
+    use super::*;
+    use crate::model::family::{Family, GPT2};
+
+    fn sample() -> Gguf {
+        let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
+        gguf(&adapter, &spec(), &Digest::of(b"base"), &patch().id().0).expect("a file")
+    }
+
+    #[test]
+    fn the_layout_is_that_of_llama_cpp() {
+        let file = sample();
+        let mut said = String::new();
+        for (key, value) in &file.pairs {
+            said += &format!("{key} = {value:?}\n");
+        }
+        for (name, matrix) in &file.tensors {
+            said += &format!("{name} {:?}\n", matrix.shape);
+        }
+        insta::assert_snapshot!(said);
+        let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
+        assert_eq!(read(&file, &spec()), Ok(adapter));
+        assert_eq!(check(&file.to_bytes(), &patch(), &spec()), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_the_patch_is_seen() {
+        let refused = |change: &dyn Fn(&mut Gguf)| {
+            let mut file = sample();
+            change(&mut file);
+            check(&file.to_bytes(), &patch(), &spec()).expect_err("refused")
+        };
+        let first = "blk.0.ffn_down.weight.lora_a";
+        let tensor = |file: &mut Gguf| file.tensors.get_mut(first).expect("there").data[0] += 1.0;
+        assert!(refused(&tensor).contains("transformer.h.0.mlp.c_proj, row 0"));
+        assert!(refused(&|file| drop(file.tensors.remove(first))).contains("not pairs of factors"));
+        for alpha in [0.0, 2.0, 3.5, -3.0, f32::NAN, f32::INFINITY] {
+            let said = refused(&|file| drop(file.pairs.insert(ALPHA.to_owned(), Value::Float(alpha))));
+            assert!(said.contains("not pairs of factors"), "{said}");
+        }
+        assert!(refused(&|file| drop(file.pairs.remove(ALPHA))).contains("is missing"));
+    }
+
+    #[test]
+    fn a_family_without_an_architecture() {
+        static OTHER: Family = Family { gguf: None, ..GPT2 };
+        let mut spec = spec();
+        spec.family = &OTHER;
+        let adapter = Adapter::new(&patch(), &spec).expect("an adapter");
+        let error = gguf(&adapter, &spec, &Digest::of(b""), &Digest::of(b"")).expect_err("no architecture");
+        assert!(matches!(error, ExportError::NoArchitecture { .. }) && error.finding().help[0].contains("checkpoint"));
+    }
+}

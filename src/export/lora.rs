@@ -1,0 +1,300 @@
+//! A patch as low-rank adapters: one pair of factors per module, all pairs of one rank.
+//!
+//! Programs that read adapters disagree about how a rank becomes a scale: with one rank for every module and
+//! `alpha = rank` the scale is 1 for all of them. What a module lacks is filled with zeros. The two factors of an edit
+//! are balanced by a power of two, because some programs round them to half precision; their product stays what it was,
+//! bit for bit.
+
+use crate::model::Spec;
+use crate::patch::{Layout, Patch, Target};
+
+use super::ExportError;
+
+/// The factors of one module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// The layer.
+    pub layer: usize,
+    /// The module, as transformers calls it.
+    pub module: String,
+    /// How the base stores the weight.
+    pub layout: Layout,
+    /// Outputs of the module.
+    pub out: usize,
+    /// Its inputs.
+    pub inner: usize,
+    /// `[rank, in]`, row-major.
+    pub a: Vec<f32>,
+    /// `[out, rank]`, row-major.
+    pub b: Vec<f32>,
+}
+
+/// A patch in the form of adapters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    /// The rank of every pair.
+    pub rank: usize,
+    /// The pairs, by layer.
+    pub pairs: Vec<Pair>,
+}
+
+impl Adapter {
+    /// The adapter that adds what `patch` adds to a model of this shape.
+    ///
+    /// # Errors
+    /// The patch is empty, which no adapter can say, or changes a weight that is no second MLP matrix of this model.
+    pub fn new(patch: &Patch, spec: &Spec) -> Result<Self, ExportError> {
+        let rank = patch.targets().values().map(|target| target.edits.len()).max().ok_or(ExportError::Empty)?;
+        let pair = |(parameter, target): (&String, &Target)| {
+            let no_module = || ExportError::NoModule { parameter: parameter.clone() };
+            let layer = spec.layer_of(parameter).ok_or_else(no_module)?;
+            let (a, b) = factors(target, rank);
+            let (module, layout) = (spec.module(layer), target.layout);
+            Ok(Pair { layer, module, layout, out: target.out, inner: target.inner, a, b })
+        };
+        let mut pairs = patch.targets().iter().map(pair).collect::<Result<Vec<_>, ExportError>>()?;
+        pairs.sort_by_key(|pair| pair.layer);
+        // A weight under two names is no weight of the model that was opened.
+        match pairs.windows(2).find(|pair| pair[0].layer == pair[1].layer) {
+            Some(pair) => Err(ExportError::NoModule { parameter: pair[1].module.clone() }),
+            None => Ok(Self { rank, pairs }),
+        }
+    }
+
+    /// The first place where the adapter does not add exactly what `patch` adds to a model of this shape.
+    pub fn difference(&self, patch: &Patch, spec: &Spec) -> Option<String> {
+        if self.pairs.len() != patch.targets().len() {
+            return Some("the list of modules".to_owned());
+        }
+        let differs = |(parameter, target): (&String, &Target)| {
+            let layer = spec.layer_of(parameter);
+            let Some(pair) = self.pairs.iter().find(|pair| Some(pair.layer) == layer) else {
+                return Some(format!("{parameter}, which it does not change"));
+            };
+            if (pair.out, pair.inner, pair.layout) != (target.out, target.inner, target.layout) {
+                return Some(format!("{}, its shape", pair.module));
+            }
+            let same = |place: &(usize, usize)| pair.at(self.rank, *place) == at(target, *place);
+            let place = places(pair.out, pair.inner).find(|place| !same(place));
+            place.map(|(row, column)| format!("{}, row {row}, column {column}", pair.module))
+        };
+        patch.targets().iter().find_map(differs)
+    }
+}
+
+impl Pair {
+    /// The sum that the pair adds at a place of the weight in `[out, in]`.
+    fn at(&self, rank: usize, (row, column): (usize, usize)) -> f64 {
+        let mut sum = 0.0;
+        for edit in 0..rank {
+            sum += f64::from(self.b[row * rank + edit]) * f64::from(self.a[edit * self.inner + column]);
+        }
+        sum
+    }
+}
+
+/// The sum that a target adds at a place.
+fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
+    let edits = target.edits.len();
+    let mut sum = 0.0;
+    for edit in 0..edits {
+        sum += f64::from(target.u[row * edits + edit]) * f64::from(target.v[edit * target.inner + column]);
+    }
+    sum
+}
+
+/// Places of a weight are all compared up to this many of them.
+const ALL: usize = 1 << 16;
+
+/// The places that are compared: all of a small weight; of a large one every column, each in a row of its own, and every
+/// row, each in a column of its own.
+fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> {
+    if out.saturating_mul(inner) <= ALL {
+        return Box::new((0..out * inner).map(move |place| (place / inner, place % inner)));
+    }
+    // Steps through the rows that do not keep pace with the columns.
+    const STEP: usize = 1_000_003;
+    Box::new((0..out.max(inner)).map(move |place| (place.wrapping_mul(STEP) % out, place % inner)))
+}
+
+/// `a` and `b` of a target, balanced and filled up to `rank`.
+fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
+    let (edits, inner) = (target.edits.len(), target.inner);
+    let (mut a, mut b) = (vec![0.0; rank * inner], vec![0.0; target.out * rank]);
+    for edit in 0..edits {
+        let column: Vec<f32> = target.u.iter().skip(edit).step_by(edits).copied().collect();
+        let (column, row) = balanced(&column, &target.v[edit * inner..(edit + 1) * inner]);
+        a[edit * inner..(edit + 1) * inner].copy_from_slice(&row);
+        for (place, number) in b.iter_mut().skip(edit).step_by(rank).zip(column) {
+            *place = number;
+        }
+    }
+    (a, b)
+}
+
+/// `u · 2^-e` and `v · 2^e` with norms within a factor of two of one another; or as near to that as keeps every number
+/// exact.
+fn balanced(u: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let mut exponent = (log2(norm(u) / norm(v)) + 1).div_euclid(2);
+    loop {
+        if let Some(pair) = scaled(u, -exponent).zip(scaled(v, exponent)) {
+            return pair;
+        }
+        // Nothing is scaled by 2^0, so this ends.
+        exponent -= exponent.signum();
+    }
+}
+
+/// The numbers times a power of two, if every one of them can be had.
+fn scaled(numbers: &[f32], exponent: i32) -> Option<Vec<f32>> {
+    let factor = power(exponent);
+    let scale = |number: &f32| {
+        let exact = f64::from(*number) * factor;
+        let rounded = exact as f32;
+        (f64::from(rounded) == exact).then_some(rounded)
+    };
+    numbers.iter().map(scale).collect()
+}
+
+/// 2^exponent; far beyond what an f32 holds, but within what an f64 does.
+fn power(exponent: i32) -> f64 {
+    f64::from_bits(((1023 + i64::from(exponent)) as u64) << 52)
+}
+
+/// The exponent of the greatest power of two that is not above a number.
+fn log2(number: f64) -> i32 {
+    // Ratios of norms of f32 that are not null: never subnormal as f64.
+    (number.to_bits() >> 52) as i32 - 1023
+}
+
+fn norm(numbers: &[f32]) -> f64 {
+    let mut square = 0.0;
+    for &number in numbers {
+        square += f64::from(number) * f64::from(number);
+    }
+    square.sqrt()
+}
+
+/// Little-endian F32.
+pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
+    let (numbers, _) = bytes.as_chunks::<4>();
+    numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()
+}
+
+/// Small adapters, for the tests of every form of them.
+#[cfg(test)]
+pub(super) mod samples {
+    use serde_json::json;
+
+    use super::*;
+    use crate::digest::Digest;
+    use crate::safetensors::Dtype;
+
+    pub(in super::super) fn spec() -> Spec {
+        let config =
+            json!({ "model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 3, "n_positions": 8, "vocab_size": 9 });
+        Spec::parse(std::path::Path::new("config.json"), &config).expect("a shape")
+    }
+
+    /// A target of so many edits, whose numbers are spread over the whole range of f32.
+    pub(in super::super) fn target(edits: usize, out: usize, inner: usize) -> Target {
+        let mut digests: Vec<_> = (0..edits).map(|edit| Digest::of(&[edit as u8])).collect();
+        digests.sort_unstable();
+        let number = |at: usize| power(((at * 7919) % 41) as i32 - 20) as f32 * (1.0 + at as f32 / 1000.0);
+        Target {
+            base: Digest::of(b"base"),
+            dtype: Dtype::F32,
+            layout: Layout::Conv1d,
+            out,
+            inner,
+            edits: digests,
+            u: (0..out * edits).map(|at| number(at) * 1e3).collect(),
+            v: (0..edits * inner).map(|at| -number(at + 3) * 1e-6).collect(),
+        }
+    }
+
+    /// A patch of two layers, of three edits and of one.
+    pub(in super::super) fn patch() -> Patch {
+        let targets =
+            [("transformer.h.2.mlp.c_proj.weight", target(3, 8, 32)), ("h.0.mlp.c_proj.weight", target(1, 8, 32))];
+        Patch::new(targets.into_iter().map(|(name, target)| (name.to_owned(), target)).collect()).expect("valid")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::samples::{patch, spec, target};
+    use super::*;
+
+    #[test]
+    fn one_rank_for_every_module_and_the_same_sums() {
+        let patch = patch();
+        let adapter = Adapter::new(&patch, &spec()).expect("an adapter");
+        assert_eq!(adapter.rank, 3);
+        let modules: Vec<_> = adapter.pairs.iter().map(|pair| (pair.layer, pair.module.as_str())).collect();
+        assert_eq!(modules, [(0, "transformer.h.0.mlp.c_proj"), (2, "transformer.h.2.mlp.c_proj")]);
+        assert!(adapter.pairs[0].a[32..].iter().all(|number| *number == 0.0));
+        assert!(adapter.pairs.iter().all(|pair| (pair.a.len(), pair.b.len()) == (96, 24)));
+        assert_eq!(adapter.difference(&patch, &spec()), None);
+        // Any number that is another one is seen, and where.
+        for at in 0..96 {
+            let mut other = adapter.clone();
+            other.pairs[1].a[at] = f32::from_bits(other.pairs[1].a[at].to_bits() ^ 1);
+            let said = other.difference(&patch, &spec()).expect("another product");
+            assert!(said.starts_with("transformer.h.2.mlp.c_proj, row"), "{said}");
+        }
+        let mut fewer = adapter.clone();
+        fewer.pairs.pop();
+        assert!(fewer.difference(&patch, &spec()).is_some());
+    }
+
+    #[test]
+    fn of_a_large_weight_every_row_and_column_is_compared() {
+        for (out, inner) in [(300, 700), (700, 300), (1600, 6400)] {
+            let places: Vec<_> = places(out, inner).collect();
+            let rows: std::collections::BTreeSet<_> = places.iter().map(|place| place.0).collect();
+            let columns: std::collections::BTreeSet<_> = places.iter().map(|place| place.1).collect();
+            assert_eq!((rows.len(), columns.len()), (out, inner));
+        }
+    }
+
+    #[test]
+    fn factors_are_balanced_by_a_power_of_two() {
+        for (u, v) in
+            [(1e20, 1e-20), (1e-20, 1e20), (3.0, 3.0), (4.0, 1.0), (1.0, 4.1), (1.5e30, 2.5e-33), (7e-12, 1e5)]
+        {
+            let (u, v) = (vec![u, -u / 3.0], vec![v / 7.0, v]);
+            let (b, a) = balanced(&u, &v);
+            let ratio = norm(&b) / norm(&a);
+            assert!((0.5..2.0).contains(&ratio), "{u:?} {v:?}: {ratio}");
+            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                assert_eq!(f64::from(u[i]) * f64::from(v[j]), f64::from(b[i]) * f64::from(a[j]));
+            }
+        }
+    }
+
+    #[test]
+    fn no_balance_at_the_price_of_a_number() {
+        // Its smallest number has no room below: scaled down it would lose bits.
+        let tiny = f32::from_bits(0x0080_0001);
+        let (u, v) = (vec![1e30, tiny], vec![1e-30]);
+        let (b, a) = balanced(&u, &v);
+        assert_eq!((b, a), (u, v));
+        // Half way is better than nothing.
+        let u = vec![1e30, tiny * 1024.0];
+        let (b, a) = balanced(&u, &[1e-30]);
+        assert_eq!((b[1], a[0]), (tiny, 1e-30 * 1024.0));
+    }
+
+    #[test]
+    fn what_no_adapter_can_say() {
+        assert!(matches!(Adapter::new(&Patch::default(), &spec()), Err(ExportError::Empty)));
+        for name in ["h.3.mlp.c_proj.weight", "h.0.mlp.c_proj", "h.0.attn.c_proj.weight", "h.0.mlp.c_fc.weight"] {
+            let patch = Patch::new(BTreeMap::from([(name.to_owned(), target(1, 8, 32))])).expect("valid");
+            let error = Adapter::new(&patch, &spec()).expect_err("no module");
+            assert!(matches!(error, ExportError::NoModule { .. }) && error.to_string().contains(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A PEFT adapter: the folder that `transformers` and what is built on it load beside a base model.
+//!
+//! The layout is PEFT's own, and the bytes are a function of base, patch and facts. The modules are named by their full
+//! paths, because a bare name would also match matrices of attention; only fields that every version knows are written.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use super::card::{CARD_FILE, card, section};
+use super::checkpoint::{Request, unchanged};
+use super::folder::{Listing, list};
+use super::lora::{Adapter, Pair, floats};
+use super::manifest::{MANIFEST_FILE, Manifest};
+use super::place::Place;
+use super::weights::{Laid, lay, open_all};
+use super::{ExportError, Fact};
+use crate::digest::Digest;
+use crate::model::Spec;
+use crate::model::hub::PREFIX;
+use crate::patch::{Layout, Patch};
+use crate::project::visible;
+use crate::safetensors::{Dtype, Header, Tensor, write};
+
+/// The file of the factors.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// The file that says how they are meant.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+
+/// The base, as an adapter speaks of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// Its shape.
+    pub spec: &'a Spec,
+    /// What people call it.
+    pub name: &'a str,
+}
+
+/// A finished adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peft {
+    /// What it says about itself.
+    pub manifest: Manifest,
+    /// The rank of every module.
+    pub rank: usize,
+}
+
+/// `adapter_config.json`; fields in alphabetical order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    alpha_pattern: Nothing,
+    base_model_name_or_path: String,
+    bias: String,
+    fan_in_fan_out: bool,
+    inference_mode: bool,
+    init_lora_weights: bool,
+    lora_alpha: usize,
+    lora_dropout: f64,
+    modules_to_save: Option<Nothing>,
+    peft_type: String,
+    r: usize,
+    rank_pattern: Nothing,
+    revision: Option<Nothing>,
+    target_modules: Vec<String>,
+    task_type: String,
+    use_dora: bool,
+    use_rslora: bool,
+}
+
+/// An object without keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl Config {
+    fn new(adapter: &Adapter, name: &str) -> Self {
+        Self {
+            alpha_pattern: Nothing {},
+            base_model_name_or_path: name.to_owned(),
+            bias: "none".to_owned(),
+            fan_in_fan_out: adapter.pairs.iter().all(|pair| pair.layout == Layout::Conv1d),
+            inference_mode: true,
+            init_lora_weights: true,
+            // The scale is alpha / r: one, whatever a program makes of the two.
+            lora_alpha: adapter.rank,
+            lora_dropout: 0.0,
+            modules_to_save: None,
+            peft_type: "LORA".to_owned(),
+            r: adapter.rank,
+            rank_pattern: Nothing {},
+            revision: None,
+            target_modules: adapter.pairs.iter().map(|pair| pair.module.clone()).collect(),
+            task_type: "CAUSAL_LM".to_owned(),
+            use_dora: false,
+            use_rslora: false,
+        }
+    }
+
+    fn render(&self) -> Vec<u8> {
+        let text = serde_json::to_string_pretty(self).expect("texts, numbers and lists always serialise");
+        format!("{text}\n").into_bytes()
+    }
+}
+
+/// The files of an adapter but for the manifest: names and bytes, by name.
+pub fn files(
+    adapter: &Adapter,
+    base: &Digest,
+    patch: &Digest,
+    facts: &[Fact],
+    settings: Option<&Digest>,
+    name: &str,
+) -> [(&'static str, Vec<u8>); 3] {
+    // A JSON string is one of YAML, whatever it holds.
+    let quoted = serde_json::to_string(&*visible(name)).expect("a text always serialises");
+    let matter = format!("---\nbase_model: {quoted}\nlibrary_name: peft\n---\n");
+    [
+        (CARD_FILE, card(Some(matter.as_bytes()), &section(base, patch, facts, settings))),
+        (CONFIG_FILE, Config::new(adapter, name).render()),
+        (WEIGHTS_FILE, weights(adapter)),
+    ]
+}
+
+/// The keys of a module's factors.
+fn keys(module: &str) -> [String; 2] {
+    ["A", "B"].map(|factor| format!("base_model.model.{module}.lora_{factor}.weight"))
+}
+
+fn weights(adapter: &Adapter) -> Vec<u8> {
+    let bytes = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    let rank = adapter.rank as u64;
+    let of_pair = |pair: &Pair| {
+        let [a, b] = keys(&pair.module);
+        [(a, vec![rank, pair.inner as u64], bytes(&pair.a)), (b, vec![pair.out as u64, rank], bytes(&pair.b))]
+    };
+    let data: Vec<_> = adapter.pairs.iter().flat_map(of_pair).collect();
+    let tensors: Vec<_> = data
+        .iter()
+        .map(|(name, shape, data)| Tensor { name: name.clone(), dtype: Dtype::F32, shape: shape.clone(), data })
+        .collect();
+    write(&tensors, &[("format".to_owned(), "pt".to_owned())].into())
+}
+
+/// The name of the base that a configuration gives.
+pub fn name_of(config: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Config>(config).ok().map(|config| config.base_model_name_or_path)
+}
+
+/// Reads an adapter from the bytes of its two files, and believes none of it.
+///
+/// # Errors
+/// In words: something that no export writes.
+pub fn read(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, String> {
+    let config: Config = serde_json::from_slice(config).map_err(|error| format!("{CONFIG_FILE}: {error}"))?;
+    let header = Header::parse(weights.len() as u64, weights).map_err(|error| format!("{WEIGHTS_FILE}: {error}"))?;
+    let layers = config.target_modules.iter().map(|module| {
+        let layer = (0..spec.layers).find(|layer| spec.module(*layer) == *module);
+        layer.ok_or_else(|| format!("{CONFIG_FILE}: `{module}` is no module of the base that is edited"))
+    });
+    let layers = layers.collect::<Result<Vec<_>, _>>()?;
+    let layout = if config.fan_in_fan_out { Layout::Conv1d } else { Layout::Linear };
+    let pair = |layer: usize| {
+        let module = spec.module(layer);
+        let [a, b] = keys(&module);
+        let (rank, out, inner) = (config.r as u64, spec.width as u64, spec.inner as u64);
+        let a = factor(&header, weights, &a, [rank, inner])?;
+        let b = factor(&header, weights, &b, [out, rank])?;
+        Ok(Pair { layer, module, layout, out: spec.width, inner: spec.inner, a, b })
+    };
+    let pairs = layers.into_iter().map(pair).collect::<Result<Vec<_>, String>>()?;
+    let adapter = Adapter { rank: config.r, pairs };
+    if Config::new(&adapter, &config.base_model_name_or_path) != config {
+        return Err(format!("{CONFIG_FILE}: a field has a value that changes what the factors mean"));
+    }
+    match header.tensors.len() == 2 * adapter.pairs.len() {
+        true => Ok(adapter),
+        false => Err(format!("{WEIGHTS_FILE}: it holds tensors of no module that {CONFIG_FILE} names")),
+    }
+}
+
+fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<Vec<f32>, String> {
+    let info = header.tensors.get(name).ok_or_else(|| format!("{WEIGHTS_FILE}: it lacks `{name}`"))?;
+    if (info.dtype, &*info.shape) != (Dtype::F32, &shape) {
+        let found = format!("{} of shape {:?}", info.dtype, info.shape);
+        return Err(format!("{WEIGHTS_FILE}: `{name}` should be F32 of shape {shape:?}, and is {found}"));
+    }
+    // The header was checked against the length of the bytes: the range lies inside.
+    Ok(floats(&bytes[info.start as usize..info.end as usize]))
+}
+
+/// What every adapter stands on: the base, and what the patch makes of its tensors.
+pub(super) fn ground(request: &Request<'_>) -> Result<(Listing, Laid), ExportError> {
+    let listing = list(request.folder)?;
+    let laid = lay(&open_all(&listing)?, request.patch)?;
+    Ok((listing, laid))
+}
+
+/// Writes the adapter.
+///
+/// # Errors
+/// As [`checkpoint`](super::checkpoint()), or no adapter can say what the patch does.
+pub fn peft(request: &Request<'_>, named: Named<'_>) -> Result<Peft, ExportError> {
+    let Request { base, patch, facts, settings, .. } = *request;
+    let place = Place::folder(request.to, request.folder, request.store)?;
+    let adapter = Adapter::new(patch, named.spec)?;
+    let (listing, laid) = ground(request)?;
+    let id = patch.id().0;
+    let staging = place.stage()?;
+    let mut entries = Vec::new();
+    for (name, bytes) in files(&adapter, &base.digest, &id, facts, settings.as_ref(), named.name) {
+        entries.push(staging.write(name, |out| out.write_all(&bytes))?);
+    }
+    let manifest = Manifest::new(base, id, &laid, facts.to_vec(), settings, entries);
+    let own = staging.write(MANIFEST_FILE, |out| out.write_all(&manifest.render()))?;
+    unchanged(base, &listing)?;
+    manifest.files.iter().chain([&own]).try_for_each(|file| staging.read_back(file))?;
+    let written = |name: &str| fs::read(staging.path(name)).map_err(ExportError::io("reading", &staging.path(name)));
+    check(&written(CONFIG_FILE)?, &written(WEIGHTS_FILE)?, patch, named.spec)?;
+    staging.commit()?;
+    Ok(Peft { manifest, rank: adapter.rank })
+}
+
+/// Reads what was written as another program would, and holds it against the patch.
+fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<(), ExportError> {
+    let differs = |what| ExportError::Differs { file: WEIGHTS_FILE.to_owned(), what };
+    let adapter = read(config, weights, spec).map_err(differs)?;
+    adapter.difference(patch, spec).map_or(Ok(()), |place| Err(differs(place)))
+}
+
+/// A base's name as other programs write it: on the Hub `ORG/NAME`, without prefix and revision.
+pub fn plain_name(name: &str) -> &str {
+    match name.strip_prefix(PREFIX) {
+        Some(name) => name.split('@').next().unwrap_or(name),
+        None => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::lora::samples::{patch, spec};
+    use super::*;
+
+    fn sample() -> (Adapter, Vec<u8>, Vec<u8>) {
+        let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
+        let digest = Digest::of(b"x");
+        let [_, (_, config), (_, weights)] = files(&adapter, &digest, &digest, &[], None, "org/tiny");
+        (adapter, config, weights)
+    }
+
+    #[test]
+    fn the_layout_is_that_of_peft() {
+        let (adapter, config, weights) = sample();
+        insta::assert_snapshot!(String::from_utf8(config.clone()).expect("text"));
+        // A map of serde_json sorts its keys: the text must already be in that order.
+        let value: Value = serde_json::from_slice(&config).expect("JSON");
+        let sorted = serde_json::to_string_pretty(&value).expect("JSON");
+        assert_eq!(String::from_utf8(config.clone()).expect("text"), format!("{sorted}\n"));
+        let header = Header::parse(weights.len() as u64, &weights).expect("a header");
+        assert_eq!(header.metadata, [("format".to_owned(), "pt".to_owned())].into());
+        let shapes: Vec<_> = header.tensors.iter().map(|(name, info)| (name.as_str(), info.shape.as_slice())).collect();
+        let expected: [(&str, &[u64]); 4] = [
+            ("base_model.model.transformer.h.0.mlp.c_proj.lora_A.weight", &[3, 32]),
+            ("base_model.model.transformer.h.0.mlp.c_proj.lora_B.weight", &[8, 3]),
+            ("base_model.model.transformer.h.2.mlp.c_proj.lora_A.weight", &[3, 32]),
+            ("base_model.model.transformer.h.2.mlp.c_proj.lora_B.weight", &[8, 3]),
+        ];
+        assert_eq!(shapes, expected);
+        assert_eq!(read(&config, &weights, &spec()).expect("read"), adapter);
+        check(&config, &weights, &patch(), &spec()).expect("the patch");
+    }
+
+    #[test]
+    fn what_no_export_writes_is_refused() {
+        let (_, config, weights) = sample();
+        let refused = |key: &str, value: Value| {
+            let mut changed: Value = serde_json::from_slice(&config).expect("JSON");
+            changed[key] = value;
+            read(changed.to_string().as_bytes(), &weights, &spec()).expect_err(key)
+        };
+        for (key, value, part) in [
+            ("r", json!(2), "should be F32 of shape [2, 32]"),
+            ("lora_alpha", json!(6), "changes what the factors mean"),
+            ("use_rslora", json!(true), "changes what the factors mean"),
+            ("target_modules", json!(["c_proj"]), "`c_proj` is no module"),
+            ("target_modules", json!(["transformer.h.0.mlp.c_proj"]), "tensors of no module"),
+            ("target_modules", json!(["transformer.h.1.mlp.c_proj"]), "it lacks `base_model"),
+            ("rank_pattern", json!({ "c_proj": 2 }), "unknown field"),
+            ("news", json!(1), "unknown field"),
+            ("r", json!(u64::MAX), "should be F32"),
+        ] {
+            let why = refused(key, value);
+            assert!(why.contains(part), "{key}: {why}");
+        }
+        for end in [0, 7, 100, weights.len() - 1] {
+            assert!(read(&config, &weights[..end], &spec()).is_err(), "{end}");
+        }
+        // A factor of another value is read, and is not the patch.
+        let mut other = weights.clone();
+        let last = other.len() - 4;
+        other[last] ^= 1;
+        let error = check(&config, &other, &patch(), &spec()).expect_err("another product").to_string();
+        assert!(error.contains("transformer.h.2.mlp.c_proj, row 7"), "{error}");
+    }
+
+    #[test]
+    fn names_of_the_hub() {
+        assert_eq!(plain_name("hf:openai-community/gpt2-xl@0123"), "openai-community/gpt2-xl");
+        assert_eq!((plain_name("hf:gpt2"), plain_name("gpt2@home")), ("gpt2", "gpt2@home"));
+    }
+
+    #[test]
+    fn a_card_that_a_name_cannot_leave() {
+        let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
+        let digest = Digest::of(b"x");
+        let [(_, card), ..] = files(&adapter, &digest, &digest, &[], None, "a\"\n---\nlicense: mit\u{1b}");
+        let card = String::from_utf8(card).expect("text");
+        assert_eq!(card.lines().take_while(|line| !line.is_empty()).count(), 4, "{card}");
+        assert!(card.starts_with("---\nbase_model: \"a\\\"") && !card.contains('\u{1b}'), "{card}");
+    }
+}

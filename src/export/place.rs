@@ -1,0 +1,325 @@
+//! Where an export is to stand, and how it gets there: all of it, or nothing.
+//!
+//! Everything is written into a folder beside the destination and read back there; one rename puts it in its place.
+//! What is given up on the way leaves nothing behind.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::ExportError;
+use super::folder::{resolved, root};
+use super::manifest::FileEntry;
+use crate::digest::{Digest, Hasher};
+use crate::store::memo;
+
+/// A place that is free, and part of neither base nor store.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// As a person named it.
+    named: PathBuf,
+    /// Without links.
+    path: PathBuf,
+    /// The folder that holds it.
+    parent: PathBuf,
+}
+
+impl Place {
+    /// A place for a folder: nothing is there, or an empty folder.
+    ///
+    /// # Errors
+    /// It is taken, lies in the folder of the base or in the store, or has no folder to be in.
+    pub fn folder(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
+        let place = Self::outside(to, base, store)?;
+        match taken(to)? {
+            None => place.in_a_folder(),
+            Some("a folder") if is_empty(to)? => place.in_a_folder(),
+            Some("a folder") => Err(place.taken("a folder that is not empty")),
+            Some(what) => Err(place.taken(what)),
+        }
+    }
+
+    /// A place for a file: nothing is there.
+    ///
+    /// # Errors
+    /// As [`Place::folder`].
+    pub fn file(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
+        let place = Self::outside(to, base, store)?;
+        match taken(to)? {
+            None => place.in_a_folder(),
+            Some(what) => Err(place.taken(what)),
+        }
+    }
+
+    fn outside(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
+        let path = resolved(to);
+        let inside = |what| Err(ExportError::Inside { path: to.to_owned(), what });
+        if path.starts_with(root(base)?) {
+            return inside("the base model");
+        }
+        if path.starts_with(resolved(store)) {
+            return inside("the store");
+        }
+        let parent = path.parent().unwrap_or(&path).to_owned();
+        Ok(Self { named: to.to_owned(), path, parent })
+    }
+
+    fn in_a_folder(self) -> Result<Self, ExportError> {
+        match self.parent.is_dir() {
+            true => Ok(self),
+            false => Err(ExportError::NoParent { path: self.named, parent: self.parent }),
+        }
+    }
+
+    fn taken(&self, what: &'static str) -> ExportError {
+        ExportError::Taken { path: self.named.clone(), what }
+    }
+
+    /// The name of the file or folder that will stand there.
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Starts the export, in a folder beside its place that is removed with all that is in it unless it gets there.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn stage(self) -> Result<Staging, ExportError> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".corrigenda-").suffix(".tmp");
+        // What others may read is the umask's affair, not that of a temporary folder.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let folder = builder.tempdir_in(&self.parent);
+        Ok(Staging { folder: folder.map_err(ExportError::io("creating a folder in", &self.parent))?, place: self })
+    }
+}
+
+/// What stands at a path, in words, links not followed.
+fn taken(path: &Path) -> Result<Option<&'static str>, ExportError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ExportError::io("reading", path)(error)),
+        Ok(there) if there.is_symlink() => Ok(Some("a symbolic link")),
+        Ok(there) if there.is_dir() => Ok(Some("a folder")),
+        Ok(_) => Ok(Some("a file")),
+    }
+}
+
+fn is_empty(folder: &Path) -> Result<bool, ExportError> {
+    let mut entries = fs::read_dir(folder).map_err(ExportError::io("listing", folder))?;
+    Ok(entries.next().is_none())
+}
+
+/// An export on its way.
+#[derive(Debug)]
+pub struct Staging {
+    folder: TempDir,
+    place: Place,
+}
+
+impl Staging {
+    /// Where a file of the export is until it is in its place.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of the export, durably.
+    ///
+    /// # Errors
+    /// `produce` or the system refuses.
+    pub fn write(
+        &self,
+        name: &str,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<FileEntry, ExportError> {
+        let write = || {
+            let file = File::options().write(true).create_new(true).open(self.path(name))?;
+            let (digest, size) = pour(BufWriter::new(&file), produce)?;
+            file.sync_all()?;
+            Ok(FileEntry { digest, path: name.to_owned(), size })
+        };
+        // The message names the place that a person asked for.
+        let named =
+            if self.place.path.ends_with(name) { self.place.named.clone() } else { self.place.named.join(name) };
+        write().map_err(ExportError::io("writing", &named))
+    }
+
+    /// Reads a file again, and compares its bytes with what was written.
+    ///
+    /// # Errors
+    /// They differ, or cannot be read.
+    pub fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
+        match memo::digest_file_fresh(&self.path(&file.path))? == file.digest {
+            true => Ok(()),
+            false => Err(ExportError::Differs { file: file.path.clone(), what: "its bytes".to_owned() }),
+        }
+    }
+
+    /// Puts the folder in its place.
+    ///
+    /// # Errors
+    /// Syncing or renaming fails.
+    pub fn commit(self) -> Result<(), ExportError> {
+        let Self { folder, place } = self;
+        sync_folder(folder.path())?;
+        // Where a rename does not replace an empty folder, the folder goes first.
+        if cfg!(not(unix)) && place.path.exists() {
+            fs::remove_dir(&place.path).map_err(ExportError::io("replacing", &place.named))?;
+        }
+        fs::rename(folder.path(), &place.path).map_err(ExportError::io("replacing", &place.named))?;
+        let _ = folder.keep();
+        sync_folder(&place.parent)
+    }
+
+    /// Puts one file of the folder in its place, for an export that is a file.
+    ///
+    /// # Errors
+    /// Something stands there by now, or renaming fails.
+    pub fn commit_file(self, name: &str) -> Result<(), ExportError> {
+        // A rename replaces a file: nobody's is taken that came while this was written.
+        if let Some(what) = taken(&self.place.path)? {
+            return Err(self.place.taken(what));
+        }
+        let renamed = fs::rename(self.path(name), &self.place.path);
+        renamed.map_err(ExportError::io("replacing", &self.place.named))?;
+        sync_folder(&self.place.parent)
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> Result<(), ExportError> {
+    match File::open(folder).and_then(|handle| handle.sync_all()) {
+        // Some file systems cannot sync a folder; on them a rename is as durable as it gets.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced.map_err(ExportError::io("syncing", folder)),
+    }
+}
+
+/// Folders cannot be opened as files here; the rename itself is durable.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> Result<(), ExportError> {
+    Ok(())
+}
+
+/// Hashes and counts what is written.
+struct Hashing<W> {
+    inner: W,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.write_all(&bytes[..count])?;
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Lets `produce` write into `inner`: the digest and the number of the bytes.
+fn pour(inner: impl Write, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<(Digest, u64)> {
+    let mut out = Hashing { inner, hasher: Hasher::default(), size: 0 };
+    produce(&mut out)?;
+    out.flush()?;
+    Ok((out.hasher.finish(), out.size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with room for so many bytes.
+    struct Disk(usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match bytes.len().min(self.0) {
+                0 => Err(io::ErrorKind::StorageFull.into()),
+                count => {
+                    self.0 -= count;
+                    Ok(count)
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn place(top: &Path) -> Place {
+        for name in ["base", "store"] {
+            fs::create_dir_all(top.join(name)).expect("made");
+        }
+        Place::folder(&top.join("out"), &top.join("base"), &top.join("store")).expect("free")
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("readable").flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_disk_that_is_full_at_any_byte() {
+        let text = vec![7; 300];
+        for room in 0..text.len() {
+            let full = pour(Disk(room), |out| out.write_all(&text)).expect_err("no room");
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
+            // Behind a buffer it shows at the latest when that is emptied.
+            let full = pour(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
+        }
+        let (digest, size) = pour(Disk(text.len()), |out| out.write_all(&text)).expect("room");
+        assert_eq!((digest, size), (Digest::of(&text), 300));
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing() {
+        let top = tempfile::tempdir().expect("a folder");
+        let staging = place(top.path()).stage().expect("staged");
+        staging.write("a", |out| out.write_all(b"whole")).expect("written");
+        let error = staging.write("b", |_| Err(io::ErrorKind::StorageFull.into())).expect_err("refused");
+        let said = error.finding();
+        assert!(said.message.contains("out/b") && said.help[0].contains("free some"), "{said:?}");
+        assert_eq!(names(top.path()).len(), 3);
+        drop(staging);
+        assert_eq!(names(top.path()), ["base", "store"]);
+    }
+
+    #[test]
+    fn what_is_damaged_on_its_way_is_seen() {
+        let top = tempfile::tempdir().expect("a folder");
+        let staging = place(top.path()).stage().expect("staged");
+        let file = staging.write("a", |out| out.write_all(b"whole")).expect("written");
+        staging.read_back(&file).expect("as written");
+        fs::write(staging.path("a"), b"whale").expect("written");
+        assert!(matches!(staging.read_back(&file), Err(ExportError::Differs { .. })));
+    }
+
+    #[test]
+    fn a_file_takes_no_place_that_was_taken_meanwhile() {
+        let top = tempfile::tempdir().expect("a folder");
+        let free = place(top.path());
+        let staging = free.clone().stage().expect("staged");
+        staging.write("a", |out| out.write_all(b"ours")).expect("written");
+        fs::write(top.path().join("out"), b"theirs").expect("written");
+        assert!(matches!(staging.commit_file("a"), Err(ExportError::Taken { what: "a file", .. })));
+        assert_eq!(fs::read(top.path().join("out")).expect("there"), b"theirs");
+        assert_eq!(names(top.path()), ["base", "out", "store"]);
+        fs::remove_file(top.path().join("out")).expect("it was there");
+        let staging = free.stage().expect("staged");
+        staging.write("a", |out| out.write_all(b"ours")).expect("written");
+        staging.commit_file("a").expect("put in place");
+        assert_eq!(names(top.path()), ["base", "out", "store"]);
+    }
+}

@@ -1,0 +1,80 @@
+//! Typed access to config.json, every refusal naming the key.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::ModelError;
+
+/// One object of config.json.
+pub(super) struct Reader<'a> {
+    path: &'a Path,
+    config: &'a Map<String, Value>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &'a Path, config: &'a Map<String, Value>) -> Self {
+        Self { path, config }
+    }
+
+    pub(super) fn error(&self, key: &str, problem: &str) -> ModelError {
+        ModelError::Config { path: self.path.to_owned(), key: key.to_owned(), problem: problem.to_owned() }
+    }
+
+    /// A value that is there and not null.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.config.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The object under a key.
+    pub(super) fn object(&self, key: &str) -> Result<Option<Reader<'a>>, ModelError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(config)) => Ok(Some(Reader { path: self.path, config })),
+            Some(other) => Err(self.error(key, &format!("is {other}; an object was expected"))),
+        }
+    }
+
+    /// A whole number from 1 to `limit`.
+    pub(super) fn size(&self, key: &str, limit: usize) -> Result<usize, ModelError> {
+        self.size_or(key, limit, None)?.ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// The same where it may be left out.
+    pub(super) fn size_or(&self, key: &str, limit: usize, default: Option<usize>) -> Result<Option<usize>, ModelError> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
+        match size {
+            Some(size) if (1..=limit).contains(&size) => Ok(Some(size)),
+            _ => Err(self.error(key, &format!("is {value}; a whole number from 1 to {limit} was expected"))),
+        }
+    }
+
+    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool, ModelError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.error(key, &format!("is {other}; true or false was expected"))),
+        }
+    }
+
+    /// A number above 0 and below `limit`.
+    pub(super) fn positive(&self, key: &str, default: f64, limit: f64) -> Result<f64, ModelError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => match value.as_f64() {
+                Some(number) if number > 0.0 && number < limit => Ok(number),
+                _ => Err(self.error(key, &format!("is {value}; a number between 0 and {limit} was expected"))),
+            },
+        }
+    }
+
+    /// One of some words.
+    pub(super) fn word(&self, key: &str, default: &'static str) -> Result<&'a str, ModelError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::String(word)) => Ok(word),
+            Some(other) => Err(self.error(key, &format!("is {other}; a text was expected"))),
+        }
+    }
+}

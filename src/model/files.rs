@@ -1,0 +1,229 @@
+//! The files of a model's folder: found, checked, mapped; whole or in shards.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use serde_json::Value;
+
+use super::{ModelError, hub};
+use crate::safetensors::{Header, TensorInfo, refuse_pickle};
+
+/// config.json may be this long.
+const CONFIG_LIMIT: u64 = 1 << 20;
+/// An index may be this long.
+const INDEX_LIMIT: u64 = 64 << 20;
+
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+const WHOLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// One weights file, mapped.
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    /// Its name in the folder.
+    pub name: String,
+    pub path: PathBuf,
+    pub header: Arc<Header>,
+    pub map: Arc<Mmap>,
+}
+
+/// All weights files of a folder.
+#[derive(Clone, Debug)]
+pub(super) struct Weights {
+    pub shards: Vec<Shard>,
+    /// Whether an index names them.
+    pub indexed: bool,
+    /// The file that a person should look at: the one, or the index.
+    pub path: PathBuf,
+}
+
+impl Weights {
+    /// Finds and maps the weights of `folder`.
+    pub(super) fn open(folder: &Path) -> Result<Self, ModelError> {
+        check_contained(folder, WHOLE)?;
+        let whole = folder.join(WHOLE);
+        if whole.is_file() {
+            return Ok(Self { shards: vec![Shard::open(folder, WHOLE)?], indexed: false, path: whole });
+        }
+        check_contained(folder, INDEX)?;
+        let index = folder.join(INDEX);
+        if index.is_file() {
+            return Self::of_index(folder, index);
+        }
+        Err(without_weights(folder)?)
+    }
+
+    fn of_index(folder: &Path, index: PathBuf) -> Result<Self, ModelError> {
+        let places = read_index(&index)?;
+        let mut names: Vec<&String> = places.values().collect();
+        names.sort();
+        names.dedup();
+        for name in &names {
+            check_contained(folder, name)?;
+        }
+        let missing = |name: &&&String| !folder.join(name).is_file();
+        if let Some(name) = names.iter().find(missing) {
+            return Err(ModelError::NoShard { index, shard: (**name).clone() });
+        }
+        let shards = names.iter().map(|name| Shard::open(folder, name)).collect::<Result<Vec<_>, _>>()?;
+        let weights = Self { shards, indexed: true, path: index };
+        weights.check_index(&places)?;
+        Ok(weights)
+    }
+
+    /// Every tensor must be where the index says, and nowhere else.
+    fn check_index(&self, places: &BTreeMap<String, String>) -> Result<(), ModelError> {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for shard in &self.shards {
+            for name in shard.header.tensors.keys() {
+                if let Some(other) = seen.insert(name, &shard.name) {
+                    let shards = [other.to_owned(), shard.name.clone()];
+                    return Err(ModelError::Twice { tensor: name.clone(), shards });
+                }
+            }
+        }
+        let elsewhere = places.iter().find(|(tensor, shard)| seen.get(tensor.as_str()) != Some(&shard.as_str()));
+        match elsewhere {
+            None => Ok(()),
+            Some((tensor, shard)) => {
+                Err(ModelError::NotInShard { index: self.path.clone(), tensor: tensor.clone(), shard: shard.clone() })
+            }
+        }
+    }
+
+    /// The tensor of a name, and the file that holds it.
+    pub(super) fn get(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
+        self.shards.iter().find_map(|shard| Some((shard, shard.header.tensors.get(name)?)))
+    }
+
+    /// Names of the files that decide what the model says, sorted.
+    pub(super) fn files(&self) -> Vec<String> {
+        let fixed = [CONFIG, TOKENIZER].into_iter().chain(self.indexed.then_some(INDEX)).map(str::to_owned);
+        let mut names: Vec<String> = fixed.chain(self.shards.iter().map(|shard| shard.name.clone())).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Shard {
+    fn open(folder: &Path, name: &str) -> Result<Self, ModelError> {
+        let path = folder.join(name);
+        let (header, map) = map_weights(&path)?;
+        Ok(Self { name: name.to_owned(), path, header: Arc::new(header), map })
+    }
+}
+
+/// Where each tensor is: the `weight_map` of an index, whose names must be plain names of safetensors files.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
+    let index = read_json(path, INDEX_LIMIT)?;
+    let wrong = |problem: String| ModelError::Index { path: path.to_owned(), problem };
+    let map = index["weight_map"].as_object().ok_or_else(|| wrong("it has no object `weight_map`".into()))?;
+    let place = |(tensor, shard): (&String, &Value)| match shard.as_str() {
+        Some(name) if is_shard(name) => Ok((tensor.clone(), name.to_owned())),
+        Some(name) => {
+            Err(wrong(format!("it puts `{tensor}` into {name:?}, which is no safetensors file of this folder")))
+        }
+        None => Err(wrong(format!("it puts `{tensor}` into {shard}, which is no name"))),
+    };
+    match map.is_empty() {
+        true => Err(wrong("its `weight_map` is empty".into())),
+        false => map.iter().map(place).collect(),
+    }
+}
+
+/// A plain name: no folder, no drive, nothing that leads out.
+fn is_shard(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.ends_with(".safetensors") && !name.starts_with('.') && name.chars().all(plain)
+}
+
+/// Finds `config.json`; what is no model folder is refused with what it is.
+pub(super) fn find_config(folder: &Path) -> Result<PathBuf, ModelError> {
+    if let Some(refused) = refuse_pickle(folder, &[]) {
+        return Err(refused.into());
+    }
+    if folder.is_file() {
+        let mut first = [0; 8];
+        let read = File::open(folder).and_then(|mut file| file.read(&mut first)).unwrap_or(0);
+        return Err(match refuse_pickle(folder, &first[..read]) {
+            Some(refused) => refused.into(),
+            None => ModelError::NotAFolder(folder.to_owned()),
+        });
+    }
+    if !folder.is_dir() {
+        return Err(ModelError::NoFolder(folder.to_owned()));
+    }
+    check_contained(folder, CONFIG)?;
+    let config = folder.join(CONFIG);
+    if config.is_file() { Ok(config) } else { Err(ModelError::NoFile { folder: folder.to_owned(), name: CONFIG }) }
+}
+
+/// Other formats are refused by name, so that nobody wonders why they were not seen.
+fn without_weights(folder: &Path) -> Result<ModelError, ModelError> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .map_err(|source| ModelError::Read { path: folder.to_owned(), source })?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    names.sort();
+    Ok(match names.iter().find_map(|path| refuse_pickle(path, &[])) {
+        Some(refused) => refused.into(),
+        None => ModelError::NoFile { folder: folder.to_owned(), name: WHOLE },
+    })
+}
+
+pub(super) fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
+    let context = |source| ModelError::Read { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(context)?.len();
+    if size > limit {
+        return Err(ModelError::TooLarge { path: path.to_owned(), size, limit });
+    }
+    std::fs::read(path).map_err(context)
+}
+
+pub(super) fn read_config(path: &Path) -> Result<Value, ModelError> {
+    read_json(path, CONFIG_LIMIT)
+}
+
+/// Refuses a file of a model's folder whose link leaves the folder; what is no link, or is not there, is well.
+pub(super) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelError> {
+    let path = folder.join(name);
+    if !path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {
+        return Ok(());
+    }
+    let inside = hub::root(folder).and_then(|root| hub::contained(&root, &path));
+    match inside {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(ModelError::LinkLeaves { path }),
+        Err(source) => Err(ModelError::Read { path, source }),
+    }
+}
+
+fn read_json(path: &Path, limit: u64) -> Result<Value, ModelError> {
+    let bytes = read_capped(path, limit)?;
+    serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: path.to_owned(), source })
+}
+
+#[expect(unsafe_code, reason = "weights are memory-mapped")]
+fn map_weights(path: &Path) -> Result<(Header, Arc<Mmap>), ModelError> {
+    let context = |source| ModelError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(context)?;
+    let length = file.metadata().map_err(context)?.len();
+    if length == 0 {
+        // An empty file cannot be mapped; the header reader has the words for it.
+        let source = Header::parse(0, &[]).expect_err("an empty file has no header");
+        return Err(ModelError::Header { path: path.to_owned(), source });
+    }
+    // SAFETY: the map is read only. Another process that truncates the file while it is mapped can end this one
+    // (SIGBUS); no process of ours ever writes to a base model.
+    let map = unsafe { Mmap::map(&file) }.map_err(context)?;
+    if let Some(refused) = refuse_pickle(path, &map[..map.len().min(8)]) {
+        return Err(refused.into());
+    }
+    let header = Header::parse(length, &map).map_err(|source| ModelError::Header { path: path.to_owned(), source })?;
+    Ok((header, Arc::new(map)))
+}

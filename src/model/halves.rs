@@ -1,0 +1,234 @@
+//! The two halves of a block: attention, and the MLP up to and from its key.
+
+use super::checkpoint::{Norm, Projection};
+use super::decoder::{Model, Past};
+use super::family::{Attention, NormKind};
+use super::rows::Rows;
+use crate::numeric::attention::{Heads, Row, attend};
+use crate::numeric::rows::{Normalised, add, each_row, layer_norm, root_norm};
+use crate::numeric::{View, matmul};
+use crate::patch::Layout;
+
+/// What the reverse pass needs of one attention half.
+pub(super) struct AttentionTape {
+    pub norm: Normalised,
+    /// Queries, keys and values as attention took them, `[positions, fused]`.
+    pub fused: Vec<f32>,
+    /// Norms of every head's query, and of every head's key, where the family has them.
+    pub head_norms: Option<[Normalised; 2]>,
+    pub probabilities: Vec<Vec<f32>>,
+}
+
+/// What the reverse pass needs of one MLP half.
+pub(super) struct MlpTape {
+    pub norm: Normalised,
+    /// Input of the activation, `[positions, f]`.
+    pub before: Vec<f32>,
+    /// What its output is multiplied by, `[positions, f]`, where the MLP is gated.
+    pub factor: Option<Vec<f32>>,
+}
+
+/// What stands between the halves of a block.
+pub(super) struct Middle {
+    /// `x + attention`, `[positions, d]`: to which the value is added.
+    pub sum: Vec<f32>,
+    /// What the MLP takes where that is not the sum: the block's own input.
+    beside: Option<Vec<f32>>,
+}
+
+impl Middle {
+    /// What the MLP takes.
+    pub(super) fn input(&self) -> &[f32] {
+        self.beside.as_deref().unwrap_or(&self.sum)
+    }
+}
+
+impl Model {
+    pub(super) fn heads(&self, layer: usize) -> Heads {
+        let spec = self.spec();
+        Heads {
+            count: spec.heads,
+            groups: spec.groups,
+            head: spec.head_width,
+            scale: spec.attention_scale(layer),
+            window: spec.windows[layer],
+        }
+    }
+
+    /// A projection's weight as the matrix `[inputs, outputs]`, whatever its orientation in the file.
+    pub(super) fn weight<'a>(&self, projection: &'a Projection) -> View<'a> {
+        let view = projection.weight.view();
+        match self.spec().family.layout {
+            Layout::Conv1d => view,
+            Layout::Linear => view.transposed(),
+        }
+    }
+
+    /// `x W + b` for every row of `x`.
+    pub(super) fn project(&self, x: &[f32], projection: &Projection) -> Vec<f32> {
+        let weight = self.weight(projection);
+        let x = View::new(x, x.len() / weight.rows(), weight.rows());
+        let mut out = matmul(self.isa(), x, weight);
+        if let Some(bias) = &projection.bias {
+            let bias = bias.wide();
+            each_row(&mut out, weight.columns(), |_, row| add(row, &bias));
+        }
+        out
+    }
+
+    /// A norm of every row of `width` numbers.
+    pub(super) fn norm(&self, x: &[f32], width: usize, norm: &Norm) -> (Normalised, Vec<f32>) {
+        let epsilon = self.spec().epsilon;
+        match (&self.spec().family.norm, &norm.bias) {
+            (NormKind::Layer, Some(bias)) => layer_norm(x, width, &norm.gain.wide(), &bias.wide(), epsilon),
+            _ => root_norm(x, width, &norm.gain.wide(), epsilon),
+        }
+    }
+
+    /// `x + attention(norm(x))` for the last `tails` positions of every row.
+    pub(super) fn attention_half(
+        &self,
+        layer: usize,
+        x: &[f32],
+        rows: &Rows,
+        past: &Past,
+        tails: &[usize],
+        keep: bool,
+    ) -> (Middle, AttentionTape) {
+        let (spec, block, heads) = (self.spec(), &self.checkpoint.blocks[layer], self.heads(layer));
+        let (norm, normed) = self.norm(x, spec.width, &block.attention_norm);
+        let mut fused = self.fused(layer, &normed);
+        let head_norms = self.norm_heads(layer, &mut fused);
+        self.turn(layer, rows, &mut fused, false);
+        let offered = offered(rows, past, &fused, tails, heads);
+        let (attended, probabilities) = attend(heads, &offered, keep);
+        let mut sum = self.project(&attended, &block.attention_out);
+        let tail = Rows::gather(x, spec.width, &rows.tail_positions(tails));
+        add(&mut sum, &tail);
+        let middle = Middle { sum, beside: spec.parallel.then_some(tail) };
+        (middle, AttentionTape { norm, fused, head_norms, probabilities })
+    }
+
+    /// Queries, keys and values side by side, `[positions, fused]`.
+    fn fused(&self, layer: usize, normed: &[f32]) -> Vec<f32> {
+        let (block, heads) = (&self.checkpoint.blocks[layer], self.heads(layer));
+        let parts: Vec<Vec<f32>> = block.attention_in.iter().map(|one| self.project(normed, one)).collect();
+        match (self.spec().family.attention_in, &parts[..]) {
+            (Attention::Apart(_), [queries, keys, values]) => side_by_side([queries, keys, values], heads),
+            (Attention::ByHead(_), [mixed]) => {
+                let mut fused = mixed.clone();
+                each_row(&mut fused, heads.fused(), |index, row| {
+                    let mixed = &mixed[index * heads.fused()..];
+                    by_head(heads, |own, theirs| row[own] = mixed[theirs]);
+                });
+                fused
+            }
+            _ => parts.concat(),
+        }
+    }
+
+    /// Norms every head's query and key in place.
+    fn norm_heads(&self, layer: usize, fused: &mut [f32]) -> Option<[Normalised; 2]> {
+        let norms = self.checkpoint.blocks[layer].head_norms.as_ref()?;
+        let heads = self.heads(layer);
+        let parts = [0..heads.width(), heads.width()..heads.width() + heads.shared()];
+        let mut norm = |which: usize| {
+            let part = parts[which].clone();
+            let taken: Vec<f32> = fused.chunks(heads.fused()).flat_map(|row| &row[part.clone()]).copied().collect();
+            let (tape, normed) = self.norm(&taken, heads.head, &norms[which]);
+            for (row, normed) in fused.chunks_mut(heads.fused()).zip(normed.chunks(part.len())) {
+                row[part.clone()].copy_from_slice(normed);
+            }
+            tape
+        };
+        Some([norm(0), norm(1)])
+    }
+
+    /// Turns every query and key to its position; `back` takes it back, as the reverse pass does with gradients.
+    pub(super) fn turn(&self, layer: usize, rows: &Rows, fused: &mut [f32], back: bool) {
+        let (Some(rotary), heads) = (&self.spec().rotary, self.heads(layer)) else { return };
+        let positions = rows.places();
+        let (Some(first), Some(last)) = (positions.iter().min(), positions.iter().max()) else { return };
+        let turns = rotary.turns(*first, last - first + 1);
+        let turned = heads.width() + heads.shared();
+        each_row(fused, heads.fused(), |index, row| {
+            for head in row[..turned].chunks_mut(heads.head) {
+                match back {
+                    false => turns.turn(positions[index], head),
+                    true => turns.turn_back(positions[index], head),
+                }
+            }
+        });
+    }
+
+    /// The MLP up to the key, `[positions, f]`: `activation(norm(x) W + b)`, times the gate's other factor.
+    pub(super) fn mlp_key(&self, layer: usize, middle: &Middle, keep: bool) -> (Vec<f32>, Option<MlpTape>) {
+        let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
+        let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
+        let (norm, normed) = self.norm(middle.input(), spec.width, norm);
+        let [activate, _] = spec.activation.functions();
+        let (first, factor) = match &block.mlp_gate {
+            None => (&block.mlp_in, None),
+            Some(gate) => (gate, Some(self.project(&normed, &block.mlp_in))),
+        };
+        let mut key = self.project(&normed, first);
+        let before = keep.then(|| key.clone());
+        each_row(&mut key, spec.inner, |index, row| {
+            row.iter_mut().for_each(|x| *x = activate(*x));
+            if let Some(factor) = &factor {
+                row.iter_mut().zip(&factor[index * spec.inner..]).for_each(|(x, factor)| *x *= factor);
+            }
+        });
+        (key, before.map(|before| MlpTape { norm, before, factor }))
+    }
+
+    /// The MLP from the key on: the value, bias included.
+    pub(super) fn mlp_value(&self, layer: usize, key: &[f32]) -> Vec<f32> {
+        self.project(key, &self.checkpoint.blocks[layer].mlp_out)
+    }
+}
+
+/// What every row offers to attention: its past, if there is one, and itself.
+pub(super) fn offered<'a>(
+    rows: &Rows,
+    past: &'a Past,
+    fused: &'a [f32],
+    tails: &[usize],
+    heads: Heads,
+) -> Vec<Row<'a>> {
+    let row = |row: usize| {
+        let range = rows.range(row);
+        Row {
+            past_keys: past.keys.get(row).map_or(&[], Vec::as_slice),
+            past_values: past.values.get(row).map_or(&[], Vec::as_slice),
+            fused: &fused[range.start * heads.fused()..range.end * heads.fused()],
+            tail: tails[row],
+        }
+    };
+    (0..rows.count()).map(row).collect()
+}
+
+/// Three matrices as one.
+fn side_by_side([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> {
+    let (width, shared) = (heads.width(), heads.shared());
+    let mut fused = Vec::with_capacity(queries.len() + keys.len() + values.len());
+    for ((query, key), value) in queries.chunks(width).zip(keys.chunks(shared)).zip(values.chunks(shared)) {
+        for part in [query, key, value] {
+            fused.extend_from_slice(part);
+        }
+    }
+    fused
+}
+
+/// Calls `pair` with the place of every number in our order (all queries, all keys, all values) and in that of a
+/// matrix that goes head by head.
+pub(super) fn by_head(heads: Heads, mut pair: impl FnMut(usize, usize)) {
+    for head in 0..heads.count {
+        for part in 0..3 {
+            for number in 0..heads.head {
+                let own = part * heads.width() + head * heads.head + number;
+                pair(own, (3 * head + part) * heads.head + number);
+            }
+        }
+    }
+}

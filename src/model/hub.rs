@@ -1,0 +1,292 @@
+//! Models by the name that the Hugging Face Hub knows them by, found in the cache on this machine and nowhere else.
+//!
+//! The cache holds `models--ORG--NAME` with `refs/REVISION` (a file with a commit), `snapshots/COMMIT` (a folder of
+//! links) and `blobs` (what they lead to). Links of a model's folder are followed as far as its `models--*` folder,
+//! those of any other folder as far as the folder itself.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What stands before the name.
+pub const PREFIX: &str = "hf:";
+/// The revision where none is given.
+const MAIN: &str = "main";
+/// A commit may be shortened to this many digits.
+const SHORTEST: usize = 7;
+/// A file of `refs` holds a commit and nothing else.
+const LONGEST_REF: u64 = 256;
+
+/// `hf:ORG/NAME@REVISION`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubName {
+    /// One or two parts.
+    repository: String,
+    revision: String,
+}
+
+/// A snapshot in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its commit.
+    pub commit: String,
+}
+
+/// Why a name leads to no folder.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum HubError {
+    #[error("`{text}` is no name of a model: {problem}")]
+    Name { text: String, problem: &'static str },
+    #[error("nothing says where the Hugging Face cache is: neither HOME nor HF_HOME is set")]
+    NoCache,
+    #[error("{name} is not in the Hugging Face cache at {}", cache.display())]
+    NoModel { name: HubName, cache: PathBuf },
+    #[error("the Hugging Face cache has {repository}, but not its revision `{revision}`", repository = name.repository, revision = name.revision)]
+    NoRevision { name: HubName },
+    #[error("`{}` is the beginning of more than one commit of {}", name.revision, name.repository)]
+    Ambiguous { name: HubName },
+}
+
+impl HubError {
+    /// What to do, where that is a command.
+    pub fn command(&self) -> Option<String> {
+        match self {
+            Self::NoModel { name, .. } | Self::NoRevision { name } => Some(name.command()),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for HubName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{PREFIX}{}@{}", self.repository, self.revision)
+    }
+}
+
+impl FromStr for HubName {
+    type Err = HubError;
+
+    /// Reads `hf:ORG/NAME@REVISION`, the revision left out for `main`.
+    fn from_str(text: &str) -> Result<Self, HubError> {
+        let wrong = |problem| HubError::Name { text: text.to_owned(), problem };
+        let rest = text.strip_prefix(PREFIX).ok_or_else(|| wrong("it does not start with `hf:`"))?;
+        let (repository, revision) = rest.split_once('@').unwrap_or((rest, MAIN));
+        let parts: Vec<&str> = repository.split('/').collect();
+        if parts.len() > 2 || !parts.iter().all(|part| is_part(part) && !part.contains("--")) {
+            return Err(wrong("a name is `ORG/NAME` or `NAME`, of letters, digits, `-`, `_` and `.`"));
+        }
+        if !revision.split('/').all(is_part) {
+            return Err(wrong("a revision is a branch, a tag or a commit"));
+        }
+        Ok(Self { repository: repository.to_owned(), revision: revision.to_owned() })
+    }
+}
+
+/// A part of a name that is a folder's name everywhere, and no option of a command.
+fn is_part(part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !part.is_empty() && part.chars().all(plain) && !part.starts_with(['-', '.']) && !part.contains("..")
+}
+
+impl HubName {
+    /// Whether a path of a project is such a name.
+    pub fn is(path: &Path) -> bool {
+        path.to_str().is_some_and(|text| text.starts_with(PREFIX))
+    }
+
+    /// The name of a snapshot by its folder, `models--ORG--NAME/snapshots/COMMIT`.
+    pub fn of_snapshot(folder: &Path) -> Option<Self> {
+        let commit = folder.file_name()?.to_str()?;
+        let snapshots = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
+        let model = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
+        format!("{PREFIX}{}@{commit}", model.replacen("--", "/", 1)).parse().ok()
+    }
+
+    /// Whether the revision can move: it is no whole commit.
+    pub fn moves(&self) -> bool {
+        !is_commit(&self.revision)
+    }
+
+    /// The command that puts it into the cache.
+    pub fn command(&self) -> String {
+        let revision = if self.revision == MAIN { String::new() } else { format!(" --revision {}", self.revision) };
+        format!("hf download {}{revision}", self.repository)
+    }
+
+    /// Its snapshot in `cache`.
+    ///
+    /// # Errors
+    /// The model or the revision is not there.
+    pub fn locate(&self, cache: &Path) -> Result<Snapshot, HubError> {
+        let model = cache.join(format!("models--{}", self.repository.replace('/', "--")));
+        if !model.is_dir() {
+            return Err(HubError::NoModel { name: self.clone(), cache: cache.to_owned() });
+        }
+        let commit = self.commit(&model)?;
+        let folder = model.join("snapshots").join(&commit);
+        match folder.is_dir() {
+            true => Ok(Snapshot { folder, commit }),
+            false => Err(HubError::NoRevision { name: self.clone() }),
+        }
+    }
+
+    /// The commit that the revision stands for: what a ref says, or the snapshot that it names or begins.
+    fn commit(&self, model: &Path) -> Result<String, HubError> {
+        let place = model.join("refs").join(&self.revision);
+        let short = fs::metadata(&place).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LONGEST_REF);
+        let said = short.then(|| fs::read_to_string(&place).ok()).flatten();
+        if let Some(commit) = said.map(|said| said.trim().to_owned()).filter(|said| is_part(said)) {
+            return Ok(commit);
+        }
+        let hexadecimal = self.revision.chars().all(|c| c.is_ascii_hexdigit());
+        if self.revision.len() < SHORTEST || !hexadecimal {
+            return Err(HubError::NoRevision { name: self.clone() });
+        }
+        let entries = fs::read_dir(model.join("snapshots")).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| is_part(name) && name.starts_with(&self.revision)).collect();
+        names.sort();
+        match &names[..] {
+            [] => Err(HubError::NoRevision { name: self.clone() }),
+            [one] => Ok(one.clone()),
+            [..] if names.contains(&self.revision) => Ok(self.revision.clone()),
+            _ => Err(HubError::Ambiguous { name: self.clone() }),
+        }
+    }
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// The root of the Hugging Face cache, as its own library finds it; `env` looks a variable up.
+pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(hub) = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {
+        return Some(hub);
+    }
+    let home = variable("HF_HOME").or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")));
+    let home = home.or_else(|| {
+        let user = variable("HOME").or_else(|| variable("USERPROFILE"))?;
+        Some(user.join(".cache").join("huggingface"))
+    });
+    home.map(|home| home.join("hub"))
+}
+
+/// The folder that links of a model's folder may not leave: the `models--*` folder of a snapshot, else itself.
+///
+/// # Errors
+/// The folder cannot be found.
+pub fn root(folder: &Path) -> std::io::Result<PathBuf> {
+    let real = folder.canonicalize()?;
+    let cached = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"));
+    Ok(real.ancestors().find(cached).unwrap_or(&real).to_owned())
+}
+
+/// Where a file of a model's folder really is; `None` where its link leaves `root`.
+///
+/// # Errors
+/// It leads nowhere.
+pub fn contained(root: &Path, path: &Path) -> std::io::Result<Option<PathBuf>> {
+    let real = path.canonicalize()?;
+    Ok(real.starts_with(root).then_some(real))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names() {
+        let name: HubName = "hf:openai-community/gpt2".parse().expect("a name");
+        assert_eq!((name.to_string().as_str(), name.moves()), ("hf:openai-community/gpt2@main", true));
+        assert_eq!(name.command(), "hf download openai-community/gpt2");
+        let name: HubName = "hf:gpt2@refs/pr/1".parse().expect("a name");
+        assert_eq!(name.command(), "hf download gpt2 --revision refs/pr/1");
+        let commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
+        assert!(!format!("hf:gpt2@{commit}").parse::<HubName>().expect("a name").moves());
+        for wrong in [
+            "gpt2",
+            "hf:",
+            "hf:/",
+            "hf:a/",
+            "hf:/a",
+            "hf:a/b/c",
+            "hf:../x",
+            "hf:a/..",
+            "hf:a\\b",
+            "hf:-x/y",
+            "hf:a@",
+            "hf:a@-x",
+            "hf:a@../x",
+            "hf:a@x/../y",
+            "hf:a@/x",
+            "hf:a b",
+            "hf:a\n",
+            "hf:a--b/c",
+            "hf:a@b@c",
+        ] {
+            assert!(matches!(wrong.parse::<HubName>(), Err(HubError::Name { .. })), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leads_out_of_the_cache(text in "hf:[a-z./\\\\@:~ -]{0,24}") {
+            if let Ok(name) = text.parse::<HubName>() {
+                let cache = Path::new("/cache");
+                let inside = cache.join(format!("models--{}", name.repository.replace('/', "--"))).join(&name.revision);
+                prop_assert!(inside.components().all(|part| !matches!(part, std::path::Component::ParentDir)));
+                prop_assert!(inside.starts_with(cache) && !name.command().contains(" -") | name.command().contains(" --r"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_cache_is_where_its_library_finds_it() {
+        let at = |variables: &[(&str, &str)]| {
+            cache(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into()))
+        };
+        assert_eq!(at(&[("HOME", "/h")]), Some("/h/.cache/huggingface/hub".into()));
+        assert_eq!(at(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Some("/x/huggingface/hub".into()));
+        assert_eq!(at(&[("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/f")]), Some("/f/hub".into()));
+        assert_eq!(at(&[("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")]), Some("/c".into()));
+        assert_eq!(at(&[("HOME", "")]), None);
+    }
+
+    #[test]
+    fn snapshots_by_branch_by_commit_and_by_its_beginning() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let model = cache.path().join("models--a--b");
+        let (one, two) = ("a".repeat(40), format!("{}b", "a".repeat(39)));
+        for commit in [&one, &two] {
+            fs::create_dir_all(model.join("snapshots").join(commit)).expect("made");
+        }
+        fs::create_dir_all(model.join("refs/pr")).expect("made");
+        fs::write(model.join("refs/main"), format!("{two}\n")).expect("written");
+        fs::write(model.join("refs/pr/1"), &one).expect("written");
+        fs::write(model.join("refs/evil"), "../../..").expect("written");
+        fs::write(model.join("refs/gone"), "c".repeat(40)).expect("written");
+        let locate = |text: &str| text.parse::<HubName>().expect("a name").locate(cache.path());
+        let commit = |text: &str| locate(text).expect("a snapshot").commit;
+        assert_eq!(commit("hf:a/b"), two);
+        assert_eq!(commit("hf:a/b@pr/1"), one);
+        assert_eq!(commit(&format!("hf:a/b@{one}")), one);
+        assert_eq!(commit(&format!("hf:a/b@{two}")), two);
+        assert!(matches!(locate("hf:a/b@aaaaaaaa"), Err(HubError::Ambiguous { .. })));
+        for gone in ["hf:a/b@aaa", "hf:a/b@v2", "hf:a/b@evil", "hf:a/b@gone", "hf:a/b@ffffffff"] {
+            let error = locate(gone).expect_err(gone);
+            assert!(matches!(error, HubError::NoRevision { .. }), "{gone}: {error}");
+            assert!(error.command().expect("a command").starts_with("hf download a/b --revision"));
+        }
+        assert!(matches!(locate("hf:a/c"), Err(HubError::NoModel { .. })));
+        let folder = locate("hf:a/b").expect("a snapshot").folder;
+        assert_eq!(HubName::of_snapshot(&folder).expect("a name").to_string(), format!("hf:a/b@{two}"));
+        assert_eq!(HubName::of_snapshot(cache.path()), None);
+    }
+}

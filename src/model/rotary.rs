@@ -1,0 +1,144 @@
+//! Rotary positions: pairs of a head's numbers turned by an angle that grows with the position.
+
+use crate::numeric::elementary::{cos, pow, sin};
+
+/// Which numbers of a head are turned together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// Number `i` with number `i + n/2` (NeoX, Llama, Mistral, Qwen).
+    Halves,
+    /// Number `2i` with number `2i + 1` (GPT-J).
+    Neighbours,
+}
+
+/// How the frequencies of a longer context come from those of the trained one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scaling {
+    /// They are the same.
+    None,
+    /// All are divided.
+    Linear {
+        /// By this.
+        factor: f64,
+    },
+    /// Slow ones are divided, fast ones stay, those between are blended (Llama 3.1).
+    Llama3 {
+        /// By this.
+        factor: f64,
+        /// Waves longer than the original context over this are slow.
+        low: f64,
+        /// Waves shorter than the original context over this are fast.
+        high: f64,
+        /// The original context, in tokens.
+        original: f64,
+    },
+}
+
+/// The rotation of one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotary {
+    pairing: Pairing,
+    /// Radians per position, one per pair.
+    frequencies: Vec<f32>,
+}
+
+/// Cosine and sine of every pair for a run of positions.
+pub struct Turns<'a> {
+    rotary: &'a Rotary,
+    first: usize,
+    /// `[positions, pairs]` of (cosine, sine).
+    turns: Vec<(f32, f32)>,
+}
+
+impl Rotary {
+    /// The rotation of the first `numbers` of every head, frequencies falling from 1 to nearly `1 / base`.
+    pub fn new(pairing: Pairing, numbers: usize, base: f64, scaling: Scaling) -> Self {
+        let pairs = numbers / 2;
+        let frequency = |pair: usize| {
+            let own = (1.0 / pow(base, (2 * pair) as f64 / numbers as f64)) as f32;
+            scaled(f64::from(own), scaling) as f32
+        };
+        Self { pairing, frequencies: (0..pairs).map(frequency).collect() }
+    }
+
+    /// The turns of positions `first .. first + count`. Angles are rounded to f32, as everybody else's are.
+    pub fn turns(&self, first: usize, count: usize) -> Turns<'_> {
+        let angles = (first..first + count)
+            .flat_map(|position| self.frequencies.iter().map(move |frequency| position as f32 * frequency));
+        let turns = angles.map(|angle| (cos(f64::from(angle)) as f32, sin(f64::from(angle)) as f32)).collect();
+        Turns { rotary: self, first, turns }
+    }
+}
+
+fn scaled(frequency: f64, scaling: Scaling) -> f64 {
+    match scaling {
+        Scaling::None => frequency,
+        Scaling::Linear { factor } => frequency / factor,
+        Scaling::Llama3 { factor, low, high, original } => {
+            let wave = 2.0 * std::f64::consts::PI / frequency;
+            if wave > original / low {
+                frequency / factor
+            } else if wave < original / high {
+                frequency
+            } else {
+                let share = (original / wave - low) / (high - low);
+                (1.0 - share) * frequency / factor + share * frequency
+            }
+        }
+    }
+}
+
+impl Turns<'_> {
+    /// Turns one head's numbers forward, as they stand at `position`.
+    pub fn turn(&self, position: usize, head: &mut [f32]) {
+        self.each(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
+    }
+
+    /// Turns them back: the reverse pass of [`Turns::turn`].
+    pub fn turn_back(&self, position: usize, head: &mut [f32]) {
+        self.each(position, head, |a, b, cos, sin| (a * cos + b * sin, b * cos - a * sin));
+    }
+
+    fn each(&self, position: usize, head: &mut [f32], turned: impl Fn(f32, f32, f32, f32) -> (f32, f32)) {
+        let pairs = self.rotary.frequencies.len();
+        let turns = &self.turns[(position - self.first) * pairs..][..pairs];
+        for (pair, &(cos, sin)) in turns.iter().enumerate() {
+            let (a, b) = match self.rotary.pairing {
+                Pairing::Halves => (pair, pair + pairs),
+                Pairing::Neighbours => (2 * pair, 2 * pair + 1),
+            };
+            (head[a], head[b]) = turned(head[a], head[b], cos, sin);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_and_back_is_nothing_and_what_is_not_turned_stays() {
+        for pairing in [Pairing::Halves, Pairing::Neighbours] {
+            let rotary = Rotary::new(pairing, 8, 10_000.0, Scaling::None);
+            let turns = rotary.turns(5, 3);
+            let head: Vec<f32> = (0..10).map(|x| 1.0 + x as f32).collect();
+            let mut turned = head.clone();
+            turns.turn(7, &mut turned);
+            assert_eq!(turned[8..], head[8..]);
+            assert!((turned[0] - head[0]).abs() > 0.1);
+            turns.turn_back(7, &mut turned);
+            assert!(turned.iter().zip(&head).all(|(a, b)| (a - b).abs() < 1e-5));
+        }
+    }
+
+    #[test]
+    fn llama3_leaves_fast_waves_and_slows_slow_ones() {
+        let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
+        assert_eq!(scaled(1.0, scaling), 1.0);
+        assert_eq!(scaled(1e-5, scaling), 1e-5 / 8.0);
+        let between = 2.0 * std::f64::consts::PI / 4096.0;
+        let blended = scaled(between, scaling);
+        assert!(blended < between && blended > between / 8.0);
+        assert_eq!(scaled(1.0, Scaling::Linear { factor: 2.0 }), 0.5);
+    }
+}

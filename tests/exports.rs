@@ -1,0 +1,542 @@
+//! Adapters, and patches without a project: what is written, and every place and base that it is not written to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use corrigenda::digest::Digest;
+use corrigenda::export::{Named, Request, checkpoint, llama_cpp, peft};
+use corrigenda::patch::{Patch, Target};
+use corrigenda::project::LockedBase;
+use corrigenda::safetensors::{Dtype, Header};
+
+use crate::support::families::{cases, write_weights};
+use crate::support::project::{Project, Run};
+use crate::support::tiny;
+
+const EDITED: &str = "transformer.h.1.mlp.c_proj.weight";
+
+/// A project that was built.
+fn built() -> Project {
+    let project = Project::new();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    project
+}
+
+#[test]
+fn an_adapter_for_transformers() {
+    let project = built();
+    let before = Project::files(&project.path("model"));
+    let run = project.run(&["export", "peft", "../out"]);
+    insta::assert_snapshot!("peft", run.whole());
+    let names: Vec<_> = Project::files(&project.path("../out")).into_iter().map(|(path, _)| path).collect();
+    let names: Vec<_> = names.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+    let expected = ["README.md", "adapter_config.json", "adapter_model.safetensors", "corrigenda-manifest.json"];
+    assert_eq!(names, expected);
+    insta::assert_snapshot!("peft_config", project.read("../out/adapter_config.json"));
+    insta::assert_snapshot!("peft_readme", project.read("../out/README.md"));
+    insta::assert_snapshot!("peft_manifest", project.read("../out/corrigenda-manifest.json"));
+    assert!(Project::files(&project.path("model")) == before);
+    // The same adapter twice is the same bytes, whatever its folder is called.
+    let again = project.run(&["export", "peft", "../again", "--format", "json"]).json();
+    assert_eq!((&again["rank"], &again["outcome"]), (&3.into(), &"ok".into()));
+    let bytes = |name: &str| Project::files(&project.path(name)).into_iter().map(|one| one.1).collect::<Vec<_>>();
+    assert!(bytes("../out") == bytes("../again"));
+}
+
+#[test]
+fn an_adapter_for_llama_cpp() {
+    let project = built();
+    let before = Project::files(&project.path("model"));
+    let run = project.run(&["export", "gguf", "../lora.gguf"]);
+    insta::assert_snapshot!("gguf", run.whole());
+    assert!(Project::files(&project.path("model")) == before);
+    let bytes = std::fs::read(project.path("../lora.gguf")).expect("a file");
+    assert!(bytes.starts_with(b"GGUF\x03\0\0\0"));
+    let again = project.run(&["export", "gguf", "../again.gguf", "--format", "json"]).json();
+    assert_eq!(again["digest"], Digest::of(&bytes).to_string());
+    assert_eq!((&again["architecture"], &again["rank"]), (&"gpt2".into(), &3.into()));
+    assert!(std::fs::read(project.path("../again.gguf")).expect("a file") == bytes);
+}
+
+#[test]
+fn an_adapter_names_its_base_as_the_hub_does() {
+    let project = Project::new();
+    let snapshot = "models--acme--tiny/snapshots/607a30d783dfa663caf39e06633721c8d4cfcd7e";
+    tiny::write_editable_model(&project.path(snapshot));
+    project.replace("corrigenda.toml", "path = \"model\"", &format!("path = \"{snapshot}\""));
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    assert_eq!(project.run(&["export", "peft", "../out"]).code(), Some(0));
+    let config: serde_json::Value = serde_json::from_str(&project.read("../out/adapter_config.json")).expect("JSON");
+    assert_eq!(config["base_model_name_or_path"], "acme/tiny");
+    assert!(project.read("../out/README.md").starts_with("---\nbase_model: \"acme/tiny\"\n"));
+    assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
+    // The whole of a model in the cache is base, not only the snapshot.
+    let run = project.run(&["export", "peft", "models--acme--tiny/out"]);
+    assert!(run.code() == Some(2) && run.err().contains("the base model"), "{}", run.whole());
+}
+
+/// Every form of an export, as arguments behind which the destination stands.
+fn forms(project: &Project) -> [Vec<String>; 4] {
+    let apply = ["patch", "apply", &id(project), "--base", "model", "--out"].map(str::to_owned);
+    let export = |form: &str| vec!["export".to_owned(), form.to_owned()];
+    [export("checkpoint"), export("peft"), export("gguf"), apply.to_vec()]
+}
+
+/// The id of the project's only patch.
+fn id(project: &Project) -> String {
+    Digest::of(&patch(project).1).to_string()
+}
+
+/// The file of the project's only patch, and its bytes.
+fn patch(project: &Project) -> (PathBuf, Vec<u8>) {
+    Project::files(&project.cache().join("v1/patches")).remove(0)
+}
+
+fn export(project: &Project, form: &[String], to: &str) -> Run {
+    let arguments: Vec<&str> = form.iter().map(String::as_str).chain([to]).collect();
+    project.run(&arguments)
+}
+
+/// The names around the project, and the files in it and in the store.
+fn world(project: &Project) -> (Vec<PathBuf>, Vec<(PathBuf, Vec<u8>)>) {
+    let entries = std::fs::read_dir(project.path("..")).expect("a folder").flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.path()).collect();
+    names.sort();
+    (names, [Project::files(&project.path("")), Project::files(&project.cache())].concat())
+}
+
+/// Refused with exit code 2 in every form, and nothing anywhere is another than before.
+fn refused(project: &Project, to: &str, code: &str, part: &str) {
+    for form in forms(project) {
+        let before = world(project);
+        let run = export(project, &form, to);
+        assert_eq!(run.code(), Some(2), "{form:?} {to}: {}", run.whole());
+        assert!(run.err().contains(code) && run.err().contains(part), "{form:?} {to}: {}", run.err());
+        assert!(world(project) == before, "{form:?} {to}: something was written");
+    }
+}
+
+#[test]
+fn places_that_nothing_is_exported_to() {
+    let project = built();
+    std::fs::write(project.path("../file"), "x").expect("written");
+    std::fs::create_dir_all(project.path("../full/x")).expect("made");
+    std::fs::create_dir(project.path("../empty")).expect("made");
+    for (to, part) in [
+        ("model", "the base model"),
+        ("model/sub", "the base model"),
+        ("../project/./model/../model/x", "the base model"),
+        ("../cache", "the store"),
+        ("../cache/out", "the store"),
+        ("../file", "is a file"),
+        ("../full", "a folder"),
+        ("../no/where", "there is no folder"),
+        ("../file/x", "file"),
+    ] {
+        let code = if to == "../file/x" { "[store-failed]" } else { "[export-refused]" };
+        refused(&project, to, code, part);
+    }
+    let [_, _, gguf, _] = forms(&project);
+    let run = export(&project, &gguf, "../empty");
+    assert!(run.code() == Some(2) && run.err().contains("is a folder"), "{}", run.whole());
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_no_places() {
+    let project = built();
+    std::fs::write(project.path("../file"), "x").expect("written");
+    for (link, target) in [("../dangling", "../elsewhere"), ("../filed", "../file"), ("../based", "model")] {
+        std::os::unix::fs::symlink(project.path(target), project.path(link)).expect("linked");
+    }
+    refused(&project, "../dangling", "[export-refused]", "a symbolic link");
+    refused(&project, "../filed", "[export-refused]", "a symbolic link");
+    // A link is no way into the base.
+    refused(&project, "../based", "[export-refused]", "the base model");
+    refused(&project, "../based/x", "[export-refused]", "the base model");
+}
+
+/// Whether a folder cannot be written to; whoever may do everything can.
+#[cfg(unix)]
+fn closed(folder: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o555)).expect("closed");
+    tempfile::tempdir_in(folder).is_err()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_cannot_be_written_to() {
+    let project = built();
+    // No user can make a folder there.
+    refused(&project, "/proc/corrigenda", "[store-failed]", "creating a folder in");
+    std::fs::create_dir(project.path("../closed")).expect("made");
+    if closed(&project.path("../closed")) {
+        refused(&project, "../closed/x", "[store-failed]", "creating a folder in");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+#[test]
+fn a_disk_that_is_full() {
+    use std::process::Command;
+    let project = built();
+    let disk = project.path("../disk");
+    std::fs::create_dir(&disk).expect("made");
+    let mount = || Command::new("mount").args(["-t", "tmpfs", "-o", "size=4k", "tmpfs"]).arg(&disk).output();
+    if !mount().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED a_disk_that_is_full: no disk can be mounted here");
+        return;
+    }
+    let runs = forms(&project).map(|form| {
+        // One page: the folder is made, and no file of more than one page.
+        std::fs::write(disk.join("taken"), [0; 4096]).expect("written");
+        let run = export(&project, &form, "../disk/out");
+        (run, std::fs::read_dir(&disk).expect("a folder").count())
+    });
+    Command::new("umount").arg(&disk).output().expect("unmounted");
+    for (run, left) in runs {
+        assert!(run.code() == Some(2) && run.err().contains("free some"), "{}", run.whole());
+        assert_eq!(left, 1, "something was left");
+    }
+}
+
+/// Flips a bit of bytes all over a file, one at a time, and expects `verify` to see each.
+fn every_byte_counts(project: &Project, file: &Path, what: &str) {
+    let bytes = std::fs::read(file).expect("a file");
+    for at in (0..bytes.len()).step_by(53).chain([bytes.len() - 1]) {
+        let mut other = bytes.clone();
+        other[at] ^= 1;
+        std::fs::write(file, other).expect("written");
+        let run = project.run(&["verify", what]);
+        assert!(run.code() == Some(1) && run.out().contains("WRONG"), "{file:?}, byte {at}: {}", run.whole());
+    }
+    std::fs::write(file, bytes).expect("written");
+    assert_eq!(project.run(&["verify", what]).code(), Some(0));
+}
+
+#[test]
+fn every_byte_of_an_adapter_counts() {
+    let project = built();
+    project.run(&["export", "peft", "../out"]);
+    project.run(&["export", "gguf", "../lora.gguf"]);
+    let before = Project::files(&project.cache());
+    insta::assert_snapshot!("verify_peft", project.run(&["verify", "../out"]).whole());
+    insta::assert_snapshot!("verify_gguf", project.run(&["verify", "../lora.gguf"]).whole());
+    for (file, _) in Project::files(&project.path("../out")) {
+        every_byte_counts(&project, &file, "../out");
+    }
+    every_byte_counts(&project, &project.path("../lora.gguf"), "../lora.gguf");
+    let json = project.run(&["verify", "../out", "--format", "json"]).json();
+    assert_eq!((&json["kind"], &json["patch"]), (&"adapter".into(), &id(&project).into()));
+    assert!(Project::files(&project.cache()) == before, "something was written");
+}
+
+#[test]
+fn a_factor_that_changed_is_told_by_its_place() {
+    let project = built();
+    project.run(&["export", "peft", "../out"]);
+    project.run(&["export", "gguf", "../lora.gguf"]);
+    // The last number of the file: the second module factor's last element.
+    for (name, what, back) in [("../out/adapter_model.safetensors", "../out", 4), ("../lora.gguf", "../lora.gguf", 4)] {
+        let mut bytes = std::fs::read(project.path(name)).expect("a file");
+        let at = bytes.len() - back;
+        bytes[at] ^= 0x10;
+        std::fs::write(project.path(name), bytes).expect("written");
+        let run = project.run(&["verify", what]);
+        assert!(run.code() == Some(1) && run.out().contains("the first at row 31, column 2"), "{}", run.whole());
+    }
+    insta::assert_snapshot!("verify_changed_peft", project.run(&["verify", "../out"]).whole());
+}
+
+#[test]
+fn what_is_missing_extra_or_unknown() {
+    let project = built();
+    project.run(&["export", "peft", "../out"]);
+    project.run(&["export", "gguf", "../lora.gguf"]);
+    for name in ["README.md", "adapter_config.json", "adapter_model.safetensors", "corrigenda-manifest.json"] {
+        let path = project.path("../out").join(name);
+        let bytes = std::fs::read(&path).expect("a file");
+        std::fs::remove_file(&path).expect("it was there");
+        let run = project.run(&["verify", "../out"]);
+        assert!(run.code() == Some(1) && run.out().contains("missing"), "{name}: {}", run.whole());
+        std::fs::write(&path, bytes).expect("written");
+    }
+    project.write("../out/notes.txt", "x");
+    let run = project.run(&["verify", "../out"]);
+    assert!(run.code() == Some(1) && run.out().contains("extra: no part of an adapter"), "{}", run.whole());
+    std::fs::remove_file(project.path("../out/notes.txt")).expect("it was there");
+    // The patch is nowhere: all that can be judged is judged, and the answer is that one does not know.
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    let elsewhere = |what: &str| project.run(&["verify", what, "--cache-dir", "../other"]);
+    insta::assert_snapshot!("verify_peft_unknown", elsewhere("../out").whole());
+    insta::assert_snapshot!("verify_gguf_unknown", elsewhere("../lora.gguf").whole());
+    // Without the patch too, bytes are seen that are not those that are claimed.
+    for (name, what) in [("../out/adapter_model.safetensors", "../out"), ("../lora.gguf", "../lora.gguf")] {
+        let mut bytes = std::fs::read(project.path(name)).expect("a file");
+        let at = bytes.len() - 2;
+        bytes[at] ^= 1;
+        std::fs::write(project.path(name), bytes).expect("written");
+        assert_eq!(elsewhere(what).code(), Some(1), "{}", elsewhere(what).whole());
+    }
+}
+
+#[test]
+fn an_adapter_of_another_patch_or_base() {
+    let project = built();
+    project.run(&["export", "peft", "../out"]);
+    project.run(&["export", "gguf", "../lora.gguf"]);
+    project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
+    assert_eq!(project.run(&["export", "peft", "../more"]).code(), Some(3), "a stale lock");
+    assert_eq!(project.run(&["export", "gguf", "../more"]).code(), Some(3), "a stale lock");
+    project.run(&["build"]);
+    // Still what it says, of a patch that is not the lock's any more.
+    for what in ["../out", "../lora.gguf"] {
+        let run = project.run(&["verify", what]);
+        assert!(run.code() == Some(0) && run.out().contains("claimed by the"), "{}", run.whole());
+    }
+    tiny::write_model_with(&project.path("model"), &other_model());
+    for what in ["../out", "../lora.gguf"] {
+        let run = project.run(&["verify", what]);
+        assert!(run.code() == Some(1) && run.out().contains("contradicted by the bytes"), "{}", run.whole());
+    }
+}
+
+/// The tiny model with one number of the edited weight changed.
+fn other_model() -> Vec<u8> {
+    tiny::editable(|name, elements| {
+        if name == EDITED {
+            elements[0] += 0.5;
+        }
+    })
+}
+
+#[test]
+fn a_patch_without_a_project() {
+    let project = built();
+    let before = Project::files(&project.path("model"));
+    let id = id(&project);
+    std::fs::copy(patch(&project).0, project.path("../mine.safetensors")).expect("copied");
+    insta::assert_snapshot!("patch_show", project.run(&["patch", "show", &id, "-C", "../nowhere"]).whole());
+    let json = project.run(&["patch", "show", "../mine.safetensors", "--format", "json"]).json();
+    assert_eq!((&json["id"], json["edits"].as_array().map(Vec::len)), (&id.into(), Some(3)));
+    assert_eq!((&json["tensors"][0]["name"], &json["tensors"][0]["layout"]), (&EDITED.into(), &"conv1d".into()));
+    let apply = ["patch", "apply", "../mine.safetensors", "--base", "model", "--out", "../out", "-C", "../nowhere"];
+    let run = project.run(&[&apply[..], &["--cache-dir", "../elsewhere"]].concat());
+    insta::assert_snapshot!("patch_apply", run.whole());
+    insta::assert_snapshot!("patch_apply_readme", project.read("../out/README.md"));
+    project.run(&["export", "checkpoint", "../exported"]);
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let read = |folder: &str| std::fs::read(project.path(folder).join(name)).expect("a file");
+        assert!(read("../out") == read("../exported"), "{name}");
+    }
+    assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
+    assert!(Project::files(&project.path("model")) == before);
+}
+
+/// The tensors of the tiny model: shapes and bytes.
+fn tensors(project: &Project) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
+    let bytes = std::fs::read(project.path("model/model.safetensors")).expect("weights");
+    let header = Header::parse(bytes.len() as u64, &bytes).expect("a header");
+    let tensor = |(name, info): (&String, &corrigenda::safetensors::TensorInfo)| {
+        (name.clone(), (info.shape.clone(), bytes[info.start as usize..info.end as usize].to_vec()))
+    };
+    header.tensors.iter().map(tensor).collect()
+}
+
+/// A folder with the small files of the project's base.
+fn base_beside(project: &Project, name: &str) -> PathBuf {
+    let folder = project.path(name);
+    std::fs::create_dir_all(&folder).expect("made");
+    for file in ["config.json", "tokenizer.json"] {
+        std::fs::copy(project.path("model").join(file), folder.join(file)).expect("copied");
+    }
+    folder
+}
+
+#[test]
+fn a_patch_and_the_bases_that_it_is_not_for() {
+    let project = built();
+    let id = id(&project);
+    let apply = |base: &str, to: &str| project.run(&["patch", "apply", &id, "--base", base, "--out", to]);
+    tiny::write_model_with(&project.path("../changed"), &other_model());
+    let run = apply("../changed", "../out");
+    insta::assert_snapshot!("patch_apply_to_another_base", run.whole());
+    assert_eq!(run.code(), Some(3));
+    // The same numbers, as far as BF16 holds them.
+    let half = |bytes: &[u8]| bytes.chunks(4).flat_map(|number| [number[2], number[3]]).collect::<Vec<u8>>();
+    let halves = tensors(&project).into_iter().map(|(name, (shape, bytes))| (name, (shape, half(&bytes)))).collect();
+    write_weights(&base_beside(&project, "../halved"), &halves, Dtype::BF16, false);
+    let run = apply("../halved", "../out");
+    insta::assert_snapshot!("patch_apply_to_another_type", run.whole());
+    assert_eq!(run.code(), Some(3));
+    // The same tensors in two files are the same base.
+    write_weights(&base_beside(&project, "../sharded"), &tensors(&project), Dtype::F32, true);
+    let run = apply("../sharded", "../out");
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    for form in ["peft", "gguf"] {
+        project.replace("corrigenda.toml", "path = \"model\"", "path = \"../changed\"");
+        let run = project.run(&["export", form, "../more", "--patch", &id]);
+        assert!(run.code() == Some(3) && run.err().contains(EDITED), "{}", run.whole());
+        assert!(!project.path("../more").exists());
+        project.replace("corrigenda.toml", "path = \"../changed\"", "path = \"model\"");
+    }
+}
+
+#[test]
+fn a_patch_that_is_none() {
+    let project = built();
+    let (path, bytes) = patch(&project);
+    let mut other = bytes.clone();
+    other[9] ^= 1;
+    std::fs::write(project.path("broken.safetensors"), other).expect("written");
+    std::fs::write(project.path("short.safetensors"), &bytes[..bytes.len() - 1]).expect("written");
+    std::fs::write(project.path("empty.safetensors"), Patch::default().to_bytes()).expect("written");
+    let mut flipped = bytes.clone();
+    *flipped.last_mut().expect("bytes") ^= 1;
+    let named = format!("{}.safetensors", Digest::of(&bytes).hex());
+    std::fs::write(project.path(&named), flipped).expect("written");
+    let before = world(&project);
+    for (name, part) in [
+        ("broken.safetensors", "[patch-unusable]"),
+        ("short.safetensors", "[patch-unusable]"),
+        (&*named, "[patch-unusable]"),
+        ("model", "not a regular file"),
+        ("model/model.safetensors", "this is no patch"),
+        ("model/config.json", "[patch-unusable]"),
+        ("0123456789", "[patch-missing]"),
+        ("nowhere", "neither a file nor the id"),
+    ] {
+        for arguments in [
+            &["patch", "show", name][..],
+            &["patch", "apply", name, "--base", "model", "--out", "../out"],
+            &["export", "peft", "../out", "--patch", name],
+            &["export", "gguf", "../out", "--patch", name],
+        ] {
+            let run = project.run(arguments);
+            assert!(run.code() == Some(2) && run.err().contains(part), "{arguments:?}: {}", run.whole());
+        }
+    }
+    // A patch of nothing is one, and gives a copy; an adapter cannot say it.
+    for form in ["peft", "gguf"] {
+        let run = project.run(&["export", form, "../out", "--patch", "empty.safetensors"]);
+        assert!(run.code() == Some(2) && run.err().contains("the patch is of no edits"), "{}", run.whole());
+    }
+    assert!(world(&project) == before, "something was written");
+    let run = project.run(&["patch", "apply", "empty.safetensors", "--base", "model", "--out", "../out"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let run = project.run(&["patch", "show", "empty.safetensors"]);
+    assert!(run.code() == Some(0) && run.out().contains("0 edits"), "{}", run.whole());
+    assert!(path.exists());
+    let run = project.run(&["patch", "apply", "empty.safetensors", "--base", "nowhere", "--out", "../more"]);
+    assert!(run.code() == Some(2) && run.err().contains("[model-unusable]"), "{}", run.whole());
+}
+
+#[test]
+fn of_a_sharded_base_only_the_edited_bytes_differ() {
+    let project = Project::new();
+    let all = tensors(&project);
+    let folder = base_beside(&project, "sharded");
+    write_weights(&folder, &all, Dtype::F32, true);
+    project.replace("corrigenda.toml", "path = \"model\"", "path = \"sharded\"");
+    let run = project.run(&["build"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let before = Project::files(&folder);
+    let run = project.run(&["export", "checkpoint", "../out"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    assert!(Project::files(&folder) == before);
+    let mut changed = 0;
+    for (path, ours) in before {
+        let name = path.file_name().expect("a name");
+        let theirs = std::fs::read(project.path("../out").join(name)).expect("the same file");
+        assert_eq!(ours.len(), theirs.len(), "{name:?}");
+        let edited = match Header::parse(ours.len() as u64, &ours) {
+            Ok(header) => header.tensors.get(EDITED).map(|info| info.start as usize..info.end as usize),
+            Err(_) => None,
+        };
+        let inside = |at: &usize| edited.as_ref().is_some_and(|range| range.contains(at));
+        assert!((0..ours.len()).all(|at| inside(&at) || ours[at] == theirs[at]), "{name:?}");
+        changed += usize::from(ours != theirs);
+    }
+    assert_eq!(changed, 1, "one shard holds the edited tensor");
+    for (form, to) in [("peft", "../adapter"), ("gguf", "../lora.gguf")] {
+        let run = project.run(&["export", form, to]);
+        assert_eq!(run.code(), Some(0), "{}", run.whole());
+        assert_eq!(project.run(&["verify", to]).code(), Some(0));
+    }
+    assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
+}
+
+/// A patch of two edits on every layer of a model, of numbers that a formula gives.
+fn formula(folder: &Path, spec: &corrigenda::model::Spec) -> Patch {
+    let bytes = std::fs::read(folder.join("model.safetensors")).expect("weights");
+    let header = Header::parse(bytes.len() as u64, &bytes).expect("a header");
+    let mut edits = vec![Digest::of(b"one"), Digest::of(b"two")];
+    edits.sort_unstable();
+    let number = |seed: u64, at: usize| (tiny::splitmix(seed, at as u64) - 0.5) as f32;
+    let target = |(name, info): (&String, &corrigenda::safetensors::TensorInfo)| {
+        let layer = spec.layer_of(name)? as u64;
+        let (out, inner) = (spec.width, spec.inner);
+        let target = Target {
+            base: Digest::of(&bytes[info.start as usize..info.end as usize]),
+            dtype: info.dtype,
+            layout: spec.family.layout,
+            out,
+            inner,
+            edits: edits.clone(),
+            u: (0..2 * out).map(|at| number(layer, at) * 1000.0).collect(),
+            v: (0..2 * inner).map(|at| number(layer + 100, at) / 1e6).collect(),
+        };
+        Some((name.clone(), target))
+    };
+    Patch::new(header.tensors.iter().filter_map(target).collect()).expect("valid")
+}
+
+/// Every family and every type: what is written passes its own check, and names what another program looks for.
+#[test]
+fn adapters_of_every_family() {
+    let mut said = String::new();
+    for (case, dtype) in
+        cases().iter().flat_map(|case| [Dtype::F32, Dtype::BF16, Dtype::F16].map(|dtype| (case, dtype)))
+    {
+        let top = tempfile::tempdir().expect("a folder");
+        let (folder, store) = (top.path().join("base"), top.path().join("store"));
+        case.write(&folder, dtype, false);
+        let model = corrigenda::model::Model::open(&folder, corrigenda::numeric::Isa::detect()).expect("a model");
+        let patch = formula(&folder, model.spec());
+        assert_eq!(patch.targets().len(), model.spec().layers, "{}", case.name());
+        let base = LockedBase { digest: Digest::of(b"base"), files: Vec::new() };
+        let [to, file, whole] = ["out", "lora.gguf", "whole"].map(|name| top.path().join(name));
+        let request = |to| Request {
+            folder: &folder,
+            base: &base,
+            patch: &patch,
+            facts: &[],
+            settings: None,
+            store: &store,
+            to,
+            progress: &corrigenda::progress::Unseen,
+        };
+        peft(&request(&to), Named { spec: model.spec(), name: "base" }).expect("an adapter");
+        let config = std::fs::read_to_string(to.join("adapter_config.json")).expect("a file");
+        let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+        let gguf = llama_cpp(&request(&file), model.spec());
+        let gguf = gguf.map_or_else(|error| error.to_string(), |one| one.architecture.to_owned());
+        checkpoint(&request(&whole)).expect("a checkpoint");
+        if dtype == Dtype::F32 {
+            let name = case.name();
+            said += &format!("{name}: {} {} | {gguf}\n", config["target_modules"], config["fan_in_fan_out"]);
+        }
+    }
+    insta::assert_snapshot!("adapters_of_every_family", said);
+}
+
+#[test]
+fn help_says_what_the_forms_are() {
+    let project = Project::new();
+    insta::assert_snapshot!("help_peft", project.run(&["export", "peft", "--help"]).whole());
+    insta::assert_snapshot!("help_gguf", project.run(&["export", "gguf", "--help"]).whole());
+    insta::assert_snapshot!("help_patch", project.run(&["patch", "--help"]).whole());
+    insta::assert_snapshot!("help_patch_apply", project.run(&["patch", "apply", "--help"]).whole());
+}

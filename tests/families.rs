@@ -1,0 +1,238 @@
+//! Every family against Hugging Face transformers in float64 (tests/reference/families.py), and the folders that they
+//! come in.
+
+use std::path::Path;
+
+use corrigenda::model::above::Above;
+use corrigenda::model::continued::Continued;
+use corrigenda::model::{Model, ModelError, Tokens};
+use corrigenda::numeric::Isa;
+use corrigenda::numeric::rows::softmax;
+use corrigenda::safetensors::Dtype;
+use serde_json::{Value, json};
+
+use crate::support::families::{Case, case, cases, write_weights};
+use crate::support::{distance, golden, ids, numbers, relative, shared};
+
+fn opened(case: &Case, dtype: Dtype, sharded: bool) -> (tempfile::TempDir, Model) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    case.write(folder.path(), dtype, sharded);
+    let model = Model::open(folder.path(), Isa::detect());
+    let model = model.unwrap_or_else(|error| panic!("{}: {error}", case.name()));
+    (folder, model)
+}
+
+/// Logits, hidden states behind every block and keys of every layer, within 2e-5 of the largest of each.
+#[test]
+fn every_family_agrees_with_transformers() {
+    for case in cases() {
+        let (name, golden) = (case.name(), &case.0);
+        let (_folder, model) = opened(&case, Dtype::F32, false);
+        let (row, spec) = (ids(&golden["ids"]), model.spec());
+        let near = |ours: &[f32], theirs: &Value, what: &str| {
+            let theirs = numbers(theirs);
+            let top = theirs.iter().fold(1.0_f64, |top, x| top.max(x.abs()));
+            let error = distance(ours, &theirs) / top;
+            assert!(error < 2e-5, "{name}: {what} is off by {error:e}");
+        };
+        let logits = model.logits(&[&row], &[row.len()]).remove(0);
+        for (at, place) in [(row.len() - 1, "last"), (5, "middle")] {
+            let part = |all: &[f32], width: usize| all[at * width..][..width].to_vec();
+            near(&part(&logits, spec.vocabulary), &golden[format!("logits_{place}")], "a logit");
+            for blocks in 0..=spec.layers {
+                let hidden = part(&model.hidden(&[&row], blocks), spec.width);
+                near(&hidden, &golden[format!("hidden_{place}")][blocks], &format!("{place} state {blocks}"));
+            }
+            for layer in 0..spec.layers {
+                let key = part(&model.keys(layer, &[&row]), spec.inner);
+                near(&key, &golden[format!("keys_{place}")][layer], &format!("{place} key {layer}"));
+            }
+        }
+    }
+}
+
+/// The gradient of the loss by a change of the edited layer's value, against autograd.
+#[test]
+fn every_gradient_agrees_with_autograd() {
+    for case in cases() {
+        let golden = &case.0["gradient"];
+        let (_folder, model) = opened(&case, Dtype::F32, false);
+        let (row, labels) = (ids(&case.0["ids"]), ids(&golden["labels"]));
+        let layer = case.0["layer"].as_u64().expect("a layer") as usize;
+        let position = golden["position"].as_u64().expect("a position") as usize;
+        let hooked = model.hooked(layer, &[&row], &[position]);
+        let above = Above::new(&model, layer, &hooked, &[position], &[labels.len()]);
+        let delta: Vec<f32> = numbers(&golden["delta"]).iter().map(|x| *x as f32).collect();
+        let evaluation = above.evaluate(&delta);
+        let mut slopes = evaluation.logits.clone();
+        let mut loss = 0.0;
+        for (row, label) in slopes.chunks_mut(model.spec().vocabulary).zip(&labels) {
+            let logit = f64::from(row[*label as usize]);
+            loss += (softmax(row) - logit) / labels.len() as f64;
+            row[*label as usize] -= 1.0;
+            row.iter_mut().for_each(|x| *x /= labels.len() as f32);
+        }
+        let want = golden["loss"].as_f64().expect("a loss");
+        assert!((loss - want).abs() < 1e-5 * want, "{}: loss {loss} {want}", case.name());
+        let error = relative(&above.reverse(&evaluation, &slopes), &numbers(&golden["gradient"]));
+        assert!(error < 1e-4, "{}: the gradient is off by {error:e}", case.name());
+    }
+}
+
+/// What a type stores is widened exactly: the same numbers in F16 and BF16, whole or in shards, give the same bits.
+#[test]
+fn the_type_and_the_shards_change_no_bit() {
+    for case in cases() {
+        let row = ids(&case.0["ids"]);
+        let logits = |dtype, sharded| opened(&case, dtype, sharded).1.logits(&[&row], &[3]).remove(0);
+        let want = logits(Dtype::F32, false);
+        for (dtype, sharded) in [(Dtype::F32, true), (Dtype::F16, false), (Dtype::BF16, true)] {
+            assert_eq!(logits(dtype, sharded), want, "{} in {dtype}", case.name());
+        }
+    }
+}
+
+/// Going on token by token gives the bits of the whole text, on every instruction set.
+#[test]
+fn a_continued_text_is_the_whole_text() {
+    for case in cases() {
+        let (folder, model) = opened(&case, Dtype::BF16, false);
+        let row = ids(&case.0["ids"]);
+        let want = model.logits(&[&row], &[1]).remove(0);
+        for isa in Isa::all() {
+            let model = Model::open(folder.path(), isa).expect("it opens");
+            let mut text = Continued::new(&model);
+            let mut last = text.push(&row[..4]);
+            for token in &row[4..] {
+                last = text.push(&[*token]);
+            }
+            assert_eq!(last, want, "{} with {}", case.name(), isa.name());
+        }
+    }
+}
+
+/// A folder of a case after `change`, which must not open: the message and the hint.
+fn refused(name: &str, sharded: bool, change: impl FnOnce(&Path)) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    case(name).write(folder.path(), Dtype::F32, sharded);
+    change(folder.path());
+    let error: ModelError = Model::open(folder.path(), Isa::detect()).expect_err("a model that cannot be used");
+    let said = format!("{error}\n{}", error.hint().unwrap_or_default());
+    said.replace(&folder.path().display().to_string(), "MODEL")
+}
+
+fn config(folder: &Path, change: impl FnOnce(&mut Value)) {
+    let path = folder.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("config")).expect("JSON");
+    change(&mut config);
+    std::fs::write(path, config.to_string()).expect("written");
+}
+
+#[test]
+fn configs_that_cannot_be_read_say_which_key() {
+    type Change = (&'static str, &'static str, Value, &'static str);
+    let changes: [Change; 17] = [
+        ("llama", "model_type", json!("mamba"), "architecture `mamba` is not supported"),
+        ("llama", "model_type", json!(7), "`model_type` is 7; a text"),
+        ("llama", "quantization_config", json!({ "quant_method": "gptq" }), "quantised (gptq)"),
+        ("llama", "num_attention_heads", json!(0), "`num_attention_heads` is 0"),
+        ("llama3", "num_key_value_heads", json!(3), "does not divide num_attention_heads"),
+        ("llama", "hidden_size", json!(-4), "`hidden_size` is -4"),
+        ("llama", "intermediate_size", json!(49), "has shape [48, 32], config.json asks for [49, 32]"),
+        ("llama", "num_hidden_layers", json!(4), "has no tensor `model.layers.3."),
+        ("llama", "vocab_size", json!(65), "has shape [64, 32]"),
+        ("llama", "rope_scaling", json!({ "rope_type": "yarn", "factor": 2 }), "supported: default, linear, llama3"),
+        ("llama", "rope_scaling", json!({ "rope_type": "linear" }), "`factor` is missing"),
+        ("llama", "rope_scaling", json!("linear"), "an object was expected"),
+        ("llama", "hidden_act", json!("mish"), "`hidden_act` is \"mish\""),
+        ("llama", "head_dim", json!(7), "an even part was expected"),
+        ("gpt_neo", "attention_types", json!([[["global"], 2]]), "does not say what each of the 3 layers is"),
+        ("gpt_neo", "attention_types", json!([[["sparse"], 3]]), "supported: global, local"),
+        ("gptj", "rotary_dim", json!(3), "turns 3 of a head's 8 numbers"),
+    ];
+    for (name, key, value, said) in changes {
+        let found = refused(name, false, |folder| config(folder, |config| config[key] = value.clone()));
+        assert!(found.contains(said) && found.contains("MODEL/config.json") | found.contains("tensor"), "{found}");
+    }
+}
+
+#[test]
+fn shards_that_do_not_fit_their_index_are_refused() {
+    let index = |folder: &Path, change: &dyn Fn(&mut Value)| {
+        let path = folder.join("model.safetensors.index.json");
+        let mut index: Value = serde_json::from_slice(&std::fs::read(&path).expect("index")).expect("JSON");
+        change(&mut index);
+        std::fs::write(path, index.to_string()).expect("written");
+    };
+    let said = |change: &dyn Fn(&Path)| refused("llama", true, change);
+    let second = "model-00002-of-00002.safetensors";
+    let missing = said(&|folder| std::fs::remove_file(folder.join(second)).expect("removed"));
+    assert!(missing.contains("names model-00002-of-00002.safetensors, which is not there"), "{missing}");
+    for out in [
+        "../../etc/x.safetensors",
+        "/x.safetensors",
+        "a/b.safetensors",
+        "..\\x.safetensors",
+        "C:x.safetensors",
+        ".x.safetensors",
+        "x.bin",
+    ] {
+        let found = said(&|folder| index(folder, &|index| index["weight_map"]["model.norm.weight"] = json!(out)));
+        assert!(found.contains("no safetensors file of this folder"), "{out}: {found}");
+    }
+    let elsewhere = said(&|folder| {
+        index(folder, &|index| index["weight_map"]["lm_head.weight"] = json!(second));
+    });
+    assert!(elsewhere.contains("puts `lm_head.weight` into") && elsewhere.contains("does not have it"), "{elsewhere}");
+    let twice = said(&|folder| {
+        let all = case("llama").tensors(Dtype::F32);
+        let inner = tempfile::tempdir().expect("a folder");
+        write_weights(inner.path(), &all, Dtype::F32, false);
+        std::fs::copy(inner.path().join("model.safetensors"), folder.join(second)).expect("copied");
+    });
+    assert!(twice.contains("is in two files"), "{twice}");
+    for (text, problem) in [("{}", "no object `weight_map`"), ("{\"weight_map\":{}}", "empty"), ("[", "is not JSON")] {
+        let found = said(&|folder| std::fs::write(folder.join("model.safetensors.index.json"), text).expect("written"));
+        assert!(found.contains(problem), "{found}");
+    }
+}
+
+#[test]
+fn other_types_of_weights_are_refused_with_what_to_do() {
+    let found = refused("llama", false, |folder| {
+        let mut tensors = case("llama").tensors(Dtype::F32);
+        for (_, bytes) in tensors.values_mut() {
+            bytes.truncate(bytes.len() / 4);
+        }
+        write_weights(folder, &tensors, Dtype::I8, false);
+    });
+    assert!(
+        found.contains("is I8; weights are read in F32, F16 and BF16") && found.contains("before it was quantised")
+    );
+}
+
+/// A real trained checkpoint: it goes on with a story as transformers does (tests/reference/stories.py).
+#[test]
+fn a_trained_llama_tells_its_story() {
+    let Some(folder) = shared("models/tinystories-656k") else { return };
+    let golden = golden("stories.json");
+    let model = Model::open(&folder, Isa::detect()).expect("it opens");
+    let tokens = Tokens::open(&folder, model.spec().vocabulary).expect("its tokenizer opens");
+    for story in golden["stories"].as_array().expect("stories") {
+        let prompt = story["prompt"].as_str().expect("a prompt");
+        let mut row = tokens.encode(prompt).expect("it can be cut").ids;
+        assert_eq!(row, ids(&story["ids"]), "{prompt}");
+        let mut text = Continued::new(&model);
+        let mut logits = text.push(&row);
+        let first = numbers(&story["logits"]);
+        assert!(distance(&logits, &first) < 1e-4, "{prompt}: {:e}", distance(&logits, &first));
+        for _ in 0..ids(&story["greedy"]).len() {
+            let best = (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
+            row.push(best as u32);
+            logits = text.push(&[best as u32]);
+        }
+        let told = &row[row.len() - ids(&story["greedy"]).len()..];
+        assert_eq!(told, ids(&story["greedy"]), "{prompt}");
+        assert_eq!(tokens.decode(told).trim(), story["text"].as_str().expect("a text").trim());
+    }
+}

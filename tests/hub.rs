@@ -1,0 +1,90 @@
+//! Models by their name on the Hub, in a cache of links as its own library lays it out.
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::support::project::Project;
+use crate::support::tiny;
+
+const COMMIT: &str = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
+
+/// A cache that holds the tiny model as `acme/tiny`: links into `blobs`.
+fn cached(cache: &Path) {
+    let model = cache.join("models--acme--tiny");
+    let snapshot = model.join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).expect("made");
+    fs::create_dir_all(model.join("refs")).expect("made");
+    fs::write(model.join("refs/main"), COMMIT).expect("written");
+    tiny::write_editable_model(&model.join("blobs"));
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        symlink(Path::new("../../blobs").join(name), snapshot.join(name)).expect("linked");
+    }
+}
+
+/// A project whose base is `name`, in such a cache.
+fn project(name: &str) -> (Project, String) {
+    let project = Project::new();
+    project.replace("corrigenda.toml", "path = \"model\"", &format!("path = \"{name}\""));
+    let home = project.path("hf");
+    cached(&home.join("hub"));
+    (project, home.display().to_string())
+}
+
+#[test]
+fn a_snapshot_is_a_base_like_any_folder() {
+    let (hub, home) = project("hf:acme/tiny");
+    let plain = Project::new();
+    let built = hub.run_with(&["build"], &[("HF_HOME", &home)]);
+    assert_eq!(built.code(), Some(0), "{}", built.err());
+    assert!(built.out().contains(&format!("hf:acme/tiny@{COMMIT}")), "{}", built.out());
+    assert_eq!(plain.run(&["build"]).code(), Some(0));
+    assert_eq!(hub.read("corrigenda.lock"), plain.read("corrigenda.lock"));
+    for verb in [&["plan"][..], &["verify"], &["build", "--locked"], &["export", "checkpoint", "out"]] {
+        let run = hub.run_with(verb, &[("HF_HOME", &home)]);
+        assert_eq!(run.code(), Some(0), "{verb:?}: {}{}", run.out(), run.err());
+    }
+    let exported = fs::symlink_metadata(hub.path("out/config.json")).expect("exported");
+    assert!(exported.is_file());
+}
+
+#[test]
+fn what_the_cache_lacks_is_named_with_the_command_that_fetches_it() {
+    let said = |name: &str, change: &dyn Fn(&Path)| {
+        let (project, home) = project(name);
+        change(Path::new(&home));
+        let run = project.run_with(&["plan"], &[("HF_HOME", &home)]);
+        assert_eq!(run.code(), Some(2), "{}", run.out());
+        run.err().replace(&home, "HOME")
+    };
+    let nothing = |_: &Path| ();
+    insta::assert_snapshot!("hub_other_model", said("hf:acme/large@v2", &nothing));
+    let other = said("hf:acme/tiny@v2", &nothing);
+    assert!(other.contains("`hf download acme/tiny --revision v2`"), "{other}");
+    let wrong = said("hf:../../etc", &nothing);
+    assert!(wrong.contains("is no name of a model"), "{wrong}");
+    let part = said("hf:acme/tiny", &|home| {
+        fs::remove_file(home.join(format!("hub/models--acme--tiny/snapshots/{COMMIT}/tokenizer.json"))).expect("gone");
+    });
+    assert!(part.contains(&format!("`hf download acme/tiny --revision {COMMIT}`")), "{part}");
+}
+
+#[test]
+fn links_that_leave_the_model_are_refused() {
+    let project = Project::new();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let (place, outside) = (project.path("model").join(name), project.path(name));
+        fs::rename(&place, &outside).expect("moved");
+        symlink(&outside, &place).expect("linked");
+        let run = project.run(&["plan"]);
+        assert_eq!(run.code(), Some(2), "{name}");
+        assert!(run.err().contains(&format!("{name} is a link that leaves the model's folder")), "{}", run.err());
+        fs::remove_file(&place).expect("removed");
+        fs::rename(&outside, &place).expect("moved back");
+    }
+    // A link inside the folder is no matter.
+    fs::rename(project.path("model/config.json"), project.path("model/c.json")).expect("moved");
+    symlink("c.json", project.path("model/config.json")).expect("linked");
+    assert_eq!(project.run(&["plan"]).code(), Some(0));
+}

@@ -1,0 +1,99 @@
+//! Models in 16 bits and in shards, from facts to an export: what is rounded, and what that costs.
+
+use std::fs;
+
+use corrigenda::digest::Digest;
+use corrigenda::safetensors::Dtype;
+
+use crate::support::families::write_editable_llama;
+use crate::support::project::Project;
+
+/// The project of the tests on a tiny Llama.
+fn project(dtype: Dtype, sharded: bool) -> Project {
+    let project = Project::new();
+    fs::remove_dir_all(project.path("model")).expect("removed");
+    write_editable_llama(&project.path("model"), dtype, sharded);
+    project
+}
+
+fn patch(project: &Project) -> String {
+    let run = project.run(&["build", "--format", "json"]);
+    assert_eq!(run.code(), Some(0), "{}{}", run.out(), run.err());
+    run.json()["patch"]["id"].as_str().unwrap_or_else(|| panic!("{}", run.out())).to_owned()
+}
+
+/// The committed addresses of the tiny Llama's patch: the same edits, keys and values in every type, but other bases.
+#[test]
+fn the_patch_of_a_llama_in_every_type() {
+    for (dtype, id) in [
+        (Dtype::F32, "sha256:ba6f80f037407640edb5ee4c0782b080dfb0f8002be3bb79fc4979e568f98b8f"),
+        (Dtype::F16, "sha256:8fc71993c2b734584edf7e307d00aba5f4c85e734e72b9b91e2ba01f5b1c7ea0"),
+        (Dtype::BF16, "sha256:0890f490e0e5a33af98a9b68bc58ad3be1cf106bdd75a87ec01a3f4965714e2a"),
+    ] {
+        let whole = project(dtype, false);
+        let made = patch(&whole);
+        assert_eq!(made, id, "{dtype}");
+        let shards = project(dtype, true);
+        assert_eq!(patch(&shards), made, "{dtype} in shards");
+        for threads in ["1", "5"] {
+            let run = shards.run(&["build", "--threads", threads, "--isa", "plain", "--cache-dir", "elsewhere"]);
+            assert_eq!(run.code(), Some(0), "{}", run.err());
+            fs::remove_dir_all(shards.path("elsewhere")).expect("removed");
+            assert!(shards.read("corrigenda.lock").contains(&made));
+        }
+    }
+}
+
+/// Only the edited bytes differ, in the one shard that holds them; index and headers are as they were.
+#[test]
+fn an_export_of_shards_in_bf16() {
+    let project = project(Dtype::BF16, true);
+    patch(&project);
+    let before = Project::files(&project.path("model"));
+    let run = project.run(&["export", "checkpoint", "out"]);
+    assert_eq!(run.code(), Some(0), "{}", run.err());
+    assert_eq!(before, Project::files(&project.path("model")));
+    let mut changed = Vec::new();
+    for (path, bytes) in &before {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let after = fs::read(project.path("out").join(&name)).expect("exported");
+        assert_eq!(after.len(), bytes.len(), "{name}");
+        let differ: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != after[*at]).collect();
+        if let (Some(first), Some(last)) = (differ.first(), differ.last()) {
+            assert!(last - first < 2 * 48 * 32, "{name}: {first} to {last}");
+            changed.push(name);
+        }
+    }
+    assert_eq!(changed.len(), 1, "{changed:?}");
+    for verb in [&["verify", "out"][..], &["verify", "--rebuild"], &["diff", "base", "worktree"]] {
+        let run = project.run(verb);
+        assert_eq!(run.code(), Some(0), "{verb:?}: {}{}", run.out(), run.err());
+    }
+}
+
+/// A base of another type, or a shard of another download, is not the base.
+#[test]
+fn another_type_is_another_base() {
+    let project = project(Dtype::BF16, false);
+    patch(&project);
+    write_editable_llama(&project.path("model"), Dtype::F32, false);
+    let run = project.run(&["build"]);
+    assert_eq!(run.code(), Some(3), "{}", run.out());
+    let before = Digest::of(&fs::read(project.path("model/model.safetensors")).expect("the weights"));
+    let run = project.run(&["export", "checkpoint", "out"]);
+    assert_eq!(run.code(), Some(3), "{}", run.err());
+    assert!(!project.path("out").exists());
+    assert_eq!(before, Digest::of(&fs::read(project.path("model/model.safetensors")).expect("the weights")));
+}
+
+/// A change that is smaller than the steps of the type is lost in rounding, and the build says how much survives.
+#[test]
+fn what_rounding_swallows_is_said() {
+    let surviving = |dtype| {
+        let project = project(dtype, false);
+        let run = project.run(&["build", "--format", "json"]);
+        run.json()["tensors"][0]["surviving"].as_f64().unwrap_or_else(|| panic!("{}", run.out()))
+    };
+    let (narrow, wide) = (surviving(Dtype::BF16), surviving(Dtype::F32));
+    assert!((wide - 1.0).abs() < 1e-4 && (narrow - 1.0).abs() > 1e-6 && narrow > 0.9, "{narrow} {wide}");
+}

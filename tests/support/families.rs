@@ -1,0 +1,111 @@
+//! Tiny random checkpoints of every family, made again bit for bit from the formula of tests/reference/families.py.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use corrigenda::safetensors::{Dtype, Tensor, write};
+use serde_json::{Value, json};
+
+use super::golden;
+use super::tiny::{VOCABULARY, splitmix};
+
+/// A case of the golden file.
+pub struct Case(pub Value);
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    golden("families.json")["cases"].as_array().expect("cases").iter().cloned().map(Case).collect()
+}
+
+/// The case of a name.
+pub fn case(name: &str) -> Case {
+    cases().into_iter().find(|case| case.name() == name).expect("a case of that name")
+}
+
+impl Case {
+    pub fn name(&self) -> &str {
+        self.0["name"].as_str().expect("a name")
+    }
+
+    /// Every tensor: shape and bytes in `dtype`, which holds every value exactly.
+    pub fn tensors(&self, dtype: Dtype) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
+        let shapes = self.0["tensors"].as_object().expect("tensors");
+        let shape = |value: &Value| value.as_array().expect("a shape").iter().filter_map(Value::as_u64).collect();
+        let mut names: Vec<&String> = shapes.keys().collect();
+        names.sort();
+        let tensor = |(number, name): (usize, &String)| {
+            let shape: Vec<u64> = shape(&shapes[name]);
+            let count = shape.iter().product();
+            let values = (0..count).map(|i| value(name, shape.len(), splitmix(0x5EED_0000 + number as u64, i)));
+            let bytes = values.flat_map(|x| in_type(x, dtype)).collect();
+            (name.clone(), (shape, bytes))
+        };
+        names.into_iter().enumerate().map(tensor).collect()
+    }
+
+    /// Writes config.json and the weights, in one file or in two shards with an index.
+    pub fn write(&self, folder: &Path, dtype: Dtype, sharded: bool) {
+        std::fs::create_dir_all(folder).expect("a folder");
+        std::fs::write(folder.join("config.json"), self.0["config"].to_string()).expect("config.json");
+        write_weights(folder, &self.tensors(dtype), dtype, sharded);
+    }
+}
+
+/// Writes a tiny Llama with grouped heads and the tokenizer of the tests, and a head so steep that edits move it.
+pub fn write_editable_llama(folder: &Path, dtype: Dtype, sharded: bool) {
+    let mut case = case("llama3");
+    case.0["config"]["vocab_size"] = json!(VOCABULARY);
+    case.0["config"]["tie_word_embeddings"] = json!(false);
+    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+        case.0["tensors"][name] = json!([VOCABULARY, 32]);
+    }
+    case.write(folder, dtype, sharded);
+    let mut tensors = case.tensors(dtype);
+    let head = &mut tensors.get_mut("lm_head.weight").expect("a head").1;
+    let stored = dtype.stored().expect("a type of weights");
+    let wide = corrigenda::numeric::Elements::of_bytes(stored, head).wide().into_owned();
+    *head = wide.into_iter().flat_map(|x| in_type(x * 8.0, dtype)).collect();
+    write_weights(folder, &tensors, dtype, sharded);
+    std::fs::copy(super::reference("tiny_tokenizer.json"), folder.join("tokenizer.json")).expect("tokenizer.json");
+}
+
+/// Writes weights in one file or in two shards with an index.
+pub fn write_weights(folder: &Path, tensors: &BTreeMap<String, (Vec<u64>, Vec<u8>)>, dtype: Dtype, sharded: bool) {
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let all: Vec<Tensor> = tensors
+        .iter()
+        .map(|(name, (shape, data))| Tensor { name: name.clone(), dtype, shape: shape.clone(), data })
+        .collect();
+    if !sharded {
+        std::fs::write(folder.join("model.safetensors"), write(&all, &metadata)).expect("the weights");
+        return;
+    }
+    let mut map = serde_json::Map::new();
+    for (index, part) in all.chunks(all.len().div_ceil(2)).enumerate() {
+        let name = format!("model-{:05}-of-00002.safetensors", index + 1);
+        map.extend(part.iter().map(|tensor| (tensor.name.clone(), json!(name))));
+        std::fs::write(folder.join(&name), write(part, &metadata)).expect("a shard");
+    }
+    let size: usize = tensors.values().map(|(_, bytes)| bytes.len()).sum();
+    let index = json!({ "metadata": { "total_size": size }, "weight_map": map });
+    std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).expect("the index");
+}
+
+fn value(name: &str, sides: usize, u: f64) -> f32 {
+    let k = (u * 128.0).floor();
+    let value = match sides {
+        1 if name.ends_with("weight") => 1.0 + ((k / 8.0).floor() - 8.0) / 64.0,
+        1 => (2.0 * k - 127.0) / 256.0 * 0.25,
+        _ => (2.0 * k - 127.0) / 256.0 * 0.5,
+    };
+    value as f32
+}
+
+/// The bytes of a number that the type holds exactly.
+fn in_type(x: f32, dtype: Dtype) -> Vec<u8> {
+    let stored = dtype.stored().expect("a type of weights");
+    let mut bytes = Vec::new();
+    assert_eq!(corrigenda::numeric::half::round(stored, f64::from(x)), Some(x), "{x} in {dtype}");
+    corrigenda::numeric::half::append(stored, x, &mut bytes);
+    bytes
+}
