@@ -117,7 +117,7 @@ fn digest_of(files: &[LockedFile]) -> Digest {
 pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
     let written = &project.config.model.path;
     match HubName::is(written) {
-        true => snapshot(&written.to_string_lossy()).map(|snapshot| snapshot.folder),
+        true => folder_named(written),
         false => Ok(project.config.resolve(written)),
     }
 }
@@ -127,11 +127,19 @@ pub fn place_of(project: &Project) -> PathBuf {
     folder_of(project).unwrap_or_else(|_| project.config.resolve(&project.config.model.path))
 }
 
-/// The snapshot of a name on the Hub.
+/// The folder that a person names: a path, or a name on the Hub.
 ///
 /// # Errors
 /// As [`folder_of`].
-pub fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
+pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
+    match HubName::is(name) {
+        true => snapshot(&name.to_string_lossy()).map(|snapshot| snapshot.folder),
+        false => Ok(name.to_owned()),
+    }
+}
+
+/// The snapshot of a name on the Hub.
+fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     let cache = hub::cache(|name| std::env::var_os(name)).ok_or(HubError::NoCache);
     let found = name.parse::<HubName>().and_then(|name| name.locate(&cache?));
     found.map_err(|error| {
