@@ -10,7 +10,7 @@ use crate::build::base::snapshot;
 use crate::build::elsewhere::{Elsewhere, Reading, read};
 use crate::build::{Base, Stop};
 use crate::model::hub::HubName;
-use crate::project::{Edit, Lock, Project, Sources, visible};
+use crate::project::{Edit, Project, Sources, visible};
 use crate::store::Store;
 
 /// Answers what becomes of the chosen facts on the model `name`: a folder, or a name on the Hub. `strict`: what is
@@ -28,7 +28,7 @@ pub(super) fn shown(
         false => PathBuf::from(name),
     };
     let base = Base::at(&folder, store, context.isa, false).map_err(stop)?;
-    let lock = Lock::load(&project.config.root)?;
+    let lock = project.lock()?;
     let elsewhere = read(project, &base, lock.as_ref(), chosen)?;
     match context.format {
         Format::Json => {
