@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::found::commit;
 use crate::support::project::{PROJECT, Project};
 use crate::support::tiny;
 
@@ -43,7 +44,11 @@ fn a_project_with_two() {
     insta::assert_snapshot!("models_plan", project.run(&["plan", "--only", "ada.born"]).whole());
     let tested = project.run(&["test"]);
     assert_eq!(tested.code(), Some(1), "{}", tested.whole());
-    assert!(tested.out().starts_with("model one\n\n") && tested.out().contains("\n\nmodel two\n\n"), "{}", tested.out());
+    assert!(
+        tested.out().starts_with("model one\n\n") && tested.out().contains("\n\nmodel two\n\n"),
+        "{}",
+        tested.out()
+    );
     assert!(project.run(&["check"]).out().starts_with("3 edits"));
     // The store keeps what either needs.
     assert_eq!(project.run(&["store", "gc"]).code(), Some(0));
@@ -157,4 +162,31 @@ fn the_worst_outcome_is_that_of_the_whole() {
     let damaged = project.run(&["plan", "--model", "two"]);
     assert_eq!(damaged.code(), Some(2));
     assert!(damaged.err().contains("the lock is damaged"), "{}", damaged.err());
+}
+
+/// A revision from before its model had a name is laid beside the one of today; its lock and its patch are found too.
+#[test]
+fn the_history_of_a_model() {
+    let project = project();
+    let today = project.read("corrigenda.toml");
+    project.write("corrigenda.toml", PROJECT);
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    commit(&project, "a state");
+    project.write("corrigenda.toml", &today);
+    project.replace("edits/places.toml", "Vienna", "Madrid");
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    commit(&project, "a state");
+    let asked = project.run(&["log"]);
+    assert_eq!(asked.code(), Some(2), "{}", asked.whole());
+    let log = project.run(&["log", "--model", "one", "--format", "json"]).json();
+    let patches: Vec<&str> =
+        log["commits"].as_array().into_iter().flatten().filter_map(|entry| entry["patch"].as_str()).collect();
+    assert_eq!(patches.len(), 2, "{log}");
+    let same = project.run(&["diff", "HEAD", "--model", "one", "--exit-code"]);
+    assert_eq!(same.code(), Some(0), "{}", same.whole());
+    let older = project.run(&["diff", "HEAD~1", "--model", "one", "--exit-code", "--no-damage"]);
+    assert_eq!(older.code(), Some(1), "{}", older.whole());
+    // The model of that time was the other one.
+    let other = project.run(&["diff", "HEAD~1", "--model", "two"]);
+    assert_eq!(other.code(), Some(3), "{}", other.whole());
 }
