@@ -3,7 +3,7 @@
 use crate::support::project::Project;
 
 /// Commits everything in the project's folder.
-fn commit(project: &Project, message: &str) {
+pub(crate) fn commit(project: &Project, message: &str) {
     let folder = project.path("");
     let repository =
         git2::Repository::open(&folder).or_else(|_| git2::Repository::init(&folder)).expect("a repository");

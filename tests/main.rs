@@ -11,6 +11,7 @@ mod history;
 mod hub;
 mod init;
 mod model;
+mod models;
 mod policy;
 mod readme;
 mod refusals;

@@ -164,7 +164,7 @@ impl<'a> Ground<'a> {
     /// The base or the lock cannot be read.
     pub fn open(project: &'a Project, store: &'a Store, isa: Isa) -> Result<Self, Stop> {
         let base = Base::open(project, store, isa, true)?;
-        let lock = Lock::load(&project.config.root)?;
+        let lock = project.lock()?;
         Ok(Self { project, base, store, lock })
     }
 }

@@ -24,8 +24,8 @@ const BASE: &str = "put the base's files back; or, where the new base is wanted,
 /// # Errors
 /// There is no lock, the lock is damaged, or the base that it names cannot be opened.
 pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Stop> {
-    let Some(lock) = Lock::load(&project.config.root)? else {
-        let finding = Diagnostic::new(Code::LockMissing, format!("there is no {LOCK_FILE}: nothing was built yet"));
+    let Some(lock) = project.lock()? else {
+        let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
         return Err(Stop::stale(vec![finding.help("run `corrigenda build`")], &Sources::default()));
     };
     let mut audit = Audit::new("project");

@@ -16,7 +16,8 @@ use crate::store::{Kind, Store};
 /// There is no lock, it is older than the project, or the build fails.
 pub fn rebuild(ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result<Audit, Stop> {
     let Some(lock) = &ground.lock else {
-        let finding = Diagnostic::new(Code::LockMissing, format!("there is no {LOCK_FILE}: nothing was built yet"));
+        let finding =
+            Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", ground.project.no_lock()));
         return Err(Stop::stale(vec![finding.help("run `corrigenda build`")], &Sources::default()));
     };
     let mut audit = Audit::new("rebuild");

@@ -16,7 +16,7 @@ const BUILD: &str = "run `corrigenda build`";
 /// There is none, it cannot be read, or it is older than the project.
 pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop> {
     let Some(lock) = project.lock()? else {
-        let finding = Diagnostic::new(Code::LockMissing, format!("there is no {LOCK_FILE}: nothing was built yet"));
+        let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
         return Err(Stop::stale(vec![finding.help(BUILD)], &Sources::default()));
     };
     check_merged(&lock)?;

@@ -62,9 +62,12 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     if !options.locked {
         check_writable(root)?;
     }
-    let before = Lock::load(root)?;
+    let before = project.lock()?;
     if options.locked && before.is_none() {
-        let message = format!("there is no {LOCK_FILE} in the project, and --locked was given");
+        let message = match &project.config.model.name {
+            None => format!("there is no {LOCK_FILE} in the project, and --locked was given"),
+            Some(_) => format!("{}, and --locked was given", project.no_lock()),
+        };
         let finding = Diagnostic::new(Code::LockMissing, message).help("run `corrigenda build` and commit the lock");
         return Err(Stop::stale(vec![finding], &Sources::default()));
     }
@@ -98,7 +101,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
         return Err(Stop::findings(warnings, &project.edits.sources));
     }
     outcome.keep(store)?;
-    let written = write_lock(root, before.as_ref(), &lock, options.locked)?;
+    let written = write_lock(project, before.as_ref(), &lock, options.locked)?;
     let base = base.name();
     let Outcome { record, compiled, .. } = outcome;
     Ok(Built { record, lock, changes, moved, written, compiled, layer: setup.layer, base, warnings })
@@ -349,15 +352,18 @@ fn sentence(difference: &Difference) -> String {
 }
 
 /// Writes the lock if it changed; with `locked`, a change is an error.
-fn write_lock(root: &Path, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Stop> {
-    if let Some(before) = before {
-        if locked {
-            return stale(&before.differences(lock)).map(|()| false);
-        }
-        if before == lock {
-            return Ok(false);
-        }
+fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Stop> {
+    if let Some(before) = before.filter(|_| locked) {
+        return stale(&before.differences(lock)).map(|()| false);
     }
-    atomic::write(&root.join(LOCK_FILE), lock.render().as_bytes())?;
+    let config = &project.config;
+    // Read again: another model may have been built meanwhile, and its lock stays as it is now.
+    let found = project.lock_file()?;
+    let fresh =
+        found.clone().unwrap_or_default().with(config.model.name.as_deref(), lock.clone(), &config.model_names());
+    if found.as_ref() == Some(&fresh) {
+        return Ok(false);
+    }
+    atomic::write(&config.root.join(LOCK_FILE), fresh.render().as_bytes())?;
     Ok(true)
 }

@@ -100,7 +100,10 @@ fn layer(project: &Project, base: &Base, published: Option<usize>) -> Result<usi
             format!("no layer is set, and none is published for a model of this shape ({shape})"),
         )
         .at(config.file, &config.model.span, "of this model")
-        .help(format!("write `layer = N` under `[rome]`, N from 0 to {last}; early and middle layers take edits best"))
+        .help(format!(
+            "write `layer = N` under `[{}rome]`, N from 0 to {last}; early and middle layers take edits best",
+            config.model.prefix()
+        ))
         .help(format!("a layer is published for {}", known::names())));
     };
     spec.check_layer(layer).map_err(|error: ModelError| {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
-use crate::build::base::place_of;
+use crate::build::base::places_of;
 use crate::build::record::{Answer, EditRecord, TensorRecord};
 use crate::build::{Built, Options, Stop, build, provenance};
 use crate::export::ExportError;
@@ -30,6 +30,13 @@ pub(super) struct Arguments {
     /// Who runs the build, in that statement
     #[arg(long, value_name = "URI", requires = "provenance", default_value = provenance::BUILDER)]
     builder: String,
+}
+
+impl Arguments {
+    /// What is of one model alone.
+    pub(super) fn alone(&self) -> Option<&'static str> {
+        self.provenance.as_ref().map(|_| "a provenance")
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -58,8 +65,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 /// Refuses before the build a provenance that could not be written after it.
 fn checked(arguments: &Arguments, project: &Project) -> Result<(), Stop> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
-    let base = place_of(project);
-    if root(&base).is_ok_and(|root| resolved(path).starts_with(root)) {
+    let inside = |base: PathBuf| root(&base).is_ok_and(|root| resolved(path).starts_with(root));
+    if places_of(project).into_iter().any(inside) {
         return Err(ExportError::Inside { path: path.clone(), what: "the base model" }.into());
     }
     if is_own(&project.config.root, path) {

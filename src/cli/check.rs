@@ -16,9 +16,11 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     context.expect_reports("check", &arguments.reports);
     match Project::load(&context.root) {
-        Ok(project) => {
+        Ok(mut project) => {
+            // What is written is of all models alike; a name is only looked up.
+            let unknown = context.chosen().and_then(|name| project.config.choose(Some(&name)).err());
             let expired = context.expired(&project);
-            let findings = [project.warnings.clone(), expired].concat();
+            let findings = [unknown.into_iter().collect(), project.warnings.clone(), expired].concat();
             let edits = project.edits.edits.len();
             checked(context, Some(edits), &findings, &project.edits.sources)
         }

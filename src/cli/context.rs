@@ -26,6 +26,10 @@ pub(super) struct Context {
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
+    /// The name of the model that is chosen, if one is.
+    model: RefCell<Option<String>>,
+    /// Whether the project's warnings were shown: they are of all its models.
+    told: Cell<bool>,
     /// The project's warnings and what they point into, for an answer in another form.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
     /// The verb, where it answers with a report.
@@ -50,6 +54,8 @@ impl Context {
             format: common.format,
             isa: common.isa,
             cache_dir: common.cache_dir.clone(),
+            model: RefCell::new(common.model.as_ref().map(|name| name.to_string_lossy().into_owned())),
+            told: Cell::default(),
             warned: RefCell::default(),
             reporting: Cell::default(),
             reports: RefCell::default(),
@@ -67,9 +73,21 @@ impl Context {
         })
     }
 
-    /// The project, its warnings shown; or the end of the run.
+    /// The name of the model that is chosen, if one is.
+    pub(super) fn chosen(&self) -> Option<String> {
+        self.model.borrow().clone()
+    }
+
+    /// Chooses a model for what follows.
+    pub(super) fn choose(&self, name: String) {
+        self.model.replace(Some(name));
+    }
+
+    /// The project with its chosen model, its warnings shown; or the end of the run.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
+        let chosen = project.config.choose(self.chosen().as_deref());
+        chosen.map_err(|finding| self.fail(finding))?;
         let expired = self.expired(&project);
         if expired.iter().any(Diagnostic::is_error) {
             return Err(self.stop(&Stop::findings(expired, &project.edits.sources)));
@@ -77,7 +95,9 @@ impl Context {
         project.warnings.extend(expired);
         let sources = &project.edits.sources;
         *self.warned.borrow_mut() = project.warnings.iter().map(|one| (one.clone(), sources.clone())).collect();
-        self.show(&project.warnings, sources);
+        if !self.told.replace(true) {
+            self.show(&project.warnings, sources);
+        }
         Ok(project)
     }
 
@@ -147,11 +167,12 @@ impl Context {
     ) -> Report {
         let warned = self.warned.take();
         let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
+        let model = self.chosen().map_or_else(String::new, |name| format!(" --model {name}"));
         Report {
             version: VERSION,
             verb: verb.to_owned(),
             outcome: outcome.word().to_owned(),
-            command: command.to_owned(),
+            command: format!("{command}{model}"),
             findings: warned.chain(findings.iter().map(|one| Finding::new(one, sources))).collect(),
             ..Report::default()
         }

@@ -16,7 +16,7 @@ use crate::export::manifest::TensorEntry;
 use crate::export::peft::plain_name;
 use crate::export::{Exported, LlamaCpp, Named, Peft, Request, checkpoint, llama_cpp, peft};
 use crate::patch::Patch;
-use crate::project::{Lock, Project, Sources, visible};
+use crate::project::{Project, Sources, visible};
 use crate::safetensors::Dtype;
 use crate::store::Store;
 
@@ -122,7 +122,7 @@ fn chosen(name: Option<&str>, project: &Project, base: &Base, store: &Store) -> 
         }
         Some(name) => {
             let patch = find(store, name)?.patch()?;
-            let lock = Lock::load(&project.config.root)?.filter(|lock| lock.patch.id == patch.id().0);
+            let lock = project.lock()?.filter(|lock| lock.patch.id == patch.id().0);
             Ok((patch, lock.map(|lock| lock.patch.settings)))
         }
     }

@@ -14,7 +14,7 @@ use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
 use crate::history::{self, Commit, Entry, HistoryError, Log, Patched, Repository, UNSHALLOW};
 use crate::project::edits::PLACEHOLDER;
-use crate::project::{ChangeKind, Code, Diagnostic, PROJECT_FILE, Sources, visible};
+use crate::project::{ChangeKind, Code, Config, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::report::{Fact, Field};
 
 /// Show when, by whom and why facts changed, from the git history
@@ -68,7 +68,8 @@ fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnosti
         None => None,
         Some(instant) => Some(at(&repository, &head, instant)?),
     };
-    let mut log = history::log::log(&repository, then.as_ref().unwrap_or(&head)).map_err(finding)?;
+    let model = chosen(context)?;
+    let mut log = history::log::log(&repository, then.as_ref().unwrap_or(&head), model.as_deref()).map_err(finding)?;
     if let Some(id) = &arguments.id {
         log = known(&log, id).map(|()| log.follow(id))?;
     }
@@ -90,6 +91,14 @@ fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnosti
         }
     }
     Ok(Outcome::Ok)
+}
+
+/// The model whose patches are told of: the only one, or the one that is chosen.
+fn chosen(context: &Context) -> Result<Option<String>, Diagnostic> {
+    // A project that cannot be read today has a history all the same.
+    let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.chosen()) };
+    config.choose(context.chosen().as_deref())?;
+    Ok(config.model.name)
 }
 
 fn finding(error: HistoryError) -> Diagnostic {

@@ -8,6 +8,7 @@ mod elsewhere;
 mod export;
 mod init;
 mod log;
+mod models;
 mod patch;
 mod plan;
 mod report;
@@ -45,6 +46,10 @@ struct Common {
     /// Folder of the project: where corrigenda.toml is
     #[arg(short = 'C', value_name = "DIR", default_value = ".", global = true)]
     project: PathBuf,
+    /// Which of the project's models, where it has several; plan, build and test do each otherwise
+    // A path only because `init --model DIR` is one: clap takes the two for one option.
+    #[arg(long, value_name = "NAME", global = true)]
+    model: Option<PathBuf>,
     /// What stdout holds
     ///
     /// Every verb answers as human or json; check and test also as markdown, html, sarif, junit and github (workflow
@@ -206,9 +211,9 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
     match verb {
         Verb::Init(arguments) => init::run(context, arguments),
         Verb::Check(arguments) => check::run(context, arguments),
-        Verb::Plan(arguments) => plan::run(context, arguments),
-        Verb::Build(arguments) => build::run(context, arguments),
-        Verb::Test(arguments) => test::run(context, arguments),
+        Verb::Plan(arguments) => models::each(context, None, || plan::run(context, arguments)),
+        Verb::Build(arguments) => models::each(context, arguments.alone(), || build::run(context, arguments)),
+        Verb::Test(arguments) => models::each(context, arguments.alone(), || test::run(context, arguments)),
         Verb::Diff(arguments) => diff::run(context, arguments),
         Verb::Log(arguments) => log::run(context, arguments),
         Verb::Export(verb) => export::run(context, verb),

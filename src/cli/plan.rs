@@ -61,7 +61,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     if let Some(name) = &arguments.base {
         return elsewhere::shown(context, (project, store), &chosen, name, arguments.exit_code);
     }
-    let lock = Lock::load(&project.config.root)?;
+    let lock = project.lock()?;
     let base = Base::open(project, store, context.isa, false)?;
     let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
     let mut plan = plan(project, &base, &setup)?;

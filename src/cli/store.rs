@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Context, Format, Outcome, table};
 use crate::build::record_address;
 use crate::digest::Digest;
-use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, PROJECT_FILE, Sources, visible};
+use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Sources, visible};
 use crate::stats::factor_address;
 use crate::store::{Collected, Entry, Kind, Store, StoreError};
 
@@ -126,7 +126,7 @@ fn verify(context: &Context, store: &Store) -> Outcome {
 
 fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError> {
     let kept = match locked(context, "nothing is kept for a project") {
-        Ok(Some(lock)) => kept(store, &lock)?,
+        Ok(Some(locks)) => kept(store, &locks)?,
         Ok(None) if all => BTreeSet::new(),
         Ok(None) => {
             let message = "without a project and its lock, nothing says which entries are needed";
@@ -156,9 +156,9 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
 }
 
 fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Path) -> Result<Outcome, StoreError> {
-    let lock = if all { Ok(None) } else { locked(context, "every compiled edit and every patch is copied") };
-    let keys = match lock {
-        Ok(Some(lock)) => Some(kept(store, &lock)?),
+    let locks = if all { Ok(None) } else { locked(context, "every compiled edit and every patch is copied") };
+    let keys = match locks {
+        Ok(Some(locks)) => Some(kept(store, &locks)?),
         Ok(None) => None,
         Err(outcome) => return Ok(outcome),
     };
@@ -192,8 +192,13 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     Ok(answer(context, outcome, fields, &text))
 }
 
-/// The entries that belong to a lock: `gc` leaves them, and `export` copies those that travel.
-fn kept(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
+/// The entries that belong to the lock of any model: `gc` leaves them, and `export` copies those that travel.
+fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
+    let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
+    Ok(kept.into_iter().flatten().collect())
+}
+
+fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
     let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (Kind::Object, edit.object)).collect();
     kept.insert((Kind::Patch, lock.patch.id));
     for Entry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Statistics) {
@@ -217,7 +222,7 @@ fn optional(kind: Kind) -> bool {
 }
 
 /// The project's lock. Where there is none, says so, and what follows; a damaged one ends the run.
-fn locked(context: &Context, consequence: &str) -> Result<Option<Lock>, Outcome> {
+fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outcome> {
     let root = &context.root;
     // A mistyped folder must not pass for a project without a lock.
     if let Err(error) = fs::metadata(root) {
@@ -231,7 +236,9 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<Lock>, Outcome>
             context.ui.note(&format!("there is no {name} in `{}`: {consequence}", root.display()));
             Ok(None)
         }
-        None => Lock::load(root).map_err(|found| context.refuse(Outcome::Error, &found.diagnostics, &found.sources)),
+        None => {
+            LockFile::load(root).map_err(|found| context.refuse(Outcome::Error, &found.diagnostics, &found.sources))
+        }
     }
 }
 

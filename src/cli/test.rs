@@ -1,7 +1,5 @@
 //! `test`: does the patched model say what the edits expect?
 
-use std::path::Path;
-
 use super::report::{ReportArguments, deliver};
 use super::{Context, Outcome};
 use crate::build::linked::Linking;
@@ -11,7 +9,7 @@ use crate::build::plan::only;
 use crate::build::run::{factor, statistics};
 use crate::build::{Base, Stop, locked, plan};
 use crate::digest::Digest;
-use crate::project::accepted::{ACCEPTED_FILE, Acceptances, Accepted, render};
+use crate::project::accepted::{Acceptances, Accepted, accepted_file, render};
 use crate::project::{Code, Diagnostic, Lock, Project, Sources};
 use crate::report::{self, Culprit, Report, Side, Verdict};
 use crate::review::answers::answer;
@@ -35,6 +33,13 @@ pub(super) struct Arguments {
     bisect: bool,
     #[command(flatten)]
     reports: ReportArguments,
+}
+
+impl Arguments {
+    /// What is of one model alone.
+    pub(super) fn alone(&self) -> Option<&'static str> {
+        self.reports.reports.first().map(|_| "a report")
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -63,9 +68,9 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     let subject = Subject { project, base: &base, patched: &patched, edits: &edits, whole };
     if arguments.update {
         // Whatever was accepted before, and be it damaged, is written anew.
-        accept(context, &project.config.root, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
+        accept(context, project, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
     }
-    let accepted = Acceptances::load(&project.config.root, &mut sources)?;
+    let accepted = Acceptances::load(&project.config.root, project.config.model.name.as_deref(), &mut sources)?;
     let trial = Trial::new(&subject, &accepted)?;
     let culprits = if arguments.bisect { bisected(context, &subject, store, &lock, &trial)? } else { Vec::new() };
     context.show(&of_the_set(&trial.findings), &sources);
@@ -85,17 +90,18 @@ fn refuse_under_ci() -> Result<(), Stop> {
 }
 
 /// Writes what falls short, if the file says it otherwise.
-fn accept(context: &Context, root: &Path, shortfalls: &[Accepted]) -> Result<(), Stop> {
-    let (path, text) = (root.join(ACCEPTED_FILE), render(shortfalls));
+fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Stop> {
+    let file = accepted_file(project.config.model.name.as_deref());
+    let (path, text) = (project.config.root.join(&file), render(shortfalls));
     let before = std::fs::read(&path).ok();
     let note = match before {
         None if shortfalls.is_empty() && !path.exists() => "nothing falls short: there is nothing to accept".to_owned(),
         Some(before) if before == text.as_bytes() => {
-            format!("{ACCEPTED_FILE} is as it was: {} accepted", shortfalls.len())
+            format!("{file} is as it was: {} accepted", shortfalls.len())
         }
         _ => {
             atomic::write(&path, text.as_bytes())?;
-            format!("{ACCEPTED_FILE} written: {} accepted", shortfalls.len())
+            format!("{file} written: {} accepted", shortfalls.len())
         }
     };
     context.ui.note(&note);

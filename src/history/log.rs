@@ -15,7 +15,7 @@ use super::{Commit, HistoryError, Repository};
 use crate::digest::Digest;
 use crate::project::config::DEFAULT_EDITS;
 use crate::project::facts::{ID, common, compare};
-use crate::project::{Code, EditSet, Findings, LOCK_FILE, Lock, PROJECT_FILE, parse_files};
+use crate::project::{Code, EditSet, Findings, LOCK_FILE, LockFile, PROJECT_FILE, parse_files};
 use crate::report::Fact;
 
 /// What one commit did.
@@ -106,13 +106,13 @@ fn former(fact: &Fact) -> Option<&str> {
     field.before.first().map(String::as_str)
 }
 
-/// The history of the facts up to a commit.
+/// The history of the facts up to a commit, and of the patch of `model`; without a name, of a project's only one.
 ///
 /// # Errors
 /// A commit is missing or cannot be read. A file that cannot be read is part of the answer.
-pub fn log(repository: &Repository, head: &Commit) -> Result<Log, HistoryError> {
+pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Result<Log, HistoryError> {
     let commits = repository.walk(head)?;
-    let mut reader = Reader::new(repository);
+    let mut reader = Reader::new(repository, model);
     let mut entries: Vec<Entry> = commits.into_iter().rev().filter_map(|commit| reader.entry(commit)).collect();
     entries.reverse();
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
@@ -158,6 +158,7 @@ struct State {
 /// Reads what commits need to be compared, and remembers it.
 struct Reader<'r> {
     repository: &'r Repository,
+    model: Option<&'r str>,
     states: BTreeMap<String, State>,
     /// Which folder of edits a project file names.
     folders: BTreeMap<Found, String>,
@@ -171,9 +172,9 @@ struct Reader<'r> {
 const MOST_SETS: usize = 16;
 
 impl<'r> Reader<'r> {
-    fn new(repository: &'r Repository) -> Self {
+    fn new(repository: &'r Repository, model: Option<&'r str>) -> Self {
         let (states, folders, locks) = Default::default();
-        Self { repository, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
+        Self { repository, model, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
     }
 
     /// What a commit did, if anything. Its parents must have been seen.
@@ -272,10 +273,11 @@ impl<'r> Reader<'r> {
             Some(Err(_)) => return Patched::Unreadable,
             Some(Ok(found)) => *found,
         };
-        let repository = self.repository;
+        let (repository, model) = (self.repository, self.model);
         let read = || {
             let text = String::from_utf8(repository.read(found, LOCK_FILE).ok()?).ok()?;
-            Some(Patched::Patch(Lock::parse(LOCK_FILE, &text).ok()?.patch.id))
+            let locks = LockFile::parse(LOCK_FILE, &text).ok()?;
+            Some(locks.nearest(model).map_or(Patched::Unlocked, |lock| Patched::Patch(lock.patch.id)))
         };
         self.locks.entry(found).or_insert_with(|| read().unwrap_or(Patched::Unreadable)).clone()
     }

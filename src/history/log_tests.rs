@@ -5,7 +5,7 @@ use super::*;
 fn told(sample: &Sample) -> String {
     let repository = Repository::discover(&sample.project()).expect("a repository");
     let head = repository.resolve("main").expect("a commit");
-    words(&log(&repository, &head).expect("a log"))
+    words(&log(&repository, &head, None).expect("a log"))
 }
 
 fn words(log: &Log) -> String {
@@ -50,7 +50,7 @@ fn facts_come_change_are_renamed_and_go() {
     sample.commit(7, "the old id again", &[("edits/a.toml", &a), ("edits/other.toml", &other)], &[id]);
     insta::assert_snapshot!(told(&sample));
     let repository = Repository::discover(&sample.project()).expect("a repository");
-    let all = log(&repository, &repository.resolve("main").expect("a commit")).expect("a log");
+    let all = log(&repository, &repository.resolve("main").expect("a commit"), None).expect("a log");
     assert_eq!(all.ids(), BTreeSet::from(["a", "a.city", "b"]));
     insta::assert_snapshot!(words(&all.clone().follow("a.city")));
     assert_eq!(all.follow("b").entries.len(), 2);

@@ -2,6 +2,7 @@
 //!
 //! A number that is not written stays `None`: its default belongs to the layer that uses it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Code, Diagnostic, Findings, sort};
 use super::files;
+use super::models::{self, MODEL_KEYS, ModelConfig, NamedModel};
 use super::numbers::Zero;
 use super::policy::{POLICY_KEYS, PROTECTED_KEYS, Policy};
 use super::rules;
@@ -28,7 +30,6 @@ pub const MOST_STAGES: usize = 8;
 pub const MOST_STEPS: i64 = 10_000;
 
 pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
-pub(super) const MODEL_KEYS: &[&str] = &["path"];
 pub(super) const ROME_KEYS: &[&str] =
     &["layer", "templates", "schedule", "weight-decay", "clamp", "kl-factor", "stop-loss", "converged-nll"];
 pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
@@ -66,8 +67,10 @@ pub struct Config {
     pub file: FileId,
     /// The folder of edits, as written.
     pub edits: PathBuf,
-    /// The base model.
+    /// The base model: the chosen one, where there are several.
     pub model: ModelConfig,
+    /// The models that have names, the chosen one among them.
+    pub models: BTreeMap<String, NamedModel>,
     /// How a value is found.
     pub rome: RomeConfig,
     /// How edits are solved together.
@@ -78,15 +81,6 @@ pub struct Config {
     pub test: TestConfig,
     /// What the project allows itself.
     pub policy: Policy,
-}
-
-/// The base model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelConfig {
-    /// Its folder, as written.
-    pub path: PathBuf,
-    /// Where that is written.
-    pub span: Range<usize>,
 }
 
 /// How a value is found.
@@ -162,6 +156,24 @@ pub struct TestConfig {
     pub neutral: Option<PathBuf>,
 }
 
+impl RomeConfig {
+    /// These words over those of `shared`, key by key.
+    pub(super) fn over(self, shared: &Self) -> Self {
+        let shared = shared.clone();
+        Self {
+            layer_span: if self.layer.is_some() { self.layer_span } else { shared.layer_span },
+            layer: self.layer.or(shared.layer),
+            templates: self.templates.or(shared.templates),
+            schedule: self.schedule.or(shared.schedule),
+            weight_decay: self.weight_decay.or(shared.weight_decay),
+            clamp: self.clamp.or(shared.clamp),
+            kl_factor: self.kl_factor.or(shared.kl_factor),
+            stop_loss: self.stop_loss.or(shared.stop_loss),
+            converged_nll: self.converged_nll.or(shared.converged_nll),
+        }
+    }
+}
+
 impl Config {
     /// Reads the project file in `root`.
     pub fn load(root: &Path) -> Result<(Self, Vec<Diagnostic>, Sources), Findings> {
@@ -222,13 +234,13 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
     walk.known_keys(&top, PROJECT_KEYS);
     let edits: PathBuf =
         read_path(&mut walk, &top, "edits").map_or_else(|| DEFAULT_EDITS.into(), |text| text.value.into());
-    let model = read_model(&mut walk, &top);
-    let rome = read_rome(&mut walk, &top);
+    let rome = read_rome(&mut walk, &top, "`[rome]`").unwrap_or_default();
     let link = walk.table(&top, "link", "`[link]`").map(|table| {
         walk.known_keys(&table, LINK_KEYS);
         LinkConfig { ridge: walk.number(&table, "ridge", Zero::Allowed) }
     });
-    let statistics = read_statistics(&mut walk, &top);
+    let statistics = read_statistics(&mut walk, &top, "`[statistics]`", None);
+    let (model, models) = models::read(&mut walk, &top, &rome, statistics.as_ref());
     let test = walk.table(&top, "test", "`[test]`").map(|table| {
         walk.known_keys(&table, TEST_KEYS);
         TestConfig {
@@ -248,23 +260,34 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         file,
         edits: edits.clone(),
         model,
-        rome: rome.unwrap_or_default(),
+        models,
+        rome,
         link: link.unwrap_or_default(),
         statistics,
         test: test.unwrap_or_default(),
         policy,
     });
+    // The first of several, until another is chosen.
+    let config = config.map(|mut config| {
+        let first = config.model.name.clone();
+        let _ = config.choose(first.as_deref());
+        config
+    });
     (config, edits, walk.finish())
 }
 
-/// The folder of edits and the file of templates that a project file names, whatever else is wrong with it.
-pub fn paths(text: &str) -> (String, Option<String>) {
+/// The folder of edits and the files of templates that a project file names, whatever else is wrong with it.
+pub fn paths(text: &str) -> (String, BTreeSet<String>) {
     let mut sources = Sources::default();
     let file = sources.add(PROJECT_FILE, text);
     let (config, edits, _) = parse(Path::new(""), file, sources.text(file));
     let shown = |path: &Path| path.to_string_lossy().trim_start_matches("./").trim_end_matches('/').to_owned();
-    let templates = config.and_then(|config| config.rome.templates).map(|path| shown(&path));
-    (shown(&edits), templates)
+    let every = |config: Config| {
+        let named = config.models.into_values().map(|named| named.rome);
+        named.chain([config.rome]).filter_map(|rome| rome.templates).collect::<Vec<_>>()
+    };
+    let templates = config.map(every).unwrap_or_default();
+    (shown(&edits), templates.iter().map(|path| shown(path)).collect())
 }
 
 /// Whether a path is one of the files that a project is made of: what a verb writes for a reader never takes its place.
@@ -279,9 +302,13 @@ pub fn is_own(root: &Path, path: &Path) -> bool {
         }),
     );
     let text = std::fs::read_to_string(root.join(PROJECT_FILE)).unwrap_or_default();
-    let names = [PROJECT_FILE, super::LOCK_FILE, super::PROBES_FILE, super::accepted::ACCEPTED_FILE];
+    let names = [PROJECT_FILE, super::LOCK_FILE, super::PROBES_FILE];
     let edits = whole(&root.join(paths(&text).0));
-    path.is_some_and(|path| path.starts_with(edits) || names.iter().any(|name| root.join(name) == path))
+    path.is_some_and(|path| {
+        let name = path.strip_prefix(&root).ok().and_then(Path::to_str);
+        let own = |name: &str| names.contains(&name) || super::accepted::is_accepted_file(name);
+        path.starts_with(edits) || name.is_some_and(own)
+    })
 }
 
 /// A path that says something; whether it exists is for the layer that opens it.
@@ -290,21 +317,13 @@ fn read_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> 
     rules::path(walk, key, &text).then_some(text)
 }
 
-fn read_required_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+pub(super) fn read_required_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
     walk.required(entry, key)?;
     read_path(walk, entry, key)
 }
 
-fn read_model(walk: &mut Walk, top: &Entry<'_, '_>) -> Option<ModelConfig> {
-    walk.required(top, "model")?;
-    let table = walk.table(top, "model", "`[model]`")?;
-    walk.known_keys(&table, MODEL_KEYS);
-    let path = read_required_path(walk, &table, "path")?;
-    Some(ModelConfig { path: path.value.into(), span: path.span })
-}
-
-fn read_rome(walk: &mut Walk, top: &Entry<'_, '_>) -> Option<RomeConfig> {
-    let table = walk.table(top, "rome", "`[rome]`")?;
+pub(super) fn read_rome(walk: &mut Walk, above: &Entry<'_, '_>, what: &'static str) -> Option<RomeConfig> {
+    let table = walk.table(above, "rome", what)?;
     walk.known_keys(&table, ROME_KEYS);
     let layer = walk.integer(&table, "layer", 0..=i64::from(u32::MAX));
     Some(RomeConfig {
@@ -338,14 +357,28 @@ fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
     Some(stages.collect())
 }
 
-fn read_statistics(walk: &mut Walk, top: &Entry<'_, '_>) -> Option<StatisticsConfig> {
-    let table = walk.table(top, "statistics", "`[statistics]`")?;
+/// The table, its own words over those of `shared`.
+pub(super) fn read_statistics(
+    walk: &mut Walk,
+    above: &Entry<'_, '_>,
+    what: &'static str,
+    shared: Option<&StatisticsConfig>,
+) -> Option<StatisticsConfig> {
+    let table = walk.table(above, "statistics", what)?;
     walk.known_keys(&table, STATISTICS_KEYS);
-    let corpus = read_required_path(walk, &table, "corpus");
+    let corpus = match shared {
+        Some(_) => read_path(walk, &table, "corpus"),
+        None => read_required_path(walk, &table, "corpus"),
+    };
     let mut limit = |key| walk.integer(&table, key, 1..=i64::MAX).and_then(|number| u64::try_from(number).ok());
     let (max_tokens, max_documents) = (limit("max-tokens"), limit("max-documents"));
-    let corpus = corpus?;
-    Some(StatisticsConfig { corpus: corpus.value.into(), span: corpus.span, max_tokens, max_documents })
+    let max_tokens = max_tokens.or(shared.and_then(|shared| shared.max_tokens));
+    let max_documents = max_documents.or(shared.and_then(|shared| shared.max_documents));
+    let (corpus, span) = match corpus {
+        Some(corpus) => (corpus.value.into(), corpus.span),
+        None => shared.map(|shared| (shared.corpus.clone(), shared.span.clone()))?,
+    };
+    Some(StatisticsConfig { corpus, span, max_tokens, max_documents })
 }
 
 #[cfg(test)]

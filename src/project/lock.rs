@@ -30,6 +30,34 @@ pub struct Lock {
     pub patch: LockedPatch,
 }
 
+/// The lock file: one lock, or one for each named model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LockFile {
+    /// By the names of the models; without a name, it is the only one.
+    pub entries: BTreeMap<Option<String>, Lock>,
+}
+
+impl LockFile {
+    /// The lock of a model.
+    pub fn of(&self, model: Option<&str>) -> Option<&Lock> {
+        self.entries.get(&model.map(str::to_owned))
+    }
+
+    /// The same, or the only one there is: a project may have given its model a name since.
+    pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
+        let only = self.entries.values().next().filter(|_| self.entries.len() == 1);
+        self.of(model).or(only)
+    }
+
+    /// The file with another lock of a model, and nothing of models that are not among `names`.
+    #[must_use]
+    pub fn with(mut self, model: Option<&str>, lock: Lock, names: &[&str]) -> Self {
+        self.entries.retain(|name, _| name.as_deref().is_some_and(|name| names.contains(&name)));
+        self.entries.insert(model.map(str::to_owned), lock);
+        self
+    }
+}
+
 /// The base model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedBase {

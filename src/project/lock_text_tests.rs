@@ -30,8 +30,17 @@ pub(in super::super) fn sample() -> Lock {
     }
 }
 
+/// The lock of a file with one that has no name.
+fn parse(text: &str) -> Result<Lock, Findings> {
+    LockFile::parse(LOCK_FILE, text).map(|file| file.of(None).expect("one without a name").clone())
+}
+
+fn load(root: &Path) -> Result<Option<Lock>, Findings> {
+    LockFile::load(root).map(|file| file.map(|file| file.of(None).expect("one without a name").clone()))
+}
+
 fn shown(text: &str) -> String {
-    let findings = Lock::parse(LOCK_FILE, text).expect_err("not a lock");
+    let findings = parse(text).expect_err("not a lock");
     let drawn = findings.diagnostics.iter().map(|finding| render(finding, &findings.sources, RenderStyle::default()));
     drawn.collect::<Vec<_>>().join("\n\n")
 }
@@ -41,13 +50,13 @@ fn has_one_form() {
     let lock = sample();
     let text = lock.render();
     insta::assert_snapshot!(text);
-    assert_eq!(Lock::parse(LOCK_FILE, &text).expect("just written"), lock);
+    assert_eq!(parse(&text).expect("just written"), lock);
     assert!(text.parse::<toml::Table>().is_ok());
     let mut shuffled = lock;
     shuffled.edits.reverse();
     shuffled.base.files.reverse();
     assert_eq!(shuffled.render(), text);
-    assert_eq!(Lock::parse(LOCK_FILE, &text.replace('\n', "\r\n")).expect("CRLF"), sample());
+    assert_eq!(parse(&text.replace('\n', "\r\n")).expect("CRLF"), sample());
 }
 
 #[test]
@@ -80,11 +89,53 @@ fn a_clean_merge_can_leave_two_of_one() {
 #[test]
 fn a_lock_is_looked_for_in_the_root() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    assert!(Lock::load(folder.path()).expect("no lock is fine").is_none());
+    assert!(load(folder.path()).expect("no lock is fine").is_none());
     std::fs::write(folder.path().join(LOCK_FILE), sample().render()).expect("written");
-    assert_eq!(Lock::load(folder.path()).expect("valid"), Some(sample()));
+    assert_eq!(load(folder.path()).expect("valid"), Some(sample()));
     std::fs::write(folder.path().join(LOCK_FILE), b"\xff").expect("written");
-    assert_eq!(Lock::load(folder.path()).expect_err("not text").diagnostics[0].code, Code::InvalidUtf8);
+    assert_eq!(load(folder.path()).expect_err("not text").diagnostics[0].code, Code::InvalidUtf8);
+}
+
+#[test]
+fn several_models_have_blocks_of_their_own() {
+    let two = ["b-2", "a"].map(|name| (Some(name.to_owned()), sample()));
+    let file = LockFile { entries: BTreeMap::from(two) };
+    let text = file.render();
+    insta::assert_snapshot!(text);
+    assert_eq!(LockFile::parse(LOCK_FILE, &text).expect("just written"), file);
+    assert!(text.parse::<toml::Table>().is_ok());
+    // A block of one is the block of a single lock, but for the names of its tables.
+    let single = sample().render();
+    let body = text.split("[model.b-2]\n").nth(1).expect("the second").replace("model.b-2.", "");
+    assert_eq!(body, single.split("version = 1\n").nth(1).expect("the locks"));
+    for wrong in [
+        text.replace("[model.a]", "[model.A]"),
+        text.replace("version = 1", "version = 1\nnumerics = \"x\""),
+        "version = 1\n[model]\n".to_owned(),
+        "version = 1\nmodel.a = 3\n".to_owned(),
+        format!("{text}\n[patch]\n"),
+    ] {
+        let findings = LockFile::parse(LOCK_FILE, &wrong).expect_err("not a lock");
+        assert!(findings.diagnostics.iter().all(|one| one.code == Code::LockDamaged), "{wrong}");
+    }
+}
+
+#[test]
+fn a_lock_of_one_leaves_the_others() {
+    let mut other = sample();
+    other.numerics = "portable-2".into();
+    let names = ["a", "b"];
+    let file = LockFile::default().with(None, sample(), &[]);
+    assert_eq!((file.of(None), file.of(Some("a")), file.nearest(Some("a"))), (Some(&sample()), None, Some(&sample())));
+    // The project has given its model a name: the nameless lock is nobody's.
+    let file = file.with(Some("a"), sample(), &names).with(Some("b"), other.clone(), &names);
+    assert_eq!((file.of(None), file.of(Some("a")), file.of(Some("b"))), (None, Some(&sample()), Some(&other)));
+    assert_eq!(file.nearest(Some("c")), None);
+    let before = file.render();
+    let after = file.clone().with(Some("b"), sample(), &names).render();
+    let block = |text: &str| text.split("[model.b]").next().map(str::to_owned);
+    assert!(block(&before) == block(&after) && before != after);
+    assert_eq!(file.with(Some("b"), other, &["b"]).entries.len(), 1);
 }
 
 fn digests() -> impl Strategy<Value = Digest> {
@@ -122,12 +173,12 @@ proptest! {
             lock.statistics = Vec::new();
         }
         let text = lock.render();
-        prop_assert_eq!(Lock::parse(LOCK_FILE, &text).expect("just written"), lock);
+        prop_assert_eq!(parse(&text).expect("just written"), lock);
     }
 
     #[test]
     fn any_text_is_read_or_refused(text in any::<String>()) {
-        let refused = Lock::parse(LOCK_FILE, &text).expect_err("no random text is a lock");
+        let refused = parse(&text).expect_err("no random text is a lock");
         prop_assert!(!refused.diagnostics.is_empty());
     }
 }

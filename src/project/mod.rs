@@ -8,7 +8,7 @@
 //!   with every refusal as a finding.
 //! - [`edits`] makes an [`EditSet`] of the folder of facts. `rules` holds what one edit must obey, `conflicts`
 //!   what edits must not do to one another; [`facts`] says in what two sets differ.
-//! - [`config`] reads `corrigenda.toml`, [`policy`] what it allows and demands; [`probes`] reads the prompts to watch.
+//! - [`config`] reads `corrigenda.toml`, [`models`] its models, of which one is chosen, [`policy`] what it allows and demands; [`probes`] reads the prompts to watch.
 //! - [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
 //! - [`accepted`] holds what falls short of an expectation and was accepted.
 //! - [`schema`] gives editors JSON Schemas of what the walk accepts.
@@ -30,6 +30,7 @@ pub mod facts;
 mod files;
 pub mod lock;
 mod lock_text;
+pub mod models;
 mod numbers;
 pub mod policy;
 pub mod probes;
@@ -39,14 +40,15 @@ pub mod schema;
 pub mod sources;
 mod walk;
 
-pub use config::{Config, LinkConfig, ModelConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
+pub use config::{Config, LinkConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
 pub use diagnostic::{Code, Diagnostic, Findings, Label, Severity};
 pub use edits::{Edit, EditSet, Expect, Place, parse_files};
 pub use files::MOST_FILE_BYTES;
 pub use lock::{
-    Change, ChangeKind, Difference, LOCK_FILE, Lock, LockedBase, LockedEdit, LockedFile, LockedPatch, LockedStatistics,
-    Part,
+    Change, ChangeKind, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, LockedPatch,
+    LockedStatistics, Part,
 };
+pub use models::{ModelConfig, NamedModel};
 pub use policy::{Level, Limit, Policy};
 pub use probes::{PROBES_FILE, Probe};
 pub use render::{RenderStyle, render, visible};
@@ -147,15 +149,32 @@ impl Project {
         }
     }
 
-    /// The lock of the project, if there is one.
+    /// The lock of the chosen model, if there is one.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn lock(&self) -> Result<Option<Lock>, Findings> {
+        let name = self.config.model.name.as_deref();
+        Ok(self.lock_file()?.and_then(|file| file.of(name).cloned()))
+    }
+
+    /// The locks of all models, if there is such a file.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn lock(&self) -> Result<Option<Lock>, Findings> {
-        let Some(files) = &self.kept else { return Lock::load(&self.config.root) };
+    pub fn lock_file(&self) -> Result<Option<LockFile>, Findings> {
+        let Some(files) = &self.kept else { return LockFile::load(&self.config.root) };
         let Some(bytes) = files.get(LOCK_FILE) else { return Ok(None) };
         let shown = self.edits.sources.path(self.config.file).replace(PROJECT_FILE, LOCK_FILE);
-        Lock::parse(&shown, &String::from_utf8_lossy(bytes)).map(Some)
+        LockFile::parse(&shown, &String::from_utf8_lossy(bytes)).map(Some)
+    }
+
+    /// What is missing where [`Project::lock`] has nothing.
+    pub fn no_lock(&self) -> String {
+        match &self.config.model.name {
+            None => format!("there is no {LOCK_FILE}"),
+            Some(name) => format!("there is no {LOCK_FILE} of the model `{name}`"),
+        }
     }
 
     /// Whether this is a state that is not on the disk.

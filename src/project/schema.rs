@@ -5,6 +5,8 @@
 //! same keys, and the same judgement on a corpus of documents. The walk is the stricter of the two, for a schema
 //! cannot see across edits, nor into Unicode: what a schema refuses, the walk refuses, never the other way round.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
@@ -205,8 +207,8 @@ struct ProjectFile {
     /// The folder of facts; "edits" if it is not written.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     edits: Option<String>,
-    /// The base model.
-    model: ModelTable,
+    /// The base model, or several by name.
+    model: Models,
     /// How a value is found.
     rome: Option<RomeTable>,
     /// How edits are solved together.
@@ -217,6 +219,53 @@ struct ProjectFile {
     test: Option<TestTable>,
     /// What the project allows itself: a build that breaks a rule writes no patch.
     policy: Option<PolicyTable>,
+}
+
+/// The base model: one by its path, or several, each under a name of its own.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+enum Models {
+    /// The only model.
+    One(ModelTable),
+    /// Models by name.
+    Several(
+        #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": NAME, "maxLength": 64 }))]
+        BTreeMap<String, NamedTable>,
+    ),
+}
+
+/// Names of models.
+const NAME: &str = r"^[a-z0-9][a-z0-9-]*$";
+
+/// A model with a name; what it says under `rome` and `statistics` stands over what the project says, key by key.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct NamedTable {
+    /// The folder of the model.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    path: String,
+    /// How a value is found.
+    rome: Option<RomeTable>,
+    /// Where second moments come from.
+    statistics: Option<OwnStatisticsTable>,
+}
+
+/// Where second moments of one model come from; what is left out is the project's.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct OwnStatisticsTable {
+    /// The corpus.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    corpus: Option<String>,
+    /// A document is cut behind this many tokens; the model's context where nothing is said.
+    #[schemars(range(min = 1))]
+    max_tokens: Option<u64>,
+    /// Documents behind this many are not read; all are where nothing is said.
+    #[schemars(range(min = 1))]
+    max_documents: Option<u64>,
 }
 
 /// The base model.

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::super::config::{
-    self, LINK_KEYS, MODEL_KEYS, PROJECT_KEYS, ROME_KEYS, STAGE_KEYS, STATISTICS_KEYS, TEST_KEYS,
-};
+use super::super::config::{self, LINK_KEYS, PROJECT_KEYS, ROME_KEYS, STAGE_KEYS, STATISTICS_KEYS, TEST_KEYS};
 use super::super::diagnostic::Diagnostic;
 use super::super::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
+use super::super::models::{MODEL_KEYS, NAMED_KEYS, is_model_name};
 use super::super::policy::{POLICY_KEYS, PROTECTED_KEYS};
 use super::super::probes::{self, PROBE_KEYS, PROBES_KEYS};
 use super::super::rules::is_id;
@@ -65,6 +64,36 @@ base-disagrees = "deny"
 max-edits = "a review has an end"
 base-disagrees = "an edit of what is not there"
 "#;
+
+/// What may stand in place of `[model]`, the shared tables behind it.
+const MODELS: &str = r#"
+format = 1
+[model.small]
+path = "hf:acme/small"
+[model.large-2]
+path = "models/large"
+[model.large-2.rome]
+layer = 5
+[model.large-2.statistics]
+max-documents = 10
+[statistics]
+corpus = "corpus"
+"#;
+
+const MODELS_CASES: &[Case] = &[
+    ("", "", true),
+    ("[model.small]\npath = \"hf:acme/small\"", "", true),
+    ("path = \"hf:acme/small\"", "", false),
+    ("\"hf:acme/small\"", "\" \"", false),
+    ("[model.small]", "[model.Small]", false),
+    ("[model.small]", "[model.\"a b\"]", false),
+    ("[model.small]", "[model.-a]", false),
+    ("[model.small]", "[model]", false),
+    ("[model.large-2.rome]", "[model.large-2.link]", false),
+    ("max-documents = 10", "max-documents = 0", false),
+    ("max-documents = 10", "corpus = \"other\"", true),
+    ("layer = 5", "layer = -5", false),
+];
 
 const FULL_PROBES: &str = r#"
 format = 1
@@ -216,6 +245,8 @@ fn schema_and_walk_know_the_same_keys() {
     same(&project, PROJECT_KEYS);
     let tables = [
         ("ModelTable", MODEL_KEYS),
+        ("NamedTable", NAMED_KEYS),
+        ("OwnStatisticsTable", STATISTICS_KEYS),
         ("RomeTable", ROME_KEYS),
         ("StageTable", STAGE_KEYS),
         ("LinkTable", LINK_KEYS),
@@ -243,6 +274,7 @@ fn schema_and_walk_judge_alike() {
     };
     judge(SchemaKind::Edits, FULL_EDITS, EDITS_CASES, edits);
     judge(SchemaKind::Project, FULL_PROJECT, PROJECT_CASES, project);
+    judge(SchemaKind::Project, MODELS, MODELS_CASES, project);
     let probes = |text: &str| {
         let mut sources = Sources::default();
         let file = sources.add("probes.toml", text);
@@ -335,6 +367,10 @@ fn accepts_keyword(
                 values => table.values().all(|value| accepts(root, values, value)),
             })
         }
+        "propertyNames" => value
+            .as_object()
+            .is_none_or(|table| table.keys().all(|key| accepts(root, rule, &Value::String(key.clone())))),
+        "minProperties" => value.as_object().is_none_or(|table| table.len() as f64 >= bound()),
         "items" => value.as_array().is_none_or(|items| match rule {
             Value::Array(rules) => items.iter().zip(rules).all(|(item, rule)| accepts(root, rule, item)),
             rule => items.iter().all(|item| accepts(root, rule, item)),
@@ -366,6 +402,7 @@ fn is_type(name: &Value, value: &Value) -> bool {
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         r"^[a-z0-9][a-z0-9.-]*$" => text.is_empty() || is_id(text),
+        r"^[a-z0-9][a-z0-9-]*$" => text.is_empty() || is_model_name(text),
         r"^\S(.*\S)?$" => !text.is_empty() && text.trim() == text,
         r"\{\}" => text.contains("{}"),
         r"\S" => !text.trim().is_empty(),

@@ -92,7 +92,8 @@ impl Side {
     }
 
     /// A project in another folder: it has a base of its own, which must be the same.
-    fn other_project(name: &str, project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
+    fn other_project(name: &str, mut project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
+        chosen(&mut project, name, ground)?;
         let base = Base::open(&project, ground.store, ground.base.model.isa(), false)?;
         if base.locked.digest != ground.base.locked.digest {
             let message = format!("the base model of `{name}` is not the one of the worktree");
@@ -114,7 +115,8 @@ impl Side {
 
     fn revision(name: &str, repository: &Repository, commit: Commit, ground: Ground<'_>) -> Result<Self, Stop> {
         let files = files(repository, &commit).map_err(|error| stop(&error))?;
-        let project = Project::of_files(&ground.project.config.root, &format!("{name}:"), files)?;
+        let mut project = Project::of_files(&ground.project.config.root, &format!("{name}:"), files)?;
+        chosen(&mut project, name, ground)?;
         let side = Self::of_project(name, "revision", project, ground)?;
         Ok(Self { commit: Some(commit), ..side })
     }
@@ -149,6 +151,14 @@ impl Side {
     }
 }
 
+/// Chooses in another state of a project the model that the worktree has chosen.
+fn chosen(project: &mut Project, name: &str, ground: Ground<'_>) -> Result<(), Stop> {
+    project.config.choose_as(&ground.project.config).map_err(|mut finding| {
+        finding.message = format!("{name}: {}", finding.message);
+        Stop::wrong(vec![finding], &project.edits.sources)
+    })
+}
+
 /// The base with a patch laid on.
 fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Stop> {
     base.patched(patch).map_err(|error| {
@@ -170,7 +180,7 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let (edits, templates) = config::paths(&String::from_utf8_lossy(&text));
     // Templates beside the repository are not its own: they are read where they are.
-    if let Some(templates) = templates {
+    for templates in templates {
         match take(&templates) {
             Err(_) if leaves(&templates) => {}
             taken => taken?,

@@ -1,0 +1,65 @@
+//! Verbs that are done for every model of a project.
+
+use super::{Context, Format, Outcome};
+use crate::project::config::Config;
+use crate::project::models::unchosen;
+
+/// Does a verb for every model of the project, unless one was chosen: a heading, then the answer. The worst outcome
+/// is that of the whole.
+///
+/// An answer for programs is of one model, and so is what goes into the one file that `alone` names.
+pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
+    let names = match (context.chosen(), Config::load(&context.root)) {
+        (None, Ok((config, ..))) => config.models.into_keys().collect(),
+        // What is wrong with the project, the verb says.
+        _ => Vec::new(),
+    };
+    if names.len() < 2 {
+        return verb();
+    }
+    let why = match (context.format, alone) {
+        (Format::Human, None) => None,
+        (Format::Human, Some(alone)) => Some(format!("{alone} is of one model")),
+        (format, _) => Some(format!("an answer as {} is of one model", format.name())),
+    };
+    if let Some(why) = why {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut finding = unchosen(&names);
+        finding.message = format!("the project has {} models, and {why}", names.len());
+        return context.fail(finding);
+    }
+    let mut worst = Outcome::Ok;
+    for (at, name) in names.into_iter().enumerate() {
+        let gap = if at == 0 { "" } else { "\n" };
+        context.ui.raw(format!("{gap}model {name}\n\n").as_bytes());
+        context.choose(name);
+        worst = worse(worst, verb());
+    }
+    worst
+}
+
+/// The worse of two outcomes.
+fn worse(one: Outcome, other: Outcome) -> Outcome {
+    let weight = |outcome| match outcome {
+        Outcome::Ok => 0,
+        Outcome::No => 1,
+        Outcome::Stale => 2,
+        Outcome::Error => 3,
+    };
+    if weight(other) > weight(one) { other } else { one }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_counts() {
+        let order = [Outcome::Ok, Outcome::No, Outcome::Stale, Outcome::Error];
+        for (at, one) in order.into_iter().enumerate() {
+            for (beside, other) in order.into_iter().enumerate() {
+                assert_eq!(worse(one, other), order[at.max(beside)]);
+            }
+        }
+    }
+}

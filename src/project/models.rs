@@ -1,0 +1,174 @@
+//! The models of a project: one without a name, or several by name, each with numbers of its own.
+//!
+//! A named model takes what the project says under `[rome]` and `[statistics]`, but for the keys that it says itself.
+//! One of them is the chosen one: its numbers stand where those of a single model would, and few need to know of more.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::Config;
+use super::config::{RomeConfig, StatisticsConfig, read_required_path, read_rome, read_statistics};
+use super::diagnostic::{Code, Diagnostic};
+use super::walk::{Entry, Walk, listed, nearest, shortened};
+
+pub(super) const MODEL_KEYS: &[&str] = &["path"];
+pub(super) const NAMED_KEYS: &[&str] = &["path", "rome", "statistics"];
+/// The longest name of a model, in bytes.
+pub const MOST_NAME_BYTES: usize = 64;
+
+/// A base model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// Its name in the project; none where it is the only one and needs none.
+    pub name: Option<String>,
+    /// Its folder, as written.
+    pub path: PathBuf,
+    /// Where that is written.
+    pub span: Range<usize>,
+}
+
+impl ModelConfig {
+    /// What stands before the names of its tables.
+    pub fn prefix(&self) -> String {
+        self.name.as_ref().map_or_else(String::new, |name| format!("model.{name}."))
+    }
+}
+
+/// A model with a name, and the numbers that are its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedModel {
+    /// The model.
+    pub model: ModelConfig,
+    /// How a value is found: its own words over the project's.
+    pub rome: RomeConfig,
+    /// Where second moments come from: its own words over the project's.
+    pub statistics: Option<StatisticsConfig>,
+}
+
+/// What a project file says of models: the first, and all that have names.
+pub(super) type Models = (Option<ModelConfig>, BTreeMap<String, NamedModel>);
+
+/// Whether a text may name a model: letters a-z, digits and hyphens behind the first.
+pub fn is_model_name(name: &str) -> bool {
+    let known = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    (1..=MOST_NAME_BYTES).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('-')
+}
+
+/// Reads `[model]`, or every `[model.NAME]` over what the project says.
+pub(super) fn read(
+    walk: &mut Walk,
+    top: &Entry<'_, '_>,
+    rome: &RomeConfig,
+    statistics: Option<&StatisticsConfig>,
+) -> Models {
+    let table = walk.required(top, "model").and_then(|_| walk.table(top, "model", "`[model]`"));
+    let Some(table) = table else { return Models::default() };
+    let named = |(key, value): &(&Spanned<_>, &Spanned<DeValue<'_>>)| {
+        let key: &Spanned<std::borrow::Cow<'_, str>> = key;
+        key.get_ref() != "path" && matches!(value.get_ref(), DeValue::Table(_))
+    };
+    let Some((first, _)) = table.table.iter().find(named) else {
+        walk.known_keys(&table, MODEL_KEYS);
+        let path = read_required_path(walk, &table, "path");
+        let model = path.map(|path| ModelConfig { name: None, path: path.value.into(), span: path.span });
+        return (model, BTreeMap::new());
+    };
+    if let Some(path) = table.table.get("path") {
+        let message = "`[model]` is one model by its `path`, and names others below it";
+        let finding = Diagnostic::new(Code::ModelAmbiguous, message)
+            .at(walk.file, &path.span(), "a model without a name")
+            .with(walk.file, &first.span(), "a model with a name")
+            .help("give every model a name: move this `path` under a `[model.NAME]` of its own")
+            .help("what holds for a single model stands under `[rome]` and `[statistics]`");
+        walk.push(finding);
+        return Models::default();
+    }
+    let mut models = BTreeMap::new();
+    for (key, value) in table.table {
+        models.extend(read_named(walk, key, value, rome, statistics));
+    }
+    (models.values().next().map(|first| first.model.clone()), models)
+}
+
+fn read_named(
+    walk: &mut Walk,
+    key: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+    rome: &RomeConfig,
+    statistics: Option<&StatisticsConfig>,
+) -> Option<(String, NamedModel)> {
+    let name = key.get_ref().to_string();
+    let table = walk.as_table(&format!("`model.{}`", shortened(&name)), "this model", value)?;
+    if !is_model_name(&name) {
+        let message = format!("`{}` is not a name for a model", shortened(&name));
+        let finding = Diagnostic::new(Code::BadId, message)
+            .at(walk.file, &key.span(), "this name")
+            .help("a name has letters a-z, digits and hyphens, and begins with none of these");
+        walk.push(finding);
+    }
+    walk.known_keys(&table, NAMED_KEYS);
+    let path = read_required_path(walk, &table, "path");
+    let own = read_rome(walk, &table, "`rome` of this model").unwrap_or_default();
+    let moments = read_statistics(walk, &table, "`statistics` of this model", statistics);
+    let path = path?;
+    let model = ModelConfig { name: Some(name.clone()), path: path.value.into(), span: path.span };
+    let statistics = moments.or_else(|| statistics.cloned());
+    Some((name, NamedModel { model, rome: own.over(rome), statistics }))
+}
+
+impl Config {
+    /// The names of the models, in order; none where the one model has none.
+    pub fn model_names(&self) -> Vec<&str> {
+        self.models.keys().map(String::as_str).collect()
+    }
+
+    /// Makes the model `name` the one that everything else is asked of; without a name, the only one.
+    ///
+    /// # Errors
+    /// There is none of that name, or more than one and none is named.
+    pub fn choose(&mut self, name: Option<&str>) -> Result<(), Diagnostic> {
+        let name = match name {
+            None if self.models.len() < 2 => return Ok(()),
+            None => return Err(unchosen(&self.model_names())),
+            Some(name) => name,
+        };
+        let Some(NamedModel { model, rome, statistics }) = self.models.get(name).cloned() else {
+            return Err(unknown(name, &self.model_names()));
+        };
+        (self.model, self.rome, self.statistics) = (model, rome, statistics);
+        Ok(())
+    }
+
+    /// Chooses the model that `other` has chosen, where this project knows its name or has but one.
+    ///
+    /// # Errors
+    /// It has several, and none of that name.
+    pub fn choose_as(&mut self, other: &Self) -> Result<(), Diagnostic> {
+        let name = other.model.name.as_deref();
+        self.choose(name.filter(|name| self.models.contains_key(*name) || self.models.len() > 1))
+    }
+}
+
+/// A project has several models, and the verb is of one.
+pub fn unchosen(names: &[&str]) -> Diagnostic {
+    let message = format!("the project has {} models, and this is done with one", names.len());
+    Diagnostic::new(Code::ModelUnchosen, message).help(format!("choose one with `--model NAME`: {}", listed(names)))
+}
+
+fn unknown(name: &str, names: &[&str]) -> Diagnostic {
+    let finding = Diagnostic::new(Code::ModelUnknown, format!("the project has no model `{}`", shortened(name)));
+    let near = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
+    let finding = near.into_iter().fold(finding, Diagnostic::help);
+    match names {
+        [] => finding.help("its one model has no name: leave `--model` out, or write `[model.NAME]`"),
+        names => finding.help(format!("it has {}", listed(names))),
+    }
+}
+
+#[cfg(test)]
+#[path = "models_tests.rs"]
+mod tests;
