@@ -241,6 +241,8 @@ def main():
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    # llama_cpp leaves /dev/null open.
+    warnings.simplefilter("ignore", ResourceWarning)
     transformers_logging.disable_progress_bar()
     table = Table()
     for name, make in projects.PROJECTS.items():
