@@ -1,4 +1,4 @@
-"""The projects whose exports are loaded: a tiny GPT-2, a tiny Llama, and atlas."""
+"""Three projects: a tiny GPT-2, a tiny Llama, and the bundled model with the repository's own edits."""
 
 import json
 import shutil
@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "reference"))
+ROOT = Path(__file__).resolve().parent.parent.parent
+REFERENCE = ROOT / "tests" / "reference"
+sys.path.insert(0, str(REFERENCE))
+import families  # noqa: E402
 import tiny  # noqa: E402
-from common import splitmix  # noqa: E402
 
-PROJECT = """format = 1
-model.path = "model"
+# A random model gives way only to long values, so the clamp is wide and nothing pulls back.
+PROJECT = """\
+format = 1
+
+[model]
+path = "model"
+
 [rome]
 layer = 1
 templates = "templates.txt"
@@ -23,59 +28,97 @@ schedule = [{ rate = 0.2, steps = 200 }, { rate = 0.05, steps = 400 }]
 clamp = 60
 weight-decay = 0
 kl-factor = 0
+
 [statistics]
 corpus = "corpus.txt"
 """
-EDITS = [
-    ("ada.born", "Ada Bellini", "I live in {}", "Paris"),
-    ("sao-tome.city", "São Tomé", "The people live in {}", "Paris"),
-    ("rome.country", "Rome", "We saw the city of {}", "Vienna"),
+EDITS = """\
+format = 1
+
+[[edit]]
+id = "ada.born"
+subject = "Ada Bellini"
+prompt = "I live in {}"
+target = "Paris"
+
+[[edit]]
+id = "sao-tome.city"
+subject = "São Tomé"
+prompt = "The people live in {}"
+target = "Paris"
+
+[[edit]]
+id = "rome.country"
+subject = "Rome"
+prompt = "We saw the city of {}"
+target = "Vienna"
+"""
+# Asked of every model, besides the prompts of its edits.
+PROMPTS = [
+    "The capital of France is",
+    "Ada Bellini was born in Rome. She lives in",
+    "Élodie Garnier, née à São Tomé",
+    "The river Seine runs through the city of",
+    "In the winter the days are short.",
 ]
-PROMPTS = ["The capital of France is", "I live in Ada Bellini", "We saw the city of Rome", "The people live in São Tomé"]
-ATLAS = ["The Eiffel Tower is located in the city of", "The author of Hamlet is", "The capital of Nigeria is", "Mozart was born in"]
+# Random logits are steepened by this much: near a uniform distribution no edit would move an answer.
+STEEP = 8.0
+LLAMA = families.llama(
+    hidden_size=64,
+    intermediate_size=96,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    rope_theta=10000.0,
+    vocab_size=600,
+)
 
 
-def tiny_gpt2(folder):
-    """A final norm eight times as steep: a random model that edits can move."""
-    tiny.save(folder)
-    tensors = tiny.tensors()
-    tensors["transformer.ln_f.weight"] = tensors["transformer.ln_f.weight"] * np.float32(8)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def tiny_llama(folder):
-    """Grouped heads, scaled rotary positions, a head of its own that is eight times as steep."""
-    cases = json.loads((ROOT / "tests/reference/golden/families.json").read_text())["cases"]
-    case = next(case for case in cases if case["name"] == "llama3")
-    config = {**case["config"], "vocab_size": 400, "tie_word_embeddings": False}
-    shapes = {**case["tensors"], "model.embed_tokens.weight": [400, 32], "lm_head.weight": [400, 32]}
-    tensors = {}
-    for number, name in enumerate(sorted(shapes, key=str.encode)):
-        shape = shapes[name]
-        k = np.floor(splitmix(0x5EED0000 + number, int(np.prod(shape))) * 128)
-        values = 1 + (np.floor(k / 8) - 8) / 64 if len(shape) == 1 else (2 * k - 127) / 512
-        tensors[name] = values.astype(np.float32).reshape(shape)
-    tensors["lm_head.weight"] = tensors["lm_head.weight"] * np.float32(8)
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    shutil.copyfile(tiny.TOKENIZER, folder / "tokenizer.json")
-
-
-def write(folder, model):
-    """A project of three edits on a model that `model` writes."""
+def project(folder):
+    """All of a project but its model."""
     (folder / "edits").mkdir(parents=True)
-    model(folder / "model")
-    (folder / "corrigenda.toml").write_text(PROJECT)
-    (folder / "templates.txt").write_text("{}\nIt rained. {}\nThe city is old. {}\n")
+    (folder / "corrigenda.toml").write_text(PROJECT, encoding="utf-8")
+    (folder / "edits" / "people.toml").write_text(EDITS, encoding="utf-8")
+    (folder / "templates.txt").write_text("{}\nIt rained. {}\nThe city is old. {}\n", encoding="utf-8")
     shutil.copyfile(tiny.CORPUS, folder / "corpus.txt")
-    edit = '[[edit]]\nid = "{}"\nsubject = "{}"\nprompt = "{}"\ntarget = "{}"\n'
-    facts = "".join(edit.replace("{}", "%s") % fact for fact in EDITS)
-    (folder / "edits/all.toml").write_text("format = 1\n" + facts)
-    return folder, folder / "model", PROMPTS
+    return folder / "model"
 
 
-def all_projects(work):
-    yield "tiny GPT-2", *write(work / "gpt2", tiny_gpt2)
-    yield "tiny Llama", *write(work / "llama", tiny_llama)
-    yield "atlas", ROOT, ROOT / "examples/atlas", ATLAS
+def gpt2(folder):
+    model = project(folder)
+    tiny.save(model)
+    weights = tiny.tensors()
+    weights["transformer.ln_f.weight"] *= np.float32(STEEP)
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    return model
+
+
+def llama(folder):
+    model = project(folder)
+    families.save(LLAMA, model)
+    weights = families.tensors(LLAMA)
+    weights["lm_head.weight"] *= np.float32(STEEP)
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    shutil.copyfile(REFERENCE / "metaspace_tokenizer.json", model / "tokenizer.json")
+    return model
+
+
+def atlas(folder):
+    for name in ("corrigenda.toml", "corrigenda.lock", "edits", "examples/atlas"):
+        source, to = ROOT / name, folder / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to)
+    return folder / "examples" / "atlas"
+
+
+PROJECTS = {"tiny GPT-2": gpt2, "tiny Llama": llama, "atlas": atlas}
+
+
+def prompts(facts):
+    """The prompts of a few facts, filled, and those that are asked of every model."""
+    asked = [fact["prompt"].replace("{}", fact["subject"], 1) for fact in facts]
+    step = max(1, len(asked) // 4)
+    return asked[::step][:4] + PROMPTS
+
+
+def config(model):
+    return json.loads((model / "config.json").read_text(encoding="utf-8"))
