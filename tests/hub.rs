@@ -88,3 +88,19 @@ fn links_that_leave_the_model_are_refused() {
     symlink("c.json", project.path("model/config.json")).expect("linked");
     assert_eq!(project.run(&["plan"]).code(), Some(0));
 }
+
+#[test]
+fn a_new_project_is_pinned_to_the_commit_that_was_found() {
+    let (project, home) = project("hf:acme/tiny");
+    let run = project.run_with(&["init", "-C", "new", "--model", "hf:acme/tiny"], &[("HF_HOME", &home)]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    assert!(project.read("new/corrigenda.toml").contains(&format!("path = \"hf:acme/tiny@{COMMIT}\"")));
+    let built = project.run_with(&["build"], &[("HF_HOME", &home)]);
+    assert_eq!(built.code(), Some(0), "{}", built.whole());
+    let id = project.read("corrigenda.lock").lines().last().expect("a line").replace("id = ", "").replace('"', "");
+    let apply = ["patch", "apply", &id, "--base", "hf:acme/tiny", "--out", "out"];
+    let run = project.run_with(&apply, &[("HF_HOME", &home)]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let run = project.run_with(&["plan", "--base", "hf:acme/tiny"], &[("HF_HOME", &home)]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+}

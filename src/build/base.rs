@@ -120,7 +120,7 @@ pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
 
 fn place(config: &Config, written: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(written) {
-        true => snapshot(&written.to_string_lossy()).map(|snapshot| snapshot.folder),
+        true => folder_named(written),
         false => Ok(config.resolve(written)),
     }
 }
@@ -138,11 +138,19 @@ pub fn places_of(project: &Project) -> Vec<PathBuf> {
     named.chain([&config.model.path]).map(place).collect()
 }
 
-/// The snapshot of a name on the Hub.
+/// The folder that a person names: a path, or a name on the Hub.
 ///
 /// # Errors
 /// As [`folder_of`].
-pub fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
+pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
+    match HubName::is(name) {
+        true => snapshot(&name.to_string_lossy()).map(|snapshot| snapshot.folder),
+        false => Ok(name.to_owned()),
+    }
+}
+
+/// The snapshot of a name on the Hub.
+fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     let cache = hub::cache(|name| std::env::var_os(name)).ok_or(HubError::NoCache);
     let found = name.parse::<HubName>().and_then(|name| name.locate(&cache?));
     found.map_err(|error| {

@@ -1,15 +1,14 @@
 //! `plan --base`: the project's facts on another model. Writes nothing, and needs no statistics.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::table::{Table, percent};
 use super::{Context, Format, Outcome};
-use crate::build::base::snapshot;
+use crate::build::base::folder_named;
 use crate::build::elsewhere::{Elsewhere, Reading, read};
 use crate::build::{Base, Stop};
-use crate::model::hub::HubName;
 use crate::project::{Edit, Project, Sources, visible};
 use crate::store::Store;
 
@@ -23,10 +22,7 @@ pub(super) fn shown(
     strict: bool,
 ) -> Result<Outcome, Stop> {
     let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
-    let folder = match HubName::is(Path::new(name)) {
-        true => snapshot(name).map_err(stop)?.folder,
-        false => PathBuf::from(name),
-    };
+    let folder = folder_named(Path::new(name)).map_err(stop)?;
     let base = Base::at(&folder, store, context.isa, false).map_err(stop)?;
     let lock = project.lock()?;
     let elsewhere = read(project, &base, lock.as_ref(), chosen)?;

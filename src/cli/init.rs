@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
+use crate::build::base::folder_named;
 use crate::compile::known;
+use crate::model::hub::HubName;
 use crate::model::{Model, ModelError, Spec, Tokens};
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::store::atomic;
@@ -13,7 +15,8 @@ use crate::store::atomic;
 /// Start a project in the folder of `-C`: a project file and a first fact.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Folder of the model to edit [default: the bundled model, where it is found]
+    /// The model to edit: its folder, or its name on the Hub where it is in the cache [default: the bundled model,
+    /// where it is found]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
 }
@@ -99,7 +102,8 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
 }
 
 /// A project on somebody's own model, which must open.
-fn own(root: &Path, folder: &Path, context: &Context) -> Result<Vec<Draft>, Diagnostic> {
+fn own(root: &Path, named: &Path, context: &Context) -> Result<Vec<Draft>, Diagnostic> {
+    let folder = &folder_named(named)?;
     let opened = Model::open(folder, context.isa).and_then(|model| {
         let tokens = Tokens::open(folder, model.spec().vocabulary)?;
         let question =
@@ -114,7 +118,9 @@ fn own(root: &Path, folder: &Path, context: &Context) -> Result<Vec<Draft>, Diag
             None => finding,
         }
     })?;
-    let path = quoted(&relative(root, folder));
+    // A name on the Hub is pinned to the commit that was found.
+    let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
+    let path = quoted(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
     let project = format!(
         "format = 1\n\n[model]\npath = {path}\n\n[rome]\n{}\n\n[statistics]\n\
          # Plain text of the kind that the model was trained on, one document a line. What stands there now is only\n\

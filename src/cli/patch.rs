@@ -9,6 +9,7 @@ use super::export::{request, wrote};
 use super::table::{Table, bytes, plural};
 use super::{Context, Format, Outcome};
 use crate::audit::patch::edit_norms;
+use crate::build::base::folder_named;
 use crate::build::named::find;
 use crate::build::{Base, Stop};
 use crate::export::checkpoint;
@@ -29,8 +30,8 @@ pub(super) enum Verb {
         /// The patch: its file, its id in the store, or the first digits of that
         #[arg(value_name = "ID|FILE")]
         patch: String,
-        /// The folder of the base model
-        #[arg(long, value_name = "DIR")]
+        /// The base model: its folder, or its name on the Hub where it is in the cache
+        #[arg(long, value_name = "DIR|hf:NAME")]
         base: PathBuf,
         /// The folder to make; it must not exist, or be empty
         #[arg(long, value_name = "DIR")]
@@ -59,7 +60,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
 fn apply(context: &Context, store: &Store, name: &str, base: &Path, out: &Path) -> Result<(), Stop> {
     let patch = find(store, name)?.patch()?;
     let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
-    let base = Base::at(base, store, context.isa, true).map_err(stop)?;
+    let base = folder_named(base).and_then(|base| Base::at(&base, store, context.isa, true)).map_err(stop)?;
     let facts = facts(&patch, &EditSet::default());
     let request = request(context, &base, store, (&patch, None), &facts, out);
     wrote(context, &base, out, &checkpoint(&request)?);
