@@ -173,8 +173,9 @@ fn the_history_of_a_model() {
     assert_eq!(project.run(&["build"]).code(), Some(0));
     commit(&project, "a state");
     project.write("corrigenda.toml", &today);
-    project.replace("edits/places.toml", "Vienna", "Madrid");
-    assert_eq!(project.run(&["build"]).code(), Some(0));
+    project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
+    let run = project.run(&["build", "--model", "one"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
     commit(&project, "a state");
     let asked = project.run(&["log"]);
     assert_eq!(asked.code(), Some(2), "{}", asked.whole());

@@ -107,7 +107,7 @@ fn read_named(
         let message = format!("`{}` is not a name for a model", shortened(&name));
         let finding = Diagnostic::new(Code::BadId, message)
             .at(walk.file, &key.span(), "this name")
-            .help("a name has letters a-z, digits and hyphens, and begins with none of these");
+            .help("a name has letters a-z, digits and hyphens, and begins with a letter or a digit");
         walk.push(finding);
     }
     walk.known_keys(&table, NAMED_KEYS);
