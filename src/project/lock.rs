@@ -43,10 +43,10 @@ impl LockFile {
         self.entries.get(&model.map(str::to_owned))
     }
 
-    /// The same, or the only one there is: a project may have given its model a name since.
+    /// The same, or that of the only model from before it had a name; where no model is meant, the only one there is.
     pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
-        let only = self.entries.values().next().filter(|_| self.entries.len() == 1);
-        self.of(model).or(only)
+        let only = self.entries.iter().next().filter(|_| self.entries.len() == 1);
+        self.of(model).or(only.filter(|(name, _)| model.is_none() || name.is_none()).map(|(_, lock)| lock))
     }
 
     /// The file with another lock of a model, and nothing of models that are not among `names`.
