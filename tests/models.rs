@@ -191,3 +191,18 @@ fn the_history_of_a_model() {
     let other = project.run(&["diff", "HEAD~1", "--model", "two"]);
     assert_eq!(other.code(), Some(3), "{}", other.whole());
 }
+
+/// A lock that still names a model which the project dropped is not what a build would write.
+#[test]
+fn a_model_that_was_dropped_makes_the_lock_stale() {
+    let project = project();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    project.replace("corrigenda.toml", "[model.two]\npath = \"other\"\n\n[model.two.rome]\nlayer = 0\n\n", "");
+    let before = project.read("corrigenda.lock");
+    let run = project.run(&["build", "--locked"]);
+    assert_eq!(run.code(), Some(3), "{}", run.whole());
+    assert!(run.err().contains("has models that the project does not have: `two`"), "{}", run.err());
+    assert_eq!(project.read("corrigenda.lock"), before);
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
+}

@@ -13,8 +13,8 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{
-    Change, Code, Diagnostic, Difference, Edit, LOCK_FILE, Lock, LockedBase, LockedStatistics, PROJECT_FILE, Project,
-    Sources,
+    Change, Code, Diagnostic, Difference, Edit, LOCK_FILE, Lock, LockFile, LockedBase, LockedStatistics, PROJECT_FILE,
+    Project, Sources,
 };
 use crate::stats::{self, Cached, Problem, SAVE_EVERY};
 use crate::store::{Kind, Store, StoreError, atomic};
@@ -354,7 +354,7 @@ fn sentence(difference: &Difference) -> String {
 /// Writes the lock if it changed; with `locked`, a change is an error.
 fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Stop> {
     if let Some(before) = before.filter(|_| locked) {
-        return stale(&before.differences(lock)).map(|()| false);
+        stale(&before.differences(lock))?;
     }
     let config = &project.config;
     // Read again: another model may have been built meanwhile, and its lock stays as it is now.
@@ -364,6 +364,24 @@ fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: boo
     if found.as_ref() == Some(&fresh) {
         return Ok(false);
     }
+    if locked {
+        // This model's lock is as it should be: what differs is of models that the project no longer has.
+        return Err(left_over(&found.unwrap_or_default(), &fresh));
+    }
     atomic::write(&config.root.join(LOCK_FILE), fresh.render().as_bytes())?;
     Ok(true)
+}
+
+/// The lock names models that the project does not have.
+fn left_over(found: &LockFile, fresh: &LockFile) -> Stop {
+    let gone = found.entries.keys().filter(|name| !fresh.entries.contains_key(*name));
+    let gone: Vec<String> = gone
+        .map(|name| name.as_ref().map_or_else(|| "one without a name".into(), |name| format!("`{name}`")))
+        .collect();
+    let message = format!("{LOCK_FILE} has models that the project does not have: {}", gone.join(", "));
+    let finding = Diagnostic::new(Code::LockStale, message);
+    Stop::stale(
+        vec![finding.help("run `corrigenda build` without --locked, look at the change, and commit the lock")],
+        &Sources::default(),
+    )
 }
