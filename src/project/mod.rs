@@ -8,10 +8,11 @@
 //!   with every refusal as a finding.
 //! - [`edits`] makes an [`EditSet`] of the folder of facts. `rules` holds what one edit must obey, `conflicts`
 //!   what edits must not do to one another; [`facts`] says in what two sets differ.
-//! - [`config`] reads `corrigenda.toml`, [`models`] its models, of which one is chosen, [`policy`] what it allows and demands; [`probes`] reads the prompts to watch.
+//! - [`config`] reads `corrigenda.toml`, [`models`] its models, of which one is chosen, [`policy`] what it allows and
+//!   demands; [`probes`] reads the prompts to watch.
 //! - [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
 //! - [`accepted`] holds what falls short of an expectation and was accepted.
-//! - [`schema`] gives editors JSON Schemas of what the walk accepts.
+//! - [`schema`] gives editors JSON Schemas of what the walk accepts; `schema_project` mirrors the project file.
 //!
 //! This layer knows no model: no tokenizer, no weights, no cache. It never prints, and it asks neither the clock nor
 //! the environment. It writes nothing either: [`Lock::render`] gives a text, and the caller stores it.
@@ -37,6 +38,7 @@ pub mod probes;
 pub mod render;
 mod rules;
 pub mod schema;
+mod schema_project;
 pub mod sources;
 mod walk;
 
