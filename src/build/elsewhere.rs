@@ -4,6 +4,7 @@
 use super::setup::{layer_for, templates_of};
 use super::{Base, Stop};
 use crate::behaviour::{Next, Question, Score, next, scores};
+use crate::compile::resolve::Row;
 use crate::compile::{Fact, Resolved};
 use crate::project::{Edit, Lock, Project};
 
@@ -45,6 +46,15 @@ pub struct Elsewhere<'a> {
     pub layer: Result<usize, String>,
 }
 
+/// A fact as the base reads it, before it is asked.
+struct Resolvable<'a> {
+    edit: &'a Edit,
+    name: &'a str,
+    row: Row,
+    /// The new answer, and the old one if there is one.
+    questions: Vec<Question>,
+}
+
 /// Reads the chosen edits with `base`, which need not be the project's.
 ///
 /// # Errors
@@ -57,48 +67,53 @@ pub fn read<'a>(
 ) -> Result<Elsewhere<'a>, Stop> {
     let templates = templates_of(project).map_err(|finding| Stop::wrong(vec![finding], &project.edits.sources))?;
     let layer = layer_for(project, base).map_err(|finding| finding.message);
-    let (mut readings, mut unreadable) = (Vec::new(), Vec::new());
+    let (mut resolved, mut unreadable) = (Vec::new(), Vec::new());
     for edit in chosen {
         for (name, _) in edit.names() {
-            match one(base, lock, edit, name, &templates) {
-                Ok(reading) => readings.push(reading),
+            match resolve(base, edit, name, &templates) {
+                Ok(one) => resolved.push(one),
                 Err(why) => unreadable.push(Unreadable { edit, why }),
             }
         }
     }
-    Ok(Elsewhere { readings, unreadable, layer })
+    Ok(Elsewhere { readings: ask(base, lock, resolved), unreadable, layer })
 }
 
-fn one<'a>(
-    base: &Base,
-    lock: Option<&Lock>,
-    edit: &'a Edit,
-    name: &'a str,
-    templates: &[String],
-) -> Result<Reading<'a>, String> {
+fn resolve<'a>(base: &Base, edit: &'a Edit, name: &'a str, templates: &[String]) -> Result<Resolvable<'a>, String> {
     let (tokens, limit) = (&base.tokens, base.model.spec().positions);
     let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target };
-    let resolved = Resolved::new(tokens, templates, fact, limit).map_err(|error| error.to_string())?;
-    let answers = [Some(&edit.target), edit.was.as_ref()];
+    let mut resolved = Resolved::new(tokens, templates, fact, limit).map_err(|error| error.to_string())?;
     let question = |answer: &String| Question::new(tokens, &edit.filled_with(name), answer, limit);
-    let questions: Vec<Question> =
-        answers.into_iter().flatten().map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    let scores = scores(&base.model, &questions);
-    let row = &resolved.rows[0];
-    let Next { top, probability, .. } = next(&base.model, std::slice::from_ref(&row.ids)).remove(0);
-    let pieces = tokens.pieces(&row.ids);
+    let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
+    let questions = answers.map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    // The bare prompt is the first of the rows.
+    Ok(Resolvable { edit, name, row: resolved.rows.swap_remove(0), questions })
+}
+
+/// Asks the base all of it at once: its weights are read once for many facts.
+fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> Vec<Reading<'a>> {
+    let questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
+    let mut scores = scores(&base.model, &questions).into_iter();
+    let rows: Vec<Vec<u32>> = resolved.iter().map(|one| one.row.ids.clone()).collect();
+    let said: Vec<Next> = rows.chunks(HELD).flat_map(|some| next(&base.model, some)).collect();
+    let reading = |(Resolvable { edit, name, row, questions }, said): (Resolvable<'a>, Next)| {
+        let mut score = || scores.next().expect("a score per question");
+        let tokens = base.tokens.pieces(&row.ids);
+        let before = locked(lock, edit, name).filter(|before| *before != (tokens.clone(), row.position));
+        let (target, was) = (score(), (questions.len() > 1).then(score));
+        let top = (base.tokens.piece(said.top), said.probability);
+        Reading { edit, name, position: row.position, before, tokens, top, target, was }
+    };
+    resolved.into_iter().zip(said).map(reading).collect()
+}
+
+/// Rows whose logits are held at once: bounds memory and changes nothing.
+const HELD: usize = 64;
+
+/// The tokens and the position that the lock remembers.
+fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {
     let alias = (name != edit.subject).then_some(name);
-    let locked = lock.into_iter().flat_map(|lock| &lock.edits);
-    let locked = locked.filter(|locked| locked.id == edit.id && locked.alias.as_deref() == alias);
-    let before = locked.map(|locked| (locked.tokens.clone(), locked.position as usize)).next();
-    Ok(Reading {
-        edit,
-        name,
-        position: row.position,
-        before: before.filter(|before| *before != (pieces.clone(), row.position)),
-        tokens: pieces,
-        top: (tokens.piece(top), probability),
-        target: scores[0],
-        was: scores.get(1).copied(),
-    })
+    let mut locked = lock.into_iter().flat_map(|lock| &lock.edits);
+    let found = locked.find(|locked| locked.id == edit.id && locked.alias.as_deref() == alias);
+    found.map(|locked| (locked.tokens.clone(), locked.position as usize))
 }

@@ -164,10 +164,7 @@ impl Planned<'_> {
 
     /// The edit as a name: its id, and the alias if it is one.
     pub fn label(&self) -> String {
-        match self.alias() {
-            None => self.edit.id.clone(),
-            Some(alias) => format!("{} as {alias:?}", self.edit.id),
-        }
+        self.edit.label(self.name)
     }
 
     /// What the key depends on: per row, the tokens up to the subject's last.

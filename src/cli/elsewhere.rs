@@ -36,13 +36,6 @@ pub(super) fn shown(
     Ok(if strict && open { Outcome::No } else { Outcome::Ok })
 }
 
-fn label(reading: &Reading<'_>) -> String {
-    match reading.name == reading.edit.subject {
-        true => reading.edit.id.clone(),
-        false => format!("{} as {:?}", reading.edit.id, reading.name),
-    }
-}
-
 /// What is to be said of a fact, in words.
 fn standing(reading: &Reading<'_>) -> &'static str {
     if reading.target.holds { "already true" } else { "needed" }
@@ -78,7 +71,7 @@ fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
             },
             None => now,
         };
-        table.row([sign, &visible(&label(one)), &said, &target, &ends]);
+        table.row([sign, &visible(&one.edit.label(one.name)), &said, &target, &ends]);
     }
     for one in &elsewhere.unreadable {
         table.row(["!", &visible(&one.edit.id), &format!("cannot be read: {}", visible(&one.why)), "", ""]);

@@ -126,6 +126,11 @@ impl Edit {
         self.filled_with(&self.subject)
     }
 
+    /// The edit under one of its names, for people: its id, and the alias if it is one.
+    pub fn label(&self, name: &str) -> String {
+        if name == self.subject { self.id.clone() } else { format!("{} as {name:?}", self.id) }
+    }
+
     /// The prompt with another name in the subject's place.
     pub fn filled_with(&self, name: &str) -> String {
         let (before, after) = self.halves();

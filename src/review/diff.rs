@@ -193,8 +193,7 @@ fn names(before: &Side, after: &Side, ground: Ground<'_>) -> BTreeMap<Digest, St
     let mut names = BTreeMap::new();
     for edit in sets.into_iter().flatten() {
         for (name, _) in edit.names() {
-            let label = if name == edit.subject { edit.id.clone() } else { format!("{} as {name:?}", edit.id) };
-            names.insert(edit.meaning_of(name), label);
+            names.insert(edit.meaning_of(name), edit.label(name));
         }
     }
     names
