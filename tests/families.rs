@@ -131,7 +131,7 @@ fn config(folder: &Path, change: impl FnOnce(&mut Value)) {
 #[test]
 fn configs_that_cannot_be_read_say_which_key() {
     type Change = (&'static str, &'static str, Value, &'static str);
-    let changes: [Change; 17] = [
+    let changes: [Change; 18] = [
         ("llama", "model_type", json!("mamba"), "architecture `mamba` is not supported"),
         ("llama", "model_type", json!(7), "`model_type` is 7; a text"),
         ("llama", "quantization_config", json!({ "quant_method": "gptq" }), "quantised (gptq)"),
@@ -148,6 +148,7 @@ fn configs_that_cannot_be_read_say_which_key() {
         ("llama", "head_dim", json!(7), "an even part was expected"),
         ("gpt_neo", "attention_types", json!([[["global"], 2]]), "does not say what each of the 3 layers is"),
         ("gpt_neo", "attention_types", json!([[["sparse"], 3]]), "supported: global, local"),
+        ("qwen2-window", "max_window_layers", json!("x"), "a number of layers was expected"),
         ("gptj", "rotary_dim", json!(3), "turns 3 of a head's 8 numbers"),
     ];
     for (name, key, value, said) in changes {

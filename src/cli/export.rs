@@ -36,7 +36,7 @@ pub(super) enum Verb {
     },
     /// Write a PEFT adapter, which transformers loads beside the base
     ///
-    /// A few megabytes, put on and taken off while a model runs. An adapter is added while the model computes and not
+    /// Small, put on and taken off while a model runs. An adapter is added while the model computes and not
     /// rounded into its weights, so answers differ from the checkpoint's by rounding. Every module gets one rank: the
     /// number of edits. vLLM takes ranks up to 16 unless `--max-lora-rank` is 32, 64, 128, 256, 320 or 512, and serves
     /// no adapters on GPT-2 and GPT-J.
@@ -85,8 +85,8 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
     match verb {
         Verb::Checkpoint { .. } => wrote(context, &base, to, &checkpoint(&request)?),
         Verb::Peft { .. } => {
-            let name = base.name();
-            let adapter = peft(&request, Named { spec, name: plain_name(&name) })?;
+            let name = plain_name(&base.name());
+            let adapter = peft(&request, Named { spec, name: &name })?;
             let notes =
                 [served(spec.family.model_type, adapter.rank), unrounded(&patch)].into_iter().flatten().collect();
             answer_peft(context, &base, to, &adapter, notes);

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::numeric::{Elements, Stored};
+
 /// The first bytes of a file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
 const VERSION: u32 = 3;
@@ -208,7 +210,7 @@ impl Reader<'_> {
     fn floats(&mut self, [rows, columns]: [usize; 2]) -> Result<Vec<f32>, GgufError> {
         let length = rows.checked_mul(columns).and_then(|count| count.checked_mul(4));
         let length = length.ok_or(GgufError::Short(self.at))?;
-        self.take(length).map(super::lora::floats)
+        self.take(length).map(|bytes| Elements::of_bytes(Stored::F32, bytes).wide().into_owned())
     }
 
     fn align(&mut self) -> Result<(), GgufError> {

@@ -175,12 +175,6 @@ fn norm(numbers: &[f32]) -> f64 {
     square.sqrt()
 }
 
-/// Little-endian F32.
-pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
-    let (numbers, _) = bytes.as_chunks::<4>();
-    numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()
-}
-
 /// Small adapters, for the tests of every form of them.
 #[cfg(test)]
 pub(super) mod samples {

@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::card::{CARD_FILE, card, section};
 use super::checkpoint::{Request, unchanged};
 use super::folder::{Listing, list};
-use super::lora::{Adapter, Pair, floats};
+use super::lora::{Adapter, Pair};
 use super::manifest::{MANIFEST_FILE, Manifest};
 use super::place::Place;
 use super::weights::{Laid, lay, open_all};
 use super::{ExportError, Fact};
 use crate::digest::Digest;
 use crate::model::Spec;
-use crate::model::hub::PREFIX;
+use crate::model::hub::HubName;
+use crate::numeric::{Elements, Stored};
 use crate::patch::{Layout, Patch};
 use crate::project::visible;
 use crate::safetensors::{Dtype, Header, Tensor, write};
@@ -186,7 +187,8 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
         return Err(format!("{WEIGHTS_FILE}: `{name}` should be F32 of shape {shape:?}, and is {found}"));
     }
     // The header was checked against the length of the bytes: the range lies inside.
-    Ok(floats(&bytes[info.start as usize..info.end as usize]))
+    let bytes = &bytes[info.start as usize..info.end as usize];
+    Ok(Elements::of_bytes(Stored::F32, bytes).wide().into_owned())
 }
 
 /// What every adapter stands on: the base, and what the patch makes of its tensors.
@@ -229,11 +231,8 @@ fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<()
 }
 
 /// A base's name as other programs write it: on the Hub `ORG/NAME`, without prefix and revision.
-pub fn plain_name(name: &str) -> &str {
-    match name.strip_prefix(PREFIX) {
-        Some(name) => name.split('@').next().unwrap_or(name),
-        None => name,
-    }
+pub fn plain_name(name: &str) -> String {
+    name.parse::<HubName>().map_or_else(|_| name.to_owned(), |name| name.repository().to_owned())
 }
 
 #[cfg(test)]
@@ -308,7 +307,7 @@ mod tests {
     #[test]
     fn names_of_the_hub() {
         assert_eq!(plain_name("hf:openai-community/gpt2-xl@0123"), "openai-community/gpt2-xl");
-        assert_eq!((plain_name("hf:gpt2"), plain_name("gpt2@home")), ("gpt2", "gpt2@home"));
+        assert_eq!((plain_name("hf:gpt2").as_str(), plain_name("gpt2@home").as_str()), ("gpt2", "gpt2@home"));
     }
 
     #[test]

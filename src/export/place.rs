@@ -13,6 +13,7 @@ use super::ExportError;
 use super::folder::{resolved, root};
 use super::manifest::FileEntry;
 use crate::digest::{Digest, Hasher};
+use crate::store::atomic::sync_directory;
 use crate::store::memo;
 
 /// A place that is free, and part of neither base nor store.
@@ -164,14 +165,14 @@ impl Staging {
     /// Syncing or renaming fails.
     pub fn commit(self) -> Result<(), ExportError> {
         let Self { folder, place } = self;
-        sync_folder(folder.path())?;
+        sync_directory(folder.path())?;
         // Where a rename does not replace an empty folder, the folder goes first.
         if cfg!(not(unix)) && place.path.exists() {
             fs::remove_dir(&place.path).map_err(ExportError::io("replacing", &place.named))?;
         }
         fs::rename(folder.path(), &place.path).map_err(ExportError::io("replacing", &place.named))?;
         let _ = folder.keep();
-        sync_folder(&place.parent)
+        Ok(sync_directory(&place.parent)?)
     }
 
     /// Puts one file of the folder in its place, for an export that is a file.
@@ -185,23 +186,8 @@ impl Staging {
         }
         let renamed = fs::rename(self.path(name), &self.place.path);
         renamed.map_err(ExportError::io("replacing", &self.place.named))?;
-        sync_folder(&self.place.parent)
+        Ok(sync_directory(&self.place.parent)?)
     }
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> Result<(), ExportError> {
-    match File::open(folder).and_then(|handle| handle.sync_all()) {
-        // Some file systems cannot sync a folder; on them a rename is as durable as it gets.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        synced => synced.map_err(ExportError::io("syncing", folder)),
-    }
-}
-
-/// Folders cannot be opened as files here; the rename itself is durable.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> Result<(), ExportError> {
-    Ok(())
 }
 
 /// Hashes and counts what is written.

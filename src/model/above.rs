@@ -12,6 +12,7 @@
 //! None of it changes a bit of the result: every output is the same reduction in the same order.
 
 use super::decoder::{BlockTape, Hooked, Model, Past};
+use super::halves::cut;
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
 use crate::numeric::rows::{Normalised, add};
@@ -136,13 +137,12 @@ fn cache(model: &Model, first: usize, mut before: Vec<f32>, lengths: &[usize]) -
 }
 
 fn split(fused: &[f32], rows: &Rows, heads: Heads) -> Past {
-    let part = |row: usize, from: usize| -> Vec<f32> {
+    let part = |row: usize, part| {
         let positions = rows.range(row);
-        positions.flat_map(|at| fused[at * heads.fused() + from..][..heads.shared()].iter().copied()).collect()
+        cut(&fused[positions.start * heads.fused()..positions.end * heads.fused()], heads, part)
     };
-    let (keys, values) = (heads.width(), heads.width() + heads.shared());
     Past {
-        keys: (0..rows.count()).map(|row| part(row, keys)).collect(),
-        values: (0..rows.count()).map(|row| part(row, values)).collect(),
+        keys: (0..rows.count()).map(|row| part(row, heads.keys())).collect(),
+        values: (0..rows.count()).map(|row| part(row, heads.values())).collect(),
     }
 }

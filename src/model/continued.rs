@@ -32,9 +32,8 @@ impl<'m> Continued<'m> {
             let (middle, tape) = model.attention_half(layer, &x, &rows, past, &[tokens.len()], false);
             let heads = model.heads(layer);
             for at in tape.fused.chunks(heads.fused()) {
-                let (keys, values) = at[heads.width()..].split_at(heads.shared());
-                past.keys[0].extend_from_slice(keys);
-                past.values[0].extend_from_slice(values);
+                past.keys[0].extend_from_slice(&at[heads.keys()]);
+                past.values[0].extend_from_slice(&at[heads.values()]);
             }
             let (key, _) = model.mlp_key(layer, &middle, false);
             x = model.mlp_value(layer, &key);

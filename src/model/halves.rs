@@ -1,5 +1,7 @@
 //! The two halves of a block: attention, and the MLP up to and from its key.
 
+use std::ops::Range;
+
 use super::checkpoint::{Norm, Projection};
 use super::decoder::{Model, Past};
 use super::family::{Attention, NormKind};
@@ -112,10 +114,12 @@ impl Model {
     /// Queries, keys and values side by side, `[positions, fused]`.
     fn fused(&self, layer: usize, normed: &[f32]) -> Vec<f32> {
         let (block, heads) = (&self.checkpoint.blocks[layer], self.heads(layer));
-        let parts: Vec<Vec<f32>> = block.attention_in.iter().map(|one| self.project(normed, one)).collect();
-        match (self.spec().family.attention_in, &parts[..]) {
-            (Attention::Apart(_), [queries, keys, values]) => side_by_side([queries, keys, values], heads),
-            (Attention::ByHead(_), [mixed]) => {
+        let part = |which: usize| self.project(normed, &block.attention_in[which]);
+        match self.spec().family.attention_in {
+            Attention::Fused(_) => part(0),
+            Attention::Apart(_) => side_by_side([&part(0), &part(1), &part(2)], heads),
+            Attention::ByHead(_) => {
+                let mixed = part(0);
                 let mut fused = mixed.clone();
                 each_row(&mut fused, heads.fused(), |index, row| {
                     let mixed = &mixed[index * heads.fused()..];
@@ -123,7 +127,6 @@ impl Model {
                 });
                 fused
             }
-            _ => parts.concat(),
         }
     }
 
@@ -131,17 +134,12 @@ impl Model {
     fn norm_heads(&self, layer: usize, fused: &mut [f32]) -> Option<[Normalised; 2]> {
         let norms = self.checkpoint.blocks[layer].head_norms.as_ref()?;
         let heads = self.heads(layer);
-        let parts = [0..heads.width(), heads.width()..heads.width() + heads.shared()];
-        let mut norm = |which: usize| {
-            let part = parts[which].clone();
-            let taken: Vec<f32> = fused.chunks(heads.fused()).flat_map(|row| &row[part.clone()]).copied().collect();
-            let (tape, normed) = self.norm(&taken, heads.head, &norms[which]);
-            for (row, normed) in fused.chunks_mut(heads.fused()).zip(normed.chunks(part.len())) {
-                row[part.clone()].copy_from_slice(normed);
-            }
+        let mut norm = |norm: &Norm, part: Range<usize>| {
+            let (tape, normed) = self.norm(&cut(fused, heads, part.clone()), heads.head, norm);
+            paste(fused, heads, part, &normed);
             tape
         };
-        Some([norm(0), norm(1)])
+        Some([norm(&norms[0], heads.queries()), norm(&norms[1], heads.keys())])
     }
 
     /// Turns every query and key to its position; `back` takes it back, as the reverse pass does with gradients.
@@ -218,6 +216,18 @@ fn side_by_side([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> 
         }
     }
     fused
+}
+
+/// A part of every position's queries, keys and values.
+pub(super) fn cut(fused: &[f32], heads: Heads, part: Range<usize>) -> Vec<f32> {
+    fused.chunks(heads.fused()).flat_map(|row| &row[part.clone()]).copied().collect()
+}
+
+/// Puts a part back that was cut out.
+pub(super) fn paste(fused: &mut [f32], heads: Heads, part: Range<usize>, numbers: &[f32]) {
+    for (row, numbers) in fused.chunks_mut(heads.fused()).zip(numbers.chunks(part.len())) {
+        row[part.clone()].copy_from_slice(numbers);
+    }
 }
 
 /// Calls `pair` with the place of every number in our order (all queries, all keys, all values) and in that of a

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// What stands before the name.
-pub const PREFIX: &str = "hf:";
+const PREFIX: &str = "hf:";
 /// The revision where none is given.
 const MAIN: &str = "main";
 /// A commit may be shortened to this many digits.
@@ -106,9 +106,9 @@ impl HubName {
         format!("{PREFIX}{}@{commit}", model.replacen("--", "/", 1)).parse().ok()
     }
 
-    /// Whether the revision can move: it is no whole commit.
-    pub fn moves(&self) -> bool {
-        !is_commit(&self.revision)
+    /// `ORG/NAME`, or `NAME`.
+    pub fn repository(&self) -> &str {
+        &self.repository
     }
 
     /// The command that puts it into the cache.
@@ -159,10 +159,6 @@ impl HubName {
     }
 }
 
-fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
-}
-
 /// The root of the Hugging Face cache, as its own library finds it; `env` looks a variable up.
 pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -204,12 +200,11 @@ mod tests {
     #[test]
     fn names() {
         let name: HubName = "hf:openai-community/gpt2".parse().expect("a name");
-        assert_eq!((name.to_string().as_str(), name.moves()), ("hf:openai-community/gpt2@main", true));
+        assert_eq!(name.to_string(), "hf:openai-community/gpt2@main");
+        assert_eq!(name.repository(), "openai-community/gpt2");
         assert_eq!(name.command(), "hf download openai-community/gpt2");
         let name: HubName = "hf:gpt2@refs/pr/1".parse().expect("a name");
         assert_eq!(name.command(), "hf download gpt2 --revision refs/pr/1");
-        let commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
-        assert!(!format!("hf:gpt2@{commit}").parse::<HubName>().expect("a name").moves());
         for wrong in [
             "gpt2",
             "hf:",

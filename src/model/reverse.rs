@@ -6,9 +6,9 @@
 use super::checkpoint::{Norm, Projection};
 use super::decoder::{BlockTape, Model, Past};
 use super::family::{Attention, NormKind};
-use super::halves::{AttentionTape, MlpTape, by_head, offered};
+use super::halves::{AttentionTape, MlpTape, by_head, cut, offered, paste};
 use super::rows::Rows;
-use crate::numeric::attention::{Heads, attend_reverse};
+use crate::numeric::attention::attend_reverse;
 use crate::numeric::rows::{Normalised, add, each_row, layer_norm_reverse, root_norm_reverse};
 use crate::numeric::{View, matmul};
 
@@ -56,16 +56,16 @@ impl Model {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let [activate, slope] = spec.activation.functions();
         let mut inner = self.project_reverse(gradient, &block.mlp_out);
-        let at = |numbers: &[f32], index: usize| numbers[index * spec.inner..][..spec.inner].to_vec();
+        let at = |index: usize| index * spec.inner..(index + 1) * spec.inner;
         let mut out = match (&block.mlp_gate, &tape.factor) {
             (Some(gate), Some(factor)) => {
                 let mut by_factor = inner.clone();
                 each_row(&mut by_factor, spec.inner, |index, row| {
-                    row.iter_mut().zip(at(&tape.before, index)).for_each(|(g, x)| *g *= activate(x));
+                    row.iter_mut().zip(&tape.before[at(index)]).for_each(|(g, x)| *g *= activate(*x));
                 });
                 each_row(&mut inner, spec.inner, |index, row| {
-                    let pairs = at(&tape.before, index).into_iter().zip(at(factor, index));
-                    row.iter_mut().zip(pairs).for_each(|(g, (x, factor))| *g *= factor * slope(x));
+                    let pairs = tape.before[at(index)].iter().zip(&factor[at(index)]);
+                    row.iter_mut().zip(pairs).for_each(|(g, (x, factor))| *g *= factor * slope(*x));
                 });
                 let mut out = self.project_reverse(&inner, gate);
                 add(&mut out, &self.project_reverse(&by_factor, &block.mlp_in));
@@ -73,7 +73,7 @@ impl Model {
             }
             _ => {
                 each_row(&mut inner, spec.inner, |index, row| {
-                    row.iter_mut().zip(at(&tape.before, index)).for_each(|(g, x)| *g *= slope(x));
+                    row.iter_mut().zip(&tape.before[at(index)]).for_each(|(g, x)| *g *= slope(*x));
                 });
                 self.project_reverse(&inner, &block.mlp_in)
             }
@@ -108,25 +108,21 @@ impl Model {
     fn norm_heads_reverse(&self, layer: usize, tape: &AttentionTape, fused: &mut [f32]) {
         let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &tape.head_norms) else { return };
         let heads = self.heads(layer);
-        let parts = [0..heads.width(), heads.width()..heads.width() + heads.shared()];
-        for ((norm, tape), part) in norms.iter().zip(tapes).zip(parts) {
+        for ((norm, tape), part) in norms.iter().zip(tapes).zip([heads.queries(), heads.keys()]) {
             let mut taken = cut(fused, heads, part.clone());
             self.norm_reverse(&mut taken, heads.head, norm, tape);
-            for (row, taken) in fused.chunks_mut(heads.fused()).zip(taken.chunks(part.len())) {
-                row[part.clone()].copy_from_slice(taken);
-            }
+            paste(fused, heads, part, &taken);
         }
     }
 
     /// Through the projections to queries, keys and values.
     fn fused_reverse(&self, layer: usize, fused: &[f32]) -> Vec<f32> {
         let (projections, heads) = (&self.checkpoint.blocks[layer].attention_in, self.heads(layer));
-        let (width, shared) = (heads.width(), heads.shared());
         match (self.spec().family.attention_in, &projections[..]) {
             (Attention::Apart(_), [query, key, value]) => {
-                let mut out = self.project_reverse(&cut(fused, heads, 0..width), query);
-                add(&mut out, &self.project_reverse(&cut(fused, heads, width..width + shared), key));
-                add(&mut out, &self.project_reverse(&cut(fused, heads, width + shared..heads.fused()), value));
+                let mut out = self.project_reverse(&cut(fused, heads, heads.queries()), query);
+                add(&mut out, &self.project_reverse(&cut(fused, heads, heads.keys()), key));
+                add(&mut out, &self.project_reverse(&cut(fused, heads, heads.values()), value));
                 out
             }
             (Attention::ByHead(_), _) => {
@@ -147,9 +143,4 @@ impl Model {
         let head = self.checkpoint.head.weight.view();
         matmul(self.isa(), View::new(gradient, gradient.len() / vocabulary, vocabulary), head)
     }
-}
-
-/// A part of every position's queries, keys and values.
-fn cut(fused: &[f32], heads: Heads, part: std::ops::Range<usize>) -> Vec<f32> {
-    fused.chunks(heads.fused()).flat_map(|row| &row[part.clone()]).copied().collect()
 }

@@ -362,7 +362,15 @@ fn windows(config: &Reader<'_>, family: &Family, layers: usize) -> Result<Vec<Op
     let from = match family.model_type {
         "mistral" => 0,
         "qwen2" | "qwen3" if config.flag("use_sliding_window", false)? => {
-            config.get("max_window_layers").and_then(Value::as_u64).map_or(28, |layers| layers as usize)
+            match config.get("max_window_layers").map(|layers| (layers.as_u64(), layers)) {
+                None => 28,
+                Some((Some(layers), _)) => layers as usize,
+                Some((None, other)) => {
+                    return Err(
+                        config.error("max_window_layers", &format!("is {other}; a number of layers was expected"))
+                    );
+                }
+            }
         }
         _ => return Ok(vec![None; layers]),
     };

@@ -53,6 +53,21 @@ impl Heads {
         self.width() + 2 * self.shared()
     }
 
+    /// Where all queries stand among the fused numbers of a position.
+    pub fn queries(self) -> Range<usize> {
+        0..self.width()
+    }
+
+    /// Where all keys stand there.
+    pub fn keys(self) -> Range<usize> {
+        self.width()..self.width() + self.shared()
+    }
+
+    /// Where all values stand there.
+    pub fn values(self) -> Range<usize> {
+        self.width() + self.shared()..self.fused()
+    }
+
     /// Where the key of head `h` stands among all keys.
     fn group(self, h: usize) -> Range<usize> {
         let first = h / (self.count / self.groups) * self.head;

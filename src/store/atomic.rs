@@ -83,8 +83,12 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Makes what was renamed in a directory durable.
+///
+/// # Errors
+/// The system refuses.
 #[cfg(unix)]
-fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     let synced = fs::File::open(directory).and_then(|handle| handle.sync_all());
     match synced {
         // Some file systems cannot sync a directory; on them a rename is as durable as it gets.
@@ -95,7 +99,7 @@ fn sync_directory(directory: &Path) -> Result<(), StoreError> {
 
 /// Directories cannot be opened as files here; the rename itself is durable.
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> Result<(), StoreError> {
+pub fn sync_directory(_: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
