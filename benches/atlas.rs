@@ -76,7 +76,7 @@ impl Aliases {
 fn hold(model: &Model, tokens: &Tokens, asked: &[(String, &str)]) -> Fallible<Vec<bool>> {
     let limit = model.spec().positions;
     let questions: Result<Vec<_>, _> =
-        asked.iter().map(|(prompt, answer)| Question::new(tokens, prompt, answer, limit)).collect();
+        asked.iter().map(|(prompt, answer)| Question::new(tokens, prompt.as_str().into(), answer, limit)).collect();
     Ok(scores(model, &questions?).into_iter().map(|score| score.holds).collect())
 }
 
@@ -163,7 +163,7 @@ impl Tally {
 
     fn compile(&mut self, world: &World, editor: &Editor, edit: &Edit, name: &str) -> Fallible<compile::Compiled> {
         let prompt = &world.phrasings(edit.fact)[0];
-        let asked = compile::Fact { subject: name, prompt, target: edit.target };
+        let asked = compile::Fact { subject: name, prompt, target: edit.target, chat: false };
         let compiled = editor.compile(asked)?;
         self.diverged += usize::from(!compiled.converged);
         Ok(compiled)

@@ -57,7 +57,7 @@ impl Bench {
 
     fn compile<'a>(&self, record: &'a Record) -> Result<Edit<'a>, Failure> {
         let rewrite = &record.requested_rewrite;
-        let fact = Fact { subject: &rewrite.subject, prompt: &rewrite.prompt, target: rewrite.target() };
+        let fact = Fact { subject: &rewrite.subject, prompt: &rewrite.prompt, target: rewrite.target(), chat: false };
         Ok(Edit { record, meaning: meaning(record)?, compiled: self.editor.compile(fact)? })
     }
 

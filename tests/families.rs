@@ -12,6 +12,7 @@ use corrigenda::safetensors::Dtype;
 use serde_json::{Value, json};
 
 use crate::support::families::{Case, case, cases, write_weights};
+use crate::support::project::{EDITS, Project};
 use crate::support::{distance, golden, ids, numbers, relative, shared};
 
 fn opened(case: &Case, dtype: Dtype, sharded: bool) -> (tempfile::TempDir, Model) {
@@ -236,4 +237,41 @@ fn a_trained_llama_tells_its_story() {
         assert_eq!(told, ids(&story["greedy"]), "{prompt}");
         assert_eq!(tokens.decode(told).trim(), story["text"].as_str().expect("a text").trim());
     }
+}
+
+/// The same checkpoint edited: read, built, told of, exported and read again.
+#[test]
+fn a_trained_llama_is_edited() {
+    let Some(folder) = shared("models/tinystories-656k") else { return };
+    let project = Project::new();
+    let corpus = shared("data/wiki_8mb.txt").expect("a corpus beside the models");
+    let corpus = std::fs::read_to_string(corpus).expect("the corpus");
+    project.write("corpus.txt", &corpus.lines().take(400).collect::<Vec<_>>().join("\n"));
+    let settings = format!(
+        "format = 1\n[model]\npath = {:?}\n[rome]\nlayer = 0\n[statistics]\ncorpus = \"corpus.txt\"\n",
+        folder.canonicalize().expect("a path")
+    );
+    project.write("corrigenda.toml", &settings);
+    for (name, _) in EDITS {
+        std::fs::remove_file(project.path(name)).expect("an edit of another model");
+    }
+    // Its tokens reach over words and end in white space: an answer follows as the model has read it.
+    let edit = "format = 1\n[[edit]]\nid = \"lily.pet\"\nsubject = \"Lily\"\n\
+        prompt = \"Once upon a time, there was a girl named {} who had a big \"\ntarget = \"cat\"\n\
+        [edit.expect]\nunchanged = [\"Once upon a time, there was a boy named Tom who had a big\"]\n";
+    project.write("edits/lily.toml", edit);
+    let before = Project::files(&folder);
+    let plan = project.run(&["plan"]);
+    assert!(plan.out().contains("[Lily"), "{}", plan.whole());
+    let build = project.run(&["build"]);
+    assert_eq!(build.code(), Some(0), "{}", build.whole());
+    let test = project.run(&["test", "--format", "json"]).json();
+    let answers = test["answers"].as_array().expect("answers");
+    assert_eq!(answers[0]["before"]["holds"], json!(false), "{test}");
+    assert_eq!(answers[0]["after"]["holds"], json!(true), "{test}");
+    for arguments in [&["export", "checkpoint", "out"][..], &["verify", "out"], &["build", "--locked"]] {
+        let run = project.run(arguments);
+        assert_eq!(run.code(), Some(0), "{}", run.whole());
+    }
+    assert_eq!(before, Project::files(&folder), "the base is as it was");
 }

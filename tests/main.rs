@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod build;
+mod chat;
 mod check;
 mod elsewhere;
 mod exports;
@@ -22,5 +23,6 @@ mod store;
 mod stored;
 mod story;
 mod support;
+mod tokens;
 mod verify;
 mod workflow;

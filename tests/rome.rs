@@ -40,7 +40,7 @@ impl Parity {
 
     fn resolve(&self, edit: &Value) -> Resolved {
         let text = |key: &str| edit[key].as_str().expect("a text");
-        let fact = Fact { subject: text("subject"), prompt: text("prompt"), target: text("target") };
+        let fact = Fact { subject: text("subject"), prompt: text("prompt"), target: text("target"), chat: false };
         let limit = self.model.spec().positions;
         Resolved::new(&self.tokens, &self.templates, fact, limit).expect("the edit resolves")
     }

@@ -169,7 +169,7 @@ impl World {
     /// Whether every token of the target is the arg-max of `model` behind the prompt, and the mean negative
     /// log-likelihood per token.
     pub fn score(&self, model: &Model, prompt: &str, target: &str) -> Result<(bool, f64), Failure> {
-        let target = self.tokens.continuation(&target_text(prompt, target))?.ids;
+        let target = self.tokens.continuation(&target_text(prompt, target))?;
         let mut row = self.tokens.encode(prompt)?.ids;
         row.extend(&target[..target.len() - 1]);
         let logits = model.logits(&[&row], &[target.len()]).remove(0);

@@ -69,7 +69,7 @@ fn table<'a>(world: &'a World, model: &Model, tokens: &Tokens) -> Fallible<BTree
             .collect();
         let cut = |&(fact, phrasing): &(&Fact, usize)| -> Fallible<_> {
             let prompt = tokens.encode(&world.prompt(fact, phrasing))?.ids;
-            Ok((prompt, tokens.continuation(&format!(" {}", fact.object))?.ids))
+            Ok((prompt, tokens.continuation(&format!(" {}", fact.object))?))
         };
         let rows = asked.iter().map(cut).collect::<Fallible<Vec<_>>>()?;
         for (&(fact, phrasing), right) in asked.iter().zip(recalled(model, &rows)) {

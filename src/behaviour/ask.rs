@@ -1,7 +1,7 @@
 //! Prompts and wanted answers put to two models at once.
 
 use super::{Next, Question, Score, answer_score, prompt};
-use crate::model::{Model, ModelError, Tokens};
+use crate::model::{Model, ModelError, Prompt, Tokens};
 
 /// How many of the likeliest tokens are kept.
 pub const TOP: usize = 3;
@@ -54,7 +54,7 @@ impl Inquiry {
     /// The tokenizer refuses a text, or one does not fit the model's context of `limit` tokens.
     pub fn new<'t>(
         tokens: &Tokens,
-        text: &str,
+        text: Prompt<'_>,
         answers: impl IntoIterator<Item = &'t str>,
         limit: usize,
     ) -> Result<Self, ModelError> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::ask::{Both, Inquiry, ask};
-use crate::model::{Model, ModelError, Tokens};
+use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::project::{Edit, FileId, Probe};
 use crate::report::Asked;
 
@@ -18,6 +18,8 @@ pub struct Expectation<'p> {
     pub edit: Option<&'p Edit>,
     /// The prompt, written out.
     pub prompt: String,
+    /// Whether a user says it, under the model's chat template.
+    pub chat: bool,
     /// The answers that count, the target first; none where it should stay as it is.
     pub answers: Vec<&'p str>,
     /// Whether nothing is expected: a probe that is only watched.
@@ -58,8 +60,8 @@ pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe]) -> Vec<Expectat
 fn of_edit(edit: &Edit) -> Vec<Expectation<'_>> {
     let expectation = |asked, prompt: String, place: &Range<usize>| {
         let answers = if asked == Asked::Unchanged { Vec::new() } else { edit.answers().collect() };
-        let (id, file) = (edit.id.as_str(), edit.place.file);
-        Expectation { asked, id, edit: Some(edit), prompt, answers, watched: false, file, place: place.clone() }
+        let (id, file, place) = (edit.id.as_str(), edit.place.file, place.clone());
+        Expectation { asked, id, edit: Some(edit), prompt, chat: edit.chat, answers, watched: false, file, place }
     };
     let own = edit.names().enumerate().map(|(index, (name, span))| match index {
         0 => expectation(Asked::Edit, edit.filled_with(name), &edit.place.prompt),
@@ -80,6 +82,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
         id,
         edit: None,
         prompt,
+        chat: probe.chat,
         answers: Vec::new(),
         watched: !probe.unchanged,
         file: probe.file,
@@ -88,6 +91,11 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
 }
 
 impl Expectation<'_> {
+    /// What the model is given.
+    pub fn given(&self) -> Prompt<'_> {
+        Prompt { text: &self.prompt, chat: self.chat }
+    }
+
     /// Whether what the later model says meets it.
     pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
@@ -119,7 +127,7 @@ pub fn asked(
     let limit = before.spec().positions;
     let (mut inquiries, mut unasked) = (Vec::new(), Vec::new());
     for one in expectations {
-        match Inquiry::new(tokens, &one.prompt, one.answers.iter().copied(), limit) {
+        match Inquiry::new(tokens, one.given(), one.answers.iter().copied(), limit) {
             Ok(inquiry) => inquiries.push(inquiry),
             Err(error) => {
                 unasked.push(Unasked { id: one.id.to_owned(), file: one.file, place: one.place.clone(), error });
@@ -206,7 +214,8 @@ mod tests {
         let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
         let edits: Vec<&Edit> = set.edits.iter().collect();
         let file = edits[0].place.file;
-        let probe = |unchanged| Probe { id: "p".into(), prompt: "D is".into(), unchanged, file, place: 0..1 };
+        let probe =
+            |unchanged| Probe { id: "p".into(), prompt: "D is".into(), unchanged, chat: false, file, place: 0..1 };
         let probes = [probe(true), probe(false)];
         let list = expectations(&edits, &probes);
         let kinds: Vec<_> =

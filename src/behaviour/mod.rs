@@ -11,7 +11,7 @@ pub mod damage;
 pub mod expect;
 
 use crate::compile::resolve::target_text;
-use crate::model::{Model, ModelError, Tokens};
+use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::numeric::rows::softmax;
 
@@ -52,11 +52,12 @@ impl Question {
     ///
     /// # Errors
     /// The tokenizer refuses a text, or prompt and answer do not fit the model's context of `limit` tokens.
-    pub fn new(tokens: &Tokens, prompt: &str, answer: &str, limit: usize) -> Result<Self, ModelError> {
-        let answer = tokens.continuation(&target_text(prompt, answer))?.ids;
-        let mut row = tokens.encode(prompt)?.ids;
+    pub fn new(tokens: &Tokens, prompt: Prompt<'_>, answer: &str, limit: usize) -> Result<Self, ModelError> {
+        let framed = tokens.frame(prompt)?;
+        let answer = tokens.continuation(&target_text(&framed.text, answer))?;
+        let mut row = framed.encoded.ids;
         row.extend(answer.iter().take(answer.len().saturating_sub(1)));
-        check_length(prompt, row.len(), limit)?;
+        check_length(prompt.text, row.len(), limit)?;
         Ok(Self { row, answer })
     }
 }
@@ -118,9 +119,9 @@ impl Comparison {
 ///
 /// # Errors
 /// The tokenizer refuses the text, or it does not fit the model's context.
-pub fn prompt(tokens: &Tokens, text: &str, limit: usize) -> Result<Vec<u32>, ModelError> {
-    let row = tokens.encode(text)?.ids;
-    check_length(text, row.len(), limit)?;
+pub fn prompt(tokens: &Tokens, prompt: Prompt<'_>, limit: usize) -> Result<Vec<u32>, ModelError> {
+    let row = tokens.frame(prompt)?.encoded.ids;
+    check_length(prompt.text, row.len(), limit)?;
     Ok(row)
 }
 

@@ -6,6 +6,7 @@ use super::{Base, Stop};
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::compile::resolve::Row;
 use crate::compile::{Fact, Resolved};
+use crate::model::Prompt;
 use crate::project::{Edit, Lock, Project};
 
 /// What a base says of one fact.
@@ -81,9 +82,10 @@ pub fn read<'a>(
 
 fn resolve<'a>(base: &Base, edit: &'a Edit, name: &'a str, templates: &[String]) -> Result<Resolvable<'a>, String> {
     let (tokens, limit) = (&base.tokens, base.model.spec().positions);
-    let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target };
+    let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
     let mut resolved = Resolved::new(tokens, templates, fact, limit).map_err(|error| error.to_string())?;
-    let question = |answer: &String| Question::new(tokens, &edit.filled_with(name), answer, limit);
+    let filled = edit.filled_with(name);
+    let question = |answer: &String| Question::new(tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
     let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
     let questions = answers.map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
     // The bare prompt is the first of the rows.

@@ -69,9 +69,15 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
             canon.digest("meaning", &edit.meaning_of(name));
         }
     }
-    let probes: Vec<&str> =
-        project.probes.iter().filter(|probe| probe.unchanged).map(|probe| probe.prompt.as_str()).collect();
-    canon.texts("probes", probes.into_iter());
+    let probes = |chat: bool| {
+        let neighbours = project.probes.iter().filter(move |probe| probe.unchanged && probe.chat == chat);
+        neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
+    };
+    canon.texts("probes", probes(false).into_iter());
+    // Probes that are said in no chat are what they were before there were any.
+    if !probes(true).is_empty() {
+        canon.texts("chats", probes(true).into_iter());
+    }
     if max_damage.is_some() || max_perplexity.is_some() {
         let path = neutral_path(config).ok_or_else(|| no_neutral(project))?;
         canon.digest(

@@ -10,7 +10,7 @@ use crate::behaviour::expect::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
 use crate::digest::Digest;
-use crate::model::ModelError;
+use crate::model::{ModelError, Prompt};
 use crate::numeric::NUMERICS;
 use crate::project::{
     Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Probe, Project, Sources,
@@ -50,16 +50,18 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
     for edit in &project.edits.edits {
         let before = errors.len();
         for (name, place) in edit.names() {
-            let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target };
-            match Resolved::new(&base.tokens, &setup.templates, fact, base.model.spec().positions) {
-                Ok(resolved) => {
-                    let meaning = edit.meaning_of(name);
-                    let object = address(&base.locked.digest, &meaning, setup.layer, &setup.templates, &setup.settings);
-                    let planned = Planned { edit, name, place, meaning, resolved, object };
+            match planned(edit, name, place, base, setup) {
+                Ok(planned) => {
                     plan.warnings.extend(planned.warnings(base));
                     plan.edits.push(planned);
                 }
-                Err(error) => errors.push(unresolved(edit, place, &error)),
+                Err(error) => {
+                    errors.push(unresolved(edit, place, &error));
+                    // A template that fails for one name fails for all.
+                    if matches!(error, ResolveError::Model(ModelError::Chat { .. })) {
+                        break;
+                    }
+                }
             }
         }
         // What cannot be read at all has been said.
@@ -79,6 +81,22 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
     Err(Stop::wrong(errors, &project.edits.sources))
 }
 
+fn planned<'a>(
+    edit: &'a Edit,
+    name: &'a str,
+    place: &'a Range<usize>,
+    base: &Base,
+    setup: &Setup,
+) -> Result<Planned<'a>, ResolveError> {
+    let Setup { layer, templates, settings, .. } = setup;
+    let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
+    let resolved = Resolved::new(&base.tokens, templates, fact, base.model.spec().positions)?;
+    let chat = if edit.chat { Some(base.tokens.chat()?.digest()) } else { None };
+    let meaning = edit.meaning_of(name);
+    let object = address(&base.locked.digest, chat, &meaning, *layer, templates, settings);
+    Ok(Planned { edit, name, place, meaning, resolved, object })
+}
+
 fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnostic {
     let place = &edit.place;
     let message = format!("edit `{}`: {error}", edit.id);
@@ -89,10 +107,21 @@ fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnos
         ResolveError::TooLong { .. } => Diagnostic::new(Code::PromptTooLong, message)
             .at(place.file, &place.prompt, "with a context template before it and the target behind it")
             .help("shorten the prompt"),
+        ResolveError::Model(ModelError::Chat { .. }) => {
+            without_chat(message).at(place.file, place.chat.as_ref().unwrap_or(&place.prompt), "said in a chat")
+        }
         ResolveError::EmptyTarget(_) | ResolveError::Model(_) => {
             Diagnostic::new(Code::TargetUnresolved, message).at(place.file, &place.target, "cannot be cut into tokens")
         }
     }
+}
+
+/// A prompt is said in a chat, and the model has none that can be used.
+fn without_chat(message: String) -> Diagnostic {
+    Diagnostic::new(Code::ChatUnusable, message).help(
+        "`chat` is for models that were trained to chat, with the template that they were trained on; leave it out \
+               for others",
+    )
 }
 
 /// The old answer and the expectations of an edit, or the probes, that cannot be asked of this model.
@@ -102,19 +131,29 @@ fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic
     let mut found: Vec<Diagnostic> = Vec::new();
     let what = if edit.is_some() { "edit" } else { "probe" };
     let mut note = |id: &str, error: ModelError, file, span: &Range<usize>| {
-        let finding = Diagnostic::new(Code::PromptTooLong, format!("{what} `{id}`: {error}"));
-        found.push(finding.at(file, span, "cannot be asked").help("shorten it"));
+        let message = format!("{what} `{id}`: {error}");
+        let finding = match error {
+            ModelError::Chat { .. } => without_chat(message),
+            _ => Diagnostic::new(Code::PromptTooLong, message).help("shorten it"),
+        };
+        let finding = finding.at(file, span, "cannot be asked");
+        found.push(match edit.and_then(|edit| edit.place.chat.as_ref()) {
+            Some(chat) => finding.with(file, chat, "it is said in a chat"),
+            None => finding,
+        });
     };
     for edit in &edits {
         for (was, span) in edit.was.iter().zip(&edit.place.was) {
-            let asked = edit.names().map(|(name, _)| Question::new(tokens, &edit.filled_with(name), was, limit));
+            let asked = edit.names().map(|(name, _)| {
+                Question::new(tokens, Prompt { text: &edit.filled_with(name), chat: edit.chat }, was, limit)
+            });
             if let Some(error) = asked.filter_map(Result::err).next() {
                 note(&edit.id, error, edit.place.file, span);
             }
         }
     }
     for one in expectations(&edits, probes) {
-        if let Err(error) = Inquiry::new(tokens, &one.prompt, one.answers.iter().copied(), limit) {
+        if let Err(error) = Inquiry::new(tokens, one.given(), one.answers.iter().copied(), limit) {
             note(one.id, error, one.file, &one.place);
         }
     }
@@ -155,6 +194,11 @@ impl Planned<'_> {
     /// The prompt with this name in it.
     pub fn filled(&self) -> String {
         self.edit.filled_with(self.name)
+    }
+
+    /// What the model is given, of what [`Planned::filled`] wrote.
+    pub fn given<'t>(&self, filled: &'t str) -> Prompt<'t> {
+        Prompt { text: filled, chat: self.edit.chat }
     }
 
     /// The alias that this is of; none for the subject itself.

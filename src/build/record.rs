@@ -173,7 +173,7 @@ fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditReco
     let planned = plan.by_meaning();
     for planned in &planned {
         for answer in [Some(&planned.edit.target), planned.edit.was.as_ref()].into_iter().flatten() {
-            questions.push(Question::new(&base.tokens, &planned.filled(), answer, limit)?);
+            questions.push(Question::new(&base.tokens, planned.given(&planned.filled()), answer, limit)?);
         }
     }
     let answer = |(before, after): (Score, Score)| Answer {

@@ -106,8 +106,12 @@ fn own(root: &Path, named: &Path, context: &Context) -> Result<Vec<Draft>, Diagn
     let folder = &folder_named(named)?;
     let opened = Model::open(folder, context.isa).and_then(|model| {
         let tokens = Tokens::open(folder, model.spec().vocabulary)?;
-        let question =
-            Question::new(&tokens, "The Eiffel Tower is located in the city of", "Paris", model.spec().positions);
+        let question = Question::new(
+            &tokens,
+            "The Eiffel Tower is located in the city of".into(),
+            "Paris",
+            model.spec().positions,
+        );
         let knows = question.is_ok_and(|question| scores(&model, &[question])[0].holds);
         Ok((model.spec().clone(), knows))
     });

@@ -11,6 +11,7 @@ use crate::build::plan::{disagrees, only};
 use crate::build::run::unsound;
 use crate::build::setup::Corpus;
 use crate::build::{Base, Plan, Planned, Setup, Stop, alike, plan};
+use crate::model::Prompt;
 use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, visible};
 use crate::stats;
 use crate::store::Store;
@@ -108,7 +109,8 @@ fn ask(base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop
         let planned = plan.edits.iter().find(|planned| planned.edit.id == edit.id);
         rows.extend(planned.map(|planned| planned.resolved.rows[0].ids.clone()));
         for answer in [Some(&edit.target), edit.was.as_ref()].into_iter().flatten() {
-            let question = Question::new(&base.tokens, &edit.filled_prompt(), answer, limit);
+            let question =
+                Question::new(&base.tokens, Prompt { text: &edit.filled_prompt(), chat: edit.chat }, answer, limit);
             questions.push(question.map_err(|error| cannot_ask(edit, &error.to_string()))?);
         }
     }

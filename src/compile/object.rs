@@ -118,11 +118,22 @@ impl Object {
     }
 }
 
-/// The address of an edit's object: the base (weights, configuration, tokenizer), what the edit means, the layer,
-/// the templates, the settings, and the arithmetic. Ids, reasons and file names are no part of it.
-pub fn address(base: &Digest, meaning: &Digest, layer: usize, templates: &[String], settings: &Settings) -> Digest {
+/// The address of an edit's object: the base (weights, configuration, tokenizer; for an edit that is said in a chat
+/// the `chat` template too), what the edit means, the layer, the templates, the settings, and the arithmetic. Ids,
+/// reasons and file names are no part of it.
+pub fn address(
+    base: &Digest,
+    chat: Option<&Digest>,
+    meaning: &Digest,
+    layer: usize,
+    templates: &[String],
+    settings: &Settings,
+) -> Digest {
     let mut canon = Canon::new("object/1");
     canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
+    if let Some(chat) = chat {
+        canon.digest("chat", chat);
+    }
     canon.texts("templates", templates.iter().map(String::as_str));
     settings.describe(&mut canon);
     canon.finish()
@@ -163,11 +174,12 @@ mod tests {
         let (base, meaning) = (Digest::of(b"base"), Digest::of(b"meaning"));
         let settings = Settings::default();
         let templates = vec!["{}".to_owned()];
-        let want = address(&base, &meaning, 1, &templates, &settings);
-        assert_ne!(address(&meaning, &base, 1, &templates, &settings), want);
-        assert_ne!(address(&base, &meaning, 2, &templates, &settings), want);
-        assert_ne!(address(&base, &meaning, 1, &[], &settings), want);
-        assert_ne!(address(&base, &meaning, 1, &templates, &Settings::published()), want);
-        assert_eq!(address(&base, &meaning, 1, &templates, &Settings::default()), want);
+        let want = address(&base, None, &meaning, 1, &templates, &settings);
+        assert_ne!(address(&meaning, None, &base, 1, &templates, &settings), want);
+        assert_ne!(address(&base, None, &meaning, 2, &templates, &settings), want);
+        assert_ne!(address(&base, None, &meaning, 1, &[], &settings), want);
+        assert_ne!(address(&base, None, &meaning, 1, &templates, &Settings::published()), want);
+        assert_ne!(address(&base, Some(&base), &meaning, 1, &templates, &settings), want);
+        assert_eq!(address(&base, None, &meaning, 1, &templates, &Settings::default()), want);
     }
 }

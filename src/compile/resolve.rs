@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::model::{ModelError, Tokens};
+use crate::model::tokens::Framed;
+use crate::model::{ModelError, Prompt, Tokens};
 
 /// What an edit states: `subject` stands in `prompt` at `{}`, and the model shall go on with `target`.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,8 @@ pub struct Fact<'a> {
     pub prompt: &'a str,
     /// The new object.
     pub target: &'a str,
+    /// Whether a user says the sentence, under the model's chat template.
+    pub chat: bool,
 }
 
 /// A text with its subject, cut into tokens.
@@ -61,18 +64,24 @@ impl Resolved {
     /// # Errors
     /// If a text lacks its place for the subject, has no token for it, or is too long.
     pub fn new(tokens: &Tokens, templates: &[String], fact: Fact, limit: usize) -> Result<Self, ResolveError> {
+        let chat = fact.chat;
         let (prompt, subject) = fill(fact.prompt, fact.subject)?;
-        let target = tokens.continuation(&target_text(&prompt, fact.target))?.ids;
+        let said = tokens.frame(Prompt { text: &prompt, chat })?.text;
+        let target = tokens.continuation(&target_text(&said, fact.target))?;
         if target.is_empty() {
             return Err(ResolveError::EmptyTarget(fact.target.to_owned()));
         }
+        // In a chat, what a template puts before the prompt is said by the user too.
         let row = |template: &String| {
             let (text, place) = fill(template, &prompt)?;
-            cut(tokens, text, place.start + subject.start..place.start + subject.end, target.len() - 1, limit)
+            let subject = place.start + subject.start..place.start + subject.end;
+            cut(tokens, Prompt { text: &text, chat }, &subject, target.len() - 1, limit)
         };
         let rows = templates.iter().map(row).collect::<Result<_, _>>()?;
+        // What the subject is, is asked of the model and not of the one who answers in its chats.
         let (text, place) = fill("{} is a", fact.subject)?;
-        Ok(Self { rows, drift: cut(tokens, text, place, 0, limit)?, target })
+        let drift = cut(tokens, text.as_str().into(), &place, 0, limit)?;
+        Ok(Self { rows, drift, target })
     }
 }
 
@@ -88,9 +97,17 @@ pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>),
     }
 }
 
-/// Cuts a text behind which `more` tokens follow.
-fn cut(tokens: &Tokens, text: String, subject: Range<usize>, more: usize, limit: usize) -> Result<Row, ResolveError> {
-    let encoded = tokens.encode(&text)?;
+/// Cuts a prompt behind which `more` tokens follow.
+fn cut(
+    tokens: &Tokens,
+    prompt: Prompt<'_>,
+    subject: &Range<usize>,
+    more: usize,
+    limit: usize,
+) -> Result<Row, ResolveError> {
+    let framed = tokens.frame(prompt)?;
+    let subject = framed.place(subject);
+    let Framed { text, encoded, .. } = framed;
     let Some(position) = encoded.subject_last(&subject) else {
         return Err(ResolveError::NoToken { subject: text[subject].to_owned(), text });
     };

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Canon, Digest};
+use crate::digest::Digest;
 use crate::patch::Patch;
+use crate::project::edits::meaning;
 use crate::project::{Edit, EditSet};
 
 /// A fact, as an export records it; fields in alphabetical order.
@@ -18,6 +19,9 @@ pub struct Fact {
     /// Other names of the subject.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// Whether a user says the prompt, under the model's chat template.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub chat: bool,
     /// Its id in the project.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -54,6 +58,7 @@ impl Fact {
     fn of(edit: &Edit) -> Self {
         Self {
             aliases: edit.aliases.clone(),
+            chat: edit.chat,
             id: Some(edit.id.clone()),
             meaning: Some(edit.meaning()),
             owner: edit.owner.clone(),
@@ -78,13 +83,8 @@ impl Fact {
             return Vec::new();
         };
         let names = std::iter::once(subject).chain(&self.aliases);
-        names.map(|name| meaning(name, prompt, target)).collect()
+        names.map(|name| meaning(name, prompt, target, self.chat)).collect()
     }
-}
-
-/// The digest of what the weights depend on; the same as [`Edit::meaning`].
-fn meaning(subject: &str, prompt: &str, target: &str) -> Digest {
-    Canon::new("edit-meaning/1").text("subject", subject).text("prompt", prompt).text("target", target).finish()
 }
 
 /// The facts of a patch, by id: with their texts where an edit means the same.
@@ -114,7 +114,8 @@ mod tests {
     fn means_what_the_edit_means() {
         let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Ada\"\naliases = [\"A. B.\"]\n\
             prompt = \"{} lives in\"\ntarget = \"Paris\"\n";
-        let (set, _) = parse_files(vec![("a.toml".to_owned(), text.into())]).expect("valid");
+        let text = &[text, "chat = true\n"].concat();
+        let (set, _) = parse_files(vec![("a.toml".to_owned(), text.as_str().into())]).expect("valid");
         let fact = Fact::of(&set.edits[0]);
         assert_eq!(fact.meanings(), [set.edits[0].meaning(), set.edits[0].meaning_of("A. B.")]);
         assert_eq!(fact.filled_prompt().as_deref(), Some("Ada lives in"));

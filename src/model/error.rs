@@ -54,6 +54,8 @@ pub enum ModelError {
     Encode { text: String, problem: String },
     #[error("the tokenizer gives the id {id} for {text:?}; the model's vocabulary ends at {vocabulary}")]
     Vocabulary { text: String, id: u32, vocabulary: usize },
+    #[error("{problem}")]
+    Chat { problem: String },
     #[error("layer {layer} does not exist: the model has layers 0 to {last}")]
     NoLayer { layer: usize, last: usize },
     #[error("{text:?} is {tokens} tokens long; the model's context is {limit}")]

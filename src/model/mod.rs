@@ -5,7 +5,7 @@
 //! - [`checkpoint`]: a folder in the Hub's layout, whole or in shards, opened, validated, mapped; never written;
 //!   [`tensor`]: one tensor of it, in the type of the file;
 //! - [`hub`]: models by their name on the Hub, in the cache on this machine; where links may lead;
-//! - [`tokens`]: the tokenizer, and where a subject ends;
+//! - [`tokens`]: the tokenizer, and where a subject ends; [`chat`]: what a model reads where a user says something;
 //! - [`rows`]: several texts laid end to end, without padding;
 //! - [`decoder`]: the forward pass, block by block, with the hook; `halves` has what is in a block;
 //! - [`reverse`]: its hand-written reverse pass, for the gradient by a hidden state (never by a weight);
@@ -15,6 +15,7 @@
 //! A row's result depends on the row alone: not on the rows beside it, not on threads.
 
 pub mod above;
+pub mod chat;
 pub mod checkpoint;
 mod config;
 pub mod continued;
@@ -31,6 +32,7 @@ pub mod spec;
 pub mod tensor;
 pub mod tokens;
 
+pub use chat::Prompt;
 pub use checkpoint::Checkpoint;
 pub use decoder::Model;
 pub use error::ModelError;

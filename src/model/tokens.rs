@@ -8,16 +8,48 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::ModelError;
+use super::chat::{Chat, Prompt};
 use super::files::{TOKENIZER, check_contained, read_capped};
+
+/// What is said where a chat template is asked for and there is none.
+const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
+                           tokenizer_config.json";
 
 /// tokenizer.json may be this long.
 const LIMIT: u64 = 64 << 20;
 
-/// A loaded tokenizer.json.
+/// Texts that no tokenizer joins to every other: a continuation is cut behind one of them.
+const ANCHORS: [&str; 3] = ["\n", ".", "a"];
+
+/// A loaded tokenizer.json, and the chat template beside it.
 #[derive(Clone)]
 pub struct Tokens {
     tokenizer: Tokenizer,
     vocabulary: usize,
+    /// Whether a mark is put in front of every text, which is only right at its beginning.
+    prepends: bool,
+    /// Why there is none is said where one is asked for: most models need none.
+    chat: Result<Chat, String>,
+}
+
+/// A prompt as the model reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framed {
+    /// The whole text: the prompt, and what the chat template puts around it.
+    pub text: String,
+    /// Where the prompt begins in it: what is added to a place in the prompt. White space that a template takes away
+    /// in front of a prompt makes it less than the place of its first letter.
+    shift: isize,
+    /// Its tokens.
+    pub encoded: Encoded,
+}
+
+impl Framed {
+    /// A range of the prompt's bytes in the whole text.
+    pub fn place(&self, range: &Range<usize>) -> Range<usize> {
+        let moved = |at: usize| at.saturating_add_signed(self.shift);
+        moved(range.start)..moved(range.end)
+    }
 }
 
 /// A text as the model reads it.
@@ -55,7 +87,44 @@ impl Tokens {
         // Texts are never cut or padded behind the caller's back.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
         tokenizer.with_padding(None);
-        Ok(Self { tokenizer, vocabulary })
+        let chat = match Chat::open(folder) {
+            Ok(chat) => chat.ok_or_else(|| NO_TEMPLATE.to_owned()),
+            Err(ModelError::Chat { problem }) => Err(problem),
+            Err(error) => Err(error.to_string()),
+        };
+        let mut tokens = Self { tokenizer, vocabulary, prepends: false, chat };
+        // A tokenizer that leaves a letter alone puts nothing before a text.
+        tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
+            one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
+        });
+        Ok(tokens)
+    }
+
+    /// The model's chat template.
+    ///
+    /// # Errors
+    /// It has none, or one that cannot be used.
+    pub fn chat(&self) -> Result<&Chat, ModelError> {
+        self.chat.as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
+    }
+
+    /// Cuts a prompt: as it stands, with the special tokens of [`Tokens::encode`], or under the chat template, which
+    /// writes its own.
+    ///
+    /// # Errors
+    /// As [`Tokens::encode`]; or the chat template is missing or fails.
+    pub fn frame(&self, prompt: Prompt<'_>) -> Result<Framed, ModelError> {
+        if !prompt.chat {
+            let encoded = self.encode(prompt.text)?;
+            return Ok(Framed { text: prompt.text.to_owned(), shift: 0, encoded });
+        }
+        let (text, place) = self.chat()?.frame(prompt.text)?;
+        let trimmed = match place.len() == prompt.text.len() {
+            true => 0,
+            false => prompt.text.len() - prompt.text.trim_start().len(),
+        };
+        let encoded = self.cut(&text, false)?;
+        Ok(Framed { text, shift: place.start.cast_signed() - trimmed.cast_signed(), encoded })
     }
 
     /// Cuts a whole text, with the special tokens that the tokenizer's post-processor adds.
@@ -66,12 +135,22 @@ impl Tokens {
         self.cut(text, true)
     }
 
-    /// Cuts a continuation: no special tokens.
+    /// Cuts a continuation: no special tokens, and no mark of a text's beginning.
     ///
     /// # Errors
-    /// As [`Tokens::encode`].
-    pub fn continuation(&self, text: &str) -> Result<Encoded, ModelError> {
-        self.cut(text, false)
+    /// As [`Tokens::encode`]; or no cut falls between what stands before the text and the text.
+    pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        if !self.prepends || text.is_empty() {
+            return Ok(self.cut(text, false)?.ids);
+        }
+        for anchor in ANCHORS {
+            let whole = self.cut(&[anchor, text].concat(), false)?;
+            let first = whole.spans.iter().position(|span| span.end > anchor.len());
+            if let Some(first) = first.filter(|first| whole.spans[*first].start >= anchor.len()) {
+                return Ok(whole.ids[first..].to_vec());
+            }
+        }
+        Err(ModelError::Encode { text: text.to_owned(), problem: "it is joined to whatever stands before it".into() })
     }
 
     fn cut(&self, text: &str, special: bool) -> Result<Encoded, ModelError> {

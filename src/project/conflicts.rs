@@ -29,9 +29,16 @@ struct Named<'e> {
     words: String,
 }
 
+/// Words, and whether they are said in a chat: there they are others than in a text.
+type Said<'w> = (&'w str, bool);
+
 impl<'e> Named<'e> {
     fn all(edit: &'e Edit) -> impl Iterator<Item = Self> {
         edit.names().map(move |(name, span)| Self { edit, name, span, words: edit.filled_with(name) })
+    }
+
+    fn said(&self) -> Said<'_> {
+        (&self.words, self.edit.chat)
     }
 }
 
@@ -59,12 +66,12 @@ fn duplicate_ids(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
 /// Groups by the words that the model reads: it can only go on in one way after them, however the
 /// subject was cut out.
 fn same_words(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
-    let mut first: BTreeMap<&str, &Edit> = BTreeMap::new();
-    let mut said: BTreeMap<(&str, &str, &str), &Edit> = BTreeMap::new();
-    for Named { edit, name, words, .. } in named {
-        let edit = *edit;
-        let group = *first.entry(words).or_insert(edit);
-        let same = *said.entry((words, name, &edit.target)).or_insert(edit);
+    let mut first: BTreeMap<Said<'_>, &Edit> = BTreeMap::new();
+    let mut said: BTreeMap<(Said<'_>, &str, &str), &Edit> = BTreeMap::new();
+    for one in named {
+        let edit = one.edit;
+        let group = *first.entry(one.said()).or_insert(edit);
+        let same = *said.entry((one.said(), one.name, &edit.target)).or_insert(edit);
         if !std::ptr::eq(same, edit) {
             // Two copies under one id are reported as that.
             if same.id != edit.id {
@@ -77,7 +84,8 @@ fn same_words(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
             let finding = Diagnostic::new(Code::Contradiction, message)
                 .at(edit.place.file, &edit.place.target, format!("`{}` asks for this", edit.id))
                 .with(group.place.file, &group.place.target, format!("`{}` asks for this", group.id));
-            findings.push(finding.help(format!("after \"{}\" the model can say one thing only", shortened(words))));
+            findings
+                .push(finding.help(format!("after \"{}\" the model can say one thing only", shortened(&one.words))));
         }
     }
 }
@@ -89,11 +97,11 @@ fn shared_subjects(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
     for one in named {
         let other = *first.entry(one.name).or_insert(one);
         // The same words under two ids are a duplicate or a contradiction, and reported as that.
-        if std::ptr::eq(other.edit, one.edit) || other.edit.id == one.edit.id || other.words == one.words {
+        if std::ptr::eq(other.edit, one.edit) || other.edit.id == one.edit.id || other.said() == one.said() {
             continue;
         }
         let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
-        let alike = other.edit.head() == one.edit.head();
+        let alike = (other.edit.head(), other.edit.chat) == (one.edit.head(), one.edit.chat);
         let help = if alike {
             "the model reads the same words up to the end of the subject: both edits have one key, and cannot both be \
              had; begin one of the prompts otherwise"
@@ -109,11 +117,14 @@ fn shared_subjects(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
 }
 
 fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
-    let changed: BTreeMap<&str, &Edit> = named.iter().map(|one| (one.words.as_str(), one.edit)).rev().collect();
+    let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
             // Within one edit, the rules of the edit have said so.
-            let Some(other) = changed.get(text.as_str()).filter(|other| !std::ptr::eq(**other, edit)) else { continue };
+            let Some(other) = changed.get(&(text.as_str(), edit.chat)).filter(|other| !std::ptr::eq(**other, edit))
+            else {
+                continue;
+            };
             if edit.filled_prompt() == *text {
                 continue;
             }
@@ -131,9 +142,9 @@ fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Vec<Diagn
 /// Probes that should stay as they are, and that an edit changes.
 pub(super) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
-    let changed: BTreeMap<&str, &Named<'_>> = named.iter().map(|one| (one.words.as_str(), one)).rev().collect();
+    let changed: BTreeMap<Said<'_>, &Named<'_>> = named.iter().map(|one| (one.said(), one)).rev().collect();
     let finding = |probe: &Probe| {
-        let one = changed.get(probe.prompt.as_str()).filter(|_| probe.unchanged)?;
+        let one = changed.get(&(probe.prompt.as_str(), probe.chat)).filter(|_| probe.unchanged)?;
         let message = format!("the probe `{}` expects unchanged what `{}` changes", probe.id, one.edit.id);
         let finding = Diagnostic::new(Code::UnchangedEdited, message)
             .at(probe.file, &probe.place, "expected to stay unchanged here")

@@ -140,6 +140,7 @@ codes! {
     SubjectMerged "subject-merged" Warning "The subject's last token also covers what follows it."
     PromptTooLong "prompt-too-long" Error "A prompt with its target is longer than the model's context."
     TargetUnresolved "target-unresolved" Error "The tokenizer has no token for the target, or refuses a text of the edit."
+    ChatUnusable "chat-unusable" Error "A prompt is said in a chat, and the model's chat template is missing or fails."
     BaseDisagrees "base-disagrees" Warning "The base does not say what `was` says it does."
     AlreadyTrue "already-true" Warning "The base already gives the target."
     NotConverged "not-converged" Error "No value was found that makes the model give the target."

@@ -29,7 +29,8 @@ pub const EDITS_FORMAT: i64 = 1;
 
 pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
 pub(super) const EDIT_KEYS: &[&str] = &[
-    "id", "subject", "aliases", "prompt", "target", "was", "reason", "source", "owner", "ticket", "expires", "expect",
+    "id", "subject", "aliases", "prompt", "chat", "target", "was", "reason", "source", "owner", "ticket", "expires",
+    "expect",
 ];
 pub(super) const EXPECT_KEYS: &[&str] =
     &["paraphrase", "unchanged", "accept", "min-probability", "min-paraphrase", "unchanged-kl"];
@@ -68,6 +69,8 @@ pub struct Place {
     pub subject: Range<usize>,
     /// The prompt.
     pub prompt: Range<usize>,
+    /// Whether it is said in a chat, if written.
+    pub chat: Option<Range<usize>>,
     /// The target.
     pub target: Range<usize>,
     /// What was said before, if written.
@@ -95,6 +98,8 @@ pub struct Edit {
     pub aliases: Vec<String>,
     /// The sentence up to the answer, with `{}` for the subject.
     pub prompt: String,
+    /// Whether a user says the prompt, and those that are expected, under the model's chat template.
+    pub chat: bool,
     /// The answer that the model should give.
     pub target: String,
     /// The answer that it gives so far.
@@ -154,15 +159,14 @@ impl Edit {
         start..start + self.subject.len()
     }
 
-    /// The digest of what the weights depend on: subject, prompt and target, nothing else.
+    /// The digest of what the weights depend on: subject, prompt and target, and whether they are said in a chat.
     pub fn meaning(&self) -> Digest {
         self.meaning_of(&self.subject)
     }
 
     /// The same for one of its names: an alias means what an edit of that subject would mean.
     pub fn meaning_of(&self, name: &str) -> Digest {
-        let mut canon = Canon::new("edit-meaning/1");
-        canon.text("subject", name).text("prompt", &self.prompt).text("target", &self.target).finish()
+        meaning(name, &self.prompt, &self.target, self.chat)
     }
 
     /// The answers that count as the target: the target first.
@@ -210,6 +214,7 @@ impl Edit {
             ("subject", vec![self.subject.clone()]),
             ("aliases", self.aliases.clone()),
             ("prompt", vec![self.prompt.clone()]),
+            ("chat", if self.chat { vec![true.to_string()] } else { Vec::new() }),
             ("target", vec![self.target.clone()]),
             ("was", one(&self.was)),
             ("reason", one(&self.reason)),
@@ -225,6 +230,17 @@ impl Edit {
             ("expect.unchanged-kl", number(expect.unchanged_kl)),
         ]
     }
+}
+
+/// The digest of what the weights depend on.
+pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
+    let mut canon = Canon::new("edit-meaning/1");
+    canon.text("subject", subject).text("prompt", prompt).text("target", target);
+    // What is said in no chat means what it meant before there were any.
+    if chat {
+        canon.number("chat", 1);
+    }
+    canon.finish()
 }
 
 /// The edits of a project, sorted by id, each id once.
@@ -344,6 +360,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     let aliases = walk.texts(entry, "aliases", MOST_ALIASES);
     rules::aliases(walk, &aliases, subject.as_ref());
     let prompt = walk.required_text(entry, "prompt").inspect(|prompt| rules::prompt(walk, prompt, subject.as_ref()));
+    let chat = walk.boolean(entry, "chat");
     let target = walk.required_text(entry, "target").inspect(|target| rules::fact(walk, "target", target));
     let was = walk.text(entry, "was").inspect(|was| rules::fact(walk, "was", was));
     let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
@@ -359,6 +376,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         id: id.span,
         subject: subject.span,
         prompt: prompt.span,
+        chat: chat.as_ref().map(|(_, span)| span.clone()),
         target: target.span,
         was: was.as_ref().map(|was| was.span.clone()),
         entry: entry.extent(),
@@ -372,6 +390,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         subject: subject.value,
         aliases: values(aliases),
         prompt: prompt.value,
+        chat: chat.is_some_and(|(chat, _)| chat),
         target: target.value,
         was: was.map(|was| was.value),
         reason,

@@ -58,11 +58,11 @@ impl Walk {
         number
     }
 
-    /// An optional truth value.
-    pub(super) fn boolean(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<bool> {
+    /// An optional truth value, and where it is written.
+    pub(super) fn boolean(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<(bool, Range<usize>)> {
         let value = self.optional(entry, key)?;
         match value.get_ref() {
-            DeValue::Boolean(value) => Some(*value),
+            DeValue::Boolean(truth) => Some((*truth, value.span())),
             _ => {
                 self.wrong_type(&quoted(key), "true or false", value);
                 None

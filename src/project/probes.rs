@@ -14,7 +14,7 @@ pub const PROBES_FILE: &str = "probes.toml";
 pub const PROBES_FORMAT: i64 = 1;
 
 pub(super) const PROBES_KEYS: &[&str] = &["format", "probe"];
-pub(super) const PROBE_KEYS: &[&str] = &["id", "prompt", "unchanged", "reason"];
+pub(super) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "reason"];
 
 const HOMES: Homes = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
 
@@ -25,6 +25,8 @@ pub struct Probe {
     pub id: String,
     /// The prompt, written out.
     pub prompt: String,
+    /// Whether a user says it, under the model's chat template.
+    pub chat: bool,
     /// Whether its answer should stay as it is: then it is a neighbour of every edit.
     pub unchanged: bool,
     /// The file.
@@ -63,10 +65,11 @@ fn read_probe(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<(Probe, Range<us
     let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
     let prompt = walk.required_text(entry, "prompt");
     rules::expectations(walk, "prompt", prompt.as_slice());
-    let unchanged = walk.boolean(entry, "unchanged").unwrap_or(true);
+    let [chat, unchanged] = ["chat", "unchanged"].map(|key| walk.boolean(entry, key).map(|(truth, _)| truth));
+    let (chat, unchanged) = (chat.unwrap_or(false), unchanged.unwrap_or(true));
     let _ = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
     let (Text { value: id, span }, prompt) = (id?, prompt?);
-    Some((Probe { id, prompt: prompt.value, unchanged, file: walk.file, place: prompt.span }, span))
+    Some((Probe { id, prompt: prompt.value, chat, unchanged, file: walk.file, place: prompt.span }, span))
 }
 
 #[cfg(test)]

@@ -140,6 +140,8 @@ struct EditEntry {
     /// The sentence up to the answer, with one {} where the subject stands.
     #[schemars(length(min = 2, max = 4096), regex(pattern = r"\{\}"))]
     prompt: String,
+    /// Whether a user says the prompt, and those that are expected, under the model's chat template.
+    chat: Option<bool>,
     /// The answer that the model should give.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     target: String,
@@ -220,6 +222,8 @@ struct ProbeEntry {
     /// The prompt, written out in full.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     prompt: String,
+    /// Whether a user says it, under the model's chat template.
+    chat: Option<bool>,
     /// Whether its answer should stay as it is; if nothing is said, it should.
     unchanged: Option<bool>,
     /// Why it is watched.

@@ -207,7 +207,7 @@ struct Put<'s> {
 
 /// Every prompt that either side asks, once: the later side speaks where both do.
 fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put<'s>> {
-    let mut seen: BTreeSet<(Asked, String, String)> = BTreeSet::new();
+    let mut seen: BTreeSet<(Asked, String, String, bool)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref());
     // Two patches alone ask what the worktree asks.
@@ -223,7 +223,7 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put
         let edits: Vec<&Edit> = project.edits.edits.iter().collect();
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes) {
-            if seen.insert((one.asked, known(&one), one.prompt.clone())) {
+            if seen.insert((one.asked, known(&one), one.prompt.clone(), one.chat)) {
                 prompts.push(Put { one, project });
             }
         }
@@ -280,7 +280,7 @@ fn continued(
     draw: Draw,
 ) -> Result<Option<Continuation>, Stop> {
     let stop = |message: String| Stop::wrong(vec![Diagnostic::new(Code::SideUnusable, message)], &Sources::default());
-    let row = base.tokens.encode(&one.prompt).map_err(|error| stop(error.to_string()))?.ids;
+    let row = base.tokens.frame(one.given()).map_err(|error| stop(error.to_string()))?.encoded.ids;
     let draw = Draw { tokens: draw.tokens.min(base.model.spec().positions.saturating_sub(row.len())), ..draw };
     if draw.tokens == 0 {
         return Ok(None);

@@ -98,7 +98,7 @@ def llama(folder):
     weights = families.tensors(LLAMA)
     weights["lm_head.weight"] *= np.float32(STEEP)
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    shutil.copyfile(REFERENCE / "metaspace_tokenizer.json", model / "tokenizer.json")
+    shutil.copyfile(REFERENCE / "llama_tokenizer.json", model / "tokenizer.json")
     return model
 
 

@@ -1,0 +1,127 @@
+use super::*;
+
+/// A folder with these files.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).expect("written"));
+    folder
+}
+
+fn settings(template: &str) -> String {
+    let bos = serde_json::json!({ "content": "<s>", "special": true });
+    serde_json::json!({ "bos_token": bos, "eos_token": "</s>", "chat_template": template }).to_string()
+}
+
+fn open(template: &str) -> Result<Option<Chat>, ModelError> {
+    Chat::open(folder(&[(SETTINGS, &settings(template))]).path())
+}
+
+fn framed(template: &str, text: &str) -> Result<(String, Range<usize>), String> {
+    let chat = open(template).map_err(|error| error.to_string())?.expect("a template");
+    chat.frame(text).map_err(|error| error.to_string())
+}
+
+/// What of a text is shown of `text`.
+fn shown(template: &str, text: &str) -> String {
+    let (rendered, place) = framed(template, text).expect("it is rendered");
+    rendered[place].to_owned()
+}
+
+const PLAIN: &str = "{{ bos_token }}\
+    {% for m in messages %}[{{ m['role'] }}] {{ m.content | trim }}{{ eos_token }}{% endfor %}\
+    {% if add_generation_prompt %}[assistant]{% endif %}";
+
+#[test]
+fn a_text_stands_where_the_template_puts_it() {
+    let (rendered, place) = framed(PLAIN, "Where is Rome?").expect("rendered");
+    assert_eq!(rendered, "<s>[user] Where is Rome?</s>[assistant]");
+    assert_eq!(&rendered[place], "Where is Rome?");
+    assert_eq!(shown(PLAIN, "  Where is Rome? "), "Where is Rome?");
+    // What the template says itself is not mistaken for what the user says.
+    assert_eq!(framed(PLAIN, "user").expect("rendered").1, 10..14);
+    // Nothing that the user says is a template.
+    assert_eq!(shown(PLAIN, "{{ bos_token }} {% raise %}"), "{{ bos_token }} {% raise %}");
+}
+
+#[test]
+fn jinja_as_transformers_sets_it_up() {
+    // Lines that hold a block only leave nothing, of either kind of line end.
+    let lines = "{% for m in messages %}\n    {% if m.role == 'user' %}\nQ: {{ m.content }}\n    {% endif %}\n\
+        {% endfor %}\nA:\n";
+    assert_eq!(framed(lines, "why").expect("rendered").0, "Q: why\nA:");
+    assert_eq!(framed(&lines.replace('\n', "\r\n"), "why").expect("rendered").0, "Q: why\nA:");
+    let methods = "{{ messages[0].content.strip().split('@')[0] }}{% set ns = namespace(x=1) %}\
+        {% for m in messages[:1] %}{% set ns.x = ns.x + loop.index0 %}{% continue %}{% endfor %}\
+        {{ ns.x }}{{ tools is none }}{{ documents is none }}";
+    assert_eq!(framed(methods, "why").expect("rendered").0, "why1TrueTrue");
+    let marks = "{% for m in messages %}{%- generation -%}{{ m.content }}{% endgeneration %}{% endfor %}";
+    assert_eq!(framed(marks, "why").expect("rendered").0, "why");
+    let json = "{{ messages[0].content }} {{ {'a': [1, '<é>'], 'b': {}} | tojson }}";
+    assert_eq!(framed(json, "why").expect("rendered").0, "why {\"a\": [1, \"<é>\"], \"b\": {}}");
+    let date = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %} \
+        {{ messages[0].content }}";
+    assert_eq!(framed(date, "why").expect("rendered").0, "26 Jul 2024 why", "there is no clock");
+}
+
+#[test]
+fn where_a_template_is_found() {
+    let none = folder(&[(SETTINGS, r#"{"bos_token": null}"#)]);
+    assert!(Chat::open(none.path()).expect("readable").is_none());
+    assert!(Chat::open(folder(&[]).path()).expect("readable").is_none());
+    // A file of its own is taken first; special tokens of older models stand in a third file.
+    let files = [
+        (TEMPLATE, "{{ bos_token }}{{ pad_token }}{{ unk_token }}: {{ messages[0].content }}"),
+        (SETTINGS, &settings("other {{ messages[0].content }}")),
+        (SPECIAL, r#"{"bos_token": "<old>", "pad_token": "<p>"}"#),
+    ];
+    let chat = Chat::open(folder(&files).path()).expect("readable").expect("a template");
+    assert_eq!(chat.frame("why").expect("rendered").0, "<s><p>: why");
+    let named = r#"{"chat_template": [{"name": "tools", "template": "t"},
+        {"name": "default", "template": "d {{ messages[0].content }}"}]}"#;
+    let chat = Chat::open(folder(&[(SETTINGS, named)]).path()).expect("readable").expect("a template");
+    assert_eq!(chat.frame("why").expect("rendered").0, "d why");
+}
+
+#[test]
+fn what_decides_the_text_is_in_the_digest() {
+    let digest = |template: &str, eos: &str| {
+        let text = settings(template).replace("</s>", eos);
+        let chat = Chat::open(folder(&[(SETTINGS, &text)]).path()).expect("readable").expect("a template");
+        *chat.digest()
+    };
+    assert_eq!(digest(PLAIN, "</s>"), digest(PLAIN, "</s>"));
+    assert_ne!(digest(PLAIN, "</s>"), digest(PLAIN, "<e>"));
+    assert_ne!(digest(PLAIN, "</s>"), digest(&format!("{PLAIN} "), "</s>"));
+}
+
+#[test]
+fn templates_that_cannot_be_used_say_why() {
+    let problem = |template: &str| open(template).err().expect("refused").to_string();
+    let found = [
+        problem("{% for m in messages %}{{ m.content }}"),
+        problem("{{ raise_exception('Only one system message') }}"),
+        problem("{{ strftime_now('%d') }}{{ messages[0].content }}"),
+        problem("Hello."),
+        problem("{{ messages[0].content }} {{ messages[0].content }}"),
+        problem("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}"),
+        problem(
+            "{% set ns = namespace(x='xxxxxxxx') %}{% for a in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        ),
+        problem("{% include '/etc/passwd' %}{{ messages[0].content }}"),
+        problem("{{ messages | tojson(indent=2) }}"),
+        framed("{{ messages[0].content | upper }}", "why").expect_err("refused"),
+    ];
+    let found: Vec<&str> = found
+        .iter()
+        .map(|text| text.rsplit_once("config.json: the chat template").map_or(&**text, |(_, why)| why))
+        .collect();
+    insta::assert_snapshot!(found.join("\n"));
+    let many = [
+        (SETTINGS, "{".to_owned()),
+        (SETTINGS, r#"{"chat_template": 3}"#.to_owned()),
+        (SETTINGS, r#"{"chat_template": [{"name": "tools", "template": "t"}]}"#.to_owned()),
+    ];
+    for (name, text) in many {
+        assert!(Chat::open(folder(&[(name, &text)]).path()).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,108 @@
+"""What transformers makes of a user's message under chat templates: `golden/chat.json`.
+
+    python tests/reference/chat.py
+
+The templates are written here, each with what one kind of published model's template does. Every case has the rendered
+text, its ids, and the ids of an answer behind it, which are those of the whole text cut at once.
+"""
+
+import argparse
+
+import common
+import metaspace
+import tiny
+from transformers import PreTrainedTokenizerFast
+
+# Special tokens are named, a condition fails loudly, white space is taken away.
+INSTRUCT = (
+    "{%- if messages[0]['role'] == 'system' %}{% set shown = messages[1:] %}{% else %}{% set shown = messages %}{% endif -%}\n"
+    "{%- for message in shown %}\n"
+    "    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\n"
+    "        {{- raise_exception('Roles must alternate: user, assistant.') }}\n"
+    "    {%- endif %}\n"
+    "    {%- if message['role'] == 'user' %}\n"
+    "        {{- bos_token + '[INST] ' + message['content'].strip() + ' [/INST]' }}\n"
+    "    {%- else %}\n"
+    "        {{- ' ' + message.content.strip() + ' ' + eos_token }}\n"
+    "    {%- endif %}\n"
+    "{%- endfor %}\n"
+)
+# Blocks on lines of their own, a message of the system that nobody said, tools that are not there.
+TURNS = """{% if messages[0].role != 'system' %}
+{{ '<|turn|>system\\nYou answer in one word.\\n' }}
+{%- endif %}
+{% if tools is not none and tools %}
+{{ tools | tojson(indent=4) }}
+{% endif %}
+{% for message in messages %}
+    {% set role = namespace(name=message.role | capitalize) %}
+<|turn|>{{ role.name }}
+{{ message['content'] }}
+    {% if not loop.last %}
+
+    {% endif %}
+{% endfor %}
+{% if add_generation_prompt %}
+<|turn|>Assistant
+{% endif %}
+"""
+# A macro, a date where there is a clock, a filter, a text in JSON.
+HEADERS = (
+    "{%- macro header(role) -%}<|head|>{{ role }}<|/head|>\n\n{% endmacro -%}"
+    "{{- bos_token }}{{ header('system') }}Knowledge ends in: {{ 'December 2023' | trim }}"
+    "{% if strftime_now is defined and false %}{{ strftime_now('%d %b %Y') }}{% endif %}\n"
+    "{%- for message in messages if message.role in ['user', 'assistant'] %}"
+    "{{ header(message['role']) }}{% generation %}{{ message['content'] | trim }}{% endgeneration %}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ header('assistant') }}{% endif %}"
+)
+MESSAGES = [
+    ("Where is the Eiffel Tower?", " Paris", "Eiffel Tower"),
+    ("In one word, the mother tongue of Jan Novák:", " Czech", "Jan Novák"),
+    ("法国的首都是", "巴黎", "法国"),
+]
+TOKENIZERS = [
+    (tiny.TOKENIZER, {"eos_token": "<|endoftext|>"}),
+    (metaspace.LLAMA, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}),
+    (metaspace.METASPACE, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}),
+]
+
+
+def case(tokenizer, message, target, subject):
+    messages = [{"role": "user", "content": message}]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    # As an answer follows: without a space behind white space.
+    answer = target.lstrip() if text[-1].isspace() else target
+    whole = tokenizer(text + answer, add_special_tokens=False).input_ids
+    assert whole[: len(ids)] == ids, (text, answer)
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    last = text.index(subject) + len(subject) - 1
+    position = max(at for at, (start, end) in enumerate(encoding["offset_mapping"]) if start <= last < end)
+    return {
+        "message": message,
+        "subject": subject,
+        "target": target.strip(),
+        "text": text,
+        "ids": ids,
+        "position": position,
+        "answer": whole[len(ids) :],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default=common.HERE / "golden" / "chat.json")
+    arguments = parser.parse_args()
+    out = []
+    for path, special in TOKENIZERS:
+        for name, template in (("instruct", INSTRUCT), ("turns", TURNS), ("headers", HEADERS)):
+            if "bos_token" not in special and name == "instruct":
+                continue
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path), chat_template=template, **special)
+            cases = [case(tokenizer, *message) for message in MESSAGES]
+            out.append({"file": path.name, "name": name, "special": special, "template": template, "cases": cases})
+    common.write_json(arguments.out, {"versions": common.versions(), "chats": out})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+//! Tokenizers as the tokenizers library of Python cuts, and chat templates as transformers renders them.
+
+use std::path::Path;
+
+use corrigenda::compile::{Fact, Resolved};
+use corrigenda::model::{Prompt, Tokens};
+use serde_json::{Value, json};
+
+use crate::support::{golden, ids, reference};
+
+/// A folder with a tokenizer of the reference, and these settings.
+fn open(folder: &Path, file: &str, settings: &Value) -> Tokens {
+    std::fs::copy(reference(file), folder.join("tokenizer.json")).expect("the tokenizer");
+    std::fs::write(folder.join("tokenizer_config.json"), settings.to_string()).expect("the settings");
+    Tokens::open(folder, 1 << 20).expect("it opens")
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().expect("a list")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+#[test]
+fn ids_and_places_as_in_python() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in list(&golden("tokenizers.json")["files"]) {
+        let tokens = open(folder.path(), text(&file["file"]), &Value::Null);
+        for case in list(&file["cases"]) {
+            let encoded = tokens.encode(text(&case["text"])).expect("cut");
+            assert_eq!(encoded.ids, ids(&case["ids"]), "{case}");
+            // The last of the numbers of a special token say nothing.
+            let special = case["special"].as_u64().expect("a number") as usize;
+            let offsets = ids(&case["offsets"]);
+            let (pairs, _) = offsets.as_chunks::<2>();
+            let places: Vec<_> = pairs.iter().map(|[start, end]| *start as usize..*end as usize).collect();
+            assert_eq!(encoded.spans[special..], places[special..], "{case}");
+            assert!(encoded.spans[..special].iter().all(std::ops::Range::is_empty));
+        }
+    }
+}
+
+/// The subject's last token in texts of every script, in a list of tokens that may begin with one that nobody wrote.
+#[test]
+fn subjects_end_where_they_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["tiny_tokenizer.json", "llama_tokenizer.json", "metaspace_tokenizer.json"] {
+        let tokens = open(folder.path(), file, &Value::Null);
+        for (prompt, subject) in [
+            ("The capital of {} is", "France"),
+            ("{} was born in", "Élodie Garnier"),
+            ("{}的首都是", "法国"),
+            ("{}は日本の古い都です。", "京都"),
+            ("{}은 한국의 수도이다.", "서울"),
+            ("I like {}", "🏛️"),
+        ] {
+            let fact = Fact { subject, prompt, target: "Rome", chat: false };
+            let templates = ["{}".to_owned(), "It rained. {}".to_owned()];
+            let resolved = Resolved::new(&tokens, &templates, fact, 1000).expect("resolved");
+            for row in resolved.rows {
+                let upto = tokens.decode(&row.ids[..=row.position]);
+                let end = row.text.find(subject).expect("the subject") + subject.len();
+                // A token may end behind the subject's last character, but not before it.
+                assert!(upto.trim_start().starts_with(row.text[..end].trim_start()), "{file}: {upto:?} {:?}", row.text);
+                let before = tokens.decode(&row.ids[..row.position]);
+                assert!(!before.trim_start().starts_with(row.text[..end].trim_start()), "{file}: {before:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn chats_and_answers_as_in_transformers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut seen = 0;
+    for chat in list(&golden("chat.json")["chats"]) {
+        let mut settings = chat["special"].clone();
+        settings["chat_template"] = chat["template"].clone();
+        let tokens = open(folder.path(), text(&chat["file"]), &settings);
+        for case in list(&chat["cases"]) {
+            let (message, subject) = (text(&case["message"]), text(&case["subject"]));
+            let framed = tokens.frame(Prompt { text: message, chat: true }).expect("framed");
+            assert_eq!(framed.text, text(&case["text"]));
+            assert_eq!(framed.encoded.ids, ids(&case["ids"]), "{case}");
+            let prompt = message.replacen(subject, "{}", 1);
+            let fact = Fact { subject, prompt: &prompt, target: text(&case["target"]), chat: true };
+            let resolved = Resolved::new(&tokens, &["{}".to_owned()], fact, 1000).expect("resolved");
+            assert_eq!(resolved.rows[0].position as u64, case["position"].as_u64().expect("a number"), "{case}");
+            assert_eq!(resolved.target, ids(&case["answer"]), "{case}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 24);
+}
+
+/// A tokenizer that marks the beginning of every text marks no answer so.
+#[test]
+fn an_answer_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["llama_tokenizer.json", "metaspace_tokenizer.json"] {
+        let tokens = open(folder.path(), file, &Value::Null);
+        for (before, answer) in
+            [("He lives in", " Paris"), ("法国的首都是", "巴黎"), ("It is", " 🙂"), ("So", "\n\nYes")]
+        {
+            let whole = tokens.encode(&[before, answer].concat()).expect("cut").ids;
+            let parts = [tokens.encode(before).expect("cut").ids, tokens.continuation(answer).expect("cut")].concat();
+            assert_eq!(parts, whole, "{file}: {answer:?}");
+        }
+        assert!(tokens.continuation("").expect("cut").is_empty());
+    }
+}
+
+/// One token for any two characters: no text can be cut from what stands before it.
+#[test]
+fn an_answer_that_is_joined_to_everything_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tokenizer = json!({
+        "version": "1.0", "added_tokens": [], "normalizer": { "type": "Prepend", "prepend": "_" },
+        "model": { "type": "WordLevel", "vocab": { "all": 0 }, "unk_token": "all" }
+    });
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).expect("the tokenizer");
+    let tokens = Tokens::open(folder.path(), 10).expect("it opens");
+    let refused = tokens.continuation("Rome").expect_err("refused").to_string();
+    assert!(refused.contains("joined to whatever stands before it"), "{refused}");
+}
