@@ -11,6 +11,7 @@
 //! - [`link`]: all edits of a layer in one closed-form solve.
 //! - [`build`]: declared facts and a base in, a patch and a lock out; `plan`, `build` and the ground of `test`.
 //! - [`behaviour`]: what a model says, and whether it changed.
+//! - [`trace`]: causal tracing: where in the model a fact is held.
 //! - [`review`]: expectations, gates and comparisons: what a reviewer asks of a change.
 //! - [`safetensors`]: the strict header reader and the canonical writer.
 //! - [`patch`]: the object that ships: canonical bytes, strict reading, materialising, norms.
@@ -46,4 +47,5 @@ pub mod review;
 pub mod safetensors;
 pub mod stats;
 pub mod store;
+pub mod trace;
 pub mod ui;

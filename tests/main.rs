@@ -24,5 +24,6 @@ mod stored;
 mod story;
 mod support;
 mod tokens;
+mod trace;
 mod verify;
 mod workflow;

@@ -17,6 +17,8 @@ mod shell;
 mod stats;
 mod store;
 mod test;
+mod trace;
+mod traced;
 mod verify;
 
 use std::path::PathBuf;
@@ -95,6 +97,7 @@ enum Verb {
     Patch(patch::Verb),
     #[command(subcommand)]
     Stats(stats::Verb),
+    Trace(trace::Arguments),
     /// Look after the cache: list, check, empty, carry to another machine
     Store {
         #[command(subcommand)]
@@ -220,6 +223,7 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
         Verb::Verify(arguments) => verify::run(context, arguments),
         Verb::Patch(verb) => patch::run(context, verb),
         Verb::Stats(verb) => stats::run(context, verb),
+        Verb::Trace(arguments) => trace::run(context, arguments),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),
         Verb::Man(arguments) => shell::man(context, arguments),

@@ -83,13 +83,30 @@ impl Model {
         self.embed_from(tokens, 0)
     }
 
+    /// The embedding of one token, without its position, `[d]`.
+    pub fn token_embedding(&self, token: u32) -> Vec<f32> {
+        self.checkpoint.token_embedding.row(token as usize)
+    }
+
     /// The same of rows whose first token stands at position `first`.
     pub(super) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
+        self.embed_changed(tokens, first, |_, _, _| {})
+    }
+
+    /// The same with the token embeddings changed before positions are added: `change` is given the row, the position
+    /// in it and the embedding.
+    pub fn embed_changed(
+        &self,
+        tokens: &[&[u32]],
+        first: usize,
+        mut change: impl FnMut(usize, usize, &mut [f32]),
+    ) -> Vec<f32> {
         let (embedding, positions) = (&self.checkpoint.token_embedding, &self.checkpoint.position_embedding);
         let mut out = Vec::with_capacity(tokens.iter().map(|row| row.len()).sum::<usize>() * self.spec().width);
-        for row in tokens {
+        for (index, row) in tokens.iter().enumerate() {
             for (position, &token) in (first..).zip(*row) {
                 let mut state = embedding.row(token as usize);
+                change(index, position - first, &mut state);
                 if let Some(positions) = positions {
                     add(&mut state, &positions.row(position));
                 }

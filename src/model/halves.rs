@@ -97,6 +97,20 @@ impl Model {
         tails: &[usize],
         keep: bool,
     ) -> (Middle, AttentionTape) {
+        let (output, tape) = self.attention_output(layer, x, rows, past, tails, keep);
+        (self.middle(output, x, rows, tails), tape)
+    }
+
+    /// `attention(norm(x))` for the last `tails` positions of every row, `[Σ tails, d]`, bias included.
+    pub(super) fn attention_output(
+        &self,
+        layer: usize,
+        x: &[f32],
+        rows: &Rows,
+        past: &Past,
+        tails: &[usize],
+        keep: bool,
+    ) -> (Vec<f32>, AttentionTape) {
         let (spec, block, heads) = (self.spec(), &self.checkpoint.blocks[layer], self.heads(layer));
         let (norm, normed) = self.norm(x, spec.width, &block.attention_norm);
         let mut fused = self.fused(layer, &normed);
@@ -104,11 +118,16 @@ impl Model {
         self.turn(layer, rows, &mut fused, false);
         let offered = offered(rows, past, &fused, tails, heads);
         let (attended, probabilities) = attend(heads, &offered, keep);
-        let mut sum = self.project(&attended, &block.attention_out);
-        let tail = Rows::gather(x, spec.width, &rows.tail_positions(tails));
+        let output = self.project(&attended, &block.attention_out);
+        (output, AttentionTape { norm, fused, head_norms, probabilities })
+    }
+
+    /// What stands between the halves, of the attention's output at the last `tails` positions of every row of `x`.
+    pub(super) fn middle(&self, output: Vec<f32>, x: &[f32], rows: &Rows, tails: &[usize]) -> Middle {
+        let mut sum = output;
+        let tail = Rows::gather(x, self.spec().width, &rows.tail_positions(tails));
         add(&mut sum, &tail);
-        let middle = Middle { sum, beside: spec.parallel.then_some(tail) };
-        (middle, AttentionTape { norm, fused, head_norms, probabilities })
+        Middle { sum, beside: self.spec().parallel.then_some(tail) }
     }
 
     /// Queries, keys and values side by side, `[positions, fused]`.

@@ -31,6 +31,7 @@ pub mod rows;
 pub mod spec;
 pub mod tensor;
 pub mod tokens;
+pub mod traced;
 
 pub use chat::Prompt;
 pub use checkpoint::Checkpoint;

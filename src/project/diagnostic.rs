@@ -173,6 +173,7 @@ codes! {
     RevisionUnknown "revision-unknown" Error "A revision on the command line names no commit."
     PatchUnusable "patch-unusable" Error "A patch is damaged, or was made for another base."
     ExportRefused "export-refused" Error "A folder cannot be exported to, or a file of the base cannot be exported."
+    TraceRefused "trace-refused" Error "A fact cannot be traced, or the model does not know it."
     CheckpointUnusable "checkpoint-unusable" Error "A checkpoint cannot be read, written or judged."
 }
 

@@ -53,11 +53,19 @@ impl Case {
 
 /// Writes a tiny Llama with grouped heads and the tokenizer of the tests, and a head so steep that edits move it.
 pub fn write_editable_llama(folder: &Path, dtype: Dtype, sharded: bool) {
-    let mut case = case("llama3");
+    write_steep("llama3", folder, dtype, sharded);
+}
+
+/// Writes a model of a case with the tokenizer of the tests, an own head, and that eight times as steep.
+pub fn write_steep(name: &str, folder: &Path, dtype: Dtype, sharded: bool) {
+    let mut case = case(name);
+    let before = case.0["config"]["vocab_size"].clone();
     case.0["config"]["vocab_size"] = json!(VOCABULARY);
     case.0["config"]["tie_word_embeddings"] = json!(false);
-    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
-        case.0["tensors"][name] = json!([VOCABULARY, 32]);
+    let shapes = case.0["tensors"].as_object_mut().expect("tensors");
+    shapes.entry("lm_head.weight").or_insert_with(|| json!([before, 32]));
+    for shape in shapes.values_mut().filter(|shape| shape[0] == before) {
+        shape[0] = json!(VOCABULARY);
     }
     case.write(folder, dtype, sharded);
     let mut tensors = case.tensors(dtype);

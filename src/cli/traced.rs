@@ -1,0 +1,201 @@
+//! What `trace` answers: a table for people, every number for programs, and a folder of figures.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::table::{Table, plural};
+use super::{Context, Format, Outcome};
+use crate::build::{Base, Stop};
+use crate::export::place::Place;
+use crate::project::{Code, Diagnostic, Sources, visible};
+use crate::trace::picture::{self, Figure, page, png::Painter};
+use crate::trace::{Class, Effects, Kind, LeftOut, Mean, Noise, NoiseRule, Plan, Traced};
+
+/// A run of `trace`.
+pub(super) struct Told {
+    base: (String, String),
+    pub noise: Noise,
+    pub plan: Plan,
+    asked: usize,
+    pub traced: Vec<Traced>,
+    pub left: Vec<(String, LeftOut)>,
+    effects: Effects,
+}
+
+impl Told {
+    pub(super) fn new(base: &Base, noise: Noise, plan: Plan, asked: usize, left: Vec<(String, LeftOut)>) -> Self {
+        let base = (base.name(), base.locked.digest.short());
+        Self { base, noise, plan, asked, traced: Vec::new(), left, effects: Effects::default() }
+    }
+
+    /// Takes the means, once everything is traced.
+    pub(super) fn sum_up(&mut self) {
+        self.effects = Effects::of(&self.traced);
+    }
+
+    fn noise_in_words(&self) -> String {
+        let Noise { rule, scale, seed, samples } = self.noise;
+        let kind = match rule {
+            NoiseRule::Spread(factor) => {
+                format!("normal, {factor} standard deviations of the subjects' embeddings: {scale:.4}")
+            }
+            NoiseRule::Fixed(scale) => format!("normal, {scale}"),
+            NoiseRule::Uniform(scale) => format!("uniform, up to {scale}"),
+        };
+        format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
+    }
+
+    /// How many are left out, and why, in a few words.
+    fn left_in_words(&self) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, why) in &self.left {
+            let why = match why {
+                LeftOut::Unknown { .. } => "the model says something else",
+                LeftOut::NoSubject { .. } => "the subject is not in the prompt",
+                LeftOut::NoToken(_) | LeftOut::Model(_) => "the text cannot be read",
+            };
+            *counts.entry(why).or_default() += 1;
+        }
+        let counts: Vec<String> = counts.into_iter().map(|(why, count)| format!("{count}: {why}")).collect();
+        counts.join("; ")
+    }
+
+    /// How many facts are followed by the first of several tokens of their answer.
+    fn in_part(&self) -> usize {
+        self.traced.iter().filter(|one| one.answer_tokens.is_some_and(|tokens| tokens > 1)).count()
+    }
+
+    /// Names and values that stand above the numbers.
+    fn lines(&self) -> Vec<(String, String)> {
+        let effects = &self.effects;
+        let mut lines = vec![
+            ("base", format!("{}  {}", self.base.0, self.base.1)),
+            ("noise", self.noise_in_words()),
+            ("traced", format!("{} of {}", self.traced.len(), plural(self.asked, "fact"))),
+        ];
+        if !self.left.is_empty() {
+            lines.push(("left out", self.left_in_words()));
+        }
+        if self.in_part() > 0 {
+            lines
+                .push(("in part", format!("{} by the first of their answer's tokens", plural(self.in_part(), "fact"))));
+        }
+        lines.push((
+            "p(answer)",
+            format!(
+                "clean {}, subject corrupted {}, total effect {}",
+                figure(effects.clean),
+                figure(effects.corrupted),
+                figure(effects.total)
+            ),
+        ));
+        lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+fn figure(mean: Mean) -> String {
+    if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.half) } else { format!("{:.3}", mean.value) }
+}
+
+/// Answers, and says what was written.
+pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
+    match context.format {
+        Format::Json => {
+            let mut whole = json(told);
+            whole["out"] = wrote.map_or(Value::Null, |(out, _)| json!(out.display().to_string()));
+            context.answer_json(Outcome::Ok, &[], &Sources::default(), whole);
+        }
+        _ => context.ui.answer(&human(told, wrote, context.ui.width())),
+    }
+}
+
+fn human(told: &Told, wrote: Option<(&Path, usize)>, width: usize) -> String {
+    let mut head = Table::new(&[1], &[]);
+    for (name, value) in told.lines() {
+        head.row([name, value]);
+    }
+    if let Some((out, files)) = wrote {
+        head.row(["wrote".to_owned(), format!("{}: {}", visible(&out.display().to_string()), plural(files, "file"))]);
+    }
+    let kinds: Vec<Kind> = told.plan.kinds.clone();
+    let mut table = Table::new(&[], &[]);
+    let of = if told.traced.len() == 1 { "indirect effect" } else { "average indirect effect" };
+    let names = kinds.iter().map(|kind| kind.name().to_owned());
+    table.row(std::iter::once(format!("{of}, greatest of all layers")).chain(names));
+    for class in Class::ALL {
+        let cells: Vec<String> = kinds
+            .iter()
+            .map(|kind| {
+                let peak = told.effects.peak(*kind, class);
+                peak.map_or_else(String::new, |(layer, mean)| format!("{} at {layer}", figure(mean)))
+            })
+            .collect();
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            table.row(std::iter::once(class.words().to_owned()).chain(cells));
+        }
+    }
+    format!("{}\n{}", head.render(width.max(80)), table.render(usize::MAX))
+}
+
+/// Every number.
+fn json(told: &Told) -> Value {
+    let mean = |mean: &Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
+    let effects = &told.effects;
+    let indirect = effects.indirect.iter().map(|((kind, class), layers)| {
+        json!({ "kind": kind.name(), "token": class.name(), "layers": layers.iter().map(mean).collect::<Vec<_>>() })
+    });
+    let fact = |one: &Traced| {
+        let tables = one.restored.iter().map(|(kind, table)| (kind.name().to_owned(), json!(table)));
+        json!({
+            "id": one.fact.id, "prompt": one.fact.prompt, "subject": one.fact.subject_text(), "tokens": one.tokens,
+            "subject_tokens": [one.subject.start, one.subject.end], "answer": one.answer,
+            "answer_tokens": one.answer_tokens, "clean": one.clean, "corrupted": one.corrupted,
+            "restored": tables.collect::<serde_json::Map<_, _>>(),
+        })
+    };
+    let left = told.left.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
+    json!({
+        "base": { "name": told.base.0, "digest": told.base.1 },
+        "noise": { "rule": told.noise.rule.to_string(), "scale": told.noise.scale, "samples": told.noise.samples,
+            "seed": told.noise.seed },
+        "window": told.plan.window,
+        "effects": { "facts": effects.facts, "clean": mean(&effects.clean), "corrupted": mean(&effects.corrupted),
+            "total": mean(&effects.total), "indirect": indirect.collect::<Vec<_>>() },
+        "facts": told.traced.iter().map(fact).collect::<Vec<_>>(),
+        "left_out": left.collect::<Vec<_>>(),
+    })
+}
+
+/// Writes figures, page and numbers into a new folder. Gives the number of files.
+pub(super) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize, Stop> {
+    let painter = Painter::default();
+    let averages = picture::averages(&told.effects, &told.plan);
+    let singles = told.traced.iter().take(pictures);
+    let singles: Vec<Figure> = singles.flat_map(|one| picture::of_fact(one, &told.plan)).collect();
+    let staging = place.stage()?;
+    let mut files = 0;
+    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Stop> {
+        staging.write(name, |out| out.write_all(bytes))?;
+        files += 1;
+        Ok(())
+    };
+    for figure in averages.iter().chain(&singles) {
+        let dots = painter.paint(&figure.svg).map_err(|error| {
+            let message = format!("the figure {} cannot be painted: {error}", figure.name);
+            Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default())
+        })?;
+        put(&format!("{}.svg", figure.name), figure.svg.as_bytes())?;
+        put(&format!("{}.png", figure.name), &dots)?;
+    }
+    let title = match told.traced.as_slice() {
+        [one] => format!("Where “{}” is held", one.fact.prompt),
+        all => format!("Where {} facts are held", all.len()),
+    };
+    let page = page::Told { title, lines: told.lines(), effects: &told.effects, plan: &told.plan };
+    put("index.html", page::render(&page, &averages, &singles).as_bytes())?;
+    put("trace.json", format!("{:#}\n", json(told)).as_bytes())?;
+    staging.commit()?;
+    Ok(files)
+}

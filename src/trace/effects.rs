@@ -1,0 +1,208 @@
+//! Effects over many facts: the means of the paper's figures, by class of token and layer, with their intervals.
+
+use std::collections::BTreeMap;
+
+use super::table::{Kind, Traced};
+
+/// The six classes of tokens of the paper's figure 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// The subject's first token.
+    FirstSubject,
+    /// Those between its first and its last, each counted by itself.
+    MiddleSubject,
+    /// The subject's last token. A subject of one token is first and last.
+    LastSubject,
+    /// The token behind the subject.
+    FirstAfter,
+    /// Those between that and the prompt's last.
+    Further,
+    /// The prompt's last token: where the subject ends the prompt, the subject's last token too.
+    Last,
+}
+
+impl Class {
+    /// Every class, from the first to the last of a prompt.
+    pub const ALL: [Self; 6] =
+        [Self::FirstSubject, Self::MiddleSubject, Self::LastSubject, Self::FirstAfter, Self::Further, Self::Last];
+
+    /// The class in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::FirstSubject => "first subject token",
+            Self::MiddleSubject => "middle subject tokens",
+            Self::LastSubject => "last subject token",
+            Self::FirstAfter => "first token after",
+            Self::Further => "further tokens",
+            Self::Last => "last token",
+        }
+    }
+
+    /// The name in files.
+    pub fn name(self) -> String {
+        self.words().replace(' ', "-")
+    }
+
+    /// The classes of a token of a fact; none before the subject.
+    fn of(traced: &Traced, token: usize) -> Vec<Self> {
+        let (subject, last) = (&traced.subject, traced.tokens.len() - 1);
+        let is = |class: &Self| match class {
+            Self::FirstSubject => token == subject.start,
+            Self::MiddleSubject => token > subject.start && token + 1 < subject.end,
+            Self::LastSubject => token + 1 == subject.end,
+            Self::FirstAfter => token == subject.end && token < last,
+            Self::Further => token > subject.end && token < last,
+            Self::Last => token == last,
+        };
+        Self::ALL.into_iter().filter(is).collect()
+    }
+}
+
+/// A mean, and how sure it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mean {
+    /// The mean; zero of nothing.
+    pub value: f64,
+    /// Half of the 95 % interval: 1.96 standard deviations (of n − 1) over the root of n. Zero of one.
+    pub half: f64,
+    /// Of how many.
+    pub count: usize,
+}
+
+impl Mean {
+    /// The mean of numbers, in their order.
+    pub fn of(numbers: &[f64]) -> Self {
+        let count = numbers.len();
+        if count == 0 {
+            return Self::default();
+        }
+        let mut total = 0.0;
+        for number in numbers {
+            total += number;
+        }
+        let value = total / count as f64;
+        let mut squares = 0.0;
+        for number in numbers {
+            squares += (number - value) * (number - value);
+        }
+        let half = if count > 1 { 1.96 * (squares / (count - 1) as f64).sqrt() / (count as f64).sqrt() } else { 0.0 };
+        Self { value, half, count }
+    }
+}
+
+/// Average indirect effects, by kind and class: one mean a layer.
+pub type ByClass = BTreeMap<(Kind, Class), Vec<Mean>>;
+
+/// What many facts have in common.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effects {
+    /// How many facts.
+    pub facts: usize,
+    /// The probability of the answers.
+    pub clean: Mean,
+    /// The same with the subjects corrupted.
+    pub corrupted: Mean,
+    /// Clean minus corrupted.
+    pub total: Mean,
+    /// Restored minus corrupted.
+    pub indirect: ByClass,
+}
+
+impl Effects {
+    /// The effects over facts.
+    pub fn of(traced: &[Traced]) -> Self {
+        let mean = |number: &dyn Fn(&Traced) -> f64| Mean::of(&traced.iter().map(number).collect::<Vec<_>>());
+        let mut numbers: BTreeMap<(Kind, Class), Vec<Vec<f64>>> = BTreeMap::new();
+        for one in traced {
+            for (kind, table) in &one.restored {
+                let first = if kind.is_severed() { one.subject.end - 1 } else { 0 };
+                for (row, token) in table.iter().zip(first..) {
+                    for class in Class::of(one, token) {
+                        // A severed row is of the subject's last token, whatever else that is.
+                        if kind.is_severed() && class != Class::LastSubject {
+                            continue;
+                        }
+                        let layers = numbers.entry((*kind, class)).or_insert_with(|| vec![Vec::new(); row.len()]);
+                        layers.iter_mut().zip(row).for_each(|(all, p)| all.push(p - one.corrupted));
+                    }
+                }
+            }
+        }
+        let means = |layers: Vec<Vec<f64>>| layers.iter().map(|all| Mean::of(all)).collect();
+        Self {
+            facts: traced.len(),
+            clean: mean(&|one| one.clean),
+            corrupted: mean(&|one| one.corrupted),
+            total: mean(&Traced::total_effect),
+            indirect: numbers.into_iter().map(|(key, layers)| (key, means(layers))).collect(),
+        }
+    }
+
+    /// The layer at which a class has its greatest mean effect, the first of equals, and that effect.
+    pub fn peak(&self, kind: Kind, class: Class) -> Option<(usize, Mean)> {
+        let layers = self.indirect.get(&(kind, class))?;
+        let first = layers.first().map(|mean| (0, *mean))?;
+        Some(layers.iter().enumerate().fold(
+            first,
+            |best, (layer, mean)| {
+                if mean.value > best.1.value { (layer, *mean) } else { best }
+            },
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::fact::KnownFact;
+
+    fn traced(tokens: usize, subject: std::ops::Range<usize>, state: Vec<Vec<f64>>) -> Traced {
+        let fact = KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, chat: false };
+        Traced {
+            fact,
+            tokens: vec!["t".into(); tokens],
+            subject,
+            answer: "x".into(),
+            answer_tokens: None,
+            clean: 0.9,
+            corrupted: 0.1,
+            restored: vec![(Kind::State, state)],
+        }
+    }
+
+    #[test]
+    fn means_have_their_interval() {
+        let mean = Mean::of(&[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!((mean.value, mean.count), (2.5, 4));
+        assert!((mean.half - 1.96 * (5.0f64 / 3.0).sqrt() / 2.0).abs() < 1e-12);
+        assert_eq!(Mean::of(&[3.0]), Mean { value: 3.0, half: 0.0, count: 1 });
+        assert_eq!(Mean::of(&[]), Mean::default());
+    }
+
+    #[test]
+    fn tokens_have_their_classes() {
+        let one = traced(8, 1..4, Vec::new());
+        let classes: Vec<Vec<Class>> = (0..8).map(|token| Class::of(&one, token)).collect();
+        let [first, middle, last, after, further, end] = Class::ALL.map(|class| vec![class]);
+        assert_eq!(classes, [vec![], first, middle, last, after, further.clone(), further, end]);
+        // One token that ends the prompt is first, last, and last.
+        let one = traced(2, 1..2, Vec::new());
+        assert_eq!(Class::of(&one, 1), [Class::FirstSubject, Class::LastSubject, Class::Last]);
+        let one = traced(3, 0..2, Vec::new());
+        assert_eq!(Class::of(&one, 2), [Class::Last], "a token behind the subject that ends the prompt is the last");
+    }
+
+    #[test]
+    fn effects_are_pooled_by_class_and_layer() {
+        let rows = |x: f64| vec![vec![0.1, x], vec![0.2, 0.3], vec![0.5, 0.4]];
+        let effects = Effects::of(&[traced(3, 0..2, rows(0.3)), traced(3, 0..1, rows(0.5))]);
+        assert!((effects.total.value - 0.8).abs() < 1e-12);
+        let at = |class, layer: usize| effects.indirect[&(Kind::State, class)][layer];
+        assert!((at(Class::FirstSubject, 1).value - 0.3).abs() < 1e-12);
+        // The last subject token of the first fact, and the only one of the second.
+        assert!((at(Class::LastSubject, 1).value - 0.3).abs() < 1e-12);
+        assert_eq!((at(Class::Last, 0).count, at(Class::FirstAfter, 0).count), (2, 1));
+        assert_eq!(effects.peak(Kind::State, Class::Last).map(|(layer, _)| layer), Some(0));
+        assert_eq!(effects.peak(Kind::Mlp, Class::Last), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! How the subject is made unreadable: noise on its token embeddings.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::random::Legacy;
+use crate::model::{Model, ModelError, Tokens};
+
+/// How strong the noise is, and of which kind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NoiseRule {
+    /// Normal, so many standard deviations of the subjects' embeddings: `s3`.
+    Spread(f64),
+    /// Normal, of this standard deviation: `0.1`.
+    Fixed(f64),
+    /// Uniform from minus to plus this: `u0.2`.
+    Uniform(f64),
+}
+
+impl Default for NoiseRule {
+    /// Three standard deviations, as published.
+    fn default() -> Self {
+        Self::Spread(3.0)
+    }
+}
+
+impl FromStr for NoiseRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+            number.ok_or_else(|| {
+                format!("`{text}` is no noise: s3 (standard deviations), 0.1 (fixed), or u0.2 (uniform)")
+            })
+        };
+        match text.as_bytes().first() {
+            Some(b's') if text.len() == 1 => Ok(Self::Spread(1.0)),
+            Some(b's') => number(&text[1..]).map(Self::Spread),
+            Some(b'u') => number(&text[1..]).map(Self::Uniform),
+            _ => number(text).map(Self::Fixed),
+        }
+    }
+}
+
+impl fmt::Display for NoiseRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spread(factor) => write!(f, "s{factor}"),
+            Self::Fixed(scale) => write!(f, "{scale}"),
+            Self::Uniform(scale) => write!(f, "u{scale}"),
+        }
+    }
+}
+
+/// Noise of one strength: every fact is corrupted by the same stream, and every cell of its table by the same numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Noise {
+    /// The rule.
+    pub rule: NoiseRule,
+    /// What every number of the stream is multiplied by.
+    pub scale: f64,
+    /// The seed of the stream.
+    pub seed: u32,
+    /// How often a subject is corrupted.
+    pub samples: usize,
+}
+
+impl Noise {
+    /// The noise of a rule, for these subjects where it goes by their embeddings.
+    ///
+    /// # Errors
+    /// The tokenizer refuses a subject.
+    pub fn new(
+        rule: NoiseRule,
+        model: &Model,
+        tokens: &Tokens,
+        subjects: &[&str],
+        seed: u32,
+        samples: usize,
+    ) -> Result<Self, ModelError> {
+        let scale = match rule {
+            NoiseRule::Spread(factor) => factor * spread(model, tokens, subjects)?,
+            NoiseRule::Fixed(scale) | NoiseRule::Uniform(scale) => scale,
+        };
+        Ok(Self { rule, scale, seed, samples })
+    }
+
+    /// What is added to the embeddings of a subject of `tokens` tokens: `[samples, tokens, width]`.
+    pub(super) fn draw(&self, tokens: usize, width: usize) -> Vec<f64> {
+        let mut stream = Legacy::new(self.seed);
+        let uniform = matches!(self.rule, NoiseRule::Uniform(_));
+        let mut number = || if uniform { stream.uniform() } else { stream.normal() };
+        (0..self.samples * tokens * width).map(|_| self.scale * number()).collect()
+    }
+}
+
+/// The standard deviation over all numbers of the token embeddings of all subjects, each cut alone, special tokens
+/// left out (section 3.1 of the paper's code; divided by n − 1).
+fn spread(model: &Model, tokens: &Tokens, subjects: &[&str]) -> Result<f64, ModelError> {
+    let mut numbers: Vec<f32> = Vec::new();
+    for subject in subjects {
+        let encoded = tokens.encode(subject)?;
+        let own = encoded.ids.iter().zip(&encoded.spans).filter(|(_, span)| !span.is_empty());
+        own.for_each(|(id, _)| numbers.extend(model.token_embedding(*id)));
+    }
+    let count = numbers.len() as f64;
+    let mut total = 0.0;
+    for number in &numbers {
+        total += f64::from(*number);
+    }
+    let mean = total / count;
+    let mut squares = 0.0;
+    for number in &numbers {
+        let from = f64::from(*number) - mean;
+        squares += from * from;
+    }
+    Ok((squares / (count - 1.0)).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_and_written() {
+        for (text, rule) in
+            [("s3", NoiseRule::Spread(3.0)), ("0.1", NoiseRule::Fixed(0.1)), ("u0.2", NoiseRule::Uniform(0.2))]
+        {
+            assert_eq!(text.parse(), Ok(rule));
+            assert_eq!(rule.to_string(), text);
+        }
+        assert_eq!("s".parse(), Ok(NoiseRule::Spread(1.0)));
+        for wrong in ["", "x", "s-1", "u", "0", "nan", "inf", "m", "t5", "é"] {
+            assert!(wrong.parse::<NoiseRule>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_draw_is_the_same_stream() {
+        let noise = Noise { rule: NoiseRule::Fixed(2.0), scale: 2.0, seed: 1, samples: 2 };
+        let drawn = noise.draw(1, 3);
+        assert_eq!(drawn.len(), 6);
+        assert_eq!(drawn[..2], [2.0 * 1.6243453636632417, 2.0 * -0.6117564136500754]);
+        assert_eq!(drawn, noise.draw(1, 3));
+        let uniform = Noise { rule: NoiseRule::Uniform(0.5), ..noise }.draw(5, 100);
+        assert!(uniform.iter().all(|x| x.abs() <= 2.0));
+    }
+}

@@ -1,0 +1,67 @@
+//! Figures of traces, as in the paper: a heat map per fact, averages by class of token, effects by layer, and what
+//! severing takes away.
+
+pub mod heat;
+pub mod lines;
+pub mod page;
+pub mod png;
+pub mod svg;
+
+use super::effects::{Class, Effects};
+use super::table::{Kind, Plan, Traced};
+
+/// A figure: the name of its file, without an ending, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// The name.
+    pub name: String,
+    /// What it shows, for those who cannot see it.
+    pub shows: String,
+    /// The drawing.
+    pub svg: String,
+}
+
+/// The figures over all facts.
+pub fn averages(effects: &Effects, plan: &Plan) -> Vec<Figure> {
+    // One scale for all: that of the single states, as in the paper, or of what there is.
+    let scale_of = if plan.kinds.contains(&Kind::State) { vec![Kind::State] } else { Kind::TABLES.to_vec() };
+    let means = effects.indirect.iter().filter(|((kind, _), _)| scale_of.contains(kind));
+    let mut high = 1e-9;
+    for mean in means.flat_map(|(_, layers)| layers) {
+        high = if mean.value > high { mean.value } else { high };
+    }
+    let heat = |kind: &Kind| {
+        let svg = heat::of_effects(effects, *kind, plan, high)?;
+        let shows = match effects.peak(*kind, Class::LastSubject) {
+            Some((layer, mean)) => format!(
+                "Average indirect effect of restoring {}, by token class and layer; at the subject's last token {:.3} \
+                 in layer {layer}",
+                heat::restored(*kind, plan),
+                mean.value
+            ),
+            None => format!("Average indirect effect of restoring {}", heat::restored(*kind, plan)),
+        };
+        Some(Figure { name: format!("average-{}", kind.name()), shows, svg })
+    };
+    let mut figures: Vec<Figure> = Kind::TABLES.iter().filter_map(heat).collect();
+    let more = [
+        ("layers", "Average indirect effects by layer, with 95 % intervals", lines::by_layer(effects, plan)),
+        ("severed", "Effects of restored states with MLPs or attentions severed", lines::severed(effects, plan)),
+    ];
+    figures.extend(
+        more.into_iter().filter_map(|(name, shows, svg)| {
+            Some(Figure { name: name.to_owned(), shows: shows.to_owned(), svg: svg? })
+        }),
+    );
+    figures
+}
+
+/// The figures of one fact.
+pub fn of_fact(traced: &Traced, plan: &Plan) -> Vec<Figure> {
+    let figure = |kind: &Kind| {
+        let svg = heat::of_fact(traced, *kind, plan)?;
+        let shows = format!("{}: {}", traced.fact.prompt, heat::restored(*kind, plan));
+        Some(Figure { name: format!("{}-{}", traced.fact.id, kind.name()), shows, svg })
+    };
+    Kind::TABLES.iter().filter_map(figure).collect()
+}

@@ -1,0 +1,43 @@
+//! The same figures in dots, for those who cannot use SVG: with a font of our own, so that they are the same on every
+//! machine. Letters that the font does not have are drawn as boxes.
+
+use std::sync::Arc;
+
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::fontdb::{Database, Source};
+use resvg::usvg::{Options, Tree};
+
+/// Dots per unit of the drawing.
+const SCALE: f32 = 2.0;
+
+/// The figures as PNG.
+pub struct Painter {
+    options: Options<'static>,
+}
+
+impl Default for Painter {
+    fn default() -> Self {
+        let mut fonts = Database::new();
+        for font in [dejavu::sans::regular(), dejavu::sans::bold()] {
+            fonts.load_font_source(Source::Binary(Arc::new(font)));
+        }
+        let options = Options { fontdb: Arc::new(fonts), font_family: "DejaVu Sans".to_owned(), ..Options::default() };
+        Self { options }
+    }
+}
+
+impl Painter {
+    /// A drawing as the bytes of a PNG.
+    ///
+    /// # Errors
+    /// It is no SVG, or too large to be held.
+    pub fn paint(&self, svg: &str) -> Result<Vec<u8>, String> {
+        let tree = Tree::from_str(svg, &self.options).map_err(|error| error.to_string())?;
+        let size = tree.size();
+        let (width, height) = ((size.width() * SCALE).ceil(), (size.height() * SCALE).ceil());
+        let dots = Pixmap::new(width as u32, height as u32);
+        let mut dots = dots.ok_or_else(|| format!("{width} x {height} dots are too many"))?;
+        resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut dots.as_mut());
+        dots.encode_png().map_err(|error| error.to_string())
+    }
+}

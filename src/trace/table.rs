@@ -1,0 +1,256 @@
+//! The three runs of one fact, and the table of what restoring each state gives back (Meng et al. 2022, section 2.1).
+
+use std::ops::Range;
+
+use super::fact::{KnownFact, LeftOut, Resolved, resolve};
+use super::noise::Noise;
+use crate::model::traced::{Outputs, Part, Record, Resumed};
+use crate::model::{Model, Tokens};
+use crate::numeric::rows::softmax;
+
+/// What is restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The hidden state behind one layer.
+    State,
+    /// The outputs of the MLPs of a window of layers.
+    Mlp,
+    /// The outputs of the attentions of a window of layers.
+    Attention,
+    /// The hidden state behind one layer, where the MLPs above it keep what they say of the corrupted subject.
+    MlpSevered,
+    /// The same with the attentions above it.
+    AttentionSevered,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
+    /// Those that are traced at every token.
+    pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
+
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Mlp => "mlp",
+            Self::Attention => "attention",
+            Self::MlpSevered => "mlp-severed",
+            Self::AttentionSevered => "attention-severed",
+        }
+    }
+
+    /// Whether it is traced at the subject's last token only.
+    pub fn is_severed(self) -> bool {
+        matches!(self, Self::MlpSevered | Self::AttentionSevered)
+    }
+}
+
+/// What of a fact is traced.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What is restored.
+    pub kinds: Vec<Kind>,
+    /// How many layers a window has.
+    pub window: usize,
+}
+
+impl Plan {
+    /// The layers of the window at `layer`: fewer at the ends.
+    pub fn window(&self, layer: usize, layers: usize) -> Range<usize> {
+        let first = layer.saturating_sub(self.window / 2);
+        let end = layer + self.window.div_ceil(2);
+        first..end.min(layers)
+    }
+}
+
+/// A traced fact.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// The fact.
+    pub fact: KnownFact,
+    /// Its tokens as people read them.
+    pub tokens: Vec<String>,
+    /// The tokens of its subject.
+    pub subject: Range<usize>,
+    /// The token that is followed: the likeliest behind the prompt.
+    pub answer: String,
+    /// How many tokens the whole answer has, where one was given: the first of them is followed.
+    pub answer_tokens: Option<usize>,
+    /// Its probability.
+    pub clean: f64,
+    /// Its mean probability with the subject corrupted.
+    pub corrupted: f64,
+    /// Its mean probability with one thing restored, by kind: `[tokens][layers]`; of severed kinds only the row of
+    /// the subject's last token is there.
+    pub restored: Vec<(Kind, Vec<Vec<f64>>)>,
+}
+
+impl Traced {
+    /// Clean minus corrupted.
+    pub fn total_effect(&self) -> f64 {
+        self.clean - self.corrupted
+    }
+
+    /// The table of a kind, if it was traced.
+    pub fn table(&self, kind: Kind) -> Option<&Vec<Vec<f64>>> {
+        self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
+    }
+}
+
+/// Rows are run so many positions at a time: bounds memory and changes nothing.
+const BATCH: usize = 2048;
+/// Last states whose logits are held at once.
+const HELD: usize = 256;
+
+/// Traces one fact. The model must know it: the first token of its answer is the likeliest.
+///
+/// # Errors
+/// The model does not know the fact, or cannot read it.
+pub fn trace(model: &Model, tokens: &Tokens, fact: &KnownFact, noise: &Noise, plan: &Plan) -> Result<Traced, LeftOut> {
+    let Resolved { ids, subject, answer } = resolve(fact, tokens, model.spec().positions)?;
+    let clean = model.record(model.embed(&[&ids]), 1, ids.len(), None);
+    let (said, probability) = likeliest(&model.head(&clean.last()));
+    if let Some(&first) = answer.first().filter(|first| **first != said) {
+        return Err(LeftOut::Unknown { expected: tokens.piece(first), found: tokens.piece(said) });
+    }
+    let corrupted = corrupted(model, &clean, &ids, &subject, noise);
+    let runs = Runs { model, clean: &clean, corrupted: &corrupted, samples: noise.samples, length: ids.len(), said };
+    let low = mean(&runs.probabilities(&corrupted.last()));
+    let restored = plan.kinds.iter().map(|&kind| (kind, runs.table(kind, &subject, plan, low))).collect();
+    Ok(Traced {
+        fact: fact.clone(),
+        tokens: tokens.pieces(&ids),
+        subject,
+        answer: tokens.piece(said),
+        answer_tokens: Some(answer.len()).filter(|tokens| *tokens > 0),
+        clean: probability,
+        corrupted: low,
+        restored,
+    })
+}
+
+/// The token of the greatest logit, and its probability.
+fn likeliest(logits: &[f32]) -> (u32, f64) {
+    let best = (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
+    let mut row = logits.to_vec();
+    softmax(&mut row);
+    (best as u32, f64::from(row[best]))
+}
+
+fn mean(numbers: &[f64]) -> f64 {
+    let mut total = 0.0;
+    for number in numbers {
+        total += number;
+    }
+    total / numbers.len() as f64
+}
+
+/// The runs with noise on the subject: a row per sample, from the subject's first token on. What stands before it is
+/// as it was.
+fn corrupted(model: &Model, clean: &Record, ids: &[u32], subject: &Range<usize>, noise: &Noise) -> Record {
+    let width = model.spec().width;
+    let drawn = noise.draw(subject.len(), width);
+    let rows = vec![&ids[subject.start..]; noise.samples];
+    let x = model.embed_changed(&rows, subject.start, |sample, token, state| {
+        if token < subject.len() {
+            let numbers = &drawn[(sample * subject.len() + token) * width..][..width];
+            state.iter_mut().zip(numbers).for_each(|(x, noise)| *x = (f64::from(*x) + noise) as f32);
+        }
+    });
+    model.record(x, noise.samples, ids.len() - subject.start, Some((clean, subject.start)))
+}
+
+/// What the cells of a table go on from.
+struct Runs<'r> {
+    model: &'r Model,
+    clean: &'r Record,
+    corrupted: &'r Record,
+    samples: usize,
+    length: usize,
+    said: u32,
+}
+
+/// One cell of a table: where it stands, and from which layer on it is computed.
+#[derive(Clone, Copy)]
+struct Cell {
+    token: usize,
+    layer: usize,
+    first: usize,
+}
+
+impl<'r> Runs<'r> {
+    /// `[tokens][layers]`, or of a severed kind `[1][layers]`. Before the subject nothing is corrupted, and
+    /// restoring changes nothing.
+    fn table(&self, kind: Kind, subject: &Range<usize>, plan: &Plan, low: f64) -> Vec<Vec<f64>> {
+        let layers = self.model.spec().layers;
+        let tokens = if kind.is_severed() { subject.end - 1..subject.end } else { subject.start..self.length };
+        let first = |layer: usize| match kind {
+            Kind::Mlp | Kind::Attention => plan.window(layer, layers).start,
+            _ => layer + 1,
+        };
+        let mut cells: Vec<Cell> = tokens
+            .clone()
+            .flat_map(|token| (0..layers).map(move |layer| (token, layer)))
+            .map(|(token, layer)| Cell { token, layer, first: first(layer) })
+            .collect();
+        cells.sort_by_key(|cell| (cell.first, cell.token, cell.layer));
+        let before = if kind.is_severed() { 0 } else { tokens.start };
+        let mut table = vec![vec![low; layers]; before + tokens.len()];
+        let mut rest = cells.as_slice();
+        while !rest.is_empty() {
+            let mut positions = 0;
+            let fits = |cell: &&Cell| {
+                positions += (self.length - cell.token) * self.samples;
+                positions <= BATCH
+            };
+            let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            let rows: Vec<Resumed<'_>> = some.iter().flat_map(|cell| self.rows(kind, *cell, plan)).collect();
+            let found = self.probabilities(&self.model.resume(&rows));
+            for (cell, found) in some.iter().zip(found.chunks(self.samples)) {
+                table[cell.token - tokens.start + before][cell.layer] = mean(found);
+            }
+            rest = later;
+        }
+        table
+    }
+
+    /// The rows of a cell, one a sample.
+    fn rows(&self, kind: Kind, cell: Cell, plan: &Plan) -> impl Iterator<Item = Resumed<'r>> {
+        let Cell { token, layer, first } = cell;
+        let (clean, corrupted, layers) = (self.clean, self.corrupted, self.model.spec().layers);
+        let window = plan.window(layer, layers);
+        let outputs = move |row: usize| match kind {
+            Kind::State => None,
+            Kind::Mlp => Some(Outputs { part: Part::Mlp, layers: window.clone(), of: clean, row: 0 }),
+            Kind::Attention => Some(Outputs { part: Part::Attention, layers: window.clone(), of: clean, row: 0 }),
+            Kind::MlpSevered => Some(Outputs { part: Part::Mlp, layers: first..layers, of: corrupted, row }),
+            Kind::AttentionSevered => {
+                Some(Outputs { part: Part::Attention, layers: first..layers, of: corrupted, row })
+            }
+        };
+        let restores = !matches!(kind, Kind::Mlp | Kind::Attention);
+        (0..self.samples).map(move |row| Resumed {
+            from: corrupted,
+            row,
+            position: token,
+            first,
+            state: restores.then(|| clean.state(first, 0, token)),
+            outputs: outputs(row),
+        })
+    }
+
+    /// The probability of the answer behind last states, `[rows, d]`.
+    fn probabilities(&self, states: &[f32]) -> Vec<f64> {
+        let (width, vocabulary) = (self.model.spec().width, self.model.spec().vocabulary);
+        let mut out = Vec::with_capacity(states.len() / width);
+        for some in states.chunks(HELD * width) {
+            let mut logits = self.model.head(some);
+            for row in logits.chunks_mut(vocabulary) {
+                softmax(row);
+                out.push(f64::from(row[self.said as usize]));
+            }
+        }
+        out
+    }
+}
