@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::project::Project;
 
-const TEMPLATE: &str = "{% for m in messages %}{{ '[' + m.content }}{% endfor %}";
+const TEMPLATE: &str =
+    "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}{% else %} {{ m.content }}{% endif %}{% endfor %}";
 
 /// A project whose model has a chat template, and one fact that is said in a chat.
 fn project() -> Project {
@@ -32,13 +33,31 @@ fn a_fact_is_built_and_tested_in_a_chat() {
     let of =
         |asked: &str, id: &str| answers.iter().find(|one| one["asked"] == asked && one["id"] == id).expect("asked");
     assert_eq!(of("edit", "ada.born")["after"]["holds"], Value::from(true), "{tested}");
-    assert_eq!(of("probe", "lisbon")["prompt"], Value::from("Lisbon"));
+    assert_eq!(of("probe", "lisbon")["prompt"], Value::from("user: Lisbon"));
     assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
     assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
     assert_eq!(project.run(&["verify", "out"]).code(), Some(0));
     assert!(project.read("out/corrigenda-manifest.json").contains("\"chat\": true"));
     let other = project.run(&["plan", "--base", "out", "--only", "ada.born"]);
     assert!(other.out().contains("already true"), "{}", other.whole());
+}
+
+/// A policy that was met under one template is asked again under another, though no edit is said in a chat.
+#[test]
+fn a_policy_is_met_under_the_template_of_today() {
+    let project = project();
+    project.replace("edits/people.toml", "chat = true\n", "");
+    project.replace("corrigenda.toml", "[statistics]", "[policy]\nmin-unchanged = 0\n\n[statistics]");
+    let passed = || Project::files(&project.cache().join("v1/reports")).len();
+    let build = || assert_eq!(project.run(&["build"]).code(), Some(0));
+    build();
+    let before = passed();
+    build();
+    assert_eq!(passed(), before, "what passed is remembered");
+    let settings = json!({ "chat_template": format!("A: {TEMPLATE}") });
+    project.write("model/tokenizer_config.json", &settings.to_string());
+    build();
+    assert_eq!(passed(), before + 1);
 }
 
 /// The template is a part of what the weights depend on.
@@ -48,7 +67,7 @@ fn another_template_is_another_edit() {
     assert_eq!(project.run(&["build"]).code(), Some(0));
     let before = project.read("corrigenda.lock");
     // The same text around a message, and another where there are two.
-    let settings = json!({ "chat_template": format!("{TEMPLATE}{{% if messages[1] %}}x{{% endif %}}") });
+    let settings = json!({ "chat_template": format!("{TEMPLATE}{{% if messages[2] %}}x{{% endif %}}") });
     project.write("model/tokenizer_config.json", &settings.to_string());
     let run = project.run(&["build", "--locked"]);
     assert_eq!(run.code(), Some(3), "{}", run.whole());

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use corrigenda::compile::resolve::{fill, target_text};
+use corrigenda::compile::resolve::fill;
+use corrigenda::model::tokens::target_text;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::rows::{greatest, softmax};

@@ -96,6 +96,11 @@ impl Expectation<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
 
+    /// The prompt as it is shown: in a chat, with who says it.
+    pub fn shown(&self) -> String {
+        if self.chat { format!("user: {}", self.prompt) } else { self.prompt.clone() }
+    }
+
     /// Whether what the later model says meets it.
     pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);

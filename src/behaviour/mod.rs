@@ -10,7 +10,6 @@ pub mod continuation;
 pub mod damage;
 pub mod expect;
 
-use crate::compile::resolve::target_text;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::numeric::rows::softmax;
@@ -54,7 +53,7 @@ impl Question {
     /// The tokenizer refuses a text, or prompt and answer do not fit the model's context of `limit` tokens.
     pub fn new(tokens: &Tokens, prompt: Prompt<'_>, answer: &str, limit: usize) -> Result<Self, ModelError> {
         let framed = tokens.frame(prompt)?;
-        let answer = tokens.continuation(&target_text(&framed.text, answer))?;
+        let answer = tokens.continuation(&framed.answer(answer))?;
         let mut row = framed.encoded.ids;
         row.extend(answer.iter().take(answer.len().saturating_sub(1)));
         check_length(prompt.text, row.len(), limit)?;

@@ -6,7 +6,7 @@ use crate::behaviour::ask::Both;
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked, asked, expectations};
 use crate::digest::{Canon, Digest};
-use crate::model::Model;
+use crate::model::{Model, ModelError};
 use crate::patch::Patch;
 use crate::project::{Code, Config, Diagnostic, Edit, Limit, Policy, Project};
 use crate::report::{Asked, Damage};
@@ -74,9 +74,16 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
         neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
     };
     canon.texts("probes", probes(false).into_iter());
-    // Probes that are said in no chat are what they were before there were any.
+    // What is said in no chat is what it was before there were any.
     if !probes(true).is_empty() {
         canon.texts("chats", probes(true).into_iter());
+    }
+    if !probes(true).is_empty() || project.edits.edits.iter().any(|edit| edit.chat) {
+        let chat = base.tokens.chat().map_err(|error| {
+            let finding = Diagnostic::new(Code::ChatUnusable, error.to_string());
+            Stop::wrong(vec![finding], &project.edits.sources)
+        })?;
+        canon.digest("chat", chat.digest());
     }
     if max_damage.is_some() || max_perplexity.is_some() {
         let path = neutral_path(config).ok_or_else(|| no_neutral(project))?;
@@ -258,7 +265,11 @@ fn unreadable(project: &Project, why: &str) -> Stop {
 pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Stop {
     let finding = |one: &Unasked| {
         let message = format!("`{}`: {}", one.id, one.error);
-        Diagnostic::new(Code::PromptTooLong, message).at(one.file, &one.place, "cannot be asked")
+        let code = match one.error {
+            ModelError::Chat { .. } => Code::ChatUnusable,
+            _ => Code::PromptTooLong,
+        };
+        Diagnostic::new(code, message).at(one.file, &one.place, "cannot be asked")
     };
     Stop::wrong(unasked.iter().map(finding).collect(), &project.edits.sources)
 }

@@ -57,7 +57,7 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
                 }
                 Err(error) => {
                     errors.push(unresolved(edit, place, &error));
-                    // A template that fails for one name fails for all.
+                    // A template that fails for one name most often fails for all.
                     if matches!(error, ResolveError::Model(ModelError::Chat { .. })) {
                         break;
                     }

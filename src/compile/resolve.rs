@@ -66,8 +66,8 @@ impl Resolved {
     pub fn new(tokens: &Tokens, templates: &[String], fact: Fact, limit: usize) -> Result<Self, ResolveError> {
         let chat = fact.chat;
         let (prompt, subject) = fill(fact.prompt, fact.subject)?;
-        let said = tokens.frame(Prompt { text: &prompt, chat })?.text;
-        let target = tokens.continuation(&target_text(&said, fact.target))?;
+        let said = tokens.frame(Prompt { text: &prompt, chat })?;
+        let target = tokens.continuation(&said.answer(fact.target))?;
         if target.is_empty() {
             return Err(ResolveError::EmptyTarget(fact.target.to_owned()));
         }
@@ -119,35 +119,9 @@ fn cut(
     Ok(Row { text, ids: encoded.ids, position, merged })
 }
 
-/// The target as it continues `prompt`: behind one space, unless the prompt ends in white space, the target starts
-/// with it, or either side of the seam is written in a script without spaces.
-pub fn target_text(prompt: &str, target: &str) -> String {
-    let (before, after) = (prompt.chars().next_back(), target.chars().next());
-    let joined = [before, after].into_iter().flatten().any(|c| c.is_whitespace() || writes_no_spaces(c));
-    if joined { target.to_owned() } else { format!(" {target}") }
-}
-
-/// Letters and punctuation of scripts that put no space between words: Chinese, Japanese, Thai, Lao, Khmer,
-/// Burmese, Tibetan. Korean does use spaces.
-fn writes_no_spaces(c: char) -> bool {
-    matches!(c as u32,
-        0x0E00..=0x0EFF | 0x0F00..=0x0FFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0x2FDF | 0x3000..=0x30FF
-        | 0x31F0..=0x31FF | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xF900..=0xFAFF | 0xFF00..=0xFFEF
-        | 0x20000..=0x3FFFF)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_space_stands_before_a_target_where_one_belongs() {
-        assert_eq!(target_text("The Eiffel Tower is in", "Rome"), " Rome");
-        assert_eq!(target_text("The Eiffel Tower is in ", "Rome"), "Rome");
-        assert_eq!(target_text("The Eiffel Tower is in", " Rome"), " Rome");
-        assert_eq!(target_text("埃菲尔铁塔位于", "罗马"), "罗马");
-        assert_eq!(target_text("에펠탑은", "로마"), " 로마");
-    }
 
     #[test]
     fn a_template_has_one_place() {

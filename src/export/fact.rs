@@ -72,9 +72,10 @@ impl Fact {
         }
     }
 
-    /// The prompt with the subject in its place.
+    /// The prompt with the subject in its place; in a chat, with who says it.
     pub fn filled_prompt(&self) -> Option<String> {
-        Some(self.prompt.as_ref()?.replacen("{}", self.subject.as_ref()?, 1))
+        let filled = self.prompt.as_ref()?.replacen("{}", self.subject.as_ref()?, 1);
+        Some(if self.chat { format!("user: {filled}") } else { filled })
     }
 
     /// The meanings of its texts, one for each of the subject's names; none where it has no texts.
@@ -118,7 +119,7 @@ mod tests {
         let (set, _) = parse_files(vec![("a.toml".to_owned(), text.as_str().into())]).expect("valid");
         let fact = Fact::of(&set.edits[0]);
         assert_eq!(fact.meanings(), [set.edits[0].meaning(), set.edits[0].meaning_of("A. B.")]);
-        assert_eq!(fact.filled_prompt().as_deref(), Some("Ada lives in"));
+        assert_eq!(fact.filled_prompt().as_deref(), Some("user: Ada lives in"));
         assert_eq!(Fact::default().meanings(), []);
     }
 }

@@ -1,8 +1,9 @@
 //! The chat template of a model: what it reads where a user says something.
 //!
 //! The template is the model's own, Jinja as the Hub has it, rendered as transformers renders it: one message of the
-//! user, and the head of the answer behind it. It is a text with holes and no program: it opens no file, knows no
-//! clock (a template that falls back on a fixed date without one does so here), and what it may compute is bounded.
+//! user, and the head of the answer behind it. It opens no file and knows no clock (a template that falls back on a
+//! fixed date without one does so here); how long it is, what it may do and how deep it may go are bounded. A template
+//! made to be hostile can still end the program without an answer: it is a part of the model, like its weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -28,12 +29,18 @@ const TEMPLATE: &str = "chat_template.jinja";
 const NAME: &str = "the template";
 /// Special tokens of older models.
 const SPECIAL: &str = "special_tokens_map.json";
-/// None of these files may be longer.
+/// None of the files of settings may be longer: some list every token.
 const LIMIT: u64 = 64 << 20;
+/// No template may be longer; those that are published have a quarter of it at most. What is nested in a template
+/// cannot be deeper than it is long.
+const LONGEST: usize = 64 << 10;
 /// What one rendering may do: instructions, and bytes of text in bulk.
 const FUEL: u64 = 1 << 20;
-/// A text that stands for what the user says, to see what the template puts around it. No model has a word for it.
-const STANDS_FOR_TEXT: &str = "\u{e000}corrigenda\u{e001}";
+/// What one rendering may use to go deeper. Only what is used is there.
+const STACK: usize = 256 << 20;
+/// Texts that stand for what is said, to see what the template puts around it. No model has words for them.
+const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
+const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 
 /// A text that a model is given: as it stands, or as what a user says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +62,22 @@ impl<'t> From<&'t str> for Prompt<'t> {
 pub struct Chat {
     environment: Arc<Environment<'static>>,
     special: BTreeMap<String, String>,
-    /// What stands before and behind the text of the user.
-    around: (String, String),
+    /// How the template is spoken of: with its file.
+    name: String,
+    around: Around,
     digest: Digest,
+}
+
+/// What stands around what the user says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Around {
+    before: String,
+    behind: String,
+    /// What the template writes between the head of an answer and the answer: an empty thought of a model that thinks.
+    more: String,
+    /// Whether a space stands before an answer; unknown where the template writes answers otherwise than it begins
+    /// them.
+    space: Option<bool>,
 }
 
 impl Chat {
@@ -68,64 +88,113 @@ impl Chat {
     pub(super) fn open(folder: &Path) -> Result<Option<Self>, ModelError> {
         let settings = json(folder, SETTINGS)?;
         let Some((file, source)) = source(folder, &settings)? else { return Ok(None) };
-        let mut special = special_tokens(&json(folder, SPECIAL)?);
-        special.extend(special_tokens(&settings));
-        let what = format!("{}: the chat template", folder.join(file).display());
-        let fail = |error: Error| failed(&what, &error);
+        let name = format!("{}: the chat template", folder.join(file).display());
+        if source.len() > LONGEST {
+            let problem = format!("{name} is {} bytes long; more than {LONGEST} are refused", source.len());
+            return Err(ModelError::Chat { problem });
+        }
+        let special = special_tokens(&settings, &json(folder, SPECIAL)?);
         let mut canon = Canon::new("chat-template/1");
         canon.text("template", &source).number("special", special.len() as u64);
         for (name, token) in &special {
             canon.text("name", name).text("token", token);
         }
-        let environment = Arc::new(environment(source).map_err(fail)?);
-        let mut chat = Self { environment, special, around: Default::default(), digest: canon.finish() };
-        let rendered = chat.render(STANDS_FOR_TEXT).map_err(fail)?;
-        let around = rendered.split_once(STANDS_FOR_TEXT).filter(|(_, behind)| !behind.contains(STANDS_FOR_TEXT));
-        let Some((before, behind)) = around else {
-            let problem = format!("{what} does not write what the user says once, and as it is");
-            return Err(ModelError::Chat { problem });
+        let environment = deep(|| environment(source)).map_err(|error| failed(&name, &error))?;
+        let mut chat = Self {
+            environment: Arc::new(environment),
+            special,
+            name,
+            around: Around::default(),
+            digest: Digest::of(b""),
         };
-        chat.around = (before.to_owned(), behind.to_owned());
+        chat.around = chat.look_around()?;
+        // What the template comes to is part of it: another renderer that wrote something else would be noticed.
+        let Around { before, behind, more, space } = &chat.around;
+        canon.text("before", before).text("behind", behind).text("more", more);
+        chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
         Ok(Some(chat))
     }
 
-    /// What the weights depend on: the template and the special tokens that it may name.
+    fn look_around(&self) -> Result<Around, ModelError> {
+        let rendered = self.render(QUESTION, None).map_err(|error| failed(&self.name, &error))?;
+        let around = rendered.split_once(QUESTION).filter(|(_, behind)| !behind.contains(QUESTION));
+        let Some((before, behind)) = around else {
+            let problem = format!("{} does not write what the user says once, and as it is", self.name);
+            return Err(ModelError::Chat { problem });
+        };
+        let mut around = Around { before: before.to_owned(), behind: behind.to_owned(), ..Around::default() };
+        // Not every template writes answers, and not every one as it begins them: then the answer's space is unknown.
+        let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
+        let answered = answered.split_once(ANSWER).and_then(|(upto, _)| upto.strip_prefix(rendered.as_str()));
+        if let Some(more) = answered {
+            // A space before an answer is read with the answer.
+            let space = more.ends_with(' ');
+            around.more = more.strip_suffix(' ').unwrap_or(more).to_owned();
+            around.space = Some(space);
+        }
+        Ok(around)
+    }
+
+    /// What the weights depend on: the template, the special tokens that it may name, and what they come to.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// The text that the model reads where a user says `text`, and the bytes of it that are `text`, without white
-    /// space around it where the template takes that away.
+    /// The text that the model reads where a user says `text`; the bytes of it that are `text`, without white space
+    /// around it where the template takes that away; and whether a space stands before an answer.
     ///
     /// # Errors
     /// The template fails, or writes the text otherwise than it was said.
-    pub(super) fn frame(&self, text: &str) -> Result<(String, Range<usize>), ModelError> {
-        let rendered = self.render(text).map_err(|error| failed("the chat template", &error))?;
-        let (before, behind) = &self.around;
+    pub(super) fn frame(&self, text: &str) -> Result<(String, Range<usize>, Option<bool>), ModelError> {
+        let mut rendered = self.render(text, None).map_err(|error| failed(&self.name, &error))?;
+        let Around { before, behind, more, space } = &self.around;
         let shown = rendered.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(behind.as_str()));
         match shown.filter(|shown| *shown == text || *shown == text.trim()) {
             Some(shown) => {
                 let place = before.len()..before.len() + shown.len();
-                Ok((rendered, place))
+                rendered.push_str(more);
+                Ok((rendered, place, *space))
             }
-            None => Err(ModelError::Chat {
-                problem: format!("the chat template writes {text:?} otherwise than it is said"),
-            }),
+            None => {
+                Err(ModelError::Chat { problem: format!("{} writes {text:?} otherwise than it is said", self.name) })
+            }
         }
     }
 
-    fn render(&self, text: &str) -> Result<String, Error> {
-        let message = Value::from_pairs([("role", "user"), ("content", text)]);
+    /// What the template writes where a user says `text`, up to the answer or with it.
+    fn render(&self, text: &str, answer: Option<&str>) -> Result<String, Error> {
+        let message = |role: &str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
+        let answered = answer.map(|answer| message("assistant", answer));
+        let messages: Vec<Value> = [message("user", text)].into_iter().chain(answered).collect();
         let given = context! {
-            messages => vec![message], add_generation_prompt => true, tools => (), documents => (),
+            messages, add_generation_prompt => answer.is_none(), tools => (), documents => (),
             ..Value::from_pairs(self.special.clone())
         };
-        self.environment.get_template(NAME)?.render(given)
+        deep(|| self.environment.get_template(NAME)?.render(given))
     }
 }
 
+/// Runs what may go deep on a stack of its own.
+fn deep<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        match thread.map(|thread| thread.join()) {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(refused("it panicked")),
+            Err(error) => Err(refused(&format!("no thread: {error}"))),
+        }
+    })
+}
+
 fn failed(what: &str, error: &Error) -> ModelError {
-    ModelError::Chat { problem: format!("{what}: {error:#}") }
+    let text = format!("{error:#}");
+    let clock = if text.contains("strftime_now") || text.contains("not callable") {
+        "; it may ask for the date of today: there is no clock here, for the same facts would make other bytes tomorrow"
+    } else {
+        ""
+    };
+    ModelError::Chat { problem: format!("{what}: {text}{clock}") }
 }
 
 /// Jinja as transformers sets it up.
@@ -138,20 +207,34 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     environment.add_function("raise_exception", |problem: String| -> Result<(), Error> {
         Err(Error::new(ErrorKind::InvalidOperation, problem))
     });
-    environment.add_template_owned(NAME, without_marks(source))?;
+    // As in Jinja: nothing is no list, and texts and mappings have a length and parts.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+    });
+    environment.add_template_owned(NAME, without_marks(&source))?;
     Ok(environment)
 }
 
 /// The source as this Jinja reads it: lines end in one character, and the marks of the answers to train on, which
 /// change no text, are conditions that hold.
-fn without_marks(source: String) -> String {
-    let mut source = source.replace("\r\n", "\n");
-    for (mark, condition) in [("generation", "if true"), ("endgeneration", "endif")] {
-        for (open, close) in ["{%-", "{%"].iter().flat_map(|open| ["-%}", "%}"].map(|close| (open, close))) {
-            source = source.replace(&format!("{open} {mark} {close}"), &format!("{open} {condition} {close}"));
+fn without_marks(source: &str) -> String {
+    let source = source.replace("\r\n", "\n");
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source.as_str();
+    while let Some(start) = rest.find("{%") {
+        let (text, tag) = rest.split_at(start);
+        out.push_str(text);
+        let Some(end) = tag.find("%}").map(|end| end + 2) else { break };
+        let inner = tag[2..end - 2].trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
+        match inner.trim() {
+            "generation" => out.push_str(&tag[..end].replacen("generation", "if true", 1)),
+            "endgeneration" => out.push_str(&tag[..end].replacen("endgeneration", "endif", 1)),
+            _ => out.push_str(&tag[..end]),
         }
+        rest = &tag[end..];
     }
-    source
+    out + rest
 }
 
 /// JSON as Python's `json.dumps(…, ensure_ascii=False)` writes it: nothing is escaped for HTML. Arguments only shape
@@ -208,6 +291,7 @@ fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String
     let text = match &settings["chat_template"] {
         Json::Null => return Ok(None),
         Json::String(text) => Some(text.as_str()),
+        Json::Object(named) => named.get("default").and_then(Json::as_str),
         Json::Array(named) => {
             let default = named.iter().find(|one| one["name"] == "default");
             default.and_then(|one| one["template"].as_str())
@@ -224,11 +308,19 @@ fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String
     }
 }
 
-/// `bos_token` and its like: written as texts, or as objects with a `content`.
-fn special_tokens(settings: &Json) -> BTreeMap<String, String> {
-    let named = settings.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
-    let text = |value: &Json| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
-    named.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
+/// `bos_token` and its like: written as texts, or as objects with a `content`. As transformers has it, the map of older
+/// models counts where the settings do not list their tokens, and then before the settings.
+fn special_tokens(settings: &Json, map: &Json) -> BTreeMap<String, String> {
+    let listed = settings.get("added_tokens_decoder").is_some();
+    let extra = settings.get("extra_special_tokens").filter(|extra| extra.is_object());
+    let older = Some(map).filter(|_| !listed);
+    let mut out = BTreeMap::new();
+    for from in [Some(settings), extra, older].into_iter().flatten() {
+        let named = from.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
+        let text = |value: &Json| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
+        out.extend(named.filter_map(|(name, value)| Some((name.clone(), text(value)?))));
+    }
+    out
 }
 
 #[cfg(test)]

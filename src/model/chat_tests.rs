@@ -16,14 +16,14 @@ fn open(template: &str) -> Result<Option<Chat>, ModelError> {
     Chat::open(folder(&[(SETTINGS, &settings(template))]).path())
 }
 
-fn framed(template: &str, text: &str) -> Result<(String, Range<usize>), String> {
+fn framed(template: &str, text: &str) -> Result<(String, Range<usize>, Option<bool>), String> {
     let chat = open(template).map_err(|error| error.to_string())?.expect("a template");
     chat.frame(text).map_err(|error| error.to_string())
 }
 
 /// What of a text is shown of `text`.
 fn shown(template: &str, text: &str) -> String {
-    let (rendered, place) = framed(template, text).expect("it is rendered");
+    let (rendered, place, _) = framed(template, text).expect("it is rendered");
     rendered[place].to_owned()
 }
 
@@ -33,7 +33,7 @@ const PLAIN: &str = "{{ bos_token }}\
 
 #[test]
 fn a_text_stands_where_the_template_puts_it() {
-    let (rendered, place) = framed(PLAIN, "Where is Rome?").expect("rendered");
+    let (rendered, place, _) = framed(PLAIN, "Where is Rome?").expect("rendered");
     assert_eq!(rendered, "<s>[user] Where is Rome?</s>[assistant]");
     assert_eq!(&rendered[place], "Where is Rome?");
     assert_eq!(shown(PLAIN, "  Where is Rome? "), "Where is Rome?");
@@ -54,13 +54,40 @@ fn jinja_as_transformers_sets_it_up() {
         {% for m in messages[:1] %}{% set ns.x = ns.x + loop.index0 %}{% continue %}{% endfor %}\
         {{ ns.x }}{{ tools is none }}{{ documents is none }}";
     assert_eq!(framed(methods, "why").expect("rendered").0, "why1TrueTrue");
-    let marks = "{% for m in messages %}{%- generation -%}{{ m.content }}{% endgeneration %}{% endfor %}";
+    let marks = "{% for m in messages %}{%- generation -%}{{ m.content }}{%endgeneration%}{% endfor %}";
     assert_eq!(framed(marks, "why").expect("rendered").0, "why");
     let json = "{{ messages[0].content }} {{ {'a': [1, '<é>'], 'b': {}} | tojson }}";
     assert_eq!(framed(json, "why").expect("rendered").0, "why {\"a\": [1, \"<é>\"], \"b\": {}}");
     let date = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %} \
         {{ messages[0].content }}";
     assert_eq!(framed(date, "why").expect("rendered").0, "26 Jul 2024 why", "there is no clock");
+}
+
+/// How a template writes answers says what stands before one: nothing, a space, or an empty thought.
+#[test]
+fn answers_follow_as_the_template_writes_them() {
+    let of = |begin: &str, said: &str| {
+        let template = format!(
+            "{{% for m in messages %}}{{% if m.role == 'user' %}}[{{{{ m.content }}}}]{{% else %}}{said}{{% endif %}}\
+             {{% endfor %}}{{% if add_generation_prompt %}}{begin}{{% endif %}}"
+        );
+        let (text, _, space) = framed(&template, "why").expect("rendered");
+        (text, space)
+    };
+    assert_eq!(of("", "{{ m.content }}!"), ("[why]".to_owned(), Some(false)));
+    assert_eq!(of("", " {{ m.content }}"), ("[why]".to_owned(), Some(true)));
+    assert_eq!(of("A:\n", "A:\n{{ m.content }}"), ("[why]A:\n".to_owned(), Some(false)));
+    assert_eq!(of("A:", "A:<t></t>\n{{ m.content }}"), ("[why]A:<t></t>\n".to_owned(), Some(false)));
+    // Answers that are written otherwise than they begin, or not at all, say nothing of it.
+    assert_eq!(of("A:", "B:{{ m.content }}"), ("[why]A:".to_owned(), None));
+    assert_eq!(of("A:", "{{ raise_exception('no') }}"), ("[why]A:".to_owned(), None));
+}
+
+#[test]
+fn jinja_knows_what_is_a_list() {
+    let test = "{{ tools is iterable }} {{ messages is iterable }} {{ 'a' is sequence }} {{ 1 is sequence }} \
+        {{ messages[0].content }}";
+    assert_eq!(framed(test, "why").expect("rendered").0, "False True True False why");
 }
 
 #[test]
@@ -75,7 +102,11 @@ fn where_a_template_is_found() {
         (SPECIAL, r#"{"bos_token": "<old>", "pad_token": "<p>"}"#),
     ];
     let chat = Chat::open(folder(&files).path()).expect("readable").expect("a template");
-    assert_eq!(chat.frame("why").expect("rendered").0, "<s><p>: why");
+    assert_eq!(chat.frame("why").expect("rendered").0, "<old><p>: why", "the older map counts");
+    let listed = settings("x").replacen('{', "{\"added_tokens_decoder\": {}, ", 1);
+    let files = [files[0], (SETTINGS, &listed), files[2]];
+    let chat = Chat::open(folder(&files).path()).expect("readable").expect("a template");
+    assert_eq!(chat.frame("why").expect("rendered").0, "<s>: why", "where the settings list their tokens it does not");
     let named = r#"{"chat_template": [{"name": "tools", "template": "t"},
         {"name": "default", "template": "d {{ messages[0].content }}"}]}"#;
     let chat = Chat::open(folder(&[(SETTINGS, named)]).path()).expect("readable").expect("a template");
@@ -109,6 +140,8 @@ fn templates_that_cannot_be_used_say_why() {
         ),
         problem("{% include '/etc/passwd' %}{{ messages[0].content }}"),
         problem("{{ messages | tojson(indent=2) }}"),
+        problem(&format!("{{{{ 1{} }}}}", " + 1".repeat(20_000))),
+        problem(&format!("{{{{ {}1 }}}}", "not ".repeat(16_000))),
         framed("{{ messages[0].content | upper }}", "why").expect_err("refused"),
     ];
     let found: Vec<&str> = found

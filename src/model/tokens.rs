@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -28,8 +29,9 @@ pub struct Tokens {
     vocabulary: usize,
     /// Whether a mark is put in front of every text, which is only right at its beginning.
     prepends: bool,
-    /// Why there is none is said where one is asked for: most models need none.
-    chat: Result<Chat, String>,
+    folder: PathBuf,
+    /// Read where it is asked for: most models need none, and a broken one is then no matter.
+    chat: OnceLock<Result<Chat, String>>,
 }
 
 /// A prompt as the model reads it.
@@ -40,11 +42,22 @@ pub struct Framed {
     /// Where the prompt begins in it: what is added to a place in the prompt. White space that a template takes away
     /// in front of a prompt makes it less than the place of its first letter.
     shift: isize,
+    /// Whether a space stands before an answer: the chat template says so, or nobody does.
+    space: Option<bool>,
     /// Its tokens.
     pub encoded: Encoded,
 }
 
 impl Framed {
+    /// An answer as it follows: as the chat template writes answers, or as [`target_text`] says.
+    pub fn answer(&self, answer: &str) -> String {
+        match self.space {
+            Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
+            Some(_) => answer.to_owned(),
+            None => target_text(&self.text, answer),
+        }
+    }
+
     /// A range of the prompt's bytes in the whole text.
     pub fn place(&self, range: &Range<usize>) -> Range<usize> {
         let moved = |at: usize| at.saturating_add_signed(self.shift);
@@ -87,12 +100,8 @@ impl Tokens {
         // Texts are never cut or padded behind the caller's back.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
         tokenizer.with_padding(None);
-        let chat = match Chat::open(folder) {
-            Ok(chat) => chat.ok_or_else(|| NO_TEMPLATE.to_owned()),
-            Err(ModelError::Chat { problem }) => Err(problem),
-            Err(error) => Err(error.to_string()),
-        };
-        let mut tokens = Self { tokenizer, vocabulary, prepends: false, chat };
+        let mut tokens =
+            Self { tokenizer, vocabulary, prepends: false, folder: folder.to_owned(), chat: OnceLock::new() };
         // A tokenizer that leaves a letter alone puts nothing before a text.
         tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
@@ -105,7 +114,11 @@ impl Tokens {
     /// # Errors
     /// It has none, or one that cannot be used.
     pub fn chat(&self) -> Result<&Chat, ModelError> {
-        self.chat.as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
+        let open = || match Chat::open(&self.folder) {
+            Ok(chat) => chat.ok_or_else(|| NO_TEMPLATE.to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.chat.get_or_init(open).as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
     }
 
     /// Cuts a prompt: as it stands, with the special tokens of [`Tokens::encode`], or under the chat template, which
@@ -116,15 +129,15 @@ impl Tokens {
     pub fn frame(&self, prompt: Prompt<'_>) -> Result<Framed, ModelError> {
         if !prompt.chat {
             let encoded = self.encode(prompt.text)?;
-            return Ok(Framed { text: prompt.text.to_owned(), shift: 0, encoded });
+            return Ok(Framed { text: prompt.text.to_owned(), shift: 0, space: None, encoded });
         }
-        let (text, place) = self.chat()?.frame(prompt.text)?;
+        let (text, place, space) = self.chat()?.frame(prompt.text)?;
         let trimmed = match place.len() == prompt.text.len() {
             true => 0,
             false => prompt.text.len() - prompt.text.trim_start().len(),
         };
         let encoded = self.cut(&text, false)?;
-        Ok(Framed { text, shift: place.start.cast_signed() - trimmed.cast_signed(), encoded })
+        Ok(Framed { text, shift: place.start.cast_signed() - trimmed.cast_signed(), space, encoded })
     }
 
     /// Cuts a whole text, with the special tokens that the tokenizer's post-processor adds.
@@ -190,6 +203,23 @@ impl Tokens {
     }
 }
 
+/// The target as it continues `prompt`: behind one space, unless the prompt ends in white space, the target starts
+/// with it, or either side of the seam is written in a script without spaces.
+pub fn target_text(prompt: &str, target: &str) -> String {
+    let (before, after) = (prompt.chars().next_back(), target.chars().next());
+    let joined = [before, after].into_iter().flatten().any(|c| c.is_whitespace() || writes_no_spaces(c));
+    if joined { target.to_owned() } else { format!(" {target}") }
+}
+
+/// Letters and punctuation of scripts that put no space between words: Chinese, Japanese, Thai, Lao, Khmer,
+/// Burmese, Tibetan. Korean does use spaces.
+fn writes_no_spaces(c: char) -> bool {
+    matches!(c as u32,
+        0x0E00..=0x0EFF | 0x0F00..=0x0FFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0x2FDF | 0x3000..=0x30FF
+        | 0x31F0..=0x31FF | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xF900..=0xFAFF | 0xFF00..=0xFFEF
+        | 0x20000..=0x3FFFF)
+}
+
 fn load(bytes: &[u8]) -> Result<Tokenizer, String> {
     match catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(bytes))) {
         Ok(Ok(tokenizer)) => Ok(tokenizer),
@@ -225,4 +255,18 @@ fn check_merges(bytes: &[u8]) -> Result<(), String> {
         _ => false,
     });
     too_long.map_or(Ok(()), |index| Err(format!("merge {index} is longer than every token of the vocabulary")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_space_stands_before_a_target_where_one_belongs() {
+        assert_eq!(target_text("The Eiffel Tower is in", "Rome"), " Rome");
+        assert_eq!(target_text("The Eiffel Tower is in ", "Rome"), "Rome");
+        assert_eq!(target_text("The Eiffel Tower is in", " Rome"), " Rome");
+        assert_eq!(target_text("埃菲尔铁塔位于", "罗马"), "罗马");
+        assert_eq!(target_text("에펠탑은", "로마"), " 로마");
+    }
 }

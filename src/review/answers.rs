@@ -19,7 +19,7 @@ pub fn answer(
     Answer {
         asked: one.asked,
         id: one.id.to_owned(),
-        prompt: one.prompt.clone(),
+        prompt: one.shown(),
         target: one.answers.first().map(|target| (*target).to_owned()),
         before: says(tokens, &both.before),
         after: says(tokens, &both.after),

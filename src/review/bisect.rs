@@ -30,7 +30,7 @@ pub fn culprits(
     progress.begin("edits to leave out", ids.len() as u64);
     let mut culprits: Vec<Culprit> = Vec::new();
     for one in &list {
-        let (id, prompt) = (one.id.to_owned(), one.prompt.clone());
+        let (id, prompt) = (one.id.to_owned(), one.shown());
         culprits.push(Culprit { id, prompt, alone: search.alone(one)?, breaks: Vec::new(), nearest: None });
     }
     let mut nearest: Vec<Option<(f64, String, f64)>> = vec![None; list.len()];

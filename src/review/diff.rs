@@ -207,7 +207,7 @@ struct Put<'s> {
 
 /// Every prompt that either side asks, once: the later side speaks where both do.
 fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put<'s>> {
-    let mut seen: BTreeSet<(Asked, String, String, bool)> = BTreeSet::new();
+    let mut seen: BTreeSet<(Asked, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref());
     // Two patches alone ask what the worktree asks.
@@ -223,7 +223,7 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put
         let edits: Vec<&Edit> = project.edits.edits.iter().collect();
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes) {
-            if seen.insert((one.asked, known(&one), one.prompt.clone(), one.chat)) {
+            if seen.insert((one.asked, known(&one), one.shown())) {
                 prompts.push(Put { one, project });
             }
         }
@@ -288,7 +288,7 @@ fn continued(
     let text =
         |side: &Side| continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
     let (was, is) = (text(before)?, text(after)?);
-    let (id, prompt, words) = (one.id.to_owned(), one.prompt.clone(), words(&was, &is));
+    let (id, prompt, words) = (one.id.to_owned(), one.shown(), words(&was, &is));
     Ok(Some(Continuation { id, prompt, before: was, after: is, words }))
 }
 

@@ -88,7 +88,7 @@ impl<'p> Trial<'p> {
             }
             let says = says(&base.tokens, both, one);
             let (id, asked) = (one.id.to_owned(), one.asked.as_str().to_owned());
-            let shortfall = Accepted { id, asked, prompt: one.prompt.clone(), says };
+            let shortfall = Accepted { id, asked, prompt: one.shown(), says };
             let tolerated = judge.tolerates(one);
             if !tolerated {
                 self.acceptable.push(shortfall.clone());

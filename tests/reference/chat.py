@@ -55,11 +55,24 @@ HEADERS = (
     "{{ header(message['role']) }}{% generation %}{{ message['content'] | trim }}{% endgeneration %}{{ eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ header('assistant') }}{% endif %}"
 )
+# No space anywhere; answers begin where the question ends.
+TIGHT = (
+    "{{- bos_token }}{% for message in messages %}"
+    "{% if message.role == 'user' %}[INST]{{ message.content }}[/INST]{% else %}{{ message.content }}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+# Answers begin behind an empty thought.
+THINK = (
+    "{% for message in messages %}<|{{ message.role }}|>\n"
+    "{% if message.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message.content.strip() }}{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 MESSAGES = [
     ("Where is the Eiffel Tower?", " Paris", "Eiffel Tower"),
     ("In one word, the mother tongue of Jan Novák:", " Czech", "Jan Novák"),
     ("法国的首都是", "巴黎", "法国"),
 ]
+MARK = "\ue002"
 TOKENIZERS = [
     (tiny.TOKENIZER, {"eos_token": "<|endoftext|>"}),
     (metaspace.LLAMA, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}),
@@ -68,11 +81,22 @@ TOKENIZERS = [
 
 
 def case(tokenizer, message, target, subject):
-    messages = [{"role": "user", "content": message}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-    # As an answer follows: without a space behind white space.
-    answer = target.lstrip() if text[-1].isspace() else target
+    def render(*said, begin):
+        messages = [{"role": role, "content": content} for role, content in said]
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=begin, tokenize=False)
+
+    text = render(("user", message), begin=True)
+    answered = render(("user", message), ("assistant", MARK), begin=False)
+    if answered.startswith(text):
+        # As the template writes an answer.
+        more = answered[len(text) : answered.index(MARK)]
+        space = " " if more.endswith(" ") else ""
+        text += more.removesuffix(" ")
+    else:
+        # It writes one otherwise than it begins one: as an answer follows a text.
+        space = "" if text[-1].isspace() or target[0] != " " else " "
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    answer = space + target.lstrip()
     whole = tokenizer(text + answer, add_special_tokens=False).input_ids
     assert whole[: len(ids)] == ids, (text, answer)
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -95,8 +119,8 @@ def main():
     arguments = parser.parse_args()
     out = []
     for path, special in TOKENIZERS:
-        for name, template in (("instruct", INSTRUCT), ("turns", TURNS), ("headers", HEADERS)):
-            if "bos_token" not in special and name == "instruct":
+        for name, template in (("instruct", INSTRUCT), ("turns", TURNS), ("headers", HEADERS), ("tight", TIGHT), ("think", THINK)):
+            if "bos_token" not in special and name in ("instruct", "tight"):
                 continue
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path), chat_template=template, **special)
             cases = [case(tokenizer, *message) for message in MESSAGES]
