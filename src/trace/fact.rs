@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use crate::compile::resolve::target_text;
 use crate::model::{ModelError, Prompt, Tokens};
 
 /// A fact that a model may know.
@@ -81,7 +80,7 @@ pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolv
         return Err(LeftOut::NoToken(fact.subject_text().to_owned()));
     };
     let answer = match &fact.answer {
-        Some(answer) => tokens.continuation(&target_text(&framed.text, answer))?,
+        Some(answer) => tokens.continuation(&framed.answer(answer))?,
         None => Vec::new(),
     };
     Ok(Resolved { subject: first..last + 1, answer, ids: framed.encoded.ids })

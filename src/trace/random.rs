@@ -107,10 +107,12 @@ mod tests {
     #[test]
     fn the_stream_goes_on() {
         let mut stream = Legacy::new(1);
-        let last = (0..2000).map(|_| stream.normal()).next_back().expect("a number");
+        let normal: Vec<f64> = (0..2000).map(|_| stream.normal()).collect();
+        let last = normal[1999];
         assert!(last.to_bits().abs_diff(LAST_NORMAL.to_bits()) <= 1, "{last}");
         let mut stream = Legacy::new(1);
-        assert_eq!((0..2000).map(|_| stream.double()).next_back(), Some(LAST_DOUBLE));
+        let doubles: Vec<f64> = (0..2000).map(|_| stream.double()).collect();
+        assert_eq!(doubles[1999], LAST_DOUBLE);
         let mut stream = Legacy::new(1);
         assert_eq!(stream.uniform(), -1.0 + 2.0 * 0.417022004702574);
     }
