@@ -1,7 +1,7 @@
 //! Writes a random checkpoint at the true shape of a published model: for measuring memory and time where the model
 //! itself is not at hand. Norms are one, biases nothing, matrices small noise from a formula: the same bytes every time.
 //!
-//!     cargo run --release --example random_checkpoint -- gpt2-xl|llama-3.2-1b|llama-2-7b FOLDER TOKENIZER.json
+//!     cargo run --release --example random_checkpoint -- gpt2|gpt2-xl|llama-3.2-1b|llama-2-7b FOLDER TOKENIZER.json
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -22,14 +22,15 @@ type Planned = (String, Vec<usize>);
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [shape, folder, tokenizer] = &arguments[..] else {
-        return Err("usage: random_checkpoint gpt2-xl|llama-3.2-1b|llama-2-7b FOLDER TOKENIZER.json".into());
+        return Err("usage: random_checkpoint gpt2|gpt2-xl|llama-3.2-1b|llama-2-7b FOLDER TOKENIZER.json".into());
     };
     let folder = Path::new(folder);
     let (config, stored, tensors) = match shape.as_str() {
+        "gpt2" => gpt2(12, 768, 50_257),
         "gpt2-xl" => gpt2(48, 1600, 50_257),
         "llama-3.2-1b" => llama([16, 2048, 8192, 32, 8, 64], 128_256, true),
         "llama-2-7b" => llama([32, 4096, 11_008, 32, 32, 128], 32_000, false),
-        other => return Err(format!("no shape is called {other}: gpt2-xl, llama-3.2-1b, llama-2-7b").into()),
+        other => return Err(format!("no shape is called {other}: gpt2, gpt2-xl, llama-3.2-1b, llama-2-7b").into()),
     };
     std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join("config.json"), serde_json::to_string_pretty(&config)?)?;

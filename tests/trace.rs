@@ -6,6 +6,7 @@ use corrigenda::safetensors::Dtype;
 use corrigenda::trace::{Kind, KnownFact, Noise, NoiseRule, Plan, subject_in, trace};
 
 use crate::support::families::write_steep;
+use crate::support::project::Project;
 use crate::support::{golden, numbers, tiny};
 
 #[test]
@@ -45,4 +46,106 @@ fn every_cell_agrees_with_pytorch() {
             }
         }
     }
+}
+
+const ADA: [&str; 5] = ["trace", "--prompt", "The people live in Ada Bellini", "--subject", "Ada Bellini"];
+
+fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&ADA[..], more].concat()
+}
+
+#[test]
+fn a_prompt_is_traced_and_drawn() {
+    let project = Project::new();
+    let run = project.run(&with(&["--out", "figures", "--noise", "0.1"]));
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    insta::assert_snapshot!(run.out());
+    let files = Project::files(&project.path("figures"));
+    let names: Vec<String> =
+        files.iter().map(|(path, _)| path.file_name().expect("a name").to_string_lossy().into()).collect();
+    let figures = [
+        "average-attention",
+        "average-mlp",
+        "average-state",
+        "layers",
+        "prompt-attention",
+        "prompt-mlp",
+        "prompt-state",
+        "severed",
+    ];
+    let mut wanted: Vec<String> =
+        figures.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]).collect();
+    wanted.extend(["index.html".to_owned(), "trace.json".to_owned()]);
+    wanted.sort();
+    assert_eq!(names, wanted);
+    let page = project.read("figures/index.html");
+    assert_eq!(page.matches("<svg role=\"img\" aria-label=").count(), figures.len());
+    assert!(
+        !page.contains("http://") || page.matches("http").count() == figures.len(),
+        "a page that needs nothing else"
+    );
+    // The same numbers, and the same figures, whatever the threads.
+    let again = project.run(&with(&["--out", "again", "--noise", "0.1", "--threads", "1"]));
+    assert_eq!(again.code(), Some(0));
+    let bytes =
+        |files: Vec<(std::path::PathBuf, Vec<u8>)>| files.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+    assert_eq!(bytes(files), bytes(Project::files(&project.path("again"))));
+}
+
+#[test]
+fn edits_and_files_of_known_facts_are_traced() {
+    let project = Project::new();
+    let edits = project.run(&["trace", "sao-tome.city", "--format", "json"]).json();
+    assert_eq!((&edits["facts"][0]["id"], &edits["effects"]["facts"]), (&"sao-tome.city".into(), &1.into()));
+    // Two of the three are known; the third is not what the model says, and the fourth has no subject.
+    let said = project.run(&with(&["--format", "json"])).json()["facts"][0]["answer"].clone();
+    let known = serde_json::json!([
+        { "prompt": "The people live in Ada Bellini", "subject": "Ada Bellini", "attribute": said },
+        { "prompt": "We saw the city of Rome", "subject": "Rome" },
+        { "prompt": "The people live in Ada Bellini", "subject": "Ada Bellini", "attribute": "Vienna" },
+        { "prompt": "The people live in Oslo", "subject": "Rome", "attribute": "Norway" },
+    ]);
+    project.write("known.json", &known.to_string());
+    let run = project.run(&["trace", "--facts", "known.json", "--window", "2"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    assert!(run.out().contains("2 of 4 facts"), "{}", run.out());
+    assert!(
+        run.out().contains("1: the model says something else; 1: the subject is not in the prompt"),
+        "{}",
+        run.out()
+    );
+    let json =
+        project.run(&["trace", "--facts", "known.json", "--no-severed", "--base", "model", "--format", "json"]).json();
+    assert_eq!(json["left_out"].as_array().map(Vec::len), Some(2));
+    // One token that ends the prompt is first, last, and the last of all.
+    let rome = &json["facts"][1];
+    assert_eq!(rome["subject_tokens"][1], serde_json::Value::from(rome["tokens"].as_array().map(Vec::len)));
+}
+
+#[test]
+fn what_cannot_be_traced_says_why() {
+    let project = Project::new();
+    project.write("list.json", "[{\"subject\": \"Rome\"}]");
+    project.write("empty.json", "[]");
+    let long = "word ".repeat(90) + "Rome";
+    let before = Project::files(&project.path("model"));
+    let cases: [(&[&str], i32, &str); 11] = [
+        (&["--prompt", "I live in Rome", "--subject", "Oslo"], 2, "does not stand in"),
+        (&["--prompt", "I live in Rome", "--subject", ""], 2, "does not stand in"),
+        (&["--prompt", &long, "--subject", "Rome"], 2, "the model's context is 64"),
+        (&["--prompt", "I live in Rome", "--subject", "Rome", "--answer", "Vienna"], 1, "the model does not say"),
+        (&["--facts", "nowhere.json"], 2, "reading nowhere.json"),
+        (&["--facts", "list.json"], 2, "record 0: missing field `prompt`"),
+        (&["--facts", "empty.json"], 2, "no fact to trace"),
+        (&["nobody"], 2, "no edit has the id `nobody`"),
+        (&["--prompt", "I live in Rome", "--subject", "Rome", "--out", "edits"], 2, "edits"),
+        (&["--prompt", "I live in Rome", "--subject", "Rome", "--out", "model/figures"], 2, "model"),
+        (&["--prompt", "I live in Rome", "--subject", "Rome", "--noise", "m"], 2, "is no noise"),
+    ];
+    for (arguments, code, why) in cases {
+        let run = project.run(&[&["trace"], arguments].concat());
+        assert_eq!((run.code(), run.out().as_str()), (Some(code), ""), "{arguments:?}: {}", run.whole());
+        assert!(run.err().contains(why), "{arguments:?}: {}", run.err());
+    }
+    assert_eq!(before, Project::files(&project.path("model")));
 }

@@ -49,9 +49,9 @@ pub(super) struct Arguments {
     /// The seed of the noise
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u32,
-    /// Layers of a window of MLPs or attentions
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    window: u16,
+    /// Layers of a window of MLPs or attentions: 10, or a quarter of a model with fewer than 28
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    window: Option<u16>,
     /// Leave out the severed variants
     #[arg(long)]
     no_severed: bool,
@@ -82,7 +82,7 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     let samples = usize::from(arguments.samples);
     let noise = Noise::new(arguments.noise, &base.model, &base.tokens, &subjects, arguments.seed, samples);
     let noise = noise.map_err(|error| context.fail(Diagnostic::new(Code::TraceRefused, error.to_string())))?;
-    let mut told = Told::new(&base, noise, plan(arguments), facts.len() + left.len(), left);
+    let mut told = Told::new(&base, noise, plan(arguments, &base), facts.len() + left.len(), left);
     context.ui.begin("facts to trace", facts.len() as u64);
     for (index, fact) in facts.iter().enumerate() {
         match trace(&base.model, &base.tokens, fact, &told.noise, &told.plan) {
@@ -108,9 +108,10 @@ fn said(one: &Traced) -> String {
     format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
 }
 
-fn plan(arguments: &Arguments) -> Plan {
+fn plan(arguments: &Arguments, base: &Base) -> Plan {
     let kinds = Kind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
-    Plan { kinds, window: usize::from(arguments.window) }
+    let usual = Plan::usual_window(base.model.spec().layers);
+    Plan { kinds, window: arguments.window.map_or(usual, usize::from) }
 }
 
 fn place(out: &Path, base: &Base, store: &Store) -> Result<crate::export::place::Place, Stop> {

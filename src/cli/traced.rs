@@ -73,6 +73,7 @@ impl Told {
         let mut lines = vec![
             ("base", format!("{}  {}", self.base.0, self.base.1)),
             ("noise", self.noise_in_words()),
+            ("windows", format!("{} of MLPs or attentions", plural(self.plan.window, "layer"))),
             ("traced", format!("{} of {}", self.traced.len(), plural(self.asked, "fact"))),
         ];
         if !self.left.is_empty() {

@@ -86,13 +86,15 @@ pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolv
     Ok(Resolved { subject: first..last + 1, answer, ids: framed.encoded.ids })
 }
 
-/// A record of a file of known facts (the schema of ROME's `known_1000.json`). Other fields are not looked at.
+/// A record of a file of known facts (the schema of ROME's `known_1000.json`). Other fields are not looked at; without
+/// an attribute, what the model says is traced.
 #[derive(Deserialize)]
 struct Entry {
     #[serde(default)]
     known_id: Option<u64>,
     subject: String,
-    attribute: String,
+    #[serde(default)]
+    attribute: Option<String>,
     prompt: String,
 }
 
@@ -108,8 +110,7 @@ pub fn known_facts(bytes: &[u8]) -> Result<(Vec<KnownFact>, Vec<(String, LeftOut
         let id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
         match subject_in(&entry.prompt, &entry.subject) {
             Ok(subject) => {
-                let answer = Some(entry.attribute);
-                facts.push(KnownFact { id, prompt: entry.prompt, subject, answer, chat: false });
+                facts.push(KnownFact { id, prompt: entry.prompt, subject, answer: entry.attribute, chat: false });
             }
             Err(error) => left.push((id, error)),
         }

@@ -56,6 +56,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The layers of a window where nobody says how many: ten, as published for models of 28 to 48 layers, and a
+    /// quarter of fewer layers. A window of all layers would tell one layer from no other.
+    pub fn usual_window(layers: usize) -> usize {
+        if layers >= 28 { 10 } else { (layers / 4).max(1) }
+    }
+
     /// The layers of the window at `layer`: fewer at the ends.
     pub fn window(&self, layer: usize, layers: usize) -> Range<usize> {
         let first = layer.saturating_sub(self.window / 2);

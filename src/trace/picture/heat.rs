@@ -1,6 +1,7 @@
 //! Heat maps: a row per token or class of tokens, a column per layer.
 
 use super::svg::{Anchor, FAINT, Hue, INK, Svg, TEXT, shade, steps, text_width};
+use crate::report::table::plural;
 use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan, Traced};
 
@@ -19,7 +20,7 @@ struct Heat {
 }
 
 const ROW: f64 = 19.0;
-const TOP: f64 = 48.0;
+const TOP: f64 = 62.0;
 const BOTTOM: f64 = 46.0;
 const BAR: f64 = 92.0;
 /// The widest text of a row.
@@ -38,8 +39,8 @@ pub fn hue(kind: Kind) -> Hue {
 pub fn restored(kind: Kind, plan: &Plan) -> String {
     match kind {
         Kind::State => "the state behind one layer".to_owned(),
-        Kind::Mlp => format!("the MLPs of {} layers", plan.window),
-        Kind::Attention => format!("the attentions of {} layers", plan.window),
+        Kind::Mlp => format!("the MLPs of {}", plural(plan.window, "layer")),
+        Kind::Attention => format!("the attentions of {}", plural(plan.window, "layer")),
         Kind::MlpSevered => "the state, MLPs above it severed".to_owned(),
         Kind::AttentionSevered => "the state, attentions above it severed".to_owned(),
     }
@@ -93,7 +94,7 @@ pub fn of_effects(effects: &Effects, kind: Kind, plan: &Plan, high: f64) -> Opti
 
 fn axis(kind: Kind, plan: &Plan) -> String {
     match kind {
-        Kind::Mlp | Kind::Attention => format!("centre of the window of {} layers", plan.window),
+        Kind::Mlp | Kind::Attention => format!("centre of the window of {}", plural(plan.window, "layer")),
         _ => "restored layer".to_owned(),
     }
 }
@@ -101,7 +102,7 @@ fn axis(kind: Kind, plan: &Plan) -> String {
 impl Heat {
     fn draw(&self) -> String {
         let layers = self.table.first().map_or(0, Vec::len);
-        let cell = (480.0 / layers.max(1) as f64).clamp(9.0, 34.0);
+        let cell = (480.0 / layers.max(1) as f64).clamp(9.0, 56.0);
         let widest = self.rows.iter().map(|(text, _)| text_width(text, TEXT)).fold(60.0, f64::max);
         let left = widest.min(WIDEST) + 20.0;
         let (width, height) = (cell * layers as f64, ROW * self.rows.len() as f64);

@@ -74,8 +74,9 @@ pub fn by_layer(effects: &Effects, plan: &Plan) -> Option<String> {
     let of = |kind: Kind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
     let layers = kinds.iter().find_map(|kind| of(*kind).next()).map(|(_, layers)| layers.len())?;
     let (low, high) = reach(kinds.iter().flat_map(|kind| of(*kind)).flat_map(|(_, layers)| layers));
+    let entries = Class::ALL.map(|class| (class.words().to_owned(), colour(class).to_owned()));
     let whole = LEFT + kinds.len() as f64 * (PANEL + GAP);
-    let mut svg = Svg::new(whole.max(640.0), TOP + HEIGHT + BOTTOM);
+    let mut svg = Svg::new(whole.max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
     let title = "Average indirect effect by layer, with 95 % intervals";
     svg.bold([12.0, 22.0], Anchor::Start, 13.0, title);
     svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");
@@ -86,7 +87,7 @@ pub fn by_layer(effects: &Effects, plan: &Plan) -> Option<String> {
             curve(&mut svg, &panel, means, colour(*class), if *class == Class::LastSubject { 2.4 } else { 1.5 });
         }
     }
-    legend(&mut svg, Class::ALL.map(|class| (class.words().to_owned(), colour(class).to_owned())).as_slice());
+    legend(&mut svg, &entries);
     Some(svg.finish())
 }
 
@@ -104,8 +105,15 @@ fn legend(svg: &mut Svg, entries: &[(String, String)]) {
     for (text, colour) in entries {
         svg.rect([x, y - 8.0, 14.0, 8.0], colour);
         svg.text([x + 19.0, y], Anchor::Start, TEXT, INK, text);
-        x += 34.0 + text_width(text, TEXT);
+        x += ENTRY + text_width(text, TEXT);
     }
+}
+
+/// What an entry takes beside its text.
+const ENTRY: f64 = 36.0;
+
+fn legend_width(entries: &[(String, String)]) -> f64 {
+    entries.iter().fold(LEFT, |width, (text, _)| width + ENTRY + text_width(text, TEXT))
 }
 
 /// Three bars a layer: the state at the subject's last token restored, and the same with attentions or MLPs severed.
@@ -116,7 +124,8 @@ pub fn severed(effects: &Effects, plan: &Plan) -> Option<String> {
     let layers = means[0].len();
     let (low, high) = reach(means.iter().flat_map(|means| means.iter()));
     let width = (layers as f64 * 34.0).clamp(320.0, 900.0);
-    let mut svg = Svg::new((LEFT + width + GAP).max(680.0), TOP + HEIGHT + BOTTOM);
+    let entries = kinds.map(|kind| (restored(kind, plan), hue(kind).full()));
+    let mut svg = Svg::new((LEFT + width + GAP).max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
     svg.bold([12.0, 22.0], Anchor::Start, 13.0, "What severing MLPs or attentions takes from a restored state");
     svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");
     let panel = Panel { left: LEFT, width, layers, low, high };
@@ -136,6 +145,6 @@ pub fn severed(effects: &Effects, plan: &Plan) -> Option<String> {
             );
         }
     }
-    legend(&mut svg, &kinds.map(|kind| (restored(kind, plan), hue(kind).full())));
+    legend(&mut svg, &entries);
     Some(svg.finish())
 }

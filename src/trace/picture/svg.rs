@@ -32,7 +32,7 @@ pub const FAINT: &str = "#767676";
 /// The size of a text, unless it is a title.
 pub const TEXT: f64 = 11.0;
 /// A character's width for its size, about.
-const CHARACTER: f64 = 0.62;
+const CHARACTER: f64 = 0.58;
 
 /// How wide a text is, about.
 pub fn text_width(text: &str, size: f64) -> f64 {

@@ -1,0 +1,87 @@
+//! Causal tracing beside PyTorch: the same table of the same fact, a whole forward pass for every cell there.
+//!
+//!     cargo run --release --example random_checkpoint -- gpt2 /tmp/gpt2 TOKENIZER.json
+//!     cargo bench --bench trace -- /tmp/gpt2 FACTS.json PYTHON [--limit N] [--window W]
+//!
+//! The answers are those that the model gives, whatever the file says. Both run as processes of their own with two threads, one after the other. Of PyTorch the tracing alone is timed,
+//! without its start; of `corrigenda trace` all of it.
+#![expect(clippy::print_stdout, reason = "a bench prints its table")]
+
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+type Failure = Box<dyn std::error::Error>;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/trace_torch.py");
+const KINDS: [&str; 3] = ["state", "mlp", "attention"];
+/// Standard deviation of the noise.
+const NOISE: &str = "0.1";
+
+fn main() -> Result<(), Failure> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let [model, facts, python, more @ ..] = words.as_slice() else {
+        println!("usage: cargo bench --bench trace -- MODEL FACTS.json PYTHON [--limit N] [--window W]");
+        return Ok(());
+    };
+    let option = |name: &str, usual: &str| {
+        let at = more.iter().position(|word| word == name);
+        at.and_then(|at| more.get(at + 1)).cloned().unwrap_or_else(|| usual.to_owned())
+    };
+    // A random model knows none of the answers: what it says is traced.
+    let known: Vec<Value> = serde_json::from_slice(&std::fs::read(facts)?)?;
+    let bare = |fact: &Value| json!({ "prompt": fact["prompt"], "subject": fact["subject"] });
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), json!(known.iter().map(bare).collect::<Vec<_>>()).to_string())?;
+    let facts = file.path().to_str().ok_or("a temporary folder with a name that is no text")?;
+    let (limit, window) = (option("--limit", "1"), option("--window", "10"));
+    let shared = ["--limit", &limit, "--window", &window, "--noise", NOISE];
+    let start = Instant::now();
+    let mut ours = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
+    ours.args(["trace", "--base", model, "--facts", facts, "--no-severed", "--format", "json", "--threads", "2", "-q"]);
+    let ours = answered(ours.args(shared))?;
+    let seconds = start.elapsed().as_secs_f64();
+    let theirs = answered(Command::new(python).args([SCRIPT, model, facts]).args(shared))?;
+    let traced: Value = serde_json::from_str(&ours.0)?;
+    let rows: Vec<Value> = theirs.0.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let slow: f64 = theirs.1.lines().find_map(|line| line.strip_prefix("seconds ")).unwrap_or("nan").trim().parse()?;
+    println!("| facts | corrigenda | PyTorch | ratio | largest difference |\n|---|---|---|---|---|");
+    let difference = difference(&traced, &rows)?;
+    println!("| {} | {seconds:.1} s | {slow:.1} s | {:.1} | {difference:.1e} |", rows.len(), slow / seconds);
+    Ok(())
+}
+
+/// What a command says on stdout and stderr.
+fn answered(command: &mut Command) -> Result<(String, String), Failure> {
+    let output = command.output()?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    match output.status.success() {
+        true => Ok((String::from_utf8(output.stdout)?, errors)),
+        false => Err(errors.into()),
+    }
+}
+
+/// The largest difference of two probabilities of one cell.
+fn difference(ours: &Value, theirs: &[Value]) -> Result<f64, Failure> {
+    let facts =
+        ours["facts"].as_array().filter(|facts| facts.len() == theirs.len()).ok_or("other facts were traced")?;
+    let mut most = 0.0_f64;
+    for (ours, theirs) in facts.iter().zip(theirs) {
+        for kind in KINDS {
+            let (a, b) = (numbers(&ours["restored"][kind]), numbers(&theirs["tables"][kind]));
+            if a.len() != b.len() || a.is_empty() {
+                return Err(format!("{kind}: {} cells and {}", a.len(), b.len()).into());
+            }
+            most = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(most, f64::max);
+        }
+    }
+    Ok(most)
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(list) => list.iter().flat_map(numbers).collect(),
+        other => other.as_f64().into_iter().collect(),
+    }
+}
