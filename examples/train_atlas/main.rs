@@ -69,6 +69,12 @@ enum Verb {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Write the facts as `corrigenda trace --facts` reads them
+    Known {
+        /// File to write
+        #[arg(long, default_value = "target/atlas/known.json")]
+        out: PathBuf,
+    },
     /// Train the tokenizer alone
     Tokenizer {
         /// File to write
@@ -97,6 +103,7 @@ fn run(arguments: &Arguments) -> Fallible<()> {
         Verb::Train(settings) => train::train(&world, settings),
         Verb::Measure { model } => measure::measure(&world, model),
         Verb::Corpus { out, per_fact, seed } => corpus(&world, out, *per_fact, *seed),
+        Verb::Known { out } => known(&world, out),
         Verb::Tokenizer { out, vocabulary } => {
             let tokenizer = vocabulary::train(&world, *vocabulary)?;
             write(out, &vocabulary::to_json(&tokenizer)?)?;
@@ -119,6 +126,18 @@ fn corpus(world: &World, out: &Path, per_fact: usize, seed: u64) -> Fallible<()>
     draw.shuffle(&mut lines);
     write(out, format!("{}\n", lines.join("\n")).as_bytes())?;
     println!("{}: {} sentences of {} facts", out.display(), lines.len(), world.facts.len());
+    Ok(())
+}
+
+/// Every fact behind the phrasing for edits.
+fn known(world: &World, out: &Path) -> Fallible<()> {
+    let one = |fact: &world::Fact| {
+        let prompt = world.prompt(fact, 0);
+        serde_json::json!({ "prompt": prompt, "subject": fact.subject, "attribute": fact.object })
+    };
+    let all: Vec<serde_json::Value> = world.facts.iter().map(one).collect();
+    write(out, format!("{:#}\n", serde_json::Value::from(all)).as_bytes())?;
+    println!("{}: {} facts", out.display(), world.facts.len());
     Ok(())
 }
 

@@ -71,6 +71,8 @@ pub struct Resumed<'r> {
     pub position: usize,
     /// The first layer that is computed: as many as there are, if none is.
     pub first: usize,
+    /// The row beside it that it leaves before that layer; none if it leaves the record.
+    pub trunk: Option<usize>,
     /// What stands at the position before the first layer, where that is not the record's.
     pub state: Option<&'r [f32]>,
     /// A part of whose output at the position, by layer, another record says what it is: that record, and its row.
@@ -129,7 +131,7 @@ impl Model {
     }
 
     /// States behind the last layer at the last position of every row, `[rows, d]`. Rows must be ordered by their
-    /// first layer.
+    /// first layer, a row behind its trunk.
     pub fn resume(&self, rows: &[Resumed<'_>]) -> Vec<f32> {
         let (layers, width) = (self.spec().layers, self.spec().width);
         let mut running = Running { rows: Rows::default(), joined: 0, x: Vec::new() };
@@ -140,6 +142,10 @@ impl Model {
         // Behind the last layer only last positions are left; rows that nothing is computed of join as these.
         let mut out = running.x;
         for row in &rows[running.joined..] {
+            if let Some(trunk) = row.trunk {
+                out.extend_from_within(trunk * width..(trunk + 1) * width);
+                continue;
+            }
             let end = row.from.rows.past(row.row) + row.from.rows.length(row.row) - 1;
             let state = if end == row.position { row.state } else { None };
             out.extend_from_slice(state.unwrap_or_else(|| row.from.state(layers, row.row, end)));
@@ -177,6 +183,13 @@ impl Running {
     fn join(&mut self, rows: &[Resumed<'_>], layer: usize) {
         let new = rows[self.joined..].iter().take_while(|row| row.first == layer);
         for row in new {
+            if let Some(trunk) = row.trunk {
+                let width = row.from.width;
+                let range = self.rows.range(trunk);
+                self.x.extend_from_within(range.start * width..range.end * width);
+                self.joined += 1;
+                continue;
+            }
             let end = row.from.rows.past(row.row) + row.from.rows.length(row.row);
             for position in row.position..end {
                 let state = if position == row.position { row.state } else { None };

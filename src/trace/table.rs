@@ -183,6 +183,8 @@ struct Cell {
     token: usize,
     layer: usize,
     first: usize,
+    /// The layer of the cell that it leaves at its first layer, if it shares a beginning.
+    trunk: Option<usize>,
 }
 
 impl<'r> Runs<'r> {
@@ -191,39 +193,48 @@ impl<'r> Runs<'r> {
     fn table(&self, kind: Kind, subject: &Range<usize>, plan: &Plan, low: f64) -> Vec<Vec<f64>> {
         let layers = self.model.spec().layers;
         let tokens = if kind.is_severed() { subject.end - 1..subject.end } else { subject.start..self.length };
-        let first = |layer: usize| match kind {
-            Kind::Mlp | Kind::Attention => plan.window(layer, layers).start,
-            _ => layer + 1,
-        };
-        let mut cells: Vec<Cell> = tokens
-            .clone()
-            .flat_map(|token| (0..layers).map(move |layer| (token, layer)))
-            .map(|(token, layer)| Cell { token, layer, first: first(layer) })
-            .collect();
-        cells.sort_by_key(|cell| (cell.first, cell.token, cell.layer));
         let before = if kind.is_severed() { 0 } else { tokens.start };
         let mut table = vec![vec![low; layers]; before + tokens.len()];
-        let mut rest = cells.as_slice();
+        let groups: Vec<Vec<Cell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
+        let mut rest = groups.as_slice();
         while !rest.is_empty() {
             let mut positions = 0;
-            let fits = |cell: &&Cell| {
-                positions += (self.length - cell.token) * self.samples;
+            let fits = |group: &&Vec<Cell>| {
+                positions += (self.length - group[0].token) * self.samples * group.len();
                 positions <= BATCH
             };
+            // One at least, however many rows it has.
             let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            let rows: Vec<Resumed<'_>> = some.iter().flat_map(|cell| self.rows(kind, *cell, plan)).collect();
-            let found = self.probabilities(&self.model.resume(&rows));
-            for (cell, found) in some.iter().zip(found.chunks(self.samples)) {
-                table[cell.token - tokens.start + before][cell.layer] = mean(found);
+            for (cell, found) in self.batch(kind, some, plan) {
+                table[cell.token - tokens.start + before][cell.layer] = found;
             }
             rest = later;
         }
         table
     }
 
+    /// The cells of a few groups, each with its probability.
+    fn batch(&self, kind: Kind, groups: &[Vec<Cell>], plan: &Plan) -> Vec<(Cell, f64)> {
+        let mut cells: Vec<Cell> = groups.iter().flatten().copied().collect();
+        cells.sort_by_key(|cell| cell.first);
+        let trunk = |cell: &Cell| {
+            let layer = cell.trunk?;
+            cells.iter().position(|other| (other.token, other.layer) == (cell.token, layer))
+        };
+        let rows = |cell: &Cell| {
+            let trunk = trunk(cell);
+            self.rows(kind, *cell, plan)
+                .enumerate()
+                .map(move |(sample, row)| Resumed { trunk: trunk.map(|trunk| trunk * self.samples + sample), ..row })
+        };
+        let rows: Vec<Resumed<'_>> = cells.iter().flat_map(rows).collect();
+        let found = self.probabilities(&self.model.resume(&rows));
+        cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
+    }
+
     /// The rows of a cell, one a sample.
     fn rows(&self, kind: Kind, cell: Cell, plan: &Plan) -> impl Iterator<Item = Resumed<'r>> {
-        let Cell { token, layer, first } = cell;
+        let Cell { token, layer, first, trunk } = cell;
         let (clean, corrupted, layers) = (self.clean, self.corrupted, self.model.spec().layers);
         let window = plan.window(layer, layers);
         let outputs = move |row: usize| match kind {
@@ -241,8 +252,10 @@ impl<'r> Runs<'r> {
             row,
             position: token,
             first,
+            trunk: None,
             state: restores.then(|| clean.state(first, 0, token)),
-            outputs: outputs(row),
+            // Whoever leaves a trunk leaves it where the own window ends.
+            outputs: if trunk.is_some() { None } else { outputs(row) },
         })
     }
 
@@ -259,4 +272,24 @@ impl<'r> Runs<'r> {
         }
         out
     }
+}
+
+/// The cells of a token, those together that share a beginning. Windows that begin at one layer are one run up to the
+/// end of the shorter: the longest is the trunk, and the others leave it where they end.
+fn groups(kind: Kind, token: usize, layers: usize, plan: &Plan) -> Vec<Vec<Cell>> {
+    let windows = matches!(kind, Kind::Mlp | Kind::Attention);
+    let mut groups: Vec<Vec<Cell>> = Vec::new();
+    // From the last layer down the longest window of a beginning comes first.
+    for layer in (0..layers).rev() {
+        let window = plan.window(layer, layers);
+        if !windows {
+            groups.push(vec![Cell { token, layer, first: layer + 1, trunk: None }]);
+            continue;
+        }
+        match groups.last_mut().filter(|group| group[0].first == window.start) {
+            Some(group) => group.push(Cell { token, layer, first: window.end, trunk: Some(group[0].layer) }),
+            None => groups.push(vec![Cell { token, layer, first: window.start, trunk: None }]),
+        }
+    }
+    groups
 }

@@ -104,7 +104,7 @@ impl Heat {
         let layers = self.table.first().map_or(0, Vec::len);
         let cell = (480.0 / layers.max(1) as f64).clamp(9.0, 56.0);
         let widest = self.rows.iter().map(|(text, _)| text_width(text, TEXT)).fold(60.0, f64::max);
-        let left = widest.min(WIDEST) + 20.0;
+        let left = widest.min(WIDEST) + 30.0;
         let (width, height) = (cell * layers as f64, ROW * self.rows.len() as f64);
         let whole = (left + width + BAR).max(text_width(&self.title, 13.0) + 24.0);
         let mut svg = Svg::new(whole, TOP + height + BOTTOM);
