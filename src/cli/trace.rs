@@ -10,7 +10,9 @@ use crate::build::{Base, Stop};
 use crate::progress::Progress as _;
 use crate::project::{Code, Diagnostic, Edit, Project, Sources};
 use crate::store::Store;
-use crate::trace::{Kind, KnownFact, LeftOut, Noise, NoiseRule, Plan, Traced, known_facts, subject_in, trace};
+use crate::trace::{
+    Gathered, Kind, KnownFact, LeftOut, Noise, NoiseRule, Plan, Traced, known_facts, subject_in, trace,
+};
 
 /// Find where in the model a fact is held, by causal tracing
 ///
@@ -66,9 +68,6 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     traced(context, arguments).unwrap_or_else(|outcome| outcome)
 }
-
-/// What is to be traced, and what cannot be.
-type Gathered = (Vec<KnownFact>, Vec<(String, LeftOut)>);
 
 fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
     let alone = arguments.base.is_some() && (arguments.prompt.is_some() || arguments.facts.is_some());

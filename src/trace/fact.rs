@@ -98,11 +98,14 @@ struct Entry {
     prompt: String,
 }
 
+/// Facts to trace; and those that cannot be, by their ids.
+pub type Gathered = (Vec<KnownFact>, Vec<(String, LeftOut)>);
+
 /// Reads a file of known facts: those whose subject stands in their prompt, and what is wrong with the others.
 ///
 /// # Errors
 /// It is no list of such records: what is wrong with the first that is none.
-pub fn known_facts(bytes: &[u8]) -> Result<(Vec<KnownFact>, Vec<(String, LeftOut)>), String> {
+pub fn known_facts(bytes: &[u8]) -> Result<Gathered, String> {
     let records: Vec<serde_json::Value> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let (mut facts, mut left) = (Vec::new(), Vec::new());
     for (index, record) in records.into_iter().enumerate() {

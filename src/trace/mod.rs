@@ -18,6 +18,6 @@ pub mod random;
 pub mod table;
 
 pub use effects::{Class, Effects, Mean};
-pub use fact::{KnownFact, LeftOut, known_facts, subject_in};
+pub use fact::{Gathered, KnownFact, LeftOut, known_facts, subject_in};
 pub use noise::{Noise, NoiseRule};
 pub use table::{Kind, Plan, Traced, trace};
