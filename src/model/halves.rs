@@ -7,9 +7,18 @@ use super::decoder::{Model, Past};
 use super::family::{Attention, NormKind};
 use super::rows::Rows;
 use crate::numeric::attention::{Heads, Row, attend};
+use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{Normalised, add, each_row, layer_norm, root_norm};
 use crate::numeric::{View, matmul};
 use crate::patch::Layout;
+
+/// Queries, keys and values, and what made them.
+pub(super) struct Asked {
+    pub norm: Normalised,
+    /// Queries, keys and values as attention takes them, `[positions, fused]`.
+    pub fused: Vec<f32>,
+    pub head_norms: Option<[Normalised; 2]>,
+}
 
 /// What the reverse pass needs of one attention half.
 pub(super) struct AttentionTape {
@@ -111,23 +120,33 @@ impl Model {
         tails: &[usize],
         keep: bool,
     ) -> (Vec<f32>, AttentionTape) {
-        let (spec, block, heads) = (self.spec(), &self.checkpoint.blocks[layer], self.heads(layer));
-        let (norm, normed) = self.norm(x, spec.width, &block.attention_norm);
+        let Asked { norm, fused, head_norms } = self.asked(layer, x, rows);
+        let (output, probabilities) =
+            self.attended(layer, &offered(rows, past, &fused, tails, self.heads(layer)), keep);
+        (output, AttentionTape { norm, fused, head_norms, probabilities })
+    }
+
+    /// Queries, keys and values of every position of `x`, as attention takes them.
+    pub(super) fn asked(&self, layer: usize, x: &[f32], rows: &Rows) -> Asked {
+        let (norm, normed) = self.norm(x, self.spec().width, &self.checkpoint.blocks[layer].attention_norm);
         let mut fused = self.fused(layer, &normed);
         let head_norms = self.norm_heads(layer, &mut fused);
         self.turn(layer, rows, &mut fused, false);
-        let offered = offered(rows, past, &fused, tails, heads);
-        let (attended, probabilities) = attend(heads, &offered, keep);
-        let output = self.project(&attended, &block.attention_out);
-        (output, AttentionTape { norm, fused, head_norms, probabilities })
+        Asked { norm, fused, head_norms }
+    }
+
+    /// The output of attention at every asking position, `[Σ tails, d]`, and its probabilities.
+    pub(super) fn attended(&self, layer: usize, offered: &[Row<'_>], keep: bool) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let (attended, probabilities) = attend(self.heads(layer), offered, keep);
+        (self.project(&attended, &self.checkpoint.blocks[layer].attention_out), probabilities)
     }
 
     /// What stands between the halves, of the attention's output at the last `tails` positions of every row of `x`.
     pub(super) fn middle(&self, output: Vec<f32>, x: &[f32], rows: &Rows, tails: &[usize]) -> Middle {
-        let mut sum = output;
-        let tail = Rows::gather(x, self.spec().width, &rows.tail_positions(tails));
-        add(&mut sum, &tail);
-        Middle { sum, beside: self.spec().parallel.then_some(tail) }
+        let (mut sum, width) = (output, self.spec().width);
+        let positions = rows.tail_positions(tails);
+        each_row(&mut sum, width, |index, row| add(row, &x[positions[index] * width..][..width]));
+        Middle { sum, beside: self.spec().parallel.then(|| Rows::gather(x, width, &positions)) }
     }
 
     /// Queries, keys and values side by side, `[positions, fused]`.
@@ -183,19 +202,16 @@ impl Model {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
         let (norm, normed) = self.norm(middle.input(), spec.width, norm);
-        let [activate, _] = spec.activation.functions();
         let (first, factor) = match &block.mlp_gate {
             None => (&block.mlp_in, None),
             Some(gate) => (gate, Some(self.project(&normed, &block.mlp_in))),
         };
         let mut key = self.project(&normed, first);
         let before = keep.then(|| key.clone());
-        each_row(&mut key, spec.inner, |index, row| {
-            row.iter_mut().for_each(|x| *x = activate(*x));
-            if let Some(factor) = &factor {
-                row.iter_mut().zip(&factor[index * spec.inner..]).for_each(|(x, factor)| *x *= factor);
-            }
-        });
+        spec.activation.apply(self.isa(), &mut key);
+        if let Some(factor) = &factor {
+            zip(self.isa(), &mut key, factor, |x, factor| x * factor);
+        }
         (key, before.map(|before| MlpTape { norm, before, factor }))
     }
 

@@ -15,6 +15,7 @@
 //! A row's result depends on the row alone: not on the rows beside it, not on threads.
 
 pub mod above;
+pub mod activation;
 pub mod chat;
 pub mod checkpoint;
 mod config;

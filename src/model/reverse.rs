@@ -9,6 +9,7 @@ use super::family::{Attention, NormKind};
 use super::halves::{AttentionTape, MlpTape, by_head, cut, offered, paste};
 use super::rows::Rows;
 use crate::numeric::attention::attend_reverse;
+use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{Normalised, add, each_row, layer_norm_reverse, root_norm_reverse};
 use crate::numeric::{View, matmul};
 
@@ -54,27 +55,21 @@ impl Model {
     /// Through `mlp(norm(x))`.
     fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> Vec<f32> {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
-        let [activate, slope] = spec.activation.functions();
+        let (isa, activation) = (self.isa(), spec.activation);
         let mut inner = self.project_reverse(gradient, &block.mlp_out);
-        let at = |index: usize| index * spec.inner..(index + 1) * spec.inner;
         let mut out = match (&block.mlp_gate, &tape.factor) {
             (Some(gate), Some(factor)) => {
                 let mut by_factor = inner.clone();
-                each_row(&mut by_factor, spec.inner, |index, row| {
-                    row.iter_mut().zip(&tape.before[at(index)]).for_each(|(g, x)| *g *= activate(*x));
-                });
-                each_row(&mut inner, spec.inner, |index, row| {
-                    let pairs = tape.before[at(index)].iter().zip(&factor[at(index)]);
-                    row.iter_mut().zip(pairs).for_each(|(g, (x, factor))| *g *= factor * slope(*x));
-                });
+                activation.times(isa, &mut by_factor, &tape.before);
+                let mut slopes = factor.clone();
+                activation.times_slope(isa, &mut slopes, &tape.before);
+                zip(isa, &mut inner, &slopes, |g, slope| g * slope);
                 let mut out = self.project_reverse(&inner, gate);
                 add(&mut out, &self.project_reverse(&by_factor, &block.mlp_in));
                 out
             }
             _ => {
-                each_row(&mut inner, spec.inner, |index, row| {
-                    row.iter_mut().zip(&tape.before[at(index)]).for_each(|(g, x)| *g *= slope(*x));
-                });
+                activation.times_slope(isa, &mut inner, &tape.before);
                 self.project_reverse(&inner, &block.mlp_in)
             }
         };

@@ -5,35 +5,10 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::ModelError;
+use super::activation::Activation;
 use super::config::Reader;
 use super::family::{FAMILIES, Family};
 use super::rotary::{Pairing, Rotary, Scaling};
-use crate::numeric::elementary as on;
-
-/// What stands between the MLP's matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// GELU by its tanh form.
-    GeluTanh,
-    /// GELU as it is defined.
-    Gelu,
-    /// `x σ(x)`.
-    Silu,
-    /// `x` where it is above 0.
-    Relu,
-}
-
-impl Activation {
-    /// The function and its derivative.
-    pub fn functions(self) -> [fn(f32) -> f32; 2] {
-        match self {
-            Self::GeluTanh => [on::gelu, on::gelu_slope],
-            Self::Gelu => [on::gelu_exact, on::gelu_exact_slope],
-            Self::Silu => [on::silu, on::silu_slope],
-            Self::Relu => [on::relu, on::relu_slope],
-        }
-    }
-}
 
 /// Which projections have a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 use super::decoder::{Model, Past};
 use super::halves::cut;
 use super::rows::Rows;
+use crate::numeric::attention::Row;
 use crate::numeric::rows::add;
 
 /// One of the two outputs that a block adds to its hidden state.
@@ -31,6 +32,8 @@ pub struct Record {
     mlp: Vec<Vec<f32>>,
     /// Keys and values of every layer, what came before the rows included.
     past: Vec<Past>,
+    /// Queries, keys and values of every layer, `[layers][positions, fused]`.
+    fused: Vec<Vec<f32>>,
 }
 
 impl Record {
@@ -71,12 +74,31 @@ pub struct Resumed<'r> {
     pub position: usize,
     /// The first layer that is computed: as many as there are, if none is.
     pub first: usize,
-    /// The row beside it that it leaves before that layer; none if it leaves the record.
-    pub trunk: Option<usize>,
-    /// What stands at the position before the first layer, where that is not the record's.
-    pub state: Option<&'r [f32]>,
+    /// What it begins with.
+    pub start: Start<'r>,
     /// A part of whose output at the position, by layer, another record says what it is: that record, and its row.
     pub outputs: Option<Outputs<'r>>,
+}
+
+/// What stands before the first layer of a row that goes on.
+#[derive(Clone, Copy)]
+pub enum Start<'r> {
+    /// This at its position, `[d]`, and what the record has behind it.
+    State(&'r [f32]),
+    /// What the row of this index has there.
+    Trunk(usize),
+}
+
+impl Resumed<'_> {
+    /// The first position behind it.
+    fn end(&self) -> usize {
+        self.from.rows.past(self.row) + self.from.rows.length(self.row)
+    }
+
+    /// Its part of a matrix of the record with so many numbers to a position, from `position` on.
+    fn of_record<'m>(&self, matrix: &'m [f32], width: usize, position: usize) -> &'m [f32] {
+        &matrix[self.from.at(self.row, position) * width..][..(self.end() - position) * width]
+    }
 }
 
 /// Outputs that are set at one position.
@@ -98,14 +120,23 @@ impl Model {
         let position = before.map_or(0, |(_, position)| position);
         let rows = Rows::after((0..count).map(|_| (position, length)));
         let width = self.spec().width;
-        let mut out = Record { rows, width, hidden: vec![x], attention: Vec::new(), mlp: Vec::new(), past: Vec::new() };
+        let mut out = Record {
+            rows,
+            width,
+            hidden: vec![x],
+            attention: Vec::new(),
+            mlp: Vec::new(),
+            past: Vec::new(),
+            fused: Vec::new(),
+        };
         let tails = vec![length; count];
         for layer in 0..self.spec().layers {
             let x = &out.hidden[layer];
             let mut past = match before {
                 Some((record, position)) => {
-                    let one = record.past_of(self, layer, 0, position);
-                    Past { keys: vec![one.0; count], values: vec![one.1; count] }
+                    let (one, shared) = (&record.past[layer], self.heads(layer).shared());
+                    let cut = |part: &[Vec<f32>]| vec![part[0][..position * shared].to_vec(); count];
+                    Past { keys: cut(&one.keys), values: cut(&one.values) }
                 }
                 None => Past { keys: vec![Vec::new(); count], values: vec![Vec::new(); count] },
             };
@@ -126,15 +157,42 @@ impl Model {
             out.attention.push(attention);
             out.mlp.push(mlp);
             out.past.push(past);
+            out.fused.push(tape.fused);
         }
         out
     }
 
+    /// What stands behind `layer` at each of the positions, in every row of a record, if the output of one part there
+    /// is that of `of` (its row 0) and all else is the record's: `[positions, rows, d]`. Attention is not computed:
+    /// what it takes is as it was.
+    pub fn set_once(&self, layer: usize, part: Part, from: &Record, of: &Record, positions: &[usize]) -> Vec<f32> {
+        let places: Vec<(usize, usize)> =
+            positions.iter().flat_map(|&position| (0..from.rows.count()).map(move |row| (row, position))).collect();
+        let pick = |of: &dyn Fn(usize, usize) -> Vec<f32>| -> Vec<f32> {
+            places.iter().flat_map(|&(row, position)| of(row, position)).collect()
+        };
+        let set = |wanted: Part| {
+            pick(&|row, position| match part == wanted {
+                true => of.output(part, layer, 0, position).to_vec(),
+                false => from.output(wanted, layer, row, position).to_vec(),
+            })
+        };
+        let x = pick(&|row, position| from.state(layer, row, position).to_vec());
+        let rows = Rows::new(vec![1; places.len()]);
+        let middle = self.middle(set(Part::Attention), &x, &rows, rows.lengths());
+        let mut out = match part {
+            Part::Mlp => set(Part::Mlp),
+            Part::Attention => self.mlp_value(layer, &self.mlp_key(layer, &middle, false).0),
+        };
+        add(&mut out, &middle.sum);
+        out
+    }
+
     /// States behind the last layer at the last position of every row, `[rows, d]`. Rows must be ordered by their
-    /// first layer, a row behind its trunk.
+    /// first layer, a row behind its trunk, whose first layer is another.
     pub fn resume(&self, rows: &[Resumed<'_>]) -> Vec<f32> {
         let (layers, width) = (self.spec().layers, self.spec().width);
-        let mut running = Running { rows: Rows::default(), joined: 0, x: Vec::new() };
+        let mut running = Running { rows: Rows::default(), joined: 0, settled: 0, x: Vec::new() };
         for layer in rows.first().map_or(layers, |row| row.first)..layers {
             running.join(rows, layer);
             self.resume_layer(layer, &rows[..running.joined], &mut running);
@@ -142,13 +200,11 @@ impl Model {
         // Behind the last layer only last positions are left; rows that nothing is computed of join as these.
         let mut out = running.x;
         for row in &rows[running.joined..] {
-            if let Some(trunk) = row.trunk {
-                out.extend_from_within(trunk * width..(trunk + 1) * width);
-                continue;
+            match row.start {
+                Start::Trunk(trunk) => out.extend_from_within(trunk * width..(trunk + 1) * width),
+                Start::State(state) if row.position + 1 == row.end() => out.extend_from_slice(state),
+                Start::State(_) => out.extend_from_slice(row.from.state(layers, row.row, row.end() - 1)),
             }
-            let end = row.from.rows.past(row.row) + row.from.rows.length(row.row) - 1;
-            let state = if end == row.position { row.state } else { None };
-            out.extend_from_slice(state.unwrap_or_else(|| row.from.state(layers, row.row, end)));
         }
         debug_assert_eq!(out.len(), rows.len() * width, "a state for every row");
         out
@@ -157,10 +213,20 @@ impl Model {
     fn resume_layer(&self, layer: usize, rows: &[Resumed<'_>], running: &mut Running) {
         let last = layer + 1 == self.spec().layers;
         let tails = if last { vec![1; rows.len()] } else { running.rows.lengths().to_vec() };
-        let past = rows.iter().map(|row| row.from.past_of(self, layer, row.row, row.position));
-        let (keys, values) = past.unzip();
-        let past = Past { keys, values };
-        let (mut output, _) = self.attention_output(layer, &running.x, &running.rows, &past, &tails, false);
+        let fused = self.resumed_queries(layer, rows, running);
+        let (heads, shared) = (self.heads(layer), self.heads(layer).shared());
+        let offered = |index: usize| {
+            let (row, own) = (&rows[index], running.rows.range(index));
+            let past = &row.from.past[layer];
+            Row {
+                past_keys: &past.keys[row.row][..row.position * shared],
+                past_values: &past.values[row.row][..row.position * shared],
+                fused: &fused[own.start * heads.fused()..own.end * heads.fused()],
+                tail: tails[index],
+            }
+        };
+        let offered: Vec<Row<'_>> = (0..rows.len()).map(offered).collect();
+        let (mut output, _) = self.attended(layer, &offered, false);
         set(Part::Attention, layer, rows, running, &tails, &mut output);
         let middle = self.middle(output, &running.x, &running.rows, &tails);
         let (key, _) = self.mlp_key(layer, &middle, false);
@@ -168,6 +234,32 @@ impl Model {
         set(Part::Mlp, layer, rows, running, &tails, &mut output);
         add(&mut output, &middle.sum);
         running.x = output;
+        running.settled = running.joined;
+    }
+
+    /// Queries, keys and values of all rows. A row that has just joined with a state differs from its record at its
+    /// first position alone, so only that one is computed.
+    fn resumed_queries(&self, layer: usize, rows: &[Resumed<'_>], running: &Running) -> Vec<f32> {
+        let (width, fused) = (self.spec().width, self.heads(layer).fused());
+        let fresh = |index: usize| index >= running.settled && matches!(rows[index].start, Start::State(_));
+        let computed = |index: usize| if fresh(index) { 1 } else { running.rows.length(index) };
+        let places = Rows::after((0..rows.len()).map(|index| (running.rows.past(index), computed(index))));
+        if places.positions() == running.rows.positions() {
+            return self.asked(layer, &running.x, &places).fused;
+        }
+        let mut x = Vec::with_capacity(places.positions() * width);
+        for index in 0..rows.len() {
+            x.extend_from_slice(&running.x[running.rows.range(index).start * width..][..computed(index) * width]);
+        }
+        let asked = self.asked(layer, &x, &places).fused;
+        let mut out = Vec::with_capacity(running.rows.positions() * fused);
+        for (index, row) in rows.iter().enumerate() {
+            out.extend_from_slice(&asked[places.range(index).start * fused..places.range(index).end * fused]);
+            if fresh(index) && row.position + 1 < row.end() {
+                out.extend_from_slice(row.of_record(&row.from.fused[layer], fused, row.position + 1));
+            }
+        }
+        out
     }
 }
 
@@ -175,33 +267,31 @@ impl Model {
 struct Running {
     rows: Rows,
     joined: usize,
+    /// How many of them had joined before this layer.
+    settled: usize,
     x: Vec<f32>,
 }
 
 impl Running {
     /// Adds the rows whose first layer this is.
     fn join(&mut self, rows: &[Resumed<'_>], layer: usize) {
-        let new = rows[self.joined..].iter().take_while(|row| row.first == layer);
-        for row in new {
-            if let Some(trunk) = row.trunk {
-                let width = row.from.width;
-                let range = self.rows.range(trunk);
-                self.x.extend_from_within(range.start * width..range.end * width);
-                self.joined += 1;
-                continue;
-            }
-            let end = row.from.rows.past(row.row) + row.from.rows.length(row.row);
-            for position in row.position..end {
-                let state = if position == row.position { row.state } else { None };
-                self.x.extend_from_slice(state.unwrap_or_else(|| row.from.state(layer, row.row, position)));
+        for row in rows[self.joined..].iter().take_while(|row| row.first == layer) {
+            let width = row.from.width;
+            match row.start {
+                Start::Trunk(trunk) => {
+                    let range = self.rows.range(trunk);
+                    self.x.extend_from_within(range.start * width..range.end * width);
+                }
+                Start::State(state) => {
+                    self.x.extend_from_slice(state);
+                    if row.position + 1 < row.end() {
+                        self.x.extend_from_slice(row.of_record(&row.from.hidden[layer], width, row.position + 1));
+                    }
+                }
             }
             self.joined += 1;
         }
-        let placed = |row: &Resumed<'_>| {
-            let end = row.from.rows.past(row.row) + row.from.rows.length(row.row);
-            (row.position, end - row.position)
-        };
-        self.rows = Rows::after(rows[..self.joined].iter().map(placed));
+        self.rows = Rows::after(rows[..self.joined].iter().map(|row| (row.position, row.end() - row.position)));
     }
 }
 
@@ -215,14 +305,5 @@ fn set(part: Part, layer: usize, rows: &[Resumed<'_>], running: &Running, tails:
             output[first * width..][..width].copy_from_slice(set.of.output(part, layer, set.row, row.position));
         }
         first += tails[index];
-    }
-}
-
-impl Record {
-    /// Keys and values of the positions before one, in one layer.
-    fn past_of(&self, model: &Model, layer: usize, row: usize, position: usize) -> (Vec<f32>, Vec<f32>) {
-        let shared = model.heads(layer).shared();
-        let past = &self.past[layer];
-        (past.keys[row][..position * shared].to_vec(), past.values[row][..position * shared].to_vec())
     }
 }

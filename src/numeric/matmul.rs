@@ -97,16 +97,17 @@ pub fn matmul(isa: Isa, left: View, right: View) -> Vec<f32> {
     let (mr, nr) = tile_shape(isa);
     let packed = pack_left(left, mr);
     let width = group_width(m, n, left.columns, nr);
-    let groups: Vec<usize> = (0..n).step_by(width).collect();
-    let compute = |&first: &usize| {
-        let group = right.column_band(first, width.min(n - first));
-        product(isa, &packed, m, group)
+    let mut out = vec![0.0; m * n];
+    let mut groups = column_groups(&mut out, n, width);
+    let compute = |(index, rows): (usize, &mut Vec<&mut [f32]>)| {
+        let first = index * width;
+        product(isa, &packed, rows, right.column_band(first, width.min(n - first)));
     };
-    if groups.len() == 1 {
-        return compute(&0);
+    match groups.as_mut_slice() {
+        [one] => compute((0, one)),
+        groups => groups.par_iter_mut().enumerate().for_each(compute),
     }
-    let bands: Vec<Vec<f32>> = groups.par_iter().map(compute).collect();
-    join_columns(&bands, m, n, width)
+    out
 }
 
 /// How many columns a thread takes at a time: all of them when the product is too small to be worth a second
@@ -120,16 +121,15 @@ fn group_width(m: usize, n: usize, k: usize, nr: usize) -> usize {
     n.div_ceil(4 * threads).next_multiple_of(nr).clamp(nr, 16 * nr)
 }
 
-/// Lays bands of `width` columns side by side into a row-major matrix of `n` columns.
-fn join_columns(bands: &[Vec<f32>], m: usize, n: usize, width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; m * n];
-    out.par_chunks_mut(n).with_min_len(16).enumerate().for_each(|(row, out)| {
-        for (out, band) in out.chunks_mut(width).zip(bands) {
-            let columns = out.len();
-            out.copy_from_slice(&band[row * columns..][..columns]);
+/// A row-major matrix of `n` columns cut into groups of `width` columns, each as its parts of all rows.
+fn column_groups(out: &mut [f32], n: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut groups: Vec<Vec<&mut [f32]>> = (0..n.div_ceil(width)).map(|_| Vec::with_capacity(out.len() / n)).collect();
+    for row in out.chunks_mut(n) {
+        for (group, part) in groups.iter_mut().zip(row.chunks_mut(width)) {
+            group.push(part);
         }
-    });
-    out
+    }
+    groups
 }
 
 /// The left matrix, cut into blocks of terms and in each block into panels of `mr` rows stored term by term:
@@ -215,19 +215,19 @@ fn tile_shape(isa: Isa) -> (usize, usize) {
     }
 }
 
-/// One thread's share: all rows times one group of columns.
+/// One thread's share: all rows times one group of columns, into that group's parts of all rows.
 #[expect(unsafe_code, reason = "a call into code compiled for instructions that were detected")]
-fn product(isa: Isa, left: &Packed, m: usize, right: View) -> Vec<f32> {
+fn product(isa: Isa, left: &Packed, out: &mut [&mut [f32]], right: View) {
     match isa.kind() {
-        Kind::Plain => band::<Emulated, 4, 8>(left, m, right),
+        Kind::Plain => band::<Emulated, 4, 8>(left, out, right),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this variant of `Isa` exists only where AVX2 and FMA were detected.
-        Kind::Avx2 => unsafe { x86::avx2(left, m, right) },
+        Kind::Avx2 => unsafe { x86::avx2(left, out, right) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this variant of `Isa` exists only where AVX-512F, AVX2 and FMA were detected.
-        Kind::Avx512 => unsafe { x86::avx512(left, m, right) },
+        Kind::Avx512 => unsafe { x86::avx512(left, out, right) },
         #[cfg(target_arch = "aarch64")]
-        Kind::Native => band::<super::fused::Hardware, 8, 8>(left, m, right),
+        Kind::Native => band::<super::fused::Hardware, 8, 8>(left, out, right),
     }
 }
 
@@ -237,21 +237,20 @@ mod x86 {
     use super::{Packed, View, band};
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2(left: &Packed, m: usize, right: View) -> Vec<f32> {
-        band::<Hardware, 6, 16>(left, m, right)
+    pub(super) fn avx2(left: &Packed, out: &mut [&mut [f32]], right: View) {
+        band::<Hardware, 6, 16>(left, out, right)
     }
 
     #[target_feature(enable = "avx2,fma,avx512f")]
-    pub(super) fn avx512(left: &Packed, m: usize, right: View) -> Vec<f32> {
-        band::<Hardware, 12, 32>(left, m, right)
+    pub(super) fn avx512(left: &Packed, out: &mut [&mut [f32]], right: View) {
+        band::<Hardware, 12, 32>(left, out, right)
     }
 }
 
 #[inline(always)]
-fn band<F: Fused, const MR: usize, const NR: usize>(left: &Packed, m: usize, right: View) -> Vec<f32> {
+fn band<F: Fused, const MR: usize, const NR: usize>(left: &Packed, out: &mut [&mut [f32]], right: View) {
     let n = right.columns;
     let panels = n.div_ceil(NR);
-    let mut out = vec![0.0_f32; m * n];
     let mut packed = vec![0.0_f32; BLOCK.min(left.terms) * panels * NR];
     for (first, terms) in blocks(left.terms) {
         for (index, panel) in packed.chunks_mut(terms * NR).take(panels).enumerate() {
@@ -261,11 +260,10 @@ fn band<F: Fused, const MR: usize, const NR: usize>(left: &Packed, m: usize, rig
             for row_panel in 0..left.panels {
                 let mut sums = [[0.0_f32; NR]; MR];
                 tile::<F, MR, NR>(left.panel(first, terms, row_panel), columns, &mut sums);
-                add_tile(&mut out, n, row_panel * MR, index * NR, &sums, first == 0);
+                add_tile(out, row_panel * MR, index * NR, &sums, first == 0);
             }
         }
     }
-    out
 }
 
 /// The register tile: `sums[r][c] = fma(left[term][r], right[term][c], sums[r][c])`, term after term.
@@ -284,19 +282,17 @@ fn tile<F: Fused, const MR: usize, const NR: usize>(left: &[f32], right: &[f32],
 
 #[inline(always)]
 fn add_tile<const MR: usize, const NR: usize>(
-    out: &mut [f32],
-    n: usize,
+    out: &mut [&mut [f32]],
     row: usize,
     column: usize,
     sums: &[[f32; NR]; MR],
     first: bool,
 ) {
-    let columns = NR.min(n - column);
-    for (r, sums) in sums.iter().enumerate() {
-        let start = (row + r) * n + column;
-        let Some(out) = out.get_mut(start..start + columns) else { break };
+    for (out, sums) in out[row..].iter_mut().zip(sums) {
+        let end = out.len().min(column + NR);
+        let out = &mut out[column..end];
         if first {
-            out.copy_from_slice(&sums[..columns]);
+            out.copy_from_slice(&sums[..out.len()]);
         } else {
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out += sum;

@@ -19,6 +19,7 @@ pub mod attention;
 pub mod cholesky;
 pub mod elementary;
 pub mod elements;
+pub mod elementwise;
 pub mod fused;
 pub mod half;
 mod isa;

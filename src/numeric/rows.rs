@@ -60,10 +60,12 @@ pub fn add_scaled(ys: &mut [f32], scale: f32, xs: &[f32]) {
     }
 }
 
-/// `y += x`.
+/// `y += x`, each element on its own.
 pub fn add(ys: &mut [f32], xs: &[f32]) {
-    for (y, x) in ys.iter_mut().zip(xs) {
-        *y += x;
+    let plain = |ys: &mut [f32], xs: &[f32]| ys.iter_mut().zip(xs).for_each(|(y, x)| *y += x);
+    match ys.len() > GRAIN {
+        true => ys.par_chunks_mut(GRAIN).zip(xs.par_chunks(GRAIN)).for_each(|(ys, xs)| plain(ys, xs)),
+        false => plain(ys, xs),
     }
 }
 
@@ -110,30 +112,36 @@ pub struct Normalised {
 
 /// Layer norm of every row: returns what the reverse pass needs and the output `unit · gain + bias`.
 pub fn layer_norm(xs: &[f32], width: usize, gain: &[f32], bias: &[f32], epsilon: f32) -> (Normalised, Vec<f32>) {
-    let rows = xs.len() / width;
-    let mut unit = xs.to_vec();
-    let mut inverse = vec![0.0; rows];
     let count = width as f32;
+    let row = |xs: &[f32], unit: &mut [f32], out: &mut [f32]| {
+        let mean = sum(xs) / count;
+        unit.iter_mut().zip(xs).for_each(|(unit, x)| *unit = x - mean);
+        let variance = dot(unit, unit) / count;
+        let inverse = 1.0 / (variance + epsilon).sqrt();
+        unit.iter_mut().for_each(|x| *x *= inverse);
+        for (((out, x), g), b) in out.iter_mut().zip(unit).zip(gain).zip(bias) {
+            *out = *x * g + b;
+        }
+        inverse
+    };
+    normalise(xs, width, row)
+}
+
+/// Norms every row by `row`, which is given the row, where its unit form and its output go, and gives its `1/σ`.
+fn normalise(
+    xs: &[f32],
+    width: usize,
+    row: impl Fn(&[f32], &mut [f32], &mut [f32]) -> f32 + Sync,
+) -> (Normalised, Vec<f32>) {
+    let (mut unit, mut out) = (vec![0.0; xs.len()], vec![0.0; xs.len()]);
+    let mut inverse = vec![0.0; xs.len() / width];
     let rows_per_task = (GRAIN / width).max(1);
-    unit.par_chunks_mut(rows_per_task * width).zip(inverse.par_chunks_mut(rows_per_task)).for_each(
-        |(unit, inverse)| {
-            for (row, inverse) in unit.chunks_mut(width).zip(inverse) {
-                let mean = sum(row) / count;
-                for x in row.iter_mut() {
-                    *x -= mean;
-                }
-                let variance = dot(row, row) / count;
-                *inverse = 1.0 / (variance + epsilon).sqrt();
-                for x in row.iter_mut() {
-                    *x *= *inverse;
-                }
-            }
-        },
-    );
-    let mut out = unit.clone();
-    each_row(&mut out, width, |_, row| {
-        for ((x, g), b) in row.iter_mut().zip(gain).zip(bias) {
-            *x = *x * g + b;
+    let task = rows_per_task * width;
+    let places = unit.par_chunks_mut(task).zip(out.par_chunks_mut(task)).zip(inverse.par_chunks_mut(rows_per_task));
+    places.zip(xs.par_chunks(task)).for_each(|(((unit, out), inverse), xs)| {
+        let places = unit.chunks_mut(width).zip(out.chunks_mut(width)).zip(inverse);
+        for (((unit, out), inverse), xs) in places.zip(xs.chunks(width)) {
+            *inverse = row(xs, unit, out);
         }
     });
     (Normalised { unit, inverse }, out)
@@ -158,27 +166,16 @@ pub fn layer_norm_reverse(gradient: &mut [f32], width: usize, gain: &[f32], forw
 
 /// Root norm of every row: `x / √(mean of x² + ε)`, then the gain. Returns what [`layer_norm`] returns.
 pub fn root_norm(xs: &[f32], width: usize, gain: &[f32], epsilon: f32) -> (Normalised, Vec<f32>) {
-    let mut unit = xs.to_vec();
-    let mut inverse = vec![0.0; xs.len() / width];
     let count = width as f32;
-    let rows_per_task = (GRAIN / width).max(1);
-    unit.par_chunks_mut(rows_per_task * width).zip(inverse.par_chunks_mut(rows_per_task)).for_each(
-        |(unit, inverse)| {
-            for (row, inverse) in unit.chunks_mut(width).zip(inverse) {
-                *inverse = 1.0 / (dot(row, row) / count + epsilon).sqrt();
-                for x in row.iter_mut() {
-                    *x *= *inverse;
-                }
-            }
-        },
-    );
-    let mut out = unit.clone();
-    each_row(&mut out, width, |_, row| {
-        for (x, g) in row.iter_mut().zip(gain) {
-            *x *= g;
+    let row = |xs: &[f32], unit: &mut [f32], out: &mut [f32]| {
+        let inverse = 1.0 / (dot(xs, xs) / count + epsilon).sqrt();
+        unit.iter_mut().zip(xs).for_each(|(unit, x)| *unit = x * inverse);
+        for ((out, x), g) in out.iter_mut().zip(unit).zip(gain) {
+            *out = *x * g;
         }
-    });
-    (Normalised { unit, inverse }, out)
+        inverse
+    };
+    normalise(xs, width, row)
 }
 
 /// The reverse of [`root_norm`]: turns the gradient of its output, in place, into the gradient of its input.

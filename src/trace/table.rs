@@ -1,10 +1,13 @@
 //! The three runs of one fact, and the table of what restoring each state gives back (Meng et al. 2022, section 2.1).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::fact::{KnownFact, LeftOut, Resolved, resolve};
 use super::noise::Noise;
-use crate::model::traced::{Outputs, Part, Record, Resumed};
+use crate::model::traced::{Outputs, Part, Record, Resumed, Start};
 use crate::model::{Model, Tokens};
 use crate::numeric::rows::softmax;
 
@@ -38,6 +41,11 @@ impl Kind {
             Self::MlpSevered => "mlp-severed",
             Self::AttentionSevered => "attention-severed",
         }
+    }
+
+    /// Whether the outputs of a window of layers are restored.
+    pub fn is_window(self) -> bool {
+        matches!(self, Self::Mlp | Self::Attention)
     }
 
     /// Whether it is traced at the subject's last token only.
@@ -187,6 +195,23 @@ struct Cell {
     trunk: Option<usize>,
 }
 
+/// What the cells of a table begin with: what stands at each of its tokens, in every sample, before each first layer.
+struct Starts {
+    /// The first of the tokens.
+    token: usize,
+    samples: usize,
+    width: usize,
+    /// Of every first layer that a cell has, `[tokens, samples, d]`.
+    states: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Starts {
+    fn state(&self, cell: Cell, sample: usize) -> &[f32] {
+        let at = (cell.token - self.token) * self.samples + sample;
+        &self.states[&cell.first][at * self.width..][..self.width]
+    }
+}
+
 impl<'r> Runs<'r> {
     /// `[tokens][layers]`, or of a severed kind `[1][layers]`. Before the subject nothing is corrupted, and
     /// restoring changes nothing.
@@ -196,6 +221,7 @@ impl<'r> Runs<'r> {
         let before = if kind.is_severed() { 0 } else { tokens.start };
         let mut table = vec![vec![low; layers]; before + tokens.len()];
         let groups: Vec<Vec<Cell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
+        let starts = self.starts(kind, &tokens, &groups);
         let mut rest = groups.as_slice();
         while !rest.is_empty() {
             let mut positions = 0;
@@ -205,7 +231,7 @@ impl<'r> Runs<'r> {
             };
             // One at least, however many rows it has.
             let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            for (cell, found) in self.batch(kind, some, plan) {
+            for (cell, found) in self.batch(kind, some, plan, &starts) {
                 table[cell.token - tokens.start + before][cell.layer] = found;
             }
             rest = later;
@@ -213,50 +239,64 @@ impl<'r> Runs<'r> {
         table
     }
 
+    /// A restored state is the clean one. Of a window the first layer is computed here: it takes what it took, so that
+    /// what comes of it differs at one token alone.
+    fn starts(&self, kind: Kind, tokens: &Range<usize>, groups: &[Vec<Cell>]) -> Starts {
+        let tokens: Vec<usize> = tokens.clone().collect();
+        let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
+        let part = if kind == Kind::Mlp { Part::Mlp } else { Part::Attention };
+        let states = |first: usize| match kind.is_window() {
+            true => self.model.set_once(first - 1, part, self.corrupted, self.clean, &tokens),
+            false => {
+                let all = tokens.iter().flat_map(|&token| vec![self.clean.state(first, 0, token); self.samples]);
+                all.flatten().copied().collect()
+            }
+        };
+        let states = firsts.into_iter().map(|first| (first, states(first))).collect();
+        Starts { token: tokens[0], samples: self.samples, width: self.model.spec().width, states }
+    }
+
     /// The cells of a few groups, each with its probability.
-    fn batch(&self, kind: Kind, groups: &[Vec<Cell>], plan: &Plan) -> Vec<(Cell, f64)> {
+    fn batch(&self, kind: Kind, groups: &[Vec<Cell>], plan: &Plan, starts: &Starts) -> Vec<(Cell, f64)> {
         let mut cells: Vec<Cell> = groups.iter().flatten().copied().collect();
         cells.sort_by_key(|cell| cell.first);
         let trunk = |cell: &Cell| {
             let layer = cell.trunk?;
             cells.iter().position(|other| (other.token, other.layer) == (cell.token, layer))
         };
+        let row = |cell: Cell, trunk: Option<usize>, sample: usize| Resumed {
+            from: self.corrupted,
+            row: sample,
+            position: cell.token,
+            first: cell.first,
+            start: match trunk {
+                Some(trunk) => Start::Trunk(trunk * self.samples + sample),
+                None => Start::State(starts.state(cell, sample)),
+            },
+            // Whoever leaves a trunk leaves it where the own window ends.
+            outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
+        };
         let rows = |cell: &Cell| {
-            let trunk = trunk(cell);
-            self.rows(kind, *cell, plan)
-                .enumerate()
-                .map(move |(sample, row)| Resumed { trunk: trunk.map(|trunk| trunk * self.samples + sample), ..row })
+            let (cell, trunk) = (*cell, trunk(cell));
+            (0..self.samples).map(move |sample| row(cell, trunk, sample))
         };
         let rows: Vec<Resumed<'_>> = cells.iter().flat_map(rows).collect();
         let found = self.probabilities(&self.model.resume(&rows));
         cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
     }
 
-    /// The rows of a cell, one a sample.
-    fn rows(&self, kind: Kind, cell: Cell, plan: &Plan) -> impl Iterator<Item = Resumed<'r>> {
-        let Cell { token, layer, first, trunk } = cell;
-        let (clean, corrupted, layers) = (self.clean, self.corrupted, self.model.spec().layers);
-        let window = plan.window(layer, layers);
-        let outputs = move |row: usize| match kind {
-            Kind::State => None,
-            Kind::Mlp => Some(Outputs { part: Part::Mlp, layers: window.clone(), of: clean, row: 0 }),
-            Kind::Attention => Some(Outputs { part: Part::Attention, layers: window.clone(), of: clean, row: 0 }),
-            Kind::MlpSevered => Some(Outputs { part: Part::Mlp, layers: first..layers, of: corrupted, row }),
-            Kind::AttentionSevered => {
-                Some(Outputs { part: Part::Attention, layers: first..layers, of: corrupted, row })
-            }
+    /// What else is set in the layers that are computed of a cell.
+    fn outputs(&self, kind: Kind, cell: Cell, row: usize, plan: &Plan) -> Option<Outputs<'r>> {
+        let layers = self.model.spec().layers;
+        let (part, layers) = match kind {
+            Kind::State => return None,
+            Kind::Mlp => (Part::Mlp, plan.window(cell.layer, layers)),
+            Kind::Attention => (Part::Attention, plan.window(cell.layer, layers)),
+            Kind::MlpSevered => (Part::Mlp, cell.first..layers),
+            Kind::AttentionSevered => (Part::Attention, cell.first..layers),
         };
-        let restores = !matches!(kind, Kind::Mlp | Kind::Attention);
-        (0..self.samples).map(move |row| Resumed {
-            from: corrupted,
-            row,
-            position: token,
-            first,
-            trunk: None,
-            state: restores.then(|| clean.state(first, 0, token)),
-            // Whoever leaves a trunk leaves it where the own window ends.
-            outputs: if trunk.is_some() { None } else { outputs(row) },
-        })
+        let of = if kind.is_window() { self.clean } else { self.corrupted };
+        Some(Outputs { part, layers, of, row: if kind.is_window() { 0 } else { row } })
     }
 
     /// The probability of the answer behind last states, `[rows, d]`.
@@ -265,10 +305,11 @@ impl<'r> Runs<'r> {
         let mut out = Vec::with_capacity(states.len() / width);
         for some in states.chunks(HELD * width) {
             let mut logits = self.model.head(some);
-            for row in logits.chunks_mut(vocabulary) {
+            let said = logits.par_chunks_mut(vocabulary).map(|row| {
                 softmax(row);
-                out.push(f64::from(row[self.said as usize]));
-            }
+                f64::from(row[self.said as usize])
+            });
+            out.extend(said.collect::<Vec<f64>>());
         }
         out
     }
@@ -277,18 +318,17 @@ impl<'r> Runs<'r> {
 /// The cells of a token, those together that share a beginning. Windows that begin at one layer are one run up to the
 /// end of the shorter: the longest is the trunk, and the others leave it where they end.
 fn groups(kind: Kind, token: usize, layers: usize, plan: &Plan) -> Vec<Vec<Cell>> {
-    let windows = matches!(kind, Kind::Mlp | Kind::Attention);
     let mut groups: Vec<Vec<Cell>> = Vec::new();
     // From the last layer down the longest window of a beginning comes first.
     for layer in (0..layers).rev() {
         let window = plan.window(layer, layers);
-        if !windows {
-            groups.push(vec![Cell { token, layer, first: layer + 1, trunk: None }]);
-            continue;
-        }
-        match groups.last_mut().filter(|group| group[0].first == window.start) {
-            Some(group) => group.push(Cell { token, layer, first: window.end, trunk: Some(group[0].layer) }),
-            None => groups.push(vec![Cell { token, layer, first: window.start, trunk: None }]),
+        let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
+        let own = Cell { token, layer, first, trunk: None };
+        match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
+            // A window of one layer has no more in common with a longer one than what both begin with.
+            Some(group) if window.len() == 1 => group.push(own),
+            Some(group) => group.push(Cell { first: window.end, trunk: Some(group[0].layer), ..own }),
+            None => groups.push(vec![own]),
         }
     }
     groups
