@@ -6,9 +6,7 @@
 use rayon::prelude::*;
 
 use super::isa::{Isa, Kind};
-
-/// Numbers handed to a thread at a time.
-const GRAIN: usize = 1 << 14;
+use super::rows::GRAIN;
 
 /// `x ← f(x)` for every number.
 pub fn map(isa: Isa, xs: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {

@@ -11,7 +11,7 @@ use super::elementary::exp;
 pub const LANES: usize = 16;
 
 /// Rows handed to a thread at a time are at least this many elements: below it, threads cost more than they bring.
-const GRAIN: usize = 1 << 14;
+pub(super) const GRAIN: usize = 1 << 14;
 
 #[inline(always)]
 fn join(mut lanes: [f32; LANES]) -> f32 {
