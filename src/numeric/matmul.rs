@@ -14,6 +14,9 @@ use super::elements::{Elements, with_elements};
 use super::fused::{Emulated, Fused};
 use super::isa::{Isa, Kind};
 
+/// Panels that are packed by one thread at least.
+const PANELS_TO_A_THREAD: usize = 8;
+
 /// The number of terms summed by one chain.
 pub const BLOCK: usize = 256;
 
@@ -155,13 +158,16 @@ fn blocks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
 fn pack_left(left: View, mr: usize) -> Packed {
     let (terms, panels) = (left.columns, left.rows.div_ceil(mr));
     let mut data = vec![0.0; terms * panels * mr];
-    data.par_chunks_mut(BLOCK * panels * mr).enumerate().for_each(|(block, data)| {
-        let first = block * BLOCK;
-        let terms = data.len() / (panels * mr);
-        for (panel, data) in data.chunks_mut(terms * mr).enumerate() {
-            let rows = mr.min(left.rows - panel * mr);
-            pack_panel(left.transposed(), first, panel * mr, rows, data, mr);
+    let (mut rest, mut places) = (data.as_mut_slice(), Vec::new());
+    for (first, terms) in blocks(terms) {
+        for panel in 0..panels {
+            let (own, later) = rest.split_at_mut(terms * mr);
+            places.push((first, panel * mr, own));
+            rest = later;
         }
+    }
+    places.par_iter_mut().with_min_len(PANELS_TO_A_THREAD).for_each(|(first, row, panel)| {
+        pack_panel(left.transposed(), *first, *row, mr.min(left.rows - *row), panel, mr);
     });
     Packed { data, terms, panels, mr }
 }
@@ -289,16 +295,19 @@ fn add_tile<const MR: usize, const NR: usize>(
     first: bool,
 ) {
     for (out, sums) in out[row..].iter_mut().zip(sums) {
-        let end = out.len().min(column + NR);
-        let out = &mut out[column..end];
-        if first {
-            out.copy_from_slice(&sums[..out.len()]);
-        } else {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out += sum;
-            }
+        // A whole tile has a length that the compiler knows: no call per row.
+        match out[column..].first_chunk_mut::<NR>() {
+            Some(out) if first => *out = *sums,
+            Some(out) => add_row(out, sums),
+            None if first => out[column..].iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum),
+            None => add_row(&mut out[column..], sums),
         }
     }
+}
+
+#[inline(always)]
+fn add_row(out: &mut [f32], sums: &[f32]) {
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl Traced {
 }
 
 /// Rows are run so many positions at a time: bounds memory and changes nothing.
-const BATCH: usize = 2048;
+const BATCH: usize = 1024;
 /// Last states whose logits are held at once.
 const HELD: usize = 256;
 
@@ -222,21 +222,29 @@ impl<'r> Runs<'r> {
         let mut table = vec![vec![low; layers]; before + tokens.len()];
         let groups: Vec<Vec<Cell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
         let starts = self.starts(kind, &tokens, &groups);
-        let mut rest = groups.as_slice();
+        // Batches stand side by side, so that what is copied for one is copied while another is multiplied.
+        let found =
+            self.batches(&groups).into_par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
+        for (cell, found) in found.collect::<Vec<_>>().into_iter().flatten() {
+            table[cell.token - tokens.start + before][cell.layer] = found;
+        }
+        table
+    }
+
+    /// Groups of about [`BATCH`] positions: one at least, however many rows it has.
+    fn batches<'g>(&self, groups: &'g [Vec<Cell>]) -> Vec<&'g [Vec<Cell>]> {
+        let (mut batches, mut rest) = (Vec::new(), groups);
         while !rest.is_empty() {
             let mut positions = 0;
             let fits = |group: &&Vec<Cell>| {
                 positions += (self.length - group[0].token) * self.samples * group.len();
                 positions <= BATCH
             };
-            // One at least, however many rows it has.
             let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            for (cell, found) in self.batch(kind, some, plan, &starts) {
-                table[cell.token - tokens.start + before][cell.layer] = found;
-            }
+            batches.push(some);
             rest = later;
         }
-        table
+        batches
     }
 
     /// A restored state is the clean one. Of a window the first layer is computed here: it takes what it took, so that
