@@ -6,7 +6,7 @@ use corrigenda::safetensors::Dtype;
 use corrigenda::trace::{Kind, KnownFact, Noise, NoiseRule, Plan, subject_in, trace};
 
 use crate::support::families::write_steep;
-use crate::support::project::Project;
+use crate::support::project::{PROJECT, Project};
 use crate::support::{golden, numbers, tiny};
 
 #[test]
@@ -30,7 +30,14 @@ fn every_cell_agrees_with_pytorch() {
             let text = |key: &str| fact[key].as_str().expect("a text");
             let (prompt, subject) = (text("prompt"), text("subject"));
             let place = subject_in(prompt, subject).expect("the subject");
-            let known = KnownFact { id: "a".into(), prompt: prompt.into(), subject: place, answer: None, chat: false };
+            let known = KnownFact {
+                id: "a".into(),
+                prompt: prompt.into(),
+                subject: place,
+                answer: None,
+                relation: None,
+                chat: false,
+            };
             let traced = trace(&model, &tokens, &known, &noise, &plan).expect("traced");
             assert_eq!(numbers(&fact["place"]), [traced.subject.start as f64, traced.subject.end as f64]);
             assert_eq!(traced.answer, tokens.piece(fact["answer"].as_u64().expect("an id") as u32));
@@ -120,6 +127,70 @@ fn edits_and_files_of_known_facts_are_traced() {
     // One token that ends the prompt is first, last, and the last of all.
     let rome = &json["facts"][1];
     assert_eq!(rome["subject_tokens"][1], serde_json::Value::from(rome["tokens"].as_array().map(Vec::len)));
+}
+
+#[test]
+fn layers_are_tried_and_what_is_traced_stands_beside_them() {
+    let project = Project::new();
+    // No layer is set, and none is published.
+    project.write("corrigenda.toml", &PROJECT.replace("layer = 1\n", ""));
+    let hint = project.run(&["plan"]);
+    assert_eq!(hint.code(), Some(2));
+    assert!(hint.err().contains("`corrigenda trace --suggest-layer` measures which"), "{}", hint.err());
+    let run = project.run(&["trace", "--suggest-layer", "--noise", "0.1"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    insta::assert_snapshot!(run.out());
+    let json = project.run(&["trace", "--suggest-layer", "--noise", "0.1", "--format", "json"]).json();
+    let suggested = json["suggested"].as_u64().expect("a layer");
+    // What is suggested builds, and holds as well as it was said to.
+    project.write("corrigenda.toml", &PROJECT.replace("layer = 1", &format!("layer = {suggested}")));
+    let built = project.run(&["build"]);
+    assert_eq!(built.code(), Some(0), "{}", built.whole());
+    assert!(!built.err().contains("evaluations"), "its objects are there: {}", built.err());
+    let one = project.run(&["trace", "ada.born", "--suggest-layer", "--layers", "1", "--format", "json"]).json();
+    let layers = one["layers"].as_array().expect("layers");
+    assert_eq!((layers.len(), &layers[0]["layer"], &one["edits"]), (1, &1.into(), &1.into()));
+    let beyond = project.run(&["trace", "--suggest-layer", "--layers", "0-9"]);
+    assert_eq!(beyond.code(), Some(2));
+    assert!(beyond.err().contains("there is no layer 9"), "{}", beyond.err());
+}
+
+#[test]
+fn layers_are_tried_with_known_facts_said_otherwise() {
+    let project = Project::new();
+    let say = |prompt: &str, subject: &str| {
+        let run = project.run(&["trace", "--prompt", prompt, "--subject", subject, "--format", "json"]);
+        run.json()["facts"][0]["answer"].as_str().expect("an answer").trim().to_owned()
+    };
+    let known = |subject: &str, relation: &str, start: &str| {
+        let prompt = format!("{start} {subject}");
+        let attribute = say(&prompt, subject);
+        serde_json::json!({ "prompt": prompt, "subject": subject, "attribute": attribute, "relation_id": relation })
+    };
+    let mut facts = vec![
+        known("Ada Bellini", "P1", "The people live in"),
+        known("Lisbon", "P1", "I live in"),
+        known("Rome", "P2", "We saw the city of"),
+    ];
+    // Another answer of the relation, which no record is known to have.
+    facts.push(serde_json::json!({ "prompt": "I live in Oslo", "subject": "Oslo", "attribute": "Vienna", "relation_id": "P1" }));
+    project.write("known.json", &serde_json::json!(facts).to_string());
+    let run = project.run(&["trace", "--suggest-layer", "--facts", "known.json", "--format", "json", "--limit", "2"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let json = run.json();
+    // The random model says half a word behind the second; Oslo's answer it does not know.
+    assert_eq!(json["edits"], 1, "{facts:?}");
+    // A held-out phrasing behind the fact of the other relation, and the others of the own one as neighbours.
+    let layers = json["layers"].as_array().expect("layers");
+    let asked = |what: &str, all: u64| layers.iter().filter(|layer| layer[what]["all"] == all).count();
+    assert_eq!(asked("paraphrase", 1), 3, "{layers:?}");
+    // The random model takes no value at any layer: the edit counts as not holding, and no neighbour is asked.
+    let not_found = layers.iter().filter(|layer| layer["not_found"] == 1).count();
+    assert_eq!((not_found, asked("efficacy", 1), asked("unchanged", 0)), (3, 3, 3), "{layers:?}");
+    project.write("alone.json", &serde_json::json!(facts[2..3]).to_string());
+    let none = project.run(&["trace", "--suggest-layer", "--facts", "alone.json"]);
+    assert_eq!(none.code(), Some(2));
+    assert!(none.err().contains("none of these facts can be edited"), "{}", none.err());
 }
 
 #[test]

@@ -12,6 +12,16 @@ use crate::store::{Kind, Store, StoreError};
 /// Compiled edits by their meaning.
 pub type Objects = BTreeMap<Digest, Object>;
 
+/// What was gathered: the objects, how many of them were compiled, and which edits cannot be compiled.
+pub struct Gathered {
+    /// The objects that there are.
+    pub objects: Objects,
+    /// How many of them the store did not have.
+    pub compiled: usize,
+    /// Values that did not converge or are not finite.
+    pub refused: Vec<Diagnostic>,
+}
+
 /// Gathers the objects of all edits; what the store does not have is compiled and stored. Gives the objects and how
 /// many were compiled.
 ///
@@ -26,22 +36,38 @@ pub fn objects(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<(Objects, usize), Stop> {
-    let mut objects = Objects::new();
+    let Gathered { objects, compiled, refused } = gather(base, setup, plan, store, progress)?;
+    if refused.is_empty() { Ok((objects, compiled)) } else { Err(Stop::wrong(refused, &project.edits.sources)) }
+}
+
+/// The same for whoever goes on without the edits that are refused.
+///
+/// # Errors
+/// The store fails.
+pub fn gather(
+    base: &Base,
+    setup: &Setup,
+    plan: &Plan<'_>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Gathered, StoreError> {
+    let mut gathered = Gathered { objects: Objects::new(), compiled: 0, refused: Vec::new() };
     let mut missing = Vec::new();
     for planned in &plan.edits {
         match stored(store, &planned.object, setup.layer)? {
-            Some(object) => drop(objects.insert(planned.meaning, object)),
+            Some(object) => drop(gathered.objects.insert(planned.meaning, object)),
             None => missing.push(planned),
         }
     }
     if missing.is_empty() {
-        return Ok((objects, 0));
+        return Ok(gathered);
     }
     progress.begin("edits to compile", missing.len() as u64);
-    let compiled = compile_all(base, setup, &missing, store, progress, &mut objects);
+    let refused = compile_all(base, setup, &missing, store, progress, &mut gathered.objects);
     progress.end();
-    let refused = compiled?;
-    if refused.is_empty() { Ok((objects, missing.len())) } else { Err(Stop::wrong(refused, &project.edits.sources)) }
+    gathered.refused = refused?;
+    gathered.compiled = missing.len();
+    Ok(gathered)
 }
 
 fn compile_all(

@@ -51,10 +51,24 @@ impl Setup {
     /// # Errors
     /// No layer is known, the templates or the corpus cannot be used: all of it at once.
     pub fn new(project: &Project, base: &Base, store: &Store, corpus: Corpus) -> Result<Self, Stop> {
+        Self::at_layer(project, base, store, corpus, layer_for(project, base))
+    }
+
+    /// The same at another layer than the project says, or where it says none.
+    ///
+    /// # Errors
+    /// As [`Setup::new`]; what is wrong with the layer is among them.
+    pub fn at_layer(
+        project: &Project,
+        base: &Base,
+        store: &Store,
+        corpus: Corpus,
+        layer: Result<usize, Diagnostic>,
+    ) -> Result<Self, Stop> {
         let mut findings = Vec::new();
         let mut keep = |finding: Diagnostic| findings.push(finding);
         let published = known::published(base.model.spec());
-        let layer = layer(project, base, published.as_ref().map(|(layer, _)| *layer)).map_err(&mut keep).ok();
+        let layer = layer.map_err(&mut keep).ok();
         let templates = templates_of(project).map_err(&mut keep).ok();
         let corpus = read_corpus(project, store, corpus).map_err(&mut keep).ok();
         let (Some(layer), Some(templates), Some((corpus, digest))) = (layer, templates, corpus) else {
@@ -87,10 +101,7 @@ impl Setup {
 /// # Errors
 /// None is set or published, or the base does not have it.
 pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
-    layer(project, base, known::published(base.model.spec()).map(|(layer, _)| layer))
-}
-
-fn layer(project: &Project, base: &Base, published: Option<usize>) -> Result<usize, Diagnostic> {
+    let published = known::published(base.model.spec()).map(|(layer, _)| layer);
     let (config, spec) = (&project.config, base.model.spec());
     let last = spec.layers - 1;
     let Some(layer) = config.rome.layer.or(published) else {
@@ -101,7 +112,8 @@ fn layer(project: &Project, base: &Base, published: Option<usize>) -> Result<usi
         )
         .at(config.file, &config.model.span, "of this model")
         .help(format!(
-            "write `layer = N` under `[{}rome]`, N from 0 to {last}; early and middle layers take edits best",
+            "write `layer = N` under `[{}rome]`, N from 0 to {last}: `corrigenda trace --suggest-layer` measures which \
+             layer takes these edits best",
             config.model.prefix()
         ))
         .help(format!("a layer is published for {}", known::names())));

@@ -146,7 +146,8 @@ fn layer_line(spec: &Spec) -> String {
     match known::published(spec) {
         Some((layer, _)) => format!("layer = {layer}  # as published for this model"),
         None => format!(
-            "# A third of the way up, where the published layers are; small models take edits better further down.\n\
+            "# None is published for this model: a third of the way up, where the published layers are. Small models take\n\
+             # edits better further down: `corrigenda trace --suggest-layer` measures it.\n\
              layer = {}",
             spec.layers / 3
         ),

@@ -16,6 +16,7 @@ mod schema;
 mod shell;
 mod stats;
 mod store;
+mod suggest;
 mod test;
 mod trace;
 mod traced;

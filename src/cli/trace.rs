@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::suggest::{Layers, suggest};
 use super::traced::{Told, answer, write};
 use super::{Context, Outcome};
 use crate::build::base::folder_named;
 use crate::build::plan::only;
 use crate::build::{Base, Stop};
+use crate::model::ModelError;
 use crate::progress::Progress as _;
 use crate::project::{Code, Diagnostic, Edit, Project, Sources};
 use crate::store::Store;
@@ -23,7 +25,7 @@ use crate::trace::{
 pub(super) struct Arguments {
     /// Ids of declared edits; all of them if nothing is said
     #[arg(value_name = "ID", conflicts_with_all = ["prompt", "facts"])]
-    ids: Vec<String>,
+    pub(super) ids: Vec<String>,
     /// A prompt, written out
     #[arg(long, value_name = "TEXT", requires = "subject", conflicts_with = "facts")]
     prompt: Option<String>,
@@ -35,10 +37,10 @@ pub(super) struct Arguments {
     answer: Option<String>,
     /// Known facts: a JSON list of `prompt`, `subject` and `attribute`, as ROME's known_1000.json
     #[arg(long, value_name = "FILE")]
-    facts: Option<PathBuf>,
+    pub(super) facts: Option<PathBuf>,
     /// At most so many facts
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
     /// Another model than the project's; with `--prompt` or `--facts` no project is needed then
     #[arg(long, value_name = "DIR|hf:NAME")]
     base: Option<PathBuf>,
@@ -50,10 +52,19 @@ pub(super) struct Arguments {
     samples: u16,
     /// The seed of the noise
     #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u32,
+    pub(super) seed: u32,
     /// Layers of a window of MLPs or attentions: 10, or a quarter of a model with fewer than 28
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     window: Option<u16>,
+    /// Try which layer takes edits best, and show what tracing says beside it
+    ///
+    /// Each edit is built alone at every layer and asked what it expects. Tried are the project's edits, or facts of
+    /// `--facts`, answered by other subjects' answers; 24 of them if `--limit` says nothing. What was computed is kept.
+    #[arg(long, conflicts_with_all = ["prompt", "out", "no_severed", "base"])]
+    pub(super) suggest_layer: bool,
+    /// Try these layers only: 3, or 2-5, or 0,4,8-9
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', requires = "suggest_layer")]
+    pub(super) layers: Vec<Layers>,
     /// Leave out the severed variants
     #[arg(long)]
     no_severed: bool,
@@ -72,28 +83,22 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
     let alone = arguments.base.is_some() && (arguments.prompt.is_some() || arguments.facts.is_some());
     let project = if alone { None } else { Some(context.project()?) };
-    let store = context.store().map_err(|finding| context.fail(finding))?.for_reading();
+    let store = context.store().map_err(|finding| context.fail(finding))?;
     let stop = |stop: Stop| context.stop(&stop);
     let (facts, left) = gather(arguments, project.as_ref()).map_err(stop)?;
+    if let Some(project) = project.as_ref().filter(|_| arguments.suggest_layer) {
+        let base = Base::open(project, &store, context.isa, false).map_err(stop)?;
+        return suggest(context, arguments, project, (&base, &store), facts).map_err(stop);
+    }
+    let store = store.for_reading();
     let base = open(context, arguments, project.as_ref(), &store).map_err(stop)?;
     let place = arguments.out.as_deref().map(|out| place(out, &base, &store)).transpose().map_err(stop)?;
-    let subjects: Vec<&str> = facts.iter().map(KnownFact::subject_text).collect();
-    let samples = usize::from(arguments.samples);
-    let noise = Noise::new(arguments.noise, &base.model, &base.tokens, &subjects, arguments.seed, samples);
-    let noise = noise.map_err(|error| context.fail(Diagnostic::new(Code::TraceRefused, error.to_string())))?;
-    let mut told = Told::new(&base, noise, plan(arguments, &base), facts.len() + left.len(), left);
-    context.ui.begin("facts to trace", facts.len() as u64);
-    for (index, fact) in facts.iter().enumerate() {
-        match trace(&base.model, &base.tokens, fact, &told.noise, &told.plan) {
-            Ok(one) => {
-                context.ui.line(&said(&one));
-                told.traced.push(one);
-            }
-            Err(error) => told.left.push((fact.id.clone(), error)),
-        }
-        context.ui.at(index as u64 + 1);
-    }
-    context.ui.end();
+    let kinds = Kind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
+    let (noise, plan) = arguments.rules(&base, &facts, kinds).map_err(stop)?;
+    let mut told = Told::new(&base, noise, plan, facts.len() + left.len(), left);
+    let (traced, left) = trace_all(context, &base, facts, &told.noise, &told.plan);
+    told.traced = traced;
+    told.left.extend(left);
     if told.traced.is_empty() {
         return Ok(nothing(context, &told.left));
     }
@@ -103,14 +108,45 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     Ok(Outcome::Ok)
 }
 
-fn said(one: &Traced) -> String {
-    format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
+impl Arguments {
+    /// The noise for these facts, and what is restored.
+    pub(super) fn rules(&self, base: &Base, facts: &[KnownFact], kinds: Vec<Kind>) -> Result<(Noise, Plan), Stop> {
+        let subjects: Vec<&str> = facts.iter().map(KnownFact::subject_text).collect();
+        let noise = Noise::new(self.noise, &base.model, &base.tokens, &subjects, self.seed, usize::from(self.samples));
+        let wrong = |error: ModelError| {
+            Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, error.to_string())], &Sources::default())
+        };
+        let usual = Plan::usual_window(base.model.spec().layers);
+        Ok((noise.map_err(wrong)?, Plan { kinds, window: self.window.map_or(usual, usize::from) }))
+    }
 }
 
-fn plan(arguments: &Arguments, base: &Base) -> Plan {
-    let kinds = Kind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
-    let usual = Plan::usual_window(base.model.spec().layers);
-    Plan { kinds, window: arguments.window.map_or(usual, usize::from) }
+/// Traces facts, one after the other; those that cannot be traced are told with the reason.
+pub(super) fn trace_all(
+    context: &Context,
+    base: &Base,
+    facts: Vec<KnownFact>,
+    noise: &Noise,
+    plan: &Plan,
+) -> (Vec<Traced>, Vec<(String, LeftOut)>) {
+    let (mut traced, mut left) = (Vec::new(), Vec::new());
+    context.ui.begin("facts to trace", facts.len() as u64);
+    for (index, fact) in facts.into_iter().enumerate() {
+        match trace(&base.model, &base.tokens, &fact, noise, plan) {
+            Ok(one) => {
+                context.ui.line(&said(&one));
+                traced.push(one);
+            }
+            Err(error) => left.push((fact.id, error)),
+        }
+        context.ui.at(index as u64 + 1);
+    }
+    context.ui.end();
+    (traced, left)
+}
+
+fn said(one: &Traced) -> String {
+    format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
 }
 
 fn place(out: &Path, base: &Base, store: &Store) -> Result<crate::export::place::Place, Stop> {
@@ -135,7 +171,17 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
         (Some(prompt), Some(subject), _) => {
             let place = subject_in(prompt, subject).map_err(|error| wrong(error.to_string()))?;
             let (prompt, answer) = (prompt.clone(), arguments.answer.clone());
-            (vec![KnownFact { id: "prompt".to_owned(), prompt, subject: place, answer, chat: false }], Vec::new())
+            (
+                vec![KnownFact {
+                    id: "prompt".to_owned(),
+                    prompt,
+                    subject: place,
+                    answer,
+                    relation: None,
+                    chat: false,
+                }],
+                Vec::new(),
+            )
         }
         (_, _, Some(file)) => {
             let bytes = std::fs::read(file).map_err(|error| wrong(format!("reading {}: {error}", file.display())))?;
@@ -146,7 +192,9 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
             (only(project, &arguments.ids)?.into_iter().map(of_edit).collect(), Vec::new())
         }
     };
-    facts.truncate(arguments.limit.unwrap_or(usize::MAX));
+    // Of which facts layers are tried is drawn of all.
+    let limit = arguments.limit.filter(|_| !arguments.suggest_layer);
+    facts.truncate(limit.unwrap_or(usize::MAX));
     match facts.is_empty() && left.is_empty() {
         true => Err(wrong("there is no fact to trace".to_owned())),
         false => Ok((facts, left)),
@@ -154,12 +202,13 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
 }
 
 /// What the base knows of an edit's fact: its old answer, where that is written.
-fn of_edit(edit: &Edit) -> KnownFact {
+pub(super) fn of_edit(edit: &Edit) -> KnownFact {
     KnownFact {
         id: edit.id.clone(),
         prompt: edit.filled_prompt(),
         subject: edit.subject_range(),
         answer: edit.was.clone(),
+        relation: None,
         chat: edit.chat,
     }
 }

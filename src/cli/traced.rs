@@ -96,7 +96,7 @@ impl Told {
     }
 }
 
-fn figure(mean: Mean) -> String {
+pub(super) fn figure(mean: Mean) -> String {
     if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.half) } else { format!("{:.3}", mean.value) }
 }
 

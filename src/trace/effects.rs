@@ -157,7 +157,8 @@ mod tests {
     use crate::trace::fact::KnownFact;
 
     fn traced(tokens: usize, subject: std::ops::Range<usize>, state: Vec<Vec<f64>>) -> Traced {
-        let fact = KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, chat: false };
+        let fact =
+            KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, relation: None, chat: false };
         Traced {
             fact,
             tokens: vec!["t".into(); tokens],

@@ -17,6 +17,8 @@ pub struct KnownFact {
     pub subject: Range<usize>,
     /// The answer; where none is known, what the model says is traced.
     pub answer: Option<String>,
+    /// Of which relation it is, where that is known.
+    pub relation: Option<String>,
     /// Whether a user says the prompt, under the model's chat template.
     pub chat: bool,
 }
@@ -95,6 +97,8 @@ struct Entry {
     subject: String,
     #[serde(default)]
     attribute: Option<String>,
+    #[serde(default)]
+    relation_id: Option<String>,
     prompt: String,
 }
 
@@ -113,7 +117,8 @@ pub fn known_facts(bytes: &[u8]) -> Result<Gathered, String> {
         let id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
         match subject_in(&entry.prompt, &entry.subject) {
             Ok(subject) => {
-                facts.push(KnownFact { id, prompt: entry.prompt, subject, answer: entry.attribute, chat: false });
+                let Entry { prompt, attribute: answer, relation_id: relation, .. } = entry;
+                facts.push(KnownFact { id, prompt, subject, answer, relation, chat: false });
             }
             Err(error) => left.push((id, error)),
         }

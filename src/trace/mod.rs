@@ -6,6 +6,7 @@
 //!
 //! - [`random`]: the generator of the published noise; [`noise`]: how strong it is;
 //! - [`fact`]: what is traced, and reading files of known facts;
+//! - [`rewritten`]: edits made of known facts, to try where edits take;
 //! - [`table`]: the runs of one fact; [`effects`]: the means over many; [`picture`]: the figures.
 //!
 //! Nothing here makes a byte that ships, and still every number is a function of the model, the facts and the seed.
@@ -15,6 +16,7 @@ pub mod fact;
 pub mod noise;
 pub mod picture;
 pub mod random;
+pub mod rewritten;
 pub mod table;
 
 pub use effects::{Class, Effects, Mean};

@@ -1,0 +1,184 @@
+//! Edits made of known facts: what a model knows, said otherwise, to see at which layer an edit takes.
+//!
+//! Everything is drawn by digests of a seed and of what is drawn: the same file and seed give the same edits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::fact::KnownFact;
+use crate::digest::{Canon, Digest};
+use crate::project::parse_files;
+
+/// Held-out phrasings of an edit.
+const PHRASINGS: usize = 2;
+/// Neighbours of an edit, at most.
+const NEIGHBOURS: usize = 5;
+
+#[derive(Serialize)]
+struct File<'a> {
+    format: u32,
+    edit: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    id: &'a str,
+    subject: &'a str,
+    prompt: String,
+    target: &'a str,
+    was: &'a str,
+    expect: Expect<'a>,
+}
+
+#[derive(Serialize)]
+struct Expect<'a> {
+    paraphrase: Vec<String>,
+    unchanged: Vec<&'a str>,
+}
+
+/// Draws `count` of the facts that `knows` says are known, and writes them as a file of edits: the new answer is that
+/// of another subject of the relation; the held-out phrasings are the prompt behind a sentence about something else,
+/// as CounterFact's paraphrases are made; the neighbours are other subjects of the relation, those of the same answer
+/// first, none of them edited. Gives the text and how many edits are in it.
+pub fn rewritten(
+    facts: &[KnownFact],
+    count: usize,
+    seed: u64,
+    mut knows: impl FnMut(&KnownFact) -> bool,
+) -> (String, usize) {
+    let drawn = Drawn { facts, seed, by_relation: by_relation(facts) };
+    let mut chosen: Vec<(&KnownFact, &str)> = Vec::new();
+    let mut subjects = BTreeSet::new();
+    for fact in drawn.ordered("fact", facts.iter()) {
+        let Some(target) = drawn.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
+        // Braces have a meaning in the prompts of edits; what else those must be is said where they are read.
+        let sound = !fact.prompt.contains(['{', '}'])
+            && parse_files(vec![("a.toml".into(), written(vec![drawn.entry(fact, target, &[])]).into())]).is_ok();
+        if sound && knows(fact) {
+            subjects.insert(fact.subject_text());
+            chosen.push((fact, target));
+        }
+        if chosen.len() == count {
+            break;
+        }
+    }
+    let edited: Vec<&KnownFact> = chosen.iter().map(|(fact, _)| *fact).collect();
+    let entries = chosen.iter().map(|(fact, target)| drawn.entry(fact, target, &edited)).collect();
+    (written(entries), chosen.len())
+}
+
+fn written(edit: Vec<Entry<'_>>) -> String {
+    // Texts and lists of texts are what TOML has words for.
+    toml::to_string(&File { format: 1, edit }).unwrap_or_default()
+}
+
+fn by_relation(facts: &[KnownFact]) -> BTreeMap<&str, Vec<&KnownFact>> {
+    let mut found: BTreeMap<&str, Vec<&KnownFact>> = BTreeMap::new();
+    for fact in facts {
+        if let (Some(relation), Some(_)) = (&fact.relation, &fact.answer) {
+            found.entry(relation).or_default().push(fact);
+        }
+    }
+    found
+}
+
+struct Drawn<'f> {
+    facts: &'f [KnownFact],
+    seed: u64,
+    by_relation: BTreeMap<&'f str, Vec<&'f KnownFact>>,
+}
+
+impl<'f> Drawn<'f> {
+    /// In the order of a draw.
+    fn ordered(&self, what: &str, facts: impl Iterator<Item = &'f KnownFact>) -> Vec<&'f KnownFact> {
+        let mut facts: Vec<&KnownFact> = facts.collect();
+        facts.sort_by_cached_key(|fact| self.place(what, &fact.prompt));
+        facts
+    }
+
+    fn place(&self, what: &str, text: &str) -> Digest {
+        Canon::new("drawn/1").number("seed", self.seed).text("what", what).text("text", text).finish()
+    }
+
+    fn relation(&self, fact: &KnownFact) -> &[&'f KnownFact] {
+        fact.relation.as_deref().and_then(|relation| self.by_relation.get(relation)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Another answer of the relation.
+    fn target(&self, fact: &KnownFact) -> Option<&'f str> {
+        let own = fact.answer.as_deref()?;
+        let others: BTreeSet<&str> = self.relation(fact).iter().filter_map(|other| other.answer.as_deref()).collect();
+        others.into_iter().filter(|other| *other != own).min_by_key(|other| self.place(&fact.prompt, other))
+    }
+
+    fn entry(&self, fact: &'f KnownFact, target: &'f str, edited: &[&KnownFact]) -> Entry<'f> {
+        let mut prompt = fact.prompt.clone();
+        prompt.replace_range(fact.subject.clone(), "{}");
+        let was = fact.answer.as_deref().unwrap_or_default();
+        let foreign = self.facts.iter().filter(|other| other.relation != fact.relation && other.answer.is_some());
+        let sentence = |other: &&KnownFact| {
+            format!("{} {}. {}", other.prompt, other.answer.as_deref().unwrap_or_default().trim(), fact.prompt)
+        };
+        let foreign = self.ordered(&fact.prompt, foreign);
+        let paraphrase = foreign.iter().take(PHRASINGS).map(sentence).collect();
+        let is_other = |other: &&&KnownFact| {
+            other.subject_text() != fact.subject_text() && edited.iter().all(|edited| edited.prompt != other.prompt)
+        };
+        let others = self.relation(fact).iter().filter(is_other).copied();
+        let mut neighbours = self.ordered(&fact.prompt, others);
+        neighbours.sort_by_key(|other| other.answer != fact.answer);
+        neighbours.dedup_by_key(|other| &other.prompt);
+        let unchanged = neighbours.into_iter().take(NEIGHBOURS).map(|other| other.prompt.as_str()).collect();
+        Entry {
+            id: &fact.id,
+            subject: fact.subject_text(),
+            prompt,
+            target,
+            was,
+            expect: Expect { paraphrase, unchanged },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fact::subject_in;
+    use super::*;
+
+    fn fact(id: &str, relation: &str, subject: &str, prompt: &str, answer: &str) -> KnownFact {
+        KnownFact {
+            id: id.into(),
+            prompt: prompt.into(),
+            subject: subject_in(prompt, subject).expect("the subject"),
+            answer: Some(answer.into()),
+            relation: Some(relation.into()),
+            chat: false,
+        }
+    }
+
+    fn facts() -> Vec<KnownFact> {
+        vec![
+            fact("known-1", "P1", "Rome", "Rome is in", "Italy"),
+            fact("known-2", "P1", "Oslo", "Oslo is in", "Norway"),
+            fact("known-3", "P1", "Milan", "Milan is in", "Italy"),
+            fact("known-4", "P2", "Hamlet", "The author of Hamlet is", "Shakespeare"),
+            fact("known-5", "P1", "{}", "{} is in", "Italy"),
+        ]
+    }
+
+    #[test]
+    fn known_facts_become_edits_that_parse() {
+        let (text, count) = rewritten(&facts(), 2, 1, |fact| fact.id != "known-2");
+        let set = parse_files(vec![("a.toml".into(), text.clone().into())]).expect("it parses").0;
+        let found: Vec<_> = set.edits.iter().map(|edit| (edit.id.as_str(), edit.target.as_str())).collect();
+        // The author has no other answer in its relation, and braces are no subject.
+        assert_eq!((found, count), (vec![("known-1", "Norway"), ("known-3", "Norway")], 2), "{text}");
+        let rome = &set.edits[0];
+        assert_eq!((rome.prompt.as_str(), rome.was.as_deref()), ("{} is in", Some("Italy")));
+        assert_eq!(rome.expect.paraphrase, ["The author of Hamlet is Shakespeare. Rome is in"]);
+        assert_eq!(rome.expect.unchanged, ["{} is in", "Oslo is in"], "Milan is edited");
+        assert_eq!(rewritten(&facts(), 2, 1, |fact| fact.id != "known-2").0, text);
+        assert_eq!(rewritten(&facts()[3..4], 2, 1, |_| true).1, 0);
+    }
+}
