@@ -59,8 +59,9 @@ class Tracer:
         self.embedding, self.layers = modules(model)
         self.rows = torch.tensor([ids] * (samples + 1))
         width = self.embedding.weight.shape[1]
-        drawn = np.random.RandomState(seed).randn(samples, subject[1] - subject[0], width)
-        self.noise = torch.from_numpy(drawn * scale)
+        stream = np.random.RandomState(seed)
+        drawn = [stream.randn(samples, subject[1] - subject[0], width) for _ in range(2)]
+        self.noise, self.next_noise = (torch.from_numpy(one * scale) for one in drawn)
 
     def corrupt(self, output):
         b, e = self.subject
@@ -87,7 +88,7 @@ class Tracer:
         self.answer = int(clean.argmax())
         return self.answer, clean[self.answer].item(), self.probability([])
 
-    def cell(self, kind, token, layer, window):
+    def cell(self, kind, token, layer, window, severed_next=False):
         if kind == "state":
             return self.probability([(self.layers[layer][0], self.restore(token))])
         part = 1 if kind.startswith("mlp") else 2
@@ -104,11 +105,18 @@ class Tracer:
 
         self.run([(block[part], keep(at)) for at, block in enumerate(self.layers)])
         pairs = [(block[part], freeze(at)) for at, block in enumerate(self.layers)]
-        return self.probability([*pairs, (self.layers[layer][0], self.restore(token))])
+        pairs.append((self.layers[layer][0], self.restore(token)))
+        if not severed_next:
+            return self.probability(pairs)
+        # As published: the stream goes on, and the run that is restored has the noise behind that of what is kept.
+        first, self.noise = self.noise, self.next_noise
+        found = self.probability(pairs)
+        self.noise = first
+        return found
 
-    def table(self, kind, window):
+    def table(self, kind, window, severed_next=False):
         tokens = [self.subject[1] - 1] if kind.endswith("severed") else range(self.rows.shape[1])
-        return [[self.cell(kind, token, layer, window) for layer in range(len(self.layers))] for token in tokens]
+        return [[self.cell(kind, token, layer, window, severed_next) for layer in range(len(self.layers))] for token in tokens]
 
 
 def subject_tokens(encoding, text, subject):

@@ -13,6 +13,7 @@
 //! - [`behaviour`]: what a model says, and whether it changed.
 //! - [`trace`]: causal tracing: where in the model a fact is held.
 //! - [`review`]: expectations, gates and comparisons: what a reviewer asks of a change.
+//! - [`bench`]: published datasets, metrics and editors, side by side.
 //! - [`safetensors`]: the strict header reader and the canonical writer.
 //! - [`patch`]: the object that ships: canonical bytes, strict reading, materialising, norms.
 //! - [`store`]: content-addressed files: atomic writes, verified reads, gc, export and import.
@@ -30,6 +31,7 @@
 
 pub mod audit;
 pub mod behaviour;
+pub mod bench;
 pub mod build;
 pub mod cli;
 pub mod compile;

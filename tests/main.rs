@@ -1,6 +1,7 @@
 //! The only integration-test binary: one module per verb or theme.
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
+mod bench;
 mod build;
 mod chat;
 mod check;
@@ -10,6 +11,7 @@ mod families;
 mod found;
 mod history;
 mod hub;
+mod import;
 mod init;
 mod model;
 mod models;

@@ -207,7 +207,10 @@ mod tests {
     use crate::project::parse_files;
 
     fn both(holds: bool, probability: f64, top: u32, divergence: f64) -> Both {
-        let told = |top, holds| Told { top: vec![(top, 0.5)], scores: vec![Score { holds, probability }] };
+        let told = |top, holds| Told {
+            top: vec![(top, 0.5)],
+            scores: vec![Score { holds, probability, nll: -probability.ln() }],
+        };
         Both { before: told(1, false), after: told(top, holds), divergence }
     }
 

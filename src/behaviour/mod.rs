@@ -33,6 +33,8 @@ pub struct Score {
     pub holds: bool,
     /// Product of the tokens' probabilities.
     pub probability: f64,
+    /// The mean of the tokens' negative log-likelihoods, in nats: what published benchmarks compare.
+    pub nll: f64,
 }
 
 /// The next token's distribution behind a prompt.
@@ -93,7 +95,7 @@ fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) ->
         let logit = f64::from(row[label as usize]);
         log += logit - softmax(row);
     }
-    Score { holds, probability: exp64(log) }
+    Score { holds, probability: exp64(log), nll: -log / question.answer.len().max(1) as f64 }
 }
 
 /// What the base and the patched model say behind a prompt.
@@ -142,6 +144,11 @@ pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<Compa
 }
 
 impl Next {
+    /// What logits say.
+    pub fn of(logits: &[f32]) -> Self {
+        Self::new(logits.to_vec())
+    }
+
     fn new(mut logits: Vec<f32>) -> Self {
         let top = top(&logits);
         let before = logits.clone();

@@ -6,6 +6,7 @@ mod context;
 mod diff;
 mod elsewhere;
 mod export;
+mod import;
 mod init;
 mod log;
 mod models;
@@ -85,6 +86,7 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Init(init::Arguments),
+    Import(import::Arguments),
     Check(check::Arguments),
     Plan(plan::Arguments),
     Build(build::Arguments),
@@ -214,6 +216,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 fn verb(context: &Context, verb: &Verb) -> Outcome {
     match verb {
         Verb::Init(arguments) => init::run(context, arguments),
+        Verb::Import(arguments) => import::run(context, arguments),
         Verb::Check(arguments) => check::run(context, arguments),
         Verb::Plan(arguments) => models::each(context, None, || plan::run(context, arguments)),
         Verb::Build(arguments) => models::each(context, arguments.alone(), || build::run(context, arguments)),

@@ -9,11 +9,12 @@ use super::{Context, Format, Outcome};
 use crate::behaviour::expect::Share;
 use crate::behaviour::{Question, scores};
 use crate::build::{Base, Stop};
+use crate::numeric::Mean;
 use crate::project::{Code, Diagnostic, Edit, Project, Sources, parse_files};
 use crate::review::layers::{Tried, as_good, best, try_layer};
 use crate::store::Store;
 use crate::trace::rewritten::rewritten;
-use crate::trace::{Class, Effects, Kind, KnownFact, Mean};
+use crate::trace::{Class, Effects, Kind, KnownFact, LeftOut, Noise};
 
 /// Edits that are tried where nobody says how many.
 const EDITS: usize = 24;
@@ -21,12 +22,15 @@ const EDITS: usize = 24;
 /// What was tried, and traced.
 struct Told {
     base: (String, String),
-    edits: usize,
+    edits: Vec<String>,
     tried: Vec<Tried>,
-    suggested: usize,
+    /// The best layer; none where no edit takes.
+    suggested: Option<usize>,
     as_good: Vec<usize>,
+    noise: Noise,
+    window: usize,
     traced: Effects,
-    left_out: usize,
+    left_out: Vec<(String, LeftOut)>,
 }
 
 pub(super) fn suggest(
@@ -47,25 +51,28 @@ pub(super) fn suggest(
     let kinds = vec![Kind::Mlp, Kind::Attention];
     let (noise, plan) = arguments.rules(base, &facts, kinds)?;
     let (traced, left) = trace_all(context, base, facts, &noise, &plan);
-    let Some(found) = best(&tried) else { return Err(wrong("there is no layer to try".to_owned())) };
+    let found = best(&tried);
+    let others = |found: &Tried| {
+        let others = tried.iter().filter(|one| one.layer != found.layer && as_good(found, one));
+        others.map(|one| one.layer).collect()
+    };
     let told = Told {
         base: (base.name(), base.locked.digest.short()),
-        edits: project.edits.edits.len(),
-        suggested: found.layer,
-        as_good: tried
-            .iter()
-            .filter(|one| one.layer != found.layer && as_good(found, one))
-            .map(|one| one.layer)
-            .collect(),
+        edits: project.edits.edits.iter().map(|edit| edit.id.clone()).collect(),
+        suggested: found.map(|found| found.layer),
+        as_good: found.map_or_else(Vec::new, others),
         tried,
+        window: plan.window,
+        noise,
         traced: Effects::of(&traced),
-        left_out: left.len(),
+        left_out: left,
     };
+    let outcome = if told.suggested.is_some() { Outcome::Ok } else { Outcome::No };
     match context.format {
-        Format::Json => context.answer_json(Outcome::Ok, &[], &Sources::default(), json(&told)),
+        Format::Json => context.answer_json(outcome, &[], &Sources::default(), json(&told)),
         _ => context.ui.answer(&human(&told, &project.config.model.prefix(), context.ui.width())),
     }
-    Ok(Outcome::Ok)
+    Ok(outcome)
 }
 
 fn wrong(message: String) -> Stop {
@@ -91,7 +98,7 @@ fn layers(arguments: &Arguments, base: &Base) -> Result<Vec<usize>, Stop> {
 fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<KnownFact>) -> Result<Project, Stop> {
     let mut some = project.clone();
     some.probes.clear();
-    let count = arguments.limit.unwrap_or(EDITS);
+    let count = arguments.limit().unwrap_or(EDITS);
     if arguments.facts.is_none() {
         let wanted = |edit: &Edit| arguments.ids.is_empty() || arguments.ids.contains(&edit.id);
         some.edits.edits.retain(wanted);
@@ -107,7 +114,8 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
         return Err(Stop::wrong(
             vec![
                 Diagnostic::new(Code::TraceRefused, "none of these facts can be edited to try layers")
-                    .help("a record needs `relation_id` and an `attribute` that the model says, and another record of the relation another attribute"),
+                    .help("a record needs `relation_id` and an `attribute` that the model says")
+                    .help("another record of its relation must have another attribute"),
             ],
             &Sources::default(),
         ));
@@ -123,19 +131,10 @@ fn knows(base: &Base, fact: &KnownFact) -> bool {
 }
 
 fn human(told: &Told, prefix: &str, width: usize) -> String {
-    let mut head = Table::new(&[1], &[]);
-    let suggested = match told.as_good.as_slice() {
-        [] => format!("layer {}", told.suggested),
-        others => {
-            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
-            format!("layer {}; these edits do not tell it from layer {}", told.suggested, others.join(", "))
-        }
-    };
+    let mut head = Table::new(&[], &[]);
     head.row(["base".to_owned(), format!("{}  {}", told.base.0, told.base.1)]);
-    head.row([
-        "tried".to_owned(),
-        format!("{}, each alone at {}", plural(told.edits, "edit"), plural(told.tried.len(), "layer")),
-    ]);
+    let (edits, layers) = (plural(told.edits.len(), "edit"), plural(told.tried.len(), "layer"));
+    head.row(["tried".to_owned(), format!("{edits}, each alone at {layers}")]);
     head.row(["traced".to_owned(), traced_in_words(told)]);
     let no_value =
         |one: &Tried| (one.refused > 0).then(|| format!("layer {}: {}", one.layer, plural(one.refused, "edit")));
@@ -143,10 +142,33 @@ fn human(told: &Told, prefix: &str, width: usize) -> String {
     if !no_value.is_empty() {
         head.row(["no value".to_owned(), format!("{}; these count as not holding", no_value.join(", "))]);
     }
-    let found = told.tried.iter().find(|one| one.layer == told.suggested);
+    head.row(["suggested".to_owned(), suggested_in_words(told)]);
+    if let Some(layer) = told.suggested {
+        head.row(["to set it".to_owned(), format!("layer = {layer} under [{prefix}rome]")]);
+    }
+    format!("{}\n{}", head.render_wrapped(width), layers_in_rows(told).render(usize::MAX))
+}
+
+fn suggested_in_words(told: &Told) -> String {
+    let Some(layer) = told.suggested else {
+        return "none: no edit holds at any of these layers; the model may not know such answers, or the settings under \
+                [rome] may not fit it"
+            .to_owned();
+    };
+    let others: Vec<String> = told.as_good.iter().map(ToString::to_string).collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => {
+            let these = if told.edits.len() == 1 { "this edit alone does" } else { "these edits do" };
+            format!("; {these} not tell it from layer {}", others.join(", "))
+        }
+    };
+    let found = told.tried.iter().find(|one| one.layer == layer);
     let nil = if found.is_some_and(|one| one.shares.score() > 0.0) { "" } else { "; of one kind nothing is met there" };
-    head.row(["suggested".to_owned(), format!("{suggested}{nil}")]);
-    head.row(["to set it".to_owned(), format!("layer = {} under [{prefix}rome]", told.suggested)]);
+    format!("layer {layer}{others}{nil}")
+}
+
+fn layers_in_rows(told: &Told) -> Table {
     let mut table = Table::new(&[], &[0, 1, 2, 3, 4, 5, 6]);
     table.row(["layer", "efficacy", "paraphrase", "unchanged", "score", "traced: MLPs", "attentions"]);
     for one in &told.tried {
@@ -163,7 +185,7 @@ fn human(told: &Told, prefix: &str, width: usize) -> String {
             effect(Kind::Attention),
         ]);
     }
-    format!("{}\n{}", head.render(width.max(80)), table.render(usize::MAX))
+    table
 }
 
 /// The average indirect effect of windows around a layer at the subject's last token.
@@ -172,34 +194,52 @@ fn effect(told: &Told, kind: Kind, layer: usize) -> Option<Mean> {
 }
 
 fn traced_in_words(told: &Told) -> String {
-    match told.traced.peak(Kind::Mlp, Class::LastSubject) {
-        None => "nothing: the base does not know the facts of these edits".to_owned(),
-        Some((layer, _)) => {
-            let left = if told.left_out > 0 { format!(" ({} not known)", told.left_out) } else { String::new() };
-            let word = if layer == told.suggested { "the same layer" } else { "another layer" };
-            format!(
-                "{}{left}; MLPs at the subject's last token weigh most at layer {layer}: {word}",
-                plural(told.traced.facts, "fact")
-            )
+    let Some((layer, mean)) = told.traced.peak(Kind::Mlp, Class::LastSubject) else {
+        return "nothing: the base does not know the facts of these edits".to_owned();
+    };
+    let left = match told.left_out.len() {
+        0 => String::new(),
+        left => format!(" ({left} not known)"),
+    };
+    // An effect that may as well be none points nowhere.
+    let most = match mean.value - mean.half > 5e-4 {
+        false => "at the subject's last token the MLPs of no layer stand out".to_owned(),
+        true => {
+            let which = match told.suggested {
+                Some(suggested) if suggested == layer => ": the same layer",
+                Some(_) => ": another layer",
+                None => "",
+            };
+            format!("MLPs at the subject's last token weigh most at layer {layer}{which}")
         }
-    }
+    };
+    format!("{}{left}; {most}", plural(told.traced.facts, "fact"))
 }
 
 fn json(told: &Told) -> Value {
     let share = |share: Share| json!({ "met": share.met, "all": share.all });
-    let mean =
-        |mean: Option<Mean>| mean.map(|mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count }));
+    let number = |mean: Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
+    let mean = |mean: Option<Mean>| mean.map(number);
     let layer = |one: &Tried| {
         json!({
             "layer": one.layer, "efficacy": share(one.shares.efficacy), "paraphrase": share(one.shares.paraphrase),
             "unchanged": share(one.shares.unchanged), "score": one.shares.score(), "not_found": one.refused,
-            "traced": { "mlp": mean(effect(told, Kind::Mlp, one.layer)), "attention": mean(effect(told, Kind::Attention, one.layer)) },
+            "traced": {
+                "mlp": mean(effect(told, Kind::Mlp, one.layer)),
+                "attention": mean(effect(told, Kind::Attention, one.layer)),
+            },
         })
     };
+    let left = told.left_out.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
+    let (noise, traced) = (&told.noise, &told.traced);
     json!({
         "base": { "name": told.base.0, "digest": told.base.1 },
         "edits": told.edits, "suggested": told.suggested, "as_good": told.as_good,
-        "traced": told.traced.facts,
+        "traced": {
+            "facts": traced.facts, "total": number(traced.total), "window": told.window,
+            "noise": { "rule": noise.rule.to_string(), "scale": noise.scale, "samples": noise.samples, "seed": noise.seed },
+            "left_out": left.collect::<Vec<_>>(),
+        },
         "layers": told.tried.iter().map(layer).collect::<Vec<_>>(),
     })
 }

@@ -9,11 +9,11 @@ use crate::build::base::folder_named;
 use crate::build::plan::only;
 use crate::build::{Base, Stop};
 use crate::model::ModelError;
-use crate::progress::Progress as _;
-use crate::project::{Code, Diagnostic, Edit, Project, Sources};
+use crate::progress::{Progress as _, Unseen};
+use crate::project::{Code, Diagnostic, Edit, PROJECT_FILE, Project, Sources};
 use crate::store::Store;
 use crate::trace::{
-    Gathered, Kind, KnownFact, LeftOut, Noise, NoiseRule, Plan, Traced, known_facts, subject_in, trace,
+    Gathered, Kind, KnownFact, LeftOut, Noise, NoiseRule, Plan, SeveredNoise, Traced, known_facts, subject_in, trace,
 };
 
 /// Find where in the model a fact is held, by causal tracing
@@ -39,8 +39,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub(super) facts: Option<PathBuf>,
     /// At most so many facts
-    #[arg(long, value_name = "N")]
-    pub(super) limit: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     /// Another model than the project's; with `--prompt` or `--facts` no project is needed then
     #[arg(long, value_name = "DIR|hf:NAME")]
     base: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub(super) struct Arguments {
     /// How often each subject is corrupted
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     samples: u16,
-    /// The seed of the noise
+    /// The seed of the noise; with `--suggest-layer --facts` of the drawn edits too
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u32,
     /// Layers of a window of MLPs or attentions: 10, or a quarter of a model with fewer than 28
@@ -68,6 +68,16 @@ pub(super) struct Arguments {
     /// Leave out the severed variants
     #[arg(long)]
     no_severed: bool,
+    /// The noise behind which outputs are severed: that of what is kept of them, or the stream's next, as published
+    #[arg(
+        long,
+        value_enum,
+        value_name = "same|next",
+        hide_possible_values = true,
+        default_value_t,
+        conflicts_with = "no_severed"
+    )]
+    severed_noise: SeveredNoise,
     /// A new folder for figures (SVG, PNG), a page, and every number as JSON
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -82,10 +92,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 
 fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
     let alone = arguments.base.is_some() && (arguments.prompt.is_some() || arguments.facts.is_some());
+    if arguments.base.is_some() && !alone && arguments.ids.is_empty() && !context.root.join(PROJECT_FILE).exists() {
+        let finding = Diagnostic::new(Code::TraceRefused, "nothing says what to trace in this model");
+        let help =
+            "`--prompt TEXT --subject TEXT`, or `--facts FILE`; without them declared edits are traced, of a project";
+        return Err(context.fail(finding.help(help)));
+    }
     let project = if alone { None } else { Some(context.project()?) };
     let store = context.store().map_err(|finding| context.fail(finding))?;
     let stop = |stop: Stop| context.stop(&stop);
-    let (facts, left) = gather(arguments, project.as_ref()).map_err(stop)?;
+    let (mut facts, left) = gather(arguments, project.as_ref()).map_err(stop)?;
     if let Some(project) = project.as_ref().filter(|_| arguments.suggest_layer) {
         let base = Base::open(project, &store, context.isa, false).map_err(stop)?;
         return suggest(context, arguments, project, (&base, &store), facts).map_err(stop);
@@ -94,7 +110,9 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     let base = open(context, arguments, project.as_ref(), &store).map_err(stop)?;
     let place = arguments.out.as_deref().map(|out| place(out, &base, &store)).transpose().map_err(stop)?;
     let kinds = Kind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
+    // The noise goes by the subjects of all facts, whether they are traced or not: a part is traced as the whole is.
     let (noise, plan) = arguments.rules(&base, &facts, kinds).map_err(stop)?;
+    facts.truncate(arguments.limit().unwrap_or(usize::MAX));
     let mut told = Told::new(&base, noise, plan, facts.len() + left.len(), left);
     let (traced, left) = trace_all(context, &base, facts, &told.noise, &told.plan);
     told.traced = traced;
@@ -109,6 +127,11 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
 }
 
 impl Arguments {
+    /// How many facts at most, where that is said.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.limit.and_then(|limit| usize::try_from(limit).ok())
+    }
+
     /// The noise for these facts, and what is restored.
     pub(super) fn rules(&self, base: &Base, facts: &[KnownFact], kinds: Vec<Kind>) -> Result<(Noise, Plan), Stop> {
         let subjects: Vec<&str> = facts.iter().map(KnownFact::subject_text).collect();
@@ -117,7 +140,10 @@ impl Arguments {
             Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, error.to_string())], &Sources::default())
         };
         let usual = Plan::usual_window(base.model.spec().layers);
-        Ok((noise.map_err(wrong)?, Plan { kinds, window: self.window.map_or(usual, usize::from) }))
+        Ok((
+            noise.map_err(wrong)?,
+            Plan { kinds, window: self.window.map_or(usual, usize::from), severed: self.severed_noise },
+        ))
     }
 }
 
@@ -130,9 +156,18 @@ pub(super) fn trace_all(
     plan: &Plan,
 ) -> (Vec<Traced>, Vec<(String, LeftOut)>) {
     let (mut traced, mut left) = (Vec::new(), Vec::new());
+    if let [_] = facts.as_slice() {
+        for fact in facts {
+            match trace(&base.model, &base.tokens, &fact, noise, plan, &context.ui) {
+                Ok(one) => traced.push(one),
+                Err(error) => left.push((fact.id, error)),
+            }
+        }
+        return (traced, left);
+    }
     context.ui.begin("facts to trace", facts.len() as u64);
     for (index, fact) in facts.into_iter().enumerate() {
-        match trace(&base.model, &base.tokens, &fact, noise, plan) {
+        match trace(&base.model, &base.tokens, &fact, noise, plan, &Unseen) {
             Ok(one) => {
                 context.ui.line(&said(&one));
                 traced.push(one);
@@ -167,9 +202,15 @@ fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, sto
 
 fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, Stop> {
     let wrong = |message: String| Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default());
-    let (mut facts, left) = match (&arguments.prompt, &arguments.subject, &arguments.facts) {
+    let (facts, left) = match (&arguments.prompt, &arguments.subject, &arguments.facts) {
         (Some(prompt), Some(subject), _) => {
-            let place = subject_in(prompt, subject).map_err(|error| wrong(error.to_string()))?;
+            let place = subject_in(prompt, subject).map_err(|error| {
+                let finding = Diagnostic::new(Code::TraceRefused, error.to_string()).help(AS_IT_STANDS);
+                Stop::wrong(vec![finding], &Sources::default())
+            })?;
+            if arguments.answer.as_ref().is_some_and(|answer| answer.trim().is_empty()) {
+                return Err(wrong("the answer is empty: leave `--answer` out to trace what the model says".to_owned()));
+            }
             let (prompt, answer) = (prompt.clone(), arguments.answer.clone());
             (
                 vec![KnownFact {
@@ -192,14 +233,13 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
             (only(project, &arguments.ids)?.into_iter().map(of_edit).collect(), Vec::new())
         }
     };
-    // Of which facts layers are tried is drawn of all.
-    let limit = arguments.limit.filter(|_| !arguments.suggest_layer);
-    facts.truncate(limit.unwrap_or(usize::MAX));
     match facts.is_empty() && left.is_empty() {
         true => Err(wrong("there is no fact to trace".to_owned())),
         false => Ok((facts, left)),
     }
 }
+
+const AS_IT_STANDS: &str = "write the subject as it stands in the prompt, letter for letter";
 
 /// What the base knows of an edit's fact: its old answer, where that is written.
 pub(super) fn of_edit(edit: &Edit) -> KnownFact {
@@ -220,11 +260,9 @@ fn nothing(context: &Context, left: &[(String, LeftOut)]) -> Outcome {
         let finding = Diagnostic::new(Code::TraceRefused, format!("`{id}` is not traced: {why}"));
         match why {
             LeftOut::Unknown { .. } => {
-                finding.help("only what a model knows can be traced: `corrigenda plan` shows what it says")
+                finding.help("only what a model knows can be traced; without an answer, what it says is")
             }
-            LeftOut::NoSubject { .. } => {
-                finding.help("write the subject as it stands in the prompt, letter for letter")
-            }
+            LeftOut::NoSubject { .. } => finding.help(AS_IT_STANDS),
             _ => finding,
         }
     };

@@ -9,9 +9,10 @@ use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
 use crate::build::{Base, Stop};
 use crate::export::place::Place;
+use crate::numeric::Mean;
 use crate::project::{Code, Diagnostic, Sources, visible};
 use crate::trace::picture::{self, Figure, page, png::Painter};
-use crate::trace::{Class, Effects, Kind, LeftOut, Mean, Noise, NoiseRule, Plan, Traced};
+use crate::trace::{Class, Effects, Kind, LeftOut, Noise, NoiseRule, Plan, Traced};
 
 /// A run of `trace`.
 pub(super) struct Told {
@@ -45,6 +46,11 @@ impl Told {
             NoiseRule::Uniform(scale) => format!("uniform, up to {scale}"),
         };
         format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
+    }
+
+    /// A mean; of one fact without an interval.
+    fn figure(&self, mean: Mean) -> String {
+        figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
     }
 
     /// How many are left out, and why, in a few words.
@@ -83,20 +89,18 @@ impl Told {
             lines
                 .push(("in part", format!("{} by the first of their answer's tokens", plural(self.in_part(), "fact"))));
         }
-        lines.push((
-            "p(answer)",
-            format!(
-                "clean {}, subject corrupted {}, total effect {}",
-                figure(effects.clean),
-                figure(effects.corrupted),
-                figure(effects.total)
-            ),
-        ));
+        // Of a fact alone there is no interval; what several of its tokens have is none of facts.
+        lines.extend([
+            ("clean", format!("{} the answer's probability", self.figure(effects.clean))),
+            ("corrupted", format!("{} with noise on the subject", self.figure(effects.corrupted))),
+            ("effect", format!("{} in all", self.figure(effects.total))),
+        ]);
         lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
 pub(super) fn figure(mean: Mean) -> String {
+    let mean = Mean { value: if mean.value.abs() < 5e-4 { 0.0 } else { mean.value }, ..mean };
     if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.half) } else { format!("{:.3}", mean.value) }
 }
 
@@ -120,24 +124,49 @@ fn human(told: &Told, wrote: Option<(&Path, usize)>, width: usize) -> String {
     if let Some((out, files)) = wrote {
         head.row(["wrote".to_owned(), format!("{}: {}", visible(&out.display().to_string()), plural(files, "file"))]);
     }
-    let kinds: Vec<Kind> = told.plan.kinds.clone();
-    let mut table = Table::new(&[], &[]);
     let of = if told.traced.len() == 1 { "indirect effect" } else { "average indirect effect" };
-    let names = kinds.iter().map(|kind| kind.name().to_owned());
-    table.row(std::iter::once(format!("{of}, greatest of all layers")).chain(names));
+    let of = format!("{of}, greatest of all layers");
+    let side_by_side = side_by_side(told, &of);
+    let table = if side_by_side.fits(width) { side_by_side.render(width) } else { below(told, &of) };
+    format!("{}\n{table}", head.render_wrapped(width))
+}
+
+/// The greatest effect of a kind at a class of tokens.
+fn peak(told: &Told, kind: Kind, class: Class) -> Option<String> {
+    told.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", told.figure(mean)))
+}
+
+/// A column a kind.
+fn side_by_side(told: &Told, of: &str) -> Table {
+    let kinds = &told.plan.kinds;
+    let mut table = Table::new(&[], &[]);
+    table.row(std::iter::once(of).chain(kinds.iter().map(|kind| kind.name())));
     for class in Class::ALL {
-        let cells: Vec<String> = kinds
-            .iter()
-            .map(|kind| {
-                let peak = told.effects.peak(*kind, class);
-                peak.map_or_else(String::new, |(layer, mean)| format!("{} at {layer}", figure(mean)))
-            })
-            .collect();
-        if cells.iter().any(|cell| !cell.is_empty()) {
+        let cells: Vec<Option<String>> = kinds.iter().map(|kind| peak(told, *kind, class)).collect();
+        if cells.iter().any(Option::is_some) {
+            let cells = cells.into_iter().map(Option::unwrap_or_default);
             table.row(std::iter::once(class.words().to_owned()).chain(cells));
         }
     }
-    format!("{}\n{}", head.render(width.max(80)), table.render(usize::MAX))
+    table
+}
+
+/// A line a kind, for narrow terminals.
+fn below(told: &Told, of: &str) -> String {
+    let mut out = format!("{of}\n");
+    for class in Class::ALL {
+        let mut table = Table::new(&[], &[]);
+        for kind in &told.plan.kinds {
+            if let Some(cell) = peak(told, *kind, class) {
+                table.row([format!("  {}", kind.name()), cell]);
+            }
+        }
+        let lines = table.render(usize::MAX);
+        if !lines.is_empty() {
+            out.push_str(&format!("\n{}\n{lines}", class.words()));
+        }
+    }
+    out
 }
 
 /// Every number.
@@ -161,7 +190,7 @@ fn json(told: &Told) -> Value {
         "base": { "name": told.base.0, "digest": told.base.1 },
         "noise": { "rule": told.noise.rule.to_string(), "scale": told.noise.scale, "samples": told.noise.samples,
             "seed": told.noise.seed },
-        "window": told.plan.window,
+        "window": told.plan.window, "severed_noise": told.plan.severed.name(),
         "effects": { "facts": effects.facts, "clean": mean(&effects.clean), "corrupted": mean(&effects.corrupted),
             "total": mean(&effects.total), "indirect": indirect.collect::<Vec<_>>() },
         "facts": told.traced.iter().map(fact).collect::<Vec<_>>(),

@@ -56,6 +56,16 @@ impl Record {
         &outputs[layer][self.at(row, position) * self.width..][..self.width]
     }
 
+    /// Sets what is severed of a part's outputs in a layer.
+    fn keep(&self, part: Part, layer: usize, severed: Option<(Part, usize, &Self)>, outputs: &mut [f32]) {
+        if let Some((_, position, of)) = severed.filter(|(severed, ..)| *severed == part) {
+            for row in 0..self.rows.count() {
+                let at = self.at(row, position) * self.width;
+                outputs[at..at + self.width].copy_from_slice(of.output(part, layer, row, position));
+            }
+        }
+    }
+
     /// States behind the last layer at the last position of every row, `[rows, d]`.
     pub fn last(&self) -> Vec<f32> {
         let layers = self.hidden.len() - 1;
@@ -115,8 +125,16 @@ pub struct Outputs<'r> {
 
 impl Model {
     /// Runs rows through all layers and records them; `past` is of `before` positions in front of each row, which
-    /// stand in row 0 of that record.
-    pub fn record(&self, x: Vec<f32>, count: usize, length: usize, before: Option<(&Record, usize)>) -> Record {
+    /// stand in row 0 of that record. With `severed`, a part's outputs at a position are those of another record, row by
+    /// row, in every layer.
+    pub fn record(
+        &self,
+        x: Vec<f32>,
+        count: usize,
+        length: usize,
+        before: Option<(&Record, usize)>,
+        severed: Option<(Part, usize, &Record)>,
+    ) -> Record {
         let position = before.map_or(0, |(_, position)| position);
         let rows = Rows::after((0..count).map(|_| (position, length)));
         let width = self.spec().width;
@@ -140,10 +158,12 @@ impl Model {
                 }
                 None => Past { keys: vec![Vec::new(); count], values: vec![Vec::new(); count] },
             };
-            let (attention, tape) = self.attention_output(layer, x, &out.rows, &past, &tails, false);
+            let (mut attention, tape) = self.attention_output(layer, x, &out.rows, &past, &tails, false);
+            out.keep(Part::Attention, layer, severed, &mut attention);
             let middle = self.middle(attention.clone(), x, &out.rows, &tails);
             let (key, _) = self.mlp_key(layer, &middle, false);
-            let mlp = self.mlp_value(layer, &key);
+            let mut mlp = self.mlp_value(layer, &key);
+            out.keep(Part::Mlp, layer, severed, &mut mlp);
             let mut after = mlp.clone();
             add(&mut after, &middle.sum);
             let heads = self.heads(layer);

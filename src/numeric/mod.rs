@@ -24,11 +24,14 @@ pub mod fused;
 pub mod half;
 mod isa;
 pub mod matmul;
+pub mod mean;
+pub mod random;
 pub mod rows;
 
 pub use elements::{Elements, Stored};
 pub use isa::{Isa, NoSuchIsa};
 pub use matmul::{View, matmul};
+pub use mean::Mean;
 
 /// The identity of this arithmetic. It enters every digest that depends on a computed number: a change that can
 /// change a bit is a new name.

@@ -2,6 +2,7 @@
 //!
 //! The set is what counts. In which file an edit stands, and in what order, changes nothing that is built.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -273,13 +274,7 @@ impl EditSet {
             return Err(Findings { diagnostics: vec![finding], sources });
         }
         let mut findings = Vec::new();
-        let mut texts = Vec::new();
-        for (path, shown) in files::toml_files(folder, display_root, &mut sources, &mut findings) {
-            match files::read(&path, &shown, &mut sources) {
-                Ok(bytes) => texts.push((shown, bytes)),
-                Err(finding) => findings.push(finding),
-            }
-        }
+        let texts = texts(folder, display_root, &mut sources, &mut findings);
         Reading { sources, findings, edits: Vec::new() }.all(texts, &shown)
     }
 
@@ -303,6 +298,37 @@ impl EditSet {
 pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
     files.sort();
     Reading { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(files, "edits")
+}
+
+/// The files of a folder of edits by their display path, as far as they can be read.
+fn texts(
+    folder: &Path,
+    display_root: &Path,
+    sources: &mut Sources,
+    findings: &mut Vec<Diagnostic>,
+) -> Vec<(String, Vec<u8>)> {
+    let mut texts = Vec::new();
+    for (path, shown) in files::toml_files(folder, display_root, sources, findings) {
+        match files::read(&path, &shown, sources) {
+            Ok(bytes) => texts.push((shown, bytes)),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    texts
+}
+
+/// The files of a project's edits, by their path below `root`: none where there is no such folder yet.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, Findings> {
+    let (mut sources, mut diagnostics) = (Sources::default(), Vec::new());
+    let folder = root.join(folder);
+    let found = match folder.is_dir() {
+        true => texts(&folder, root, &mut sources, &mut diagnostics),
+        false => Vec::new(),
+    };
+    if diagnostics.is_empty() { Ok(found.into_iter().collect()) } else { Err(Findings { diagnostics, sources }) }
 }
 
 /// A set in the making.

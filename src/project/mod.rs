@@ -44,7 +44,7 @@ mod walk;
 
 pub use config::{Config, LinkConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
 pub use diagnostic::{Code, Diagnostic, Findings, Label, Severity};
-pub use edits::{Edit, EditSet, Expect, Place, parse_files};
+pub use edits::{Edit, EditSet, Expect, Place, files_of, parse_files};
 pub use files::MOST_FILE_BYTES;
 pub use lock::{
     Change, ChangeKind, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, LockedPatch,

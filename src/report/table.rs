@@ -47,6 +47,28 @@ impl Table {
         out
     }
 
+    /// Whether no line would be longer than `width`.
+    pub(crate) fn fits(&self, width: usize) -> bool {
+        self.render(usize::MAX).lines().all(|line| line.width() <= width)
+    }
+
+    /// Lines of a name and a value, long values going on below themselves.
+    pub(crate) fn render_wrapped(&self, width: usize) -> String {
+        let name = self.rows.iter().filter_map(|row| row.first()).map(|name| name.width()).max().unwrap_or(0);
+        let most = width.saturating_sub(name + GAP).max(LEAST_WRAPPED);
+        let mut out = String::new();
+        for row in &self.rows {
+            let value = row.get(1).map_or("", String::as_str);
+            for (index, line) in wrapped(value, most).iter().enumerate() {
+                let shown = if index == 0 { row[0].as_str() } else { "" };
+                let pad = " ".repeat(name + GAP - shown.width());
+                out.push_str(format!("{shown}{pad}{line}").trim_end());
+                out.push('\n');
+            }
+        }
+        out
+    }
+
     fn widths(&self, most: usize) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widest = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
@@ -60,6 +82,26 @@ impl Table {
         }
         widths
     }
+}
+
+/// A value is not wrapped into less.
+const LEAST_WRAPPED: usize = 24;
+
+/// `text` in lines of at most `width` columns, broken at single spaces; words that are longer are left whole.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one");
+        if !line.is_empty() && line.width() + 1 + word.width() > width {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 /// `text` in at most `width` columns, an ellipsis for what does not fit.

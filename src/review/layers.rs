@@ -11,10 +11,10 @@ use crate::build::objects::{Gathered, gather};
 use crate::build::run::{factor, statistics};
 use crate::build::setup::Corpus;
 use crate::build::{Base, Setup, Stop, plan};
+use crate::numeric::Mean;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Edit, Project};
 use crate::store::Store;
-use crate::trace::Mean;
 
 /// What one edit, or many, came to: efficacy, held-out phrasings, neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,16 +136,24 @@ fn alone(project: &Project, base: &Base, linking: &Linking<'_>, edit: &Edit) -> 
     Ok(Shares { efficacy, paraphrase, unchanged })
 }
 
-/// The layer of the greatest score, the lowest of equals. Where no layer has any, the mean of the shares decides.
+/// The layer of the greatest score, the lowest of equals; none where no edit holds at any. Where no layer has a score,
+/// the mean of the shares decides.
 pub fn best(tried: &[Tried]) -> Option<&Tried> {
     let rank = |one: &Tried| (one.shares.score(), one.shares.mean());
-    tried.iter().reduce(|best, other| if rank(other) > rank(best) { other } else { best })
+    tried
+        .iter()
+        .filter(|one| one.shares.efficacy.met > 0)
+        .reduce(|best, other| if rank(other) > rank(best) { other } else { best })
 }
 
 /// Whether a layer is as good as the best, for all that these edits say: whether the 95 % interval of the difference of
-/// their scores holds zero. The edits are the same at both, so the interval is that of the jackknife over them.
+/// their scores holds zero. The edits are the same at both, so the interval is that of the jackknife over them. One edit
+/// tells no layer from another.
 pub fn as_good(best: &Tried, other: &Tried) -> bool {
     let count = best.edits.len();
+    if count < 2 {
+        return true;
+    }
     let figure = if best.shares.score() > 0.0 { Shares::score } else { Shares::mean };
     let without = |tried: &Tried, left_out: Option<usize>| {
         let mut rest = Shares::default();
@@ -199,6 +207,8 @@ mod tests {
         let good: Vec<usize> = layers.iter().filter(|one| as_good(best, one)).map(|one| one.layer).collect();
         assert_eq!(good, [1, 2, 3]);
         // Where one kind is met nowhere, the others still tell layers apart.
+        assert!(super::best(&[tried(0, vec![shares(false, 2, 4); 3])]).is_none(), "no edit holds");
+        assert!(as_good(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])), "one edit is none");
         let none = [tried(0, vec![shares(true, 0, 0); 3]), tried(1, vec![shares(true, 2, 0); 3])];
         assert_eq!(super::best(&none).map(|best| (best.layer, as_good(best, &none[0]))), Some((1, false)));
     }

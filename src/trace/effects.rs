@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::table::{Kind, Traced};
+use crate::numeric::Mean;
 
 /// The six classes of tokens of the paper's figure 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +14,7 @@ pub enum Class {
     MiddleSubject,
     /// The subject's last token. A subject of one token is first and last.
     LastSubject,
-    /// The token behind the subject.
+    /// The token behind the subject. Where it ends the prompt, it is the prompt's last too.
     FirstAfter,
     /// Those between that and the prompt's last.
     Further,
@@ -50,43 +51,11 @@ impl Class {
             Self::FirstSubject => token == subject.start,
             Self::MiddleSubject => token > subject.start && token + 1 < subject.end,
             Self::LastSubject => token + 1 == subject.end,
-            Self::FirstAfter => token == subject.end && token < last,
+            Self::FirstAfter => token == subject.end,
             Self::Further => token > subject.end && token < last,
             Self::Last => token == last,
         };
         Self::ALL.into_iter().filter(is).collect()
-    }
-}
-
-/// A mean, and how sure it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Mean {
-    /// The mean; zero of nothing.
-    pub value: f64,
-    /// Half of the 95 % interval: 1.96 standard deviations (of n − 1) over the root of n. Zero of one.
-    pub half: f64,
-    /// Of how many.
-    pub count: usize,
-}
-
-impl Mean {
-    /// The mean of numbers, in their order.
-    pub fn of(numbers: &[f64]) -> Self {
-        let count = numbers.len();
-        if count == 0 {
-            return Self::default();
-        }
-        let mut total = 0.0;
-        for number in numbers {
-            total += number;
-        }
-        let value = total / count as f64;
-        let mut squares = 0.0;
-        for number in numbers {
-            squares += (number - value) * (number - value);
-        }
-        let half = if count > 1 { 1.96 * (squares / (count - 1) as f64).sqrt() / (count as f64).sqrt() } else { 0.0 };
-        Self { value, half, count }
     }
 }
 
@@ -190,7 +159,7 @@ mod tests {
         let one = traced(2, 1..2, Vec::new());
         assert_eq!(Class::of(&one, 1), [Class::FirstSubject, Class::LastSubject, Class::Last]);
         let one = traced(3, 0..2, Vec::new());
-        assert_eq!(Class::of(&one, 2), [Class::Last], "a token behind the subject that ends the prompt is the last");
+        assert_eq!(Class::of(&one, 2), [Class::FirstAfter, Class::Last], "as the published means count it");
     }
 
     #[test]
@@ -202,7 +171,7 @@ mod tests {
         assert!((at(Class::FirstSubject, 1).value - 0.3).abs() < 1e-12);
         // The last subject token of the first fact, and the only one of the second.
         assert!((at(Class::LastSubject, 1).value - 0.3).abs() < 1e-12);
-        assert_eq!((at(Class::Last, 0).count, at(Class::FirstAfter, 0).count), (2, 1));
+        assert_eq!((at(Class::Last, 0).count, at(Class::FirstAfter, 0).count), (2, 2));
         assert_eq!(effects.peak(Kind::State, Class::Last).map(|(layer, _)| layer), Some(0));
         assert_eq!(effects.peak(Kind::Mlp, Class::Last), None);
     }

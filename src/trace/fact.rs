@@ -1,9 +1,11 @@
 //! What is traced: a prompt, its subject, and the answer that the model should know.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::Deserialize;
 
+use crate::model::tokens::Framed;
 use crate::model::{ModelError, Prompt, Tokens};
 
 /// A fact that a model may know.
@@ -35,6 +37,8 @@ impl KnownFact {
 pub struct Resolved {
     /// The tokens of the prompt.
     pub ids: Vec<u32>,
+    /// Them as people read them.
+    pub pieces: Vec<String>,
     /// Those of its subject.
     pub subject: Range<usize>,
     /// The tokens of the answer, where one is known.
@@ -85,7 +89,22 @@ pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolv
         Some(answer) => tokens.continuation(&framed.answer(answer))?,
         None => Vec::new(),
     };
-    Ok(Resolved { subject: first..last + 1, answer, ids: framed.encoded.ids })
+    let pieces = pieces(&framed, tokens);
+    Ok(Resolved { subject: first..last + 1, answer, pieces, ids: framed.encoded.ids })
+}
+
+/// Tokens as people read them: of a character that several tokens share, the character and which of them it is.
+fn pieces(framed: &Framed, tokens: &Tokens) -> Vec<String> {
+    let spans = &framed.encoded.spans;
+    let same = |index: usize| spans.iter().filter(move |span| !span.is_empty() && **span == spans[index]);
+    let piece = |index: usize| match same(index).count() {
+        0 | 1 => tokens.piece(framed.encoded.ids[index]),
+        all => {
+            let before = spans[..index].iter().filter(|span| **span == spans[index]).count();
+            format!("{} {}/{all}", &framed.text[spans[index].clone()], before + 1)
+        }
+    };
+    (0..spans.len()).map(piece).collect()
 }
 
 /// A record of a file of known facts (the schema of ROME's `known_1000.json`). Other fields are not looked at; without
@@ -111,10 +130,14 @@ pub type Gathered = (Vec<KnownFact>, Vec<(String, LeftOut)>);
 /// It is no list of such records: what is wrong with the first that is none.
 pub fn known_facts(bytes: &[u8]) -> Result<Gathered, String> {
     let records: Vec<serde_json::Value> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let (mut facts, mut left) = (Vec::new(), Vec::new());
+    let (mut facts, mut left, mut ids) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (index, record) in records.into_iter().enumerate() {
         let entry: Entry = serde_json::from_value(record).map_err(|error| format!("record {index}: {error}"))?;
-        let id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
+        let mut id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
+        if !ids.insert(id.clone()) {
+            // Numbers are given twice, or to some of the records only: the place in the file tells them apart.
+            id = format!("{id}-record-{index}");
+        }
         match subject_in(&entry.prompt, &entry.subject) {
             Ok(subject) => {
                 let Entry { prompt, attribute: answer, relation_id: relation, .. } = entry;
@@ -138,6 +161,9 @@ mod tests {
         assert_eq!((facts.len(), facts[0].id.as_str(), facts[0].subject_text()), (1, "known-7", "Rome"));
         assert_eq!((left[0].0.as_str(), left.len()), ("known-1", 1));
         assert!(left[0].1.to_string().contains("\"Oslo\" does not stand in"));
+        let twice = r#"[{"known_id": 1, "subject": "a", "prompt": "a"}, {"subject": "a", "prompt": "a"}]"#;
+        let (twice, _) = known_facts(twice.as_bytes()).expect("a list");
+        assert_eq!([&twice[0].id, &twice[1].id], ["known-1", "known-1-record-1"]);
         for wrong in
             ["", "{}", "[1]", r#"[{"subject": "Rome"}]"#, r#"[{"subject": 1, "attribute": "a", "prompt": "p"}]"#]
         {

@@ -4,7 +4,7 @@
 //! layer, the corrupted one with one state restored. The probability of the answer that comes back is the *indirect
 //! effect* of that state; what was lost in all is the *total effect*.
 //!
-//! - [`random`]: the generator of the published noise; [`noise`]: how strong it is;
+//! - [`noise`]: how strong the noise is;
 //! - [`fact`]: what is traced, and reading files of known facts;
 //! - [`rewritten`]: edits made of known facts, to try where edits take;
 //! - [`table`]: the runs of one fact; [`effects`]: the means over many; [`picture`]: the figures.
@@ -15,11 +15,10 @@ pub mod effects;
 pub mod fact;
 pub mod noise;
 pub mod picture;
-pub mod random;
 pub mod rewritten;
 pub mod table;
 
-pub use effects::{Class, Effects, Mean};
+pub use effects::{Class, Effects};
 pub use fact::{Gathered, KnownFact, LeftOut, known_facts, subject_in};
 pub use noise::{Noise, NoiseRule};
-pub use table::{Kind, Plan, Traced, trace};
+pub use table::{Kind, Plan, SeveredNoise, Traced, trace};

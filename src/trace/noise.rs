@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::random::Legacy;
 use crate::model::{Model, ModelError, Tokens};
+use crate::numeric::random::Legacy;
+
+/// Noise may be so many times as strong as an embedding, and no stronger: f32 would not hold it.
+const MOST: f64 = 1e6;
 
 /// How strong the noise is, and of which kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +32,7 @@ impl FromStr for NoiseRule {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |text: &str| {
-            let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+            let number = text.parse::<f64>().ok().filter(|number| *number > 0.0 && *number <= MOST);
             number.ok_or_else(|| {
                 format!("`{text}` is no noise: s3 (standard deviations), 0.1 (fixed), or u0.2 (uniform)")
             })
@@ -86,17 +89,22 @@ impl Noise {
         Ok(Self { rule, scale, seed, samples })
     }
 
-    /// What is added to the embeddings of a subject of `tokens` tokens: `[samples, tokens, width]`.
-    pub(super) fn draw(&self, tokens: usize, width: usize) -> Vec<f64> {
+    /// What is added to the embeddings of a subject of `tokens` tokens: `[samples, tokens, width]`, behind `block` such
+    /// draws of the stream.
+    pub(super) fn draw(&self, tokens: usize, width: usize, block: usize) -> Vec<f64> {
         let mut stream = Legacy::new(self.seed);
         let uniform = matches!(self.rule, NoiseRule::Uniform(_));
         let mut number = || if uniform { stream.uniform() } else { stream.normal() };
-        (0..self.samples * tokens * width).map(|_| self.scale * number()).collect()
+        let count = self.samples * tokens * width;
+        (0..block * count).for_each(|_| {
+            number();
+        });
+        (0..count).map(|_| self.scale * number()).collect()
     }
 }
 
 /// The standard deviation over all numbers of the token embeddings of all subjects, each cut alone, special tokens
-/// left out (section 3.1 of the paper's code; divided by n − 1).
+/// left out (as the published code takes it; divided by n − 1).
 fn spread(model: &Model, tokens: &Tokens, subjects: &[&str]) -> Result<f64, ModelError> {
     let mut numbers: Vec<f32> = Vec::new();
     for subject in subjects {
@@ -131,7 +139,7 @@ mod tests {
             assert_eq!(rule.to_string(), text);
         }
         assert_eq!("s".parse(), Ok(NoiseRule::Spread(1.0)));
-        for wrong in ["", "x", "s-1", "u", "0", "nan", "inf", "m", "t5", "é"] {
+        for wrong in ["", "x", "s-1", "u", "0", "nan", "inf", "1e7", "m", "t5", "é"] {
             assert!(wrong.parse::<NoiseRule>().is_err(), "{wrong}");
         }
     }
@@ -139,11 +147,11 @@ mod tests {
     #[test]
     fn every_draw_is_the_same_stream() {
         let noise = Noise { rule: NoiseRule::Fixed(2.0), scale: 2.0, seed: 1, samples: 2 };
-        let drawn = noise.draw(1, 3);
+        let drawn = noise.draw(1, 3, 0);
         assert_eq!(drawn.len(), 6);
         assert_eq!(drawn[..2], [2.0 * 1.6243453636632417, 2.0 * -0.6117564136500754]);
-        assert_eq!(drawn, noise.draw(1, 3));
-        let uniform = Noise { rule: NoiseRule::Uniform(0.5), ..noise }.draw(5, 100);
+        assert_eq!(drawn, noise.draw(1, 3, 0));
+        let uniform = Noise { rule: NoiseRule::Uniform(0.5), ..noise }.draw(5, 100, 0);
         assert!(uniform.iter().all(|x| x.abs() <= 2.0));
     }
 }

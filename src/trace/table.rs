@@ -10,6 +10,7 @@ use super::noise::Noise;
 use crate::model::traced::{Outputs, Part, Record, Resumed, Start};
 use crate::model::{Model, Tokens};
 use crate::numeric::rows::softmax;
+use crate::progress::Progress;
 
 /// What is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +51,16 @@ impl Kind {
 
     /// Whether it is traced at the subject's last token only.
     pub fn is_severed(self) -> bool {
-        matches!(self, Self::MlpSevered | Self::AttentionSevered)
+        self.severs().is_some()
+    }
+
+    /// The part that is severed.
+    fn severs(self) -> Option<Part> {
+        match self {
+            Self::MlpSevered => Some(Part::Mlp),
+            Self::AttentionSevered => Some(Part::Attention),
+            _ => None,
+        }
     }
 }
 
@@ -61,6 +71,26 @@ pub struct Plan {
     pub kinds: Vec<Kind>,
     /// How many layers a window has.
     pub window: usize,
+    /// What noise the severed variants go on with.
+    pub severed: SeveredNoise,
+}
+
+/// The noise of the run in which a state is restored and outputs are severed. What is kept of these is of a corrupted
+/// run before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SeveredNoise {
+    /// That of the run before it: the state is all that differs
+    #[default]
+    Same,
+    /// The next of the stream, as the published figures have it
+    Next,
+}
+
+impl SeveredNoise {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        if self == Self::Same { "same" } else { "next" }
+    }
 }
 
 impl Plan {
@@ -114,6 +144,8 @@ impl Traced {
 
 /// Rows are run so many positions at a time: bounds memory and changes nothing.
 const BATCH: usize = 1024;
+/// Batches a thread behind which it is told how far the work is.
+const TOLD: usize = 16;
 /// Last states whose logits are held at once.
 const HELD: usize = 256;
 
@@ -121,20 +153,44 @@ const HELD: usize = 256;
 ///
 /// # Errors
 /// The model does not know the fact, or cannot read it.
-pub fn trace(model: &Model, tokens: &Tokens, fact: &KnownFact, noise: &Noise, plan: &Plan) -> Result<Traced, LeftOut> {
-    let Resolved { ids, subject, answer } = resolve(fact, tokens, model.spec().positions)?;
-    let clean = model.record(model.embed(&[&ids]), 1, ids.len(), None);
+pub fn trace(
+    model: &Model,
+    tokens: &Tokens,
+    fact: &KnownFact,
+    noise: &Noise,
+    plan: &Plan,
+    progress: &dyn Progress,
+) -> Result<Traced, LeftOut> {
+    let Resolved { ids, pieces, subject, answer } = resolve(fact, tokens, model.spec().positions)?;
+    let clean = model.record(model.embed(&[&ids]), 1, ids.len(), None, None);
     let (said, probability) = likeliest(&model.head(&clean.last()));
     if let Some(&first) = answer.first().filter(|first| **first != said) {
         return Err(LeftOut::Unknown { expected: tokens.piece(first), found: tokens.piece(said) });
     }
-    let corrupted = corrupted(model, &clean, &ids, &subject, noise);
-    let runs = Runs { model, clean: &clean, corrupted: &corrupted, samples: noise.samples, length: ids.len(), said };
-    let low = mean(&runs.probabilities(&corrupted.last()));
-    let restored = plan.kinds.iter().map(|&kind| (kind, runs.table(kind, &subject, plan, low))).collect();
+    let first = corrupted(model, &clean, &ids, &subject, (noise, 0), None);
+    let (samples, length) = (noise.samples, ids.len());
+    let runs = Runs { model, clean: &clean, corrupted: &first, kept: &first, samples, length, said };
+    let low = mean(&runs.probabilities(&first.last()));
+    let rows = |kind: &Kind| if kind.is_severed() { 1 } else { length - subject.start };
+    let cells = plan.kinds.iter().map(rows).sum::<usize>() * model.spec().layers;
+    progress.begin("states to restore", cells as u64);
+    let (mut restored, mut done) = (Vec::new(), 0);
+    for &kind in &plan.kinds {
+        // What is kept of the severed outputs is of the first noise; what goes on may be of the next.
+        let part = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
+        let next = part
+            .map(|part| corrupted(model, &clean, &ids, &subject, (noise, 1), Some((part, subject.end - 1, &first))));
+        let runs = Runs { corrupted: next.as_ref().unwrap_or(&first), ..runs };
+        let mut seen = |cells: usize| {
+            done += cells as u64;
+            progress.at(done);
+        };
+        restored.push((kind, runs.table(kind, &subject, plan, low, &mut seen)));
+    }
+    progress.end();
     Ok(Traced {
         fact: fact.clone(),
-        tokens: tokens.pieces(&ids),
+        tokens: pieces,
         subject,
         answer: tokens.piece(said),
         answer_tokens: Some(answer.len()).filter(|tokens| *tokens > 0),
@@ -160,11 +216,18 @@ fn mean(numbers: &[f64]) -> f64 {
     total / numbers.len() as f64
 }
 
-/// The runs with noise on the subject: a row per sample, from the subject's first token on. What stands before it is
-/// as it was.
-fn corrupted(model: &Model, clean: &Record, ids: &[u32], subject: &Range<usize>, noise: &Noise) -> Record {
+/// The runs with noise on the subject, of the first numbers of the stream or of a block behind them: a row per sample,
+/// from the subject's first token on. What stands before it is as it was.
+fn corrupted(
+    model: &Model,
+    clean: &Record,
+    ids: &[u32],
+    subject: &Range<usize>,
+    (noise, block): (&Noise, usize),
+    severed: Option<(Part, usize, &Record)>,
+) -> Record {
     let width = model.spec().width;
-    let drawn = noise.draw(subject.len(), width);
+    let drawn = noise.draw(subject.len(), width, block);
     let rows = vec![&ids[subject.start..]; noise.samples];
     let x = model.embed_changed(&rows, subject.start, |sample, token, state| {
         if token < subject.len() {
@@ -172,14 +235,17 @@ fn corrupted(model: &Model, clean: &Record, ids: &[u32], subject: &Range<usize>,
             state.iter_mut().zip(numbers).for_each(|(x, noise)| *x = (f64::from(*x) + noise) as f32);
         }
     });
-    model.record(x, noise.samples, ids.len() - subject.start, Some((clean, subject.start)))
+    model.record(x, noise.samples, ids.len() - subject.start, Some((clean, subject.start)), severed)
 }
 
 /// What the cells of a table go on from.
+#[derive(Clone, Copy)]
 struct Runs<'r> {
     model: &'r Model,
     clean: &'r Record,
     corrupted: &'r Record,
+    /// The corrupted run of which severed outputs are kept.
+    kept: &'r Record,
     samples: usize,
     length: usize,
     said: u32,
@@ -215,7 +281,14 @@ impl Starts {
 impl<'r> Runs<'r> {
     /// `[tokens][layers]`, or of a severed kind `[1][layers]`. Before the subject nothing is corrupted, and
     /// restoring changes nothing.
-    fn table(&self, kind: Kind, subject: &Range<usize>, plan: &Plan, low: f64) -> Vec<Vec<f64>> {
+    fn table(
+        &self,
+        kind: Kind,
+        subject: &Range<usize>,
+        plan: &Plan,
+        low: f64,
+        seen: &mut dyn FnMut(usize),
+    ) -> Vec<Vec<f64>> {
         let layers = self.model.spec().layers;
         let tokens = if kind.is_severed() { subject.end - 1..subject.end } else { subject.start..self.length };
         let before = if kind.is_severed() { 0 } else { tokens.start };
@@ -223,10 +296,13 @@ impl<'r> Runs<'r> {
         let groups: Vec<Vec<Cell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
         let starts = self.starts(kind, &tokens, &groups);
         // Batches stand side by side, so that what is copied for one is copied while another is multiplied.
-        let found =
-            self.batches(&groups).into_par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
-        for (cell, found) in found.collect::<Vec<_>>().into_iter().flatten() {
-            table[cell.token - tokens.start + before][cell.layer] = found;
+        for batches in self.batches(&groups).chunks(TOLD * rayon::current_num_threads()) {
+            let found = batches.par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
+            let found: Vec<(Cell, f64)> = found.collect::<Vec<_>>().into_iter().flatten().collect();
+            seen(found.len());
+            for (cell, found) in found {
+                table[cell.token - tokens.start + before][cell.layer] = found;
+            }
         }
         table
     }
@@ -303,7 +379,7 @@ impl<'r> Runs<'r> {
             Kind::MlpSevered => (Part::Mlp, cell.first..layers),
             Kind::AttentionSevered => (Part::Attention, cell.first..layers),
         };
-        let of = if kind.is_window() { self.clean } else { self.corrupted };
+        let of = if kind.is_window() { self.clean } else { self.kept };
         Some(Outputs { part, layers, of, row: if kind.is_window() { 0 } else { row } })
     }
 

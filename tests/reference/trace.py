@@ -59,6 +59,8 @@ def traced(model, tokenizer, prompt, subject):
     answer, clean, corrupted = tracer.base()
     print(f"  {prompt}: {clean:.3f} -> {corrupted:.3f}")
     tables = {kind: [common.f32(row) for row in tracer.table(kind, WINDOW)] for kind in trace_torch.KINDS}
+    severed = [kind for kind in trace_torch.KINDS if kind.endswith("severed")]
+    following = {kind: [common.f32(row) for row in tracer.table(kind, WINDOW, True)] for kind in severed}
     place = list(place)
     return {
         "prompt": prompt,
@@ -68,6 +70,7 @@ def traced(model, tokenizer, prompt, subject):
         "clean": clean,
         "corrupted": corrupted,
         "tables": tables,
+        "severed_next": following,
     }
 
 

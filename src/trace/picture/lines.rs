@@ -2,7 +2,8 @@
 
 use super::heat::{hue, number, restored};
 use super::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
-use crate::trace::effects::{Class, Effects, Mean};
+use crate::numeric::Mean;
+use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan};
 
 const TOP: f64 = 62.0;
@@ -13,7 +14,7 @@ const GAP: f64 = 18.0;
 const BOTTOM: f64 = 84.0;
 
 /// Colours of the classes, told apart in light and by those who see few colours; the last subject token stands out.
-const COLOURS: [&str; 6] = ["#7fb3d5", "#9aa0a6", "#c0392b", "#e6a23c", "#b7b7b7", "#1f3a6d"];
+const COLOURS: [&str; 6] = ["#7fb3d5", "#8e6bb0", "#c0392b", "#e6a23c", "#9b9b9b", "#1f3a6d"];
 
 fn colour(class: Class) -> &'static str {
     Class::ALL.iter().position(|one| *one == class).map_or(INK, |index| COLOURS[index])

@@ -61,7 +61,7 @@ pub fn of_fact(traced: &Traced, plan: &Plan) -> Vec<Figure> {
     let figure = |kind: &Kind| {
         let svg = heat::of_fact(traced, *kind, plan)?;
         let shows = format!("{}: {}", traced.fact.prompt, heat::restored(*kind, plan));
-        Some(Figure { name: format!("{}-{}", traced.fact.id, kind.name()), shows, svg })
+        Some(Figure { name: format!("fact-{}-{}", traced.fact.id, kind.name()), shows, svg })
     };
     Kind::TABLES.iter().filter_map(figure).collect()
 }

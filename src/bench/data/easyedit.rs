@@ -1,0 +1,44 @@
+//! CounterFact in the flat form of EasyEdit: one paraphrase, one neighbour, prompts written out.
+
+use serde::Deserialize;
+
+use super::{Asked, Case, Schema, placed};
+
+#[derive(Deserialize)]
+pub(super) struct Record {
+    #[serde(default)]
+    case_id: Option<u64>,
+    prompt: String,
+    subject: String,
+    target_new: String,
+    ground_truth: String,
+    #[serde(default)]
+    rephrase_prompt: Option<String>,
+    #[serde(default)]
+    locality_prompt: Option<String>,
+    #[serde(default)]
+    locality_ground_truth: Option<String>,
+}
+
+impl Schema for Record {
+    fn case(self, record: u64) -> Result<Case, String> {
+        let neighbours = match (self.locality_prompt, self.locality_ground_truth) {
+            (Some(prompt), Some(answer)) => vec![Asked { prompt, answer }],
+            (None, None) => Vec::new(),
+            _ => return Err("of `locality_prompt` and `locality_ground_truth` one is missing".to_owned()),
+        };
+        Ok(Case {
+            record,
+            id: self.case_id.unwrap_or(record),
+            prompt: placed(&self.prompt, &self.subject)?,
+            subject: self.subject,
+            target: self.target_new,
+            was: Some(self.ground_truth),
+            relation: None,
+            target_id: None,
+            paraphrases: self.rephrase_prompt.into_iter().collect(),
+            neighbours,
+            generation: Vec::new(),
+        })
+    }
+}

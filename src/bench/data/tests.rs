@@ -1,0 +1,85 @@
+use std::io::Write;
+
+use super::*;
+
+fn read(dataset: Dataset, text: &str) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("written");
+    all(file.path(), dataset)
+}
+
+const COUNTERFACT: &str = r#"{"case_id": 7, "pararel_idx": 1, "requested_rewrite": {"prompt": "{} is in", "relation_id": "P17",
+    "target_new": {"str": "Peru", "id": "Q419"}, "target_true": {"str": "Italy", "id": "Q38"}, "subject": "Rome"},
+    "paraphrase_prompts": ["Yes. Rome lies in"], "neighborhood_prompts": ["Milan is in", "Pisa is in"],
+    "attribute_prompts": ["Lima is in"], "generation_prompts": ["Around Rome they speak"]}"#;
+
+#[test]
+fn a_record_of_counterfact() {
+    let (cases, refused) = read(Dataset::Counterfact, &format!("[{COUNTERFACT}]")).expect("an array");
+    assert_eq!((cases.len(), refused.len()), (1, 0), "{refused:?}");
+    let case = &cases[0];
+    assert_eq!((case.id, case.filled().as_str(), case.target.as_str()), (7, "Rome is in", "Peru"));
+    assert_eq!((case.was.as_deref(), case.target_id.as_deref()), (Some("Italy"), Some("Q419")));
+    assert_eq!(case.neighbours[1], Asked { prompt: "Pisa is in".into(), answer: "Italy".into() });
+    assert_eq!((case.paraphrases.len(), case.generation.len()), (1, 1));
+}
+
+#[test]
+fn a_record_of_zsre_and_of_the_flat_form() {
+    let zsre = r#"[{"subject": "UniFirst", "src": "What does UniFirst make?", "pred": "x", "rephrase": "UniFirst makes what?",
+        "alt": "cars", "answers": ["uniform", "clothes"], "loc": "nq question: who sang it", "loc_ans": "Walter Sobchak",
+        "cond": "y"}]"#;
+    let (cases, refused) = read(Dataset::Zsre, zsre).expect("an array");
+    assert_eq!(refused, []);
+    assert_eq!((cases[0].prompt.as_str(), cases[0].target.as_str()), ("What does {} make?", "uniform"));
+    assert_eq!(cases[0].neighbours[0].prompt, "nq question: who sang it?");
+    let flat = r#"[{"case_id": 3, "prompt": "The tongue of Ada is", "target_new": "Thai", "subject": "Ada",
+        "ground_truth": "French", "rephrase_prompt": "Ada speaks", "locality_prompt": "Bo speaks",
+        "locality_ground_truth": "French"}]"#;
+    let (cases, _) = read(Dataset::Easyedit, flat).expect("an array");
+    assert_eq!((cases[0].prompt.as_str(), cases[0].neighbours.len()), ("The tongue of {} is", 1));
+}
+
+#[test]
+fn what_is_wrong_with_a_record_is_said_of_it() {
+    let without = COUNTERFACT.replace("\"subject\": \"Rome\"", "\"object\": \"Rome\"");
+    let twice = COUNTERFACT.replace("{} is in", "{} is in {}");
+    let empty = COUNTERFACT.replace("\"Peru\"", "\" \"");
+    let control = COUNTERFACT.replace("\"Peru\"", "\"Pe\\u0007ru\"");
+    let text = format!("[{without}, {twice}, {empty}, {control}, 3, {COUNTERFACT}]");
+    let (cases, refused) = read(Dataset::Counterfact, &text).expect("an array");
+    assert_eq!(cases.len(), 1);
+    let said: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    assert_eq!(said[0], "record 0 (case 7): missing field `subject`");
+    assert!(said[1].starts_with("record 1 (case 7): "), "{said:?}");
+    assert_eq!(said[2], "record 2 (case 7): a text of it is empty");
+    assert!(said[3].contains("control character"), "{said:?}");
+    assert!(said[4].starts_with("record 4: invalid type"), "{said:?}");
+    let flat = r#"[{"prompt": "a b a", "subject": "a", "target_new": "x", "ground_truth": "y"},
+        {"prompt": "b", "subject": "a", "target_new": "x", "ground_truth": "y"},
+        {"prompt": "a {}", "subject": "a", "target_new": "x", "ground_truth": "y"},
+        {"prompt": "a", "subject": "a", "target_new": "x", "ground_truth": "y", "locality_prompt": "z"}]"#;
+    let (cases, refused) = read(Dataset::Easyedit, flat).expect("an array");
+    assert_eq!((cases.len(), refused.len()), (0, 4));
+    let zsre = r#"[{"subject": "a", "src": "a", "rephrase": "a", "answers": [], "loc": "nq question: b", "loc_ans": "c"},
+        {"subject": "a", "src": "a", "rephrase": "a", "answers": ["b"], "loc": "b", "loc_ans": "c"}]"#;
+    assert_eq!(read(Dataset::Zsre, zsre).expect("an array").1.len(), 2);
+}
+
+#[test]
+fn what_is_no_array_says_where() {
+    for (text, part) in [
+        ("{}", "an array of records"),
+        ("[{\"a\": 1},", "line 1"),
+        ("[] []", "trailing"),
+        ("", "line 1"),
+        ("[[[", "line 1"),
+    ] {
+        let error = read(Dataset::Counterfact, text).expect_err(text).to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+    let deep = "[".repeat(100_000);
+    assert!(read(Dataset::Counterfact, &deep).expect_err("too deep").to_string().contains("recursion"));
+    let missing = all(std::path::Path::new("/nowhere/file.json"), Dataset::Zsre).expect_err("missing");
+    assert!(missing.to_string().contains("/nowhere/file.json"));
+}

@@ -1,0 +1,266 @@
+//! Records as declared facts: edit files with stable ids, and what cannot be declared, with the reason.
+//!
+//! The rules of edit files stand in [`crate::project`] and nowhere else: every draft is read as a project would read
+//! it, beside the facts that are there already, and what is refused there is refused here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aho_corasick::AhoCorasick;
+use serde::Serialize;
+use unicode_normalization::UnicodeNormalization;
+
+use super::data::{Case, Refused};
+use crate::project::edits::MOST_EXPECTATIONS;
+use crate::project::render::is_control;
+use crate::project::{Code, Diagnostic, Sources, parse_files};
+
+/// Files of one folder, at most: folders of more are slow to look at.
+const IN_A_FOLDER: u64 = 1000;
+
+/// An edit as it is written into a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Draft {
+    /// The stable id.
+    pub id: String,
+    /// The subject.
+    pub subject: String,
+    /// The prompt, with `{}`.
+    pub prompt: String,
+    /// The new answer.
+    pub target: String,
+    /// The old one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    /// What should hold beside it.
+    pub expect: Expected,
+}
+
+/// What should hold beside an edit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Expected {
+    /// Held-out phrasings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paraphrase: Vec<String>,
+    /// Neighbours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unchanged: Vec<String>,
+}
+
+impl Draft {
+    /// The edit that a record asks for, with its paraphrases and neighbours.
+    pub fn of(case: &Case) -> Self {
+        let paraphrase = sentences(&case.paraphrases);
+        let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
+        unchanged.retain(|prompt| !paraphrase.contains(prompt));
+        Self {
+            id: id(case.id, &case.subject),
+            subject: case.subject.clone(),
+            prompt: case.prompt.clone(),
+            target: case.target.clone(),
+            was: case.was.clone().filter(|was| was.trim() != case.target.trim()),
+            expect: Expected { paraphrase, unchanged },
+        }
+    }
+
+    /// A file of this one edit.
+    pub fn file(&self) -> String {
+        #[derive(Serialize)]
+        struct File<'a> {
+            format: i64,
+            edit: [&'a Draft; 1],
+        }
+        // Texts and lists of texts are what TOML has words for.
+        toml::to_string_pretty(&File { format: 1, edit: [self] }).unwrap_or_default()
+    }
+}
+
+/// The record's number and its subject in plain letters: `case-20952-angola`.
+pub fn id(case: u64, subject: &str) -> String {
+    let letters = subject.nfkd().filter(|c| c.is_ascii() || c.is_whitespace()).collect::<String>().to_lowercase();
+    let words = letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.take(6).fold(format!("case-{case}"), |id, word| format!("{id}-{}", &word[..word.len().min(16)]))
+}
+
+/// The texts as an edit file takes them: each once, in normal form C, line breaks as spaces, none with another control
+/// character.
+pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let joined = texts.into_iter().map(|text| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    let normal = joined.map(|text| text.nfc().collect::<String>());
+    let mut found: Vec<String> =
+        normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect();
+    found.truncate(MOST_EXPECTATIONS);
+    found
+}
+
+/// Records as files.
+#[derive(Debug, Default)]
+pub struct Imported {
+    /// The texts of the files, by their path below the folder of edits.
+    pub files: BTreeMap<String, String>,
+    /// What cannot be declared, in the order of the records.
+    pub refused: Vec<Refused>,
+    /// Neighbours that are not expected to stay, because they name a subject that is edited.
+    pub dropped: usize,
+}
+
+/// Turns records into files that a project takes beside `present`, the files that it has already. Of records that
+/// contradict one another the first is taken.
+pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> Imported {
+    let mut imported = Imported::default();
+    let mut drafts: BTreeMap<String, (&Case, Draft)> = BTreeMap::new();
+    for case in cases {
+        let mut draft = Draft::of(case);
+        normalise(&mut draft);
+        let path = path(folder, case.id, &draft.id);
+        match drafts.get(&path) {
+            Some((first, _)) => {
+                imported.refused.push(refused(case, format!("its number is that of record {} too", first.record)));
+            }
+            None => drop(drafts.insert(path, (case, draft))),
+        }
+    }
+    imported.dropped = keep_promises(&mut drafts);
+    let mut texts: BTreeMap<String, String> =
+        drafts.iter().map(|(path, (.., draft))| (path.clone(), draft.file())).collect();
+    // What is taken out may have been what others were refused for, and is not put back: one look, then another at
+    // what is left, until nothing is refused.
+    loop {
+        let found = look(&texts, present);
+        if found.is_empty() {
+            break;
+        }
+        for (path, why) in found {
+            let Some((case, _)) = drafts.get(&path) else { continue };
+            imported.refused.push(refused(case, why));
+            texts.remove(&path);
+        }
+    }
+    imported.refused.sort_by_key(|one| one.record);
+    imported.files = texts;
+    imported
+}
+
+fn refused(case: &Case, why: String) -> Refused {
+    Refused { record: case.record, id: Some(case.id), why }
+}
+
+/// Where a record's file is: numbers in the order of the records, so that of two that contradict one another the
+/// later one is found.
+fn path(folder: &str, case: u64, id: &str) -> String {
+    format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
+}
+
+fn normalise(draft: &mut Draft) {
+    let texts = [&mut draft.subject, &mut draft.prompt, &mut draft.target];
+    for text in texts.into_iter().chain(&mut draft.was) {
+        *text = text.nfc().collect();
+    }
+}
+
+/// A prompt that names an edited subject may rightly change, and a neighbour that is edited does.
+fn keep_promises(drafts: &mut BTreeMap<String, (&Case, Draft)>) -> usize {
+    let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.subject.clone()).collect();
+    let Ok(subjects) = AhoCorasick::new(&subjects) else { return 0 };
+    let mut dropped = 0;
+    for (.., draft) in drafts.values_mut() {
+        let before = draft.expect.unchanged.len();
+        draft.expect.unchanged.retain(|prompt| !subjects.is_match(prompt));
+        dropped += before - draft.expect.unchanged.len();
+    }
+    dropped
+}
+
+/// The files that a project would refuse, each with the first reason.
+fn look(texts: &BTreeMap<String, String>, present: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
+    let own = texts.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes()));
+    let there = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
+    let Err(findings) = parse_files(there.chain(own).collect()) else { return BTreeMap::new() };
+    let mut refused = BTreeMap::new();
+    for finding in findings.diagnostics.iter().filter(|finding| finding.is_error() && finding.code != Code::NoEdits) {
+        if let Some((path, why)) = blamed(finding, &findings.sources, texts) {
+            refused.entry(path).or_insert(why);
+        }
+    }
+    refused
+}
+
+/// The file that a finding is about, of those that are imported, and the finding in words.
+fn blamed(finding: &Diagnostic, sources: &Sources, texts: &BTreeMap<String, String>) -> Option<(String, String)> {
+    let mut paths = finding.labels.iter().map(|label| sources.path(label.file).to_owned());
+    let path = paths.find(|path| texts.contains_key(path))?;
+    Some((path, format!("{}: {}", finding.code.as_str(), finding.message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::data::Asked;
+    use super::*;
+
+    fn case(id: u64, subject: &str, target: &str, neighbours: &[&str]) -> Case {
+        let asked = |prompt: &&str| Asked { prompt: (*prompt).to_owned(), answer: "Italy".into() };
+        Case {
+            record: 0,
+            id,
+            subject: subject.into(),
+            prompt: "{} is in".into(),
+            target: target.into(),
+            was: Some("Italy".into()),
+            relation: None,
+            target_id: None,
+            paraphrases: vec![format!("Where\nis {subject}?"), format!("Where\nis {subject}?")],
+            neighbours: neighbours.iter().map(asked).collect(),
+            generation: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn records_become_files_that_a_project_takes() {
+        let cases = [case(7, "Rome", "Peru", &["Milan is in", "Pisa is in"]), case(1007, "Pisa", "Chile", &[])];
+        let imported = import(&cases, "edits/x", &BTreeMap::new());
+        assert_eq!((imported.refused.len(), imported.dropped), (0, 1), "{:?}", imported.refused);
+        let paths: Vec<&str> = imported.files.keys().map(String::as_str).collect();
+        assert_eq!(paths, ["edits/x/00000/00000007-rome.toml", "edits/x/00001/00001007-pisa.toml"]);
+        let files = imported.files.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes())).collect();
+        let (set, _) = parse_files(files).expect("it parses");
+        assert_eq!(set.edits[1].id, "case-7-rome");
+        assert_eq!(set.edits[1].expect.paraphrase, ["Where is Rome?"]);
+        assert_eq!(set.edits[1].expect.unchanged, ["Milan is in"]);
+    }
+
+    #[test]
+    fn what_contradicts_is_refused_by_name_and_the_first_is_taken() {
+        let cases = [
+            case(1, "Rome", "Peru", &[]),
+            case(2, "Rome", "Chile", &[]),
+            case(3, "Rome", "Peru", &[]),
+            case(1, "Oslo", "Chile", &[]),
+            case(1, "Rome", "Chile", &[]),
+            case(9, " Oslo", "Chile", &[]),
+        ];
+        let cases: Vec<Case> = (0..).zip(cases).map(|(record, case)| Case { record, ..case }).collect();
+        let imported = import(&cases, "edits", &BTreeMap::new());
+        let said: Vec<String> = imported.refused.iter().map(ToString::to_string).collect();
+        // Another subject under a number that is taken has an id of its own.
+        assert_eq!(imported.files.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("record 1 (case 2): contradiction: `case-1-rome` and `case-2-rome`"), "{said:?}");
+        assert!(said[1].contains("duplicate-edit"), "{said:?}");
+    }
+
+    #[test]
+    fn what_is_there_already_goes_before() {
+        let there = Draft::of(&case(5, "Rome", "Chile", &[])).file();
+        let present = BTreeMap::from([("edits/zzz.toml".to_owned(), there.into_bytes())]);
+        let imported = import(&[case(1, "Rome", "Peru", &[]), case(2, "Oslo", "Peru", &[])], "edits", &present);
+        assert_eq!((imported.files.len(), imported.refused.len()), (1, 1));
+        assert!(imported.refused[0].why.contains("contradict"), "{:?}", imported.refused);
+    }
+
+    #[test]
+    fn ids_are_plain() {
+        assert_eq!(id(3, "Côte d'Ivoire"), "case-3-cote-d-ivoire");
+        assert_eq!(id(4, "東京"), "case-4");
+        assert!(crate::project::is_id(&id(u64::MAX, &"long ".repeat(99))));
+        assert!(crate::project::is_id(&id(1, &"x".repeat(500))));
+    }
+}

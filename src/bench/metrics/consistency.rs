@@ -1,0 +1,86 @@
+//! Consistency, RS: the cosine of what a model writes about a subject with reference texts about others of the new
+//! answer, under TF-IDF (Meng et al. 2022, section 3.4; scikit-learn's `TfidfVectorizer` with the published vocabulary).
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use fancy_regex::Regex;
+
+/// The published weights: every known term's column, and the inverse document frequency of every column.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    columns: BTreeMap<String, usize>,
+    frequencies: Vec<f64>,
+}
+
+/// Weights that do not belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the vocabulary names column {column}, and there are frequencies for {columns}")]
+pub struct Mismatch {
+    column: usize,
+    columns: usize,
+}
+
+/// Runs of letters, numbers and `_`.
+static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("a pattern"));
+
+impl Weights {
+    /// The weights of a vocabulary.
+    ///
+    /// # Errors
+    /// A term's column has no frequency.
+    pub fn new(columns: BTreeMap<String, usize>, frequencies: Vec<f64>) -> Result<Self, Mismatch> {
+        match columns.values().max().filter(|most| **most >= frequencies.len()) {
+            Some(&column) => Err(Mismatch { column, columns: frequencies.len() }),
+            None => Ok(Self { columns, frequencies }),
+        }
+    }
+
+    /// The cosine of two texts; zero where one has no known term.
+    pub fn cosine(&self, one: &str, other: &str) -> f64 {
+        let (one, other) = (self.vector(one), self.vector(other));
+        let mut total = 0.0;
+        for (column, weight) in &one {
+            total += weight * other.get(column).copied().unwrap_or(0.0);
+        }
+        let lengths = length(&one) * length(&other);
+        if lengths > 0.0 { total / lengths } else { 0.0 }
+    }
+
+    /// Counts of known terms of two letters or more, in lower case, times their frequencies.
+    fn vector(&self, text: &str) -> BTreeMap<usize, f64> {
+        let text = text.to_lowercase();
+        let mut counts: BTreeMap<usize, f64> = BTreeMap::new();
+        for run in RUN.find_iter(&text).filter_map(Result::ok) {
+            let column = self.columns.get(run.as_str()).filter(|_| run.as_str().chars().nth(1).is_some());
+            if let Some(column) = column {
+                *counts.entry(*column).or_default() += 1.0;
+            }
+        }
+        counts.into_iter().map(|(column, count)| (column, count * self.frequencies[column])).collect()
+    }
+}
+
+fn length(vector: &BTreeMap<usize, f64>) -> f64 {
+    let mut total = 0.0;
+    for weight in vector.values() {
+        total += weight * weight;
+    }
+    total.sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cosines_count_known_terms_by_their_weights() {
+        let columns = BTreeMap::from([("rome".to_owned(), 0), ("lies".to_owned(), 1), ("a".to_owned(), 2)]);
+        let weights = Weights::new(columns.clone(), vec![2.0, 1.0, 9.0]).expect("they belong together");
+        // (2·2, 1) and (2, 0): 8 / (√17 · 2); single letters are no terms.
+        let want = 8.0 / (17.0_f64.sqrt() * 2.0);
+        assert!((weights.cosine("Rome, ROME lies a", "in rome a") - want).abs() < 1e-12);
+        assert_eq!(weights.cosine("Rome", "Oslo"), 0.0);
+        assert_eq!(Weights::new(columns, vec![1.0]).expect_err("too few"), Mismatch { column: 2, columns: 1 });
+    }
+}

@@ -1,0 +1,55 @@
+//! Fluency, GE: the weighted entropy of what a model writes (Meng et al. 2022, section 3.4, after Zhang et al. 2018).
+//! Text that repeats itself has little.
+
+use std::collections::BTreeMap;
+
+use super::words::words;
+use crate::numeric::elementary::ln;
+
+/// `(2/3 H₂ + 4/3 H₃) / 2` of a text, in bits: the entropies of its pairs and triples of words. None where it has
+/// fewer than three words.
+pub fn entropy(text: &str) -> Option<f64> {
+    let words = words(text);
+    let of = |length: usize| entropy_of(&words, length);
+    Some((2.0 / 3.0 * of(2)? + 4.0 / 3.0 * of(3)?) / 2.0)
+}
+
+/// GE of several texts: the mean over those that have one.
+pub fn fluency<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<f64> {
+    let found: Vec<f64> = texts.into_iter().filter_map(entropy).collect();
+    let mut total = 0.0;
+    for one in &found {
+        total += one;
+    }
+    (!found.is_empty()).then(|| total / found.len() as f64)
+}
+
+/// The entropy of the distribution of runs of `length` words, in bits.
+fn entropy_of(words: &[String], length: usize) -> Option<f64> {
+    let mut counts: BTreeMap<&[String], usize> = BTreeMap::new();
+    words.windows(length).for_each(|run| *counts.entry(run).or_default() += 1);
+    let all = words.len().checked_sub(length - 1).filter(|all| *all > 0)? as f64;
+    let mut total = 0.0;
+    for count in counts.into_values() {
+        let share = count as f64 / all;
+        total -= share * ln(share);
+    }
+    Some(total / std::f64::consts::LN_2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropies_are_those_of_the_runs() {
+        // Pairs: ab, ba, ab: H₂ = −(2/3 log₂ 2/3 + 1/3 log₂ 1/3); triples: aba, bab: H₃ = 1.
+        let pairs = -(2.0_f64 / 3.0 * (2.0_f64 / 3.0).log2() + 1.0 / 3.0 * (1.0_f64 / 3.0).log2());
+        let want = (2.0 / 3.0 * pairs + 4.0 / 3.0) / 2.0;
+        assert!((entropy("a b a b").expect("four words") - want).abs() < 1e-12);
+        assert_eq!(entropy("a a a a a"), Some(0.0));
+        assert_eq!(entropy("a b"), None);
+        assert_eq!(fluency(["a b", "a a a"]), Some(0.0));
+        assert_eq!(fluency(["a"]), None);
+    }
+}

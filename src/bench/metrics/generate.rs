@@ -1,0 +1,87 @@
+//! What a model writes behind a prompt, as the published evaluation draws it: one of the five likeliest tokens at a
+//! time, a hundred tokens with the prompt. The published draw is never seeded; this one is.
+
+use rayon::prelude::*;
+use unicode_normalization::UnicodeNormalization;
+
+use crate::behaviour::Next;
+use crate::digest::{Canon, Digest};
+use crate::model::continued::Continued;
+use crate::model::{Model, ModelError, Tokens};
+use crate::numeric::random::Legacy;
+
+/// Tokens are drawn of so many.
+const LIKELIEST: usize = 5;
+/// A text is so many tokens long, its prompt included.
+const LENGTH: usize = 100;
+/// What the published evaluation takes out of a text.
+const END: &str = "<|endoftext|>";
+
+/// The texts that a model writes, one a prompt, in their order.
+///
+/// # Errors
+/// The tokenizer refuses a prompt.
+pub fn generated(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -> Result<Vec<String>, ModelError> {
+    let one = |(index, prompt): (usize, &String)| {
+        let digest = Canon::new("generated/1")
+            .number("seed", seed)
+            .number("index", index as u64)
+            .text("prompt", prompt)
+            .finish();
+        written(model, tokens, prompt, Legacy::new(number(&digest)))
+    };
+    prompts.par_iter().enumerate().map(one).collect()
+}
+
+fn number(digest: &Digest) -> u32 {
+    // The first eight of the digest's letters are its first four bytes.
+    u32::from_str_radix(&digest.to_string().trim_start_matches("sha256:")[..8], 16).unwrap_or(0)
+}
+
+fn written(model: &Model, tokens: &Tokens, prompt: &str, mut random: Legacy) -> Result<String, ModelError> {
+    let mut ids = crate::behaviour::prompt(tokens, prompt.into(), model.spec().positions)?;
+    let length = LENGTH.min(model.spec().positions);
+    let mut text = Continued::new(model);
+    let mut logits = text.push(&ids);
+    while ids.len() < length {
+        let next = draw(&Next::of(&logits).likeliest(LIKELIEST), random.double());
+        ids.push(next);
+        if ids.len() < length {
+            logits = text.push(&[next]);
+        }
+    }
+    Ok(plain(&tokens.decode(&ids)))
+}
+
+/// One of the likeliest, by their shares of one.
+fn draw(likeliest: &[(u32, f64)], at: f64) -> u32 {
+    let mut total = 0.0;
+    for (_, probability) in likeliest {
+        total += probability;
+    }
+    let mut before = 0.0;
+    for (token, probability) in likeliest {
+        before += probability / total;
+        if at < before {
+            return *token;
+        }
+    }
+    likeliest.last().map_or(0, |(token, _)| *token)
+}
+
+/// A text as the published evaluation looks at it.
+fn plain(text: &str) -> String {
+    text.nfkd().collect::<String>().replace("\n\n", " ").replace(END, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_drawn_by_their_shares() {
+        let likeliest = [(7, 0.3), (3, 0.1)];
+        assert_eq!([0.0, 0.74, 0.76, 0.999_999].map(|at| draw(&likeliest, at)), [7, 7, 3, 3]);
+        assert_eq!(plain("ﬁne\n\nday<|endoftext|>"), "fine day");
+    }
+}

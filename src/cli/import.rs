@@ -1,0 +1,177 @@
+//! `import`: records of published datasets as declared facts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::table::{Table, plural};
+use super::{Context, Format, Outcome};
+use crate::bench::data::{Case, DataError, Dataset, Refused, each};
+use crate::bench::import::{Imported, import};
+use crate::build::Stop;
+use crate::project::{Code, Config, Diagnostic, Sources, files_of};
+use crate::store::{StoreError, atomic};
+
+/// Declare the records of a published dataset as facts, one file each
+///
+/// Ids are stable: a record has the same id in every project. Of records that contradict one another the first is
+/// taken; what is left out is listed, with the reason, in a file of its own.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// In which schema the file is
+    #[arg(value_enum)]
+    dataset: Dataset,
+    /// One JSON array of records
+    file: PathBuf,
+    /// The folder below that of the edits; the dataset's name where none is said
+    #[arg(long, value_name = "NAME")]
+    into: Option<String>,
+    /// Of the records behind the skipped ones, no more than this
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Leave out the first records
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
+    /// Where the records that are left out are listed; `rejected-DATASET.json` beside corrigenda.toml where none is said
+    #[arg(long, value_name = "FILE")]
+    rejected: Option<PathBuf>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    done(context, arguments).unwrap_or_else(|stop| context.stop(&stop))
+}
+
+fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Stop> {
+    let (config, ..) = Config::load(&context.root)?;
+    let name = arguments.into.clone().unwrap_or_else(|| arguments.dataset.name().to_owned());
+    if Path::new(&name).components().count() != 1 || name.starts_with('.') || name.contains(['/', '\\']) {
+        return Err(wrong(Diagnostic::new(Code::DatasetUnusable, format!("{name:?} is no name of a folder"))));
+    }
+    let folder = config.edits.join(&name);
+    let shown = folder.to_string_lossy().into_owned();
+    if context.root.join(&folder).symlink_metadata().is_ok() {
+        let message = format!("`{shown}` is there already: nothing was written");
+        let finding = Diagnostic::new(Code::ProjectExists, message);
+        return Err(wrong(finding.help("remove it, or name another folder with `--into NAME`")));
+    }
+    let (cases, mut refused) = read(arguments).map_err(|error| unusable(&error))?;
+    let present = files_of(&context.root, &config.edits)?;
+    let mut imported = import(&cases, &shown, &present);
+    refused.append(&mut imported.refused);
+    refused.sort_by_key(|one| one.record);
+    imported.refused = refused;
+    if imported.files.is_empty() {
+        let first = imported.refused.iter().take(10);
+        let finding =
+            Diagnostic::new(Code::DatasetUnusable, "no record can be declared as a fact: nothing was written");
+        return Err(wrong(first.fold(finding, |finding, one| finding.help(one.to_string()))));
+    }
+    let list = list(context, arguments, &imported)?;
+    write(context, &folder, &imported)?;
+    answer(context, arguments, &shown, &imported, list.as_deref());
+    Ok(Outcome::Ok)
+}
+
+fn wrong(finding: Diagnostic) -> Stop {
+    Stop::wrong(vec![finding], &Sources::default())
+}
+
+fn unusable(error: &DataError) -> Stop {
+    let finding = Diagnostic::new(Code::DatasetUnusable, error.to_string());
+    wrong(match error {
+        DataError::Json { .. } => finding.help("the file should hold one JSON array of records, as it was published"),
+        DataError::Read { .. } => finding,
+    })
+}
+
+/// The wanted records with their places, and those among them that cannot be used.
+fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
+    let (mut cases, mut refused, mut record) = (Vec::new(), Vec::new(), 0);
+    let most = arguments.limit.unwrap_or(usize::MAX);
+    each(&arguments.file, arguments.dataset, |one| {
+        if record >= arguments.skip && record - arguments.skip < most {
+            match one {
+                Ok(case) => cases.push(case),
+                Err(why) => refused.push(why),
+            }
+        }
+        record += 1;
+    })?;
+    Ok((cases, refused))
+}
+
+/// Writes the list of what is left out; where there is nothing, no file.
+fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result<Option<PathBuf>, Stop> {
+    if imported.refused.is_empty() {
+        return Ok(None);
+    }
+    let default = || context.root.join(format!("rejected-{}.json", arguments.dataset.name()));
+    let path = arguments.rejected.clone().unwrap_or_else(default);
+    let entry = |one: &Refused| json!({ "record": one.record, "case_id": one.id, "why": one.why });
+    let lines: Vec<String> = imported.refused.iter().map(|one| entry(one).to_string()).collect();
+    atomic::write(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
+    Ok(Some(path))
+}
+
+/// Writes all files into a folder beside the project file, which then takes its place: there are all of them or none.
+fn write(context: &Context, folder: &Path, imported: &Imported) -> Result<(), StoreError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StoreError::Io { operation: "writing", path, source }
+    };
+    let target = context.root.join(folder);
+    let staged = tempfile::Builder::new().prefix(".import-").tempdir_in(&context.root).map_err(at(&context.root))?;
+    for (path, text) in &imported.files {
+        let path = staged.path().join(Path::new(path).strip_prefix(folder).unwrap_or(Path::new(path)));
+        let parent = path.parent().unwrap_or(staged.path());
+        std::fs::create_dir_all(parent).map_err(at(parent))?;
+        std::fs::write(&path, text).map_err(at(&path))?;
+    }
+    let parent = target.parent().unwrap_or(&context.root);
+    std::fs::create_dir_all(parent).map_err(at(parent))?;
+    // Made for this process alone; the folder of a project is for everybody who may see the project.
+    let readable = std::fs::metadata(&context.root).map(|found| found.permissions());
+    readable.and_then(|permissions| std::fs::set_permissions(staged.path(), permissions)).map_err(at(staged.path()))?;
+    std::fs::rename(staged.path(), &target).map_err(at(&target))?;
+    // It is no longer where it was made.
+    let _ = staged.keep();
+    atomic::sync_directory(parent)
+}
+
+fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &Imported, list: Option<&Path>) {
+    let Imported { files, refused, dropped } = imported;
+    if context.format == Format::Json {
+        let refused: Vec<Value> =
+            refused.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why })).collect();
+        let body =
+            json!({ "folder": folder, "edits": files.len(), "rejected": refused, "neighbours_dropped": dropped });
+        context.answer_json(Outcome::Ok, &[], &Sources::default(), body);
+        return;
+    }
+    let mut table = Table::new(&[1], &[]);
+    table.row(["read".to_owned(), format!("{} as {}", arguments.file.display(), arguments.dataset.name())]);
+    table.row(["written".to_owned(), format!("{} in {folder}", plural(files.len(), "edit"))]);
+    if let Some(list) = list {
+        table
+            .row(["left out".to_owned(), format!("{}, listed in {}", plural(refused.len(), "record"), list.display())]);
+        table.row(["reasons".to_owned(), reasons(refused)]);
+    }
+    if *dropped > 0 {
+        table.row(["dropped".to_owned(), format!("{} naming an edited subject", plural(*dropped, "neighbour"))]);
+    }
+    table.row(["next".to_owned(), "corrigenda check, then plan".to_owned()]);
+    context.ui.answer(&table.render(context.ui.width().max(60)));
+}
+
+/// How often each kind of reason was given, the most frequent first.
+fn reasons(refused: &[Refused]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in refused {
+        let code = one.why.split(':').next().filter(|code| Code::ALL.iter().any(|known| known.as_str() == *code));
+        *counts.entry(code.unwrap_or("malformed")).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(code, count)| (std::cmp::Reverse(*count), *code));
+    counts.iter().map(|(code, count)| format!("{count} {code}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,68 @@
+//! `import`: published records as declared facts.
+
+use crate::support::project::Project;
+
+const RECORDS: &str = r#"[
+{"case_id": 1, "requested_rewrite": {"prompt": "{} lives in", "relation_id": "P1", "subject": "Ada Bellini",
+ "target_new": {"str": "Oslo", "id": "Q1"}, "target_true": {"str": "Rome", "id": "Q2"}},
+ "paraphrase_prompts": ["Yes. Ada Bellini lives in"], "neighborhood_prompts": ["Bo lives in", "Lisbon is in"],
+ "generation_prompts": ["Ada says"]},
+{"case_id": 2, "requested_rewrite": {"prompt": "{} lives in", "subject": "Ada Bellini",
+ "target_new": {"str": "Vienna"}, "target_true": {"str": "Rome"}}, "paraphrase_prompts": [], "neighborhood_prompts": []},
+{"case_id": 3, "requested_rewrite": {"prompt": "{} lives in", "subject": "Lisbon",
+ "target_new": {"str": "Vienna"}, "target_true": {"str": "Rome"}}, "paraphrase_prompts": [], "neighborhood_prompts": []},
+{"case_id": 4, "requested_rewrite": {"prompt": "no place", "subject": "Lisbon",
+ "target_new": {"str": "Vienna"}, "target_true": {"str": "Rome"}}, "paraphrase_prompts": [], "neighborhood_prompts": []}
+]"#;
+
+#[test]
+fn records_become_facts_of_the_project() {
+    let project = Project::new();
+    project.write("records.json", RECORDS);
+    let run = project.run(&["import", "counterfact", "records.json"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    insta::assert_snapshot!(run.out());
+    insta::assert_snapshot!("imported_file", project.read("edits/counterfact/00000/00000001-ada-bellini.toml"));
+    insta::assert_snapshot!("rejected_records", project.read("rejected-counterfact.json"));
+    let check = project.run(&["check"]);
+    assert_eq!(check.code(), Some(0), "{}", check.whole());
+    // Stable: the same file gives the same files, and what is there is never written over.
+    let again = project.run(&["import", "counterfact", "records.json", "--into", "again", "--format", "json"]);
+    assert_eq!(again.code(), Some(2), "all of them are there already: {}", again.whole());
+    let taken = project.run(&["import", "counterfact", "records.json"]);
+    assert!(taken.err().contains("is there already"), "{}", taken.whole());
+}
+
+#[test]
+fn a_part_of_a_file_can_be_imported_and_the_answer_is_json() {
+    let project = Project::new();
+    project.write("records.json", RECORDS);
+    let run =
+        project.run(&["import", "counterfact", "records.json", "--skip", "1", "--limit", "2", "--format", "json"]);
+    let json = run.json();
+    assert_eq!((run.code(), &json["edits"], &json["rejected"]), (Some(0), &2.into(), &serde_json::json!([])));
+    assert!(!project.path("rejected-counterfact.json").exists());
+}
+
+#[test]
+fn what_cannot_be_imported_says_why_and_writes_nothing() {
+    let project = Project::new();
+    project.write("records.json", RECORDS);
+    project.write("object.json", "{}");
+    project.write("none.json", "[{\"case_id\": 9}, 3]");
+    let before = Project::files(&project.path("."));
+    let cases: [(&[&str], &str); 6] = [
+        (&["counterfact", "nowhere.json"], "nowhere.json"),
+        (&["counterfact", "object.json"], "an array of records"),
+        (&["counterfact", "none.json"], "record 0 (case 9): missing field `requested_rewrite`"),
+        (&["zsre", "records.json"], "missing field `subject`"),
+        (&["counterfact", "records.json", "--into", "../x"], "is no name of a folder"),
+        (&["counterfact", "records.json", "--skip", "9"], "no record can be declared"),
+    ];
+    for (arguments, why) in cases {
+        let run = project.run(&[&["import"], arguments].concat());
+        assert_eq!((run.code(), run.out().as_str()), (Some(2), ""), "{arguments:?}: {}", run.whole());
+        assert!(run.err().contains(why), "{arguments:?}: {}", run.err());
+    }
+    assert_eq!(Project::files(&project.path(".")), before);
+}
