@@ -175,7 +175,7 @@ codes! {
     ExportRefused "export-refused" Error "A folder cannot be exported to, or a file of the base cannot be exported."
     TraceRefused "trace-refused" Error "A fact cannot be traced, or the model does not know it."
     DatasetUnusable "dataset-unusable" Error "A file of records cannot be read, or holds nothing that can be used."
-    ImportRefused "import-refused" Warning "Records of a dataset cannot be declared as facts."
+    BenchRefused "bench-refused" Error "A benchmark cannot be run as it was asked for."
     CheckpointUnusable "checkpoint-unusable" Error "A checkpoint cannot be read, written or judged."
 }
 

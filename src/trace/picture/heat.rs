@@ -174,8 +174,10 @@ pub fn number(x: f64) -> String {
 
 /// A token as a row names it: marked where it is of the subject, and no wider than its place.
 fn shortened(text: &str, subject: bool) -> String {
+    // What is nothing but space would be a row without a name.
+    let shown = if text.trim().is_empty() { text.replace(' ', "␣").replace('\t', "⇥") } else { text.to_owned() };
     let mut out = String::new();
-    for character in text.chars() {
+    for character in shown.chars() {
         if text_width(&out, TEXT) > WIDEST - 24.0 {
             out.push('…');
             break;
