@@ -17,6 +17,7 @@ mod model;
 mod models;
 mod policy;
 mod readme;
+mod refine;
 mod refusals;
 mod review;
 mod rome;

@@ -107,8 +107,9 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
         }
     }
     audit.add(check);
-    let address = setup.provenance.address();
     for locked in &lock.statistics {
+        let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
+        let address = setup.beside(layer).provenance.address();
         let name = format!("layer {}", locked.layer);
         let found = store.check(Kind::Statistics, &address);
         let check = entry("statistics", &name, found, |digest| match digest == locked.digest {

@@ -72,7 +72,7 @@ pub fn foreseen(
     let system = System::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
     // Keys that are one and the same were refused by the plan, unless a ridge separates them.
     let all: Vec<usize> = (0..edits.len()).collect();
-    let condition = system.solve(&all, setup.ridge).map_or(f64::INFINITY, |solved| solved.condition);
+    let condition = system.solve(&all, setup.link_ridge()).map_or(f64::INFINITY, |solved| solved.condition);
     let record = |pair: crate::link::Parallel| AlikeRecord {
         edit: edits[pair.edit].meaning,
         other: edits[pair.partner].meaning,

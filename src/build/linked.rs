@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use super::objects::Objects;
 use super::{Base, Plan, Planned, Setup, Stop};
+use crate::compile::Resolved;
 use crate::digest::Digest;
-use crate::link::{Pair, Parallel, System, residual};
+use crate::link::{Pair, Parallel, Site, Solved, System, refine, residual};
 use crate::numeric::cholesky::Factor;
-use crate::patch::{Patch, PatchError, Target};
+use crate::patch::{Patch, PatchError};
+use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Project};
 
 /// From this cosine on, two keys disturb one another so much that a person should know.
@@ -22,6 +24,22 @@ pub struct Linking<'a> {
     edits: Vec<&'a Planned<'a>>,
     system: System,
     residuals: Vec<Vec<f64>>,
+    /// The layers above the edited one that a refined set changes too.
+    pub(super) uppers: Vec<Upper>,
+    /// Sentences that should stay, as tokens.
+    pub(super) sentences: Vec<Vec<u32>>,
+}
+
+/// A layer above the edited one.
+pub(super) struct Upper {
+    layer: usize,
+    system: System,
+}
+
+impl Upper {
+    pub(super) fn new(layer: usize, factor: &Factor, keys: &[Vec<f32>]) -> Self {
+        Self { layer, system: System::new(factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>()) }
+    }
 }
 
 /// A linked set.
@@ -47,7 +65,8 @@ impl<'a> Linking<'a> {
         let keys: Vec<&[f32]> = sites.iter().map(|site| site.key.as_slice()).collect();
         let pairs = sites.iter().map(|site| Pair { key: &site.key, value: &site.value });
         let residuals = pairs.map(|pair| residual(&pair, &base.model.edited_output(setup.layer, pair.key))).collect();
-        Self { project, base, setup, edits, system: System::new(factor, &keys), residuals }
+        let system = System::new(factor, &keys);
+        Self { project, base, setup, edits, system, residuals, uppers: Vec::new(), sentences: Vec::new() }
     }
 
     /// The edits, in the order in which they are linked.
@@ -60,38 +79,64 @@ impl<'a> Linking<'a> {
         self.system.alike(ALIKE)
     }
 
-    /// Links all of them.
+    /// Links all of them, and refines them where the set is to be refined.
     ///
     /// # Errors
     /// Keys that are too alike, edits that change nothing or are not finite: named, with their places.
-    pub fn all(&self) -> Result<Linked, Stop> {
-        self.some(&(0..self.edits.len()).collect::<Vec<_>>())
+    pub fn all(&self, progress: &dyn Progress) -> Result<Linked, Stop> {
+        let all: Vec<usize> = (0..self.edits.len()).collect();
+        let Some(refinement) = self.setup.refinement.as_ref().filter(|_| !all.is_empty()) else {
+            return self.some(&all);
+        };
+        let (mut first, condition) = self.closed(&all)?;
+        if !self.uppers.is_empty() {
+            first.columns.iter_mut().flatten().for_each(|u| *u *= refinement.start);
+        }
+        let mut sites = vec![first];
+        for Upper { layer, system } in &self.uppers {
+            let rows = self.solved(system, &all)?.rows;
+            let nothing = vec![vec![0.0; self.base.model.spec().width]; all.len()];
+            sites.push(Site { layer: *layer, columns: nothing, rows });
+        }
+        let resolved: Vec<&Resolved> = self.edits.iter().map(|planned| &planned.resolved).collect();
+        let refined = refine(&self.base.model, sites, &resolved, &self.sentences, refinement, progress);
+        let sites = refined.map_err(|error| self.stop(Diagnostic::new(Code::NotFinite, error.to_string())))?;
+        self.patch(&all, &sites, condition)
     }
 
-    /// Links some of them, by index and ascending, as if there were no others.
+    /// Links some of them, by index and ascending, as if there were no others; never refined.
     ///
     /// # Errors
     /// As [`Linking::all`].
     pub fn some(&self, chosen: &[usize]) -> Result<Linked, Stop> {
-        let stop = |finding| Stop::wrong(vec![finding], &self.project.edits.sources);
-        let solved = self.system.solve(chosen, self.setup.ridge).map_err(|error| stop(self.parallel(&error)))?;
+        let (site, condition) = self.closed(chosen)?;
+        self.patch(chosen, &[site], condition)
+    }
+
+    /// The closed form of the edited layer, and the condition number of its system.
+    fn closed(&self, chosen: &[usize]) -> Result<(Site, f64), Stop> {
+        let Solved { rows, condition } = self.solved(&self.system, chosen)?;
+        let columns = chosen.iter().map(|&edit| self.residuals[edit].clone()).collect();
+        Ok((Site { layer: self.setup.layer, columns, rows }, condition))
+    }
+
+    fn solved(&self, system: &System, chosen: &[usize]) -> Result<Solved, Stop> {
+        system.solve(chosen, self.setup.link_ridge()).map_err(|error| self.stop(self.parallel(&error)))
+    }
+
+    fn patch(&self, chosen: &[usize], sites: &[Site], condition: f64) -> Result<Linked, Stop> {
         let meanings: Vec<Digest> = chosen.iter().map(|&edit| self.edits[edit].meaning).collect();
-        let spec = self.base.model.spec();
-        let weight = self.base.model.checkpoint().edited(self.setup.layer);
-        let residuals: Vec<&[f64]> = chosen.iter().map(|&edit| self.residuals[edit].as_slice()).collect();
-        let target = Target {
-            base: weight.digest(),
-            dtype: weight.stored.into(),
-            layout: spec.family.layout,
-            out: spec.width,
-            inner: spec.inner,
-            u: (0..spec.width).flat_map(|row| residuals.iter().map(move |u| u[row] as f32)).collect(),
-            v: solved.rows.iter().flatten().map(|v| *v as f32).collect(),
-            edits: meanings.clone(),
+        let target = |site: &Site| {
+            let weight = self.base.model.checkpoint().edited(site.layer);
+            (weight.name.clone(), site.target(&self.base.model, weight.digest(), meanings.clone()))
         };
-        let patch = Patch::new(BTreeMap::from([(weight.name.clone(), target)]));
-        let patch = patch.map_err(|error| stop(self.refused(&meanings, &error)))?;
-        Ok(Linked { patch, condition: solved.condition })
+        let patch = Patch::new(sites.iter().map(target).collect::<BTreeMap<_, _>>());
+        let patch = patch.map_err(|error| self.stop(self.refused(&meanings, &error)))?;
+        Ok(Linked { patch, condition })
+    }
+
+    fn stop(&self, finding: Diagnostic) -> Stop {
+        Stop::wrong(vec![finding], &self.project.edits.sources)
     }
 
     fn parallel(&self, error: &Parallel) -> Diagnostic {

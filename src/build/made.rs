@@ -1,9 +1,8 @@
 //! The patch of any state of a project: the one that its lock names, or a new one. Writes nothing but the store.
 
-use super::linked::Linking;
-use super::objects::objects;
+use super::prepare::{moments, prepare};
 use super::record::record_address;
-use super::run::{factor, recall, stale_base, statistics};
+use super::run::{locked_of, recall, stale_base};
 use super::setup::Corpus;
 use super::{Base, Plan, Setup, Stop, locked, plan};
 use crate::digest::Digest;
@@ -49,15 +48,11 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
         return Ok(Made { patch: locked::patch(store, &lock.patch.id)?, id: lock.patch.id, note: None });
     }
     let setup = if past { setup(project, name, lock.as_ref(), base, store)? } else { looked };
-    let (cached, statistics) = statistics(project, base, &setup, store, progress)?;
-    let address = record_address(&plan.lock(base, &setup, vec![statistics], Digest::of(b"")));
+    let moments = moments(project, base, &setup, store, progress)?;
+    let address = record_address(&plan.lock(base, &setup, locked_of(&moments), Digest::of(b"")));
     let patch = match recall(store, &address)? {
         Some((_, patch)) => patch,
-        None => {
-            let (objects, _) = objects(project, base, &setup, &plan, store, progress)?;
-            let (factor, _) = factor(project, base, &setup, &cached, store, progress)?;
-            Linking::new(project, base, &setup, &plan, &objects, &factor).all()?.patch
-        }
+        None => prepare(project, base, &setup, &plan, &moments, store, progress)?.linking.all(progress)?.patch,
     };
     let bytes = patch.to_bytes();
     let id = Digest::of(&bytes);
@@ -86,7 +81,8 @@ fn has_corpus(project: &Project) -> bool {
 pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Stop> {
     if let Some(locked) = lock.and_then(|lock| lock.statistics.first()) {
         let setup = Setup::new(project, base, store, Corpus::Assumed(locked.corpus))?;
-        if stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {
+        // What refines a set reads the corpus itself.
+        if setup.refinement.is_none() && stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {
             return Ok(setup);
         }
         let setup = Setup::new(project, base, store, Corpus::Remembered)?;

@@ -7,6 +7,7 @@
 //! - [`plan`](mod@plan): every edit resolved to tokens and position, with findings that point into its file;
 //! - [`elsewhere`]: the facts as another base reads them;
 //! - [`objects`]: each edit compiled alone, or taken from the store;
+//! - [`prepare`](mod@prepare): what a link is made of, gathered;
 //! - [`linked`]: all objects in one solve, laid on the weights and rounded;
 //! - [`alike`]: edits whose keys are nearly one;
 //! - [`gate`]: the limits of the policy that only the patch can break;
@@ -30,6 +31,7 @@ pub mod made;
 pub mod named;
 pub mod objects;
 pub mod plan;
+pub mod prepare;
 pub mod provenance;
 pub mod record;
 pub mod run;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Base, Plan, Planned, Setup, Stop};
-use crate::compile::{Compiled, Object, compile};
+use crate::compile::object::key_address;
+use crate::compile::{Compiled, Object, compile, key};
 use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Edit, Project};
@@ -94,6 +95,39 @@ fn compile_all(
         }
     }
     Ok(refused)
+}
+
+/// The keys of all edits at another layer than that of their values, in the order in which they are linked: from the
+/// store, or computed and stored.
+///
+/// # Errors
+/// The store fails.
+pub fn keys(
+    base: &Base,
+    setup: &Setup,
+    plan: &Plan<'_>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<f32>>, Stop> {
+    let edits = plan.by_meaning();
+    let mut keys = Vec::with_capacity(edits.len());
+    progress.begin(&format!("keys of layer {}, edits", setup.layer), edits.len() as u64);
+    for (index, planned) in edits.into_iter().enumerate() {
+        let chat = planned.chat(base);
+        let address = key_address(&base.locked.digest, chat, &planned.meaning, setup.layer, &setup.templates);
+        let object = match stored(store, &address, setup.layer)? {
+            Some(object) => object,
+            None => {
+                let object = Object::of_key(setup.layer, key(&base.model, setup.layer, &planned.resolved));
+                store.put(Kind::Object, &address, &object.to_bytes())?;
+                object
+            }
+        };
+        keys.extend(object.sites.into_values().map(|site| site.key));
+        progress.at(index as u64 + 1);
+    }
+    progress.end();
+    Ok(keys)
 }
 
 /// The object at an address, if a sound one of this layer is there.

@@ -10,6 +10,7 @@ use crate::behaviour::expect::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
 use crate::digest::Digest;
+use crate::model::chat::Chat;
 use crate::model::{ModelError, Prompt};
 use crate::numeric::NUMERICS;
 use crate::project::{
@@ -70,7 +71,7 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
         }
     }
     errors.extend(unasked(None, &project.probes, base));
-    if setup.ridge == 0.0 {
+    if setup.ridge.unwrap_or(0.0) == 0.0 {
         errors.extend(one_key(&plan));
     }
     if errors.is_empty() {
@@ -206,6 +207,12 @@ impl Planned<'_> {
         (self.name != self.edit.subject).then_some(self.name)
     }
 
+    /// The digest of the chat template, where the edit is said in a chat.
+    pub fn chat<'b>(&self, base: &'b Base) -> Option<&'b Digest> {
+        // A template that cannot be used was refused where the edit was resolved.
+        if self.edit.chat { base.tokens.chat().ok().map(Chat::digest) } else { None }
+    }
+
     /// The edit as a name: its id, and the alias if it is one.
     pub fn label(&self) -> String {
         self.edit.label(self.name)
@@ -244,7 +251,7 @@ impl Planned<'_> {
     }
 
     /// The edit as the lock names it.
-    pub fn locked(&self, base: &Base, layer: usize) -> LockedEdit {
+    pub fn locked(&self, base: &Base, layers: &[usize]) -> LockedEdit {
         let bare = &self.resolved.rows[0];
         LockedEdit {
             id: self.edit.id.clone(),
@@ -255,7 +262,7 @@ impl Planned<'_> {
             tokens: base.tokens.pieces(&bare.ids),
             target_tokens: base.tokens.pieces(&self.resolved.target),
             position: bare.position as u64,
-            layers: vec![layer as u64],
+            layers: layers.iter().map(|layer| *layer as u64).collect(),
             object: self.object,
         }
     }
@@ -271,7 +278,8 @@ impl Plan<'_> {
 
     /// The lock of this plan, with these statistics and this patch.
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
-        let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.locked(base, setup.layer)).collect();
+        let layers = setup.layers(base);
+        let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.locked(base, &layers)).collect();
         // The order of the file; that of the aliases in an edit says nothing.
         edits.sort_by(|a, b| (&a.id, &a.alias).cmp(&(&b.id, &b.alias)));
         let patch = LockedPatch { settings: setup.digest(), set: Lock::set_of(&edits), id: patch };

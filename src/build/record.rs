@@ -58,6 +58,20 @@ pub struct EditRecord {
     pub surviving: f64,
 }
 
+impl EditRecord {
+    /// Adds what the edit does to one more tensor: the norms together, the shares weighted by their squares.
+    fn add(&mut self, norm: f64, surviving: f64) {
+        if self.norm == 0.0 {
+            (self.norm, self.surviving) = (norm, surviving);
+            return;
+        }
+        let squares = [self.norm * self.norm, norm * norm];
+        let whole = squares[0] + squares[1];
+        self.surviving = (squares[0] * self.surviving + squares[1] * surviving) / whole;
+        self.norm = whole.sqrt();
+    }
+}
+
 /// An answer on the base and with the patch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -136,14 +150,14 @@ pub fn measure(
     let patched = base.patched(patch)?;
     let mut edits = answers(base, plan, &patched)?;
     let mut tensors = Vec::new();
-    for (name, target) in patch.targets() {
-        let [weight, changed] = [&base.model, &patched].map(|model| model.checkpoint().edited(setup.layer));
+    for layer in setup.layers(base) {
+        let [weight, changed] = [&base.model, &patched].map(|model| model.checkpoint().edited(layer));
+        let Some((name, target)) = patch.targets().get_key_value(&weight.name) else { continue };
         let (before, after) = (weight.wide(), changed.wide());
         let norms = delta_norms(target);
         for (index, record) in edits.iter_mut().enumerate() {
             let alone = target.alone(index);
-            record.norm = norms.edits[index];
-            record.surviving = surviving_share(&before, &materialise(name, &alone, &before)?, &alone);
+            record.add(norms.edits[index], surviving_share(&before, &materialise(name, &alone, &before)?, &alone));
         }
         tensors.push(TensorRecord {
             name: name.clone(),

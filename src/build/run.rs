@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use super::linked::Linking;
-use super::objects::objects;
+use super::prepare::{Moments, Prepared, moments, prepare};
 use super::record::{Record, measure, record_address};
 use super::setup::Corpus;
 use super::{Base, Plan, Setup, Stop, alike, gate, plan};
@@ -77,17 +76,17 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     }
     let corpus = if options.locked { Corpus::Fresh } else { Corpus::Remembered };
     let setup = Setup::new(project, &base, store, corpus)?;
-    base.check_finite(project, setup.layer)?;
+    setup.layers(&base).into_iter().try_for_each(|layer| base.check_finite(project, layer))?;
     let plan = plan(project, &base, &setup)?;
     if let Some(before) = before.as_ref().filter(|_| options.locked) {
         check_merged(before)?;
         check_inputs(before, &base, &setup, &plan)?;
     }
-    let cached = statistics(project, &base, &setup, store, progress)?;
-    let outcome = outcome(project, &base, &setup, &plan, &cached, store, progress)?;
+    let moments = moments(project, &base, &setup, store, progress)?;
+    let outcome = outcome(project, &base, &setup, &plan, &moments, store, progress)?;
     let record = &outcome.record;
     let broken = gate::judge(project, &base, record, &outcome.patch, store)?;
-    let lock = plan.lock(&base, &setup, vec![cached.1], record.patch);
+    let lock = plan.lock(&base, &setup, locked_of(&moments), record.patch);
     let alike = alike::findings(&plan, &record.alike, record.condition);
     let changes = Lock::changes(before.as_ref(), &project.edits);
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
@@ -165,22 +164,25 @@ fn outcome(
     base: &Base,
     setup: &Setup,
     plan: &Plan<'_>,
-    (cached, locked): &(Cached, LockedStatistics),
+    moments: &Moments,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Outcome, Stop> {
-    let address = record_address(&plan.lock(base, setup, vec![locked.clone()], Digest::of(b"")));
+    let address = record_address(&plan.lock(base, setup, locked_of(moments), Digest::of(b"")));
     if let Some((record, patch)) = recall(store, &address)? {
         return Ok(Outcome { record, patch, compiled: 0, address, new: false });
     }
-    let (objects, compiled) = objects(project, base, setup, plan, store, progress)?;
-    let (factor, ridge) = factor(project, base, setup, cached, store, progress)?;
-    let linking = Linking::new(project, base, setup, plan, &objects, &factor);
-    let linked = linking.all()?;
+    let Prepared { linking, compiled, ridge } = prepare(project, base, setup, plan, moments, store, progress)?;
+    let linked = linking.all(progress)?;
     let record = measure(base, setup, plan, &linking, &linked, ridge).map_err(|error| {
         Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
     })?;
     Ok(Outcome { record, patch: linked.patch, compiled, address, new: true })
+}
+
+/// The statistics as the lock names them.
+pub(super) fn locked_of(moments: &Moments) -> Vec<LockedStatistics> {
+    moments.iter().map(|(_, locked)| locked.clone()).collect()
 }
 
 /// The record at an address and its patch, if both are in the store and sound.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Base, Stop};
 use crate::compile::{Settings, Stage, known};
 use crate::digest::{Canon, Digest};
+use crate::link::Refinement;
 use crate::model::ModelError;
 use crate::project::{Code, Diagnostic, Project, RomeConfig};
 use crate::stats::Provenance;
@@ -19,8 +20,10 @@ pub struct Setup {
     pub templates: Vec<String>,
     /// How values are found.
     pub settings: Settings,
-    /// What is added to the diagonal of the link, as a share of its mean.
-    pub ridge: f64,
+    /// What is added to the diagonal of the link, as a share of its mean, where the project says it.
+    pub ridge: Option<f64>,
+    /// How the linked set is refined, if it is.
+    pub refinement: Option<Refinement>,
     /// The corpus of the statistics.
     pub corpus: PathBuf,
     /// What the statistics depend on.
@@ -81,8 +84,27 @@ impl Setup {
         let mut provenance = Provenance::new(base.locked.digest, layer, spec.inner, digest, max_tokens);
         provenance.max_documents = limits.and_then(|limits| limits.max_documents);
         let settings = settings(&project.config.rome, published.map(|(_, settings)| settings).unwrap_or_default());
-        let ridge = project.config.link.ridge.unwrap_or(0.0);
-        Ok(Self { layer, templates, settings, ridge, corpus, provenance })
+        let (ridge, refinement) = (project.config.link.ridge, refinement(project));
+        Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance })
+    }
+
+    /// The layers that a build changes, the edited one first.
+    pub fn layers(&self, base: &Base) -> Vec<usize> {
+        let count = self.refinement.as_ref().map_or(1, |refinement| refinement.layers);
+        (self.layer..base.model.spec().layers).take(count).collect()
+    }
+
+    /// The same numbers for another layer.
+    #[must_use]
+    pub fn beside(&self, layer: usize) -> Self {
+        let provenance = Provenance { layer, ..self.provenance.clone() };
+        Self { layer, provenance, ..self.clone() }
+    }
+
+    /// What is added to the diagonal of the link, as a share of its mean.
+    pub fn link_ridge(&self) -> f64 {
+        let refined = self.refinement.as_ref().map_or(0.0, |refinement| refinement.ridge);
+        self.ridge.unwrap_or(refined)
     }
 
     /// The digest of the numbers that objects, statistics and link depend on.
@@ -91,9 +113,28 @@ impl Setup {
         canon.number("layer", self.layer as u64);
         canon.texts("templates", self.templates.iter().map(String::as_str));
         self.settings.describe(&mut canon);
-        canon.float("ridge", self.ridge).number("max-tokens", self.provenance.max_tokens as u64);
-        canon.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX)).finish()
+        canon.float("ridge", self.link_ridge()).number("max-tokens", self.provenance.max_tokens as u64);
+        canon.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX));
+        // A set that is not refined is what it was before there was refinement.
+        if let Some(refinement) = &self.refinement {
+            refinement.describe(&mut canon);
+        }
+        canon.finish()
     }
+}
+
+/// Sets of fewer edits, each name of a subject counted, are left as the closed form has them, where the project says
+/// nothing: there it costs little, and nothing has to be optimised together.
+pub const REFINED_FROM: usize = 25;
+
+/// How a project's set is refined, if it is.
+fn refinement(project: &Project) -> Option<Refinement> {
+    let (link, default) = (&project.config.link, Refinement::default());
+    let names = project.edits.edits.iter().map(|edit| edit.names().count()).sum::<usize>();
+    let usual = if names < REFINED_FROM { 0 } else { default.steps };
+    let steps = link.refine_steps.unwrap_or(usual);
+    let layers = link.refine_layers.unwrap_or(default.layers);
+    (steps > 0).then_some(Refinement { steps, layers, ..default })
 }
 
 /// The layer that a build on `base` would edit.

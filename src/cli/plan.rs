@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::table::{Table, percent};
+use super::table::{Table, percent, plural};
 use super::{Context, Format, Outcome, elsewhere};
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::build::plan::{disagrees, only};
@@ -142,6 +142,14 @@ fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
     (!said.was?.holds).then(|| disagrees(edit, was, span, top))
 }
 
+/// How the set will be refined, if it will.
+fn refined(setup: &Setup, layers: &[usize]) -> Option<String> {
+    let refinement = setup.refinement.as_ref()?;
+    let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
+    let word = if layers.len() == 1 { "layer" } else { "layers" };
+    Some(format!("refined in {} over {word} {}", plural(refinement.steps, "step"), layers.join(", ")))
+}
+
 impl View<'_> {
     fn human(&self, edits: &[(&Planned<'_>, &Said)], whole: bool) -> String {
         let mut head = Table::new(&[1], &[]);
@@ -155,6 +163,9 @@ impl View<'_> {
         let corpus = self.setup.corpus.file_name().unwrap_or_default().to_string_lossy();
         let built = if self.built { "in the store" } else { "not built yet" };
         head.row(["stats", &format!("layer {} over {corpus}, {built}", self.setup.layer)]);
+        if let Some(refined) = refined(self.setup, &self.setup.layers(self.base)) {
+            head.row(["link", &refined]);
+        }
         let mut out = head.render(usize::MAX) + "\n";
         for (planned, said) in edits {
             self.edit(&mut out, planned, said);
@@ -222,7 +233,7 @@ impl View<'_> {
             let edit = planned.edit;
             let change = self.changes.iter().find(|change| change.id == edit.id);
             let score = |score: Score| json!({ "holds": score.holds, "probability": score.probability });
-            let locked = planned.locked(self.base, self.setup.layer);
+            let locked = planned.locked(self.base, &self.setup.layers(self.base));
             json!({
                 "id": edit.id,
                 "change": change.map_or("=", |change| change.kind.sign()),

@@ -2,11 +2,9 @@
 
 use super::report::{ReportArguments, deliver};
 use super::{Context, Outcome};
-use crate::build::linked::Linking;
 use crate::build::made::setup;
-use crate::build::objects::objects;
 use crate::build::plan::only;
-use crate::build::run::{factor, statistics};
+use crate::build::prepare::{moments, prepare};
 use crate::build::{Base, Stop, locked, plan};
 use crate::digest::Digest;
 use crate::project::accepted::{Acceptances, Accepted, accepted_file, render};
@@ -129,11 +127,9 @@ fn bisected(
     }
     let setup = setup(project, "the lock", Some(lock), base, store)?;
     let plan = plan(project, base, &setup)?;
-    let (cached, _) = statistics(project, base, &setup, store, &context.ui)?;
-    let (objects, _) = objects(project, base, &setup, &plan, store, &context.ui)?;
-    let (factor, _) = factor(project, base, &setup, &cached, store, &context.ui)?;
-    let linking = Linking::new(project, base, &setup, &plan, &objects, &factor);
-    culprits(project, base, &linking, &failing, &context.ui)
+    let moments = moments(project, base, &setup, store, &context.ui)?;
+    let prepared = prepare(project, base, &setup, &plan, &moments, store, &context.ui)?;
+    culprits(project, base, &prepared.linking, &failing, &context.ui)
 }
 
 fn reported(

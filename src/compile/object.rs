@@ -68,6 +68,12 @@ impl Object {
         Self { sites: BTreeMap::from([(layer, site)]), search }
     }
 
+    /// The object of a key alone, at another layer than that of its edit's value: nothing is wanted there.
+    pub fn of_key(layer: usize, key: Vec<f32>) -> Self {
+        let site = Site { key, value: Vec::new() };
+        Self { sites: BTreeMap::from([(layer, site)]), search: Search { stage: 0, evaluations: 0 } }
+    }
+
     /// Its canonical bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut data = Vec::new();
@@ -137,6 +143,22 @@ pub fn address(
     canon.texts("templates", templates.iter().map(String::as_str));
     settings.describe(&mut canon);
     canon.finish()
+}
+
+/// The address of a key alone: as [`address`], without what only values depend on.
+pub fn key_address(
+    base: &Digest,
+    chat: Option<&Digest>,
+    meaning: &Digest,
+    layer: usize,
+    templates: &[String],
+) -> Digest {
+    let mut canon = Canon::new("key/1");
+    canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
+    if let Some(chat) = chat {
+        canon.digest("chat", chat);
+    }
+    canon.texts("templates", templates.iter().map(String::as_str)).finish()
 }
 
 #[cfg(test)]

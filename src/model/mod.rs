@@ -10,7 +10,9 @@
 //! - [`decoder`]: the forward pass, block by block, with the hook; `halves` has what is in a block;
 //! - [`reverse`]: its hand-written reverse pass, for the gradient by a hidden state (never by a weight);
 //! - [`continued`]: going on with a text without computing what came before again;
-//! - [`above`]: the part of a model above one layer, with everything that is constant computed once.
+//! - [`above`]: the part of a model above one layer, with everything that is constant computed once, where one state of
+//!   each row moves; [`upper`]: the same where a whole matrix does;
+//! - [`traced`]: runs that are recorded, and rows that go on from them.
 //!
 //! A row's result depends on the row alone: not on the rows beside it, not on threads.
 
@@ -33,6 +35,7 @@ pub mod spec;
 pub mod tensor;
 pub mod tokens;
 pub mod traced;
+pub mod upper;
 
 pub use chat::Prompt;
 pub use checkpoint::Checkpoint;

@@ -33,7 +33,11 @@ pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "
 pub(super) const ROME_KEYS: &[&str] =
     &["layer", "templates", "schedule", "weight-decay", "clamp", "kl-factor", "stop-loss", "converged-nll"];
 pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
-pub(super) const LINK_KEYS: &[&str] = &["ridge"];
+pub(super) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
+/// The most steps of a refinement.
+const MOST_REFINING: i64 = 1000;
+/// The most layers that a refinement changes.
+const MOST_LAYERS: i64 = 8;
 pub(super) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
 pub(super) const TEST_KEYS: &[&str] = &[
     "unchanged-kl",
@@ -120,6 +124,10 @@ pub struct Stage {
 pub struct LinkConfig {
     /// What is added to the diagonal of the system.
     pub ridge: Option<f64>,
+    /// Steps in which a linked set is refined: none for 0; by the size of the set where nothing is said.
+    pub refine_steps: Option<usize>,
+    /// Layers that a refined set changes.
+    pub refine_layers: Option<usize>,
 }
 
 /// Where second moments come from.
@@ -237,7 +245,10 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
     let rome = read_rome(&mut walk, &top, "`[rome]`").unwrap_or_default();
     let link = walk.table(&top, "link", "`[link]`").map(|table| {
         walk.known_keys(&table, LINK_KEYS);
-        LinkConfig { ridge: walk.number(&table, "ridge", Zero::Allowed) }
+        let mut number = |key, range| walk.integer(&table, key, range).and_then(|number| usize::try_from(number).ok());
+        let refine_steps = number("refine-steps", 0..=MOST_REFINING);
+        let refine_layers = number("refine-layers", 1..=MOST_LAYERS);
+        LinkConfig { ridge: walk.number(&table, "ridge", Zero::Allowed), refine_steps, refine_layers }
     });
     let statistics = read_statistics(&mut walk, &top, "`[statistics]`", None);
     let (model, models) = models::read(&mut walk, &top, &rome, statistics.as_ref());

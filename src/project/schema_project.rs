@@ -133,12 +133,18 @@ struct StageTable {
 
 /// How edits are solved together.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct LinkTable {
     /// What is added to the diagonal of the system.
     #[schemars(range(min = 0))]
     ridge: Option<f64>,
+    /// Steps in which the linked set is refined; 0 for none, by the size of the set where nothing is said.
+    #[schemars(range(min = 0, max = 1000))]
+    refine_steps: Option<u32>,
+    /// Layers that a refined set changes, from the edited one up.
+    #[schemars(range(min = 1, max = 8))]
+    refine_layers: Option<u32>,
 }
 
 /// Where second moments come from.

@@ -32,6 +32,8 @@ stop-loss = 0.05
 converged-nll = 0.1
 [link]
 ridge = 0
+refine-steps = 20
+refine-layers = 2
 [statistics]
 corpus = "corpus"
 max-tokens = 100000
@@ -208,6 +210,10 @@ const PROJECT_CASES: &[Case] = &[
     ("max-edits = \"a review has an end\"", "max-edits = 3", false),
     ("clamp = 4", "clamp = \"4\"", false),
     ("ridge = 0", "ridge = -1", false),
+    ("refine-steps = 20", "refine-steps = -1", false),
+    ("refine-steps = 20", "refine-steps = 1001", false),
+    ("refine-steps = 20", "refine-steps = 0", true),
+    ("refine-layers = 2", "refine-layers = 0", false),
     ("corpus = \"corpus\"", "", false),
     ("max-tokens = 100000", "max-tokens = 0", false),
     ("max-tokens", "max_tokens", false),

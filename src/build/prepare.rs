@@ -1,0 +1,106 @@
+//! What a link is made of, gathered: compiled edits, factors, and what refinement asks for.
+
+use aho_corasick::AhoCorasick;
+
+use super::linked::{Linking, Upper};
+use super::objects::{keys, objects};
+use super::run::{factor, statistics, unsound};
+use super::{Base, Plan, Setup, Stop};
+use crate::link::Refinement;
+use crate::progress::Progress;
+use crate::project::{LockedStatistics, Project};
+use crate::stats::corpus::{CorpusError, Documents};
+use crate::stats::{Cached, Problem};
+use crate::store::Store;
+
+/// The second moments of every layer that a build changes, the edited one first, as the store has them and as the lock
+/// names them.
+pub type Moments = Vec<(Cached, LockedStatistics)>;
+
+/// A set that can be linked.
+pub struct Prepared<'a> {
+    /// The link.
+    pub linking: Linking<'a>,
+    /// How many edits were compiled.
+    pub compiled: usize,
+    /// What was added to the diagonal of C before it was factored, as a share of its mean: the most of all layers.
+    pub ridge: f64,
+}
+
+/// The moments of every layer of a build, summed where the store has none.
+///
+/// # Errors
+/// The corpus, the model or the store fails.
+pub fn moments(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Moments, Stop> {
+    let layers = setup.layers(base).into_iter();
+    layers.map(|layer| statistics(project, base, &setup.beside(layer), store, progress)).collect()
+}
+
+/// Compiles what is missing and takes up everything that the link needs.
+///
+/// # Errors
+/// Edits that cannot be compiled, statistics that cannot be factored, a corpus that cannot be read, or the store fails.
+pub fn prepare<'a>(
+    project: &'a Project,
+    base: &'a Base,
+    setup: &'a Setup,
+    plan: &'a Plan<'a>,
+    moments: &Moments,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Prepared<'a>, Stop> {
+    let (objects, compiled) = objects(project, base, setup, plan, store, progress)?;
+    let (own, mut most) = factor(project, base, setup, &moments[0].0, store, progress)?;
+    let mut linking = Linking::new(project, base, setup, plan, &objects, &own);
+    if let Some(refinement) = &setup.refinement {
+        for (layer, (cached, _)) in setup.layers(base).into_iter().zip(moments).skip(1) {
+            let beside = setup.beside(layer);
+            let keys = keys(base, &beside, plan, store, progress)?;
+            let (factor, ridge) = factor(project, base, &beside, cached, store, progress)?;
+            most = if ridge > most { ridge } else { most };
+            linking.uppers.push(Upper::new(layer, &factor, &keys));
+        }
+        linking.sentences = sentences(project, base, setup, refinement).map_err(|error| unsound(project, &error))?;
+    }
+    Ok(Prepared { linking, compiled, ridge: most })
+}
+
+/// Sentences of the corpus that name no edited subject, spread evenly over those that there are.
+fn sentences(project: &Project, base: &Base, setup: &Setup, refinement: &Refinement) -> Result<Vec<Vec<u32>>, Problem> {
+    let names = project.edits.edits.iter().flat_map(|edit| edit.names().map(|(name, _)| name));
+    let Ok(names) = AhoCorasick::new(names) else { return Ok(Vec::new()) };
+    let mut fitting = Vec::new();
+    for (number, document) in (0..limit(setup)).zip(Documents::open(&setup.corpus)?) {
+        if !names.is_match(&document?) {
+            fitting.push(number);
+        }
+    }
+    let wanted = refinement.sentences.min(fitting.len());
+    let chosen: Vec<u64> = (0..wanted).map(|index| fitting[index * fitting.len() / wanted]).collect();
+    let mut documents = Documents::open(&setup.corpus)?;
+    let (mut out, mut next) = (Vec::with_capacity(wanted), chosen.iter().peekable());
+    for (number, document) in (0..limit(setup)).zip(documents.by_ref()) {
+        if next.next_if_eq(&&number).is_none() {
+            continue;
+        }
+        let cut = base.tokens.encode(&document?);
+        let mut ids = cut.map_err(|source| Problem::Document { document: number + 1, source })?.ids;
+        ids.truncate(refinement.tokens.min(base.model.spec().positions));
+        out.push(ids);
+    }
+    out.retain(|ids| !ids.is_empty());
+    match documents.digest()? == setup.provenance.corpus {
+        true => Ok(out),
+        false => Err(CorpusError::Changed(setup.corpus.clone()).into()),
+    }
+}
+
+fn limit(setup: &Setup) -> u64 {
+    setup.provenance.max_documents.unwrap_or(u64::MAX)
+}

@@ -1,0 +1,380 @@
+//! Refinement: values that were found alone disturb one another when they are linked, since every change acts on every
+//! key. With the rows `P = S⁻¹Aᵀ` of the closed form fixed, the columns `R` are optimised anew with the linked weights
+//! in place: `out = W x + b + R (P x)` at every position.
+//!
+//! The loss is the mean, over edits and a few of their templates, of the target's negative log-likelihood; plus the
+//! drift KL(base ‖ edited), averaged over all positions of sentences of the corpus that name no edited subject; plus the
+//! relative size of the change. Adam, full batch, a fixed order: a function of the set alone. What it gives is still
+//! `Σ u v` with a column and a row an edit.
+
+use rayon::prelude::*;
+
+use super::site::Site;
+use crate::compile::Resolved;
+use crate::compile::optimiser::Adam;
+use crate::digest::Canon;
+use crate::model::Model;
+use crate::model::upper::{Slopes, Upper};
+use crate::numeric::rows::softmax;
+use crate::numeric::{View, matmul};
+use crate::patch::{PatchError, norm};
+use crate::progress::Progress;
+
+/// How a linked set is refined.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refinement {
+    /// Steps of Adam.
+    pub steps: usize,
+    /// Its rate.
+    pub rate: f64,
+    /// Layers that are changed, from the edited one up.
+    pub layers: usize,
+    /// What is added to the diagonal of the links, as a share of its mean, where the project says nothing.
+    pub ridge: f64,
+    /// What the columns of the closed form are scaled by at the start, where more layers than one are changed.
+    pub start: f64,
+    /// Context templates of each edit beside its bare prompt.
+    pub contexts: usize,
+    /// Sentences of the corpus that should stay.
+    pub sentences: usize,
+    /// A sentence is cut behind so many tokens.
+    pub tokens: usize,
+    /// Weight of the drift.
+    pub drift: f64,
+    /// Weight of `Σ ‖Δ‖² / ‖W‖²`.
+    pub size: f64,
+}
+
+impl Default for Refinement {
+    fn default() -> Self {
+        Self {
+            steps: 20,
+            rate: 0.1,
+            layers: 2,
+            ridge: 0.1,
+            start: 0.7,
+            contexts: 3,
+            sentences: 256,
+            tokens: 64,
+            drift: 4.0,
+            size: 0.05,
+        }
+    }
+}
+
+impl Refinement {
+    /// Writes every number into a digest.
+    pub fn describe(&self, canon: &mut Canon) {
+        canon.number("refine-steps", self.steps as u64).float("refine-rate", self.rate);
+        canon.number("refine-layers", self.layers as u64).float("refine-ridge", self.ridge);
+        canon.float("refine-start", self.start).number("refine-contexts", self.contexts as u64);
+        canon.number("refine-sentences", self.sentences as u64).number("refine-tokens", self.tokens as u64);
+        canon.float("refine-drift", self.drift).float("refine-size", self.size);
+    }
+}
+
+/// The parts of the loss at one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Loss {
+    /// Mean negative log-likelihood of the targets.
+    pub nll: f64,
+    /// Mean drift, not weighted.
+    pub drift: f64,
+    /// `Σ ‖Δ‖² / ‖W‖²`, not weighted.
+    pub size: f64,
+}
+
+/// Rows are passed so many positions at a time: bounds memory and changes nothing but which sums are f32.
+const POSITIONS: usize = 1024;
+/// Numbers of logits that a batch holds at most, if it has more rows than one.
+const LOGITS: usize = 1 << 24;
+
+/// What is asked of some rows.
+enum Wanted {
+    /// Every label, and the weight of its log-likelihood.
+    Labels(Vec<(u32, f64)>),
+    /// The base's states behind the last layer, `[positions, d]`.
+    Same(Vec<f32>),
+}
+
+/// Rows that are passed together.
+struct Batch {
+    upper: Upper,
+    wanted: Wanted,
+}
+
+/// What a batch adds to loss and gradient.
+struct Added {
+    nll: f64,
+    drift: f64,
+    /// Per site the gradient by its columns, `[d, B]`.
+    by_columns: Vec<Vec<f32>>,
+}
+
+/// A row of tokens, and what is wanted of its last positions.
+struct Line {
+    ids: Vec<u32>,
+    labels: Vec<u32>,
+    weight: f64,
+}
+
+/// A set that is refined.
+pub struct Refining<'a> {
+    base: &'a Model,
+    settings: &'a Refinement,
+    sites: Vec<Site>,
+    batches: Vec<Batch>,
+    /// Positions whose drift is averaged.
+    watched: usize,
+    /// Per site, the rows as f32, `[B, f]`; `P Pᵀ`, `[B, B]`; and `‖W‖²`.
+    fixed: Vec<(Vec<f32>, Vec<f64>, f64)>,
+}
+
+impl<'a> Refining<'a> {
+    /// Takes up the sites of a set, the edited layer's first; `edits` in the order of the columns; and the sentences.
+    pub fn new(
+        base: &'a Model,
+        sites: Vec<Site>,
+        edits: &[&Resolved],
+        sentences: &[Vec<u32>],
+        settings: &'a Refinement,
+    ) -> Self {
+        let layer = sites.first().map_or(0, |site| site.layer);
+        let lines = edits.iter().flat_map(|edit| lines(edit, settings.contexts, edits.len()));
+        let mut batches = batches(base, layer, lines.collect());
+        let watched = sentences.iter().map(Vec::len).sum();
+        let sentences = sentences.iter().map(|ids| Line { ids: ids.clone(), labels: Vec::new(), weight: 0.0 });
+        batches.extend(self::batches(base, layer, sentences.collect()));
+        let fixed = sites.iter().map(|site| fixed(base, site)).collect();
+        Self { base, settings, sites, batches, watched, fixed }
+    }
+
+    /// Positions that every step passes.
+    pub fn positions(&self) -> usize {
+        self.batches.iter().map(|batch| batch.upper.positions()).sum()
+    }
+
+    /// Runs all steps and gives the sites.
+    ///
+    /// # Errors
+    /// A changed weight is not finite.
+    pub fn run(self, progress: &dyn Progress) -> Result<Vec<Site>, PatchError> {
+        let mut x: Vec<f64> = self.sites.iter().flat_map(|site| site.columns.iter().flatten().copied()).collect();
+        let mut adam = Adam::new(x.len(), self.settings.rate);
+        progress.begin("steps of refinement", self.settings.steps as u64);
+        for step in 0..self.settings.steps {
+            let (loss, gradient) = self.at(&x)?;
+            let Loss { nll, drift, size } = loss;
+            progress.line(&format!("step {}: NLL {nll:.4}, drift {drift:.4}, size {size:.4}", step + 1));
+            adam.step(&mut x, &gradient);
+            progress.at(step as u64 + 1);
+        }
+        progress.end();
+        Ok(self.with(&x))
+    }
+
+    /// The sites with these columns: edit by edit, site by site.
+    fn with(&self, x: &[f64]) -> Vec<Site> {
+        let mut sites = self.sites.clone();
+        let columns = sites.iter_mut().flat_map(|site| &mut site.columns);
+        columns.flatten().zip(x).for_each(|(column, x)| *column = *x);
+        sites
+    }
+
+    /// The loss with these columns, edit by edit, site by site, and its gradient by them.
+    ///
+    /// # Errors
+    /// A changed weight is not finite.
+    pub fn at(&self, x: &[f64]) -> Result<(Loss, Vec<f64>), PatchError> {
+        let sites = self.with(x);
+        let mut model = self.base.clone();
+        for site in &sites {
+            model = site.laid_on(&model)?;
+        }
+        let (edits, width) = (self.sites[0].columns.len(), self.base.spec().width);
+        let mut loss = Loss::default();
+        let mut gradients = vec![vec![0.0_f64; edits * width]; self.sites.len()];
+        // As many at a time as there are threads; they are added in their order, whoever is done first.
+        for some in self.batches.chunks(rayon::current_num_threads()) {
+            let added: Vec<Added> = some.par_iter().map(|batch| self.add(&model, batch)).collect();
+            for one in added {
+                loss.nll += one.nll;
+                loss.drift += one.drift;
+                for (gradient, by_columns) in gradients.iter_mut().zip(&one.by_columns) {
+                    gradient.iter_mut().zip(by_columns).for_each(|(sum, g)| *sum += f64::from(*g));
+                }
+            }
+        }
+        let mut out = Vec::with_capacity(self.sites.len() * edits * width);
+        for ((site, fixed), gradient) in sites.iter().zip(&self.fixed).zip(&gradients) {
+            let (size, by_size) = self.size(site, fixed);
+            loss.size += size;
+            for (edit, by_size) in by_size.iter().enumerate() {
+                out.extend((0..width).map(|row| gradient[row * edits + edit] + by_size[row]));
+            }
+        }
+        Ok((loss, out))
+    }
+
+    /// `‖Σ u v‖² / ‖W‖²`, and the weighted gradient by every column.
+    fn size(&self, site: &Site, (_, gram, norm): &(Vec<f32>, Vec<f64>, f64)) -> (f64, Vec<Vec<f64>>) {
+        let (edits, width) = (site.columns.len(), self.base.spec().width);
+        let mixed: Vec<Vec<f64>> = (0..edits)
+            .into_par_iter()
+            .map(|edit| {
+                let mut sum = vec![0.0; width];
+                for (other, column) in site.columns.iter().enumerate() {
+                    let weight = gram[edit * edits + other];
+                    sum.iter_mut().zip(column).for_each(|(sum, u)| *sum += weight * u);
+                }
+                sum
+            })
+            .collect();
+        let mut square = 0.0;
+        for (column, mixed) in site.columns.iter().zip(&mixed) {
+            for (u, mixed) in column.iter().zip(mixed) {
+                square += u * mixed;
+            }
+        }
+        let weight = 2.0 * self.settings.size / norm;
+        let slopes = mixed.into_iter().map(|mixed| mixed.into_iter().map(|x| weight * x).collect()).collect();
+        (square / norm, slopes)
+    }
+
+    fn add(&self, model: &Model, batch: &Batch) -> Added {
+        let passed = batch.upper.pass(model);
+        let mut gradient = passed.logits.clone();
+        let (mut nll, mut drift) = (0.0, 0.0);
+        match &batch.wanted {
+            Wanted::Labels(labels) => nll = likelihood(&mut gradient, labels),
+            Wanted::Same(states) => {
+                let weight = self.settings.drift / self.watched as f64;
+                drift = divergence(&mut self.base.head(states), &mut gradient, self.base.spec().vocabulary, weight)
+                    / self.watched as f64;
+            }
+        }
+        let mut by_columns = vec![Vec::new(); self.sites.len()];
+        batch.upper.reverse(model, &passed, &gradient, |slopes| {
+            if let Some(index) = self.sites.iter().position(|site| site.layer == slopes.layer) {
+                by_columns[index] = self.by_columns(index, &slopes);
+            }
+        });
+        Added { nll, drift, by_columns }
+    }
+
+    /// The gradient by a site's columns: `Gᵀ (X Pᵀ)`, `[d, B]`.
+    fn by_columns(&self, index: usize, slopes: &Slopes<'_>) -> Vec<f32> {
+        let (spec, isa) = (self.base.spec(), self.base.isa());
+        let (rows, edits) = (&self.fixed[index].0, self.sites[index].columns.len());
+        let positions = slopes.keys.len() / spec.inner;
+        let keys = View::new(slopes.keys, positions, spec.inner);
+        let asked = matmul(isa, keys, View::new(rows, edits, spec.inner).transposed());
+        let gradient = View::new(slopes.gradient, positions, spec.width);
+        matmul(isa, gradient.transposed(), View::new(&asked, positions, edits))
+    }
+}
+
+/// Refines a linked set: see [`Refining::new`].
+///
+/// # Errors
+/// A changed weight is not finite.
+pub fn refine(
+    base: &Model,
+    sites: Vec<Site>,
+    edits: &[&Resolved],
+    sentences: &[Vec<u32>],
+    settings: &Refinement,
+    progress: &dyn Progress,
+) -> Result<Vec<Site>, PatchError> {
+    Refining::new(base, sites, edits, sentences, settings).run(progress)
+}
+
+/// What does not change of a site: see [`Refining::fixed`].
+fn fixed(base: &Model, site: &Site) -> (Vec<f32>, Vec<f64>, f64) {
+    let edits = site.rows.len();
+    let products = (0..edits).into_par_iter().map(|one| {
+        let product = |other: &Vec<f64>| {
+            let mut sum = 0.0;
+            for (a, b) in site.rows[one].iter().zip(other) {
+                sum += a * b;
+            }
+            sum
+        };
+        site.rows.iter().map(product).collect::<Vec<f64>>()
+    });
+    let gram = products.collect::<Vec<_>>().concat();
+    let length = norm(&base.checkpoint().edited(site.layer).wide());
+    (site.rows.iter().flatten().map(|v| *v as f32).collect(), gram, length * length)
+}
+
+/// The rows of an edit: its bare prompt and a few contexts, each with all of its target but the last token.
+fn lines(edit: &Resolved, contexts: usize, edits: usize) -> Vec<Line> {
+    let rows: Vec<_> = edit.rows.iter().take(1 + contexts).collect();
+    let weight = 1.0 / (edits * rows.len() * edit.target.len()) as f64;
+    let before = &edit.target[..edit.target.len() - 1];
+    let line = |ids: &[u32]| Line { ids: [ids, before].concat(), labels: edit.target.clone(), weight };
+    rows.into_iter().map(|row| line(&row.ids)).collect()
+}
+
+/// Lines in batches, in their order; a line without labels is wanted as the base has it, at every position.
+fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch> {
+    let vocabulary = base.spec().vocabulary;
+    let tail = |line: &Line| if line.labels.is_empty() { line.ids.len() } else { line.labels.len() };
+    let mut out = Vec::new();
+    let mut rest = lines.as_slice();
+    while !rest.is_empty() {
+        let (mut positions, mut logits) = (0, 0);
+        let fits = |line: &&Line| {
+            positions += line.ids.len();
+            logits += tail(line) * vocabulary;
+            positions <= POSITIONS && logits <= LOGITS
+        };
+        let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        let ids: Vec<&[u32]> = some.iter().map(|line| line.ids.as_slice()).collect();
+        let tails: Vec<usize> = some.iter().map(tail).collect();
+        let upper = Upper::new(base, layer, &ids, &tails);
+        let wanted = match some[0].labels.is_empty() {
+            true => Wanted::Same(upper.last(base)),
+            false => {
+                let labels = some.iter().flat_map(|line| line.labels.iter().map(|label| (*label, line.weight)));
+                Wanted::Labels(labels.collect())
+            }
+        };
+        out.push(Batch { upper, wanted });
+        rest = later;
+    }
+    out
+}
+
+/// `Σ weight · −log softmax` at the labels; logits become their gradient.
+fn likelihood(logits: &mut [f32], labels: &[(u32, f64)]) -> f64 {
+    let vocabulary = logits.len() / labels.len();
+    let mut total = 0.0;
+    for (row, (label, weight)) in logits.chunks_mut(vocabulary).zip(labels) {
+        let logit = f64::from(row[*label as usize]);
+        total += weight * (softmax(row) - logit);
+        row[*label as usize] -= 1.0;
+        row.iter_mut().for_each(|x| *x *= *weight as f32);
+    }
+    total
+}
+
+/// The sum over rows of KL(base ‖ edited); the edited logits become their gradient times `weight`.
+fn divergence(base: &mut [f32], logits: &mut [f32], vocabulary: usize, weight: f64) -> f64 {
+    let row = |(base, logits): (&mut [f32], &mut [f32])| {
+        let (before, now) = (base.to_vec(), logits.to_vec());
+        let (log_before, log_now) = (softmax(base), softmax(logits));
+        let mut total = 0.0;
+        for ((p, before), now) in base.iter().zip(&before).zip(&now) {
+            total += f64::from(*p) * ((f64::from(*before) - log_before) - (f64::from(*now) - log_now));
+        }
+        logits.iter_mut().zip(base.iter()).for_each(|(q, p)| *q = weight as f32 * (*q - p));
+        total
+    };
+    let rows = base.par_chunks_mut(vocabulary).zip(logits.par_chunks_mut(vocabulary)).map(row);
+    let mut total = 0.0;
+    for one in rows.collect::<Vec<f64>>() {
+        total += one;
+    }
+    total
+}

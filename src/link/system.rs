@@ -1,0 +1,250 @@
+//! All edits of one layer in one closed-form solve.
+//!
+//! With keys `K` (`[f, B]`), values `V` (`[d, B]`) and the factor of `C`: `A = C⁻¹K`, `S = KᵀA + μI`,
+//! `R = V − (W K + b)`, `Δ = R S⁻¹ Aᵀ`. For one edit this is the ROME formula. Column `e` of `u = R` and row `e` of
+//! `v = S⁻¹Aᵀ` belong to edit `e`. Everything here is f64 with separate multiplication and addition.
+
+use crate::numeric::cholesky::{Factor, NotPositiveDefinite};
+
+/// One edit's side of the solve.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// `k*`, `[f]`.
+    pub key: &'a [f32],
+    /// `v*`, `[d]`.
+    pub value: &'a [f32],
+}
+
+/// The solution, a row and a column per edit, in the order of the pairs.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// Residuals, one `[d]` per edit: what an edit adds to the output where its key asks for all of it.
+    pub u: Vec<Vec<f64>>,
+    /// Rows of `S⁻¹Aᵀ`, one `[f]` per edit.
+    pub v: Vec<Vec<f64>>,
+}
+
+/// The keys of two edits are alike; in an error, so much that they cannot be given different values.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("the key of edit {edit} cannot be told from those of the edits before it, most of all that of {partner}")]
+pub struct Parallel {
+    /// Index of the edit whose key depends on those before it.
+    pub edit: usize,
+    /// Index of the edit before it whose key is most like it.
+    pub partner: usize,
+    /// The cosine of the two keys in the metric of `C⁻¹`.
+    pub cosine: f64,
+}
+
+impl Parallel {
+    fn new(chosen: &[usize], system: &System, found: NotPositiveDefinite) -> Self {
+        let edit = chosen[found.index];
+        let before = chosen[..found.index].iter().copied();
+        let likeness = |other: &usize| system.cosine(edit, *other).abs();
+        let partner = before.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or(edit);
+        Self { edit, partner, cosine: system.cosine(edit, partner) }
+    }
+}
+
+/// What the keys of a layer are to one another in the metric of `C⁻¹`: all of the solve that does not depend on which
+/// edits are linked.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// `A = C⁻¹K`, one `[f]` per key.
+    whitened: Vec<Vec<f64>>,
+    /// `KᵀA`, `[B, B]`.
+    coupling: Vec<f64>,
+}
+
+/// Rows of a solve, and how well it could be solved.
+#[derive(Clone, Debug)]
+pub struct Solved {
+    /// Rows of `S⁻¹Aᵀ`, one `[f]` per chosen edit.
+    pub rows: Vec<Vec<f64>>,
+    /// The condition number of `S`: the ratio of its greatest to its least eigenvalue.
+    pub condition: f64,
+}
+
+impl System {
+    /// Takes up the keys, `[f]` each.
+    pub fn new(factor: &Factor, keys: &[&[f32]]) -> Self {
+        let count = keys.len();
+        let whitened: Vec<Vec<f64>> = keys.iter().map(|key| factor.solve(&wide(key))).collect();
+        let mut coupling = vec![0.0; count * count];
+        for (row, key) in keys.iter().enumerate() {
+            for (column, whitened) in whitened.iter().enumerate().take(row + 1) {
+                let product = dot(key, whitened);
+                coupling[row * count + column] = product;
+                coupling[column * count + row] = product;
+            }
+        }
+        Self { whitened, coupling }
+    }
+
+    fn at(&self, row: usize, column: usize) -> f64 {
+        self.coupling[row * self.whitened.len() + column]
+    }
+
+    /// The cosine of two keys in the metric of `C⁻¹`.
+    pub fn cosine(&self, one: usize, other: usize) -> f64 {
+        self.at(one, other) / (self.at(one, one) * self.at(other, other)).sqrt()
+    }
+
+    /// Pairs of keys whose cosine is at least `least`, or at most its negative: the most alike first.
+    pub fn alike(&self, least: f64) -> Vec<Parallel> {
+        let pairs = (0..self.whitened.len()).flat_map(|edit| (0..edit).map(move |partner| (edit, partner)));
+        let pairs = pairs.map(|(edit, partner)| Parallel { edit, partner, cosine: self.cosine(edit, partner) });
+        let mut found: Vec<Parallel> = pairs.filter(|pair| pair.cosine.abs() >= least).collect();
+        found.sort_by(|a, b| b.cosine.abs().total_cmp(&a.cosine.abs()));
+        found
+    }
+
+    /// `S⁻¹Aᵀ` of the chosen edits, as if there were no others; `ridge` is μ as a share of the mean diagonal.
+    ///
+    /// # Errors
+    /// Keys are parallel and the ridge does not separate them.
+    pub fn solve(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
+        let count = chosen.len();
+        let mut coupling: Vec<f64> =
+            chosen.iter().flat_map(|&row| chosen.iter().map(move |&column| self.at(row, column))).collect();
+        let mut trace = 0.0;
+        for e in 0..count {
+            trace += coupling[e * count + e];
+        }
+        for e in 0..count {
+            coupling[e * count + e] += ridge * (trace / count as f64);
+        }
+        let factor = Factor::new(count, coupling.clone()).map_err(|found| Parallel::new(chosen, self, found))?;
+        let whitened: Vec<&[f64]> = chosen.iter().map(|&edit| self.whitened[edit].as_slice()).collect();
+        Ok(Solved { rows: solve_rows(&factor, &whitened), condition: condition(&factor, &coupling) })
+    }
+}
+
+/// Rounds of the power iteration: enough for two digits of a number that is read by its order of magnitude.
+const ROUNDS: usize = 60;
+
+/// The condition number of a matrix by power iterations with it and with its inverse.
+fn condition(factor: &Factor, matrix: &[f64]) -> f64 {
+    let count = matrix.len().isqrt();
+    let times = |x: &[f64]| (0..count).map(|row| dot_wide(&matrix[row * count..][..count], x)).collect::<Vec<_>>();
+    greatest(count, times) * greatest(count, |x| factor.solve(x))
+}
+
+/// The greatest eigenvalue of a symmetric positive definite map.
+fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
+    // No start is orthogonal to every eigenvector's neighbourhood by design; an uneven one is not by accident.
+    let mut x: Vec<f64> = (0..count).map(|index| 1.0 + (index % 7) as f64 / 8.0).collect();
+    let mut value = 1.0;
+    for _ in 0..ROUNDS {
+        let length = dot_wide(&x, &x).sqrt();
+        x.iter_mut().for_each(|x| *x /= length);
+        let next = map(&x);
+        value = dot_wide(&x, &next);
+        x = next;
+    }
+    value
+}
+
+/// Solves for all pairs at once. `output` gives `W k + b` (`[d]`) in f64; `ridge` is μ as a share of the mean
+/// diagonal of `KᵀC⁻¹K`.
+///
+/// # Errors
+/// If keys are parallel and the ridge does not separate them.
+pub fn link(
+    factor: &Factor,
+    pairs: &[Pair],
+    ridge: f64,
+    output: impl Fn(&[f32]) -> Vec<f64>,
+) -> Result<Linked, Parallel> {
+    let keys: Vec<&[f32]> = pairs.iter().map(|pair| pair.key).collect();
+    let all: Vec<usize> = (0..pairs.len()).collect();
+    let solved = System::new(factor, &keys).solve(&all, ridge)?;
+    Ok(Linked { u: pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect(), v: solved.rows })
+}
+
+/// `v* − (W k + b)`, `[d]`: what an edit adds to the output where its key asks for all of it.
+pub fn residual(pair: &Pair, output: &[f64]) -> Vec<f64> {
+    pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
+}
+
+/// `S⁻¹ Aᵀ`, row by row: `v_e = Σ_j (S⁻¹)_ej a_j`, `j` ascending.
+fn solve_rows(solved: &Factor, whitened: &[&[f64]]) -> Vec<Vec<f64>> {
+    let count = whitened.len();
+    let column = |e: usize| {
+        let unit: Vec<f64> = (0..count).map(|j| if j == e { 1.0 } else { 0.0 }).collect();
+        solved.solve(&unit)
+    };
+    let mut rows = Vec::with_capacity(count);
+    for e in 0..count {
+        // S⁻¹ is symmetric: its column e is its row e.
+        let weights = column(e);
+        let mut row = vec![0.0; whitened[e].len()];
+        for (weight, whitened) in weights.iter().zip(whitened) {
+            for (row, a) in row.iter_mut().zip(*whitened) {
+                *row += weight * a;
+            }
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn wide(xs: &[f32]) -> Vec<f64> {
+    xs.iter().map(|&x| f64::from(x)).collect()
+}
+
+fn dot(xs: &[f32], ys: &[f64]) -> f64 {
+    let mut total = 0.0;
+    for (x, y) in xs.iter().zip(ys) {
+        total += f64::from(*x) * y;
+    }
+    total
+}
+
+fn dot_wide(xs: &[f64], ys: &[f64]) -> f64 {
+    let mut total = 0.0;
+    for (x, y) in xs.iter().zip(ys) {
+        total += x * y;
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The factor of the identity: cosines are plain ones then.
+    fn identity(count: usize) -> Factor {
+        let matrix = (0..count * count).map(|at| if at / count == at % count { 1.0 } else { 0.0 }).collect();
+        Factor::new(count, matrix).expect("positive definite")
+    }
+
+    #[test]
+    fn the_condition_number_is_that_of_the_eigenvalues() {
+        // Keys of lengths 3 and 1 at right angles: S = diag(9, 1).
+        let system = System::new(&identity(2), &[&[3.0, 0.0], &[0.0, 1.0]]);
+        assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-9);
+        // Unit keys of cosine c: eigenvalues 1 ± c.
+        let system = System::new(&identity(2), &[&[1.0, 0.0], &[0.8, 0.6]]);
+        assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-5);
+        assert!((system.alike(0.7)[0].cosine - 0.8).abs() < 1e-6);
+        assert_eq!((system.alike(0.7)[0].edit, system.alike(0.9).len()), (1, 0));
+    }
+
+    #[test]
+    fn leaving_edits_out_is_as_if_they_were_not_there() {
+        let keys: [&[f32]; 3] = [&[1.0, 0.5, 0.0], &[0.2, 1.0, 0.3], &[0.0, 0.1, 1.0]];
+        let (all, two) = (System::new(&identity(3), &keys), System::new(&identity(3), &[keys[0], keys[2]]));
+        let (some, alone) = (all.solve(&[0, 2], 0.01).expect("apart"), two.solve(&[0, 1], 0.01).expect("apart"));
+        assert_eq!(some.rows, alone.rows);
+    }
+
+    #[test]
+    fn parallel_keys_are_named() {
+        let system = System::new(&identity(2), &[&[0.0, 1.0], &[1.0, 0.0], &[2.0, 0.0]]);
+        let found = system.solve(&[0, 1, 2], 0.0).expect_err("parallel");
+        assert_eq!(found, Parallel { edit: 2, partner: 1, cosine: 1.0 });
+        assert!(system.solve(&[0, 1, 2], 0.1).is_ok());
+        assert!(system.solve(&[0, 2], 0.0).is_ok());
+    }
+}

@@ -1,0 +1,69 @@
+//! Refinement of linked sets: its gradient against finite differences, and what a refined set is.
+
+use corrigenda::compile::{Fact, Resolved};
+use corrigenda::link::refine::{Loss, Refining};
+use corrigenda::link::{Refinement, Site};
+use corrigenda::model::{Model, Tokens};
+use corrigenda::numeric::Isa;
+use corrigenda::numeric::random::Legacy;
+
+use crate::support::tiny;
+
+/// Two edits with one context each, two sites, and columns that are not zero.
+fn refining(check: impl Fn(&Refining<'_>, &Refinement, &[f64])) {
+    let folder = tempfile::tempdir().expect("a folder");
+    tiny::write_editable_model(folder.path());
+    let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+    let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
+    let templates = ["{}", "We say that. {}"].map(str::to_owned);
+    let fact = |subject, target| {
+        let fact = Fact { subject, prompt: "{} lives in", target, chat: false };
+        Resolved::new(&tokens, &templates, fact, model.spec().positions).expect("it is read")
+    };
+    let edits = [fact("Ada Bellini", "Oslo"), fact("Rome", "Vienna")];
+    let (width, inner) = (model.spec().width, model.spec().inner);
+    let mut random = Legacy::new(3);
+    let mut numbers = |count, scale: f64| (0..count).map(|_| scale * random.normal()).collect::<Vec<f64>>();
+    let sites: Vec<Site> = [0, 1]
+        .map(|layer| Site {
+            layer,
+            columns: vec![numbers(width, 0.1), numbers(width, 0.1)],
+            rows: vec![numbers(inner, 0.1), numbers(inner, 0.1)],
+        })
+        .into();
+    let sentences = ["I live in Lisbon.", "The people live in Rome"].map(|text| tokens.encode(text).expect("cut").ids);
+    let settings = Refinement { contexts: 1, drift: 2.0, size: 0.5, ..Refinement::default() };
+    let start: Vec<f64> = sites.iter().flat_map(|site| site.columns.iter().flatten().copied()).collect();
+    let edits: Vec<&Resolved> = edits.iter().collect();
+    check(&Refining::new(&model, sites, &edits, &sentences, &settings), &settings, &start);
+}
+
+#[test]
+fn the_gradient_is_that_of_finite_differences() {
+    refining(|refining, settings, start| {
+        let total = |loss: Loss| loss.nll + settings.drift * loss.drift + settings.size * loss.size;
+        let (_, gradient) = refining.at(start).expect("finite");
+        let mut random = Legacy::new(5);
+        // Along directions: single numbers change f32 logits by too little to be seen.
+        for _ in 0..4 {
+            let direction: Vec<f64> = start.iter().map(|_| random.normal()).collect();
+            let moved = |by: f64| {
+                let x: Vec<f64> = start.iter().zip(&direction).map(|(x, d)| x + by * d).collect();
+                total(refining.at(&x).expect("finite").0)
+            };
+            let by = 1e-3;
+            let found = (moved(by) - moved(-by)) / (2.0 * by);
+            let want: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+            assert!((found - want).abs() < 2e-3 * want.abs().max(0.1), "{found} {want}");
+        }
+    });
+}
+
+#[test]
+fn nothing_drifts_where_nothing_is_changed() {
+    refining(|refining, _, start| {
+        let (loss, _) = refining.at(&vec![0.0; start.len()]).expect("finite");
+        assert_eq!((loss.drift, loss.size), (0.0, 0.0));
+        assert!(loss.nll > 0.0);
+    });
+}
