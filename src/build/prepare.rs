@@ -66,14 +66,22 @@ pub fn prepare<'a>(
             most = if ridge > most { ridge } else { most };
             linking.uppers.push(Upper::new(layer, &factor, &keys));
         }
-        linking.sentences = sentences(project, base, setup, refinement).map_err(|error| unsound(project, &error))?;
+        let names = project.edits.edits.iter().flat_map(|edit| edit.names().map(|(name, _)| name));
+        linking.sentences = sentences(base, setup, names, refinement).map_err(|error| unsound(project, &error))?;
     }
     Ok(Prepared { linking, compiled, ridge: most })
 }
 
 /// Sentences of the corpus that name no edited subject, spread evenly over those that there are.
-fn sentences(project: &Project, base: &Base, setup: &Setup, refinement: &Refinement) -> Result<Vec<Vec<u32>>, Problem> {
-    let names = project.edits.edits.iter().flat_map(|edit| edit.names().map(|(name, _)| name));
+///
+/// # Errors
+/// The corpus cannot be read, or is not the one of the setup.
+pub fn sentences<'n>(
+    base: &Base,
+    setup: &Setup,
+    names: impl Iterator<Item = &'n str>,
+    refinement: &Refinement,
+) -> Result<Vec<Vec<u32>>, Problem> {
     let Ok(names) = AhoCorasick::new(names) else { return Ok(Vec::new()) };
     let mut fitting = Vec::new();
     for (number, document) in (0..limit(setup)).zip(Documents::open(&setup.corpus)?) {

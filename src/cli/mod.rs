@@ -1,5 +1,7 @@
 //! The verbs: arguments → library call → answer and exit code. One file per verb.
 
+mod bench;
+mod benched;
 mod build;
 mod check;
 mod context;
@@ -101,6 +103,7 @@ enum Verb {
     #[command(subcommand)]
     Stats(stats::Verb),
     Trace(trace::Arguments),
+    Bench(bench::Arguments),
     /// Look after the cache: list, check, empty, carry to another machine
     Store {
         #[command(subcommand)]
@@ -228,6 +231,7 @@ fn verb(context: &Context, verb: &Verb) -> Outcome {
         Verb::Patch(verb) => patch::run(context, verb),
         Verb::Stats(verb) => stats::run(context, verb),
         Verb::Trace(arguments) => trace::run(context, arguments),
+        Verb::Bench(arguments) => bench::run(context, arguments),
         Verb::Store { action } => store::run(context, action),
         Verb::Completions(arguments) => shell::completions(context, arguments),
         Verb::Man(arguments) => shell::man(context, arguments),

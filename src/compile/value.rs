@@ -111,6 +111,15 @@ pub struct Compiled {
     pub converged: bool,
 }
 
+/// Where δ is added, and of what the value is the sum with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// The output of the second MLP matrix: ROME.
+    Mlp,
+    /// The hidden state behind the block: MEMIT and those that spread a change over layers.
+    Block,
+}
+
 /// The loss of one edit as a function of δ, with its gradient.
 pub struct Objective<'a> {
     above: Above<'a>,
@@ -130,6 +139,11 @@ pub struct Objective<'a> {
 impl<'a> Objective<'a> {
     /// Runs the rows of `edit` up to `layer` and prepares what lies above.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
+        Self::at_hook(model, layer, edit, settings, Hook::Mlp)
+    }
+
+    /// The same with δ at a hook.
+    pub fn at_hook(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings, hook: Hook) -> Self {
         let label = edit.target.len();
         let continued = |row: &super::resolve::Row| [&row.ids[..], &edit.target[..label - 1]].concat();
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
@@ -141,7 +155,10 @@ impl<'a> Objective<'a> {
         let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         let hooked = model.hooked(layer, &tokens, &moving);
         let key = mean(&hooked.keys[..edit.rows.len()]);
-        let value_before = hooked.values[0].clone();
+        let value_before = match hook {
+            Hook::Mlp => hooked.values[0].clone(),
+            Hook::Block => hooked.after[moving[0] * model.spec().width..][..model.spec().width].to_vec(),
+        };
         let wide: Vec<f64> = value_before.iter().map(|&x| f64::from(x)).collect();
         let mut objective = Self {
             above: Above::new(model, layer, &hooked, &moving, &tails),
@@ -235,7 +252,12 @@ impl<'a> Objective<'a> {
 
 /// Compiles one edit at `layer`: its key, and the value of the lowest loss that the schedule finds.
 pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings) -> Compiled {
-    let objective = Objective::new(model, layer, edit, settings);
+    compile_at(model, layer, edit, settings, Hook::Mlp)
+}
+
+/// The same with the value of a hook.
+pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
+    let objective = Objective::at_hook(model, layer, edit, settings, hook);
     let mut best: Option<(Vec<f64>, Loss, usize)> = None;
     let mut evaluations = 0;
     for (index, &stage) in settings.schedule.iter().enumerate() {

@@ -81,6 +81,12 @@ impl System {
         Self { whitened, coupling }
     }
 
+    /// The same with `A` given instead of `C⁻¹K`: for editors that weigh directions otherwise.
+    pub fn of(keys: &[&[f32]], whitened: Vec<Vec<f64>>) -> Self {
+        let coupling = keys.iter().flat_map(|key| whitened.iter().map(|whitened| dot(key, whitened))).collect();
+        Self { whitened, coupling }
+    }
+
     fn at(&self, row: usize, column: usize) -> f64 {
         self.coupling[row * self.whitened.len() + column]
     }
@@ -104,15 +110,23 @@ impl System {
     /// # Errors
     /// Keys are parallel and the ridge does not separate them.
     pub fn solve(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
+        let mut trace = 0.0;
+        for &edit in chosen {
+            trace += self.at(edit, edit);
+        }
+        self.solve_with(chosen, ridge * (trace / chosen.len() as f64))
+    }
+
+    /// The same with μ itself.
+    ///
+    /// # Errors
+    /// Keys are parallel and μ does not separate them.
+    pub fn solve_with(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
         let count = chosen.len();
         let mut coupling: Vec<f64> =
             chosen.iter().flat_map(|&row| chosen.iter().map(move |&column| self.at(row, column))).collect();
-        let mut trace = 0.0;
         for e in 0..count {
-            trace += coupling[e * count + e];
-        }
-        for e in 0..count {
-            coupling[e * count + e] += ridge * (trace / count as f64);
+            coupling[e * count + e] += ridge;
         }
         let factor = Factor::new(count, coupling.clone()).map_err(|found| Parallel::new(chosen, self, found))?;
         let whitened: Vec<&[f64]> = chosen.iter().map(|&edit| self.whitened[edit].as_slice()).collect();

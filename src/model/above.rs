@@ -57,9 +57,14 @@ impl<'a> Above<'a> {
 
     /// Logits with `change` (`[d]`) added to every row's moving hidden state.
     pub fn evaluate(&self, change: &[f32]) -> Evaluation {
+        self.evaluate_each(&vec![change; self.rows.count()])
+    }
+
+    /// The same with a change of its own for every row.
+    pub fn evaluate_each(&self, changes: &[&[f32]]) -> Evaluation {
         let spec = self.model.spec();
         let mut x = self.start.clone();
-        for row in 0..self.rows.count() {
+        for (row, change) in changes.iter().enumerate() {
             add(&mut x[self.rows.range(row).start * spec.width..][..spec.width], change);
         }
         let mut blocks = Vec::with_capacity(self.past.len());
@@ -79,6 +84,17 @@ impl<'a> Above<'a> {
 
     /// The gradient by the change, `[d]` in f64, from the gradient by the logits: summed over rows in their order.
     pub fn reverse(&self, evaluation: &Evaluation, logits: &[f32]) -> Vec<f64> {
+        let mut out = vec![0.0; self.model.spec().width];
+        for gradient in self.reverse_each(evaluation, logits) {
+            for (out, g) in out.iter_mut().zip(&gradient) {
+                *out += f64::from(*g);
+            }
+        }
+        out
+    }
+
+    /// The gradient by the change of every row, `[d]` each.
+    pub fn reverse_each(&self, evaluation: &Evaluation, logits: &[f32]) -> Vec<Vec<f32>> {
         let (model, width) = (self.model, self.model.spec().width);
         let mut gradient = model.unembed_reverse(logits);
         model.norm_reverse(&mut gradient, width, &model.checkpoint().final_norm, &evaluation.norm);
@@ -90,14 +106,8 @@ impl<'a> Above<'a> {
         if evaluation.blocks.is_empty() {
             gradient = self.scatter(&gradient);
         }
-        let mut out = vec![0.0; width];
-        for row in 0..self.rows.count() {
-            let at = self.rows.range(row).start * width;
-            for (out, g) in out.iter_mut().zip(&gradient[at..at + width]) {
-                *out += f64::from(*g);
-            }
-        }
-        out
+        let row = |row: usize| gradient[self.rows.range(row).start * width..][..width].to_vec();
+        (0..self.rows.count()).map(row).collect()
     }
 
     /// Every position is needed up to the last block, which is asked only for the labelled ones.

@@ -135,6 +135,14 @@ impl Checkpoint {
         changed
     }
 
+    /// The checkpoint with another bias of `layer`'s second MLP matrix, if it has one.
+    pub fn with_edited_bias(&self, layer: usize, data: Vec<f32>) -> Self {
+        let mut changed = self.clone();
+        let bias = changed.blocks[layer].mlp_out.bias.as_ref().map(|bias| bias.with_data(data));
+        changed.blocks[layer].mlp_out.bias = bias;
+        changed
+    }
+
     /// Refuses a tensor with a NaN or an infinity, naming the first.
     pub fn check_finite(&self, tensor: &Tensor) -> Result<(), ModelError> {
         let wide = tensor.wide();

@@ -78,6 +78,11 @@ impl Model {
         Self { checkpoint: self.checkpoint.with_edited(layer, data), isa: self.isa }
     }
 
+    /// The model with another bias of `layer`'s second MLP matrix, if it has one.
+    pub fn with_edited_bias(&self, layer: usize, data: Vec<f32>) -> Self {
+        Self { checkpoint: self.checkpoint.with_edited_bias(layer, data), isa: self.isa }
+    }
+
     /// Token and position embeddings of all rows, `[positions, d]`.
     pub fn embed(&self, tokens: &[&[u32]]) -> Vec<f32> {
         self.embed_from(tokens, 0)

@@ -12,6 +12,7 @@
 //! - [`continued`]: going on with a text without computing what came before again;
 //! - [`above`]: the part of a model above one layer, with everything that is constant computed once, where one state of
 //!   each row moves; [`upper`]: the same where a whole matrix does;
+//! - [`neurons`]: the inputs of one MLP's activation at one position, and the gradient by them;
 //! - [`traced`]: runs that are recorded, and rows that go on from them.
 //!
 //! A row's result depends on the row alone: not on the rows beside it, not on threads.
@@ -28,6 +29,7 @@ pub mod family;
 mod files;
 mod halves;
 pub mod hub;
+pub mod neurons;
 pub mod reverse;
 pub mod rotary;
 pub mod rows;

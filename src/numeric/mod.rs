@@ -17,6 +17,7 @@
 
 pub mod attention;
 pub mod cholesky;
+pub mod eigen;
 pub mod elementary;
 pub mod elements;
 pub mod elementwise;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::{CorpusError, Documents, count, state};
 use super::file::{Provenance, Statistics, StatisticsError, read_triangle, write_triangle};
-use super::moment::Deficient;
+use super::moment::{Deficient, Moment};
 use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::NUMERICS;
@@ -181,6 +181,16 @@ impl Run<'_> {
     }
 }
 
+/// The second moment itself, from the store.
+///
+/// # Errors
+/// The store fails, or the statistics are not of `provenance`.
+pub fn moment(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<Moment, Problem> {
+    let bytes = store.map(Kind::Statistics, &cached.address)?;
+    let bytes = bytes.ok_or(StoreError::Missing { kind: Kind::Statistics, key: cached.address })?;
+    Ok(Statistics::read(&bytes, provenance)?.moment)
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct FactorMetadata {
@@ -214,9 +224,7 @@ pub fn factor(store: &Store, provenance: &Provenance, cached: &Cached) -> Result
         Ok(None) | Err(StoreError::Damaged { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let bytes = store.map(Kind::Statistics, &cached.address)?;
-    let bytes = bytes.ok_or(StoreError::Missing { kind: Kind::Statistics, key: cached.address })?;
-    let (factor, ridge) = Statistics::read(&bytes, provenance)?.moment.factor()?;
+    let (factor, ridge) = moment(store, provenance, cached)?.factor()?;
     let metadata = FactorMetadata { format: 1, statistics: cached.content, order: factor.order(), ridge };
     let rows = factor.lower().chunks(factor.order()).enumerate().map(|(row, lower)| &lower[..=row]);
     store.put_with(Kind::Factor, &address, |out| {

@@ -123,14 +123,18 @@ pub enum DataError {
 /// # Errors
 /// The file cannot be read, or is no JSON array. What was read until then has been seen.
 pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Refused>)) -> Result<(), DataError> {
-    let file = File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
-    let mut text = serde_json::Deserializer::from_reader(BufReader::new(file));
     let mut record = 0;
-    let array = Records(|value: Value| {
+    each_value(path, |value| {
         seen(case(dataset, record, value));
         record += 1;
-    });
-    let read = array.deserialize(&mut text).and_then(|()| text.end());
+    })
+}
+
+/// The same of any array.
+pub(super) fn each_value(path: &Path, seen: impl FnMut(Value)) -> Result<(), DataError> {
+    let file = File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let mut text = serde_json::Deserializer::from_reader(BufReader::new(file));
+    let read = Records(seen).deserialize(&mut text).and_then(|()| text.end());
     read.map_err(|source| match source.is_io() {
         true => DataError::Read { path: path.to_owned(), source: source.into() },
         false => DataError::Json { path: path.to_owned(), source },

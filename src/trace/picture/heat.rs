@@ -1,6 +1,6 @@
 //! Heat maps: a row per token or class of tokens, a column per layer.
 
-use super::svg::{Anchor, FAINT, Hue, INK, Svg, TEXT, shade, steps, text_width};
+use crate::figure::svg::{Anchor, FAINT, Hue, INK, Svg, TEXT, shade, steps, text_width};
 use crate::report::table::plural;
 use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan, Traced};

@@ -1,7 +1,7 @@
 //! Effects by layer: a line per class of token with its 95 % band, and bars for what severing takes away.
 
 use super::heat::{hue, number, restored};
-use super::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
+use crate::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
 use crate::numeric::Mean;
 use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan};

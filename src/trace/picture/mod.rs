@@ -4,22 +4,10 @@
 pub mod heat;
 pub mod lines;
 pub mod page;
-pub mod png;
-pub mod svg;
 
 use super::effects::{Class, Effects};
 use super::table::{Kind, Plan, Traced};
-
-/// A figure: the name of its file, without an ending, and what it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Figure {
-    /// The name.
-    pub name: String,
-    /// What it shows, for those who cannot see it.
-    pub shows: String,
-    /// The drawing.
-    pub svg: String,
-}
+use crate::figure::Figure;
 
 /// The figures over all facts.
 pub fn averages(effects: &Effects, plan: &Plan) -> Vec<Figure> {

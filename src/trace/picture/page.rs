@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Figure;
+use crate::figure::Figure;
 use crate::project::visible;
 use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan};
@@ -52,9 +52,7 @@ fn section(out: &mut String, title: &str, figures: &[Figure]) {
     }
     let _ = writeln!(out, "<h2>{title}</h2>");
     for figure in figures {
-        let shows = escaped(&figure.shows);
-        let svg = figure.svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{shows}\" "), 1);
-        let _ = writeln!(out, "<figure>\n{svg}<figcaption>{shows}</figcaption>\n</figure>");
+        out.push_str(&figure.element());
     }
 }
 

@@ -125,7 +125,8 @@ fn joined(points: &[[f64; 2]]) -> String {
     out.trim_end().to_owned()
 }
 
-fn escaped(text: &str) -> String {
+/// A text as markup holds it.
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -1,0 +1,175 @@
+//! FT and FT+L: fine-tuning of one layer's second MLP matrix and its bias on the target behind the prompt, until the
+//! loss is small; FT+L holds every number within a bound of what it was (Zhu et al. 2020).
+//!
+//! The published code takes all of a target's tokens from the distribution behind the prompt alone, which is no
+//! likelihood of a target of several tokens; that is done where what was published is wanted.
+
+use super::{Edited, Editor};
+use crate::bench::ground::{Ground, Stated};
+use crate::build::Stop;
+use crate::compile::optimiser::Adam;
+use crate::model::Model;
+use crate::model::upper::{Slopes, Upper};
+use crate::numeric::rows::softmax;
+use crate::numeric::{View, matmul};
+use crate::patch::Layout;
+use crate::progress::Progress;
+
+/// Adam's published rate.
+pub(super) const RATE: f64 = 5e-4;
+/// The published bound of FT+L on GPT-2 XL.
+pub(super) const BOUND: f64 = 5e-4;
+/// Passes over the facts, at most.
+const EPOCHS: usize = 25;
+/// Facts of a step.
+const BATCH: usize = 128;
+/// A loss below which nothing more is learnt.
+const ENOUGH: f64 = 1e-2;
+
+/// The editor.
+pub(super) struct FineTuning {
+    /// Adam's rate.
+    pub rate: f64,
+    /// How far a number may go.
+    pub bound: Option<f64>,
+    /// All tokens of a target from one distribution.
+    pub published: bool,
+}
+
+/// What is tuned: the matrix as the base stores it, then the bias.
+struct Tuned {
+    layer: usize,
+    layout: Layout,
+    matrix: usize,
+    start: Vec<f64>,
+    now: Vec<f64>,
+}
+
+impl Editor for FineTuning {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+        let (base, layer) = (&ground.base.model, ground.setup.layer);
+        let mut tuned = Tuned::new(base, layer);
+        let batches: Vec<Batch> =
+            facts.chunks(BATCH).map(|some| Batch::new(base, layer, some, self.published)).collect();
+        let mut adam = Adam::new(tuned.now.len(), self.rate);
+        for epoch in 0..EPOCHS {
+            let (mut total, mut count) = (0.0, 0);
+            for (batch, some) in batches.iter().zip(facts.chunks(BATCH)) {
+                let model = tuned.laid_on(base);
+                let (loss, gradient) = batch.at(&model, &tuned);
+                total += loss * some.len() as f64;
+                count += some.len();
+                if loss >= ENOUGH {
+                    adam.step(&mut tuned.now, &gradient);
+                    self.hold(&mut tuned);
+                }
+            }
+            let mean = total / count as f64;
+            progress.line(&format!("epoch {}: loss {mean:.4}", epoch + 1));
+            if mean < ENOUGH {
+                break;
+            }
+        }
+        Ok(Edited { model: tuned.laid_on(base), unconverged: 0 })
+    }
+}
+
+impl FineTuning {
+    fn hold(&self, tuned: &mut Tuned) {
+        let Some(bound) = self.bound else { return };
+        for (now, start) in tuned.now.iter_mut().zip(&tuned.start) {
+            *now = now.clamp(start - bound, start + bound);
+        }
+    }
+}
+
+impl Tuned {
+    fn new(base: &Model, layer: usize) -> Self {
+        let weight = base.checkpoint().edited(layer).wide();
+        let bias = base.checkpoint().edited_bias(layer).map_or_else(Vec::new, |bias| bias.wide().into_owned());
+        let start: Vec<f64> = weight.iter().chain(bias.iter()).map(|&x| f64::from(x)).collect();
+        Self { layer, layout: base.spec().family.layout, matrix: weight.len(), now: start.clone(), start }
+    }
+
+    fn laid_on(&self, base: &Model) -> Model {
+        let narrow = |part: &[f64]| part.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let model = base.with_edited(self.layer, narrow(&self.now[..self.matrix]));
+        model.with_edited_bias(self.layer, narrow(&self.now[self.matrix..]))
+    }
+}
+
+/// Facts of one step: each its prompt and its target but the last token, and the labels of their last positions.
+struct Batch {
+    upper: Upper,
+    /// Per labelled position, the labels that are taken from it; and the weight of each.
+    labels: Vec<(Vec<u32>, f64)>,
+}
+
+impl Batch {
+    fn new(base: &Model, layer: usize, facts: &[&Stated], published: bool) -> Self {
+        let (mut rows, mut tails, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for stated in facts {
+            let (prompt, target) = (&stated.resolved.rows[0].ids, &stated.resolved.target);
+            let weight = 1.0 / (facts.len() * target.len()) as f64;
+            match published {
+                true => {
+                    rows.push(prompt.clone());
+                    tails.push(1);
+                    labels.push((target.clone(), weight));
+                }
+                false => {
+                    rows.push([&prompt[..], &target[..target.len() - 1]].concat());
+                    tails.push(target.len());
+                    labels.extend(target.iter().map(|label| (vec![*label], weight)));
+                }
+            }
+        }
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        Self { upper: Upper::new(base, layer, &rows, &tails), labels }
+    }
+
+    /// The mean loss, and the gradient by matrix and bias.
+    fn at(&self, model: &Model, tuned: &Tuned) -> (f64, Vec<f64>) {
+        let spec = model.spec();
+        let passed = self.upper.pass(model);
+        let (mut gradient, mut loss) = (passed.logits.clone(), 0.0);
+        for (row, (labels, weight)) in gradient.chunks_mut(spec.vocabulary).zip(&self.labels) {
+            let logits: Vec<f64> = labels.iter().map(|label| f64::from(row[*label as usize])).collect();
+            let log = softmax(row);
+            let whole = (weight * labels.len() as f64) as f32;
+            row.iter_mut().for_each(|x| *x *= whole);
+            for (label, logit) in labels.iter().zip(logits) {
+                loss += weight * (log - logit);
+                row[*label as usize] -= *weight as f32;
+            }
+        }
+        let mut out = Vec::new();
+        self.upper.reverse(model, &passed, &gradient, |slopes| {
+            if slopes.layer == tuned.layer {
+                out = by_matrix(model, tuned, &slopes);
+            }
+        });
+        (loss, out)
+    }
+}
+
+/// `Kᵀ G` in the orientation of the base, then `Σ G`.
+fn by_matrix(model: &Model, tuned: &Tuned, slopes: &Slopes<'_>) -> Vec<f64> {
+    let spec = model.spec();
+    let positions = slopes.keys.len() / spec.inner;
+    let keys = View::new(slopes.keys, positions, spec.inner);
+    let gradient = View::new(slopes.gradient, positions, spec.width);
+    let product = match tuned.layout {
+        Layout::Conv1d => matmul(model.isa(), keys.transposed(), gradient),
+        Layout::Linear => matmul(model.isa(), gradient.transposed(), keys),
+    };
+    let mut out: Vec<f64> = product.into_iter().map(f64::from).collect();
+    if tuned.start.len() > tuned.matrix {
+        let mut bias = vec![0.0; spec.width];
+        for row in slopes.gradient.chunks(spec.width) {
+            bias.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
+        }
+        out.extend(bias);
+    }
+    out
+}

@@ -1,0 +1,123 @@
+//! Knowledge neurons (Dai et al. 2022), as the ROME paper ran them: the inputs of every MLP's activation are attributed
+//! to the old answer by integrated gradients; the rows of the second matrix that belong to the greatest lose twice the
+//! embedding of what the model says, and gain those of the new answer.
+//!
+//! The published code reads answers without the space in front of them, which is done where that is wanted.
+
+use rayon::prelude::*;
+
+use super::{Edited, Editor, wrong};
+use crate::bench::ground::{Ground, Stated};
+use crate::build::Stop;
+use crate::model::neurons::Neurons;
+use crate::model::tokens::target_text;
+use crate::model::{Model, ModelError};
+use crate::numeric::rows::greatest;
+use crate::patch::Layout;
+use crate::progress::Progress;
+
+/// Points of the integral, from zero to one.
+const STEPS: usize = 20;
+/// Of the greatest attribution of all.
+const THRESHOLD: f64 = 0.2;
+
+/// The editor.
+pub(super) struct KnowledgeNeurons {
+    /// Answers without their space.
+    pub published: bool,
+}
+
+impl Editor for KnowledgeNeurons {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], _: &dyn Progress) -> Result<Edited, Stop> {
+        let mut model = ground.base.model.clone();
+        for stated in facts {
+            model = self.one(ground, &model, stated).map_err(|error| wrong(error.to_string()))?;
+        }
+        Ok(Edited { model, unconverged: 0 })
+    }
+}
+
+impl KnowledgeNeurons {
+    fn one(&self, ground: &Ground<'_>, model: &Model, stated: &Stated) -> Result<Model, ModelError> {
+        let (tokens, case) = (&ground.base.tokens, &stated.case);
+        let prompt = stated.resolved.rows[0].ids.clone();
+        let text = |answer: &str| match self.published {
+            true => answer.trim_start().to_owned(),
+            false => target_text(&case.filled(), answer),
+        };
+        let old = tokens.continuation(&text(case.was.as_deref().unwrap_or(&case.target)))?;
+        let new = tokens.continuation(&text(&case.target))?;
+        let said = top(model, &prompt);
+        let kept = neurons(model, &prompt, &old)?;
+        let mut change = vec![0.0_f32; model.spec().width];
+        let mut add = |token: u32, by: f32| {
+            change.iter_mut().zip(model.token_embedding(token)).for_each(|(x, e)| *x += by * e);
+        };
+        add(said, -2.0);
+        new.iter().for_each(|token| add(*token, 1.0));
+        Ok(written(model, &kept, &change))
+    }
+}
+
+fn top(model: &Model, row: &[u32]) -> u32 {
+    let logits = model.logits(&[row], &[1]).swap_remove(0);
+    let most = greatest(&logits);
+    logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
+}
+
+/// The neurons of every layer that the answer is attributed to.
+fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Result<Vec<(usize, usize)>, ModelError> {
+    let layers: Vec<Option<Vec<f64>>> =
+        (0..model.spec().layers).into_par_iter().map(|layer| attributed(model, layer, prompt, answer)).collect();
+    let gated = || ModelError::Encode {
+        text: model.spec().family.model_type.to_owned(),
+        problem: "its MLPs are gated: knowledge neurons are defined for plain ones".to_owned(),
+    };
+    let layers: Vec<Vec<f64>> = layers.into_iter().collect::<Option<_>>().ok_or_else(gated)?;
+    let most = layers.iter().flatten().fold(f64::NEG_INFINITY, |most, x| if *x > most { *x } else { most });
+    let kept = layers.iter().enumerate().flat_map(|(layer, all)| {
+        all.iter().enumerate().filter(move |(_, x)| **x > THRESHOLD * most).map(move |(neuron, _)| (layer, neuron))
+    });
+    Ok(kept.collect())
+}
+
+/// Integrated gradients of a layer's neurons, the mean over the answer's tokens.
+fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Option<Vec<f64>> {
+    let scales: Vec<f32> = (0..STEPS).map(|step| step as f32 / (STEPS - 1) as f32).collect();
+    let mut total = vec![0.0; model.spec().inner];
+    for (index, token) in answer.iter().enumerate() {
+        let row = [prompt, &answer[..index]].concat();
+        let neurons = Neurons::new(model, layer, &row, STEPS)?;
+        let (_, gradient) = neurons.at(&scales, *token);
+        let share = 1.0 / (STEPS * answer.len()) as f64;
+        for slopes in gradient.chunks(model.spec().inner) {
+            for ((total, slope), input) in total.iter_mut().zip(slopes).zip(&neurons.inputs) {
+                *total += share * f64::from(*input) * f64::from(*slope);
+            }
+        }
+    }
+    Some(total)
+}
+
+/// The model with the rows of these neurons changed.
+fn written(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
+    let (mut out, spec) = (model.clone(), model.spec());
+    for layer in 0..spec.layers {
+        let mut neurons = kept.iter().filter(|(other, _)| *other == layer).map(|(_, neuron)| *neuron).peekable();
+        if neurons.peek().is_none() {
+            continue;
+        }
+        let mut weight = model.checkpoint().edited(layer).wide().into_owned();
+        for neuron in neurons {
+            for (output, by) in change.iter().enumerate() {
+                let at = match spec.family.layout {
+                    Layout::Conv1d => neuron * spec.width + output,
+                    Layout::Linear => output * spec.inner + neuron,
+                };
+                weight[at] += by;
+            }
+        }
+        out = out.with_edited(layer, weight);
+    }
+    out
+}

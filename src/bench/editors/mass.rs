@@ -1,0 +1,118 @@
+//! MEMIT, EMMET and AlphaEdit: one target state a fact behind the last of a few layers, spread over them.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::{Edited, Editor, Name, not_spread, wrong};
+use crate::bench::ground::{Found, Ground, Stated};
+use crate::build::Stop;
+use crate::build::run::{statistics, unsound};
+use crate::compile::value::Hook;
+use crate::compile::{Resolved, Settings};
+use crate::link::alphaedit::{AlphaEdit, Projector, Small};
+use crate::link::emmet::{self, Emmet};
+use crate::link::memit::{self, Memit};
+use crate::link::spread::{Rows, spread};
+use crate::numeric::eigen::Eigen;
+use crate::progress::Progress;
+use crate::stats;
+
+/// The longest δ in the published settings, in lengths of the state.
+pub(super) const CLAMP: f64 = 0.75;
+/// Templates of the published code: the bare prompt and five continuations.
+const TEMPLATES: usize = 6;
+/// The published threshold of AlphaEdit.
+const BELOW: f64 = 2e-2;
+/// The share of the trace below which directions are free, where the threshold goes by the model and not by a number.
+const SHARE: f64 = 0.02;
+
+/// The editor.
+pub(super) struct Mass {
+    /// Which of the three.
+    pub kind: Name,
+    /// Layers that MEMIT and AlphaEdit spread over; by the model where 0.
+    pub layers: usize,
+    /// The longest δ, in lengths of the state.
+    pub clamp: f64,
+    /// The weight of the second moment.
+    pub weight: Option<f64>,
+    /// AlphaEdit's μ.
+    pub ridge: f64,
+    /// AlphaEdit's share of the trace.
+    pub share: Option<f64>,
+    /// One attempt of twenty steps, and the published threshold.
+    pub published: bool,
+}
+
+impl Editor for Mass {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+        let layers = self.layers(ground);
+        let last = layers.last().copied().unwrap_or(ground.setup.layer);
+        let published = Settings::published();
+        let schedule = if self.published { published.schedule } else { ground.setup.settings.schedule.clone() };
+        let settings = Settings { schedule, clamp: self.clamp, ..ground.setup.settings.clone() };
+        let (mut found, mut resolved): (Vec<Found>, Vec<Resolved>) = (Vec::new(), Vec::new());
+        for stated in facts {
+            found.push(ground.found(stated, last, &settings, Hook::Block)?);
+            let mut few = stated.resolved.clone();
+            few.rows.truncate(TEMPLATES);
+            resolved.push(few);
+        }
+        let unconverged = found.iter().filter(|found| !found.converged).count();
+        let rows = self.rows(ground, &layers, progress)?;
+        let targets: Vec<&[f32]> = found.iter().map(|found| found.value.as_slice()).collect();
+        let facts: Vec<&Resolved> = resolved.iter().collect();
+        let spread = spread(&ground.base.model, &layers, &facts, &targets, &*rows);
+        let (_, model) = spread.map_err(|error| not_spread(&error))?;
+        Ok(Edited { model, unconverged })
+    }
+}
+
+impl Mass {
+    /// EMMET changes the edited layer. The others end there and begin four below, as published for GPT-2 XL; where there
+    /// are none below, they begin there and end one above.
+    fn layers(&self, ground: &Ground<'_>) -> Vec<usize> {
+        let (layer, count) = (ground.setup.layer, ground.base.model.spec().layers);
+        match (self.kind, self.layers) {
+            (Name::Emmet, _) => vec![layer],
+            (_, 0) if layer == 0 => (0..2.min(count)).collect(),
+            (_, 0) => (layer.saturating_sub(4)..=layer).collect(),
+            (_, wanted) => (layer..count).take(wanted).collect(),
+        }
+    }
+
+    fn rows(&self, ground: &Ground<'_>, layers: &[usize], progress: &dyn Progress) -> Result<Box<dyn Rows>, Stop> {
+        if self.kind == Name::Alphaedit {
+            let mut projectors = BTreeMap::new();
+            for &layer in layers {
+                projectors.insert(layer, self.projector(ground, layer, progress)?);
+            }
+            return Ok(Box::new(AlphaEdit { projectors, ridge: self.ridge }));
+        }
+        let mut factors = BTreeMap::new();
+        for &layer in layers {
+            factors.insert(layer, ground.factor(layer, progress)?);
+        }
+        Ok(match self.kind {
+            Name::Memit => Box::new(Memit { factors, weight: self.weight.unwrap_or(memit::WEIGHT) }),
+            _ => Box::new(Emmet { factors, weight: self.weight.unwrap_or(emmet::WEIGHT), ridge: emmet::RIDGE }),
+        })
+    }
+
+    fn projector(&self, ground: &Ground<'_>, layer: usize, progress: &dyn Progress) -> Result<Rc<Projector>, Stop> {
+        if let Some(found) = ground.projector(layer) {
+            return Ok(found);
+        }
+        let setup = ground.setup.beside(layer);
+        let (cached, _) = statistics(ground.project, ground.base, &setup, ground.store, progress)?;
+        let moment = stats::build::moment(ground.store, &setup.provenance, &cached);
+        let moment = moment.map_err(|error| unsound(ground.project, &error))?;
+        progress.line(&format!("eigenvectors of the second moment of layer {layer}"));
+        let eigen = Eigen::new(moment.inner(), &moment.matrix()).map_err(|error| wrong(error.to_string()))?;
+        let small = if self.published { Small::Below(BELOW) } else { Small::Share(self.share.unwrap_or(SHARE)) };
+        let projector = Projector::new(&eigen, small);
+        let (rank, order) = (projector.rank(moment.inner()), moment.inner());
+        progress.line(&format!("layer {layer}: {rank} of {order} directions are free"));
+        Ok(ground.keep_projector(layer, projector))
+    }
+}

@@ -1,0 +1,166 @@
+//! The editors of the paper's tables that need no trained network, one file each. Those whose changes can ship live in
+//! [`crate::link`]; here is what each asks of it. The others edit an edited model, or other tensors, and are baselines:
+//! they never make a patch.
+
+mod ft;
+mod kn;
+mod mass;
+mod rome;
+mod rome_released;
+mod rome_sequential;
+
+use std::collections::BTreeMap;
+
+use super::ground::{Ground, Stated};
+use crate::build::Stop;
+use crate::link::Refinement;
+use crate::link::spread::SpreadError;
+use crate::model::Model;
+use crate::patch::PatchError;
+use crate::progress::Progress;
+use crate::project::{Code, Diagnostic, Sources};
+
+/// An edited model.
+pub struct Edited {
+    /// The model.
+    pub model: Model,
+    /// Facts whose value did not converge, where the editor looks for values.
+    pub unconverged: usize,
+}
+
+/// Something that edits a model.
+pub trait Editor {
+    /// The base with all of these facts edited at once.
+    ///
+    /// # Errors
+    /// What the editor needs cannot be had, or a weight comes out as no number.
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop>;
+}
+
+/// The editors by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Name {
+    /// As `build` does it: unified keys, retried values, large sets refined
+    Rome,
+    /// The same without refinement
+    RomeClosed,
+    /// As published in code: keys that do not match, one attempt of twenty steps
+    RomeReleased,
+    /// One edit after the other, each on the model that the ones before made
+    RomeSequential,
+    /// MEMIT
+    Memit,
+    /// EMMET
+    Emmet,
+    /// AlphaEdit, all at once
+    Alphaedit,
+    /// Fine-tuning of one layer's second MLP matrix
+    Ft,
+    /// The same, every weight held near what it was
+    FtL,
+    /// Knowledge neurons
+    Kn,
+}
+
+impl Name {
+    /// The name on the command line and in tables.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Rome => "rome",
+            Self::RomeClosed => "rome-closed",
+            Self::RomeReleased => "rome-released",
+            Self::RomeSequential => "rome-sequential",
+            Self::Memit => "memit",
+            Self::Emmet => "emmet",
+            Self::Alphaedit => "alphaedit",
+            Self::Ft => "ft",
+            Self::FtL => "ft+l",
+            Self::Kn => "kn",
+        }
+    }
+
+    /// Whether it takes part where many facts are edited at once.
+    pub fn takes_many(self) -> bool {
+        self != Self::Kn
+    }
+}
+
+/// Numbers of editors that differ from the usual ones, by `EDITOR.NUMBER`.
+pub type Changed = BTreeMap<String, f64>;
+
+/// The numbers that can be changed, and what they are.
+pub const NUMBERS: [(&str, &str); 18] = [
+    ("rome.refine-steps", "steps of refinement"),
+    ("rome.refine-rate", "Adam's rate in it"),
+    ("rome.refine-layers", "layers that it changes"),
+    ("rome.refine-start", "what the closed form is scaled by at its start"),
+    ("rome.refine-contexts", "context templates of each edit"),
+    ("rome.refine-sentences", "sentences that should stay"),
+    ("rome.refine-drift", "weight of their drift"),
+    ("rome.refine-size", "weight of the size of the change"),
+    ("rome.refine-ridge", "ridge of the link before it"),
+    ("rome.refine-from", "the smallest set that is refined"),
+    ("memit.weight", "λ, the weight of the second moment"),
+    ("memit.layers", "layers that the change is spread over"),
+    ("emmet.weight", "w, the weight of the second moment"),
+    ("alphaedit.ridge", "the published L2"),
+    ("alphaedit.share", "the share of the trace below which directions are free"),
+    ("ft.rate", "Adam's rate"),
+    ("ft+l.bound", "how far a weight may go"),
+    ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
+];
+
+/// The editor of a name.
+pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor> {
+    let number = |key: &str, usual: f64| changed.get(key).copied().unwrap_or(usual);
+    let whole = |key: &str, usual: usize| changed.get(key).map_or(usual, |number| *number as usize);
+    match name {
+        Name::Rome => {
+            let usual = Refinement::default();
+            let refinement = Refinement {
+                steps: whole("rome.refine-steps", usual.steps),
+                rate: number("rome.refine-rate", usual.rate),
+                layers: whole("rome.refine-layers", usual.layers),
+                ridge: number("rome.refine-ridge", usual.ridge),
+                start: number("rome.refine-start", usual.start),
+                contexts: whole("rome.refine-contexts", usual.contexts),
+                sentences: whole("rome.refine-sentences", usual.sentences),
+                drift: number("rome.refine-drift", usual.drift),
+                size: number("rome.refine-size", usual.size),
+                ..usual
+            };
+            let from = whole("rome.refine-from", crate::build::setup::REFINED_FROM);
+            Box::new(rome::Rome { refinement: Some(refinement), from })
+        }
+        Name::RomeClosed => Box::new(rome::Rome { refinement: None, from: 0 }),
+        Name::RomeReleased => Box::new(rome_released::RomeReleased),
+        Name::RomeSequential => Box::new(rome_sequential::RomeSequential),
+        Name::Memit | Name::Emmet | Name::Alphaedit => Box::new(mass::Mass {
+            kind: name,
+            layers: whole("memit.layers", 0),
+            clamp: number("values.clamp", mass::CLAMP),
+            weight: changed.get(if name == Name::Memit { "memit.weight" } else { "emmet.weight" }).copied(),
+            ridge: number("alphaedit.ridge", crate::link::alphaedit::RIDGE),
+            share: changed.get("alphaedit.share").copied(),
+            published,
+        }),
+        Name::Ft => Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), bound: None, published }),
+        Name::FtL => {
+            let bound = number("ft+l.bound", ft::BOUND);
+            Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), bound: Some(bound), published })
+        }
+        Name::Kn => Box::new(kn::KnowledgeNeurons { published }),
+    }
+}
+
+fn wrong(message: String) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
+}
+
+fn not_finite(error: &PatchError) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &Sources::default())
+}
+
+fn not_spread(error: &SpreadError) -> Stop {
+    wrong(error.to_string())
+}

@@ -1,0 +1,94 @@
+//! ROME as `build` does it: the closed form over unified keys, values retried until they converge, and large sets
+//! refined. A value that did not converge, for which a build would refuse the edit, is taken as it is.
+
+use super::{Edited, Editor, not_finite, wrong};
+use crate::bench::ground::{Found, Ground, Stated};
+use crate::build::Stop;
+use crate::build::prepare::sentences;
+use crate::build::run::unsound;
+use crate::compile::value::Hook;
+use crate::compile::{Resolved, key};
+use crate::link::{Pair, Refinement, Site, System, refine, residual};
+use crate::progress::Progress;
+
+/// The editor.
+pub(super) struct Rome {
+    /// How sets are refined, if they are.
+    pub refinement: Option<Refinement>,
+    /// Sets of fewer facts are not.
+    pub from: usize,
+}
+
+impl Editor for Rome {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+        let mut order: Vec<&Stated> = facts.to_vec();
+        order.sort_by_key(|stated| stated.meaning);
+        let layer = ground.setup.layer;
+        let mut found = Vec::with_capacity(order.len());
+        for stated in &order {
+            found.push(ground.found(stated, layer, &ground.setup.settings, Hook::Mlp)?);
+        }
+        let unconverged = found.iter().filter(|found| !found.converged).count();
+        let refinement = self.refinement.as_ref().filter(|_| facts.len() >= self.from.max(1));
+        let ridge = refinement.map_or(0.0, |refinement| refinement.ridge);
+        let mut sites = vec![first(ground, layer, &found, ridge, progress)?];
+        let base = &ground.base.model;
+        if let Some(refinement) = refinement {
+            sites = refined(ground, &order, sites, refinement, progress)?;
+        }
+        let mut model = base.clone();
+        for site in &sites {
+            model = site.laid_on(&model).map_err(|error| not_finite(&error))?;
+        }
+        Ok(Edited { model, unconverged })
+    }
+}
+
+/// The closed form at the edited layer.
+fn first(
+    ground: &Ground<'_>,
+    layer: usize,
+    found: &[Found],
+    ridge: f64,
+    progress: &dyn Progress,
+) -> Result<Site, Stop> {
+    let factor = ground.factor(layer, progress)?;
+    let keys: Vec<&[f32]> = found.iter().map(|found| found.key.as_slice()).collect();
+    let rows = rows(&System::new(&factor, &keys), found.len(), ridge)?;
+    let column = |found: &Found| {
+        let pair = Pair { key: &found.key, value: &found.value };
+        residual(&pair, &ground.base.model.edited_output(layer, &found.key))
+    };
+    Ok(Site { layer, columns: found.iter().map(column).collect(), rows })
+}
+
+fn rows(system: &System, count: usize, ridge: f64) -> Result<Vec<Vec<f64>>, Stop> {
+    let all: Vec<usize> = (0..count).collect();
+    Ok(system.solve(&all, ridge).map_err(|error| wrong(error.to_string()))?.rows)
+}
+
+fn refined(
+    ground: &Ground<'_>,
+    order: &[&Stated],
+    mut sites: Vec<Site>,
+    refinement: &Refinement,
+    progress: &dyn Progress,
+) -> Result<Vec<Site>, Stop> {
+    let (base, layer) = (&ground.base.model, ground.setup.layer);
+    let layers = (layer..base.spec().layers).take(refinement.layers).skip(1);
+    for upper in layers {
+        let keys: Vec<Vec<f32>> = order.iter().map(|stated| key(base, upper, &stated.resolved)).collect();
+        let system =
+            System::new(&*ground.factor(upper, progress)?, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let rows = rows(&system, order.len(), refinement.ridge)?;
+        sites.push(Site { layer: upper, columns: vec![vec![0.0; base.spec().width]; order.len()], rows });
+    }
+    if sites.len() > 1 {
+        sites[0].columns.iter_mut().flatten().for_each(|u| *u *= refinement.start);
+    }
+    let names = order.iter().map(|stated| stated.case.subject.as_str());
+    let sentences = sentences(ground.base, &ground.setup, names, refinement);
+    let sentences = sentences.map_err(|error| unsound(ground.project, &error))?;
+    let resolved: Vec<&Resolved> = order.iter().map(|stated| &stated.resolved).collect();
+    refine(base, sites, &resolved, &sentences, refinement, progress).map_err(|error| not_finite(&error))
+}

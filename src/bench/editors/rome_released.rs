@@ -1,0 +1,38 @@
+//! ROME as its released code computes it: `u = C⁻¹k̄` with the mean key over the templates, but the numerator and the
+//! denominator with the key of the bare prompt. Where that is nearly orthogonal to `u`, the update explodes ("disabling
+//! edits"). One attempt of twenty steps; many facts are edited one after the other, each on the model of those before.
+
+use super::{Edited, Editor, not_finite};
+use crate::bench::ground::{Ground, Stated};
+use crate::build::Stop;
+use crate::compile::{Settings, compile};
+use crate::link::Site;
+use crate::progress::Progress;
+
+/// The editor.
+pub(super) struct RomeReleased;
+
+impl Editor for RomeReleased {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+        let (layer, mut model, mut unconverged) = (ground.setup.layer, ground.base.model.clone(), 0);
+        let factor = ground.factor(layer, progress)?;
+        let settings = Settings { schedule: Settings::published().schedule, ..ground.setup.settings.clone() };
+        for stated in facts {
+            let compiled = compile(&model, layer, &stated.resolved, &settings);
+            unconverged += usize::from(!compiled.converged);
+            let bare = &stated.resolved.rows[0];
+            let key = model.hooked(layer, &[&bare.ids[..=bare.position]], &[bare.position]).keys.swap_remove(0);
+            let mean: Vec<f64> = compiled.key.iter().map(|&k| f64::from(k)).collect();
+            let whitened = factor.solve(&mean);
+            let mut product = 0.0;
+            for (k, u) in key.iter().zip(&whitened) {
+                product += f64::from(*k) * u;
+            }
+            let change = compiled.value.iter().zip(&compiled.value_before);
+            let columns = vec![change.map(|(after, before)| f64::from(*after) - f64::from(*before)).collect()];
+            let rows = vec![whitened.iter().map(|u| u / product).collect()];
+            model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
+        }
+        Ok(Edited { model, unconverged })
+    }
+}

@@ -1,0 +1,149 @@
+//! What every editor stands on: one base, one corpus, one set of numbers; records as the model reads them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::data::Case;
+use super::metrics::{counterfact, zsre};
+use crate::build::run::{factor, statistics};
+use crate::build::setup::Corpus;
+use crate::build::{Base, Setup, Stop};
+use crate::compile::object::address;
+use crate::compile::value::{Hook, compile_at};
+use crate::compile::{Compiled, Fact, Object, ResolveError, Resolved, Settings};
+use crate::digest::{Canon, Digest};
+use crate::link::alphaedit::Projector;
+use crate::model::ModelError;
+use crate::numeric::cholesky::Factor;
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::project::edits::meaning;
+use crate::store::{Kind, Store};
+
+/// A record as the model reads it.
+pub struct Stated {
+    /// The record.
+    pub case: Case,
+    /// Its prompt under every template.
+    pub resolved: Resolved,
+    /// What it means as an edit.
+    pub meaning: Digest,
+    /// What is asked of an edited model.
+    pub questions: Questions,
+}
+
+/// What is asked of an edited model.
+pub enum Questions {
+    /// Which of two answers is likelier.
+    Likelier(counterfact::Questions),
+    /// Which tokens are right.
+    Right(zsre::Questions),
+}
+
+/// Key and value of one record at one layer.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// `k*`, `[f]`.
+    pub key: Vec<f32>,
+    /// `v*`, `[d]`.
+    pub value: Vec<f32>,
+    /// Whether the value converged.
+    pub converged: bool,
+}
+
+/// What editors are given.
+pub struct Ground<'a> {
+    /// The project whose settings count.
+    pub project: &'a Project,
+    /// The model.
+    pub base: &'a Base,
+    /// Where what was computed is kept.
+    pub store: &'a Store,
+    /// The numbers of the project.
+    pub setup: Setup,
+    factors: RefCell<BTreeMap<usize, Rc<Factor>>>,
+    projectors: RefCell<BTreeMap<usize, Rc<Projector>>>,
+}
+
+impl<'a> Ground<'a> {
+    /// The ground of a project.
+    ///
+    /// # Errors
+    /// Its layer, templates or corpus cannot be used.
+    pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Stop> {
+        let setup = Setup::new(project, base, store, Corpus::Remembered)?;
+        Ok(Self { project, base, store, setup, factors: RefCell::default(), projectors: RefCell::default() })
+    }
+
+    /// The factor of a layer's second moment.
+    ///
+    /// # Errors
+    /// The corpus, the model or the store fails.
+    pub fn factor(&self, layer: usize, progress: &dyn Progress) -> Result<Rc<Factor>, Stop> {
+        if let Some(found) = self.factors.borrow().get(&layer) {
+            return Ok(Rc::clone(found));
+        }
+        let setup = self.setup.beside(layer);
+        let (cached, _) = statistics(self.project, self.base, &setup, self.store, progress)?;
+        let (found, _) = factor(self.project, self.base, &setup, &cached, self.store, progress)?;
+        let found = Rc::new(found);
+        self.factors.borrow_mut().insert(layer, Rc::clone(&found));
+        Ok(found)
+    }
+
+    /// AlphaEdit's projector of a layer, if it was made.
+    pub(super) fn projector(&self, layer: usize) -> Option<Rc<Projector>> {
+        self.projectors.borrow().get(&layer).map(Rc::clone)
+    }
+
+    /// Keeps one.
+    pub(super) fn keep_projector(&self, layer: usize, projector: Projector) -> Rc<Projector> {
+        let projector = Rc::new(projector);
+        self.projectors.borrow_mut().insert(layer, Rc::clone(&projector));
+        projector
+    }
+
+    /// A record as the model reads it; `likelier` is how it is asked.
+    ///
+    /// # Errors
+    /// The model cannot read it.
+    pub fn stated(&self, case: Case, likelier: bool) -> Result<Stated, ResolveError> {
+        let (tokens, limit) = (&self.base.tokens, self.base.model.spec().positions);
+        let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
+        let resolved = Resolved::new(tokens, &self.setup.templates, fact, limit)?;
+        let asked = |error: ModelError| ResolveError::from(error);
+        let questions = match likelier {
+            true => Questions::Likelier(counterfact::Questions::new(&case, tokens, limit).map_err(asked)?),
+            false => Questions::Right(zsre::Questions::new(&case, tokens, limit).map_err(asked)?),
+        };
+        let meaning = meaning(&case.subject, &case.prompt, &case.target, false);
+        Ok(Stated { case, resolved, meaning, questions })
+    }
+
+    /// The key and the value of a record, from the store or found and stored. A value that did not converge is kept
+    /// where no build looks for it.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn found(&self, stated: &Stated, layer: usize, settings: &Settings, hook: Hook) -> Result<Found, Stop> {
+        let templates = &self.setup.templates;
+        let own = address(&self.base.locked.digest, None, &stated.meaning, layer, templates, settings);
+        let own = match hook {
+            Hook::Mlp => own,
+            Hook::Block => Canon::new("bench-block/1").digest("object", &own).finish(),
+        };
+        let other = Canon::new("bench-unconverged/1").digest("object", &own).finish();
+        for (address, converged) in [(&own, true), (&other, false)] {
+            let object = self.store.recall(Kind::Object, address, |bytes| Object::from_bytes(bytes).ok())?;
+            if let Some(site) = object.and_then(|mut object| object.sites.remove(&layer)) {
+                return Ok(Found { key: site.key, value: site.value, converged });
+            }
+        }
+        let compiled = compile_at(&self.base.model, layer, &stated.resolved, settings, hook);
+        let Compiled { converged, .. } = compiled;
+        let object = Object::new(layer, &compiled);
+        self.store.put(Kind::Object, if converged { &own } else { &other }, &object.to_bytes())?;
+        Ok(Found { key: compiled.key, value: compiled.value, converged })
+    }
+}

@@ -1,0 +1,167 @@
+//! Rows of a run in a file, a line each, so that it goes on where it was interrupted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::run::{Row, Together};
+use crate::digest::Digest;
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    /// What the rows depend on: the first line.
+    Of(Digest),
+    /// A record alone.
+    Row(Row),
+    /// Many at once.
+    Together(Together),
+}
+
+/// Rows that cannot be gone on with.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+pub enum KeptError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{0} holds rows of another run: another base, dataset, setting or seed")]
+    Other(PathBuf),
+}
+
+/// All rows, and where more are written to.
+pub struct Kept {
+    out: Option<(PathBuf, File)>,
+    rows: BTreeMap<(Option<String>, u64), Row>,
+    together: BTreeMap<(String, usize), Together>,
+}
+
+impl Kept {
+    /// Rows that are kept nowhere.
+    pub fn nowhere() -> Self {
+        Self { out: None, rows: BTreeMap::new(), together: BTreeMap::new() }
+    }
+
+    /// Opens a file of rows of what has this digest, or begins one. A last line that was cut off is written over.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or is of another run.
+    pub fn open(path: &Path, of: &Digest) -> Result<Self, KeptError> {
+        let failed = |source| KeptError::Io { path: path.to_owned(), source };
+        let mut kept = Self::nowhere();
+        let mut sound = 0;
+        if path.exists() {
+            let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+            let mut text = String::new();
+            while reader.read_line(&mut text).map_err(failed)? > 0 {
+                let Some(line) = text.strip_suffix('\n').and_then(|text| serde_json::from_str(text).ok()) else {
+                    if sound == 0 {
+                        return Err(KeptError::Other(path.to_owned()));
+                    }
+                    break;
+                };
+                match line {
+                    Line::Of(other) if other == *of => {}
+                    _ if sound == 0 => return Err(KeptError::Other(path.to_owned())),
+                    line => kept.take(line),
+                }
+                sound += text.len() as u64;
+                text.clear();
+            }
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+        file.set_len(sound).map_err(failed)?;
+        if sound == 0 {
+            file.write_all(line(&Line::Of(*of)).as_bytes()).map_err(failed)?;
+        }
+        kept.out = Some((path.to_owned(), file));
+        Ok(kept)
+    }
+
+    fn take(&mut self, line: Line) {
+        match line {
+            Line::Of(_) => {}
+            Line::Row(row) => drop(self.rows.insert((row.editor.clone(), row.case), row)),
+            Line::Together(one) => drop(self.together.insert((one.editor.clone(), one.size), one)),
+        }
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn add(&mut self, one: Line) -> Result<(), KeptError> {
+        if let Some((path, file)) = &mut self.out {
+            let written = file.write_all(line(&one).as_bytes()).and_then(|()| file.flush());
+            written.map_err(|source| KeptError::Io { path: path.clone(), source })?;
+        }
+        self.take(one);
+        Ok(())
+    }
+
+    /// Whether a record's row is there.
+    pub fn has(&self, editor: Option<&str>, case: u64) -> bool {
+        self.rows.contains_key(&(editor.map(str::to_owned), case))
+    }
+
+    /// Whether a set's row is there.
+    pub fn has_together(&self, editor: &str, size: usize) -> bool {
+        self.together.contains_key(&(editor.to_owned(), size))
+    }
+
+    /// The rows of an editor for these records, in their order.
+    pub fn rows(&self, editor: Option<&str>, cases: &[u64]) -> Vec<&Row> {
+        cases.iter().filter_map(|case| self.rows.get(&(editor.map(str::to_owned), *case))).collect()
+    }
+
+    /// The sets of an editor, the smallest first.
+    pub fn together(&self, editor: &str) -> Vec<&Together> {
+        self.together.values().filter(|one| one.editor == editor).collect()
+    }
+
+    /// The sizes of all sets.
+    pub fn sizes(&self) -> BTreeSet<usize> {
+        self.together.keys().map(|(_, size)| *size).collect()
+    }
+}
+
+fn line(line: &Line) -> String {
+    // Numbers and texts can always be written.
+    serde_json::to_string(line).unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::metrics::zsre;
+    use crate::bench::run::Measured;
+
+    fn row(case: u64) -> Line {
+        let measured = Measured::Right(zsre::Measured { rewrite: 0.5, paraphrase: None, neighbour: None });
+        let (editor, fluency, consistency) = (Some("rome".to_owned()), None, None);
+        let (seconds, memory, unconverged) = (1.0, Some(3), false);
+        Line::Row(Row { editor, case, measured, fluency, consistency, seconds, memory, unconverged })
+    }
+
+    #[test]
+    fn a_run_goes_on_where_it_was_cut_off() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, of) = (folder.path().join("rows.jsonl"), Digest::of(b"this"));
+        let mut kept = Kept::open(&path, &of).expect("new");
+        kept.add(row(1)).expect("written");
+        kept.add(row(2)).expect("written");
+        let text = std::fs::read_to_string(&path).expect("there");
+        std::fs::write(&path, &text[..text.len() - 5]).expect("cut");
+        let mut kept = Kept::open(&path, &of).expect("there");
+        assert!(kept.has(Some("rome"), 1) && !kept.has(Some("rome"), 2) && !kept.has(None, 1));
+        kept.add(row(2)).expect("written");
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
+        assert_eq!(kept.rows(Some("rome"), &[2, 1, 7]).len(), 2);
+        assert!(matches!(Kept::open(&path, &Digest::of(b"that")), Err(KeptError::Other(_))));
+        std::fs::write(&path, "something else\n").expect("written");
+        assert!(matches!(Kept::open(&path, &of), Err(KeptError::Other(_))), "what is not ours is left alone");
+    }
+}

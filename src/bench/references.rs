@@ -1,0 +1,106 @@
+//! Reference texts as they were published with CounterFact: `attribute_snippets.json`, `tfidf_vocab.json`, `idf.npy`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::data::{Case, each_value};
+use super::metrics::consistency::Weights;
+use super::run::References;
+
+/// A `.npy` file may be this long.
+const MOST: u64 = 1 << 30;
+
+#[derive(Deserialize)]
+struct Entry {
+    relation_id: String,
+    target_id: String,
+    samples: Vec<Sample>,
+}
+
+#[derive(Deserialize)]
+struct Sample {
+    text: String,
+}
+
+/// Reads the three files of a folder; of the snippets those that a record asks for.
+///
+/// # Errors
+/// A file is missing or not what was published: in words.
+pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
+    let at = |name: &str| folder.join(name);
+    let text = std::fs::read(at("tfidf_vocab.json")).map_err(|error| format!("tfidf_vocab.json: {error}"))?;
+    let columns: BTreeMap<String, usize> =
+        serde_json::from_slice(&text).map_err(|error| format!("tfidf_vocab.json: {error}"))?;
+    let frequencies = numbers(&at("idf.npy")).map_err(|problem| format!("idf.npy: {problem}"))?;
+    let weights = Weights::new(columns, frequencies).map_err(|error| error.to_string())?;
+    let wanted: BTreeSet<(&str, &str)> =
+        cases.iter().filter_map(|case| Some((case.relation.as_deref()?, case.target_id.as_deref()?))).collect();
+    let (mut texts, mut wrong) = (BTreeMap::new(), None);
+    let seen = each_value(&at("attribute_snippets.json"), |value: Value| match Entry::deserialize(value) {
+        Ok(entry) if wanted.contains(&(entry.relation_id.as_str(), entry.target_id.as_str())) => {
+            let joined: Vec<String> = entry.samples.into_iter().map(|sample| sample.text).collect();
+            texts.insert((entry.relation_id, entry.target_id), joined.join(" "));
+        }
+        Ok(_) => {}
+        Err(error) => wrong = Some(error.to_string()),
+    });
+    seen.map_err(|error| error.to_string())?;
+    match wrong {
+        Some(problem) => Err(format!("attribute_snippets.json: {problem}")),
+        None => Ok(References { weights, texts }),
+    }
+}
+
+/// The numbers of a one-dimensional `.npy` file of doubles. Nothing in it is executed.
+fn numbers(path: &Path) -> Result<Vec<f64>, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > MOST {
+        return Err(format!("it has {size} bytes; at most {MOST} are read"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let body = bytes.strip_prefix(b"\x93NUMPY").ok_or("it does not begin as an npy file does")?;
+    let (version, rest) = body.split_first_chunk::<2>().ok_or("it ends in its header")?;
+    let (length, rest) = match version {
+        [1, _] => rest.split_first_chunk::<2>().map(|(x, rest)| (usize::from(u16::from_le_bytes(*x)), rest)),
+        _ => rest.split_first_chunk::<4>().map(|(x, rest)| (u32::from_le_bytes(*x) as usize, rest)),
+    }
+    .ok_or("it ends in its header")?;
+    let (header, data) = rest.split_at_checked(length).ok_or("it ends in its header")?;
+    let header = String::from_utf8_lossy(header);
+    if !header.contains("'<f8'") || !header.contains("'fortran_order': False") {
+        return Err(format!("it holds no plain doubles: {}", header.trim()));
+    }
+    let (words, left) = data.as_chunks::<8>();
+    if !left.is_empty() {
+        return Err("its last number is cut off".to_owned());
+    }
+    Ok(words.iter().map(|word| f64::from_le_bytes(*word)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_of_doubles_are_read_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("idf.npy");
+        let header = "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }\n";
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend([1.5_f64, -2.0].iter().flat_map(|x| x.to_le_bytes()));
+        std::fs::write(&path, &bytes).expect("written");
+        assert_eq!(numbers(&path), Ok(vec![1.5, -2.0]));
+        for wrong in [&bytes[..bytes.len() - 1], &bytes[..9], b"PK\x03\x04", b"", &bytes[..40]] {
+            std::fs::write(&path, wrong).expect("written");
+            assert!(numbers(&path).is_err());
+        }
+        let objects = String::from_utf8_lossy(&bytes).replace("<f8", "|O ");
+        std::fs::write(&path, objects.as_bytes()).expect("written");
+        assert!(numbers(&path).is_err());
+    }
+}

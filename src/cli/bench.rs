@@ -1,0 +1,307 @@
+//! `bench`: editors over published records, side by side.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::benched::{Told, answer, write};
+use super::{Context, Outcome};
+use crate::bench::data::{Case, DataError, Dataset, all};
+use crate::bench::editors::{Changed, NUMBERS, Name, editor};
+use crate::bench::ground::{Ground, Stated};
+use crate::bench::kept::{Kept, KeptError, Line};
+use crate::bench::references;
+use crate::bench::run::{Bench, References, Writing, drawn, knows};
+use crate::build::gate::neutral;
+use crate::build::{Base, Stop};
+use crate::digest::{Canon, Digest};
+use crate::export::place::Place;
+use crate::progress::{Progress as _, Unseen};
+use crate::project::{Code, Diagnostic, Project, Sources};
+use crate::store::Store;
+
+/// Hold editors against one another on a published dataset
+///
+/// Every record is edited alone, on the project's model and with its settings, and rolled back; with `--batch` many are
+/// edited at once too. Numbers are those of the published tables: the best of a column is marked with *, what the paper
+/// counts as a clear failure with !.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// In which schema the file is
+    #[arg(value_enum)]
+    pub(super) dataset: Dataset,
+    /// One JSON array of records
+    pub(super) file: PathBuf,
+    /// Which editors; rome if nothing is said
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', default_values_t = [Name::Rome])]
+    pub(super) editors: Vec<Name>,
+    /// So many records, drawn by the seed; all if nothing is said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// The seed of what is drawn: records, and what models write
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Only records whose true answer the base gives
+    #[arg(long)]
+    pub(super) known: bool,
+    /// Edit so many at once too: 1,10,100; `all` for every record
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    pub(super) batch: Vec<Size>,
+    /// Leave out the table of records alone
+    #[arg(long, requires = "batch")]
+    batch_only: bool,
+    /// Let models write behind the generation prompts of every Nth record, for GE and RS; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    generate: usize,
+    /// A folder with attribute_snippets.json, tfidf_vocab.json and idf.npy, as published with CounterFact: for RS
+    #[arg(long, value_name = "DIR")]
+    references: Option<PathBuf>,
+    /// Do as the published code does where it is thought to be wrong: one attempt at a value, targets of FT and KN
+    #[arg(long)]
+    published: bool,
+    /// Another number of an editor: rome.refine-steps=40
+    #[arg(long, value_name = "EDITOR.NUMBER=X")]
+    set: Vec<Setting>,
+    /// Rows of an earlier run in this file are not run again; new ones are added to it
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// A new folder for tables, charts, a page, and every number as JSON
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// How many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    Of(usize),
+    All,
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<usize>() {
+            Ok(size) if size > 0 => Ok(Self::Of(size)),
+            _ if text == "all" => Ok(Self::All),
+            _ => Err("a number of records, or all".to_owned()),
+        }
+    }
+}
+
+/// A number of an editor.
+#[derive(Clone, Debug, PartialEq)]
+struct Setting(String, f64);
+
+impl std::str::FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || {
+            let names: Vec<String> = NUMBERS.iter().map(|(name, what)| format!("  {name}: {what}")).collect();
+            format!("known numbers:\n{}", names.join("\n"))
+        };
+        let (name, number) = text.split_once('=').ok_or_else(known)?;
+        let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+        match NUMBERS.iter().any(|(other, _)| *other == name) {
+            true => number.map(|number| Self(name.to_owned(), number)).ok_or_else(|| format!("{text} has no number")),
+            false => Err(known()),
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    benched(context, arguments).unwrap_or_else(|outcome| outcome)
+}
+
+fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
+    let (project, store) = context.ground()?;
+    let stop = |stop: Stop| context.stop(&stop);
+    let base = Base::open(&project, &store, context.isa, false).map_err(stop)?;
+    let place = arguments.out.as_deref().map(|out| Ok::<_, Stop>(Place::folder(out, &base.folder, store.root())?));
+    let place = place.transpose().map_err(stop)?;
+    let (cases, refused) = all(&arguments.file, arguments.dataset).map_err(|error| stop(unusable(&error)))?;
+    let told = over(context, arguments, (&project, &base, &store), cases).map_err(stop)?;
+    let told = Told { refused, ..told };
+    let files = place.map(|place| write(place, &told)).transpose().map_err(stop)?;
+    answer(context, &told, files.as_ref().map(|files| (arguments.out.as_deref().unwrap_or(Path::new("")), *files)));
+    Ok(Outcome::Ok)
+}
+
+fn wrong(message: String) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
+}
+
+fn unusable(error: &DataError) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::DatasetUnusable, error.to_string())], &Sources::default())
+}
+
+fn unkept(error: KeptError) -> Stop {
+    wrong(error.to_string())
+}
+
+/// Runs the editors over the records.
+fn over(
+    context: &Context,
+    arguments: &Arguments,
+    (project, base, store): (&Project, &Base, &Store),
+    cases: Vec<Case>,
+) -> Result<Told, Stop> {
+    let ground = Ground::new(project, base, store)?;
+    let references = match &arguments.references {
+        Some(folder) => Some(references::read(folder, &cases).map_err(|why| wrong(format!("the references: {why}")))?),
+        None => None,
+    };
+    let (stated, unread) = chosen(context, arguments, &ground, cases)?;
+    let changed: Changed = arguments.set.iter().map(|Setting(name, number)| (name.clone(), *number)).collect();
+    let of = identity(arguments, &ground, &stated, references.as_ref(), &changed);
+    let mut kept = match &arguments.resume {
+        Some(path) => Kept::open(path, &of).map_err(unkept)?,
+        None => Kept::nowhere(),
+    };
+    let neutral = if arguments.batch.is_empty() { None } else { neutral(project, base).ok() };
+    let writing = Writing { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
+    let bench = Bench { ground: &ground, stated, writing, neutral };
+    if !arguments.batch_only {
+        alone(context, arguments, &bench, &changed, &mut kept)?;
+    }
+    together(context, arguments, &bench, &changed, &mut kept)?;
+    let cases = bench.stated.iter().map(|stated| stated.case.id).collect();
+    Ok(Told {
+        base: (base.name(), base.locked.digest.short()),
+        dataset: arguments.dataset,
+        file: arguments.file.clone(),
+        layer: ground.setup.layer,
+        cases,
+        unread,
+        refused: Vec::new(),
+        editors: arguments.editors.clone(),
+        kept,
+        settings: settings(arguments, &changed),
+    })
+}
+
+/// Numbers of records, and why the model cannot read them.
+pub(super) type Unread = Vec<(u64, String)>;
+
+/// The records that are run, and those that the model cannot read.
+fn chosen(
+    context: &Context,
+    arguments: &Arguments,
+    ground: &Ground<'_>,
+    cases: Vec<Case>,
+) -> Result<(Vec<Stated>, Unread), Stop> {
+    let mut kept = Vec::new();
+    context.ui.begin("records to read", cases.len() as u64);
+    for (index, case) in cases.into_iter().enumerate() {
+        // A record that cannot be read is said to be so below.
+        if !arguments.known || knows(ground, &ground.base.model, &case).unwrap_or(true) {
+            kept.push(case);
+        }
+        context.ui.at(index as u64 + 1);
+    }
+    context.ui.end();
+    let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok());
+    let likelier = arguments.dataset != Dataset::Zsre;
+    let (mut stated, mut left) = (Vec::new(), Vec::new());
+    for case in drawn(kept, limit, arguments.seed) {
+        let id = case.id;
+        match ground.stated(case, likelier) {
+            Ok(one) => stated.push(one),
+            Err(error) => left.push((id, error.to_string())),
+        }
+    }
+    match stated.is_empty() {
+        true => Err(wrong("there is no record to edit".to_owned())),
+        false => Ok((stated, left)),
+    }
+}
+
+/// What rows depend on, but for their editor.
+fn identity(
+    arguments: &Arguments,
+    ground: &Ground<'_>,
+    stated: &[Stated],
+    references: Option<&References>,
+    changed: &Changed,
+) -> Digest {
+    let mut canon = Canon::new("bench/1");
+    canon.digest("base", &ground.base.locked.digest).digest("settings", &ground.setup.digest());
+    canon.digest("corpus", &ground.setup.provenance.corpus).text("dataset", arguments.dataset.name());
+    canon.number("records", stated.len() as u64);
+    for one in stated {
+        canon.number("case", one.case.id).digest("meaning", &one.meaning);
+    }
+    canon.number("seed", arguments.seed).number("generate", arguments.generate as u64);
+    canon.number("published", u64::from(arguments.published));
+    canon.number("references", references.map_or(0, |references| references.texts.len() as u64));
+    for (name, number) in changed {
+        canon.text("set", name).float("number", *number);
+    }
+    canon.finish()
+}
+
+fn alone(
+    context: &Context,
+    arguments: &Arguments,
+    bench: &Bench<'_>,
+    changed: &Changed,
+    kept: &mut Kept,
+) -> Result<(), Stop> {
+    let count = bench.stated.len();
+    context.ui.begin("base, records", count as u64);
+    for index in 0..count {
+        if !kept.has(None, bench.stated[index].case.id) {
+            kept.add(Line::Row(bench.base(index)?)).map_err(unkept)?;
+        }
+        context.ui.at(index as u64 + 1);
+    }
+    context.ui.end();
+    for &name in &arguments.editors {
+        let editor = editor(name, changed, arguments.published);
+        context.ui.begin(&format!("{}, records", name.text()), count as u64);
+        for index in 0..count {
+            if !kept.has(Some(name.text()), bench.stated[index].case.id) {
+                kept.add(Line::Row(bench.alone(name, &*editor, index, &Unseen)?)).map_err(unkept)?;
+            }
+            context.ui.at(index as u64 + 1);
+        }
+        context.ui.end();
+    }
+    Ok(())
+}
+
+fn together(
+    context: &Context,
+    arguments: &Arguments,
+    bench: &Bench<'_>,
+    changed: &Changed,
+    kept: &mut Kept,
+) -> Result<(), Stop> {
+    let count = bench.stated.len();
+    let sizes = arguments.batch.iter().map(|size| match size {
+        Size::Of(size) => *size,
+        Size::All => count,
+    });
+    let sizes: Vec<usize> = sizes.collect();
+    if let Some(size) = sizes.iter().find(|size| **size > count) {
+        return Err(wrong(format!("there are {count} records, not {size}")));
+    }
+    for &name in arguments.editors.iter().filter(|name| name.takes_many()) {
+        let editor = editor(name, changed, arguments.published);
+        for &size in sizes.iter().filter(|size| !kept.has_together(name.text(), **size)).collect::<Vec<_>>() {
+            context.ui.note(&format!("{}, {size} at once", name.text()));
+            let one = bench.together(name, &*editor, size, &context.ui)?;
+            kept.add(Line::Together(one)).map_err(unkept)?;
+        }
+    }
+    Ok(())
+}
+
+/// What was asked for, for whoever reads the numbers.
+fn settings(arguments: &Arguments, changed: &Changed) -> Value {
+    json!({
+        "seed": arguments.seed, "limit": arguments.limit, "known": arguments.known, "generate": arguments.generate,
+        "published": arguments.published, "set": changed,
+    })
+}

@@ -1,0 +1,194 @@
+//! What `bench` answers: tables for people, every number for programs, and a folder of charts.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::table::{Table, plural};
+use super::{Context, Format, Outcome};
+use crate::bench::chart;
+use crate::bench::data::{Dataset, Refused};
+use crate::bench::editors::Name;
+use crate::bench::kept::Kept;
+use crate::bench::run::{Row, Together};
+use crate::bench::table::{BASE, Grid};
+use crate::build::Stop;
+use crate::export::place::Place;
+use crate::figure::svg::escaped;
+use crate::figure::{Figure, png::Painter};
+use crate::project::{Code, Diagnostic, Sources, visible};
+
+/// A run of `bench`.
+pub(super) struct Told {
+    pub base: (String, String),
+    pub dataset: Dataset,
+    pub file: PathBuf,
+    pub layer: usize,
+    pub cases: Vec<u64>,
+    /// Records that the model cannot read.
+    pub unread: Vec<(u64, String)>,
+    /// Records that are none.
+    pub refused: Vec<Refused>,
+    pub editors: Vec<Name>,
+    pub kept: Kept,
+    pub settings: Value,
+}
+
+const STYLE: &str = include_str!("../report/page.css");
+/// Charts are drawn on white; failures are red on light and on dark pages.
+const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; background: #fff; } \
+                    figcaption { color: var(--soft); font-size: .85rem; } .fails { color: #c0392b; }";
+
+impl Told {
+    fn alone(&self) -> Vec<(String, Vec<&Row>)> {
+        let base = (BASE.to_owned(), self.kept.rows(None, &self.cases));
+        let editor = |name: &Name| (name.text().to_owned(), self.kept.rows(Some(name.text()), &self.cases));
+        std::iter::once(base).chain(self.editors.iter().map(editor)).collect()
+    }
+
+    fn together(&self) -> Vec<&Together> {
+        let mut all: Vec<&Together> = self.editors.iter().flat_map(|name| self.kept.together(name.text())).collect();
+        // Editors side by side, size by size.
+        all.sort_by_key(|one| one.size);
+        all
+    }
+
+    fn grids(&self) -> [Option<Grid>; 2] {
+        let alone = self.alone();
+        let some = alone.iter().any(|(_, rows)| !rows.is_empty());
+        let together = self.together();
+        [some.then(|| Grid::alone(&alone)), (!together.is_empty()).then(|| Grid::together(&together))]
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let file = self.file.file_name().unwrap_or_default().to_string_lossy();
+        let mut lines = vec![
+            ("base", format!("{}  {}", self.base.0, self.base.1)),
+            ("records", format!("{} of {file}, as {}", self.cases.len(), self.dataset.name())),
+            ("layer", self.layer.to_string()),
+        ];
+        let left = self.unread.len() + self.refused.len();
+        if left > 0 {
+            lines.push(("left out", format!("{}, which cannot be read", plural(left, "record"))));
+        }
+        lines
+    }
+
+    fn figures(&self, alone: Option<&Grid>) -> Vec<Figure> {
+        let mut figures: Vec<Figure> =
+            alone.iter().flat_map(|grid| [chart::scores(grid), chart::trade(grid)]).flatten().collect();
+        let together = self.together();
+        let grid = Grid::together(&together);
+        let lines = |column: &str| {
+            let line = |name: &Name| {
+                let own = together.iter().filter(|one| one.editor == name.text());
+                let point = |one: &&Together| {
+                    Some((one.size, grid.value(&format!("{} × {}", one.editor, one.size), column)?.value))
+                };
+                (name.text().to_owned(), own.filter_map(point).collect::<Vec<_>>())
+            };
+            self.editors.iter().map(line).filter(|(_, points)| !points.is_empty()).collect::<Vec<_>>()
+        };
+        let curves = [
+            ("curve-score", "Score against the size of the set", "S"),
+            ("curve-efficacy", "Efficacy against the size of the set", "ES"),
+            ("curve-paraphrase", "Paraphrases against the size of the set", "PS"),
+            ("curve-specificity", "Neighbours against the size of the set", "NS"),
+            ("curve-untouched", "Untouched facts that are still known", "untouched"),
+        ];
+        figures.extend(
+            curves.into_iter().filter_map(|(name, title, column)| chart::curve(name, title, column, &lines(column))),
+        );
+        figures
+    }
+}
+
+/// Answers, and says what was written.
+pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
+    if context.format == Format::Json {
+        context.answer_json(Outcome::Ok, &[], &Sources::default(), json(told));
+        return;
+    }
+    let width = context.ui.width();
+    let mut head = Table::new(&[], &[]);
+    for (name, value) in told.lines() {
+        head.row([name.to_owned(), value]);
+    }
+    if let Some((out, files)) = wrote {
+        head.row(["wrote".to_owned(), format!("{}: {}", visible(&out.display().to_string()), plural(files, "file"))]);
+    }
+    let mut out = head.render_wrapped(width);
+    for grid in told.grids().into_iter().flatten() {
+        let _ = write!(out, "\n{}", grid.human(width));
+    }
+    context.ui.answer(&out);
+}
+
+/// Every number.
+fn json(told: &Told) -> Value {
+    let [alone, together] = told.grids();
+    let rows: Vec<&Row> = told.alone().into_iter().flat_map(|(_, rows)| rows).collect();
+    let left = told.unread.iter().map(|(case, why)| json!({ "case_id": case, "why": why }));
+    let refused = told.refused.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why }));
+    json!({
+        "base": { "name": told.base.0, "digest": told.base.1 },
+        "dataset": told.dataset.name(), "file": told.file.display().to_string(), "layer": told.layer,
+        "records": told.cases, "left_out": left.chain(refused).collect::<Vec<_>>(), "settings": told.settings,
+        "alone": alone.map(|grid| grid.json()), "together": together.map(|grid| grid.json()),
+        "rows": rows, "sets": told.together(),
+    })
+}
+
+/// Writes tables, charts, a page and all numbers into a new folder. Gives the number of files.
+pub(super) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
+    let (painter, grids) = (Painter::default(), told.grids());
+    let figures = told.figures(grids[0].as_ref());
+    let staging = place.stage()?;
+    let mut files = 0;
+    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Stop> {
+        staging.write(name, |out| out.write_all(bytes))?;
+        files += 1;
+        Ok(())
+    };
+    for figure in &figures {
+        let dots = painter.paint(&figure.svg).map_err(|error| {
+            let message = format!("the chart {} cannot be painted: {error}", figure.name);
+            Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
+        })?;
+        put(&format!("{}.svg", figure.name), figure.svg.as_bytes())?;
+        put(&format!("{}.png", figure.name), &dots)?;
+    }
+    for (name, grid) in ["alone.md", "together.md"].into_iter().zip(&grids) {
+        if let Some(grid) = grid {
+            put(name, grid.markdown().as_bytes())?;
+        }
+    }
+    put("index.html", page(told, &grids, &figures).as_bytes())?;
+    put("bench.json", format!("{:#}\n", json(told)).as_bytes())?;
+    staging.commit()?;
+    Ok(files)
+}
+
+fn page(told: &Told, grids: &[Option<Grid>; 2], figures: &[Figure]) -> String {
+    let title = escaped(&format!("Editors on {} of {}", plural(told.cases.len(), "record"), told.dataset.name()));
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}\n{MORE}\n</style>\n\
+         </head>\n<body>\n<main>\n<header>\n<p class=\"verb\">corrigenda bench</p>\n<h1>{title}</h1>\n<dl class=\"sides\">\n"
+    );
+    // Writing to a `String` cannot fail.
+    for (name, value) in told.lines() {
+        let _ = writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(&value));
+    }
+    out.push_str("</dl>\n</header>\n");
+    for (title, grid) in ["Each fact alone", "Many at once"].iter().zip(grids) {
+        if let Some(grid) = grid {
+            let _ = write!(out, "<h2>{title}</h2>\n{}", grid.html());
+        }
+    }
+    out.push_str("<p>The best of a column is bold; what the paper counts as a clear failure is red.</p>\n");
+    figures.iter().for_each(|figure| out.push_str(&figure.element()));
+    out.push_str("</main>\n</body>\n</html>\n");
+    out
+}

@@ -1,0 +1,30 @@
+//! EMMET (Gupta et al. 2024, "A unified framework for model editing"): the values are constraints and not wishes.
+//! `Δ = R (Kᵀ(w C)⁻¹K + μ I)⁻¹ ((w C)⁻¹K)ᵀ`, which is `R (KᵀC⁻¹K + μ w I)⁻¹ (C⁻¹K)ᵀ`.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::spread::{Rows, ridged};
+use super::system::Parallel;
+use crate::numeric::cholesky::Factor;
+
+/// The weight of the second moment in EasyEdit's settings for GPT-2 XL.
+pub const WEIGHT: f64 = 10_000.0;
+/// μ there.
+pub const RIDGE: f64 = 0.1;
+
+/// How EMMET takes its keys.
+pub struct Emmet {
+    /// The factor of every layer's second moment.
+    pub factors: BTreeMap<usize, Rc<Factor>>,
+    /// w.
+    pub weight: f64,
+    /// μ.
+    pub ridge: f64,
+}
+
+impl Rows for Emmet {
+    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel> {
+        ridged(&self.factors[&layer], keys, self.weight * self.ridge)
+    }
+}

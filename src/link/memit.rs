@@ -1,0 +1,25 @@
+//! MEMIT (Meng et al. 2023, equation 14): `Δ = R Kᵀ (λ C + K Kᵀ)⁻¹`, which is `R (KᵀC⁻¹K + λ I)⁻¹ (C⁻¹K)ᵀ`.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::spread::{Rows, ridged};
+use super::system::Parallel;
+use crate::numeric::cholesky::Factor;
+
+/// The weight of the second moment that was published for GPT-2 XL.
+pub const WEIGHT: f64 = 20_000.0;
+
+/// How MEMIT takes its keys.
+pub struct Memit {
+    /// The factor of every layer's second moment.
+    pub factors: BTreeMap<usize, Rc<Factor>>,
+    /// λ.
+    pub weight: f64,
+}
+
+impl Rows for Memit {
+    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel> {
+        ridged(&self.factors[&layer], keys, self.weight)
+    }
+}
