@@ -67,7 +67,9 @@ pub fn foreseen(
     for planned in &edits {
         let object = store.recall(Kind::Object, &planned.object, |bytes| Object::from_bytes(bytes).ok())?;
         let known = object.and_then(|object| object.sites.get(&setup.layer).map(|site| site.key.clone()));
-        keys.push(known.unwrap_or_else(|| key(&base.model, setup.layer, &planned.resolved)));
+        keys.push(
+            known.unwrap_or_else(|| key(&base.model, setup.layer, &planned.resolved, setup.settings.bare_weight)),
+        );
     }
     let system = System::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
     // Keys that are one and the same were refused by the plan, unless a ridge separates them.

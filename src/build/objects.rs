@@ -113,12 +113,12 @@ pub fn keys(
     let mut keys = Vec::with_capacity(edits.len());
     progress.begin(&format!("keys of layer {}, edits", setup.layer), edits.len() as u64);
     for (index, planned) in edits.into_iter().enumerate() {
-        let chat = planned.chat(base);
-        let address = key_address(&base.locked.digest, chat, &planned.meaning, setup.layer, &setup.templates);
+        let (chat, weight) = (planned.chat(base), setup.settings.bare_weight);
+        let address = key_address(&base.locked.digest, chat, &planned.meaning, setup.layer, &setup.templates, weight);
         let object = match stored(store, &address, setup.layer)? {
             Some(object) => object,
             None => {
-                let object = Object::of_key(setup.layer, key(&base.model, setup.layer, &planned.resolved));
+                let object = Object::of_key(setup.layer, key(&base.model, setup.layer, &planned.resolved, weight));
                 store.put(Kind::Object, &address, &object.to_bytes())?;
                 object
             }

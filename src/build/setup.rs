@@ -180,6 +180,7 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
         kl_factor: config.kl_factor.unwrap_or(default.kl_factor),
         stop_loss: config.stop_loss.unwrap_or(default.stop_loss),
         converged_nll: config.converged_nll.unwrap_or(default.converged_nll),
+        bare_weight: config.bare_weight.or(default.bare_weight),
     }
 }
 

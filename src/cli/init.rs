@@ -126,7 +126,9 @@ fn own(root: &Path, named: &Path, context: &Context) -> Result<Vec<Draft>, Diagn
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = quoted(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
     let project = format!(
-        "format = 1\n\n[model]\npath = {path}\n\n[rome]\n{}\n\n[statistics]\n\
+        "format = 1\n\n[model]\npath = {path}\n\n[rome]\n{}\n\
+         # Half of a key is that of the bare prompt: it is what will be asked, and a subject that begins a text has a key\n\
+         # of its own. Published is one part in twenty-one.\nbare-weight = 0.5\n\n[statistics]\n\
          # Plain text of the kind that the model was trained on, one document a line. What stands there now is only\n\
          # enough to begin with: put some thousand lines in its place.\ncorpus = \"corpus.txt\"\n{GATE}",
         layer_line(&spec)

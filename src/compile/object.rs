@@ -152,11 +152,15 @@ pub fn key_address(
     meaning: &Digest,
     layer: usize,
     templates: &[String],
+    bare_weight: Option<f64>,
 ) -> Digest {
     let mut canon = Canon::new("key/1");
     canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
     if let Some(chat) = chat {
         canon.digest("chat", chat);
+    }
+    if let Some(weight) = bare_weight {
+        canon.float("bare-weight", weight);
     }
     canon.texts("templates", templates.iter().map(String::as_str)).finish()
 }

@@ -36,6 +36,9 @@ pub struct Settings {
     pub stop_loss: f64,
     /// A value has converged when the target's mean negative log-likelihood is at most this.
     pub converged_nll: f64,
+    /// What the bare prompt weighs in the key, the other templates sharing the rest; all alike where nothing is said, as
+    /// published. A subject at the very beginning of a text has a key of its own, of which one in twenty-one says little.
+    pub bare_weight: Option<f64>,
 }
 
 impl Default for Settings {
@@ -57,6 +60,7 @@ impl Settings {
             kl_factor: 0.0625,
             stop_loss: 0.05,
             converged_nll: 0.1,
+            bare_weight: None,
         }
     }
 }
@@ -71,6 +75,10 @@ impl Settings {
         canon.float("weight-decay", self.weight_decay).float("clamp", self.clamp);
         canon.float("kl-factor", self.kl_factor).float("stop-loss", self.stop_loss);
         canon.float("converged-nll", self.converged_nll);
+        // What is published means what it meant before there was a choice.
+        if let Some(weight) = self.bare_weight {
+            canon.float("bare-weight", weight);
+        }
     }
 }
 
@@ -154,7 +162,7 @@ impl<'a> Objective<'a> {
         tails.push(1);
         let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         let hooked = model.hooked(layer, &tokens, &moving);
-        let key = mean(&hooked.keys[..edit.rows.len()]);
+        let key = weighted(&hooked.keys[..edit.rows.len()], settings.bare_weight);
         let value_before = match hook {
             Hook::Mlp => hooked.values[0].clone(),
             Hook::Block => hooked.after[moving[0] * model.spec().width..][..model.spec().width].to_vec(),
@@ -280,10 +288,19 @@ pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Setti
 }
 
 /// The key of one edit alone: bit by bit the one that [`compile`] finds, without what stands behind the subject.
-pub fn key(model: &Model, layer: usize, edit: &Resolved) -> Vec<f32> {
+pub fn key(model: &Model, layer: usize, edit: &Resolved, bare_weight: Option<f64>) -> Vec<f32> {
     let rows: Vec<&[u32]> = edit.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = edit.rows.iter().map(|row| row.position).collect();
-    mean(&model.hooked(layer, &rows, &positions).keys)
+    weighted(&model.hooked(layer, &rows, &positions).keys, bare_weight)
+}
+
+/// The mean of the keys, the first of them with a weight of its own if there is one, and others beside it.
+pub fn weighted(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
+    let (Some(weight), Some((first, rest))) = (bare, keys.split_first().filter(|(_, rest)| !rest.is_empty())) else {
+        return mean(keys);
+    };
+    let both = first.iter().zip(mean(rest));
+    both.map(|(bare, rest)| (weight * f64::from(*bare) + (1.0 - weight) * f64::from(rest)) as f32).collect()
 }
 
 /// The mean of vectors of one length, summed in f64 in their order.

@@ -7,6 +7,7 @@
 use super::site::Site;
 use super::system::{Parallel, System};
 use crate::compile::Resolved;
+use crate::compile::value::weighted;
 use crate::model::Model;
 use crate::patch::PatchError;
 
@@ -63,18 +64,7 @@ pub fn spread(
 fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();
-    let keys = model.hooked(layer, &rows, &positions).keys;
-    let Some((bare, contexts)) = keys.split_first().filter(|(_, contexts)| !contexts.is_empty()) else {
-        return keys.into_iter().next().unwrap_or_default();
-    };
-    let number = |index: usize| {
-        let mut total = 0.0;
-        for context in contexts {
-            total += f64::from(context[index]);
-        }
-        (0.5 * f64::from(bare[index]) + 0.5 * total / contexts.len() as f64) as f32
-    };
-    (0..bare.len()).map(number).collect()
+    weighted(&model.hooked(layer, &rows, &positions).keys, Some(0.5))
 }
 
 /// The state behind a layer at the subject's last token of the bare prompt.

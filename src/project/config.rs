@@ -30,8 +30,17 @@ pub const MOST_STAGES: usize = 8;
 pub const MOST_STEPS: i64 = 10_000;
 
 pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
-pub(super) const ROME_KEYS: &[&str] =
-    &["layer", "templates", "schedule", "weight-decay", "clamp", "kl-factor", "stop-loss", "converged-nll"];
+pub(super) const ROME_KEYS: &[&str] = &[
+    "layer",
+    "templates",
+    "schedule",
+    "weight-decay",
+    "clamp",
+    "kl-factor",
+    "stop-loss",
+    "converged-nll",
+    "bare-weight",
+];
 pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
 pub(super) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
 /// The most steps of a refinement.
@@ -108,6 +117,8 @@ pub struct RomeConfig {
     pub stop_loss: Option<f64>,
     /// The negative log-likelihood below which a value has converged.
     pub converged_nll: Option<f64>,
+    /// What the bare prompt weighs in the key; as much as every other template where nothing is said.
+    pub bare_weight: Option<f64>,
 }
 
 /// A stage of the optimisation.
@@ -178,6 +189,7 @@ impl RomeConfig {
             kl_factor: self.kl_factor.or(shared.kl_factor),
             stop_loss: self.stop_loss.or(shared.stop_loss),
             converged_nll: self.converged_nll.or(shared.converged_nll),
+            bare_weight: self.bare_weight.or(shared.bare_weight),
         }
     }
 }
@@ -347,6 +359,7 @@ pub(super) fn read_rome(walk: &mut Walk, above: &Entry<'_, '_>, what: &'static s
         kl_factor: walk.number(&table, "kl-factor", Zero::Allowed),
         stop_loss: walk.number(&table, "stop-loss", Zero::Allowed),
         converged_nll: walk.number(&table, "converged-nll", Zero::Allowed),
+        bare_weight: walk.share(&table, "bare-weight"),
     })
 }
 

@@ -116,6 +116,9 @@ struct RomeTable {
     /// The negative log-likelihood below which a value has converged.
     #[schemars(range(min = 0))]
     converged_nll: Option<f64>,
+    /// What the bare prompt weighs in the key; as much as every other template where nothing is said.
+    #[schemars(range(min = 0, max = 1))]
+    bare_weight: Option<f64>,
 }
 
 /// A stage of the optimisation.

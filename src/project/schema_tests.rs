@@ -30,6 +30,7 @@ clamp = 4
 kl-factor = 0.0625
 stop-loss = 0.05
 converged-nll = 0.1
+bare-weight = 0.5
 [link]
 ridge = 0
 refine-steps = 20
@@ -209,6 +210,7 @@ const PROJECT_CASES: &[Case] = &[
     ("base-disagrees = \"deny\"", "base-disagrees = \"no\"", false),
     ("max-edits = \"a review has an end\"", "max-edits = 3", false),
     ("clamp = 4", "clamp = \"4\"", false),
+    ("bare-weight = 0.5", "bare-weight = 1.5", false),
     ("ridge = 0", "ridge = -1", false),
     ("refine-steps = 20", "refine-steps = -1", false),
     ("refine-steps = 20", "refine-steps = 1001", false),

@@ -30,7 +30,8 @@ impl Editor for Rome {
         }
         let unconverged = found.iter().filter(|found| !found.converged).count();
         let refinement = self.refinement.as_ref().filter(|_| facts.len() >= self.from.max(1));
-        let ridge = refinement.map_or(0.0, |refinement| refinement.ridge);
+        let usual = refinement.map_or(0.0, |refinement| refinement.ridge);
+        let ridge = ground.setup.ridge.unwrap_or(usual);
         let mut sites = vec![first(ground, layer, &found, ridge, progress)?];
         let base = &ground.base.model;
         if let Some(refinement) = refinement {
@@ -77,7 +78,8 @@ fn refined(
     let (base, layer) = (&ground.base.model, ground.setup.layer);
     let layers = (layer..base.spec().layers).take(refinement.layers).skip(1);
     for upper in layers {
-        let keys: Vec<Vec<f32>> = order.iter().map(|stated| key(base, upper, &stated.resolved)).collect();
+        let weight = ground.setup.settings.bare_weight;
+        let keys: Vec<Vec<f32>> = order.iter().map(|stated| key(base, upper, &stated.resolved, weight)).collect();
         let system =
             System::new(&*ground.factor(upper, progress)?, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let rows = rows(&system, order.len(), refinement.ridge)?;
