@@ -128,12 +128,12 @@ fn write(folder: &Path, mut drafts: Vec<Draft>, records: &[Record]) -> Result<Wr
 }
 
 /// The settings: where things are, the layer that the model's card recommends, and short values: with the published
-/// decay of 0.5 neighbours of an edit made alone are kept a little less often (`bench`).
+/// clamp of 4 neighbours of an edit are kept a little less often, and many at once disturb one another more (`bench`).
 fn settings() -> Result<String, Failure> {
     let model = shared(MODEL).canonicalize()?;
     let model = toml::Value::from(model.to_str().ok_or("the path of the shared model is not UTF-8")?);
     let statistics = "[statistics]\ncorpus = \"corpus.txt\"";
     Ok(format!(
-        "format = 1\n\n[model]\npath = {model}\n\n[rome]\nlayer = 0\nbare-weight = 0.5\nweight-decay = 10\n\n{statistics}\n"
+        "format = 1\n\n[model]\npath = {model}\n\n[rome]\nlayer = 0\nbare-weight = 0.5\nclamp = 1\n\n{statistics}\n"
     ))
 }

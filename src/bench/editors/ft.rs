@@ -17,8 +17,10 @@ use crate::progress::Progress;
 
 /// Adam's published rate.
 pub(super) const RATE: f64 = 5e-4;
-/// The published bound of FT+L on GPT-2 XL.
-pub(super) const BOUND: f64 = 5e-4;
+/// The published bounds of FT+L on GPT-2 XL, and on the smallest model that has one.
+const BOUNDS: [f64; 2] = [5e-4, 2e-3];
+/// From so many layers on a model counts as the former.
+const LARGE: usize = 48;
 /// Passes over the facts, at most.
 const EPOCHS: usize = 25;
 /// Facts of a step.
@@ -31,9 +33,17 @@ pub(super) struct FineTuning {
     /// Adam's rate.
     pub rate: f64,
     /// How far a number may go.
-    pub bound: Option<f64>,
+    pub bound: Bound,
     /// All tokens of a target from one distribution.
     pub published: bool,
+}
+
+/// How far a number may go from where it was.
+pub(super) enum Bound {
+    /// Anywhere.
+    None,
+    /// So far; as published for the model's size where nothing is said.
+    Of(Option<f64>),
 }
 
 /// What is tuned: the matrix as the base stores it, then the bias.
@@ -61,7 +71,7 @@ impl Editor for FineTuning {
                 count += some.len();
                 if loss >= ENOUGH {
                     adam.step(&mut tuned.now, &gradient);
-                    self.hold(&mut tuned);
+                    self.hold(&mut tuned, base);
                 }
             }
             let mean = total / count as f64;
@@ -75,8 +85,9 @@ impl Editor for FineTuning {
 }
 
 impl FineTuning {
-    fn hold(&self, tuned: &mut Tuned) {
-        let Some(bound) = self.bound else { return };
+    fn hold(&self, tuned: &mut Tuned, base: &Model) {
+        let Bound::Of(bound) = self.bound else { return };
+        let bound = bound.unwrap_or(BOUNDS[usize::from(base.spec().layers < LARGE)]);
         for (now, start) in tuned.now.iter_mut().zip(&tuned.start) {
             *now = now.clamp(start - bound, start + bound);
         }

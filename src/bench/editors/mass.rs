@@ -8,8 +8,8 @@ use crate::bench::ground::{Found, Ground, Stated};
 use crate::build::Stop;
 use crate::build::run::{statistics, unsound};
 use crate::compile::value::Hook;
-use crate::compile::{Resolved, Settings};
-use crate::link::alphaedit::{AlphaEdit, Projector, Small};
+use crate::compile::{Resolved, Settings, known};
+use crate::link::alphaedit::{self, AlphaEdit, Projector, Small};
 use crate::link::emmet::{self, Emmet};
 use crate::link::memit::{self, Memit};
 use crate::link::spread::{Rows, spread};
@@ -24,7 +24,17 @@ const TEMPLATES: usize = 6;
 /// The published threshold of AlphaEdit.
 const BELOW: f64 = 2e-2;
 /// The share of the trace below which directions are free, where the threshold goes by the model and not by a number.
-const SHARE: f64 = 0.02;
+const SHARE: f64 = 0.2;
+/// λ and w for models for which none was published: the published ones go by the scale of a model's keys. On
+/// `counterfact-gpt2` anything up to 10 does as well (a sweep over 100 records).
+const WEIGHT: f64 = 1.0;
+/// AlphaEdit's μ for such models, of the same sweep.
+const RIDGE: f64 = 0.1;
+
+/// Whether numbers were published for the model.
+fn is_known(ground: &Ground<'_>) -> bool {
+    known::published(ground.base.model.spec()).is_some()
+}
 
 /// The editor.
 pub(super) struct Mass {
@@ -37,7 +47,7 @@ pub(super) struct Mass {
     /// The weight of the second moment.
     pub weight: Option<f64>,
     /// AlphaEdit's μ.
-    pub ridge: f64,
+    pub ridge: Option<f64>,
     /// AlphaEdit's share of the trace.
     pub share: Option<f64>,
     /// One attempt of twenty steps, and the published threshold.
@@ -87,15 +97,17 @@ impl Mass {
             for &layer in layers {
                 projectors.insert(layer, self.projector(ground, layer, progress)?);
             }
-            return Ok(Box::new(AlphaEdit { projectors, ridge: self.ridge }));
+            let usual = if is_known(ground) { alphaedit::RIDGE } else { RIDGE };
+            return Ok(Box::new(AlphaEdit { projectors, ridge: self.ridge.unwrap_or(usual) }));
         }
         let mut factors = BTreeMap::new();
         for &layer in layers {
             factors.insert(layer, ground.factor(layer, progress)?);
         }
+        let usual = |of_known: f64| self.weight.unwrap_or(if is_known(ground) { of_known } else { WEIGHT });
         Ok(match self.kind {
-            Name::Memit => Box::new(Memit { factors, weight: self.weight.unwrap_or(memit::WEIGHT) }),
-            _ => Box::new(Emmet { factors, weight: self.weight.unwrap_or(emmet::WEIGHT), ridge: emmet::RIDGE }),
+            Name::Memit => Box::new(Memit { factors, weight: usual(memit::WEIGHT) }),
+            _ => Box::new(Emmet { factors, weight: usual(emmet::WEIGHT), ridge: emmet::RIDGE }),
         })
     }
 

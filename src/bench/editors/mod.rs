@@ -140,14 +140,14 @@ pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor>
             layers: whole("memit.layers", 0),
             clamp: number("values.clamp", mass::CLAMP),
             weight: changed.get(if name == Name::Memit { "memit.weight" } else { "emmet.weight" }).copied(),
-            ridge: number("alphaedit.ridge", crate::link::alphaedit::RIDGE),
+            ridge: changed.get("alphaedit.ridge").copied(),
             share: changed.get("alphaedit.share").copied(),
             published,
         }),
-        Name::Ft => Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), bound: None, published }),
+        Name::Ft => Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), bound: ft::Bound::None, published }),
         Name::FtL => {
-            let bound = number("ft+l.bound", ft::BOUND);
-            Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), bound: Some(bound), published })
+            let bound = ft::Bound::Of(changed.get("ft+l.bound").copied());
+            Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), bound, published })
         }
         Name::Kn => Box::new(kn::KnowledgeNeurons { published }),
     }
