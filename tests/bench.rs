@@ -8,6 +8,8 @@ use corrigenda::bench::metrics::fluency::entropy;
 use corrigenda::bench::metrics::words::words;
 use serde::Deserialize;
 
+use crate::support::project::Project;
+
 /// golden/bench.json, written by tests/reference/bench.py.
 #[derive(Deserialize)]
 struct Golden {
@@ -54,5 +56,113 @@ fn cosines_are_scikit_learns() {
     for Pair { one, other, cosine } in &golden.cosines {
         let found = weights.cosine(one, other);
         assert!((found - cosine).abs() < 1e-12, "{one:?} {other:?}: {found} {cosine}");
+    }
+}
+
+const RECORDS: &str = r#"[
+{"case_id": 1, "requested_rewrite": {"prompt": "I live in {}", "relation_id": "P1", "subject": "Ada Bellini",
+ "target_new": {"str": "Paris", "id": "Q1"}, "target_true": {"str": "Rome", "id": "Q2"}},
+ "paraphrase_prompts": ["The people live in Ada Bellini"], "neighborhood_prompts": ["I live in Lisbon", "I live in Oslo"],
+ "generation_prompts": ["I live in", "We saw the"]},
+{"case_id": 2, "requested_rewrite": {"prompt": "We saw the city of {}", "relation_id": "P1", "subject": "Rome",
+ "target_new": {"str": "Vienna", "id": "Q3"}, "target_true": {"str": "Paris", "id": "Q1"}},
+ "paraphrase_prompts": ["I live in Rome"], "neighborhood_prompts": ["I live in Lisbon"], "generation_prompts": []},
+{"case_id": 3, "requested_rewrite": {"prompt": "no place", "subject": "Rome", "target_new": {"str": "a"},
+ "target_true": {"str": "b"}}, "paraphrase_prompts": [], "neighborhood_prompts": []}
+]"#;
+
+const ALL: &str = "rome,rome-closed,rome-released,rome-sequential,memit,emmet,alphaedit,ft,ft-l,kn";
+
+fn project() -> Project {
+    let project = Project::new();
+    project.write("records.json", RECORDS);
+    project
+}
+
+/// The rows of a run without what differs from run to run.
+fn rows(json: &serde_json::Value) -> Vec<serde_json::Value> {
+    let mut rows = json["rows"].as_array().expect("rows").clone();
+    rows.extend(json["sets"].as_array().expect("sets").iter().cloned());
+    for row in &mut rows {
+        row["seconds"].take();
+        row["memory"].take();
+    }
+    rows
+}
+
+#[test]
+fn every_editor_runs_and_the_numbers_are_a_function_of_the_input() {
+    let project = project();
+    let run = |more: &[&str]| {
+        let arguments = ["bench", "counterfact", "records.json", "--editors", ALL, "--batch", "2", "--format", "json"];
+        project.run(&[&arguments, more].concat())
+    };
+    let first = run(&["--threads", "1"]);
+    assert_eq!(first.code(), Some(0), "{}", first.whole());
+    let json = first.json();
+    assert_eq!((&json["records"], json["left_out"].as_array().map(Vec::len)), (&serde_json::json!([1, 2]), Some(1)));
+    // The base and ten editors of two records; nine of them at once.
+    assert_eq!((rows(&json).len(), json["sets"].as_array().map(Vec::len)), (22 + 9, Some(9)));
+    assert_eq!(rows(&run(&["--threads", "3"]).json()), rows(&json));
+    let magnitude = |editor: &str| {
+        let row = json["rows"].as_array().expect("rows").iter().find(|row| row["editor"] == editor && row["case"] == 1);
+        row.expect("a row")["measured"]["likelier"]["rewrite"]["magnitude"].as_f64().expect("a number")
+    };
+    let base = json["rows"][0]["measured"]["likelier"]["rewrite"]["magnitude"].as_f64().expect("a number");
+    for editor in ["rome", "rome-released", "rome-sequential", "memit", "emmet", "ft"] {
+        assert!(magnitude(editor) > base + 0.01, "{editor}: {} {base}", magnitude(editor));
+    }
+    assert_eq!(magnitude("rome"), magnitude("rome-sequential"), "one edit after none is an edit alone");
+    assert!(json["rows"][0]["fluency"].is_number() && json["rows"][1]["fluency"].is_null(), "{}", json["rows"]);
+}
+
+#[test]
+fn a_run_goes_on_and_is_drawn() {
+    let project = project();
+    let arguments =
+        ["bench", "counterfact", "records.json", "--editors", "rome,ft", "--batch", "1,all", "--resume", "rows.jsonl"];
+    let run = project.run(&[&arguments[..], &["--out", "charts"]].concat());
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    assert!(run.out().contains("not converged") && run.out().contains("rome × 2"), "{}", run.out());
+    let kept = project.read("rows.jsonl");
+    let again = project.run(&arguments);
+    assert_eq!((again.code(), project.read("rows.jsonl") == kept), (Some(0), true), "{}", again.whole());
+    let other = project.run(&[&arguments[..], &["--seed", "2"]].concat());
+    assert!(other.err().contains("rows of another run"), "{}", other.whole());
+    for name in ["scores.svg", "trade.png", "curve-score.svg", "alone.md", "together.md", "index.html", "bench.json"] {
+        assert!(project.path("charts").join(name).is_file(), "{name}");
+    }
+    let narrow = project.run_with(&arguments, &[("COLUMNS", "60")]);
+    assert!(narrow.out().lines().all(|line| line.chars().count() <= 60), "{}", narrow.out());
+}
+
+#[test]
+fn zsre_and_published_ways_run() {
+    let project = project();
+    let zsre = r#"[{"subject": "Rome", "src": "We saw the city of Rome", "rephrase": "I live in Rome", "answers": ["Vienna"],
+        "loc": "nq question: who lives in Lisbon", "loc_ans": "the people"}]"#;
+    project.write("zsre.json", zsre);
+    let run = project.run(&["bench", "zsre", "zsre.json", "--editors", "rome,ft,kn", "--published"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    assert!(run.out().contains("specificity"), "{}", run.out());
+}
+
+#[test]
+fn what_cannot_be_benched_says_why() {
+    let project = project();
+    project.write("none.json", "[]");
+    let cases: [(&[&str], &str); 7] = [
+        (&["nowhere.json"], "nowhere.json"),
+        (&["none.json"], "there is no record to edit"),
+        (&["records.json", "--batch", "9"], "there are 2 records, not 9"),
+        (&["records.json", "--batch", "0"], "a number of records, or all"),
+        (&["records.json", "--set", "rome.steps=3"], "rome.refine-steps: steps of refinement"),
+        (&["records.json", "--references", "nowhere"], "tfidf_vocab.json"),
+        (&["records.json", "--out", "model/x"], "model"),
+    ];
+    for (arguments, why) in cases {
+        let run = project.run(&[&["bench", "counterfact"], arguments].concat());
+        assert_eq!((run.code(), run.out().as_str()), (Some(2), ""), "{arguments:?}: {}", run.whole());
+        assert!(run.err().contains(why), "{arguments:?}: {}", run.err());
     }
 }

@@ -7,6 +7,7 @@ use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::random::Legacy;
 
+use crate::support::project::{PROJECT, Project};
 use crate::support::tiny;
 
 /// Two edits with one context each, two sites, and columns that are not zero.
@@ -66,4 +67,61 @@ fn nothing_drifts_where_nothing_is_changed() {
         assert_eq!((loss.drift, loss.size), (0.0, 0.0));
         assert!(loss.nll > 0.0);
     });
+}
+
+/// The patch of the tiny project's three edits, refined: the bytes of `portable-1`.
+const PATCH: &str = "sha256:24843a4b6a161492cc1724801268215345f33d67ead3d9467617ac34f1b52ba7";
+
+fn refined() -> Project {
+    let project = Project::new();
+    project.write("corrigenda.toml", &format!("{PROJECT}\n[link]\nrefine-steps = 4\n"));
+    project
+}
+
+#[test]
+fn a_refined_set_has_the_same_bytes_on_every_machine() {
+    let project = refined();
+    for isa in Isa::all() {
+        for threads in ["1", "2", "8"] {
+            let cache = format!("../cache-{}-{threads}", isa.name());
+            let run = project.run(&["build", "--isa", isa.name(), "--threads", threads, "--cache-dir", &cache]);
+            assert!(run.out().contains(PATCH), "{} with {threads} threads: {}", isa.name(), run.whole());
+        }
+    }
+    // Where an edit stands, and in what order, says nothing.
+    let (people, places) = (project.read("edits/people.toml"), project.read("edits/places.toml"));
+    let places = places.trim_start_matches("format = 1").to_owned();
+    std::fs::remove_file(project.path("edits/places.toml")).expect("removed");
+    let (one, two) = places.rsplit_once("[[edit]]").expect("two edits");
+    project.write("edits/people.toml", &format!("format = 1\n\n[[edit]]{two}\n{one}"));
+    project.write("edits/zzz.toml", &people);
+    let run = project.run(&["build", "--cache-dir", "../shuffled"]);
+    assert!(run.out().contains(PATCH), "{}", run.whole());
+}
+
+#[test]
+fn a_refined_set_is_a_build_like_any_other() {
+    let project = refined();
+    let planned = project.run(&["plan"]);
+    assert!(planned.out().contains("refined in 4 steps over layers 1, 2"), "{}", planned.out());
+    let built = project.run(&["build"]);
+    assert_eq!(built.code(), Some(0), "{}", built.whole());
+    assert!(built.err().contains("step 4: NLL"), "{}", built.err());
+    for layer in ["h.1.mlp", "h.2.mlp"] {
+        assert!(built.out().contains(layer), "{}", built.out());
+    }
+    let again = project.run(&["build", "--locked"]);
+    assert_eq!(again.code(), Some(0), "{}", again.whole());
+    assert!(!again.err().contains("step 1"), "nothing is computed twice: {}", again.err());
+    for verb in [&["verify"][..], &["verify", "--rebuild"], &["export", "checkpoint", "out"], &["verify", "out"]] {
+        let run = project.run(verb);
+        assert_eq!(run.code(), Some(0), "{verb:?}: {}", run.whole());
+    }
+    // Other steps are another patch, and the lock says so.
+    project.replace("corrigenda.toml", "refine-steps = 4", "refine-steps = 5");
+    let stale = project.run(&["build", "--locked"]);
+    assert_eq!(stale.code(), Some(3), "{}", stale.whole());
+    project.replace("corrigenda.toml", "refine-steps = 5", "refine-steps = 0");
+    let closed = project.run(&["build"]);
+    assert!(closed.out().contains("h.1.mlp") && !closed.out().contains("h.2.mlp"), "{}", closed.out());
 }

@@ -83,3 +83,107 @@ pub(super) fn ridged(
     let all: Vec<usize> = (0..keys.len()).collect();
     Ok(System::new(factor, keys).solve_with(&all, ridge)?.rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::link::alphaedit::{AlphaEdit, Projector, Small};
+    use crate::link::emmet::Emmet;
+    use crate::link::memit::Memit;
+    use crate::numeric::cholesky::Factor;
+    use crate::numeric::eigen::Eigen;
+    use crate::numeric::random::Legacy;
+
+    const F: usize = 8;
+    const B: usize = 3;
+
+    struct Case {
+        moment: Vec<f64>,
+        keys: Vec<Vec<f32>>,
+    }
+
+    fn case() -> Case {
+        let mut random = Legacy::new(11);
+        let samples: Vec<Vec<f64>> = (0..20).map(|_| (0..F).map(|_| random.normal()).collect()).collect();
+        let at = |i: usize, j: usize| samples.iter().map(|k| k[i] * k[j]).sum::<f64>() / 20.0;
+        let moment = (0..F * F).map(|index| at(index / F, index % F)).collect();
+        let keys = (0..B).map(|_| (0..F).map(|_| random.normal() as f32).collect()).collect();
+        Case { moment, keys }
+    }
+
+    impl Case {
+        fn rows(&self, rows: &dyn Rows) -> Vec<Vec<f64>> {
+            rows.rows(0, &self.keys.iter().map(Vec::as_slice).collect::<Vec<_>>()).expect("apart")
+        }
+
+        fn factors(&self) -> BTreeMap<usize, Rc<Factor>> {
+            BTreeMap::from([(0, Rc::new(Factor::new(F, self.moment.clone()).expect("positive definite")))])
+        }
+
+        /// `Σ k kᵀ` times a weight, plus a matrix.
+        fn plus_keys(&self, matrix: &[f64], weight: f64) -> Vec<f64> {
+            let at = |i: usize, j: usize| self.keys.iter().map(|k| f64::from(k[i]) * f64::from(k[j])).sum::<f64>();
+            (0..F * F).map(|index| matrix[index] + weight * at(index / F, index % F)).collect()
+        }
+
+        fn near(&self, rows: &[Vec<f64>], want: impl Fn(&[f64]) -> Vec<f64>) {
+            for (row, key) in rows.iter().zip(&self.keys) {
+                let key: Vec<f64> = key.iter().map(|&k| f64::from(k)).collect();
+                for (found, want) in row.iter().zip(want(&key)) {
+                    assert!((found - want).abs() < 1e-10, "{found} {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memit_is_its_equation() {
+        let case = case();
+        let rows = case.rows(&Memit { factors: case.factors(), weight: 3.0 });
+        // Kᵀ (λ C + K Kᵀ)⁻¹, a row a fact.
+        let scaled: Vec<f64> = case.moment.iter().map(|x| 3.0 * x).collect();
+        let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
+        case.near(&rows, |key| direct.solve(key));
+    }
+
+    #[test]
+    fn emmet_is_its_equation() {
+        let case = case();
+        let rows = case.rows(&Emmet { factors: case.factors(), weight: 5.0, ridge: 0.2 });
+        // With A = (w C)⁻¹K, (KᵀA + μ I)⁻¹ Aᵀ = Kᵀ (μ w C + K Kᵀ)⁻¹ by the same identity.
+        let scaled: Vec<f64> = case.moment.iter().map(|x| x * 5.0 * 0.2).collect();
+        let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
+        case.near(&rows, |key| direct.solve(key));
+    }
+
+    #[test]
+    fn alphaedit_is_its_equation() {
+        let case = case();
+        let eigen = Eigen::new(F, &case.moment).expect("found");
+        for small in [Small::Below(0.5), Small::Share(0.5), Small::Below(1e9)] {
+            let projector = Rc::new(Projector::new(&eigen, small));
+            let rank = projector.rank(F);
+            let rows = case.rows(&AlphaEdit { projectors: BTreeMap::from([(0, projector)]), ridge: 0.3 });
+            // P from its eigenvectors; (P K Kᵀ P + μ I)⁻¹ P k.
+            let at = |i: usize, j: usize| eigen.vectors[..rank].iter().map(|v| v[i] * v[j]).sum::<f64>();
+            let apply = |key: &[f64]| -> Vec<f64> { (0..F).map(|i| (0..F).map(|j| at(i, j) * key[j]).sum()).collect() };
+            let keys: Vec<Vec<f32>> = (case.keys.iter())
+                .map(|key| {
+                    apply(&key.iter().map(|&k| f64::from(k)).collect::<Vec<_>>()).iter().map(|&x| x as f32).collect()
+                })
+                .collect();
+            let projected = Case { moment: Vec::new(), keys };
+            let identity: Vec<f64> = (0..F * F).map(|at| if at / F == at % F { 0.3 } else { 0.0 }).collect();
+            let direct = Factor::new(F, projected.plus_keys(&identity, 1.0)).expect("positive definite");
+            for (row, key) in rows.iter().zip(&case.keys) {
+                let key: Vec<f64> = key.iter().map(|&k| f64::from(k)).collect();
+                for (found, want) in row.iter().zip(direct.solve(&apply(&key))) {
+                    assert!((found - want).abs() < 1e-5, "{found} {want}");
+                }
+            }
+        }
+    }
+}
