@@ -10,9 +10,9 @@ use serde::Serialize;
 use unicode_normalization::UnicodeNormalization;
 
 use super::data::{Case, Refused};
-use crate::project::edits::MOST_EXPECTATIONS;
+use crate::project::edits::{MOST_EXPECTATIONS, PLACEHOLDER};
 use crate::project::render::is_control;
-use crate::project::{Code, Diagnostic, Sources, parse_files};
+use crate::project::{Code, Diagnostic, Edit, Sources, parse_files};
 
 /// Files of one folder, at most: folders of more are slow to look at.
 const IN_A_FOLDER: u64 = 1000;
@@ -109,6 +109,7 @@ pub struct Imported {
 pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> Imported {
     let mut imported = Imported::default();
     let mut drafts: BTreeMap<String, (&Case, Draft)> = BTreeMap::new();
+    let mut keys = keys_of(present);
     for case in cases {
         let mut draft = Draft::of(case);
         normalise(&mut draft);
@@ -117,7 +118,19 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
             Some((first, _)) => {
                 imported.refused.push(refused(case, format!("its number is that of record {} too", first.record)));
             }
-            None => drop(drafts.insert(path, (case, draft))),
+            None => match keys.get(&words_to_key(&draft.prompt, &draft.subject)) {
+                // The same fact twice is said in its own words below.
+                Some((other, words)) if *words != (draft.prompt.clone(), draft.subject.clone()) => {
+                    let why = format!("one-key: its subject is edited by `{other}`, behind the same words");
+                    imported.refused.push(refused(case, why));
+                }
+                _ => {
+                    let words = (draft.prompt.clone(), draft.subject.clone());
+                    let key = words_to_key(&draft.prompt, &draft.subject);
+                    keys.entry(key).or_insert((draft.id.clone(), words));
+                    drafts.insert(path, (case, draft));
+                }
+            },
         }
     }
     imported.dropped = keep_promises(&mut drafts);
@@ -139,6 +152,26 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported.refused.sort_by_key(|one| one.record);
     imported.files = texts;
     imported
+}
+
+/// Edits by what their keys depend on: an id, and prompt and subject.
+type Keys = BTreeMap<String, (String, (String, String))>;
+
+/// The words up to the end of the subject: edits that share them have one key, and cannot both be had.
+fn words_to_key(prompt: &str, subject: &str) -> String {
+    let head = prompt.split(PLACEHOLDER).next().unwrap_or_default();
+    format!("{head}{subject}")
+}
+
+/// Those of the files that are there already.
+fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
+    let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
+    let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
+    let key = |edit: &Edit| {
+        let words = (edit.prompt.clone(), edit.subject.clone());
+        (words_to_key(&edit.prompt, &edit.subject), (edit.id.clone(), words))
+    };
+    set.edits.iter().map(key).collect()
 }
 
 fn refused(case: &Case, why: String) -> Refused {
@@ -254,6 +287,17 @@ mod tests {
         let imported = import(&[case(1, "Rome", "Peru", &[]), case(2, "Oslo", "Peru", &[])], "edits", &present);
         assert_eq!((imported.files.len(), imported.refused.len()), (1, 1));
         assert!(imported.refused[0].why.contains("contradict"), "{:?}", imported.refused);
+    }
+
+    #[test]
+    fn two_facts_behind_the_same_words_have_one_key() {
+        let mut other = case(2, "Rome", "Oslo", &[]);
+        other.prompt = "{} was built by".into();
+        let mut apart = case(3, "Rome", "Oslo", &[]);
+        apart.prompt = "Who built {}? It was".into();
+        let imported = import(&[case(1, "Rome", "Peru", &[]), other, apart], "edits", &BTreeMap::new());
+        assert_eq!((imported.files.len(), imported.refused.len()), (2, 1));
+        assert_eq!(imported.refused[0].why, "one-key: its subject is edited by `case-1-rome`, behind the same words");
     }
 
     #[test]

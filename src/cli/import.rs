@@ -168,7 +168,8 @@ fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &Imp
 fn reasons(refused: &[Refused]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for one in refused {
-        let code = one.why.split(':').next().filter(|code| Code::ALL.iter().any(|known| known.as_str() == *code));
+        let is_code = |code: &&str| *code == "one-key" || Code::ALL.iter().any(|known| known.as_str() == *code);
+        let code = one.why.split(':').next().filter(is_code);
         *counts.entry(code.unwrap_or("malformed")).or_default() += 1;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
