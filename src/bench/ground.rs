@@ -126,9 +126,17 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// The store fails.
-    pub fn found(&self, stated: &Stated, layer: usize, settings: &Settings, hook: Hook) -> Result<Found, Stop> {
-        let templates = &self.setup.templates;
-        let own = address(&self.base.locked.digest, None, &stated.meaning, layer, templates, settings);
+    pub fn found(
+        &self,
+        meaning: &Digest,
+        resolved: &Resolved,
+        layer: usize,
+        settings: &Settings,
+        hook: Hook,
+    ) -> Result<Found, Stop> {
+        // The rows of the record are those of the first templates, of all or of a few.
+        let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
+        let own = address(&self.base.locked.digest, None, meaning, layer, templates, settings);
         let own = match hook {
             Hook::Mlp => own,
             Hook::Block => Canon::new("bench-block/1").digest("object", &own).finish(),
@@ -140,7 +148,7 @@ impl<'a> Ground<'a> {
                 return Ok(Found { key: site.key, value: site.value, converged });
             }
         }
-        let compiled = compile_at(&self.base.model, layer, &stated.resolved, settings, hook);
+        let compiled = compile_at(&self.base.model, layer, resolved, settings, hook);
         let Compiled { converged, .. } = compiled;
         let object = Object::new(layer, &compiled);
         self.store.put(Kind::Object, if converged { &own } else { &other }, &object.to_bytes())?;

@@ -167,11 +167,14 @@ fn words_to_key(prompt: &str, subject: &str) -> String {
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
-    let key = |edit: &Edit| {
-        let words = (edit.prompt.clone(), edit.subject.clone());
-        (words_to_key(&edit.prompt, &edit.subject), (edit.id.clone(), words))
+    let keys = |edit: &Edit| {
+        let key = |(name, _): (&str, _)| {
+            (words_to_key(&edit.prompt, name), (edit.id.clone(), (edit.prompt.clone(), name.to_owned())))
+        };
+        edit.names().map(key).collect::<Vec<_>>()
     };
-    set.edits.iter().map(key).collect()
+    // What is said in a chat is read behind other words.
+    set.edits.iter().filter(|edit| !edit.chat).flat_map(keys).collect()
 }
 
 fn refused(case: &Case, why: String) -> Refused {

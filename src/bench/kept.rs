@@ -57,12 +57,9 @@ impl Kept {
             let mut reader = BufReader::new(File::open(path).map_err(failed)?);
             let mut text = String::new();
             while reader.read_line(&mut text).map_err(failed)? > 0 {
-                let Some(line) = text.strip_suffix('\n').and_then(|text| serde_json::from_str(text).ok()) else {
-                    if sound == 0 {
-                        return Err(KeptError::Other(path.to_owned()));
-                    }
-                    break;
-                };
+                // Only a last line can be cut off: a whole one that is no row is not ours to write over.
+                let Some(whole) = text.strip_suffix('\n') else { break };
+                let Ok(line) = serde_json::from_str(whole) else { return Err(KeptError::Other(path.to_owned())) };
                 match line {
                     Line::Of(other) if other == *of => {}
                     _ if sound == 0 => return Err(KeptError::Other(path.to_owned())),
@@ -84,7 +81,7 @@ impl Kept {
     fn take(&mut self, line: Line) {
         match line {
             Line::Of(_) => {}
-            Line::Row(row) => drop(self.rows.insert((row.editor.clone(), row.case), row)),
+            Line::Row(row) => drop(self.rows.insert((row.editor.clone(), row.record), row)),
             Line::Together(one) => drop(self.together.insert((one.editor.clone(), one.size), one)),
         }
     }
@@ -103,8 +100,8 @@ impl Kept {
     }
 
     /// Whether a record's row is there.
-    pub fn has(&self, editor: Option<&str>, case: u64) -> bool {
-        self.rows.contains_key(&(editor.map(str::to_owned), case))
+    pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
+        self.rows.contains_key(&(editor.map(str::to_owned), record))
     }
 
     /// Whether a set's row is there.
@@ -113,8 +110,8 @@ impl Kept {
     }
 
     /// The rows of an editor for these records, in their order.
-    pub fn rows(&self, editor: Option<&str>, cases: &[u64]) -> Vec<&Row> {
-        cases.iter().filter_map(|case| self.rows.get(&(editor.map(str::to_owned), *case))).collect()
+    pub fn rows(&self, editor: Option<&str>, records: &[u64]) -> Vec<&Row> {
+        records.iter().filter_map(|record| self.rows.get(&(editor.map(str::to_owned), *record))).collect()
     }
 
     /// The sets of an editor, the smallest first.
@@ -139,11 +136,12 @@ mod tests {
     use crate::bench::metrics::zsre;
     use crate::bench::run::Measured;
 
-    fn row(case: u64) -> Line {
+    fn row(record: u64) -> Line {
+        let case = record;
         let measured = Measured::Right(zsre::Measured { rewrite: 0.5, paraphrase: None, neighbour: None });
         let (editor, fluency, consistency) = (Some("rome".to_owned()), None, None);
         let (seconds, memory, unconverged) = (1.0, Some(3), false);
-        Line::Row(Row { editor, case, measured, fluency, consistency, seconds, memory, unconverged })
+        Line::Row(Row { editor, record, case, measured, fluency, consistency, seconds, memory, unconverged })
     }
 
     #[test]
@@ -161,6 +159,10 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
         assert_eq!(kept.rows(Some("rome"), &[2, 1, 7]).len(), 2);
         assert!(matches!(Kept::open(&path, &Digest::of(b"that")), Err(KeptError::Other(_))));
+        let damaged = text.replacen("\"seconds\":1.0", "\"seconds\":null", 1);
+        std::fs::write(&path, &damaged).expect("written");
+        assert!(matches!(Kept::open(&path, &of), Err(KeptError::Other(_))), "a whole line that is no row");
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), damaged);
         std::fs::write(&path, "something else\n").expect("written");
         assert!(matches!(Kept::open(&path, &of), Err(KeptError::Other(_))), "what is not ours is left alone");
     }

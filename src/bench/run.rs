@@ -36,7 +36,9 @@ pub enum Measured {
 pub struct Row {
     /// The editor; none for the base.
     pub editor: Option<String>,
-    /// The number of the record.
+    /// The place of the record in the file.
+    pub record: u64,
+    /// Its number.
     pub case: u64,
     /// What it came to.
     pub measured: Measured,
@@ -146,8 +148,8 @@ impl Bench<'_> {
         let model = &self.ground.base.model;
         let (fluency, consistency) = self.written(model, index)?;
         let measured = stated.measure(model);
-        let (case, editor) = (stated.case.id, None);
-        Ok(Row { editor, case, measured, fluency, consistency, seconds: 0.0, memory: None, unconverged: false })
+        let (record, case, editor) = (stated.case.record, stated.case.id, None);
+        Ok(Row { editor, record, case, measured, fluency, consistency, seconds: 0.0, memory: None, unconverged: false })
     }
 
     /// One record edited alone, and the edit rolled back.
@@ -160,6 +162,7 @@ impl Bench<'_> {
         let (fluency, consistency) = self.written(&edited.model, index)?;
         Ok(Row {
             editor: Some(name.text().to_owned()),
+            record: stated.case.record,
             case: stated.case.id,
             measured: stated.measure(&edited.model),
             fluency,
@@ -188,6 +191,7 @@ impl Bench<'_> {
             let found = damage(&self.ground.base.model, &edited.model, neutral);
             (found.divergence, found.growth())
         });
+        let damaged = damaged.filter(|(divergence, growth)| divergence.is_finite() && growth.is_finite());
         Ok(Together {
             editor: name.text().to_owned(),
             size: some.len(),

@@ -394,6 +394,7 @@ mod tests {
         let measured = counterfact::Measured { rewrite: part, paraphrase: Some(part), neighbour: Some(part) };
         Row {
             editor: editor.map(str::to_owned),
+            record: 1,
             case: 1,
             measured: Measured::Likelier(measured),
             fluency: Some(6.2),

@@ -88,13 +88,13 @@ impl<'a> Linking<'a> {
         let Some(refinement) = self.setup.refinement.as_ref().filter(|_| !all.is_empty()) else {
             return self.some(&all);
         };
-        let (mut first, condition) = self.closed(&all)?;
+        let (mut first, condition) = self.closed(&all, self.setup.link_ridge())?;
         if !self.uppers.is_empty() {
             first.columns.iter_mut().flatten().for_each(|u| *u *= refinement.start);
         }
         let mut sites = vec![first];
         for Upper { layer, system } in &self.uppers {
-            let rows = self.solved(system, &all)?.rows;
+            let rows = self.solved(system, &all, self.setup.link_ridge())?.rows;
             let nothing = vec![vec![0.0; self.base.model.spec().width]; all.len()];
             sites.push(Site { layer: *layer, columns: nothing, rows });
         }
@@ -109,19 +109,20 @@ impl<'a> Linking<'a> {
     /// # Errors
     /// As [`Linking::all`].
     pub fn some(&self, chosen: &[usize]) -> Result<Linked, Stop> {
-        let (site, condition) = self.closed(chosen)?;
+        // The ridge of refined sets is none of those that are not.
+        let (site, condition) = self.closed(chosen, self.setup.ridge.unwrap_or(0.0))?;
         self.patch(chosen, &[site], condition)
     }
 
     /// The closed form of the edited layer, and the condition number of its system.
-    fn closed(&self, chosen: &[usize]) -> Result<(Site, f64), Stop> {
-        let Solved { rows, condition } = self.solved(&self.system, chosen)?;
+    fn closed(&self, chosen: &[usize], ridge: f64) -> Result<(Site, f64), Stop> {
+        let Solved { rows, condition } = self.solved(&self.system, chosen, ridge)?;
         let columns = chosen.iter().map(|&edit| self.residuals[edit].clone()).collect();
         Ok((Site { layer: self.setup.layer, columns, rows }, condition))
     }
 
-    fn solved(&self, system: &System, chosen: &[usize]) -> Result<Solved, Stop> {
-        system.solve(chosen, self.setup.link_ridge()).map_err(|error| self.stop(self.parallel(&error)))
+    fn solved(&self, system: &System, chosen: &[usize], ridge: f64) -> Result<Solved, Stop> {
+        system.solve(chosen, ridge).map_err(|error| self.stop(self.parallel(&error)))
     }
 
     fn patch(&self, chosen: &[usize], sites: &[Site], condition: f64) -> Result<Linked, Stop> {

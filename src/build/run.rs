@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::prepare::{Moments, Prepared, moments, prepare};
 use super::record::{Record, measure, record_address};
-use super::setup::Corpus;
+use super::setup::{Corpus, REFINED_FROM};
 use super::{Base, Plan, Setup, Stop, alike, gate, plan};
 use crate::digest::Digest;
 use crate::numeric::Isa;
@@ -92,6 +92,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
     let mut warnings = plan.warnings;
     warnings.extend(thin(project, record));
+    warnings.extend(large(&setup, plan.edits.len()));
     warnings.extend(disagreements(project, record, &changes));
     warnings.extend(alike);
     warnings.extend(broken);
@@ -127,6 +128,23 @@ fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<
         (!said.held).then(|| super::plan::disagrees(edit, was, span, "not what it says"))
     };
     edits.filter_map(finding).collect()
+}
+
+/// The largest set whose refinement was measured (`bench`): S 96 there, of 244 facts at once.
+const MEASURED: usize = 250;
+
+/// A set that its link was not measured to bear.
+fn large(setup: &Setup, names: usize) -> Option<Diagnostic> {
+    let finding = |message: String| Some(Diagnostic::new(Code::SetLarge, message));
+    if setup.refinement.is_none() && names >= REFINED_FROM {
+        return finding(format!("{names} facts are linked without refinement: they disturb one another"))
+            .map(|finding| finding.help("leave `refine-steps` under `[link]` out, and `test` what became of each"));
+    }
+    if names > MEASURED {
+        return finding(format!("{names} facts are linked; sets of more than {MEASURED} were not measured"))
+            .map(|finding| finding.help("`corrigenda test` says what became of each, and what neutral text lost"));
+    }
+    None
 }
 
 /// A corpus whose keys do not span the key space.

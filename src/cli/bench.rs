@@ -13,9 +13,10 @@ use crate::bench::kept::{Kept, KeptError, Line};
 use crate::bench::references;
 use crate::bench::run::{Bench, References, Writing, drawn, knows};
 use crate::build::gate::neutral;
-use crate::build::{Base, Stop};
+use crate::build::{Base, Setup, Stop};
 use crate::digest::{Canon, Digest};
 use crate::export::place::Place;
+use crate::numeric::NUMERICS;
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Code, Diagnostic, Project, Sources};
 use crate::store::Store;
@@ -110,6 +111,18 @@ impl std::str::FromStr for Setting {
     }
 }
 
+impl Arguments {
+    /// The sizes of sets, of so many records.
+    fn sizes(&self, count: usize) -> Result<Vec<usize>, Stop> {
+        let size = |size: &Size| match size {
+            Size::Of(size) if *size > count => Err(wrong(format!("there are {count} records, not {size}"))),
+            Size::Of(size) => Ok(*size),
+            Size::All => Ok(count),
+        };
+        self.batch.iter().map(size).collect()
+    }
+}
+
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     benched(context, arguments).unwrap_or_else(|outcome| outcome)
 }
@@ -153,20 +166,22 @@ fn over(
         None => None,
     };
     let (stated, unread) = chosen(context, arguments, &ground, cases)?;
-    let changed: Changed = arguments.set.iter().map(|Setting(name, number)| (name.clone(), *number)).collect();
+    let sizes = arguments.sizes(stated.len())?;
+    let mut changed: Changed = usual(project);
+    changed.extend(arguments.set.iter().map(|Setting(name, number)| (name.clone(), *number)));
     let of = identity(arguments, &ground, &stated, references.as_ref(), &changed);
     let mut kept = match &arguments.resume {
         Some(path) => Kept::open(path, &of).map_err(unkept)?,
         None => Kept::nowhere(),
     };
-    let neutral = if arguments.batch.is_empty() { None } else { neutral(project, base).ok() };
+    let neutral = if arguments.batch.is_empty() { None } else { Some(neutral(project, base)?) };
     let writing = Writing { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
     let bench = Bench { ground: &ground, stated, writing, neutral };
     if !arguments.batch_only {
         alone(context, arguments, &bench, &changed, &mut kept)?;
     }
-    together(context, arguments, &bench, &changed, &mut kept)?;
-    let cases = bench.stated.iter().map(|stated| stated.case.id).collect();
+    together(context, arguments, &bench, (&changed, &sizes), &mut kept)?;
+    let cases = bench.stated.iter().map(|stated| stated.case.record).collect();
     Ok(Told {
         base: (base.name(), base.locked.digest.short()),
         dataset: arguments.dataset,
@@ -183,6 +198,14 @@ fn over(
 
 /// Numbers of records, and why the model cannot read them.
 pub(super) type Unread = Vec<(u64, String)>;
+
+/// What the project says of refinement.
+fn usual(project: &Project) -> Changed {
+    let link = &project.config.link;
+    let steps = link.refine_steps.map(|steps| ("rome.refine-steps", steps));
+    let layers = link.refine_layers.map(|layers| ("rome.refine-layers", layers));
+    steps.into_iter().chain(layers).map(|(name, number)| (name.to_owned(), number as f64)).collect()
+}
 
 /// The records that are run, and those that the model cannot read.
 fn chosen(
@@ -226,15 +249,21 @@ fn identity(
     changed: &Changed,
 ) -> Digest {
     let mut canon = Canon::new("bench/1");
-    canon.digest("base", &ground.base.locked.digest).digest("settings", &ground.setup.digest());
+    // How the project's own set is linked is no matter here.
+    let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
+    canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
     canon.digest("corpus", &ground.setup.provenance.corpus).text("dataset", arguments.dataset.name());
     canon.number("records", stated.len() as u64);
     for one in stated {
-        canon.number("case", one.case.id).digest("meaning", &one.meaning);
+        one.case.describe(&mut canon);
     }
     canon.number("seed", arguments.seed).number("generate", arguments.generate as u64);
     canon.number("published", u64::from(arguments.published));
-    canon.number("references", references.map_or(0, |references| references.texts.len() as u64));
+    let references = references.map(|references| &references.texts);
+    canon.number("references", references.map_or(0, |texts| texts.len() as u64));
+    references.into_iter().flatten().for_each(|((relation, answer), text)| {
+        canon.text("relation", relation).text("answer", answer).text("text", text);
+    });
     for (name, number) in changed {
         canon.text("set", name).float("number", *number);
     }
@@ -251,7 +280,7 @@ fn alone(
     let count = bench.stated.len();
     context.ui.begin("base, records", count as u64);
     for index in 0..count {
-        if !kept.has(None, bench.stated[index].case.id) {
+        if !kept.has(None, bench.stated[index].case.record) {
             kept.add(Line::Row(bench.base(index)?)).map_err(unkept)?;
         }
         context.ui.at(index as u64 + 1);
@@ -261,7 +290,7 @@ fn alone(
         let editor = editor(name, changed, arguments.published);
         context.ui.begin(&format!("{}, records", name.text()), count as u64);
         for index in 0..count {
-            if !kept.has(Some(name.text()), bench.stated[index].case.id) {
+            if !kept.has(Some(name.text()), bench.stated[index].case.record) {
                 kept.add(Line::Row(bench.alone(name, &*editor, index, &Unseen)?)).map_err(unkept)?;
             }
             context.ui.at(index as u64 + 1);
@@ -275,18 +304,9 @@ fn together(
     context: &Context,
     arguments: &Arguments,
     bench: &Bench<'_>,
-    changed: &Changed,
+    (changed, sizes): (&Changed, &[usize]),
     kept: &mut Kept,
 ) -> Result<(), Stop> {
-    let count = bench.stated.len();
-    let sizes = arguments.batch.iter().map(|size| match size {
-        Size::Of(size) => *size,
-        Size::All => count,
-    });
-    let sizes: Vec<usize> = sizes.collect();
-    if let Some(size) = sizes.iter().find(|size| **size > count) {
-        return Err(wrong(format!("there are {count} records, not {size}")));
-    }
     for &name in arguments.editors.iter().filter(|name| name.takes_many()) {
         let editor = editor(name, changed, arguments.published);
         for &size in sizes.iter().filter(|size| !kept.has_together(name.text(), **size)).collect::<Vec<_>>() {

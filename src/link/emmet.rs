@@ -10,6 +10,8 @@ use crate::numeric::cholesky::Factor;
 
 /// The weight of the second moment in EasyEdit's settings for GPT-2 XL.
 pub const WEIGHT: f64 = 10_000.0;
+/// That for GPT-J and Llama.
+pub const OTHERS: f64 = 100_000.0;
 /// μ there.
 pub const RIDGE: f64 = 0.1;
 

@@ -9,6 +9,8 @@ use crate::numeric::cholesky::Factor;
 
 /// The weight of the second moment that was published for GPT-2 XL.
 pub const WEIGHT: f64 = 20_000.0;
+/// That for GPT-J, and in EasyEdit's settings for Llama and others.
+pub const OTHERS: f64 = 15_000.0;
 
 /// How MEMIT takes its keys.
 pub struct Memit {

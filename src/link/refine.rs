@@ -84,8 +84,11 @@ pub struct Loss {
     pub size: f64,
 }
 
-/// Rows are passed so many positions at a time: bounds memory and changes nothing but which sums are f32.
+/// Rows are passed so many positions at a time at most, and a row at least. What a batch is decides which sums are f32,
+/// so it goes by the model and never by the machine.
 const POSITIONS: usize = 1024;
+/// Numbers that the reverse of a batch keeps at most, about: half a gibibyte a thread.
+const TAPE: usize = 1 << 27;
 /// Numbers of logits that a batch holds at most, if it has more rows than one.
 const LOGITS: usize = 1 << 24;
 
@@ -161,7 +164,8 @@ impl<'a> Refining<'a> {
     pub fn run(self, progress: &dyn Progress) -> Result<Vec<Site>, PatchError> {
         let mut x: Vec<f64> = self.sites.iter().flat_map(|site| site.columns.iter().flatten().copied()).collect();
         let mut adam = Adam::new(x.len(), self.settings.rate);
-        progress.begin("steps of refinement", self.settings.steps as u64);
+        let what = format!("steps of refinement, {} tokens each", self.positions());
+        progress.begin(&what, self.settings.steps as u64);
         for step in 0..self.settings.steps {
             let (loss, gradient) = self.at(&x)?;
             let Loss { nll, drift, size } = loss;
@@ -318,7 +322,11 @@ fn lines(edit: &Resolved, contexts: usize, edits: usize) -> Vec<Line> {
 
 /// Lines in batches, in their order; a line without labels is wanted as the base has it, at every position.
 fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch> {
-    let vocabulary = base.spec().vocabulary;
+    let spec = base.spec();
+    let vocabulary = spec.vocabulary;
+    // Norms, queries, keys and values, and both sides of the activation.
+    let kept = (spec.layers - layer) * (8 * spec.width + 2 * spec.inner);
+    let most = (TAPE / kept).min(POSITIONS);
     let tail = |line: &Line| if line.labels.is_empty() { line.ids.len() } else { line.labels.len() };
     let mut out = Vec::new();
     let mut rest = lines.as_slice();
@@ -327,7 +335,7 @@ fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch> {
         let fits = |line: &&Line| {
             positions += line.ids.len();
             logits += tail(line) * vocabulary;
-            positions <= POSITIONS && logits <= LOGITS
+            positions <= most && logits <= LOGITS
         };
         let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         let ids: Vec<&[u32]> = some.iter().map(|line| line.ids.as_slice()).collect();

@@ -174,6 +174,7 @@ codes! {
     PatchUnusable "patch-unusable" Error "A patch is damaged, or was made for another base."
     ExportRefused "export-refused" Error "A folder cannot be exported to, or a file of the base cannot be exported."
     TraceRefused "trace-refused" Error "A fact cannot be traced, or the model does not know it."
+    SetLarge "set-large" Warning "More facts are linked than this way of linking was measured to bear."
     DatasetUnusable "dataset-unusable" Error "A file of records cannot be read, or holds nothing that can be used."
     BenchRefused "bench-refused" Error "A benchmark cannot be run as it was asked for."
     CheckpointUnusable "checkpoint-unusable" Error "A checkpoint cannot be read, written or judged."

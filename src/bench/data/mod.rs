@@ -16,6 +16,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visi
 use serde_json::Value;
 
 use crate::compile::resolve::fill;
+use crate::digest::Canon;
 use crate::project::edits::PLACEHOLDER;
 use crate::project::render::is_control;
 
@@ -81,6 +82,20 @@ pub struct Case {
 }
 
 impl Case {
+    /// Writes everything of it into a digest.
+    pub fn describe(&self, canon: &mut Canon) {
+        canon.number("record", self.record).number("case", self.id).text("subject", &self.subject);
+        canon.text("prompt", &self.prompt).text("target", &self.target);
+        let maybe = [("was", &self.was), ("relation", &self.relation), ("target-id", &self.target_id)];
+        for (name, text) in maybe {
+            canon.texts(name, text.as_deref().into_iter());
+        }
+        canon.texts("paraphrases", self.paraphrases.iter().map(String::as_str));
+        canon.texts("neighbours", self.neighbours.iter().map(|asked| asked.prompt.as_str()));
+        canon.texts("answers", self.neighbours.iter().map(|asked| asked.answer.as_str()));
+        canon.texts("generation", self.generation.iter().map(String::as_str));
+    }
+
     /// The prompt with its subject.
     pub fn filled(&self) -> String {
         self.prompt.replacen(PLACEHOLDER, &self.subject, 1)

@@ -17,10 +17,11 @@ use crate::progress::Progress;
 
 /// Adam's published rate.
 pub(super) const RATE: f64 = 5e-4;
-/// The published bounds of FT+L on GPT-2 XL, and on the smallest model that has one.
-const BOUNDS: [f64; 2] = [5e-4, 2e-3];
-/// From so many layers on a model counts as the former.
-const LARGE: usize = 48;
+/// The published bounds of FT+L, by the layers of GPT-2 XL and large; and for GPT-2 medium, for which others count.
+const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
+const SMALL: f64 = 2e-3;
+/// That of GPT-J.
+const GPT_J: f64 = 5e-5;
 /// Passes over the facts, at most.
 const EPOCHS: usize = 25;
 /// Facts of a step.
@@ -87,7 +88,9 @@ impl Editor for FineTuning {
 impl FineTuning {
     fn hold(&self, tuned: &mut Tuned, base: &Model) {
         let Bound::Of(bound) = self.bound else { return };
-        let bound = bound.unwrap_or(BOUNDS[usize::from(base.spec().layers < LARGE)]);
+        let spec = base.spec();
+        let of_size = BOUNDS.iter().find(|(layers, _)| *layers == spec.layers).map_or(SMALL, |(_, bound)| *bound);
+        let bound = bound.unwrap_or(if spec.family.model_type == "gptj" { GPT_J } else { of_size });
         for (now, start) in tuned.now.iter_mut().zip(&tuned.start) {
             *now = now.clamp(start - bound, start + bound);
         }

@@ -63,9 +63,9 @@ impl Editor for Mass {
         let settings = Settings { schedule, clamp: self.clamp, ..ground.setup.settings.clone() };
         let (mut found, mut resolved): (Vec<Found>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {
-            found.push(ground.found(stated, last, &settings, Hook::Block)?);
             let mut few = stated.resolved.clone();
             few.rows.truncate(TEMPLATES);
+            found.push(ground.found(&stated.meaning, &few, last, &settings, Hook::Block)?);
             resolved.push(few);
         }
         let unconverged = found.iter().filter(|found| !found.converged).count();
@@ -87,7 +87,10 @@ impl Mass {
             (Name::Emmet, _) => vec![layer],
             (_, 0) if layer == 0 => (0..2.min(count)).collect(),
             (_, 0) => (layer.saturating_sub(4)..=layer).collect(),
-            (_, wanted) => (layer..count).take(wanted).collect(),
+            (_, wanted) => {
+                let last = layer.max(wanted.min(count) - 1);
+                (last + 1 - wanted.min(count)..=last).collect()
+            }
         }
     }
 
@@ -104,10 +107,14 @@ impl Mass {
         for &layer in layers {
             factors.insert(layer, ground.factor(layer, progress)?);
         }
-        let usual = |of_known: f64| self.weight.unwrap_or(if is_known(ground) { of_known } else { WEIGHT });
+        let large = ground.base.model.spec().family.model_type == "gpt2";
+        let usual = |of_xl: f64, of_others: f64| {
+            let of_known = if large { of_xl } else { of_others };
+            self.weight.unwrap_or(if is_known(ground) { of_known } else { WEIGHT })
+        };
         Ok(match self.kind {
-            Name::Memit => Box::new(Memit { factors, weight: usual(memit::WEIGHT) }),
-            _ => Box::new(Emmet { factors, weight: usual(emmet::WEIGHT), ridge: emmet::RIDGE }),
+            Name::Memit => Box::new(Memit { factors, weight: usual(memit::WEIGHT, memit::OTHERS) }),
+            _ => Box::new(Emmet { factors, weight: usual(emmet::WEIGHT, emmet::OTHERS), ridge: emmet::RIDGE }),
         })
     }
 

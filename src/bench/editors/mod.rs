@@ -130,7 +130,7 @@ pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor>
                 ..usual
             };
             let from = whole("rome.refine-from", crate::build::setup::REFINED_FROM);
-            Box::new(rome::Rome { refinement: Some(refinement), from })
+            Box::new(rome::Rome { refinement: Some(refinement).filter(|refinement| refinement.steps > 0), from })
         }
         Name::RomeClosed => Box::new(rome::Rome { refinement: None, from: 0 }),
         Name::RomeReleased => Box::new(rome_released::RomeReleased),

@@ -26,16 +26,16 @@ impl Editor for Rome {
         let layer = ground.setup.layer;
         let mut found = Vec::with_capacity(order.len());
         for stated in &order {
-            found.push(ground.found(stated, layer, &ground.setup.settings, Hook::Mlp)?);
+            found.push(ground.found(&stated.meaning, &stated.resolved, layer, &ground.setup.settings, Hook::Mlp)?);
         }
         let unconverged = found.iter().filter(|found| !found.converged).count();
         let refinement = self.refinement.as_ref().filter(|_| facts.len() >= self.from.max(1));
         let usual = refinement.map_or(0.0, |refinement| refinement.ridge);
         let ridge = ground.setup.ridge.unwrap_or(usual);
-        let mut sites = vec![first(ground, layer, &found, ridge, progress)?];
+        let mut sites = vec![first(ground, (layer, &order), &found, ridge, progress)?];
         let base = &ground.base.model;
         if let Some(refinement) = refinement {
-            sites = refined(ground, &order, sites, refinement, progress)?;
+            sites = refined(ground, &order, sites, (refinement, ridge), progress)?;
         }
         let mut model = base.clone();
         for site in &sites {
@@ -48,14 +48,14 @@ impl Editor for Rome {
 /// The closed form at the edited layer.
 fn first(
     ground: &Ground<'_>,
-    layer: usize,
+    (layer, order): (usize, &[&Stated]),
     found: &[Found],
     ridge: f64,
     progress: &dyn Progress,
 ) -> Result<Site, Stop> {
     let factor = ground.factor(layer, progress)?;
     let keys: Vec<&[f32]> = found.iter().map(|found| found.key.as_slice()).collect();
-    let rows = rows(&System::new(&factor, &keys), found.len(), ridge)?;
+    let rows = rows(&System::new(&factor, &keys), order, ridge)?;
     let column = |found: &Found| {
         let pair = Pair { key: &found.key, value: &found.value };
         residual(&pair, &ground.base.model.edited_output(layer, &found.key))
@@ -63,16 +63,20 @@ fn first(
     Ok(Site { layer, columns: found.iter().map(column).collect(), rows })
 }
 
-fn rows(system: &System, count: usize, ridge: f64) -> Result<Vec<Vec<f64>>, Stop> {
-    let all: Vec<usize> = (0..count).collect();
-    Ok(system.solve(&all, ridge).map_err(|error| wrong(error.to_string()))?.rows)
+fn rows(system: &System, order: &[&Stated], ridge: f64) -> Result<Vec<Vec<f64>>, Stop> {
+    let all: Vec<usize> = (0..order.len()).collect();
+    let solved = system.solve(&all, ridge).map_err(|error| {
+        let [one, other] = [error.edit, error.partner].map(|index| order[index].case.id);
+        wrong(format!("cases {one} and {other} have one key and cannot both be edited; `import` leaves such out"))
+    })?;
+    Ok(solved.rows)
 }
 
 fn refined(
     ground: &Ground<'_>,
     order: &[&Stated],
     mut sites: Vec<Site>,
-    refinement: &Refinement,
+    (refinement, ridge): (&Refinement, f64),
     progress: &dyn Progress,
 ) -> Result<Vec<Site>, Stop> {
     let (base, layer) = (&ground.base.model, ground.setup.layer);
@@ -82,7 +86,7 @@ fn refined(
         let keys: Vec<Vec<f32>> = order.iter().map(|stated| key(base, upper, &stated.resolved, weight)).collect();
         let system =
             System::new(&*ground.factor(upper, progress)?, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        let rows = rows(&system, order.len(), refinement.ridge)?;
+        let rows = rows(&system, order, ridge)?;
         sites.push(Site { layer: upper, columns: vec![vec![0.0; base.spec().width]; order.len()], rows });
     }
     if sites.len() > 1 {

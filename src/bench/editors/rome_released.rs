@@ -5,7 +5,8 @@
 use super::{Edited, Editor, not_finite};
 use crate::bench::ground::{Ground, Stated};
 use crate::build::Stop;
-use crate::compile::{Settings, compile};
+use crate::compile::value::Objective;
+use crate::compile::{Settings, known};
 use crate::link::Site;
 use crate::progress::Progress;
 
@@ -16,23 +17,33 @@ impl Editor for RomeReleased {
     fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
         let (layer, mut model, mut unconverged) = (ground.setup.layer, ground.base.model.clone(), 0);
         let factor = ground.factor(layer, progress)?;
-        let settings = Settings { schedule: Settings::published().schedule, ..ground.setup.settings.clone() };
+        let settings = published(ground);
         for stated in facts {
-            let compiled = compile(&model, layer, &stated.resolved, &settings);
-            unconverged += usize::from(!compiled.converged);
+            let objective = Objective::new(&model, layer, &stated.resolved, &settings);
+            // The published code keeps the last iterate, not the best.
+            let mut last = (Vec::new(), f64::INFINITY);
+            objective.descend(settings.schedule[0], |delta, loss| last = (delta.to_vec(), loss.nll));
+            let (delta, nll) = last;
+            unconverged += usize::from(nll.is_nan() || nll > settings.converged_nll);
             let bare = &stated.resolved.rows[0];
             let key = model.hooked(layer, &[&bare.ids[..=bare.position]], &[bare.position]).keys.swap_remove(0);
-            let mean: Vec<f64> = compiled.key.iter().map(|&k| f64::from(k)).collect();
+            let mean: Vec<f64> = objective.key.iter().map(|&k| f64::from(k)).collect();
             let whitened = factor.solve(&mean);
             let mut product = 0.0;
             for (k, u) in key.iter().zip(&whitened) {
                 product += f64::from(*k) * u;
             }
-            let change = compiled.value.iter().zip(&compiled.value_before);
-            let columns = vec![change.map(|(after, before)| f64::from(*after) - f64::from(*before)).collect()];
+            let columns = vec![delta];
             let rows = vec![whitened.iter().map(|u| u / product).collect()];
             model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
         }
         Ok(Edited { model, unconverged })
     }
+}
+
+/// The published settings of the model, or those of GPT-2 XL: whatever the project says.
+fn published(ground: &Ground<'_>) -> Settings {
+    let known = known::published(ground.base.model.spec()).map(|(_, settings)| settings);
+    let Settings { schedule, bare_weight, .. } = Settings::published();
+    Settings { schedule, bare_weight, ..known.unwrap_or_else(Settings::published) }
 }

@@ -76,14 +76,16 @@ impl Questions {
 impl Part {
     /// Of pairs of scores: the answer that should be likelier, and the other.
     fn of(scores: &[Score]) -> Self {
-        let mut part = Self::default();
-        let share = 2.0 / scores.len() as f64;
-        for [wanted, other] in scores.as_chunks::<2>().0 {
-            part.success += if wanted.nll < other.nll { share } else { 0.0 };
-            part.magnitude += share * (exp64(-wanted.nll) - exp64(-other.nll));
-            part.exact += if wanted.holds { share } else { 0.0 };
+        // A model that says no number says nothing: its answers have no likelihood.
+        let likelihood = |score: &Score| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
+        let (pairs, mut part) = (scores.as_chunks::<2>().0, Self::default());
+        for [wanted, other] in pairs {
+            part.success += f64::from(u8::from(wanted.nll < other.nll));
+            part.magnitude += likelihood(wanted) - likelihood(other);
+            part.exact += f64::from(u8::from(wanted.holds));
         }
-        part
+        let count = pairs.len() as f64;
+        Self { success: part.success / count, magnitude: part.magnitude / count, exact: part.exact / count }
     }
 }
 
