@@ -12,7 +12,10 @@ const BOTTOM: f64 = 46.0;
 const MARGIN: f64 = 18.0;
 
 /// Colours that are told apart in light and by those who see few colours.
-const COLOURS: [&str; 8] = ["#c0392b", "#1f3a6d", "#e6a23c", "#2e8b57", "#8e6bb0", "#7fb3d5", "#767676", "#a0522d"];
+const COLOURS: [&str; 12] = [
+    "#c0392b", "#1f3a6d", "#e6a23c", "#2e8b57", "#8e6bb0", "#7fb3d5", "#767676", "#a0522d", "#d4679e", "#4daf9c",
+    "#8c8c1a", "#1a1a1a",
+];
 
 fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
@@ -55,22 +58,28 @@ pub fn scores(grid: &Grid) -> Option<Figure> {
     let column = *grid.columns.first()?;
     let rows: Vec<(&str, f64)> =
         grid.rows.iter().filter_map(|(name, cells)| Some((name.as_str(), cells.first()?.as_ref()?.value))).collect();
-    let mut plot = Plot::new("Score by editor, each fact alone", column, (0.0, 100.0), 0.0);
-    let slot = WIDTH / rows.len().max(1) as f64;
-    for (index, (name, value)) in rows.iter().enumerate() {
-        let x = LEFT + slot * (index as f64 + 0.15);
-        let (top, bottom) = (plot.y(*value), plot.y(0.0));
-        let fill = if *name == BASE { FAINT } else { colour(1) };
-        plot.svg.rect([x, top, slot * 0.7, bottom - top], fill);
-        let middle = x + slot * 0.35;
-        plot.svg.text([middle, top - 4.0], Anchor::Middle, TEXT, INK, &format!("{value:.1}"));
-        // Names of neighbours stand on two heights.
-        let down = if text_width(name, TEXT) > slot && index % 2 == 1 { 27.0 } else { 15.0 };
-        plot.svg.text([middle, bottom + down], Anchor::Middle, TEXT, INK, name);
+    let left = rows.iter().map(|(name, _)| text_width(name, TEXT)).fold(60.0, f64::max) + 24.0;
+    let height = TOP + BAR * rows.len() as f64;
+    let mut svg = Svg::new(left + WIDTH + 50.0, height + BOTTOM);
+    svg.bold([12.0, 22.0], Anchor::Start, 13.0, "Score by editor, each fact alone");
+    for step in steps(0.0, 100.0) {
+        let x = left + WIDTH * step / 100.0;
+        svg.line(&[[x, TOP], [x, height]], "#e4e4e4", 0.8);
+        svg.text([x, height + 16.0], Anchor::Middle, TEXT, INK, &format!("{step}"));
     }
+    for (index, (name, value)) in rows.iter().enumerate() {
+        let (y, width) = (TOP + BAR * index as f64, WIDTH * value / 100.0);
+        svg.rect([left, y + 4.0, width, BAR - 8.0], if *name == BASE { FAINT } else { colour(1) });
+        svg.text([left - 8.0, y + BAR * 0.66], Anchor::End, TEXT, INK, name);
+        svg.text([left + width + 6.0, y + BAR * 0.66], Anchor::Start, TEXT, INK, &format!("{value:.1}"));
+    }
+    svg.text([left + WIDTH / 2.0, height + 38.0], Anchor::Middle, TEXT, INK, column);
     let shows = format!("{column} of {} rows, each fact edited alone", rows.len());
-    Some(Figure { name: "scores".to_owned(), shows, svg: plot.finish("") })
+    Some(Figure { name: "scores".to_owned(), shows, svg: svg.finish() })
 }
+
+/// The height of a bar and the space around it.
+const BAR: f64 = 24.0;
 
 /// Efficacy against specificity.
 pub fn trade(grid: &Grid) -> Option<Figure> {

@@ -118,52 +118,49 @@ impl Grid {
             let cells = if likelier { of_likelier(rows) } else { of_right(rows) };
             (name.clone(), cells)
         };
-        Self::marked(
-            "editor",
-            columns,
-            editors.iter().filter(|(_, rows)| !rows.is_empty()).map(row).collect(),
-            |name| name == BASE,
-        )
+        let rows = editors.iter().filter(|(_, rows)| !rows.is_empty()).map(row).collect();
+        Self::of_rows("editor", columns, &mark(columns, rows, |name| name == BASE))
     }
 
-    /// Many at once: a row an editor and size.
+    /// Many at once: a row an editor and size; the best is that of its size.
     pub fn together(all: &[&Together]) -> Self {
         let row = |one: &&Together| (format!("{} × {}", one.editor, one.size), of_together(one));
-        Self::marked("editor × facts", &TOGETHER, all.iter().map(row).collect(), |_| false)
+        let mut rows = Vec::new();
+        for some in all.chunk_by(|a, b| a.size == b.size) {
+            rows.extend(mark(&TOGETHER, some.iter().map(row).collect(), |_| false));
+        }
+        Self::of_rows("editor × facts", &TOGETHER, &rows)
     }
 
-    /// Marks the best of every column, among those that are not left out, and what clearly fails.
-    fn marked(
-        of: &'static str,
-        columns: &[Column],
-        mut rows: Vec<(String, Vec<Option<Cell>>)>,
-        left_out: impl Fn(&str) -> bool,
-    ) -> Self {
-        for (index, column) in columns.iter().enumerate() {
-            let shown = |cell: &Cell| format!("{:.*}", cell.digits, cell.value);
-            let better = |a: f64, b: f64| if column.more == Some(true) { a > b } else { a < b };
-            let others = rows.iter().filter(|(name, _)| !left_out(name)).filter_map(|(_, cells)| cells[index].as_ref());
-            let count = others.clone().count();
-            let best = others.reduce(|best, cell| if better(cell.value, best.value) { cell } else { best }).map(shown);
-            let best = best.filter(|_| column.more.is_some() && count > 1);
-            for (name, cells) in &mut rows {
-                let Some(cell) = &mut cells[index] else { continue };
-                cell.best = !left_out(name) && best.as_ref() == Some(&shown(cell));
-                cell.fails = column.failing.is_some_and(|failing| cell.value < failing);
-            }
-        }
-        // A column that nobody has a number for says nothing.
+    /// A column that nobody has a number for says nothing, and is left out.
+    fn of_rows(of: &'static str, columns: &[Column], rows: &[Line]) -> Self {
         let some = |index: &usize| rows.iter().any(|(_, cells)| cells[*index].is_some());
         let kept: Vec<usize> = (0..columns.len()).filter(some).collect();
-        let pick = |(name, cells): &(String, Vec<Option<Cell>>)| {
-            (name.clone(), kept.iter().map(|index| cells[*index].clone()).collect())
-        };
-        Self {
-            of,
-            columns: kept.iter().map(|index| columns[*index].name).collect(),
-            rows: rows.iter().map(pick).collect(),
+        let pick = |(name, cells): &Line| (name.clone(), kept.iter().map(|index| cells[*index].clone()).collect());
+        let columns = kept.iter().map(|index| columns[*index].name).collect();
+        Self { of, columns, rows: rows.iter().map(pick).collect() }
+    }
+}
+
+/// A row: its name and its cells.
+type Line = (String, Vec<Option<Cell>>);
+
+/// Marks the best of every column, among those that are not left out, and what clearly fails.
+fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool) -> Vec<Line> {
+    for (index, column) in columns.iter().enumerate() {
+        let shown = |cell: &Cell| format!("{:.*}", cell.digits, cell.value);
+        let better = |a: f64, b: f64| if column.more == Some(true) { a > b } else { a < b };
+        let others = rows.iter().filter(|(name, _)| !left_out(name)).filter_map(|(_, cells)| cells[index].as_ref());
+        let count = others.clone().count();
+        let best = others.reduce(|best, cell| if better(cell.value, best.value) { cell } else { best }).map(shown);
+        let best = best.filter(|_| column.more.is_some() && count > 1);
+        for (name, cells) in &mut rows {
+            let Some(cell) = &mut cells[index] else { continue };
+            cell.best = !left_out(name) && best.as_ref() == Some(&shown(cell));
+            cell.fails = column.failing.is_some_and(|failing| cell.value < failing);
         }
     }
+    rows
 }
 
 /// The name of the base in tables.
