@@ -57,6 +57,7 @@ pub enum Name {
     /// Fine-tuning of one layer's second MLP matrix
     Ft,
     /// The same, every weight held near what it was
+    #[value(name = "ft+l", alias = "ft-l")]
     FtL,
     /// Knowledge neurons
     Kn,
