@@ -8,7 +8,7 @@
 //!   and its hand-written reverse.
 //! - [`compile`]: one edit alone against the base: its key and its value.
 //! - [`stats`]: the second moment of the keys over a corpus, and its factor.
-//! - [`link`]: all edits of a layer in one closed-form solve.
+//! - [`link`]: all edits of a set in one change of the weights: the closed form, its refinement, and the mass editors.
 //! - [`build`]: declared facts and a base in, a patch and a lock out; `plan`, `build` and the ground of `test`.
 //! - [`behaviour`]: what a model says, and whether it changed.
 //! - [`trace`]: causal tracing: where in the model a fact is held.

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use corrigenda::bench::import::{Draft, Expected, id, sentences};
 use corrigenda::compile::resolve::fill;
 use corrigenda::model::tokens::target_text;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::rows::{greatest, softmax};
-use corrigenda::project::render::is_control;
-use serde::{Deserialize, Serialize};
-use unicode_normalization::UnicodeNormalization;
+use serde::Deserialize;
 
 pub type Failure = Box<dyn std::error::Error>;
 
@@ -74,13 +73,14 @@ impl Record {
     /// The edit that it asks for, expected in its paraphrases; nothing is expected to stay yet.
     pub fn draft(&self) -> Draft {
         let rewrite = &self.requested_rewrite;
+        let paraphrase = sentences(&self.paraphrase_prompts);
         Draft {
             id: id(self.case_id, &rewrite.subject),
             subject: rewrite.subject.clone(),
             prompt: rewrite.prompt.clone(),
             target: rewrite.target().to_owned(),
-            was: rewrite.was().to_owned(),
-            expect: Expectations { paraphrase: sentences(&self.paraphrase_prompts), unchanged: Vec::new() },
+            was: Some(rewrite.was().to_owned()),
+            expect: Expected { paraphrase, unchanged: Vec::new() },
         }
     }
 }
@@ -88,50 +88,6 @@ impl Record {
 /// All records.
 pub fn records() -> Result<Vec<Record>, Failure> {
     Ok(serde_json::from_slice(&std::fs::read(shared(RECORDS))?)?)
-}
-
-/// An edit as it is written into a file.
-#[derive(Clone, Debug, Serialize)]
-pub struct Draft {
-    pub id: String,
-    pub subject: String,
-    pub prompt: String,
-    pub target: String,
-    pub was: String,
-    pub expect: Expectations,
-}
-
-/// What should hold beside it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Expectations {
-    pub paraphrase: Vec<String>,
-    pub unchanged: Vec<String>,
-}
-
-impl Draft {
-    /// A file of this one edit.
-    pub fn file(&self) -> Result<String, Failure> {
-        #[derive(Serialize)]
-        struct File<'a> {
-            format: i64,
-            edit: [&'a Draft; 1],
-        }
-        Ok(toml::to_string_pretty(&File { format: 1, edit: [self] })?)
-    }
-}
-
-/// The record's number and its subject in plain letters: `case-20952-angola`.
-pub fn id(case: u64, subject: &str) -> String {
-    let letters = subject.nfkd().filter(|c| c.is_ascii() || c.is_whitespace()).collect::<String>().to_lowercase();
-    let words = letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.take(6).fold(format!("case-{case}"), |id, word| format!("{id}-{word}"))
-}
-
-/// The texts as an edit file takes them: each once, line breaks as spaces, none with another control character.
-pub fn sentences(texts: &[String]) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let joined = texts.iter().map(|text| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
-    joined.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
 }
 
 /// The corpus of the statistics: what is true of the records' neighbours and of those that the new answers are true

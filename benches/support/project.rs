@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use corrigenda::bench::data::{Dataset, all};
+use corrigenda::bench::import::{Draft, Expected, sentences};
 use corrigenda::project::PROJECT_FILE;
-use corrigenda::project::render::is_control;
-use serde::Deserialize;
 
-use crate::counterfact::{
-    Draft, Expectations, Failure, MODEL, Record, World, corpus, id, records, sentences, shared, subjects,
-};
+use crate::counterfact::{Failure, MODEL, Record, World, corpus, records, shared, subjects};
 
 /// Many edits in a flat form, below the shared folder.
 pub const EASYEDIT: &str = "data/counterfact/easyedit-10000.json";
@@ -44,56 +42,21 @@ pub fn from_records(folder: &Path, skip: usize, count: usize) -> Result<Written,
 fn expecting(world: &World, record: &Record) -> Result<Draft, Failure> {
     let mut draft = record.draft();
     for prompt in sentences(&record.neighborhood_prompts) {
-        if world.knows(&prompt, &draft.was)? {
+        if world.knows(&prompt, record.requested_rewrite.was())? {
             draft.expect.unchanged.push(prompt);
         }
     }
     Ok(draft)
 }
 
-/// A record of the flat form.
-#[derive(Deserialize)]
-struct Flat {
-    case_id: u64,
-    subject: String,
-    prompt: String,
-    target_new: String,
-    ground_truth: String,
-    rephrase_prompt: String,
-    locality_prompt: String,
-}
-
-impl Flat {
-    /// Its edit, where the prompt has exactly one place for the subject.
-    fn draft(self) -> Option<Draft> {
-        let (before, after) = self.prompt.split_once(&self.subject)?;
-        let texts = [&self.prompt, &self.subject, &self.target_new, &self.ground_truth];
-        let strange = texts.iter().any(|text| text.trim().is_empty() || text.contains(is_control));
-        if strange || self.subject.trim() != self.subject || after.contains(&self.subject) || self.prompt.contains("{}")
-        {
-            return None;
-        }
-        Some(Draft {
-            id: id(self.case_id, &self.subject),
-            prompt: format!("{before}{{}}{after}"),
-            subject: self.subject,
-            target: self.target_new,
-            was: self.ground_truth,
-            expect: Expectations {
-                paraphrase: sentences(&[self.rephrase_prompt]),
-                unchanged: sentences(&[self.locality_prompt]),
-            },
-        })
-    }
-}
-
 /// Writes a project of `count` records of the flat form, behind the first `skip` usable ones. Asks no model.
 pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written, Failure> {
     new_or_empty(folder)?;
-    let flat: Vec<Flat> = serde_json::from_slice(&std::fs::read(shared(EASYEDIT))?)?;
+    let (cases, _) = all(&shared(EASYEDIT), Dataset::Easyedit)?;
     let mut prompts = BTreeSet::new();
-    let drafts = flat.into_iter().filter(|flat| prompts.insert(flat.prompt.clone())).filter_map(Flat::draft);
-    let changing = drafts.filter(|draft| draft.target.trim() != draft.was.trim());
+    let drafts = cases.iter().filter(|case| prompts.insert(case.filled())).map(Draft::of);
+    // Without an old answer it asks for what is true.
+    let changing = drafts.filter(|draft| draft.was.is_some() && draft.subject.trim() == draft.subject);
     write(folder, changing.skip(skip).take(count).collect(), &records()?)
 }
 
@@ -111,7 +74,7 @@ fn write(folder: &Path, mut drafts: Vec<Draft>, records: &[Record]) -> Result<Wr
     let edited: BTreeSet<String> = drafts.iter().map(|draft| draft.subject.clone()).collect();
     for draft in &mut drafts {
         draft.expect.unchanged.retain(|prompt| !edited.iter().any(|subject| prompt.contains(subject)));
-        let Expectations { paraphrase, unchanged } = &mut draft.expect;
+        let Expected { paraphrase, unchanged } = &mut draft.expect;
         unchanged.retain(|prompt| !paraphrase.contains(prompt));
     }
     let mut avoided = subjects(records);
@@ -121,7 +84,7 @@ fn write(folder: &Path, mut drafts: Vec<Draft>, records: &[Record]) -> Result<Wr
     std::fs::write(folder.join(PROJECT_FILE), settings()?)?;
     std::fs::write(folder.join("corpus.txt"), documents.join("\n") + "\n")?;
     for draft in &drafts {
-        std::fs::write(folder.join("edits").join(format!("{}.toml", draft.id)), draft.file()?)?;
+        std::fs::write(folder.join("edits").join(format!("{}.toml", draft.id)), draft.file())?;
     }
     let unchanged = drafts.iter().map(|draft| draft.expect.unchanged.len()).sum();
     Ok(Written { edits: drafts.len(), unchanged, documents: documents.len() })

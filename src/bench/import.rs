@@ -49,9 +49,11 @@ pub struct Expected {
 impl Draft {
     /// The edit that a record asks for, with its paraphrases and neighbours.
     pub fn of(case: &Case) -> Self {
-        let paraphrase = sentences(&case.paraphrases);
+        let mut paraphrase = sentences(&case.paraphrases);
         let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
         unchanged.retain(|prompt| !paraphrase.contains(prompt));
+        // An edit lists no more than a project reads.
+        [&mut paraphrase, &mut unchanged].into_iter().for_each(|list| list.truncate(MOST_EXPECTATIONS));
         Self {
             id: id(case.id, &case.subject),
             subject: case.subject.clone(),
@@ -87,10 +89,7 @@ pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String>
     let mut seen = BTreeSet::new();
     let joined = texts.into_iter().map(|text| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
     let normal = joined.map(|text| text.nfc().collect::<String>());
-    let mut found: Vec<String> =
-        normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect();
-    found.truncate(MOST_EXPECTATIONS);
-    found
+    normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
 }
 
 /// Records as files.

@@ -1,6 +1,6 @@
 //! Rows of a run in a file, a line each, so that it goes on where it was interrupted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -117,11 +117,6 @@ impl Kept {
     /// The sets of an editor, the smallest first.
     pub fn together(&self, editor: &str) -> Vec<&Together> {
         self.together.values().filter(|one| one.editor == editor).collect()
-    }
-
-    /// The sizes of all sets.
-    pub fn sizes(&self) -> BTreeSet<usize> {
-        self.together.keys().map(|(_, size)| *size).collect()
     }
 }
 

@@ -152,12 +152,13 @@ pub(super) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
         Ok(())
     };
     for figure in &figures {
-        let dots = painter.paint(&figure.svg).map_err(|error| {
-            let message = format!("the chart {} cannot be painted: {error}", figure.name);
-            Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
+        let files = figure.files(&painter).map_err(|why| {
+            let finding = Diagnostic::new(Code::BenchRefused, format!("the chart {why}"));
+            Stop::wrong(vec![finding], &Sources::default())
         })?;
-        put(&format!("{}.svg", figure.name), figure.svg.as_bytes())?;
-        put(&format!("{}.png", figure.name), &dots)?;
+        for (name, bytes) in files {
+            put(&name, &bytes)?;
+        }
     }
     for (name, grid) in ["alone.md", "together.md"].into_iter().zip(&grids) {
         if let Some(grid) = grid {

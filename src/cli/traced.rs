@@ -213,12 +213,13 @@ pub(super) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize,
         Ok(())
     };
     for figure in averages.iter().chain(&singles) {
-        let dots = painter.paint(&figure.svg).map_err(|error| {
-            let message = format!("the figure {} cannot be painted: {error}", figure.name);
-            Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default())
+        let files = figure.files(&painter).map_err(|why| {
+            let finding = Diagnostic::new(Code::TraceRefused, format!("the figure {why}"));
+            Stop::wrong(vec![finding], &Sources::default())
         })?;
-        put(&format!("{}.svg", figure.name), figure.svg.as_bytes())?;
-        put(&format!("{}.png", figure.name), &dots)?;
+        for (name, bytes) in files {
+            put(&name, &bytes)?;
+        }
     }
     let title = match told.traced.as_slice() {
         [one] => format!("Where “{}” is held", one.fact.prompt),

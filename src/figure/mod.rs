@@ -3,6 +3,7 @@
 pub mod png;
 pub mod svg;
 
+use png::Painter;
 use svg::escaped;
 
 /// A figure: the name of its file, without an ending, and what it is.
@@ -17,6 +18,15 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// The figure as files: its drawing, and the same in dots.
+    ///
+    /// # Errors
+    /// It cannot be painted: in words.
+    pub fn files(&self, painter: &Painter) -> Result<[(String, Vec<u8>); 2], String> {
+        let dots = painter.paint(&self.svg).map_err(|error| format!("{} cannot be painted: {error}", self.name))?;
+        Ok([(format!("{}.svg", self.name), self.svg.clone().into_bytes()), (format!("{}.png", self.name), dots)])
+    }
+
     /// The figure as an element of a page.
     pub fn element(&self) -> String {
         let shows = escaped(&self.shows);
