@@ -3,7 +3,7 @@
 //!
 //! The statistics are taken over sentences that name no record's subject; `--corpus all` takes all true sentences of
 //! the records, tested prompts with their old answers among them. `--torch` also writes FOLDER/edits.json and
-//! FOLDER/corpus.txt, the same edits for `benches/rome_torch.py`.
+//! FOLDER/corpus.txt, the same edits for `benches/compare/rome.py`.
 //!
 //! A record is taken when the base gives the true answer to its rewrite prompt. Efficacy: every token of the new
 //! answer is the arg-max behind the prompt; paraphrases likewise; a neighbour counts when the base gives its true
@@ -174,7 +174,7 @@ fn torch_edit(record: &Record) -> Value {
     })
 }
 
-/// The same edits, corpus and settings for `benches/rome_torch.py`.
+/// The same edits, corpus and settings for `benches/compare/rome.py`.
 fn write_for_torch(bench: &Bench, folder: &Path, documents: &[String], taken: &[&Record]) -> Result<(), Failure> {
     let settings = Settings::default();
     let schedule: Vec<Value> =

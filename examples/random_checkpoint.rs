@@ -1,7 +1,9 @@
 //! Writes a random checkpoint at the true shape of a published model: for measuring memory and time where the model
 //! itself is not at hand. Norms are one, biases nothing, matrices small noise from a formula: the same bytes every time.
 //!
-//!     cargo run --release --example random_checkpoint -- gpt2|gpt2-xl|llama-3.2-1b|llama-2-7b FOLDER TOKENIZER.json
+//!     cargo run --release --example random_checkpoint -- gpt2|gpt2-medium|gpt2-xl|llama-3.2-1b|llama-2-7b FOLDER TOKENIZER
+//!
+//! TOKENIZER is a `tokenizer.json`, or the folder of a byte-level BPE's `vocab.json` and `merges.txt`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,6 +14,11 @@ use corrigenda::numeric::half::{append, round};
 use corrigenda::safetensors::{Tensor, write};
 use rayon::prelude::*;
 use serde_json::{Value, json};
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer};
+
+const SHAPES: &str = "gpt2|gpt2-medium|gpt2-xl|llama-3.2-1b|llama-2-7b";
 
 /// A shard holds about this many bytes.
 const SHARD: usize = 1 << 30;
@@ -22,20 +29,36 @@ type Planned = (String, Vec<usize>);
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [shape, folder, tokenizer] = &arguments[..] else {
-        return Err("usage: random_checkpoint gpt2|gpt2-xl|llama-3.2-1b|llama-2-7b FOLDER TOKENIZER.json".into());
+        return Err(format!("usage: random_checkpoint {SHAPES} FOLDER TOKENIZER").into());
     };
     let folder = Path::new(folder);
     let (config, stored, tensors) = match shape.as_str() {
         "gpt2" => gpt2(12, 768, 50_257),
+        "gpt2-medium" => gpt2(24, 1024, 50_257),
         "gpt2-xl" => gpt2(48, 1600, 50_257),
         "llama-3.2-1b" => llama([16, 2048, 8192, 32, 8, 64], 128_256, true),
         "llama-2-7b" => llama([32, 4096, 11_008, 32, 32, 128], 32_000, false),
-        other => return Err(format!("no shape is called {other}: gpt2, gpt2-xl, llama-3.2-1b, llama-2-7b").into()),
+        other => return Err(format!("no shape is called {other}: {SHAPES}").into()),
     };
     std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join("config.json"), serde_json::to_string_pretty(&config)?)?;
-    std::fs::copy(tokenizer, folder.join("tokenizer.json"))?;
+    write_tokenizer(Path::new(tokenizer), &folder.join("tokenizer.json"))?;
     shards(folder, stored, &tensors)
+}
+
+/// A tokenizer file, or the two files of GPT-2's as one.
+fn write_tokenizer(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+    if from.is_file() {
+        std::fs::copy(from, to)?;
+        return Ok(());
+    }
+    let file = |name: &str| from.join(name).to_string_lossy().into_owned();
+    let model = BPE::from_file(&file("vocab.json"), &file("merges.txt")).build().map_err(|e| e.to_string())?;
+    let mut tokenizer = Tokenizer::new(model);
+    let bytes = ByteLevel::new(false, false, true);
+    tokenizer.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes)).with_post_processor(Some(bytes));
+    tokenizer.add_special_tokens([AddedToken::from("<|endoftext|>", true)]).map_err(|e| e.to_string())?;
+    Ok(tokenizer.save(to, false).map_err(|e| e.to_string())?)
 }
 
 /// Writes all tensors, and the index that says where each is.

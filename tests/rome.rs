@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use corrigenda::compile::value::Objective;
-use corrigenda::compile::{Fact, Resolved, Settings, Stage, compile};
+use corrigenda::compile::value::{Hook, Objective};
+use corrigenda::compile::{Compiled, Fact, Resolved, Settings, Stage, compile, compile_all};
 use corrigenda::link::{Pair, link};
 use corrigenda::model::above::Above;
 use corrigenda::model::{Model, Tokens};
@@ -178,6 +178,30 @@ fn a_compiled_edit_does_not_depend_on_threads_or_instructions() {
             let got = pool.install(|| compile(&model, 1, &resolved, &settings));
             assert_eq!((&got.key, &got.value), (&want.key, &want.value), "{} × {threads}", isa.name());
         }
+    }
+}
+
+#[test]
+fn edits_side_by_side_are_what_each_is_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    tiny::write_model(folder.path());
+    let parity = Parity::new("rome.json", folder.path());
+    let resolved: Vec<Resolved> = parity.edits().iter().map(|edit| parity.resolve(edit)).collect();
+    // They come to an end at different steps, in different stages, and each may stand beside itself.
+    let stages = [(0.5, 6), (0.1, 3), (0.5, 9)].map(|(rate, steps)| Stage { rate, steps });
+    let settings = Settings { schedule: stages.into(), converged_nll: 1.0, ..Settings::published() };
+    let edits: Vec<&Resolved> = resolved.iter().chain(&resolved).collect();
+    let mut found: Vec<Option<Compiled>> = vec![None; edits.len()];
+    let done = |index: usize, compiled| {
+        assert!(found[index].replace(compiled).is_none(), "once each");
+        Ok::<_, ()>(())
+    };
+    compile_all(&parity.model, 1, &edits, (&settings, Hook::Mlp), done).expect("nothing fails");
+    for (edit, got) in edits.iter().zip(found) {
+        let (got, want) = (got.expect("every edit comes to an end"), compile(&parity.model, 1, edit, &settings));
+        assert_eq!((&got.key, &got.value, &got.value_before), (&want.key, &want.value, &want.value_before));
+        let how = |one: &Compiled| (one.loss, one.stage, one.evaluations, one.converged);
+        assert_eq!(how(&got), how(&want));
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Base, Plan, Planned, Setup, Stop};
 use crate::compile::object::key_address;
-use crate::compile::{Compiled, Object, compile, key};
+use crate::compile::value::Hook;
+use crate::compile::{self, Compiled, Object, Resolved, key};
 use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Edit, Project};
@@ -79,22 +80,27 @@ fn compile_all(
     progress: &dyn Progress,
     objects: &mut Objects,
 ) -> Result<Vec<Diagnostic>, StoreError> {
-    let mut refused = Vec::new();
-    for (index, planned) in missing.iter().enumerate() {
-        let compiled = compile(&base.model, setup.layer, &planned.resolved, &setup.settings);
-        progress.at(index as u64 + 1);
+    let edits: Vec<&Resolved> = missing.iter().map(|planned| &planned.resolved).collect();
+    let (mut refused, mut count) = (Vec::new(), 0);
+    compile::compile_all(&base.model, setup.layer, &edits, (&setup.settings, Hook::Mlp), |index, compiled| {
+        let planned = missing[index];
+        count += 1;
+        progress.at(count);
         let (nll, evaluations) = (compiled.loss.nll, compiled.evaluations);
         progress.line(&format!("{}: NLL {nll:.3} after {evaluations} evaluations", planned.label()));
         match judge(planned.edit, &compiled, setup) {
-            Some(finding) => refused.push(finding),
+            Some(finding) => refused.push((index, finding)),
             None => {
                 let object = Object::new(setup.layer, &compiled);
                 store.put(Kind::Object, &planned.object, &object.to_bytes())?;
                 objects.insert(planned.meaning, object);
             }
         }
-    }
-    Ok(refused)
+        Ok::<_, StoreError>(())
+    })?;
+    // Edits come to an end in an order of their own.
+    refused.sort_by_key(|(index, _)| *index);
+    Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }
 
 /// The keys of all edits at another layer than that of their values, in the order in which they are linked: from the

@@ -15,7 +15,7 @@ use crate::bench::run::{Row, Together};
 use crate::bench::table::{BASE, Grid};
 use crate::build::Stop;
 use crate::export::place::Place;
-use crate::figure::svg::escaped;
+use crate::figure::page::Page;
 use crate::figure::{Figure, png::Painter};
 use crate::project::{Code, Diagnostic, Sources, visible};
 
@@ -34,11 +34,6 @@ pub(super) struct Told {
     pub kept: Kept,
     pub settings: Value,
 }
-
-const STYLE: &str = include_str!("../report/page.css");
-/// Charts are drawn on white; failures are red on light and on dark pages.
-const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; background: #fff; } \
-                    figcaption { color: var(--soft); font-size: .85rem; } .fails { color: #c0392b; }";
 
 impl Told {
     fn alone(&self) -> Vec<(String, Vec<&Row>)> {
@@ -91,15 +86,17 @@ impl Told {
             self.editors.iter().map(line).filter(|(_, points)| !points.is_empty()).collect::<Vec<_>>()
         };
         let curves = [
-            ("curve-score", "Score against the size of the set", "S"),
-            ("curve-efficacy", "Efficacy against the size of the set", "ES"),
-            ("curve-paraphrase", "Paraphrases against the size of the set", "PS"),
-            ("curve-specificity", "Neighbours against the size of the set", "NS"),
-            ("curve-untouched", "Untouched facts that are still known", "untouched"),
+            ("curve-score", "Score against the size of the set", ["S", "score"]),
+            ("curve-efficacy", "Efficacy against the size of the set", ["ES", "efficacy"]),
+            ("curve-paraphrase", "Paraphrases against the size of the set", ["PS", "paraphrase"]),
+            ("curve-specificity", "Neighbours against the size of the set", ["NS", "specificity"]),
+            ("curve-untouched", "Untouched facts that are still known", ["untouched"; 2]),
         ];
-        figures.extend(
-            curves.into_iter().filter_map(|(name, title, column)| chart::curve(name, title, column, &lines(column))),
-        );
+        figures.extend(curves.into_iter().filter_map(|(name, title, columns)| {
+            // What the dataset calls it.
+            let column = columns.into_iter().find(|column| grid.columns.contains(column))?;
+            chart::curve(name, title, column, &lines(column))
+        }));
         figures
     }
 }
@@ -171,25 +168,18 @@ pub(super) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
     Ok(files)
 }
 
+/// Tables and charts on one page.
 fn page(told: &Told, grids: &[Option<Grid>; 2], figures: &[Figure]) -> String {
-    let title = escaped(&format!("Editors on {} of {}", plural(told.cases.len(), "record"), told.dataset.name()));
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}\n{MORE}\n</style>\n\
-         </head>\n<body>\n<main>\n<header>\n<p class=\"verb\">corrigenda bench</p>\n<h1>{title}</h1>\n<dl class=\"sides\">\n"
-    );
-    // Writing to a `String` cannot fail.
-    for (name, value) in told.lines() {
-        let _ = writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(&value));
-    }
-    out.push_str("</dl>\n</header>\n");
+    let title = format!("Editors on {} of {}", plural(told.cases.len(), "record"), told.dataset.name());
+    let lines: Vec<(String, String)> = told.lines().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let mut page = Page::new("bench", &title, &lines);
     for (title, grid) in ["Each fact alone", "Many at once"].iter().zip(grids) {
         if let Some(grid) = grid {
-            let _ = write!(out, "<h2>{title}</h2>\n{}", grid.html());
+            page.heading(title);
+            page.part(&grid.html());
         }
     }
-    out.push_str("<p>The best of a column is bold; what the paper counts as a clear failure is red.</p>\n");
-    figures.iter().for_each(|figure| out.push_str(&figure.element()));
-    out.push_str("</main>\n</body>\n</html>\n");
-    out
+    page.part("<p>The best of a column is bold; what the paper counts as a clear failure is red.</p>\n");
+    page.figures(figures);
+    page.finish()
 }

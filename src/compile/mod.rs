@@ -14,4 +14,4 @@ pub mod value;
 
 pub use object::Object;
 pub use resolve::{Fact, ResolveError, Resolved};
-pub use value::{Compiled, Settings, Stage, compile, key};
+pub use value::{Compiled, Settings, Stage, compile, compile_all, key};

@@ -5,6 +5,8 @@
 //! target: δ minimises the mean negative log-likelihood of the target over the templates, plus the drift (KL from
 //! the base) of `"{subject} is a"`, plus a weight on its length.
 
+use std::convert::Infallible;
+
 use super::optimiser::{Adam, clamp, norm};
 use super::resolve::Resolved;
 use crate::digest::Canon;
@@ -183,6 +185,11 @@ impl<'a> Objective<'a> {
         objective
     }
 
+    /// Logits of its rows.
+    fn logits(&self) -> usize {
+        (self.templates * self.target.len() + 1) * self.vocabulary
+    }
+
     fn drift_at_rest(&self) -> Vec<f64> {
         let mut logits = self.above.evaluate(&vec![0.0; self.value_before.len()]).logits;
         let row = logits.split_off(self.templates * self.target.len() * self.vocabulary);
@@ -192,22 +199,38 @@ impl<'a> Objective<'a> {
 
     /// The loss at `delta` and its gradient by it.
     pub fn at(&self, delta: &[f64]) -> (Loss, Vec<f64>) {
-        let change: Vec<f32> = delta.iter().map(|&x| x as f32).collect();
-        let evaluation = self.above.evaluate(&change);
-        let mut gradient = evaluation.logits.clone();
-        let split = self.templates * self.target.len() * self.vocabulary;
-        let (labelled, drift) = gradient.split_at_mut(split);
-        let nll = self.likelihood(labelled);
-        let kl = self.drift(drift);
-        let mut slope = self.above.reverse(&evaluation, &gradient);
+        abreast(&self.above, &[(self, delta)]).remove(0)
+    }
+
+    /// Rows of this edit: its templates and the drift.
+    fn rows(&self) -> usize {
+        self.templates + 1
+    }
+
+    /// The loss of its own part of the logits, which become their gradient.
+    fn loss(&self, delta: &[f64], logits: &mut [f32]) -> Loss {
+        let (labelled, drift) = logits.split_at_mut(self.templates * self.target.len() * self.vocabulary);
+        Loss { nll: self.likelihood(labelled), kl: self.drift(drift), decay: self.decay() * norm(delta) }
+    }
+
+    /// The gradient by δ, from that by every row's change: summed over rows in their order.
+    fn slope(&self, delta: &[f64], rows: &[Vec<f32>]) -> Vec<f64> {
+        let mut slope = vec![0.0; delta.len()];
+        for row in rows {
+            slope.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
+        }
         let length = norm(delta);
-        let weight = self.settings.weight_decay / (self.length_before * self.length_before);
         if length > 0.0 {
             for (slope, x) in slope.iter_mut().zip(delta) {
-                *slope += weight * x / length;
+                *slope += self.decay() * x / length;
             }
         }
-        (Loss { nll, kl, decay: weight * length }, slope)
+        slope
+    }
+
+    /// What a unit of ‖δ‖ costs.
+    fn decay(&self) -> f64 {
+        self.settings.weight_decay / (self.length_before * self.length_before)
     }
 
     /// Mean over rows and labels of `−log softmax`; logits become their gradient.
@@ -244,17 +267,109 @@ impl<'a> Objective<'a> {
     /// One stage: calls `seen` with every evaluated δ and its loss, and stops as published: below `stop_loss`, or
     /// at the last step without an update.
     pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
-        let mut delta = vec![0.0; self.value_before.len()];
-        let mut adam = Adam::new(delta.len(), stage.rate);
-        for step in 0..stage.steps {
-            let (loss, gradient) = self.at(&delta);
-            seen(&delta, loss);
-            if loss.total() < self.settings.stop_loss || step + 1 == stage.steps {
+        let mut attempt = Attempt::new(self, stage);
+        loop {
+            let (loss, gradient) = self.at(&attempt.delta);
+            seen(&attempt.delta, loss);
+            if !attempt.step(self, loss, &gradient) {
                 return;
             }
-            adam.step(&mut delta, &gradient);
-            clamp(&mut delta, self.settings.clamp * self.length_before);
         }
+    }
+}
+
+/// The losses of several edits, at a δ each, and their gradients: all their rows, joined in `above`, pass the model
+/// together. What an edit gets depends on its own rows alone.
+fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
+    let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
+    let of_row = |(change, (objective, _)): (_, &(&Objective<'_>, _))| std::iter::repeat_n(change, objective.rows());
+    let by_row: Vec<&[f32]> = changes.iter().map(Vec::as_slice).zip(edits).flat_map(of_row).collect();
+    let evaluation = above.evaluate_each(&by_row);
+    let mut gradient = evaluation.logits.clone();
+    let (mut rest, mut losses) = (gradient.as_mut_slice(), Vec::with_capacity(edits.len()));
+    for (objective, delta) in edits {
+        let (own, others) = rest.split_at_mut(objective.logits());
+        losses.push(objective.loss(delta, own));
+        rest = others;
+    }
+    let slopes = above.reverse_each(&evaluation, &gradient);
+    let (mut rest, mut out) = (slopes.as_slice(), Vec::with_capacity(edits.len()));
+    for ((objective, delta), loss) in edits.iter().zip(losses) {
+        let (own, others) = rest.split_at(objective.rows());
+        out.push((loss, objective.slope(delta, own)));
+        rest = others;
+    }
+    out
+}
+
+/// One stage of one edit, as far as it has come.
+struct Attempt {
+    stage: Stage,
+    adam: Adam,
+    delta: Vec<f64>,
+    evaluated: usize,
+}
+
+impl Attempt {
+    fn new(objective: &Objective<'_>, stage: Stage) -> Self {
+        let width = objective.value_before.len();
+        Self { stage, adam: Adam::new(width, stage.rate), delta: vec![0.0; width], evaluated: 0 }
+    }
+
+    /// Goes on from the loss at its δ and the gradient there; says whether there is more to evaluate.
+    fn step(&mut self, objective: &Objective<'_>, loss: Loss, gradient: &[f64]) -> bool {
+        self.evaluated += 1;
+        if loss.total() < objective.settings.stop_loss || self.evaluated == self.stage.steps {
+            return false;
+        }
+        self.adam.step(&mut self.delta, gradient);
+        clamp(&mut self.delta, objective.settings.clamp * objective.length_before);
+        true
+    }
+}
+
+/// The whole schedule of one edit, as far as it has come.
+struct Search<'a> {
+    index: usize,
+    objective: Objective<'a>,
+    attempt: Attempt,
+    stage: usize,
+    best: Option<(Vec<f64>, Loss, usize)>,
+    evaluations: usize,
+}
+
+impl<'a> Search<'a> {
+    fn new(index: usize, objective: Objective<'a>) -> Self {
+        let first = objective.settings.schedule.first().expect("a schedule has a stage");
+        Self { index, attempt: Attempt::new(&objective, *first), objective, stage: 0, best: None, evaluations: 0 }
+    }
+
+    /// Goes on; says whether there is more to evaluate: in this stage, or in the next one where no value has converged.
+    fn step(&mut self, loss: Loss, gradient: &[f64]) -> bool {
+        self.evaluations += 1;
+        // Written so that NaN never becomes the best.
+        if self.best.as_ref().is_none_or(|(_, best, _)| loss.total() < best.total()) {
+            self.best = Some((self.attempt.delta.clone(), loss, self.stage));
+        }
+        if self.attempt.step(&self.objective, loss, gradient) {
+            return true;
+        }
+        self.stage += 1;
+        let next = self.objective.settings.schedule.get(self.stage).filter(|_| !self.converged());
+        next.inspect(|stage| self.attempt = Attempt::new(&self.objective, **stage)).is_some()
+    }
+
+    fn converged(&self) -> bool {
+        self.best.as_ref().is_some_and(|(_, loss, _)| loss.nll <= self.objective.settings.converged_nll)
+    }
+
+    fn end(self) -> Compiled {
+        let (converged, evaluations) = (self.converged(), self.evaluations);
+        let (delta, loss, stage) = self.best.expect("a stage evaluates δ = 0 first");
+        let Objective { key, value_before, .. } = self.objective;
+        let value = value_before.iter().zip(&delta).map(|(v, d)| (f64::from(*v) + d) as f32).collect();
+        Compiled { key, value, value_before, loss, stage, evaluations, converged }
     }
 }
 
@@ -265,26 +380,66 @@ pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings
 
 /// The same with the value of a hook.
 pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
-    let objective = Objective::at_hook(model, layer, edit, settings, hook);
-    let mut best: Option<(Vec<f64>, Loss, usize)> = None;
-    let mut evaluations = 0;
-    for (index, &stage) in settings.schedule.iter().enumerate() {
-        objective.descend(stage, |delta, loss| {
-            evaluations += 1;
-            // Written so that NaN never becomes the best.
-            if best.as_ref().is_none_or(|(_, best, _)| loss.total() < best.total()) {
-                best = Some((delta.to_vec(), loss, index));
+    let mut out = None;
+    let done = |_, compiled| {
+        out = Some(compiled);
+        Ok::<_, Infallible>(())
+    };
+    let Ok(()) = compile_all(model, layer, &[edit], (settings, hook), done);
+    out.expect("every edit comes to an end")
+}
+
+/// Edits are evaluated side by side up to so many positions: a weight that was fetched for one serves them all.
+const POSITIONS: usize = 384;
+/// Numbers that their reverse keeps at most, about: a quarter of a gibibyte.
+const TAPE: usize = 1 << 26;
+
+/// Compiles edits at `layer`, some of them side by side; each is bit by bit what it is alone. `done` is given the index
+/// of an edit and what it came to, in the order in which they come to an end.
+///
+/// # Errors
+/// What `done` gives.
+pub fn compile_all<E>(
+    model: &Model,
+    layer: usize,
+    edits: &[&Resolved],
+    (settings, hook): (&Settings, Hook),
+    mut done: impl FnMut(usize, Compiled) -> Result<(), E>,
+) -> Result<(), E> {
+    let spec = model.spec();
+    // Norms, queries, keys and values, and both sides of the activation.
+    let kept = (spec.layers - layer) * (8 * spec.width + 2 * spec.inner);
+    let most = POSITIONS.min(TAPE / kept);
+    let mut waiting = edits.iter().enumerate();
+    let mut searches: Vec<Search<'_>> = Vec::new();
+    loop {
+        let positions =
+            |searches: &[Search<'_>]| searches.iter().map(|one| one.objective.above.positions()).sum::<usize>();
+        // As many as there is room for, if those to come are like those that are here.
+        while searches.is_empty() || positions(&searches) * (searches.len() + 1) / searches.len() <= most {
+            let Some((index, edit)) = waiting.next() else { break };
+            searches.push(Search::new(index, Objective::at_hook(model, layer, edit, settings, hook)));
+        }
+        if searches.is_empty() {
+            return Ok(());
+        }
+        let joined = Above::joined(searches.iter().map(|one| &one.objective.above));
+        // Until the first of them comes to an end.
+        let mut ended = Vec::new();
+        while ended.is_empty() {
+            let asked: Vec<_> = searches.iter().map(|one| (&one.objective, one.attempt.delta.as_slice())).collect();
+            let found = abreast(&joined, &asked);
+            for (place, (search, (loss, gradient))) in searches.iter_mut().zip(found).enumerate() {
+                if !search.step(loss, &gradient) {
+                    ended.push(place);
+                }
             }
-        });
-        if best.as_ref().is_some_and(|(_, loss, _)| loss.nll <= settings.converged_nll) {
-            break;
+        }
+        for place in ended.into_iter().rev() {
+            let search = searches.remove(place);
+            done(search.index, search.end())?;
         }
     }
-    let (delta, loss, stage) = best.expect("a schedule has a stage, and a stage evaluates δ = 0 first");
-    let value = objective.value_before.iter().zip(&delta).map(|(v, d)| (f64::from(*v) + d) as f32).collect();
-    let converged = loss.nll <= settings.converged_nll;
-    let (key, value_before) = (objective.key, objective.value_before);
-    Compiled { key, value, value_before, loss, stage, evaluations, converged }
 }
 
 /// The key of one edit alone: bit by bit the one that [`compile`] finds, without what stands behind the subject.

@@ -1,5 +1,6 @@
 //! Figures: SVG, the same in dots, and pages that hold them.
 
+pub mod page;
 pub mod png;
 pub mod svg;
 

@@ -11,6 +11,8 @@
 //!
 //! None of it changes a bit of the result: every output is the same reduction in the same order.
 
+use std::sync::Arc;
+
 use super::decoder::{BlockTape, Hooked, Model, Past};
 use super::halves::cut;
 use super::rows::Rows;
@@ -55,6 +57,36 @@ impl<'a> Above<'a> {
         Self { model, first_layer: layer + 1, rows, tails: tails.to_vec(), past, start }
     }
 
+    /// Several of one model and layer as one: its rows are theirs, one after the other. What they keep is shared.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn joined<'o>(all: impl Iterator<Item = &'o Self>) -> Self
+    where
+        'a: 'o,
+    {
+        let all: Vec<&Self> = all.collect();
+        let first = all.first().expect("something to join");
+        let row = |one: &'o Self| (0..one.rows.count()).map(|row| (one.rows.past(row), one.rows.length(row)));
+        let past = |layer: usize| Past {
+            keys: all.iter().flat_map(|one| &one.past[layer].keys).cloned().collect(),
+            values: all.iter().flat_map(|one| &one.past[layer].values).cloned().collect(),
+        };
+        Self {
+            model: first.model,
+            first_layer: first.first_layer,
+            rows: Rows::after(all.iter().flat_map(|one| row(one))),
+            tails: all.iter().flat_map(|one| &one.tails).copied().collect(),
+            past: (0..first.past.len()).map(past).collect(),
+            start: all.iter().flat_map(|one| &one.start).copied().collect(),
+        }
+    }
+
+    /// Positions of all rows that are evaluated.
+    pub fn positions(&self) -> usize {
+        self.rows.positions()
+    }
+
     /// Logits with `change` (`[d]`) added to every row's moving hidden state.
     pub fn evaluate(&self, change: &[f32]) -> Evaluation {
         self.evaluate_each(&vec![change; self.rows.count()])
@@ -80,17 +112,6 @@ impl<'a> Above<'a> {
         }
         let (norm, normed) = self.model.norm(&x, spec.width, &self.model.checkpoint().final_norm);
         Evaluation { logits: self.model.unembed(&normed), blocks, norm }
-    }
-
-    /// The gradient by the change, `[d]` in f64, from the gradient by the logits: summed over rows in their order.
-    pub fn reverse(&self, evaluation: &Evaluation, logits: &[f32]) -> Vec<f64> {
-        let mut out = vec![0.0; self.model.spec().width];
-        for gradient in self.reverse_each(evaluation, logits) {
-            for (out, g) in out.iter_mut().zip(&gradient) {
-                *out += f64::from(*g);
-            }
-        }
-        out
     }
 
     /// The gradient by the change of every row, `[d]` each.
@@ -152,7 +173,7 @@ fn split(fused: &[f32], rows: &Rows, heads: Heads) -> Past {
         cut(&fused[positions.start * heads.fused()..positions.end * heads.fused()], heads, part)
     };
     Past {
-        keys: (0..rows.count()).map(|row| part(row, heads.keys())).collect(),
-        values: (0..rows.count()).map(|row| part(row, heads.values())).collect(),
+        keys: (0..rows.count()).map(|row| Arc::new(part(row, heads.keys()))).collect(),
+        values: (0..rows.count()).map(|row| Arc::new(part(row, heads.values()))).collect(),
     }
 }

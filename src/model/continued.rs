@@ -1,5 +1,7 @@
 //! Going on with a text, one token after the other, without computing what came before again.
 
+use std::sync::Arc;
+
 use super::decoder::{Model, Past};
 use super::rows::Rows;
 use crate::numeric::rows::add;
@@ -14,7 +16,7 @@ pub struct Continued<'m> {
 impl<'m> Continued<'m> {
     /// Nothing yet.
     pub fn new(model: &'m Model) -> Self {
-        let empty = || Past { keys: vec![Vec::new()], values: vec![Vec::new()] };
+        let empty = || Past { keys: vec![Arc::default()], values: vec![Arc::default()] };
         Self { model, layers: (0..model.spec().layers).map(|_| empty()).collect(), length: 0 }
     }
 
@@ -32,8 +34,8 @@ impl<'m> Continued<'m> {
             let (middle, tape) = model.attention_half(layer, &x, &rows, past, &[tokens.len()], false);
             let heads = model.heads(layer);
             for at in tape.fused.chunks(heads.fused()) {
-                past.keys[0].extend_from_slice(&at[heads.keys()]);
-                past.values[0].extend_from_slice(&at[heads.values()]);
+                Arc::make_mut(&mut past.keys[0]).extend_from_slice(&at[heads.keys()]);
+                Arc::make_mut(&mut past.values[0]).extend_from_slice(&at[heads.values()]);
             }
             let (key, _) = model.mlp_key(layer, &middle, false);
             x = model.mlp_value(layer, &key);

@@ -1,6 +1,7 @@
 //! The forward pass: block by block, with the hook at one MLP.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -19,13 +20,13 @@ pub struct Model {
     isa: Isa,
 }
 
-/// Keys and values of positions that come before a row, per row `[past, shared]`, for one layer.
+/// Keys and values of positions that come before a row, per row `[past, shared]`, for one layer. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     /// Keys per row.
-    pub keys: Vec<Vec<f32>>,
+    pub keys: Vec<Arc<Vec<f32>>>,
     /// Values per row.
-    pub values: Vec<Vec<f32>>,
+    pub values: Vec<Arc<Vec<f32>>>,
 }
 
 /// What the reverse pass needs of one block.

@@ -232,8 +232,8 @@ pub(super) fn offered<'a>(
     let row = |row: usize| {
         let range = rows.range(row);
         Row {
-            past_keys: past.keys.get(row).map_or(&[], Vec::as_slice),
-            past_values: past.values.get(row).map_or(&[], Vec::as_slice),
+            past_keys: past.keys.get(row).map_or(&[], |keys| keys.as_slice()),
+            past_values: past.values.get(row).map_or(&[], |values| values.as_slice()),
             fused: &fused[range.start * heads.fused()..range.end * heads.fused()],
             tail: tails[row],
         }

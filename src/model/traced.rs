@@ -5,6 +5,8 @@
 //! below the restored layer, or before the restored token, is taken from the record. Rows join a batch at their first
 //! layer, so that weights are read once for many of them.
 
+use std::sync::Arc;
+
 use super::decoder::{Model, Past};
 use super::halves::cut;
 use super::rows::Rows;
@@ -153,10 +155,12 @@ impl Model {
             let mut past = match before {
                 Some((record, position)) => {
                     let (one, shared) = (&record.past[layer], self.heads(layer).shared());
-                    let cut = |part: &[Vec<f32>]| vec![part[0][..position * shared].to_vec(); count];
+                    let cut = |part: &[Arc<Vec<f32>>]| {
+                        (0..count).map(|_| Arc::new(part[0][..position * shared].to_vec())).collect()
+                    };
                     Past { keys: cut(&one.keys), values: cut(&one.values) }
                 }
-                None => Past { keys: vec![Vec::new(); count], values: vec![Vec::new(); count] },
+                None => Past { keys: vec![Arc::default(); count], values: vec![Arc::default(); count] },
             };
             let (mut attention, tape) = self.attention_output(layer, x, &out.rows, &past, &tails, false);
             out.keep(Part::Attention, layer, severed, &mut attention);
@@ -170,8 +174,8 @@ impl Model {
             for row in 0..count {
                 let own = out.rows.range(row);
                 let own = &tape.fused[own.start * heads.fused()..own.end * heads.fused()];
-                past.keys[row].extend(cut(own, heads, heads.keys()));
-                past.values[row].extend(cut(own, heads, heads.values()));
+                Arc::make_mut(&mut past.keys[row]).extend(cut(own, heads, heads.keys()));
+                Arc::make_mut(&mut past.values[row]).extend(cut(own, heads, heads.values()));
             }
             out.hidden.push(after);
             out.attention.push(attention);

@@ -99,6 +99,17 @@ impl<'a> Elements<'a> {
         }
     }
 
+    /// Asks for the memory of `count` of them, from `first` on, which will be read soon. Reads nothing.
+    #[inline(always)]
+    pub(super) fn prefetch(self, first: usize, count: usize) {
+        with_elements!(self, |data, _widen| {
+            let end = (first + count).min(data.len());
+            if let Some(data) = data.get(first..end).filter(|data| !data.is_empty()) {
+                data.iter().step_by((LINE / size_of_val(&data[0])).max(1)).for_each(prefetch);
+            }
+        });
+    }
+
     /// All of them as f32.
     pub fn wide(self) -> Cow<'a, [f32]> {
         if let Self::Own(data) = self {
@@ -110,8 +121,26 @@ impl<'a> Elements<'a> {
     }
 }
 
+/// Bytes of memory that come together.
+const LINE: usize = 64;
+
+/// Asks for the memory of `x`.
 #[inline(always)]
-fn fill<T: Copy>(out: &mut [f32], data: &[T], widen: impl Fn(T) -> f32) {
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "an instruction without a safe name"))]
+fn prefetch<T>(x: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the address is that of a reference, and the instruction reads nothing and never fails.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
+/// Widens all of `data` into `out`.
+#[inline(always)]
+pub(super) fn fill<T: Copy>(out: &mut [f32], data: &[T], widen: impl Fn(T) -> f32) {
     for (out, x) in out.iter_mut().zip(data) {
         *out = widen(*x);
     }

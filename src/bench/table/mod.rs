@@ -1,13 +1,14 @@
 //! Rows as the published tables have them: means with 95 % intervals, the best of a column marked, clear failures too.
+//!
+//! - here: which numbers a table has, and which of them are marked;
+//! - [`render`](mod@render): a table for a terminal, a document, a page and a program.
 
-use std::fmt::Write as _;
+mod render;
 
-use super::metrics::counterfact::{Figures, harmonic};
+use super::metrics::counterfact::{self, Figures, harmonic};
 use super::metrics::zsre;
 use super::run::{Measured, Row, Together};
-use crate::figure::svg::escaped;
 use crate::numeric::Mean;
-use crate::report::table::Table;
 
 /// A number of a table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,6 +83,17 @@ const TOGETHER: [Column; 12] = [
     plain("s", None),
     plain("MiB", None),
 ];
+const TOGETHER_RIGHT: [Column; 9] = [
+    up("score", 20.0),
+    up("efficacy", 50.0),
+    up("paraphrase", 50.0),
+    up("specificity", 20.0),
+    plain("untouched", Some(true)),
+    down("damage"),
+    down("not converged"),
+    plain("s", None),
+    plain("MiB", None),
+];
 
 /// A table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -125,11 +137,19 @@ impl Grid {
     /// Many at once: a row an editor and size; the best is that of its size.
     pub fn together(all: &[&Together]) -> Self {
         let row = |one: &&Together| (format!("{} × {}", one.editor, one.size), of_together(one));
+        let likelier = all.iter().flat_map(|one| &one.measured).all(|measured| measured.likelier().is_some());
+        let columns: &[Column] = if likelier { &TOGETHER } else { &TOGETHER_RIGHT };
         let mut rows = Vec::new();
         for some in all.chunk_by(|a, b| a.size == b.size) {
-            rows.extend(mark(&TOGETHER, some.iter().map(row).collect(), |_| false));
+            rows.extend(mark(columns, some.iter().map(row).collect(), |_| false));
         }
-        Self::of_rows("editor × facts", &TOGETHER, &rows)
+        Self::of_rows("editor × facts", columns, &rows)
+    }
+
+    /// A number of a row.
+    pub fn value(&self, row: &str, column: &str) -> Option<&Cell> {
+        let index = self.columns.iter().position(|name| *name == column)?;
+        self.rows.iter().find(|(name, _)| name == row)?.1[index].as_ref()
     }
 
     /// A column that nobody has a number for says nothing, and is left out.
@@ -194,45 +214,34 @@ fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
 }
 
 fn of_right(rows: &[&Row]) -> Vec<Option<Cell>> {
-    let measured: Vec<_> = rows.iter().filter_map(|row| row.measured.right()).collect();
-    let [efficacy, paraphrase, specificity] = zsre::figures(&measured);
-    let score = 100.0 * harmonic([efficacy, paraphrase, specificity].iter().map(|mean| mean.value));
     let edited = rows.iter().all(|row| row.editor.is_some());
     let seconds = Mean::of(&rows.iter().map(|row| row.seconds).collect::<Vec<_>>()).value;
-    vec![
-        number(score, 1),
-        hundredths(efficacy),
-        hundredths(paraphrase),
-        hundredths(specificity),
-        edited.then(|| number(seconds, 2)).flatten(),
-        mebibytes(rows.iter().map(|row| row.memory)),
-    ]
+    let mut cells = shares(rows.iter().filter_map(|row| row.measured.right()));
+    cells.push(edited.then(|| number(seconds, 2)).flatten());
+    cells.push(mebibytes(rows.iter().map(|row| row.memory)));
+    cells
+}
+
+/// Score, efficacy, paraphrase and specificity of shares of tokens.
+fn shares(measured: impl Iterator<Item = zsre::Measured>) -> Vec<Option<Cell>> {
+    let parts = zsre::figures(&measured.collect::<Vec<_>>());
+    let score = 100.0 * harmonic(parts.iter().map(|mean| mean.value));
+    std::iter::once(number(score, 1)).chain(parts.map(hundredths)).collect()
+}
+
+/// The same of comparisons: S, ES, PS and NS, and the three by arg-max.
+fn comparisons(measured: impl Iterator<Item = counterfact::Measured>) -> Vec<Option<Cell>> {
+    let figures = Figures::of(&measured.collect::<Vec<_>>());
+    let parts = [figures.rewrite, figures.paraphrase, figures.neighbour];
+    let score = number(100.0 * figures.score(), 1);
+    let of = |index: usize| parts.map(|part| hundredths(part[index]));
+    std::iter::once(score).chain(of(0)).chain(of(2)).collect()
 }
 
 fn of_together(one: &Together) -> Vec<Option<Cell>> {
     let mut cells = match one.measured.first() {
-        Some(Measured::Right(_)) => {
-            let measured: Vec<_> = one.measured.iter().filter_map(Measured::right).collect();
-            let [efficacy, paraphrase, specificity] = zsre::figures(&measured);
-            let score = 100.0 * harmonic([efficacy, paraphrase, specificity].iter().map(|mean| mean.value));
-            vec![
-                number(score, 1),
-                hundredths(efficacy),
-                hundredths(paraphrase),
-                hundredths(specificity),
-                None,
-                None,
-                None,
-            ]
-        }
-        _ => {
-            let measured: Vec<_> = one.measured.iter().filter_map(Measured::likelier).collect();
-            let figures = Figures::of(&measured);
-            let parts = [figures.rewrite, figures.paraphrase, figures.neighbour];
-            let [es, ps, ns] = parts.map(|part| hundredths(part[0]));
-            let exact = parts.map(|part| hundredths(part[2]));
-            [vec![number(100.0 * figures.score(), 1), es, ps, ns], exact.into()].concat()
-        }
+        Some(Measured::Right(_)) => shares(one.measured.iter().filter_map(Measured::right)),
+        _ => comparisons(one.measured.iter().filter_map(Measured::likelier)),
     };
     let untouched = one.untouched.and_then(|(kept, all)| number(kept as f64 / all as f64, 2));
     let damage = one.damage.and_then(|(divergence, _)| number(divergence, 3));
@@ -241,137 +250,9 @@ fn of_together(one: &Together) -> Vec<Option<Cell>> {
     cells
 }
 
-impl Cell {
-    fn text(&self) -> String {
-        let half = self.half.map_or_else(String::new, |half| format!(" ({half:.*})", self.digits));
-        let value = format!("{:.*}", self.digits, self.value);
-        let value = if value.trim_start_matches('-').chars().all(|c| c == '0' || c == '.') {
-            value.trim_start_matches('-').to_owned()
-        } else {
-            value
-        };
-        format!("{value}{half}")
-    }
-}
-
-impl Grid {
-    /// For a terminal: the best with `*`, failures with `!`.
-    pub fn human(&self, width: usize) -> String {
-        let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-        table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));
-        for (name, cells) in &self.rows {
-            let cell = |cell: &Option<Cell>| {
-                cell.as_ref().map_or_else(String::new, |cell| {
-                    let mark = if cell.best {
-                        "*"
-                    } else if cell.fails {
-                        "!"
-                    } else {
-                        " "
-                    };
-                    format!("{}{mark}", cell.text())
-                })
-            };
-            table.row(std::iter::once(name.clone()).chain(cells.iter().map(cell)));
-        }
-        match table.fits(width) {
-            true => table.render(width),
-            false => self.below(),
-        }
-    }
-
-    /// A line a number, for narrow terminals.
-    fn below(&self) -> String {
-        let mut out = String::new();
-        for (name, cells) in &self.rows {
-            let _ = writeln!(out, "{name}");
-            let mut table = Table::new(&[], &[]);
-            for (column, cell) in self.columns.iter().zip(cells) {
-                if let Some(cell) = cell {
-                    let mark = if cell.best {
-                        " *"
-                    } else if cell.fails {
-                        " !"
-                    } else {
-                        ""
-                    };
-                    table.row([format!("  {column}"), format!("{}{mark}", cell.text())]);
-                }
-            }
-            out.push_str(&table.render(usize::MAX));
-        }
-        out
-    }
-
-    /// For a document: the best in bold, failures with `!`.
-    pub fn markdown(&self) -> String {
-        let mut out =
-            format!("| {} | {} |\n|---|{}\n", self.of, self.columns.join(" | "), "---|".repeat(self.columns.len()));
-        for (name, cells) in &self.rows {
-            let cell = |cell: &Option<Cell>| {
-                cell.as_ref().map_or_else(String::new, |cell| match (cell.best, cell.fails) {
-                    (true, _) => format!("**{}**", cell.text()),
-                    (_, true) => format!("{} !", cell.text()),
-                    _ => cell.text(),
-                })
-            };
-            let cells: Vec<String> = cells.iter().map(cell).collect();
-            let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
-        }
-        out
-    }
-
-    /// For a page.
-    pub fn html(&self) -> String {
-        let mut out = format!("<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>{}</th>", escaped(self.of));
-        for column in &self.columns {
-            let _ = write!(out, "<th class=\"number\">{}</th>", escaped(column));
-        }
-        out.push_str("</tr></thead>\n<tbody>\n");
-        for (name, cells) in &self.rows {
-            let _ = write!(out, "<tr><th>{}</th>", escaped(name));
-            for cell in cells {
-                let text = cell.as_ref().map_or_else(String::new, |cell| {
-                    let text = escaped(&cell.text());
-                    match (cell.best, cell.fails) {
-                        (true, _) => format!("<b>{text}</b>"),
-                        (_, true) => format!("<span class=\"fails\">{text}</span>"),
-                        _ => text,
-                    }
-                });
-                let _ = write!(out, "<td class=\"number\">{text}</td>");
-            }
-            out.push_str("</tr>\n");
-        }
-        out.push_str("</tbody>\n</table></div>\n");
-        out
-    }
-
-    /// For programs.
-    pub fn json(&self) -> serde_json::Value {
-        let row = |(name, cells): &(String, Vec<Option<Cell>>)| {
-            let mut fields = serde_json::Map::from_iter([("name".to_owned(), name.clone().into())]);
-            for (column, cell) in self.columns.iter().zip(cells) {
-                let value = cell.as_ref().map(|cell| {
-                    serde_json::json!({ "value": cell.value, "half": cell.half, "best": cell.best, "fails": cell.fails })
-                });
-                fields.insert((*column).to_owned(), value.into());
-            }
-            serde_json::Value::Object(fields)
-        };
-        self.rows.iter().map(row).collect()
-    }
-
-    /// A number of a row.
-    pub fn value(&self, row: &str, column: &str) -> Option<&Cell> {
-        let index = self.columns.iter().position(|name| *name == column)?;
-        self.rows.iter().find(|(name, _)| name == row)?.1[index].as_ref()
-    }
-}
-
 impl Measured {
     /// The comparison, if it is one.
-    pub fn likelier(&self) -> Option<super::metrics::counterfact::Measured> {
+    pub fn likelier(&self) -> Option<counterfact::Measured> {
         if let Self::Likelier(measured) = self { Some(*measured) } else { None }
     }
 
@@ -383,7 +264,7 @@ impl Measured {
 
 #[cfg(test)]
 mod tests {
-    use super::super::metrics::counterfact::{self, Part};
+    use super::super::metrics::counterfact::Part;
     use super::*;
 
     fn row(editor: Option<&str>, success: f64) -> Row {
@@ -400,6 +281,23 @@ mod tests {
             memory: Some(3 << 20),
             unconverged: success < 0.5,
         }
+    }
+
+    #[test]
+    fn a_set_of_shares_is_headed_as_shares() {
+        let right = zsre::Measured { rewrite: 0.2, paraphrase: None, neighbour: None };
+        let set = Together {
+            editor: "rome".to_owned(),
+            size: 2,
+            measured: vec![Measured::Right(right); 2],
+            untouched: None,
+            damage: Some((0.5, 1.0)),
+            seconds: 1.0,
+            memory: None,
+            unconverged: 0,
+        };
+        let other = Together { editor: "ft".to_owned(), ..set.clone() };
+        insta::assert_snapshot!(Grid::together(&[&set, &other]).human(usize::MAX));
     }
 
     #[test]

@@ -1,17 +1,23 @@
-"""The baseline for time and quality: ROME in PyTorch, float32, as it is usually written.
+"""The published ROME procedure in PyTorch, float32, as it is usually run: what corrigenda is measured against.
 
-    python benches/rome_torch.py EDITS.json [--limit N] [--threads 2] [--json OUT]
+    python benches/compare/rome.py EDITS.json [--limit N] [--threads 2] [--moment FILE] [--json OUT]
 
-Every step runs all layers, all positions and all logits of one right-padded batch (the templates and the KL row),
-by autograd. Keys are unified (the mean key of the templates on both sides), each edit stands alone and is rolled back.
-What is timed per edit: rows, value, key, direction and the update of the weight; not statistics, not scoring.
-The first edit is made once before the clock starts.
+Every step runs all layers, all positions and all logits of one right-padded batch (the templates and the KL row), by
+autograd; keys come from whole forward passes. Statistics run up to the edited layer and stop there, a hundred
+documents at a time, the longest first, in padded batches of at most three times the context. Each edit stands alone
+and is rolled back. What is timed per edit: rows, value, keys, direction and the update of the weight; not loading, not
+the statistics and the inverse of C, not scoring. The first edit is made once before the clock starts.
+
+Of its own: context templates are given, and C is summed and inverted in float64, which costs an edit nothing.
 
 EDITS.json (paths are relative to the current directory):
     {"model": PATH, "layer": 0, "corpus": PATH, "max_tokens": N, "lines": N (optional), "templates": ["{}", ...],
+     "dtype": "float32" (default) or "bfloat16",
      "settings": {"schedule": [{"rate": .5, "steps": 25}, ...], "weight-decay": .5, "clamp": 4, "kl-factor": .0625,
-                  "stop-loss": .05, "converged-nll": .1, "keep": "best" (default) or "last"},
-     "edits": [{"id", "subject", "prompt" (with {}), "target", "was", "paraphrase": [...],
+                  "stop-loss": .05, "converged-nll": .1, "keep": "best" (default) or "last",
+                  "bare-weight": W (default: all templates alike),
+                  "keys": "unified" (default: one key on both sides) or "released" (the bare prompt's on the right)},
+     "edits": [{"id", "subject", "prompt" (with {}), "target", and to be scored: "was", "paraphrase": [...],
                 "neighbours": [{"prompt", "answer"}]}]}
 """
 
@@ -34,11 +40,23 @@ def last_token(encoding, character):
     return max(i for i, (a, b) in enumerate(encoding.offsets) if a <= character < b)
 
 
+class Stop(Exception):
+    """What lies above is not wanted."""
+
+
 class Editor:
     def __init__(self, job):
-        self.model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32).eval().requires_grad_(False)
+        dtype = getattr(torch, job.get("dtype", "float32"))
+        self.model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=dtype).eval().requires_grad_(False)
         self.tokenizer = tokenizers.Tokenizer.from_file(str(Path(job["model"]) / "tokenizer.json"))
-        self.mlp = self.model.transformer.h[job["layer"]].mlp
+        if hasattr(self.model, "transformer"):
+            self.mlp = self.model.transformer.h[job["layer"]].mlp
+            self.out = self.mlp.c_proj
+            self.weight = self.out.weight  # Conv1D: [f, d]
+        else:
+            self.mlp = self.model.model.layers[job["layer"]].mlp
+            self.out = self.mlp.down_proj
+            self.weight = self.out.weight.T
         self.templates, self.settings = job["templates"], job["settings"]
 
     def answer(self, prompt, target):
@@ -50,26 +68,47 @@ class Editor:
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         return {"input_ids": ids, "attention_mask": mask, "use_cache": False}
 
-    def keys(self, batch):
+    def keys(self, batch, stop=False):
+        """The input of the second MLP matrix at every position; with `stop` nothing behind it is computed."""
         seen = []
-        hook = self.mlp.c_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+        def look(_, inputs):
+            seen.append(inputs[0])
+            if stop:
+                raise Stop
+
+        hook = self.out.register_forward_pre_hook(look)
         with torch.no_grad():
-            self.model.transformer(**batch)
+            try:
+                self.model(**batch)
+            except Stop:
+                pass
         hook.remove()
         return seen[0]
 
+    def batches(self, rows):
+        """As published: a hundred documents, the longest first, cut where padding to the longest takes too much."""
+        most = 3 * self.model.config.max_position_embeddings
+        for start in range(0, len(rows), 100):
+            group = []
+            for row in sorted(rows[start : start + 100], key=len, reverse=True):
+                if group and len(group[0]) * (len(group) + 1) > most:
+                    yield group
+                    group = []
+                group.append(row)
+            yield group
+
     def statistics(self, lines, max_tokens):
-        """The Cholesky factor of C, the mean of k kᵀ over every position."""
-        width = self.mlp.c_proj.weight.shape[0]
+        """C, the mean of k kᵀ over every position, and how many there were."""
+        width = self.weight.shape[0]
         total, count = torch.zeros(width, width, dtype=torch.float64), 0
         rows = [self.tokenizer.encode(line).ids[:max_tokens] for line in lines]
-        rows = [row for row in rows if row]
-        for start in range(0, len(rows), 32):
-            batch = self.batch(rows[start : start + 32])
-            keys = self.keys(batch)[batch["attention_mask"].bool()]
-            total += (keys.T @ keys).double()
+        for group in self.batches([row for row in rows if row]):
+            batch = self.batch(group)
+            keys = self.keys(batch, stop=True)[batch["attention_mask"].bool()].float()
+            total += keys.T @ keys
             count += len(keys)
-        return torch.linalg.cholesky(total / count), count
+        return total / count, count
 
     def value(self, edit):
         """v*, and how it came about."""
@@ -92,13 +131,13 @@ class Editor:
 
         def loss(delta):
             def add(_, __, output):
-                first.setdefault("value", output[0, positions[0]].detach().clone())
+                first.setdefault("value", output[0, positions[0]].detach().float().clone())
                 output = output.clone()
-                output[each, at] += delta
+                output[each, at] += delta.to(output.dtype)
                 return output
 
             hook = self.mlp.register_forward_hook(add)
-            log_probabilities = torch.log_softmax(self.model(**batch).logits, dim=-1)
+            log_probabilities = torch.log_softmax(self.model(**batch).logits.float(), dim=-1)
             hook.remove()
             nll = -log_probabilities[each[:many, None], scored, labels].mean()
             now = log_probabilities[-1, positions[-1]]
@@ -109,7 +148,7 @@ class Editor:
 
         best, evaluations = None, 0
         for number, stage in enumerate(settings["schedule"]):
-            delta = torch.zeros(self.model.config.n_embd, requires_grad=True)
+            delta = torch.zeros(self.model.config.hidden_size, requires_grad=True)
             optimiser = torch.optim.Adam([delta], lr=stage["rate"])
             for step in range(stage["steps"]):
                 optimiser.zero_grad()
@@ -130,6 +169,7 @@ class Editor:
         return first["value"] + best.pop("delta"), {**best, "evaluations": evaluations}
 
     def key(self, edit):
+        """The mean of the keys over the templates, and that of the bare prompt."""
         rows, positions = [], []
         for template in self.templates:
             encoding = self.tokenizer.encode(
@@ -138,17 +178,22 @@ class Editor:
             end = template.index("{}") + edit["prompt"].index("{}") + len(edit["subject"])
             rows.append(encoding.ids)
             positions.append(last_token(encoding, end - 1))
-        return self.keys(self.batch(rows))[torch.arange(len(rows)), positions].mean(dim=0)
+        keys = self.keys(self.batch(rows))[torch.arange(len(rows)), positions].float()
+        bare = self.settings.get("bare-weight")
+        mean = keys.mean(dim=0) if bare is None else bare * keys[0] + (1 - bare) * keys[1:].mean(dim=0)
+        if self.settings.get("keys") != "released":
+            return mean, mean
+        return mean, self.keys(self.batch(rows[:1]))[0, positions[0]].float()
 
-    def apply(self, edit, factor):
+    def apply(self, edit, inverse):
         """Edits the weight in place; returns what it was and how the value came about."""
         value, how = self.value(edit)
-        key = self.key(edit)
-        direction = torch.cholesky_solve(key.double()[:, None], factor)[:, 0].float()
-        weight = self.mlp.c_proj.weight  # Conv1D: [inner, out]
-        before = weight.clone()
-        residual = value - (key @ weight + self.mlp.c_proj.bias)
-        weight += torch.outer(direction, residual) / (direction @ key)
+        left, right = self.key(edit)
+        direction = inverse @ left
+        before = self.weight.clone()
+        bias = 0 if self.out.bias is None else self.out.bias
+        residual = value - (right @ self.weight.float() + bias)
+        self.weight += (torch.outer(direction, residual) / (direction @ right)).to(self.weight.dtype)
         return before, how
 
     def score(self, pairs):
@@ -199,55 +244,78 @@ def summary(measures):
     return out
 
 
+def second_moment(editor, job, cache):
+    """C from the file of an earlier run, or over the corpus, and written there."""
+    if cache and Path(cache).exists():
+        return torch.load(cache)
+    lines = [line for line in Path(job["corpus"]).read_text(encoding="utf-8").split("\n") if line.strip()]
+    start, before = time.perf_counter(), time.process_time()
+    moment, count = editor.statistics(lines[: job.get("lines")], job["max_tokens"])
+    seconds, processors = time.perf_counter() - start, time.process_time() - before
+    print(f"statistics: {count} positions in {seconds:.2f} s, {1e6 * seconds / count:.1f} us each")
+    out = {"moment": moment, "count": count, "seconds": seconds, "processors": processors}
+    if cache:
+        torch.save(out, cache)
+    return out
+
+
+def edited(editor, edit, inverse):
+    """One edit, timed, scored where it says with what, and rolled back."""
+    scored = "was" in edit
+    before = editor.measure(edit) if scored else None
+    start, busy = time.perf_counter(), time.process_time()
+    weight, how = editor.apply(edit, inverse)
+    times = {"seconds": time.perf_counter() - start, "processors": time.process_time() - busy}
+    record = {"id": edit["id"], **times, **how}
+    line = f"{edit['id']}: {record['seconds']:.2f} s, {how['evaluations']} evaluations, nll {how['nll']:.4f}"
+    if scored:
+        record |= {"before": before, "after": editor.measure(edit)}
+        line += ", " + " ".join(f"{name} {value:.2f}" for name, value in record["after"]["likelihood"].items())
+    editor.weight.copy_(weight)
+    print(line, flush=True)
+    return record
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("edits")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--moment", help="where C is kept between runs")
     parser.add_argument("--json", dest="out")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     job = json.loads(Path(args.edits).read_text(encoding="utf-8"))
     editor = Editor(job)
-    lines = [line for line in Path(job["corpus"]).read_text(encoding="utf-8").split("\n") if line.strip()]
-    start = time.perf_counter()
-    factor, count = editor.statistics(lines[: job.get("lines")], job["max_tokens"])
-    prepared = time.perf_counter() - start
-    print(f"statistics: {count} positions in {prepared:.2f} s")
-
-    # Once without a clock: the first pass of a process pays for the libraries' own preparations.
-    weight, _ = editor.apply(job["edits"][0], factor)
-    editor.mlp.c_proj.weight.copy_(weight)
-
-    records = []
-    for edit in job["edits"][: args.limit]:
-        before = editor.measure(edit)
-        start = time.perf_counter()
-        weight, how = editor.apply(edit, factor)
-        seconds = time.perf_counter() - start
-        after = editor.measure(edit)
-        editor.mlp.c_proj.weight.copy_(weight)
-        records.append({"id": edit["id"], "seconds": seconds, **how, "before": before, "after": after})
-        marks = " ".join(f"{name} {value:.2f}" for name, value in after["likelihood"].items())
-        print(f"{edit['id']}: {seconds:.2f} s, {how['evaluations']} evaluations, nll {how['nll']:.4f}, {marks}")
-
-    times = [record["seconds"] for record in records]
+    found = second_moment(editor, job, args.moment)
     result = {
         "torch": torch.__version__,
         "threads": args.threads,
-        "count": len(records),
-        "statistics_seconds": prepared,
-        "median_seconds": statistics.median(times),
-        "total_seconds": sum(times),
-        "before": summary([record["before"] for record in records]),
-        "after": summary([record["after"] for record in records]),
+        "positions": found["count"],
+        "statistics_seconds": found["seconds"],
+        "statistics_processors": found["processors"],
     }
-    for name in ("before", "after"):
-        for kind, values in result[name].items():
-            print(f"{name:7}{kind:11}" + "  ".join(f"{k} {100 * v:.1f}" for k, v in values.items()))
-    print(f"{len(records)} edits: median {result['median_seconds']:.3f} s, total {result['total_seconds']:.2f} s")
+    edits = job["edits"][: args.limit]
+    if edits:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(found.pop("moment"))).float()
+        # Two steps without a clock: the first pass of a process pays for the libraries' own preparations.
+        schedule = editor.settings["schedule"]
+        editor.settings["schedule"] = [{"rate": 0.5, "steps": 2}]
+        editor.value(edits[0])
+        editor.settings["schedule"] = schedule
+        records = [edited(editor, edit, inverse) for edit in edits]
+        times = [record["seconds"] for record in records]
+        result |= {"count": len(records), "median_seconds": statistics.median(times), "total_seconds": sum(times)}
+        result["total_processors"] = sum(record["processors"] for record in records)
+        print(f"{len(records)} edits: median {result['median_seconds']:.3f} s, total {result['total_seconds']:.2f} s")
+        for name in ("before", "after"):
+            if found := [record[name] for record in records if name in record]:
+                result[name] = summary(found)
+                for kind, values in result[name].items():
+                    print(f"{name:7}{kind:11}" + "  ".join(f"{k} {100 * v:.1f}" for k, v in values.items()))
+        result["records"] = records
     if args.out:
-        Path(args.out).write_text(json.dumps({**result, "records": records}, indent=1) + "\n", encoding="utf-8")
+        Path(args.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,153 @@
+//! One job, as a project of `corrigenda` and as the input of `rome.py`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use corrigenda::bench::data::Case;
+use corrigenda::bench::import::{Draft, Expected};
+use corrigenda::compile::known;
+use corrigenda::model::Model;
+use corrigenda::numeric::{Isa, Stored};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::watch::{Failure, Seen, watched};
+
+/// Evaluations of a value, as published.
+const STEPS: usize = 20;
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/compare/rome.py");
+
+/// What both sides do.
+pub struct Job {
+    pub model: PathBuf,
+    pub layer: usize,
+    pub corpus: PathBuf,
+    pub documents: usize,
+    pub cases: Vec<Case>,
+}
+
+/// A project in a folder of its own, with a store of its own.
+pub struct Corrigenda<'a> {
+    job: &'a Job,
+    folder: TempDir,
+}
+
+impl<'a> Corrigenda<'a> {
+    pub fn new(job: &'a Job) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join("edits"))?;
+        let out = Self { job, folder };
+        for (number, case) in job.cases.iter().enumerate() {
+            // Nothing is asked beside the edit: the other side asks nothing either.
+            let draft = Draft { expect: Expected::default(), ..Draft::of(case) };
+            std::fs::write(out.folder.path().join(format!("edits/{number}.toml")), draft.file())?;
+        }
+        Ok(out)
+    }
+
+    /// Every value takes all steps and counts as converged wherever it ends: a random model knows no facts.
+    fn settings(&self, documents: usize, more: &str) -> Result<(), Failure> {
+        let Job { model, layer, corpus, .. } = self.job;
+        let text = format!(
+            "format = 1\n[model]\npath = {model:?}\n[rome]\nlayer = {layer}\n\
+             schedule = [{{ rate = 0.5, steps = {STEPS} }}]\nstop-loss = 1e-9\nconverged-nll = 1000.0\n\
+             [statistics]\ncorpus = {corpus:?}\nmax-documents = {documents}\n{more}"
+        );
+        Ok(std::fs::write(self.folder.path().join("corrigenda.toml"), text)?)
+    }
+
+    fn run(&self, words: &[&str]) -> Result<Seen, Failure> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
+        command.arg("-C").arg(self.folder.path()).args(words).arg("--cache-dir").arg(self.folder.path().join("cache"));
+        watched(command.env("RAYON_NUM_THREADS", "2"))
+    }
+
+    fn moment(&self, documents: usize) -> Result<(u64, Seen), Failure> {
+        self.settings(documents, "")?;
+        let seen = self.run(&["stats", "build", "--format", "json"])?;
+        let whole: Value = serde_json::from_slice(&seen.output)?;
+        Ok((whole["keys"].as_u64().ok_or("stats build says no number of keys")?, seen))
+    }
+
+    /// The second moment: of how many keys, and what each of them takes.
+    pub fn statistics(&self) -> Result<(u64, Seen), Failure> {
+        // What is done once, whatever the number of keys, falls out of the difference: the factor most of all.
+        let (few, short) = self.moment(self.job.documents / 4)?;
+        let (keys, long) = self.moment(self.job.documents)?;
+        let share = keys as f64 / (keys - few) as f64;
+        let (seconds, processors) = (long.seconds - short.seconds, long.processors - short.processors);
+        Ok((keys, Seen { seconds: share * seconds, processors: share * processors, ..long }))
+    }
+
+    /// All edits, from statistics and their factor.
+    pub fn edits(&self) -> Result<Seen, Failure> {
+        self.run(&["build"])
+    }
+
+    /// Another ridge makes another link of the same values.
+    pub fn relinked(&self) -> Result<Seen, Failure> {
+        self.settings(self.job.documents, "[link]\nridge = 1e-6\n")?;
+        self.run(&["build"])
+    }
+}
+
+/// `rome.py` and its files.
+pub struct Torch<'a> {
+    python: &'a Path,
+    folder: TempDir,
+}
+
+impl<'a> Torch<'a> {
+    pub fn new(job: &Job, python: &'a Path) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        let Job { model, layer, corpus, documents, cases } = job;
+        let checkpoint = Model::open(model, Isa::detect())?;
+        let dtype = match checkpoint.checkpoint().edited(*layer).stored {
+            Stored::F32 => "float32",
+            _ => "bfloat16",
+        };
+        let edit = |case: &Case| json!({ "id": case.id.to_string(), "subject": case.subject, "prompt": case.prompt, "target": case.target });
+        let whole = json!({
+            "model": model, "layer": layer, "corpus": corpus, "lines": documents, "dtype": dtype,
+            "max_tokens": checkpoint.spec().positions,
+            "templates": known::lines(known::TEMPLATES),
+            "settings": {
+                "schedule": [{ "rate": 0.5, "steps": STEPS }], "weight-decay": 0.5, "clamp": 4, "kl-factor": 0.0625,
+                "stop-loss": 1e-9, "converged-nll": 1000.0, "keep": "last", "keys": "released",
+            },
+            "edits": cases.iter().map(edit).collect::<Vec<_>>(),
+        });
+        std::fs::write(folder.path().join("edits.json"), whole.to_string())?;
+        Ok(Self { python, folder })
+    }
+
+    fn run(&self, words: &[&str]) -> Result<(Value, Seen), Failure> {
+        let file = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(self.python);
+        command.arg(SCRIPT).arg(file("edits.json")).args(words).args(["--threads", "2"]);
+        command.arg("--moment").arg(file("moment.pt")).arg("--json").arg(file("out.json"));
+        let seen = watched(command.env("OMP_NUM_THREADS", "2"))?;
+        Ok((serde_json::from_slice(&std::fs::read(file("out.json"))?)?, seen))
+    }
+
+    /// The second moment of as many keys.
+    pub fn statistics(&self, keys: u64) -> Result<Seen, Failure> {
+        let (found, seen) = self.run(&["--limit", "0"])?;
+        if found["positions"] != json!(keys) {
+            return Err(format!("PyTorch summed {} keys, corrigenda {keys}", found["positions"]).into());
+        }
+        timed(&found, ["statistics_seconds", "statistics_processors"], seen)
+    }
+
+    /// All edits.
+    pub fn edits(&self) -> Result<Seen, Failure> {
+        let (found, seen) = self.run(&[])?;
+        timed(&found, ["total_seconds", "total_processors"], seen)
+    }
+}
+
+/// A process whose own clocks say what its work took.
+fn timed(found: &Value, names: [&str; 2], seen: Seen) -> Result<Seen, Failure> {
+    let number = |name: &str| found[name].as_f64().ok_or(format!("PyTorch gave no {name}"));
+    Ok(Seen { seconds: number(names[0])?, processors: number(names[1])?, ..seen })
+}

@@ -1,0 +1,58 @@
+//! A process, watched to its end.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub type Failure = Box<dyn std::error::Error>;
+
+/// What a process needed.
+pub struct Seen {
+    pub seconds: f64,
+    /// Seconds of processors, all threads together: what a machine that lends its processors away changes least.
+    pub processors: f64,
+    /// VmHWM, in bytes.
+    pub resident: u64,
+    /// The greatest RssAnon that was seen, in bytes.
+    pub anonymous: u64,
+    /// What it printed.
+    pub output: Vec<u8>,
+}
+
+/// Runs a command to its end and looks at its memory meanwhile.
+pub fn watched(command: &mut Command) -> Result<Seen, Failure> {
+    let start = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (mut resident, mut anonymous, mut processors) = (0, 0, 0.0);
+    while child.try_wait()?.is_none() {
+        let (all, own) = memory(&child);
+        (resident, anonymous) = (resident.max(all), anonymous.max(own));
+        processors = taken(&child).unwrap_or(processors);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let output = child.wait_with_output()?;
+    match output.status.success() {
+        true => Ok(Seen { seconds, processors, resident, anonymous, output: output.stdout }),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into()),
+    }
+}
+
+/// Processor time of a process so far, in seconds: user and system, in hundredths.
+fn taken(child: &Child) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+    // Behind the name, which may hold anything: fields 14 and 15, the first behind it being the third.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
+    Some((ticks(14)? + ticks(15)?) / 100.0)
+}
+
+/// VmHWM and RssAnon of a process, in bytes; nothing where it has just ended.
+fn memory(child: &Child) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    };
+    (field("VmHWM:"), field("RssAnon:"))
+}

@@ -1,0 +1,128 @@
+//! A table for a terminal, a document, a page and a program.
+
+use std::fmt::Write as _;
+
+use super::{Cell, Grid};
+use crate::figure::svg::escaped;
+use crate::report::table::Table;
+
+impl Cell {
+    fn text(&self) -> String {
+        let half = self.half.map_or_else(String::new, |half| format!(" ({half:.*})", self.digits));
+        let value = format!("{:.*}", self.digits, self.value);
+        let value = if value.trim_start_matches('-').chars().all(|c| c == '0' || c == '.') {
+            value.trim_start_matches('-').to_owned()
+        } else {
+            value
+        };
+        format!("{value}{half}")
+    }
+}
+
+impl Cell {
+    /// The best of its column, and what clearly fails: it may be both.
+    fn marks(&self) -> Option<&'static str> {
+        match (self.best, self.fails) {
+            (true, true) => Some("*!"),
+            (true, false) => Some("*"),
+            (false, true) => Some("!"),
+            (false, false) => None,
+        }
+    }
+}
+
+impl Grid {
+    /// For a terminal: the best with `*`, failures with `!`.
+    pub fn human(&self, width: usize) -> String {
+        let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));
+        for (name, cells) in &self.rows {
+            let cell = |cell: &Option<Cell>| {
+                cell.as_ref().map_or_else(String::new, |cell| format!("{}{}", cell.text(), cell.marks().unwrap_or(" ")))
+            };
+            table.row(std::iter::once(name.clone()).chain(cells.iter().map(cell)));
+        }
+        match table.fits(width) {
+            true => table.render(width),
+            false => self.below(),
+        }
+    }
+
+    /// A line a number, for narrow terminals.
+    fn below(&self) -> String {
+        let mut out = String::new();
+        for (name, cells) in &self.rows {
+            let _ = writeln!(out, "{name}");
+            let mut table = Table::new(&[], &[]);
+            for (column, cell) in self.columns.iter().zip(cells) {
+                if let Some(cell) = cell {
+                    let marks = cell.marks().map_or_else(String::new, |marks| format!(" {marks}"));
+                    table.row([format!("  {column}"), format!("{}{marks}", cell.text())]);
+                }
+            }
+            out.push_str(&table.render(usize::MAX));
+        }
+        out
+    }
+
+    /// For a document: the best in bold, failures with `!`.
+    pub fn markdown(&self) -> String {
+        let mut out =
+            format!("| {} | {} |\n|---|{}\n", self.of, self.columns.join(" | "), "---|".repeat(self.columns.len()));
+        for (name, cells) in &self.rows {
+            let cell = |cell: &Option<Cell>| {
+                cell.as_ref().map_or_else(String::new, |cell| match (cell.best, cell.fails) {
+                    (true, true) => format!("**{}** !", cell.text()),
+                    (true, false) => format!("**{}**", cell.text()),
+                    (_, true) => format!("{} !", cell.text()),
+                    _ => cell.text(),
+                })
+            };
+            let cells: Vec<String> = cells.iter().map(cell).collect();
+            let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
+        }
+        out
+    }
+
+    /// For a page.
+    pub fn html(&self) -> String {
+        let mut out = format!("<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>{}</th>", escaped(self.of));
+        for column in &self.columns {
+            let _ = write!(out, "<th class=\"number\">{}</th>", escaped(column));
+        }
+        out.push_str("</tr></thead>\n<tbody>\n");
+        for (name, cells) in &self.rows {
+            let _ = write!(out, "<tr><th>{}</th>", escaped(name));
+            for cell in cells {
+                let text = cell.as_ref().map_or_else(String::new, |cell| {
+                    let text = escaped(&cell.text());
+                    match (cell.best, cell.fails) {
+                        (true, true) => format!("<b class=\"fails\">{text}</b>"),
+                        (true, false) => format!("<b>{text}</b>"),
+                        (_, true) => format!("<span class=\"fails\">{text}</span>"),
+                        _ => text,
+                    }
+                });
+                let _ = write!(out, "<td class=\"number\">{text}</td>");
+            }
+            out.push_str("</tr>\n");
+        }
+        out.push_str("</tbody>\n</table></div>\n");
+        out
+    }
+
+    /// For programs.
+    pub fn json(&self) -> serde_json::Value {
+        let row = |(name, cells): &(String, Vec<Option<Cell>>)| {
+            let mut fields = serde_json::Map::from_iter([("name".to_owned(), name.clone().into())]);
+            for (column, cell) in self.columns.iter().zip(cells) {
+                let value = cell.as_ref().map(|cell| {
+                    serde_json::json!({ "value": cell.value, "half": cell.half, "best": cell.best, "fails": cell.fails })
+                });
+                fields.insert((*column).to_owned(), value.into());
+            }
+            serde_json::Value::Object(fields)
+        };
+        self.rows.iter().map(row).collect()
+    }
+}

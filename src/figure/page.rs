@@ -1,0 +1,57 @@
+//! A page of figures and tables, in one file that needs no other.
+
+use std::fmt::Write as _;
+
+use super::Figure;
+use super::svg::escaped;
+
+const STYLE: &str = include_str!("../report/page.css");
+/// Figures are drawn on white: on a dark page they stand on a sheet of their own.
+const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid var(--rule); \
+                    border-radius: 6px; background: #fff; } figcaption { color: var(--soft); font-size: .85rem; } \
+                    .fails { color: #c0392b; }";
+
+/// A page as it is written, part by part.
+pub struct Page {
+    out: String,
+}
+
+impl Page {
+    /// Begins the page of a verb: its title, and names and values of what it is about. All of it is text.
+    pub fn new(verb: &str, title: &str, lines: &[(String, String)]) -> Self {
+        let title = escaped(title);
+        let mut out = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}\n{MORE}\n\
+             </style>\n</head>\n<body>\n<main>\n<header>\n<p class=\"verb\">corrigenda {verb}</p>\n<h1>{title}</h1>\n\
+             <dl class=\"sides\">\n"
+        );
+        for (name, value) in lines {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(value));
+        }
+        out.push_str("</dl>\n</header>\n");
+        Self { out }
+    }
+
+    /// A heading: text.
+    pub fn heading(&mut self, title: &str) {
+        let _ = writeln!(self.out, "<h2>{}</h2>", escaped(title));
+    }
+
+    /// A part that is HTML already.
+    pub fn part(&mut self, html: &str) {
+        self.out.push_str(html);
+    }
+
+    /// Figures one below the other.
+    pub fn figures(&mut self, figures: &[Figure]) {
+        figures.iter().for_each(|figure| self.out.push_str(&figure.element()));
+    }
+
+    /// The whole page.
+    pub fn finish(mut self) -> String {
+        self.out.push_str("</main>\n</body>\n</html>\n");
+        self.out
+    }
+}
