@@ -153,6 +153,12 @@ fn zsre_and_published_ways_run() {
     let run = project.run(&["bench", "zsre", "zsre.json", "--editors", "rome,ft,kn", "--published"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
     assert!(run.out().contains("specificity"), "{}", run.out());
+    let sets = project.run(&["bench", "zsre", "zsre.json", "--batch", "1", "--batch-only"]);
+    assert_eq!(sets.code(), Some(0), "{}", sets.whole());
+    assert!(sets.out().contains("specificity") && !sets.out().contains("NS"), "{}", sets.out());
+    let known = project.run(&["bench", "zsre", "zsre.json", "--known"]);
+    assert_eq!(known.code(), Some(2), "{}", known.whole());
+    assert!(known.err().contains("nothing can be asked of --known"), "{}", known.err());
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! Seconds and memory of one edit beside the published procedure in PyTorch, on models of true size.
 //!
 //!     cargo run --release --example random_checkpoint -- gpt2-xl /tmp/gpt2-xl ../shared/data/gpt2-tokenizer
-//!     cargo bench --bench compare -- /tmp/gpt2-xl[:LAYER] [MORE …] [--edits N] [--documents N] [--python PYTHON]
+//!     cargo bench --bench compare -- /tmp/gpt2-xl[:LAYER] [MORE …] [--python PYTHON]
+//!         [--edits N] [--steps N] [--documents N]
 //!
-//! Both take the same facts (of CounterFact), the same templates, the same documents (of Wikipedia), and twenty
-//! evaluations for every value, with two threads. Each does its work in processes of their own, which are watched: VmHWM is all
+//! Both take the same facts (of CounterFact), the same templates, the same documents (of Wikipedia), and as many
+//! evaluations for every value (twenty, as published), with two threads. Each does its work in processes of their own, which are watched: VmHWM is all
 //! that was ever resident, pages of the mapped weights included; RssAnon is what the process holds for itself, at its
 //! peak as seen every ten milliseconds.
 //!
 //! Of `corrigenda` the whole run of the verb is timed, over the number of edits or of keys: opening the model, link,
 //! patch, scores and lock too; of its statistics what a key more takes. Of PyTorch the procedure alone is timed, without
-//! start, loading and scoring. The factor of C here, and its inverse there, are made before.
+//! start, loading and scoring. The factor of C here, and its inverse there, are made with the
+//! statistics. Here edits are compiled side by side, as `build` does it; there one after the other, as published.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 
@@ -33,6 +35,7 @@ const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/wiki_8
 struct Arguments {
     models: Vec<(PathBuf, Option<usize>)>,
     edits: usize,
+    steps: usize,
     documents: usize,
     python: Option<PathBuf>,
 }
@@ -57,6 +60,7 @@ fn compare(model: &Path, layer: Option<usize>, arguments: &Arguments) -> Result<
         // As published for GPT-2: 8 of 24, 12 of 36, 17 of 48.
         layer: layer.unwrap_or(layers * 17 / 48),
         corpus: Path::new(CORPUS).canonicalize()?,
+        steps: arguments.steps,
         documents: arguments.documents,
         cases: all(Path::new(RECORDS), Dataset::Counterfact)?.0.into_iter().take(arguments.edits).collect(),
         model,
@@ -107,7 +111,7 @@ fn gib(bytes: f64) -> String {
 }
 
 fn arguments() -> Result<Arguments, Failure> {
-    let mut out = Arguments { models: Vec::new(), edits: 3, documents: 400, python: None };
+    let mut out = Arguments { models: Vec::new(), edits: 3, steps: 20, documents: 400, python: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -115,6 +119,7 @@ fn arguments() -> Result<Arguments, Failure> {
             // Given by cargo.
             "--bench" => {}
             "--edits" => out.edits = value()?.parse()?,
+            "--steps" => out.steps = value()?.parse()?,
             "--documents" => out.documents = value()?.parse()?,
             "--python" => out.python = Some(value()?.into()),
             model => out.models.push(match model.rsplit_once(':') {
@@ -125,7 +130,7 @@ fn arguments() -> Result<Arguments, Failure> {
     }
     if out.models.is_empty() {
         return Err(
-            "usage: cargo bench --bench compare -- FOLDER[:LAYER] … [--edits N] [--documents N] [--python P]".into()
+            "usage: cargo bench --bench compare -- FOLDER[:LAYER] … [--python P] [--edits N] [--steps N] [--documents N]".into()
         );
     }
     Ok(out)

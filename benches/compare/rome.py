@@ -4,11 +4,11 @@
 
 Every step runs all layers, all positions and all logits of one right-padded batch (the templates and the KL row), by
 autograd; keys come from whole forward passes. Statistics run up to the edited layer and stop there, a hundred
-documents at a time, the longest first, in padded batches of at most three times the context. Each edit stands alone
+documents at a time, the longest first, in padded batches of at most three times the context (of 1024 at most). Each edit stands alone
 and is rolled back. What is timed per edit: rows, value, keys, direction and the update of the weight; not loading, not
-the statistics and the inverse of C, not scoring. The first edit is made once before the clock starts.
+the statistics and the inverse of C, not scoring. Two steps of the first value are taken before the clock starts.
 
-Of its own: context templates are given, and C is summed and inverted in float64, which costs an edit nothing.
+Of its own: context templates are given, and C is summed and inverted in float64, once, with the statistics.
 
 EDITS.json (paths are relative to the current directory):
     {"model": PATH, "layer": 0, "corpus": PATH, "max_tokens": N, "lines": N (optional), "templates": ["{}", ...],
@@ -88,7 +88,7 @@ class Editor:
 
     def batches(self, rows):
         """As published: a hundred documents, the longest first, cut where padding to the longest takes too much."""
-        most = 3 * self.model.config.max_position_embeddings
+        most = 3 * min(self.model.config.max_position_embeddings, 1024)
         for start in range(0, len(rows), 100):
             group = []
             for row in sorted(rows[start : start + 100], key=len, reverse=True):
@@ -245,7 +245,7 @@ def summary(measures):
 
 
 def second_moment(editor, job, cache):
-    """C from the file of an earlier run, or over the corpus, and written there."""
+    """The inverse of C from the file of an earlier run, or over the corpus, and written there."""
     if cache and Path(cache).exists():
         return torch.load(cache)
     lines = [line for line in Path(job["corpus"]).read_text(encoding="utf-8").split("\n") if line.strip()]
@@ -253,7 +253,8 @@ def second_moment(editor, job, cache):
     moment, count = editor.statistics(lines[: job.get("lines")], job["max_tokens"])
     seconds, processors = time.perf_counter() - start, time.process_time() - before
     print(f"statistics: {count} positions in {seconds:.2f} s, {1e6 * seconds / count:.1f} us each")
-    out = {"moment": moment, "count": count, "seconds": seconds, "processors": processors}
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment)).float()
+    out = {"inverse": inverse, "count": count, "seconds": seconds, "processors": processors}
     if cache:
         torch.save(out, cache)
     return out
@@ -281,7 +282,7 @@ def main():
     parser.add_argument("edits")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--moment", help="where C is kept between runs")
+    parser.add_argument("--moment", help="where the inverse of C is kept between runs")
     parser.add_argument("--json", dest="out")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -297,7 +298,7 @@ def main():
     }
     edits = job["edits"][: args.limit]
     if edits:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(found.pop("moment"))).float()
+        inverse = found["inverse"]
         # Two steps without a clock: the first pass of a process pays for the libraries' own preparations.
         schedule = editor.settings["schedule"]
         editor.settings["schedule"] = [{"rate": 0.5, "steps": 2}]

@@ -7,20 +7,20 @@ use corrigenda::bench::data::Case;
 use corrigenda::bench::import::{Draft, Expected};
 use corrigenda::compile::known;
 use corrigenda::model::Model;
-use corrigenda::numeric::{Isa, Stored};
+use corrigenda::numeric::Isa;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::watch::{Failure, Seen, watched};
 
-/// Evaluations of a value, as published.
-const STEPS: usize = 20;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/compare/rome.py");
 
 /// What both sides do.
 pub struct Job {
     pub model: PathBuf,
     pub layer: usize,
+    /// Evaluations of a value.
+    pub steps: usize,
     pub corpus: PathBuf,
     pub documents: usize,
     pub cases: Vec<Case>,
@@ -47,11 +47,12 @@ impl<'a> Corrigenda<'a> {
 
     /// Every value takes all steps and counts as converged wherever it ends: a random model knows no facts.
     fn settings(&self, documents: usize, more: &str) -> Result<(), Failure> {
-        let Job { model, layer, corpus, .. } = self.job;
+        let Job { model, layer, steps, corpus, .. } = self.job;
         let text = format!(
             "format = 1\n[model]\npath = {model:?}\n[rome]\nlayer = {layer}\n\
-             schedule = [{{ rate = 0.5, steps = {STEPS} }}]\nstop-loss = 1e-9\nconverged-nll = 1000.0\n\
-             [statistics]\ncorpus = {corpus:?}\nmax-documents = {documents}\n{more}"
+             schedule = [{{ rate = 0.5, steps = {steps} }}]\nstop-loss = 1e-9\nconverged-nll = 1000.0\n\
+             weight-decay = 0.5\nclamp = 4.0\nkl-factor = 0.0625\n[link]\nrefine-steps = 0\n{more}\
+             [statistics]\ncorpus = {corpus:?}\nmax-documents = {documents}\n"
         );
         Ok(std::fs::write(self.folder.path().join("corrigenda.toml"), text)?)
     }
@@ -71,9 +72,14 @@ impl<'a> Corrigenda<'a> {
 
     /// The second moment: of how many keys, and what each of them takes.
     pub fn statistics(&self) -> Result<(u64, Seen), Failure> {
-        // What is done once, whatever the number of keys, falls out of the difference: the factor most of all.
+        // What is done once, whatever the number of keys, falls out of the difference: the factor most of all. What is
+        // done once for all runs, as hashing the base, is done by a first one.
+        self.moment(1)?;
         let (few, short) = self.moment(self.job.documents / 4)?;
         let (keys, long) = self.moment(self.job.documents)?;
+        if keys <= few {
+            return Err("too few documents to tell what a key takes".into());
+        }
         let share = keys as f64 / (keys - few) as f64;
         let (seconds, processors) = (long.seconds - short.seconds, long.processors - short.processors);
         Ok((keys, Seen { seconds: share * seconds, processors: share * processors, ..long }))
@@ -86,7 +92,7 @@ impl<'a> Corrigenda<'a> {
 
     /// Another ridge makes another link of the same values.
     pub fn relinked(&self) -> Result<Seen, Failure> {
-        self.settings(self.job.documents, "[link]\nridge = 1e-6\n")?;
+        self.settings(self.job.documents, "ridge = 1e-6\n")?;
         self.run(&["build"])
     }
 }
@@ -100,19 +106,15 @@ pub struct Torch<'a> {
 impl<'a> Torch<'a> {
     pub fn new(job: &Job, python: &'a Path) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
-        let Job { model, layer, corpus, documents, cases } = job;
+        let Job { model, layer, steps, corpus, documents, cases } = job;
         let checkpoint = Model::open(model, Isa::detect())?;
-        let dtype = match checkpoint.checkpoint().edited(*layer).stored {
-            Stored::F32 => "float32",
-            _ => "bfloat16",
-        };
         let edit = |case: &Case| json!({ "id": case.id.to_string(), "subject": case.subject, "prompt": case.prompt, "target": case.target });
         let whole = json!({
-            "model": model, "layer": layer, "corpus": corpus, "lines": documents, "dtype": dtype,
-            "max_tokens": checkpoint.spec().positions,
+            "model": model, "layer": layer, "corpus": corpus, "lines": documents,
+            "max_tokens": checkpoint.spec().positions.min(1024),
             "templates": known::lines(known::TEMPLATES),
             "settings": {
-                "schedule": [{ "rate": 0.5, "steps": STEPS }], "weight-decay": 0.5, "clamp": 4, "kl-factor": 0.0625,
+                "schedule": [{ "rate": 0.5, "steps": steps }], "weight-decay": 0.5, "clamp": 4, "kl-factor": 0.0625,
                 "stop-loss": 1e-9, "converged-nll": 1000.0, "keep": "last", "keys": "released",
             },
             "edits": cases.iter().map(edit).collect::<Vec<_>>(),

@@ -1,6 +1,8 @@
 //! A process, watched to its end.
 
-use std::process::{Child, Command, Stdio};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 pub type Failure = Box<dyn std::error::Error>;
@@ -21,7 +23,9 @@ pub struct Seen {
 /// Runs a command to its end and looks at its memory meanwhile.
 pub fn watched(command: &mut Command) -> Result<Seen, Failure> {
     let start = Instant::now();
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Into files: a pipe that nobody reads would stop whoever says much.
+    let (mut output, mut errors) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let mut child = command.stdout(output.try_clone()?).stderr(errors.try_clone()?).spawn()?;
     let (mut resident, mut anonymous, mut processors) = (0, 0, 0.0);
     while child.try_wait()?.is_none() {
         let (all, own) = memory(&child);
@@ -30,11 +34,17 @@ pub fn watched(command: &mut Command) -> Result<Seen, Failure> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let seconds = start.elapsed().as_secs_f64();
-    let output = child.wait_with_output()?;
-    match output.status.success() {
-        true => Ok(Seen { seconds, processors, resident, anonymous, output: output.stdout }),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned().into()),
+    match child.wait()?.success() {
+        true => Ok(Seen { seconds, processors, resident, anonymous, output: whole(&mut output)? }),
+        false => Err(String::from_utf8_lossy(&whole(&mut errors)?).trim().to_owned().into()),
     }
+}
+
+fn whole(file: &mut File) -> Result<Vec<u8>, Failure> {
+    let mut out = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut out)?;
+    Ok(out)
 }
 
 /// Processor time of a process so far, in seconds: user and system, in hundredths.

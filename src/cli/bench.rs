@@ -130,6 +130,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
     let (project, store) = context.ground()?;
     let stop = |stop: Stop| context.stop(&stop);
+    if arguments.known && arguments.dataset == Dataset::Zsre {
+        let why = "records of zsRE do not say what is true before the edit: nothing can be asked of --known";
+        return Err(stop(wrong(why.to_owned())));
+    }
     let base = Base::open(&project, &store, context.isa, false).map_err(stop)?;
     let place = arguments.out.as_deref().map(|out| Ok::<_, Stop>(Place::folder(out, &base.folder, store.root())?));
     let place = place.transpose().map_err(stop)?;

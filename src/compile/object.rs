@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Compiled, Settings};
+use super::Settings;
+use super::value::Compiled;
 use crate::digest::{Canon, Digest};
 use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, Tensor, write};

@@ -5,84 +5,13 @@
 //! target: δ minimises the mean negative log-likelihood of the target over the templates, plus the drift (KL from
 //! the base) of `"{subject} is a"`, plus a weight on its length.
 
-use std::convert::Infallible;
-
-use super::optimiser::{Adam, clamp, norm};
+use super::Settings;
+use super::optimiser::norm;
 use super::resolve::Resolved;
-use crate::digest::Canon;
+use super::search::abreast;
 use crate::model::Model;
 use crate::model::above::Above;
 use crate::numeric::rows::softmax;
-
-/// One attempt: Adam from δ = 0.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stage {
-    /// Adam's rate.
-    pub rate: f64,
-    /// Evaluations; there is one update less.
-    pub steps: usize,
-}
-
-/// How values are optimised.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Attempts, each made only if the ones before did not converge.
-    pub schedule: Vec<Stage>,
-    /// Weight of ‖δ‖ / ‖v₀‖².
-    pub weight_decay: f64,
-    /// ‖δ‖ is at most this many times ‖v₀‖.
-    pub clamp: f64,
-    /// Weight of the drift.
-    pub kl_factor: f64,
-    /// A loss below this ends an attempt.
-    pub stop_loss: f64,
-    /// A value has converged when the target's mean negative log-likelihood is at most this.
-    pub converged_nll: f64,
-    /// What the bare prompt weighs in the key, the other templates sharing the rest; all alike where nothing is said, as
-    /// published. A subject at the very beginning of a text has a key of its own, of which one in twenty-one says little.
-    pub bare_weight: Option<f64>,
-}
-
-impl Default for Settings {
-    /// The published numbers for GPT-2 XL, with a schedule that retries what the first twenty-five steps leave
-    /// unconverged.
-    fn default() -> Self {
-        let stage = |rate, steps| Stage { rate, steps };
-        Self { schedule: vec![stage(0.5, 25), stage(0.1, 120), stage(0.5, 200)], ..Self::published() }
-    }
-}
-
-impl Settings {
-    /// Exactly the published optimisation: one attempt of twenty steps.
-    pub fn published() -> Self {
-        Self {
-            schedule: vec![Stage { rate: 0.5, steps: 20 }],
-            weight_decay: 0.5,
-            clamp: 4.0,
-            kl_factor: 0.0625,
-            stop_loss: 0.05,
-            converged_nll: 0.1,
-            bare_weight: None,
-        }
-    }
-}
-
-impl Settings {
-    /// Writes every number of the settings into a digest.
-    pub fn describe(&self, canon: &mut Canon) {
-        canon.number("stages", self.schedule.len() as u64);
-        for stage in &self.schedule {
-            canon.float("rate", stage.rate).number("steps", stage.steps as u64);
-        }
-        canon.float("weight-decay", self.weight_decay).float("clamp", self.clamp);
-        canon.float("kl-factor", self.kl_factor).float("stop-loss", self.stop_loss);
-        canon.float("converged-nll", self.converged_nll);
-        // What is published means what it meant before there was a choice.
-        if let Some(weight) = self.bare_weight {
-            canon.float("bare-weight", weight);
-        }
-    }
-}
 
 /// The terms of the loss at one δ.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -132,8 +61,8 @@ pub enum Hook {
 
 /// The loss of one edit as a function of δ, with its gradient.
 pub struct Objective<'a> {
-    above: Above<'a>,
-    settings: &'a Settings,
+    pub(super) above: Above<'a>,
+    pub(super) settings: &'a Settings,
     target: &'a [u32],
     templates: usize,
     vocabulary: usize,
@@ -141,7 +70,7 @@ pub struct Objective<'a> {
     pub key: Vec<f32>,
     /// v₀ and its norm.
     pub value_before: Vec<f32>,
-    length_before: f64,
+    pub(super) length_before: f64,
     /// Log-probabilities of the drift row at δ = 0.
     drift_before: Vec<f64>,
 }
@@ -186,7 +115,7 @@ impl<'a> Objective<'a> {
     }
 
     /// Logits of its rows.
-    fn logits(&self) -> usize {
+    pub(super) fn logits(&self) -> usize {
         (self.templates * self.target.len() + 1) * self.vocabulary
     }
 
@@ -203,18 +132,18 @@ impl<'a> Objective<'a> {
     }
 
     /// Rows of this edit: its templates and the drift.
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.templates + 1
     }
 
     /// The loss of its own part of the logits, which become their gradient.
-    fn loss(&self, delta: &[f64], logits: &mut [f32]) -> Loss {
+    pub(super) fn loss(&self, delta: &[f64], logits: &mut [f32]) -> Loss {
         let (labelled, drift) = logits.split_at_mut(self.templates * self.target.len() * self.vocabulary);
         Loss { nll: self.likelihood(labelled), kl: self.drift(drift), decay: self.decay() * norm(delta) }
     }
 
     /// The gradient by δ, from that by every row's change: summed over rows in their order.
-    fn slope(&self, delta: &[f64], rows: &[Vec<f32>]) -> Vec<f64> {
+    pub(super) fn slope(&self, delta: &[f64], rows: &[Vec<f32>]) -> Vec<f64> {
         let mut slope = vec![0.0; delta.len()];
         for row in rows {
             slope.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
@@ -262,183 +191,6 @@ impl<'a> Objective<'a> {
             *p = (self.settings.kl_factor * slope) as f32;
         }
         self.settings.kl_factor * kl
-    }
-
-    /// One stage: calls `seen` with every evaluated δ and its loss, and stops as published: below `stop_loss`, or
-    /// at the last step without an update.
-    pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
-        let mut attempt = Attempt::new(self, stage);
-        loop {
-            let (loss, gradient) = self.at(&attempt.delta);
-            seen(&attempt.delta, loss);
-            if !attempt.step(self, loss, &gradient) {
-                return;
-            }
-        }
-    }
-}
-
-/// The losses of several edits, at a δ each, and their gradients: all their rows, joined in `above`, pass the model
-/// together. What an edit gets depends on its own rows alone.
-fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
-    let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-    let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
-    let of_row = |(change, (objective, _)): (_, &(&Objective<'_>, _))| std::iter::repeat_n(change, objective.rows());
-    let by_row: Vec<&[f32]> = changes.iter().map(Vec::as_slice).zip(edits).flat_map(of_row).collect();
-    let evaluation = above.evaluate_each(&by_row);
-    let mut gradient = evaluation.logits.clone();
-    let (mut rest, mut losses) = (gradient.as_mut_slice(), Vec::with_capacity(edits.len()));
-    for (objective, delta) in edits {
-        let (own, others) = rest.split_at_mut(objective.logits());
-        losses.push(objective.loss(delta, own));
-        rest = others;
-    }
-    let slopes = above.reverse_each(&evaluation, &gradient);
-    let (mut rest, mut out) = (slopes.as_slice(), Vec::with_capacity(edits.len()));
-    for ((objective, delta), loss) in edits.iter().zip(losses) {
-        let (own, others) = rest.split_at(objective.rows());
-        out.push((loss, objective.slope(delta, own)));
-        rest = others;
-    }
-    out
-}
-
-/// One stage of one edit, as far as it has come.
-struct Attempt {
-    stage: Stage,
-    adam: Adam,
-    delta: Vec<f64>,
-    evaluated: usize,
-}
-
-impl Attempt {
-    fn new(objective: &Objective<'_>, stage: Stage) -> Self {
-        let width = objective.value_before.len();
-        Self { stage, adam: Adam::new(width, stage.rate), delta: vec![0.0; width], evaluated: 0 }
-    }
-
-    /// Goes on from the loss at its δ and the gradient there; says whether there is more to evaluate.
-    fn step(&mut self, objective: &Objective<'_>, loss: Loss, gradient: &[f64]) -> bool {
-        self.evaluated += 1;
-        if loss.total() < objective.settings.stop_loss || self.evaluated == self.stage.steps {
-            return false;
-        }
-        self.adam.step(&mut self.delta, gradient);
-        clamp(&mut self.delta, objective.settings.clamp * objective.length_before);
-        true
-    }
-}
-
-/// The whole schedule of one edit, as far as it has come.
-struct Search<'a> {
-    index: usize,
-    objective: Objective<'a>,
-    attempt: Attempt,
-    stage: usize,
-    best: Option<(Vec<f64>, Loss, usize)>,
-    evaluations: usize,
-}
-
-impl<'a> Search<'a> {
-    fn new(index: usize, objective: Objective<'a>) -> Self {
-        let first = objective.settings.schedule.first().expect("a schedule has a stage");
-        Self { index, attempt: Attempt::new(&objective, *first), objective, stage: 0, best: None, evaluations: 0 }
-    }
-
-    /// Goes on; says whether there is more to evaluate: in this stage, or in the next one where no value has converged.
-    fn step(&mut self, loss: Loss, gradient: &[f64]) -> bool {
-        self.evaluations += 1;
-        // Written so that NaN never becomes the best.
-        if self.best.as_ref().is_none_or(|(_, best, _)| loss.total() < best.total()) {
-            self.best = Some((self.attempt.delta.clone(), loss, self.stage));
-        }
-        if self.attempt.step(&self.objective, loss, gradient) {
-            return true;
-        }
-        self.stage += 1;
-        let next = self.objective.settings.schedule.get(self.stage).filter(|_| !self.converged());
-        next.inspect(|stage| self.attempt = Attempt::new(&self.objective, **stage)).is_some()
-    }
-
-    fn converged(&self) -> bool {
-        self.best.as_ref().is_some_and(|(_, loss, _)| loss.nll <= self.objective.settings.converged_nll)
-    }
-
-    fn end(self) -> Compiled {
-        let (converged, evaluations) = (self.converged(), self.evaluations);
-        let (delta, loss, stage) = self.best.expect("a stage evaluates δ = 0 first");
-        let Objective { key, value_before, .. } = self.objective;
-        let value = value_before.iter().zip(&delta).map(|(v, d)| (f64::from(*v) + d) as f32).collect();
-        Compiled { key, value, value_before, loss, stage, evaluations, converged }
-    }
-}
-
-/// Compiles one edit at `layer`: its key, and the value of the lowest loss that the schedule finds.
-pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings) -> Compiled {
-    compile_at(model, layer, edit, settings, Hook::Mlp)
-}
-
-/// The same with the value of a hook.
-pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
-    let mut out = None;
-    let done = |_, compiled| {
-        out = Some(compiled);
-        Ok::<_, Infallible>(())
-    };
-    let Ok(()) = compile_all(model, layer, &[edit], (settings, hook), done);
-    out.expect("every edit comes to an end")
-}
-
-/// Edits are evaluated side by side up to so many positions: a weight that was fetched for one serves them all.
-const POSITIONS: usize = 384;
-/// Numbers that their reverse keeps at most, about: a quarter of a gibibyte.
-const TAPE: usize = 1 << 26;
-
-/// Compiles edits at `layer`, some of them side by side; each is bit by bit what it is alone. `done` is given the index
-/// of an edit and what it came to, in the order in which they come to an end.
-///
-/// # Errors
-/// What `done` gives.
-pub fn compile_all<E>(
-    model: &Model,
-    layer: usize,
-    edits: &[&Resolved],
-    (settings, hook): (&Settings, Hook),
-    mut done: impl FnMut(usize, Compiled) -> Result<(), E>,
-) -> Result<(), E> {
-    let spec = model.spec();
-    // Norms, queries, keys and values, and both sides of the activation.
-    let kept = (spec.layers - layer) * (8 * spec.width + 2 * spec.inner);
-    let most = POSITIONS.min(TAPE / kept);
-    let mut waiting = edits.iter().enumerate();
-    let mut searches: Vec<Search<'_>> = Vec::new();
-    loop {
-        let positions =
-            |searches: &[Search<'_>]| searches.iter().map(|one| one.objective.above.positions()).sum::<usize>();
-        // As many as there is room for, if those to come are like those that are here.
-        while searches.is_empty() || positions(&searches) * (searches.len() + 1) / searches.len() <= most {
-            let Some((index, edit)) = waiting.next() else { break };
-            searches.push(Search::new(index, Objective::at_hook(model, layer, edit, settings, hook)));
-        }
-        if searches.is_empty() {
-            return Ok(());
-        }
-        let joined = Above::joined(searches.iter().map(|one| &one.objective.above));
-        // Until the first of them comes to an end.
-        let mut ended = Vec::new();
-        while ended.is_empty() {
-            let asked: Vec<_> = searches.iter().map(|one| (&one.objective, one.attempt.delta.as_slice())).collect();
-            let found = abreast(&joined, &asked);
-            for (place, (search, (loss, gradient))) in searches.iter_mut().zip(found).enumerate() {
-                if !search.step(loss, &gradient) {
-                    ended.push(place);
-                }
-            }
-        }
-        for place in ended.into_iter().rev() {
-            let search = searches.remove(place);
-            done(search.index, search.end())?;
-        }
     }
 }
 

@@ -4,12 +4,18 @@ use std::fmt::Write as _;
 
 use super::Figure;
 use super::svg::escaped;
+use crate::project::visible;
 
 const STYLE: &str = include_str!("../report/page.css");
 /// Figures are drawn on white: on a dark page they stand on a sheet of their own.
 const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid var(--rule); \
                     border-radius: 6px; background: #fff; } figcaption { color: var(--soft); font-size: .85rem; } \
                     .fails { color: #c0392b; }";
+
+/// Text of whoever wrote it: nothing of it is markup, and what cannot be seen is shown.
+fn text(text: &str) -> String {
+    escaped(&visible(text).to_string())
+}
 
 /// A page as it is written, part by part.
 pub struct Page {
@@ -19,7 +25,7 @@ pub struct Page {
 impl Page {
     /// Begins the page of a verb: its title, and names and values of what it is about. All of it is text.
     pub fn new(verb: &str, title: &str, lines: &[(String, String)]) -> Self {
-        let title = escaped(title);
+        let title = text(title);
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
              content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}\n{MORE}\n\
@@ -28,7 +34,7 @@ impl Page {
         );
         for (name, value) in lines {
             // Writing to a `String` cannot fail.
-            let _ = writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(value));
+            let _ = writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", text(name), text(value));
         }
         out.push_str("</dl>\n</header>\n");
         Self { out }
@@ -36,7 +42,7 @@ impl Page {
 
     /// A heading: text.
     pub fn heading(&mut self, title: &str) {
-        let _ = writeln!(self.out, "<h2>{}</h2>", escaped(title));
+        let _ = writeln!(self.out, "<h2>{}</h2>", text(title));
     }
 
     /// A part that is HTML already.
@@ -53,5 +59,19 @@ impl Page {
     pub fn finish(mut self) -> String {
         self.out.push_str("</main>\n</body>\n</html>\n");
         self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ours_is_only_text() {
+        let mut page = Page::new("bench", "<b>\u{202e}title\u{1b}", &[("file".to_owned(), "a\u{7}&b".to_owned())]);
+        page.heading("1 < 2");
+        let page = page.finish();
+        assert!(page.contains("&lt;b&gt;") && page.contains("1 &lt; 2") && page.contains("&amp;b"), "{page}");
+        assert!(!page.contains(['\u{202e}', '\u{1b}', '\u{7}']), "{page}");
     }
 }

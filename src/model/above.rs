@@ -60,7 +60,7 @@ impl<'a> Above<'a> {
     /// Several of one model and layer as one: its rows are theirs, one after the other. What they keep is shared.
     ///
     /// # Panics
-    /// There is none.
+    /// If there is none to join.
     pub fn joined<'o>(all: impl Iterator<Item = &'o Self>) -> Self
     where
         'a: 'o,
@@ -85,6 +85,17 @@ impl<'a> Above<'a> {
     /// Positions of all rows that are evaluated.
     pub fn positions(&self) -> usize {
         self.rows.positions()
+    }
+
+    /// Numbers that it keeps and that an evaluation keeps for its reverse, about.
+    pub fn numbers(&self) -> usize {
+        let spec = self.model.spec();
+        let past = |past: &Past| past.keys.iter().chain(&past.values).map(|part| part.len()).sum::<usize>();
+        // Norms, queries, keys and values, and both sides of the activation.
+        let tape = self.positions() * self.past.len() * (8 * spec.width + 2 * spec.inner);
+        // Logits, and their gradient.
+        let logits = 2 * self.tails.iter().sum::<usize>() * spec.vocabulary;
+        tape + logits + self.past.iter().map(past).sum::<usize>()
     }
 
     /// Logits with `change` (`[d]`) added to every row's moving hidden state.

@@ -136,9 +136,9 @@ impl Grid {
 
     /// Many at once: a row an editor and size; the best is that of its size.
     pub fn together(all: &[&Together]) -> Self {
-        let row = |one: &&Together| (format!("{} × {}", one.editor, one.size), of_together(one));
         let likelier = all.iter().flat_map(|one| &one.measured).all(|measured| measured.likelier().is_some());
         let columns: &[Column] = if likelier { &TOGETHER } else { &TOGETHER_RIGHT };
+        let row = |one: &&Together| (format!("{} × {}", one.editor, one.size), of_together(one, likelier));
         let mut rows = Vec::new();
         for some in all.chunk_by(|a, b| a.size == b.size) {
             rows.extend(mark(columns, some.iter().map(row).collect(), |_| false));
@@ -238,10 +238,10 @@ fn comparisons(measured: impl Iterator<Item = counterfact::Measured>) -> Vec<Opt
     std::iter::once(score).chain(of(0)).chain(of(2)).collect()
 }
 
-fn of_together(one: &Together) -> Vec<Option<Cell>> {
-    let mut cells = match one.measured.first() {
-        Some(Measured::Right(_)) => shares(one.measured.iter().filter_map(Measured::right)),
-        _ => comparisons(one.measured.iter().filter_map(Measured::likelier)),
+fn of_together(one: &Together, likelier: bool) -> Vec<Option<Cell>> {
+    let mut cells = match likelier {
+        true => comparisons(one.measured.iter().filter_map(Measured::likelier)),
+        false => shares(one.measured.iter().filter_map(Measured::right)),
     };
     let untouched = one.untouched.and_then(|(kept, all)| number(kept as f64 / all as f64, 2));
     let damage = one.damage.and_then(|(divergence, _)| number(divergence, 3));

@@ -146,6 +146,26 @@ mod tests {
     }
 
     #[test]
+    fn many_rows_and_few_are_the_definition_however_the_right_matrix_lies() {
+        let (n, k) = (83, 700);
+        let b = noise(n * k, 7);
+        for m in [1, 3, 5, 300] {
+            let a = noise(m * k, 6);
+            let left = View::new(&a, m, k);
+            for right in [View::new(&b, k, n), View::new(&b, n, k).transposed()] {
+                let want = bits(&defined(left, right));
+                for threads in [1, 2, 8] {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+                    for isa in Isa::all() {
+                        let got = pool.install(|| matmul(isa, left, right));
+                        assert_eq!(bits(&got), want, "{m} rows, {threads} threads, {}", isa.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_a_file_stores_is_widened_and_nothing_else() {
         use crate::numeric::elements::Stored;
         use crate::numeric::half::{append, round};

@@ -55,12 +55,7 @@ pub(super) fn blocks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
 #[inline(always)]
 pub(super) fn pack_columns<const NR: usize>(source: View, (first, terms): (usize, usize), packed: &mut [f32]) {
     let n = source.columns;
-    if source.column_step != 1 {
-        for (index, panel) in packed.chunks_mut(terms * NR).take(n.div_ceil(NR)).enumerate() {
-            transpose(source, first, index * NR, NR.min(n - index * NR), panel, NR);
-        }
-        return;
-    }
+    debug_assert_eq!(source.column_step, 1, "what lies otherwise is turned");
     with_elements!(source.data, |data, widen| {
         // Along the rows of the source, as memory likes it: it is far greater than what is packed.
         for term in 0..terms {
