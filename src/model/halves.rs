@@ -137,7 +137,7 @@ impl Model {
 
     /// The output of attention at every asking position, `[Σ tails, d]`, and its probabilities.
     pub(super) fn attended(&self, layer: usize, offered: &[Row<'_>], keep: bool) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let (attended, probabilities) = attend(self.heads(layer), offered, keep);
+        let (attended, probabilities) = attend(self.isa(), self.heads(layer), offered, keep);
         (self.project(&attended, &self.checkpoint.blocks[layer].attention_out), probabilities)
     }
 

@@ -91,7 +91,7 @@ impl Model {
         let (spec, block, heads) = (self.spec(), &self.checkpoint.blocks[layer], self.heads(layer));
         let attended = self.project_reverse(gradient, &block.attention_out);
         let offered = offered(rows, past, &tape.fused, tails, heads);
-        let mut fused = attend_reverse(heads, &offered, &tape.probabilities, &attended);
+        let mut fused = attend_reverse(self.isa(), heads, &offered, &tape.probabilities, &attended);
         self.turn(layer, rows, &mut fused, true);
         self.norm_heads_reverse(layer, tape, &mut fused);
         let mut out = self.fused_reverse(layer, &fused);

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::isa::{Isa, Kind};
 use super::rows::{add_scaled, dot, softmax};
 
 /// What one row offers to its queries. All matrices are row-major.
@@ -86,19 +87,23 @@ impl Heads {
 }
 
 impl<'a> Row<'a> {
+    #[inline(always)]
     fn past(&self, heads: Heads) -> usize {
         self.past_keys.len() / heads.shared()
     }
 
+    #[inline(always)]
     fn length(&self, heads: Heads) -> usize {
         self.fused.len() / heads.fused()
     }
 
+    #[inline(always)]
     fn query(&self, heads: Heads, position: usize, h: usize) -> &'a [f32] {
         &self.fused[position * heads.fused()..][heads.query(h)]
     }
 
     /// Key of head `h` at the `seen`-th position, past first.
+    #[inline(always)]
     fn key(&self, heads: Heads, seen: usize, h: usize) -> &'a [f32] {
         let past = self.past(heads);
         match seen.checked_sub(past) {
@@ -107,6 +112,7 @@ impl<'a> Row<'a> {
         }
     }
 
+    #[inline(always)]
     fn value(&self, heads: Heads, seen: usize, h: usize) -> &'a [f32] {
         let past = self.past(heads);
         match seen.checked_sub(past) {
@@ -118,7 +124,7 @@ impl<'a> Row<'a> {
 
 /// The attended values of every asking position, `[Σ tails, width]`, and, when `keep` is set, the probabilities of
 /// each: `[heads, seen]`, as the reverse pass needs them.
-pub fn attend(heads: Heads, rows: &[Row], keep: bool) -> (Vec<f32>, Vec<Vec<f32>>) {
+pub fn attend(isa: Isa, heads: Heads, rows: &[Row], keep: bool) -> (Vec<f32>, Vec<Vec<f32>>) {
     let queries: Vec<(usize, usize)> = rows
         .iter()
         .enumerate()
@@ -128,11 +134,49 @@ pub fn attend(heads: Heads, rows: &[Row], keep: bool) -> (Vec<f32>, Vec<Vec<f32>
     let kept = out
         .par_chunks_mut(heads.width())
         .zip(&queries)
-        .map(|(out, &(row, position))| query(heads, &rows[row], position, out, keep))
+        .map(|(out, &(row, position))| asked(isa, heads, &rows[row], position, out, keep))
         .collect();
     (out, kept)
 }
 
+/// One query of every head, compiled for the instructions that are there: the sums are those of
+/// [`rows`](super::rows), without fused operations, so that how many terms are taken at once changes no bit.
+#[expect(unsafe_code, reason = "a call into code compiled for instructions that were detected")]
+fn asked(isa: Isa, heads: Heads, row: &Row, position: usize, out: &mut [f32], keep: bool) -> Vec<f32> {
+    match isa.kind() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: these variants of `Isa` exist only where AVX2 was detected.
+        Kind::Avx2 | Kind::Avx512 => unsafe { x86::query(heads, row, position, out, keep) },
+        _ => query(heads, row, position, out, keep),
+    }
+}
+
+#[expect(unsafe_code, reason = "a call into code compiled for instructions that were detected")]
+fn reversed(isa: Isa, heads: Heads, row: &Row, probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
+    match isa.kind() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: these variants of `Isa` exist only where AVX2 was detected.
+        Kind::Avx2 | Kind::Avx512 => unsafe { x86::row_reverse(heads, row, probabilities, gradient) },
+        _ => row_reverse(heads, row, probabilities, gradient),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Heads, Row};
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn query(heads: Heads, row: &Row, position: usize, out: &mut [f32], keep: bool) -> Vec<f32> {
+        super::query(heads, row, position, out, keep)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn row_reverse(heads: Heads, row: &Row, probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
+        super::row_reverse(heads, row, probabilities, gradient)
+    }
+}
+
+#[inline(always)]
 fn query(heads: Heads, row: &Row, position: usize, out: &mut [f32], keep: bool) -> Vec<f32> {
     let seen = row.past(heads) + position + 1;
     let first = heads.first(seen);
@@ -154,7 +198,7 @@ fn query(heads: Heads, row: &Row, position: usize, out: &mut [f32], keep: bool) 
 
 /// The gradient by `fused` of every row, laid end to end (`[Σ lengths, fused]`), from the gradient by the attended
 /// values (`[Σ tails, width]`). What is cached is constant and gets none.
-pub fn attend_reverse(heads: Heads, rows: &[Row], probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
+pub fn attend_reverse(isa: Isa, heads: Heads, rows: &[Row], probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
     let width = heads.width();
     let mut first = 0;
     let mut jobs = Vec::with_capacity(rows.len());
@@ -166,12 +210,13 @@ pub fn attend_reverse(heads: Heads, rows: &[Row], probabilities: &[Vec<f32>], gr
         .par_iter()
         .map(|&(row, first)| {
             let gradient = &gradient[first * width..][..row.tail * width];
-            row_reverse(heads, row, &probabilities[first..][..row.tail], gradient)
+            reversed(isa, heads, row, &probabilities[first..][..row.tail], gradient)
         })
         .collect();
     parts.concat()
 }
 
+#[inline(always)]
 fn row_reverse(heads: Heads, row: &Row, probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
     let (past, length) = (row.past(heads), row.length(heads));
     let mut out = vec![0.0; length * heads.fused()];
@@ -218,13 +263,13 @@ mod tests {
             let (width, shared, fused) = (heads.width(), heads.shared(), heads.fused());
             let all = ramp(5 * fused, 0.0);
             let whole = Row { past_keys: &[], past_values: &[], fused: &all, tail: 2 };
-            let (want, _) = attend(heads, &[whole], false);
+            let (want, _) = attend(Isa::detect(), heads, &[whole], false);
             let part = |from: usize| -> Vec<f32> {
                 (0..3).flat_map(|position| all[position * fused + from..][..shared].to_vec()).collect()
             };
             let (keys, values) = (part(width), part(width + shared));
             let cached = Row { past_keys: &keys, past_values: &values, fused: &all[3 * fused..], tail: 2 };
-            let (got, _) = attend(heads, &[cached], true);
+            let (got, _) = attend(Isa::detect(), heads, &[cached], true);
             assert_eq!(want, got);
         }
     }
@@ -244,11 +289,11 @@ mod tests {
             Row { past_keys: &past[0], past_values: &past[1], fused, tail: 3 }
         }
         let loss = |fused: &[f32]| -> f64 {
-            let (out, _) = attend(heads, &[row(&past, fused)], false);
+            let (out, _) = attend(Isa::detect(), heads, &[row(&past, fused)], false);
             out.iter().zip(&weight).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
-        let (_, kept) = attend(heads, &[row(&past, &fused)], true);
-        let gradient = attend_reverse(heads, &[row(&past, &fused)], &kept, &weight);
+        let (_, kept) = attend(Isa::detect(), heads, &[row(&past, &fused)], true);
+        let gradient = attend_reverse(Isa::detect(), heads, &[row(&past, &fused)], &kept, &weight);
         for i in 0..fused.len() {
             let (mut up, mut down) = (fused.clone(), fused.clone());
             up[i] += 1e-2;
@@ -262,9 +307,19 @@ mod tests {
     fn a_window_hides_what_is_far() {
         let far = |heads: Heads| {
             let mut fused = ramp(5 * heads.fused(), 0.0);
-            let (before, _) = attend(heads, &[Row { past_keys: &[], past_values: &[], fused: &fused, tail: 1 }], false);
+            let (before, _) = attend(
+                Isa::detect(),
+                heads,
+                &[Row { past_keys: &[], past_values: &[], fused: &fused, tail: 1 }],
+                false,
+            );
             fused[..2 * heads.fused()].fill(9.0);
-            let (after, _) = attend(heads, &[Row { past_keys: &[], past_values: &[], fused: &fused, tail: 1 }], false);
+            let (after, _) = attend(
+                Isa::detect(),
+                heads,
+                &[Row { past_keys: &[], past_values: &[], fused: &fused, tail: 1 }],
+                false,
+            );
             before == after
         };
         assert!(far(SHARED) && !far(HEADS));

@@ -49,11 +49,13 @@ pub fn sum(xs: &[f32]) -> f32 {
 }
 
 /// `Σ x_i y_i`.
+#[inline]
 pub fn dot(xs: &[f32], ys: &[f32]) -> f32 {
     reduce(xs, ys, |x, y| x * y)
 }
 
 /// `y += scale · x`, each element on its own.
+#[inline]
 pub fn add_scaled(ys: &mut [f32], scale: f32, xs: &[f32]) {
     for (y, x) in ys.iter_mut().zip(xs) {
         *y += scale * x;
