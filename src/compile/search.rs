@@ -10,6 +10,11 @@ use crate::model::Model;
 use crate::model::above::Above;
 
 impl Objective<'_> {
+    /// The loss at `delta` and its gradient by it.
+    pub fn at(&self, delta: &[f64]) -> (Loss, Vec<f64>) {
+        abreast(&self.above, &[(self, delta)]).remove(0)
+    }
+
     /// One stage: calls `seen` with every evaluated δ and its loss, and stops as published: below `stop_loss`, or
     /// at the last step without an update.
     pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
@@ -26,7 +31,7 @@ impl Objective<'_> {
 
 /// The losses of several edits, at a δ each, and their gradients: all their rows, joined in `above`, pass the model
 /// together. What an edit gets depends on its own rows alone.
-pub(super) fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
+fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
     let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
     let of_row = |(change, (objective, _)): (_, &(&Objective<'_>, _))| std::iter::repeat_n(change, objective.rows());

@@ -8,7 +8,6 @@
 use super::Settings;
 use super::optimiser::norm;
 use super::resolve::Resolved;
-use super::search::abreast;
 use crate::model::Model;
 use crate::model::above::Above;
 use crate::numeric::rows::softmax;
@@ -124,11 +123,6 @@ impl<'a> Objective<'a> {
         let row = logits.split_off(self.templates * self.target.len() * self.vocabulary);
         let log = softmax(&mut row.clone());
         row.iter().map(|&logit| f64::from(logit) - log).collect()
-    }
-
-    /// The loss at `delta` and its gradient by it.
-    pub fn at(&self, delta: &[f64]) -> (Loss, Vec<f64>) {
-        abreast(&self.above, &[(self, delta)]).remove(0)
     }
 
     /// Rows of this edit: its templates and the drift.
