@@ -155,7 +155,10 @@ impl Model {
             let mut past = match before {
                 Some((record, position)) => {
                     let (one, shared) = (&record.past[layer], self.heads(layer).shared());
-                    let cut = |part: &[Arc<Vec<f32>>]| vec![Arc::new(part[0][..position * shared].to_vec()); count];
+                    let cut = |part: &[Arc<Vec<f32>>]| {
+                        let row = Arc::new(part[0][..position * shared].to_vec());
+                        vec![row; count]
+                    };
                     Past { keys: cut(&one.keys), values: cut(&one.values) }
                 }
                 None => Past { keys: vec![Arc::default(); count], values: vec![Arc::default(); count] },
