@@ -38,7 +38,15 @@ fn race(mut ours: impl FnMut(), mut theirs: impl FnMut()) -> (f64, f64) {
 
 fn main() -> candle_core::Result<()> {
     println!("{:>24} {:>8} {:>14} {:>14} {:>8}", "m × k × n", "isa", "ours GFLOP/s", "candle", "ratio");
-    let sizes = [(300, 1600, 6400), (88, 1600, 6400), (128, 768, 3072), (20, 1600, 6400), (1, 1600, 6400)];
+    let sizes = [
+        (600, 768, 3072),
+        (600, 3072, 768),
+        (300, 1600, 6400),
+        (88, 1600, 6400),
+        (128, 768, 3072),
+        (20, 1600, 6400),
+        (1, 1600, 6400),
+    ];
     for ((m, k, n), terms) in sizes.into_iter().flat_map(|size| [(size, false), (size, true)]) {
         let (a, b) = (noise(m * k), noise(k * n));
         let left = Tensor::from_slice(&a, (m, k), &Device::Cpu)?;

@@ -1,5 +1,6 @@
 //! The forward pass: block by block, with the hook at one MLP.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,6 +50,9 @@ pub struct Hooked {
 
 /// Texts are scored this many positions at a time, which bounds memory and changes nothing.
 const BATCH: usize = 2048;
+
+/// And keys this many: what passes from layer to layer stays near the processor.
+const KEYS_BATCH: usize = 512;
 
 impl Model {
     /// Opens the checkpoint in `folder`.
@@ -160,11 +164,17 @@ impl Model {
 
     /// Keys of every position of every row at `layer`, `[positions, f]`.
     pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
-        let rows = Rows::new(tokens.iter().map(|row| row.len()));
-        let tails = rows.lengths();
-        let x = self.hidden(tokens, layer);
-        let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), tails, false);
-        self.mlp_key(layer, &middle, false).0
+        let positions: usize = tokens.iter().map(|row| row.len()).sum();
+        let mut out = Vec::with_capacity(positions * self.spec().inner);
+        for part in batches(tokens, KEYS_BATCH) {
+            let tokens = &tokens[part];
+            let rows = Rows::new(tokens.iter().map(|row| row.len()));
+            let tails = rows.lengths();
+            let x = self.hidden(tokens, layer);
+            let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), tails, false);
+            out.extend(self.mlp_key(layer, &middle, false).0);
+        }
+        out
     }
 
     /// `W k + b` (`[d]`) of `layer`'s second MLP matrix for one key, in f64, terms added in their order: what the
@@ -221,16 +231,8 @@ impl Model {
     /// Logits of the last `tails[row]` positions of every row, one `[tail, vocabulary]` matrix per row.
     pub fn logits(&self, tokens: &[&[u32]], tails: &[usize]) -> Vec<Vec<f32>> {
         let mut out = Vec::with_capacity(tokens.len());
-        let mut first = 0;
-        while first < tokens.len() {
-            let mut last = first + 1;
-            let mut positions = tokens[first].len();
-            while last < tokens.len() && positions + tokens[last].len() <= BATCH {
-                positions += tokens[last].len();
-                last += 1;
-            }
-            self.logits_of_batch(&tokens[first..last], &tails[first..last], &mut out);
-            first = last;
+        for part in batches(tokens, BATCH) {
+            self.logits_of_batch(&tokens[part.clone()], &tails[part], &mut out);
         }
         out
     }
@@ -248,4 +250,21 @@ impl Model {
             first += tail;
         }
     }
+}
+
+/// Rows in their order, cut into runs of at most `most` positions, or of one row.
+fn batches(tokens: &[&[u32]], most: usize) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    let mut positions = 0;
+    for (index, row) in tokens.iter().enumerate() {
+        positions += row.len();
+        match out.last_mut() {
+            Some(last) if positions <= most => last.end = index + 1,
+            _ => {
+                out.push(index..index + 1);
+                positions = row.len();
+            }
+        }
+    }
+    out
 }

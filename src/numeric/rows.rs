@@ -44,6 +44,7 @@ fn reduce(xs: &[f32], ys: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 /// `Σ x_i`.
+#[inline(always)]
 pub fn sum(xs: &[f32]) -> f32 {
     reduce(xs, xs, |x, _| x)
 }
@@ -71,11 +72,20 @@ pub fn add(ys: &mut [f32], xs: &[f32]) {
     }
 }
 
-/// The greatest element (the first of equals); NaN never wins, and an empty row gives −∞.
+/// The greatest element, whose sign is not told where it is zero; NaN never wins, and an empty row gives −∞.
+#[inline(always)]
 pub fn greatest(xs: &[f32]) -> f32 {
+    let greater = |best: f32, x: f32| if x > best { x } else { best };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = xs.as_chunks::<LANES>();
+    for xs in whole {
+        for lane in 0..LANES {
+            lanes[lane] = greater(lanes[lane], xs[lane]);
+        }
+    }
     let mut best = f32::NEG_INFINITY;
-    for &x in xs {
-        best = if x > best { x } else { best };
+    for x in lanes.iter().chain(rest) {
+        best = greater(best, *x);
     }
     best
 }
@@ -91,6 +101,7 @@ pub fn each_row(xs: &mut [f32], width: usize, row: impl Fn(usize, &mut [f32]) + 
 }
 
 /// Replaces a row by its softmax and returns `log Σ e^x` (f64).
+#[inline(always)]
 pub fn softmax(xs: &mut [f32]) -> f64 {
     let peak = greatest(xs);
     for x in xs.iter_mut() {

@@ -105,17 +105,15 @@ pub(super) fn straight<F: Fused, const MR: usize, const NR: usize>(left: &Packed
     let mut packed = vec![0.0_f32; BLOCK.min(left.terms) * panels * NR];
     for (first, terms) in blocks(left.terms) {
         pack_columns::<NR>(right, (first, terms), &mut packed);
-        // While this block is computed the next one comes near, a part of it with every tile.
-        let tiles = panels * left.panels;
+        // While this block is computed the next one comes near, a part of it with every panel.
         let mut ahead = first + terms..(first + terms + BLOCK).min(left.terms);
-        let step = ahead.len().div_ceil(tiles.max(1));
-        for (index, columns) in packed.chunks(terms * NR).take(panels).enumerate() {
-            for row_panel in 0..left.panels {
-                for term in ahead.by_ref().take(step) {
-                    right
-                        .data
-                        .prefetch(term * right.row_step, if right.column_step == 1 { right.columns() } else { 0 });
-                }
+        let step = ahead.len().div_ceil(left.panels.max(1));
+        // A panel of rows stays nearest while the block, which is in the second cache, goes by.
+        for row_panel in 0..left.panels {
+            for term in ahead.by_ref().take(step) {
+                right.data.prefetch(term * right.row_step, if right.column_step == 1 { right.columns() } else { 0 });
+            }
+            for (index, columns) in packed.chunks(terms * NR).take(panels).enumerate() {
                 let mut sums = [[0.0_f32; NR]; MR];
                 tile::<F, MR, NR>(left.panel(first, terms, row_panel), columns, &mut sums);
                 add_tile(out, row_panel * MR, index * NR, &sums, first == 0);
@@ -229,5 +227,7 @@ fn add_tile<const MR: usize, const NR: usize>(
 
 #[inline(always)]
 fn add_row(out: &mut [f32], sums: &[f32]) {
-    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out += sum;
+    }
 }

@@ -3,12 +3,15 @@
 //! One query sees its row's past (cached keys and values) and then the row itself up to its own position, in that
 //! order; sums over what it sees run sequentially, so a cached position and a computed one give the same bits.
 
+mod block;
+mod reverse;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::isa::{Isa, Kind};
-use super::rows::{add_scaled, dot, softmax};
+pub use reverse::attend_reverse;
 
 /// What one row offers to its queries. All matrices are row-major.
 #[derive(Clone, Copy)]
@@ -125,129 +128,71 @@ impl<'a> Row<'a> {
 /// The attended values of every asking position, `[Σ tails, width]`, and, when `keep` is set, the probabilities of
 /// each: `[heads, seen]`, as the reverse pass needs them.
 pub fn attend(isa: Isa, heads: Heads, rows: &[Row], keep: bool) -> (Vec<f32>, Vec<Vec<f32>>) {
-    let queries: Vec<(usize, usize)> = rows
-        .iter()
-        .enumerate()
-        .flat_map(|(row, r)| (r.length(heads) - r.tail..r.length(heads)).map(move |position| (row, position)))
-        .collect();
-    let mut out = vec![0.0; queries.len() * heads.width()];
-    let kept = out
-        .par_chunks_mut(heads.width())
-        .zip(&queries)
-        .map(|(out, &(row, position))| asked(isa, heads, &rows[row], position, out, keep))
-        .collect();
-    (out, kept)
+    let asking: usize = rows.iter().map(|row| row.tail).sum();
+    let mut out = vec![0.0; asking * heads.width()];
+    let mut rest = out.as_mut_slice();
+    let mut jobs = Vec::new();
+    for row in rows {
+        let length = row.length(heads);
+        for first in (length - row.tail..length).step_by(block::QUERIES) {
+            let positions = first..length.min(first + block::QUERIES);
+            let (own, after) = rest.split_at_mut(positions.len() * heads.width());
+            rest = after;
+            jobs.push((row, positions, own));
+        }
+    }
+    let compute =
+        |(row, positions, out): (&Row, Range<usize>, &mut [f32])| asked(isa, heads, row, positions, out, keep);
+    let kept: Vec<Vec<Vec<f32>>> = jobs.into_par_iter().map(compute).collect();
+    (out, kept.into_iter().flatten().collect())
 }
 
-/// One query of every head, compiled for the instructions that are there: the sums are those of
+/// Some queries of a row, compiled for the instructions that are there: the sums are those of
 /// [`rows`](super::rows), without fused operations, so that how many terms are taken at once changes no bit.
 #[expect(unsafe_code, reason = "a call into code compiled for instructions that were detected")]
-fn asked(isa: Isa, heads: Heads, row: &Row, position: usize, out: &mut [f32], keep: bool) -> Vec<f32> {
+fn asked(isa: Isa, heads: Heads, row: &Row, positions: Range<usize>, out: &mut [f32], keep: bool) -> Vec<Vec<f32>> {
     match isa.kind() {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: these variants of `Isa` exist only where AVX2 was detected.
-        Kind::Avx2 | Kind::Avx512 => unsafe { x86::query(heads, row, position, out, keep) },
-        _ => query(heads, row, position, out, keep),
-    }
-}
-
-#[expect(unsafe_code, reason = "a call into code compiled for instructions that were detected")]
-fn reversed(isa: Isa, heads: Heads, row: &Row, probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
-    match isa.kind() {
+        // SAFETY: this variant of `Isa` exists only where AVX2 was detected.
+        Kind::Avx2 => unsafe { x86::queries_avx2(heads, row, positions, out, keep) },
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: these variants of `Isa` exist only where AVX2 was detected.
-        Kind::Avx2 | Kind::Avx512 => unsafe { x86::row_reverse(heads, row, probabilities, gradient) },
-        _ => row_reverse(heads, row, probabilities, gradient),
+        // SAFETY: this variant of `Isa` exists only where AVX-512F and AVX2 were detected.
+        Kind::Avx512 => unsafe { x86::queries_avx512(heads, row, positions, out, keep) },
+        _ => block::queries(heads, row, positions, out, keep),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Heads, Row};
+    use super::{Heads, Range, Row, block};
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn query(heads: Heads, row: &Row, position: usize, out: &mut [f32], keep: bool) -> Vec<f32> {
-        super::query(heads, row, position, out, keep)
+    pub(super) fn queries_avx2(
+        heads: Heads,
+        row: &Row,
+        at: Range<usize>,
+        out: &mut [f32],
+        keep: bool,
+    ) -> Vec<Vec<f32>> {
+        block::queries(heads, row, at, out, keep)
     }
 
-    #[target_feature(enable = "avx2")]
-    pub(super) fn row_reverse(heads: Heads, row: &Row, probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
-        super::row_reverse(heads, row, probabilities, gradient)
+    #[target_feature(enable = "avx2,avx512f")]
+    pub(super) fn queries_avx512(
+        heads: Heads,
+        row: &Row,
+        at: Range<usize>,
+        out: &mut [f32],
+        keep: bool,
+    ) -> Vec<Vec<f32>> {
+        block::queries(heads, row, at, out, keep)
     }
-}
-
-#[inline(always)]
-fn query(heads: Heads, row: &Row, position: usize, out: &mut [f32], keep: bool) -> Vec<f32> {
-    let seen = row.past(heads) + position + 1;
-    let first = heads.first(seen);
-    let count = seen - first;
-    let mut probabilities = vec![0.0; count * if keep { heads.count } else { 1 }];
-    for h in 0..heads.count {
-        let query = row.query(heads, position, h);
-        let p = if keep { &mut probabilities[h * count..][..count] } else { &mut probabilities[..] };
-        for (index, p) in p.iter_mut().enumerate() {
-            *p = dot(query, row.key(heads, first + index, h)) * heads.scale;
-        }
-        softmax(p);
-        for (index, p) in p.iter().enumerate() {
-            add_scaled(&mut out[heads.query(h)], *p, row.value(heads, first + index, h));
-        }
-    }
-    if keep { probabilities } else { Vec::new() }
-}
-
-/// The gradient by `fused` of every row, laid end to end (`[Σ lengths, fused]`), from the gradient by the attended
-/// values (`[Σ tails, width]`). What is cached is constant and gets none.
-pub fn attend_reverse(isa: Isa, heads: Heads, rows: &[Row], probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
-    let width = heads.width();
-    let mut first = 0;
-    let mut jobs = Vec::with_capacity(rows.len());
-    for row in rows {
-        jobs.push((row, first));
-        first += row.tail;
-    }
-    let parts: Vec<Vec<f32>> = jobs
-        .par_iter()
-        .map(|&(row, first)| {
-            let gradient = &gradient[first * width..][..row.tail * width];
-            reversed(isa, heads, row, &probabilities[first..][..row.tail], gradient)
-        })
-        .collect();
-    parts.concat()
-}
-
-#[inline(always)]
-fn row_reverse(heads: Heads, row: &Row, probabilities: &[Vec<f32>], gradient: &[f32]) -> Vec<f32> {
-    let (past, length) = (row.past(heads), row.length(heads));
-    let mut out = vec![0.0; length * heads.fused()];
-    for (index, probabilities) in probabilities.iter().enumerate() {
-        let position = length - row.tail + index;
-        let seen = past + position + 1;
-        let first = heads.first(seen);
-        for h in 0..heads.count {
-            let upstream = &gradient[index * heads.width()..][heads.query(h)];
-            let p = &probabilities[h * (seen - first)..][..seen - first];
-            let slopes: Vec<f32> = (first..seen).map(|j| dot(upstream, row.value(heads, j, h))).collect();
-            let mean = dot(p, &slopes);
-            let query = row.query(heads, position, h);
-            for (j, (p, slope)) in (first..).zip(p.iter().zip(&slopes)) {
-                let score = p * (slope - mean) * heads.scale;
-                let at = position * heads.fused();
-                add_scaled(&mut out[at..][heads.query(h)], score, row.key(heads, j, h));
-                if let Some(own) = j.checked_sub(past) {
-                    let at = own * heads.fused() + heads.width();
-                    add_scaled(&mut out[at..][heads.group(h)], score, query);
-                    add_scaled(&mut out[at + heads.shared()..][heads.group(h)], *p, upstream);
-                }
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::numeric::rows::{add_scaled, dot, softmax};
 
     const HEADS: Heads = Heads { count: 2, groups: 2, head: 4, scale: 0.5, window: None };
     /// Two queries share a key, and a query sees three positions.
@@ -271,6 +216,47 @@ mod tests {
             let cached = Row { past_keys: &keys, past_values: &values, fused: &all[3 * fused..], tail: 2 };
             let (got, _) = attend(Isa::detect(), heads, &[cached], true);
             assert_eq!(want, got);
+        }
+    }
+
+    /// One query and one head at a time, by the kernels on rows.
+    fn defined(heads: Heads, row: &Row, position: usize) -> (Vec<f32>, Vec<f32>) {
+        let seen = row.past(heads) + position + 1;
+        let (mut out, mut kept) = (vec![0.0; heads.width()], Vec::new());
+        for h in 0..heads.count {
+            let seen = heads.first(seen)..seen;
+            let score = |j| dot(row.query(heads, position, h), row.key(heads, j, h)) * heads.scale;
+            let mut p: Vec<f32> = seen.clone().map(score).collect();
+            softmax(&mut p);
+            for (j, p) in seen.zip(&p) {
+                add_scaled(&mut out[heads.query(h)], *p, row.value(heads, j, h));
+            }
+            kept.extend(p);
+        }
+        (out, kept)
+    }
+
+    #[test]
+    fn blocks_of_queries_give_what_each_gives_alone() {
+        let bits = |xs: &[f32]| -> Vec<u32> { xs.iter().map(|x| x.to_bits()).collect() };
+        for (head, window, past) in [(4, None, 0), (16, Some(7), 3), (80, None, 70), (64, Some(90), 33), (100, None, 1)]
+        {
+            let heads = Heads { count: 4, groups: 2, head, scale: 0.3, window };
+            let own = ramp(150 * heads.fused(), 0.0);
+            let past = [ramp(past * heads.shared(), 3.0), ramp(past * heads.shared(), 4.0)];
+            let row = |tail| Row { past_keys: &past[0], past_values: &past[1], fused: &own, tail };
+            let rows = [row(150), row(1), row(70)];
+            let asking: Vec<usize> = (0..150).chain(149..150).chain(80..150).collect();
+            for isa in Isa::all() {
+                let (out, kept) = attend(isa, heads, &rows, true);
+                assert_eq!(bits(&attend(isa, heads, &rows, false).0), bits(&out));
+                for (index, position) in asking.iter().enumerate() {
+                    let want = defined(heads, &rows[0], *position);
+                    let got = &out[index * heads.width()..][..heads.width()];
+                    assert_eq!(bits(got), bits(&want.0), "{} {head} at {position}", isa.name());
+                    assert_eq!(bits(&kept[index]), bits(&want.1), "{} {head} at {position}", isa.name());
+                }
+            }
         }
     }
 
