@@ -10,12 +10,15 @@ mod exports;
 mod families;
 mod found;
 mod history;
+#[cfg(unix)]
+mod hostile;
 mod hub;
 mod import;
 mod init;
 mod model;
 mod models;
 mod policy;
+mod published;
 mod readme;
 mod refine;
 mod refusals;

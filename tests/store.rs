@@ -102,8 +102,13 @@ fn lock() -> Lock {
         layers: vec![0],
         object: digest(id),
     };
-    let statistics =
-        LockedStatistics { layer: 0, digest: Digest::of(&vec![7; 2_000_000]), corpus: digest("corpus"), count: 9 };
+    let statistics = LockedStatistics {
+        layer: 0,
+        digest: Digest::of(&vec![7; 2_000_000]),
+        corpus: digest("corpus"),
+        count: 9,
+        imported: None,
+    };
     Lock {
         numerics: "portable-1".into(),
         base: LockedBase { digest: digest("base"), files: Vec::new() },

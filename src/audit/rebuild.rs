@@ -8,6 +8,7 @@ use crate::build::{Built, Options, Setup, Stop, build, plan};
 use crate::numeric::{Isa, NUMERICS};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, LOCK_FILE, Sources};
+use crate::stats;
 use crate::store::{Kind, Store};
 
 /// Builds again from nothing. Neither project nor store is written to.
@@ -40,9 +41,10 @@ pub fn rebuild(ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result
         Stop::wrong(vec![Diagnostic::new(Code::StoreFailed, message)], &Sources::default())
     })?;
     let empty = Store::open(folder.path().join("store"));
+    let imported = carried(&mut audit, ground, &setup, &empty)?;
     let options = Options { isa, locked: true, update_base: false };
     match build(ground.project, &empty, options, progress) {
-        Ok(built) => same(&mut audit, ground, &empty, &built)?,
+        Ok(built) => same(&mut audit, ground, &empty, (&built, &imported))?,
         // The inputs are the lock's, so what is stale now is what came out.
         Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => other(&mut audit, &stop),
         Err(stop) => return Err(stop),
@@ -54,8 +56,29 @@ pub fn rebuild(ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result
     Ok(audit)
 }
 
-fn same(audit: &mut Audit, ground: &Ground<'_>, empty: &Store, built: &Built) -> Result<(), Stop> {
-    for statistics in &built.lock.statistics {
+/// What was imported cannot be summed again: it is taken as it is.
+fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store) -> Result<Vec<u64>, Stop> {
+    let mut out = Vec::new();
+    for layer in setup.layers(&ground.base) {
+        let provenance = setup.beside(layer).provenance;
+        let found = stats::find(ground.store, &provenance).ok().flatten();
+        let Some((cached, file)) = found.and_then(|cached| Some((cached, cached.imported?))) else { continue };
+        let Some(bytes) = ground.store.get(Kind::Statistics, &cached.address)? else { continue };
+        empty.put(Kind::Statistics, &cached.address, &bytes)?;
+        let said = format!("imported from {file}, not summed: taken as they are");
+        audit.add(Check::ok("statistics", format!("layer {layer}"), said));
+        out.push(layer as u64);
+    }
+    Ok(out)
+}
+
+fn same(
+    audit: &mut Audit,
+    ground: &Ground<'_>,
+    empty: &Store,
+    (built, imported): (&Built, &[u64]),
+) -> Result<(), Stop> {
+    for statistics in built.lock.statistics.iter().filter(|one| !imported.contains(&one.layer)) {
         let said = format!("{} keys summed again: as the lock says", statistics.count);
         audit.add(Check::ok("statistics", format!("layer {}", statistics.layer), said));
     }

@@ -1,7 +1,7 @@
 //! Rows of a run in a file, a line each, so that it goes on where it was interrupted.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ pub enum KeptError {
     Io { path: PathBuf, source: io::Error },
     #[error("{0} holds rows of another run: another base, dataset, setting or seed")]
     Other(PathBuf),
+    #[error("{0} is in use: another run adds rows to it")]
+    Busy(PathBuf),
 }
 
 /// All rows, and where more are written to.
@@ -45,37 +47,50 @@ impl Kept {
         Self { out: None, rows: BTreeMap::new(), together: BTreeMap::new() }
     }
 
-    /// Opens a file of rows of what has this digest, or begins one. A last line that was cut off is written over.
+    /// Opens a file of rows of what has this digest, or begins one. A last line that was cut off is written over. The
+    /// file is locked as long as it is open.
     ///
     /// # Errors
-    /// The file cannot be read or written, or is of another run.
+    /// The file cannot be read or written, is of another run, or in use by one.
     pub fn open(path: &Path, of: &Digest) -> Result<Self, KeptError> {
         let failed = |source| KeptError::Io { path: path.to_owned(), source };
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(failed)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => KeptError::Busy(path.to_owned()),
+            TryLockError::Error(source) => failed(source),
+        })?;
+        let first = line(&Line::Of(*of));
         let mut kept = Self::nowhere();
-        let mut sound = 0;
-        if path.exists() {
-            let mut reader = BufReader::new(File::open(path).map_err(failed)?);
-            let mut text = String::new();
-            while reader.read_line(&mut text).map_err(failed)? > 0 {
-                // Only a last line can be cut off: a whole one that is no row is not ours to write over.
-                let Some(whole) = text.strip_suffix('\n') else { break };
-                let Ok(line) = serde_json::from_str(whole) else { return Err(KeptError::Other(path.to_owned())) };
-                match line {
-                    Line::Of(other) if other == *of => {}
-                    _ if sound == 0 => return Err(KeptError::Other(path.to_owned())),
-                    line => kept.take(line),
-                }
-                sound += text.len() as u64;
-                text.clear();
-            }
-        }
-        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+        let sound = kept.read(&mut BufReader::new(&file), &first).map_err(failed)?;
+        let sound = sound.ok_or_else(|| KeptError::Other(path.to_owned()))?;
         file.set_len(sound).map_err(failed)?;
         if sound == 0 {
-            file.write_all(line(&Line::Of(*of)).as_bytes()).map_err(failed)?;
+            file.write_all(first.as_bytes()).map_err(failed)?;
         }
         kept.out = Some((path.to_owned(), file));
         Ok(kept)
+    }
+
+    /// Takes up all whole lines and gives their length, if they are of the run that begins with `first`.
+    fn read(&mut self, reader: &mut impl BufRead, first: &str) -> io::Result<Option<u64>> {
+        let mut sound = 0;
+        let mut text = String::new();
+        while reader.read_line(&mut text)? > 0 {
+            // What is not ours is not ours to write over: only a last line of ours can have been cut off.
+            match text.strip_suffix('\n') {
+                None if sound == 0 && !first.starts_with(&text) => return Ok(None),
+                None => break,
+                Some(_) if sound == 0 && text != first => return Ok(None),
+                Some(_) if sound == 0 => {}
+                Some(whole) => match serde_json::from_str(whole) {
+                    Ok(Line::Of(_)) | Err(_) => return Ok(None),
+                    Ok(line) => self.take(line),
+                },
+            }
+            sound += text.len() as u64;
+            text.clear();
+        }
+        Ok(Some(sound))
     }
 
     fn take(&mut self, line: Line) {
@@ -148,17 +163,26 @@ mod tests {
         kept.add(row(2)).expect("written");
         let text = std::fs::read_to_string(&path).expect("there");
         std::fs::write(&path, &text[..text.len() - 5]).expect("cut");
+        drop(kept);
         let mut kept = Kept::open(&path, &of).expect("there");
+        assert!(matches!(Kept::open(&path, &of), Err(KeptError::Busy(_))), "two runs add to no one file");
         assert!(kept.has(Some("rome"), 1) && !kept.has(Some("rome"), 2) && !kept.has(None, 1));
         kept.add(row(2)).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
         assert_eq!(kept.rows(Some("rome"), &[2, 1, 7]).len(), 2);
+        drop(kept);
         assert!(matches!(Kept::open(&path, &Digest::of(b"that")), Err(KeptError::Other(_))));
         let damaged = text.replacen("\"seconds\":1.0", "\"seconds\":null", 1);
         std::fs::write(&path, &damaged).expect("written");
         assert!(matches!(Kept::open(&path, &of), Err(KeptError::Other(_))), "a whole line that is no row");
         assert_eq!(std::fs::read_to_string(&path).expect("there"), damaged);
-        std::fs::write(&path, "something else\n").expect("written");
-        assert!(matches!(Kept::open(&path, &of), Err(KeptError::Other(_))), "what is not ours is left alone");
+        for foreign in ["something else\n", "something else"] {
+            std::fs::write(&path, foreign).expect("written");
+            assert!(matches!(Kept::open(&path, &of), Err(KeptError::Other(_))), "what is not ours is left alone");
+            assert_eq!(std::fs::read_to_string(&path).expect("there"), foreign);
+        }
+        std::fs::write(&path, &text[..20]).expect("written");
+        drop(Kept::open(&path, &of).expect("the first line alone, cut off"));
+        assert_eq!(std::fs::read_to_string(&path).expect("there").lines().count(), 1);
     }
 }

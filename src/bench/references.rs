@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::data::{Case, each_value};
 use super::metrics::consistency::Weights;
 use super::run::References;
+use crate::numeric::npy::Array;
 
 /// A `.npy` file may be this long.
 const MOST: u64 = 1 << 30;
@@ -61,23 +62,11 @@ fn numbers(path: &Path) -> Result<Vec<f64>, String> {
         return Err(format!("it has {size} bytes; at most {MOST} are read"));
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    let body = bytes.strip_prefix(b"\x93NUMPY").ok_or("it does not begin as an npy file does")?;
-    let (version, rest) = body.split_first_chunk::<2>().ok_or("it ends in its header")?;
-    let (length, rest) = match version {
-        [1, _] => rest.split_first_chunk::<2>().map(|(x, rest)| (usize::from(u16::from_le_bytes(*x)), rest)),
-        _ => rest.split_first_chunk::<4>().map(|(x, rest)| (u32::from_le_bytes(*x) as usize, rest)),
+    let array = Array::parse(&bytes)?;
+    match array.shape.len() {
+        1 => Ok(array.numbers().collect()),
+        _ => Err(format!("its shape is {:?}, and one row is wanted", array.shape)),
     }
-    .ok_or("it ends in its header")?;
-    let (header, data) = rest.split_at_checked(length).ok_or("it ends in its header")?;
-    let header = String::from_utf8_lossy(header);
-    if !header.contains("'<f8'") || !header.contains("'fortran_order': False") {
-        return Err(format!("it holds no plain doubles: {}", header.trim()));
-    }
-    let (words, left) = data.as_chunks::<8>();
-    if !left.is_empty() {
-        return Err("its last number is cut off".to_owned());
-    }
-    Ok(words.iter().map(|word| f64::from_le_bytes(*word)).collect())
 }
 
 #[cfg(test)]

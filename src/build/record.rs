@@ -28,6 +28,9 @@ pub struct Record {
     pub condition: f64,
     /// Pairs of edits whose keys are alike, the most alike first.
     pub alike: Vec<AlikeRecord>,
+    /// Sentences of the corpus whose drift a refinement held down, and how many it asked for; nothing for a set that
+    /// is not refined.
+    pub watched: Option<(usize, usize)>,
 }
 
 /// Two edits whose keys are alike.
@@ -116,7 +119,7 @@ pub enum Unmeasured {
 
 /// The address of the record of a build: all that its figures depend on, as the lock has it.
 pub fn record_address(lock: &Lock) -> Digest {
-    let mut canon = Canon::new("build-record/2");
+    let mut canon = Canon::new("build-record/3");
     canon.text("numerics", &lock.numerics).digest("base", &lock.base.digest);
     canon.digest("settings", &lock.patch.settings).number("statistics", lock.statistics.len() as u64);
     for statistics in &lock.statistics {
@@ -177,7 +180,8 @@ pub fn measure(
     let alike = alike
         .map(|pair| AlikeRecord { edit: meaning(pair.edit), other: meaning(pair.partner), cosine: pair.cosine })
         .collect();
-    Ok(Record { patch, size, statistics_ridge, edits, tensors, condition, alike })
+    let watched = setup.refinement.as_ref().map(|refinement| (linking.sentences.len(), refinement.sentences));
+    Ok(Record { patch, size, statistics_ridge, edits, tensors, condition, alike, watched })
 }
 
 /// New and old answers of all edits, in the order of their meaning.

@@ -82,6 +82,9 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
         check_merged(before)?;
         check_inputs(before, &base, &setup, &plan)?;
     }
+    if let Some(before) = &before {
+        check_imported(before, &base, &setup, store)?;
+    }
     let moments = moments(project, &base, &setup, store, progress)?;
     let outcome = outcome(project, &base, &setup, &plan, &moments, store, progress)?;
     let record = &outcome.record;
@@ -92,6 +95,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
     let mut warnings = plan.warnings;
     warnings.extend(thin(project, record));
+    warnings.extend(unwatched(project, record));
     warnings.extend(large(&setup, plan.edits.len()));
     warnings.extend(disagreements(project, record, &changes));
     warnings.extend(alike);
@@ -154,6 +158,21 @@ fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
     let finding =
         Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
     Some(finding.help("a longer corpus lets edits disturb less of what else the model knows"))
+}
+
+/// A refinement that had a small part only of the sentences that it holds still.
+fn unwatched(project: &Project, record: &Record) -> Option<Diagnostic> {
+    let (there, wanted) = record.watched.filter(|(there, wanted)| there * 4 < *wanted)?;
+    let statistics = project.config.statistics.as_ref()?;
+    let message = format!(
+        "{there} sentences of the corpus name no edited subject; refinement holds {wanted} still if it has them"
+    );
+    let finding =
+        Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
+    Some(
+        finding
+            .help("a longer corpus, or more `max-documents`, of other things than what is edited, lets less else move"),
+    )
 }
 
 /// A linked set and its figures. What is new is not in the store before every rule has been heard.
@@ -232,6 +251,7 @@ pub fn statistics(
         digest: cached.content,
         corpus: setup.provenance.corpus,
         count: cached.keys,
+        imported: cached.imported,
     };
     Ok((cached, locked))
 }
@@ -264,7 +284,7 @@ pub fn factor(
     progress: &dyn Progress,
 ) -> Result<(Factor, f64), Stop> {
     let factor = match stats::factor(store, &setup.provenance, cached) {
-        Err(Problem::Store(StoreError::Damaged { .. })) => {
+        Err(Problem::Store(StoreError::Damaged { .. })) if cached.imported.is_none() => {
             let cached = sum(project, base, setup, store, progress)?;
             stats::factor(store, &setup.provenance, &cached)
         }
@@ -303,6 +323,25 @@ fn check_writable(root: &Path) -> Result<(), Stop> {
             Diagnostic::new(Code::StoreFailed, why).help("make the project's folder writable, or use --locked");
         Stop::wrong(vec![finding], &Sources::default())
     })
+}
+
+/// What was imported is not quietly summed, for hours perhaps and to another patch: it has to be imported here too.
+fn check_imported(before: &Lock, base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop> {
+    let layers = setup.layers(base).into_iter();
+    let findings: Vec<Diagnostic> = layers
+        .filter_map(|layer| {
+            let file = before.statistics.iter().find(|one| one.layer == layer as u64)?.imported?;
+            let found = stats::find(store, &setup.beside(layer).provenance).ok()?;
+            found.is_none().then(|| {
+                let message =
+                    format!("the statistics of layer {layer} were imported from {file}, and are not in the store");
+                Diagnostic::new(Code::StatisticsMissing, message)
+                    .help(format!("`corrigenda stats import FILE --layer {layer}` takes them from the same file"))
+                    .help(format!("or sum them instead: `corrigenda stats build --layer {layer}`"))
+            })
+        })
+        .collect();
+    if findings.is_empty() { Ok(()) } else { Err(Stop::stale(findings, &Sources::default())) }
 }
 
 fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {

@@ -26,6 +26,8 @@ pub(super) struct Context {
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
+    /// The store, once it was asked for.
+    store: RefCell<Option<Store>>,
     /// The name of the model that is chosen, if one is.
     model: RefCell<Option<String>>,
     /// Whether the project's warnings were shown: they are of all its models.
@@ -54,6 +56,7 @@ impl Context {
             format: common.format,
             isa: common.isa,
             cache_dir: common.cache_dir.clone(),
+            store: RefCell::default(),
             model: RefCell::new(common.model.as_ref().map(|name| name.to_string_lossy().into_owned())),
             told: Cell::default(),
             warned: RefCell::default(),
@@ -64,13 +67,27 @@ impl Context {
 
     /// The store, or the reason why there is none.
     pub(super) fn store(&self) -> Result<Store, Diagnostic> {
-        cache_root(self.cache_dir.as_deref(), |name| std::env::var_os(name)).map(Store::open).ok_or_else(|| {
+        let root = cache_root(self.cache_dir.as_deref(), |name| std::env::var_os(name));
+        let store = root.map(|root| self.store.borrow_mut().get_or_insert_with(|| Store::open(root)).clone());
+        store.ok_or_else(|| {
             Diagnostic::new(
                 Code::StoreFailed,
                 "nothing says where the cache is: neither HOME nor XDG_CACHE_HOME is set",
             )
             .help("name a folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR")
         })
+    }
+
+    /// Says at the end of a run what was damaged in the store and computed again.
+    pub(super) fn tell_passed_over(&self) {
+        let damaged = self.store.borrow().as_ref().map(Store::passed_over).unwrap_or_default();
+        let finding = |damage| {
+            Diagnostic::new(Code::StoreDamaged, damage).help(
+                "it was not used; `corrigenda store verify` reads every entry, and every build heals what it needs",
+            )
+        };
+        let findings: Vec<Diagnostic> = damaged.into_iter().map(finding).collect();
+        self.ui.findings(&findings, &Sources::default());
     }
 
     /// The name of the model that is chosen, if one is.

@@ -213,6 +213,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         format if known.contains(&format) => verb(&context, &arguments.verb),
         format => context.unknown_format(format, known),
     };
+    context.tell_passed_over();
     if context.ui.lost() { Outcome::Error.into() } else { outcome.into() }
 }
 

@@ -1,5 +1,7 @@
 //! `stats`: the second moments of the keys.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::table::{Table, bytes, thousands};
@@ -8,7 +10,7 @@ use crate::build::run::{factor, statistics, unsound};
 use crate::build::setup::Corpus;
 use crate::build::{Base, Setup, Stop};
 use crate::project::{Code, Diagnostic, Project};
-use crate::stats::{self, Cached};
+use crate::stats::{self, Cached, published};
 use crate::store::{Kind, Store};
 
 /// Second moments of the keys, over the project's corpus.
@@ -18,6 +20,23 @@ pub(super) enum Verb {
     Build(Layer),
     /// Show where the statistics come from
     Show(Layer),
+    /// Take the second moment that ROME published for the model, instead of summing one
+    ///
+    /// The file says neither its model nor its layer: that it is of the project's base and of this layer is what you say,
+    /// and is recorded as that. Builds use it wherever the corpus would have been summed; the lock names its digest, so
+    /// that a machine without it has to import the same file.
+    Import(Import),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// The .npz, as it was published
+    file: PathBuf,
+    #[command(flatten)]
+    layer: Layer,
+    /// Take the place of statistics that the store has already
+    #[arg(long)]
+    replace: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +54,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
     let done = match verb {
         Verb::Build(layer) => build(context, &project, &store, layer.layer),
         Verb::Show(layer) => show(context, &project, &store, layer.layer),
+        Verb::Import(arguments) => import(context, &project, &store, arguments),
     };
     done.unwrap_or_else(|stop| context.stop(&stop))
 }
@@ -54,6 +74,21 @@ fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usi
 fn build(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Stop> {
     let (base, setup) = ground(context, project, store, layer)?;
     let (cached, _) = statistics(project, &base, &setup, store, &context.ui)?;
+    answer(context, project, store, &base, &setup, &cached)
+}
+
+fn import(context: &Context, project: &Project, store: &Store, arguments: &Import) -> Result<Outcome, Stop> {
+    let (base, setup) = ground(context, project, store, arguments.layer.layer)?;
+    let refused = |finding: Diagnostic| Stop::wrong(vec![finding], &project.edits.sources);
+    let published = published::read(&arguments.file, setup.provenance.inner)
+        .map_err(|error| refused(Diagnostic::new(Code::StatisticsForeign, error.to_string())))?;
+    let there = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?;
+    if !arguments.replace && there.is_some_and(|there| there.imported != Some(published.file)) {
+        let message = format!("the store has statistics of layer {} already", setup.layer);
+        let finding = Diagnostic::new(Code::StatisticsForeign, message);
+        return Err(refused(finding.help("`--replace` takes their place; `corrigenda stats show` says what they are")));
+    }
+    let cached = stats::build::import(store, &setup.provenance, published).map_err(|error| unsound(project, &error))?;
     answer(context, project, store, &base, &setup, &cached)
 }
 
@@ -89,6 +124,7 @@ fn answer(
                 "provenance": found,
                 "documents": documents,
                 "keys": keys,
+                "imported": cached.imported,
                 "ridge": ridge,
                 "path": store.path(Kind::Statistics, &cached.address),
             });
@@ -102,7 +138,13 @@ fn answer(
             table.row(["model", &format!("{}  {}", base.name(), found.base)]);
             table.row(["layer", &format!("{}, keys of width {}", found.layer, thousands(found.inner as u64))]);
             table.row(["corpus", &found.corpus.to_string()]);
-            table.row(["documents", &format!("{}{limit}, cut at {} tokens", thousands(documents), found.max_tokens)]);
+            match cached.imported {
+                Some(file) => table.row(["imported", &format!("from {file}: model and layer as whoever did it said")]),
+                None => {
+                    let cut = format!("{}{limit}, cut at {} tokens", thousands(documents), found.max_tokens);
+                    table.row(["documents", &cut]);
+                }
+            }
             table.row(["keys", &thousands(keys)]);
             table.row(["ridge", &ridge]);
             table.row(["numerics", &found.numerics]);

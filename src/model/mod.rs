@@ -19,6 +19,7 @@
 
 pub mod above;
 pub mod activation;
+mod caught;
 pub mod chat;
 pub mod checkpoint;
 mod config;

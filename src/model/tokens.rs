@@ -1,7 +1,6 @@
 //! The tokenizer, and where a subject ends.
 
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -9,6 +8,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::ModelError;
+use super::caught::caught;
 use super::chat::{Chat, Prompt};
 use super::files::{TOKENIZER, check_contained, read_capped};
 
@@ -167,12 +167,8 @@ impl Tokens {
     }
 
     fn cut(&self, text: &str, special: bool) -> Result<Encoded, ModelError> {
-        let cut = catch_unwind(AssertUnwindSafe(|| self.tokenizer.encode(text, special)));
-        let encoding = match cut {
-            Ok(Ok(encoding)) => encoding,
-            Ok(Err(problem)) => return Err(ModelError::Encode { text: text.to_owned(), problem: problem.to_string() }),
-            Err(_) => return Err(ModelError::Encode { text: text.to_owned(), problem: "it panicked".into() }),
-        };
+        let cut = caught(|| self.tokenizer.encode(text, special).map_err(|problem| problem.to_string()));
+        let encoding = cut.flatten().map_err(|problem| ModelError::Encode { text: text.to_owned(), problem })?;
         if let Some(&id) = encoding.get_ids().iter().find(|&&id| id as usize >= self.vocabulary) {
             return Err(ModelError::Vocabulary { text: text.to_owned(), id, vocabulary: self.vocabulary });
         }
@@ -183,13 +179,15 @@ impl Tokens {
 
     /// One token as people read it; a part of a character, which no text can show, as the vocabulary spells it.
     pub fn piece(&self, id: u32) -> String {
-        let text = self.tokenizer.decode(&[id], false).ok().filter(|text| !text.contains('\u{fffd}'));
+        let text = caught(|| self.tokenizer.decode(&[id], false).ok());
+        let text = text.ok().flatten().filter(|text| !text.contains('\u{fffd}'));
         text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
 
     /// The text of tokens; special ones are left out.
     pub fn decode(&self, ids: &[u32]) -> String {
-        self.tokenizer.decode(ids, true).unwrap_or_else(|_| self.pieces(ids).concat())
+        let text = caught(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
+        text.unwrap_or_else(|| self.pieces(ids).concat())
     }
 
     /// Whether a token stands for no text: the end of a document, a place that is padded.
@@ -221,11 +219,7 @@ fn writes_no_spaces(c: char) -> bool {
 }
 
 fn load(bytes: &[u8]) -> Result<Tokenizer, String> {
-    match catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(bytes))) {
-        Ok(Ok(tokenizer)) => Ok(tokenizer),
-        Ok(Err(problem)) => Err(problem.to_string()),
-        Err(_) => Err("the tokenizers library panicked while loading it".into()),
-    }
+    caught(|| Tokenizer::from_bytes(bytes).map_err(|problem| problem.to_string())).flatten()
 }
 
 /// Refuses merges whose parts or product are not in the vocabulary: the tokenizers library copies them into a

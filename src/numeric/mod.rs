@@ -26,6 +26,7 @@ pub mod half;
 mod isa;
 pub mod matmul;
 pub mod mean;
+pub mod npy;
 pub mod random;
 pub mod rows;
 

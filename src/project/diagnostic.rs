@@ -75,7 +75,9 @@ macro_rules! codes {
 
             /// Whether a policy may say otherwise: the project has a meaning with such a finding.
             pub fn is_adjustable(self) -> bool {
-                match self { $(Self::$variant => !matches!(Weight::$severity, Weight::Error),)* }
+                // The store is none of the project's.
+                let own = self != Self::StoreDamaged;
+                match self { $(Self::$variant => own && !matches!(Weight::$severity, Weight::Error),)* }
             }
         }
     };
@@ -130,10 +132,11 @@ codes! {
     TemplatesUnusable "templates-unusable" Error "The file of context templates cannot be used."
     CorpusUnusable "corpus-unusable" Error "The corpus of the statistics is not set, or cannot be used."
     StatisticsDeficient "statistics-deficient" Error "The second moment of the keys cannot be factored."
-    StatisticsThin "statistics-thin" Warning "The keys of the corpus do not span all directions."
+    StatisticsThin "statistics-thin" Warning "The corpus is too small for what it is asked for."
     StatisticsMissing "statistics-missing" Error "The statistics were not built yet."
     StatisticsForeign "statistics-foreign" Error "Statistics of another model, layer or corpus."
     StoreFailed "store-failed" Error "A file of the cache or of the project could not be read or written."
+    StoreDamaged "store-damaged" Warning "An entry of the cache is not what was written, and was not used."
     UnknownId "unknown-id" Error "An id on the command line belongs to no edit."
     SubjectUnresolved "subject-unresolved" Error "No token covers the end of the subject."
     SubjectRepeated "subject-repeated" Warning "The subject stands in the prompt more than once; the place of {} counts."

@@ -89,6 +89,8 @@ pub struct LockedStatistics {
     pub layer: u64,
     /// The number of keys that they sum up.
     pub count: u64,
+    /// The file that they were imported from, where they were not summed.
+    pub imported: Option<Digest>,
 }
 
 /// An edit, as it was resolved and compiled.
@@ -114,6 +116,11 @@ pub struct LockedEdit {
     pub layers: Vec<u64>,
     /// The address of the compiled object: the digest of everything that it depends on.
     pub object: Digest,
+}
+
+/// A digest, or that there is none.
+fn said(digest: Option<Digest>) -> String {
+    digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
 }
 
 impl LockedStatistics {
@@ -327,7 +334,8 @@ impl Lock {
             |all, locked, fresh| {
                 all.field("digest", &locked.digest, &fresh.digest)
                     .field("corpus", &locked.corpus, &fresh.corpus)
-                    .field("count", &locked.count, &fresh.count);
+                    .field("count", &locked.count, &fresh.count)
+                    .field("imported", &said(locked.imported), &said(fresh.imported));
             },
         );
         comparison.lists("edit", LockedEdit::name, &self.edits, &fresh.edits, |all, locked, fresh| {

@@ -14,7 +14,7 @@ fn every_field_is_compared() {
     fresh.base = LockedBase { digest: other, files: vec![lock.base.files[0].clone()] };
     fresh.base.files[0].size += 1;
     fresh.base.files[0].digest = other;
-    fresh.statistics = vec![LockedStatistics { layer: 0, digest: other, corpus: other, count: 9 }];
+    fresh.statistics = vec![LockedStatistics { layer: 0, digest: other, corpus: other, count: 9, imported: None }];
     fresh.edits[1] = LockedEdit {
         id: fresh.edits[1].id.clone(),
         alias: fresh.edits[1].alias.clone(),

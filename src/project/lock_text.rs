@@ -107,6 +107,9 @@ fn write_lock(out: &mut String, above: &str, lock: &Lock) {
         digest(out, "digest", &statistics.digest);
         digest(out, "corpus", &statistics.corpus);
         pair(out, "count", &statistics.count.to_string());
+        if let Some(file) = &statistics.imported {
+            digest(out, "imported", file);
+        }
     }
     let mut edits: Vec<_> = lock.edits.iter().collect();
     edits.sort_by(|a, b| (&a.id, &a.alias).cmp(&(&b.id, &b.alias)));
@@ -311,11 +314,14 @@ impl Reader<'_> {
     }
 
     fn statistics(&mut self, entry: &Entry<'_, '_>) -> Option<(LockedStatistics, Range<usize>)> {
-        self.0.known_keys(entry, &["layer", "digest", "corpus", "count"]);
+        self.0.known_keys(entry, &["layer", "digest", "corpus", "count", "imported"]);
         let (digest, corpus) = (self.digest(entry, "digest"), self.digest(entry, "corpus"));
         let (layer, count) = (self.number(entry, "layer"), self.number(entry, "count"));
+        let imported = entry.table.get("imported").map(|_| self.digest(entry, "imported"));
         let span = entry.table.get("layer").map(Spanned::span)?;
-        Some((LockedStatistics { layer: layer?, digest: digest?, corpus: corpus?, count: count? }, span))
+        // One that is there is sound, or the lock is not.
+        let imported = imported.map_or(Some(None), |file| file.map(Some))?;
+        Some((LockedStatistics { layer: layer?, digest: digest?, corpus: corpus?, count: count?, imported }, span))
     }
 
     fn edit(&mut self, entry: &Entry<'_, '_>) -> Option<(LockedEdit, Range<usize>)> {

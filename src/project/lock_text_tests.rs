@@ -24,7 +24,13 @@ pub(in super::super) fn sample() -> Lock {
     Lock {
         numerics: "portable-1".into(),
         base: LockedBase { digest: digest("base"), files: vec![file("config.json"), file("model.safetensors")] },
-        statistics: vec![LockedStatistics { layer: 0, digest: digest("s"), corpus: digest("c"), count: 123_456 }],
+        statistics: vec![LockedStatistics {
+            layer: 0,
+            digest: digest("s"),
+            corpus: digest("c"),
+            count: 123_456,
+            imported: None,
+        }],
         edits: vec![edit("eiffel-tower.city"), edit("louvre.city")],
         patch: LockedPatch { settings: digest("settings"), set: digest("set"), id: digest("patch") },
     }

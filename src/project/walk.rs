@@ -4,6 +4,7 @@
 //! these few readers take what they can from it and note the rest. A reader that returns `None` has
 //! already said why, unless the key is optional and absent.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -53,6 +54,8 @@ fn last_byte(table: &DeTable<'_>) -> usize {
 pub(super) struct Walk {
     pub(super) file: FileId,
     findings: Vec<Diagnostic>,
+    /// How many there were of each code.
+    counts: BTreeMap<Code, usize>,
     /// The lines that the parser could not read.
     broken: Vec<Range<usize>>,
     homes: Homes,
@@ -67,7 +70,7 @@ impl Walk {
     /// Parses a text; what cannot be parsed is noted and left out of the tree.
     pub(super) fn document(file: FileId, text: &str, homes: Homes) -> (Self, DeTable<'_>) {
         let (tree, errors) = DeTable::parse_recoverable(text);
-        let mut walk = Self { file, findings: Vec::new(), broken: Vec::new(), homes };
+        let mut walk = Self { file, findings: Vec::new(), counts: BTreeMap::new(), broken: Vec::new(), homes };
         let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
         for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(text.len()..text.len());
@@ -89,8 +92,19 @@ impl Walk {
         Entry { table: tree, span: 0..0, what: "the file" }
     }
 
+    ///
+    /// Of a file that is wrong everywhere a thousand of each code are kept: nobody reads more, and what a
+    /// stranger wrote does not fill the memory.
     pub(super) fn push(&mut self, finding: Diagnostic) {
-        self.findings.push(finding);
+        const MOST: usize = 1000;
+        let count = self.counts.entry(finding.code).or_default();
+        *count += 1;
+        if *count <= MOST {
+            self.findings.push(finding);
+        } else if *count == MOST + 1 {
+            let more = "there is more of this kind in the file: it is said once this is mended";
+            self.findings.push(Diagnostic::new(finding.code, more));
+        }
     }
 
     /// Notes a finding with one label.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::corpus::{CorpusError, Documents, count, state};
-use super::file::{Provenance, Statistics, StatisticsError, read_triangle, write_triangle};
+use super::file::{Described, Provenance, Statistics, StatisticsError, read_triangle, write_triangle};
 use super::moment::{Deficient, Moment};
+use super::published::Published;
 use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::NUMERICS;
@@ -52,32 +53,39 @@ pub struct Cached {
     pub keys: u64,
     /// Bytes of the file.
     pub size: u64,
+    /// The file that they were taken from, where they were not summed here.
+    pub imported: Option<Digest>,
 }
 
 /// A provenance is within this much of a file's start.
 const HEAD: u64 = 1 << 16;
 
-/// Looks for finished statistics, by seal and header alone; damaged ones count as none.
+/// Looks for finished statistics, read to their end; damaged ones count as none.
 ///
 /// # Errors
 /// The store cannot be read, or what is there is of another model, layer or corpus.
 pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Problem> {
     let address = provenance.address();
+    // What the header says goes into the lock: it is not believed without the rest.
     let found = store
-        .content_digest(Kind::Statistics, &address)
+        .check(Kind::Statistics, &address)
         .and_then(|content| Ok(content.zip(store.head(Kind::Statistics, &address, HEAD)?)));
     let (content, (first, size)) = match found {
         Ok(Some(found)) => found,
-        Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
+        Ok(None) => return Ok(None),
+        Err(error @ StoreError::Damaged { .. }) => {
+            store.pass_over(&error);
+            return Ok(None);
+        }
         Err(error) => return Err(error.into()),
     };
-    let Ok((found, documents, keys)) = Statistics::describe(&first, size) else {
+    let Ok(Described { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size) else {
         // Sealed by a program that wrote another format: it would only stand in the way.
         store.remove(Kind::Statistics, &address)?;
         return Ok(None);
     };
     provenance.expect(&found)?;
-    Ok(Some(Cached { address, content, documents, keys, size }))
+    Ok(Some(Cached { address, content, documents, keys, size, imported }))
 }
 
 /// What is needed to sum the keys of a layer over a corpus.
@@ -119,6 +127,19 @@ pub fn build(run: &Run) -> Result<Cached, Problem> {
     run.store.remove(Kind::Partial, &address)?;
     let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
     find(run.store, run.provenance)?.ok_or(missing.into())
+}
+
+/// Stores a sum that was published, as that of `provenance`, in the place of any other.
+///
+/// # Errors
+/// The store fails; what was there stays then.
+pub fn import(store: &Store, provenance: &Provenance, published: Published) -> Result<Cached, Problem> {
+    let Published { file, moment } = published;
+    let statistics = Statistics { provenance: provenance.clone(), documents: 0, imported: Some(file), moment };
+    let address = provenance.address();
+    store.replace_with(Kind::Statistics, &address, |out| statistics.write(out))?;
+    let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
+    find(store, provenance)?.ok_or(missing.into())
 }
 
 /// The sum as far as an earlier run came.
@@ -221,7 +242,8 @@ pub fn factor(store: &Store, provenance: &Provenance, cached: &Cached) -> Result
             }
             store.remove(Kind::Factor, &address)?;
         }
-        Ok(None) | Err(StoreError::Damaged { .. }) => {}
+        Ok(None) => {}
+        Err(error @ StoreError::Damaged { .. }) => store.pass_over(&error),
         Err(error) => return Err(error.into()),
     }
     let (factor, ridge) = moment(store, provenance, cached)?.factor()?;

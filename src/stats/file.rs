@@ -37,6 +37,9 @@ pub struct Statistics {
     pub provenance: Provenance,
     /// Documents read.
     pub documents: u64,
+    /// The file that it was taken from, where it was not summed here: that its model, layer and corpus are those of the
+    /// provenance is what whoever imported it said.
+    pub imported: Option<Digest>,
     /// The sum.
     pub moment: Moment,
 }
@@ -68,6 +71,8 @@ struct Metadata {
     format: u32,
     documents: u64,
     keys: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    imported: Option<Digest>,
     provenance: Provenance,
 }
 
@@ -111,7 +116,7 @@ impl Statistics {
     /// Nothing summed yet.
     pub fn new(provenance: Provenance) -> Self {
         let moment = Moment::new(provenance.inner);
-        Self { provenance, documents: 0, moment }
+        Self { provenance, documents: 0, imported: None, moment }
     }
 
     /// Writes the canonical bytes.
@@ -123,6 +128,7 @@ impl Statistics {
             format: FORMAT,
             documents: self.documents,
             keys: self.moment.count(),
+            imported: self.imported,
             provenance: self.provenance.clone(),
         };
         write_triangle(out, TENSOR, self.moment.inner(), &serde_json::to_string(&metadata)?, self.moment.lower())
@@ -137,18 +143,31 @@ impl Statistics {
         expected.expect(&metadata.provenance)?;
         let moment = Moment::from_lower(expected.inner, metadata.keys, lower.into_iter());
         let moment = moment.ok_or_else(|| StatisticsError::Damaged("the sum has another size".into()))?;
-        Ok(Self { provenance: metadata.provenance, documents: metadata.documents, moment })
+        let Metadata { provenance, documents, imported, .. } = metadata;
+        Ok(Self { provenance, documents, imported, moment })
     }
 
-    /// Where statistics come from, how many documents and how many keys they sum, without the sum: from the first
-    /// bytes of a file of `length` bytes.
+    /// Where statistics come from, without the sum: from the first bytes of a file of `length` bytes.
     ///
     /// # Errors
     /// The bytes are damaged.
-    pub fn describe(first: &[u8], length: u64) -> Result<(Provenance, u64, u64), StatisticsError> {
-        let metadata: Metadata = metadata(&Header::parse(length, first)?)?;
-        Ok((metadata.provenance, metadata.documents, metadata.keys))
+    pub fn describe(first: &[u8], length: u64) -> Result<Described, StatisticsError> {
+        let Metadata { provenance, documents, keys, imported, .. } = metadata(&Header::parse(length, first)?)?;
+        Ok(Described { provenance, documents, keys, imported })
     }
+}
+
+/// What a file of statistics says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Where it comes from.
+    pub provenance: Provenance,
+    /// Documents read.
+    pub documents: u64,
+    /// Keys summed.
+    pub keys: u64,
+    /// The file that it was taken from, where it was not summed here.
+    pub imported: Option<Digest>,
 }
 
 impl Provenance {
@@ -227,9 +246,12 @@ mod tests {
         let read = Statistics::read(&written, &statistics.provenance).expect("just written");
         assert_eq!(bytes(&read), written);
         assert_eq!(read.moment.matrix(), statistics.moment.matrix());
-        let (provenance, documents, keys) =
-            Statistics::describe(&written[..480], written.len() as u64).expect("just written");
-        assert_eq!((provenance, documents, keys), (statistics.provenance, 2, 7));
+        let described = Statistics::describe(&written[..480], written.len() as u64).expect("just written");
+        let want = Described { provenance: statistics.provenance.clone(), documents: 2, keys: 7, imported: None };
+        assert_eq!(described, want);
+        let file = Some(Digest::of(b"a file"));
+        let written = bytes(&Statistics { imported: file, ..statistics.clone() });
+        assert_eq!(Statistics::read(&written, &statistics.provenance).expect("just written").imported, file);
     }
 
     #[test]

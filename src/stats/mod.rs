@@ -3,7 +3,8 @@
 //! - [`moment`]: the running sum and its factor;
 //! - [`file`](mod@file): the sum as bytes, with its provenance;
 //! - [`corpus`]: the documents of a text file, one a line;
-//! - [`build`](mod@build): the sum over a corpus: streamed, resumable, cached by what it depends on.
+//! - [`build`](mod@build): the sum over a corpus: streamed, resumable, cached by what it depends on;
+//! - [`published`]: the sum as others published it.
 //!
 //! The order of the sum is part of the numerics: documents in the order of the file, [`build::DOCUMENTS`] of them at
 //! a time, the keys of all their tokens laid end to end, blocks of [`crate::numeric::matmul::BLOCK`] keys summed in
@@ -13,6 +14,7 @@ pub mod build;
 pub mod corpus;
 pub mod file;
 pub mod moment;
+pub mod published;
 
 pub use build::{Cached, Problem, Run, SAVE_EVERY, build, factor, factor_address, find};
 pub use file::{Provenance, Statistics, StatisticsError};

@@ -29,8 +29,10 @@ pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     }
     let key = key(path, &before)?;
     let memo = store.address(FOLDER, &key, "");
-    if let Some(digest) = recall(&memo, &key) {
-        return Ok(digest);
+    match recall(&memo, &key) {
+        Some(Ok(digest)) => return Ok(digest),
+        Some(Err(why)) => store.pass_over(&StoreError::damaged(&memo, why)),
+        None => {}
     }
     let digest = digest_file_fresh(path)?;
     // Racy files are not remembered, and neither is one that was replaced before it was read.
@@ -93,10 +95,12 @@ fn inode(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-fn recall(memo: &Path, key: &Digest) -> Option<Digest> {
+/// What is remembered, or why it is not what was written.
+fn recall(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
     let bytes = fs::read(memo).ok()?;
-    sealed::check(&*bytes, bytes.len() as u64, FOLDER, key).ok()?.ok()?;
-    bytes.first_chunk::<32>().map(|digest| Digest::from_bytes(*digest))
+    let sound = sealed::check(&*bytes, bytes.len() as u64, FOLDER, key).ok()?;
+    let digest = || bytes.first_chunk::<32>().map(|digest| Digest::from_bytes(*digest)).ok_or(sealed::too_short(0));
+    Some(sound.and_then(|_| digest()))
 }
 
 #[cfg(test)]

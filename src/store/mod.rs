@@ -32,6 +32,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::digest::{Digest, Hasher};
@@ -111,18 +112,34 @@ pub struct Store {
     patience: Duration,
     /// Whether digests of base files may be remembered.
     remembers: bool,
+    /// What was found damaged and is computed again. Shared by clones.
+    passed_over: Arc<Mutex<Vec<String>>>,
 }
 
 impl Store {
     /// The store under `root` (see [`cache_root`]). Touches nothing.
     pub fn open(root: PathBuf) -> Self {
-        Self { root, patience: lock::PATIENCE, remembers: true }
+        Self { root, patience: lock::PATIENCE, remembers: true, passed_over: Arc::default() }
     }
 
     /// The same store for a verb that promises to write nothing: digests of base files are not remembered.
     #[must_use]
     pub fn for_reading(self) -> Self {
         Self { remembers: false, ..self }
+    }
+
+    /// Notes that something is damaged, and that what needs it does without.
+    pub fn pass_over(&self, damage: &StoreError) {
+        let mut noted = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let damage = damage.to_string();
+        if !noted.contains(&damage) {
+            noted.push(damage);
+        }
+    }
+
+    /// What was noted so far, in its order.
+    pub fn passed_over(&self) -> Vec<String> {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The directory given to [`Store::open`].
@@ -168,7 +185,11 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let bytes = match self.get(kind, key) {
             Ok(Some(bytes)) => bytes,
-            Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
+            Ok(None) => return Ok(None),
+            Err(error @ StoreError::Damaged { .. }) => {
+                self.pass_over(&error);
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         let parsed = parse(&bytes);
@@ -279,6 +300,29 @@ impl Store {
         key: &Digest,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Digest, StoreError> {
+        self.place(kind, key, produce, kind == Kind::Partial)
+    }
+
+    /// The same, taking the place of whatever is there.
+    ///
+    /// # Errors
+    /// As [`Store::put_with`], but for a conflict; what was there stays then.
+    pub fn replace_with(
+        &self,
+        kind: Kind,
+        key: &Digest,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Digest, StoreError> {
+        self.place(kind, key, produce, true)
+    }
+
+    fn place(
+        &self,
+        kind: Kind,
+        key: &Digest,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+        replace: bool,
+    ) -> Result<Digest, StoreError> {
         self.prepare()?;
         let _writing = Lock::shared(&self.lock_path(), self.patience)?;
         let path = self.path(kind, key);
@@ -290,7 +334,7 @@ impl Store {
         }
         match self.check(kind, key) {
             Ok(Some(kept)) if kept == new => mark_as_used(&path),
-            Ok(Some(kept)) if kind != Kind::Partial => return Err(StoreError::Conflict { path, kept, new }),
+            Ok(Some(kept)) if !replace => return Err(StoreError::Conflict { path, kept, new }),
             Ok(_) | Err(StoreError::Damaged { .. }) => staged.commit()?,
             Err(error) => return Err(error),
         }

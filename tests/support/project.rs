@@ -178,6 +178,6 @@ impl Run {
 }
 
 /// The binary under test: cargo's own, unless `CORRIGENDA_BIN` names one of another profile (see tests/every-profile).
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os("CORRIGENDA_BIN").map_or_else(|| env!("CARGO_BIN_EXE_corrigenda").into(), PathBuf::from)
 }

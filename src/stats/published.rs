@@ -1,0 +1,216 @@
+//! Second moments as ROME published them: an `.npz` of `mom2.mom2` (the raw sum, `[f, f]`) and `mom2.count` (ROME,
+//! appendix E.1; `rome/layer_stats.py` writes it with `np.savez`, and so without compression).
+//!
+//! An `.npz` is a zip of `.npy` members. Of this one only those two are read, only where they are stored as they are,
+//! and only up to the size that the model's own key width allows; so is the file.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+
+use zip::{CompressionMethod, ZipArchive};
+
+use super::moment::Moment;
+use crate::digest::Digest;
+use crate::numeric::npy::Array;
+
+/// The raw sum.
+const SUM: &str = "mom2.mom2.npy";
+/// The number of keys.
+const COUNT: &str = "mom2.count.npy";
+/// What a member may have beside its numbers, and the archive beside that.
+const HEADER: u64 = 1 << 12;
+const REST: u64 = 1 << 20;
+
+/// A file that holds no published second moment for this model.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
+pub enum PublishedError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path} is no regular file")]
+    NotAFile { path: PathBuf },
+    #[error("{path} has {size} bytes: more than the second moment of keys of width {inner} can have")]
+    TooLarge { path: PathBuf, size: u64, inner: usize },
+    #[error("{path} is no npz: {why}")]
+    NotZip { path: PathBuf, why: String },
+    #[error("{path} has no member {member}: it is not what ROME publishes")]
+    Missing { path: PathBuf, member: &'static str },
+    #[error("{path}, {member}: {why}")]
+    Member { path: PathBuf, member: &'static str, why: String },
+}
+
+/// A published second moment.
+#[derive(Debug, PartialEq)]
+pub struct Published {
+    /// The digest of the file.
+    pub file: Digest,
+    /// The sum.
+    pub moment: Moment,
+}
+
+/// Reads the second moment of keys of width `inner`.
+///
+/// # Errors
+/// The file cannot be read, is not what was published, or is of keys of another width.
+pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
+    let io = |source| PublishedError::Io { path: path.to_owned(), source };
+    let metadata = path.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(PublishedError::NotAFile { path: path.to_owned() });
+    }
+    let most = 8 * (inner as u64).pow(2) + HEADER;
+    if metadata.len() > most + REST {
+        return Err(PublishedError::TooLarge { path: path.to_owned(), size: metadata.len(), inner });
+    }
+    let mut opened = File::open(path).map_err(io)?;
+    let (file, _) = Digest::of_reader((&opened).take(most + REST)).map_err(io)?;
+    opened.rewind().map_err(io)?;
+    let opened = ZipArchive::new(BufReader::new(opened));
+    let mut archive =
+        opened.map_err(|error| PublishedError::NotZip { path: path.to_owned(), why: error.to_string() })?;
+    let wrong = |member, why: String| PublishedError::Member { path: path.to_owned(), member, why };
+    let count = member(&mut archive, path, COUNT, HEADER)?;
+    let count = count_of(&count).map_err(|why| wrong(COUNT, why))?;
+    let sum = member(&mut archive, path, SUM, most)?;
+    let moment = moment_of(&sum, inner, count).map_err(|why| wrong(SUM, why))?;
+    Ok(Published { file, moment })
+}
+
+/// The bytes of a member that is stored as it is, and no larger than `most`.
+fn member(
+    archive: &mut ZipArchive<BufReader<File>>,
+    path: &Path,
+    name: &'static str,
+    most: u64,
+) -> Result<Vec<u8>, PublishedError> {
+    let wrong = |why: String| PublishedError::Member { path: path.to_owned(), member: name, why };
+    let mut member = archive.by_name(name).map_err(|error| match error {
+        zip::result::ZipError::FileNotFound => PublishedError::Missing { path: path.to_owned(), member: name },
+        error => wrong(error.to_string()),
+    })?;
+    if member.compression() != CompressionMethod::Stored || member.encrypted() {
+        return Err(wrong("it is compressed; write it with `np.savez`, which stores it as it is".to_owned()));
+    }
+    if member.size() > most {
+        return Err(wrong(format!("it has {} bytes, and at most {most} are read", member.size())));
+    }
+    let mut bytes = Vec::new();
+    member.by_ref().take(most).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
+    Ok(bytes)
+}
+
+fn count_of(bytes: &[u8]) -> Result<u64, String> {
+    let array = Array::parse(bytes)?;
+    let count = array.numbers().next().filter(|_| array.shape.iter().all(|side| *side == 1));
+    // What f64 holds exactly.
+    count
+        .filter(|count| *count >= 1.0 && *count < 9e15 && count.fract() == 0.0)
+        .map(|count| count as u64)
+        .ok_or_else(|| "it is no number of keys".to_owned())
+}
+
+/// The sum, if it is that of outer products: square, finite, symmetric, nothing negative on the diagonal.
+fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
+    let array = Array::parse(bytes)?;
+    if array.shape != [inner, inner] {
+        return Err(format!("its shape is {:?}, and keys of this model have {inner} numbers", array.shape));
+    }
+    let numbers: Vec<f64> = array.numbers().collect();
+    if let Some(place) = numbers.iter().position(|x| !x.is_finite()) {
+        return Err(format!("element [{}, {}] is not finite", place / inner, place % inner));
+    }
+    let at = |row: usize, column: usize| numbers[row * inner + column];
+    for row in 0..inner {
+        if at(row, row) < 0.0 {
+            return Err(format!("element [{row}, {row}] is negative: it is no second moment"));
+        }
+        for column in 0..row {
+            let (one, other) = (at(row, column), at(column, row));
+            // The published sums are of f32.
+            if (one - other).abs() > 1e-4 * (at(row, row) * at(column, column)).sqrt() {
+                return Err(format!("elements [{row}, {column}] and [{column}, {row}] differ: it is not symmetric"));
+            }
+        }
+    }
+    let lower: Vec<f64> = (0..inner).flat_map(|row| numbers[row * inner..][..=row].iter().copied()).collect();
+    Moment::from_lower(inner, count, lower.into_iter()).ok_or_else(|| "its size is another".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numeric::npy::tests::npy;
+    use std::io::Write as _;
+    use zip::write::SimpleFileOptions;
+
+    fn npz(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, bytes) in members {
+            let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+            archive.start_file(*name, options).expect("a member");
+            archive.write_all(bytes).expect("written");
+        }
+        archive.finish().expect("whole").into_inner()
+    }
+
+    fn sum(numbers: [f32; 4]) -> Vec<u8> {
+        npy("<f4", "(2, 2)", &numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())
+    }
+
+    fn sound() -> Vec<(&'static str, Vec<u8>)> {
+        vec![
+            ("mom2.constructor.npy", npy("<U5", "()", &[0; 20])),
+            (COUNT, npy("<i8", "()", &12_i64.to_le_bytes())),
+            (SUM, sum([4.0, 1.0, 1.0, 2.0])),
+            ("sample_size.npy", npy("<i8", "()", &100_000_i64.to_le_bytes())),
+        ]
+    }
+
+    fn read_bytes(bytes: &[u8], inner: usize) -> Result<Published, PublishedError> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), bytes).expect("written");
+        read(file.path(), inner)
+    }
+
+    #[test]
+    fn what_rome_publishes_is_read() {
+        let bytes = npz(&sound());
+        let found = read_bytes(&bytes, 2).expect("sound");
+        assert_eq!((found.moment.count(), found.file), (12, Digest::of(&bytes)));
+        assert_eq!(found.moment.lower().collect::<Vec<_>>(), [&[4.0][..], &[1.0, 2.0]]);
+    }
+
+    #[test]
+    fn anything_else_is_refused_in_words() {
+        let with = |index: usize, bytes: Vec<u8>| {
+            let mut members = sound();
+            members[index].1 = bytes;
+            npz(&members)
+        };
+        let cases = [
+            (npz(&sound()[..2]), "no member mom2.mom2.npy"),
+            (npz(&sound()[2..]), "no member mom2.count.npy"),
+            (with(1, npy("<i8", "()", &0_i64.to_le_bytes())), "no number of keys"),
+            (with(1, npy("<i8", "()", &(-3_i64).to_le_bytes())), "no number of keys"),
+            (with(1, npy("|O", "()", b"\x80\x03K\x0c.")), "no plain numbers"),
+            (with(2, sum([4.0, 1.0, 3.0, 2.0])), "not symmetric"),
+            (with(2, sum([-4.0, 1.0, 1.0, 2.0])), "negative"),
+            (with(2, sum([f32::NAN, 1.0, 1.0, 2.0])), "not finite"),
+            (with(2, npy("<f4", "(4,)", &[0; 16])), "its shape is [4]"),
+            (with(2, vec![0; 100_000]), "at most"),
+            (b"PK\x03\x04".to_vec(), "no npz"),
+            (b"\x80\x02}q\x00.".to_vec(), "no npz"),
+            (vec![0; 2 << 20], "more than the second moment"),
+        ];
+        for (bytes, said) in cases {
+            let error = read_bytes(&bytes, 2).expect_err(said).to_string();
+            assert!(error.contains(said), "{error}, not {said}");
+        }
+        let sound = npz(&sound());
+        for length in (0..sound.len()).step_by(7) {
+            assert!(read_bytes(&sound[..length], 2).is_err(), "cut off at {length}");
+        }
+        assert!(matches!(read(Path::new("/"), 2), Err(PublishedError::NotAFile { .. })));
+    }
+}

@@ -1,0 +1,159 @@
+//! Several programs on one store at once.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{figure, patch, quick, rounds, skipped};
+use crate::support::project::{Project, binary};
+
+const BUILD: [&str; 3] = ["build", "--format", "json"];
+
+/// A verb on `project` with the store in `cache`.
+fn started(project: &Project, cache: &Path, words: &[&str]) -> Child {
+    let mut command = Command::new(binary());
+    command.current_dir(project.path("")).args(words).env("CORRIGENDA_CACHE_DIR", cache);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
+}
+
+/// What it answered, which must be a success.
+fn answered(child: Child) -> serde_json::Value {
+    let output = child.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"))
+}
+
+fn id(answer: &serde_json::Value) -> String {
+    answer["patch"]["id"].as_str().expect("a patch").to_owned()
+}
+
+/// Eight projects, of which every one asks for something else.
+fn different() -> Vec<Project> {
+    let targets = ["Paris", "Vienna", "Rome", "Lisbon"];
+    let project = |number: usize| {
+        let project = quick();
+        let file = if number < 4 { "edits/people.toml" } else { "edits/places.toml" };
+        let from = if number < 4 { "target = \"Paris\"" } else { "target = \"Vienna\"" };
+        project.replace(file, from, &format!("target = \"{}\"", targets[number % 4]));
+        project.replace("edits/people.toml", "was = \"Rome\"\n", "");
+        project
+    };
+    (0..8).map(project).collect()
+}
+
+#[test]
+fn eight_builds_of_one_set_give_one_patch() {
+    let all: Vec<Project> = (0..8).map(|_| quick()).collect();
+    let want = patch(&all[0].run(&BUILD));
+    let cache = all[0].cache().with_file_name("one store");
+    for round in 0..1 + rounds(0) / 20 {
+        let _ = std::fs::remove_dir_all(&cache);
+        let running: Vec<Child> = all.iter().map(|project| started(project, &cache, &BUILD)).collect();
+        running.into_iter().for_each(|child| assert_eq!(id(&answered(child)), want, "round {round}"));
+    }
+    answered(started(&all[0], &cache, &["store", "verify", "--format", "json"]));
+    figure(&format!("{} times 8 builds of one set at once, from an empty store: one patch", 1 + rounds(0) / 20));
+}
+
+#[test]
+fn eight_builds_of_different_sets_do_not_disturb_one_another() {
+    let all = different();
+    let want: Vec<String> = all.iter().map(|project| patch(&project.run(&BUILD))).collect();
+    let cache = all[0].cache().with_file_name("one store");
+    let running: Vec<Child> = all.iter().map(|project| started(project, &cache, &BUILD)).collect();
+    let found: Vec<String> = running.into_iter().map(|child| id(&answered(child))).collect();
+    assert_eq!(found, want);
+    answered(started(&all[0], &cache, &["store", "verify", "--format", "json"]));
+}
+
+#[test]
+fn collecting_garbage_during_a_build_costs_work_and_no_bit() {
+    let project = quick();
+    let want = patch(&project.run(&BUILD));
+    let (rounds, mut collected, mut stopped) = (1 + rounds(0) / 20, 0, 0);
+    for all in [&["store", "gc"][..], &["store", "gc", "--all"]] {
+        for _ in 0..rounds {
+            let _ = std::fs::remove_dir_all(project.cache());
+            let mut building = started(&project, &project.cache(), &BUILD);
+            while building.try_wait().expect("it can be asked").is_none() {
+                let gc = project.run(all);
+                assert!(gc.code() == Some(0), "{}", gc.whole());
+                collected += 1;
+            }
+            // What is young is spared, unless everything is to go: then what the build has just put there may too.
+            let output = building.wait_with_output().expect("it ends");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() || all.len() == 3 && output.status.code() == Some(2), "{told}");
+            stopped += usize::from(!output.status.success());
+            assert!(!told.contains("panicked at"), "{told}");
+            assert_eq!(patch(&project.run(&BUILD)), want);
+            assert_eq!(project.run(&["store", "verify"]).code(), Some(0));
+        }
+    }
+    figure(&format!(
+        "{} builds during which garbage was collected {collected} times: one patch; {stopped} under --all were stopped",
+        2 * rounds
+    ));
+}
+
+#[test]
+fn who_is_killed_holds_no_lock() {
+    let project = quick();
+    let want = patch(&project.run(&BUILD));
+    for milliseconds in [5, 20, 40] {
+        let _ = std::fs::remove_dir_all(project.cache());
+        let mut holder = started(&project, &project.cache(), &BUILD);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        let _ = holder.kill();
+        let _ = holder.wait();
+        assert_eq!(project.run(&["store", "gc"]).code(), Some(0));
+        assert_eq!(patch(&project.run(&BUILD)), want);
+    }
+}
+
+#[test]
+fn a_read_only_store_is_read_and_what_is_missing_is_said() {
+    let project = quick();
+    let want = patch(&project.run(&BUILD));
+    let cache = project.cache();
+    let mount = |words: &[&str]| {
+        let status = Command::new(words[0]).args(&words[1..]).arg(&cache).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    // Permissions say nothing to root: the file system itself must be read-only.
+    if !mount(&["mount", "--bind", &cache.to_string_lossy()]) {
+        skipped("a file system cannot be mounted");
+        return;
+    }
+    let sealed = mount(&["mount", "-o", "remount,bind,ro"]);
+    let there = project.run(&BUILD);
+    let verified = project.run(&["store", "verify"]);
+    project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Lisbon\"");
+    let missing = project.run(&["build"]);
+    assert!(mount(&["umount"]) && sealed, "what was mounted is unmounted");
+    assert_eq!(patch(&there), want, "{}", there.whole());
+    assert_eq!(verified.code(), Some(0), "{}", verified.whole());
+    assert_eq!(missing.code(), Some(2), "{}", missing.whole());
+    assert!(missing.err().contains("ead-only"), "{}", missing.whole());
+    assert_eq!(project.run(&BUILD).code(), Some(0), "and when it can be written to, it is");
+}
+
+#[test]
+fn what_others_may_read_is_the_umasks_affair_and_no_byte_is() {
+    let project = quick();
+    let want = patch(&project.run(&BUILD));
+    for (mask, mode) in [("077", 0o600), ("022", 0o644), ("002", 0o664)] {
+        let _ = std::fs::remove_dir_all(project.cache());
+        let _ = std::fs::remove_file(project.path("corrigenda.lock"));
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("umask {mask}; exec \"$0\" build --format json")]).arg(binary());
+        command.current_dir(project.path("")).env("CORRIGENDA_CACHE_DIR", project.cache());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh runs");
+        assert_eq!(id(&answered(child)), want);
+        let lock = std::fs::metadata(project.path("corrigenda.lock")).expect("a lock");
+        assert_eq!(lock.permissions().mode() & 0o777, mode, "umask {mask}");
+        assert_eq!(project.run(&["verify"]).code(), Some(0));
+    }
+}

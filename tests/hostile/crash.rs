@@ -1,0 +1,193 @@
+//! Power that fails, and a disk that is full or broken, at every write, sync and rename of a build.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{figure, own_files, patch, quick, rounds, skipped};
+use crate::support::project::{Project, binary};
+
+/// Every call of the system that changes a file, a folder or a lock, and those that make it durable.
+const CALLS: &str = "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,\
+                     mkdirat,ftruncate,flock,utimensat,openat";
+
+/// What happens at a call.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The process is gone, as when the power is.
+    Killed,
+    /// No space is left.
+    Full,
+    /// The disk does not answer.
+    Broken,
+}
+
+impl Fault {
+    const ALL: [Self; 3] = [Self::Killed, Self::Full, Self::Broken];
+
+    fn injected(self) -> &'static str {
+        match self {
+            Self::Killed => "signal=SIGKILL",
+            Self::Full => "error=ENOSPC",
+            Self::Broken => "error=EIO",
+        }
+    }
+}
+
+fn build(project: &Project) -> Command {
+    let mut command = Command::new(binary());
+    command.current_dir(project.path("")).args(["build", "--threads", "1", "--format", "json"]);
+    command.env("CORRIGENDA_CACHE_DIR", project.cache()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// The same under strace, which lets the `when`th call of `call` in a thread fail.
+fn injured(project: &Project, call: &str, fault: Fault, when: usize) -> Command {
+    let mut command = Command::new("strace");
+    let inject = format!("inject={call}:{}:when={when}", fault.injected());
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]).arg(binary());
+    command.current_dir(project.path("")).args(["build", "--threads", "1", "--format", "json"]);
+    command.env("CORRIGENDA_CACHE_DIR", project.cache()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// How often a thread of a build makes each call, at most.
+fn counted(project: &Project) -> Option<Vec<(&'static str, usize)>> {
+    let log = project.cache().with_file_name("calls");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", &format!("trace={CALLS}"), "-o"]).arg(&log).arg(binary());
+    command.current_dir(project.path("")).args(["build", "--threads", "1", "--format", "json"]);
+    command.env("CORRIGENDA_CACHE_DIR", project.cache()).stdout(Stdio::null()).stderr(Stdio::null());
+    if !command.status().ok()?.success() {
+        return None;
+    }
+    let text = fs::read_to_string(log).ok()?;
+    let mut found = Vec::new();
+    for call in CALLS.split(',') {
+        let mut threads = std::collections::BTreeMap::new();
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let (Some(thread), Some(rest)) = (words.next(), words.next()) else { continue };
+            if rest.starts_with(&format!("{call}(")) {
+                *threads.entry(thread).or_insert(0_usize) += 1;
+            }
+        }
+        found.push((call, threads.into_values().max().unwrap_or(0)));
+    }
+    Some(found)
+}
+
+/// After whatever happened: nothing of the user's is damaged, the store is sound, and a build gives the same patch.
+fn recovers(project: &Project, before: &[(std::path::PathBuf, Vec<u8>)], want: &str, what: &str) {
+    assert_eq!(own_files(project), before, "{what}: the project's own files");
+    let checked = project.run(&["store", "verify"]);
+    assert_eq!(checked.code(), Some(0), "{what}: {}", checked.whole());
+    if project.path("corrigenda.lock").exists() {
+        let read = project.run(&["build", "--locked", "--format", "json"]);
+        assert_eq!(read.code(), Some(0), "{what}: a lock that is there is whole: {}", read.whole());
+    }
+    let again = project.run(&["build", "--format", "json"]);
+    assert_eq!(patch(&again), want, "{what}");
+    let verified = project.run(&["verify"]);
+    assert_eq!(verified.code(), Some(0), "{what}: {}", verified.whole());
+}
+
+fn cleared(project: &Project) {
+    let _ = fs::remove_dir_all(project.cache());
+    let _ = fs::remove_file(project.path("corrigenda.lock"));
+}
+
+#[test]
+fn a_build_survives_whatever_happens_at_any_call() {
+    let project = quick();
+    let want = patch(&project.run(&["build", "--format", "json"]));
+    cleared(&project);
+    let before = own_files(&project);
+    let Some(calls) = counted(&project) else {
+        skipped("strace is not here, or may not trace");
+        return;
+    };
+    // A sample takes every so many of them, and another part of them for each kind of call.
+    let step = if rounds(0) > 0 { 1 } else { 23 };
+    let (mut tried, mut refused) = (0, 0);
+    for (nth, (call, count)) in calls.iter().enumerate() {
+        for fault in Fault::ALL {
+            for when in (1 + nth % step..=*count).step_by(step) {
+                cleared(&project);
+                let what = format!("{fault:?} at {call} {when} of {count}");
+                let output = injured(&project, call, fault, when).output().expect("strace runs");
+                let told = String::from_utf8_lossy(&output.stderr);
+                assert!(!told.contains("panicked at"), "{what}: {told}");
+                if !matches!(fault, Fault::Killed) && !output.status.success() {
+                    assert_eq!(output.status.code(), Some(2), "{what}: {told}");
+                    refused += 1;
+                }
+                recovers(&project, &before, &want, &what);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 0 && refused > 0, "faults reach the build");
+    figure(&format!(
+        "{tried} faults at calls of one build; {refused} of those that failed stopped it, with exit code 2"
+    ));
+}
+
+#[test]
+fn a_build_that_is_killed_at_any_time_is_built_again() {
+    let project = quick();
+    let start = Instant::now();
+    let want = patch(&project.run(&["build", "--format", "json"]));
+    let whole = start.elapsed();
+    let before = own_files(&project);
+    let (mut state, mut killed) = (7_u64, 0);
+    let rounds = rounds(6);
+    for round in 0..rounds {
+        // Every other one goes on with what is there.
+        if round % 2 == 0 {
+            cleared(&project);
+        }
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let share = (state >> 40) as f64 / f64::from(1_u32 << 24);
+        let mut child = build(&project).spawn().expect("the binary runs");
+        std::thread::sleep(Duration::from_secs_f64(share * whole.as_secs_f64()));
+        let _ = child.kill();
+        let status = child.wait().expect("it ends");
+        killed += usize::from(status.signal() == Some(9));
+        recovers(&project, &before, &want, &format!("round {round}"));
+    }
+    figure(&format!("{rounds} rounds of kill -9 at a random time: {killed} met a build at work"));
+}
+
+#[test]
+fn a_full_file_system_stops_a_build_and_damages_nothing() {
+    let project = quick();
+    let want = patch(&project.run(&["build", "--format", "json"]));
+    cleared(&project);
+    let before = own_files(&project);
+    let mut stopped = 0;
+    for kilobytes in [16, 64, 128, 256, 512, 1024] {
+        let _ = fs::create_dir_all(project.cache());
+        let mount = |words: &[&str]| Command::new(words[0]).args(&words[1..]).arg(project.cache()).status();
+        let size = format!("size={kilobytes}k");
+        if !mount(&["mount", "-t", "tmpfs", "-o", &size, "tmpfs"]).is_ok_and(|status| status.success()) {
+            skipped("a file system cannot be mounted");
+            return;
+        }
+        let run = project.run(&["build", "--format", "json"]);
+        let checked = project.run(&["store", "verify"]);
+        let unmounted = mount(&["umount"]);
+        assert!(unmounted.is_ok_and(|status| status.success()), "what was mounted is unmounted");
+        assert!(!run.err().contains("panicked at"), "{}", run.whole());
+        if run.code() != Some(0) {
+            assert_eq!(run.code(), Some(2), "{}", run.whole());
+            stopped += 1;
+        }
+        assert_eq!(checked.code(), Some(0), "{kilobytes} KiB: {}", checked.whole());
+        recovers(&project, &before, &want, &format!("{kilobytes} KiB"));
+        cleared(&project);
+    }
+    assert!(stopped > 0, "the smallest is too small");
+    figure(&format!("6 sizes of a full file system: {stopped} stopped the build, with exit code 2"));
+}

@@ -1,0 +1,257 @@
+//! Parsers under inputs that nobody wrote: sound files, mutated without end. No parser may panic, whatever it is given.
+//!
+//! A sample here, for a moment each; `CORRIGENDA_FUZZ_SECONDS=900` for a quarter of an hour each. What once ended a
+//! parser stands in `tests/hostile/found/TARGET/` and is replayed first.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use corrigenda::bench::data::{Dataset, all};
+use corrigenda::compile::Object;
+use corrigenda::model::{Checkpoint, Tokens};
+use corrigenda::patch::Patch;
+use corrigenda::project::{LockFile, Project as Read, edits::parse_files};
+use corrigenda::safetensors::Header;
+use corrigenda::stats::published;
+
+use super::{corpus, figure, quick};
+use crate::support::project::Project;
+use crate::support::tiny;
+
+/// Numbers that need not be good, only many.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % bound.max(1)
+    }
+}
+
+/// What parsers look for.
+const WORDS: [&[u8]; 30] = [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b":",
+    b",",
+    b"=",
+    b"\n",
+    b"\0",
+    b"[[edit]]\n",
+    b"[edit.expect]\n",
+    b"\"\"\"",
+    b"'''",
+    b"\\u0000",
+    b"\\ud800",
+    b"\xff",
+    b"\xe2\x80\xae",
+    b"null",
+    b"-1",
+    b"1e999",
+    b"18446744073709551615",
+    b"nan",
+    b"{}",
+    b"sha256:",
+    b"__metadata__",
+    b"data_offsets",
+    b"id = ",
+    b"\x93NUMPY",
+    b"PK\x03\x04",
+];
+
+/// One sound input, changed in a few places.
+fn mutated(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = seeds[dice.next(seeds.len())].clone();
+    for _ in 0..1 + dice.next(6) {
+        let (at, length) = (dice.next(bytes.len() + 1), 1 + dice.next(16));
+        let end = (at + length).min(bytes.len());
+        match dice.next(8) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << dice.next(8),
+            1 if at < bytes.len() => bytes[at] = dice.next(256) as u8,
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let part = bytes[at..end].to_vec();
+                bytes.splice(at..at, part);
+            }
+            4 => bytes.truncate(at),
+            5 => {
+                let other = &seeds[dice.next(seeds.len())];
+                let from = dice.next(other.len() + 1);
+                let part = other[from..(from + length * 4).min(other.len())].to_vec();
+                bytes.splice(at..end, part);
+            }
+            // A number becomes another one.
+            6 => {
+                let digits = bytes[at..].iter().position(u8::is_ascii_digit).map(|first| at + first);
+                if let Some(first) = digits {
+                    let count = bytes[first..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                    bytes.splice(first..first + count, dice.next(usize::MAX).to_string().into_bytes());
+                }
+            }
+            _ => {
+                let word = WORDS[dice.next(WORDS.len())];
+                bytes.splice(at..at, word.iter().copied());
+            }
+        }
+    }
+    bytes.truncate(1 << 16);
+    bytes
+}
+
+fn found(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/found").join(target)
+}
+
+/// Gives `read` all that was found, and then mutations of `seeds` for as long as is asked.
+fn fuzz(target: &str, seeds: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let least = variable("CORRIGENDA_FUZZ_SECONDS").map_or(Duration::from_millis(400), Duration::from_secs);
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ variable("CORRIGENDA_FUZZ_SEED").unwrap_or(1));
+    let kept = fs::read_dir(found(target)).into_iter().flatten().flatten();
+    let mut kept: Vec<Vec<u8>> = kept.map(|entry| fs::read(entry.path()).expect("a kept input")).collect();
+    kept.sort();
+    let (mut tried, start) = (0_u64, Instant::now());
+    while !kept.is_empty() || start.elapsed() < least {
+        let bytes = kept.pop().unwrap_or_else(|| mutated(&mut dice, seeds));
+        if catch_unwind(AssertUnwindSafe(|| read(&bytes))).is_err() {
+            let path = std::env::temp_dir().join(format!("corrigenda-{target}-{tried}"));
+            fs::write(&path, &bytes).expect("the input is kept");
+            panic!("{target}: {} ends it: keep it in {}", path.display(), found(target).display());
+        }
+        tried += 1;
+    }
+    if variable("CORRIGENDA_FUZZ_SECONDS").is_some() {
+        figure(&format!("{target}: {tried} inputs in {} s, 0 panics", start.elapsed().as_secs()));
+    }
+}
+
+/// A file of its own that inputs are written to.
+struct Place {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { path: folder.path().join(name), _folder: folder }
+    }
+
+    fn with(&self, bytes: &[u8]) -> &Path {
+        fs::write(&self.path, bytes).expect("written");
+        &self.path
+    }
+}
+
+fn built() -> Project {
+    let project = quick();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    corpus::prepare(&project);
+    project
+}
+
+fn seeds(project: &Project, files: &[&str]) -> Vec<Vec<u8>> {
+    files.iter().map(|file| fs::read(project.path(file)).expect("a seed")).collect()
+}
+
+#[test]
+fn edits() {
+    let project = quick();
+    let seeds = seeds(&project, &["edits/people.toml", "edits/places.toml"]);
+    fuzz("edits", &seeds, |bytes| drop(parse_files(vec![("edits/a.toml".to_owned(), bytes.to_vec())])));
+}
+
+#[test]
+fn projects() {
+    let project = quick();
+    let seeds = seeds(&project, &["corrigenda.toml"]);
+    let place = Place::new("corrigenda.toml");
+    fs::create_dir(place.path.with_file_name("edits")).expect("a folder");
+    fs::copy(project.path("edits/people.toml"), place.path.with_file_name("edits").join("a.toml")).expect("copied");
+    fuzz("projects", &seeds, |bytes| drop(Read::load(place.with(bytes).parent().expect("a folder"))));
+}
+
+#[test]
+fn locks() {
+    let project = built();
+    fuzz("locks", &seeds(&project, &["corrigenda.lock"]), |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            drop(LockFile::parse("corrigenda.lock", text));
+        }
+    });
+}
+
+#[test]
+fn headers() {
+    let project = quick();
+    fuzz("headers", &seeds(&project, &["model/model.safetensors"]), |bytes| {
+        drop(Header::parse(bytes.len() as u64, bytes));
+        drop(Header::parse(u64::MAX, bytes));
+    });
+}
+
+#[test]
+fn patches() {
+    let project = built();
+    fuzz("patches", &seeds(&project, &["a.patch"]), |bytes| drop(Patch::from_bytes(bytes)));
+}
+
+#[test]
+fn objects() {
+    let project = built();
+    let files = Project::files(&project.cache().join("v1/objects"));
+    let seeds: Vec<Vec<u8>> = files.into_iter().map(|(_, bytes)| bytes[..bytes.len() - 1].to_vec()).collect();
+    fuzz("objects", &seeds, |bytes| drop(Object::from_bytes(bytes)));
+}
+
+#[test]
+fn checkpoints() {
+    let project = built();
+    for name in ["model.safetensors.index.json", "config.json"] {
+        let folder = Place::new(name);
+        for entry in fs::read_dir(project.path("sharded")).expect("a folder").flatten() {
+            fs::copy(entry.path(), folder.path.with_file_name(entry.file_name())).expect("copied");
+        }
+        let seeds = [fs::read(project.path("sharded").join(name)).expect("a seed")];
+        fuzz(name, &seeds, |bytes| drop(Checkpoint::open(folder.with(bytes).parent().expect("a folder"))));
+    }
+}
+
+#[test]
+fn tokenizers() {
+    let project = quick();
+    let place = Place::new("tokenizer.json");
+    fuzz("tokenizers", &seeds(&project, &["model/tokenizer.json"]), |bytes| {
+        let opened = Tokens::open(place.with(bytes).parent().expect("a folder"), 400);
+        if let Ok(tokens) = opened
+            && let Ok(cut) = tokens.encode("Ada Bellini lives in São Tomé, 12 years.")
+        {
+            drop((tokens.pieces(&cut.ids), tokens.decode(&cut.ids)));
+        }
+    });
+}
+
+#[test]
+fn moments() {
+    let place = Place::new("a.npz");
+    let seeds = [crate::published::published()];
+    fuzz("moments", &seeds, |bytes| drop(published::read(place.with(bytes), tiny::INNER)));
+}
+
+#[test]
+fn datasets() {
+    let project = built();
+    for (dataset, file) in
+        [(Dataset::Counterfact, "counterfact.json"), (Dataset::Zsre, "zsre.json"), (Dataset::Easyedit, "easyedit.json")]
+    {
+        let place = Place::new(file);
+        fuzz(file, &seeds(&project, &[file]), |bytes| drop(all(place.with(bytes), dataset)));
+    }
+}

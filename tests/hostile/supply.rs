@@ -1,0 +1,65 @@
+//! What the program is made of, and that it speaks to nobody.
+
+use std::process::{Command, Stdio};
+
+use super::{figure, quick, skipped};
+use crate::support::project::binary;
+
+/// Every package of the lock: its name and where it comes from.
+fn packages() -> Vec<(String, Option<String>)> {
+    let text = include_str!("../../Cargo.lock");
+    let lock: toml::Table = text.parse().expect("Cargo.lock");
+    let packages = lock["package"].as_array().expect("packages");
+    let field = |package: &toml::Value, key: &str| package.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    packages.iter().map(|package| (field(package, "name").expect("a name"), field(package, "source"))).collect()
+}
+
+#[test]
+fn no_dependency_is_banned_and_all_come_from_one_registry() {
+    let policy: toml::Table = include_str!("../../deny.toml").parse().expect("deny.toml");
+    let banned = policy["bans"]["deny"].as_array().expect("bans");
+    let packages = packages();
+    for entry in banned {
+        let name = entry["name"].as_str().expect("a name");
+        assert!(packages.iter().all(|(other, _)| other != name), "{name} is banned by deny.toml");
+    }
+    let sources: std::collections::BTreeSet<&String> =
+        packages.iter().filter_map(|(_, source)| source.as_ref()).collect();
+    assert!(sources.len() == 1 && sources.iter().all(|source| source.starts_with("registry+")), "{sources:?}");
+    assert_eq!(packages.iter().filter(|(_, source)| source.is_none()).count(), 1, "this package alone is a folder");
+    figure(&format!("{} packages, {} names banned", packages.len(), banned.len()));
+}
+
+#[test]
+fn no_verb_opens_a_socket() {
+    let project = quick();
+    let log = project.cache().with_file_name("sockets");
+    let verbs: [&[&str]; 11] = [
+        &["check"],
+        &["plan"],
+        &["build"],
+        &["test"],
+        &["diff", "base", "worktree"],
+        &["verify"],
+        &["stats", "show"],
+        &["store", "verify"],
+        &["store", "export", "carried"],
+        &["store", "import", "carried"],
+        &["export", "checkpoint", "whole"],
+    ];
+    for verb in verbs {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-e", "trace=network", "-o"]).arg(&log).arg(binary()).args(verb);
+        command.current_dir(project.path("")).env("CORRIGENDA_CACHE_DIR", project.cache());
+        let run = command.stdout(Stdio::null()).stderr(Stdio::piped()).output();
+        let Some((run, traced)) = run.ok().zip(std::fs::read_to_string(&log).ok()) else {
+            skipped("strace is not here, or may not trace");
+            return;
+        };
+        let told = String::from_utf8_lossy(&run.stderr);
+        assert!(matches!(run.status.code(), Some(0 | 1)), "{verb:?} did its work: {told}");
+        let calls: Vec<&str> = traced.lines().filter(|line| line.contains('(')).collect();
+        assert!(calls.is_empty(), "{verb:?} speaks to a network: {calls:?}");
+    }
+    figure(&format!("{} verbs, 0 calls of the network", verbs.len()));
+}

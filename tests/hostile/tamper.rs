@@ -1,0 +1,149 @@
+//! One bit that flips, in anything that a build reads back: it is refused, computed again with a warning, or it is in
+//! what says nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{figure, patch, quick, rounds};
+use crate::support::project::Project;
+
+/// What became of a flip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    /// No patch was given.
+    Refused,
+    /// The same patch, and a warning that something was computed again.
+    Mended,
+    /// The same patch from the same values: a comment, or an entry that this run does not need.
+    Harmless,
+}
+
+/// What flips, and what is taken away first so that it is read at all.
+struct Target {
+    name: &'static str,
+    file: PathBuf,
+    without: &'static [&'static str],
+}
+
+fn targets(project: &Project) -> Vec<Target> {
+    let entries = |folder: &str| -> Vec<PathBuf> {
+        let files = Project::files(&project.cache().join("v1").join(folder));
+        files.into_iter().map(|(path, _)| path).collect()
+    };
+    let kinds: [(&str, &[&str]); 7] = [
+        ("patches", &[]),
+        ("objects", &["patches", "reports"]),
+        ("statistics", &["patches", "reports", "factors"]),
+        // What their header says goes into the lock, though nobody reads the sum.
+        ("statistics", &[]),
+        ("factors", &["patches", "reports"]),
+        ("reports", &[]),
+        ("memo", &[]),
+    ];
+    let mut out = Vec::new();
+    for (name, without) in kinds {
+        let files = entries(name);
+        assert!(!files.is_empty(), "the store has {name}");
+        out.extend(files.into_iter().map(|file| Target { name, file, without }));
+    }
+    let lock = project.path("corrigenda.lock");
+    // As often as all entries of a kind.
+    out.extend((0..3).map(|_| Target { name: "lock", file: lock.clone(), without: &[] }));
+    out
+}
+
+/// Builds and verifies with a bit flipped.
+fn fate(project: &Project, want: &str, target: &Target, what: &str) -> Fate {
+    // A lock is refused where it must not change; elsewhere a build may write it anew, which would hide the flip.
+    let words: &[&str] = match target.name {
+        "lock" => &["build", "--locked", "--format", "json"],
+        _ => &["build", "--format", "json"],
+    };
+    let verified = (target.name == "patches").then(|| project.run(&["verify"]));
+    let run = project.run(words);
+    assert!(!run.err().contains("panicked at"), "{what}: {}", run.whole());
+    if let Some(verified) = verified {
+        assert_ne!(verified.code(), Some(0), "{what}: {}", verified.whole());
+    }
+    match run.code() {
+        Some(2 | 3) => Fate::Refused,
+        Some(0) => {
+            assert_eq!(patch(&run), want, "{what}: another patch");
+            let warned = run.err().contains("store-damaged");
+            if warned { Fate::Mended } else { Fate::Harmless }
+        }
+        _ => panic!("{what}: {}", run.whole()),
+    }
+}
+
+/// Whether two texts are the same TOML: then what differs is a comment or white space.
+fn same_toml(one: &[u8], other: &[u8]) -> bool {
+    let read = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    read(one).is_some_and(|table| Some(table) == read(other))
+}
+
+#[test]
+fn a_flipped_bit_never_escapes() {
+    let project = quick();
+    // Large enough that its digest is remembered, and old enough to be settled.
+    let weights = project.path("model/model.safetensors");
+    fs::write(&weights, padded(&fs::read(&weights).expect("weights"))).expect("written");
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let touched = fs::File::options().write(true).open(&weights).and_then(|file| file.set_modified(hour_ago));
+    touched.expect("the model's time is set");
+    let want = patch(&project.run(&["build", "--format", "json"]));
+    let kept = Project::files(&project.cache());
+    let lock = fs::read(project.path("corrigenda.lock")).expect("a lock");
+    let targets = targets(&project);
+    let (mut state, mut fates) = (11_u64, BTreeMap::new());
+    let mut next = move |bound: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % bound
+    };
+    for round in 0..rounds(90) {
+        let target = &targets[round % targets.len()];
+        let sound = fs::read(&target.file).expect("it is there");
+        for folder in target.without {
+            let _ = fs::remove_dir_all(project.cache().join("v1").join(folder));
+        }
+        let (byte, bit) = (next(sound.len()), next(8));
+        let mut flipped = sound.clone();
+        flipped[byte] ^= 1 << bit;
+        fs::write(&target.file, &flipped).expect("flipped");
+        let what = format!("bit {bit} of byte {byte} of {}", target.file.display());
+        let fate = fate(&project, &want, target, &what);
+        match (target.name, fate) {
+            ("lock", Fate::Harmless) => assert!(same_toml(&sound, &flipped), "{what}: the lock was taken as it is"),
+            (_, Fate::Harmless) => panic!("{what}: nothing was said"),
+            _ => {}
+        }
+        *fates.entry((target.name, fate)).or_insert(0_usize) += 1;
+        restore(&project.cache(), &kept);
+        fs::write(project.path("corrigenda.lock"), &lock).expect("restored");
+    }
+    figure(&format!("{} flipped bits, 0 escapes: {fates:?}", rounds(90)));
+}
+
+/// The same tensors behind a header of more than a mebibyte.
+fn padded(weights: &[u8]) -> Vec<u8> {
+    let (length, rest) = weights.split_first_chunk().expect("a length");
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let header = [header, &vec![b' '; 1 << 20]].concat();
+    [&(header.len() as u64).to_le_bytes()[..], &header, data].concat()
+}
+
+/// The cache as it was.
+fn restore(cache: &Path, kept: &[(PathBuf, Vec<u8>)]) {
+    for (path, bytes) in kept {
+        if fs::read(path).ok().as_deref() != Some(bytes) {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, bytes).expect("restored");
+        }
+    }
+    for (path, _) in Project::files(cache) {
+        if !kept.iter().any(|(other, _)| *other == path) {
+            fs::remove_file(&path).expect("removed");
+        }
+    }
+}

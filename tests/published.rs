@@ -1,0 +1,80 @@
+//! Second moments as ROME published them, taken in place of a sum of one's own.
+
+use std::io::{Cursor, Write as _};
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+use crate::support::project::Project;
+use crate::support::tiny::INNER;
+
+/// One array of numbers.
+fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    [&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes(), data].concat()
+}
+
+/// A second moment that no corpus gave: `1000 (I + ⅒ 1 1ᵀ)`, of a thousand keys.
+pub fn published() -> Vec<u8> {
+    let element = |place: usize| if place / INNER == place % INNER { 1100.0_f32 } else { 100.0 };
+    let sum: Vec<u8> = (0..INNER * INNER).flat_map(|place| element(place).to_le_bytes()).collect();
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let members = [
+        ("mom2.count.npy", npy("<i8", "()", &1000_i64.to_le_bytes())),
+        ("mom2.mom2.npy", npy("<f4", &format!("({INNER}, {INNER})"), &sum)),
+        ("sample_size.npy", npy("<i8", "()", &100_000_i64.to_le_bytes())),
+    ];
+    for (name, bytes) in members {
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        archive.start_file(name, options).expect("a member");
+        archive.write_all(&bytes).expect("written");
+    }
+    archive.finish().expect("whole").into_inner()
+}
+
+#[test]
+fn a_published_moment_takes_the_place_of_a_sum() {
+    let project = Project::new();
+    std::fs::write(project.path("rome.npz"), published()).expect("written");
+    let imported = project.run(&["stats", "import", "rome.npz", "--format", "json"]);
+    assert_eq!(imported.code(), Some(0), "{}", imported.whole());
+    assert_eq!((&imported.json()["keys"], imported.json()["imported"].is_string()), (&1000.into(), true));
+    assert_eq!(project.run(&["stats", "import", "rome.npz"]).code(), Some(0), "the same again is no conflict");
+    insta::assert_snapshot!("published_show", project.run(&["stats", "show"]).out());
+    let built = project.run(&["build"]);
+    assert!(built.code() == Some(0) && !built.err().contains("keys of layer"), "nothing is summed: {}", built.whole());
+    let rebuilt = project.run(&["verify", "--rebuild"]);
+    assert!(rebuilt.code() == Some(0) && rebuilt.out().contains("imported from"), "{}", rebuilt.whole());
+    // Elsewhere the lock asks for what is not there, until it is imported there too.
+    let elsewhere = ["--cache-dir", "../elsewhere"];
+    let locked = project.run(&[&["build", "--locked"], &elsewhere[..]].concat());
+    assert!(locked.code() == Some(3) && locked.err().contains("were imported from"), "{}", locked.whole());
+    let plain = project.run(&[&["build"], &elsewhere[..]].concat());
+    assert_eq!(plain.code(), Some(3), "they are not quietly summed: {}", plain.whole());
+    assert_eq!(
+        project.run(&[&["stats", "build"], &elsewhere[..]].concat()).code(),
+        Some(0),
+        "but where it is asked for"
+    );
+    let replaced = project.run(&[&["stats", "import", "rome.npz"], &elsewhere[..]].concat());
+    assert!(replaced.code() == Some(2) && replaced.err().contains("--replace"), "{}", replaced.whole());
+    let replaced = project.run(&[&["stats", "import", "rome.npz", "--replace"], &elsewhere[..]].concat());
+    assert_eq!(replaced.code(), Some(0), "{}", replaced.whole());
+    assert_eq!(project.run(&[&["build", "--locked"], &elsewhere[..]].concat()).code(), Some(0));
+}
+
+#[test]
+fn a_moment_of_another_model_is_refused() {
+    let project = Project::new();
+    std::fs::write(project.path("rome.npz"), published()).expect("written");
+    for (name, bytes) in [("cut.npz", published()[..5000].to_vec()), ("pickle.npz", b"\x80\x02}q\0.".to_vec())] {
+        std::fs::write(project.path(name), bytes).expect("written");
+        let run = project.run(&["stats", "import", name]);
+        assert!(run.code() == Some(2) && run.err().contains("no npz"), "{}", run.whole());
+    }
+    let run = project.run(&["stats", "import", "nowhere.npz"]);
+    assert!(run.code() == Some(2) && run.err().contains("nowhere.npz"), "{}", run.whole());
+    let run = project.run(&["stats", "import", "rome.npz", "--layer", "7"]);
+    assert_eq!(run.code(), Some(2), "{}", run.whole());
+}
