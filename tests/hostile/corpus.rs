@@ -320,6 +320,13 @@ fn tokenizers(whole: &Value, add: &mut Add<'_>) {
         "type": "Split", "pattern": { "Regex": "(" }, "behavior": "Isolated", "invert": false }),
     );
     with("a map that is none", "/normalizer", json!({ "type": "Precompiled", "precompiled_charsmap": "AAAA/////w==" }));
+    with(
+        "a map without end in a sequence",
+        "/normalizer",
+        json!({ "type": "Sequence", "normalizers": [
+            { "type": "Precompiled", "precompiled_charsmap": "/////wAAAAAAAAAA" }
+        ] }),
+    );
     with("an empty map", "/normalizer", json!({ "type": "Precompiled", "precompiled_charsmap": "" }));
     with(
         "a replacement of nothing",
