@@ -58,7 +58,9 @@ fn no_verb_opens_a_socket() {
         };
         let told = String::from_utf8_lossy(&run.stderr);
         assert!(matches!(run.status.code(), Some(0 | 1)), "{verb:?} did its work: {told}");
-        let calls: Vec<&str> = traced.lines().filter(|line| line.contains('(')).collect();
+        // `???(` is no call: strace writes it of a thread that ended while it was being let go.
+        let named = |line: &&str| line.contains('(') && !line.contains(" ???(");
+        let calls: Vec<&str> = traced.lines().filter(named).collect();
         assert!(calls.is_empty(), "{verb:?} speaks to a network: {calls:?}");
     }
     figure(&format!("{} verbs, 0 calls of the network", verbs.len()));
