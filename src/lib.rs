@@ -7,7 +7,7 @@
 //! - [`model`]: a decoder described by data: weights read in place, tokens, the hook at one MLP, the forward pass
 //!   and its hand-written reverse.
 //! - [`compile`]: one edit alone against the base: its key and its value.
-//! - [`stats`]: the second moment of the keys over a corpus, and its factor.
+//! - [`stats`]: the second moment of the keys, over a corpus or as it was published, and its factor.
 //! - [`link`]: all edits of a set in one change of the weights: the closed form, its refinement, and the mass editors.
 //! - [`build`]: declared facts and a base in, a patch and a lock out; `plan`, `build` and the ground of `test`.
 //! - [`behaviour`]: what a model says, and whether it changed.

@@ -70,15 +70,7 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Pr
     let found = store
         .check(Kind::Statistics, &address)
         .and_then(|content| Ok(content.zip(store.head(Kind::Statistics, &address, HEAD)?)));
-    let (content, (first, size)) = match found {
-        Ok(Some(found)) => found,
-        Ok(None) => return Ok(None),
-        Err(error @ StoreError::Damaged { .. }) => {
-            store.pass_over(&error);
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let Some((content, (first, size))) = store.unless_damaged(found)? else { return Ok(None) };
     let Ok(Described { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size) else {
         // Sealed by a program that wrote another format: it would only stand in the way.
         store.remove(Kind::Statistics, &address)?;
@@ -235,16 +227,11 @@ pub fn factor_address(statistics: &Digest) -> Digest {
 /// The store fails, the statistics are not of `provenance`, or no ridge serves.
 pub fn factor(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<(Factor, f64), Problem> {
     let address = factor_address(&cached.content);
-    match store.map(Kind::Factor, &address) {
-        Ok(Some(bytes)) => {
-            if let Some(found) = read_factor(&bytes, provenance.inner) {
-                return Ok(found);
-            }
-            store.remove(Kind::Factor, &address)?;
+    if let Some(bytes) = store.unless_damaged(store.map(Kind::Factor, &address))? {
+        if let Some(found) = read_factor(&bytes, provenance.inner) {
+            return Ok(found);
         }
-        Ok(None) => {}
-        Err(error @ StoreError::Damaged { .. }) => store.pass_over(&error),
-        Err(error) => return Err(error.into()),
+        store.remove(Kind::Factor, &address)?;
     }
     let (factor, ridge) = moment(store, provenance, cached)?.factor()?;
     let metadata = FactorMetadata { format: 1, statistics: cached.content, order: factor.order(), ridge };

@@ -137,6 +137,20 @@ impl Store {
         }
     }
 
+    /// What was found, where damage counts as nothing there: it is noted.
+    ///
+    /// # Errors
+    /// Every other error of `found`.
+    pub fn unless_damaged<T>(&self, found: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+        found.or_else(|error| match error {
+            StoreError::Damaged { .. } => {
+                self.pass_over(&error);
+                Ok(None)
+            }
+            error => Err(error),
+        })
+    }
+
     /// What was noted so far, in its order.
     pub fn passed_over(&self) -> Vec<String> {
         self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -183,15 +197,7 @@ impl Store {
         key: &Digest,
         parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
-        let bytes = match self.get(kind, key) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Ok(None),
-            Err(error @ StoreError::Damaged { .. }) => {
-                self.pass_over(&error);
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
+        let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
         let parsed = parse(&bytes);
         if parsed.is_none() {
             self.remove(kind, key)?;
