@@ -5,6 +5,7 @@ use std::path::Path;
 
 use corrigenda::model::above::Above;
 use corrigenda::model::continued::Continued;
+use corrigenda::model::openings::Openings;
 use corrigenda::model::{Model, ModelError, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::rows::softmax;
@@ -77,6 +78,37 @@ fn every_gradient_agrees_with_autograd() {
         assert!((loss - want).abs() < 1e-5 * want, "{}: loss {loss} {want}", case.name());
         let error = relative(&wide(&above.reverse_each(&evaluation, &slopes)[0]), &numbers(&golden["gradient"]));
         assert!(error < 1e-4, "{}: the gradient is off by {error:e}", case.name());
+    }
+}
+
+/// What rows begin with may be computed before, for all of them: no bit changes, whatever of it a row shares.
+#[test]
+fn an_opening_changes_no_bit() {
+    for case in cases() {
+        let (_folder, model) = opened(&case, Dtype::F32, false);
+        let row = ids(&case.0["ids"]);
+        let mut other = row.clone();
+        other[1] = (other[1] + 1) % model.spec().vocabulary as u32;
+        let openings = vec![row[..3].to_vec(), Vec::new(), row[..4].to_vec(), row[..4].to_vec()];
+        let openings = Openings::new(&model, model.spec().layers, openings);
+        let (tokens, moving, tails) = ([&row[..], &row, &other, &row], [4, 3, 4, 2], [1, 2, 1, 3]);
+        assert_eq!(openings.of(&model, &tokens, &moving).lengths, [3, 0, 1, 2]);
+        let delta: Vec<f32> = (0..model.spec().width).map(|at| (at as f32 - 7.0) / 16.0).collect();
+        for layer in 0..model.spec().layers {
+            let found = [&Openings::none(), &openings].map(|openings| {
+                let hooked = model.hooked_behind(openings, layer, &tokens, &moving);
+                let above = Above::new(&model, layer, &hooked, &moving, &tails);
+                let evaluation = above.evaluate(&delta);
+                let slopes = above.reverse_each(&evaluation, &evaluation.logits);
+                let states: Vec<Vec<f32>> = (0..4).map(|row| hooked.state(row, moving[row]).to_vec()).collect();
+                assert_eq!(above.row(2).evaluate(&delta).logits, {
+                    let row = model.spec().vocabulary;
+                    evaluation.logits[3 * row..4 * row].to_vec()
+                });
+                (hooked.keys, hooked.values, states, evaluation.logits, slopes)
+            });
+            assert!(found[0] == found[1], "{} at layer {layer}", case.name());
+        }
     }
 }
 

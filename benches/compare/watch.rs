@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 pub type Failure = Box<dyn std::error::Error>;
 
 /// What a process needed.
+#[derive(Clone)]
 pub struct Seen {
     pub seconds: f64,
     /// Seconds of processors, all threads together: what a machine that lends its processors away changes least.
@@ -18,6 +19,14 @@ pub struct Seen {
     pub anonymous: u64,
     /// What it printed.
     pub output: Vec<u8>,
+}
+
+impl Seen {
+    /// The same without the time that something else takes which it does too.
+    pub fn less(self, other: &Self) -> Self {
+        let (seconds, processors) = (self.seconds - other.seconds, self.processors - other.processors);
+        Self { seconds, processors, ..self }
+    }
 }
 
 /// Runs a command to its end and looks at its memory meanwhile.

@@ -10,13 +10,13 @@ use super::linked::ALIKE;
 use super::record::AlikeRecord;
 use super::run::factor;
 use super::{Base, Plan, Setup, Stop};
-use crate::compile::{Object, key};
+use crate::compile::{Object, Resolved, keys};
 use crate::digest::Digest;
 use crate::link::System;
 use crate::progress::Unseen;
 use crate::project::{Code, Diagnostic, Edit, Project};
 use crate::stats::{self, build::factor_address};
-use crate::store::{Kind, Store};
+use crate::store::{Kind, Store, StoreError};
 
 /// A plan looks at every pair of this many edits; a larger set is looked at when it is built.
 const MOST_PLANNED: usize = 300;
@@ -63,14 +63,15 @@ pub fn foreseen(
     }
     let (factor, _) = factor(project, base, setup, &cached, store, &Unseen)?;
     let edits = plan.by_meaning();
-    let mut keys = Vec::new();
-    for planned in &edits {
+    let known = edits.iter().map(|planned| {
         let object = store.recall(Kind::Object, &planned.object, |bytes| Object::from_bytes(bytes).ok())?;
-        let known = object.and_then(|object| object.sites.get(&setup.layer).map(|site| site.key.clone()));
-        keys.push(
-            known.unwrap_or_else(|| key(&base.model, setup.layer, &planned.resolved, setup.settings.bare_weight)),
-        );
-    }
+        Ok(object.and_then(|object| object.sites.get(&setup.layer).map(|site| site.key.clone())))
+    });
+    let known = known.collect::<Result<Vec<_>, StoreError>>()?;
+    let unknown = edits.iter().zip(&known).filter(|(_, key)| key.is_none());
+    let unknown: Vec<&Resolved> = unknown.map(|(planned, _)| &planned.resolved).collect();
+    let mut fresh = keys(&base.model, setup.layer, &unknown, setup.settings.bare_weight);
+    let keys: Vec<Vec<f32>> = known.into_iter().filter_map(|key| key.or_else(|| fresh.next())).collect();
     let system = System::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
     // Keys that are one and the same were refused by the plan, unless a ridge separates them.
     let all: Vec<usize> = (0..edits.len()).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Base, Plan, Planned, Setup, Stop};
 use crate::compile::object::key_address;
 use crate::compile::value::Hook;
-use crate::compile::{self, Compiled, Object, Resolved, key};
+use crate::compile::{self, Compiled, Object, Resolved};
 use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Edit, Project};
@@ -116,16 +116,24 @@ pub fn keys(
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<f32>>, Stop> {
     let edits = plan.by_meaning();
+    let weight = setup.settings.bare_weight;
+    let address = |planned: &Planned<'_>| {
+        let (chat, templates) = (planned.chat(base), &setup.templates);
+        key_address(&base.locked.digest, chat, &planned.meaning, setup.layer, templates, weight)
+    };
+    let known = edits.iter().map(|planned| stored(store, &address(planned), setup.layer));
+    let known = known.collect::<Result<Vec<_>, StoreError>>()?;
+    let unknown = edits.iter().zip(&known).filter(|(_, object)| object.is_none());
+    let unknown: Vec<&Resolved> = unknown.map(|(planned, _)| &planned.resolved).collect();
+    let mut fresh = compile::keys(&base.model, setup.layer, &unknown, weight);
     let mut keys = Vec::with_capacity(edits.len());
     progress.begin(&format!("keys of layer {}, edits", setup.layer), edits.len() as u64);
-    for (index, planned) in edits.into_iter().enumerate() {
-        let (chat, weight) = (planned.chat(base), setup.settings.bare_weight);
-        let address = key_address(&base.locked.digest, chat, &planned.meaning, setup.layer, &setup.templates, weight);
-        let object = match stored(store, &address, setup.layer)? {
+    for (index, (planned, object)) in edits.iter().zip(known).enumerate() {
+        let object = match object {
             Some(object) => object,
             None => {
-                let object = Object::of_key(setup.layer, key(&base.model, setup.layer, &planned.resolved, weight));
-                store.put(Kind::Object, &address, &object.to_bytes())?;
+                let object = Object::of_key(setup.layer, fresh.next().expect("a key for every unknown one"));
+                store.put(Kind::Object, &address(planned), &object.to_bytes())?;
                 object
             }
         };

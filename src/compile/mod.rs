@@ -20,4 +20,4 @@ pub use object::Object;
 pub use resolve::{Fact, ResolveError, Resolved};
 pub use search::{compile, compile_all, compile_at};
 pub use settings::{Settings, Stage};
-pub use value::{Compiled, key};
+pub use value::{Compiled, keys};

@@ -4,10 +4,11 @@ use std::convert::Infallible;
 
 use super::optimiser::{Adam, clamp};
 use super::resolve::Resolved;
-use super::value::{Compiled, Hook, Loss, Objective};
+use super::value::{Compiled, Hook, Loss, Objective, openings};
 use super::{Settings, Stage};
 use crate::model::Model;
 use crate::model::above::Above;
+use crate::numeric::buffers;
 
 impl Objective<'_> {
     /// The loss at `delta` and its gradient by it.
@@ -36,8 +37,9 @@ fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, 
     let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
     let of_row = |(change, (objective, _)): (_, &(&Objective<'_>, _))| std::iter::repeat_n(change, objective.rows());
     let by_row: Vec<&[f32]> = changes.iter().map(Vec::as_slice).zip(edits).flat_map(of_row).collect();
-    let evaluation = above.evaluate_each(&by_row);
-    let mut gradient = evaluation.logits.clone();
+    let mut evaluation = above.evaluate_each(&by_row);
+    // They become their gradient in place.
+    let mut gradient = std::mem::take(&mut evaluation.logits);
     let (mut rest, mut losses) = (gradient.as_mut_slice(), Vec::with_capacity(edits.len()));
     for (objective, delta) in edits {
         let (own, others) = rest.split_at_mut(objective.logits());
@@ -160,12 +162,14 @@ pub fn compile_all<E>(
     (settings, hook): (&Settings, Hook),
     mut done: impl FnMut(usize, Compiled) -> Result<(), E>,
 ) -> Result<(), E> {
+    buffers::keep();
+    let openings = openings(model, model.spec().layers, edits);
     let mut waiting = edits.iter().enumerate();
     let mut searches: Vec<Search<'_>> = Vec::new();
     loop {
         while room(&searches) {
             let Some((index, edit)) = waiting.next() else { break };
-            searches.push(Search::new(index, Objective::at_hook(model, layer, edit, settings, hook)));
+            searches.push(Search::new(index, Objective::behind(&openings, model, layer, edit, (settings, hook))));
         }
         if searches.is_empty() {
             return Ok(());

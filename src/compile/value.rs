@@ -5,11 +5,14 @@
 //! target: δ minimises the mean negative log-likelihood of the target over the templates, plus the drift (KL from
 //! the base) of `"{subject} is a"`, plus a weight on its length.
 
+use rayon::prelude::*;
+
 use super::Settings;
 use super::optimiser::norm;
-use super::resolve::Resolved;
+use super::resolve::{Resolved, Row};
 use crate::model::Model;
 use crate::model::above::Above;
+use crate::model::openings::{Openings, alike};
 use crate::numeric::rows::softmax;
 
 /// The terms of the loss at one δ.
@@ -77,13 +80,19 @@ pub struct Objective<'a> {
 impl<'a> Objective<'a> {
     /// Runs the rows of `edit` up to `layer` and prepares what lies above.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
-        Self::at_hook(model, layer, edit, settings, Hook::Mlp)
+        Self::behind(&Openings::none(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// The same with δ at a hook.
-    pub fn at_hook(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings, hook: Hook) -> Self {
+    /// The same with δ at a hook, and without computing again what `openings` have of its rows.
+    pub fn behind(
+        openings: &Openings,
+        model: &'a Model,
+        layer: usize,
+        edit: &'a Resolved,
+        (settings, hook): (&'a Settings, Hook),
+    ) -> Self {
         let label = edit.target.len();
-        let continued = |row: &super::resolve::Row| [&row.ids[..], &edit.target[..label - 1]].concat();
+        let continued = |row: &Row| [&row.ids[..], &edit.target[..label - 1]].concat();
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
         // Attention is causal: what stands behind the subject cannot touch the drift measured at it.
         rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
@@ -91,11 +100,11 @@ impl<'a> Objective<'a> {
         let mut tails = vec![label; edit.rows.len()];
         tails.push(1);
         let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        let hooked = model.hooked(layer, &tokens, &moving);
+        let hooked = model.hooked_behind(openings, layer, &tokens, &moving);
         let key = weighted(&hooked.keys[..edit.rows.len()], settings.bare_weight);
         let value_before = match hook {
             Hook::Mlp => hooked.values[0].clone(),
-            Hook::Block => hooked.after[moving[0] * model.spec().width..][..model.spec().width].to_vec(),
+            Hook::Block => hooked.state(0, moving[0]).to_vec(),
         };
         let wide: Vec<f64> = value_before.iter().map(|&x| f64::from(x)).collect();
         let mut objective = Self {
@@ -119,8 +128,7 @@ impl<'a> Objective<'a> {
     }
 
     fn drift_at_rest(&self) -> Vec<f64> {
-        let mut logits = self.above.evaluate(&vec![0.0; self.value_before.len()]).logits;
-        let row = logits.split_off(self.templates * self.target.len() * self.vocabulary);
+        let row = self.above.row(self.templates).evaluate(&vec![0.0; self.value_before.len()]).logits;
         let log = softmax(&mut row.clone());
         row.iter().map(|&logit| f64::from(logit) - log).collect()
     }
@@ -159,15 +167,20 @@ impl<'a> Objective<'a> {
     /// Mean over rows and labels of `−log softmax`; logits become their gradient.
     fn likelihood(&self, logits: &mut [f32]) -> f64 {
         let share = 1.0 / (self.templates * self.target.len()) as f64;
-        let mut total = 0.0;
-        for (index, row) in logits.chunks_mut(self.vocabulary).enumerate() {
+        let row = |(index, row): (usize, &mut [f32])| {
             let label = self.target[index % self.target.len()] as usize;
             let logit = f64::from(row[label]);
-            total += softmax(row) - logit;
+            let loss = softmax(row) - logit;
             row[label] -= 1.0;
             for x in row.iter_mut() {
                 *x *= share as f32;
             }
+            loss
+        };
+        let losses: Vec<f64> = logits.par_chunks_mut(self.vocabulary).enumerate().map(row).collect();
+        let mut total = 0.0;
+        for loss in losses {
+            total += loss;
         }
         total * share
     }
@@ -188,11 +201,39 @@ impl<'a> Objective<'a> {
     }
 }
 
-/// The key of one edit alone: bit by bit the one that [`compile`] finds, without what stands behind the subject.
-pub fn key(model: &Model, layer: usize, edit: &Resolved, bare_weight: Option<f64>) -> Vec<f32> {
-    let rows: Vec<&[u32]> = edit.rows.iter().map(|row| &row.ids[..=row.position]).collect();
-    let positions: Vec<usize> = edit.rows.iter().map(|row| row.position).collect();
-    weighted(&model.hooked(layer, &rows, &positions).keys, bare_weight)
+/// Numbers of openings that are kept at most: half a gibibyte.
+const OPENING_NUMBERS: usize = 1 << 27;
+
+/// How the rows of edits begin, as those of the first two do: what the templates put before the prompt. Up to the
+/// layers below `layers`; nothing where there is one edit, or too much would be kept.
+pub(super) fn openings(model: &Model, layers: usize, edits: &[&Resolved]) -> Openings {
+    let [first, second, ..] = edits else { return Openings::none() };
+    let opening = |(one, other): (&Row, &Row)| {
+        let shared = alike(&one.ids, &other.ids).min(one.position).min(other.position);
+        one.ids[..shared].to_vec()
+    };
+    let tokens: Vec<Vec<u32>> = first.rows.iter().zip(&second.rows).map(opening).collect();
+    let (positions, spec) = (tokens.iter().map(Vec::len).sum::<usize>(), model.spec());
+    match positions * layers * 2 * spec.groups * spec.head_width <= OPENING_NUMBERS {
+        true => Openings::new(model, layers, tokens),
+        false => Openings::none(),
+    }
+}
+
+/// The keys of edits, in their order: bit by bit those that [`compile`](super::compile) finds, without what stands
+/// behind the subject.
+pub fn keys<'a>(
+    model: &'a Model,
+    layer: usize,
+    edits: &'a [&Resolved],
+    bare_weight: Option<f64>,
+) -> impl Iterator<Item = Vec<f32>> + 'a {
+    let openings = openings(model, layer + 1, edits);
+    edits.iter().map(move |edit| {
+        let rows: Vec<&[u32]> = edit.rows.iter().map(|row| &row.ids[..=row.position]).collect();
+        let positions: Vec<usize> = edit.rows.iter().map(|row| row.position).collect();
+        weighted(&model.hooked_behind(&openings, layer, &rows, &positions).keys, bare_weight)
+    })
 }
 
 /// The mean of the keys, the first of them with a weight of its own if there is one, and others beside it.

@@ -11,12 +11,12 @@
 //!
 //! None of it changes a bit of the result: every output is the same reduction in the same order.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::decoder::{BlockTape, Hooked, Model, Past};
-use super::halves::cut;
+use super::openings::kept;
 use super::rows::Rows;
-use crate::numeric::attention::Heads;
 use crate::numeric::rows::{Normalised, add};
 
 /// The layers above the edited one, prepared for a set of rows.
@@ -43,17 +43,18 @@ impl<'a> Above<'a> {
     /// Prepares the rows seen by `hooked` at `layer`. The hidden state at `moving[row]` will change; the last
     /// `tails[row]` positions carry labels and stand at or behind it.
     pub fn new(model: &'a Model, layer: usize, hooked: &Hooked, moving: &[usize], tails: &[usize]) -> Self {
-        let width = model.spec().width;
-        let all = &hooked.rows;
-        let rows = Rows::after(moving.iter().enumerate().map(|(row, &moving)| (moving, all.length(row) - moving)));
-        let positions = |row: usize, from: usize, to: usize| all.range(row).start + from..all.range(row).start + to;
-        let cut = |from: &dyn Fn(usize) -> std::ops::Range<usize>| -> Vec<f32> {
-            let at: Vec<usize> = (0..all.count()).flat_map(from).collect();
-            Rows::gather(&hooked.after, width, &at)
+        let (spec, all) = (model.spec(), &hooked.rows);
+        // What stands before the moving position, but for what the row was opened with; and what stands behind it.
+        let split = |row: usize| all.range(row).start + moving[row] - all.past(row);
+        let cut = |part: &dyn Fn(usize) -> Range<usize>| -> Vec<f32> {
+            let at: Vec<usize> = (0..all.count()).flat_map(part).collect();
+            Rows::gather(&hooked.after, spec.width, &at)
         };
-        let start = cut(&|row| positions(row, moving[row], all.length(row)));
-        let before = cut(&|row| positions(row, 0, moving[row]));
-        let past = cache(model, layer + 1, before, moving);
+        let before = cut(&|row| all.range(row).start..split(row));
+        let start = cut(&|row| split(row)..all.range(row).end);
+        let stay = Rows::after((0..all.count()).map(|row| (all.past(row), split(row) - all.range(row).start)));
+        let past = kept(model, layer + 1..spec.layers, before, &stay, &hooked.opened);
+        let rows = Rows::after((0..all.count()).map(|row| (moving[row], all.range(row).end - split(row))));
         Self { model, first_layer: layer + 1, rows, tails: tails.to_vec(), past, start }
     }
 
@@ -79,6 +80,19 @@ impl<'a> Above<'a> {
             tails: all.iter().flat_map(|one| &one.tails).copied().collect(),
             past: (0..first.past.len()).map(past).collect(),
             start: all.iter().flat_map(|one| &one.start).copied().collect(),
+        }
+    }
+
+    /// One row alone.
+    pub fn row(&self, row: usize) -> Self {
+        let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
+        let width = self.model.spec().width;
+        Self {
+            rows: Rows::after([(self.rows.past(row), self.rows.length(row))]),
+            tails: vec![self.tails[row]],
+            past: self.past.iter().map(|past| Past { keys: part(&past.keys), values: part(&past.values) }).collect(),
+            start: self.start[self.rows.range(row).start * width..self.rows.range(row).end * width].to_vec(),
+            ..*self
         }
     }
 
@@ -155,36 +169,5 @@ impl<'a> Above<'a> {
             out[position * width..][..width].copy_from_slice(&tails[tail * width..][..width]);
         }
         out
-    }
-}
-
-/// Runs the constant positions (`before`, the first `lengths[row]` of every row) through the layers from `first`
-/// on and keeps their keys and values. Of the last layer no more than these is needed.
-fn cache(model: &Model, first: usize, mut before: Vec<f32>, lengths: &[usize]) -> Vec<Past> {
-    let spec = model.spec();
-    let rows = Rows::new(lengths.iter().copied());
-    let mut out = Vec::new();
-    for layer in first..spec.layers {
-        let last = layer + 1 == spec.layers;
-        let tails = if last { vec![0; lengths.len()] } else { lengths.to_vec() };
-        let (middle, tape) = model.attention_half(layer, &before, &rows, &Past::default(), &tails, false);
-        out.push(split(&tape.fused, &rows, model.heads(layer)));
-        if !last {
-            let (key, _) = model.mlp_key(layer, &middle, false);
-            before = model.mlp_value(layer, &key);
-            add(&mut before, &middle.sum);
-        }
-    }
-    out
-}
-
-fn split(fused: &[f32], rows: &Rows, heads: Heads) -> Past {
-    let part = |row: usize, part| {
-        let positions = rows.range(row);
-        cut(&fused[positions.start * heads.fused()..positions.end * heads.fused()], heads, part)
-    };
-    Past {
-        keys: (0..rows.count()).map(|row| Arc::new(part(row, heads.keys()))).collect(),
-        values: (0..rows.count()).map(|row| Arc::new(part(row, heads.values()))).collect(),
     }
 }

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::checkpoint::Checkpoint;
 use super::halves::{AttentionTape, MlpTape};
+use super::openings::{Opened, Openings};
 use super::rows::Rows;
 use super::tensor::Tensor;
 use super::{ModelError, Spec};
@@ -38,14 +39,24 @@ pub(super) struct BlockTape {
 
 /// What the hook saw at one MLP, and the hidden states behind that block.
 pub struct Hooked {
-    /// Where the rows stand in `after`.
+    /// Where the rows stand in `after`, but for what they were opened with.
     pub rows: Rows,
+    /// What they were opened with.
+    pub opened: Opened,
     /// Per row, the key at the asked position: the input of the second MLP matrix, `[f]`.
     pub keys: Vec<Vec<f32>>,
     /// Per row, the value there: the output of that matrix with its bias, `[d]`.
     pub values: Vec<Vec<f32>>,
     /// Hidden states behind the block, `[positions, d]`.
     pub after: Vec<f32>,
+}
+
+impl Hooked {
+    /// The hidden state of a row behind the block at `position`, which is not in its opening, `[d]`.
+    pub fn state(&self, row: usize, position: usize) -> &[f32] {
+        let width = self.after.len() / self.rows.positions();
+        &self.after[(self.rows.range(row).start + position - self.rows.past(row)) * width..][..width]
+    }
 }
 
 /// Texts are scored this many positions at a time, which bounds memory and changes nothing.
@@ -143,8 +154,8 @@ impl Model {
     }
 
     /// One whole block over all positions.
-    fn block(&self, layer: usize, x: &[f32], rows: &Rows, tails: &[usize]) -> Vec<f32> {
-        let (middle, _) = self.attention_half(layer, x, rows, &Past::default(), tails, false);
+    fn block(&self, layer: usize, x: &[f32], rows: &Rows, past: &Past, tails: &[usize]) -> Vec<f32> {
+        let (middle, _) = self.attention_half(layer, x, rows, past, tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
         let mut out = self.mlp_value(layer, &key);
         add(&mut out, &middle.sum);
@@ -157,7 +168,7 @@ impl Model {
         let tails = rows.lengths();
         let mut x = self.embed(tokens);
         for layer in 0..blocks {
-            x = self.block(layer, &x, &rows, tails);
+            x = self.block(layer, &x, &rows, &Past::default(), tails);
         }
         x
     }
@@ -195,20 +206,31 @@ impl Model {
 
     /// Runs all rows through `layer` and looks at its MLP: per row at `positions[row]`.
     pub fn hooked(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> Hooked {
+        self.hooked_behind(&Openings::none(), layer, tokens, positions)
+    }
+
+    /// The same, without computing again what `openings` have of the rows before `positions`.
+    pub fn hooked_behind(&self, openings: &Openings, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> Hooked {
         let spec = self.spec();
-        let rows = Rows::new(tokens.iter().map(|row| row.len()));
+        let opened = openings.of(self, tokens, positions);
+        let rests = tokens.iter().zip(&opened.lengths).map(|(row, &past)| (past, &row[past..]));
+        let rows = Rows::after(rests.clone().map(|(past, rest)| (past, rest.len())));
         let tails = rows.lengths();
-        let x = self.hidden(tokens, layer);
-        let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), tails, false);
+        let mut x = Vec::with_capacity(rows.positions() * spec.width);
+        rests.for_each(|(past, rest)| x.extend(self.embed_from(&[rest], past)));
+        for below in 0..layer {
+            x = self.block(below, &x, &rows, opened.layer(below), tails);
+        }
+        let (middle, _) = self.attention_half(layer, &x, &rows, opened.layer(layer), tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
         let mut after = self.mlp_value(layer, &key);
         let pick = |matrix: &[f32], width: usize| -> Vec<Vec<f32>> {
-            let at = |(row, &position): (usize, &usize)| rows.range(row).start + position;
+            let at = |(row, &position): (usize, &usize)| rows.range(row).start + position - rows.past(row);
             positions.iter().enumerate().map(at).map(|at| matrix[at * width..][..width].to_vec()).collect()
         };
         let (keys, values) = (pick(&key, spec.inner), pick(&after, spec.width));
         add(&mut after, &middle.sum);
-        Hooked { rows, keys, values, after }
+        Hooked { rows, opened, keys, values, after }
     }
 
     /// Final norm and output matrix: logits `[positions, vocabulary]` from hidden states behind the last block.
@@ -242,7 +264,7 @@ impl Model {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         // The last block is asked only for the positions that are wanted.
         let before = self.hidden(tokens, spec.layers - 1);
-        let x = self.block(spec.layers - 1, &before, &rows, tails);
+        let x = self.block(spec.layers - 1, &before, &rows, &Past::default(), tails);
         let logits = self.head(&x);
         let mut first = 0;
         for &tail in tails {

@@ -10,6 +10,7 @@
 //! - [`decoder`]: the forward pass, block by block, with the hook; `halves` has what is in a block;
 //! - [`reverse`]: its hand-written reverse pass, for the gradient by a hidden state (never by a weight);
 //! - [`continued`]: going on with a text without computing what came before again;
+//! - [`openings`]: how texts begin that begin alike, computed once for all of them;
 //! - [`above`]: the part of a model above one layer, with everything that is constant computed once, where one state of
 //!   each row moves; [`upper`]: the same where a whole matrix does;
 //! - [`neurons`]: the inputs of one MLP's activation at one position, and the gradient by them;
@@ -31,6 +32,7 @@ mod files;
 mod halves;
 pub mod hub;
 pub mod neurons;
+pub mod openings;
 pub mod reverse;
 pub mod rotary;
 pub mod rows;

@@ -13,9 +13,12 @@
 //! 3. **No platform mathematics.** `exp` is a polynomial of our own ([`elementary`]), the one logarithm comes from
 //!    `libm` at a pinned version, `sqrt` and division are exact by IEEE 754.
 //!
+//! [`buffers`] has what is freed and wanted again at once stay with the process.
+//!
 //! f32 for the model, f64 for the optimiser, the factor and the link (there with separate multiply and add).
 
 pub mod attention;
+pub mod buffers;
 pub mod cholesky;
 pub mod eigen;
 pub mod elementary;

@@ -7,7 +7,7 @@ use crate::build::Stop;
 use crate::build::prepare::sentences;
 use crate::build::run::unsound;
 use crate::compile::value::Hook;
-use crate::compile::{Resolved, key};
+use crate::compile::{Resolved, keys};
 use crate::link::{Pair, Refinement, Site, System, refine, residual};
 use crate::progress::Progress;
 
@@ -80,10 +80,11 @@ fn refined(
     progress: &dyn Progress,
 ) -> Result<Vec<Site>, Stop> {
     let (base, layer) = (&ground.base.model, ground.setup.layer);
+    let resolved: Vec<&Resolved> = order.iter().map(|stated| &stated.resolved).collect();
     let layers = (layer..base.spec().layers).take(refinement.layers).skip(1);
     for upper in layers {
         let weight = ground.setup.settings.bare_weight;
-        let keys: Vec<Vec<f32>> = order.iter().map(|stated| key(base, upper, &stated.resolved, weight)).collect();
+        let keys: Vec<Vec<f32>> = keys(base, upper, &resolved, weight).collect();
         let system =
             System::new(&*ground.factor(upper, progress)?, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let rows = rows(&system, order, ridge)?;
@@ -95,6 +96,5 @@ fn refined(
     let names = order.iter().map(|stated| stated.case.subject.as_str());
     let sentences = sentences(ground.base, &ground.setup, names, refinement);
     let sentences = sentences.map_err(|error| unsound(ground.project, &error))?;
-    let resolved: Vec<&Resolved> = order.iter().map(|stated| &stated.resolved).collect();
     refine(base, sites, &resolved, &sentences, refinement, progress).map_err(|error| not_finite(&error))
 }
