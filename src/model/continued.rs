@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::decoder::{Model, Past};
 use super::rows::Rows;
-use crate::numeric::rows::add;
 
 /// A text, and what attention needs of it in every layer.
 pub struct Continued<'m> {
@@ -38,8 +37,7 @@ impl<'m> Continued<'m> {
                 Arc::make_mut(&mut past.values[0]).extend_from_slice(&at[heads.values()]);
             }
             let (key, _) = model.mlp_key(layer, &middle, false);
-            x = model.mlp_value(layer, &key);
-            add(&mut x, &middle.sum);
+            x = model.mlp_onto(layer, &key, &middle);
         }
         self.length += tokens.len();
         model.head(&x[x.len() - width..])

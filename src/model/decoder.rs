@@ -148,8 +148,7 @@ impl Model {
     ) -> (Vec<f32>, BlockTape) {
         let (middle, attention) = self.attention_half(layer, x, rows, past, tails, true);
         let (key, mlp) = self.mlp_key(layer, &middle, true);
-        let mut out = self.mlp_value(layer, &key);
-        add(&mut out, &middle.sum);
+        let out = self.mlp_onto(layer, &key, &middle);
         (out, BlockTape { attention, mlp: mlp.expect("the tape was asked for") })
     }
 
@@ -157,9 +156,7 @@ impl Model {
     fn block(&self, layer: usize, x: &[f32], rows: &Rows, past: &Past, tails: &[usize]) -> Vec<f32> {
         let (middle, _) = self.attention_half(layer, x, rows, past, tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
-        let mut out = self.mlp_value(layer, &key);
-        add(&mut out, &middle.sum);
-        out
+        self.mlp_onto(layer, &key, &middle)
     }
 
     /// Hidden states of all rows behind the first `blocks` blocks (0: the embeddings), `[positions, d]`.

@@ -1,15 +1,17 @@
 //! The two halves of a block: attention, and the MLP up to and from its key.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::checkpoint::{Norm, Projection};
 use super::decoder::{Model, Past};
 use super::family::{Attention, NormKind};
 use super::rows::Rows;
+use super::tensor::Tensor;
 use crate::numeric::attention::{Heads, Row, attend};
 use crate::numeric::elementwise::zip;
-use crate::numeric::rows::{Normalised, add, each_row, layer_norm, root_norm};
-use crate::numeric::{View, matmul};
+use crate::numeric::rows::{Normalised, add, add_near, each_row, layer_norm, root_norm};
+use crate::numeric::{View, matmul_then};
 use crate::patch::Layout;
 
 /// Queries, keys and values, and what made them.
@@ -77,14 +79,22 @@ impl Model {
 
     /// `x W + b` for every row of `x`.
     pub(super) fn project(&self, x: &[f32], projection: &Projection) -> Vec<f32> {
+        self.project_onto(x, projection, None)
+    }
+
+    /// `(x W + b) + y` for every row of `x`, if there is a `y`.
+    fn project_onto(&self, x: &[f32], projection: &Projection, onto: Option<&[f32]>) -> Vec<f32> {
         let weight = self.weight(projection);
-        let x = View::new(x, x.len() / weight.rows(), weight.rows());
-        let mut out = matmul(self.isa(), x, weight);
-        if let Some(bias) = &projection.bias {
-            let bias = bias.wide();
-            each_row(&mut out, weight.columns(), |_, row| add(row, &bias));
-        }
-        out
+        let (x, width) = (View::new(x, x.len() / weight.rows(), weight.rows()), weight.columns());
+        let bias = projection.bias.as_ref().map(Tensor::wide);
+        matmul_then(self.isa(), x, weight, |row, first, part| {
+            if let Some(bias) = &bias {
+                add_near(part, &bias[first..]);
+            }
+            if let Some(onto) = onto {
+                add_near(part, &onto[row * width + first..]);
+            }
+        })
     }
 
     /// A norm of every row of `width` numbers.
@@ -106,8 +116,16 @@ impl Model {
         tails: &[usize],
         keep: bool,
     ) -> (Middle, AttentionTape) {
-        let (output, tape) = self.attention_output(layer, x, rows, past, tails, keep);
-        (self.middle(output, x, rows, tails), tape)
+        let Asked { norm, fused, head_norms } = self.asked(layer, x, rows);
+        let heads = self.heads(layer);
+        let (attended, probabilities) = attend(self.isa(), heads, &offered(rows, past, &fused, tails, heads), keep);
+        let own = match tails == rows.lengths() {
+            true => Cow::Borrowed(x),
+            false => Cow::Owned(Rows::gather(x, self.spec().width, &rows.tail_positions(tails))),
+        };
+        let sum = self.project_onto(&attended, &self.checkpoint.blocks[layer].attention_out, Some(&own));
+        let middle = Middle { sum, beside: self.spec().parallel.then(|| own.into_owned()) };
+        (middle, AttentionTape { norm, fused, head_norms, probabilities })
     }
 
     /// `attention(norm(x))` for the last `tails` positions of every row, `[Σ tails, d]`, bias included.
@@ -218,6 +236,11 @@ impl Model {
     /// The MLP from the key on: the value, bias included.
     pub(super) fn mlp_value(&self, layer: usize, key: &[f32]) -> Vec<f32> {
         self.project(key, &self.checkpoint.blocks[layer].mlp_out)
+    }
+
+    /// The hidden state behind the block: the value onto what it is added to.
+    pub(super) fn mlp_onto(&self, layer: usize, key: &[f32], middle: &Middle) -> Vec<f32> {
+        self.project_onto(key, &self.checkpoint.blocks[layer].mlp_out, Some(&middle.sum))
     }
 }
 

@@ -10,7 +10,6 @@ use super::decoder::{Model, Past};
 use super::halves::cut;
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
-use crate::numeric::rows::add;
 
 /// Beginnings of rows, and what attention needs of them in every layer.
 #[derive(Clone, Debug, Default)]
@@ -89,8 +88,7 @@ pub(super) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &
         out.push(behind(past, &tape.fused, rows, model.heads(layer)));
         if !last {
             let (key, _) = model.mlp_key(layer, &middle, false);
-            x = model.mlp_value(layer, &key);
-            add(&mut x, &middle.sum);
+            x = model.mlp_onto(layer, &key, &middle);
         }
     }
     out

@@ -35,7 +35,7 @@ pub mod rows;
 
 pub use elements::{Elements, Stored};
 pub use isa::{Isa, NoSuchIsa};
-pub use matmul::{View, matmul};
+pub use matmul::{View, matmul, matmul_then};
 pub use mean::Mean;
 
 /// The identity of this arithmetic. It enters every digest that depends on a computed number: a change that can

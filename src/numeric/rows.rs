@@ -65,11 +65,16 @@ pub fn add_scaled(ys: &mut [f32], scale: f32, xs: &[f32]) {
 
 /// `y += x`, each element on its own.
 pub fn add(ys: &mut [f32], xs: &[f32]) {
-    let plain = |ys: &mut [f32], xs: &[f32]| ys.iter_mut().zip(xs).for_each(|(y, x)| *y += x);
     match ys.len() > GRAIN {
-        true => ys.par_chunks_mut(GRAIN).zip(xs.par_chunks(GRAIN)).for_each(|(ys, xs)| plain(ys, xs)),
-        false => plain(ys, xs),
+        true => ys.par_chunks_mut(GRAIN).zip(xs.par_chunks(GRAIN)).for_each(|(ys, xs)| add_near(ys, xs)),
+        false => add_near(ys, xs),
     }
+}
+
+/// The same of what is small or near the processor: by this thread alone.
+#[inline]
+pub fn add_near(ys: &mut [f32], xs: &[f32]) {
+    ys.iter_mut().zip(xs).for_each(|(y, x)| *y += x);
 }
 
 /// The greatest element, whose sign is not told where it is zero; NaN never wins, and an empty row gives −∞.

@@ -94,6 +94,9 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     files
 }
 
+/// Bytes of a line that are drawn behind its last label: more than any terminal shows, and not two mebibytes.
+const MOST_BEHIND: usize = 1 << 12;
+
 /// Only the lines that the labels touch: the renderer would otherwise index the whole file for each finding.
 fn snippet(
     diagnostic: &Diagnostic,
@@ -105,6 +108,7 @@ fn snippet(
     let end = labels.iter().map(|label| label.span.end).max().unwrap_or(0);
     let (window, first) = sources.lines(file, &(start..end));
     let text = &sources.text(file)[window.clone()];
+    let text = &text[..text.ceil_char_boundary(end.saturating_sub(window.start) + MOST_BEHIND)];
     let annotations = labels.into_iter().map(|label| {
         let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
         let annotation = kind.span(within(text, &label.span, window.start));
@@ -154,6 +158,16 @@ mod tests {
         let shown = render(&diagnostic, &sources, RenderStyle::default());
         assert!(!shown.chars().any(|c| c != '\n' && (is_control(c) || is_bidi(c))), "{shown:?}");
         insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn the_end_of_a_long_line_is_not_drawn_and_costs_nothing() {
+        let mut sources = Sources::default();
+        let text = format!("s = 1 {}\n", "é".repeat(1 << 20));
+        let file = sources.add("a.toml", &text);
+        let diagnostic = Diagnostic::new(Code::Syntax, "x").at(file, &(4..5), "y");
+        let shown = render(&diagnostic, &sources, RenderStyle::default());
+        assert!(shown.contains("s = 1 éé") && shown.contains("...") && shown.len() < 4096, "{shown}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! and only up to the size that the model's own key width allows; so is the file.
 
 use std::fs::File;
-use std::io::{BufReader, Read as _, Seek as _};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use zip::{CompressionMethod, ZipArchive};
@@ -21,6 +21,8 @@ const COUNT: &str = "mom2.count.npy";
 /// What a member may have beside its numbers, and the archive beside that.
 const HEADER: u64 = 1 << 12;
 const REST: u64 = 1 << 20;
+/// Those that are published have four.
+const MOST_MEMBERS: u16 = 64;
 
 /// A file that holds no published second moment for this model.
 #[derive(Debug, thiserror::Error)]
@@ -65,16 +67,32 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     }
     let mut opened = File::open(path).map_err(io)?;
     let (file, _) = Digest::of_reader((&opened).take(most + REST)).map_err(io)?;
+    let not_zip = |why: String| PublishedError::NotZip { path: path.to_owned(), why };
+    if let Some(members) = members(&mut opened, metadata.len()).map_err(io)?.filter(|members| *members > MOST_MEMBERS) {
+        return Err(not_zip(format!("it says to have {members} members, and at most {MOST_MEMBERS} are looked at")));
+    }
     opened.rewind().map_err(io)?;
     let opened = ZipArchive::new(BufReader::new(opened));
-    let mut archive =
-        opened.map_err(|error| PublishedError::NotZip { path: path.to_owned(), why: error.to_string() })?;
+    let mut archive = opened.map_err(|error| not_zip(error.to_string()))?;
     let wrong = |member, why: String| PublishedError::Member { path: path.to_owned(), member, why };
     let count = member(&mut archive, path, COUNT, HEADER)?;
     let count = count_of(&count).map_err(|why| wrong(COUNT, why))?;
     let sum = member(&mut archive, path, SUM, most)?;
     let moment = moment_of(&sum, inner, count).map_err(|why| wrong(SUM, why))?;
     Ok(Published { file, moment })
+}
+
+/// How many members the end of the archive says there are: the most, if it seems to have several ends. The library takes
+/// room for all of them, several times that of the file, before it is asked for one.
+fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
+    /// An end without its comment; the number of all members stands at 10.
+    const END: usize = 22;
+    let tail = length.min(u64::from(u16::MAX) + END as u64);
+    file.seek(SeekFrom::Start(length - tail))?;
+    let mut bytes = Vec::new();
+    file.take(tail).read_to_end(&mut bytes)?;
+    let ends = bytes.windows(END).filter(|end| end.starts_with(b"PK\x05\x06"));
+    Ok(ends.map(|end| u16::from_le_bytes([end[10], end[11]])).max())
 }
 
 /// The bytes of a member that is stored as it is, and no larger than `most`.
@@ -116,11 +134,10 @@ fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
     if array.shape != [inner, inner] {
         return Err(format!("its shape is {:?}, and keys of this model have {inner} numbers", array.shape));
     }
-    let numbers: Vec<f64> = array.numbers().collect();
-    if let Some(place) = numbers.iter().position(|x| !x.is_finite()) {
+    if let Some(place) = array.numbers().position(|x| !x.is_finite()) {
         return Err(format!("element [{}, {}] is not finite", place / inner, place % inner));
     }
-    let at = |row: usize, column: usize| numbers[row * inner + column];
+    let at = |row: usize, column: usize| array.at(row * inner + column);
     for row in 0..inner {
         if at(row, row) < 0.0 {
             return Err(format!("element [{row}, {row}] is negative: it is no second moment"));
@@ -133,8 +150,13 @@ fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
             }
         }
     }
-    let lower: Vec<f64> = (0..inner).flat_map(|row| numbers[row * inner..][..=row].iter().copied()).collect();
-    Moment::from_lower(inner, count, lower.into_iter()).ok_or_else(|| "its size is another".to_owned())
+    let (mut row, mut column) = (0, 0);
+    let lower = (0..inner * (inner + 1) / 2).map(|_| {
+        let number = at(row, column);
+        (row, column) = if column == row { (row + 1, 0) } else { (row, column + 1) };
+        number
+    });
+    Moment::from_lower(inner, count, lower).ok_or_else(|| "its size is another".to_owned())
 }
 
 #[cfg(test)]
@@ -181,6 +203,23 @@ mod tests {
         assert_eq!(found.moment.lower().collect::<Vec<_>>(), [&[4.0][..], &[1.0, 2.0]]);
     }
 
+    /// An archive of more members than are looked at, the wanted ones among them.
+    fn crowded() -> Vec<u8> {
+        let names: Vec<String> = (0..61).map(|number| format!("{number}.npy")).collect();
+        let others = names.iter().map(|name| (name.as_str(), Vec::new()));
+        npz(&sound().into_iter().chain(others).collect::<Vec<_>>())
+    }
+
+    /// An archive that says of every member that it is deflated.
+    fn compressed() -> Vec<u8> {
+        let mut bytes = npz(&sound());
+        for (start, method) in [(b"PK\x03\x04", 8), (b"PK\x01\x02", 10)] {
+            let places: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(start)).collect();
+            places.into_iter().for_each(|at| bytes[at + method] = 8);
+        }
+        bytes
+    }
+
     #[test]
     fn anything_else_is_refused_in_words() {
         let with = |index: usize, bytes: Vec<u8>| {
@@ -199,6 +238,8 @@ mod tests {
             (with(2, sum([f32::NAN, 1.0, 1.0, 2.0])), "not finite"),
             (with(2, npy("<f4", "(4,)", &[0; 16])), "its shape is [4]"),
             (with(2, vec![0; 100_000]), "at most"),
+            (crowded(), "65 members"),
+            (compressed(), "compress"),
             (b"PK\x03\x04".to_vec(), "no npz"),
             (b"\x80\x02}q\x00.".to_vec(), "no npz"),
             (vec![0; 2 << 20], "more than the second moment"),

@@ -1,9 +1,13 @@
 //! One set, one patch: whatever computes it, in whatever order it is written, from whatever store.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use corrigenda::numeric::Isa;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::subsequence;
 
 use super::{figure, patch, quick, rounds, skipped};
 use crate::support::project::{Project, binary};
@@ -68,41 +72,71 @@ fn an_unoptimised_build_gives_the_same_patch() {
     figure(&format!("an unoptimised build: {PATCH}"));
 }
 
-#[test]
-fn order_names_and_files_are_no_matter() {
-    let project = quick();
-    let blocks: Vec<String> = ["edits/people.toml", "edits/places.toml"]
-        .iter()
-        .flat_map(|file| {
-            let text = project.read(file);
-            text.split("[[edit]]").skip(1).map(|block| format!("[[edit]]{block}")).collect::<Vec<_>>()
-        })
-        .collect();
-    let mut state = 5_u64;
-    let mut next = move |bound: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % bound
-    };
-    let count = 4 + rounds(0) / 10;
-    for round in 0..count {
+/// Facts that a set is drawn from: subject, prompt, target.
+const FACTS: [(&str, &str, &str); 6] = [
+    ("Ada Bellini", "I live in {}", "Paris"),
+    ("São Tomé", "The people live in {}", "Paris"),
+    ("Rome", "We saw the city of {}", "Vienna"),
+    ("Lisbon", "The people live in {}", "Rome"),
+    ("Vienna", "I live in {}", "Lisbon"),
+    ("Paris", "We saw the city of {}", "Rome"),
+];
+
+/// One way to write a set down: which facts in which order, the file and the name of each.
+#[derive(Clone, Debug)]
+struct Written {
+    facts: Vec<usize>,
+    files: Vec<(usize, u32)>,
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    let all: Vec<usize> = (0..FACTS.len()).collect();
+    let facts = subsequence(all, 1..=FACTS.len()).prop_shuffle();
+    facts.prop_flat_map(|facts| {
+        let files = vec((0_usize..3, any::<u32>()), facts.len());
+        files.prop_map(move |files| Written { facts: facts.clone(), files })
+    })
+}
+
+impl Written {
+    /// The same set as the first who thinks of it would write it.
+    fn plain(&self) -> Self {
+        let mut facts = self.facts.clone();
+        facts.sort_unstable();
+        Self { files: (0..facts.len()).map(|name| (0, name as u32)).collect(), facts }
+    }
+
+    fn write(&self, project: &Project) {
         let _ = std::fs::remove_dir_all(project.path("edits"));
         std::fs::create_dir(project.path("edits")).expect("a folder");
-        let mut left = blocks.clone();
-        let mut files = vec![String::new(); 1 + next(3)];
-        while !left.is_empty() {
-            let block = left.swap_remove(next(left.len()));
-            let name = next(1 << 20);
-            let line = block.lines().find(|line| line.starts_with("id = ")).expect("an id").to_owned();
-            let file = next(files.len());
-            files[file].push_str(&block.replace(&line, &format!("id = \"e{name}.x{round}\"")));
+        let mut texts = BTreeMap::new();
+        for (index, (&fact, (file, name))) in self.facts.iter().zip(&self.files).enumerate() {
+            let (subject, prompt, target) = FACTS[fact];
+            let text = texts.entry(file).or_insert_with(|| (*name, "format = 1\n".to_owned()));
+            text.1 += &format!("\n[[edit]]\nid = \"e{name}.x{index}\"\n");
+            text.1 += &format!("subject = \"{subject}\"\nprompt = \"{prompt}\"\ntarget = \"{target}\"\n");
         }
-        for text in &files {
-            project.write(&format!("edits/{}.toml", next(1 << 20)), &format!("format = 1\n\n{text}"));
-        }
-        let cache = if round % 2 == 0 { cold(&project, &format!("shuffled {round}")) } else { project.cache() };
-        assert_eq!(id(Command::new(binary()), &project, &cache), PATCH, "round {round}");
+        texts.iter().for_each(|(file, (name, text))| project.write(&format!("edits/{name}-{file}.toml"), text));
     }
-    figure(&format!("{count} shuffles of edits, files, names and ids, from cold and warm stores: {PATCH}"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6 + rounds(0) as u32 / 10, ..ProptestConfig::default() })]
+    /// The link is a function of the set: of no order, file or name, from a cold store and from a warm one.
+    #[test]
+    fn a_patch_is_a_function_of_the_set(written in written(), warm in any::<bool>()) {
+        let project = quick();
+        written.plain().write(&project);
+        let want = id(Command::new(binary()), &project, &project.cache());
+        written.write(&project);
+        let _ = std::fs::remove_file(project.path("corrigenda.lock"));
+        let cache = if warm { project.cache() } else { cold(&project, "cold") };
+        // What was linked is linked again.
+        for folder in ["patches", "reports"] {
+            let _ = std::fs::remove_dir_all(cache.join("v1").join(folder));
+        }
+        prop_assert_eq!(id(Command::new(binary()), &project, &cache), want);
+    }
 }
 
 #[test]

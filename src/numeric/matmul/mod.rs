@@ -31,19 +31,33 @@ pub const BLOCK: usize = 256;
 /// # Panics
 /// If the inner dimensions differ.
 pub fn matmul(isa: Isa, left: View, right: View) -> Vec<f32> {
+    matmul_then(isa, left, right, |_, _, _| {})
+}
+
+/// The same, and `then` something with every part of a row, once, when it is summed and still near the processor: it is
+/// given the row, the column that the part begins at, and the part.
+///
+/// # Panics
+/// If the inner dimensions differ.
+pub fn matmul_then(isa: Isa, left: View, right: View, then: impl Fn(usize, usize, &mut [f32]) + Sync) -> Vec<f32> {
     assert_eq!(left.columns(), right.rows(), "the inner dimension of a product");
     let (m, n, k) = (left.rows(), right.columns(), left.columns());
-    if m == 0 || n == 0 || k == 0 {
-        return vec![0.0; m * n];
+    let mut out = vec![0.0; m * n];
+    if m == 0 || n == 0 {
+        return out;
+    }
+    if k == 0 {
+        out.chunks_mut(n).enumerate().for_each(|(row, out)| then(row, 0, out));
+        return out;
     }
     let kind = Product::of(isa, m, &right);
     let packed = Packed::new(left, kind.packed_width());
     let width = group_width(m, n, k, kind.group_step());
-    let mut out = vec![0.0; m * n];
     let mut groups = column_groups(&mut out, n, width);
     let compute = |(index, rows): (usize, &mut Vec<&mut [f32]>)| {
         let first = index * width;
         product(isa, kind, &packed, rows, right.column_band(first, width.min(n - first)));
+        rows.iter_mut().enumerate().for_each(|(row, part)| then(row, first, part));
     };
     match groups.as_mut_slice() {
         [one] => compute((0, one)),
