@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use corrigenda::compile::value::{Hook, Objective};
-use corrigenda::compile::{Compiled, Fact, Resolved, Settings, Stage, compile, compile_all};
+use corrigenda::compile::{Compiled, Fact, Resolved, Settings, Stage, compile, compile_all, keys};
 use corrigenda::link::{Pair, link};
 use corrigenda::model::above::Above;
 use corrigenda::model::{Model, Tokens};
@@ -203,6 +203,9 @@ fn edits_side_by_side_are_what_each_is_alone() {
         let how = |one: &Compiled| (one.loss, one.stage, one.evaluations, one.converged);
         assert_eq!(how(&got), how(&want));
     }
+    let alone = |edit: &&Resolved| compile(&parity.model, 1, edit, &settings).key;
+    let together: Vec<Vec<f32>> = keys(&parity.model, 1, &edits, settings.bare_weight).collect();
+    assert_eq!(together, edits.iter().map(alone).collect::<Vec<_>>(), "keys by themselves");
 }
 
 /// What is computed once (everything below, the positions before the subject's last token, all but the labelled

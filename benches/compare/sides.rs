@@ -85,8 +85,15 @@ impl<'a> Corrigenda<'a> {
         Ok((keys, Seen { seconds: share * seconds, processors: share * processors, ..long }))
     }
 
-    /// All edits, from statistics and their factor.
+    /// All edits, from statistics and their factor; nothing of them is known before.
     pub fn edits(&self) -> Result<Seen, Failure> {
+        for known in ["objects", "reports", "patches"] {
+            let folder = self.folder.path().join("cache/v1").join(known);
+            if folder.exists() {
+                std::fs::remove_dir_all(folder)?;
+            }
+        }
+        self.settings(self.job.documents, "")?;
         self.run(&["build"])
     }
 

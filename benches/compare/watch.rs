@@ -22,10 +22,22 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The same without the time that something else takes which it does too.
-    pub fn less(self, other: &Self) -> Self {
+    /// The same without the time that something else takes which it does too; nothing where that is all.
+    pub fn less(self, other: &Self) -> Option<Self> {
         let (seconds, processors) = (self.seconds - other.seconds, self.processors - other.processors);
-        Self { seconds, processors, ..self }
+        (seconds > 0.0 && processors > 0.0).then_some(Self { seconds, processors, ..self })
+    }
+
+    /// The least of every figure, of this and of an earlier round.
+    pub fn or_less(self, earlier: Option<Self>) -> Self {
+        let Some(earlier) = earlier else { return self };
+        Self {
+            seconds: self.seconds.min(earlier.seconds),
+            processors: self.processors.min(earlier.processors),
+            resident: self.resident.min(earlier.resident),
+            anonymous: self.anonymous.min(earlier.anonymous),
+            output: self.output,
+        }
     }
 }
 

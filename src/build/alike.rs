@@ -71,7 +71,8 @@ pub fn foreseen(
     let unknown = edits.iter().zip(&known).filter(|(_, key)| key.is_none());
     let unknown: Vec<&Resolved> = unknown.map(|(planned, _)| &planned.resolved).collect();
     let mut fresh = keys(&base.model, setup.layer, &unknown, setup.settings.bare_weight);
-    let keys: Vec<Vec<f32>> = known.into_iter().filter_map(|key| key.or_else(|| fresh.next())).collect();
+    let mut next = || fresh.next().expect("a key for every unknown one");
+    let keys: Vec<Vec<f32>> = known.into_iter().map(|key| key.unwrap_or_else(&mut next)).collect();
     let system = System::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
     // Keys that are one and the same were refused by the plan, unless a ridge separates them.
     let all: Vec<usize> = (0..edits.len()).collect();

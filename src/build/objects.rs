@@ -121,23 +121,25 @@ pub fn keys(
         let (chat, templates) = (planned.chat(base), &setup.templates);
         key_address(&base.locked.digest, chat, &planned.meaning, setup.layer, templates, weight)
     };
-    let known = edits.iter().map(|planned| stored(store, &address(planned), setup.layer));
+    let known = edits.iter().map(|planned| {
+        let object = stored(store, &address(planned), setup.layer)?;
+        Ok(object.and_then(|object| object.sites.into_values().next()).map(|site| site.key))
+    });
     let known = known.collect::<Result<Vec<_>, StoreError>>()?;
-    let unknown = edits.iter().zip(&known).filter(|(_, object)| object.is_none());
+    let unknown = edits.iter().zip(&known).filter(|(_, key)| key.is_none());
     let unknown: Vec<&Resolved> = unknown.map(|(planned, _)| &planned.resolved).collect();
     let mut fresh = compile::keys(&base.model, setup.layer, &unknown, weight);
     let mut keys = Vec::with_capacity(edits.len());
     progress.begin(&format!("keys of layer {}, edits", setup.layer), edits.len() as u64);
-    for (index, (planned, object)) in edits.iter().zip(known).enumerate() {
-        let object = match object {
-            Some(object) => object,
+    for (index, (planned, known)) in edits.iter().zip(known).enumerate() {
+        keys.push(match known {
+            Some(key) => key,
             None => {
-                let object = Object::of_key(setup.layer, fresh.next().expect("a key for every unknown one"));
-                store.put(Kind::Object, &address(planned), &object.to_bytes())?;
-                object
+                let key = fresh.next().expect("a key for every unknown one");
+                store.put(Kind::Object, &address(planned), &Object::of_key(setup.layer, key.clone()).to_bytes())?;
+                key
             }
-        };
-        keys.extend(object.sites.into_values().map(|site| site.key));
+        });
         progress.at(index as u64 + 1);
     }
     progress.end();

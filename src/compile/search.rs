@@ -150,6 +150,9 @@ const NUMBERS: usize = 1 << 27;
 /// Compiles edits at `layer`, some of them side by side; each is bit by bit what it is alone. `done` is given the index
 /// of an edit and what it came to, in the order in which they come to an end.
 ///
+/// The allocator of the process is told to keep what is freed meanwhile ([`buffers::keep`]); beside the numbers of the
+/// edits, those of their rows' common beginnings are kept, as many at most.
+///
 /// # Errors
 /// What `done` gives.
 ///
@@ -162,7 +165,7 @@ pub fn compile_all<E>(
     (settings, hook): (&Settings, Hook),
     mut done: impl FnMut(usize, Compiled) -> Result<(), E>,
 ) -> Result<(), E> {
-    buffers::keep();
+    let _kept = buffers::keep();
     let openings = openings(model, model.spec().layers, edits);
     let mut waiting = edits.iter().enumerate();
     let mut searches: Vec<Search<'_>> = Vec::new();

@@ -71,7 +71,7 @@ fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
 fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let row = &fact.rows[0];
     let hooked = model.hooked(layer, &[&row.ids[..=row.position]], &[row.position]);
-    hooked.after[row.position * model.spec().width..].to_vec()
+    hooked.state(0, row.position).to_vec()
 }
 
 /// Rows from the factors of the layers' second moments, with an absolute ridge: what MEMIT and EMMET come to.

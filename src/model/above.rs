@@ -45,7 +45,10 @@ impl<'a> Above<'a> {
     pub fn new(model: &'a Model, layer: usize, hooked: &Hooked, moving: &[usize], tails: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
         // What stands before the moving position, but for what the row was opened with; and what stands behind it.
-        let split = |row: usize| all.range(row).start + moving[row] - all.past(row);
+        let split = |row: usize| {
+            assert!(moving[row] >= all.past(row), "what moves is in no opening");
+            all.range(row).start + moving[row] - all.past(row)
+        };
         let cut = |part: &dyn Fn(usize) -> Range<usize>| -> Vec<f32> {
             let at: Vec<usize> = (0..all.count()).flat_map(part).collect();
             Rows::gather(&hooked.after, spec.width, &at)
@@ -107,7 +110,7 @@ impl<'a> Above<'a> {
         let past = |past: &Past| past.keys.iter().chain(&past.values).map(|part| part.len()).sum::<usize>();
         // Norms, queries, keys and values, and both sides of the activation.
         let tape = self.positions() * self.past.len() * (8 * spec.width + 2 * spec.inner);
-        // Logits, and their gradient.
+        // Logits and what becomes of them.
         let logits = 2 * self.tails.iter().sum::<usize>() * spec.vocabulary;
         tape + logits + self.past.iter().map(past).sum::<usize>()
     }

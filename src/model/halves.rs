@@ -128,7 +128,8 @@ impl Model {
         (middle, AttentionTape { norm, fused, head_norms, probabilities })
     }
 
-    /// `attention(norm(x))` for the last `tails` positions of every row, `[Σ tails, d]`, bias included.
+    /// `attention(norm(x))` for the last `tails` positions of every row, `[Σ tails, d]`, bias included: what
+    /// [`attention_half`](Self::attention_half) adds, for those who look at it before it is added.
     pub(super) fn attention_output(
         &self,
         layer: usize,

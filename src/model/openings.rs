@@ -36,8 +36,13 @@ impl Openings {
         Self::default()
     }
 
-    /// Runs the beginnings of rows through the first `layers` layers; those of some rows may be empty.
+    /// Runs the beginnings of rows through the first `layers` layers of the model that they are for; those of some rows may
+    /// be empty.
+    ///
+    /// # Panics
+    /// If there is no layer.
     pub fn new(model: &Model, layers: usize, tokens: Vec<Vec<u32>>) -> Self {
+        assert!(layers > 0, "a layer to keep keys and values of");
         let rows = Rows::new(tokens.iter().map(Vec::len));
         if rows.positions() == 0 {
             return Self::none();
@@ -47,7 +52,7 @@ impl Openings {
         Self { tokens, layers }
     }
 
-    /// What of it `rows` begin with, less than `most[row]` positions of each being asked for.
+    /// What of it `rows` begin with, `most[row]` positions of each at most.
     pub fn of(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> Opened {
         let shared = |(index, row): (usize, &&[u32])| {
             self.tokens.get(index).map_or(0, |opening| alike(opening, row).min(most[index]))
@@ -66,8 +71,11 @@ impl Openings {
 
 impl Opened {
     /// Keys and values of one layer.
+    ///
+    /// # Panics
+    /// If the openings were run through fewer layers.
     pub fn layer(&self, layer: usize) -> &Past {
-        self.layers.get(layer).unwrap_or(&NOTHING)
+        if self.layers.is_empty() { &NOTHING } else { &self.layers[layer] }
     }
 }
 

@@ -4,23 +4,50 @@
 //! same. The system's allocator returns what is free at the end of its memory, and every page comes back zeroed, one
 //! fault at a time: four hundredths of the time of a search for values.
 
-/// Has the process keep what it frees, as far as 2 GiB, where its allocator can be asked (glibc).
-pub fn keep() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(ask);
+/// While it lives, the process keeps what it frees, as far as its allocator can be asked to (glibc); then all of that is
+/// given back. What the allocator was told before is overruled, and stays so.
+pub struct Kept(());
+
+/// See [`Kept`].
+pub fn keep() -> Kept {
+    glibc::keep();
+    Kept(())
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        glibc::give_back();
     }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(unsafe_code, reason = "a call of the C library")]
-fn ask() {
-    // The greatest that it lets itself be told.
+#[expect(unsafe_code, reason = "calls of the C library")]
+mod glibc {
+    use std::sync::Once;
+
+    /// The greatest that it lets itself be told.
     const LARGEST_BUFFER: libc::c_int = 32 << 20;
-    // SAFETY: both only set a number, which the allocator reads under its own lock; that they fail changes nothing.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_BUFFER);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+
+    pub(super) fn keep() {
+        static ONCE: Once = Once::new();
+        // SAFETY: both only set a number, which the allocator reads under its own lock; that they fail changes nothing.
+        ONCE.call_once(|| unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_BUFFER);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        });
     }
+
+    pub(super) fn give_back() {
+        // SAFETY: it takes the allocator's own locks and touches only what is free.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod glibc {
+    pub(super) fn keep() {}
+
+    pub(super) fn give_back() {}
 }

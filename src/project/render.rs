@@ -107,14 +107,18 @@ fn snippet(
     let start = labels.iter().map(|label| label.span.start).min().unwrap_or(0);
     let end = labels.iter().map(|label| label.span.end).max().unwrap_or(0);
     let (window, first) = sources.lines(file, &(start..end));
-    let text = &sources.text(file)[window.clone()];
-    let text = &text[..text.ceil_char_boundary(end.saturating_sub(window.start) + MOST_BEHIND)];
+    let text = drawn(&sources.text(file)[window.clone()], end.saturating_sub(window.start));
     let annotations = labels.into_iter().map(|label| {
         let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
         let annotation = kind.span(within(text, &label.span, window.start));
         if label.text.is_empty() { annotation } else { annotation.label(visible(&label.text)) }
     });
     Snippet::source(masked(text)).line_start(first).path(visible(sources.path(file))).annotations(annotations)
+}
+
+/// What of a window is drawn whose last label ends at `end`.
+fn drawn(window: &str, end: usize) -> &str {
+    &window[..window.ceil_char_boundary(end.saturating_add(MOST_BEHIND))]
 }
 
 /// A span of the file as a span of the window, cut to it and to whole characters.
@@ -161,9 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_long_line_is_not_drawn_and_costs_nothing() {
+    fn the_end_of_a_long_line_is_not_drawn() {
         let mut sources = Sources::default();
         let text = format!("s = 1 {}\n", "é".repeat(1 << 20));
+        assert_eq!(drawn(&text, 5).len(), 5 + MOST_BEHIND + 1, "and whole characters");
+        assert_eq!(drawn("s = 1\n", 5), "s = 1\n");
         let file = sources.add("a.toml", &text);
         let diagnostic = Diagnostic::new(Code::Syntax, "x").at(file, &(4..5), "y");
         let shown = render(&diagnostic, &sources, RenderStyle::default());

@@ -69,7 +69,8 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     let (file, _) = Digest::of_reader((&opened).take(most + REST)).map_err(io)?;
     let not_zip = |why: String| PublishedError::NotZip { path: path.to_owned(), why };
     if let Some(members) = members(&mut opened, metadata.len()).map_err(io)?.filter(|members| *members > MOST_MEMBERS) {
-        return Err(not_zip(format!("it says to have {members} members, and at most {MOST_MEMBERS} are looked at")));
+        let says = if members == u16::MAX { "very many".to_owned() } else { members.to_string() };
+        return Err(not_zip(format!("it says to have {says} members, and at most {MOST_MEMBERS} are looked at")));
     }
     opened.rewind().map_err(io)?;
     let opened = ZipArchive::new(BufReader::new(opened));
@@ -82,17 +83,23 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     Ok(Published { file, moment })
 }
 
-/// How many members the end of the archive says there are: the most, if it seems to have several ends. The library takes
-/// room for all of them, several times that of the file, before it is asked for one.
+/// How many members the end of the archive says there are: the most, if it seems to have several ends, and more than any
+/// where the end says that it stands elsewhere (zip64). The library takes room for all of them, several times that of the
+/// file, before it is asked for one.
 fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
-    /// An end without its comment; the number of all members stands at 10.
+    /// An end without its comment, and the longest comment with room to spare.
     const END: usize = 22;
-    let tail = length.min(u64::from(u16::MAX) + END as u64);
+    const COMMENT: u64 = 1 << 17;
+    let tail = length.min(COMMENT);
     file.seek(SeekFrom::Start(length - tail))?;
     let mut bytes = Vec::new();
     file.take(tail).read_to_end(&mut bytes)?;
     let ends = bytes.windows(END).filter(|end| end.starts_with(b"PK\x05\x06"));
-    Ok(ends.map(|end| u16::from_le_bytes([end[10], end[11]])).max())
+    let count = |end: &[u8]| match end[12..20].chunks(4).any(|place| place == [0xff; 4]) {
+        true => u16::MAX,
+        false => u16::from_le_bytes([end[10], end[11]]),
+    };
+    Ok(ends.map(count).max())
 }
 
 /// The bytes of a member that is stored as it is, and no larger than `most`.
@@ -220,6 +227,14 @@ mod tests {
         bytes
     }
 
+    /// An archive whose end says that its directory stands in a greater one (zip64).
+    fn elsewhere() -> Vec<u8> {
+        let mut bytes = npz(&sound());
+        let end = bytes.len() - 22;
+        bytes[end + 16..end + 20].fill(0xff);
+        bytes
+    }
+
     #[test]
     fn anything_else_is_refused_in_words() {
         let with = |index: usize, bytes: Vec<u8>| {
@@ -240,6 +255,8 @@ mod tests {
             (with(2, vec![0; 100_000]), "at most"),
             (crowded(), "65 members"),
             (compressed(), "compress"),
+            (elsewhere(), "very many members"),
+            ([&crowded()[..], &[0; 65_536 + 14]].concat(), "65 members"),
             (b"PK\x03\x04".to_vec(), "no npz"),
             (b"\x80\x02}q\x00.".to_vec(), "no npz"),
             (vec![0; 2 << 20], "more than the second moment"),

@@ -123,7 +123,8 @@ impl Clock {
 
     fn elapsed(&self) -> Duration {
         match (self.before, Self::processor()) {
-            (Some(before), Some(now)) => now.saturating_sub(before),
+            // Some systems have the file and no numbers in it.
+            (Some(before), Some(now)) if now > before => now.saturating_sub(before).max(self.start.elapsed() / 20),
             _ => self.start.elapsed(),
         }
     }
@@ -142,7 +143,8 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
     let mut kept: Vec<Vec<u8>> = kept.map(|entry| fs::read(entry.path()).expect("a kept input")).collect();
     kept.sort();
     let (mut tried, clock) = (0_u64, Clock::new());
-    while !kept.is_empty() || clock.elapsed() < least {
+    // The clock is a file, and not looked at for every input.
+    while !kept.is_empty() || tried % 64 != 0 || clock.elapsed() < least {
         let bytes = kept.pop().unwrap_or_else(|| mutated(&mut dice, seeds));
         if catch_unwind(AssertUnwindSafe(|| read(&bytes))).is_err() {
             let path = std::env::temp_dir().join(format!("corrigenda-{target}-{tried}"));

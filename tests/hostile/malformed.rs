@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,13 @@ fn whatever_is_read_is_refused_soon_and_in_little_room() {
             slowest = (fate.took, case.name.clone());
         }
     }
-    assert!(Project::files(&project.cache()).len() >= kept.len(), "nothing of the store is lost");
+    // What is remembered of files is of other files now, and an npz that is sound enough takes the place of a sum.
+    let stays = |path: &Path| {
+        ["memo", "statistics"].iter().all(|kind| !path.starts_with(project.cache().join("v1").join(kind)))
+    };
+    for (path, bytes) in kept.iter().filter(|(path, _)| stays(path)) {
+        assert_eq!(fs::read(path).ok().as_ref(), Some(bytes), "nothing of the store is lost: {}", path.display());
+    }
     let all: usize = counts.values().map(|(all, _)| all).sum();
     figure(&format!("{all} malformed inputs, 0 panics, within 64 MiB beside the file: (tried, refused) {counts:?}"));
     figure(&format!("the slowest refusal: {} ms ({})", slowest.0.as_millis(), slowest.1));

@@ -133,7 +133,8 @@ proptest! {
         let cache = if warm { project.cache() } else { cold(&project, "cold") };
         // What was linked is linked again.
         for folder in ["patches", "reports"] {
-            let _ = std::fs::remove_dir_all(cache.join("v1").join(folder));
+            let removed = std::fs::remove_dir_all(cache.join("v1").join(folder));
+            prop_assert!(removed.is_ok() == warm, "{folder}: {removed:?}");
         }
         prop_assert_eq!(id(Command::new(binary()), &project, &cache), want);
     }
