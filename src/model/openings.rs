@@ -1,7 +1,7 @@
 //! How texts begin that begin alike: computed once, for all that go on from there.
 //!
-//! Every edit's prompt stands under the same context templates, and what a template puts before it makes up more than
-//! half of the positions of a row. Attention is causal: what stands there is the same whatever follows.
+//! Every edit's prompt stands under the same context templates, and a good part of the positions of a row are what a
+//! template puts before it. Attention is causal: what stands there is the same whatever follows.
 
 use std::ops::Range;
 use std::sync::Arc;
