@@ -2,7 +2,7 @@
 
 use crate::numeric::Isa;
 use crate::numeric::elementary as on;
-use crate::numeric::elementwise::{map, zip};
+use crate::numeric::elementwise::{map, mapped, zip};
 
 /// What stands between the MLP's matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,16 @@ impl Activation {
             Self::Gelu => map(isa, xs, on::gelu_exact),
             Self::Silu => map(isa, xs, on::silu),
             Self::Relu => map(isa, xs, on::relu),
+        }
+    }
+
+    /// `f(x)` beside `x`.
+    pub fn applied(self, isa: Isa, xs: &[f32]) -> Vec<f32> {
+        match self {
+            Self::GeluTanh => mapped(isa, xs, on::gelu),
+            Self::Gelu => mapped(isa, xs, on::gelu_exact),
+            Self::Silu => mapped(isa, xs, on::silu),
+            Self::Relu => mapped(isa, xs, on::relu),
         }
     }
 

@@ -225,13 +225,12 @@ impl Model {
             None => (&block.mlp_in, None),
             Some(gate) => (gate, Some(self.project(&normed, &block.mlp_in))),
         };
-        let mut key = self.project(&normed, first);
-        let before = keep.then(|| key.clone());
-        spec.activation.apply(self.isa(), &mut key);
+        let before = self.project(&normed, first);
+        let mut key = spec.activation.applied(self.isa(), &before);
         if let Some(factor) = &factor {
             zip(self.isa(), &mut key, factor, |x, factor| x * factor);
         }
-        (key, before.map(|before| MlpTape { norm, before, factor }))
+        (key, keep.then_some(MlpTape { norm, before, factor }))
     }
 
     /// The MLP from the key on: the value, bias included.

@@ -46,6 +46,10 @@ impl Model {
         // Side by side, attention's output sees what comes from above alone; one behind the other, the MLP's part too.
         let by_sum = if self.spec().parallel { &gradient } else { &through };
         let mut out = self.attention_reverse(layer, &tape.attention, rows, past, tails, by_sum);
+        if tails == rows.lengths() {
+            add(&mut out, &through);
+            return out;
+        }
         for (tail, position) in rows.tail_positions(tails).into_iter().enumerate() {
             add(&mut out[position * width..][..width], &through[tail * width..][..width]);
         }

@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::elementary::exp;
+use super::fresh::{Part, fresh};
 
 /// The number of interleaved chains of a row reduction.
 pub const LANES: usize = 16;
@@ -151,16 +152,21 @@ fn normalise(
     width: usize,
     row: impl Fn(&[f32], &mut [f32], &mut [f32]) -> f32 + Sync,
 ) -> (Normalised, Vec<f32>) {
-    let (mut unit, mut out) = (vec![0.0; xs.len()], vec![0.0; xs.len()]);
-    let mut inverse = vec![0.0; xs.len() / width];
+    let (mut unit, mut inverse) = (Vec::new(), vec![0.0; xs.len() / width]);
     let rows_per_task = (GRAIN / width).max(1);
     let task = rows_per_task * width;
-    let places = unit.par_chunks_mut(task).zip(out.par_chunks_mut(task)).zip(inverse.par_chunks_mut(rows_per_task));
-    places.zip(xs.par_chunks(task)).for_each(|(((unit, out), inverse), xs)| {
-        let places = unit.chunks_mut(width).zip(out.chunks_mut(width)).zip(inverse);
-        for (((unit, out), inverse), xs) in places.zip(xs.chunks(width)) {
+    let several = |((unit, out), (inverse, xs)): ((Part, Part), (&mut [f32], &[f32]))| {
+        let places = unit.clear().chunks_mut(width).zip(out.clear().chunks_mut(width));
+        for ((unit, out), (inverse, xs)) in places.zip(inverse.iter_mut().zip(xs.chunks(width))) {
             *inverse = row(xs, unit, out);
         }
+    };
+    let out = fresh(xs.len(), |out| {
+        unit = fresh(xs.len(), |unit| {
+            let places = unit.chunks(task).zip(out.chunks(task));
+            let tasks: Vec<_> = places.zip(inverse.chunks_mut(rows_per_task).zip(xs.chunks(task))).collect();
+            tasks.into_par_iter().for_each(several);
+        });
     });
     (Normalised { unit, inverse }, out)
 }

@@ -18,6 +18,7 @@ mod view;
 
 use rayon::prelude::*;
 
+use super::fresh::{Part, fresh};
 use super::isa::Isa;
 use kernel::{Product, product};
 use pack::Packed;
@@ -42,28 +43,30 @@ pub fn matmul(isa: Isa, left: View, right: View) -> Vec<f32> {
 pub fn matmul_then(isa: Isa, left: View, right: View, then: impl Fn(usize, usize, &mut [f32]) + Sync) -> Vec<f32> {
     assert_eq!(left.columns(), right.rows(), "the inner dimension of a product");
     let (m, n, k) = (left.rows(), right.columns(), left.columns());
-    let mut out = vec![0.0; m * n];
     if m == 0 || n == 0 {
-        return out;
+        return Vec::new();
     }
     if k == 0 {
+        let mut out = vec![0.0; m * n];
         out.chunks_mut(n).enumerate().for_each(|(row, out)| then(row, 0, out));
         return out;
     }
     let kind = Product::of(isa, m, &right);
     let packed = Packed::new(left, kind.packed_width());
     let width = group_width(m, n, k, kind.group_step());
-    let mut groups = column_groups(&mut out, n, width);
-    let compute = |(index, rows): (usize, &mut Vec<&mut [f32]>)| {
+    let compute = |(index, parts): (usize, Vec<Part>)| {
         let first = index * width;
-        product(isa, kind, &packed, rows, right.column_band(first, width.min(n - first)));
+        let mut rows: Vec<&mut [f32]> = parts.into_iter().map(Part::clear).collect();
+        product(isa, kind, &packed, &mut rows, right.column_band(first, width.min(n - first)));
         rows.iter_mut().enumerate().for_each(|(row, part)| then(row, first, part));
     };
-    match groups.as_mut_slice() {
-        [one] => compute((0, one)),
-        groups => groups.par_iter_mut().enumerate().for_each(compute),
-    }
-    out
+    fresh(m * n, |out| {
+        let groups = column_groups(out, n, width);
+        match groups.len() {
+            1 => groups.into_iter().enumerate().for_each(compute),
+            _ => groups.into_par_iter().enumerate().for_each(compute),
+        }
+    })
 }
 
 /// How many columns a thread takes at a time: all of them when the product is too small to be worth a second
@@ -81,12 +84,10 @@ fn group_width(m: usize, n: usize, k: usize, step: usize) -> usize {
 }
 
 /// A row-major matrix of `n` columns cut into groups of `width` columns, each as its parts of all rows.
-fn column_groups(out: &mut [f32], n: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
-    let mut groups: Vec<Vec<&mut [f32]>> = (0..n.div_ceil(width)).map(|_| Vec::with_capacity(out.len() / n)).collect();
-    for row in out.chunks_mut(n) {
-        for (group, part) in groups.iter_mut().zip(row.chunks_mut(width)) {
-            group.push(part);
-        }
+fn column_groups(out: Part, n: usize, width: usize) -> Vec<Vec<Part>> {
+    let mut groups: Vec<Vec<Part>> = (0..n.div_ceil(width)).map(|_| Vec::new()).collect();
+    for row in out.chunks(n) {
+        groups.iter_mut().zip(row.chunks(width)).for_each(|(group, part)| group.push(part));
     }
     groups
 }

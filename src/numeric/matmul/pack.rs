@@ -4,14 +4,17 @@ use rayon::prelude::*;
 
 use super::{BLOCK, View};
 use crate::numeric::elements::{Elements, fill, with_elements};
+use crate::numeric::fresh::{Part, SLACK, before_line, fresh};
 
 /// Panels that are packed by one thread at least.
 const PANELS_TO_A_THREAD: usize = 8;
 
 /// A left matrix, cut into blocks of terms and in each block into panels of `width` rows stored term by term:
-/// `[block][panel][term][row]`, short panels filled with zeros.
+/// `[block][panel][term][row]`, short panels filled with zeros. It begins at a line of memory, so that no vector of it
+/// lies across two.
 pub(super) struct Packed {
     data: Vec<f32>,
+    start: usize,
     pub terms: usize,
     pub panels: usize,
     width: usize,
@@ -20,27 +23,34 @@ pub(super) struct Packed {
 impl Packed {
     pub(super) fn new(left: View, width: usize) -> Self {
         let (terms, panels) = (left.columns, left.rows.div_ceil(width));
-        let mut data = vec![0.0; terms * panels * width];
-        let (mut rest, mut places) = (data.as_mut_slice(), Vec::new());
-        for (first, terms) in blocks(terms) {
-            for panel in 0..panels {
-                let (own, later) = rest.split_at_mut(terms * width);
-                places.push((first, panel * width, own));
-                rest = later;
+        let count = terms * panels * width;
+        let data = fresh(count + SLACK, |room| {
+            let skip = room.before_line();
+            let (before, room) = room.split_at(skip);
+            let (mut rest, behind) = room.split_at(count);
+            before.clear();
+            behind.clear();
+            let mut places = Vec::new();
+            for (first, terms) in blocks(terms) {
+                for panel in 0..panels {
+                    let (own, later) = rest.split_at(terms * width);
+                    places.push((first, panel * width, own));
+                    rest = later;
+                }
             }
-        }
-        places.par_iter_mut().with_min_len(PANELS_TO_A_THREAD).for_each(|(first, row, panel)| {
-            let count = width.min(left.rows - *row);
-            match left.row_step {
-                1 => copy_rows(left.transposed(), *first, *row, count, panel, width),
-                _ => transpose(left.transposed(), *first, *row, count, panel, width),
-            }
+            places.into_par_iter().with_min_len(PANELS_TO_A_THREAD).for_each(|(first, row, panel)| {
+                let (count, panel) = (width.min(left.rows - row), panel.clear());
+                match left.row_step {
+                    1 => copy_rows(left.transposed(), first, row, count, panel, width),
+                    _ => transpose(left.transposed(), first, row, count, panel, width),
+                }
+            });
         });
-        Self { data, terms, panels, width }
+        Self { start: before_line(&data), data, terms, panels, width }
     }
 
     pub(super) fn panel(&self, first: usize, terms: usize, panel: usize) -> &[f32] {
-        let block = first * self.panels * self.width;
+        let block = self.start + first * self.panels * self.width;
         &self.data[block + panel * terms * self.width..][..terms * self.width]
     }
 }
