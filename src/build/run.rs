@@ -60,6 +60,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let root = &project.config.root;
     if !options.locked {
         check_writable(root)?;
+        atomic::clear_left(root);
     }
     let before = project.lock()?;
     if options.locked && before.is_none() {

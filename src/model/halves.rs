@@ -225,12 +225,21 @@ impl Model {
             None => (&block.mlp_in, None),
             Some(gate) => (gate, Some(self.project(&normed, &block.mlp_in))),
         };
-        let before = self.project(&normed, first);
-        let mut key = spec.activation.applied(self.isa(), &before);
+        let mut key = self.project(&normed, first);
+        let before = match keep {
+            true => {
+                let applied = spec.activation.applied(self.isa(), &key);
+                Some(std::mem::replace(&mut key, applied))
+            }
+            false => {
+                spec.activation.apply(self.isa(), &mut key);
+                None
+            }
+        };
         if let Some(factor) = &factor {
             zip(self.isa(), &mut key, factor, |x, factor| x * factor);
         }
-        (key, keep.then_some(MlpTape { norm, before, factor }))
+        (key, before.map(|before| MlpTape { norm, before, factor }))
     }
 
     /// The MLP from the key on: the value, bias included.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::StoreError;
 
@@ -25,6 +26,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 /// Whether a file of this name is a temporary one that a crash left behind.
 pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
+/// Younger temporary files may still be written to.
+pub(super) const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Removes temporary files that a crash left in a directory, as well as it can: they do no harm but to the eye.
+pub fn clear_left(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten().filter(|entry| is_temporary(&entry.file_name().to_string_lossy())) {
+        let modified = entry.metadata().ok().filter(fs::Metadata::is_file).and_then(|seen| seen.modified().ok());
+        if modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > YOUNG) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A file being written that does not yet stand at its path. Dropped, it leaves nothing.
@@ -110,6 +125,22 @@ mod tests {
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).expect("readable");
         entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn what_a_crash_left_is_cleared_and_what_is_being_written_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let make = |name: &str, age: Duration| {
+            let file = fs::File::create(directory.path().join(name)).expect("written");
+            file.set_modified(std::time::SystemTime::now() - age).expect("a time");
+        };
+        make(".corrigenda-old.tmp", 2 * YOUNG);
+        make(".corrigenda-new.tmp", YOUNG / 2);
+        make("own.tmp", 2 * YOUNG);
+        clear_left(directory.path());
+        let mut left = names(directory.path());
+        left.sort();
+        assert_eq!(left, [".corrigenda-new.tmp", "own.tmp"]);
     }
 
     #[test]

@@ -17,9 +17,6 @@ const YOUNG: Duration = Duration::from_secs(60 * 60);
 /// Younger sums under way may be resumed.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Younger temporary files may still be written to.
-const YOUNG_TEMPORARY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// The outcome of [`Store::gc`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -62,7 +59,7 @@ impl Store {
                             collected.entries.push(Entry { kind, key, size });
                         }
                     }
-                    What::Temporary => collected.other(path, YOUNG_TEMPORARY)?,
+                    What::Temporary => collected.other(path, atomic::YOUNG)?,
                     What::Unreadable(error) => return Err(error),
                     What::Unknown => {}
                 }
@@ -77,14 +74,14 @@ impl Store {
         for Found { path, what } in self.scan("memo", "") {
             match what {
                 What::Entry(_) if all => collected.other(path, Duration::ZERO)?,
-                What::Temporary => collected.other(path, YOUNG_TEMPORARY)?,
+                What::Temporary => collected.other(path, atomic::YOUNG)?,
                 _ => {}
             }
         }
         let top = [self.versioned(), self.root.clone()];
         for directory in top {
             for (_, path) in sorted(&directory)?.into_iter().filter(|(name, _)| atomic::is_temporary(name)) {
-                collected.other(path, YOUNG_TEMPORARY)?;
+                collected.other(path, atomic::YOUNG)?;
             }
         }
         Ok(())
