@@ -144,14 +144,14 @@ pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Setti
 
 /// Edits are evaluated side by side up to so many positions: a weight that was fetched for one serves them all.
 const POSITIONS: usize = 512;
-/// And up to so many numbers that are kept for them, about: half a gibibyte.
-const NUMBERS: usize = 1 << 27;
+/// And up to so many numbers that are kept for them, about: two gibibytes.
+const NUMBERS: usize = 1 << 29;
 
 /// Compiles edits at `layer`, some of them side by side; each is bit by bit what it is alone. `done` is given the index
 /// of an edit and what it came to, in the order in which they come to an end.
 ///
 /// The allocator of the process is told to keep what is freed meanwhile ([`buffers::keep`]); beside the numbers of the
-/// edits, those of their rows' common beginnings are kept, as many at most.
+/// edits, those of their rows' common beginnings are kept, a quarter as many at most.
 ///
 /// # Errors
 /// What `done` gives.
