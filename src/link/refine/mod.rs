@@ -7,15 +7,17 @@
 //! relative size of the change. Adam, full batch, a fixed order: a function of the set alone. What it gives is still
 //! `Σ u v` with a column and a row an edit.
 
+mod batch;
+
 use rayon::prelude::*;
 
+use self::batch::{Batch, Line, Wanted, divergence, likelihood, lines};
 use super::site::Site;
 use crate::compile::Resolved;
 use crate::compile::optimiser::Adam;
 use crate::digest::Canon;
 use crate::model::Model;
-use crate::model::upper::{Slopes, Upper};
-use crate::numeric::rows::softmax;
+use crate::model::upper::Slopes;
 use crate::numeric::{View, matmul};
 use crate::patch::{PatchError, norm};
 use crate::progress::Progress;
@@ -84,41 +86,12 @@ pub struct Loss {
     pub size: f64,
 }
 
-/// Rows are passed so many positions at a time at most, and a row at least. What a batch is decides which sums are f32,
-/// so it goes by the model and never by the machine.
-const POSITIONS: usize = 1024;
-/// Numbers that the reverse of a batch keeps at most, about: half a gibibyte a thread.
-const TAPE: usize = 1 << 27;
-/// Numbers of logits that a batch holds at most, if it has more rows than one.
-const LOGITS: usize = 1 << 24;
-
-/// What is asked of some rows.
-enum Wanted {
-    /// Every label, and the weight of its log-likelihood.
-    Labels(Vec<(u32, f64)>),
-    /// The base's states behind the last layer, `[positions, d]`.
-    Same(Vec<f32>),
-}
-
-/// Rows that are passed together.
-struct Batch {
-    upper: Upper,
-    wanted: Wanted,
-}
-
 /// What a batch adds to loss and gradient.
 struct Added {
     nll: f64,
     drift: f64,
     /// Per site the gradient by its columns, `[d, B]`.
     by_columns: Vec<Vec<f32>>,
-}
-
-/// A row of tokens, and what is wanted of its last positions.
-struct Line {
-    ids: Vec<u32>,
-    labels: Vec<u32>,
-    weight: f64,
 }
 
 /// A set that is refined.
@@ -144,10 +117,10 @@ impl<'a> Refining<'a> {
     ) -> Self {
         let layer = sites.first().map_or(0, |site| site.layer);
         let lines = edits.iter().flat_map(|edit| lines(edit, settings.contexts, edits.len()));
-        let mut batches = batches(base, layer, lines.collect());
+        let mut batches = batch::batches(base, layer, lines.collect());
         let watched = sentences.iter().map(Vec::len).sum();
         let sentences = sentences.iter().map(|ids| Line { ids: ids.clone(), labels: Vec::new(), weight: 0.0 });
-        batches.extend(self::batches(base, layer, sentences.collect()));
+        batches.extend(batch::batches(base, layer, sentences.collect()));
         let fixed = sites.iter().map(|site| fixed(base, site)).collect();
         Self { base, settings, sites, batches, watched, fixed }
     }
@@ -309,80 +282,4 @@ fn fixed(base: &Model, site: &Site) -> (Vec<f32>, Vec<f64>, f64) {
     let gram = products.collect::<Vec<_>>().concat();
     let length = norm(&base.checkpoint().edited(site.layer).wide());
     (site.rows.iter().flatten().map(|v| *v as f32).collect(), gram, length * length)
-}
-
-/// The rows of an edit: its bare prompt and a few contexts, each with all of its target but the last token.
-fn lines(edit: &Resolved, contexts: usize, edits: usize) -> Vec<Line> {
-    let rows: Vec<_> = edit.rows.iter().take(1 + contexts).collect();
-    let weight = 1.0 / (edits * rows.len() * edit.target.len()) as f64;
-    let before = &edit.target[..edit.target.len() - 1];
-    let line = |ids: &[u32]| Line { ids: [ids, before].concat(), labels: edit.target.clone(), weight };
-    rows.into_iter().map(|row| line(&row.ids)).collect()
-}
-
-/// Lines in batches, in their order; a line without labels is wanted as the base has it, at every position.
-fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch> {
-    let spec = base.spec();
-    let vocabulary = spec.vocabulary;
-    // Norms, queries, keys and values, and both sides of the activation.
-    let kept = (spec.layers - layer) * (8 * spec.width + 2 * spec.inner);
-    let most = (TAPE / kept).min(POSITIONS);
-    let tail = |line: &Line| if line.labels.is_empty() { line.ids.len() } else { line.labels.len() };
-    let mut out = Vec::new();
-    let mut rest = lines.as_slice();
-    while !rest.is_empty() {
-        let (mut positions, mut logits) = (0, 0);
-        let fits = |line: &&Line| {
-            positions += line.ids.len();
-            logits += tail(line) * vocabulary;
-            positions <= most && logits <= LOGITS
-        };
-        let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        let ids: Vec<&[u32]> = some.iter().map(|line| line.ids.as_slice()).collect();
-        let tails: Vec<usize> = some.iter().map(tail).collect();
-        let upper = Upper::new(base, layer, &ids, &tails);
-        let wanted = match some[0].labels.is_empty() {
-            true => Wanted::Same(upper.last(base)),
-            false => {
-                let labels = some.iter().flat_map(|line| line.labels.iter().map(|label| (*label, line.weight)));
-                Wanted::Labels(labels.collect())
-            }
-        };
-        out.push(Batch { upper, wanted });
-        rest = later;
-    }
-    out
-}
-
-/// `Σ weight · −log softmax` at the labels; logits become their gradient.
-fn likelihood(logits: &mut [f32], labels: &[(u32, f64)]) -> f64 {
-    let vocabulary = logits.len() / labels.len();
-    let mut total = 0.0;
-    for (row, (label, weight)) in logits.chunks_mut(vocabulary).zip(labels) {
-        let logit = f64::from(row[*label as usize]);
-        total += weight * (softmax(row) - logit);
-        row[*label as usize] -= 1.0;
-        row.iter_mut().for_each(|x| *x *= *weight as f32);
-    }
-    total
-}
-
-/// The sum over rows of KL(base ‖ edited); the edited logits become their gradient times `weight`.
-fn divergence(base: &mut [f32], logits: &mut [f32], vocabulary: usize, weight: f64) -> f64 {
-    let row = |(base, logits): (&mut [f32], &mut [f32])| {
-        let (before, now) = (base.to_vec(), logits.to_vec());
-        let (log_before, log_now) = (softmax(base), softmax(logits));
-        let mut total = 0.0;
-        for ((p, before), now) in base.iter().zip(&before).zip(&now) {
-            total += f64::from(*p) * ((f64::from(*before) - log_before) - (f64::from(*now) - log_now));
-        }
-        logits.iter_mut().zip(base.iter()).for_each(|(q, p)| *q = weight as f32 * (*q - p));
-        total
-    };
-    let rows = base.par_chunks_mut(vocabulary).zip(logits.par_chunks_mut(vocabulary)).map(row);
-    let mut total = 0.0;
-    for one in rows.collect::<Vec<f64>>() {
-        total += one;
-    }
-    total
 }
