@@ -1,22 +1,15 @@
 //! Parsers under inputs that nobody wrote: sound files, mutated without end. No parser may panic, whatever it is given.
 //!
 //! A sample here, for a moment each; `CORRIGENDA_FUZZ_SECONDS=900` for a quarter of an hour of processor time each. What
-//! once ended a parser stands in `tests/hostile/found/TARGET/` and is replayed first.
+//! once ended a parser stands in `tests/hostile/found/TARGET/` and is replayed first. `guided/` lets libFuzzer look for ways
+//! through the same readers.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use corrigenda::bench::data::{Dataset, all};
-use corrigenda::compile::Object;
-use corrigenda::model::{Checkpoint, Tokens};
-use corrigenda::patch::Patch;
-use corrigenda::project::{LockFile, Project as Read, edits::parse_files};
-use corrigenda::safetensors::Header;
-use corrigenda::stats::published;
-
-use super::{corpus, figure, quick};
+use super::{corpus, figure, quick, readers};
 use crate::support::project::Project;
 use crate::support::tiny;
 
@@ -134,8 +127,13 @@ fn found(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/found").join(target)
 }
 
-/// Gives `read` all that was found, and then mutations of `seeds` for as long as is asked.
-fn fuzz(target: &str, seeds: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
+/// Gives the target's reader all that was found, and then mutations of `seeds` for as long as is asked. What stands
+/// beside a checkpoint's file is in `beside`.
+fn fuzz(target: &str, seeds: &[Vec<u8>], beside: &Path) {
+    if let Some(folder) = std::env::var_os("CORRIGENDA_FUZZ_SEEDS") {
+        return hand_over(&Path::new(&folder).join(target), seeds, beside);
+    }
+    let mut read = readers::reader(target, beside);
     let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let least = variable("CORRIGENDA_FUZZ_SECONDS").map_or(Duration::from_millis(400), Duration::from_secs);
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ variable("CORRIGENDA_FUZZ_SEED").unwrap_or(1));
@@ -158,22 +156,20 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
     }
 }
 
-/// A file of its own that inputs are written to.
-struct Place {
-    _folder: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        Self { path: folder.path().join(name), _folder: folder }
+/// Leaves what `guided/` starts from.
+fn hand_over(folder: &Path, seeds: &[Vec<u8>], beside: &Path) {
+    let copied = |from: &Path, to: &Path| {
+        for entry in fs::read_dir(from).into_iter().flatten().flatten() {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    };
+    for part in ["seeds", "beside"] {
+        fs::create_dir_all(folder.join(part)).expect("a folder");
     }
-
-    fn with(&self, bytes: &[u8]) -> &Path {
-        fs::write(&self.path, bytes).expect("written");
-        &self.path
+    for (index, seed) in seeds.iter().enumerate() {
+        fs::write(folder.join("seeds").join(index.to_string()), seed).expect("written");
     }
+    copied(beside, &folder.join("beside"));
 }
 
 fn built() -> Project {
@@ -187,46 +183,35 @@ fn seeds(project: &Project, files: &[&str]) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(project.path(file)).expect("a seed")).collect()
 }
 
+/// Mutations of these files of a project, for the target of this name.
+fn of_files(target: &str, project: &Project, files: &[&str]) {
+    let beside = project.path("sharded");
+    fuzz(target, &seeds(project, files), &beside);
+}
+
 #[test]
 fn edits() {
-    let project = quick();
-    let seeds = seeds(&project, &["edits/people.toml", "edits/places.toml"]);
-    fuzz("edits", &seeds, |bytes| drop(parse_files(vec![("edits/a.toml".to_owned(), bytes.to_vec())])));
+    of_files("edits", &quick(), &["edits/people.toml", "edits/places.toml"]);
 }
 
 #[test]
 fn projects() {
-    let project = quick();
-    let seeds = seeds(&project, &["corrigenda.toml"]);
-    let place = Place::new("corrigenda.toml");
-    fs::create_dir(place.path.with_file_name("edits")).expect("a folder");
-    fs::copy(project.path("edits/people.toml"), place.path.with_file_name("edits").join("a.toml")).expect("copied");
-    fuzz("projects", &seeds, |bytes| drop(Read::load(place.with(bytes).parent().expect("a folder"))));
+    of_files("corrigenda.toml", &quick(), &["corrigenda.toml"]);
 }
 
 #[test]
 fn locks() {
-    let project = built();
-    fuzz("locks", &seeds(&project, &["corrigenda.lock"]), |bytes| {
-        if let Ok(text) = std::str::from_utf8(bytes) {
-            drop(LockFile::parse("corrigenda.lock", text));
-        }
-    });
+    of_files("locks", &built(), &["corrigenda.lock"]);
 }
 
 #[test]
 fn headers() {
-    let project = quick();
-    fuzz("headers", &seeds(&project, &["model/model.safetensors"]), |bytes| {
-        drop(Header::parse(bytes.len() as u64, bytes));
-        drop(Header::parse(u64::MAX, bytes));
-    });
+    of_files("headers", &quick(), &["model/model.safetensors"]);
 }
 
 #[test]
 fn patches() {
-    let project = built();
-    fuzz("patches", &seeds(&project, &["a.patch"]), |bytes| drop(Patch::from_bytes(bytes)));
+    of_files("patches", &built(), &["a.patch"]);
 }
 
 #[test]
@@ -234,50 +219,31 @@ fn objects() {
     let project = built();
     let files = Project::files(&project.cache().join("v1/objects"));
     let seeds: Vec<Vec<u8>> = files.into_iter().map(|(_, bytes)| bytes[..bytes.len() - 1].to_vec()).collect();
-    fuzz("objects", &seeds, |bytes| drop(Object::from_bytes(bytes)));
+    fuzz("objects", &seeds, &project.path("sharded"));
 }
 
 #[test]
 fn checkpoints() {
     let project = built();
-    for name in ["model.safetensors.index.json", "config.json"] {
-        let folder = Place::new(name);
-        for entry in fs::read_dir(project.path("sharded")).expect("a folder").flatten() {
-            fs::copy(entry.path(), folder.path.with_file_name(entry.file_name())).expect("copied");
-        }
-        let seeds = [fs::read(project.path("sharded").join(name)).expect("a seed")];
-        fuzz(name, &seeds, |bytes| drop(Checkpoint::open(folder.with(bytes).parent().expect("a folder"))));
-    }
+    of_files("model.safetensors.index.json", &project, &["sharded/model.safetensors.index.json"]);
+    of_files("config.json", &project, &["sharded/config.json"]);
 }
 
 #[test]
 fn tokenizers() {
-    let project = quick();
-    let place = Place::new("tokenizer.json");
-    fuzz("tokenizers", &seeds(&project, &["model/tokenizer.json"]), |bytes| {
-        let opened = Tokens::open(place.with(bytes).parent().expect("a folder"), 400);
-        if let Ok(tokens) = opened
-            && let Ok(cut) = tokens.encode("Ada Bellini lives in São Tomé, 12 years.")
-        {
-            drop((tokens.pieces(&cut.ids), tokens.decode(&cut.ids)));
-        }
-    });
+    of_files("tokenizer.json", &quick(), &["model/tokenizer.json"]);
 }
 
 #[test]
 fn moments() {
-    let place = Place::new("a.npz");
-    let seeds = [crate::published::published()];
-    fuzz("moments", &seeds, |bytes| drop(published::read(place.with(bytes), tiny::INNER)));
+    assert_eq!(readers::MOMENT, tiny::INNER);
+    fuzz("moments", &[crate::published::published()], Path::new(""));
 }
 
 #[test]
 fn datasets() {
     let project = built();
-    for (dataset, file) in
-        [(Dataset::Counterfact, "counterfact.json"), (Dataset::Zsre, "zsre.json"), (Dataset::Easyedit, "easyedit.json")]
-    {
-        let place = Place::new(file);
-        fuzz(file, &seeds(&project, &[file]), |bytes| drop(all(place.with(bytes), dataset)));
+    for file in ["counterfact.json", "zsre.json", "easyedit.json"] {
+        of_files(file, &project, &[file]);
     }
 }

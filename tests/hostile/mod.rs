@@ -8,6 +8,7 @@ mod crash;
 mod fuzz;
 mod malformed;
 mod matrix;
+mod readers;
 mod supply;
 mod tamper;
 
