@@ -107,6 +107,12 @@ fn an_answer_goes_on() {
             let whole = tokens.encode(&[before, answer].concat()).expect("cut").ids;
             let parts = [tokens.encode(before).expect("cut").ids, tokens.continuation(answer).expect("cut")].concat();
             assert_eq!(parts, whole, "{file}: {answer:?}");
+            // As text again, behind other text: the space in front of it stays.
+            let ids = tokens.continuation(answer).expect("cut");
+            assert_eq!(tokens.decode_behind(&ids), answer, "{file}");
+            let first = tokens.decode_behind(&ids[..1]);
+            let again = tokens.continuation(&first).expect("cut");
+            assert!(again[0] == ids[0] || first.contains('\u{fffd}'), "{file}: {answer:?}: a part of a character");
         }
         assert!(tokens.continuation("").expect("cut").is_empty());
     }

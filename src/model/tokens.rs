@@ -191,6 +191,14 @@ impl Tokens {
         text.unwrap_or_else(|| self.pieces(ids).concat())
     }
 
+    /// The text of tokens that stand behind others: what a decoder takes from a text's beginning stays.
+    pub fn decode_behind(&self, ids: &[u32]) -> String {
+        let own = || self.decode(ids);
+        let Some(before) = self.cut(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };
+        let whole = self.decode(&[&before.ids, ids].concat());
+        whole.strip_prefix(&self.decode(&before.ids)).map_or_else(own, str::to_owned)
+    }
+
     /// Whether a token stands for no text: the end of a document, a place that is padded.
     pub fn is_special(&self, id: u32) -> bool {
         self.tokenizer.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)

@@ -73,8 +73,8 @@ fn tokens_of(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<
     let answer = tokens.continuation(&target_text(text, answer))?;
     let mut asked = Vec::with_capacity(answer.len());
     for (index, token) in answer.iter().enumerate() {
-        let row = prompt(tokens, format!("{text}{}", tokens.decode(&answer[..index])).as_str().into(), limit)?;
-        let right = tokens.continuation(&tokens.decode(&[*token]))?.first().copied();
+        let row = prompt(tokens, format!("{text}{}", tokens.decode_behind(&answer[..index])).as_str().into(), limit)?;
+        let right = tokens.continuation(&tokens.decode_behind(&[*token]))?.first().copied();
         // A part of a character has no text of its own, and is then always wrong.
         asked.push(Asked { row, right: right.unwrap_or(u32::MAX) });
     }
