@@ -161,16 +161,53 @@ fn zsre_and_published_ways_run() {
     assert!(known.err().contains("nothing can be asked of --known"), "{}", known.err());
 }
 
+/// The first record again; and with words behind its subject, which the key does not read.
+fn with_one_key() -> String {
+    let mut records: Vec<serde_json::Value> = serde_json::from_str(RECORDS).expect("records");
+    let mut other = records[0].clone();
+    other["requested_rewrite"]["prompt"] = "I live in {} and".into();
+    records[2] = records[0].clone();
+    records.push(other);
+    serde_json::to_string(&records).expect("records")
+}
+
+#[test]
+fn what_fails_is_said_and_the_others_go_on() {
+    let project = project();
+    project.write("records.json", &with_one_key());
+    let arguments = ["bench", "counterfact", "records.json", "--editors", "rome-closed,ft,ft", "--batch", "2,3,all"];
+    let kept = ["--resume", "rows.jsonl"];
+    let run = project.run(&[&arguments[..], &kept, &["--format", "json", "--out", "charts"]].concat());
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let json = run.json();
+    let sets: Vec<_> =
+        json["sets"].as_array().expect("sets").iter().map(|one| (&one["editor"], &one["size"])).collect();
+    assert_eq!(serde_json::json!(sets), serde_json::json!([["rome-closed", 2], ["ft", 2], ["ft", 3]]));
+    assert_eq!(
+        json["left_out"],
+        serde_json::json!([{ "record": 2, "case_id": 1, "why": "its prompt is that of record 0" }])
+    );
+    let failed = json["failed"].as_array().expect("failures");
+    assert_eq!((failed.len(), &failed[0]["editor"], &failed[0]["size"]), (1, &"rome-closed".into(), &3.into()));
+    assert!(failed[0]["why"].as_str().is_some_and(|why| why.contains("have one key")), "{failed:?}");
+    assert!(project.read("charts/together.md").contains("Failed: rome-closed, 1 edit; 3 at once: "));
+    let rows = project.read("rows.jsonl");
+    let again = project.run(&[&arguments[..], &kept].concat());
+    assert_eq!(project.read("rows.jsonl"), rows, "what failed is not tried again");
+    assert!(again.out().contains("failed") && again.out().contains("1 record; record 2 (case 1)"), "{}", again.out());
+}
+
 #[test]
 fn what_cannot_be_benched_says_why() {
     let project = project();
     project.write("none.json", "[]");
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["nowhere.json"], "nowhere.json"),
         (&["none.json"], "there is no record to edit"),
         (&["records.json", "--batch", "9"], "there are 2 records, not 9"),
         (&["records.json", "--batch", "0"], "a number of records, or all"),
         (&["records.json", "--set", "rome.steps=3"], "rome.refine-steps: steps of refinement"),
+        (&["records.json", "--set", "rome.refine-steps=2.5"], "rome.refine-steps is a whole number"),
         (&["records.json", "--references", "nowhere"], "tfidf_vocab.json"),
         (&["records.json", "--out", "model/x"], "model"),
     ];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::run::{Row, Together};
+use super::run::{Failed, Row, Together};
 use crate::digest::Digest;
 
 /// A line.
@@ -20,6 +20,8 @@ pub enum Line {
     Row(Row),
     /// Many at once.
     Together(Together),
+    /// An edit, or many at once, that could not be made.
+    Failed(Failed),
 }
 
 /// Rows that cannot be gone on with.
@@ -28,8 +30,10 @@ pub enum Line {
 pub enum KeptError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{0} holds rows of another run: another base, dataset, setting or seed")]
+    #[error("{0} holds rows of another run: another base, dataset, setting, seed or version")]
     Other(PathBuf),
+    #[error("line {line} of {path} is no row: {why}")]
+    Damaged { path: PathBuf, line: usize, why: String },
     #[error("{0} is in use: another run adds rows to it")]
     Busy(PathBuf),
 }
@@ -39,12 +43,13 @@ pub struct Kept {
     out: Option<(PathBuf, File)>,
     rows: BTreeMap<(Option<String>, u64), Row>,
     together: BTreeMap<(String, usize), Together>,
+    failed: BTreeMap<(String, Option<u64>, Option<usize>), Failed>,
 }
 
 impl Kept {
     /// Rows that are kept nowhere.
     pub fn nowhere() -> Self {
-        Self { out: None, rows: BTreeMap::new(), together: BTreeMap::new() }
+        Self { out: None, rows: BTreeMap::new(), together: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
     /// Opens a file of rows of what has this digest, or begins one. A last line that was cut off is written over. The
@@ -61,8 +66,7 @@ impl Kept {
         })?;
         let first = line(&Line::Of(*of));
         let mut kept = Self::nowhere();
-        let sound = kept.read(&mut BufReader::new(&file), &first).map_err(failed)?;
-        let sound = sound.ok_or_else(|| KeptError::Other(path.to_owned()))?;
+        let sound = kept.read(&mut BufReader::new(&file), &first, path)?;
         file.set_len(sound).map_err(failed)?;
         if sound == 0 {
             file.write_all(first.as_bytes()).map_err(failed)?;
@@ -72,25 +76,33 @@ impl Kept {
     }
 
     /// Takes up all whole lines and gives their length, if they are of the run that begins with `first`.
-    fn read(&mut self, reader: &mut impl BufRead, first: &str) -> io::Result<Option<u64>> {
-        let mut sound = 0;
-        let mut text = String::new();
-        while reader.read_line(&mut text)? > 0 {
+    fn read(&mut self, reader: &mut impl BufRead, first: &str, path: &Path) -> Result<u64, KeptError> {
+        let other = || KeptError::Other(path.to_owned());
+        let (mut sound, mut text) = (0, String::new());
+        for number in 1.. {
+            text.clear();
+            let read = reader.read_line(&mut text);
+            if read.map_err(|source| KeptError::Io { path: path.to_owned(), source })? == 0 {
+                break;
+            }
             // What is not ours is not ours to write over: only a last line of ours can have been cut off.
             match text.strip_suffix('\n') {
-                None if sound == 0 && !first.starts_with(&text) => return Ok(None),
+                None if number == 1 && !first.starts_with(&text) => return Err(other()),
                 None => break,
-                Some(_) if sound == 0 && text != first => return Ok(None),
-                Some(_) if sound == 0 => {}
+                Some(_) if number == 1 && text != first => return Err(other()),
+                Some(_) if number == 1 => {}
                 Some(whole) => match serde_json::from_str(whole) {
-                    Ok(Line::Of(_)) | Err(_) => return Ok(None),
+                    Ok(Line::Of(_)) => return Err(other()),
                     Ok(line) => self.take(line),
+                    Err(error) => {
+                        let (path, why) = (path.to_owned(), error.to_string());
+                        return Err(KeptError::Damaged { path, line: number, why });
+                    }
                 },
             }
             sound += text.len() as u64;
-            text.clear();
         }
-        Ok(Some(sound))
+        Ok(sound)
     }
 
     fn take(&mut self, line: Line) {
@@ -98,6 +110,7 @@ impl Kept {
             Line::Of(_) => {}
             Line::Row(row) => drop(self.rows.insert((row.editor.clone(), row.record), row)),
             Line::Together(one) => drop(self.together.insert((one.editor.clone(), one.size), one)),
+            Line::Failed(one) => drop(self.failed.insert((one.editor.clone(), one.record, one.size), one)),
         }
     }
 
@@ -114,19 +127,28 @@ impl Kept {
         Ok(())
     }
 
-    /// Whether a record's row is there.
+    /// Whether a record's row is there, or it is known that there is none.
     pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
-        self.rows.contains_key(&(editor.map(str::to_owned), record))
+        let failed = |editor: &str| self.failed.contains_key(&(editor.to_owned(), Some(record), None));
+        self.rows.contains_key(&(editor.map(str::to_owned), record)) || editor.is_some_and(failed)
     }
 
-    /// Whether a set's row is there.
+    /// Whether a set's row is there, or it is known that there is none.
     pub fn has_together(&self, editor: &str, size: usize) -> bool {
-        self.together.contains_key(&(editor.to_owned(), size))
+        let failed = self.failed.contains_key(&(editor.to_owned(), None, Some(size)));
+        failed || self.together.contains_key(&(editor.to_owned(), size))
     }
 
     /// The rows of an editor for these records, in their order.
     pub fn rows(&self, editor: Option<&str>, records: &[u64]) -> Vec<&Row> {
         records.iter().filter_map(|record| self.rows.get(&(editor.map(str::to_owned), *record))).collect()
+    }
+
+    /// The edits of an editor that could not be made: of records in their order, then of sets.
+    pub fn failed(&self, editor: &str) -> Vec<&Failed> {
+        let mut all: Vec<&Failed> = self.failed.values().filter(|one| one.editor == editor).collect();
+        all.sort_by_key(|one| (one.size, one.record));
+        all
     }
 
     /// The sets of an editor, the smallest first.
@@ -150,7 +172,7 @@ mod tests {
         let case = record;
         let measured = Measured::Right(zsre::Measured { rewrite: 0.5, paraphrase: None, neighbour: None });
         let (editor, fluency, consistency) = (Some("rome".to_owned()), None, None);
-        let (seconds, memory, unconverged) = (1.0, Some(3), false);
+        let (seconds, memory, unconverged) = (1.0, Some(3), Some(false));
         Line::Row(Row { editor, record, case, measured, fluency, consistency, seconds, memory, unconverged })
     }
 
@@ -170,11 +192,19 @@ mod tests {
         kept.add(row(2)).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
         assert_eq!(kept.rows(Some("rome"), &[2, 1, 7]).len(), 2);
+        let failed = Failed { editor: "rome".to_owned(), record: Some(3), size: None, why: "no number".to_owned() };
+        kept.add(Line::Failed(failed)).expect("written");
+        assert!(kept.has(Some("rome"), 3) && !kept.has(None, 3) && kept.failed("rome").len() == 1);
         drop(kept);
+        assert!(Kept::open(&path, &of).expect("there").has(Some("rome"), 3), "what failed is not tried again");
+        std::fs::write(&path, &text).expect("written");
         assert!(matches!(Kept::open(&path, &Digest::of(b"that")), Err(KeptError::Other(_))));
         let damaged = text.replacen("\"seconds\":1.0", "\"seconds\":null", 1);
         std::fs::write(&path, &damaged).expect("written");
-        assert!(matches!(Kept::open(&path, &of), Err(KeptError::Other(_))), "a whole line that is no row");
+        assert!(
+            matches!(Kept::open(&path, &of), Err(KeptError::Damaged { line: 2, .. })),
+            "a whole line that is no row"
+        );
         assert_eq!(std::fs::read_to_string(&path).expect("there"), damaged);
         for foreign in ["something else\n", "something else"] {
             std::fs::write(&path, foreign).expect("written");

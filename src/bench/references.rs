@@ -39,11 +39,12 @@ pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     let weights = Weights::new(columns, frequencies).map_err(|error| error.to_string())?;
     let wanted: BTreeSet<(&str, &str)> =
         cases.iter().filter_map(|case| Some((case.relation.as_deref()?, case.target_id.as_deref()?))).collect();
-    let (mut texts, mut wrong) = (BTreeMap::new(), None);
+    let (mut texts, mut wrong) = (BTreeMap::<_, Vec<String>>::new(), None);
     let seen = each_value(&at("attribute_snippets.json"), |value: Value| match Entry::deserialize(value) {
         Ok(entry) if wanted.contains(&(entry.relation_id.as_str(), entry.target_id.as_str())) => {
             let joined: Vec<String> = entry.samples.into_iter().map(|sample| sample.text).collect();
-            texts.insert((entry.relation_id, entry.target_id), joined.join(" "));
+            let key = (entry.relation_id, entry.target_id);
+            texts.entry(key).or_insert_with(Vec::new).extend(joined);
         }
         Ok(_) => {}
         Err(error) => wrong = Some(error.to_string()),
@@ -51,7 +52,7 @@ pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     seen.map_err(|error| error.to_string())?;
     match wrong {
         Some(problem) => Err(format!("attribute_snippets.json: {problem}")),
-        None => Ok(References { weights, texts }),
+        None => Ok(References { weights, texts: texts.into_iter().map(|(key, some)| (key, some.join(" "))).collect() }),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Editors over records: each record alone, and many at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::Case;
+use super::data::{Case, Refused};
 use super::editors::{Edited, Editor, Name};
 use super::ground::{Ground, Questions, Stated};
 use super::memory::Watch;
@@ -16,7 +16,7 @@ use super::metrics::{counterfact, zsre};
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::{Question, scores};
 use crate::build::Stop;
-use crate::digest::Canon;
+use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
@@ -50,8 +50,8 @@ pub struct Row {
     pub seconds: f64,
     /// The most anonymous memory during the edit, in bytes, where the system tells.
     pub memory: Option<u64>,
-    /// Whether a value was looked for and did not converge.
-    pub unconverged: bool,
+    /// Whether its value did not converge; none where none was looked for.
+    pub unconverged: Option<bool>,
 }
 
 /// Many records edited at once.
@@ -66,13 +66,44 @@ pub struct Together {
     /// Known facts that were not edited and are still known, of how many.
     pub untouched: Option<(usize, usize)>,
     /// Mean KL(base ‖ edited) on neutral text, in nats, and the growth of its perplexity.
-    pub damage: Option<(f64, f64)>,
+    pub damage: Option<(Finite, Finite)>,
     /// Seconds of the edit.
     pub seconds: f64,
     /// The most anonymous memory during it, in bytes.
     pub memory: Option<u64>,
-    /// Values that did not converge.
-    pub unconverged: usize,
+    /// Values that did not converge; none where none were looked for.
+    pub unconverged: Option<usize>,
+}
+
+/// A number; none where it is not finite, which no JSON can say.
+pub type Finite = Option<f64>;
+
+/// An edit that could not be made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The editor.
+    pub editor: String,
+    /// The place of the record in the file, where one was edited alone.
+    pub record: Option<u64>,
+    /// How many were edited at once, where many were.
+    pub size: Option<usize>,
+    /// Why.
+    pub why: String,
+}
+
+impl Failed {
+    /// Takes up why an edit was not made.
+    ///
+    /// # Errors
+    /// It is not the edit that failed but what all edits stand on: what was given.
+    pub fn of(stop: Stop, name: Name, record: Option<u64>, size: Option<usize>) -> Result<Self, Stop> {
+        let of_edit = |finding: &Diagnostic| matches!(finding.code, Code::BenchRefused | Code::NotFinite);
+        if stop.findings.is_empty() || !stop.findings.iter().all(of_edit) {
+            return Err(stop);
+        }
+        let why: Vec<&str> = stop.findings.iter().map(|finding| finding.message.as_str()).collect();
+        Ok(Self { editor: name.text().to_owned(), record, size, why: why.join("; ") })
+    }
 }
 
 /// Facts that are asked whether they are still known, at most.
@@ -94,7 +125,7 @@ pub struct References {
     /// TF-IDF.
     pub weights: Weights,
     /// By the names of relation and answer.
-    pub texts: std::collections::BTreeMap<(String, String), String>,
+    pub texts: BTreeMap<(String, String), String>,
 }
 
 /// What is measured.
@@ -109,22 +140,32 @@ pub struct Bench<'a> {
     pub neutral: Option<Neutral>,
 }
 
-/// Draws `limit` records of those whose filled prompts differ, by digests of the seed; in their order.
-pub fn drawn(mut cases: Vec<Case>, limit: Option<usize>, seed: u64) -> Vec<Case> {
-    let mut prompts = BTreeSet::new();
-    cases.retain(|case| prompts.insert(case.filled()));
-    let Some(limit) = limit.filter(|limit| *limit < cases.len()) else { return cases };
+/// Records whose filled prompts differ: of those with one prompt the first. The others, with what is said of them.
+pub fn told_apart(cases: Vec<Case>) -> (Vec<Case>, Vec<Refused>) {
+    let mut first: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut kept, mut left) = (Vec::with_capacity(cases.len()), Vec::new());
+    for case in cases {
+        let other = *first.entry(case.filled()).or_insert(case.record);
+        match other == case.record {
+            true => kept.push(case),
+            false => {
+                let why = format!("its prompt is that of record {other}");
+                left.push(Refused { record: case.record, id: Some(case.id), why });
+            }
+        }
+    }
+    (kept, left)
+}
+
+/// Draws `limit` of the records that are `wanted`, by digests of the seed, and no more of them are asked for than that
+/// takes; in their order.
+pub fn drawn(cases: Vec<Case>, limit: Option<usize>, seed: u64, mut wanted: impl FnMut(&Case) -> bool) -> Vec<Case> {
     let place = |case: &Case| Canon::new("bench-drawn/1").number("seed", seed).number("case", case.id).finish();
-    let mut order: Vec<(crate::digest::Digest, usize)> =
-        cases.iter().enumerate().map(|(index, case)| (place(case), index)).collect();
+    let mut order: Vec<(Digest, usize)> = cases.iter().enumerate().map(|(index, case)| (place(case), index)).collect();
     order.sort();
-    let kept: BTreeSet<usize> = order.into_iter().take(limit).map(|(_, index)| index).collect();
-    let mut index = 0;
-    cases.retain(|_| {
-        index += 1;
-        kept.contains(&(index - 1))
-    });
-    cases
+    let wanted = order.into_iter().map(|(_, index)| index).filter(|index| wanted(&cases[*index]));
+    let kept: BTreeSet<usize> = wanted.take(limit.unwrap_or(usize::MAX)).collect();
+    cases.into_iter().enumerate().filter(|(index, _)| kept.contains(index)).map(|(_, case)| case).collect()
 }
 
 /// Whether a model gives the true answer of a record.
@@ -149,7 +190,7 @@ impl Bench<'_> {
         let (fluency, consistency) = self.written(model, index)?;
         let measured = stated.measure(model);
         let (record, case, editor) = (stated.case.record, stated.case.id, None);
-        Ok(Row { editor, record, case, measured, fluency, consistency, seconds: 0.0, memory: None, unconverged: false })
+        Ok(Row { editor, record, case, measured, fluency, consistency, seconds: 0.0, memory: None, unconverged: None })
     }
 
     /// One record edited alone, and the edit rolled back.
@@ -169,7 +210,7 @@ impl Bench<'_> {
             consistency,
             seconds,
             memory,
-            unconverged: edited.unconverged > 0,
+            unconverged: edited.unconverged.map(|count| count > 0),
         })
     }
 
@@ -189,9 +230,9 @@ impl Bench<'_> {
         let (edited, seconds, memory) = timed(|| editor.edit(self.ground, &facts, progress))?;
         let damaged = self.neutral.as_ref().map(|neutral| {
             let found = damage(&self.ground.base.model, &edited.model, neutral);
-            (found.divergence, found.growth())
+            let finite = |number: f64| Some(number).filter(|number| number.is_finite());
+            (finite(found.divergence), finite(found.growth()))
         });
-        let damaged = damaged.filter(|(divergence, growth)| divergence.is_finite() && growth.is_finite());
         Ok(Together {
             editor: name.text().to_owned(),
             size: some.len(),

@@ -1,21 +1,24 @@
 //! `bench`: editors over published records, side by side.
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::benched::{Told, answer, write};
-use super::{Context, Outcome};
-use crate::bench::data::{Case, DataError, Dataset, all};
+use super::{Context, Format, Outcome};
+use crate::bench::data::{Case, DataError, Dataset, Refused, all};
 use crate::bench::editors::{Changed, NUMBERS, Name, editor};
 use crate::bench::ground::{Ground, Stated};
 use crate::bench::kept::{Kept, KeptError, Line};
 use crate::bench::references;
-use crate::bench::run::{Bench, References, Writing, drawn, knows};
+use crate::bench::run::{Bench, Failed, References, Writing, drawn, knows, told_apart};
 use crate::build::gate::neutral;
 use crate::build::{Base, Setup, Stop};
 use crate::digest::{Canon, Digest};
 use crate::export::place::Place;
+use crate::link::Refinement;
 use crate::numeric::NUMERICS;
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Code, Diagnostic, Project, Sources};
@@ -90,6 +93,9 @@ impl std::str::FromStr for Size {
     }
 }
 
+/// How the names of those numbers end that count something.
+const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
+
 /// A number of an editor.
 #[derive(Clone, Debug, PartialEq)]
 struct Setting(String, f64);
@@ -104,6 +110,10 @@ impl std::str::FromStr for Setting {
         };
         let (name, number) = text.split_once('=').ok_or_else(known)?;
         let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+        let counts = WHOLE.iter().any(|end| name.ends_with(end));
+        if counts && number.is_some_and(|number| number.fract() != 0.0) {
+            return Err(format!("{name} is a whole number"));
+        }
         match NUMBERS.iter().any(|(other, _)| *other == name) {
             true => number.map(|number| Self(name.to_owned(), number)).ok_or_else(|| format!("{text} has no number")),
             false => Err(known()),
@@ -119,7 +129,14 @@ impl Arguments {
             Size::Of(size) => Ok(*size),
             Size::All => Ok(count),
         };
-        self.batch.iter().map(size).collect()
+        let sizes: BTreeSet<usize> = self.batch.iter().map(size).collect::<Result<_, _>>()?;
+        Ok(sizes.into_iter().collect())
+    }
+
+    /// The editors, each once, in the order in which they were named.
+    fn names(&self) -> Vec<Name> {
+        let mut seen = BTreeSet::new();
+        self.editors.iter().copied().filter(|name| seen.insert(*name)).collect()
     }
 }
 
@@ -138,9 +155,16 @@ fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome>
     let place = arguments.out.as_deref().map(|out| Ok::<_, Stop>(Place::folder(out, &base.folder, store.root())?));
     let place = place.transpose().map_err(stop)?;
     let (cases, refused) = all(&arguments.file, arguments.dataset).map_err(|error| stop(unusable(&error)))?;
-    let told = over(context, arguments, (&project, &base, &store), cases).map_err(stop)?;
-    let told = Told { refused, ..told };
-    let files = place.map(|place| write(place, &told)).transpose().map_err(stop)?;
+    let mut told = over(context, arguments, (&project, &base, &store), cases).map_err(stop)?;
+    told.left.extend(refused);
+    told.left.sort_by_key(|one| one.record);
+    let files = place.map(|place| write(place, &told)).transpose().map_err(|why| {
+        // The numbers took longer than the files: for people they are there all the same.
+        if context.format == Format::Human {
+            answer(context, &told, None);
+        }
+        stop(why)
+    })?;
     answer(context, &told, files.as_ref().map(|files| (arguments.out.as_deref().unwrap_or(Path::new("")), *files)));
     Ok(Outcome::Ok)
 }
@@ -164,16 +188,21 @@ fn over(
     (project, base, store): (&Project, &Base, &Store),
     cases: Vec<Case>,
 ) -> Result<Told, Stop> {
+    let names = arguments.names();
+    let refusals = names.iter().filter_map(|name| name.refuses(&base.model)).next();
+    if let Some(why) = refusals {
+        return Err(wrong(why.to_owned()));
+    }
     let ground = Ground::new(project, base, store)?;
     let references = match &arguments.references {
         Some(folder) => Some(references::read(folder, &cases).map_err(|why| wrong(format!("the references: {why}")))?),
         None => None,
     };
-    let (stated, unread) = chosen(context, arguments, &ground, cases)?;
+    let (stated, left) = chosen(context, arguments, &ground, cases)?;
     let sizes = arguments.sizes(stated.len())?;
     let mut changed: Changed = usual(project);
     changed.extend(arguments.set.iter().map(|Setting(name, number)| (name.clone(), *number)));
-    let of = identity(arguments, &ground, &stated, references.as_ref(), &changed);
+    let of = identity(arguments, &ground, &stated, references.as_ref(), &changed)?;
     let mut kept = match &arguments.resume {
         Some(path) => Kept::open(path, &of).map_err(unkept)?,
         None => Kept::nowhere(),
@@ -192,50 +221,47 @@ fn over(
         file: arguments.file.clone(),
         layer: ground.setup.layer,
         cases,
-        unread,
-        refused: Vec::new(),
-        editors: arguments.editors.clone(),
+        left,
+        editors: names,
         kept,
         settings: settings(arguments, &changed),
     })
 }
 
-/// Numbers of records, and why the model cannot read them.
-pub(super) type Unread = Vec<(u64, String)>;
-
-/// What the project says of refinement.
+/// What the project says of refinement: where it names steps, every set is refined, as `build` does it.
 fn usual(project: &Project) -> Changed {
     let link = &project.config.link;
-    let steps = link.refine_steps.map(|steps| ("rome.refine-steps", steps));
+    let steps = link.refine_steps.map(|steps| [("rome.refine-steps", steps), ("rome.refine-from", 1)]);
     let layers = link.refine_layers.map(|layers| ("rome.refine-layers", layers));
-    steps.into_iter().chain(layers).map(|(name, number)| (name.to_owned(), number as f64)).collect()
+    let said = steps.into_iter().flatten().chain(layers);
+    said.map(|(name, number)| (name.to_owned(), number as f64)).collect()
 }
 
-/// The records that are run, and those that the model cannot read.
+/// The records that are run, and those that are left out.
 fn chosen(
     context: &Context,
     arguments: &Arguments,
     ground: &Ground<'_>,
     cases: Vec<Case>,
-) -> Result<(Vec<Stated>, Unread), Stop> {
-    let mut kept = Vec::new();
-    context.ui.begin("records to read", cases.len() as u64);
-    for (index, case) in cases.into_iter().enumerate() {
-        // A record that cannot be read is said to be so below.
-        if !arguments.known || knows(ground, &ground.base.model, &case).unwrap_or(true) {
-            kept.push(case);
-        }
-        context.ui.at(index as u64 + 1);
-    }
-    context.ui.end();
+) -> Result<(Vec<Stated>, Vec<Refused>), Stop> {
+    let (cases, mut left) = told_apart(cases);
     let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok());
+    context.ui.begin("records to read", cases.len() as u64);
+    let mut asked = 0;
+    let drawn = drawn(cases, limit, arguments.seed, |case| {
+        asked += 1;
+        context.ui.at(asked);
+        // A record that cannot be read is said to be so below.
+        !arguments.known || knows(ground, &ground.base.model, case).unwrap_or(true)
+    });
+    context.ui.end();
     let likelier = arguments.dataset != Dataset::Zsre;
-    let (mut stated, mut left) = (Vec::new(), Vec::new());
-    for case in drawn(kept, limit, arguments.seed) {
-        let id = case.id;
+    let mut stated = Vec::new();
+    for case in drawn {
+        let (record, id) = (case.record, Some(case.id));
         match ground.stated(case, likelier) {
             Ok(one) => stated.push(one),
-            Err(error) => left.push((id, error.to_string())),
+            Err(error) => left.push(Refused { record, id, why: error.to_string() }),
         }
     }
     match stated.is_empty() {
@@ -251,10 +277,19 @@ fn identity(
     stated: &[Stated],
     references: Option<&References>,
     changed: &Changed,
-) -> Digest {
-    let mut canon = Canon::new("bench/1");
-    // How the project's own set is linked is no matter here.
+) -> Result<Digest, Stop> {
+    let mut canon = Canon::new("bench/2");
+    // Numbers of editors that nobody changed are those of a version.
+    canon.text("version", env!("CARGO_PKG_VERSION"));
+    Refinement::default().describe(&mut canon);
+    // How the project's own set is linked is no matter here, but for the ridge that it names.
     let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
+    canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
+    if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
+        let read = File::open(&path).and_then(Digest::of_reader);
+        let (digest, _) = read.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        canon.digest("neutral", &digest);
+    }
     canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
     canon.digest("corpus", &ground.setup.provenance.corpus).text("dataset", arguments.dataset.name());
     canon.number("records", stated.len() as u64);
@@ -263,6 +298,9 @@ fn identity(
     }
     canon.number("seed", arguments.seed).number("generate", arguments.generate as u64);
     canon.number("published", u64::from(arguments.published));
+    if let Some(references) = references {
+        references.weights.describe(&mut canon);
+    }
     let references = references.map(|references| &references.texts);
     canon.number("references", references.map_or(0, |texts| texts.len() as u64));
     references.into_iter().flatten().for_each(|((relation, answer), text)| {
@@ -271,7 +309,7 @@ fn identity(
     for (name, number) in changed {
         canon.text("set", name).float("number", *number);
     }
-    canon.finish()
+    Ok(canon.finish())
 }
 
 fn alone(
@@ -290,12 +328,17 @@ fn alone(
         context.ui.at(index as u64 + 1);
     }
     context.ui.end();
-    for &name in &arguments.editors {
+    for name in arguments.names() {
         let editor = editor(name, changed, arguments.published);
         context.ui.begin(&format!("{}, records", name.text()), count as u64);
         for index in 0..count {
             if !kept.has(Some(name.text()), bench.stated[index].case.record) {
-                kept.add(Line::Row(bench.alone(name, &*editor, index, &Unseen)?)).map_err(unkept)?;
+                let record = Some(bench.stated[index].case.record);
+                let line = match bench.alone(name, &*editor, index, &Unseen) {
+                    Ok(row) => Line::Row(row),
+                    Err(stop) => Line::Failed(Failed::of(stop, name, record, None)?),
+                };
+                kept.add(line).map_err(unkept)?;
             }
             context.ui.at(index as u64 + 1);
         }
@@ -311,12 +354,15 @@ fn together(
     (changed, sizes): (&Changed, &[usize]),
     kept: &mut Kept,
 ) -> Result<(), Stop> {
-    for &name in arguments.editors.iter().filter(|name| name.takes_many()) {
+    for name in arguments.names().into_iter().filter(|name| name.takes_many()) {
         let editor = editor(name, changed, arguments.published);
         for &size in sizes.iter().filter(|size| !kept.has_together(name.text(), **size)).collect::<Vec<_>>() {
             context.ui.note(&format!("{}, {size} at once", name.text()));
-            let one = bench.together(name, &*editor, size, &context.ui)?;
-            kept.add(Line::Together(one)).map_err(unkept)?;
+            let line = match bench.together(name, &*editor, size, &context.ui) {
+                Ok(one) => Line::Together(one),
+                Err(stop) => Line::Failed(Failed::of(stop, name, None, Some(size))?),
+            };
+            kept.add(line).map_err(unkept)?;
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::bench::chart;
 use crate::bench::data::{Dataset, Refused};
 use crate::bench::editors::Name;
 use crate::bench::kept::Kept;
-use crate::bench::run::{Row, Together};
+use crate::bench::run::{Failed, Row, Together};
 use crate::bench::table::{BASE, Grid};
 use crate::build::Stop;
 use crate::export::place::Place;
@@ -26,10 +26,8 @@ pub(super) struct Told {
     pub file: PathBuf,
     pub layer: usize,
     pub cases: Vec<u64>,
-    /// Records that the model cannot read.
-    pub unread: Vec<(u64, String)>,
-    /// Records that are none.
-    pub refused: Vec<Refused>,
+    /// Records that are none, that the model cannot read, or whose prompt is another's.
+    pub left: Vec<Refused>,
     pub editors: Vec<Name>,
     pub kept: Kept,
     pub settings: Value,
@@ -63,11 +61,25 @@ impl Told {
             ("records", format!("{} of {file}, as {}", self.cases.len(), self.dataset.name())),
             ("layer", self.layer.to_string()),
         ];
-        let left = self.unread.len() + self.refused.len();
-        if left > 0 {
-            lines.push(("left out", format!("{}, which cannot be read", plural(left, "record"))));
+        if let Some(first) = self.left.first() {
+            lines.push(("left out", format!("{}; {first}", plural(self.left.len(), "record"))));
         }
+        lines.extend(self.failed().into_iter().map(|text| ("failed", text)));
         lines
+    }
+
+    /// Of every editor the edits that could not be made: how many, and why the first could not.
+    fn failed(&self) -> Vec<String> {
+        let of = |name: &Name| {
+            let all = self.kept.failed(name.text());
+            let what = |one: &Failed| match (one.record, one.size) {
+                (Some(record), _) => format!("record {record}"),
+                (_, size) => format!("{} at once", size.unwrap_or_default()),
+            };
+            let first = all.first()?;
+            Some(format!("{}, {}; {}: {}", name.text(), plural(all.len(), "edit"), what(first), first.why))
+        };
+        self.editors.iter().filter_map(of).collect()
     }
 
     fn figures(&self, alone: Option<&Grid>) -> Vec<Figure> {
@@ -126,12 +138,13 @@ pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize
 fn json(told: &Told) -> Value {
     let [alone, together] = told.grids();
     let rows: Vec<&Row> = told.alone().into_iter().flat_map(|(_, rows)| rows).collect();
-    let left = told.unread.iter().map(|(case, why)| json!({ "case_id": case, "why": why }));
-    let refused = told.refused.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why }));
+    let left = told.left.iter().map(|one| json!({ "record": one.record, "case_id": one.id, "why": one.why }));
+    let failed = told.editors.iter().flat_map(|name| told.kept.failed(name.text()));
     json!({
         "base": { "name": told.base.0, "digest": told.base.1 },
         "dataset": told.dataset.name(), "file": told.file.display().to_string(), "layer": told.layer,
-        "records": told.cases, "left_out": left.chain(refused).collect::<Vec<_>>(), "settings": told.settings,
+        "records": told.cases, "left_out": left.collect::<Vec<_>>(),
+        "failed": failed.collect::<Vec<_>>(), "settings": told.settings,
         "alone": alone.map(|grid| grid.json()), "together": together.map(|grid| grid.json()),
         "rows": rows, "sets": told.together(),
     })
@@ -159,7 +172,8 @@ pub(super) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
     }
     for (name, grid) in ["alone.md", "together.md"].into_iter().zip(&grids) {
         if let Some(grid) = grid {
-            put(name, grid.markdown().as_bytes())?;
+            let failed: String = told.failed().iter().map(|text| format!("\nFailed: {text}\n")).collect();
+            put(name, (grid.markdown() + &failed).as_bytes())?;
         }
     }
     put("index.html", page(told, &grids, &figures).as_bytes())?;

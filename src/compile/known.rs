@@ -28,7 +28,7 @@ const LLAMA: Known =
 
 /// ROME's released `hparams` for GPT-2 and GPT-J, MEMIT's for NeoX, EasyEdit's for the rest (there without second
 /// moments, which are taken here all the same).
-const KNOWN: [Known; 11] = [
+static KNOWN: [Known; 11] = [
     Known { name: "gpt2-medium", layers: 24, width: 1024, layer: 8, clamp: 3.0, ..XL },
     Known { name: "gpt2-large", layers: 36, width: 1280, layer: 12, ..XL },
     XL,
@@ -44,16 +44,24 @@ const KNOWN: [Known; 11] = [
 
 /// The layer to edit and the settings that were published for a model of this shape, if any were.
 pub fn published(spec: &Spec) -> Option<(usize, Settings)> {
-    let same =
-        |known: &&Known| (known.family, known.layers, known.width) == (spec.family.model_type, spec.layers, spec.width);
     let settings =
         |known: &Known| Settings { clamp: known.clamp, weight_decay: known.weight_decay, ..Settings::default() };
-    KNOWN.iter().find(same).map(|known| (known.layer, settings(known)))
+    of_shape(spec).map(|known| (known.layer, settings(known)))
+}
+
+fn of_shape(spec: &Spec) -> Option<&'static Known> {
+    let shape = (spec.family.model_type, spec.layers, spec.width);
+    KNOWN.iter().find(|known| (known.family, known.layers, known.width) == shape)
+}
+
+/// The name of the first known model of this shape.
+pub fn name(spec: &Spec) -> Option<&'static str> {
+    of_shape(spec).map(|known| known.name)
 }
 
 /// The names of the known models, for messages.
 pub fn names() -> String {
-    KNOWN.map(|known| known.name).join(", ")
+    KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
 }
 
 /// The templates of a text: its lines.

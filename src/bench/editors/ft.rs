@@ -4,7 +4,7 @@
 //! The published code takes all of a target's tokens from the distribution behind the prompt alone, which is no
 //! likelihood of a target of several tokens; that is done where what was published is wanted.
 
-use super::{Edited, Editor};
+use super::{Edited, Editor, wrong};
 use crate::bench::ground::{Ground, Stated};
 use crate::build::Stop;
 use crate::compile::optimiser::Adam;
@@ -33,6 +33,8 @@ const ENOUGH: f64 = 1e-2;
 pub(super) struct FineTuning {
     /// Adam's rate.
     pub rate: f64,
+    /// The layer; the project's where nothing is said.
+    pub layer: Option<usize>,
     /// How far a number may go.
     pub bound: Bound,
     /// All tokens of a target from one distribution.
@@ -58,7 +60,8 @@ struct Tuned {
 
 impl Editor for FineTuning {
     fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
-        let (base, layer) = (&ground.base.model, ground.setup.layer);
+        let (base, layer) = (&ground.base.model, self.layer.unwrap_or(ground.setup.layer));
+        base.spec().check_layer(layer).map_err(|error| wrong(error.to_string()))?;
         let mut tuned = Tuned::new(base, layer);
         let batches: Vec<Batch> =
             facts.chunks(BATCH).map(|some| Batch::new(base, layer, some, self.published)).collect();
@@ -81,7 +84,7 @@ impl Editor for FineTuning {
                 break;
             }
         }
-        Ok(Edited { model: tuned.laid_on(base), unconverged: 0 })
+        Ok(Edited { model: tuned.laid_on(base), unconverged: None })
     }
 }
 

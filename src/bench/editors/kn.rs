@@ -9,9 +9,9 @@ use rayon::prelude::*;
 use super::{Edited, Editor, wrong};
 use crate::bench::ground::{Ground, Stated};
 use crate::build::Stop;
+use crate::model::Model;
 use crate::model::neurons::Neurons;
 use crate::model::tokens::target_text;
-use crate::model::{Model, ModelError};
 use crate::numeric::rows::greatest;
 use crate::patch::Layout;
 use crate::progress::Progress;
@@ -20,6 +20,9 @@ use crate::progress::Progress;
 const STEPS: usize = 20;
 /// Of the greatest attribution of all.
 const THRESHOLD: f64 = 0.2;
+
+/// Why some models cannot be edited so.
+pub(super) const GATED: &str = "kn: the model's MLPs are gated, and knowledge neurons are defined for plain ones";
 
 /// The editor.
 pub(super) struct KnowledgeNeurons {
@@ -31,24 +34,25 @@ impl Editor for KnowledgeNeurons {
     fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], _: &dyn Progress) -> Result<Edited, Stop> {
         let mut model = ground.base.model.clone();
         for stated in facts {
-            model = self.one(ground, &model, stated).map_err(|error| wrong(error.to_string()))?;
+            model = self.one(ground, &model, stated)?;
         }
-        Ok(Edited { model, unconverged: 0 })
+        Ok(Edited { model, unconverged: None })
     }
 }
 
 impl KnowledgeNeurons {
-    fn one(&self, ground: &Ground<'_>, model: &Model, stated: &Stated) -> Result<Model, ModelError> {
-        let (tokens, case) = (&ground.base.tokens, &stated.case);
+    fn one(&self, ground: &Ground<'_>, model: &Model, stated: &Stated) -> Result<Model, Stop> {
+        let cut = |text: &str| ground.base.tokens.continuation(text).map_err(|error| wrong(error.to_string()));
+        let case = &stated.case;
         let prompt = stated.resolved.rows[0].ids.clone();
         let text = |answer: &str| match self.published {
             true => answer.trim_start().to_owned(),
             false => target_text(&case.filled(), answer),
         };
-        let old = tokens.continuation(&text(case.was.as_deref().unwrap_or(&case.target)))?;
-        let new = tokens.continuation(&text(&case.target))?;
+        let old = cut(&text(case.was.as_deref().unwrap_or(&case.target)))?;
+        let new = cut(&text(&case.target))?;
         let said = top(model, &prompt);
-        let kept = neurons(model, &prompt, &old)?;
+        let kept = neurons(model, &prompt, &old).ok_or_else(|| wrong(GATED.to_owned()))?;
         let mut change = vec![0.0_f32; model.spec().width];
         let mut add = |token: u32, by: f32| {
             change.iter_mut().zip(model.token_embedding(token)).for_each(|(x, e)| *x += by * e);
@@ -65,20 +69,16 @@ fn top(model: &Model, row: &[u32]) -> u32 {
     logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
 }
 
-/// The neurons of every layer that the answer is attributed to.
-fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Result<Vec<(usize, usize)>, ModelError> {
+/// The neurons of every layer that the answer is attributed to; none where the MLPs are gated.
+fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, usize)>> {
     let layers: Vec<Option<Vec<f64>>> =
         (0..model.spec().layers).into_par_iter().map(|layer| attributed(model, layer, prompt, answer)).collect();
-    let gated = || ModelError::Encode {
-        text: model.spec().family.model_type.to_owned(),
-        problem: "its MLPs are gated: knowledge neurons are defined for plain ones".to_owned(),
-    };
-    let layers: Vec<Vec<f64>> = layers.into_iter().collect::<Option<_>>().ok_or_else(gated)?;
+    let layers: Vec<Vec<f64>> = layers.into_iter().collect::<Option<_>>()?;
     let most = layers.iter().flatten().fold(f64::NEG_INFINITY, |most, x| if *x > most { *x } else { most });
     let kept = layers.iter().enumerate().flat_map(|(layer, all)| {
         all.iter().enumerate().filter(move |(_, x)| **x > THRESHOLD * most).map(move |(neuron, _)| (layer, neuron))
     });
-    Ok(kept.collect())
+    Some(kept.collect())
 }
 
 /// Integrated gradients of a layer's neurons, the mean over the answer's tokens.

@@ -17,8 +17,28 @@ use crate::numeric::eigen::Eigen;
 use crate::progress::Progress;
 use crate::stats;
 
-/// The longest δ in the published settings, in lengths of the state.
-pub(super) const CLAMP: f64 = 0.75;
+/// What was published for a model: MEMIT's `hparams`, EasyEdit's and AlphaEdit's.
+struct Published {
+    model: &'static str,
+    /// The layers that MEMIT and AlphaEdit change, from the first to the last.
+    layers: (usize, usize),
+    /// The longest δ, in lengths of the state.
+    clamp: f64,
+    /// AlphaEdit's μ.
+    ridge: f64,
+}
+
+const PUBLISHED: [Published; 6] = [
+    Published { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
+    Published { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
+    Published { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
+    Published { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
+    Published { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
+    Published { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
+];
+
+/// The longest δ where none was published, in lengths of the state: that of GPT-2 XL.
+const CLAMP: f64 = 0.75;
 /// Templates of the published code: the bare prompt and five continuations.
 const TEMPLATES: usize = 6;
 /// The published threshold of AlphaEdit.
@@ -31,9 +51,14 @@ const WEIGHT: f64 = 1.0;
 /// AlphaEdit's μ for such models, of the same sweep.
 const RIDGE: f64 = 0.1;
 
-/// Whether numbers were published for the model.
+/// Whether the scale of the model's keys is that of a model for which numbers were published.
 fn is_known(ground: &Ground<'_>) -> bool {
     known::published(ground.base.model.spec()).is_some()
+}
+
+fn published(ground: &Ground<'_>) -> Option<&'static Published> {
+    let name = known::name(ground.base.model.spec())?;
+    PUBLISHED.iter().find(|one| one.model == name)
 }
 
 /// The editor.
@@ -42,8 +67,8 @@ pub(super) struct Mass {
     pub kind: Name,
     /// Layers that MEMIT and AlphaEdit spread over; by the model where 0.
     pub layers: usize,
-    /// The longest δ, in lengths of the state.
-    pub clamp: f64,
+    /// The longest δ, in lengths of the state; by the model where nothing is said.
+    pub clamp: Option<f64>,
     /// The weight of the second moment.
     pub weight: Option<f64>,
     /// AlphaEdit's μ.
@@ -58,9 +83,10 @@ impl Editor for Mass {
     fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
         let layers = self.layers(ground);
         let last = layers.last().copied().unwrap_or(ground.setup.layer);
-        let published = Settings::published();
-        let schedule = if self.published { published.schedule } else { ground.setup.settings.schedule.clone() };
-        let settings = Settings { schedule, clamp: self.clamp, ..ground.setup.settings.clone() };
+        let usual = &ground.setup.settings;
+        let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
+        let clamp = self.clamp.or(published(ground).map(|one| one.clamp)).unwrap_or(CLAMP);
+        let settings = Settings { schedule, clamp, ..usual.clone() };
         let (mut found, mut resolved): (Vec<Found>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {
             let mut few = stated.resolved.clone();
@@ -74,20 +100,25 @@ impl Editor for Mass {
         let facts: Vec<&Resolved> = resolved.iter().collect();
         let spread = spread(&ground.base.model, &layers, &facts, &targets, &*rows);
         let (_, model) = spread.map_err(|error| not_spread(&error))?;
-        Ok(Edited { model, unconverged })
+        Ok(Edited { model, unconverged: Some(unconverged) })
     }
 }
 
 impl Mass {
-    /// EMMET changes the edited layer. The others end there and begin four below, as published for GPT-2 XL; where there
-    /// are none below, they begin there and end one above.
+    /// EMMET changes the edited layer. The others change the published ones, where the edited layer is the published one
+    /// too; else they end there and begin four below, as published for GPT-2 XL; where there are none below, they begin
+    /// there and end one above.
     fn layers(&self, ground: &Ground<'_>) -> Vec<usize> {
-        let (layer, count) = (ground.setup.layer, ground.base.model.spec().layers);
-        match (self.kind, self.layers) {
-            (Name::Emmet, _) => vec![layer],
-            (_, 0) if layer == 0 => (0..2.min(count)).collect(),
-            (_, 0) => (layer.saturating_sub(4)..=layer).collect(),
-            (_, wanted) => {
+        let (layer, spec) = (ground.setup.layer, ground.base.model.spec());
+        let count = spec.layers;
+        let usual = known::published(spec).is_some_and(|(usual, _)| usual == layer);
+        let published = published(ground).filter(|_| usual).map(|one| one.layers.0..=one.layers.1);
+        match (self.kind, self.layers, published) {
+            (Name::Emmet, ..) => vec![layer],
+            (_, 0, Some(published)) => published.collect(),
+            (_, 0, None) if layer == 0 => (0..2.min(count)).collect(),
+            (_, 0, None) => (layer.saturating_sub(4)..=layer).collect(),
+            (_, wanted, _) => {
                 let last = layer.max(wanted.min(count) - 1);
                 (last + 1 - wanted.min(count)..=last).collect()
             }
@@ -100,7 +131,8 @@ impl Mass {
             for &layer in layers {
                 projectors.insert(layer, self.projector(ground, layer, progress)?);
             }
-            let usual = if is_known(ground) { alphaedit::RIDGE } else { RIDGE };
+            let known = if is_known(ground) { alphaedit::RIDGE } else { RIDGE };
+            let usual = published(ground).map_or(known, |one| one.ridge);
             return Ok(Box::new(AlphaEdit { projectors, ridge: self.ridge.unwrap_or(usual) }));
         }
         let mut factors = BTreeMap::new();

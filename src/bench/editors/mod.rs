@@ -24,8 +24,8 @@ use crate::project::{Code, Diagnostic, Sources};
 pub struct Edited {
     /// The model.
     pub model: Model,
-    /// Facts whose value did not converge, where the editor looks for values.
-    pub unconverged: usize,
+    /// Facts whose value did not converge; none where the editor looks for no values.
+    pub unconverged: Option<usize>,
 }
 
 /// Something that edits a model.
@@ -80,6 +80,11 @@ impl Name {
         }
     }
 
+    /// Why it can edit no fact of this model, if it cannot.
+    pub fn refuses(self, model: &Model) -> Option<&'static str> {
+        (self == Self::Kn && model.spec().family.mlp_gate.is_some()).then_some(kn::GATED)
+    }
+
     /// Whether it takes part where many facts are edited at once.
     pub fn takes_many(self) -> bool {
         self != Self::Kn
@@ -90,7 +95,7 @@ impl Name {
 pub type Changed = BTreeMap<String, f64>;
 
 /// The numbers that can be changed, and what they are.
-pub const NUMBERS: [(&str, &str); 18] = [
+pub const NUMBERS: [(&str, &str); 20] = [
     ("rome.refine-steps", "steps of refinement"),
     ("rome.refine-rate", "Adam's rate in it"),
     ("rome.refine-layers", "layers that it changes"),
@@ -107,6 +112,8 @@ pub const NUMBERS: [(&str, &str); 18] = [
     ("alphaedit.ridge", "the published L2"),
     ("alphaedit.share", "the share of the trace below which directions are free"),
     ("ft.rate", "Adam's rate"),
+    ("ft.layer", "the layer that ft tunes; the project's if nothing is said"),
+    ("ft+l.layer", "the layer that ft+l tunes"),
     ("ft+l.bound", "how far a weight may go"),
     ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
 ];
@@ -139,16 +146,17 @@ pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor>
         Name::Memit | Name::Emmet | Name::Alphaedit => Box::new(mass::Mass {
             kind: name,
             layers: whole("memit.layers", 0),
-            clamp: number("values.clamp", mass::CLAMP),
+            clamp: changed.get("values.clamp").copied(),
             weight: changed.get(if name == Name::Memit { "memit.weight" } else { "emmet.weight" }).copied(),
             ridge: changed.get("alphaedit.ridge").copied(),
             share: changed.get("alphaedit.share").copied(),
             published,
         }),
-        Name::Ft => Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), bound: ft::Bound::None, published }),
-        Name::FtL => {
-            let bound = ft::Bound::Of(changed.get("ft+l.bound").copied());
-            Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), bound, published })
+        Name::Ft | Name::FtL => {
+            let held = ft::Bound::Of(changed.get("ft+l.bound").copied());
+            let (bound, layer) = if name == Name::Ft { (ft::Bound::None, "ft.layer") } else { (held, "ft+l.layer") };
+            let layer = changed.get(layer).map(|layer| *layer as usize);
+            Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), layer, bound, published })
         }
         Name::Kn => Box::new(kn::KnowledgeNeurons { published }),
     }

@@ -41,7 +41,7 @@ impl Editor for Rome {
         for site in &sites {
             model = site.laid_on(&model).map_err(|error| not_finite(&error))?;
         }
-        Ok(Edited { model, unconverged })
+        Ok(Edited { model, unconverged: Some(unconverged) })
     }
 }
 

@@ -37,7 +37,7 @@ impl Editor for RomeReleased {
             let rows = vec![whitened.iter().map(|u| u / product).collect()];
             model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
         }
-        Ok(Edited { model, unconverged })
+        Ok(Edited { model, unconverged: Some(unconverged) })
     }
 }
 

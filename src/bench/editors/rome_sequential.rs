@@ -24,6 +24,6 @@ impl Editor for RomeSequential {
             let rows = solved.map_err(|error| wrong(error.to_string()))?.rows;
             model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
         }
-        Ok(Edited { model, unconverged })
+        Ok(Edited { model, unconverged: Some(unconverged) })
     }
 }

@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use fancy_regex::Regex;
 
+use crate::digest::Canon;
+
 /// The published weights: every known term's column, and the inverse document frequency of every column.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
@@ -33,6 +35,18 @@ impl Weights {
         match columns.values().max().filter(|most| **most >= frequencies.len()) {
             Some(&column) => Err(Mismatch { column, columns: frequencies.len() }),
             None => Ok(Self { columns, frequencies }),
+        }
+    }
+
+    /// Writes every number into a digest.
+    pub fn describe(&self, canon: &mut Canon) {
+        canon.number("terms", self.columns.len() as u64);
+        for (term, column) in &self.columns {
+            canon.text("term", term).number("column", *column as u64);
+        }
+        canon.number("frequencies", self.frequencies.len() as u64);
+        for number in &self.frequencies {
+            canon.float("frequency", *number);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The words of a text as the published evaluation counts them: the Penn Treebank rules in the form of NLTK's
-//! `word_tokenize` with `preserve_line=True`, a whole text as one line.
+//! `word_tokenize` with `preserve_line=True`, a whole text as one line. The released evaluation has NLTK split a text into
+//! sentences before: there the full stop of an inner sentence is a word, and here a part of the last one.
 
 use std::sync::LazyLock;
 

@@ -177,7 +177,7 @@ fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool
         for (name, cells) in &mut rows {
             let Some(cell) = &mut cells[index] else { continue };
             cell.best = !left_out(name) && best.as_ref() == Some(&shown(cell));
-            cell.fails = column.failing.is_some_and(|failing| cell.value < failing);
+            cell.fails = column.failing.is_some_and(|failing| cell.value < failing) || !cell.value.is_finite();
         }
     }
     rows
@@ -193,7 +193,7 @@ fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
         Mean::of_all(&rows.iter().filter_map(|row| number(row)).collect::<Vec<_>>())
     };
     let edited = rows.iter().all(|row| row.editor.is_some());
-    let unconverged = rows.iter().filter(|row| row.unconverged).count();
+    let unconverged = rows.iter().filter_map(|row| row.unconverged).map(usize::from).reduce(|a, b| a + b);
     let [es, em, _] = figures.rewrite;
     let [ps, pm, _] = figures.paraphrase;
     let [ns, nm, _] = figures.neighbour;
@@ -207,7 +207,7 @@ fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
         hundredths(nm),
         hundredths(mean(&|row| row.fluency)),
         hundredths(mean(&|row| row.consistency)),
-        edited.then(|| number(unconverged as f64, 0)).flatten(),
+        unconverged.and_then(|count| number(count as f64, 0)),
         edited.then(|| number(mean(&|row| Some(row.seconds)).value, 2)).flatten(),
         mebibytes(rows.iter().map(|row| row.memory)),
     ]
@@ -244,8 +244,9 @@ fn of_together(one: &Together, likelier: bool) -> Vec<Option<Cell>> {
         false => shares(one.measured.iter().filter_map(Measured::right)),
     };
     let untouched = one.untouched.and_then(|(kept, all)| number(kept as f64 / all as f64, 2));
-    let damage = one.damage.and_then(|(divergence, _)| number(divergence, 3));
-    cells.extend([untouched, damage, number(one.unconverged as f64, 0), number(one.seconds, 1)]);
+    let damage = one.damage.and_then(|(divergence, _)| number(divergence.unwrap_or(f64::INFINITY), 3));
+    let unconverged = one.unconverged.and_then(|count| number(count as f64, 0));
+    cells.extend([untouched, damage, unconverged, number(one.seconds, 1)]);
     cells.push(mebibytes(std::iter::once(one.memory)));
     cells
 }
@@ -279,7 +280,7 @@ mod tests {
             consistency: None,
             seconds: 2.0,
             memory: Some(3 << 20),
-            unconverged: success < 0.5,
+            unconverged: editor.is_some().then_some(success < 0.5),
         }
     }
 
@@ -291,12 +292,12 @@ mod tests {
             size: 2,
             measured: vec![Measured::Right(right); 2],
             untouched: None,
-            damage: Some((0.5, 1.0)),
+            damage: Some((Some(0.5), Some(1.0))),
             seconds: 1.0,
             memory: None,
-            unconverged: 0,
+            unconverged: Some(0),
         };
-        let other = Together { editor: "ft".to_owned(), ..set.clone() };
+        let other = Together { editor: "ft".to_owned(), damage: Some((None, None)), unconverged: None, ..set.clone() };
         insta::assert_snapshot!(Grid::together(&[&set, &other]).human(usize::MAX));
     }
 
