@@ -1,6 +1,6 @@
 //! What every editor stands on: one base, one corpus, one set of numbers; records as the model reads them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -62,6 +62,8 @@ pub struct Ground<'a> {
     pub store: &'a Store,
     /// The numbers of the project.
     pub setup: Setup,
+    /// Values that were not looked for: the store had them.
+    pub recalled: Cell<usize>,
     factors: RefCell<BTreeMap<usize, Rc<Factor>>>,
     projectors: RefCell<BTreeMap<usize, Rc<Projector>>>,
 }
@@ -73,7 +75,8 @@ impl<'a> Ground<'a> {
     /// Its layer, templates or corpus cannot be used.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Stop> {
         let setup = Setup::new(project, base, store, Corpus::Remembered)?;
-        Ok(Self { project, base, store, setup, factors: RefCell::default(), projectors: RefCell::default() })
+        let (factors, projectors) = (RefCell::default(), RefCell::default());
+        Ok(Self { project, base, store, setup, recalled: Cell::new(0), factors, projectors })
     }
 
     /// The factor of a layer's second moment.
@@ -145,6 +148,7 @@ impl<'a> Ground<'a> {
         for (address, converged) in [(&own, true), (&other, false)] {
             let object = self.store.recall(Kind::Object, address, |bytes| Object::from_bytes(bytes).ok())?;
             if let Some(site) = object.and_then(|mut object| object.sites.remove(&layer)) {
+                self.recalled.set(self.recalled.get() + 1);
                 return Ok(Found { key: site.key, value: site.value, converged });
             }
         }

@@ -172,7 +172,7 @@ mod tests {
         let case = record;
         let measured = Measured::Right(zsre::Measured { rewrite: 0.5, paraphrase: None, neighbour: None });
         let (editor, fluency, consistency) = (Some("rome".to_owned()), None, None);
-        let (seconds, memory, unconverged) = (1.0, Some(3), Some(false));
+        let (seconds, memory, unconverged) = (Some(1.0), Some(3), Some(false));
         Line::Row(Row { editor, record, case, measured, fluency, consistency, seconds, memory, unconverged })
     }
 
@@ -199,7 +199,7 @@ mod tests {
         assert!(Kept::open(&path, &of).expect("there").has(Some("rome"), 3), "what failed is not tried again");
         std::fs::write(&path, &text).expect("written");
         assert!(matches!(Kept::open(&path, &Digest::of(b"that")), Err(KeptError::Other(_))));
-        let damaged = text.replacen("\"seconds\":1.0", "\"seconds\":null", 1);
+        let damaged = text.replacen("\"seconds\":1.0", "\"seconds\":true", 1);
         std::fs::write(&path, &damaged).expect("written");
         assert!(
             matches!(Kept::open(&path, &of), Err(KeptError::Damaged { line: 2, .. })),

@@ -46,8 +46,8 @@ pub struct Row {
     pub fluency: Option<f64>,
     /// RS, where there are references.
     pub consistency: Option<f64>,
-    /// Seconds of the edit.
-    pub seconds: f64,
+    /// Seconds of the edit; none where its value was in the store.
+    pub seconds: Option<f64>,
     /// The most anonymous memory during the edit, in bytes, where the system tells.
     pub memory: Option<u64>,
     /// Whether its value did not converge; none where none was looked for.
@@ -67,7 +67,7 @@ pub struct Together {
     pub untouched: Option<(usize, usize)>,
     /// Mean KL(base ‖ edited) on neutral text, in nats, and the growth of its perplexity.
     pub damage: Option<(Finite, Finite)>,
-    /// Seconds of the edit.
+    /// Seconds of the edit, values that were in the store not looked for again.
     pub seconds: f64,
     /// The most anonymous memory during it, in bytes.
     pub memory: Option<u64>,
@@ -190,7 +190,7 @@ impl Bench<'_> {
         let (fluency, consistency) = self.written(model, index)?;
         let measured = stated.measure(model);
         let (record, case, editor) = (stated.case.record, stated.case.id, None);
-        Ok(Row { editor, record, case, measured, fluency, consistency, seconds: 0.0, memory: None, unconverged: None })
+        Ok(Row { editor, record, case, measured, fluency, consistency, seconds: None, memory: None, unconverged: None })
     }
 
     /// One record edited alone, and the edit rolled back.
@@ -199,7 +199,9 @@ impl Bench<'_> {
     /// The editor fails, or the tokenizer refuses a text.
     pub fn alone(&self, name: Name, editor: &dyn Editor, index: usize, progress: &dyn Progress) -> Result<Row, Stop> {
         let stated = &self.stated[index];
+        let recalled = self.ground.recalled.get();
         let (edited, seconds, memory) = timed(|| editor.edit(self.ground, &[stated], progress))?;
+        let seconds = (self.ground.recalled.get() == recalled).then_some(seconds);
         let (fluency, consistency) = self.written(&edited.model, index)?;
         Ok(Row {
             editor: Some(name.text().to_owned()),

@@ -192,7 +192,6 @@ fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
     let mean = |number: &dyn Fn(&Row) -> Option<f64>| {
         Mean::of_all(&rows.iter().filter_map(|row| number(row)).collect::<Vec<_>>())
     };
-    let edited = rows.iter().all(|row| row.editor.is_some());
     let unconverged = rows.iter().filter_map(|row| row.unconverged).map(usize::from).reduce(|a, b| a + b);
     let [es, em, _] = figures.rewrite;
     let [ps, pm, _] = figures.paraphrase;
@@ -208,16 +207,20 @@ fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
         hundredths(mean(&|row| row.fluency)),
         hundredths(mean(&|row| row.consistency)),
         unconverged.and_then(|count| number(count as f64, 0)),
-        edited.then(|| number(mean(&|row| Some(row.seconds)).value, 2)).flatten(),
+        of_edits(&mean(&|row| row.seconds)),
         mebibytes(rows.iter().map(|row| row.memory)),
     ]
 }
 
+/// Mean seconds of edits, where some were timed.
+fn of_edits(seconds: &Mean) -> Option<Cell> {
+    number(seconds.value, 2).filter(|_| seconds.count > 0)
+}
+
 fn of_right(rows: &[&Row]) -> Vec<Option<Cell>> {
-    let edited = rows.iter().all(|row| row.editor.is_some());
-    let seconds = Mean::of(&rows.iter().map(|row| row.seconds).collect::<Vec<_>>()).value;
+    let seconds = Mean::of_all(&rows.iter().filter_map(|row| row.seconds).collect::<Vec<_>>());
     let mut cells = shares(rows.iter().filter_map(|row| row.measured.right()));
-    cells.push(edited.then(|| number(seconds, 2)).flatten());
+    cells.push(of_edits(&seconds));
     cells.push(mebibytes(rows.iter().map(|row| row.memory)));
     cells
 }
@@ -278,7 +281,7 @@ mod tests {
             measured: Measured::Likelier(measured),
             fluency: Some(6.2),
             consistency: None,
-            seconds: 2.0,
+            seconds: editor.is_some().then_some(2.0),
             memory: Some(3 << 20),
             unconverged: editor.is_some().then_some(success < 0.5),
         }
