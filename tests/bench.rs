@@ -129,6 +129,13 @@ fn a_run_goes_on_and_is_drawn() {
     assert_eq!((again.code(), project.read("rows.jsonl") == kept), (Some(0), true), "{}", again.whole());
     let other = project.run(&[&arguments[..], &["--seed", "2"]].concat());
     assert!(other.err().contains("rows of another run"), "{}", other.whole());
+    // Another neutral text is another damage.
+    project.write("neutral.txt", "We saw the city.\n");
+    let toml = project.read("corrigenda.toml");
+    project.write("corrigenda.toml", &format!("{toml}\n[test]\nneutral = \"neutral.txt\"\n"));
+    let other = project.run(&arguments);
+    assert!(other.err().contains("rows of another run"), "{}", other.whole());
+    project.write("corrigenda.toml", &toml);
     // Other neighbours are other numbers; two records of one number are two records.
     project.write("records.json", &RECORDS.replace("I live in Oslo", "I live in Rome"));
     let other = project.run(&arguments);
@@ -201,12 +208,13 @@ fn what_fails_is_said_and_the_others_go_on() {
 fn what_cannot_be_benched_says_why() {
     let project = project();
     project.write("none.json", "[]");
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["nowhere.json"], "nowhere.json"),
         (&["none.json"], "there is no record to edit"),
         (&["records.json", "--batch", "9"], "there are 2 records, not 9"),
         (&["records.json", "--batch", "0"], "a number of records, or all"),
         (&["records.json", "--set", "rome.steps=3"], "rome.refine-steps: steps of refinement"),
+        (&["records.json", "--editors", "ft", "--set", "ft.layer=99"], "ft.layer: "),
         (&["records.json", "--set", "rome.refine-steps=2.5"], "rome.refine-steps is a whole number"),
         (&["records.json", "--references", "nowhere"], "tfidf_vocab.json"),
         (&["records.json", "--out", "model/x"], "model"),

@@ -6,6 +6,7 @@
 //! - [`ground`]: what every editor is given;
 //! - [`editors`]: the editors by name;
 //! - [`metrics`]: what is measured of an edited model, as published;
+//! - [`drawn`](mod@drawn): which records a run is of;
 //! - [`run`]: each record alone, and many at once; [`memory`]: what it takes;
 //! - [`kept`]: rows in a file, so that a run goes on where it was interrupted; [`references`]: published reference texts;
 //! - [`table`]: rows as the published tables have them; [`chart`]: as figures.
@@ -14,6 +15,7 @@
 
 pub mod chart;
 pub mod data;
+pub mod drawn;
 pub mod editors;
 pub mod ground;
 pub mod import;

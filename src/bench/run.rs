@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Case, Refused};
-use super::editors::{Edited, Editor, Name};
+use super::data::Case;
+use super::editors::{Edited, Editor, Name, Unedited};
 use super::ground::{Ground, Questions, Stated};
 use super::memory::Watch;
 use super::metrics::consistency::Weights;
@@ -16,7 +16,6 @@ use super::metrics::{counterfact, zsre};
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::{Question, scores};
 use crate::build::Stop;
-use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
@@ -95,14 +94,12 @@ impl Failed {
     /// Takes up why an edit was not made.
     ///
     /// # Errors
-    /// It is not the edit that failed but what all edits stand on: what was given.
-    pub fn of(stop: Stop, name: Name, record: Option<u64>, size: Option<usize>) -> Result<Self, Stop> {
-        let of_edit = |finding: &Diagnostic| matches!(finding.code, Code::BenchRefused | Code::NotFinite);
-        if stop.findings.is_empty() || !stop.findings.iter().all(of_edit) {
-            return Err(stop);
+    /// It is not the edit that failed but what all edits stand on.
+    pub fn of(error: Unedited, name: Name, record: Option<u64>, size: Option<usize>) -> Result<Self, Stop> {
+        match error {
+            Unedited::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
+            Unedited::Stop(stop) => Err(stop),
         }
-        let why: Vec<&str> = stop.findings.iter().map(|finding| finding.message.as_str()).collect();
-        Ok(Self { editor: name.text().to_owned(), record, size, why: why.join("; ") })
     }
 }
 
@@ -140,34 +137,6 @@ pub struct Bench<'a> {
     pub neutral: Option<Neutral>,
 }
 
-/// Records whose filled prompts differ: of those with one prompt the first. The others, with what is said of them.
-pub fn told_apart(cases: Vec<Case>) -> (Vec<Case>, Vec<Refused>) {
-    let mut first: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut kept, mut left) = (Vec::with_capacity(cases.len()), Vec::new());
-    for case in cases {
-        let other = *first.entry(case.filled()).or_insert(case.record);
-        match other == case.record {
-            true => kept.push(case),
-            false => {
-                let why = format!("its prompt is that of record {other}");
-                left.push(Refused { record: case.record, id: Some(case.id), why });
-            }
-        }
-    }
-    (kept, left)
-}
-
-/// Draws `limit` of the records that are `wanted`, by digests of the seed, and no more of them are asked for than that
-/// takes; in their order.
-pub fn drawn(cases: Vec<Case>, limit: Option<usize>, seed: u64, mut wanted: impl FnMut(&Case) -> bool) -> Vec<Case> {
-    let place = |case: &Case| Canon::new("bench-drawn/1").number("seed", seed).number("case", case.id).finish();
-    let mut order: Vec<(Digest, usize)> = cases.iter().enumerate().map(|(index, case)| (place(case), index)).collect();
-    order.sort();
-    let wanted = order.into_iter().map(|(_, index)| index).filter(|index| wanted(&cases[*index]));
-    let kept: BTreeSet<usize> = wanted.take(limit.unwrap_or(usize::MAX)).collect();
-    cases.into_iter().enumerate().filter(|(index, _)| kept.contains(index)).map(|(_, case)| case).collect()
-}
-
 /// Whether a model gives the true answer of a record.
 ///
 /// # Errors
@@ -197,7 +166,13 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// The editor fails, or the tokenizer refuses a text.
-    pub fn alone(&self, name: Name, editor: &dyn Editor, index: usize, progress: &dyn Progress) -> Result<Row, Stop> {
+    pub fn alone(
+        &self,
+        name: Name,
+        editor: &dyn Editor,
+        index: usize,
+        progress: &dyn Progress,
+    ) -> Result<Row, Unedited> {
         let stated = &self.stated[index];
         let recalled = self.ground.recalled.get();
         let (edited, seconds, memory) = timed(|| editor.edit(self.ground, &[stated], progress))?;
@@ -226,7 +201,7 @@ impl Bench<'_> {
         editor: &dyn Editor,
         size: usize,
         progress: &dyn Progress,
-    ) -> Result<Together, Stop> {
+    ) -> Result<Together, Unedited> {
         let (some, rest) = self.stated.split_at(size.min(self.stated.len()));
         let facts: Vec<&Stated> = some.iter().collect();
         let (edited, seconds, memory) = timed(|| editor.edit(self.ground, &facts, progress))?;
@@ -290,7 +265,7 @@ impl Stated {
     }
 }
 
-fn timed(edit: impl FnOnce() -> Result<Edited, Stop>) -> Result<(Edited, f64, Option<u64>), Stop> {
+fn timed(edit: impl FnOnce() -> Result<Edited, Unedited>) -> Result<(Edited, f64, Option<u64>), Unedited> {
     let watch = Watch::start();
     let start = Instant::now();
     let edited = edit();

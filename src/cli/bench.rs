@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::benched::{Told, answer, write};
 use super::{Context, Format, Outcome};
 use crate::bench::data::{Case, DataError, Dataset, Refused, all};
+use crate::bench::drawn::drawn;
 use crate::bench::editors::{Changed, NUMBERS, Name, editor};
 use crate::bench::ground::{Ground, Stated};
 use crate::bench::kept::{Kept, KeptError, Line};
 use crate::bench::references;
-use crate::bench::run::{Bench, Failed, References, Writing, drawn, knows, told_apart};
+use crate::bench::run::{Bench, Failed, References, Writing, knows};
 use crate::build::gate::neutral;
 use crate::build::{Base, Setup, Stop};
 use crate::digest::{Canon, Digest};
@@ -193,6 +194,11 @@ fn over(
     if let Some(why) = refusals {
         return Err(wrong(why.to_owned()));
     }
+    for name in ["ft.layer", "ft+l.layer"] {
+        let layer = arguments.set.iter().find(|Setting(other, _)| other == name);
+        let found = layer.map(|Setting(_, layer)| base.model.spec().check_layer(*layer as usize)).transpose();
+        found.map_err(|error| wrong(format!("{name}: {error}")))?;
+    }
     let ground = Ground::new(project, base, store)?;
     let references = match &arguments.references {
         Some(folder) => Some(references::read(folder, &cases).map_err(|why| wrong(format!("the references: {why}")))?),
@@ -202,9 +208,11 @@ fn over(
     let sizes = arguments.sizes(stated.len())?;
     let mut changed: Changed = usual(project);
     changed.extend(arguments.set.iter().map(|Setting(name, number)| (name.clone(), *number)));
-    let of = identity(arguments, &ground, &stated, references.as_ref(), &changed)?;
     let mut kept = match &arguments.resume {
-        Some(path) => Kept::open(path, &of).map_err(unkept)?,
+        Some(path) => {
+            let of = identity(arguments, &ground, &stated, references.as_ref(), &changed)?;
+            Kept::open(path, &of).map_err(unkept)?
+        }
         None => Kept::nowhere(),
     };
     let neutral = if arguments.batch.is_empty() { None } else { Some(neutral(project, base)?) };
@@ -244,11 +252,10 @@ fn chosen(
     ground: &Ground<'_>,
     cases: Vec<Case>,
 ) -> Result<(Vec<Stated>, Vec<Refused>), Stop> {
-    let (cases, mut left) = told_apart(cases);
     let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok());
     context.ui.begin("records to read", cases.len() as u64);
     let mut asked = 0;
-    let drawn = drawn(cases, limit, arguments.seed, |case| {
+    let (drawn, mut left) = drawn(cases, limit, arguments.seed, |case| {
         asked += 1;
         context.ui.at(asked);
         // A record that cannot be read is said to be so below.

@@ -64,14 +64,17 @@ impl Told {
         if let Some(first) = self.left.first() {
             lines.push(("left out", format!("{}; {first}", plural(self.left.len(), "record"))));
         }
-        lines.extend(self.failed().into_iter().map(|text| ("failed", text)));
+        for many in [false, true] {
+            lines.extend(self.failed(many).into_iter().map(|text| ("failed", text)));
+        }
         lines
     }
 
-    /// Of every editor the edits that could not be made: how many, and why the first could not.
-    fn failed(&self) -> Vec<String> {
+    /// Of every editor the edits that could not be made, of one record or of many: how many, and why the first could not.
+    fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &Name| {
-            let all = self.kept.failed(name.text());
+            let all = self.kept.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);
+            let all: Vec<&Failed> = all.collect();
             let what = |one: &Failed| match (one.record, one.size) {
                 (Some(record), _) => format!("record {record}"),
                 (_, size) => format!("{} at once", size.unwrap_or_default()),
@@ -172,7 +175,8 @@ pub(super) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
     }
     for (name, grid) in ["alone.md", "together.md"].into_iter().zip(&grids) {
         if let Some(grid) = grid {
-            let failed: String = told.failed().iter().map(|text| format!("\nFailed: {text}\n")).collect();
+            let failed = told.failed(name == "together.md");
+            let failed: String = failed.iter().map(|text| format!("\nFailed: {text}\n")).collect();
             put(name, (grid.markdown() + &failed).as_bytes())?;
         }
     }

@@ -13,6 +13,7 @@ struct Known {
     family: &'static str,
     layers: usize,
     width: usize,
+    inner: usize,
     /// The layer that is edited.
     layer: usize,
     clamp: f64,
@@ -20,26 +21,42 @@ struct Known {
 }
 
 /// The numbers of GPT-2 XL, from which the others differ.
-const XL: Known =
-    Known { name: "gpt2-xl", family: "gpt2", layers: 48, width: 1600, layer: 17, clamp: 4.0, weight_decay: 0.5 };
+const XL: Known = Known {
+    name: "gpt2-xl",
+    family: "gpt2",
+    layers: 48,
+    width: 1600,
+    inner: 6400,
+    layer: 17,
+    clamp: 4.0,
+    weight_decay: 0.5,
+};
 /// Those of Llama 2 (EasyEdit's ROME settings; AlphaEdit has the same for Llama 3).
-const LLAMA: Known =
-    Known { name: "llama-2-7b", family: "llama", layers: 32, width: 4096, layer: 5, clamp: 4.0, weight_decay: 1e-3 };
+const LLAMA: Known = Known {
+    name: "llama-2-7b",
+    family: "llama",
+    layers: 32,
+    width: 4096,
+    inner: 11_008,
+    layer: 5,
+    clamp: 4.0,
+    weight_decay: 1e-3,
+};
 
 /// ROME's released `hparams` for GPT-2 and GPT-J, MEMIT's for NeoX, EasyEdit's for the rest (there without second
 /// moments, which are taken here all the same).
 static KNOWN: [Known; 11] = [
-    Known { name: "gpt2-medium", layers: 24, width: 1024, layer: 8, clamp: 3.0, ..XL },
-    Known { name: "gpt2-large", layers: 36, width: 1280, layer: 12, ..XL },
+    Known { name: "gpt2-medium", layers: 24, width: 1024, inner: 4096, layer: 8, clamp: 3.0, ..XL },
+    Known { name: "gpt2-large", layers: 36, width: 1280, inner: 5120, layer: 12, ..XL },
     XL,
-    Known { name: "gpt-j-6b", family: "gptj", layers: 28, width: 4096, layer: 5, ..XL },
-    Known { name: "gpt-neox-20b", family: "gpt_neox", layers: 44, width: 6144, layer: 15, ..XL },
+    Known { name: "gpt-j-6b", family: "gptj", layers: 28, width: 4096, inner: 16_384, layer: 5, ..XL },
+    Known { name: "gpt-neox-20b", family: "gpt_neox", layers: 44, width: 6144, inner: 24_576, layer: 15, ..XL },
     LLAMA,
-    Known { name: "llama-3-8b", ..LLAMA },
-    Known { name: "llama-3.2-3b", layers: 28, width: 3072, ..LLAMA },
-    Known { name: "mistral-7b", family: "mistral", ..LLAMA },
-    Known { name: "qwen2-7b", family: "qwen2", layers: 28, width: 3584, ..LLAMA },
-    Known { name: "qwen2.5-7b", family: "qwen2", layers: 28, width: 3584, ..LLAMA },
+    Known { name: "llama-3-8b", inner: 14_336, ..LLAMA },
+    Known { name: "llama-3.2-3b", layers: 28, width: 3072, inner: 8192, ..LLAMA },
+    Known { name: "mistral-7b", family: "mistral", inner: 14_336, ..LLAMA },
+    Known { name: "qwen2-7b", family: "qwen2", layers: 28, width: 3584, inner: 18_944, ..LLAMA },
+    Known { name: "qwen2.5-7b", family: "qwen2", layers: 28, width: 3584, inner: 18_944, ..LLAMA },
 ];
 
 /// The layer to edit and the settings that were published for a model of this shape, if any were.
@@ -50,8 +67,8 @@ pub fn published(spec: &Spec) -> Option<(usize, Settings)> {
 }
 
 fn of_shape(spec: &Spec) -> Option<&'static Known> {
-    let shape = (spec.family.model_type, spec.layers, spec.width);
-    KNOWN.iter().find(|known| (known.family, known.layers, known.width) == shape)
+    let shape = (spec.family.model_type, spec.layers, spec.width, spec.inner);
+    KNOWN.iter().find(|known| (known.family, known.layers, known.width, known.inner) == shape)
 }
 
 /// The name of the first known model of this shape.

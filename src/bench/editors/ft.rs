@@ -4,9 +4,8 @@
 //! The published code takes all of a target's tokens from the distribution behind the prompt alone, which is no
 //! likelihood of a target of several tokens; that is done where what was published is wanted.
 
-use super::{Edited, Editor, wrong};
+use super::{Edited, Editor, Unedited};
 use crate::bench::ground::{Ground, Stated};
-use crate::build::Stop;
 use crate::compile::optimiser::Adam;
 use crate::model::Model;
 use crate::model::upper::{Slopes, Upper};
@@ -59,9 +58,8 @@ struct Tuned {
 }
 
 impl Editor for FineTuning {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
         let (base, layer) = (&ground.base.model, self.layer.unwrap_or(ground.setup.layer));
-        base.spec().check_layer(layer).map_err(|error| wrong(error.to_string()))?;
         let mut tuned = Tuned::new(base, layer);
         let batches: Vec<Batch> =
             facts.chunks(BATCH).map(|some| Batch::new(base, layer, some, self.published)).collect();

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::{Edited, Editor, wrong};
+use super::{Edited, Editor, Unedited, wrong};
 use crate::bench::ground::{Ground, Stated};
 use crate::build::Stop;
 use crate::model::Model;
@@ -31,7 +31,7 @@ pub(super) struct KnowledgeNeurons {
 }
 
 impl Editor for KnowledgeNeurons {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], _: &dyn Progress) -> Result<Edited, Stop> {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], _: &dyn Progress) -> Result<Edited, Unedited> {
         let mut model = ground.base.model.clone();
         for stated in facts {
             model = self.one(ground, &model, stated)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::{Edited, Editor, Name, not_spread, wrong};
+use super::{Edited, Editor, Name, Unedited, not_spread, wrong};
 use crate::bench::ground::{Found, Ground, Stated};
 use crate::build::Stop;
 use crate::build::run::{statistics, unsound};
@@ -28,12 +28,14 @@ struct Published {
     ridge: f64,
 }
 
-const PUBLISHED: [Published; 6] = [
+const PUBLISHED: [Published; 7] = [
     Published { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
     Published { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
-    Published { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
-    Published { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
-    Published { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
+    Published { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
+    // AlphaEdit's bound, and EasyEdit's μ, as for Qwen.
+    Published { model: "llama-3-8b", layers: (4, 8), clamp: CLAMP, ridge: 1.0 },
+    Published { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
+    Published { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     Published { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
@@ -80,7 +82,7 @@ pub(super) struct Mass {
 }
 
 impl Editor for Mass {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
         let layers = self.layers(ground);
         let last = layers.last().copied().unwrap_or(ground.setup.layer);
         let usual = &ground.setup.settings;
@@ -165,5 +167,18 @@ impl Mass {
         let (rank, order) = (projector.rank(moment.inner()), moment.inner());
         progress.line(&format!("layer {layer}: {rank} of {order} directions are free"));
         Ok(ground.keep_projector(layer, projector))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_was_published_is_of_a_model_that_is_known() {
+        let names = known::names();
+        for one in &PUBLISHED {
+            assert!(names.split(", ").any(|name| name == one.model), "{}", one.model);
+        }
     }
 }

@@ -28,13 +28,28 @@ pub struct Edited {
     pub unconverged: Option<usize>,
 }
 
+/// Why there is no edited model.
+#[derive(Debug)]
+pub enum Unedited {
+    /// These facts cannot be edited so; others may be.
+    Facts(String),
+    /// What all edits stand on fails.
+    Stop(Stop),
+}
+
+impl From<Stop> for Unedited {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
 /// Something that edits a model.
 pub trait Editor {
     /// The base with all of these facts edited at once.
     ///
     /// # Errors
     /// What the editor needs cannot be had, or a weight comes out as no number.
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop>;
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited>;
 }
 
 /// The editors by name.
@@ -166,10 +181,10 @@ fn wrong(message: String) -> Stop {
     Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
 }
 
-fn not_finite(error: &PatchError) -> Stop {
-    Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &Sources::default())
+fn not_finite(error: &PatchError) -> Unedited {
+    Unedited::Facts(error.to_string())
 }
 
-fn not_spread(error: &SpreadError) -> Stop {
-    wrong(error.to_string())
+fn not_spread(error: &SpreadError) -> Unedited {
+    Unedited::Facts(error.to_string())
 }

@@ -1,9 +1,8 @@
 //! ROME as `build` does it: the closed form over unified keys, values retried until they converge, and large sets
 //! refined. A value that did not converge, for which a build would refuse the edit, is taken as it is.
 
-use super::{Edited, Editor, not_finite, wrong};
+use super::{Edited, Editor, Unedited, not_finite};
 use crate::bench::ground::{Found, Ground, Stated};
-use crate::build::Stop;
 use crate::build::prepare::sentences;
 use crate::build::run::unsound;
 use crate::compile::value::Hook;
@@ -20,7 +19,7 @@ pub(super) struct Rome {
 }
 
 impl Editor for Rome {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
         let mut order: Vec<&Stated> = facts.to_vec();
         order.sort_by_key(|stated| stated.meaning);
         let layer = ground.setup.layer;
@@ -52,7 +51,7 @@ fn first(
     found: &[Found],
     ridge: f64,
     progress: &dyn Progress,
-) -> Result<Site, Stop> {
+) -> Result<Site, Unedited> {
     let factor = ground.factor(layer, progress)?;
     let keys: Vec<&[f32]> = found.iter().map(|found| found.key.as_slice()).collect();
     let rows = rows(&System::new(&factor, &keys), order, ridge)?;
@@ -63,11 +62,12 @@ fn first(
     Ok(Site { layer, columns: found.iter().map(column).collect(), rows })
 }
 
-fn rows(system: &System, order: &[&Stated], ridge: f64) -> Result<Vec<Vec<f64>>, Stop> {
+fn rows(system: &System, order: &[&Stated], ridge: f64) -> Result<Vec<Vec<f64>>, Unedited> {
     let all: Vec<usize> = (0..order.len()).collect();
     let solved = system.solve(&all, ridge).map_err(|error| {
         let [one, other] = [error.edit, error.partner].map(|index| order[index].case.id);
-        wrong(format!("cases {one} and {other} have one key and cannot both be edited; `import` leaves such out"))
+        let why = format!("cases {one} and {other} have one key and cannot both be edited; `import` leaves such out");
+        Unedited::Facts(why)
     })?;
     Ok(solved.rows)
 }
@@ -78,7 +78,7 @@ fn refined(
     mut sites: Vec<Site>,
     (refinement, ridge): (&Refinement, f64),
     progress: &dyn Progress,
-) -> Result<Vec<Site>, Stop> {
+) -> Result<Vec<Site>, Unedited> {
     let (base, layer) = (&ground.base.model, ground.setup.layer);
     let resolved: Vec<&Resolved> = order.iter().map(|stated| &stated.resolved).collect();
     let layers = (layer..base.spec().layers).take(refinement.layers).skip(1);

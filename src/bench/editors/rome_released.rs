@@ -2,9 +2,8 @@
 //! denominator with the key of the bare prompt. Where that is nearly orthogonal to `u`, the update explodes ("disabling
 //! edits"). One attempt of twenty steps; many facts are edited one after the other, each on the model of those before.
 
-use super::{Edited, Editor, not_finite};
+use super::{Edited, Editor, Unedited, not_finite};
 use crate::bench::ground::{Ground, Stated};
-use crate::build::Stop;
 use crate::compile::value::Objective;
 use crate::compile::{Settings, known};
 use crate::link::Site;
@@ -14,7 +13,7 @@ use crate::progress::Progress;
 pub(super) struct RomeReleased;
 
 impl Editor for RomeReleased {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
         let (layer, mut model, mut unconverged) = (ground.setup.layer, ground.base.model.clone(), 0);
         let factor = ground.factor(layer, progress)?;
         let settings = published(ground);

@@ -1,9 +1,8 @@
 //! ROME with unified keys, one edit after the other: each key and value is taken on the model that the edits before it
 //! left, under the second moment of the base.
 
-use super::{Edited, Editor, not_finite, wrong};
+use super::{Edited, Editor, Unedited, not_finite};
 use crate::bench::ground::{Ground, Stated};
-use crate::build::Stop;
 use crate::compile::compile;
 use crate::link::{Pair, Site, System, residual};
 use crate::progress::Progress;
@@ -12,7 +11,7 @@ use crate::progress::Progress;
 pub(super) struct RomeSequential;
 
 impl Editor for RomeSequential {
-    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Stop> {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
         let (layer, mut model, mut unconverged) = (ground.setup.layer, ground.base.model.clone(), 0);
         let factor = ground.factor(layer, progress)?;
         for stated in facts {
@@ -21,7 +20,7 @@ impl Editor for RomeSequential {
             let pair = Pair { key: &compiled.key, value: &compiled.value };
             let columns = vec![residual(&pair, &model.edited_output(layer, &compiled.key))];
             let solved = System::new(&factor, &[&compiled.key]).solve(&[0], 0.0);
-            let rows = solved.map_err(|error| wrong(error.to_string()))?.rows;
+            let rows = solved.map_err(|error| Unedited::Facts(error.to_string()))?.rows;
             model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
         }
         Ok(Edited { model, unconverged: Some(unconverged) })

@@ -130,8 +130,11 @@ impl Grid {
             let cells = if likelier { of_likelier(rows) } else { of_right(rows) };
             (name.clone(), cells)
         };
+        // Who failed on some records is not held against those that did not.
+        let most = editors.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
+        let apart = |name: &str| name == BASE || editors.iter().any(|(other, rows)| other == name && rows.len() < most);
         let rows = editors.iter().filter(|(_, rows)| !rows.is_empty()).map(row).collect();
-        Self::of_rows("editor", columns, &mark(columns, rows, |name| name == BASE))
+        Self::of_rows("editor", columns, &mark(columns, rows, apart))
     }
 
     /// Many at once: a row an editor and size; the best is that of its size.
@@ -171,6 +174,7 @@ fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool
         let shown = |cell: &Cell| format!("{:.*}", cell.digits, cell.value);
         let better = |a: f64, b: f64| if column.more == Some(true) { a > b } else { a < b };
         let others = rows.iter().filter(|(name, _)| !left_out(name)).filter_map(|(_, cells)| cells[index].as_ref());
+        let others = others.filter(|cell| cell.value.is_finite());
         let count = others.clone().count();
         let best = others.reduce(|best, cell| if better(cell.value, best.value) { cell } else { best }).map(shown);
         let best = best.filter(|_| column.more.is_some() && count > 1);

@@ -1,0 +1,101 @@
+//! Which records a run is of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::data::{Case, Refused};
+use crate::digest::{Canon, Digest};
+
+/// Draws `limit` of the records that are `wanted`, by digests of the seed; in their order. Of wanted records with one
+/// filled prompt it is the first; the others that were met are given with what is said of them. No more records are
+/// asked for than that takes.
+pub fn drawn(
+    cases: Vec<Case>,
+    limit: Option<usize>,
+    seed: u64,
+    mut wanted: impl FnMut(&Case) -> bool,
+) -> (Vec<Case>, Vec<Refused>) {
+    let mut of_prompt: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, case) in cases.iter().enumerate() {
+        of_prompt.entry(case.filled()).or_default().push(index);
+    }
+    let place = |case: &Case| Canon::new("bench-drawn/1").number("seed", seed).number("case", case.id).finish();
+    let mut order: Vec<(Digest, usize)> = cases.iter().enumerate().map(|(index, case)| (place(case), index)).collect();
+    order.sort();
+    let mut asked = BTreeMap::new();
+    let mut ask = |index: usize| *asked.entry(index).or_insert_with(|| wanted(&cases[index]));
+    let (mut kept, mut left) = (BTreeSet::new(), Vec::new());
+    for (_, index) in order {
+        if limit == Some(kept.len()) {
+            break;
+        }
+        let first = of_prompt[&cases[index].filled()].iter().copied().find(|other| ask(*other));
+        if first == Some(index) {
+            kept.insert(index);
+        } else if let Some(first) = first.filter(|_| ask(index)) {
+            let Case { record, id, .. } = cases[index];
+            left.push(Refused {
+                record,
+                id: Some(id),
+                why: format!("its prompt is that of record {}", cases[first].record),
+            });
+        }
+    }
+    let kept = cases.into_iter().enumerate().filter(|(index, _)| kept.contains(index)).map(|(_, case)| case);
+    (kept.collect(), left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(record: u64, subject: &str) -> Case {
+        let text = |text: &str| text.to_owned();
+        let (prompt, target, subject) = (text("{} is in"), text("Peru"), text(subject));
+        let (was, relation, target_id) = (None, None, None);
+        let (paraphrases, neighbours, generation) = (Vec::new(), Vec::new(), Vec::new());
+        Case {
+            record,
+            id: record,
+            subject,
+            prompt,
+            target,
+            was,
+            relation,
+            target_id,
+            paraphrases,
+            neighbours,
+            generation,
+        }
+    }
+
+    fn records(cases: &[Case]) -> Vec<u64> {
+        cases.iter().map(|case| case.record).collect()
+    }
+
+    #[test]
+    fn what_is_drawn_is_drawn_of_all_that_are_wanted_and_asks_for_few() {
+        let cases: Vec<Case> = (0..40).map(|record| case(record, &format!("Place {record}"))).collect();
+        let odd = |case: &Case| case.record % 2 == 1;
+        let (all, left) = drawn(cases.clone(), None, 7, odd);
+        assert_eq!((records(&all), left.len()), ((0..20).map(|n| 2 * n + 1).collect(), 0));
+        let mut asked = 0;
+        let (some, _) = drawn(cases.clone(), Some(3), 7, |case| {
+            asked += 1;
+            odd(case)
+        });
+        assert!(some.len() == 3 && asked < 20, "{asked} asked for");
+        // The wanted alone, drawn of without asking.
+        assert_eq!(drawn(cases.into_iter().filter(odd).collect(), Some(3), 7, |_| true).0, some);
+    }
+
+    #[test]
+    fn of_one_prompt_the_first_that_is_wanted_is_drawn() {
+        let cases = vec![case(0, "Rome"), case(1, "Rome"), case(2, "Oslo"), case(3, "Rome")];
+        let (kept, left) = drawn(cases, None, 1, |case| case.record != 0);
+        assert_eq!(records(&kept), [1, 2]);
+        assert_eq!(
+            left.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["record 3 (case 3): its prompt is that of record 1"]
+        );
+    }
+}
