@@ -174,8 +174,8 @@ fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool
         let shown = |cell: &Cell| format!("{:.*}", cell.digits, cell.value);
         let better = |a: f64, b: f64| if column.more == Some(true) { a > b } else { a < b };
         let others = rows.iter().filter(|(name, _)| !left_out(name)).filter_map(|(_, cells)| cells[index].as_ref());
-        let others = others.filter(|cell| cell.value.is_finite());
         let count = others.clone().count();
+        let others = others.filter(|cell| cell.value.is_finite());
         let best = others.reduce(|best, cell| if better(cell.value, best.value) { cell } else { best }).map(shown);
         let best = best.filter(|_| column.more.is_some() && count > 1);
         for (name, cells) in &mut rows {
@@ -311,8 +311,11 @@ mod tests {
     #[test]
     fn the_best_and_the_failing_are_marked() {
         let (base, good, bad) = (row(None, 0.2), row(Some("rome"), 1.0), row(Some("ft"), 0.4));
-        let editors =
-            [(BASE.to_owned(), vec![&base]), ("rome".to_owned(), vec![&good, &good]), ("ft".to_owned(), vec![&bad])];
+        let editors = [
+            (BASE.to_owned(), vec![&base]),
+            ("rome".to_owned(), vec![&good, &good]),
+            ("ft".to_owned(), vec![&bad, &bad]),
+        ];
         let grid = Grid::alone(&editors);
         insta::assert_snapshot!(grid.human(usize::MAX));
         insta::assert_snapshot!(grid.markdown());
