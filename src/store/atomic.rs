@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::StoreError;
+use super::fault::{self, Call};
 
 const PREFIX: &str = ".corrigenda-";
 const SUFFIX: &str = ".tmp";
@@ -64,11 +65,12 @@ impl Staged {
         }
         let directory = directory_of(path);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(PREFIX).suffix(SUFFIX);
+        builder.prefix(PREFIX).suffix(SUFFIX).disable_cleanup(fault::kills());
         // What others may read is the umask's affair, not that of a temporary file.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(directory).map_err(StoreError::io("creating a file in", directory))?;
+        let made = fault::before(Call::Make).and_then(|()| builder.tempfile_in(directory));
+        let file = made.map_err(StoreError::io("creating a file in", directory))?;
         Ok(Self { file, path: path.to_owned() })
     }
 
@@ -78,15 +80,17 @@ impl Staged {
     /// Syncing or renaming fails.
     pub fn commit(self) -> Result<(), StoreError> {
         let Self { file, path } = self;
-        file.as_file().sync_all().map_err(StoreError::io("writing", &path))?;
-        file.persist(&path).map_err(|error| StoreError::io("replacing", &path)(error.error))?;
+        let synced = fault::before(Call::Sync).and_then(|()| file.as_file().sync_all());
+        synced.map_err(StoreError::io("writing", &path))?;
+        let renamed = fault::before(Call::Rename).and_then(|()| file.persist(&path).map_err(|error| error.error));
+        renamed.map_err(StoreError::io("replacing", &path))?;
         sync_directory(directory_of(&path))
     }
 }
 
 impl Write for Staged {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        fault::writing(bytes, |part| self.file.write(part))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -104,7 +108,8 @@ fn directory_of(path: &Path) -> &Path {
 /// The system refuses.
 #[cfg(unix)]
 pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
-    let synced = fs::File::open(directory).and_then(|handle| handle.sync_all());
+    let open = || fs::File::open(directory);
+    let synced = fault::before(Call::Sync).and_then(|()| open()).and_then(|handle| handle.sync_all());
     match synced {
         // Some file systems cannot sync a directory; on them a rename is as durable as it gets.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),

@@ -2,12 +2,12 @@
 //! `patches/<digest>.safetensors`.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::list::sorted;
 use super::sealed::TRAILER;
+use super::write::make_folder;
 use super::{Entry, Kind, Store, StoreError, atomic, check, open_regular};
 use crate::digest::Digest;
 
@@ -58,7 +58,7 @@ impl Store {
             return Err(StoreError::Missing { kind, key: *key });
         };
         let folder = to.join(kind.folder());
-        fs::create_dir_all(&folder).map_err(StoreError::io("creating", &folder))?;
+        make_folder(&folder).map_err(StoreError::io("creating", &folder))?;
         let path = folder.join(format!("{}{}", key.hex(), kind.suffix()));
         match read_whole(&path, kind, key) {
             Ok(Some((_, kept))) if kept == new => {}

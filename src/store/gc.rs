@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::list::{Found, What, sorted};
 use super::lock::Lock;
+use super::write::remove_file;
 use super::{Entry, Kind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
@@ -111,7 +112,7 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     if age < least {
         return Ok(None);
     }
-    fs::remove_file(path).map_err(StoreError::io("removing", path))?;
+    remove_file(path).map_err(StoreError::io("removing", path))?;
     Ok(Some(there.len()))
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::StoreError;
+use super::fault::{self, Call};
 
 /// How long a lock is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -52,7 +53,8 @@ fn open(path: &Path) -> Result<File, StoreError> {
     if path.is_symlink() {
         return Err(StoreError::Symlink { path: path.to_owned() });
     }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let opened = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let file = fault::before(Call::Make).and_then(|()| opened());
     file.map_err(StoreError::io("opening the lock", path))
 }
 

@@ -7,7 +7,8 @@ use std::fs::{self, File, Metadata};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Store, StoreError, atomic, make_parent, sealed};
+use super::write::make_parent;
+use super::{Store, StoreError, atomic, sealed};
 use crate::digest::{Canon, Digest};
 
 /// Smaller files are hashed faster than they are looked up.

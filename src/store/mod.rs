@@ -17,8 +17,10 @@
 //! listings are sorted; nothing here knows a model.
 
 pub mod atomic;
+mod damage;
 mod error;
 mod exchange;
+mod fault;
 mod gc;
 mod list;
 mod lock;
@@ -27,15 +29,16 @@ pub mod memo;
 mod root;
 mod sealed;
 mod verify;
+mod write;
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 
 pub use error::StoreError;
 pub use exchange::{Imported, Refusal};
@@ -45,8 +48,6 @@ pub use mapping::Mapping;
 pub use root::cache_root;
 pub use verify::{Problem, Report};
 
-use atomic::Staged;
-use lock::Lock;
 use sealed::TRAILER;
 
 /// What an entry is.
@@ -128,34 +129,6 @@ impl Store {
         Self { remembers: false, ..self }
     }
 
-    /// Notes that something is damaged, and that what needs it does without.
-    pub fn pass_over(&self, damage: &StoreError) {
-        let mut noted = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
-        let damage = damage.to_string();
-        if !noted.contains(&damage) {
-            noted.push(damage);
-        }
-    }
-
-    /// What was found, where damage counts as nothing there: it is noted.
-    ///
-    /// # Errors
-    /// Every other error of `found`.
-    pub fn unless_damaged<T>(&self, found: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
-        found.or_else(|error| match error {
-            StoreError::Damaged { .. } => {
-                self.pass_over(&error);
-                Ok(None)
-            }
-            error => Err(error),
-        })
-    }
-
-    /// What was noted so far, in its order.
-    pub fn passed_over(&self) -> Vec<String> {
-        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// The directory given to [`Store::open`].
     pub fn root(&self) -> &Path {
         &self.root
@@ -183,26 +156,6 @@ impl Store {
             bytes.truncate(bytes.len() - TRAILER);
         }
         Ok(Some(bytes))
-    }
-
-    /// What `parse` makes of an entry, or `None` where it must be computed again: there is none, it is damaged, or it is
-    /// sound and yet says nothing to `parse`, having been written by a program of another format. Such an entry is
-    /// removed, for it would only stand in the way of the new one.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] where it cannot be read or removed.
-    pub fn recall<T>(
-        &self,
-        kind: Kind,
-        key: &Digest,
-        parse: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Result<Option<T>, StoreError> {
-        let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
-        let parsed = parse(&bytes);
-        if parsed.is_none() {
-            self.remove(kind, key)?;
-        }
-        Ok(parsed)
     }
 
     /// The payload of an entry as a memory map, checked in full; for statistics and factors too large to copy.
@@ -276,90 +229,6 @@ impl Store {
         check(&path, file, length, kind, key).map(Some)
     }
 
-    /// Stores `payload` under `key`. A damaged entry is replaced; an equal one is left, marked as used.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] where a good entry with another payload is there (never for [`Kind::Partial`], which is
-    /// replaced), [`StoreError::WrongAddress`] for a patch that is not `key`, or the system refuses.
-    pub fn put(&self, kind: Kind, key: &Digest, payload: &[u8]) -> Result<(), StoreError> {
-        self.put_with(kind, key, |writer| writer.write_all(payload)).map(drop)
-    }
-
-    /// Stores a patch under the SHA-256 of its bytes, and returns that.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub fn put_patch(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
-        let id = Digest::of(bytes);
-        self.put(Kind::Patch, &id, bytes)?;
-        Ok(id)
-    }
-
-    /// Stores what `produce` writes, for payloads too large to hold twice; returns the payload's digest.
-    /// `produce` should only write, not compute: `gc` waits meanwhile.
-    ///
-    /// # Errors
-    /// As [`Store::put`], or `produce` fails; nothing is stored then.
-    pub fn put_with(
-        &self,
-        kind: Kind,
-        key: &Digest,
-        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<Digest, StoreError> {
-        self.place(kind, key, produce, kind == Kind::Partial)
-    }
-
-    /// The same, taking the place of whatever is there.
-    ///
-    /// # Errors
-    /// As [`Store::put_with`], but for a conflict; what was there stays then.
-    pub fn replace_with(
-        &self,
-        kind: Kind,
-        key: &Digest,
-        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<Digest, StoreError> {
-        self.place(kind, key, produce, true)
-    }
-
-    fn place(
-        &self,
-        kind: Kind,
-        key: &Digest,
-        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-        replace: bool,
-    ) -> Result<Digest, StoreError> {
-        self.prepare()?;
-        let _writing = Lock::shared(&self.lock_path(), self.patience)?;
-        let path = self.path(kind, key);
-        make_parent(&path)?;
-        let mut staged = Staged::new(&path)?;
-        let new = fill(&mut staged, kind, key, produce).map_err(StoreError::io("writing", &path))?;
-        if !kind.is_sealed() && new != *key {
-            return Err(StoreError::WrongAddress { expected: *key, found: new });
-        }
-        match self.check(kind, key) {
-            Ok(Some(kept)) if kept == new => mark_as_used(&path),
-            Ok(Some(kept)) if !replace => return Err(StoreError::Conflict { path, kept, new }),
-            Ok(_) | Err(StoreError::Damaged { .. }) => staged.commit()?,
-            Err(error) => return Err(error),
-        }
-        Ok(new)
-    }
-
-    /// Removes an entry; whether there was one.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub fn remove(&self, kind: Kind, key: &Digest) -> Result<bool, StoreError> {
-        let path = self.path(kind, key);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(StoreError::io("removing", &path)(error)),
-        }
-    }
-
     fn versioned(&self) -> PathBuf {
         self.root.join("v1")
     }
@@ -371,57 +240,6 @@ impl Store {
     fn address(&self, folder: &str, key: &Digest, suffix: &str) -> PathBuf {
         let hex = key.hex();
         self.versioned().join(folder).join(&hex[..2]).join(format!("{}{suffix}", &hex[2..]))
-    }
-
-    /// Makes the store exist, and tells backup programs that it is a cache.
-    fn prepare(&self) -> Result<(), StoreError> {
-        let versioned = self.versioned();
-        fs::create_dir_all(&versioned).map_err(StoreError::io("creating the store", &versioned))?;
-        let tag = self.root.join("CACHEDIR.TAG");
-        if tag.exists() {
-            return Ok(());
-        }
-        let text = "Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache of corrigenda. It may be \
-                    deleted; everything in it can be computed again.\n# See https://bford.info/cachedir/\n";
-        atomic::write(&tag, text.as_bytes())
-    }
-}
-
-/// Writes payload and seal, and returns the payload's digest.
-fn fill(
-    staged: &mut Staged,
-    kind: Kind,
-    key: &Digest,
-    produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<Digest> {
-    let mut hashing =
-        Hashing { inner: BufWriter::with_capacity(1 << 16, staged), hasher: Hasher::default(), length: 0 };
-    produce(&mut hashing)?;
-    let digest = hashing.hasher.finish();
-    if kind.is_sealed() {
-        hashing.inner.write_all(&sealed::trailer(kind.folder(), key, hashing.length, &digest))?;
-    }
-    hashing.inner.flush()?;
-    Ok(digest)
-}
-
-/// Hashes and counts what passes through.
-struct Hashing<W> {
-    inner: W,
-    hasher: Hasher,
-    length: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.write_all(&bytes[..written])?;
-        self.length += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
 
@@ -455,18 +273,8 @@ fn open_regular(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
     }
 }
 
-fn make_parent(path: &Path) -> Result<(), StoreError> {
-    let parent = path.parent().expect("every address has a folder");
-    fs::create_dir_all(parent).map_err(StoreError::io("creating", parent))
-}
-
-/// Keeps a concurrent `gc` from taking an old entry that is in use again. Only a hint: failure is no error.
-fn mark_as_used(path: &Path) {
-    if let Ok(file) = File::options().write(true).open(path) {
-        let _ = file.set_modified(SystemTime::now());
-    }
-}
-
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;

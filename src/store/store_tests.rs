@@ -1,6 +1,8 @@
 //! The store as a whole.
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::time::SystemTime;
 
 use super::*;
 use proptest::prelude::*;
@@ -158,7 +160,7 @@ fn gc_keeps_what_is_named_young_or_being_written() {
     assert_eq!(store.gc(&keep, true).expect("collected").entries.len(), 1);
     assert!(!temporary.exists());
     assert_eq!(store.ls().expect("listed").len(), 1);
-    let _writing = Lock::shared(&store.lock_path(), Duration::ZERO).expect("free");
+    let _writing = lock::Lock::shared(&store.lock_path(), Duration::ZERO).expect("free");
     assert!(matches!(store.gc(&keep, true), Err(StoreError::Busy { .. })));
 }
 

@@ -29,47 +29,66 @@ fn cold(project: &Project, name: &str) -> PathBuf {
     project.cache().with_file_name(name)
 }
 
-#[test]
-fn threads_and_instructions_change_no_byte() {
+/// Builds of `program` with every instruction set and number of threads, each from an empty store; how many.
+fn every_way(program: &Path) -> usize {
     let project = quick();
     let mut count = 0;
     for isa in Isa::all() {
         for threads in ["1", "2", "8", "32"] {
-            let mut command = Command::new(binary());
+            let mut command = Command::new(program);
             command.args(["--isa", isa.name(), "--threads", threads]);
             let cache = cold(&project, &format!("{} {threads}", isa.name()));
             assert_eq!(id(command, &project, &cache), PATCH, "{}, {threads} threads", isa.name());
             count += 1;
         }
     }
-    figure(&format!("{count} builds over threads and instruction sets: {PATCH}"));
+    count
 }
 
 #[test]
-fn processors_of_other_years_give_the_same_patch() {
-    let project = quick();
-    for (processor, has) in [("Nehalem", "neither AVX nor FMA"), ("Haswell", "AVX2 and FMA")] {
-        let mut command = Command::new("qemu-x86_64");
-        let there = Command::new("qemu-x86_64").arg("--version").stdout(Stdio::null()).status();
-        if !there.is_ok_and(|status| status.success()) {
-            skipped("qemu-x86_64 is not here");
-            return;
-        }
-        command.args(["-cpu", processor]).arg(binary());
-        assert_eq!(id(command, &project, &cold(&project, processor)), PATCH, "{processor}");
-        figure(&format!("qemu-x86_64 -cpu {processor} ({has}): {PATCH}"));
+fn threads_and_instructions_change_no_byte() {
+    let count = every_way(&binary());
+    figure(&format!("{count} builds over threads and instruction sets: {PATCH}"));
+}
+
+/// Other builds of the program, and the variables that name them.
+const OTHERS: [(&str, &str); 2] =
+    [("CORRIGENDA_UNOPTIMISED", "an unoptimised build"), ("CORRIGENDA_MUSL", "a build with musl")];
+
+fn other(variable: &str, what: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    if named.is_none() {
+        skipped(&format!("{variable} does not name {what}"));
+    }
+    named
+}
+
+#[test]
+fn other_builds_give_the_same_patch() {
+    for (variable, what) in OTHERS {
+        let Some(program) = other(variable, what) else { continue };
+        figure(&format!("{what}: {} builds over threads and instruction sets: {PATCH}", every_way(&program)));
     }
 }
 
 #[test]
-fn an_unoptimised_build_gives_the_same_patch() {
-    let Some(debug) = std::env::var_os("CORRIGENDA_UNOPTIMISED") else {
-        skipped("CORRIGENDA_UNOPTIMISED names no unoptimised build");
+fn processors_of_other_years_give_the_same_patch() {
+    let there = Command::new("qemu-x86_64").arg("--version").stdout(Stdio::null()).status();
+    if !there.is_ok_and(|status| status.success()) {
+        skipped("qemu-x86_64 is not here");
         return;
-    };
+    }
+    let musl = other(OTHERS[1].0, OTHERS[1].1).map(|program| ("musl", program));
     let project = quick();
-    assert_eq!(id(Command::new(debug), &project, &project.cache()), PATCH);
-    figure(&format!("an unoptimised build: {PATCH}"));
+    for (library, program) in std::iter::once(("the system's library", PathBuf::from(binary()))).chain(musl) {
+        for (processor, has) in [("Nehalem", "neither AVX nor FMA"), ("Haswell", "AVX2 and FMA")] {
+            let mut command = Command::new("qemu-x86_64");
+            command.args(["-cpu", processor]).arg(&program);
+            let cache = cold(&project, &format!("{library} {processor}"));
+            assert_eq!(id(command, &project, &cache), PATCH, "{processor}, {library}");
+            figure(&format!("qemu-x86_64 -cpu {processor} ({has}), {library}: {PATCH}"));
+        }
+    }
 }
 
 /// Facts that a set is drawn from: subject, prompt, target.

@@ -1,0 +1,56 @@
+//! Damage that is computed past: what is not as it was written counts as nothing there, and is told of.
+
+use std::sync::PoisonError;
+
+use super::{Kind, Store, StoreError};
+use crate::digest::Digest;
+
+impl Store {
+    /// Notes that something is damaged, and that what needs it does without.
+    pub fn pass_over(&self, damage: &StoreError) {
+        let mut noted = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let damage = damage.to_string();
+        if !noted.contains(&damage) {
+            noted.push(damage);
+        }
+    }
+
+    /// What was found, where damage counts as nothing there: it is noted.
+    ///
+    /// # Errors
+    /// Every other error of `found`.
+    pub fn unless_damaged<T>(&self, found: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+        found.or_else(|error| match error {
+            StoreError::Damaged { .. } => {
+                self.pass_over(&error);
+                Ok(None)
+            }
+            error => Err(error),
+        })
+    }
+
+    /// What was noted so far, in its order.
+    pub fn passed_over(&self) -> Vec<String> {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What `parse` makes of an entry, or `None` where it must be computed again: there is none, it is damaged, or it is
+    /// sound and yet says nothing to `parse`, having been written by a program of another format. Such an entry is
+    /// removed, for it would only stand in the way of the new one.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where it cannot be read or removed.
+    pub fn recall<T>(
+        &self,
+        kind: Kind,
+        key: &Digest,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
+        let parsed = parse(&bytes);
+        if parsed.is_none() {
+            self.remove(kind, key)?;
+        }
+        Ok(parsed)
+    }
+}

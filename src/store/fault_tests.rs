@@ -1,0 +1,154 @@
+//! The life of a store, disturbed at every call that changes the disk.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::fault::{Call, Fault, disturbed};
+use super::{Kind, Store, StoreError, atomic, memo};
+use crate::digest::Digest;
+
+/// What a user has: a lock that a build replaces, and a folder that entries are carried in.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// As it is before the first build, but for a damaged entry.
+    fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().expect("a directory") };
+        fs::write(place.path("lock"), b"old").expect("written");
+        let damaged = place.store("own").path(Kind::Object, &key(9));
+        fs::create_dir_all(damaged.parent().expect("a folder")).expect("made");
+        fs::write(damaged, b"not an entry").expect("written");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn store(&self, name: &str) -> Store {
+        Store::open(self.path(name))
+    }
+
+    /// Everything that is ever done with a store.
+    fn live(&self) -> Result<(), StoreError> {
+        let (store, other) = (self.store("own"), self.store("other"));
+        for byte in [1, 9] {
+            store.put(Kind::Object, &key(byte), &[byte; 10])?;
+        }
+        store.put_with(Kind::Statistics, &key(2), |writer| (0..3).try_for_each(|_| writer.write_all(&[2; 1 << 16])))?;
+        store.put(Kind::Partial, &key(3), b"half")?;
+        store.put(Kind::Partial, &key(3), b"more")?;
+        store.remove(Kind::Partial, &key(3))?;
+        store.put(Kind::Report, &key(4), b"of no format that is known")?;
+        store.recall(Kind::Report, &key(4), |_| None::<()>)?;
+        let patch = store.put_patch(b"a patch")?;
+        atomic::write(&self.path("lock"), b"new")?;
+        store.export(None, &self.path("carried"))?;
+        other.import(&self.path("carried"))?;
+        store.put(Kind::Factor, &key(5), b"in nobody's way")?;
+        store.gc(&BTreeSet::from([(Kind::Object, key(1)), (Kind::Object, key(9)), (Kind::Patch, patch)]), true)?;
+        Ok(())
+    }
+
+    /// Every file, but for what was being written when the process ended.
+    fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("readable").map(|entry| entry.expect("readable")) {
+                match entry.path() {
+                    path if path.is_dir() => folders.push(path),
+                    path if atomic::is_temporary(&entry.file_name().to_string_lossy()) => drop(path),
+                    path => found.push((
+                        path.strip_prefix(self.folder.path()).expect("below").to_owned(),
+                        fs::read(&path).expect("readable"),
+                    )),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// What was there before is there, old or new, and whatever was written is whole.
+    fn is_sound(&self, mended: bool, what: &str) {
+        let lock = fs::read(self.path("lock")).expect("there");
+        assert!(lock == b"old" || lock == b"new", "{what}");
+        for name in ["own", "other"] {
+            let report = self.store(name).verify();
+            // The entry that was damaged before is one still, or mended.
+            let own = self.store(name).path(Kind::Object, &key(9));
+            let found: Vec<_> = report.problems.iter().filter(|problem| mended || problem.path != own).collect();
+            assert!(found.is_empty(), "{what}: {found:?}");
+        }
+        if self.path("carried").exists() {
+            let refused = self.store("third").import(&self.path("carried")).map(|imported| imported.refused);
+            assert_eq!(refused.expect("readable"), [], "{what}");
+            fs::remove_dir_all(self.path("third")).unwrap_or(());
+        }
+    }
+}
+
+fn key(byte: u8) -> Digest {
+    Digest::of(&[byte])
+}
+
+/// What becomes of `work` in a new place, with `fault` at every call in turn: the place, what `work` gave, and which.
+fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> Vec<Call> {
+    let (_, calls) = disturbed(Fault::None, 0, || work(&Place::new()));
+    for fault in [Fault::Killed, Fault::Full, Fault::Broken] {
+        for (at, call) in calls.iter().enumerate() {
+            let what = format!("{fault:?} at call {at}, {call:?}");
+            let place = Place::new();
+            let (done, made) = disturbed(fault, at, || work(&place));
+            assert!(made.len() > at && made[..=at] == calls[..=at], "{what}: the same calls up to there");
+            then(&place, done, &what);
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_store_survives_whatever_happens_at_any_call() {
+    let whole = Place::new();
+    whole.live().expect("nothing is in its way");
+    whole.is_sound(true, "undisturbed");
+    let want = whole.files();
+    let calls = everywhere(Place::live, |place, lived, what| {
+        assert!(lived.is_err(), "{what}: it is told");
+        place.is_sound(false, what);
+        place.live().unwrap_or_else(|error| panic!("{what}: afterwards {error}"));
+        place.is_sound(true, what);
+        assert!(place.files() == want, "{what}: the same files in the end");
+    });
+    for call in [Call::Make, Call::Write, Call::Sync, Call::Rename, Call::Remove] {
+        assert!(calls.contains(&call), "{call:?} is among what is disturbed");
+    }
+}
+
+/// A memo is a shortcut: where it cannot be written, the digest is told all the same.
+#[test]
+fn a_digest_is_told_whatever_happens_to_its_memo() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let model = folder.path().join("model");
+    fs::write(&model, vec![7; (1 << 20) + 1]).expect("written");
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    File::options().write(true).open(&model).and_then(|file| file.set_modified(hour_ago)).expect("touched");
+    let want = Digest::of(&[7; (1 << 20) + 1]);
+    let calls = everywhere(
+        |place| memo::digest_file(&place.store("own"), &model).expect("told"),
+        |place, digest, what| {
+            assert_eq!(digest, want, "{what}");
+            place.is_sound(false, what);
+            let store = place.store("own");
+            assert_eq!(memo::digest_file(&store, &model).expect("told"), want, "{what}: afterwards");
+            assert_eq!(store.passed_over(), [""; 0], "{what}: no memo is half one");
+            assert!(place.files().iter().any(|(path, _)| path.starts_with("own/v1/memo")), "{what}: remembered");
+        },
+    );
+    assert!(calls.contains(&Call::Rename));
+}

@@ -1,0 +1,170 @@
+//! Writing and removing entries.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::atomic::{self, Staged};
+use super::fault::{self, Call};
+use super::lock::Lock;
+use super::{Kind, Store, StoreError, sealed};
+use crate::digest::{Digest, Hasher};
+
+impl Store {
+    /// Stores `payload` under `key`. A damaged entry is replaced; an equal one is left, marked as used.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where a good entry with another payload is there (never for [`Kind::Partial`], which is
+    /// replaced), [`StoreError::WrongAddress`] for a patch that is not `key`, or the system refuses.
+    pub fn put(&self, kind: Kind, key: &Digest, payload: &[u8]) -> Result<(), StoreError> {
+        self.put_with(kind, key, |writer| writer.write_all(payload)).map(drop)
+    }
+
+    /// Stores a patch under the SHA-256 of its bytes, and returns that.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn put_patch(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let id = Digest::of(bytes);
+        self.put(Kind::Patch, &id, bytes)?;
+        Ok(id)
+    }
+
+    /// Stores what `produce` writes, for payloads too large to hold twice; returns the payload's digest.
+    /// `produce` should only write, not compute: `gc` waits meanwhile.
+    ///
+    /// # Errors
+    /// As [`Store::put`], or `produce` fails; nothing is stored then.
+    pub fn put_with(
+        &self,
+        kind: Kind,
+        key: &Digest,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Digest, StoreError> {
+        self.place(kind, key, produce, kind == Kind::Partial)
+    }
+
+    /// The same, taking the place of whatever is there.
+    ///
+    /// # Errors
+    /// As [`Store::put_with`], but for a conflict; what was there stays then.
+    pub fn replace_with(
+        &self,
+        kind: Kind,
+        key: &Digest,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Digest, StoreError> {
+        self.place(kind, key, produce, true)
+    }
+
+    fn place(
+        &self,
+        kind: Kind,
+        key: &Digest,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+        replace: bool,
+    ) -> Result<Digest, StoreError> {
+        self.prepare()?;
+        let _writing = Lock::shared(&self.lock_path(), self.patience)?;
+        let path = self.path(kind, key);
+        make_parent(&path)?;
+        let mut staged = Staged::new(&path)?;
+        let new = fill(&mut staged, kind, key, produce).map_err(StoreError::io("writing", &path))?;
+        if !kind.is_sealed() && new != *key {
+            return Err(StoreError::WrongAddress { expected: *key, found: new });
+        }
+        match self.check(kind, key) {
+            Ok(Some(kept)) if kept == new => mark_as_used(&path),
+            Ok(Some(kept)) if !replace => return Err(StoreError::Conflict { path, kept, new }),
+            Ok(_) | Err(StoreError::Damaged { .. }) => staged.commit()?,
+            Err(error) => return Err(error),
+        }
+        Ok(new)
+    }
+
+    /// Removes an entry; whether there was one.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn remove(&self, kind: Kind, key: &Digest) -> Result<bool, StoreError> {
+        let path = self.path(kind, key);
+        match remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("removing", &path)(error)),
+        }
+    }
+
+    /// Makes the store exist, and tells backup programs that it is a cache.
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        let versioned = self.versioned();
+        make_folder(&versioned).map_err(StoreError::io("creating the store", &versioned))?;
+        let tag = self.root.join("CACHEDIR.TAG");
+        if tag.exists() {
+            return Ok(());
+        }
+        let text = "Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache of corrigenda. It may be \
+                    deleted; everything in it can be computed again.\n# See https://bford.info/cachedir/\n";
+        atomic::write(&tag, text.as_bytes())
+    }
+}
+
+/// Writes payload and seal, and returns the payload's digest.
+fn fill(
+    staged: &mut Staged,
+    kind: Kind,
+    key: &Digest,
+    produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<Digest> {
+    let mut hashing =
+        Hashing { inner: BufWriter::with_capacity(1 << 16, staged), hasher: Hasher::default(), length: 0 };
+    produce(&mut hashing)?;
+    let digest = hashing.hasher.finish();
+    if kind.is_sealed() {
+        hashing.inner.write_all(&sealed::trailer(kind.folder(), key, hashing.length, &digest))?;
+    }
+    hashing.inner.flush()?;
+    Ok(digest)
+}
+
+/// Hashes and counts what passes through.
+struct Hashing<W> {
+    inner: W,
+    hasher: Hasher,
+    length: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.write_all(&bytes[..written])?;
+        self.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+pub(super) fn make_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().expect("every address has a folder");
+    make_folder(parent).map_err(StoreError::io("creating", parent))
+}
+
+/// Makes a folder and those above it, where they are not there.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    fault::before(Call::Make).and_then(|()| fs::create_dir_all(path))
+}
+
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    fault::before(Call::Remove).and_then(|()| fs::remove_file(path))
+}
+
+/// Keeps a concurrent `gc` from taking an old entry that is in use again. Only a hint: failure is no error.
+fn mark_as_used(path: &Path) {
+    if let Ok(file) = File::options().write(true).open(path) {
+        let _ = file.set_modified(SystemTime::now());
+    }
+}
