@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{corpus, figure, quick, skipped};
-use crate::support::project::binary;
+use crate::support::project::{Project, binary};
 
 /// Every package of the lock: its name and where it comes from.
 fn packages() -> Vec<(String, Option<String>)> {
@@ -32,7 +32,7 @@ fn no_dependency_is_banned_and_all_come_from_one_registry() {
 
 /// A run of every verb, in an order in which each finds what it needs.
 const VERBS: [&[&str]; 26] = [
-    &["init", "-C", "new"],
+    &["init", "-C", "new", "--model", "model"],
     &["check"],
     &["plan"],
     &["build"],
@@ -55,17 +55,32 @@ const VERBS: [&[&str]; 26] = [
     &["store", "export", "carried"],
     &["store", "import", "carried"],
     &["store", "gc"],
-    &["import", "counterfact", "counterfact.json"],
+    &["import", "zsre", "zsre.json"],
     &["completions", "bash"],
     &["man"],
 ];
+
+/// A history of one commit.
+fn commit(project: &Project) -> Result<(), git2::Error> {
+    let git = git2::Repository::init(project.path(""))?;
+    let mut index = git.index()?;
+    index.add_all(["corrigenda.toml", "edits"], git2::IndexAddOption::DEFAULT, None)?;
+    let (tree, author) = (git.find_tree(index.write_tree()?)?, git2::Signature::now("Ada", "ada@example.org")?);
+    git.commit(Some("HEAD"), &author, &author, "Facts", &tree, &[]).map(drop)
+}
 
 #[test]
 fn no_verb_opens_a_socket() {
     let project = quick();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     corpus::prepare(&project);
-    git2::Repository::init(project.path("")).expect("a repository");
+    commit(&project).expect("committed");
+    let help = project.run(&["help"]).out().to_owned();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for name in listed.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with([' ', 'h'])) {
+        let name = name.split(' ').next();
+        assert!(VERBS.iter().any(|verb| verb.first().copied() == name), "{name:?} is among them");
+    }
     let log = project.cache().with_file_name("sockets");
     for verb in VERBS {
         let mut command = Command::new("strace");
@@ -83,5 +98,5 @@ fn no_verb_opens_a_socket() {
         let calls: Vec<&str> = traced.lines().filter(named).collect();
         assert!(calls.is_empty(), "{verb:?} speaks to a network: {calls:?}");
     }
-    figure(&format!("{} verbs, 0 calls of the network", VERBS.len()));
+    figure(&format!("{} runs, every verb among them: 0 calls of the network", VERBS.len()));
 }
