@@ -78,7 +78,7 @@ pub struct Config {
     pub root: PathBuf,
     /// The project file, for diagnostics of other layers.
     pub file: FileId,
-    /// The folder of edits, as written.
+    /// The folder of edits, below `root`.
     pub edits: PathBuf,
     /// The base model: the chosen one, where there are several.
     pub model: ModelConfig,
@@ -252,8 +252,8 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         return (None, PathBuf::from(DEFAULT_EDITS), walk.finish());
     }
     walk.known_keys(&top, PROJECT_KEYS);
-    let edits: PathBuf =
-        read_path(&mut walk, &top, "edits").map_or_else(|| DEFAULT_EDITS.into(), |text| text.value.into());
+    let edits = read_path(&mut walk, &top, "edits").and_then(|text| rules::path_below(&mut walk, "edits", &text));
+    let edits = edits.unwrap_or_else(|| DEFAULT_EDITS.into());
     let rome = read_rome(&mut walk, &top, "`[rome]`").unwrap_or_default();
     let link = walk.table(&top, "link", "`[link]`").map(|table| {
         walk.known_keys(&table, LINK_KEYS);
@@ -446,6 +446,18 @@ mod tests {
         insta::assert_snapshot!(parsed(text).expect_err("wrong"));
         insta::assert_snapshot!(parsed("format = 2\nnews = true\n").expect_err("newer"));
         insta::assert_snapshot!(parsed("model = 3\nstatistics = []\nlink = [").expect_err("wrong"));
+    }
+
+    #[test]
+    fn facts_are_looked_for_below_the_project_alone() {
+        let with = |folder: &str| parsed(&format!("format = 1\nedits = \"{folder}\"\nmodel.path = \"m\"\n"));
+        for (folder, below) in [("facts", "facts"), ("./a//b/", "a/b"), ("..facts", "..facts")] {
+            assert_eq!(with(folder).expect("below").edits, Path::new(below));
+        }
+        for folder in ["/", ".", "./", "..", "../facts", "facts/../..", "/facts"] {
+            let told = with(folder).expect_err("not below");
+            assert!(told.contains("path-outside") && told.contains("names no folder below"), "{folder}: {told}");
+        }
     }
 
     #[test]

@@ -87,6 +87,7 @@ codes! {
     ProjectMissing "project-missing" Error "There is no corrigenda.toml in the folder."
     ProjectExists "project-exists" Error "A file that would be written is there already."
     NoEdits "no-edits" Error "The folder of edits is missing, or holds no edit."
+    PathOutside "path-outside" Error "A path leads out of the project's folder, or is that folder."
     FileUnreadable "file-unreadable" Error "A file or folder could not be read."
     FileIrregular "file-irregular" Error "A symbolic link or a special file stands where a plain file is needed."
     FileTooLarge "file-too-large" Error "A file is larger than one mebibyte and was not read."

@@ -33,6 +33,11 @@ pub(super) fn toml_files(
     sources: &mut Sources,
     findings: &mut Vec<Diagnostic>,
 ) -> Vec<(PathBuf, String)> {
+    // Behind a link could be any folder of the machine.
+    if let Some(found) = folder.ancestors().take_while(|above| *above != root).find(|above| above.is_symlink()) {
+        findings.push(link(sources, &display_path(found, root)));
+        return Vec::new();
+    }
     let mut files = Vec::new();
     let mut folders = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
@@ -79,7 +84,7 @@ fn kind(path: &Path) -> Kind {
 
 fn link(sources: &mut Sources, shown: &str) -> Diagnostic {
     refusal(sources, shown, Code::FileIrregular, "a symbolic link is not followed")
-        .help("put the file itself here: a fact must be readable where it is reviewed")
+        .help("put the file or the folder itself here: a fact must be readable where it is reviewed")
 }
 
 fn listing(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -168,6 +173,8 @@ mod tests {
         let files = toml_files(root, root, &mut sources, &mut findings);
         assert_eq!(files.iter().map(|file| file.1.as_str()).collect::<Vec<_>>(), ["giant.toml"]);
         assert_eq!(findings.len(), 2);
+        let behind = toml_files(&root.join("deep/etc"), root, &mut sources, &mut findings);
+        assert!(behind.is_empty() && findings[2].message == "a symbolic link is not followed", "{findings:?}");
         let giant = read(&files[0].0, "giant.toml", &mut sources).expect_err("too large");
         assert_eq!(giant.code, Code::FileTooLarge);
         let folder = read(root, ".", &mut sources).expect_err("a folder");

@@ -106,7 +106,7 @@ impl Project {
         };
         let bytes = files.get(PROBES_FILE).map(|bytes| Ok(bytes.clone()));
         let probes = read_probes(bytes, &shown(PROBES_FILE), &mut sources, &mut findings);
-        let folder = edits.to_string_lossy().trim_end_matches('/').to_owned();
+        let folder = edits.to_string_lossy().into_owned();
         let inside = |path: &str| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/'));
         let facts = files.iter().filter(|(path, _)| inside(path) && path.ends_with(".toml"));
         let facts = facts.map(|(path, bytes)| (shown(path), bytes.clone())).collect();
@@ -128,6 +128,10 @@ impl Project {
             }
             Err(more) => {
                 findings.extend(more.diagnostics);
+                // Where the folder that was named is refused, nobody said that facts are in the usual one.
+                if findings.iter().any(|finding| finding.code == Code::PathOutside) {
+                    findings.retain(|finding| finding.code != Code::NoEdits);
+                }
                 (None, more.sources)
             }
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
 
 use unicode_normalization::{IsNormalized, is_nfc, is_nfc_quick};
 
@@ -45,6 +46,21 @@ pub(super) fn path(walk: &mut Walk, key: &str, text: &Text) -> bool {
     length(walk, key, text);
     characters(walk, key, text, is_control);
     !text.value.trim().is_empty()
+}
+
+/// The parts of a path to a folder below the project's own, which is what is reviewed and what `git` has: no other
+/// folder is looked through for facts.
+pub(super) fn path_below(walk: &mut Walk, key: &str, text: &Text) -> Option<PathBuf> {
+    let parts = Path::new(&text.value).components().filter(|part| *part != Component::CurDir);
+    let below: Option<PathBuf> = parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
+    let below = below.filter(|path| !path.as_os_str().is_empty());
+    if below.is_none() {
+        let finding = Diagnostic::new(Code::PathOutside, format!("`{key}` names no folder below that of the project"));
+        walk.push(
+            finding.at(walk.file, &text.span, "not below it").help("move the folder there, and name it without `..`"),
+        );
+    }
+    below
 }
 
 fn length(walk: &mut Walk, key: &str, text: &Text) {

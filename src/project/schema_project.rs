@@ -14,7 +14,7 @@ pub(super) struct ProjectFile {
     /// The format of this file: 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The folder of facts; "edits" if it is not written.
+    /// The folder of facts, below that of the project; "edits" if it is not written.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     edits: Option<String>,
     /// The base model, or several by name.

@@ -151,7 +151,7 @@ fn any(sound: &[u8], add: &mut Add<'_>) {
 
 /// Every value of a TOML file swapped for each of these, every line left out, and twice.
 fn toml(sound: &[u8], add: &mut Add<'_>) {
-    const VALUES: [&str; 11] = [
+    const VALUES: [&str; 13] = [
         "-1",
         "0",
         "1e400",
@@ -159,6 +159,8 @@ fn toml(sound: &[u8], add: &mut Add<'_>) {
         "99999999999999999999",
         "\"\"",
         "\"\\u0000\\u001b[2J\\u202e\"",
+        "\"/\"",
+        "\"../../..\"",
         "[]",
         "{}",
         "[[[[[[[[1]]]]]]]]",
