@@ -44,6 +44,7 @@ pub mod link;
 pub mod model;
 pub mod numeric;
 pub mod patch;
+mod plain;
 pub mod progress;
 pub mod project;
 pub mod report;

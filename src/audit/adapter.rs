@@ -4,7 +4,7 @@
 //! That the factors add what the patch adds is computed anew from what was found, whatever bytes were expected.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::json;
@@ -23,6 +23,7 @@ use crate::export::weights::{Laid, lay, open_all};
 use crate::export::{ExportError, MANIFEST_FILE, Manifest, peft};
 use crate::model::Spec;
 use crate::patch::Patch;
+use crate::plain;
 use crate::store::memo;
 
 /// The largest adapter that is read, in bytes.
@@ -277,9 +278,8 @@ impl Folder {
 }
 
 pub(super) fn bounded(path: &Path) -> Result<Vec<u8>, ExportError> {
-    let size = fs::metadata(path).map_err(ExportError::io("reading", path))?.len();
-    if size > MOST_BYTES {
-        return Err(ExportError::TooLarge { path: path.to_owned() });
-    }
-    fs::read(path).map_err(ExportError::io("reading", path))
+    plain::read(path, MOST_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => ExportError::TooLarge { path: path.to_owned() },
+        _ => ExportError::io("reading", path)(error),
+    })
 }

@@ -1,7 +1,6 @@
 //! An adapter for llama.cpp: one file, every byte of which has one value that it should have.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use super::{Audit, Check, Ground, count};
 use crate::build::Stop;
 use crate::export::gguf::{Gguf, MAGIC, Value};
 use crate::export::llama_cpp;
+use crate::plain;
 
 /// How a patch is known where a file names it.
 const CLAIMED: &str = "claimed by the file";
@@ -20,7 +20,7 @@ const CLAIMED: &str = "claimed by the file";
 /// Whether a file is an adapter for llama.cpp, by its first bytes or by its name.
 pub fn is_gguf(path: &Path) -> bool {
     let mut first = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
+    let read = plain::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
     path.is_file() && (path.extension().is_some_and(|it| it == "gguf") || read.is_ok() && first == MAGIC)
 }
 

@@ -10,6 +10,7 @@ use super::data::{Case, each_value};
 use super::metrics::consistency::Weights;
 use super::run::References;
 use crate::numeric::npy::Array;
+use crate::plain;
 
 /// A `.npy` file may be this long.
 const MOST: u64 = 1 << 30;
@@ -32,7 +33,7 @@ struct Sample {
 /// A file is missing or not what was published: in words.
 pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     let at = |name: &str| folder.join(name);
-    let text = std::fs::read(at("tfidf_vocab.json")).map_err(|error| format!("tfidf_vocab.json: {error}"))?;
+    let text = plain::read(&at("tfidf_vocab.json"), MOST).map_err(|error| format!("tfidf_vocab.json: {error}"))?;
     let columns: BTreeMap<String, usize> =
         serde_json::from_slice(&text).map_err(|error| format!("tfidf_vocab.json: {error}"))?;
     let frequencies = numbers(&at("idf.npy")).map_err(|problem| format!("idf.npy: {problem}"))?;
@@ -58,11 +59,7 @@ pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
 
 /// The numbers of a one-dimensional `.npy` file of doubles. Nothing in it is executed.
 fn numbers(path: &Path) -> Result<Vec<f64>, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > MOST {
-        return Err(format!("it has {size} bytes; at most {MOST} are read"));
-    }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = plain::read(path, MOST).map_err(|error| error.to_string())?;
     let array = Array::parse(&bytes)?;
     match array.shape.len() {
         1 => Ok(array.numbers().collect()),

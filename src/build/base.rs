@@ -131,9 +131,8 @@ pub fn place_of(project: &Project) -> PathBuf {
 }
 
 /// The places of all models of a project: where nothing is written to.
-pub fn places_of(project: &Project) -> Vec<PathBuf> {
-    let named = project.config.models.values().map(|named| &named.model.path);
-    let config = &project.config;
+pub fn places_of(config: &Config) -> Vec<PathBuf> {
+    let named = config.models.values().map(|named| &named.model.path);
     let place = |written: &PathBuf| place(config, written).unwrap_or_else(|_| config.resolve(written));
     named.chain([&config.model.path]).map(place).collect()
 }

@@ -1,19 +1,17 @@
 //! The patch that a person names: by its id, by the start of it, or by its file.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Stop;
 use crate::digest::Digest;
 use crate::patch::Patch;
+use crate::plain;
 use crate::project::{Code, Diagnostic, Sources};
-use crate::store::{Kind, Store};
+use crate::store::{Kind, MOST_PATCH_BYTES, Store};
 
 /// The fewest hexadecimal digits that name a patch.
 pub const FEWEST_DIGITS: usize = 8;
-/// The largest patch file that is read, in bytes.
-const MOST_PATCH_BYTES: u64 = 4 << 30;
 
 /// Where the bytes of a named patch are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,13 +90,10 @@ impl Found {
     /// They cannot be read, or are more than a patch can be.
     pub fn bytes(&self) -> Result<Vec<u8>, Stop> {
         let refuse = |why: String| wrong(Diagnostic::new(Code::PatchUnusable, why));
-        let mut bytes = Vec::new();
-        let read = File::open(&self.path).and_then(|file| file.take(MOST_PATCH_BYTES + 1).read_to_end(&mut bytes));
-        read.map_err(|error| refuse(format!("reading `{}`: {error}", self.path.display())))?;
-        match bytes.len() as u64 > MOST_PATCH_BYTES {
-            true => Err(refuse(format!("`{}` is larger than a patch can be", self.path.display()))),
-            false => Ok(bytes),
-        }
+        plain::read(&self.path, MOST_PATCH_BYTES).map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge => refuse(format!("`{}` is larger than a patch can be", self.path.display())),
+            _ => refuse(format!("reading `{}`: {error}", self.path.display())),
+        })
     }
 
     /// The patch, sound and with the id that was asked for.

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::Stop;
 use crate::digest::Digest;
+use crate::plain;
+use crate::project::MOST_FILE_BYTES;
 use crate::project::{Code, Diagnostic, Edit, FileId, Lock, PROJECT_FILE, Project, Sources};
 use crate::store::{StoreError, atomic};
 
@@ -70,7 +72,8 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Stop> {
         all.insert(path.to_owned(), read(project, file, &project.config.root.join(path))?);
     }
     if let Some(path) = &project.config.rome.templates {
-        let bytes = std::fs::read(project.config.resolve(path)).map_err(|error| unread(path, &error.to_string()))?;
+        let bytes = plain::read(&project.config.resolve(path), MOST_FILE_BYTES)
+            .map_err(|error| unread(path, &error.to_string()))?;
         all.insert(named("templates", path), Digest::of(&bytes));
     }
     let one = |(name, digest): (String, Digest)| json!({ "name": name, "digest": { "sha256": digest.hex() } });

@@ -1,5 +1,6 @@
 //! The project's numbers over the defaults.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::{Base, Stop};
@@ -7,6 +8,7 @@ use crate::compile::{Settings, Stage, known};
 use crate::digest::{Canon, Digest};
 use crate::link::Refinement;
 use crate::model::ModelError;
+use crate::plain;
 use crate::project::{Code, Diagnostic, Project, RomeConfig};
 use crate::stats::Provenance;
 use crate::store::{Store, memo};
@@ -216,15 +218,12 @@ pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
 
 fn read_templates(project: &Project, path: &std::path::Path) -> Result<String, String> {
     let (shown, whole) = (path.display(), project.config.resolve(path));
-    if whole.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(format!("the templates {shown} are not a regular file"));
-    }
-    let size = std::fs::metadata(&whole).map(|metadata| metadata.len());
-    if size.as_ref().is_ok_and(|size| *size > MOST_TEMPLATE_BYTES) {
-        return Err(format!("the templates {shown} are longer than one mebibyte"));
-    }
-    size.and_then(|_| std::fs::read_to_string(&whole))
-        .map_err(|error| format!("reading the templates {shown}: {error}"))
+    let bytes = plain::read(&whole, MOST_TEMPLATE_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => format!("the templates {shown} are not a regular file"),
+        ErrorKind::FileTooLarge => format!("the templates {shown} are longer than one mebibyte"),
+        _ => format!("reading the templates {shown}: {error}"),
+    })?;
+    String::from_utf8(bytes).map_err(|_| format!("reading the templates {shown}: stream did not contain valid UTF-8"))
 }
 
 fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(PathBuf, Digest), Diagnostic> {

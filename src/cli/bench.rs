@@ -1,7 +1,6 @@
 //! `bench`: editors over published records, side by side.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -21,6 +20,7 @@ use crate::digest::{Canon, Digest};
 use crate::export::place::Place;
 use crate::link::Refinement;
 use crate::numeric::NUMERICS;
+use crate::plain;
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Code, Diagnostic, Project, Sources};
 use crate::store::Store;
@@ -293,7 +293,7 @@ fn identity(
     let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
     canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
-        let read = File::open(&path).and_then(Digest::of_reader);
+        let read = plain::open(&path).and_then(Digest::of_reader);
         let (digest, _) = read.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
         canon.digest("neutral", &digest);
     }

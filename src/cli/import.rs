@@ -1,6 +1,7 @@
 //! `import`: records of published datasets as declared facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use super::{Context, Format, Outcome};
 use crate::bench::data::{Case, DataError, Dataset, Refused, each};
 use crate::bench::import::{Imported, import};
 use crate::build::Stop;
+use crate::export::folder::resolved;
 use crate::project::{Code, Config, Diagnostic, Sources, files_of};
 use crate::store::{StoreError, atomic};
 
@@ -81,7 +83,7 @@ fn unusable(error: &DataError) -> Stop {
     let finding = Diagnostic::new(Code::DatasetUnusable, error.to_string());
     wrong(match error {
         DataError::Json { .. } => finding.help("the file should hold one JSON array of records, as it was published"),
-        DataError::Read { .. } => finding,
+        DataError::Read { .. } | DataError::Foreign { .. } => finding,
     })
 }
 
@@ -108,6 +110,10 @@ fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result
     }
     let default = || context.root.join(format!("rejected-{}.json", arguments.dataset.name()));
     let path = arguments.rejected.clone().unwrap_or_else(default);
+    let input = resolved(&path) == resolved(&arguments.file);
+    let free =
+        if input { Err("the list would take the place of the records".to_owned()) } else { context.may_write(&path) };
+    free.map_err(|why| wrong(Diagnostic::new(Code::ProjectExists, why)))?;
     let entry = |one: &Refused| json!({ "record": one.record, "case_id": one.id, "why": one.why });
     let lines: Vec<String> = imported.refused.iter().map(|one| entry(one).to_string()).collect();
     atomic::write(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;
@@ -121,13 +127,21 @@ fn write(context: &Context, folder: &Path, imported: &Imported) -> Result<(), St
         move |source| StoreError::Io { operation: "writing", path, source }
     };
     let target = context.root.join(folder);
-    let staged = tempfile::Builder::new().prefix(".import-").tempdir_in(&context.root).map_err(at(&context.root))?;
+    let staged = atomic::folder_in(&context.root).map_err(at(&context.root))?;
+    let (mut files, mut folders) = (Vec::new(), BTreeSet::new());
     for (path, text) in &imported.files {
         let path = staged.path().join(Path::new(path).strip_prefix(folder).unwrap_or(Path::new(path)));
         let parent = path.parent().unwrap_or(staged.path());
         std::fs::create_dir_all(parent).map_err(at(parent))?;
         std::fs::write(&path, text).map_err(at(&path))?;
+        folders.insert(parent.to_owned());
+        files.push(path);
     }
+    // Once all are written: the system then has little left to do for each.
+    for path in &files {
+        File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
+    }
+    folders.iter().try_for_each(|folder| atomic::sync_directory(folder))?;
     let parent = target.parent().unwrap_or(&context.root);
     std::fs::create_dir_all(parent).map_err(at(parent))?;
     // Made for this process alone; the folder of a project is for everybody who may see the project.

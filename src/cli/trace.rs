@@ -9,6 +9,7 @@ use crate::build::base::folder_named;
 use crate::build::plan::only;
 use crate::build::{Base, Stop};
 use crate::model::ModelError;
+use crate::plain;
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Code, Diagnostic, Edit, PROJECT_FILE, Project, Sources};
 use crate::store::Store;
@@ -225,7 +226,8 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
             )
         }
         (_, _, Some(file)) => {
-            let bytes = std::fs::read(file).map_err(|error| wrong(format!("reading {}: {error}", file.display())))?;
+            let bytes = plain::read(file, MOST_FACTS_BYTES)
+                .map_err(|error| wrong(format!("reading {}: {error}", file.display())))?;
             known_facts(&bytes).map_err(|error| wrong(format!("{}: {error}", file.display())))?
         }
         _ => {
@@ -240,6 +242,9 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
 }
 
 const AS_IT_STANDS: &str = "write the subject as it stands in the prompt, letter for letter";
+
+/// The largest file of known facts that is read.
+const MOST_FACTS_BYTES: u64 = 1 << 26;
 
 /// What the base knows of an edit's fact: its old answer, where that is written.
 pub(super) fn of_edit(edit: &Edit) -> KnownFact {

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
@@ -18,6 +20,7 @@ use serde::Serialize as _;
 use serde_json::Value as Json;
 
 use super::ModelError;
+use super::caught::caught;
 use super::files::{check_contained, read_capped};
 use crate::digest::{Canon, Digest};
 
@@ -38,6 +41,8 @@ const LONGEST: usize = 64 << 10;
 const FUEL: u64 = 1 << 20;
 /// What one rendering may use to go deeper. Only what is used is there.
 const STACK: usize = 256 << 20;
+/// How long a template may take: those that are published take a thousandth of a second.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Texts that stand for what is said, to see what the template puts around it. No model has words for them.
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
 const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
@@ -99,7 +104,7 @@ impl Chat {
         for (name, token) in &special {
             canon.text("name", name).text("token", token);
         }
-        let environment = deep(|| environment(source)).map_err(|error| failed(&name, &error))?;
+        let environment = deep(move || environment(source)).map_err(|error| failed(&name, &error))?;
         let mut chat = Self {
             environment: Arc::new(environment),
             special,
@@ -170,20 +175,26 @@ impl Chat {
             messages, add_generation_prompt => answer.is_none(), tools => (), documents => (),
             ..Value::from_pairs(self.special.clone())
         };
-        deep(|| self.environment.get_template(NAME)?.render(given))
+        let environment = Arc::clone(&self.environment);
+        deep(move || environment.get_template(NAME)?.render(given))
     }
 }
 
-/// Runs what may go deep on a stack of its own.
-fn deep<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+/// Runs what may go deep on a stack of its own, and waits for it no longer than [`PATIENCE`]: what a template does
+/// within one step, such as writing out a list of lists, no count of steps stops. The thread is left behind then; the
+/// program has only its refusal to say.
+fn deep<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
-        match thread.map(|thread| thread.join()) {
-            Ok(Ok(done)) => done,
-            Ok(Err(_)) => Err(refused("it panicked")),
-            Err(error) => Err(refused(&format!("no thread: {error}"))),
-        }
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let started = thread.spawn(move || {
+        let done = caught(work).unwrap_or_else(|said| Err(Error::new(ErrorKind::InvalidOperation, said)));
+        let _ = sender.send(done);
+    });
+    started.map_err(|error| refused(&format!("no thread: {error}")))?;
+    receiver.recv_timeout(PATIENCE).unwrap_or_else(|ended| match ended {
+        RecvTimeoutError::Timeout => Err(refused(&format!("it takes more than {} seconds", PATIENCE.as_secs()))),
+        RecvTimeoutError::Disconnected => Err(refused("its thread ended")),
     })
 }
 
@@ -201,7 +212,13 @@ fn failed(what: &str, error: &Error) -> ModelError {
 fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_unknown_method_callback(unknown_method_callback);
+    environment.set_unknown_method_callback(|state, value, method, arguments| match method {
+        "format" if is_wide(&value.to_string()) => {
+            let problem = "a width or a precision of more than four digits is refused";
+            Err(Error::new(ErrorKind::InvalidOperation, problem))
+        }
+        _ => unknown_method_callback(state, value, method, arguments),
+    });
     environment.set_fuel(Some(FUEL));
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |problem: String| -> Result<(), Error> {
@@ -216,6 +233,13 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
+/// Whether a format may ask for a text of more than ten thousand letters: by a number, or by one from elsewhere.
+fn is_wide(format: &str) -> bool {
+    let digits = format.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0);
+    let nested = format.split('{').skip(1).any(|part| part.contains(':') && !part.contains('}'));
+    digits > 4 || nested
+}
+
 /// The source as this Jinja reads it: lines end in one character, and the marks of the answers to train on, which
 /// change no text, are conditions that hold.
 fn without_marks(source: &str) -> String {
@@ -225,7 +249,7 @@ fn without_marks(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (text, tag) = rest.split_at(start);
         out.push_str(text);
-        let Some(end) = tag.find("%}").map(|end| end + 2) else { break };
+        let Some(end) = tag[2..].find("%}").map(|end| end + 4) else { break };
         let inner = tag[2..end - 2].trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
         match inner.trim() {
             "generation" => out.push_str(&tag[..end].replacen("generation", "if true", 1)),

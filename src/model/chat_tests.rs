@@ -158,3 +158,31 @@ fn templates_that_cannot_be_used_say_why() {
         assert!(Chat::open(folder(&[(name, &text)]).path()).is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_mark_without_inside_is_no_mark() {
+    assert_eq!(without_marks("{%} {% generation %}"), "{%} {% generation %}");
+    assert!(open("{%}{{ messages[0].content }}").is_err());
+}
+
+#[test]
+fn widths_are_those_of_a_chat() {
+    for wide in
+        ["{{ '{:>2000000000}'.format('a') }}", "{{ '{:.2000000f}'.format(1.5) }}", "{{ '{:{}}'.format('a', 9) }}"]
+    {
+        let error = open(&format!("{wide}{PLAIN}")).err().expect("too wide").to_string();
+        assert!(error.contains("more than four digits"), "{wide}: {error}");
+    }
+    assert_eq!(shown(&format!("{{{{ '{{:>9}}'.format('a') }}}}{PLAIN}"), "b"), "b");
+}
+
+#[test]
+fn what_takes_for_ever_is_given_up() {
+    let error = deep(|| {
+        std::thread::sleep(2 * PATIENCE);
+        Ok(())
+    });
+    assert!(error.expect_err("late").to_string().contains("more than 5 seconds"));
+    let error = deep::<()>(|| panic!("a library gives up"));
+    assert!(error.expect_err("caught").to_string().contains("a library gives up"));
+}

@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use serde_json::Value;
 
 use super::{ModelError, hub};
+use crate::plain;
 use crate::safetensors::{Header, TensorInfo, refuse_pickle};
 
 /// config.json may be this long.
@@ -182,7 +183,7 @@ pub(super) fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError
     if size > limit {
         return Err(ModelError::TooLarge { path: path.to_owned(), size, limit });
     }
-    std::fs::read(path).map_err(context)
+    plain::read(path, limit).map_err(context)
 }
 
 pub(super) fn read_config(path: &Path) -> Result<Value, ModelError> {
@@ -211,7 +212,7 @@ fn read_json(path: &Path, limit: u64) -> Result<Value, ModelError> {
 #[expect(unsafe_code, reason = "weights are memory-mapped")]
 fn map_weights(path: &Path) -> Result<(Header, Arc<Mmap>), ModelError> {
     let context = |source| ModelError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(context)?;
+    let file = plain::open(path).map_err(context)?;
     let length = file.metadata().map_err(context)?.len();
     if length == 0 {
         // An empty file cannot be mapped; the header reader has the words for it.

@@ -33,6 +33,7 @@ mod halves;
 pub mod hub;
 pub mod neurons;
 pub mod openings;
+mod precheck;
 pub mod reverse;
 pub mod rotary;
 pub mod rows;

@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::ModelError;
 use super::caught::caught;
 use super::chat::{Chat, Prompt};
 use super::files::{TOKENIZER, check_contained, read_capped};
+use super::precheck;
 
 /// What is said where a chat template is asked for and there is none.
 const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
@@ -95,8 +95,7 @@ impl Tokens {
         }
         let bytes = read_capped(&path, LIMIT)?;
         let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };
-        check_merges(&bytes).map_err(&fail)?;
-        check_maps(&bytes).map_err(fail)?;
+        precheck::check(&bytes).map_err(fail)?;
         let mut tokenizer = load(&bytes).map_err(fail)?;
         // Texts are never cut or padded behind the caller's back.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
@@ -231,68 +230,6 @@ fn load(bytes: &[u8]) -> Result<Tokenizer, String> {
     caught(|| Tokenizer::from_bytes(bytes).map_err(|problem| problem.to_string())).flatten()
 }
 
-/// Refuses maps of characters that say to be longer than they are: the tokenizers library asks the system for as much
-/// as they say, and the process ends.
-fn check_maps(bytes: &[u8]) -> Result<(), String> {
-    let file: Value = serde_json::from_slice(bytes).map_err(|problem| format!("it is not JSON: {problem}"))?;
-    let mut rest = vec![&file["normalizer"]];
-    while let Some(value) = rest.pop() {
-        match value {
-            Value::Object(fields) => {
-                let map = fields.get("precompiled_charsmap").and_then(Value::as_str);
-                if let Some(stated) = map.and_then(trie_bytes).filter(|stated| *stated > map.map_or(0, str::len)) {
-                    return Err(format!("its map of characters says to have {stated} bytes, and is shorter"));
-                }
-                rest.extend(fields.values());
-            }
-            Value::Array(values) => rest.extend(values),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// The first number of a map in base 64: the bytes of the trie that follows.
-fn trie_bytes(map: &str) -> Option<usize> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = map.as_bytes().first_chunk::<6>()?;
-    let mut bits = 0_u64;
-    for digit in digits {
-        bits = bits << 6 | DIGITS.iter().position(|one| one == digit)? as u64;
-    }
-    // 36 bits: the first 32 are four bytes, the least first.
-    Some(((bits >> 4) as u32).swap_bytes() as usize)
-}
-
-/// Refuses merges whose parts or product are not in the vocabulary: the tokenizers library copies them into a
-/// buffer as long as the longest entry, and panics on longer ones.
-fn check_merges(bytes: &[u8]) -> Result<(), String> {
-    let file: Value = serde_json::from_slice(bytes).map_err(|problem| format!("it is not JSON: {problem}"))?;
-    let model = &file["model"];
-    let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
-        return Ok(());
-    };
-    for (index, merge) in merges.iter().enumerate() {
-        let pair = match merge {
-            Value::String(text) => text.split_once(' '),
-            Value::Array(pair) => pair.first().and_then(Value::as_str).zip(pair.get(1).and_then(Value::as_str)),
-            _ => None,
-        };
-        let Some((left, right)) = pair else { return Err(format!("merge {index} is not a pair of tokens")) };
-        if let Some(unknown) = [left, right].into_iter().find(|part| !vocabulary.contains_key(*part)) {
-            return Err(format!("merge {index} uses {unknown:?}, which is not in the vocabulary"));
-        }
-    }
-    let prefix = model["continuing_subword_prefix"].as_str().map_or(0, str::len);
-    let longest = vocabulary.keys().map(String::len).max().unwrap_or(0) + prefix;
-    let too_long = merges.iter().position(|merge| match merge {
-        Value::String(text) => text.len() > longest + 1,
-        Value::Array(pair) => pair.iter().filter_map(Value::as_str).map(str::len).sum::<usize>() > longest,
-        _ => false,
-    });
-    too_long.map_or(Ok(()), |index| Err(format!("merge {index} is longer than every token of the vocabulary")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,16 +241,5 @@ mod tests {
         assert_eq!(target_text("The Eiffel Tower is in", " Rome"), " Rome");
         assert_eq!(target_text("埃菲尔铁塔位于", "罗马"), "罗马");
         assert_eq!(target_text("에펠탑은", "로마"), " 로마");
-    }
-
-    #[test]
-    fn a_map_says_how_long_its_trie_is() {
-        // 00 b4 02 00: that of T5 and its kin.
-        assert_eq!(trie_bytes("ALQCACgBAAA"), Some(0x0002_b400));
-        assert_eq!(trie_bytes("/////w=="), Some(0xffff_ffff));
-        assert_eq!((trie_bytes("AAA"), trie_bytes("A-AAAAAA")), (None, None));
-        let file = |map: &str| format!(r#"{{"normalizer":{{"normalizers":[{{"precompiled_charsmap":"{map}"}}]}}}}"#);
-        assert!(check_maps(file("/////wAAAAAA").as_bytes()).is_err_and(|said| said.contains("4294967295 bytes")));
-        assert_eq!(check_maps(file("BAAAAAAAAAAA").as_bytes()), Ok(()));
     }
 }

@@ -300,6 +300,17 @@ fn read_json(text: &str) -> Result<Pairs<Entry>, HeaderError> {
     Ok(pairs)
 }
 
+/// Tensors of a file, and pairs of its metadata, at most: three times what the largest models have.
+const MOST_ENTRIES: usize = 100_000;
+
+/// Whether one more is read: each takes several times the bytes that it is written in.
+fn room<V, E: serde::de::Error>(pairs: &[(String, V)]) -> Result<(), E> {
+    match pairs.len() < MOST_ENTRIES {
+        true => Ok(()),
+        false => Err(E::custom(format!("it has more than {MOST_ENTRIES} entries"))),
+    }
+}
+
 struct Entries;
 
 impl<'de> Visitor<'de> for Entries {
@@ -312,6 +323,7 @@ impl<'de> Visitor<'de> for Entries {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
+            room(&pairs)?;
             let entry = match name == "__metadata__" {
                 true => Entry::Metadata(map.next_value()?),
                 false => Entry::Tensor(map.next_value()?),
@@ -334,6 +346,7 @@ impl<'de> Visitor<'de> for Texts {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
         while let Some(pair) = map.next_entry()? {
+            room(&pairs)?;
             pairs.push(pair);
         }
         Ok(Pairs(pairs))

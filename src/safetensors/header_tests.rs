@@ -119,3 +119,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_header_of_very_many_entries_is_not_taken_in() {
+    let many =
+        |most: usize| (0..most).map(|n| format!("\"t{n}\":{{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}"));
+    let parsed = |most: usize| {
+        let json = format!("{{{}}}", many(most).collect::<Vec<_>>().join(","));
+        let bytes = [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat();
+        Header::parse(bytes.len() as u64, &bytes)
+    };
+    assert!(parsed(MOST_ENTRIES).is_ok());
+    let error = parsed(MOST_ENTRIES + 1).expect_err("too many").to_string();
+    assert!(error.contains("more than 100000 entries"), "{error}");
+}

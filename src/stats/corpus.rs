@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::digest::{Digest, Hasher};
+use crate::plain;
+
+/// The longest document.
+const MOST_LINE_BYTES: u64 = 1 << 26;
 
 /// A corpus that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,14 @@ pub enum CorpusError {
     /// A line is not UTF-8.
     #[error("the corpus {} is not UTF-8 text at line {line}", path.display())]
     NotText {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// A line is longer than any document.
+    #[error("the corpus {} has a line of more than 64 MiB, line {line}: a document is one line", path.display())]
+    LongLine {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
@@ -48,7 +60,7 @@ impl Documents {
     /// # Errors
     /// It cannot be opened.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
-        let file = File::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
+        let file = plain::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
         let reader = BufReader::with_capacity(1 << 16, Hashing { file, hasher: Hasher::default() });
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
     }
@@ -66,12 +78,15 @@ impl Documents {
     fn read(&mut self) -> Result<Option<String>, CorpusError> {
         loop {
             self.buffer.clear();
-            let read = self.reader.read_until(b'\n', &mut self.buffer);
+            let read = self.reader.by_ref().take(MOST_LINE_BYTES + 1).read_until(b'\n', &mut self.buffer);
             let read = read.map_err(|source| CorpusError::Read { path: self.path.clone(), source })?;
             if read == 0 {
                 return Ok(None);
             }
             self.line += 1;
+            if self.buffer.len() as u64 > MOST_LINE_BYTES {
+                return Err(CorpusError::LongLine { path: self.path.clone(), line: self.line });
+            }
             let text = std::str::from_utf8(&self.buffer)
                 .map_err(|_| CorpusError::NotText { path: self.path.clone(), line: self.line })?;
             let text = text.trim_end_matches(['\n', '\r']);

@@ -34,6 +34,8 @@ pub enum PublishedError {
     NotAFile { path: PathBuf },
     #[error("{path} has {size} bytes: more than the second moment of keys of width {inner} can have")]
     TooLarge { path: PathBuf, size: u64, inner: usize },
+    #[error("{path} changed while it was read: try again when nothing writes to it")]
+    Changed { path: PathBuf },
     #[error("{path} is no npz: {why}")]
     NotZip { path: PathBuf, why: String },
     #[error("{path} has no member {member}: it is not what ROME publishes")]
@@ -79,6 +81,11 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     let count = member(&mut archive, path, COUNT, HEADER)?;
     let count = count_of(&count).map_err(|why| wrong(COUNT, why))?;
     let sum = member(&mut archive, path, SUM, most)?;
+    // What was hashed is what was read.
+    let after = path.metadata().map_err(io)?;
+    if (after.len(), after.modified().ok()) != (metadata.len(), metadata.modified().ok()) {
+        return Err(PublishedError::Changed { path: path.to_owned() });
+    }
     let moment = moment_of(&sum, inner, count).map_err(|why| wrong(SUM, why))?;
     Ok(Published { file, moment })
 }

@@ -32,13 +32,22 @@ pub(super) fn is_temporary(name: &str) -> bool {
 /// Younger temporary files may still be written to.
 pub(super) const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Removes temporary files that a crash left in a directory, as well as it can: they do no harm but to the eye.
+/// A new folder in `directory` that is removed with what is in it, unless it is kept, and that [`clear_left`] knows.
+///
+/// # Errors
+/// The system refuses.
+pub fn folder_in(directory: &Path) -> io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempdir_in(directory)
+}
+
+/// Removes temporary files and folders that a crash left in a directory, as well as it can: they do no harm but to the eye.
 pub fn clear_left(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| is_temporary(&entry.file_name().to_string_lossy())) {
-        let modified = entry.metadata().ok().filter(fs::Metadata::is_file).and_then(|seen| seen.modified().ok());
-        if modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > YOUNG) {
-            let _ = fs::remove_file(entry.path());
+        // Of the entry itself, be it a link.
+        let Ok(seen) = entry.metadata() else { continue };
+        if seen.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > YOUNG) {
+            let _ = if seen.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
     }
 }

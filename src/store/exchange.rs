@@ -2,13 +2,12 @@
 //! `patches/<digest>.safetensors`.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::list::sorted;
 use super::sealed::TRAILER;
 use super::write::make_folder;
-use super::{Entry, Kind, Store, StoreError, atomic, check, open_regular};
+use super::{Entry, Kind, Store, StoreError, atomic, read_whole};
 use crate::digest::Digest;
 
 /// A file that was not imported.
@@ -134,15 +133,4 @@ fn resolved(path: &Path) -> PathBuf {
         }
     }
     path.to_owned()
-}
-
-/// The bytes of an entry's file, seal and all, and the digest of its payload.
-fn read_whole(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
-    let Some((mut file, _)) = open_regular(path)? else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut file, &mut bytes).map_err(StoreError::io("reading", path))?;
-    let digest = check(path, &*bytes, bytes.len() as u64, kind, key)?;
-    Ok(Some((bytes, digest)))
 }

@@ -1,7 +1,8 @@
 //! The calls by which the store changes a disk, named, so that a test can count them and let any of them fail.
 //!
-//! Whatever makes, writes, syncs, renames or removes a file of the store goes through [`before`] or [`writing`] first.
-//! Outside of the tests of this crate neither does anything.
+//! Whatever makes, writes, syncs, renames or removes an entry, or a file written like one, goes through [`before`] or
+//! [`writing`] first; what may fail without harm does not: the holder's number in the lock, the time of an entry in use,
+//! empty folders, temporary files that are given up. Outside of the tests of this crate neither does anything.
 
 use std::io;
 

@@ -4,11 +4,13 @@
 //! that cannot be written, is as good as none.
 
 use std::fs::{self, File, Metadata};
+use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::sealed::TRAILER;
 use super::write::make_parent;
-use super::{Store, StoreError, atomic, sealed};
+use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Canon, Digest};
 
 /// Smaller files are hashed faster than they are looked up.
@@ -18,6 +20,9 @@ const WORTHWHILE: u64 = 1 << 20;
 const RACY: Duration = Duration::from_secs(2);
 
 const FOLDER: &str = "memo";
+
+/// The bytes of a memo: a digest and a seal.
+const BYTES: u64 = 32 + TRAILER as u64;
 
 /// The SHA-256 of the file at `path`, from the memo where the file looks unchanged.
 ///
@@ -98,7 +103,16 @@ fn inode(_: &Metadata) -> (u64, u64) {
 
 /// What is remembered, or why it is not what was written.
 fn recall(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
-    let bytes = fs::read(memo).ok()?;
+    let (file, length) = match open_regular(memo) {
+        Ok(opened) => opened?,
+        Err(StoreError::Damaged { why, .. }) => return Some(Err(why)),
+        Err(_) => return None,
+    };
+    if length != BYTES {
+        return Some(Err(format!("it has {length} bytes and not {BYTES}")));
+    }
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes).ok()?;
     let sound = sealed::check(&*bytes, bytes.len() as u64, FOLDER, key).ok()?;
     let digest = || bytes.first_chunk::<32>().map(|digest| Digest::from_bytes(*digest)).ok_or(sealed::too_short(0));
     Some(sound.and_then(|_| digest()))

@@ -50,6 +50,9 @@ pub use verify::{Problem, Report};
 
 use sealed::TRAILER;
 
+/// More than a patch can be.
+pub const MOST_PATCH_BYTES: u64 = 4 << 30;
+
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -146,12 +149,8 @@ impl Store {
     /// [`StoreError::Io`] where it cannot be read.
     pub fn get(&self, kind: Kind, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(kind, key);
-        let Some((mut file, length)) = open_regular(&path)? else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        file.read_to_end(&mut bytes).map_err(StoreError::io("reading", &path))?;
-        check(&path, &*bytes, bytes.len() as u64, kind, key)?;
+        let Some((bytes, _)) = read_whole(&path, kind, key)? else { return Ok(None) };
+        let mut bytes = bytes;
         if kind.is_sealed() {
             bytes.truncate(bytes.len() - TRAILER);
         }
@@ -164,9 +163,7 @@ impl Store {
     /// As [`Store::get`].
     pub fn map(&self, kind: Kind, key: &Digest) -> Result<Option<Mapping>, StoreError> {
         let path = self.path(kind, key);
-        let Some((file, length)) = open_regular(&path)? else {
-            return Ok(None);
-        };
+        let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
         if length == 0 {
             return Err(StoreError::damaged(&path, sealed::too_short(0)));
         }
@@ -188,14 +185,7 @@ impl Store {
         if !kind.is_sealed() {
             return Ok(Some(*key));
         }
-        let Some(payload) = length.checked_sub(TRAILER as u64) else {
-            return Err(StoreError::damaged(&path, sealed::too_short(length)));
-        };
-        let mut trailer = [0; TRAILER];
-        let read = file.seek(io::SeekFrom::Start(payload)).and_then(|_| file.read_exact(&mut trailer));
-        read.map_err(StoreError::io("reading", &path))?;
-        let stated = sealed::read_trailer(&trailer, kind.folder(), key, payload);
-        stated.map(Some).map_err(|why| StoreError::damaged(&path, why))
+        read_seal(&mut file, length, &path, kind, key).map(Some)
     }
 
     /// At most the first `most` bytes of an entry's payload and the payload's length, unchecked but for the seal: to
@@ -204,13 +194,8 @@ impl Store {
     /// # Errors
     /// As [`Store::content_digest`].
     pub fn head(&self, kind: Kind, key: &Digest, most: u64) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
-        if self.content_digest(kind, key)?.is_none() {
-            return Ok(None);
-        }
         let path = self.path(kind, key);
-        let Some((file, length)) = open_regular(&path)? else {
-            return Ok(None);
-        };
+        let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
         let payload = if kind.is_sealed() { length - TRAILER as u64 } else { length };
         let mut bytes = Vec::new();
         file.take(payload.min(most)).read_to_end(&mut bytes).map_err(StoreError::io("reading", &path))?;
@@ -223,9 +208,7 @@ impl Store {
     /// As [`Store::get`].
     pub fn check(&self, kind: Kind, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.path(kind, key);
-        let Some((file, length)) = open_regular(&path)? else {
-            return Ok(None);
-        };
+        let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
         check(&path, file, length, kind, key).map(Some)
     }
 
@@ -255,6 +238,48 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: Kind, key: &Digest) 
         })
     };
     verdict.map_err(StoreError::io("reading", path))?.map_err(|why| StoreError::damaged(path, why))
+}
+
+/// The bytes of an entry's file, seal and all, and the digest of its payload.
+fn read_whole(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
+    let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
+    if !kind.is_sealed() {
+        // Nothing but its bytes says how long a patch is: they are held once they are known to be its own.
+        check(path, &file, length, kind, key)?;
+        file.rewind().map_err(StoreError::io("reading", path))?;
+    }
+    let mut bytes = Vec::new();
+    let room =
+        usize::try_from(length).map_err(io::Error::other).and_then(|length| Ok(bytes.try_reserve_exact(length)?));
+    let read = room.and_then(|()| file.take(length).read_to_end(&mut bytes));
+    read.map_err(StoreError::io("reading", path))?;
+    let digest = check(path, &*bytes, bytes.len() as u64, kind, key)?;
+    Ok(Some((bytes, digest)))
+}
+
+/// Opens an entry that is as long as its seal says, at its beginning, and gives its length: what a disk or a stranger
+/// made longer is known for it by its last bytes, before so many are read or held.
+fn open_entry(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(File, u64)>, StoreError> {
+    let Some((mut file, length)) = open_regular(path)? else { return Ok(None) };
+    if kind.is_sealed() {
+        read_seal(&mut file, length, path, kind, key)?;
+        file.rewind().map_err(StoreError::io("reading", path))?;
+    } else if length > MOST_PATCH_BYTES {
+        return Err(StoreError::damaged(path, "it is larger than a patch can be"));
+    }
+    Ok(Some((file, length)))
+}
+
+/// The digest that the seal of an entry states.
+fn read_seal(file: &mut File, length: u64, path: &Path, kind: Kind, key: &Digest) -> Result<Digest, StoreError> {
+    let Some(payload) = length.checked_sub(TRAILER as u64) else {
+        return Err(StoreError::damaged(path, sealed::too_short(length)));
+    };
+    let mut trailer = [0; TRAILER];
+    let read = file.seek(io::SeekFrom::Start(payload)).and_then(|_| file.read_exact(&mut trailer));
+    read.map_err(StoreError::io("reading", path))?;
+    let stated = sealed::read_trailer(&trailer, kind.folder(), key, payload);
+    stated.map_err(|why| StoreError::damaged(path, why))
 }
 
 /// Opens an entry and gives its length. Links, pipes and directories are damage: the store writes only files.

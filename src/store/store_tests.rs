@@ -84,6 +84,30 @@ fn every_flipped_bit_of_a_patch_is_seen() {
     assert!(store.get(Kind::Patch, &id).expect("good").is_some());
 }
 
+/// A terabyte of which the disk holds nothing: known for what it is by its length, and mended.
+#[test]
+fn what_was_made_endless_is_damage_and_is_not_read() {
+    let (directory, store) = store();
+    let id = store.put_patch(b"a patch").expect("written");
+    store.put(Kind::Object, &key(), b"payload").expect("written");
+    store.export(None, &directory.path().join("parcel")).expect("exported");
+    let endless = |path: &Path| File::options().write(true).open(path).and_then(|file| file.set_len(1 << 40));
+    for (kind, key) in [(Kind::Object, key()), (Kind::Patch, id)] {
+        endless(&store.path(kind, &key)).expect("made longer");
+        endless(&directory.path().join("parcel").join(kind.folder()).join(format!("{}{}", key.hex(), kind.suffix())))
+            .expect("made longer");
+        assert!(matches!(store.get(kind, &key), Err(StoreError::Damaged { .. })), "{kind}");
+        assert!(matches!(store.check(kind, &key), Err(StoreError::Damaged { .. })), "{kind}");
+        assert!(store.map(kind, &key).is_err() && store.head(kind, &key, 10).is_err(), "{kind}");
+    }
+    assert_eq!(store.verify().problems.len(), 2);
+    let other = Store::open(directory.path().join("other"));
+    assert_eq!(other.import(&directory.path().join("parcel")).expect("goes on").refused.len(), 2);
+    store.put_patch(b"a patch").expect("mends it");
+    store.put(Kind::Object, &key(), b"payload").expect("mends it");
+    assert!(store.verify().problems.is_empty());
+}
+
 #[test]
 fn a_good_entry_is_never_replaced_by_another() {
     let (_directory, store) = store();

@@ -8,7 +8,6 @@ mod easyedit;
 mod zsre;
 
 use std::fmt;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use serde_json::Value;
 
 use crate::compile::resolve::fill;
 use crate::digest::Canon;
+use crate::plain;
 use crate::project::edits::PLACEHOLDER;
 use crate::project::render::is_control;
 
@@ -129,25 +129,38 @@ impl fmt::Display for Refused {
 pub enum DataError {
     #[error("reading {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {refused} records are not of this schema: it is another dataset")]
+    Foreign { path: PathBuf, refused: usize },
     #[error("{path}: {source}")]
     Json { path: PathBuf, source: serde_json::Error },
 }
+
+/// Records that cannot be used, at most: no dataset has as many, and each is told with its reason.
+const MOST_REFUSED: usize = 100_000;
 
 /// Reads a file record by record; `seen` is given every record, or why it cannot be used.
 ///
 /// # Errors
 /// The file cannot be read, or is no JSON array. What was read until then has been seen.
 pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Refused>)) -> Result<(), DataError> {
-    let mut record = 0;
+    let (mut record, mut refused) = (0, 0);
     each_value(path, |value| {
-        seen(case(dataset, record, value));
+        let case = case(dataset, record, value);
+        refused += usize::from(case.is_err());
+        if case.is_ok() || refused <= MOST_REFUSED {
+            seen(case);
+        }
         record += 1;
-    })
+    })?;
+    match refused > MOST_REFUSED {
+        true => Err(DataError::Foreign { path: path.to_owned(), refused }),
+        false => Ok(()),
+    }
 }
 
 /// The same of any array.
 pub(super) fn each_value(path: &Path, seen: impl FnMut(Value)) -> Result<(), DataError> {
-    let file = File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let file = plain::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
     let mut text = serde_json::Deserializer::from_reader(BufReader::new(file));
     let read = Records(seen).deserialize(&mut text).and_then(|()| text.end());
     read.map_err(|source| match source.is_io() {

@@ -1,0 +1,186 @@
+//! What a tokenizer.json must not say, looked for before the tokenizers library sees it: it would end the process.
+
+use serde_json::Value;
+
+/// What a text of [`TEXT`] bytes may become before it is cut into tokens: a thousand times as long, and no tokenizer that
+/// was published comes near.
+const MOST: usize = 1 << 22;
+const TEXT: usize = 1 << 12;
+
+/// Checks a file.
+///
+/// # Errors
+/// It is not JSON, or would crash the tokenizers library: in words.
+pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
+    let file: Value = serde_json::from_slice(bytes).map_err(|problem| format!("it is not JSON: {problem}"))?;
+    check_dropout(&file["model"])?;
+    check_merges(&file["model"])?;
+    check_growth(&[&file["normalizer"], &file["pre_tokenizer"]], "normalizer")?;
+    check_growth(&[&file["decoder"]], "decoder")
+}
+
+/// Refuses merges that are left out by chance: one text would be other tokens every time.
+fn check_dropout(model: &Value) -> Result<(), String> {
+    match model["dropout"].as_f64() {
+        Some(dropout) if dropout != 0.0 => Err(format!(
+            "its `dropout` is {dropout}: the same text would be cut into other tokens every time; set it to null"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses steps that make a text longer and longer: the library takes the memory for it, and the process ends where
+/// there is none.
+fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
+    let (mut length, mut growth, mut rest) = (TEXT, 1_usize, steps.to_vec());
+    while let Some(value) = rest.pop() {
+        if let Some(fields) = value.as_object() {
+            length = length.saturating_add(fields.get("prepend").and_then(Value::as_str).map_or(0, str::len));
+            growth = growth.saturating_mul(step_growth(value)?);
+            rest.extend(fields.values());
+        }
+        rest.extend(value.as_array().into_iter().flatten());
+    }
+    match length.saturating_mul(growth) > MOST {
+        true => Err(format!("its {what} can make a text more than {} times as long", MOST / TEXT)),
+        false => Ok(()),
+    }
+}
+
+/// How many bytes a step can write for one that it reads.
+fn step_growth(step: &Value) -> Result<usize, String> {
+    Ok(match step["type"].as_str() {
+        // Every byte that is no printable letter becomes a character of two.
+        Some("ByteLevel") => 2,
+        Some("Replace") => replaced(&step["pattern"], step["content"].as_str().map_or(0, str::len)),
+        Some("Metaspace") => step["replacement"].as_str().map_or(1, str::len).max(1),
+        Some("Precompiled") => step["precompiled_charsmap"].as_str().map_or(Ok(1), longest_of_map)?,
+        _ => 1,
+    })
+}
+
+/// What replacing a pattern by `content` bytes makes of a byte.
+fn replaced(pattern: &Value, content: usize) -> usize {
+    let least = match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
+        (Some(text), _) => text.len(),
+        // What this parser does not know, such as looking around, may match without taking anything.
+        (_, Some(regex)) => regex_syntax::parse(regex).ok().and_then(|hir| hir.properties().minimum_len()).unwrap_or(0),
+        _ => 0,
+    };
+    match least {
+        0 => content.saturating_add(1),
+        least => content.div_ceil(least).max(1),
+    }
+}
+
+/// The longest text of a map of characters (a trie, and texts that end in NUL). One that says to be longer than it is
+/// is refused: the library asks the system for as much as it says.
+fn longest_of_map(map: &str) -> Result<usize, String> {
+    let bytes = from_base64(map);
+    let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };
+    let stated = u32::from_le_bytes(*stated) as usize;
+    let Some(texts) = rest.get(stated..) else {
+        return Err(format!("its map of characters says to have {stated} bytes, and is shorter"));
+    };
+    Ok(texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0).max(1))
+}
+
+/// The bytes of a text in base 64, up to what is none.
+fn from_base64(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut places = [0; 256];
+    (1..).zip(DIGITS).for_each(|(place, digit)| places[usize::from(*digit)] = place);
+    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len() / 4 * 3), 0_u32, 0);
+    for digit in text.bytes().map_while(|byte| u32::checked_sub(places[usize::from(byte)], 1)) {
+        (bits, count) = (bits << 6 | digit, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
+}
+
+/// Refuses merges whose parts or product are not in the vocabulary: the tokenizers library copies them into a
+/// buffer as long as the longest entry, and panics on longer ones.
+fn check_merges(model: &Value) -> Result<(), String> {
+    let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
+        return Ok(());
+    };
+    for (index, merge) in merges.iter().enumerate() {
+        let pair = match merge {
+            Value::String(text) => text.split_once(' '),
+            Value::Array(pair) => pair.first().and_then(Value::as_str).zip(pair.get(1).and_then(Value::as_str)),
+            _ => None,
+        };
+        let Some((left, right)) = pair else { return Err(format!("merge {index} is not a pair of tokens")) };
+        if let Some(unknown) = [left, right].into_iter().find(|part| !vocabulary.contains_key(*part)) {
+            return Err(format!("merge {index} uses {unknown:?}, which is not in the vocabulary"));
+        }
+    }
+    let prefix = model["continuing_subword_prefix"].as_str().map_or(0, str::len);
+    let longest = vocabulary.keys().map(String::len).max().unwrap_or(0) + prefix;
+    let too_long = merges.iter().position(|merge| match merge {
+        Value::String(text) => text.len() > longest + 1,
+        Value::Array(pair) => pair.iter().filter_map(Value::as_str).map(str::len).sum::<usize>() > longest,
+        _ => false,
+    });
+    too_long.map_or(Ok(()), |index| Err(format!("merge {index} is longer than every token of the vocabulary")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_map_says_how_long_its_trie_is() {
+        assert_eq!(from_base64("ALQCACgBAAA="), [0x00, 0xb4, 0x02, 0x00, 0x28, 0x01, 0x00, 0x00]);
+        let said = longest_of_map("/////wAAAAAA").expect_err("four gibibytes");
+        assert!(said.contains("4294967295 bytes"), "{said}");
+        // A trie of four bytes, and behind it `ab`, `cde`.
+        assert_eq!(longest_of_map("BAAAAAAAAABhYgBjZGUA"), Ok(3));
+        assert_eq!((longest_of_map(""), longest_of_map("AAAAAA==")), (Ok(1), Ok(1)));
+    }
+
+    #[test]
+    fn steps_that_make_a_text_endless_are_refused() {
+        let replace =
+            |pattern: Value, content: &str| json!({ "type": "Replace", "pattern": pattern, "content": content });
+        let of = |steps: Vec<Value>| {
+            let file = json!({ "normalizer": { "type": "Sequence", "normalizers": steps } });
+            check(file.to_string().as_bytes())
+        };
+        let tenfold = || replace(json!({ "Regex": "." }), "aaaaaaaaaa");
+        assert_eq!(of(vec![tenfold(); 3]), Ok(()));
+        assert!(of(vec![tenfold(); 4]).is_err_and(|said| said.contains("1024 times as long")));
+        assert!(of(vec![json!({ "type": "ByteLevel" }); 11]).is_err());
+        assert!(of(vec![json!({ "type": "Prepend", "prepend": "a".repeat(1 << 22) })]).is_err());
+        // Nothing is taken, and something is written: between all letters.
+        assert!(of(vec![replace(json!({ "Regex": "(?=.)" }), "a"); 11]).is_err());
+        assert!(of(vec![replace(json!({ "String": "" }), "a"); 11]).is_err());
+    }
+
+    #[test]
+    fn chance_is_refused() {
+        let with =
+            |dropout: Value| check(json!({ "model": { "type": "BPE", "dropout": dropout } }).to_string().as_bytes());
+        assert!(with(json!(0.1)).is_err_and(|said| said.contains("set it to null")));
+        assert_eq!((with(json!(null)), with(json!(0.0))), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn what_is_published_stays() {
+        let replace =
+            |pattern: Value, content: &str| json!({ "type": "Replace", "pattern": pattern, "content": content });
+        let mut steps = vec![json!({ "type": "Prepend", "prepend": "▁" }), replace(json!({ "String": " " }), "▁")];
+        steps.extend(vec![replace(json!({ "Regex": " {2,}" }), " "); 20]);
+        steps.push(replace(json!({ "String": "``" }), "\""));
+        let file = json!({
+            "normalizer": { "type": "Sequence", "normalizers": steps },
+            "pre_tokenizer": { "type": "Metaspace", "replacement": "▁" }
+        });
+        assert_eq!(check(file.to_string().as_bytes()), Ok(()));
+    }
+}
