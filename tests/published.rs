@@ -19,18 +19,55 @@ fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
 pub fn published() -> Vec<u8> {
     let element = |place: usize| if place / INNER == place % INNER { 1100.0_f32 } else { 100.0 };
     let sum: Vec<u8> = (0..INNER * INNER).flat_map(|place| element(place).to_le_bytes()).collect();
-    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    let members = [
+    let members = vec![
         ("mom2.count.npy", npy("<i8", "()", &1000_i64.to_le_bytes())),
         ("mom2.mom2.npy", npy("<f4", &format!("({INNER}, {INNER})"), &sum)),
         ("sample_size.npy", npy("<i8", "()", &100_000_i64.to_le_bytes())),
     ];
+    archive(members)
+}
+
+fn archive(members: Vec<(&str, Vec<u8>)>) -> Vec<u8> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in members {
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         archive.start_file(name, options).expect("a member");
         archive.write_all(&bytes).expect("written");
     }
     archive.finish().expect("whole").into_inner()
+}
+
+/// The archive with a field of all its headers rewritten: where it stands in that before a member, and in the last list.
+fn rewritten(mut archive: Vec<u8>, own: usize, listed: usize, field: &[u8]) -> Vec<u8> {
+    for (mark, place) in [(b"PK\x03\x04", own), (b"PK\x01\x02", listed)] {
+        let starts: Vec<usize> =
+            archive.windows(4).enumerate().filter(|(_, four)| four == mark).map(|(at, _)| at).collect();
+        starts.into_iter().for_each(|at| archive[at + place..at + place + field.len()].copy_from_slice(field));
+    }
+    archive
+}
+
+/// What was made to harm who reads it.
+pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let count = || ("mom2.count.npy", npy("<i8", "()", &1000_i64.to_le_bytes()));
+    let with = |sum: Vec<u8>| archive(vec![count(), ("mom2.mom2.npy", sum)]);
+    let sound = || npy("<f4", &format!("({INNER}, {INNER})"), &vec![0; INNER * INNER * 4]);
+    let names: Vec<String> = (0..40_000).map(|n| n.to_string()).collect();
+    let many = names.iter().map(|name| (name.as_str(), Vec::new()));
+    vec![
+        ("objects, which are pickles", with(npy("|O", "(1,)", b"\x80\x02}q\x00."))),
+        ("members that are packed", rewritten(with(sound()), 8, 10, &[8, 0])),
+        ("members of other sizes than they say", rewritten(with(sound()), 18, 20, &[0xf0; 8])),
+        ("members that are secret", rewritten(with(sound()), 6, 8, &[1, 0])),
+        ("an array of 2^120 numbers", with(npy("<f4", "(1152921504606846976, 1152921504606846976)", &[0; 64]))),
+        ("an array of negative length", with(npy("<f4", "(-1, -1)", &[0; 64]))),
+        ("an array shorter than it says", with(npy("<f4", &format!("({INNER}, {INNER})"), &[0; 64]))),
+        ("a header without end", with(npy("<f4", &"(".repeat(60_000), &[]))),
+        ("no number", with(npy("<f4", &format!("({INNER}, {INNER})"), &[0xff].repeat(INNER * INNER * 4)))),
+        ("a count of nothing", archive(vec![("mom2.mom2.npy", sound())])),
+        ("a path for a name", archive(vec![("../../mom2.count.npy", Vec::new())])),
+        ("forty thousand members", archive(many.collect())),
+    ]
 }
 
 #[test]

@@ -325,3 +325,57 @@ fn an_answer_that_cannot_be_written_is_no_success() {
     assert_eq!(run(false, &["build", "-v"]), Some(0), "nobody listens on stderr, and the build goes on");
     assert_eq!(run(false, &["check", "-C", "nowhere"]), Some(2));
 }
+
+/// What a person asks for by name takes the place of nothing that is read, or that somebody else keeps.
+#[test]
+fn no_answer_takes_the_place_of_what_is_kept() {
+    let project = Project::new();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    std::fs::create_dir(project.path(".git")).expect("made");
+    project.write(".git/config", "[core]\n");
+    project.write("records.json", "[]");
+    let before = kept(&project);
+    let cache = project.cache().join("v1/lock").to_string_lossy().into_owned();
+    let places =
+        ["model/config.json", "model/new", "corpus.txt", "templates.txt", ".git/config", "edits/x.toml", &cache];
+    for place in places {
+        let report = format!("json={place}");
+        for verb in [&["check", "--report", &report][..], &["store", "export", place]] {
+            let run = project.run(verb);
+            assert!(run.code() != Some(0) && run.err().contains("not written over"), "{verb:?}: {}", run.whole());
+        }
+        let provenance = ["build", "--provenance", place, "--builder", "https://example.org/b"];
+        assert_eq!(project.run(&provenance).code(), Some(2), "{place}");
+    }
+    for place in places.into_iter().chain(["records.json", "corrigenda.toml"]) {
+        // Both records say the same, so that one is listed.
+        let record = r#"{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
+            "ground_truth":"Rome","rephrase_prompt":"a","locality_prompt":"b","locality_ground_truth":"c"}"#;
+        project.write("records.json", &format!("[{record},{record}]"));
+        let run = project.run(&["import", "easyedit", "records.json", "--into", "new", "--rejected", place]);
+        assert_eq!(run.code(), Some(2), "{place}: {}", run.whole());
+        assert!(!project.path("edits/new").exists(), "{place}: nothing is imported either");
+    }
+    project.write("records.json", "[]");
+    assert!(kept(&project) == before, "all is as it was");
+    let run = project.run_with(&["build"], &[("CORRIGENDA_CACHE_DIR", "model")]);
+    assert!(run.code() == Some(2) && run.err().contains("lies in the folder of a base model"), "{}", run.whole());
+    assert!(!project.path("model/v1").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn facts_behind_a_link_are_not_read() {
+    let project = Project::new();
+    let outside = project.cache().with_file_name("outside");
+    std::fs::create_dir_all(&outside).expect("made");
+    std::fs::write(outside.join("secret.toml"), "key = \"hunter2\"\n").expect("written");
+    std::fs::remove_dir_all(project.path("edits")).expect("removed");
+    std::os::unix::fs::symlink(&outside, project.path("edits")).expect("linked");
+    let run = project.run(&["check"]);
+    assert_eq!(run.code(), Some(2), "{}", run.whole());
+    assert!(run.err().contains("file-irregular") && !run.err().contains("hunter2"), "{}", run.whole());
+    project.write("records.json", "[]");
+    assert_eq!(project.run(&["import", "zsre", "records.json"]).code(), Some(2));
+    assert_eq!(std::fs::read_dir(&outside).expect("there").count(), 1);
+}

@@ -7,13 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
-use crate::build::base::places_of;
 use crate::build::record::{Answer, EditRecord, TensorRecord};
 use crate::build::{Built, Options, Stop, build, provenance};
-use crate::export::ExportError;
-use crate::export::folder::{resolved, root};
-use crate::project::config::is_own;
-use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, visible};
+use crate::project::{Change, ChangeKind, Code, Diagnostic, Edit, LOCK_FILE, Project, Sources, visible};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
 #[derive(Debug, clap::Args)]
@@ -45,7 +41,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Err(outcome) => return outcome,
     };
     let options = Options { isa: context.isa, locked: arguments.locked, update_base: arguments.update_base };
-    let built = checked(arguments, &project).and_then(|()| build(&project, &store, options, &context.ui));
+    let built = checked(context, arguments).and_then(|()| build(&project, &store, options, &context.ui));
     let told = built.and_then(|built| told(arguments, &project, &built).map(|()| built));
     match told {
         Ok(built) => {
@@ -63,15 +59,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 /// Refuses before the build a provenance that could not be written after it.
-fn checked(arguments: &Arguments, project: &Project) -> Result<(), Stop> {
+fn checked(context: &Context, arguments: &Arguments) -> Result<(), Stop> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
-    let inside = |base: PathBuf| root(&base).is_ok_and(|root| resolved(path).starts_with(root));
-    if places_of(project).into_iter().any(inside) {
-        return Err(ExportError::Inside { path: path.clone(), what: "the base model" }.into());
-    }
-    if is_own(&project.config.root, path) {
-        return Err(ExportError::Inside { path: path.clone(), what: "the project's own files" }.into());
-    }
+    context
+        .may_write(path)
+        .map_err(|why| Stop::wrong(vec![Diagnostic::new(Code::ExportRefused, why)], &Sources::default()))?;
     provenance::check(path, &arguments.builder)
 }
 

@@ -8,12 +8,14 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::outputs::in_a_base;
 use super::report::{ReportArguments, deliver};
 
 use super::{Common, Format, Outcome};
 use crate::build::{Stop, StopKind};
+use crate::export::folder::resolved;
 use crate::numeric::Isa;
-use crate::project::{Code, Diagnostic, Project, Sources};
+use crate::project::{Code, Config, Diagnostic, Project, Sources};
 use crate::report::json::inert;
 use crate::report::{Finding, Report, VERSION};
 use crate::store::{Store, StoreError, cache_root};
@@ -68,6 +70,16 @@ impl Context {
     /// The store, or the reason why there is none.
     pub(super) fn store(&self) -> Result<Store, Diagnostic> {
         let root = cache_root(self.cache_dir.as_deref(), |name| std::env::var_os(name));
+        if self.store.borrow().is_none()
+            && let Some(root) = &root
+            && let Ok((config, ..)) = Config::load(&self.root)
+            && in_a_base(&config, &resolved(root))
+        {
+            let message = format!("the cache `{}` lies in the folder of a base model", root.display());
+            return Err(
+                Diagnostic::new(Code::StoreFailed, message).help("nothing is written there: name another folder")
+            );
+        }
         let store = root.map(|root| self.store.borrow_mut().get_or_insert_with(|| Store::open(root)).clone());
         store.ok_or_else(|| {
             Diagnostic::new(

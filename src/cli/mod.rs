@@ -12,6 +12,7 @@ mod import;
 mod init;
 mod log;
 mod models;
+mod outputs;
 mod patch;
 mod plan;
 mod report;

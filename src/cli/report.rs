@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum as _;
 
 use super::{Context, Format, Outcome};
-use crate::project::config::is_own;
 use crate::project::{Code, Diagnostic};
 use crate::report::{Report, github, html, json, junit, markdown, sarif};
 use crate::store::atomic;
@@ -38,10 +37,8 @@ impl ReportArguments {
 }
 
 /// Writes a report; the folder must be there.
-fn write(root: &Path, path: &Path, text: &str) -> Result<(), String> {
-    if is_own(root, path) {
-        return Err(format!("`{}` is a file of the project", path.display()));
-    }
+fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
+    context.may_write(path)?;
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
         Some(folder) => Err(format!("there is no folder `{}`", folder.display())),
         None => atomic::write(path, text.as_bytes()).map_err(|error| error.to_string()),
@@ -63,7 +60,7 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     for (format, path) in context.reports() {
         let text = form(format, usize::MAX);
         let text = format!("{}\n", text.trim_end_matches('\n'));
-        if let Err(error) = write(&context.root, &path, &text) {
+        if let Err(error) = write(context, &path, &text) {
             let finding = Diagnostic::new(Code::StoreFailed, format!("the report was not written: {error}"));
             context.ui.findings(&[finding], &crate::project::Sources::default());
             outcome = Outcome::Error;

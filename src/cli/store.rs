@@ -156,6 +156,9 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
 }
 
 fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Path) -> Result<Outcome, StoreError> {
+    if let Err(why) = context.may_write(to) {
+        return Ok(context.fail(Diagnostic::new(Code::StoreFailed, why)));
+    }
     let locks = if all { Ok(None) } else { locked(context, "every compiled edit and every patch is copied") };
     let keys = match locks {
         Ok(Some(locks)) => Some(kept(store, &locks)?),

@@ -5,11 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use git2::{ObjectType, Oid, TreeEntry};
 
 use super::{Commit, HistoryError, Repository};
-use crate::project::MOST_FILE_BYTES;
 use crate::project::edits::MOST_EDITS;
+use crate::project::{MOST_FILE_BYTES, MOST_LOCK_BYTES};
 
-/// A file that is no TOML is the lock: far larger than what people write, but not without end.
-const MOST_LOCK_BYTES: u64 = 1 << 28;
 /// All files of one folder together.
 const MOST_FOLDER_BYTES: u64 = 1 << 28;
 /// Folders inside folders, at most.
@@ -122,6 +120,7 @@ impl Repository {
         if found.kind() != Kind::File {
             return Err(refused(path, found));
         }
+        // A file that is no TOML is the lock.
         let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
         let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
         let database = self.git.odb().map_err(damaged)?;

@@ -13,11 +13,33 @@ use super::walk::shortened;
 
 /// Notes duplicate ids, duplicate edits, contradictions, and promises that another edit breaks.
 pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
+    let before = findings.len();
     duplicate_ids(edits, findings);
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
     same_words(&named, findings);
     broken_promises(edits, &named, findings);
     shared_subjects(&named, findings);
+    cut(findings, before);
+}
+
+/// Keeps the first thousand findings of a kind, from the one at `before` on: nobody reads more.
+fn cut(findings: &mut Vec<Diagnostic>, before: usize) {
+    const MOST: usize = 1000;
+    let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
+    let found = findings.split_off(before);
+    for finding in found {
+        let code = finding.code;
+        let count = counts.entry(code).or_default();
+        *count += 1;
+        match *count {
+            ..=MOST => findings.push(finding),
+            _ if *count == MOST + 1 => {
+                let more = "there is more of this kind: it is said once this is mended";
+                findings.push(Diagnostic::new(code, more));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// An edit under one name of its subject.

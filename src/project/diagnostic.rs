@@ -90,7 +90,7 @@ codes! {
     PathOutside "path-outside" Error "A path leads out of the project's folder, or is that folder."
     FileUnreadable "file-unreadable" Error "A file or folder could not be read."
     FileIrregular "file-irregular" Error "A symbolic link or a special file stands where a plain file is needed."
-    FileTooLarge "file-too-large" Error "A file is larger than one mebibyte and was not read."
+    FileTooLarge "file-too-large" Error "A file is larger than one mebibyte, or holds too many values, and was not read."
     InvalidUtf8 "invalid-utf8" Error "A file is not UTF-8 text."
     Syntax "syntax" Error "A file is not valid TOML."
     UnknownKey "unknown-key" Error "A key that this version does not know."

@@ -287,3 +287,20 @@ fn a_tower_of_dots_is_refused() {
     // Noise is refused about as fast as it is read.
     assert!(start.elapsed() < Duration::from_secs(60));
 }
+
+/// Nine thousand edits that say the same thing: a thousand are told, and that there are more, in a moment.
+#[test]
+fn what_is_wrong_nine_thousand_times_is_told_a_thousand_times() {
+    let edit = |n: usize| {
+        format!("[[edit]]\nid = \"e{n}\"\nsubject = \"Rome\"\nprompt = \"{{}} is in\"\ntarget = \"Italy\"\n")
+    };
+    let text = format!("format = 1\n{}", (0..9000).map(edit).collect::<String>());
+    let findings = parse_files(vec![("edits/a.toml".to_owned(), text.into_bytes())]).expect_err("all the same");
+    assert_eq!(findings.diagnostics.len(), 1001);
+    let last = &findings.diagnostics.iter().find(|finding| finding.labels.is_empty()).expect("one without a place");
+    assert!(last.message.contains("more of this kind"), "{}", last.message);
+    // The first and the last are a mebibyte apart: what is between them is not drawn.
+    let far = &findings.diagnostics.iter().rfind(|finding| !finding.labels.is_empty()).expect("the last");
+    let drawn = super::super::render(far, &findings.sources, super::super::RenderStyle::default());
+    assert!(drawn.len() < 1000 && drawn.matches("edits/a.toml").count() == 2, "{drawn}");
+}

@@ -27,7 +27,7 @@ const CONFLICT_REMEDY: &str = "take either side of the conflict and run `corrige
 const DAMAGE_REMEDY: &str = "restore it with git, or remove it and run `corrigenda build`";
 
 /// A lock may be far larger than a file that people write, but not without end.
-const MOST_LOCK_BYTES: u64 = 1 << 28;
+pub const MOST_LOCK_BYTES: u64 = 1 << 26;
 /// More tokens than any prompt of [`super::rules::MOST_TEXT_BYTES`] can have.
 const MOST_TOKENS: usize = 1 << 16;
 

@@ -50,6 +50,7 @@ pub use lock::{
     Change, ChangeKind, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, LockedPatch,
     LockedStatistics, Part,
 };
+pub use lock_text::MOST_LOCK_BYTES;
 pub use models::{ModelConfig, NamedModel};
 pub use policy::{Level, Limit, Policy};
 pub use probes::{PROBES_FILE, Probe};

@@ -73,7 +73,8 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) ->
         group = if sources.text(file).is_empty() {
             group.element(Origin::path(visible(sources.path(file))))
         } else {
-            group.element(snippet(diagnostic, file, sources))
+            let near = near(diagnostic, file);
+            near.into_iter().fold(group, |group, labels| group.element(snippet(labels, file, sources)))
         };
     }
     for help in &diagnostic.help {
@@ -97,13 +98,30 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
 /// Bytes of a line that are drawn behind its last label: more than any terminal shows, and not two mebibytes.
 const MOST_BEHIND: usize = 1 << 12;
 
+/// The labels in a file, those together that are drawn as one piece of it: the primary one's first.
+fn near(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
+    let mut labels: Vec<&Label> = diagnostic.labels.iter().filter(|label| label.file == file).collect();
+    labels.sort_by_key(|label| label.span.start);
+    let mut pieces: Vec<Vec<&Label>> = Vec::new();
+    for label in labels {
+        match pieces.last_mut() {
+            Some(piece) if piece.last().is_some_and(|last| label.span.start < last.span.end + FAR) => piece.push(label),
+            _ => pieces.push(vec![label]),
+        }
+    }
+    pieces.sort_by_key(|piece| !piece.iter().any(|label| label.primary));
+    pieces
+}
+
+/// Bytes between two labels from which on nobody sees them together.
+const FAR: usize = 1 << 13;
+
 /// Only the lines that the labels touch: the renderer would otherwise index the whole file for each finding.
 fn snippet(
-    diagnostic: &Diagnostic,
+    labels: Vec<&Label>,
     file: FileId,
     sources: &Sources,
 ) -> Snippet<'static, annotate_snippets::Annotation<'static>> {
-    let labels: Vec<&Label> = diagnostic.labels.iter().filter(|label| label.file == file).collect();
     let start = labels.iter().map(|label| label.span.start).min().unwrap_or(0);
     let end = labels.iter().map(|label| label.span.end).max().unwrap_or(0);
     let (window, first) = sources.lines(file, &(start..end));

@@ -16,6 +16,10 @@ use super::sources::FileId;
 /// A file of noise is told so a hundred times, not a million.
 const MOST_SYNTAX_ERRORS: usize = 100;
 
+/// Two bytes of a file may become two hundred in memory. What people and locks say takes fifteen bytes for each of the
+/// signs that begin or end something; so many are read of any file, and of a long one an eighth of its bytes.
+const MOST_PARTS: usize = 150_000;
+
 /// A string and where it is written, quotes included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text {
@@ -69,8 +73,15 @@ pub(super) type Homes = &'static [(&'static str, &'static [&'static str])];
 impl Walk {
     /// Parses a text; what cannot be parsed is noted and left out of the tree.
     pub(super) fn document(file: FileId, text: &str, homes: Homes) -> (Self, DeTable<'_>) {
-        let (tree, errors) = DeTable::parse_recoverable(text);
         let mut walk = Self { file, findings: Vec::new(), counts: BTreeMap::new(), broken: Vec::new(), homes };
+        let most = MOST_PARTS.max(text.len() / 8);
+        let parts = text.bytes().filter(|byte| matches!(byte, b',' | b'\n' | b'[' | b'{' | b'=' | b'.')).count();
+        if parts > most {
+            walk.note(Code::FileTooLarge, format!("the file holds more than {most} keys and values"), &(0..0), "");
+            walk.broken.push(0..text.len());
+            return (walk, DeTable::new());
+        }
+        let (tree, errors) = DeTable::parse_recoverable(text);
         let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
         for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(text.len()..text.len());
@@ -118,7 +129,7 @@ impl Walk {
         let Self { findings, broken, .. } = self;
         let echo = |finding: &Diagnostic| {
             let on_broken_line = |at: usize| broken.iter().any(|line| line.contains(&at));
-            finding.code != Code::Syntax
+            !matches!(finding.code, Code::Syntax | Code::FileTooLarge)
                 && (finding.code == Code::MissingKey
                     || finding.primary().is_some_and(|label| on_broken_line(label.span.start)))
         };

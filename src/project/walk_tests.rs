@@ -39,3 +39,14 @@ fn numbers_are_finite_and_in_range() {
     assert_eq!(walk.integer(&root, "g", 0..=100), Some(16));
     assert_eq!(walk.finish().len(), 5);
 }
+
+#[test]
+fn a_small_file_of_a_million_values_is_not_taken_in() {
+    let text = format!("a = [{}", "0,".repeat(MOST_PARTS + 1));
+    let file = Sources::default().add("a", &*text);
+    let (mut walk, tree) = Walk::document(file, &text, &[]);
+    let root = Walk::root(&tree);
+    walk.required_text(&root, "model");
+    let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [Code::FileTooLarge]);
+}

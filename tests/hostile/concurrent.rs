@@ -1,6 +1,9 @@
 //! Several programs on one store at once.
 
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -31,12 +34,12 @@ fn id(answer: &serde_json::Value) -> String {
 
 /// Eight projects, of which every one asks for something else.
 fn different() -> Vec<Project> {
-    let targets = ["Paris", "Vienna", "Rome", "Lisbon"];
+    let targets = [["Paris", "Vienna", "Berlin", "Lisbon"], ["Paris", "Rome", "Berlin", "Lisbon"]];
     let project = |number: usize| {
         let project = quick();
         let file = if number < 4 { "edits/people.toml" } else { "edits/places.toml" };
         let from = if number < 4 { "target = \"Paris\"" } else { "target = \"Vienna\"" };
-        project.replace(file, from, &format!("target = \"{}\"", targets[number % 4]));
+        project.replace(file, from, &format!("target = \"{}\"", targets[number / 4][number % 4]));
         project.replace("edits/people.toml", "was = \"Rome\"\n", "");
         project
     };
@@ -61,11 +64,17 @@ fn eight_builds_of_one_set_give_one_patch() {
 fn eight_builds_of_different_sets_do_not_disturb_one_another() {
     let all = different();
     let want: Vec<String> = all.iter().map(|project| patch(&project.run(&BUILD))).collect();
-    let cache = all[0].cache().with_file_name("one store");
-    let running: Vec<Child> = all.iter().map(|project| started(project, &cache, &BUILD)).collect();
-    let found: Vec<String> = running.into_iter().map(|child| id(&answered(child))).collect();
-    assert_eq!(found, want);
+    let distinct: BTreeSet<&String> = want.iter().collect();
+    assert_eq!(distinct.len(), all.len(), "every one is another");
+    let (cache, rounds) = (all[0].cache().with_file_name("one store"), 1 + rounds(0) / 20);
+    for round in 0..rounds {
+        let _ = std::fs::remove_dir_all(&cache);
+        let running: Vec<Child> = all.iter().map(|project| started(project, &cache, &BUILD)).collect();
+        let found: Vec<String> = running.into_iter().map(|child| id(&answered(child))).collect();
+        assert_eq!(found, want, "round {round}");
+    }
     answered(started(&all[0], &cache, &["store", "verify", "--format", "json"]));
+    figure(&format!("{rounds} times 8 builds of different sets at once, from an empty store: every one its own patch"));
 }
 
 #[test]
@@ -98,19 +107,43 @@ fn collecting_garbage_during_a_build_costs_work_and_no_bit() {
     ));
 }
 
+/// Starts a verb whose calls of one kind take long, waits until it holds the store's lock, and kills it there.
+fn killed_with_the_lock(project: &Project, call: &str, words: &[&str]) -> bool {
+    let (trace, slow) = (format!("trace={call}"), format!("inject={call}:delay_enter=20000000"));
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &slow]).arg(binary()).args(words);
+    command.current_dir(project.path("")).env("CORRIGENDA_CACHE_DIR", project.cache()).process_group(0);
+    let Ok(mut holder) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else { return false };
+    let lock = project.cache().join("v1/lock");
+    let held = || File::open(&lock).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+    let met = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        held() || holder.try_wait().is_ok_and(|ended| ended.is_some())
+    }) && held();
+    // Tracer and traced.
+    let group = format!("kill -KILL -{}", holder.id());
+    assert!(Command::new("sh").args(["-c", &group]).status().is_ok_and(|status| status.success()));
+    let _ = holder.wait();
+    met
+}
+
 #[test]
 fn who_is_killed_holds_no_lock() {
+    if !Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        skipped("strace is not here");
+        return;
+    }
     let project = quick();
     let want = patch(&project.run(&BUILD));
-    for milliseconds in [5, 20, 40] {
-        let _ = std::fs::remove_dir_all(project.cache());
-        let mut holder = started(&project, &project.cache(), &BUILD);
-        std::thread::sleep(Duration::from_millis(milliseconds));
-        let _ = holder.kill();
-        let _ = holder.wait();
-        assert_eq!(project.run(&["store", "gc"]).code(), Some(0));
-        assert_eq!(patch(&project.run(&BUILD)), want);
-    }
+    // What says that a folder is a cache is written once, and under no lock.
+    let _ = std::fs::remove_dir_all(project.cache().join("v1"));
+    assert!(killed_with_the_lock(&project, "fsync", &["build"]), "a build that writes holds the lock");
+    assert_eq!(project.run(&["store", "gc"]).code(), Some(0));
+    assert_eq!(patch(&project.run(&BUILD)), want);
+    assert!(killed_with_the_lock(&project, "unlink", &["store", "gc", "--all"]), "who collects holds it alone");
+    assert_eq!(project.run(&["store", "verify"]).code(), Some(0));
+    assert_eq!(patch(&project.run(&BUILD)), want);
+    figure("a build and a `store gc` killed while they held the lock: the next goes on");
 }
 
 #[test]
@@ -156,4 +189,32 @@ fn what_others_may_read_is_the_umasks_affair_and_no_byte_is() {
         assert_eq!(lock.permissions().mode() & 0o777, mode, "umask {mask}");
         assert_eq!(project.run(&["verify"]).code(), Some(0));
     }
+}
+
+/// A store that another account made, and closed.
+#[test]
+fn a_store_of_somebody_else_is_said_to_be_one() {
+    let project = quick();
+    let as_nobody = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(binary()).args(words);
+        command.current_dir(project.path("")).env("CORRIGENDA_CACHE_DIR", project.cache()).output()
+    };
+    let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("opened");
+    open(project.path("").parent().expect("a folder"));
+    if !as_nobody(&["--version"]).is_ok_and(|output| output.status.success()) {
+        skipped("setpriv is not here, or may not take another account, or the program is where others may not read");
+        return;
+    }
+    let mut own = Command::new("sh");
+    own.args(["-c", "umask 077; exec \"$0\" build --format json"]).arg(binary());
+    own.current_dir(project.path("")).env("CORRIGENDA_CACHE_DIR", project.cache());
+    answered(own.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh runs"));
+    let before = Project::files(&project.cache());
+    std::fs::set_permissions(project.path("corrigenda.lock"), std::fs::Permissions::from_mode(0o644)).expect("opened");
+    let output = as_nobody(&["build"]).expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("ermission denied"), "{told}");
+    assert!(Project::files(&project.cache()) == before, "nothing of the store is another");
 }

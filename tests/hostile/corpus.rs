@@ -31,6 +31,7 @@ enum Form {
     Toml,
     Json,
     Safetensors,
+    Npz,
     Text,
 }
 
@@ -46,7 +47,7 @@ const SOURCES: [Source; 13] = [
     Source { class: "counterfact", file: "counterfact.json", form: Form::Json, verb: COUNTERFACT },
     Source { class: "zsre", file: "zsre.json", form: Form::Json, verb: ZSRE },
     Source { class: "easyedit", file: "easyedit.json", form: Form::Json, verb: EASYEDIT },
-    Source { class: "npz", file: "a.npz", form: Form::Text, verb: &["stats", "import", "a.npz", "--replace"] },
+    Source { class: "npz", file: "a.npz", form: Form::Npz, verb: &["stats", "import", "a.npz", "--replace"] },
     Source { class: "templates", file: "templates.txt", form: Form::Text, verb: &["plan"] },
 ];
 
@@ -54,6 +55,11 @@ const SHARDED: &[&str] = &["patch", "apply", "a.patch", "--base", "sharded", "--
 const COUNTERFACT: &[&str] = &["import", "counterfact", "counterfact.json", "--into", "imported"];
 const ZSRE: &[&str] = &["import", "zsre", "zsre.json", "--into", "imported"];
 const EASYEDIT: &[&str] = &["import", "easyedit", "easyedit.json", "--into", "imported"];
+
+/// Every file that is read, and a verb that reads it.
+pub(super) fn readers() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    SOURCES.iter().map(|source| (source.file, source.verb))
+}
 
 /// Writes the files that a project has not by itself.
 pub(super) fn prepare(project: &Project) {
@@ -118,6 +124,7 @@ pub(super) fn cases(project: &Project) -> Vec<Case> {
             Form::Toml => toml(&sound, &mut add),
             Form::Json => json_of(source.class, &sound, &mut add),
             Form::Safetensors => safetensors(&sound, &mut add),
+            Form::Npz => npz(&mut add),
             Form::Text => text(&mut add),
         }
     }
@@ -468,10 +475,6 @@ fn safetensors(sound: &[u8], add: &mut Add<'_>) {
     for length in [0, 1, 7, u64::MAX, 1 << 63, (100 << 20) + 1, sound.len() as u64, sound.len() as u64 - 7] {
         add(format!("a header of {length} bytes"), [&length.to_le_bytes()[..], &sound[8..]].concat());
     }
-    for (name, bits) in [("NaN", f32::NAN), ("infinity", f32::INFINITY), ("a subnormal", f32::from_bits(1))] {
-        let count = data.len() / 4;
-        add(format!("nothing but {name}"), joined(text.as_bytes(), &bits.to_le_bytes().repeat(count)));
-    }
     add("a header of spaces".into(), joined(&vec![b' '; 1 << 20], data));
     add("a header that is a list".into(), joined(b"[]", data));
     add("a header without end".into(), joined(&b"{\"a\":".repeat(10_000), data));
@@ -489,6 +492,13 @@ fn joined(header: &[u8], data: &[u8]) -> Vec<u8> {
 fn names(bytes: &[u8]) -> Vec<String> {
     let header: Value = serde_json::from_slice(split(bytes).0).expect("a header");
     header.as_object().expect("an object").keys().filter(|name| *name != "__metadata__").cloned().collect()
+}
+
+/// Archives of statistics that are none, or that were made to be unpacked.
+fn npz(add: &mut Add<'_>) {
+    for (name, bytes) in crate::published::hostile() {
+        add(name.to_owned(), bytes);
+    }
 }
 
 /// Templates that are none.

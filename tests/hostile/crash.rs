@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,9 +52,9 @@ fn build(project: &Project, under: &[&str]) -> Command {
 }
 
 /// The same under strace, which lets the `when`th call of `call` in a thread fail.
-fn injured(project: &Project, call: &str, fault: Fault, when: usize) -> Command {
+fn injured(project: &Project, call: &str, fault: Fault, when: usize, log: &Path) -> Command {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{}:when={when}", fault.injected()));
-    build(project, &["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject])
+    build(project, &["strace", "-f", "-qq", "-o", &log.to_string_lossy(), "-e", &trace, "-e", &inject])
 }
 
 /// How often a thread of a build makes each call, at most.
@@ -125,13 +125,14 @@ fn a_build_survives_whatever_happens_at_any_call() {
     };
     // A sample takes every so many of them, and another part of them for each kind of call.
     let step = if rounds(0) > 0 { 1 } else { 23 };
-    let (mut tried, mut refused) = (0, 0);
+    let (mut tried, mut met, mut refused) = (0, 0, 0);
+    let log = project.cache().with_file_name("fault");
     for (nth, (call, count)) in calls.iter().enumerate() {
         for fault in Fault::ALL {
             for when in (1 + nth % step..=*count).step_by(step) {
                 cleared(&project);
                 let what = format!("{fault:?} at {call} {when} of {count}");
-                let output = injured(&project, call, fault, when).output().expect("strace runs");
+                let output = injured(&project, call, fault, when, &log).output().expect("strace runs");
                 let told = String::from_utf8_lossy(&output.stderr);
                 assert!(!told.contains("panicked at"), "{what}: {told}");
                 if !matches!(fault, Fault::Killed) && !output.status.success() {
@@ -143,13 +144,16 @@ fn a_build_survives_whatever_happens_at_any_call() {
                     forget_what_was_being_written(&project);
                 }
                 recovers(&project, &before, &want, &what);
+                let injected = fs::read_to_string(&log).is_ok_and(|log| log.contains("(INJECTED)"));
+                met += usize::from(injected || output.status.signal() == Some(9));
                 tried += 1;
             }
         }
     }
-    assert!(tried > 0 && refused > 0, "faults reach the build");
+    // Threads share calls as it comes: now and then none gets as far.
+    assert!(refused > 0 && met * 20 >= tried * 19, "faults reach the build: {met} of {tried}");
     figure(&format!(
-        "{tried} faults at calls of one build; {refused} of those that failed stopped it, with exit code 2"
+        "{tried} faults at calls of one build, of which {met} were met; {refused} that failed stopped it, with exit code 2"
     ));
 }
 
@@ -182,6 +186,15 @@ fn a_build_that_is_killed_at_any_time_is_built_again() {
     figure(&format!("{rounds} rounds of kill -9 at a random time: {killed} met a build at work"));
 }
 
+/// What is mounted, for as long as this lives.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
 #[test]
 fn a_full_file_system_stops_a_build_and_damages_nothing() {
     let project = quick();
@@ -197,17 +210,19 @@ fn a_full_file_system_stops_a_build_and_damages_nothing() {
             skipped("a file system cannot be mounted");
             return;
         }
+        let mounted = Mounted(project.cache());
         let run = project.run(&["build", "--format", "json"]);
         let checked = project.run(&["store", "verify"]);
-        let unmounted = mount(&["umount"]);
-        assert!(unmounted.is_ok_and(|status| status.success()), "what was mounted is unmounted");
         assert!(!run.err().contains("panicked at"), "{}", run.whole());
         if run.code() != Some(0) {
             assert_eq!(run.code(), Some(2), "{}", run.whole());
             stopped += 1;
         }
         assert_eq!(checked.code(), Some(0), "{kilobytes} KiB: {}", checked.whole());
+        // The same store, once somebody has made room.
+        assert!(mount(&["mount", "-o", "remount,size=64m"]).is_ok_and(|status| status.success()), "room is made");
         recovers(&project, &before, &want, &format!("{kilobytes} KiB"));
+        drop(mounted);
         cleared(&project);
     }
     assert!(stopped > 0, "the smallest is too small");

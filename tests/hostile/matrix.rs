@@ -29,6 +29,23 @@ fn cold(project: &Project, name: &str) -> PathBuf {
     project.cache().with_file_name(name)
 }
 
+/// Writes the same facts in another order, in other files, under other ids.
+fn another_way(project: &Project, number: usize) {
+    let mut facts: Vec<String> = Vec::new();
+    for (path, bytes) in Project::files(&project.path("edits")) {
+        let text = String::from_utf8(bytes).expect("text");
+        facts.extend(text.split("[[edit]]\n").skip(1).map(str::to_owned));
+        std::fs::remove_file(path).expect("removed");
+    }
+    let first = number % facts.len();
+    facts.rotate_left(first);
+    for (place, fact) in facts.iter().rev().enumerate() {
+        let rest = fact.split_once('\n').expect("an id stands first").1;
+        let text = format!("format = 1\n[[edit]]\nid = \"e{number}.x{place}\"\n{rest}");
+        project.write(&format!("edits/{}-{number}.toml", facts.len() - place), &text);
+    }
+}
+
 /// Builds of `program` with every instruction set and number of threads, each from an empty store; how many.
 fn every_way(program: &Path) -> usize {
     let project = quick();
@@ -40,6 +57,12 @@ fn every_way(program: &Path) -> usize {
             let cache = cold(&project, &format!("{} {threads}", isa.name()));
             assert_eq!(id(command, &project, &cache), PATCH, "{}, {threads} threads", isa.name());
             count += 1;
+            // The next finds the same facts in another order, under other names; and once more with what is known.
+            another_way(&project, count);
+            let mut again = Command::new(program);
+            again.args(["--isa", isa.name(), "--threads", threads]);
+            let _ = std::fs::remove_dir_all(cache.join("v1/patches"));
+            assert_eq!(id(again, &project, &cache), PATCH, "{}, {threads} threads, from what is known", isa.name());
         }
     }
     count
