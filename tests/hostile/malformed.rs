@@ -124,7 +124,10 @@ fn what_is_no_file_and_what_has_no_end_is_refused_too() {
     figure(&format!("{refused} of {tried} pipes, folders, devices and endless files are refused"));
 }
 
-const STRANGE: [(&str, fn(&Path)); 4] = [
+/// What stands in place of a file, and how it is made there.
+type Strange = (&'static str, fn(&Path));
+
+const STRANGE: [Strange; 4] = [
     ("a pipe", |path| assert!(Command::new("mkfifo").arg(path).status().is_ok_and(|made| made.success()))),
     ("a folder", |path| fs::create_dir(path).expect("made")),
     ("a device", |path| std::os::unix::fs::symlink("/dev/zero", path).expect("linked")),

@@ -103,7 +103,7 @@ fn processors_of_other_years_give_the_same_patch() {
     }
     let musl = other(OTHERS[1].0, OTHERS[1].1).map(|program| ("musl", program));
     let project = quick();
-    for (library, program) in std::iter::once(("the system's library", PathBuf::from(binary()))).chain(musl) {
+    for (library, program) in std::iter::once(("the system's library", binary())).chain(musl) {
         for (processor, has) in [("Nehalem", "neither AVX nor FMA"), ("Haswell", "AVX2 and FMA")] {
             let mut command = Command::new("qemu-x86_64");
             command.args(["-cpu", processor]).arg(&program);
