@@ -6,5 +6,8 @@ use clap::Parser;
 use corrigenda::cli::Arguments;
 
 fn main() -> ExitCode {
-    corrigenda::cli::run(&Arguments::parse())
+    match Arguments::try_parse() {
+        Ok(arguments) => corrigenda::cli::run(&arguments),
+        Err(said) => corrigenda::cli::said(&said),
+    }
 }

@@ -150,6 +150,20 @@ fn nan_elsewhere_in_the_model() {
     assert!(run.err().contains("not finite") && !project.path("corrigenda.lock").exists(), "{}", run.err());
 }
 
+/// Every weight is a number, and what they make together is none.
+#[test]
+fn weights_that_overflow() {
+    refused(&["plan"], &["[not-finite]", "what the base says is no number"], |project| {
+        let bytes = tiny::editable(|name, elements| {
+            if name == "transformer.ln_f.weight" {
+                elements.fill(f32::MAX);
+            }
+        });
+        tiny::write_model_with(&project.path("model"), &bytes);
+        std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    });
+}
+
 #[test]
 fn a_store_that_cannot_be_written() {
     let project = Project::new();
@@ -324,6 +338,9 @@ fn an_answer_that_cannot_be_written_is_no_success() {
     assert_eq!(run(true, &["build", "--format", "json", "-q"]), Some(2));
     assert_eq!(run(false, &["build", "-v"]), Some(0), "nobody listens on stderr, and the build goes on");
     assert_eq!(run(false, &["check", "-C", "nowhere"]), Some(2));
+    for help in [&["help"][..], &["--version"], &["build", "--help"]] {
+        assert_eq!((run(true, help), run(false, help)), (Some(2), Some(0)), "{help:?}");
+    }
 }
 
 /// What a person asks for by name takes the place of nothing that is read, or that somebody else keeps.
@@ -340,7 +357,14 @@ fn no_answer_takes_the_place_of_what_is_kept() {
         ["model/config.json", "model/new", "corpus.txt", "templates.txt", ".git/config", "edits/x.toml", &cache];
     for place in places {
         let report = format!("json={place}");
-        for verb in [&["check", "--report", &report][..], &["store", "export", place]] {
+        let verbs = [
+            &["check", "--report", &report][..],
+            &["store", "export", place],
+            &["export", "checkpoint", place],
+            &["export", "gguf", place],
+            &["man", place],
+        ];
+        for verb in verbs {
             let run = project.run(verb);
             assert!(run.code() != Some(0) && run.err().contains("not written over"), "{verb:?}: {}", run.whole());
         }
@@ -361,6 +385,56 @@ fn no_answer_takes_the_place_of_what_is_kept() {
     let run = project.run_with(&["build"], &[("CORRIGENDA_CACHE_DIR", "model")]);
     assert!(run.code() == Some(2) && run.err().contains("lies in the folder of a base model"), "{}", run.whole());
     assert!(!project.path("model/v1").exists());
+}
+
+/// A project file that is broken names what it names, and where it does not, a model is known by its looks.
+#[test]
+fn nor_does_one_of_a_broken_project() {
+    let breaks: [(&str, &str); 5] = [
+        ("format = 1", "format = 2"),
+        ("[model]", "[modle]"),
+        ("[model]", "[model"),
+        ("path = \"model\"", "path = \"model"),
+        ("path = \"model\"", "path = 3"),
+    ];
+    for (good, bad) in breaks {
+        let project = Project::new();
+        project.replace("corrigenda.toml", good, bad);
+        let before = kept(&project);
+        for place in ["model/config.json", "model/new", "corpus.txt", "edits/x.toml", "corrigenda.toml"] {
+            let run = project.run(&["check", "--report", &format!("json={place}")]);
+            assert!(run.code() == Some(2) && run.err().contains("not written over"), "{bad}: {}", run.whole());
+        }
+        let run = project.run_with(&["store", "ls"], &[("CORRIGENDA_CACHE_DIR", "model/cache")]);
+        assert!(run.err().contains("lies in the folder of a base model"), "{bad}: {}", run.whole());
+        assert!(kept(&project) == before, "{bad}: all is as it was");
+        let run = project.run(&["check", "--report", "json=report.json"]);
+        assert!(run.code() == Some(2) && project.path("report.json").exists(), "{bad}: a report has its place");
+    }
+}
+
+#[test]
+fn a_name_of_a_megabyte_is_not_said_whole() {
+    let project = Project::new();
+    let config = std::fs::read_to_string(project.path("model/config.json")).expect("there");
+    let long = config.replace("\"gpt2\"", &format!("\"{}\"", "g".repeat(1_000_000)));
+    project.write("model/config.json", &long);
+    for verb in ["build", "plan"] {
+        let run = project.run(&[verb]);
+        assert!(run.code() == Some(2) && run.err().contains("bytes) … g"), "{}", run.err().len());
+        assert!(run.err().len() < 20_000, "{}", run.err().len());
+    }
+}
+
+#[test]
+fn one_byte_order_mark_is_enough() {
+    let project = Project::new();
+    let text = std::fs::read_to_string(project.path("edits/people.toml")).expect("there");
+    project.write("edits/people.toml", &format!("\u{feff}{text}"));
+    assert_eq!(project.run(&["check"]).code(), Some(0));
+    project.write("edits/people.toml", &format!("\u{feff}\u{feff}{text}"));
+    let run = project.run(&["check"]);
+    assert!(run.code() == Some(2) && run.err().contains("a second byte order mark"), "{}", run.whole());
 }
 
 #[cfg(unix)]

@@ -18,7 +18,7 @@ use crate::model::ModelError;
 use crate::numeric::cholesky::Factor;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::project::edits::meaning;
+use crate::project::edit::meaning;
 use crate::store::{Kind, Store};
 
 /// A record as the model reads it.

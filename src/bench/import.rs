@@ -10,7 +10,8 @@ use serde::Serialize;
 use unicode_normalization::UnicodeNormalization;
 
 use super::data::{Case, Refused};
-use crate::project::edits::{MOST_EXPECTATIONS, PLACEHOLDER};
+use crate::project::edit::PLACEHOLDER;
+use crate::project::edits::MOST_EXPECTATIONS;
 use crate::project::render::is_control;
 use crate::project::{Code, Diagnostic, Edit, Sources, parse_files};
 

@@ -8,7 +8,7 @@ use crate::model::hub::{self, HubError, HubName, Snapshot};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
-use crate::project::{Code, Config, Diagnostic, LockedBase, LockedFile, Project};
+use crate::project::{Code, Diagnostic, LockedBase, LockedFile, Project};
 use crate::store::{Store, StoreError, memo};
 
 /// An opened base.
@@ -115,26 +115,24 @@ fn digest_of(files: &[LockedFile]) -> Digest {
 /// # Errors
 /// The name is none, or the cache does not have it: the help is the command that fetches it.
 pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
-    place(&project.config, &project.config.model.path)
+    place(&project.config.root, &project.config.model.path)
 }
 
-fn place(config: &Config, written: &Path) -> Result<PathBuf, Diagnostic> {
+fn place(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(written) {
         true => folder_named(written),
-        false => Ok(config.resolve(written)),
+        false => Ok(root.join(written)),
     }
 }
 
 /// The same where a folder that is not there is an answer too: the name as it is written.
 pub fn place_of(project: &Project) -> PathBuf {
-    folder_of(project).unwrap_or_else(|_| project.config.resolve(&project.config.model.path))
+    place_in(&project.config.root, &project.config.model.path)
 }
 
-/// The places of all models of a project: where nothing is written to.
-pub fn places_of(config: &Config) -> Vec<PathBuf> {
-    let named = config.models.values().map(|named| &named.model.path);
-    let place = |written: &PathBuf| place(config, written).unwrap_or_else(|_| config.resolve(written));
-    named.chain([&config.model.path]).map(place).collect()
+/// The place of a model that the project in `root` names: where nothing is written to.
+pub fn place_in(root: &Path, written: &Path) -> PathBuf {
+    place(root, written).unwrap_or_else(|_| root.join(written))
 }
 
 /// The folder that a person names: a path, or a name on the Hub.

@@ -9,7 +9,7 @@ use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
 use crate::build::record::{Answer, EditRecord, TensorRecord};
 use crate::build::{Built, Options, Stop, build, provenance};
-use crate::project::{Change, ChangeKind, Code, Diagnostic, Edit, LOCK_FILE, Project, Sources, visible};
+use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, Sources, visible};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
 #[derive(Debug, clap::Args)]
@@ -61,9 +61,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 /// Refuses before the build a provenance that could not be written after it.
 fn checked(context: &Context, arguments: &Arguments) -> Result<(), Stop> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
-    context
-        .may_write(path)
-        .map_err(|why| Stop::wrong(vec![Diagnostic::new(Code::ExportRefused, why)], &Sources::default()))?;
+    context.may_export(path).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
     provenance::check(path, &arguments.builder)
 }
 

@@ -8,14 +8,12 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::outputs::in_a_base;
 use super::report::{ReportArguments, deliver};
 
 use super::{Common, Format, Outcome};
 use crate::build::{Stop, StopKind};
-use crate::export::folder::resolved;
 use crate::numeric::Isa;
-use crate::project::{Code, Config, Diagnostic, Project, Sources};
+use crate::project::{Code, Diagnostic, Project, Sources};
 use crate::report::json::inert;
 use crate::report::{Finding, Report, VERSION};
 use crate::store::{Store, StoreError, cache_root};
@@ -69,25 +67,16 @@ impl Context {
 
     /// The store, or the reason why there is none.
     pub(super) fn store(&self) -> Result<Store, Diagnostic> {
-        let root = cache_root(self.cache_dir.as_deref(), |name| std::env::var_os(name));
-        if self.store.borrow().is_none()
-            && let Some(root) = &root
-            && let Ok((config, ..)) = Config::load(&self.root)
-            && in_a_base(&config, &resolved(root))
-        {
-            let message = format!("the cache `{}` lies in the folder of a base model", root.display());
-            return Err(
-                Diagnostic::new(Code::StoreFailed, message).help("nothing is written there: name another folder")
-            );
+        if let Some(store) = &*self.store.borrow() {
+            return Ok(store.clone());
         }
-        let store = root.map(|root| self.store.borrow_mut().get_or_insert_with(|| Store::open(root)).clone());
-        store.ok_or_else(|| {
-            Diagnostic::new(
-                Code::StoreFailed,
-                "nothing says where the cache is: neither HOME nor XDG_CACHE_HOME is set",
-            )
-            .help("name a folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR")
-        })
+        let root = cache_root(self.cache_dir.as_deref(), |name| std::env::var_os(name)).ok_or_else(|| {
+            let nothing = "nothing says where the cache is: neither HOME nor XDG_CACHE_HOME is set";
+            Diagnostic::new(Code::StoreFailed, nothing)
+                .help("name a folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR")
+        })?;
+        self.may_keep(&root)?;
+        Ok(self.store.borrow_mut().insert(Store::open(root)).clone())
     }
 
     /// Says at the end of a run what was damaged in the store and computed again.

@@ -77,6 +77,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
 
 fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) -> Result<Outcome, Stop> {
     let (Verb::Checkpoint { patch, to } | Verb::Peft { patch, to } | Verb::Gguf { patch, to }) = verb;
+    context.may_export(to).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
     let base = Base::open(project, store, context.isa, true)?;
     let (patch, settings) = chosen(patch.patch.as_deref(), project, &base, store)?;
     let facts = facts(&patch, &project.edits);

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
 use crate::history::{self, Commit, Entry, HistoryError, Log, Patched, Repository, UNSHALLOW};
-use crate::project::edits::PLACEHOLDER;
-use crate::project::{ChangeKind, Code, Config, Diagnostic, PROJECT_FILE, Sources, visible};
+use crate::project::edit::PLACEHOLDER;
+use crate::project::{ChangeKind, Code, Config, Diagnostic, PROJECT_FILE, Sources, legible, visible};
 use crate::report::{Fact, Field};
 
 /// Show when, by whom and why facts changed, from the git history
@@ -149,6 +149,11 @@ fn shown(text: &str) -> String {
     visible(text).replace("##[", "\\u{23}#[")
 }
 
+/// The same of a commit, whose author may have written megabytes.
+fn brief(text: &str) -> String {
+    shown(&legible(text))
+}
+
 fn day(time: Timestamp) -> String {
     Offset::UTC.to_datetime(time).date().to_string()
 }
@@ -211,10 +216,10 @@ impl View<'_> {
 
     fn entry(&self, out: &mut String, entry: &Entry) {
         let Entry { commit, facts, unreadable, patch, .. } = entry;
-        let (author, summary) = (shown(&commit.author), shown(&commit.summary));
+        let (author, summary) = (brief(&commit.author), brief(&commit.summary));
         let _ = writeln!(out, "{}  {}  {author}  {summary}", commit.short(), day(commit.time));
         for (name, value) in &commit.trailers {
-            let _ = writeln!(out, "    {}: {}", shown(name), shown(value));
+            let _ = writeln!(out, "    {}: {}", brief(name), brief(value));
         }
         if commit.cut {
             let _ = writeln!(out, "    the clone ends here: what stands below may be older");

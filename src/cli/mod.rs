@@ -26,6 +26,7 @@ mod trace;
 mod traced;
 mod verify;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -203,6 +204,17 @@ impl From<Outcome> for ExitCode {
             Outcome::Error => Self::from(2),
             Outcome::Stale => Self::from(3),
         }
+    }
+}
+
+/// Ends a run that the command line itself answers: with help, the version, or a mistake. Help that nobody can read is
+/// one, too.
+pub fn said(answer: &clap::Error) -> ExitCode {
+    let written = answer.print().and_then(|()| std::io::stdout().flush());
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Outcome::Error.into(),
+        _ if answer.use_stderr() => Outcome::Error.into(),
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
 fn apply(context: &Context, store: &Store, name: &str, base: &Path, out: &Path) -> Result<(), Stop> {
     let patch = find(store, name)?.patch()?;
     let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
+    context.may_export(out).map_err(stop)?;
     let base = folder_named(base).and_then(|base| Base::at(&base, store, context.isa, true)).map_err(stop)?;
     let facts = facts(&patch, &EditSet::default());
     let request = request(context, &base, store, (&patch, None), &facts, out);

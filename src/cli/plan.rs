@@ -12,7 +12,7 @@ use crate::build::run::unsound;
 use crate::build::setup::Corpus;
 use crate::build::{Base, Plan, Planned, Setup, Stop, alike, plan};
 use crate::model::Prompt;
-use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, visible};
+use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, Sources, visible};
 use crate::stats;
 use crate::store::Store;
 
@@ -66,7 +66,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let base = Base::open(project, store, context.isa, false)?;
     let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
     let mut plan = plan(project, &base, &setup)?;
-    let said = ask(&base, &plan, &chosen)?;
+    let said = ask(&base, &plan, &chosen, &project.edits.sources)?;
     plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
     plan.warnings.extend(alike::foreseen(project, &base, &setup, &plan, store)?);
     crate::project::diagnostic::sort(&mut plan.warnings);
@@ -102,7 +102,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
 }
 
 /// Asks the base for new and old answers, and for what it says by itself.
-fn ask(base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop> {
+fn ask(base: &Base, plan: &Plan<'_>, chosen: &[&Edit], sources: &Sources) -> Result<Vec<Said>, Stop> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
     let limit = base.model.spec().positions;
     for edit in chosen {
@@ -120,14 +120,29 @@ fn ask(base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop
     for (edit, next) in chosen.iter().zip(rows.chunks(64).flat_map(|some| next(&base.model, some))) {
         let Next { top, probability, .. } = next;
         let top = (base.tokens.piece(top), probability);
-        said.push(Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) });
+        let one = Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
+        let numbers = [Some(one.top.1), Some(one.target.probability), one.was.map(|score| score.probability)];
+        if numbers.into_iter().flatten().any(|number| !number.is_finite()) {
+            return Err(overflows(edit, sources));
+        }
+        said.push(one);
     }
     Ok(said)
 }
 
+/// Every weight may be a number, and what they make together none.
+fn overflows(edit: &Edit, sources: &Sources) -> Stop {
+    let message = format!("edit `{}`: what the base says is no number: its weights overflow", edit.id);
+    let finding = Diagnostic::new(Code::NotFinite, message).at(edit.place.file, &edit.place.prompt, "asked for this");
+    Stop::wrong(
+        vec![finding.help("the base is damaged, or was saved in a type that is too small: fetch it again")],
+        sources,
+    )
+}
+
 fn cannot_ask(edit: &Edit, error: &str) -> Stop {
     let finding = Diagnostic::new(Code::PromptTooLong, format!("edit `{}`: {error}", edit.id));
-    Stop::wrong(vec![finding], &crate::project::Sources::default())
+    Stop::wrong(vec![finding], &Sources::default())
 }
 
 /// Where the base is not as the edit says.

@@ -31,7 +31,7 @@ pub(super) fn completions(context: &Context, arguments: &Completions) -> Outcome
 }
 
 pub(super) fn man(context: &Context, arguments: &Man) -> Outcome {
-    match pages(arguments) {
+    match pages(context, arguments) {
         Ok(page) => {
             context.ui.raw(&page);
             Outcome::Ok
@@ -41,10 +41,11 @@ pub(super) fn man(context: &Context, arguments: &Man) -> Outcome {
 }
 
 /// The main page, or nothing where all pages were written into a folder.
-fn pages(arguments: &Man) -> Result<Vec<u8>, String> {
+fn pages(context: &Context, arguments: &Man) -> Result<Vec<u8>, String> {
     let mut command = Arguments::command();
     command.build();
     let Some(folder) = &arguments.folder else { return page(command) };
+    context.may_write(folder)?;
     std::fs::create_dir_all(folder).map_err(|error| format!("creating `{}` failed: {error}", folder.display()))?;
     let verbs: Vec<clap::Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
     for verb in std::iter::once(command).chain(verbs) {

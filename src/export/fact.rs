@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::patch::Patch;
-use crate::project::edits::meaning;
+use crate::project::edit::meaning;
 use crate::project::{Edit, EditSet};
 
 /// A fact, as an export records it; fields in alphabetical order.

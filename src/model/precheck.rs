@@ -1,11 +1,17 @@
 //! What a tokenizer.json must not say, looked for before the tokenizers library sees it: it would end the process.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
 
 /// What a text of [`TEXT`] bytes may become before it is cut into tokens: a thousand times as long, and no tokenizer that
 /// was published comes near.
 const MOST: usize = 1 << 22;
 const TEXT: usize = 1 << 12;
+
+/// The most steps of a tokenizer: known ones have a dozen or two.
+const MOST_STEPS: usize = 256;
+/// The most bytes of tokens beside the vocabulary, together: known ones have some thousands of short ones.
+const MOST_ADDED_BYTES: usize = 1 << 20;
 
 /// Checks a file.
 ///
@@ -14,9 +20,33 @@ const TEXT: usize = 1 << 12;
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let file: Value = serde_json::from_slice(bytes).map_err(|problem| format!("it is not JSON: {problem}"))?;
     check_dropout(&file["model"])?;
+    check_amount(&file)?;
     check_merges(&file["model"])?;
     check_growth(&[&file["normalizer"], &file["pre_tokenizer"]], "normalizer")?;
     check_growth(&[&file["decoder"]], "decoder")
+}
+
+/// Refuses more steps, and longer tokens beside the vocabulary, than make any sense: all of them are gone through for
+/// every text, and a file of a few megabytes is work for minutes.
+fn check_amount(file: &Value) -> Result<(), String> {
+    let steps = ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map(|key| count_steps(&file[key]));
+    if steps.iter().sum::<usize>() > MOST_STEPS {
+        return Err(format!("it has more than {MOST_STEPS} steps"));
+    }
+    let added = file["added_tokens"].as_array().into_iter().flatten();
+    let bytes: usize = added.filter_map(|token| token["content"].as_str()).map(str::len).sum();
+    match bytes > MOST_ADDED_BYTES {
+        true => Err(format!("its added tokens are more than {MOST_ADDED_BYTES} bytes long together")),
+        false => Ok(()),
+    }
+}
+
+/// The steps inside steps.
+fn count_steps(value: &Value) -> usize {
+    let own = usize::from(value.get("type").is_some_and(Value::is_string));
+    let inner = value.as_object().into_iter().flat_map(|fields| fields.values());
+    let listed = value.as_array().into_iter().flatten();
+    own + inner.chain(listed).map(count_steps).sum::<usize>()
 }
 
 /// Refuses merges that are left out by chance: one text would be other tokens every time.
@@ -76,29 +106,14 @@ fn replaced(pattern: &Value, content: usize) -> usize {
 /// The longest text of a map of characters (a trie, and texts that end in NUL). One that says to be longer than it is
 /// is refused: the library asks the system for as much as it says.
 fn longest_of_map(map: &str) -> Result<usize, String> {
-    let bytes = from_base64(map);
+    let bytes =
+        BASE64_STANDARD.decode(map).map_err(|problem| format!("its map of characters is not base 64: {problem}"))?;
     let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };
     let stated = u32::from_le_bytes(*stated) as usize;
     let Some(texts) = rest.get(stated..) else {
         return Err(format!("its map of characters says to have {stated} bytes, and is shorter"));
     };
     Ok(texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0).max(1))
-}
-
-/// The bytes of a text in base 64, up to what is none.
-fn from_base64(text: &str) -> Vec<u8> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut places = [0; 256];
-    (1..).zip(DIGITS).for_each(|(place, digit)| places[usize::from(*digit)] = place);
-    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len() / 4 * 3), 0_u32, 0);
-    for digit in text.bytes().map_while(|byte| u32::checked_sub(places[usize::from(byte)], 1)) {
-        (bits, count) = (bits << 6 | digit, count + 6);
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    bytes
 }
 
 /// Refuses merges whose parts or product are not in the vocabulary: the tokenizers library copies them into a
@@ -136,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_map_says_how_long_its_trie_is() {
-        assert_eq!(from_base64("ALQCACgBAAA="), [0x00, 0xb4, 0x02, 0x00, 0x28, 0x01, 0x00, 0x00]);
+        assert!(longest_of_map("AAAA*").is_err_and(|said| said.contains("not base 64")));
         let said = longest_of_map("/////wAAAAAA").expect_err("four gibibytes");
         assert!(said.contains("4294967295 bytes"), "{said}");
         // A trie of four bytes, and behind it `ab`, `cde`.
@@ -160,6 +175,20 @@ mod tests {
         // Nothing is taken, and something is written: between all letters.
         assert!(of(vec![replace(json!({ "Regex": "(?=.)" }), "a"); 11]).is_err());
         assert!(of(vec![replace(json!({ "String": "" }), "a"); 11]).is_err());
+    }
+
+    #[test]
+    fn steps_and_added_tokens_without_end_are_refused() {
+        let split = json!({ "type": "Split", "pattern": { "Regex": "." } });
+        let steps =
+            |count: usize| json!({ "pre_tokenizer": { "type": "Sequence", "pretokenizers": vec![&split; count] }});
+        assert_eq!(check(steps(MOST_STEPS - 1).to_string().as_bytes()), Ok(()));
+        assert!(
+            check(steps(MOST_STEPS).to_string().as_bytes()).is_err_and(|said| said.contains("more than 256 steps"))
+        );
+        let added = |length: usize| json!({ "added_tokens": [{ "content": "a".repeat(length) }, { "content": "b" }] });
+        assert_eq!(check(added(MOST_ADDED_BYTES - 1).to_string().as_bytes()), Ok(()));
+        assert!(check(added(MOST_ADDED_BYTES).to_string().as_bytes()).is_err_and(|said| said.contains("added tokens")));
     }
 
     #[test]

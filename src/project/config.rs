@@ -2,7 +2,7 @@
 //!
 //! A number that is not written stays `None`: its default belongs to the layer that uses it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -299,41 +299,6 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
     (config, edits, walk.finish())
 }
 
-/// The folder of edits and the files of templates that a project file names, whatever else is wrong with it.
-pub fn paths(text: &str) -> (String, BTreeSet<String>) {
-    let mut sources = Sources::default();
-    let file = sources.add(PROJECT_FILE, text);
-    let (config, edits, _) = parse(Path::new(""), file, sources.text(file));
-    let shown = |path: &Path| path.to_string_lossy().trim_start_matches("./").trim_end_matches('/').to_owned();
-    let every = |config: Config| {
-        let named = config.models.into_values().map(|named| named.rome);
-        named.chain([config.rome]).filter_map(|rome| rome.templates).collect::<Vec<_>>()
-    };
-    let templates = config.map(every).unwrap_or_default();
-    (shown(&edits), templates.iter().map(|path| shown(path)).collect())
-}
-
-/// Whether a path is one of the files that a project is made of: what a verb writes for a reader never takes its place.
-pub fn is_own(root: &Path, path: &Path) -> bool {
-    let whole =
-        |path: &Path| std::path::absolute(path).map(|path| path.canonicalize().unwrap_or(path)).unwrap_or_default();
-    let (root, path) = (
-        whole(root),
-        path.parent().zip(path.file_name()).map(|(folder, name)| {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            whole(folder).join(name)
-        }),
-    );
-    let text = std::fs::read_to_string(root.join(PROJECT_FILE)).unwrap_or_default();
-    let names = [PROJECT_FILE, super::LOCK_FILE, super::PROBES_FILE];
-    let edits = whole(&root.join(paths(&text).0));
-    path.is_some_and(|path| {
-        let name = path.strip_prefix(&root).ok().and_then(Path::to_str);
-        let own = |name: &str| names.contains(&name) || super::accepted::is_accepted_file(name);
-        path.starts_with(edits) || name.is_some_and(own)
-    })
-}
-
 /// A path that says something; whether it exists is for the layer that opens it.
 fn read_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
     let text = walk.text(entry, key)?;
@@ -406,72 +371,5 @@ pub(super) fn read_statistics(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::render::{RenderStyle, render};
-    use super::*;
-
-    fn parsed(text: &str) -> Result<Config, String> {
-        let mut sources = Sources::default();
-        let file = sources.add(PROJECT_FILE, text);
-        let (config, _, mut findings) = parse(Path::new("project"), file, sources.text(file));
-        sort(&mut findings);
-        match config {
-            Some(config) if findings.is_empty() => Ok(config),
-            _ => {
-                Err(findings.iter().map(|finding| render(finding, &sources, RenderStyle::default()) + "\n\n").collect())
-            }
-        }
-    }
-
-    #[test]
-    fn a_small_and_a_full_project() {
-        let small = parsed("format = 1\n[model]\npath = \"model\"\n").expect("valid");
-        assert_eq!(small.edits, Path::new("edits"));
-        assert_eq!((small.rome, small.link, small.statistics), (RomeConfig::default(), LinkConfig::default(), None));
-        assert_eq!(Path::new("project/model"), small.root.join(&small.model.path));
-        let full = parsed(super::super::schema::tests::FULL_PROJECT).expect("valid");
-        assert_eq!(full.resolve(&full.model.path), Path::new("project/examples/atlas"));
-        let schedule = full.rome.schedule.expect("written");
-        assert_eq!(schedule, [Stage { rate: 0.5, steps: 25 }, Stage { rate: 1.0, steps: 50 }]);
-        assert_eq!(full.rome.clamp, Some(4.0));
-        assert_eq!(full.statistics.and_then(|statistics| statistics.max_tokens), Some(100_000));
-    }
-
-    #[test]
-    fn everything_that_is_wrong_is_said_at_once() {
-        let text = "format = 1\nedit = \"x\"\nedits = \"\"\n[model]\npaht = \"m\"\n\
-            [rome]\nlayer = -1\nschedule = [{ rate = 0, steps = 0 }, { rate = nan }, 3]\nclamp = inf\n\
-            kl-factor = \"much\"\n[link]\nridge = -0.5\n[statistics]\ncorpus = 1\nmax-tokens = 0\n\
-            [test]\nunchanged-kl = 0.0\nmin-efficacy = 1.9\n";
-        insta::assert_snapshot!(parsed(text).expect_err("wrong"));
-        insta::assert_snapshot!(parsed("format = 2\nnews = true\n").expect_err("newer"));
-        insta::assert_snapshot!(parsed("model = 3\nstatistics = []\nlink = [").expect_err("wrong"));
-    }
-
-    #[test]
-    fn facts_are_looked_for_below_the_project_alone() {
-        let with = |folder: &str| parsed(&format!("format = 1\nedits = \"{folder}\"\nmodel.path = \"m\"\n"));
-        for (folder, below) in [("facts", "facts"), ("./a//b/", "a/b"), ("..facts", "..facts")] {
-            assert_eq!(with(folder).expect("below").edits, Path::new(below));
-        }
-        for folder in ["/", ".", "./", "..", "../facts", "facts/../..", "/facts"] {
-            let told = with(folder).expect_err("not below");
-            assert!(told.contains("path-outside") && told.contains("names no folder below"), "{folder}: {told}");
-        }
-    }
-
-    #[test]
-    fn a_missing_project_says_where_it_looked() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let findings = Config::load(folder.path()).expect_err("nothing there");
-        assert_eq!(findings.diagnostics.len(), 1);
-        let finding = &findings.diagnostics[0];
-        assert_eq!(finding.code, Code::ProjectMissing);
-        assert!(finding.message.contains(&*folder.path().to_string_lossy()));
-        assert!(finding.help[0].contains("-C DIR"));
-        std::fs::write(folder.path().join(PROJECT_FILE), "format = 1\nmodel = { path = \"m\" }\n").expect("written");
-        let (config, warnings, sources) = Config::load(folder.path()).expect("valid");
-        assert_eq!(&sources.text(config.file)[config.model.span], "\"m\"");
-        assert!(warnings.is_empty());
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

@@ -6,40 +6,20 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::diagnostic::{Code, Diagnostic};
-use super::edits::Edit;
+use super::diagnostic::{Capped, Code, Diagnostic};
+use super::edit::Edit;
 use super::probes::Probe;
 use super::walk::shortened;
 
 /// Notes duplicate ids, duplicate edits, contradictions, and promises that another edit breaks.
 pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
-    let before = findings.len();
-    duplicate_ids(edits, findings);
+    let mut found = Capped::default();
+    duplicate_ids(edits, &mut found);
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
-    same_words(&named, findings);
-    broken_promises(edits, &named, findings);
-    shared_subjects(&named, findings);
-    cut(findings, before);
-}
-
-/// Keeps the first thousand findings of a kind, from the one at `before` on: nobody reads more.
-fn cut(findings: &mut Vec<Diagnostic>, before: usize) {
-    const MOST: usize = 1000;
-    let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
-    let found = findings.split_off(before);
-    for finding in found {
-        let code = finding.code;
-        let count = counts.entry(code).or_default();
-        *count += 1;
-        match *count {
-            ..=MOST => findings.push(finding),
-            _ if *count == MOST + 1 => {
-                let more = "there is more of this kind: it is said once this is mended";
-                findings.push(Diagnostic::new(code, more));
-            }
-            _ => {}
-        }
-    }
+    same_words(&named, &mut found);
+    broken_promises(edits, &named, &mut found);
+    shared_subjects(&named, &mut found);
+    findings.extend(found.finish());
 }
 
 /// An edit under one name of its subject.
@@ -64,7 +44,7 @@ impl<'e> Named<'e> {
     }
 }
 
-fn duplicate_ids(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
+fn duplicate_ids(edits: &[Edit], findings: &mut Capped) {
     let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
     for edit in edits {
         match seen.get(edit.id.as_str()) {
@@ -87,7 +67,7 @@ fn duplicate_ids(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
 
 /// Groups by the words that the model reads: it can only go on in one way after them, however the
 /// subject was cut out.
-fn same_words(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
+fn same_words(named: &[Named<'_>], findings: &mut Capped) {
     let mut first: BTreeMap<Said<'_>, &Edit> = BTreeMap::new();
     let mut said: BTreeMap<(Said<'_>, &str, &str), &Edit> = BTreeMap::new();
     for one in named {
@@ -114,7 +94,7 @@ fn same_words(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
 
 /// Two facts of one subject are asked for at one key, or at keys that are nearly one: which of them is had depends on
 /// the words before the subject alone.
-fn shared_subjects(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
+fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
     let mut first: BTreeMap<&str, &Named<'_>> = BTreeMap::new();
     for one in named {
         let other = *first.entry(one.name).or_insert(one);
@@ -138,7 +118,7 @@ fn shared_subjects(named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
     }
 }
 
-fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Vec<Diagnostic>) {
+fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
     let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {

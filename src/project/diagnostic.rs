@@ -4,9 +4,11 @@
 //! what to do with the heap. The codes are public: people filter by them and link to them, so a code is
 //! never renamed or given another meaning. A new one is one line in the table below.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use super::render::legible;
 use super::sources::{FileId, Sources};
 
 /// How much a diagnostic weighs.
@@ -221,7 +223,13 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A finding with its code's own severity and no place yet.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, severity: code.severity(), message: message.into(), labels: Vec::new(), help: Vec::new() }
+        Self {
+            code,
+            severity: code.severity(),
+            message: legible(&message.into()),
+            labels: Vec::new(),
+            help: Vec::new(),
+        }
     }
 
     /// Adds the place to look at first.
@@ -237,14 +245,14 @@ impl Diagnostic {
     }
 
     fn label(mut self, file: FileId, span: &Range<usize>, text: impl Into<String>, primary: bool) -> Self {
-        self.labels.push(Label { file, span: span.clone(), text: text.into(), primary });
+        self.labels.push(Label { file, span: span.clone(), text: legible(&text.into()), primary });
         self
     }
 
     /// Adds one sentence of advice.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
-        self.help.push(text.into());
+        self.help.push(legible(&text.into()));
         self
     }
 
@@ -256,6 +264,35 @@ impl Diagnostic {
     /// The place to look at first.
     pub fn primary(&self) -> Option<&Label> {
         self.labels.iter().find(|label| label.primary).or(self.labels.first())
+    }
+}
+
+/// Findings, of which a thousand of each code are kept: nobody reads more, and what a stranger wrote does not fill the
+/// memory.
+#[derive(Debug, Default)]
+pub struct Capped {
+    kept: Vec<Diagnostic>,
+    /// How many there were of each code.
+    counts: BTreeMap<Code, usize>,
+}
+
+impl Capped {
+    /// Adds a finding.
+    pub fn push(&mut self, finding: Diagnostic) {
+        const MOST: usize = 1000;
+        let count = self.counts.entry(finding.code).or_default();
+        *count += 1;
+        if *count <= MOST {
+            self.kept.push(finding);
+        } else if *count == MOST + 1 {
+            let more = "there is more of this kind: it is said once this is mended";
+            self.kept.push(Diagnostic::new(finding.code, more));
+        }
+    }
+
+    /// Those that were kept, in the order in which they came.
+    pub fn finish(self) -> Vec<Diagnostic> {
+        self.kept
     }
 }
 
@@ -306,6 +343,18 @@ mod tests {
             writeln!(list, "{:<8} {:<21} {}", code.severity().as_str(), code, code.description()).expect("a string");
         }
         insta::assert_snapshot!(list);
+    }
+
+    #[test]
+    fn what_nobody_would_read_is_cut() {
+        let name = "ß".repeat(1 << 20);
+        let file = Sources::default().add("a", "b");
+        let finding = Diagnostic::new(Code::BadId, format!("`{name}` is wrong")).at(file, &(0..1), &name).help(&name);
+        for text in [&finding.message, &finding.labels[0].text, &finding.help[0]] {
+            assert!((4096..4200).contains(&text.len()), "{}", text.len());
+        }
+        assert!(finding.message.starts_with("`ß") && finding.message.ends_with("ß` is wrong"));
+        assert_eq!(Diagnostic::new(Code::BadId, "x".repeat(4096)).message.len(), 4096);
     }
 
     #[test]

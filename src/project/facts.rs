@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::edits::{Edit, EditSet};
+use super::edit::Edit;
+use super::edits::EditSet;
 use super::lock::ChangeKind;
 use crate::digest::Digest;
 use crate::report::{Fact, Field, Place};

@@ -1,11 +1,12 @@
 //! Finding and reading the files of a project, with every refusal as a diagnostic.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Code, Diagnostic};
 use super::sources::{FileId, Sources};
+use crate::plain;
 
 /// The size above which no declarative file is read.
 pub const MOST_FILE_BYTES: u64 = 1 << 20;
@@ -108,21 +109,13 @@ pub(super) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sour
     if found.is_symlink() {
         return Err(link(sources, shown));
     }
-    // Opening a pipe would wait for ever.
-    if !found.is_file() {
-        return Err(refusal(sources, shown, Code::FileIrregular, "this is not a plain file"));
-    }
-    let too_large = |sources: &mut Sources| {
-        refusal(sources, shown, Code::FileTooLarge, format!("the file is larger than {most} bytes"))
-    };
-    if found.len() > most {
-        return Err(too_large(sources));
-    }
-    let mut bytes = Vec::new();
-    let reading = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
-    reading.map_err(|error| unreadable(sources, error))?;
-    // The file may have grown since it was measured.
-    if bytes.len() as u64 > most { Err(too_large(sources)) } else { Ok(bytes) }
+    plain::read(path, most).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => refusal(sources, shown, Code::FileIrregular, "this is not a plain file"),
+        ErrorKind::FileTooLarge => {
+            refusal(sources, shown, Code::FileTooLarge, format!("the file is larger than {most} bytes"))
+        }
+        _ => unreadable(sources, error),
+    })
 }
 
 /// Adds a file's bytes to the sources as text.

@@ -6,10 +6,10 @@
 //!   texts that labels point into, [`mod@render`] draws a finding for people or gives it to programs.
 //! - `walk` (with `numbers`) reads TOML without stopping at the first mistake, and `files` finds and opens files
 //!   with every refusal as a finding.
-//! - [`edits`] makes an [`EditSet`] of the folder of facts. `rules` holds what one edit must obey, `conflicts`
-//!   what edits must not do to one another; [`facts`] says in what two sets differ.
+//! - [`edit`] is one fact. [`edits`] makes an [`EditSet`] of the folder of facts: `rules` holds what one edit must
+//!   obey, `conflicts` what edits must not do to one another; [`facts`] says in what two sets differ.
 //! - [`config`] reads `corrigenda.toml`, [`models`] its models, of which one is chosen, [`policy`] what it allows and
-//!   demands; [`probes`] reads the prompts to watch.
+//!   demands; [`paths`] finds what it names even where it is broken. [`probes`] reads the prompts to watch.
 //! - [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
 //! - [`accepted`] holds what falls short of an expectation and was accepted.
 //! - [`schema`] gives editors JSON Schemas of what the walk accepts; `schema_project` mirrors the project file.
@@ -26,6 +26,7 @@ pub mod accepted;
 pub mod config;
 mod conflicts;
 pub mod diagnostic;
+pub mod edit;
 pub mod edits;
 pub mod facts;
 mod files;
@@ -33,6 +34,7 @@ pub mod lock;
 mod lock_text;
 pub mod models;
 mod numbers;
+pub mod paths;
 pub mod policy;
 pub mod probes;
 pub mod render;
@@ -44,7 +46,8 @@ mod walk;
 
 pub use config::{Config, LinkConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
 pub use diagnostic::{Code, Diagnostic, Findings, Label, Severity};
-pub use edits::{Edit, EditSet, Expect, Place, files_of, parse_files};
+pub use edit::{Edit, Expect, Place};
+pub use edits::{EditSet, files_of, parse_files};
 pub use files::MOST_FILE_BYTES;
 pub use lock::{
     Change, ChangeKind, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, LockedPatch,
@@ -52,9 +55,10 @@ pub use lock::{
 };
 pub use lock_text::MOST_LOCK_BYTES;
 pub use models::{ModelConfig, NamedModel};
+pub use paths::Paths;
 pub use policy::{Level, Limit, Policy};
 pub use probes::{PROBES_FILE, Probe};
-pub use render::{RenderStyle, render, visible};
+pub use render::{RenderStyle, legible, render, visible};
 pub use rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 pub use sources::{FileId, Position, Sources};
 

@@ -12,7 +12,8 @@ use toml::de::DeValue;
 use unicode_normalization::UnicodeNormalization;
 
 use super::diagnostic::{Code, Diagnostic, Severity};
-use super::edits::{Edit, EditSet};
+use super::edit::Edit;
+use super::edits::EditSet;
 use super::numbers::Zero;
 use super::rules;
 use super::sources::FileId;

@@ -50,6 +50,19 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
+/// Longer sentences are cut: a name of a megabyte is a stranger's joke.
+const MOST_BYTES: usize = 4096;
+
+/// The text as it is said in a sentence: its beginning and its end where nobody would read all of it.
+pub fn legible(text: &str) -> String {
+    if text.len() <= MOST_BYTES {
+        return text.to_owned();
+    }
+    let (head, tail) =
+        (text.floor_char_boundary(MOST_BYTES / 4 * 3), text.ceil_char_boundary(text.len() - MOST_BYTES / 4));
+    format!("{} … ({} bytes) … {}", &text[..head], tail - head, &text[tail..])
+}
+
 /// Source lines that are safe to print and as long in bytes as before, so that spans still fit.
 ///
 /// The renderer itself shows the ASCII control characters (`␛`); the longer ones are ours.

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use unicode_normalization::{IsNormalized, is_nfc, is_nfc_quick};
 
 use super::diagnostic::{Code, Diagnostic};
-use super::edits::{Edit, PLACEHOLDER};
+use super::edit::{Edit, PLACEHOLDER};
 use super::render::{is_bidi, is_control};
 use super::walk::{Text, Walk, shortened};
 

@@ -4,13 +4,12 @@
 //! these few readers take what they can from it and note the rest. A reader that returns `None` has
 //! already said why, unless the key is optional and absent.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Code, Diagnostic};
+use super::diagnostic::{Capped, Code, Diagnostic};
 use super::sources::FileId;
 
 /// A file of noise is told so a hundred times, not a million.
@@ -57,9 +56,7 @@ fn last_byte(table: &DeTable<'_>) -> usize {
 /// The findings of one file.
 pub(super) struct Walk {
     pub(super) file: FileId,
-    findings: Vec<Diagnostic>,
-    /// How many there were of each code.
-    counts: BTreeMap<Code, usize>,
+    findings: Capped,
     /// The lines that the parser could not read.
     broken: Vec<Range<usize>>,
     homes: Homes,
@@ -73,13 +70,17 @@ pub(super) type Homes = &'static [(&'static str, &'static [&'static str])];
 impl Walk {
     /// Parses a text; what cannot be parsed is noted and left out of the tree.
     pub(super) fn document(file: FileId, text: &str, homes: Homes) -> (Self, DeTable<'_>) {
-        let mut walk = Self { file, findings: Vec::new(), counts: BTreeMap::new(), broken: Vec::new(), homes };
+        let mut walk = Self { file, findings: Capped::default(), broken: Vec::new(), homes };
         let most = MOST_PARTS.max(text.len() / 8);
         let parts = text.bytes().filter(|byte| matches!(byte, b',' | b'\n' | b'[' | b'{' | b'=' | b'.')).count();
         if parts > most {
             walk.note(Code::FileTooLarge, format!("the file holds more than {most} keys and values"), &(0..0), "");
             walk.broken.push(0..text.len());
             return (walk, DeTable::new());
+        }
+        // One was dropped already, and the parser drops another without a word.
+        if text.starts_with('\u{feff}') {
+            walk.note(Code::Syntax, "this is not valid TOML", &(0..'\u{feff}'.len_utf8()), "a second byte order mark");
         }
         let (tree, errors) = DeTable::parse_recoverable(text);
         let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
@@ -103,19 +104,9 @@ impl Walk {
         Entry { table: tree, span: 0..0, what: "the file" }
     }
 
-    ///
-    /// Of a file that is wrong everywhere a thousand of each code are kept: nobody reads more, and what a
-    /// stranger wrote does not fill the memory.
+    /// Notes a finding.
     pub(super) fn push(&mut self, finding: Diagnostic) {
-        const MOST: usize = 1000;
-        let count = self.counts.entry(finding.code).or_default();
-        *count += 1;
-        if *count <= MOST {
-            self.findings.push(finding);
-        } else if *count == MOST + 1 {
-            let more = "there is more of this kind in the file: it is said once this is mended";
-            self.findings.push(Diagnostic::new(finding.code, more));
-        }
+        self.findings.push(finding);
     }
 
     /// Notes a finding with one label.
@@ -127,6 +118,7 @@ impl Walk {
     /// "missing", and a broken value is not "of the wrong type".
     pub(super) fn finish(self) -> Vec<Diagnostic> {
         let Self { findings, broken, .. } = self;
+        let findings = findings.finish();
         let echo = |finding: &Diagnostic| {
             let on_broken_line = |at: usize| broken.iter().any(|line| line.contains(&at));
             !matches!(finding.code, Code::Syntax | Code::FileTooLarge)

@@ -7,7 +7,7 @@ use super::figures::short;
 use super::table::{self, Table, percent, plural};
 use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Finding, Gate, Report, Says, Verdict, Weights};
 use crate::project::Code;
-use crate::project::edits::PLACEHOLDER;
+use crate::project::edit::PLACEHOLDER;
 use crate::project::visible;
 
 /// Below this width, the heads of columns are cut to the width of what stands under them.

@@ -11,7 +11,7 @@ use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
 use crate::patch::Patch;
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Project, Sources, config};
+use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Project, Sources};
 use crate::store::{Kind, Store};
 
 /// The base, without any patch.
@@ -178,7 +178,7 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
         take(name)?;
     }
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
-    let (edits, templates) = config::paths(&String::from_utf8_lossy(&text));
+    let Paths { edits, templates, .. } = Paths::of(&String::from_utf8_lossy(&text));
     // Templates beside the repository are not its own: they are read where they are.
     for templates in templates {
         match take(&templates) {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::compile::resolve::fill;
 use crate::digest::Canon;
 use crate::plain;
-use crate::project::edits::PLACEHOLDER;
+use crate::project::edit::PLACEHOLDER;
 use crate::project::render::is_control;
 
 /// The longest text of a record, in bytes.

@@ -1,0 +1,129 @@
+//! The paths that a project file names, whatever else is wrong with it.
+//!
+//! Who wants to know what must not be written over asks here: a project that is broken has a base model too.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::accepted::is_accepted_file;
+use super::config::parse;
+use super::walk::Walk;
+use super::{Diagnostic, LOCK_FILE, MOST_FILE_BYTES, PROBES_FILE, PROJECT_FILE, Sources};
+use crate::plain;
+
+/// What a project file names, as it is written there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The folder of facts.
+    pub edits: String,
+    /// The files of templates.
+    pub templates: BTreeSet<String>,
+    /// Every file that is read: templates, corpora, neutral text.
+    pub read: BTreeSet<PathBuf>,
+    /// The base models: folders, or names on the Hub.
+    pub models: BTreeSet<PathBuf>,
+    /// Whether more may be named than could be read.
+    pub broken: bool,
+}
+
+impl Paths {
+    /// The paths in the text of a project file.
+    pub fn of(text: &str) -> Self {
+        let mut sources = Sources::default();
+        let file = sources.add(PROJECT_FILE, text);
+        let text = sources.text(file);
+        let (_, edits, findings) = parse(Path::new(""), file, text);
+        let (_, tree) = Walk::document(file, text, &[]);
+        let named = |key| {
+            let mut found = BTreeSet::new();
+            texts(&tree, key, &mut found);
+            found
+        };
+        let templates = named("templates");
+        let read = [&templates, &named("corpus"), &named("neutral")].into_iter().flatten().map(PathBuf::from).collect();
+        Self {
+            edits: shown(&edits.to_string_lossy()),
+            templates: templates.iter().map(|path| shown(path)).collect(),
+            read,
+            models: named("path").into_iter().map(PathBuf::from).collect(),
+            broken: findings.iter().any(Diagnostic::is_error),
+        }
+    }
+
+    /// The paths of the project in `root`: those that every project has where its file cannot be read.
+    pub fn at(root: &Path) -> Self {
+        match plain::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
+            Ok(bytes) => Self::of(&String::from_utf8_lossy(&bytes)),
+            Err(error) => Self { broken: error.kind() != ErrorKind::NotFound, ..Self::of("") },
+        }
+    }
+
+    /// Whether `path` is one of the files that the project in `root` is made of: what a verb writes for a reader never
+    /// takes its place.
+    pub fn is_own(&self, root: &Path, path: &Path) -> bool {
+        let whole =
+            |path: &Path| std::path::absolute(path).map(|path| path.canonicalize().unwrap_or(path)).unwrap_or_default();
+        let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let (root, path) = (whole(root), whole(folder).join(name));
+        let own = |name: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&name) || is_accepted_file(name);
+        path.starts_with(whole(&root.join(&self.edits)))
+            || path.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
+    }
+}
+
+/// Every text that stands under `key`, in whatever table: what is misplaced today is mended tomorrow.
+fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
+    for (name, value) in table {
+        match value.get_ref() {
+            DeValue::String(text) if name.get_ref() == key && !text.is_empty() => found.extend([text.to_string()]),
+            DeValue::Table(inner) => texts(inner, key, found),
+            _ => {}
+        }
+    }
+}
+
+/// A path as git has it.
+fn shown(path: &str) -> String {
+    path.trim_start_matches("./").trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "format = 1\nedits = \"./facts/\"\n[model.one]\npath = \"hf:a/b\"\nrome.templates = \"./t.txt\"\n\
+        [model.two]\npath = \"/models/two\"\n[statistics]\ncorpus = \"c.txt\"\n[test]\nneutral = \"n.txt\"\n";
+
+    fn set<T: Ord + for<'t> From<&'t str>>(names: &[&str]) -> BTreeSet<T> {
+        names.iter().map(|name| T::from(name)).collect()
+    }
+
+    #[test]
+    fn a_project_file_names_what_it_reads() {
+        let paths = Paths::of(TEXT);
+        assert_eq!((paths.edits.as_str(), &paths.templates), ("facts", &set(&["t.txt"])));
+        let read: Vec<_> = paths.read.iter().filter_map(|path| path.to_str()).collect();
+        assert_eq!(read, ["./t.txt", "c.txt", "n.txt"]);
+        let models: Vec<_> = paths.models.iter().filter_map(|path| path.to_str()).collect();
+        assert_eq!((models, paths.broken), (vec!["/models/two", "hf:a/b"], false));
+    }
+
+    #[test]
+    fn a_broken_one_names_them_too() {
+        for (good, bad) in [("format = 1", "format = 2"), ("[test]", "[tset]\nmuch ="), ("edits =", "edist =")] {
+            let text = TEXT.replace(good, bad);
+            let (paths, whole) = (Paths::of(&text), Paths::of(TEXT));
+            assert!(paths.broken, "{bad}");
+            assert_eq!((paths.read, paths.models), (whole.read, whole.models), "{bad}");
+        }
+        let nowhere = Paths::at(Path::new("there/is/none"));
+        assert!(!nowhere.broken && nowhere.models.is_empty() && nowhere.edits == "edits");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join(PROJECT_FILE)).expect("made");
+        assert!(Paths::at(folder.path()).broken);
+    }
+}
