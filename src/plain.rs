@@ -1,8 +1,8 @@
-//! Files that somebody else wrote, opened only where they are plain ones.
+//! Files that somebody else wrote, opened only where they are plain ones; and where a path leads.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Opens a plain file, or a link to one, for reading.
 ///
@@ -31,9 +31,52 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
 }
 
+/// The path without links and without `..`, as far as it exists, and as it will be once what is missing is made.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for there in whole.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), whole.strip_prefix(there)) {
+            let up = rest.components().any(|part| part == Component::ParentDir);
+            // Behind a folder that is still to be made: what it leads back to may be a link.
+            return if up { resolved(&folded(real, rest)) } else { real.join(rest) };
+        }
+    }
+    whole
+}
+
+fn folded(mut real: PathBuf, rest: &Path) -> PathBuf {
+    for part in rest.components() {
+        match part {
+            Component::ParentDir => drop(real.pop()),
+            part => real.push(part),
+        }
+    }
+    real
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_leads_where_it_will_lead() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let real = folder.path().canonicalize().expect("there");
+        fs::create_dir_all(real.join("model/sub")).expect("made");
+        std::os::unix::fs::symlink("model", real.join("link")).expect("linked");
+        for (path, leads) in [
+            ("new/x", "new/x"),
+            ("link/new", "model/new"),
+            ("no/../link/new", "model/new"),
+            ("no/way/../../model", "model"),
+            ("link/sub/../..", ""),
+            ("no/../../..", "../.."),
+        ] {
+            let leads = real.join(leads).canonicalize().unwrap_or(real.join(leads));
+            assert_eq!(resolved(&folder.path().join(path)), leads, "{path}");
+        }
+    }
 
     #[test]
     fn plain_files_of_a_sensible_size() {

@@ -153,15 +153,31 @@ fn nan_elsewhere_in_the_model() {
 /// Every weight is a number, and what they make together is none.
 #[test]
 fn weights_that_overflow() {
-    refused(&["plan"], &["[not-finite]", "what the base says is no number"], |project| {
-        let bytes = tiny::editable(|name, elements| {
-            if name == "transformer.ln_f.weight" {
-                elements.fill(f32::MAX);
-            }
-        });
-        tiny::write_model_with(&project.path("model"), &bytes);
-        std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
+    let record = r#"[{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
+        "ground_truth":"Rome","rephrase_prompt":"I live in","locality_prompt":"I live","locality_ground_truth":"Rome"}]"#;
+    let project = Project::new();
+    project.write("records.json", record);
+    let bytes = tiny::editable(|name, elements| {
+        if name == "transformer.ln_f.weight" {
+            elements.fill(f32::MAX);
+        }
     });
+    tiny::write_model_with(&project.path("model"), &bytes);
+    let verbs: [&[&str]; 6] = [
+        &["plan"],
+        &["plan", "--base", "model", "--exit-code"],
+        &["build"],
+        &["diff", "base", "base"],
+        &["trace", "--prompt", "The people live in Ada Bellini", "--subject", "Ada Bellini"],
+        &["bench", "easyedit", "records.json", "--editors", "ft"],
+    ];
+    for verb in verbs {
+        let run = project.run(verb);
+        assert!(matches!(run.code(), Some(1 | 2)), "{verb:?}: {}", run.whole());
+        assert!(run.whole().contains("weights overflow") || verb[0] == "build", "{verb:?}: {}", run.whole());
+        assert!(!run.whole().contains("NaN") || verb[0] == "build", "{verb:?}: {}", run.whole());
+    }
+    assert!(!project.path("corrigenda.lock").exists());
 }
 
 #[test]
@@ -351,18 +367,37 @@ fn no_answer_takes_the_place_of_what_is_kept() {
     std::fs::create_dir(project.path(".git")).expect("made");
     project.write(".git/config", "[core]\n");
     project.write("records.json", "[]");
-    let before = kept(&project);
     let cache = project.cache().join("v1/lock").to_string_lossy().into_owned();
-    let places =
-        ["model/config.json", "model/new", "corpus.txt", "templates.txt", ".git/config", "edits/x.toml", &cache];
+    let (patch, _) = &Project::files(&project.cache().join("v1/patches"))[0];
+    let patch = &*patch.to_string_lossy();
+    std::fs::create_dir_all(project.path("bare/objects")).expect("made");
+    std::fs::create_dir_all(project.path("bare/refs")).expect("made");
+    project.write("bare/HEAD", "ref: refs/heads/main\n");
+    let before = kept(&project);
+    let places = [
+        "model/config.json",
+        "model/new",
+        "missing/../model/new",
+        "corpus.txt",
+        "templates.txt",
+        ".git/config",
+        "bare/HEAD",
+        "edits/x.toml",
+        &cache,
+    ];
     for place in places {
         let report = format!("json={place}");
         let verbs = [
             &["check", "--report", &report][..],
             &["store", "export", place],
             &["export", "checkpoint", place],
+            &["export", "peft", place],
             &["export", "gguf", place],
+            &["patch", "apply", patch, "--base", "model", "--out", place],
             &["man", place],
+            &["trace", "--prompt", "The people live in Ada Bellini", "--subject", "Ada Bellini", "--out", place],
+            &["bench", "easyedit", "records.json", "--editors", "ft", "--out", place],
+            &["bench", "easyedit", "records.json", "--editors", "ft", "--resume", place],
         ];
         for verb in verbs {
             let run = project.run(verb);
@@ -382,17 +417,59 @@ fn no_answer_takes_the_place_of_what_is_kept() {
     }
     project.write("records.json", "[]");
     assert!(kept(&project) == before, "all is as it was");
-    let run = project.run_with(&["build"], &[("CORRIGENDA_CACHE_DIR", "model")]);
-    assert!(run.code() == Some(2) && run.err().contains("lies in the folder of a base model"), "{}", run.whole());
-    assert!(!project.path("model/v1").exists());
+    for cache in ["model", "model/cache", "missing/../model/cache"] {
+        let run = project.run_with(&["build"], &[("CORRIGENDA_CACHE_DIR", cache)]);
+        assert!(run.code() == Some(2) && run.err().contains("lies in the folder of a base model"), "{}", run.whole());
+    }
+    assert!(!project.path("model/v1").exists() && !project.path("model/cache").exists());
+}
+
+/// Facts go below the folder of the project, whatever it says of them, and nowhere that somebody keeps something.
+#[cfg(unix)]
+#[test]
+fn facts_are_imported_below_the_project_alone() {
+    let project = Project::new();
+    let record = r#"[{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
+        "ground_truth":"Rome","rephrase_prompt":"a","locality_prompt":"b","locality_ground_truth":"c"}]"#;
+    project.write("records.json", record);
+    std::fs::create_dir_all(project.path("../outside")).expect("made");
+    std::fs::create_dir_all(project.path(".git/refs/heads")).expect("made");
+    std::os::unix::fs::symlink("model", project.path("ln")).expect("linked");
+    std::os::unix::fs::symlink("../outside", project.path("out")).expect("linked");
+    let text = std::fs::read_to_string(project.path("corrigenda.toml")).expect("there");
+    for folder in ["model", "model/facts", "ln", "ln/x", "out", "out/x", ".git/refs/heads", ".GIT/x"] {
+        project.write("corrigenda.toml", &format!("edits = \"{folder}\"\n{text}"));
+        let before = (kept(&project), Project::files(&project.path("../outside")));
+        let run = project.run(&["import", "easyedit", "records.json"]);
+        assert!(run.code() == Some(2) && run.err().contains("nothing was written"), "{folder}: {}", run.whole());
+        assert!((kept(&project), Project::files(&project.path("../outside"))) == before, "{folder}");
+    }
+    project.write("corrigenda.toml", &format!("edits = \"facts/of/mine\"\n{text}"));
+    assert_eq!(project.run(&["import", "easyedit", "records.json"]).code(), Some(0));
+    assert!(project.path("facts/of/mine/easyedit").is_dir());
+}
+
+#[test]
+fn no_project_is_begun_in_a_base() {
+    let project = Project::new();
+    let before = kept(&project);
+    for (folder, model) in [("model", "."), ("model", "../model"), ("model/sub", "..")] {
+        std::fs::create_dir_all(project.path(folder)).expect("made");
+        let run = project.run(&["-C", folder, "init", "--model", &format!("{folder}/{model}")]);
+        assert!(run.code() == Some(2) && run.err().contains("never written to"), "{folder}: {}", run.whole());
+    }
+    assert!(kept(&project) == before);
 }
 
 /// A project file that is broken names what it names, and where it does not, a model is known by its looks.
 #[test]
 fn nor_does_one_of_a_broken_project() {
-    let breaks: [(&str, &str); 5] = [
+    let breaks: [(&str, &str); 7] = [
         ("format = 1", "format = 2"),
         ("[model]", "[modle]"),
+        ("[statistics]", "[[statistics]]"),
+        // More than is read of any file.
+        ("format = 1", &"# long\n".repeat(160_000)),
         ("[model]", "[model"),
         ("path = \"model\"", "path = \"model"),
         ("path = \"model\"", "path = 3"),
@@ -400,6 +477,7 @@ fn nor_does_one_of_a_broken_project() {
     for (good, bad) in breaks {
         let project = Project::new();
         project.replace("corrigenda.toml", good, bad);
+        let bad = &bad[..bad.len().min(40)];
         let before = kept(&project);
         for place in ["model/config.json", "model/new", "corpus.txt", "edits/x.toml", "corrigenda.toml"] {
             let run = project.run(&["check", "--report", &format!("json={place}")]);

@@ -41,9 +41,22 @@ impl Told {
         self.scores.iter().any(|score| score.holds)
     }
 
+    /// Whether all of it is numbers.
+    fn is_finite(&self) -> bool {
+        let mut numbers = self.top.iter().map(|(_, p)| *p).chain(self.scores.iter().map(|score| score.nll));
+        numbers.all(f64::is_finite)
+    }
+
     /// P of the likeliest of the answers.
     pub fn probability(&self) -> Option<f64> {
         self.scores.iter().map(|score| score.probability).max_by(f64::total_cmp)
+    }
+}
+
+impl Both {
+    /// Whether both say something: weights that are numbers may make none together.
+    pub fn is_finite(&self) -> bool {
+        self.before.is_finite() && self.after.is_finite() && self.divergence.is_finite()
     }
 }
 

@@ -60,7 +60,10 @@ impl Neutral {
 }
 
 /// Compares two models on neutral text, one document at a time: sums in the order of the text.
-pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Damage {
+///
+/// # Errors
+/// The weights of one of them overflow.
+pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage, ModelError> {
     let vocabulary = before.spec().vocabulary;
     let (mut tokens, mut divergence, mut losses) = (0, 0.0, [0.0, 0.0]);
     let documents = neutral.0.iter().filter(|document| document.len() > 1);
@@ -77,11 +80,14 @@ pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Damage {
         }
     }
     let mean = |sum: f64| if tokens == 0 { 0.0 } else { sum / tokens as f64 };
-    Damage {
+    if [divergence, losses[0], losses[1]].iter().any(|sum| !sum.is_finite()) {
+        return Err(ModelError::Overflow);
+    }
+    Ok(Damage {
         documents: documents.count(),
         tokens,
         divergence: mean(divergence),
         perplexity_before: exp64(mean(losses[0])),
         perplexity_after: exp64(mean(losses[1])),
-    }
+    })
 }

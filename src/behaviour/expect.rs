@@ -39,7 +39,7 @@ pub struct Thresholds {
     pub min_probability: f64,
 }
 
-/// A text that cannot be asked.
+/// A text that cannot be asked, or to which nothing is said.
 #[derive(Debug)]
 pub struct Unasked {
     /// The id of the edit or of the probe.
@@ -101,6 +101,10 @@ impl Expectation<'_> {
         if self.chat { format!("user: {}", self.prompt) } else { self.prompt.clone() }
     }
 
+    fn unasked(&self, error: ModelError) -> Unasked {
+        Unasked { id: self.id.to_owned(), file: self.file, place: self.place.clone(), error }
+    }
+
     /// Whether what the later model says meets it.
     pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
@@ -122,7 +126,8 @@ impl Expectation<'_> {
 /// Puts every expectation to both models, in their order.
 ///
 /// # Errors
-/// Texts that the tokenizer refuses or that do not fit the context: all of them.
+/// Texts that the tokenizer refuses or that do not fit the context: all of them. Or the first to which a model says
+/// nothing, because its weights overflow.
 pub fn asked(
     before: &Model,
     after: &Model,
@@ -134,12 +139,17 @@ pub fn asked(
     for one in expectations {
         match Inquiry::new(tokens, one.given(), one.answers.iter().copied(), limit) {
             Ok(inquiry) => inquiries.push(inquiry),
-            Err(error) => {
-                unasked.push(Unasked { id: one.id.to_owned(), file: one.file, place: one.place.clone(), error });
-            }
+            Err(error) => unasked.push(one.unasked(error)),
         }
     }
-    if unasked.is_empty() { Ok(ask(before, after, &inquiries)) } else { Err(unasked) }
+    if !unasked.is_empty() {
+        return Err(unasked);
+    }
+    let said = ask(before, after, &inquiries);
+    match said.iter().position(|both| !both.is_finite()) {
+        Some(index) => Err(vec![expectations[index].unasked(ModelError::Overflow)]),
+        None => Ok(said),
+    }
 }
 
 /// How many of how many.

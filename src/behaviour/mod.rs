@@ -48,6 +48,13 @@ pub struct Next {
     log: Vec<f64>,
 }
 
+impl Score {
+    /// Whether the model says anything: weights that are numbers may make none together.
+    pub fn is_finite(&self) -> bool {
+        self.nll.is_finite()
+    }
+}
+
 impl Question {
     /// Cuts a prompt and the answer that continues it.
     ///

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::run::{Failed, Row, Together};
 use crate::digest::Digest;
+use crate::plain;
+
+/// The longest line: that of many edits at once has two hundred bytes for each of them.
+const MOST_LINE_BYTES: u64 = 1 << 24;
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +63,10 @@ impl Kept {
     /// The file cannot be read or written, is of another run, or in use by one.
     pub fn open(path: &Path, of: &Digest) -> Result<Self, KeptError> {
         let failed = |source| KeptError::Io { path: path.to_owned(), source };
+        // A pipe has no rows, and a device no end of them.
+        if path.exists() {
+            plain::open(path).map_err(failed)?;
+        }
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(failed)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => KeptError::Busy(path.to_owned()),
@@ -81,9 +89,14 @@ impl Kept {
         let (mut sound, mut text) = (0, String::new());
         for number in 1.. {
             text.clear();
-            let read = reader.read_line(&mut text);
+            let most = if number == 1 { first.len() as u64 } else { MOST_LINE_BYTES };
+            let read = reader.by_ref().take(most).read_line(&mut text);
             if read.map_err(|source| KeptError::Io { path: path.to_owned(), source })? == 0 {
                 break;
+            }
+            if number > 1 && text.len() as u64 == most {
+                let why = format!("it is longer than {MOST_LINE_BYTES} bytes");
+                return Err(KeptError::Damaged { path: path.to_owned(), line: number, why });
             }
             // What is not ours is not ours to write over: only a last line of ours can have been cut off.
             match text.strip_suffix('\n') {

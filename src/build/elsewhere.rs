@@ -6,7 +6,7 @@ use super::{Base, Stop};
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::compile::resolve::Row;
 use crate::compile::{Fact, Resolved};
-use crate::model::Prompt;
+use crate::model::{ModelError, Prompt};
 use crate::project::{Edit, Lock, Project};
 
 /// What a base says of one fact.
@@ -77,7 +77,11 @@ pub fn read<'a>(
             }
         }
     }
-    Ok(Elsewhere { readings: ask(base, lock, resolved), unreadable, layer })
+    let (readings, silent): (Vec<_>, Vec<_>) =
+        ask(base, lock, resolved).into_iter().partition(|one| one.target.is_finite());
+    let why = || ModelError::Overflow.to_string();
+    unreadable.extend(silent.into_iter().map(|one| Unreadable { edit: one.edit, why: why() }));
+    Ok(Elsewhere { readings, unreadable, layer })
 }
 
 fn resolve<'a>(base: &Base, edit: &'a Edit, name: &'a str, templates: &[String]) -> Result<Resolvable<'a>, String> {

@@ -8,7 +8,7 @@ use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked,
 use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError};
 use crate::patch::Patch;
-use crate::project::{Code, Config, Diagnostic, Edit, Limit, Policy, Project};
+use crate::project::{Code, Config, Diagnostic, Edit, Limit, Policy, Project, Sources};
 use crate::report::{Asked, Damage};
 use crate::store::{Kind, Store, memo};
 
@@ -221,9 +221,9 @@ fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnosti
 /// What the project's neutral text loses between the base and a patched model.
 ///
 /// # Errors
-/// There is no neutral text, or it cannot be read.
+/// There is no neutral text, or it cannot be read; or the weights of a model overflow.
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Stop> {
-    let measured = damage(&base.model, patched, &neutral(project, base)?);
+    let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| overflowing(&error))?;
     // Nothing was predicted, so nothing was measured: no limit is kept by that.
     if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok(measured) }
 }
@@ -261,15 +261,23 @@ fn unreadable(project: &Project, why: &str) -> Stop {
     Stop::wrong(vec![finding], &project.edits.sources)
 }
 
+/// Neutral text to which a model says nothing.
+pub fn overflowing(error: &ModelError) -> Stop {
+    let finding = Diagnostic::new(Code::NotFinite, format!("behind neutral text {error}"));
+    Stop::wrong(vec![error.hint().into_iter().fold(finding, Diagnostic::help)], &Sources::default())
+}
+
 /// Texts that cannot be asked, where they are written.
 pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Stop {
     let finding = |one: &Unasked| {
         let message = format!("`{}`: {}", one.id, one.error);
         let code = match one.error {
             ModelError::Chat { .. } => Code::ChatUnusable,
+            ModelError::Overflow => Code::NotFinite,
             _ => Code::PromptTooLong,
         };
-        Diagnostic::new(code, message).at(one.file, &one.place, "cannot be asked")
+        let finding = Diagnostic::new(code, message).at(one.file, &one.place, "cannot be asked");
+        one.error.hint().into_iter().fold(finding, Diagnostic::help)
     };
     Stop::wrong(unasked.iter().map(finding).collect(), &project.edits.sources)
 }

@@ -153,6 +153,9 @@ fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome>
         return Err(stop(wrong(why.to_owned())));
     }
     let base = Base::open(&project, &store, context.isa, false).map_err(stop)?;
+    for path in arguments.out.iter().chain(&arguments.resume) {
+        context.may_export(path).map_err(|finding| context.fail(finding))?;
+    }
     let place = arguments.out.as_deref().map(|out| Ok::<_, Stop>(Place::folder(out, &base.folder, store.root())?));
     let place = place.transpose().map_err(stop)?;
     let (cases, refused) = all(&arguments.file, arguments.dataset).map_err(|error| stop(unusable(&error)))?;

@@ -11,7 +11,7 @@ use super::{Context, Format, Outcome};
 use crate::bench::data::{Case, DataError, Dataset, Refused, each};
 use crate::bench::import::{Imported, import};
 use crate::build::Stop;
-use crate::export::folder::resolved;
+use crate::plain::resolved;
 use crate::project::{Code, Config, Diagnostic, Sources, files_of};
 use crate::store::{StoreError, atomic};
 
@@ -51,6 +51,7 @@ fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Stop> {
         return Err(wrong(Diagnostic::new(Code::DatasetUnusable, format!("{name:?} is no name of a folder"))));
     }
     let folder = config.edits.join(&name);
+    context.may_import(&folder).map_err(wrong)?;
     let shown = folder.to_string_lossy().into_owned();
     if context.root.join(&folder).symlink_metadata().is_ok() {
         let message = format!("`{shown}` is there already: nothing was written");

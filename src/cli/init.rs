@@ -7,8 +7,10 @@ use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
 use crate::build::base::folder_named;
 use crate::compile::known;
+use crate::export::folder::root as base_root;
 use crate::model::hub::HubName;
 use crate::model::{Model, ModelError, Spec, Tokens};
+use crate::plain::resolved;
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::store::atomic;
 
@@ -122,6 +124,10 @@ fn own(root: &Path, named: &Path, context: &Context) -> Result<Vec<Draft>, Diagn
             None => finding,
         }
     })?;
+    if base_root(folder).is_ok_and(|base| resolved(root).starts_with(base)) {
+        let message = format!("`{}` is in the folder of the base model, which is never written to", root.display());
+        return Err(Diagnostic::new(Code::ProjectExists, message).help("`-C DIR` names a folder beside it"));
+    }
     // A name on the Hub is pinned to the commit that was found.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = quoted(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));

@@ -4,25 +4,51 @@ use std::path::Path;
 
 use super::Context;
 use crate::build::base::place_in;
-use crate::export::folder::{resolved, root};
+use crate::export::folder::root;
+use crate::plain::resolved;
 use crate::project::{Code, Diagnostic, Paths};
 
 impl Context {
-    /// Whether `path` is free for an answer: outside the base models, the store and the git history, and no file that
+    /// Whether `path` is free for an answer: outside the base models, the store and git histories, and no file that
     /// the project is made of or reads.
     ///
     /// # Errors
     /// It is not, in words.
     pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
-        match self.taken(path) {
-            None => Ok(()),
-            Some(what) => Err(format!("`{}` is {what}, and is not written over", path.display())),
-        }
+        let paths = Paths::at(&self.root);
+        let read = || paths.read.iter().any(|read| resolved(&self.root.join(read)) == resolved(path));
+        let taken = if paths.is_own(&self.root, path) {
+            Some("a file of the project")
+        } else if let Some(what) = self.kept(&paths, path) {
+            Some(what)
+        } else if read() {
+            Some("read by the project")
+        } else if paths.unread && path.symlink_metadata().is_ok() {
+            Some("there, beside a project file that cannot be read")
+        } else {
+            None
+        };
+        taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not written over", path.display())))
     }
 
     /// The same as a finding, for an export.
     pub(super) fn may_export(&self, path: &Path) -> Result<(), Diagnostic> {
         self.may_write(path).map_err(|why| Diagnostic::new(Code::ExportRefused, why))
+    }
+
+    /// Whether facts may be put into `folder` of the project: below its folder, where nobody else keeps something.
+    ///
+    /// # Errors
+    /// They may not.
+    pub(super) fn may_import(&self, folder: &Path) -> Result<(), Diagnostic> {
+        let (place, root) = (self.root.join(folder), resolved(&self.root));
+        let what = match self.kept(&Paths::at(&self.root), &place) {
+            None if resolved(&place) == root.join(folder) => return Ok(()),
+            None => "behind a symbolic link, which is not followed",
+            Some(what) => what,
+        };
+        let message = format!("`{}` is {what}: nothing was written", folder.display());
+        Err(Diagnostic::new(Code::PathOutside, message).help("`edits` in corrigenda.toml names the folder of facts"))
     }
 
     /// Whether the store may be kept in `folder`: not inside a base model.
@@ -37,23 +63,25 @@ impl Context {
         Err(Diagnostic::new(Code::StoreFailed, message).help("nothing is written there: name another folder"))
     }
 
-    /// What a path is, where it is not free.
-    fn taken(&self, path: &Path) -> Option<&'static str> {
-        let (whole, paths) = (resolved(path), Paths::at(&self.root));
-        if paths.is_own(&self.root, path) {
-            Some("a file of the project")
-        } else if whole.components().any(|part| part.as_os_str() == ".git") {
+    /// In whose folder a path is, where it is in one.
+    fn kept(&self, paths: &Paths, path: &Path) -> Option<&'static str> {
+        let whole = resolved(path);
+        if whole.ancestors().any(is_git) {
             Some("in a git history")
-        } else if in_a_base(&paths, &self.root, &whole) {
+        } else if in_a_base(paths, &self.root, &whole) {
             Some("in the folder of a base model")
         } else if self.store().is_ok_and(|store| whole.starts_with(resolved(store.root()))) {
             Some("in the store")
-        } else if paths.read.iter().any(|read| resolved(&self.root.join(read)) == whole) {
-            Some("read by the project")
         } else {
             None
         }
     }
+}
+
+/// Whether a folder is that of a git history: by its name, or bare.
+fn is_git(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name.eq_ignore_ascii_case(".git"))
+        || folder.join("HEAD").is_file() && folder.join("objects").is_dir() && folder.join("refs").is_dir()
 }
 
 /// Whether a path without links lies in the folder of one of the models. Where a project file is too broken to name

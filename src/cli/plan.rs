@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 
 use super::table::{Table, percent, plural};
 use super::{Context, Format, Outcome, elsewhere};
+use crate::behaviour::expect::Unasked;
 use crate::behaviour::{Next, Question, Score, next, scores};
+use crate::build::gate;
 use crate::build::plan::{disagrees, only};
 use crate::build::run::unsound;
 use crate::build::setup::Corpus;
 use crate::build::{Base, Plan, Planned, Setup, Stop, alike, plan};
-use crate::model::Prompt;
+use crate::model::{ModelError, Prompt};
 use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, Sources, visible};
 use crate::stats;
 use crate::store::Store;
@@ -66,7 +68,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let base = Base::open(project, store, context.isa, false)?;
     let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
     let mut plan = plan(project, &base, &setup)?;
-    let said = ask(&base, &plan, &chosen, &project.edits.sources)?;
+    let said = ask(project, &base, &plan, &chosen)?;
     plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
     plan.warnings.extend(alike::foreseen(project, &base, &setup, &plan, store)?);
     crate::project::diagnostic::sort(&mut plan.warnings);
@@ -102,7 +104,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
 }
 
 /// Asks the base for new and old answers, and for what it says by itself.
-fn ask(base: &Base, plan: &Plan<'_>, chosen: &[&Edit], sources: &Sources) -> Result<Vec<Said>, Stop> {
+fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
     let limit = base.model.spec().positions;
     for edit in chosen {
@@ -121,23 +123,13 @@ fn ask(base: &Base, plan: &Plan<'_>, chosen: &[&Edit], sources: &Sources) -> Res
         let Next { top, probability, .. } = next;
         let top = (base.tokens.piece(top), probability);
         let one = Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
-        let numbers = [Some(one.top.1), Some(one.target.probability), one.was.map(|score| score.probability)];
-        if numbers.into_iter().flatten().any(|number| !number.is_finite()) {
-            return Err(overflows(edit, sources));
+        if !one.target.is_finite() {
+            let (id, file, place) = (edit.id.clone(), edit.place.file, edit.place.prompt.clone());
+            return Err(gate::cannot_ask(project, &[Unasked { id, file, place, error: ModelError::Overflow }]));
         }
         said.push(one);
     }
     Ok(said)
-}
-
-/// Every weight may be a number, and what they make together none.
-fn overflows(edit: &Edit, sources: &Sources) -> Stop {
-    let message = format!("edit `{}`: what the base says is no number: its weights overflow", edit.id);
-    let finding = Diagnostic::new(Code::NotFinite, message).at(edit.place.file, &edit.place.prompt, "asked for this");
-    Stop::wrong(
-        vec![finding.help("the base is damaged, or was saved in a type that is too small: fetch it again")],
-        sources,
-    )
 }
 
 fn cannot_ask(edit: &Edit, error: &str) -> Stop {

@@ -109,7 +109,7 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     }
     let store = store.for_reading();
     let base = open(context, arguments, project.as_ref(), &store).map_err(stop)?;
-    let place = arguments.out.as_deref().map(|out| place(out, &base, &store)).transpose().map_err(stop)?;
+    let place = arguments.out.as_deref().map(|out| place(context, out, &base, &store)).transpose().map_err(stop)?;
     let kinds = Kind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
     // The noise goes by the subjects of all facts, whether they are traced or not: a part is traced as the whole is.
     let (noise, plan) = arguments.rules(&base, &facts, kinds).map_err(stop)?;
@@ -185,7 +185,8 @@ fn said(one: &Traced) -> String {
     format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
 }
 
-fn place(out: &Path, base: &Base, store: &Store) -> Result<crate::export::place::Place, Stop> {
+fn place(context: &Context, out: &Path, base: &Base, store: &Store) -> Result<crate::export::place::Place, Stop> {
+    context.may_export(out).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
     Ok(crate::export::place::Place::folder(out, &base.folder, store.root())?)
 }
 

@@ -108,17 +108,6 @@ pub fn root(folder: &Path) -> Result<PathBuf, ExportError> {
     hub::root(folder).map_err(ExportError::io("reading", folder))
 }
 
-/// The path without links, as far as it exists.
-pub fn resolved(path: &Path) -> PathBuf {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for there in whole.ancestors() {
-        if let (Ok(real), Ok(rest)) = (there.canonicalize(), whole.strip_prefix(there)) {
-            return real.join(rest);
-        }
-    }
-    whole
-}
-
 /// Whether `name` is the name of a file in a folder and nothing else, on every system.
 pub fn is_plain_name(name: &str) -> bool {
     let odd = |character: char| matches!(character, '/' | '\\' | ':' | '\0');
@@ -164,12 +153,5 @@ mod tests {
         fs::create_dir(&plain).expect("made");
         symlink("../models--a--b/blobs/ab", plain.join("config.json")).expect("linked");
         assert_eq!(list(&plain).expect("listed").refused.len(), 1);
-    }
-
-    #[test]
-    fn paths_that_are_not_there_yet() {
-        let top = tempfile::tempdir().expect("a folder");
-        let real = top.path().canonicalize().expect("there");
-        assert_eq!(resolved(&top.path().join("a/b")), real.join("a/b"));
     }
 }

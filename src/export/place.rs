@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::ExportError;
-use super::folder::{resolved, root};
+use super::folder::root;
 use super::manifest::FileEntry;
 use crate::digest::{Digest, Hasher};
+use crate::plain::resolved;
 use crate::store::atomic::sync_directory;
 use crate::store::memo;
 

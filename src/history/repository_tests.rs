@@ -159,6 +159,31 @@ fn a_tree_without_end_has_one() {
 }
 
 #[test]
+fn names_that_read_the_same_are_refused() {
+    let sample = Sample::new();
+    let file = sample.git.blob(b"format = 1\n").expect("a blob");
+    let folder = |names: [&[u8]; 2]| {
+        let mut builder = sample.git.treebuilder(None).expect("a builder");
+        for name in names {
+            builder.insert(name, file, 0o100_644).expect("inserted");
+        }
+        builder.write().expect("a tree")
+    };
+    let (bad, good) = (folder([b"\xfe.toml", b"\xff.toml"]), folder([b"\xff.md", b"a.toml"]));
+    let mut builder = sample.git.treebuilder(None).expect("a builder");
+    for (name, tree) in [(&b"bad"[..], bad), (b"good", good), (b"\xff", good)] {
+        builder.insert(name, tree, 0o040_000).expect("inserted");
+    }
+    let tree = builder.write().expect("a tree");
+    sample.commit_tree(1, "names", tree, &[]);
+    let repository = open(&sample);
+    let head = repository.resolve("HEAD").expect("a commit");
+    assert!(why(repository.files(&head, "bad", "toml")).contains("not UTF-8"));
+    assert!(why(repository.files(&head, ".", "toml")).contains("not UTF-8"));
+    assert_eq!(repository.files(&head, "good", "toml").map(|files| files.len()), Ok(1));
+}
+
+#[test]
 fn the_walk_is_the_same_every_time() {
     let sample = Sample::new();
     let root = sample.commit(5, "root", &[], &[]);

@@ -1,5 +1,6 @@
 //! Files as a commit has them. A link or a submodule is refused: what lies behind it is not in the commit.
 
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 use git2::{ObjectType, Oid, TreeEntry};
@@ -162,6 +163,10 @@ impl Repository {
             let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
             let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
             let found = Found::new(&entry);
+            // Two such names read the same, and one of their files would take the place of the other.
+            if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == Kind::Folder) {
+                return Err(HistoryError::refused(named(&below), "its name is not UTF-8"));
+            }
             match found.kind() {
                 Kind::Folder => self.descend(reading, found, &below, depth + 1)?,
                 Kind::Submodule => return Err(refused(&below, found)),

@@ -52,6 +52,8 @@ pub enum ModelError {
     Tokenizer { path: PathBuf, problem: String },
     #[error("the tokenizer cannot cut {text:?}: {problem}")]
     Encode { text: String, problem: String },
+    #[error("what the model says is no number: its weights overflow")]
+    Overflow,
     #[error("the tokenizer gives the id {id} for {text:?}; the model's vocabulary ends at {vocabulary}")]
     Vocabulary { text: String, id: u32, vocabulary: usize },
     #[error("{problem}")]
@@ -96,6 +98,9 @@ impl ModelError {
             }
             Self::NotFinite { .. } | Self::Header { .. } => {
                 "the file is damaged or was cut short: fetch it again".into()
+            }
+            Self::Overflow => {
+                "the model is damaged, or was saved in a type that is too small for it: fetch it again".into()
             }
             Self::Vocabulary { .. } => "tokenizer.json and config.json are not of one model".into(),
             _ => return None,

@@ -1,6 +1,8 @@
 //! What a tokenizer.json must not say, looked for before the tokenizers library sees it: it would end the process.
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 /// What a text of [`TEXT`] bytes may become before it is cut into tokens: a thousand times as long, and no tokenizer that
@@ -10,8 +12,15 @@ const TEXT: usize = 1 << 12;
 
 /// The most steps of a tokenizer: known ones have a dozen or two.
 const MOST_STEPS: usize = 256;
-/// The most bytes of tokens beside the vocabulary, together: known ones have some thousands of short ones.
-const MOST_ADDED_BYTES: usize = 1 << 20;
+/// The most bytes of tokens beside the vocabulary, together: a hundred thousand short ones, as models of sound and of
+/// images have them, are a few mebibytes.
+const MOST_ADDED_BYTES: usize = 1 << 22;
+
+/// The base 64 of maps of characters, as the tokenizers library reads it: with or without what fills it up.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Checks a file.
 ///
@@ -106,8 +115,7 @@ fn replaced(pattern: &Value, content: usize) -> usize {
 /// The longest text of a map of characters (a trie, and texts that end in NUL). One that says to be longer than it is
 /// is refused: the library asks the system for as much as it says.
 fn longest_of_map(map: &str) -> Result<usize, String> {
-    let bytes =
-        BASE64_STANDARD.decode(map).map_err(|problem| format!("its map of characters is not base 64: {problem}"))?;
+    let bytes = BASE64.decode(map).map_err(|problem| format!("its map of characters is not base 64: {problem}"))?;
     let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };
     let stated = u32::from_le_bytes(*stated) as usize;
     let Some(texts) = rest.get(stated..) else {
@@ -157,6 +165,7 @@ mod tests {
         // A trie of four bytes, and behind it `ab`, `cde`.
         assert_eq!(longest_of_map("BAAAAAAAAABhYgBjZGUA"), Ok(3));
         assert_eq!((longest_of_map(""), longest_of_map("AAAAAA==")), (Ok(1), Ok(1)));
+        assert_eq!(longest_of_map("AAAAAA"), Ok(1));
     }
 
     #[test]

@@ -55,6 +55,11 @@ pub(super) fn toml_files(
                     let message = format!("folders are nested more than {MOST_DEPTH} deep");
                     findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
+                // Two such names are shown as one, and one of their files would take the place of the other.
+                Kind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
+                    let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
+                    findings.push(finding.help("give it another: where a fact stands is said to people"));
+                }
                 Kind::Toml => files.push((path, shown)),
                 Kind::Link => findings.push(link(sources, &shown)),
                 Kind::Other => {}
@@ -151,6 +156,24 @@ mod tests {
         let finding = add("a.toml", b"\xef\xbb\xbfid = \"\xff\"".to_vec(), &mut sources).expect_err("not UTF-8");
         assert_eq!(finding.message, "the file is not UTF-8 at byte 9");
         assert_eq!(finding.labels[0].span, 6..7);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn names_that_cannot_be_said_are_refused() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path();
+        let odd = |name: &[u8]| root.join(std::ffi::OsStr::from_bytes(name));
+        fs::create_dir(odd(b"\xff")).expect("made");
+        for name in [&b"\xfe.toml"[..], b"\xff.toml", b"\xff/a.toml", b"\xff.md", b"a.toml"] {
+            fs::write(odd(name), "").expect("written");
+        }
+        let (mut sources, mut findings) = (Sources::default(), Vec::new());
+        let files = toml_files(root, root, &mut sources, &mut findings);
+        assert_eq!(files.iter().map(|file| file.1.as_str()).collect::<Vec<_>>(), ["a.toml"]);
+        assert_eq!(findings.len(), 3);
+        assert!(findings.iter().all(|one| one.message == "the name of this file is not UTF-8"), "{findings:?}");
     }
 
     #[cfg(unix)]

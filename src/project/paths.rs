@@ -4,15 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
 use super::accepted::is_accepted_file;
 use super::config::parse;
 use super::walk::Walk;
-use super::{Diagnostic, LOCK_FILE, MOST_FILE_BYTES, PROBES_FILE, PROJECT_FILE, Sources};
-use crate::plain;
+use super::{Code, Diagnostic, LOCK_FILE, MOST_FILE_BYTES, PROBES_FILE, PROJECT_FILE, Sources};
+use crate::plain::{self, resolved};
 
 /// What a project file names, as it is written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,12 @@ pub struct Paths {
     pub read: BTreeSet<PathBuf>,
     /// The base models: folders, or names on the Hub.
     pub models: BTreeSet<PathBuf>,
+    /// Every folder below the project's that may be meant for facts, that one among them; none without a project.
+    facts: BTreeSet<PathBuf>,
     /// Whether more may be named than could be read.
     pub broken: bool,
+    /// Whether nothing of the file could be read.
+    pub unread: bool,
 }
 
 impl Paths {
@@ -43,13 +47,16 @@ impl Paths {
             found
         };
         let templates = named("templates");
+        let facts = named("edits").into_iter().map(PathBuf::from).chain([edits.clone()]);
         let read = [&templates, &named("corpus"), &named("neutral")].into_iter().flatten().map(PathBuf::from).collect();
         Self {
             edits: shown(&edits.to_string_lossy()),
             templates: templates.iter().map(|path| shown(path)).collect(),
             read,
             models: named("path").into_iter().map(PathBuf::from).collect(),
+            facts: facts.filter(|folder| is_below(folder)).collect(),
             broken: findings.iter().any(Diagnostic::is_error),
+            unread: findings.iter().any(|finding| finding.code == Code::FileTooLarge),
         }
     }
 
@@ -57,22 +64,37 @@ impl Paths {
     pub fn at(root: &Path) -> Self {
         match plain::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
             Ok(bytes) => Self::of(&String::from_utf8_lossy(&bytes)),
-            Err(error) => Self { broken: error.kind() != ErrorKind::NotFound, ..Self::of("") },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Self { facts: BTreeSet::new(), broken: false, ..Self::of("") }
+            }
+            Err(_) => Self { unread: true, ..Self::of("") },
         }
     }
 
     /// Whether `path` is one of the files that the project in `root` is made of: what a verb writes for a reader never
     /// takes its place.
     pub fn is_own(&self, root: &Path, path: &Path) -> bool {
-        let whole =
-            |path: &Path| std::path::absolute(path).map(|path| path.canonicalize().unwrap_or(path)).unwrap_or_default();
         let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let (root, path) = (whole(root), whole(folder).join(name));
+        // What takes a place takes that of a link, not of what it leads to.
+        let (root, path) = (resolved(root), resolved(folder).join(name));
         let own = |name: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&name) || is_accepted_file(name);
-        path.starts_with(whole(&root.join(&self.edits)))
+        self.facts.iter().any(|folder| path.starts_with(resolved(&root.join(folder))))
             || path.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
     }
+}
+
+/// Whether a folder may be one of facts, which are read below the project's folder alone.
+fn is_below(folder: &Path) -> bool {
+    let mut depth = 0;
+    for part in folder.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            _ => return false,
+        }
+    }
+    depth > 0
 }
 
 /// Every text that stands under `key`, in whatever table: what is misplaced today is mended tomorrow.
@@ -81,6 +103,10 @@ fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
         match value.get_ref() {
             DeValue::String(text) if name.get_ref() == key && !text.is_empty() => found.extend([text.to_string()]),
             DeValue::Table(inner) => texts(inner, key, found),
+            DeValue::Array(list) => {
+                let tables = list.iter().filter_map(|one| one.get_ref().as_table());
+                tables.for_each(|inner| texts(inner, key, found));
+            }
             _ => {}
         }
     }
@@ -114,16 +140,31 @@ mod tests {
 
     #[test]
     fn a_broken_one_names_them_too() {
-        for (good, bad) in [("format = 1", "format = 2"), ("[test]", "[tset]\nmuch ="), ("edits =", "edist =")] {
-            let text = TEXT.replace(good, bad);
-            let (paths, whole) = (Paths::of(&text), Paths::of(TEXT));
-            assert!(paths.broken, "{bad}");
-            assert_eq!((paths.read, paths.models), (whole.read, whole.models), "{bad}");
+        let breaks = [
+            ("format = 1", "format = 2"),
+            ("[test]", "[tset]\nmuch ="),
+            ("[test]", "[[test]]"),
+            ("[statistics]", "[[statistics]]"),
+            ("[model.two]", "[[model.two]]"),
+        ];
+        let whole = Paths::of(TEXT);
+        for (good, bad) in breaks {
+            let paths = Paths::of(&TEXT.replace(good, bad));
+            assert!(paths.broken && !paths.unread, "{bad}");
+            assert_eq!((&paths.read, &paths.models), (&whole.read, &whole.models), "{bad}");
+            let (root, fact) = (Path::new("/project"), Path::new("/project/facts/a.toml"));
+            assert!(paths.is_own(root, fact) && whole.is_own(root, fact), "{bad}");
         }
+        let text = TEXT.replace("\"./facts/\"", "\"../facts\"");
+        assert!(!Paths::of(&text).is_own(Path::new("/project"), Path::new("/facts/a.toml")));
+        assert!(Paths::of(&"[".repeat(200_000)).unread);
         let nowhere = Paths::at(Path::new("there/is/none"));
-        assert!(!nowhere.broken && nowhere.models.is_empty() && nowhere.edits == "edits");
+        assert!(!nowhere.broken && !nowhere.unread && nowhere.models.is_empty());
+        let own = |path: &str| nowhere.is_own(Path::new("none"), Path::new(path));
+        assert!(own("none/corrigenda.lock") && !own("none/edits/a.json"), "without a project there are no facts");
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join(PROJECT_FILE)).expect("made");
-        assert!(Paths::at(folder.path()).broken);
+        let folder = Paths::at(folder.path());
+        assert!(folder.broken && folder.unread);
     }
 }

@@ -9,6 +9,7 @@ use super::sealed::TRAILER;
 use super::write::make_folder;
 use super::{Entry, Kind, Store, StoreError, atomic, read_whole};
 use crate::digest::Digest;
+use crate::plain::resolved;
 
 /// A file that was not imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,15 +123,4 @@ impl Store {
             Err(error) => Err(error),
         }
     }
-}
-
-/// The path without links, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    for there in path.ancestors() {
-        let named = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-        if let (Ok(real), Ok(rest)) = (named.canonicalize(), path.strip_prefix(there)) {
-            return real.join(rest);
-        }
-    }
-    path.to_owned()
 }

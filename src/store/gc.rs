@@ -116,9 +116,9 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the empty folders in `folder`. Writers make theirs under the lock, so none is about to be used.
+/// Removes the empty shards in `folder`. Writers make theirs under the lock, so none is about to be used.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
-    for (_, path) in sorted(folder)?.into_iter().filter(|(_, path)| path.is_dir()) {
+    for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
         // One that is not empty stays: this is no error.
         let _ = fs::remove_dir(path);
     }

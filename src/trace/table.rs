@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::fact::{KnownFact, LeftOut, Resolved, resolve};
 use super::noise::Noise;
 use crate::model::traced::{Outputs, Part, Record, Resumed, Start};
-use crate::model::{Model, Tokens};
+use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::rows::softmax;
 use crate::progress::Progress;
 
@@ -164,6 +164,9 @@ pub fn trace(
     let Resolved { ids, pieces, subject, answer } = resolve(fact, tokens, model.spec().positions)?;
     let clean = model.record(model.embed(&[&ids]), 1, ids.len(), None, None);
     let (said, probability) = likeliest(&model.head(&clean.last()));
+    if !probability.is_finite() {
+        return Err(ModelError::Overflow.into());
+    }
     if let Some(&first) = answer.first().filter(|first| **first != said) {
         return Err(LeftOut::Unknown { expected: tokens.piece(first), found: tokens.piece(said) });
     }

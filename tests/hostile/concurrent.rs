@@ -60,6 +60,26 @@ fn eight_builds_of_one_set_give_one_patch() {
     figure(&format!("{} times 8 builds of one set at once, from an empty store: one patch", 1 + rounds(0) / 20));
 }
 
+/// Four terminals, one project: what they write is one lock.
+#[test]
+fn builds_in_one_folder_give_one_lock() {
+    let project = quick();
+    let want = patch(&project.run(&BUILD));
+    let lock = std::fs::read(project.path("corrigenda.lock")).expect("built");
+    let rounds = 1 + rounds(0) / 20;
+    for round in 0..rounds {
+        let _ = std::fs::remove_dir_all(project.cache());
+        std::fs::remove_file(project.path("corrigenda.lock")).expect("there");
+        let running: Vec<Child> = (0..4).map(|_| started(&project, &project.cache(), &BUILD)).collect();
+        running.into_iter().for_each(|child| assert_eq!(id(&answered(child)), want, "round {round}"));
+        assert_eq!(std::fs::read(project.path("corrigenda.lock")).expect("there"), lock, "round {round}");
+        let left = std::fs::read_dir(project.path("")).expect("listed").flatten().map(|entry| entry.file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".corrigenda-")).collect();
+        assert!(left.is_empty(), "round {round}: {left:?}");
+    }
+    figure(&format!("{rounds} times 4 builds at once in one folder: one lock"));
+}
+
 #[test]
 fn eight_builds_of_different_sets_do_not_disturb_one_another() {
     let all = different();

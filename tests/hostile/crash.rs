@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{figure, own_files, patch, quick, rounds, skipped};
@@ -82,7 +82,10 @@ fn build(project: &Project, under: &[&str]) -> Command {
 /// The same under strace, which lets the `when`th call of `call` in a thread fail.
 fn injured(project: &Project, call: &str, fault: Fault, when: usize, log: &Path) -> Command {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{}:when={when}", fault.injected()));
-    build(project, &["strace", "-f", "-qq", "-o", &log.to_string_lossy(), "-e", &trace, "-e", &inject])
+    // Who is started in the background has Ctrl-C ignored, and so would the build.
+    let log = log.to_string_lossy();
+    let program = ["env", "--default-signal=INT", "strace", "-f", "-qq", "-o", &log, "-e", &trace, "-e", &inject];
+    build(project, &program)
 }
 
 /// How often a thread of a build makes each call, at most.
@@ -108,15 +111,18 @@ fn counted(project: &Project) -> Option<Vec<(&'static str, usize)>> {
     Some(found)
 }
 
-/// After whatever happened: nothing of the user's is damaged, the store is sound, and a build gives the same patch.
-fn recovers(project: &Project, before: &[(PathBuf, Vec<u8>)], want: &str, what: &str) {
+/// After whatever happened: nothing of the user's is damaged, a lock is the old one or whole, the store is sound, and a
+/// build gives the same patch.
+fn recovers(project: &Project, before: &[(PathBuf, Vec<u8>)], want: &str, what: &str, old: Option<&[u8]>) {
     let after = own_files(project);
     let other = |file: &&(PathBuf, Vec<u8>)| !before.contains(file) || !after.contains(file);
     let changed: Vec<_> = after.iter().chain(before).filter(other).map(|(path, _)| path).collect();
     assert!(changed.is_empty(), "{what}: files of the project are others: {changed:?}");
     let checked = project.run(&["store", "verify"]);
     assert_eq!(checked.code(), Some(0), "{what}: {}", checked.whole());
-    if project.path("corrigenda.lock").exists() {
+    let lock = fs::read(project.path("corrigenda.lock")).ok();
+    assert!(lock.is_some() || old.is_none(), "{what}: a lock that was there is there");
+    if lock.is_some() && lock.as_deref() != old {
         let read = project.run(&["build", "--locked", "--format", "json"]);
         assert_eq!(read.code(), Some(0), "{what}: a lock that is there is whole: {}", read.whole());
     }
@@ -136,6 +142,23 @@ fn forget_what_was_being_written(project: &Project) {
     }
 }
 
+/// The lock of other facts, built and then changed.
+fn old_lock(project: &Project) -> Vec<u8> {
+    project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Berlin\"");
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    project.replace("edits/people.toml", "target = \"Berlin\"", "target = \"Paris\"");
+    fs::read(project.path("corrigenda.lock")).expect("built")
+}
+
+/// A build that says that it is done has done it.
+fn done(project: &Project, output: &Output, want: &str, what: &str, old: Option<&[u8]>) {
+    let answer: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{what}: no answer"));
+    assert_eq!(answer["patch"]["id"], want, "{what}");
+    let lock = fs::read(project.path("corrigenda.lock")).unwrap_or_else(|_| panic!("{what}: no lock"));
+    assert!(Some(&*lock) != old && String::from_utf8_lossy(&lock).contains(want), "{what}: another lock");
+}
+
 fn cleared(project: &Project) {
     let _ = fs::remove_dir_all(project.cache());
     let _ = fs::remove_file(project.path("corrigenda.lock"));
@@ -144,6 +167,7 @@ fn cleared(project: &Project) {
 #[test]
 fn a_build_survives_whatever_happens_at_any_call() {
     let project = quick();
+    let old = old_lock(&project);
     let want = patch(&project.run(&["build", "--format", "json"]));
     cleared(&project);
     let before = own_files(&project);
@@ -159,19 +183,26 @@ fn a_build_survives_whatever_happens_at_any_call() {
         for fault in Fault::ALL.into_iter().filter(|fault| fault.happens(call)) {
             for when in (1 + nth % step..=*count).step_by(step) {
                 cleared(&project);
+                // Every other one has a lock to replace.
+                let old = (tried % 2 == 1).then_some(&*old);
+                old.into_iter().for_each(|old| fs::write(project.path("corrigenda.lock"), old).expect("written"));
                 let what = format!("{fault:?} at {call} {when} of {count}");
-                let output = injured(&project, call, fault, when, &log).output().expect("strace runs");
+                let mut injured = injured(&project, call, fault, when, &log);
+                let output = injured.stdout(Stdio::piped()).output().expect("strace runs");
                 let told = String::from_utf8_lossy(&output.stderr);
                 assert!(!told.contains("panicked at"), "{what}: {told}");
                 if fault.signal().is_none() && !output.status.success() {
                     assert_eq!(output.status.code(), Some(2), "{what}: {told}");
                     refused += 1;
                 }
+                if output.status.success() {
+                    done(&project, &output, &want, &what, old);
+                }
                 // A file that cannot be removed stays, too.
                 if fault.signal().is_some() || call.starts_with("unlink") {
                     forget_what_was_being_written(&project);
                 }
-                recovers(&project, &before, &want, &what);
+                recovers(&project, &before, &want, &what, old);
                 let injected = fs::read_to_string(&log).is_ok_and(|log| log.contains("(INJECTED)"));
                 if !injected && (fault.signal().is_none() || output.status.signal() != fault.signal()) {
                     missed.push(what);
@@ -210,7 +241,7 @@ fn a_build_that_is_killed_at_any_time_is_built_again() {
         let status = child.wait().expect("it ends");
         killed += usize::from(status.signal() == Some(9));
         forget_what_was_being_written(&project);
-        recovers(&project, &before, &want, &format!("round {round}"));
+        recovers(&project, &before, &want, &format!("round {round}"), None);
     }
     // Some builds end before they are met; of many, not all.
     assert!(rounds < 20 || killed > 0, "a kill meets a build");
@@ -252,7 +283,7 @@ fn a_full_file_system_stops_a_build_and_damages_nothing() {
         assert_eq!(checked.code(), Some(0), "{kilobytes} KiB: {}", checked.whole());
         // The same store, once somebody has made room.
         assert!(mount(&["mount", "-o", "remount,size=64m"]).is_ok_and(|status| status.success()), "room is made");
-        recovers(&project, &before, &want, &format!("{kilobytes} KiB"));
+        recovers(&project, &before, &want, &format!("{kilobytes} KiB"), None);
         drop(mounted);
         cleared(&project);
     }

@@ -97,7 +97,9 @@ fn what_is_no_file_and_what_has_no_end_is_refused_too() {
     assert_eq!(project.run(&["build"]).code(), Some(0));
     corpus::prepare(&project);
     project.write("known.json", "[]");
-    let more: [(&str, &[&str]); 4] = [
+    project.write("rows", "");
+    let more: [(&str, &[&str]); 5] = [
+        ("rows", &["bench", "counterfact", "counterfact.json", "--editors", "ft", "--resume", "rows"]),
         ("a.patch", &["patch", "show", "a.patch"]),
         ("known.json", &["trace", "--facts", "known.json"]),
         ("corpus.txt", &["stats", "build"]),

@@ -1,9 +1,11 @@
 //! What the program is made of, and that it speaks to nobody.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::{corpus, figure, quick, skipped};
 use crate::support::project::{Project, binary};
+use crate::support::tiny;
 
 /// Every package of the lock: its name and where it comes from.
 fn packages() -> Vec<(String, Option<String>)> {
@@ -32,10 +34,11 @@ fn no_dependency_is_banned_and_all_come_from_one_registry() {
 }
 
 /// A run of every verb, in an order in which each finds what it needs.
-const VERBS: [&[&str]; 28] = [
+const VERBS: [&[&str]; 30] = [
     &["init", "-C", "new", "--model", "model"],
     &["check"],
     &["plan"],
+    &["plan", "--base", "hf:acme/tiny"],
     &["build"],
     &["build", "--locked"],
     &["test"],
@@ -61,7 +64,19 @@ const VERBS: [&[&str]; 28] = [
     &["stats", "import", "a.npz", "--replace"],
     &["completions", "bash"],
     &["man"],
+    &["schema", "edits"],
 ];
+
+/// A cache of the Hub with one model in it: where a name might tempt a program to ask for it.
+fn hub(project: &Project) -> PathBuf {
+    let home = project.cache().with_file_name("hub");
+    let model = home.join("hub/models--acme--tiny");
+    let commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
+    std::fs::create_dir_all(model.join("refs")).expect("made");
+    std::fs::write(model.join("refs/main"), commit).expect("written");
+    tiny::write_editable_model(&model.join("snapshots").join(commit));
+    home
+}
 
 /// A history of one commit.
 fn commit(project: &Project) -> Result<(), git2::Error> {
@@ -80,15 +95,17 @@ fn no_verb_opens_a_socket() {
     commit(&project).expect("committed");
     let help = project.run(&["help"]).out().to_owned();
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    for name in listed.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' ')) {
-        let name = name.split(' ').next().filter(|name| *name != "help");
-        assert!(name.is_none() || VERBS.iter().any(|verb| verb.first().copied() == name), "{name:?} is among them");
+    let listed = listed.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let names: Vec<&str> = listed.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help").collect();
+    assert!(names.len() >= 17, "the help lists them: {names:?}");
+    for name in names {
+        assert!(VERBS.iter().any(|verb| verb[0] == name), "{name:?} is among them");
     }
-    let log = project.cache().with_file_name("sockets");
+    let (log, hub) = (project.cache().with_file_name("sockets"), hub(&project));
     for verb in VERBS {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-e", "trace=network", "-o"]).arg(&log).arg(binary()).args(verb);
-        command.current_dir(project.path("")).env("CORRIGENDA_CACHE_DIR", project.cache());
+        command.current_dir(project.path("")).env("CORRIGENDA_CACHE_DIR", project.cache()).env("HF_HOME", &hub);
         let run = command.stdout(Stdio::null()).stderr(Stdio::piped()).output();
         let Some((run, traced)) = run.ok().zip(std::fs::read_to_string(&log).ok()) else {
             skipped("strace is not here, or may not trace");
