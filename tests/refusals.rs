@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use crate::support::project::{EDITS, Project};
 use crate::support::tiny;
 
+/// A record of the easyedit schema.
+const RECORD: &str = r#"[{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
+    "ground_truth":"Rome","rephrase_prompt":"I live in","locality_prompt":"I live","locality_ground_truth":"Rome"}]"#;
+
 /// What must not change where a build is refused.
 fn kept(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Project::files(&project.cache());
@@ -153,29 +157,33 @@ fn nan_elsewhere_in_the_model() {
 /// Every weight is a number, and what they make together is none.
 #[test]
 fn weights_that_overflow() {
-    let record = r#"[{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
-        "ground_truth":"Rome","rephrase_prompt":"I live in","locality_prompt":"I live","locality_ground_truth":"Rome"}]"#;
     let project = Project::new();
-    project.write("records.json", record);
+    project.write("records.json", RECORD);
     let bytes = tiny::editable(|name, elements| {
         if name == "transformer.ln_f.weight" {
             elements.fill(f32::MAX);
         }
     });
     tiny::write_model_with(&project.path("model"), &bytes);
-    let verbs: [&[&str]; 6] = [
+    let bench = ["bench", "easyedit", "records.json", "--editors", "ft"];
+    let verbs: [&[&str]; 9] = [
         &["plan"],
         &["plan", "--base", "model", "--exit-code"],
         &["build"],
         &["diff", "base", "base"],
         &["trace", "--prompt", "The people live in Ada Bellini", "--subject", "Ada Bellini"],
-        &["bench", "easyedit", "records.json", "--editors", "ft"],
+        &["trace", "--suggest-layer"],
+        &bench,
+        &[&bench[..], &["--batch", "1", "--batch-only"]].concat(),
+        &[&bench[..], &["--known"]].concat(),
     ];
     for verb in verbs {
         let run = project.run(verb);
         assert!(matches!(run.code(), Some(1 | 2)), "{verb:?}: {}", run.whole());
-        assert!(run.whole().contains("weights overflow") || verb[0] == "build", "{verb:?}: {}", run.whole());
-        assert!(!run.whole().contains("NaN") || verb[0] == "build", "{verb:?}: {}", run.whole());
+        // A build meets it where it looks for a value.
+        let told = if verb[0] == "build" { "not a finite number" } else { "weights overflow" };
+        assert!(run.whole().contains(told), "{verb:?}: {}", run.whole());
+        assert!(!run.whole().contains("NaN %"), "{verb:?}: {}", run.whole());
     }
     assert!(!project.path("corrigenda.lock").exists());
 }
@@ -404,7 +412,8 @@ fn no_answer_takes_the_place_of_what_is_kept() {
             assert!(run.code() != Some(0) && run.err().contains("not written over"), "{verb:?}: {}", run.whole());
         }
         let provenance = ["build", "--provenance", place, "--builder", "https://example.org/b"];
-        assert_eq!(project.run(&provenance).code(), Some(2), "{place}");
+        let run = project.run(&provenance);
+        assert!(run.code() == Some(2) && run.err().contains("not written over"), "{place}: {}", run.whole());
     }
     for place in places.into_iter().chain(["records.json", "corrigenda.toml"]) {
         // Both records say the same, so that one is listed.
@@ -429,9 +438,7 @@ fn no_answer_takes_the_place_of_what_is_kept() {
 #[test]
 fn facts_are_imported_below_the_project_alone() {
     let project = Project::new();
-    let record = r#"[{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
-        "ground_truth":"Rome","rephrase_prompt":"a","locality_prompt":"b","locality_ground_truth":"c"}]"#;
-    project.write("records.json", record);
+    project.write("records.json", RECORD);
     std::fs::create_dir_all(project.path("../outside")).expect("made");
     std::fs::create_dir_all(project.path(".git/refs/heads")).expect("made");
     std::os::unix::fs::symlink("model", project.path("ln")).expect("linked");
@@ -449,16 +456,112 @@ fn facts_are_imported_below_the_project_alone() {
     assert!(project.path("facts/of/mine/easyedit").is_dir());
 }
 
+#[cfg(unix)]
 #[test]
-fn no_project_is_begun_in_a_base() {
+fn no_project_is_begun_in_a_base_or_a_history() {
     let project = Project::new();
-    let before = kept(&project);
-    for (folder, model) in [("model", "."), ("model", "../model"), ("model/sub", "..")] {
+    for folder in ["model/sub", ".git/x", "linked"] {
         std::fs::create_dir_all(project.path(folder)).expect("made");
-        let run = project.run(&["-C", folder, "init", "--model", &format!("{folder}/{model}")]);
-        assert!(run.code() == Some(2) && run.err().contains("never written to"), "{folder}: {}", run.whole());
     }
+    std::os::unix::fs::symlink("../model", project.path("linked/edits")).expect("linked");
+    let before = kept(&project);
+    for (folder, what) in [
+        ("model", "never written to"),
+        ("model/sub", "never written to"),
+        (".git/x", "in a git history"),
+        ("linked", "a folder of links"),
+    ] {
+        let run = project.run(&["-C", folder, "init", "--model", "model"]);
+        assert!(run.code() == Some(2) && run.err().contains(what), "{folder}: {}", run.whole());
+    }
+    // Nor in the one that comes with the program.
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/atlas");
+    let run = project.run(&["-C", bundled, "init"]);
+    assert!(run.code() == Some(2) && run.err().contains("never written to"), "{}", run.whole());
     assert!(kept(&project) == before);
+    // One that somebody put there is not built: its lock would be written there.
+    std::fs::create_dir(project.path("model/edits")).expect("made");
+    for (name, text) in [("corrigenda.toml", "format = 1\nmodel.path = \".\"\n"), ("edits/a.toml", EDITS[0].1)] {
+        project.write(&format!("model/{name}"), text);
+    }
+    let run = project.run(&["-C", "model", "build"]);
+    assert!(run.err().contains("the project lies in the folder of its base model"), "{}", run.whole());
+    assert!(!project.path("model/corrigenda.lock").exists());
+}
+
+/// What a path leads to by a link is nobody's to fill.
+#[cfg(unix)]
+#[test]
+fn nothing_is_written_behind_links() {
+    use std::os::unix::fs::symlink;
+    let project = Project::new();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    for folder in [".git/objects", "out", "cache", "pages"] {
+        std::fs::create_dir_all(project.path(folder)).expect("made");
+    }
+    project.write("records.json", RECORD);
+    for (link, target) in [
+        ("rows", "model/rows"),
+        ("more", "corpus.txt"),
+        ("out/objects", "../model"),
+        ("out/patches", "../.git"),
+        ("cache/v1", "../model"),
+    ] {
+        symlink(target, project.path(link)).expect("linked");
+    }
+    let world = || {
+        let files = ["model", ".git"].map(|folder| Project::files(&project.path(folder)));
+        (files, Project::files(&project.cache()), project.read("corpus.txt"))
+    };
+    let before = world();
+    let bench = |rows: &'static str| ["bench", "easyedit", "records.json", "--editors", "ft", "--resume", rows];
+    let refused: [&[&str]; 5] = [
+        &bench("rows"),
+        &bench("more"),
+        &["store", "export", "out"],
+        &["build", "--cache-dir", "cache"],
+        &["store", "gc", "--all", "--cache-dir", "cache"],
+    ];
+    for verb in refused {
+        let run = project.run(verb);
+        assert!(!matches!(run.code(), Some(0 | 1)), "{verb:?}: {}", run.whole());
+        assert!(world() == before, "{verb:?}: {}", run.whole());
+    }
+    project.replace("corrigenda.toml", "corpus = \"corpus.txt\"", "corpus = \"pages/corrigenda.1\"");
+    project.write("pages/corrigenda.1", "one\n");
+    assert_eq!(project.run(&["man", "pages"]).code(), Some(2));
+    assert_eq!(
+        (project.read("pages/corrigenda.1"), project.path("pages/corrigenda-build.1").exists()),
+        ("one\n".into(), false)
+    );
+    let other = project.path("../other");
+    tiny::write_editable_model(&other);
+    let run = project.run(&["check", "--report", "json=../other/config.json"]);
+    assert!(run.code() == Some(2) && run.err().contains("a file of a model"), "{}", run.whole());
+}
+
+/// Layouts that look like what is kept, and are none of it.
+#[test]
+fn what_only_looks_kept_is_free() {
+    let project = Project::new();
+    for folder in ["models--team/proj/edits", "clone/objects", "clone/refs", "clone/main/edits"] {
+        std::fs::create_dir_all(project.path(folder)).expect("made");
+    }
+    project.write("clone/HEAD", "ref: refs/heads/main\n");
+    project.write("clone/main/.git", "gitdir: ../worktrees/main\n");
+    project.write("records.json", RECORD);
+    for home in ["models--team/proj", "clone/main"] {
+        let depth = "../".repeat(home.split('/').count());
+        for name in ["corrigenda.toml", "edits/people.toml", "edits/places.toml"] {
+            let text = project.read(name).replace("\"model\"", &format!("\"{depth}model\""));
+            project.write(&format!("{home}/{name}"), &text);
+        }
+        let report = format!("json={home}/report.json");
+        let run = project.run(&["-C", home, "check", "--report", &report]);
+        assert!(run.code() == Some(0) && project.path(&format!("{home}/report.json")).exists(), "{}", run.whole());
+        let run = project.run(&["-C", home, "import", "easyedit", "records.json"]);
+        assert_eq!(run.code(), Some(0), "{home}: {}", run.whole());
+    }
 }
 
 /// A project file that is broken names what it names, and where it does not, a model is known by its looks.

@@ -133,6 +133,24 @@ pub fn prompt(tokens: &Tokens, prompt: Prompt<'_>, limit: usize) -> Result<Vec<u
     Ok(row)
 }
 
+/// Refuses a model that says nothing: every weight may be a number, and what they make together none. Asked is what
+/// follows the first of `texts` that can be asked.
+///
+/// # Errors
+/// The weights overflow.
+pub fn check_says<'t>(
+    model: &Model,
+    tokens: &Tokens,
+    texts: impl IntoIterator<Item = Prompt<'t>>,
+) -> Result<(), ModelError> {
+    let limit = model.spec().positions;
+    let row = texts.into_iter().find_map(|text| prompt(tokens, text, limit).ok());
+    match row.is_none_or(|row| next(model, &[row])[0].probability.is_finite()) {
+        true => Ok(()),
+        false => Err(ModelError::Overflow),
+    }
+}
+
 /// What follows each prompt.
 pub fn next(model: &Model, prompts: &[Vec<u32>]) -> Vec<Next> {
     let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();

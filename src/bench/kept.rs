@@ -63,7 +63,13 @@ impl Kept {
     /// The file cannot be read or written, is of another run, or in use by one.
     pub fn open(path: &Path, of: &Digest) -> Result<Self, KeptError> {
         let failed = |source| KeptError::Io { path: path.to_owned(), source };
-        // A pipe has no rows, and a device no end of them.
+        // A link may lead to anything; a pipe has no rows, and a device no end of them.
+        if path.is_symlink() {
+            return Err(failed(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is a symbolic link, which is not followed",
+            )));
+        }
         if path.exists() {
             plain::open(path).map_err(failed)?;
         }

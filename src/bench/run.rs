@@ -14,7 +14,7 @@ use super::metrics::fluency::fluency;
 use super::metrics::generate::generated;
 use super::metrics::{counterfact, zsre};
 use crate::behaviour::damage::{Neutral, damage};
-use crate::behaviour::{Question, next, prompt, scores};
+use crate::behaviour::{Question, scores};
 use crate::build::Stop;
 use crate::model::{Model, ModelError};
 use crate::progress::Progress;
@@ -156,21 +156,10 @@ impl Bench<'_> {
     pub fn base(&self, index: usize) -> Result<Row, Stop> {
         let stated = &self.stated[index];
         let model = &self.ground.base.model;
-        self.check(model, index)?;
         let (fluency, consistency) = self.written(model, index)?;
         let measured = stated.measure(model);
         let (record, case, editor) = (stated.case.record, stated.case.id, None);
         Ok(Row { editor, record, case, measured, fluency, consistency, seconds: None, memory: None, unconverged: None })
-    }
-
-    /// Refuses a base whose weights overflow: what is measured of it would be nothing.
-    fn check(&self, model: &Model, index: usize) -> Result<(), Stop> {
-        let text = self.stated[index].case.filled();
-        let row = prompt(&self.ground.base.tokens, text.as_str().into(), model.spec().positions).map_err(unread)?;
-        match next(model, &[row])[0].probability.is_finite() {
-            true => Ok(()),
-            false => Err(unread(ModelError::Overflow)),
-        }
     }
 
     /// One record edited alone, and the edit rolled back.

@@ -8,6 +8,7 @@ use crate::model::hub::{self, HubError, HubName, Snapshot};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
+use crate::plain::resolved;
 use crate::project::{Code, Diagnostic, LockedBase, LockedFile, Project};
 use crate::store::{Store, StoreError, memo};
 
@@ -30,7 +31,10 @@ impl Base {
     /// # Errors
     /// The model is missing or malformed, or a file cannot be read.
     pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Stop> {
-        let opened = folder_of(project).and_then(|folder| Self::at(&folder, store, isa, fresh));
+        let opened = folder_of(project).and_then(|folder| {
+            check_apart(project, &folder)?;
+            Self::at(&folder, store, isa, fresh)
+        });
         opened.map_err(|finding| Stop::wrong(vec![point(project, finding)], &project.edits.sources))
     }
 
@@ -88,6 +92,15 @@ impl Base {
             model = model.with_edited(layer, materialise(parameter, target, &weight.wide())?);
         }
         Ok(model)
+    }
+}
+
+/// Refuses a project inside its base: what is built is written beside the project file, and nothing into a base.
+fn check_apart(project: &Project, folder: &Path) -> Result<(), Diagnostic> {
+    match hub::root(folder).is_ok_and(|base| resolved(&project.config.root).starts_with(base)) {
+        false => Ok(()),
+        true => Err(Diagnostic::new(Code::ModelUnusable, "the project lies in the folder of its base model")
+            .help("nothing is written to a base: move corrigenda.toml and the facts into a folder of their own")),
     }
 }
 

@@ -87,7 +87,7 @@ fn named(role: &str, path: &Path) -> String {
 
 /// The digest of a file of the project, which must still hold what was built from.
 fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Stop> {
-    let bytes = std::fs::read(path).map_err(|error| unread(path, &error.to_string()))?;
+    let bytes = plain::read(path, MOST_FILE_BYTES).map_err(|error| unread(path, &error.to_string()))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     match text == project.edits.sources.text(file).as_bytes() {
         true => Ok(Digest::of(&bytes)),

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::benched::{Told, answer, write};
 use super::{Context, Format, Outcome};
+use crate::behaviour::check_says;
 use crate::bench::data::{Case, DataError, Dataset, Refused, all};
 use crate::bench::drawn::drawn;
 use crate::bench::editors::{Changed, NUMBERS, Name, editor};
 use crate::bench::ground::{Ground, Stated};
 use crate::bench::kept::{Kept, KeptError, Line};
 use crate::bench::references;
-use crate::bench::run::{Bench, Failed, References, Writing, knows};
+use crate::bench::run::{Bench, Failed, References, Writing, knows, unread};
 use crate::build::gate::neutral;
 use crate::build::{Base, Setup, Stop};
 use crate::digest::{Canon, Digest};
@@ -202,6 +203,8 @@ fn over(
         let found = layer.map(|Setting(_, layer)| base.model.spec().check_layer(*layer as usize)).transpose();
         found.map_err(|error| wrong(format!("{name}: {error}")))?;
     }
+    let filled: Vec<String> = cases.iter().take(64).map(Case::filled).collect();
+    check_says(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into())).map_err(unread)?;
     let ground = Ground::new(project, base, store)?;
     let references = match &arguments.references {
         Some(folder) => Some(references::read(folder, &cases).map_err(|why| wrong(format!("the references: {why}")))?),

@@ -7,10 +7,8 @@ use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
 use crate::build::base::folder_named;
 use crate::compile::known;
-use crate::export::folder::root as base_root;
 use crate::model::hub::HubName;
 use crate::model::{Model, ModelError, Spec, Tokens};
-use crate::plain::resolved;
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::store::atomic;
 
@@ -62,6 +60,9 @@ fn start(context: &Context, arguments: &Arguments) -> Result<Vec<&'static str>, 
         Some(folder) if !is_bundled(root, folder) => own(root, folder, context)?,
         _ => bundled(root)?,
     };
+    let names: Vec<&str> = drafts.iter().map(|(name, _)| *name).collect();
+    let model = arguments.model.as_deref().map(folder_named).transpose()?.or_else(|| find_bundled(root));
+    context.may_begin(model.as_deref(), &names)?;
     for (name, _) in &drafts {
         if root.join(name).symlink_metadata().is_ok() {
             let message = format!("`{}` is there already: nothing was written", root.join(name).display());
@@ -78,7 +79,7 @@ fn start(context: &Context, arguments: &Arguments) -> Result<Vec<&'static str>, 
         }
         atomic::write(&path, text.as_bytes()).map_err(|error| failed(&error))?;
     }
-    Ok(drafts.into_iter().map(|(name, _)| name).collect())
+    Ok(names)
 }
 
 /// A gate of every new project: what an edit must not cost.
@@ -124,10 +125,6 @@ fn own(root: &Path, named: &Path, context: &Context) -> Result<Vec<Draft>, Diagn
             None => finding,
         }
     })?;
-    if base_root(folder).is_ok_and(|base| resolved(root).starts_with(base)) {
-        let message = format!("`{}` is in the folder of the base model, which is never written to", root.display());
-        return Err(Diagnostic::new(Code::ProjectExists, message).help("`-C DIR` names a folder beside it"));
-    }
     // A name on the Hub is pinned to the commit that was found.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = quoted(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));

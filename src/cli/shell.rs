@@ -46,12 +46,16 @@ fn pages(context: &Context, arguments: &Man) -> Result<Vec<u8>, String> {
     command.build();
     let Some(folder) = &arguments.folder else { return page(command) };
     context.may_write(folder)?;
-    std::fs::create_dir_all(folder).map_err(|error| format!("creating `{}` failed: {error}", folder.display()))?;
     let verbs: Vec<clap::Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
-    for verb in std::iter::once(command).chain(verbs) {
+    let page_of = |verb: clap::Command| {
         let name = verb.get_display_name().unwrap_or_else(|| verb.get_name()).to_owned();
-        let path = folder.join(format!("{name}.1"));
-        atomic::write(&path, &page(verb)?).map_err(|error| error.to_string())?;
+        Ok((folder.join(format!("{name}.1")), page(verb)?))
+    };
+    let pages = std::iter::once(command).chain(verbs).map(page_of).collect::<Result<Vec<_>, String>>()?;
+    pages.iter().try_for_each(|(path, _)| context.may_write(path))?;
+    std::fs::create_dir_all(folder).map_err(|error| format!("creating `{}` failed: {error}", folder.display()))?;
+    for (path, page) in pages {
+        atomic::write(&path, &page).map_err(|error| error.to_string())?;
     }
     Ok(Vec::new())
 }

@@ -156,7 +156,8 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
 }
 
 fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Path) -> Result<Outcome, StoreError> {
-    if let Err(why) = context.may_write(to) {
+    let folders = Kind::ALL.iter().map(|kind| to.join(kind.folder()));
+    if let Some(why) = [to.to_owned()].into_iter().chain(folders).find_map(|place| context.may_write(&place).err()) {
         return Ok(context.fail(Diagnostic::new(Code::StoreFailed, why)));
     }
     let locks = if all { Ok(None) } else { locked(context, "every compiled edit and every patch is copied") };

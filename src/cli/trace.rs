@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::suggest::{Layers, suggest};
 use super::traced::{Told, answer, write};
 use super::{Context, Outcome};
+use crate::behaviour::check_says;
 use crate::build::base::folder_named;
 use crate::build::plan::only;
 use crate::build::{Base, Stop};
@@ -105,6 +106,8 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     let (mut facts, left) = gather(arguments, project.as_ref()).map_err(stop)?;
     if let Some(project) = project.as_ref().filter(|_| arguments.suggest_layer) {
         let base = Base::open(project, &store, context.isa, false).map_err(stop)?;
+        let texts = facts.iter().map(|fact| fact.prompt.as_str().into());
+        check_says(&base.model, &base.tokens, texts).map_err(|error| stop(silent(&error)))?;
         return suggest(context, arguments, project, (&base, &store), facts).map_err(stop);
     }
     let store = store.for_reading();
@@ -183,6 +186,11 @@ pub(super) fn trace_all(
 
 fn said(one: &Traced) -> String {
     format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
+}
+
+/// A model that says nothing.
+fn silent(error: &ModelError) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &Sources::default())
 }
 
 fn place(context: &Context, out: &Path, base: &Base, store: &Store) -> Result<crate::export::place::Place, Stop> {

@@ -100,7 +100,7 @@ impl ModelError {
                 "the file is damaged or was cut short: fetch it again".into()
             }
             Self::Overflow => {
-                "the model is damaged, or was saved in a type that is too small for it: fetch it again".into()
+                "a base that says nothing is damaged, or was saved in a type that is too small for it: fetch it again".into()
             }
             Self::Vocabulary { .. } => "tokenizer.json and config.json are not of one model".into(),
             _ => return None,

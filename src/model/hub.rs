@@ -179,8 +179,8 @@ pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 /// The folder cannot be found.
 pub fn root(folder: &Path) -> std::io::Result<PathBuf> {
     let real = folder.canonicalize()?;
-    let cached = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"));
-    Ok(real.ancestors().find(cached).unwrap_or(&real).to_owned())
+    let model = HubName::of_snapshot(&real).and(real.ancestors().nth(2));
+    Ok(model.unwrap_or(&real).to_owned())
 }
 
 /// Where a file of a model's folder really is; `None` where its link leaves `root`.

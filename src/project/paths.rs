@@ -8,11 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::accepted::is_accepted_file;
 use super::config::parse;
 use super::walk::Walk;
-use super::{Code, Diagnostic, LOCK_FILE, MOST_FILE_BYTES, PROBES_FILE, PROJECT_FILE, Sources};
-use crate::plain::{self, resolved};
+use super::{Code, Diagnostic, MOST_FILE_BYTES, PROJECT_FILE, Sources};
+use crate::plain;
 
 /// What a project file names, as it is written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub struct Paths {
     /// The base models: folders, or names on the Hub.
     pub models: BTreeSet<PathBuf>,
     /// Every folder below the project's that may be meant for facts, that one among them; none without a project.
-    facts: BTreeSet<PathBuf>,
+    pub facts: BTreeSet<PathBuf>,
     /// Whether more may be named than could be read.
     pub broken: bool,
     /// Whether nothing of the file could be read.
@@ -63,24 +62,15 @@ impl Paths {
     /// The paths of the project in `root`: those that every project has where its file cannot be read.
     pub fn at(root: &Path) -> Self {
         match plain::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
-            Ok(bytes) => Self::of(&String::from_utf8_lossy(&bytes)),
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Self::of(&text),
+                Err(error) => Self { broken: true, ..Self::of(&String::from_utf8_lossy(error.as_bytes())) },
+            },
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Self { facts: BTreeSet::new(), broken: false, ..Self::of("") }
             }
             Err(_) => Self { unread: true, ..Self::of("") },
         }
-    }
-
-    /// Whether `path` is one of the files that the project in `root` is made of: what a verb writes for a reader never
-    /// takes its place.
-    pub fn is_own(&self, root: &Path, path: &Path) -> bool {
-        let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        // What takes a place takes that of a link, not of what it leads to.
-        let (root, path) = (resolved(root), resolved(folder).join(name));
-        let own = |name: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&name) || is_accepted_file(name);
-        self.facts.iter().any(|folder| path.starts_with(resolved(&root.join(folder))))
-            || path.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
     }
 }
 
@@ -152,19 +142,21 @@ mod tests {
             let paths = Paths::of(&TEXT.replace(good, bad));
             assert!(paths.broken && !paths.unread, "{bad}");
             assert_eq!((&paths.read, &paths.models), (&whole.read, &whole.models), "{bad}");
-            let (root, fact) = (Path::new("/project"), Path::new("/project/facts/a.toml"));
-            assert!(paths.is_own(root, fact) && whole.is_own(root, fact), "{bad}");
+            assert!(paths.facts.contains(Path::new("./facts")), "{bad}");
         }
-        let text = TEXT.replace("\"./facts/\"", "\"../facts\"");
-        assert!(!Paths::of(&text).is_own(Path::new("/project"), Path::new("/facts/a.toml")));
+        let elsewhere = Paths::of(&TEXT.replace("\"./facts/\"", "\"../facts\""));
+        assert_eq!(elsewhere.facts, set::<PathBuf>(&["edits"]));
         assert!(Paths::of(&"[".repeat(200_000)).unread);
         let nowhere = Paths::at(Path::new("there/is/none"));
         assert!(!nowhere.broken && !nowhere.unread && nowhere.models.is_empty());
-        let own = |path: &str| nowhere.is_own(Path::new("none"), Path::new(path));
-        assert!(own("none/corrigenda.lock") && !own("none/edits/a.json"), "without a project there are no facts");
+        assert!(nowhere.facts.is_empty(), "without a project there are no facts");
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join(PROJECT_FILE)).expect("made");
-        let folder = Paths::at(folder.path());
-        assert!(folder.broken && folder.unread);
+        let read = Paths::at(folder.path());
+        assert!(read.broken && read.unread);
+        std::fs::remove_dir(folder.path().join(PROJECT_FILE)).expect("removed");
+        std::fs::write(folder.path().join(PROJECT_FILE), [TEXT.as_bytes(), b"# \xff\n"].concat()).expect("written");
+        let read = Paths::at(folder.path());
+        assert!(read.broken && !read.unread && read.models == whole.models);
     }
 }

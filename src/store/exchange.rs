@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::list::sorted;
 use super::sealed::TRAILER;
-use super::write::make_folder;
+use super::write::{make_folder, refuse_link};
 use super::{Entry, Kind, Store, StoreError, atomic, read_whole};
 use crate::digest::Digest;
 use crate::plain::resolved;
@@ -58,6 +58,7 @@ impl Store {
             return Err(StoreError::Missing { kind, key: *key });
         };
         let folder = to.join(kind.folder());
+        refuse_link(&folder)?;
         make_folder(&folder).map_err(StoreError::io("creating", &folder))?;
         let path = folder.join(format!("{}{}", key.hex(), kind.suffix()));
         match read_whole(&path, kind, key) {

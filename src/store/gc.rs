@@ -43,6 +43,7 @@ impl Store {
         if !versioned.try_exists().map_err(StoreError::io("reading", &versioned))? {
             return Ok(collected);
         }
+        self.refuse_links()?;
         let _alone = Lock::exclusive(&self.lock_path(), self.patience)?;
         for kind in Kind::ALL {
             for Found { path, what } in self.scan(kind.folder(), kind.suffix()) {

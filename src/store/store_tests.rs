@@ -164,6 +164,34 @@ fn verify_goes_on_past_every_problem() {
 }
 
 #[test]
+fn gc_removes_empty_shards_and_no_other_folder() {
+    let (_directory, store) = store();
+    store.put(Kind::Object, &key(), b"x").expect("written");
+    for name in ["zz", "mine"] {
+        fs::create_dir(store.versioned().join("objects").join(name)).expect("made");
+    }
+    store.gc(&BTreeSet::new(), true).expect("collected");
+    let left: Vec<_> = fs::read_dir(store.versioned().join("objects")).expect("listed").flatten().collect();
+    assert_eq!(left.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), ["mine"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_that_are_links_are_not_filled_or_emptied() {
+    let (directory, store) = store();
+    store.put(Kind::Object, &key(), b"x").expect("written");
+    let (objects, aside) = (store.versioned().join("objects"), directory.path().join("aside"));
+    fs::rename(&objects, &aside).expect("moved");
+    std::os::unix::fs::symlink(&aside, &objects).expect("linked");
+    let other = Digest::of(b"other");
+    let refused = |result: Result<(), StoreError>| matches!(result, Err(StoreError::Symlink { .. }));
+    assert!(refused(store.put(Kind::Object, &other, b"y").map(drop)));
+    assert!(refused(store.gc(&BTreeSet::new(), true).map(drop)));
+    assert_eq!(fs::read_dir(&aside).expect("listed").count(), 1);
+    assert_eq!(store.get(Kind::Object, &key()).expect("readable"), Some(b"x".to_vec()));
+}
+
+#[test]
 fn gc_keeps_what_is_named_young_or_being_written() {
     let (_directory, store) = store();
     let [kept, old, young] = [b"kept", b"old.", b"new."].map(|name| Digest::of(name));

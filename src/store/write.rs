@@ -96,8 +96,17 @@ impl Store {
         }
     }
 
+    /// Refuses a store whose folders are links: what they lead to is not the store's to change.
+    pub(super) fn refuse_links(&self) -> Result<(), StoreError> {
+        let versioned = self.versioned();
+        refuse_link(&versioned)?;
+        let folders = Kind::ALL.iter().map(|kind| kind.folder()).chain(["memo"]);
+        folders.map(|folder| versioned.join(folder)).try_for_each(|folder| refuse_link(&folder))
+    }
+
     /// Makes the store exist, and tells backup programs that it is a cache.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        self.refuse_links()?;
         let versioned = self.versioned();
         make_folder(&versioned).map_err(StoreError::io("creating the store", &versioned))?;
         let tag = self.root.join("CACHEDIR.TAG");
@@ -150,7 +159,12 @@ impl<W: Write> Write for Hashing<W> {
 
 pub(super) fn make_parent(path: &Path) -> Result<(), StoreError> {
     let parent = path.parent().expect("every address has a folder");
+    refuse_link(parent)?;
     make_folder(parent).map_err(StoreError::io("creating", parent))
+}
+
+pub(super) fn refuse_link(path: &Path) -> Result<(), StoreError> {
+    if path.is_symlink() { Err(StoreError::Symlink { path: path.to_owned() }) } else { Ok(()) }
 }
 
 /// Makes a folder and those above it, where they are not there.
