@@ -1,6 +1,7 @@
 //! The strict reader of headers.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -212,7 +213,8 @@ impl Header {
     /// Checks that the tensors lie end to end from the header to the end of the file.
     fn cover(&self, data: u64, file_len: u64) -> Result<(), HeaderError> {
         let mut ranges: Vec<_> = self.tensors.iter().map(|(name, info)| (info.start, info.end, name)).collect();
-        ranges.sort_unstable();
+        // Of empty ones in one place the first by name, as they come.
+        ranges.sort_by_key(|(start, end, _)| (*start, *end));
         let mut reached = data;
         for (start, end, tensor) in ranges {
             if start != reached {
@@ -234,10 +236,10 @@ impl Header {
 }
 
 fn insert_once<V>(map: &mut BTreeMap<String, V>, key: String, value: V) -> Result<(), HeaderError> {
-    match map.contains_key(&key) {
-        true => Err(HeaderError::Duplicate(key)),
-        false => {
-            map.insert(key, value);
+    match map.entry(key) {
+        btree_map::Entry::Occupied(there) => Err(HeaderError::Duplicate(there.key().clone())),
+        btree_map::Entry::Vacant(free) => {
+            free.insert(value);
             Ok(())
         }
     }
@@ -246,42 +248,43 @@ fn insert_once<V>(map: &mut BTreeMap<String, V>, key: String, value: V) -> Resul
 /// A tensor as the header writes it.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawTensor {
-    dtype: String,
+struct RawTensor<'t> {
+    #[serde(borrow)]
+    dtype: Cow<'t, str>,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
 
-impl RawTensor {
+impl RawTensor<'_> {
     /// Checks the entry by itself; `data` is the file offset of the first byte after the header.
     fn verify(self, name: &str, data: u64) -> Result<TensorInfo, HeaderError> {
-        let tensor = name.to_owned();
+        let tensor = || name.to_owned();
         let (shape, (start, end)) = (self.shape, self.data_offsets);
         let Some(dtype) = Dtype::from_name(&self.dtype) else {
-            return Err(HeaderError::UnknownDtype { tensor, dtype: self.dtype });
+            return Err(HeaderError::UnknownDtype { tensor: tensor(), dtype: self.dtype.into_owned() });
         };
         let Some(found) = end.checked_sub(start) else {
-            return Err(HeaderError::Reversed { tensor, start, end });
+            return Err(HeaderError::Reversed { tensor: tensor(), start, end });
         };
         let (Some(expected), Some(end)) = (dtype.byte_len(&shape), end.checked_add(data)) else {
-            return Err(HeaderError::ShapeOverflow { tensor, dtype, shape });
+            return Err(HeaderError::ShapeOverflow { tensor: tensor(), dtype, shape });
         };
         if expected != found {
-            return Err(HeaderError::WrongLength { tensor, dtype, shape, expected, found });
+            return Err(HeaderError::WrongLength { tensor: tensor(), dtype, shape, expected, found });
         }
         Ok(TensorInfo { dtype, shape, start: start + data, end })
     }
 }
 
-enum Entry {
+enum Entry<'t> {
     Metadata(Pairs<String>),
-    Tensor(RawTensor),
+    Tensor(RawTensor<'t>),
 }
 
 /// A JSON object as its pairs in file order: serde's maps keep the last of two equal keys and hide the first.
 struct Pairs<V>(Vec<(String, V)>);
 
-fn read_json(text: &str) -> Result<Pairs<Entry>, HeaderError> {
+fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
     // The format wants `{` as the first byte; JSON would allow white space.
     if !text.starts_with('{') {
         return Err(HeaderError::NotJson("it does not start with `{`".to_owned()));
@@ -314,7 +317,7 @@ fn room<V, E: serde::de::Error>(pairs: &[(String, V)]) -> Result<(), E> {
 struct Entries;
 
 impl<'de> Visitor<'de> for Entries {
-    type Value = Pairs<Entry>;
+    type Value = Pairs<Entry<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of tensors")
