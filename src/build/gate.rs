@@ -223,7 +223,7 @@ fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnosti
 /// # Errors
 /// There is no neutral text, or it cannot be read; or the weights of a model overflow.
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Stop> {
-    let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| overflowing(&error))?;
+    let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| silent(&error))?;
     // Nothing was predicted, so nothing was measured: no limit is kept by that.
     if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok(measured) }
 }
@@ -261,9 +261,9 @@ fn unreadable(project: &Project, why: &str) -> Stop {
     Stop::wrong(vec![finding], &project.edits.sources)
 }
 
-/// Neutral text to which a model says nothing.
-pub fn overflowing(error: &ModelError) -> Stop {
-    let finding = Diagnostic::new(Code::NotFinite, format!("behind neutral text {error}"));
+/// A model that says nothing, whatever it was asked.
+pub fn silent(error: &ModelError) -> Stop {
+    let finding = Diagnostic::new(Code::NotFinite, error.to_string());
     Stop::wrong(vec![error.hint().into_iter().fold(finding, Diagnostic::help)], &Sources::default())
 }
 

@@ -14,8 +14,8 @@ use crate::bench::editors::{Changed, NUMBERS, Name, editor};
 use crate::bench::ground::{Ground, Stated};
 use crate::bench::kept::{Kept, KeptError, Line};
 use crate::bench::references;
-use crate::bench::run::{Bench, Failed, References, Writing, knows, unread};
-use crate::build::gate::neutral;
+use crate::bench::run::{Bench, Failed, References, Writing, knows};
+use crate::build::gate::{neutral, silent};
 use crate::build::{Base, Setup, Stop};
 use crate::digest::{Canon, Digest};
 use crate::export::place::Place;
@@ -204,7 +204,8 @@ fn over(
         found.map_err(|error| wrong(format!("{name}: {error}")))?;
     }
     let filled: Vec<String> = cases.iter().take(64).map(Case::filled).collect();
-    check_says(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into())).map_err(unread)?;
+    check_says(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into()))
+        .map_err(|error| silent(&error))?;
     let ground = Ground::new(project, base, store)?;
     let references = match &arguments.references {
         Some(folder) => Some(references::read(folder, &cases).map_err(|why| wrong(format!("the references: {why}")))?),

@@ -8,8 +8,8 @@ use crate::build::prepare::{moments, prepare};
 use crate::build::{Base, Stop, locked, plan};
 use crate::digest::Digest;
 use crate::plain;
-use crate::project::accepted::{Acceptances, Accepted, accepted_file, render};
-use crate::project::{Code, Diagnostic, Lock, MOST_FILE_BYTES, Project, Sources};
+use crate::project::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
+use crate::project::{Code, Diagnostic, Lock, Project, Sources};
 use crate::report::{self, Culprit, Report, Side, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
@@ -92,7 +92,7 @@ fn refuse_under_ci() -> Result<(), Stop> {
 fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Stop> {
     let file = accepted_file(project.config.model.name.as_deref());
     let (path, text) = (project.config.root.join(&file), render(shortfalls));
-    let before = plain::read(&path, MOST_FILE_BYTES).ok();
+    let before = plain::read(&path, MOST_BYTES).ok();
     let note = match before {
         None if shortfalls.is_empty() && !path.exists() => "nothing falls short: there is nothing to accept".to_owned(),
         Some(before) if before == text.as_bytes() => {

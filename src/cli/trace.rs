@@ -7,6 +7,7 @@ use super::traced::{Told, answer, write};
 use super::{Context, Outcome};
 use crate::behaviour::check_says;
 use crate::build::base::folder_named;
+use crate::build::gate::silent;
 use crate::build::plan::only;
 use crate::build::{Base, Stop};
 use crate::model::ModelError;
@@ -186,11 +187,6 @@ pub(super) fn trace_all(
 
 fn said(one: &Traced) -> String {
     format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
-}
-
-/// A model that says nothing.
-fn silent(error: &ModelError) -> Stop {
-    Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &Sources::default())
 }
 
 fn place(context: &Context, out: &Path, base: &Base, store: &Store) -> Result<crate::export::place::Place, Stop> {

@@ -36,7 +36,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Refuses more steps, and longer tokens beside the vocabulary, than make any sense: all of them are gone through for
-/// every text, and a file of a few megabytes is work for minutes.
+/// every text.
 fn check_amount(file: &Value) -> Result<(), String> {
     let steps = ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map(|key| count_steps(&file[key]));
     if steps.iter().sum::<usize>() > MOST_STEPS {

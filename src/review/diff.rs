@@ -8,7 +8,7 @@ use crate::behaviour::ask::Both;
 use crate::behaviour::continuation::{Draw, continuation, words};
 use crate::behaviour::damage::damage;
 use crate::behaviour::expect::{Expectation, Unasked, asked, expectations};
-use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path, overflowing};
+use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path, silent};
 use crate::build::{Base, Stop};
 use crate::digest::Digest;
 use crate::patch::{delta_norms, norm};
@@ -298,7 +298,7 @@ fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damag
         return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));
     }
     let neutral = neutral(ground.project, ground.base)?;
-    let measured = damage(&before.model, &after.model, &neutral).map_err(|error| overflowing(&error))?;
+    let measured = damage(&before.model, &after.model, &neutral).map_err(|error| silent(&error))?;
     match measured.tokens {
         0 => Ok((None, Some(format!("damage was not measured: {NO_TOKENS}")))),
         _ => Ok((Some(measured), None)),
