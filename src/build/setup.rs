@@ -183,6 +183,7 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
         stop_loss: config.stop_loss.unwrap_or(default.stop_loss),
         converged_nll: config.converged_nll.unwrap_or(default.converged_nll),
         bare_weight: config.bare_weight.or(default.bare_weight),
+        margin: config.margin.or(default.margin),
     }
 }
 

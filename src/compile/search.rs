@@ -73,7 +73,8 @@ impl Attempt {
     /// Goes on from the loss at its δ and the gradient there; says whether there is more to evaluate.
     fn step(&mut self, objective: &Objective<'_>, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluated += 1;
-        if loss.total() < objective.settings.stop_loss || self.evaluated >= self.stage.steps {
+        let enough = loss.total() < objective.settings.stop_loss || objective.settings.suffices(&loss);
+        if enough || self.evaluated >= self.stage.steps {
             return false;
         }
         self.adam.step(&mut self.delta, gradient);
@@ -102,7 +103,8 @@ impl<'a> Search<'a> {
     fn step(&mut self, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluations += 1;
         // Written so that NaN never becomes the best.
-        if self.best.as_ref().is_none_or(|(_, best, _)| loss.total() < best.total()) {
+        let better = |best: &Loss| loss.total() < best.total() || self.objective.settings.suffices(&loss);
+        if self.best.as_ref().is_none_or(|(_, best, _)| better(best)) {
             self.best = Some((self.attempt.delta.clone(), loss, self.stage));
         }
         if self.attempt.step(&self.objective, loss, gradient) {
@@ -114,7 +116,9 @@ impl<'a> Search<'a> {
     }
 
     fn converged(&self) -> bool {
-        self.best.as_ref().is_some_and(|(_, loss, _)| loss.nll <= self.objective.settings.converged_nll)
+        let settings = self.objective.settings;
+        let found = |loss: &Loss| loss.nll <= settings.converged_nll || settings.suffices(loss);
+        self.best.as_ref().is_some_and(|(_, loss, _)| found(loss))
     }
 
     fn end(self) -> Compiled {

@@ -1,5 +1,6 @@
 //! How values are looked for: the published numbers, and the schedule that retries what they leave unconverged.
 
+use super::value::Loss;
 use crate::digest::Canon;
 
 /// One attempt: Adam from δ = 0.
@@ -29,6 +30,9 @@ pub struct Settings {
     /// What the bare prompt weighs in the key, the other templates sharing the rest; all alike where nothing is said, as
     /// published. A subject at the very beginning of a text has a key of its own, of which one in twenty-one says little.
     pub bare_weight: Option<f64>,
+    /// The lead, in nats, that ends a search: every token of the target has at least this much more log-probability
+    /// than any other token, in every template. A search goes on to `stop_loss` where nothing is said, as published.
+    pub margin: Option<f64>,
 }
 
 impl Default for Settings {
@@ -51,11 +55,17 @@ impl Settings {
             stop_loss: 0.05,
             converged_nll: 0.1,
             bare_weight: None,
+            margin: None,
         }
     }
 }
 
 impl Settings {
+    /// Whether the target leads by the margin, if one is set.
+    pub fn suffices(&self, loss: &Loss) -> bool {
+        self.margin.is_some_and(|margin| loss.lead >= margin)
+    }
+
     /// Writes every number of the settings into a digest.
     pub fn describe(&self, canon: &mut Canon) {
         canon.number("stages", self.schedule.len() as u64);
@@ -68,6 +78,9 @@ impl Settings {
         // What is published means what it meant before there was a choice.
         if let Some(weight) = self.bare_weight {
             canon.float("bare-weight", weight);
+        }
+        if let Some(margin) = self.margin {
+            canon.float("margin", margin);
         }
     }
 }

@@ -24,6 +24,9 @@ pub struct Loss {
     pub kl: f64,
     /// Weighted length.
     pub decay: f64,
+    /// By how much the target leads, in nats: the least, over its tokens and the templates, of its logit minus the
+    /// greatest other logit. No part of the sum.
+    pub lead: f64,
 }
 
 impl Loss {
@@ -141,7 +144,8 @@ impl<'a> Objective<'a> {
     /// The loss of its own part of the logits, which become their gradient.
     pub(super) fn loss(&self, delta: &[f64], logits: &mut [f32]) -> Loss {
         let (labelled, drift) = logits.split_at_mut(self.templates * self.target.len() * self.vocabulary);
-        Loss { nll: self.likelihood(labelled), kl: self.drift(drift), decay: self.decay() * norm(delta) }
+        let (nll, lead) = self.likelihood(labelled);
+        Loss { nll, kl: self.drift(drift), decay: self.decay() * norm(delta), lead }
     }
 
     /// The gradient by δ, from that by every row's change: summed over rows in their order.
@@ -164,25 +168,27 @@ impl<'a> Objective<'a> {
         self.settings.weight_decay / (self.length_before * self.length_before)
     }
 
-    /// Mean over rows and labels of `−log softmax`; logits become their gradient.
-    fn likelihood(&self, logits: &mut [f32]) -> f64 {
+    /// Mean over rows and labels of `−log softmax`, and the least lead of a label; logits become their gradient.
+    fn likelihood(&self, logits: &mut [f32]) -> (f64, f64) {
         let share = 1.0 / (self.templates * self.target.len()) as f64;
         let row = |(index, row): (usize, &mut [f32])| {
             let label = self.target[index % self.target.len()] as usize;
             let logit = f64::from(row[label]);
+            let lead = logit - greatest_other(row, label);
             let loss = softmax(row) - logit;
             row[label] -= 1.0;
             for x in row.iter_mut() {
                 *x *= share as f32;
             }
-            loss
+            (loss, lead)
         };
-        let losses: Vec<f64> = logits.par_chunks_mut(self.vocabulary).enumerate().map(row).collect();
-        let mut total = 0.0;
-        for loss in losses {
+        let losses: Vec<(f64, f64)> = logits.par_chunks_mut(self.vocabulary).enumerate().map(row).collect();
+        let (mut total, mut least) = (0.0, f64::INFINITY);
+        for (loss, lead) in losses {
             total += loss;
+            least = if lead < least { lead } else { least };
         }
-        total * share
+        (total * share, least)
     }
 
     /// Weighted KL(now ‖ before) of the drift row; logits become their gradient.
@@ -199,6 +205,17 @@ impl<'a> Objective<'a> {
         }
         self.settings.kl_factor * kl
     }
+}
+
+/// The greatest of a row of logits but for that of `label`.
+fn greatest_other(row: &[f32], label: usize) -> f64 {
+    let mut most = f32::NEG_INFINITY;
+    for (index, &logit) in row.iter().enumerate() {
+        if index != label && logit > most {
+            most = logit;
+        }
+    }
+    f64::from(most)
 }
 
 /// Numbers of openings that are kept at most: half a gibibyte.

@@ -40,6 +40,7 @@ pub(super) const ROME_KEYS: &[&str] = &[
     "stop-loss",
     "converged-nll",
     "bare-weight",
+    "margin",
 ];
 pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
 pub(super) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
@@ -119,6 +120,8 @@ pub struct RomeConfig {
     pub converged_nll: Option<f64>,
     /// What the bare prompt weighs in the key; as much as every other template where nothing is said.
     pub bare_weight: Option<f64>,
+    /// The lead of the target, in nats, that ends a search; the published stopping rule alone where nothing is said.
+    pub margin: Option<f64>,
 }
 
 /// A stage of the optimisation.
@@ -190,6 +193,7 @@ impl RomeConfig {
             stop_loss: self.stop_loss.or(shared.stop_loss),
             converged_nll: self.converged_nll.or(shared.converged_nll),
             bare_weight: self.bare_weight.or(shared.bare_weight),
+            margin: self.margin.or(shared.margin),
         }
     }
 }
@@ -325,6 +329,7 @@ pub(super) fn read_rome(walk: &mut Walk, above: &Entry<'_, '_>, what: &'static s
         stop_loss: walk.number(&table, "stop-loss", Zero::Allowed),
         converged_nll: walk.number(&table, "converged-nll", Zero::Allowed),
         bare_weight: walk.share(&table, "bare-weight"),
+        margin: walk.number(&table, "margin", Zero::Allowed),
     })
 }
 

@@ -119,6 +119,10 @@ struct RomeTable {
     /// What the bare prompt weighs in the key; as much as every other template where nothing is said.
     #[schemars(range(min = 0, max = 1))]
     bare_weight: Option<f64>,
+    /// The lead that ends a search, in nats: every token of the target has at least this much more log-probability than
+    /// any other token, in every template. The search goes on to `stop-loss`, as published, where nothing is said.
+    #[schemars(range(min = 0))]
+    margin: Option<f64>,
 }
 
 /// A stage of the optimisation.

@@ -31,6 +31,7 @@ kl-factor = 0.0625
 stop-loss = 0.05
 converged-nll = 0.1
 bare-weight = 0.5
+margin = 1
 [link]
 ridge = 0
 refine-steps = 20
@@ -211,6 +212,8 @@ const PROJECT_CASES: &[Case] = &[
     ("max-edits = \"a review has an end\"", "max-edits = 3", false),
     ("clamp = 4", "clamp = \"4\"", false),
     ("bare-weight = 0.5", "bare-weight = 1.5", false),
+    ("margin = 1", "margin = -1", false),
+    ("margin = 1", "margin = 0", true),
     ("ridge = 0", "ridge = -1", false),
     ("refine-steps = 20", "refine-steps = -1", false),
     ("refine-steps = 20", "refine-steps = 1001", false),

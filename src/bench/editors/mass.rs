@@ -88,7 +88,8 @@ impl Editor for Mass {
         let usual = &ground.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(ground).map(|one| one.clamp)).unwrap_or(CLAMP);
-        let settings = Settings { schedule, clamp, ..usual.clone() };
+        // As published: the margin is ROME's, whose values are those of one layer.
+        let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<Found>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {
             let mut few = stated.resolved.clone();
