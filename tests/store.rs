@@ -93,6 +93,7 @@ fn lock() -> Lock {
     let edit = |id: &str| LockedEdit {
         id: id.into(),
         alias: None,
+        preface: None,
         meaning: digest("meaning"),
         expectation: digest("expectation"),
         record: digest("record"),

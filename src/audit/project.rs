@@ -96,7 +96,7 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
     let base = Base::open(project, store, isa, false)?;
     let assumed = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
     let setup = Setup::new(project, &base, store, assumed)?;
-    let plan = plan(project, &base, &setup)?;
+    let plan = plan(project, &base, &setup, store)?;
     let differences = plan.differences(lock, &base, &setup);
     let mut check = Check::ok("edits", count(project.edits.edits.len(), "edit"), "as the lock names them");
     if !differences.is_empty() {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::ask::{Both, Inquiry, ask};
 use crate::model::{Model, ModelError, Prompt, Tokens};
-use crate::project::{Edit, FileId, Probe};
+use crate::project::{Edit, FileId, Prefaces, Probe};
 use crate::report::Asked;
 
 /// One prompt, and what is expected behind it.
@@ -16,8 +16,10 @@ pub struct Expectation<'p> {
     pub id: &'p str,
     /// The edit that expects it; none of a probe.
     pub edit: Option<&'p Edit>,
-    /// The prompt, written out.
+    /// The prompt, written out, after its preface.
     pub prompt: String,
+    /// How many bytes of it are the preface.
+    pub preface: usize,
     /// Whether a user says it, under the model's chat template.
     pub chat: bool,
     /// The answers that count, the target first; none where it should stay as it is.
@@ -52,23 +54,28 @@ pub struct Unasked {
     pub error: ModelError,
 }
 
-/// Everything that edits and probes ask for: by edit, then the probes.
-pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe]) -> Vec<Expectation<'p>> {
-    edits.iter().flat_map(|edit| of_edit(edit)).chain(probes.iter().map(of_probe)).collect()
+/// Everything that edits and probes ask for: by edit, then the probes. What begins with a subject that has a preface is
+/// asked after it.
+pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
+    edits.iter().flat_map(|edit| of_edit(edit, prefaces)).chain(probes.iter().map(of_probe)).collect()
 }
 
-fn of_edit(edit: &Edit) -> Vec<Expectation<'_>> {
-    let expectation = |asked, prompt: String, place: &Range<usize>| {
+fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
+    let expectation = |asked, (preface, prompt): (&str, String), place: &Range<usize>| {
         let answers = if asked == Asked::Unchanged { Vec::new() } else { edit.answers().collect() };
         let (id, file, place) = (edit.id.as_str(), edit.place.file, place.clone());
-        Expectation { asked, id, edit: Some(edit), prompt, chat: edit.chat, answers, watched: false, file, place }
+        let (prompt, preface) = ([preface, &prompt].concat(), preface.len());
+        Expectation { asked, id, edit: Some(edit), prompt, preface, chat: edit.chat, answers, watched: false, file, place }
     };
+    let own_prompt = |name: &str| (prefaces.of(edit, name), edit.filled_with(name));
     let own = edit.names().enumerate().map(|(index, (name, span))| match index {
-        0 => expectation(Asked::Edit, edit.filled_with(name), &edit.place.prompt),
-        _ => expectation(Asked::Alias, edit.filled_with(name), span),
+        0 => expectation(Asked::Edit, own_prompt(name), &edit.place.prompt),
+        _ => expectation(Asked::Alias, own_prompt(name), span),
     });
     let list = |asked, texts: &[String], places: &[Range<usize>]| {
-        texts.iter().zip(places).map(|(text, place)| expectation(asked, text.clone(), place)).collect::<Vec<_>>()
+        let preface = |text: &str| if asked == Asked::Paraphrase { prefaces.of_prompt(edit, text) } else { "" };
+        let texts = texts.iter().zip(places);
+        texts.map(|(text, place)| expectation(asked, (preface(text), text.clone()), place)).collect::<Vec<_>>()
     };
     let paraphrases = list(Asked::Paraphrase, &edit.expect.paraphrase, &edit.place.paraphrase);
     let unchanged = list(Asked::Unchanged, &edit.expect.unchanged, &edit.place.unchanged);
@@ -82,6 +89,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
         id,
         edit: None,
         prompt,
+        preface: 0,
         chat: probe.chat,
         answers: Vec::new(),
         watched: !probe.unchanged,
@@ -96,9 +104,13 @@ impl Expectation<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
 
-    /// The prompt as it is shown: in a chat, with who says it.
+    /// The prompt as it is shown: in a chat, with who says it; after a preface, with that.
     pub fn shown(&self) -> String {
-        if self.chat { format!("user: {}", self.prompt) } else { self.prompt.clone() }
+        match self.prompt.split_at(self.preface) {
+            (_, prompt) if self.chat => format!("user: {prompt}"),
+            ("", prompt) => prompt.to_owned(),
+            (preface, prompt) => format!("after {preface:?}: {prompt}"),
+        }
     }
 
     fn unasked(&self, error: ModelError) -> Unasked {
@@ -235,7 +247,7 @@ mod tests {
         let probe =
             |unchanged| Probe { id: "p".into(), prompt: "D is".into(), unchanged, chat: false, file, place: 0..1 };
         let probes = [probe(true), probe(false)];
-        let list = expectations(&edits, &probes);
+        let list = expectations(&edits, &probes, &Prefaces::default());
         let kinds: Vec<_> =
             list.iter().map(|one| (one.asked.as_str(), one.prompt.as_str(), one.answers.len())).collect();
         assert_eq!(
@@ -249,6 +261,9 @@ mod tests {
                 ("probe", "D is", 0)
             ]
         );
+        let prefaces: Prefaces = [("a", "A", "\n")].into_iter().collect();
+        let after: Vec<String> = expectations(&edits, &[], &prefaces).iter().map(Expectation::shown).collect();
+        assert_eq!(after, ["after \"\\n\": A is", "AA is", "after \"\\n\": A was", "C is"]);
         let thresholds = Thresholds { unchanged_kl: 0.1, min_probability: 0.0 };
         let met = |index: usize, both| list[index].is_met(&both, thresholds);
         assert!(

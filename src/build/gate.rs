@@ -8,7 +8,7 @@ use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked,
 use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError};
 use crate::patch::Patch;
-use crate::project::{Code, Config, Diagnostic, Edit, Limit, Policy, Project, Sources};
+use crate::project::{Code, Config, Diagnostic, Edit, Limit, Policy, Prefaces, Project, Sources};
 use crate::report::{Asked, Damage};
 use crate::store::{Kind, Store, memo};
 
@@ -28,8 +28,8 @@ pub fn thresholds(config: &Config) -> Thresholds {
 pub fn judge(
     project: &Project,
     base: &Base,
-    record: &Record,
-    patch: &Patch,
+    (record, patch): (&Record, &Patch),
+    prefaces: &Prefaces,
     store: &Store,
 ) -> Result<Vec<Diagnostic>, Stop> {
     let mut found = norms(&project.config.policy, record);
@@ -38,7 +38,7 @@ pub fn judge(
         let patched = base.patched(patch).map_err(|error| {
             Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
         })?;
-        let measured = [behaviour(project, base, &patched)?, harm(project, base, &patched)?].concat();
+        let measured = [behaviour(project, base, &patched, prefaces)?, harm(project, base, &patched)?].concat();
         if measured.is_empty() {
             store.put(Kind::Report, &address, PASSED)?;
         }
@@ -111,14 +111,19 @@ fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
 }
 
 /// Limits on what is said.
-fn behaviour(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Stop> {
+fn behaviour(
+    project: &Project,
+    base: &Base,
+    patched: &Model,
+    prefaces: &Prefaces,
+) -> Result<Vec<Diagnostic>, Stop> {
     let policy = &project.config.policy;
     let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_unchanged, &policy.max_neighbourhood_kl];
     if limits.iter().all(|limit| limit.is_none()) {
         return Ok(Vec::new());
     }
     let edits: Vec<&Edit> = project.edits.edits.iter().collect();
-    let all = expectations(&edits, &project.probes);
+    let all = expectations(&edits, &project.probes, prefaces);
     let said = asked(&base.model, patched, &base.tokens, &all).map_err(|unasked| cannot_ask(project, &unasked))?;
     let thresholds = thresholds(&project.config);
     let figures = Figures::of(all.iter().zip(&said), thresholds);

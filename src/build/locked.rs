@@ -23,7 +23,7 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop>
     // The patch is asked, not made: the corpus need not even be here.
     let corpus = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
     let setup = Setup::new(project, base, store, corpus)?;
-    let plan = plan(project, base, &setup)?;
+    let plan = plan(project, base, &setup, store)?;
     let differences = plan.differences(&lock, base, &setup);
     match differences.iter().find(|one| one.changes_weights()) {
         None => Ok(lock),

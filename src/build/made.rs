@@ -8,7 +8,7 @@ use super::{Base, Plan, Setup, Stop, locked, plan};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, Difference, LOCK_FILE, Lock, Project, Sources};
+use crate::project::{Code, Diagnostic, Difference, LOCK_FILE, Lock, Prefaces, Project, Sources};
 use crate::stats;
 use crate::store::{Kind, Store};
 
@@ -20,6 +20,8 @@ pub struct Made {
     pub id: Digest,
     /// What a reader should know about how it came to be.
     pub note: Option<String>,
+    /// The texts after which facts are stated.
+    pub prefaces: Prefaces,
 }
 
 /// Finds the patch of `project`, or makes it; `name` is how the state is spoken of.
@@ -41,11 +43,12 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
     let corpus = lock.as_ref().filter(|_| past).and_then(|lock| lock.statistics.first());
     let corpus = corpus.map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
     let looked = Setup::new(project, base, store, corpus)?;
-    let plan = plan(project, base, &looked)?;
+    let plan = plan(project, base, &looked, store)?;
     if let Some(lock) = lock.as_ref().filter(|lock| is_of(lock, &plan, base, &looked))
         && store.recall(Kind::Patch, &lock.patch.id, |bytes| Patch::from_bytes(bytes).ok())?.is_some()
     {
-        return Ok(Made { patch: locked::patch(store, &lock.patch.id)?, id: lock.patch.id, note: None });
+        let patch = locked::patch(store, &lock.patch.id)?;
+        return Ok(Made { patch, id: lock.patch.id, note: None, prefaces: plan.prefaces() });
     }
     let setup = if past { setup(project, name, lock.as_ref(), base, store)? } else { looked };
     let moments = moments(project, base, &setup, store, progress)?;
@@ -60,7 +63,7 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
     if lock.as_ref().is_some_and(|lock| lock.patch.id == id) {
         store.put_patch(&bytes)?;
     }
-    Ok(Made { patch, id, note: note(name, lock.as_ref(), &id) })
+    Ok(Made { patch, id, note: note(name, lock.as_ref(), &id), prefaces: plan.prefaces() })
 }
 
 /// Whether a lock names the patch of these edits with these settings.

@@ -6,6 +6,7 @@
 //! - [`setup`]: the project's numbers over the defaults: layer, templates, optimisation, statistics;
 //! - [`plan`](mod@plan): every edit resolved to tokens and position, with findings that point into its file;
 //! - [`elsewhere`]: the facts as another base reads them;
+//! - [`sink`]: subjects that begin a text at an attention sink, and the text that is put before them;
 //! - [`objects`]: each edit compiled alone, or taken from the store;
 //! - [`prepare`](mod@prepare): what a link is made of, gathered;
 //! - [`linked`]: all objects in one solve, laid on the weights and rounded;
@@ -36,6 +37,7 @@ pub mod provenance;
 pub mod record;
 pub mod run;
 pub mod setup;
+pub mod sink;
 
 pub use base::Base;
 pub use plan::{Plan, Planned, plan};

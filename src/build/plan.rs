@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::sink::{self, Lengths, SINK, Sink};
 use super::{Base, Setup, Stop};
 use crate::behaviour::Question;
 use crate::behaviour::ask::Inquiry;
@@ -14,8 +15,10 @@ use crate::model::chat::Chat;
 use crate::model::{ModelError, Prompt};
 use crate::numeric::NUMERICS;
 use crate::project::{
-    Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Probe, Project, Sources,
+    Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Prefaces, Probe, Project,
+    Sources,
 };
+use crate::store::Store;
 
 /// An edit under one name of its subject, resolved.
 pub struct Planned<'a> {
@@ -29,6 +32,8 @@ pub struct Planned<'a> {
     pub meaning: Digest,
     /// As the model reads it.
     pub resolved: Resolved,
+    /// What was found where its bare prompt ends the subject at an attention sink.
+    pub sink: Option<Sink>,
     /// Where its object is, or will be.
     pub object: Digest,
 }
@@ -44,18 +49,15 @@ pub struct Plan<'a> {
 /// Resolves every edit of the project.
 ///
 /// # Errors
-/// Edits that the model cannot read: all of them at once.
-pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan<'a>, Stop> {
+/// Edits that the model cannot read: all of them at once; or the store fails.
+pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store) -> Result<Plan<'a>, Stop> {
     let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
     let mut errors = Vec::new();
     for edit in &project.edits.edits {
         let before = errors.len();
         for (name, place) in edit.names() {
             match planned(edit, name, place, base, setup) {
-                Ok(planned) => {
-                    plan.warnings.extend(planned.warnings(base));
-                    plan.edits.push(planned);
-                }
+                Ok(planned) => plan.edits.push(planned),
                 Err(error) => {
                     errors.push(unresolved(edit, place, &error));
                     // A template that fails for one name most often fails for all.
@@ -71,6 +73,10 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup) -> Result<Plan
         }
     }
     errors.extend(unasked(None, &project.probes, base));
+    if errors.is_empty() {
+        state_after_prefaces(&mut plan.edits, base, setup, store)?;
+    }
+    plan.warnings = plan.edits.iter().flat_map(|planned| planned.warnings(base, setup)).collect();
     if setup.ridge.unwrap_or(0.0) == 0.0 {
         errors.extend(one_key(&plan));
     }
@@ -95,7 +101,26 @@ fn planned<'a>(
     let chat = if edit.chat { Some(base.tokens.chat()?.digest()) } else { None };
     let meaning = edit.meaning_of(name);
     let object = address(&base.locked.digest, chat, &meaning, *layer, templates, settings);
-    Ok(Planned { edit, name, place, meaning, resolved, object })
+    Ok(Planned { edit, name, place, meaning, resolved, sink: None, object })
+}
+
+/// Finds the edits whose bare prompt ends the subject at an attention sink, and states each after a text that leaves
+/// none there.
+fn state_after_prefaces(edits: &mut [Planned<'_>], base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop> {
+    let lengths = Lengths::new(base, setup, store);
+    let early: Vec<(usize, Vec<u32>)> = edits
+        .iter()
+        .enumerate()
+        .filter(|(_, one)| !one.edit.chat)
+        .filter_map(|(index, one)| Some((index, sink::early(&one.resolved)?)))
+        .collect();
+    let rows: Vec<Vec<u32>> = early.iter().map(|(_, row)| row.clone()).collect();
+    for ((index, _), excess) in early.iter().zip(lengths.excess(&rows)?) {
+        if excess >= SINK {
+            edits[*index].state_after_preface(excess, base, setup, &lengths)?;
+        }
+    }
+    Ok(())
 }
 
 fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnostic {
@@ -153,7 +178,7 @@ fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic
             }
         }
     }
-    for one in expectations(&edits, probes) {
+    for one in expectations(&edits, probes, &Prefaces::default()) {
         if let Err(error) = Inquiry::new(tokens, one.given(), one.answers.iter().copied(), limit) {
             note(one.id, error, one.file, &one.place);
         }
@@ -192,9 +217,75 @@ fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
 }
 
 impl Planned<'_> {
-    /// The prompt with this name in it.
+    /// Tries the texts that may stand before the prompt, and takes the first after which the subject is no sink.
+    fn state_after_preface(
+        &mut self,
+        excess: f64,
+        base: &Base,
+        setup: &Setup,
+        lengths: &Lengths<'_>,
+    ) -> Result<(), Stop> {
+        let fact = Fact { subject: self.name, prompt: &self.edit.prompt, target: &self.edit.target, chat: false };
+        let mut found = Sink { excess, preface: None, also: Vec::new() };
+        for preface in sink::prefaces(base) {
+            let templates = sink::templates(&setup.templates, Some(&preface));
+            let Ok(resolved) = Resolved::new(&base.tokens, &templates, fact, base.model.spec().positions) else {
+                continue;
+            };
+            let bare = &resolved.rows[0];
+            if lengths.excess(&[bare.ids[..=bare.position].to_vec()])?[0] >= SINK {
+                found.also.push(preface);
+            } else if found.preface.is_none() {
+                let Setup { layer, settings, .. } = setup;
+                self.object = address(&base.locked.digest, None, &self.meaning, *layer, &templates, settings);
+                self.resolved = resolved;
+                found.preface = Some(preface);
+            }
+        }
+        self.sink = Some(found);
+        Ok(())
+    }
+
+    /// The text after which the fact is stated, if there is one.
+    pub fn preface(&self) -> Option<&str> {
+        self.sink.as_ref()?.preface.as_deref()
+    }
+
+    /// The prompt as it is asked: with this name in it, after the preface if there is one.
     pub fn filled(&self) -> String {
-        self.edit.filled_with(self.name)
+        [self.preface().unwrap_or_default(), &self.edit.filled_with(self.name)].concat()
+    }
+
+    /// The context templates under which it is compiled.
+    pub fn templates(&self, setup: &Setup) -> Vec<String> {
+        sink::templates(&setup.templates, self.preface())
+    }
+
+    /// What a person should know of a subject at a sink: what will hold, and what will not.
+    fn sunk(&self, setup: &Setup) -> Option<Diagnostic> {
+        let Sink { excess, preface, also } = self.sink.as_ref()?;
+        let message = format!(
+            "edit `{}`: at the very beginning of a text, {:?} is an attention sink at layer {} (the residual stream is \
+             {excess:.1} times as long as usual): no value there carries a fact",
+            self.label(),
+            self.name,
+            setup.layer
+        );
+        let finding = Diagnostic::new(Code::SubjectSink, message).at(
+            self.edit.place.file,
+            self.place,
+            "the prompt begins with this subject",
+        );
+        let after = |texts: &[String]| {
+            texts.iter().map(|text| format!(", nor directly after {text:?}")).collect::<Vec<_>>().concat()
+        };
+        Some(match preface {
+            Some(preface) => finding
+                .help(format!("the fact is stated and tested after {preface:?}: it will hold where text stands before it"))
+                .help(format!("it will not hold at the very beginning of a text{}", after(also)))
+                .help("put words before `{}` in the prompt to state it otherwise"),
+            None => finding.help("put words before `{}` in the prompt: the fact will hardly hold otherwise"),
+        })
     }
 
     /// What the model is given, of what [`Planned::filled`] wrote.
@@ -223,10 +314,10 @@ impl Planned<'_> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
-    fn warnings(&self, base: &Base) -> Vec<Diagnostic> {
-        let mut found = Vec::new();
+    fn warnings(&self, base: &Base, setup: &Setup) -> Vec<Diagnostic> {
+        let mut found: Vec<Diagnostic> = self.sunk(setup).into_iter().collect();
         let Self { edit, name, resolved, .. } = self;
-        let (place, filled, start) = (&edit.place, self.filled(), edit.head().len());
+        let (place, filled, start) = (&edit.place, edit.filled_with(name), edit.head().len());
         if let Some((other, _)) = filled.match_indices(name).find(|(at, _)| *at != start) {
             let side = if other < start { "before" } else { "behind" };
             let message = format!("edit `{}`: the subject also stands {side} the place of `{{}}`", edit.id);
@@ -256,6 +347,7 @@ impl Planned<'_> {
         LockedEdit {
             id: self.edit.id.clone(),
             alias: self.alias().map(str::to_owned),
+            preface: self.preface().map(str::to_owned),
             meaning: self.meaning,
             expectation: self.edit.expectation(),
             record: self.edit.record(),
@@ -269,6 +361,12 @@ impl Planned<'_> {
 }
 
 impl Plan<'_> {
+    /// The texts after which edits are stated.
+    pub fn prefaces(&self) -> Prefaces {
+        let stated = self.edits.iter().filter_map(|one| Some((one.edit.id.as_str(), one.name, one.preface()?)));
+        stated.collect()
+    }
+
     /// The edits in the order in which they are linked: by the digest of their meaning.
     pub fn by_meaning(&self) -> Vec<&Planned<'_>> {
         let mut edits: Vec<_> = self.edits.iter().collect();

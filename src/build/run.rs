@@ -78,7 +78,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let corpus = if options.locked { Corpus::Fresh } else { Corpus::Remembered };
     let setup = Setup::new(project, &base, store, corpus)?;
     setup.layers(&base).into_iter().try_for_each(|layer| base.check_finite(project, layer))?;
-    let plan = plan(project, &base, &setup)?;
+    let plan = plan(project, &base, &setup, store)?;
     if let Some(before) = before.as_ref().filter(|_| options.locked) {
         check_merged(before)?;
         check_inputs(before, &base, &setup, &plan)?;
@@ -89,7 +89,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let moments = moments(project, &base, &setup, store, progress)?;
     let outcome = outcome(project, &base, &setup, &plan, &moments, store, progress)?;
     let record = &outcome.record;
-    let broken = gate::judge(project, &base, record, &outcome.patch, store)?;
+    let broken = gate::judge(project, &base, (record, &outcome.patch), &plan.prefaces(), store)?;
     let lock = plan.lock(&base, &setup, locked_of(&moments), record.patch);
     let alike = alike::findings(&plan, &record.alike, record.condition);
     let changes = Lock::changes(before.as_ref(), &project.edits);

@@ -67,7 +67,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let lock = project.lock()?;
     let base = Base::open(project, store, context.isa, false)?;
     let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
-    let mut plan = plan(project, &base, &setup)?;
+    let mut plan = plan(project, &base, &setup, store)?;
     let said = ask(project, &base, &plan, &chosen)?;
     plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
     plan.warnings.extend(alike::foreseen(project, &base, &setup, &plan, store)?);
@@ -111,8 +111,8 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
         let planned = plan.edits.iter().find(|planned| planned.edit.id == edit.id);
         rows.extend(planned.map(|planned| planned.resolved.rows[0].ids.clone()));
         for answer in [Some(&edit.target), edit.was.as_ref()].into_iter().flatten() {
-            let question =
-                Question::new(&base.tokens, Prompt { text: &edit.filled_prompt(), chat: edit.chat }, answer, limit);
+            let filled = planned.map_or_else(|| edit.filled_prompt(), Planned::filled);
+            let question = Question::new(&base.tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
             questions.push(question.map_err(|error| cannot_ask(edit, &error.to_string()))?);
         }
     }
@@ -250,6 +250,7 @@ impl View<'_> {
                 "line": self.project.edits.sources.position(edit.place.file, edit.place.id.start).line,
                 "tokens": locked.tokens,
                 "target-tokens": locked.target_tokens,
+                "preface": locked.preface,
                 "position": locked.position,
                 "layers": locked.layers,
                 "object": locked.object,

@@ -64,7 +64,8 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     })?;
     let mut sources = project.edits.sources.clone();
     let whole = arguments.only.is_empty();
-    let subject = Subject { project, base: &base, patched: &patched, edits: &edits, whole };
+    let prefaces = lock.prefaces(&project.edits);
+    let subject = Subject { project, base: &base, patched: &patched, edits: &edits, whole, prefaces: &prefaces };
     if arguments.update {
         // Whatever was accepted before, and be it damaged, is written anew.
         accept(context, project, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
@@ -127,7 +128,7 @@ fn bisected(
         return Ok(Vec::new());
     }
     let setup = setup(project, "the lock", Some(lock), base, store)?;
-    let plan = plan(project, base, &setup)?;
+    let plan = plan(project, base, &setup, store)?;
     let moments = moments(project, base, &setup, store, &context.ui)?;
     let prepared = prepare(project, base, &setup, &plan, &moments, store, &context.ui)?;
     culprits(project, base, &prepared.linking, &failing, &context.ui)

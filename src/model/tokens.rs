@@ -8,7 +8,7 @@ use tokenizers::Tokenizer;
 
 use super::ModelError;
 use super::caught::caught;
-use super::chat::{Chat, Prompt};
+use super::chat::{self, Chat, Prompt};
 use super::files::{TOKENIZER, check_contained, read_capped};
 use super::precheck;
 
@@ -119,6 +119,17 @@ impl Tokens {
             Err(error) => Err(error.to_string()),
         };
         self.chat.get_or_init(open).as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
+    }
+
+    /// The texts of the tokens with which the model's texts begin or end, as its settings name them: `bos_token`, then
+    /// `eos_token`, each once. None where the settings cannot be read or the tokenizer does not know them.
+    pub fn start_texts(&self) -> Vec<String> {
+        let named = chat::named_tokens(&self.folder);
+        let known = |text: &String| self.tokenizer.token_to_id(text).is_some_and(|id| self.is_special(id));
+        let mut texts: Vec<String> =
+            ["bos_token", "eos_token"].iter().filter_map(|name| named.get(*name).cloned()).filter(known).collect();
+        texts.dedup();
+        texts
     }
 
     /// Cuts a prompt: as it stands, with the special tokens of [`Tokens::encode`], or under the chat template, which

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::edits::EditSet;
+use super::prefaces::Prefaces;
 use crate::digest::{Canon, Digest};
 
 /// The name of the lock file.
@@ -100,6 +101,8 @@ pub struct LockedEdit {
     pub id: String,
     /// Under which other name of its subject; none for the subject itself.
     pub alias: Option<String>,
+    /// The text after which the fact is stated, where its subject begins the prompt at an attention sink.
+    pub preface: Option<String>,
     /// The digest of subject, prompt and target.
     pub meaning: Digest,
     /// The digest of the expectations.
@@ -289,7 +292,20 @@ impl Comparison {
     }
 }
 
+impl LockedEdit {
+    /// The text after which its fact is stated, with the id and the name that it is of; `subject` is the edit's own.
+    fn stated<'l>(&'l self, subject: &'l str) -> Option<(&'l str, &'l str, &'l str)> {
+        Some((&self.id, self.alias.as_deref().unwrap_or(subject), self.preface.as_deref()?))
+    }
+}
+
 impl Lock {
+    /// The texts after which the facts of a set are stated.
+    pub fn prefaces(&self, edits: &EditSet) -> Prefaces {
+        let subject = |one: &LockedEdit| edits.get(&one.id).map(|edit| edit.subject.as_str());
+        self.edits.iter().filter_map(|one| one.stated(subject(one)?)).collect()
+    }
+
     /// The edit with this id.
     pub fn edit(&self, id: &str) -> Option<&LockedEdit> {
         self.edits.iter().find(|edit| edit.id == id)
@@ -339,7 +355,9 @@ impl Lock {
             },
         );
         comparison.lists("edit", LockedEdit::name, &self.edits, &fresh.edits, |all, locked, fresh| {
+            let preface = |edit: &LockedEdit| edit.preface.as_ref().map_or("none".to_owned(), |text| format!("{text:?}"));
             all.field("meaning", &locked.meaning, &fresh.meaning)
+                .field("preface", &preface(locked), &preface(fresh))
                 .field("expectation", &locked.expectation, &fresh.expectation)
                 .field("record", &locked.record, &fresh.record)
                 .texts("tokens", &locked.tokens, &fresh.tokens)

@@ -18,6 +18,7 @@ fn every_field_is_compared() {
     fresh.edits[1] = LockedEdit {
         id: fresh.edits[1].id.clone(),
         alias: fresh.edits[1].alias.clone(),
+        preface: None,
         meaning: other,
         expectation: other,
         record: other,
@@ -57,6 +58,7 @@ fn an_alias_is_part_of_what_an_edit_means() {
     let locked = |alias: Option<&str>| LockedEdit {
         id: "a".into(),
         alias: alias.map(str::to_owned),
+        preface: None,
         meaning: edit.meaning_of(alias.unwrap_or("A")),
         expectation: edit.expectation(),
         record: edit.record(),

@@ -142,6 +142,9 @@ fn write_edit(out: &mut String, edit: &LockedEdit) {
     if let Some(alias) = &edit.alias {
         pair(out, "alias", &quoted(alias));
     }
+    if let Some(preface) = &edit.preface {
+        pair(out, "preface", &quoted(preface));
+    }
     digest(out, "meaning", &edit.meaning);
     digest(out, "expectation", &edit.expectation);
     digest(out, "record", &edit.record);
@@ -328,6 +331,7 @@ impl Reader<'_> {
         const KEYS: &[&str] = &[
             "id",
             "alias",
+            "preface",
             "meaning",
             "expectation",
             "record",
@@ -340,6 +344,7 @@ impl Reader<'_> {
         self.0.known_keys(entry, KEYS);
         let id = self.0.required_text(entry, "id");
         let alias = self.0.text(entry, "alias").map(|alias| alias.value);
+        let preface = self.0.text(entry, "preface").map(|preface| preface.value);
         let [meaning, expectation, record, object] =
             ["meaning", "expectation", "record", "object"].map(|key| self.digest(entry, key));
         let [tokens, target_tokens] = ["tokens", "target-tokens"].map(|key| self.texts(entry, key));
@@ -348,6 +353,7 @@ impl Reader<'_> {
         let edit = LockedEdit {
             id: value,
             alias,
+            preface,
             meaning: meaning?,
             expectation: expectation?,
             record: record?,

@@ -11,6 +11,7 @@ pub(in super::super) fn sample() -> Lock {
     let edit = |id: &str| LockedEdit {
         id: id.into(),
         alias: (id == "louvre.city").then(|| "Le \"Louvre\"".into()),
+        preface: None,
         meaning: digest("meaning"),
         expectation: digest("expectation"),
         record: digest("record"),
@@ -155,6 +156,7 @@ fn locked_edits() -> impl Strategy<Value = Vec<LockedEdit>> {
         let made = edits.into_iter().map(|(id, (digest, tokens, target_tokens, position, layer))| LockedEdit {
             id,
             alias: tokens.first().cloned(),
+            preface: None,
             meaning: digest,
             expectation: digest,
             record: digest,

@@ -13,7 +13,7 @@ use crate::build::{Base, Stop};
 use crate::digest::Digest;
 use crate::patch::{delta_norms, norm};
 use crate::project::facts::compare;
-use crate::project::{Code, Diagnostic, Edit, EditSet, Probe, Project, Sources};
+use crate::project::{Code, Diagnostic, Edit, EditSet, Prefaces, Probe, Project, Sources};
 use crate::report::{self, Answer, Asked, Continuation, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
 
 /// What of the behaviour is looked at.
@@ -209,9 +209,10 @@ struct Put<'s> {
 fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put<'s>> {
     let mut seen: BTreeSet<(Asked, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
-    let states = [after, before].map(|side| side.project.as_ref());
+    let states = [after, before].map(|side| side.project.as_ref().map(|project| (project, &side.prefaces)));
+    let none = Prefaces::default();
     // Two patches alone ask what the worktree asks.
-    let fallback = if states.iter().all(Option::is_none) { Some(ground.project) } else { None };
+    let fallback = if states.iter().all(Option::is_none) { Some((ground.project, &none)) } else { None };
     let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
     let ids: BTreeSet<&str> = later.values().copied().collect();
     // A fact that got another id is one fact, and is asked about once.
@@ -219,10 +220,10 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put
         let gone = one.edit.filter(|edit| !ids.contains(edit.id.as_str()));
         gone.and_then(|edit| later.get(&edit.meaning()).copied()).unwrap_or(one.id).to_owned()
     };
-    for project in states.into_iter().chain([fallback]).flatten() {
+    for (project, prefaces) in states.into_iter().chain([fallback]).flatten() {
         let edits: Vec<&Edit> = project.edits.edits.iter().collect();
         let probes: &[Probe] = &project.probes;
-        for one in expectations(&edits, probes) {
+        for one in expectations(&edits, probes, prefaces) {
             if seen.insert((one.asked, known(&one), one.shown())) {
                 prompts.push(Put { one, project });
             }

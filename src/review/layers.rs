@@ -13,7 +13,7 @@ use crate::build::setup::Corpus;
 use crate::build::{Base, Setup, Stop, plan};
 use crate::numeric::Mean;
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, Edit, Project};
+use crate::project::{Code, Diagnostic, Edit, Prefaces, Project};
 use crate::store::Store;
 
 /// What one edit, or many, came to: efficacy, held-out phrasings, neighbours.
@@ -86,7 +86,7 @@ pub fn try_layer(
     progress: &dyn Progress,
 ) -> Result<Tried, Stop> {
     let setup = Setup::at_layer(project, base, store, Corpus::Remembered, Ok(layer))?;
-    let mut plan = plan(project, base, &setup)?;
+    let mut plan = plan(project, base, &setup, store)?;
     let (cached, _) = statistics(project, base, &setup, store, progress)?;
     let (factor, _) = factor(project, base, &setup, &cached, store, progress)?;
     let Gathered { objects, .. } = gather(base, &setup, &plan, store, progress)?;
@@ -96,13 +96,14 @@ pub fn try_layer(
     let refused: Vec<String> =
         project.edits.edits.iter().filter(|edit| lacks(edit)).map(|edit| edit.id.clone()).collect();
     plan.edits.retain(|one| !refused.contains(&one.edit.id));
+    let prefaces = plan.prefaces();
     let linking = Linking::new(project, base, &setup, &plan, &objects, &factor);
     let mut tried = Tried { layer, shares: Shares::default(), edits: Vec::new(), refused: refused.len() };
     progress.begin("edits to try", project.edits.edits.len() as u64);
     for (index, edit) in project.edits.edits.iter().enumerate() {
         let shares = match refused.contains(&edit.id) {
             true => unmet(edit),
-            false => alone(project, base, &linking, edit)?,
+            false => alone(project, base, &linking, edit, &prefaces)?,
         };
         tried.shares.add(&shares);
         tried.edits.push(shares);
@@ -122,14 +123,20 @@ fn unmet(edit: &Edit) -> Shares {
     }
 }
 
-fn alone(project: &Project, base: &Base, linking: &Linking<'_>, edit: &Edit) -> Result<Shares, Stop> {
+fn alone(
+    project: &Project,
+    base: &Base,
+    linking: &Linking<'_>,
+    edit: &Edit,
+    prefaces: &Prefaces,
+) -> Result<Shares, Stop> {
     let edits = linking.edits().iter().enumerate();
     let chosen: Vec<usize> = edits.filter(|(_, one)| one.edit.id == edit.id).map(|(index, _)| index).collect();
     let linked = linking.some(&chosen)?;
     let patched = base.patched(&linked.patch).map_err(|error| {
         Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
     })?;
-    let list = expectations(&[edit], &[]);
+    let list = expectations(&[edit], &[], prefaces);
     let said = asked(&base.model, &patched, &base.tokens, &list).map_err(|unasked| cannot_ask(project, &unasked))?;
     let Figures { efficacy, paraphrase, unchanged, .. } =
         Figures::of(list.iter().zip(&said), thresholds(&project.config));

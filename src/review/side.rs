@@ -11,7 +11,7 @@ use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
 use crate::patch::Patch;
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Project, Sources};
+use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project, Sources};
 use crate::store::{Kind, Store};
 
 /// The base, without any patch.
@@ -48,6 +48,8 @@ pub struct Side {
     pub model: Model,
     /// What a reader should know about it.
     pub note: Option<String>,
+    /// The texts after which its facts are stated.
+    pub prefaces: Prefaces,
 }
 
 impl Side {
@@ -82,13 +84,14 @@ impl Side {
 
     fn plain(name: &str, kind: &'static str, model: Model) -> Self {
         let name = name.to_owned();
-        Self { name, kind, commit: None, project: None, patch: None, model, note: None }
+        Self { name, kind, commit: None, project: None, patch: None, model, note: None, prefaces: Prefaces::default() }
     }
 
     fn of_project(name: &str, kind: &'static str, project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
-        let Made { patch, id, note } = made(&project, name, ground.base, ground.store, ground.progress)?;
+        let Made { patch, id, note, prefaces } = made(&project, name, ground.base, ground.store, ground.progress)?;
         let model = laid(ground.base, &patch, &project.edits.sources)?;
-        Ok(Self { project: Some(project), patch: Some((id, patch)), note, ..Self::plain(name, kind, model) })
+        let patch = Some((id, patch));
+        Ok(Self { project: Some(project), patch, note, prefaces, ..Self::plain(name, kind, model) })
     }
 
     /// A project in another folder: it has a base of its own, which must be the same.

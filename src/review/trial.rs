@@ -6,7 +6,7 @@ use crate::build::gate::{cannot_ask, measure_damage, neutral_path, thresholds};
 use crate::build::{Base, Stop};
 use crate::model::{Model, Tokens};
 use crate::project::accepted::{Acceptances, Accepted};
-use crate::project::{Code, Diagnostic, Edit, Limit, Policy, Project};
+use crate::project::{Code, Diagnostic, Edit, Limit, Policy, Prefaces, Project};
 use crate::report::{Asked, Damage, Gate, Verdict};
 
 /// A project put to the test.
@@ -43,6 +43,8 @@ pub struct Subject<'a, 'p> {
     pub edits: &'a [&'p Edit],
     /// Whether these are all: figures of the set have a meaning.
     pub whole: bool,
+    /// The texts after which facts are stated.
+    pub prefaces: &'a Prefaces,
 }
 
 impl<'p> Trial<'p> {
@@ -51,9 +53,9 @@ impl<'p> Trial<'p> {
     /// # Errors
     /// Texts that cannot be asked; neutral text that a gate needs and that cannot be read.
     pub fn new(subject: &Subject<'_, 'p>, accepted: &Acceptances) -> Result<Self, Stop> {
-        let Subject { project, base, patched, edits, whole } = *subject;
+        let Subject { project, base, patched, edits, whole, prefaces } = *subject;
         let probes = if whole { project.probes.as_slice() } else { &[] };
-        let expectations = expectations(edits, probes);
+        let expectations = expectations(edits, probes, prefaces);
         let said = asked(&base.model, patched, &base.tokens, &expectations)
             .map_err(|unasked| cannot_ask(project, &unasked))?;
         let (damage, notes) = if whole { harm(subject)? } else { (None, Vec::new()) };

@@ -1,0 +1,178 @@
+//! Why an edit cannot be compiled: found once, kept in the store at the address of the object that the edit would have,
+//! and said at once the next time. The address holds all that the search depends on, so other settings look again.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Plan, Planned, Setup, Stop};
+use crate::compile::value::Compiled;
+use crate::digest::Digest;
+use crate::project::{Code, Diagnostic, Edit, Sources};
+use crate::store::{Kind, Store, StoreError};
+
+/// What was found wrong with a compiled edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Reason {
+    /// Its key, its value or its loss is not a finite number.
+    NotFinite,
+    /// The value that it asks for is there already.
+    Null,
+    /// No stage of the schedule found a value.
+    NotConverged,
+}
+
+/// A refused edit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Refusal {
+    reason: Reason,
+    /// The best mean negative log-likelihood of the target, in nats; none where it is not a number.
+    nll: Option<f64>,
+    /// Evaluations made.
+    evaluations: usize,
+}
+
+impl Refusal {
+    /// Why a compiled edit is refused, if it is.
+    pub fn of(compiled: &Compiled) -> Option<Self> {
+        let numbers = compiled.key.iter().chain(&compiled.value);
+        let finite = numbers.clone().all(|x| x.is_finite()) && compiled.loss.total().is_finite();
+        let reason = match compiled.converged {
+            _ if !finite => Reason::NotFinite,
+            true if compiled.value == compiled.value_before => Reason::Null,
+            true => return None,
+            false => Reason::NotConverged,
+        };
+        let nll = Some(compiled.loss.nll).filter(|nll| nll.is_finite());
+        Some(Self { reason, nll, evaluations: compiled.evaluations })
+    }
+
+    /// What is kept at an address.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn stored(store: &Store, address: &Digest) -> Result<Option<Self>, StoreError> {
+        store.recall(Kind::Refusal, address, |bytes| serde_json::from_slice(bytes).ok())
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn keep(&self, store: &Store, address: &Digest) -> Result<(), StoreError> {
+        store.put(Kind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be written"))
+    }
+
+    /// In a line, as it is found.
+    pub fn line(&self) -> String {
+        match self.reason {
+            Reason::NotFinite => "REFUSED: not a finite number".to_owned(),
+            Reason::Null => "REFUSED: it changes nothing".to_owned(),
+            Reason::NotConverged => {
+                format!(
+                    "REFUSED: NLL {:.2} at best after {} evaluations",
+                    self.nll.unwrap_or(f64::NAN),
+                    self.evaluations
+                )
+            }
+        }
+    }
+
+    /// The finding, at the edit.
+    pub fn finding(&self, edit: &Edit, setup: &Setup) -> Diagnostic {
+        let place = &edit.place;
+        match self.reason {
+            Reason::NotFinite => {
+                let message = format!("edit `{}`: its key or its value is not a finite number", edit.id);
+                Diagnostic::new(Code::NotFinite, message)
+                    .at(place.file, &place.id, "this edit")
+                    .help("the base model's weights hold NaN or infinity, or overflow with this prompt")
+            }
+            Reason::Null => {
+                let message =
+                    format!("edit `{}` changes nothing: the value that it asks for is there already", edit.id);
+                Diagnostic::new(Code::NullEdit, message)
+                    .at(place.file, &place.target, "the base gives this")
+                    .with(place.file, &place.id, "this edit")
+                    .help("remove the edit")
+            }
+            Reason::NotConverged => self.not_converged(edit, setup),
+        }
+    }
+
+    fn not_converged(&self, edit: &Edit, setup: &Setup) -> Diagnostic {
+        let place = &edit.place;
+        let message = format!(
+            "edit `{}` did not converge: NLL {:.2} at best after {} evaluations, more than {}",
+            edit.id,
+            self.nll.unwrap_or(f64::NAN),
+            self.evaluations,
+            setup.settings.converged_nll
+        );
+        Diagnostic::new(Code::NotConverged, message)
+            .at(place.file, &place.target, "no value makes the model give this")
+            .with(place.file, &place.id, "this edit")
+            .help("a model can only give answers that it has read: check the target's spelling and case")
+            .help("reword the prompt or the target, edit another layer, or lengthen `schedule` under `[rome]`")
+            .help("`converged-nll` under `[rome]` is the threshold")
+            .help("`status = \"parked\"` with a `status-reason` leaves the edit out and keeps it in review")
+    }
+}
+
+/// The edits of a plan that the store knows to be refused, with why.
+///
+/// # Errors
+/// The store fails.
+pub fn known<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'p>, Refusal)>, StoreError> {
+    let mut known = Vec::new();
+    for planned in &plan.edits {
+        // A value that was found since counts: an object and a refusal at one address are of one search.
+        if !store.path(Kind::Object, &planned.object).is_file()
+            && let Some(refusal) = Refusal::stored(store, &planned.object)?
+        {
+            known.push((planned, refusal));
+        }
+    }
+    Ok(known)
+}
+
+/// Stops a build of which edits are known to be refused, before anything is computed.
+///
+/// # Errors
+/// There are such edits: all of them are said; or the store fails.
+pub fn stop_if_known(plan: &Plan<'_>, setup: &Setup, sources: &Sources, store: &Store) -> Result<(), Stop> {
+    let findings: Vec<Diagnostic> =
+        known(plan, store)?.into_iter().map(|(planned, refusal)| refusal.finding(planned.edit, setup)).collect();
+    if findings.is_empty() { Ok(()) } else { Err(Stop::wrong(findings, sources)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::value::Loss;
+
+    fn compiled(nll: f64, converged: bool, value: f32) -> Compiled {
+        let loss = Loss { nll, kl: 0.0, decay: 0.0, lead: 0.0 };
+        let (key, value, value_before) = (vec![1.0], vec![value], vec![0.5]);
+        Compiled { key, value, value_before, loss, stage: 0, evaluations: 345, converged }
+    }
+
+    #[test]
+    fn each_reason_is_found_and_comes_back_from_the_store() {
+        assert_eq!(Refusal::of(&compiled(0.01, true, 1.0)), None);
+        let reason = |compiled: &Compiled| Refusal::of(compiled).map(|refusal| refusal.reason);
+        assert_eq!(reason(&compiled(0.01, true, 0.5)), Some(Reason::Null));
+        assert_eq!(reason(&compiled(2.0, false, 1.0)), Some(Reason::NotConverged));
+        assert_eq!(reason(&compiled(f64::NAN, false, 1.0)), Some(Reason::NotFinite));
+        assert_eq!(reason(&compiled(0.1, true, f32::INFINITY)), Some(Reason::NotFinite));
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, address) = (Store::open(folder.path().join("store")), Digest::of(b"edit"));
+        assert_eq!(Refusal::stored(&store, &address).expect("nothing yet"), None);
+        for refused in [compiled(2.0, false, 1.0), compiled(f64::NAN, false, 1.0)] {
+            let address = Digest::of(format!("{}", refused.loss.nll).as_bytes());
+            let refusal = Refusal::of(&refused).expect("refused");
+            refusal.keep(&store, &address).expect("kept");
+            assert_eq!(Refusal::stored(&store, &address).expect("read"), Some(refusal));
+        }
+    }
+}

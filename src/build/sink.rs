@@ -1,0 +1,147 @@
+//! Subjects that begin a text at an attention sink, and the text that is put before them.
+//!
+//! A model gives its first positions a residual stream many times as long as any other: the attention sink. An MLP's
+//! output there is small beside it, so no value can carry a fact, and the key has little to do with the key after other
+//! text. On SmolLM2-135M, layer 5, the length of the residual stream at the last token of 536 subjects that begin their
+//! text is either at most 1.34 times the usual length or at least 2.4 times (up to 9). A fact whose bare prompt ends its
+//! subject at a sink is stated after a preface instead: the model's own start token or a line end, the first that leaves
+//! no sink there.
+
+use super::{Base, Setup};
+use crate::compile::Resolved;
+use crate::compile::known::{TEMPLATES, lines};
+use crate::compile::optimiser::norm;
+use crate::digest::Canon;
+use crate::model::Model;
+use crate::numeric::NUMERICS;
+use crate::store::{Kind, Store, StoreError};
+
+/// A position is a sink from this multiple of the usual length of the residual stream on.
+pub const SINK: f64 = 2.0;
+
+/// Subjects that end at a later position of the bare prompt are not looked at: sinks stand at the first tokens.
+pub const EARLY: usize = 4;
+
+/// A neutral text to put before a prompt.
+const LINE_END: &str = "\n";
+
+/// What was found of a subject whose bare prompt ends it at a sink.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sink {
+    /// The length of the residual stream after the edited layer, in multiples of the usual length.
+    pub excess: f64,
+    /// The text after which the fact is stated; none where every text that was tried leaves a sink.
+    pub preface: Option<String>,
+    /// The tried texts directly after which the subject is a sink too.
+    pub also: Vec<String>,
+}
+
+/// The lengths of the residual stream after one layer, measured and kept.
+pub struct Lengths<'a> {
+    base: &'a Base,
+    layer: usize,
+    store: &'a Store,
+}
+
+impl<'a> Lengths<'a> {
+    /// Of the edited layer of `setup`.
+    pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
+        Self { base, layer: setup.layer, store }
+    }
+
+    /// At the last token of each row, in multiples of the usual length.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn excess(&self, rows: &[Vec<u32>]) -> Result<Vec<f64>, StoreError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut canon = Canon::new("sinks/1");
+        canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest).number("layer", self.layer as u64);
+        for row in rows {
+            let ids: Vec<String> = row.iter().map(u32::to_string).collect();
+            canon.texts("row", ids.iter().map(String::as_str));
+        }
+        let address = canon.finish();
+        // As bits: a number in decimal may come back as its neighbour.
+        let read = |bytes: &[u8]| serde_json::from_slice::<Vec<u64>>(bytes).ok().filter(|all| all.len() == rows.len());
+        if let Some(bits) = self.store.recall(Kind::Report, &address, read)? {
+            return Ok(bits.into_iter().map(f64::from_bits).collect());
+        }
+        let usual = usual(&self.base.model, self.base, self.layer);
+        let excess: Vec<f64> =
+            last_lengths(&self.base.model, self.layer, rows).into_iter().map(|length| length / usual).collect();
+        let bits: Vec<u64> = excess.iter().map(|excess| excess.to_bits()).collect();
+        self.store.put(Kind::Report, &address, &serde_json::to_vec(&bits).expect("numbers can be written"))?;
+        Ok(excess)
+    }
+}
+
+/// The tokens of the bare prompt up to the subject's last, where that stands so early that it may be a sink.
+pub fn early(resolved: &Resolved) -> Option<Vec<u32>> {
+    let bare = &resolved.rows[0];
+    (bare.position < EARLY).then(|| bare.ids[..=bare.position].to_vec())
+}
+
+/// The texts that may stand before a prompt, in the order in which they are tried.
+pub fn prefaces(base: &Base) -> Vec<String> {
+    let mut all = base.tokens.start_texts();
+    all.push(LINE_END.to_owned());
+    all
+}
+
+/// The templates of a fact that is stated after `preface`: the bare prompt stands after it.
+pub fn templates(templates: &[String], preface: Option<&str>) -> Vec<String> {
+    let mut templates = templates.to_vec();
+    if let (Some(preface), Some(bare)) = (preface, templates.first_mut()) {
+        *bare = [preface, bare.as_str()].concat();
+    }
+    templates
+}
+
+/// The length at the last token of each row after `layer`.
+fn last_lengths(model: &Model, layer: usize, rows: &[Vec<u32>]) -> Vec<f64> {
+    let mut out = Vec::with_capacity(rows.len());
+    for some in rows.chunks(64) {
+        let tokens: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
+        let (states, width) = (model.hidden(&tokens, layer + 1), model.spec().width);
+        let mut end = 0;
+        for row in some {
+            end += row.len() * width;
+            out.push(length(&states[end - width..end]));
+        }
+    }
+    out
+}
+
+fn length(state: &[f32]) -> f64 {
+    norm(&state.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
+}
+
+/// The median length of the residual stream over the built-in template sentences, from position [`EARLY`] on.
+fn usual(model: &Model, base: &Base, layer: usize) -> f64 {
+    let sentences = lines(TEMPLATES).into_iter().skip(1).map(|line| line.replace("{}", ""));
+    let rows: Vec<Vec<u32>> = sentences.filter_map(|text| base.tokens.encode(text.trim()).ok()).map(|cut| cut.ids).collect();
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| row.len() > EARLY).collect();
+    let (states, width) = (model.hidden(&rows, layer + 1), model.spec().width);
+    let (mut lengths, mut start) = (Vec::new(), 0);
+    for row in rows {
+        lengths.extend((EARLY..row.len()).map(|at| length(&states[(start + at) * width..][..width])));
+        start += row.len();
+    }
+    lengths.sort_by(f64::total_cmp);
+    lengths.get(lengths.len() / 2).copied().unwrap_or(f64::INFINITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bare_prompt_alone_stands_after_the_preface() {
+        let all = ["{}".to_owned(), "Yes. {}".to_owned()];
+        assert_eq!(templates(&all, Some("\n")), ["\n{}", "Yes. {}"]);
+        assert_eq!(templates(&all, None), all);
+    }
+}
