@@ -8,6 +8,10 @@ pub trait Progress {
     fn at(&self, position: u64);
     /// Something that can be said in a line is done.
     fn line(&self, text: &str);
+    /// Something that a person should know at once, wherever progress is shown.
+    fn tell(&self, text: &str) {
+        self.line(text);
+    }
     /// The work is over, well or not.
     fn end(&self);
 }

@@ -162,6 +162,10 @@ impl Progress for Ui {
         }
     }
 
+    fn tell(&self, text: &str) {
+        self.note(&format!("  {text}"));
+    }
+
     fn end(&self) {
         if let Some(bar) = self.bar.borrow_mut().take() {
             bar.finish_and_clear();

@@ -65,7 +65,18 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
         let answers = if asked == Asked::Unchanged { Vec::new() } else { edit.answers().collect() };
         let (id, file, place) = (edit.id.as_str(), edit.place.file, place.clone());
         let (prompt, preface) = ([preface, &prompt].concat(), preface.len());
-        Expectation { asked, id, edit: Some(edit), prompt, preface, chat: edit.chat, answers, watched: false, file, place }
+        Expectation {
+            asked,
+            id,
+            edit: Some(edit),
+            prompt,
+            preface,
+            chat: edit.chat,
+            answers,
+            watched: false,
+            file,
+            place,
+        }
     };
     let own_prompt = |name: &str| (prefaces.of(edit, name), edit.filled_with(name));
     let own = edit.names().enumerate().map(|(index, (name, span))| match index {

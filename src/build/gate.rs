@@ -111,12 +111,7 @@ fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
 }
 
 /// Limits on what is said.
-fn behaviour(
-    project: &Project,
-    base: &Base,
-    patched: &Model,
-    prefaces: &Prefaces,
-) -> Result<Vec<Diagnostic>, Stop> {
+fn behaviour(project: &Project, base: &Base, patched: &Model, prefaces: &Prefaces) -> Result<Vec<Diagnostic>, Stop> {
     let policy = &project.config.policy;
     let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_unchanged, &policy.max_neighbourhood_kl];
     if limits.iter().all(|limit| limit.is_none()) {

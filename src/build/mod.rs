@@ -8,6 +8,7 @@
 //! - [`elsewhere`]: the facts as another base reads them;
 //! - [`sink`]: subjects that begin a text at an attention sink, and the text that is put before them;
 //! - [`objects`]: each edit compiled alone, or taken from the store;
+//! - [`refusal`]: why an edit cannot be compiled, found once;
 //! - [`prepare`](mod@prepare): what a link is made of, gathered;
 //! - [`linked`]: all objects in one solve, laid on the weights and rounded;
 //! - [`alike`]: edits whose keys are nearly one;
@@ -35,6 +36,7 @@ pub mod plan;
 pub mod prepare;
 pub mod provenance;
 pub mod record;
+pub mod refusal;
 pub mod run;
 pub mod setup;
 pub mod sink;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::refusal::{self, Refusal, stop_if_known};
 use super::{Base, Plan, Planned, Setup, Stop};
 use crate::compile::object::key_address;
 use crate::compile::value::Hook;
-use crate::compile::{self, Compiled, Object, Resolved};
+use crate::compile::{self, Object, Resolved};
 use crate::digest::Digest;
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, Edit, Project};
+use crate::project::{Diagnostic, Project};
 use crate::store::{Kind, Store, StoreError};
 
 /// Compiled edits by their meaning.
@@ -38,6 +39,8 @@ pub fn objects(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<(Objects, usize), Stop> {
+    // A build of which one edit is refused writes nothing: what is known of it is said before the rest is computed.
+    stop_if_known(plan, setup, &project.edits.sources, store)?;
     let Gathered { objects, compiled, refused } = gather(base, setup, plan, store, progress)?;
     if refused.is_empty() { Ok((objects, compiled)) } else { Err(Stop::wrong(refused, &project.edits.sources)) }
 }
@@ -54,20 +57,23 @@ pub fn gather(
     progress: &dyn Progress,
 ) -> Result<Gathered, StoreError> {
     let mut gathered = Gathered { objects: Objects::new(), compiled: 0, refused: Vec::new() };
-    let mut missing = Vec::new();
+    let (mut missing, known) = (Vec::new(), refusal::known(plan, store)?);
+    let is_known = |planned: &Planned<'_>| known.iter().any(|(one, _)| one.object == planned.object);
     for planned in &plan.edits {
         match stored(store, &planned.object, setup.layer)? {
             Some(object) => drop(gathered.objects.insert(planned.meaning, object)),
+            None if is_known(planned) => {}
             None => missing.push(planned),
         }
     }
+    gathered.refused = known.iter().map(|(planned, refusal)| refusal.finding(planned.edit, setup)).collect();
     if missing.is_empty() {
         return Ok(gathered);
     }
     progress.begin("edits to compile", missing.len() as u64);
     let refused = compile_all(base, setup, &missing, store, progress, &mut gathered.objects);
     progress.end();
-    gathered.refused = refused?;
+    gathered.refused.extend(refused?);
     gathered.compiled = missing.len();
     Ok(gathered)
 }
@@ -87,10 +93,14 @@ fn compile_all(
         count += 1;
         progress.at(count);
         let (nll, evaluations) = (compiled.loss.nll, compiled.evaluations);
-        progress.line(&format!("{}: NLL {nll:.3} after {evaluations} evaluations", planned.label()));
-        match judge(planned.edit, &compiled, setup) {
-            Some(finding) => refused.push((index, finding)),
+        match Refusal::of(&compiled) {
+            Some(refusal) => {
+                progress.tell(&format!("{}: {}", planned.label(), refusal.line()));
+                refusal.keep(store, &planned.object)?;
+                refused.push((index, refusal.finding(planned.edit, setup)));
+            }
             None => {
+                progress.line(&format!("{}: NLL {nll:.3} after {evaluations} evaluations", planned.label()));
                 let object = Object::new(setup.layer, &compiled);
                 store.put(Kind::Object, &planned.object, &object.to_bytes())?;
                 objects.insert(planned.meaning, object);
@@ -150,35 +160,4 @@ pub fn keys(
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
     let of_layer = |object: &Object| object.sites.len() == 1 && object.sites.contains_key(&layer);
     store.recall(Kind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))
-}
-
-/// Why a compiled edit is refused, if it is.
-fn judge(edit: &Edit, compiled: &Compiled, setup: &Setup) -> Option<Diagnostic> {
-    let place = &edit.place;
-    let finite = compiled.key.iter().chain(&compiled.value).all(|x| x.is_finite()) && compiled.loss.total().is_finite();
-    if !finite {
-        let message = format!("edit `{}`: its key or its value is not a finite number", edit.id);
-        let finding = Diagnostic::new(Code::NotFinite, message).at(place.file, &place.id, "this edit");
-        return Some(finding.help("the base model's weights hold NaN or infinity, or overflow with this prompt"));
-    }
-    if compiled.converged && compiled.value == compiled.value_before {
-        let message = format!("edit `{}` changes nothing: the value that it asks for is there already", edit.id);
-        let finding = Diagnostic::new(Code::NullEdit, message).at(place.file, &place.target, "the base gives this");
-        return Some(finding.with(place.file, &place.id, "this edit").help("remove the edit"));
-    }
-    if compiled.converged {
-        return None;
-    }
-    let message = format!(
-        "edit `{}` did not converge: NLL {:.2} at best after {} evaluations, more than {}",
-        edit.id, compiled.loss.nll, compiled.evaluations, setup.settings.converged_nll
-    );
-    Some(
-        Diagnostic::new(Code::NotConverged, message)
-            .at(place.file, &place.target, "no value makes the model give this")
-            .with(place.file, &place.id, "this edit")
-            .help("a model can only give answers that it has read: check the target's spelling and case")
-            .help("reword the prompt or the target, edit another layer, or lengthen `schedule` under `[rome]`")
-            .help("`converged-nll` under `[rome]` is the threshold"),
-    )
 }

@@ -277,11 +277,14 @@ impl Planned<'_> {
             "the prompt begins with this subject",
         );
         let after = |texts: &[String]| {
-            texts.iter().map(|text| format!(", nor directly after {text:?}")).collect::<Vec<_>>().concat()
+            let texts: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+            if texts.is_empty() { String::new() } else { format!(", nor directly after {}", texts.join(" or ")) }
         };
         Some(match preface {
             Some(preface) => finding
-                .help(format!("the fact is stated and tested after {preface:?}: it will hold where text stands before it"))
+                .help(format!(
+                    "the fact is stated and tested after {preface:?}: it will hold where text stands before it"
+                ))
                 .help(format!("it will not hold at the very beginning of a text{}", after(also)))
                 .help("put words before `{}` in the prompt to state it otherwise"),
             None => finding.help("put words before `{}` in the prompt: the fact will hardly hold otherwise"),

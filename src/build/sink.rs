@@ -73,7 +73,7 @@ impl<'a> Lengths<'a> {
         let excess: Vec<f64> =
             last_lengths(&self.base.model, self.layer, rows).into_iter().map(|length| length / usual).collect();
         let bits: Vec<u64> = excess.iter().map(|excess| excess.to_bits()).collect();
-        self.store.put(Kind::Report, &address, &serde_json::to_vec(&bits).expect("numbers can be written"))?;
+        self.store.remember(Kind::Report, &address, &serde_json::to_vec(&bits).expect("numbers can be written"));
         Ok(excess)
     }
 }
@@ -122,7 +122,8 @@ fn length(state: &[f32]) -> f64 {
 /// The median length of the residual stream over the built-in template sentences, from position [`EARLY`] on.
 fn usual(model: &Model, base: &Base, layer: usize) -> f64 {
     let sentences = lines(TEMPLATES).into_iter().skip(1).map(|line| line.replace("{}", ""));
-    let rows: Vec<Vec<u32>> = sentences.filter_map(|text| base.tokens.encode(text.trim()).ok()).map(|cut| cut.ids).collect();
+    let rows: Vec<Vec<u32>> =
+        sentences.filter_map(|text| base.tokens.encode(text.trim()).ok()).map(|cut| cut.ids).collect();
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| row.len() > EARLY).collect();
     let (states, width) = (model.hidden(&rows, layer + 1), model.spec().width);
     let (mut lengths, mut start) = (Vec::new(), 0);

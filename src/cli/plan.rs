@@ -12,7 +12,7 @@ use crate::build::gate;
 use crate::build::plan::{disagrees, only};
 use crate::build::run::unsound;
 use crate::build::setup::Corpus;
-use crate::build::{Base, Plan, Planned, Setup, Stop, alike, plan};
+use crate::build::{Base, Plan, Planned, Setup, Stop, alike, plan, refusal};
 use crate::model::{ModelError, Prompt};
 use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, Sources, visible};
 use crate::stats;
@@ -76,6 +76,9 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     if plan.warnings.iter().any(Diagnostic::is_error) {
         return Err(Stop::findings(plan.warnings, &project.edits.sources));
     }
+    // What a build is known to refuse stops the build, and not the plan of it.
+    let refused = refusal::known(&plan, store)?.into_iter().map(|(one, refusal)| refusal.finding(one.edit, &setup));
+    let refused: Vec<Diagnostic> = refused.collect();
     let changes = Lock::changes(lock.as_ref(), &project.edits);
     let built = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?.is_some();
     let differences = lock.as_ref().map_or_else(Vec::new, |lock| plan.differences(lock, &base, &setup));
@@ -92,15 +95,22 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
     match context.format {
         Format::Json => {
-            context.answer_json(Outcome::Ok, &plan.warnings, &project.edits.sources, view.json(&edits));
+            let findings = [plan.warnings.as_slice(), &refused].concat();
+            context.answer_json(outcome(&refused), &findings, &project.edits.sources, view.json(&edits));
         }
         _ => {
             context.ui.findings(&plan.warnings, &project.edits.sources);
+            context.ui.findings(&refused, &project.edits.sources);
             context.ui.answer(&view.human(&edits, arguments.only.is_empty()));
         }
     }
     let changed = !changes.is_empty() || lock.is_none() || !differences.is_empty();
-    Ok(if arguments.exit_code && changed { Outcome::No } else { Outcome::Ok })
+    Ok(if arguments.exit_code && changed && refused.is_empty() { Outcome::No } else { outcome(&refused) })
+}
+
+/// A build that is known to end with refusals could not be done.
+fn outcome(refused: &[Diagnostic]) -> Outcome {
+    if refused.is_empty() { Outcome::Ok } else { Outcome::Error }
 }
 
 /// Asks the base for new and old answers, and for what it says by itself.

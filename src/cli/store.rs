@@ -166,7 +166,7 @@ fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Pa
         Ok(None) => None,
         Err(outcome) => return Ok(outcome),
     };
-    let carried = |kind| matches!(kind, Kind::Object | Kind::Patch | Kind::Report) || statistics;
+    let carried = |kind| matches!(kind, Kind::Object | Kind::Patch | Kind::Report | Kind::Refusal) || statistics;
     let here = |(kind, key): &(Kind, Digest)| carried(*kind) && (!optional(*kind) || store.path(*kind, key).exists());
     let keys = keys.map(|keys| keys.into_iter().filter(here).collect());
     let entries = store.export(keys.as_ref(), to)?;

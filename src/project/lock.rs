@@ -355,7 +355,8 @@ impl Lock {
             },
         );
         comparison.lists("edit", LockedEdit::name, &self.edits, &fresh.edits, |all, locked, fresh| {
-            let preface = |edit: &LockedEdit| edit.preface.as_ref().map_or("none".to_owned(), |text| format!("{text:?}"));
+            let preface =
+                |edit: &LockedEdit| edit.preface.as_ref().map_or("none".to_owned(), |text| format!("{text:?}"));
             all.field("meaning", &locked.meaning, &fresh.meaning)
                 .field("preface", &preface(locked), &preface(fresh))
                 .field("expectation", &locked.expectation, &fresh.expectation)

@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn a_prompt_that_begins_with_the_name_is_asked_after_its_preface() {
-        let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Italy\"\nprompt = \"{}'s capital,\"\ntarget = \"Oslo\"\n";
+        let text =
+            "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Italy\"\nprompt = \"{}'s capital,\"\ntarget = \"Oslo\"\n";
         let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
         let prefaces: Prefaces = [("a", "Italy", "\n")].into_iter().collect();
         let edit = &set.edits[0];

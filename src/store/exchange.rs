@@ -45,7 +45,7 @@ impl Store {
         let keys = match keys {
             Some(keys) => keys.clone(),
             None => {
-                let carried = |entry: &Entry| matches!(entry.kind, Kind::Object | Kind::Patch);
+                let carried = |entry: &Entry| matches!(entry.kind, Kind::Object | Kind::Patch | Kind::Refusal);
                 self.ls()?.into_iter().filter(carried).map(|entry| (entry.kind, entry.key)).collect()
             }
         };

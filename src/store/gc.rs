@@ -52,7 +52,7 @@ impl Store {
                         let least = match kind {
                             _ if all => Duration::ZERO,
                             // Hours of work that no lock can name yet.
-                            Kind::Partial => YOUNG_PARTIAL,
+                            Kind::Partial | Kind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
                         let size = if keep.contains(&(kind, key)) { None } else { remove_older(&path, least)? };

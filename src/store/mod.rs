@@ -6,6 +6,8 @@
 //! v1/statistics/ab/…              second moments          │ inputs, closed by a trailer with the
 //! v1/factors/ab/…                 their factors           │ payload's own SHA-256
 //! v1/reports/ab/…                 reports                 │
+//! v1/refusals/ab/…                edits that cannot be    │
+//!                                 compiled                │
 //! v1/partial/ab/…                 statistics under way    ┘
 //! v1/patches/ab/cdef….safetensors patches, addressed by the SHA-256 of their bytes
 //! v1/memo/ab/…                    digests of large base files
@@ -66,13 +68,16 @@ pub enum Kind {
     Factor,
     /// A report.
     Report,
+    /// Why an edit cannot be compiled, at the address of the object that it would have.
+    Refusal,
     /// Statistics under way: the one kind whose entries are replaced.
     Partial,
 }
 
 impl Kind {
     /// Every kind, in the order of listings.
-    pub const ALL: [Self; 6] = [Self::Object, Self::Patch, Self::Statistics, Self::Factor, Self::Report, Self::Partial];
+    pub const ALL: [Self; 7] =
+        [Self::Object, Self::Patch, Self::Statistics, Self::Factor, Self::Report, Self::Refusal, Self::Partial];
 
     /// Its folder in the store.
     pub fn folder(self) -> &'static str {
@@ -82,6 +87,7 @@ impl Kind {
             Self::Statistics => "statistics",
             Self::Factor => "factors",
             Self::Report => "reports",
+            Self::Refusal => "refusals",
             Self::Partial => "partial",
         }
     }
@@ -104,6 +110,7 @@ impl fmt::Display for Kind {
             Self::Statistics => "statistics",
             Self::Factor => "factor",
             Self::Report => "report",
+            Self::Refusal => "refusal",
             Self::Partial => "partial",
         })
     }
@@ -130,6 +137,14 @@ impl Store {
     #[must_use]
     pub fn for_reading(self) -> Self {
         Self { remembers: false, ..self }
+    }
+
+    /// Keeps what was measured on the way, for verbs that answer without it too: nothing is kept where the verb promises
+    /// to write nothing, or where the store cannot be written.
+    pub fn remember(&self, kind: Kind, key: &Digest, payload: &[u8]) {
+        if self.remembers {
+            let _ = self.put(kind, key, payload);
+        }
     }
 
     /// The directory given to [`Store::open`].
