@@ -81,7 +81,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
         return audit.add(Check::ok("corpus", name, "not here; the statistics stand for it"));
     }
     let stale = |said: &str| Check::wrong("corpus", &name, said).state(State::Stale);
-    let check = match memo::digest_file_fresh(&path) {
+    let check = match memo::digest_text_fresh(&path) {
         Ok(digest) if digest == locked => Check::ok("corpus", &name, "as the lock names it, read anew"),
         Ok(digest) => stale("not the corpus that the lock names")
             .detail(format!("expected {locked}"))

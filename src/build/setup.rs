@@ -201,7 +201,7 @@ pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
     let text = match kept {
         Some(bytes) => {
             let bytes = bytes.ok_or_else(|| wrong(format!("the templates {shown} are not there")))?;
-            String::from_utf8_lossy(bytes).into_owned()
+            String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').to_owned()
         }
         None => read_templates(project, path).map_err(wrong)?,
     };
@@ -223,7 +223,7 @@ fn read_templates(project: &Project, path: &std::path::Path) -> Result<String, S
         ErrorKind::FileTooLarge => format!("the templates {shown} are longer than one mebibyte"),
         _ => format!("reading the templates {shown}: {error}"),
     })?;
-    String::from_utf8(bytes).map_err(|_| format!("reading the templates {shown}: stream did not contain valid UTF-8"))
+    plain::text(bytes).map_err(|why| format!("reading the templates {shown}: {why}"))
 }
 
 fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(PathBuf, Digest), Diagnostic> {
@@ -238,8 +238,8 @@ fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(Path
     };
     let path = project.config.resolve(&statistics.corpus);
     let digest = match corpus {
-        Corpus::Fresh => memo::digest_file_fresh(&path),
-        _ => memo::digest_file(store, &path),
+        Corpus::Fresh => memo::digest_text_fresh(&path),
+        _ => memo::digest_text(store, &path),
     };
     match digest {
         Ok(digest) => Ok((path, digest)),
