@@ -177,7 +177,7 @@ fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Res
         Ok(Some(bytes)) => match Patch::from_bytes(&bytes) {
             Ok(patch) => {
                 let listing = folder::list(&place_of(project))?;
-                match weights::open_all(&listing).and_then(|weights| weights::lay(&weights, &patch)) {
+                match weights::open_all(&listing, &lock.base).and_then(|weights| weights::lay(&weights, &patch)) {
                     Ok(_) => Check::ok("patch", name, "in the store, sound, and for this base"),
                     Err(error) => Check::wrong("patch", name, "not for this base").detail(error.to_string()),
                 }
