@@ -122,7 +122,19 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
         true => texts(&folder, root, &mut sources, &mut diagnostics),
         false => Vec::new(),
     };
-    if diagnostics.is_empty() { Ok(found.into_iter().collect()) } else { Err(Findings { diagnostics, sources }) }
+    match diagnostics.iter().any(Diagnostic::is_error) {
+        false => Ok(found.into_iter().collect()),
+        true => Err(Findings { diagnostics, sources }),
+    }
+}
+
+/// What is made of a folder without facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// Nobody has written one yet, or the folder is another one.
+    Refused,
+    /// The empty set: all facts were withdrawn.
+    Allowed,
 }
 
 /// A set in the making.
@@ -188,7 +200,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         text.map(|text| text.value)
     });
     let expires = walk.date(entry, "expires");
-    let (expect, paraphrase, unchanged) = read_expect(walk, entry);
+    let (expect, [paraphrase, unchanged, accept]) = read_expect(walk, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
     let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
     let place = Place {
@@ -223,14 +235,15 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     };
     rules::together(walk, &edit);
     Some(edit)
+        accept,
 }
 
 fn values(texts: Vec<Text>) -> Vec<String> {
     texts.into_iter().map(|text| text.value).collect()
 }
 
-/// The expectations, and where the paraphrases and the neighbours are written.
-fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, Vec<Range<usize>>, Vec<Range<usize>>) {
+/// The expectations, and where the paraphrases, the neighbours and the accepted answers are written.
+fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
     let Some(expect) = walk.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
     walk.known_keys(&expect, EXPECT_KEYS);
     let [paraphrase, unchanged] = ["paraphrase", "unchanged"].map(|key| {
@@ -241,7 +254,7 @@ fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, Vec<Range<usi
     let accept = walk.texts(&expect, "accept", MOST_EXPECTATIONS);
     accept.iter().for_each(|text| rules::fact(walk, "accept", text));
     let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
-    let places = (spans(&paraphrase), spans(&unchanged));
+    let places = [&paraphrase, &unchanged, &accept].map(|texts| spans(texts));
     let expect = Expect {
         paraphrase: values(paraphrase),
         unchanged: values(unchanged),
@@ -250,7 +263,7 @@ fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, Vec<Range<usi
         min_paraphrase: walk.share(&expect, "min-paraphrase"),
         unchanged_kl: walk.number(&expect, "unchanged-kl", Zero::Refused),
     };
-    (expect, places.0, places.1)
+    (expect, places)
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ mod walk;
 pub use config::{Config, LinkConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
 pub use diagnostic::{Code, Diagnostic, Findings, Label, Severity};
 pub use edit::{Edit, Expect, Place};
+pub use conflicts::pairs;
 pub use edits::{EditSet, files_of, parse_files};
 pub use files::MOST_FILE_BYTES;
 pub use lock::{
@@ -149,6 +150,11 @@ impl Project {
             findings = policy.apply(findings);
         }
         diagnostic::sort(&mut findings);
+        // What a state of the past asked for is found out where it is built.
+        if let (Some(edits), Some(config), None) = (&edits, &config, &kept) {
+            let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
+            findings.extend(conflicts::one_key(&edits.edits, ridge));
+        }
         match (config, edits) {
             (Some(config), Some(edits)) if !findings.iter().any(Diagnostic::is_error) => {
                 Ok(Self { config, edits, probes, warnings: findings, kept })
