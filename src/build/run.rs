@@ -86,7 +86,9 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     if let Some(before) = &before {
         check_imported(before, &base, &setup, store)?;
     }
-    let moments = moments(project, &base, &setup, store, progress)?;
+    // A set without edits is linked without statistics.
+    let moments =
+        if plan.edits.is_empty() { Moments::new() } else { moments(project, &base, &setup, store, progress)? };
     let outcome = outcome(project, &base, &setup, &plan, &moments, store, progress)?;
     let record = &outcome.record;
     let broken = gate::judge(project, &base, record, &outcome.patch, store)?;
@@ -219,6 +221,10 @@ fn outcome(
 }
 
 /// The statistics as the lock names them.
+    if plan.edits.is_empty() {
+        let (record, patch) = Record::of_nothing();
+        return Ok(Outcome { record, patch, compiled: 0, address, new: true });
+    }
 pub(super) fn locked_of(moments: &Moments) -> Vec<LockedStatistics> {
     moments.iter().map(|(_, locked)| locked.clone()).collect()
 }

@@ -9,7 +9,7 @@ use crate::digest::{Canon, Digest};
 use crate::link::Refinement;
 use crate::model::ModelError;
 use crate::plain;
-use crate::project::{Code, Diagnostic, Project, RomeConfig};
+use crate::project::{Code, Diagnostic, Lock, Project, RomeConfig};
 use crate::stats::Provenance;
 use crate::store::{Store, memo};
 
@@ -46,6 +46,14 @@ pub enum Corpus {
 /// A document is cut behind this many tokens, or where the context ends, unless the project says otherwise: the
 /// longest that was published (GPT-J's context).
 const MOST_TOKENS: usize = 2048;
+impl Corpus {
+    /// The one that a lock names. A set without edits is linked without statistics: whatever the corpus is, it is no
+    /// part of that lock.
+    pub fn of(lock: &Lock) -> Self {
+        Self::Assumed(lock.statistics.first().map_or_else(|| Digest::of(b""), |locked| locked.corpus))
+    }
+}
+
 
 /// A file of templates may be this long.
 const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
