@@ -14,6 +14,7 @@ use crate::export::{folder, weights};
 use crate::numeric::Isa;
 use crate::patch::Patch;
 use crate::project::{Change, ChangeKind, Code, Diagnostic, LOCK_FILE, Lock, Project, Sources};
+use crate::stats;
 use crate::store::{Kind, Store, StoreError, memo};
 
 const BUILD: &str = "corrigenda build";
@@ -94,8 +95,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
 /// The edits and settings, as `build --locked` would judge them, and the statistics that they ask for.
 fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Stop> {
     let base = Base::open(project, store, isa, false)?;
-    let assumed = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
-    let setup = Setup::new(project, &base, store, assumed)?;
+    let setup = Setup::new(project, &base, store, Corpus::of(lock))?.locked(lock);
     let plan = plan(project, &base, &setup)?;
     let differences = plan.differences(lock, &base, &setup);
     let mut check = Check::ok("edits", count(project.edits.edits.len(), "edit"), "as the lock names them");
@@ -109,7 +109,10 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
     audit.add(check);
     for locked in &lock.statistics {
         let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
-        let address = setup.beside(layer).provenance.address();
+        let provenance = setup.beside(layer).provenance;
+        // Where they are: those that an earlier version imported lie elsewhere.
+        let found = stats::find(store, &provenance).ok().flatten();
+        let address = found.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
         let found = store.check(Kind::Statistics, &address);
         let check = entry("statistics", &name, found, |digest| match digest == locked.digest {

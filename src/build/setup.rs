@@ -1,5 +1,6 @@
 //! The project's numbers over the defaults.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use crate::model::ModelError;
 use crate::plain;
 use crate::project::{Code, Diagnostic, Lock, Project, RomeConfig};
 use crate::stats::Provenance;
-use crate::store::{Store, memo};
+use crate::store::{Store, asked, memo};
 
 /// Everything that a build is told, beside the edits.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Setup {
     pub corpus: PathBuf,
     /// What the statistics depend on.
     pub provenance: Provenance,
+    /// By layer, the files that the project asks for in place of a sum.
+    pub imports: BTreeMap<usize, Digest>,
 }
 
 /// How the digest of the corpus is had.
@@ -43,9 +46,6 @@ pub enum Corpus {
     Assumed(Digest),
 }
 
-/// A document is cut behind this many tokens, or where the context ends, unless the project says otherwise: the
-/// longest that was published (GPT-J's context).
-const MOST_TOKENS: usize = 2048;
 impl Corpus {
     /// The one that a lock names. A set without edits is linked without statistics: whatever the corpus is, it is no
     /// part of that lock.
@@ -54,6 +54,9 @@ impl Corpus {
     }
 }
 
+/// A document is cut behind this many tokens, or where the context ends, unless the project says otherwise: the
+/// longest that was published (GPT-J's context).
+const MOST_TOKENS: usize = 2048;
 
 /// A file of templates may be this long.
 const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
@@ -95,7 +98,16 @@ impl Setup {
         provenance.max_documents = limits.and_then(|limits| limits.max_documents);
         let settings = settings(&project.config.rome, published.map(|(_, settings)| settings).unwrap_or_default());
         let (ridge, refinement) = (project.config.link.ridge, refinement(project));
-        Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance })
+        let imports = imports(project, store, &provenance, spec.layers);
+        provenance.imported = imports.get(&layer).copied();
+        Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
+    }
+
+    /// The same numbers with the statistics that a lock names, whatever was asked for since.
+    #[must_use]
+    pub fn locked(mut self, lock: &Lock) -> Self {
+        self.imports = imports_of(lock);
+        self.beside(self.layer)
     }
 
     /// The layers that a build changes, the edited one first.
@@ -107,7 +119,8 @@ impl Setup {
     /// The same numbers for another layer.
     #[must_use]
     pub fn beside(&self, layer: usize) -> Self {
-        let provenance = Provenance { layer, ..self.provenance.clone() };
+        let imported = self.imports.get(&layer).copied();
+        let provenance = Provenance { layer, imported, ..self.provenance.clone() };
         Self { layer, provenance, ..self.clone() }
     }
 
@@ -131,6 +144,27 @@ impl Setup {
         }
         canon.finish()
     }
+}
+
+/// The files that a project asks for in place of sums, by layer: what was asked for last, else what its lock names. A
+/// state of the past asks by its lock alone.
+fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
+    // A lock that cannot be read ends every verb that needs one.
+    let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
+    for layer in (0..layers).filter(|_| !project.is_kept()) {
+        let address = Provenance { layer, ..provenance.summed() }.address();
+        match asked::asked(store, &project.config.root, &address) {
+            Some(Some(file)) => drop(imports.insert(layer, file)),
+            Some(None) => drop(imports.remove(&layer)),
+            None => {}
+        }
+    }
+    imports
+}
+
+fn imports_of(lock: &Lock) -> BTreeMap<usize, Digest> {
+    let imported = lock.statistics.iter().filter_map(|one| Some((usize::try_from(one.layer).ok()?, one.imported?)));
+    imported.collect()
 }
 
 /// Sets of fewer edits, each name of a subject counted, are left as the closed form has them, where the project says

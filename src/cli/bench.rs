@@ -305,6 +305,10 @@ fn identity(
         canon.digest("neutral", &digest);
     }
     canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
+    // What is summed is what it was before anything could be imported.
+    for (layer, file) in &ground.setup.imports {
+        canon.number("layer", *layer as u64).digest("imported", file);
+    }
     canon.digest("corpus", &ground.setup.provenance.corpus).text("dataset", arguments.dataset.name());
     canon.number("records", stated.len() as u64);
     for one in stated {
