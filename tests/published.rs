@@ -113,7 +113,9 @@ fn what_one_project_imports_is_nothing_to_another() {
     for (path, bytes) in Project::files(&project.path("edits")) {
         std::fs::write(project.path("other/edits").join(path.file_name().expect("a file")), bytes).expect("written");
     }
-    std::fs::copy(project.path("corpus.txt"), project.path("other/corpus.txt")).expect("copied");
+    for name in ["corpus.txt", "templates.txt"] {
+        std::fs::copy(project.path(name), project.path("other").join(name)).expect("copied");
+    }
     let own = project.read("corrigenda.toml").replace("\"model\"", "\"../model\"");
     project.write("other/corrigenda.toml", &own);
     let imported = project.run(&["-C", "other", "stats", "import", "rome.npz", "--replace"]);

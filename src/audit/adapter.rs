@@ -59,7 +59,7 @@ impl Chosen {
         let weights = open_all(&list(&ground.base.folder)?, &ground.base.locked)?;
         let spec = ground.base.model.spec();
         let known = |(id, how): (Digest, &'static str)| {
-            let patch = stored(ground, &id)?;
+            let patch = stored(ground, &id, how)?;
             let adapter = Adapter::new(&patch, spec).ok()?;
             let laid = lay(&weights, &patch).ok()?;
             Some(Known { patch, id, laid, adapter, how })

@@ -142,7 +142,7 @@ impl<'a> Judging<'a> {
 
     /// A patch of the store that fits this base. One that is damaged or for another base is none that is known here.
     fn known(&self, id: Digest, how: &'static str) -> Option<Known> {
-        let patch = stored(self.ground, &id)?;
+        let patch = stored(self.ground, &id, how)?;
         let of_base = |name: &String| self.pairs.iter().find(|pair| pair.name == *name)?.base.as_ref();
         let fits = patch.targets().iter().all(|(name, target)| of_base(name).is_some_and(|it| it.1 == target.base));
         let laid = if fits { lay(&self.base_weights, &patch).ok()? } else { return None };

@@ -216,7 +216,8 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     let was = walk.text(entry, "was").inspect(|was| rules::fact(walk, "was", was));
     let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
         let text = walk.text(entry, key).inspect(|text| rules::record(walk, key, text));
-        text.map(|text| text.value)
+        // A text of several lines is the same text in a checkout with other line ends.
+        text.map(|text| text.value.replace("\r\n", "\n"))
     });
     let expires = walk.date(entry, "expires");
     let (expect, [paraphrase, unchanged, accept]) = read_expect(walk, entry);

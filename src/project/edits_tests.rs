@@ -268,6 +268,8 @@ fn digests_see_what_they_should() {
     assert_eq!(compare("\"Rome\"", "\"Oslo\""), (false, true, true));
     assert_eq!(compare("located", "standing"), (false, false, true));
     assert_eq!(compare("\n\n", "\n# a comment\n\n"), (true, true, true));
+    let lines = text.replace("\"example\"", "\"\"\"\nOne line.\nAnother.\"\"\"");
+    assert_eq!(read(&lines).record(), read(&lines.replace('\n', "\r\n")).record(), "line ends are no part of a record");
     insta::assert_snapshot!(format!("{}\n{}\n{}", base.meaning(), base.expectation(), base.record()));
 }
 
