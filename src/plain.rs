@@ -1,7 +1,8 @@
-//! Files that somebody else wrote, opened only where they are plain ones; and where a path leads.
+//! Files that somebody else wrote, opened only where they are plain ones; texts, whatever system saved them; and where
+//! a path leads.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 use std::path::{Component, Path, PathBuf};
 
 /// Opens a plain file, or a link to one, for reading.
@@ -29,6 +30,84 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     file.take(most + 1).read_to_end(&mut bytes)?;
     // It may have grown since it was measured.
     if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether a text begins with the byte order mark of UTF-16.
+pub(crate) fn is_utf16(first: &[u8]) -> bool {
+    first.starts_with(b"\xff\xfe") || first.starts_with(b"\xfe\xff")
+}
+
+/// A text as it is meant: without a byte order mark, and with every line ended by `\n` alone. A text that has neither
+/// mark nor `\r\n` is read byte for byte. A `\r` that ends no line is part of the text.
+pub(crate) struct Text<R> {
+    inner: BufReader<Chain<Cursor<Vec<u8>>, R>>,
+    /// Whether a `\r` was read of which it is not known yet whether it ends a line.
+    held: bool,
+}
+
+impl<R: Read> Text<R> {
+    /// Begins a text.
+    ///
+    /// # Errors
+    /// It cannot be read, or is UTF-16.
+    pub(crate) fn new(mut inner: R) -> io::Result<Self> {
+        let mut first = Vec::new();
+        inner.by_ref().take(MARK.len() as u64).read_to_end(&mut first)?;
+        if is_utf16(&first) {
+            let why = "it is UTF-16 text: save it as UTF-8";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        if first == MARK {
+            first.clear();
+        }
+        Ok(Self { inner: BufReader::with_capacity(1 << 16, Cursor::new(first).chain(inner)), held: false })
+    }
+}
+
+impl<R: Read> Read for Text<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let there = self.inner.fill_buf()?;
+            if self.held {
+                self.held = false;
+                if there.first() != Some(&b'\n') {
+                    out[0] = b'\r';
+                    return Ok(1);
+                }
+            }
+            let most = there.len().min(out.len());
+            let plain = if there[..most].contains(&b'\r') {
+                there[..most].iter().position(|byte| *byte == b'\r').unwrap_or(most)
+            } else {
+                most
+            };
+            if plain > 0 || most == 0 {
+                out[..plain].copy_from_slice(&there[..plain]);
+                self.inner.consume(plain);
+                return Ok(plain);
+            }
+            self.inner.consume(1);
+            self.held = true;
+        }
+    }
+}
+
+/// The text of a small file that was read whole.
+///
+/// # Errors
+/// It is no UTF-8, in words.
+pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
+    if is_utf16(&bytes) {
+        return Err("it is UTF-16 text: save it as UTF-8");
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "stream did not contain valid UTF-8")?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// The path without links and without `..`, as far as it exists, and as it will be once what is missing is made.
@@ -76,6 +155,40 @@ mod tests {
             let leads = real.join(leads).canonicalize().unwrap_or(real.join(leads));
             assert_eq!(resolved(&folder.path().join(path)), leads, "{path}");
         }
+    }
+
+    /// The text in one piece, and read in the smallest pieces that there are.
+    fn normal(bytes: &[u8]) -> Vec<u8> {
+        let mut whole = Vec::new();
+        Text::new(bytes).and_then(|mut text| text.read_to_end(&mut whole)).expect("in memory");
+        let mut small = Vec::new();
+        let mut text = Text::new(bytes).expect("in memory");
+        let mut one = [0];
+        while text.read(&mut one).expect("in memory") > 0 {
+            small.push(one[0]);
+        }
+        assert_eq!(whole, small);
+        whole
+    }
+
+    #[test]
+    fn a_text_is_one_whatever_system_saved_it() {
+        for text in ["", "a", "a\nb\n", "a\rb", "\r", "a\n\nb"] {
+            let other = text.replace('\n', "\r\n");
+            for saved in [text.to_owned(), other.clone(), format!("\u{feff}{text}"), format!("\u{feff}{other}")] {
+                assert_eq!(normal(saved.as_bytes()), text.as_bytes(), "{saved:?}");
+            }
+        }
+        // A `\r` that ends no line stays, at the end of what is buffered too.
+        assert_eq!(normal(b"a\r\r\nb\r"), b"a\r\nb\r");
+        let long = [vec![b'x'; (1 << 16) - 1], b"\r\n\ry".to_vec()].concat();
+        assert_eq!(normal(&long), [vec![b'x'; (1 << 16) - 1], b"\n\ry".to_vec()].concat());
+        assert_eq!(normal(b"\xef\xbb"), b"\xef\xbb");
+        for wide in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a"] {
+            assert!(Text::new(wide).err().expect("refused").to_string().contains("UTF-16"));
+            assert!(super::text(wide.to_vec()).expect_err("refused").contains("UTF-16"));
+        }
+        assert_eq!(super::text("\u{feff}a\r\n".into()).expect("a text"), "a\r\n");
     }
 
     #[test]

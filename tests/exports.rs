@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corrigenda::digest::Digest;
+use corrigenda::export::peft::Written;
 use corrigenda::export::{Named, Request, checkpoint, llama_cpp, peft};
 use corrigenda::patch::{Patch, Target};
-use corrigenda::project::LockedBase;
+use corrigenda::project::{LockedBase, LockedFile};
 use corrigenda::safetensors::{Dtype, Header};
 
 use crate::support::families::{cases, write_weights};
@@ -20,6 +21,87 @@ fn built() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     project
+}
+
+/// The weights of a model as a lock names them.
+fn locked_weights(folder: &Path) -> Vec<LockedFile> {
+    let files = Project::files(folder).into_iter();
+    let weights = files.filter(|(path, _)| path.extension().is_some_and(|extension| extension == "safetensors"));
+    let name = |path: &Path| path.file_name().expect("a file").to_string_lossy().into_owned();
+    let file = |(path, bytes): (PathBuf, Vec<u8>)| LockedFile {
+        path: name(&path),
+        size: bytes.len() as u64,
+        digest: Digest::of(&bytes),
+    };
+    weights.map(file).collect()
+}
+
+#[test]
+fn weights_in_other_forms_are_left_out_and_named() {
+    let project = Project::new();
+    let weights = std::fs::read(project.path("model/model.safetensors")).expect("weights");
+    std::fs::write(project.path("model/consolidated.safetensors"), &weights).expect("written");
+    // Shards of the same model beside its one file: an index that nothing here reads.
+    std::fs::write(project.path("model/model-00001-of-00001.safetensors"), &weights).expect("written");
+    std::fs::write(project.path("model/model.safetensors.index.json"), "{}").expect("written");
+    std::fs::write(project.path("model/anything"), b"GGUF\x03\0\0\0").expect("written");
+    std::fs::write(project.path("model/tf_model.h5"), b"x").expect("written");
+    std::fs::write(project.path("model/LICENSE"), b"x").expect("written");
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    let run = project.run(&["export", "checkpoint", "../out"]);
+    let left = [
+        "anything",
+        "consolidated.safetensors",
+        "model-00001-of-00001.safetensors",
+        "model.safetensors.index.json",
+        "tf_model.h5",
+    ];
+    assert!(run.code() == Some(0) && run.out().contains(&left.join(", ")), "{}", run.whole());
+    assert!(left.iter().all(|name| !project.path("../out").join(name).exists()));
+    assert!(project.path("../out/LICENSE").exists());
+    let manifest: serde_json::Value =
+        serde_json::from_str(&project.read("../out/corrigenda-manifest.json")).expect("JSON");
+    assert_eq!(manifest["omitted"], serde_json::json!(left));
+    let verified = project.run(&["verify", "../out"]);
+    assert_eq!(verified.code(), Some(0), "{}", verified.whole());
+    // What is put beside the export afterwards is told, whether it is the base's or anybody's.
+    for (name, bytes, said) in [
+        ("consolidated.safetensors", &weights[..], "the base's, unedited"),
+        ("other.gguf", b"GGUF", "whatever the other weights are"),
+        ("pytorch_model.bin", b"x", "a pickle"),
+    ] {
+        std::fs::write(project.path("../out").join(name), bytes).expect("written");
+        let run = project.run(&["verify", "../out"]);
+        assert!(run.code() == Some(1) && run.out().contains(said), "{name}: {}", run.whole());
+        std::fs::remove_file(project.path("../out").join(name)).expect("removed");
+    }
+    assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
+}
+
+#[test]
+fn the_base_of_an_adapter_can_be_named() {
+    let project = built();
+    let named = |to: &str, arguments: &[&str]| {
+        let run = project.run(&[&["export", "peft", to], arguments].concat());
+        assert_eq!(run.code(), Some(0), "{}", run.whole());
+        let config: serde_json::Value =
+            serde_json::from_str(&project.read(&format!("{to}/adapter_config.json"))).expect("JSON");
+        let verified = project.run(&["verify", to]);
+        assert_eq!(verified.code(), Some(0), "{}", verified.whole());
+        let card = project.read(&format!("{to}/README.md"));
+        (config["base_model_name_or_path"].as_str().expect("a name").to_owned(), card, run.out())
+    };
+    let (name, card, said) = named("../plain", &[]);
+    assert!(name == "model" && !card.contains("base_model:") && said.contains("--base-name ORG/NAME"), "{said}");
+    let (name, card, said) = named("../hub", &["--base-name", "org/tiny"]);
+    assert!(name == "org/tiny" && card.starts_with("---\nbase_model: \"org/tiny\"\n"), "{card}");
+    assert!(!said.contains("--base-name"), "{said}");
+    let (name, card, _) = named("../path", &["--base-name", "/models/tiny"]);
+    assert!(name == "/models/tiny" && !card.contains("base_model:"), "{card}");
+    for wrong in ["", " ", "a\nb"] {
+        let run = project.run(&["export", "peft", "../no", "--base-name", wrong]);
+        assert!(run.code() == Some(2) && run.err().contains("--base-name"), "{}", run.whole());
+    }
 }
 
 #[test]
@@ -506,7 +588,7 @@ fn adapters_of_every_family() {
         let model = corrigenda::model::Model::open(&folder, corrigenda::numeric::Isa::detect()).expect("a model");
         let patch = formula(&folder, model.spec());
         assert_eq!(patch.targets().len(), model.spec().layers, "{}", case.name());
-        let base = LockedBase { digest: Digest::of(b"base"), files: Vec::new() };
+        let base = LockedBase { digest: Digest::of(b"base"), files: locked_weights(&folder) };
         let [to, file, whole] = ["out", "lora.gguf", "whole"].map(|name| top.path().join(name));
         let request = |to| Request {
             folder: &folder,
@@ -518,7 +600,8 @@ fn adapters_of_every_family() {
             to,
             progress: &corrigenda::progress::Unseen,
         };
-        peft(&request(&to), Named { spec: model.spec(), name: "base" }).expect("an adapter");
+        peft(&request(&to), Named { spec: model.spec(), written: Written { name: "base", on_hub: false } })
+            .expect("an adapter");
         let config = std::fs::read_to_string(to.join("adapter_config.json")).expect("a file");
         let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
         let gguf = llama_cpp(&request(&file), model.spec());

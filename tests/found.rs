@@ -8,6 +8,7 @@ pub(crate) fn commit(project: &Project, message: &str) {
     let repository =
         git2::Repository::open(&folder).or_else(|_| git2::Repository::init(&folder)).expect("a repository");
     let mut index = repository.index().expect("an index");
+    index.clear().expect("an index");
     index.add_all(["*"], git2::IndexAddOption::DEFAULT, None).expect("files");
     index.write().expect("an index");
     let tree = repository.find_tree(index.write_tree().expect("a tree")).expect("a tree");

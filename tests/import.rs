@@ -53,7 +53,7 @@ fn what_cannot_be_imported_says_why_and_writes_nothing() {
     let before = Project::files(&project.path("."));
     let cases: [(&[&str], &str); 6] = [
         (&["counterfact", "nowhere.json"], "nowhere.json"),
-        (&["counterfact", "object.json"], "an array of records"),
+        (&["counterfact", "object.json"], "record 0: missing field"),
         (&["counterfact", "none.json"], "record 0 (case 9): missing field `requested_rewrite`"),
         (&["zsre", "records.json"], "missing field `subject`"),
         (&["counterfact", "records.json", "--into", "../x"], "is no name of a folder"),

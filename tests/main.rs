@@ -32,4 +32,5 @@ mod support;
 mod tokens;
 mod trace;
 mod verify;
+mod withdrawn;
 mod workflow;

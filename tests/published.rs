@@ -102,6 +102,48 @@ fn a_published_moment_takes_the_place_of_a_sum() {
 }
 
 #[test]
+fn what_one_project_imports_is_nothing_to_another() {
+    let project = Project::new();
+    std::fs::write(project.path("rome.npz"), published()).expect("written");
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    let lock = project.read("corrigenda.lock");
+    for folder in ["other", "other/edits"] {
+        std::fs::create_dir(project.path(folder)).expect("made");
+    }
+    for (path, bytes) in Project::files(&project.path("edits")) {
+        std::fs::write(project.path("other/edits").join(path.file_name().expect("a file")), bytes).expect("written");
+    }
+    for name in ["corpus.txt", "templates.txt"] {
+        std::fs::copy(project.path(name), project.path("other").join(name)).expect("copied");
+    }
+    let own = project.read("corrigenda.toml").replace("\"model\"", "\"../model\"");
+    project.write("other/corrigenda.toml", &own);
+    let imported = project.run(&["-C", "other", "stats", "import", "rome.npz", "--replace"]);
+    assert_eq!(imported.code(), Some(0), "{}", imported.whole());
+    // The one goes on as before, with its lock and without it.
+    assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("removed");
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    assert_eq!(project.read("corrigenda.lock"), lock);
+    assert!(!project.run(&["stats", "show"]).out().contains("imported"));
+    // The other uses what it imported, and goes on doing so by its lock.
+    assert_eq!(project.run(&["-C", "other", "build"]).code(), Some(0));
+    let other = project.read("other/corrigenda.lock");
+    assert!(other.contains("imported = ") && other != lock, "{other}");
+    for verb in [&["build"][..], &["build", "--locked"], &["test"], &["verify"], &["verify", "--rebuild"]] {
+        let run = project.run(&[&["-C", "other"], verb].concat());
+        assert_eq!(run.code(), Some(0), "{verb:?}: {}", run.whole());
+    }
+    assert!(project.run(&["-C", "other", "stats", "show"]).out().contains("imported"));
+    assert_eq!(project.read("other/corrigenda.lock"), other);
+    // A sum is asked for as an import is.
+    assert_eq!(project.run(&["-C", "other", "stats", "build"]).code(), Some(0));
+    assert_eq!(project.run(&["-C", "other", "build", "--locked"]).code(), Some(0), "the lock stands until a build");
+    assert_eq!(project.run(&["-C", "other", "build"]).code(), Some(0));
+    assert!(!project.read("other/corrigenda.lock").contains("imported = "));
+}
+
+#[test]
 fn a_moment_of_another_model_is_refused() {
     let project = Project::new();
     std::fs::write(project.path("rome.npz"), published()).expect("written");

@@ -463,9 +463,12 @@ fn an_export_that_fails_late_leaves_nothing() {
     let patch = Project::files(&project.cache().join("v1/patches")).remove(0).1;
     // A base of which one file is no longer what it was when it was opened: seen only when all is written.
     let file = LockedFile { path: "config.json".to_owned(), size: 1, digest: Digest::of(b"another") };
+    let bytes = std::fs::read(project.path("model/model.safetensors")).expect("weights");
+    let (path, size) = ("model.safetensors".to_owned(), bytes.len() as u64);
+    let weights = LockedFile { path, size, digest: Digest::of(&bytes) };
     let request = Request {
         folder: &project.path("model"),
-        base: &LockedBase { digest: Digest::of(b"base"), files: vec![file] },
+        base: &LockedBase { digest: Digest::of(b"base"), files: vec![file, weights] },
         patch: &Patch::from_bytes(&patch).expect("a patch"),
         facts: &[],
         settings: None,

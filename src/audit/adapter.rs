@@ -18,7 +18,7 @@ use crate::export::card::CARD_FILE;
 use crate::export::fact::{Fact, facts};
 use crate::export::folder::{Listing, list};
 use crate::export::lora::{Adapter, Pair};
-use crate::export::peft::{CONFIG_FILE, WEIGHTS_FILE, files, name_of};
+use crate::export::peft::{CONFIG_FILE, WEIGHTS_FILE, Written, files, name_of};
 use crate::export::weights::{Laid, lay, open_all};
 use crate::export::{ExportError, MANIFEST_FILE, Manifest, peft};
 use crate::model::Spec;
@@ -56,10 +56,10 @@ impl Chosen {
         claim: Option<Digest>,
         claimed: &'static str,
     ) -> Result<Self, Stop> {
-        let weights = open_all(&list(&ground.base.folder)?)?;
+        let weights = open_all(&list(&ground.base.folder)?, &ground.base.locked)?;
         let spec = ground.base.model.spec();
         let known = |(id, how): (Digest, &'static str)| {
-            let patch = stored(ground, &id)?;
+            let patch = stored(ground, &id, how)?;
             let adapter = Adapter::new(&patch, spec).ok()?;
             let laid = lay(&weights, &patch).ok()?;
             Some(Known { patch, id, laid, adapter, how })
@@ -176,7 +176,7 @@ pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
         let files = found.digests.iter().filter(|(name, _)| *name != MANIFEST_FILE);
         let files: BTreeMap<_, _> = files.map(|(name, file)| (name.clone(), *file)).collect();
         let patch = chosen.patch.as_ref().map(|known| (&known.patch, known.id, &known.laid));
-        audit.checks.extend(claims(ground, manifest, bytes, &Truth { patch, files: &files }));
+        audit.checks.extend(claims(ground, manifest, bytes, &Truth { patch, files: &files, omitted: &[] }));
     }
     if let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) {
         tell(&mut audit, ground, &known.patch, found.manifest().map(|it| it.facts.as_slice()).unwrap_or_default());
@@ -233,8 +233,16 @@ impl Folder {
             (None, None) => return None,
         };
         let base = &ground.base.locked.digest;
-        let files = files(adapter, base, &id, &told.0, told.1.as_ref(), self.name.as_deref()?);
-        Some(files.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect())
+        let name = self.name.as_deref()?;
+        let digests = |on_hub| {
+            let named = Written { name, on_hub };
+            let files = files(adapter, base, &id, &told.0, told.1.as_ref(), named);
+            files.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
+        };
+        // Whether the Hub knows the base by this name, only the card says.
+        let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);
+        let (named, plain) = (digests(true), digests(false));
+        Some(if found == named.get(CARD_FILE) { named } else { plain })
     }
 
     fn files(&self, audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen) {

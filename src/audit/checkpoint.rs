@@ -17,12 +17,14 @@ use super::{Audit, Check, Ground, State, count};
 use crate::build::Stop;
 use crate::digest::{Digest, Hasher};
 use crate::export::card::{CARD_FILE, card, section};
+use crate::export::checkpoint::left_out;
 use crate::export::fact::{Fact, facts};
-use crate::export::folder::{Listing, list};
+use crate::export::folder::{Listing, Member, list};
 use crate::export::manifest::Manifest;
 use crate::export::weights::{Laid, Weights, is_weights, lay, open_all};
 use crate::export::{ExportError, MANIFEST_FILE};
 use crate::patch::Patch;
+use crate::project::LockedBase;
 use crate::store::memo;
 
 /// Folders that tools leave in a checkpoint, and that no program loads from.
@@ -85,12 +87,18 @@ struct Judging<'a> {
     claimed: Claimed,
 }
 
+/// Whether a file of this name holds weights of the base, whatever its name.
+fn is_own(base: &LockedBase, name: &str) -> bool {
+    name.ends_with(".safetensors") && base.has(name)
+}
+
 impl<'a> Judging<'a> {
     fn open(ground: &'a Ground<'a>, folder: &Path) -> Result<Self, Stop> {
         let base = list(&ground.base.folder)?;
-        let base_weights = open_all(&base)?;
+        let locked = &ground.base.locked;
+        let base_weights = open_all(&base, locked)?;
         let found = list(folder)?;
-        let weights = found.files.iter().filter(|member| is_weights(&member.name));
+        let weights = found.files.iter().filter(|member| is_weights(&member.name) || is_own(locked, &member.name));
         let found_weights: BTreeMap<_, _> = weights
             .map(|member| (member.name.clone(), Weights::open(member).map_err(|error| error.to_string())))
             .collect();
@@ -134,7 +142,7 @@ impl<'a> Judging<'a> {
 
     /// A patch of the store that fits this base. One that is damaged or for another base is none that is known here.
     fn known(&self, id: Digest, how: &'static str) -> Option<Known> {
-        let patch = stored(self.ground, &id)?;
+        let patch = stored(self.ground, &id, how)?;
         let of_base = |name: &String| self.pairs.iter().find(|pair| pair.name == *name)?.base.as_ref();
         let fits = patch.targets().iter().all(|(name, target)| of_base(name).is_some_and(|it| it.1 == target.base));
         let laid = if fits { lay(&self.base_weights, &patch).ok()? } else { return None };
@@ -142,7 +150,9 @@ impl<'a> Judging<'a> {
     }
 
     fn carries(&self, known: &Known) -> bool {
-        let target = |pair: &&Pair| known.patch.targets().contains_key(&pair.name);
+        // A patch of no edits is carried where every tensor is as the base's.
+        let targets = known.patch.targets();
+        let target = |pair: &&Pair| targets.is_empty() || targets.contains_key(&pair.name);
         let as_patched = |pair: &Pair| pair.found.as_ref().map(|(_, digest)| *digest) == pair.expected(&known.laid);
         self.pairs.iter().filter(target).all(as_patched)
     }
@@ -181,7 +191,9 @@ impl<'a> Judging<'a> {
 
     fn files(&self, audit: &mut Audit, chosen: &Chosen) -> Result<(), Stop> {
         let wrong = |name: &str, said: &str| Check::wrong("file", name, said);
-        let expected = self.base.files.iter().filter(|member| !member.pickle).map(|member| member.name.as_str());
+        let locked = &self.ground.base.locked;
+        let expected = self.base.files.iter().filter(|member| !member.pickle && !member.is_left_out(locked));
+        let expected = expected.map(|member| member.name.as_str());
         let mut names: BTreeSet<&str> = expected.chain(self.digests.keys().map(String::as_str)).collect();
         names.extend([CARD_FILE, MANIFEST_FILE]);
         for name in names {
@@ -206,6 +218,9 @@ impl<'a> Judging<'a> {
 
     fn file(&self, name: &str, digest: &Digest, chosen: &Chosen) -> Result<Check, Stop> {
         let wrong = |said: &str| Check::wrong("file", name, said);
+        if let Some(member) = self.found.get(name).filter(|it| it.pickle || it.is_left_out(&self.ground.base.locked)) {
+            return self.unedited(member, digest);
+        }
         if let Some(Err(why)) = self.found_weights.get(name) {
             return Ok(wrong("its weights cannot be read").detail(why));
         }
@@ -228,6 +243,21 @@ impl<'a> Judging<'a> {
         }
         let said = if base == Some(*digest) { "as the base, not as exported" } else { "changed" };
         Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
+    }
+
+    /// What is said of weights in a form that no patch is laid on.
+    fn unedited(&self, found: &Member, digest: &Digest) -> Result<Check, Stop> {
+        let said = match found.pickle {
+            true => "a pickle, which no export has",
+            false => "weights in a form that no patch is laid on, which no export has",
+        };
+        let base = self.base.get(&found.name).map(|member| memo::digest_file_fresh(&member.path)).transpose()?;
+        let check = Check::wrong("file", &found.name, said);
+        let why = match base == Some(*digest) {
+            true => "it is the base's, unedited: a program that prefers it says what the base says",
+            false => "a program that prefers it says what is in it, whatever the other weights are",
+        };
+        Ok(check.detail(why))
     }
 
     /// The digest that an export of a patch gives a file; none where it is the base's.
@@ -273,7 +303,12 @@ impl<'a> Judging<'a> {
         let files = self.digests.iter().filter(|(name, _)| *name != MANIFEST_FILE);
         let files: BTreeMap<_, _> = files.map(|(name, file)| (name.clone(), *file)).collect();
         let patch = chosen.patch.as_ref().map(|known| (&known.patch, known.id, &known.laid));
-        let checks = claims(self.ground, manifest, bytes, &Truth { patch, files: &files });
+        let checks = claims(
+            self.ground,
+            manifest,
+            bytes,
+            &Truth { patch, files: &files, omitted: &left_out(&self.base, &self.ground.base.locked) },
+        );
         audit.checks.extend(checks);
     }
 }

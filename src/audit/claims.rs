@@ -41,6 +41,8 @@ pub struct Truth<'a> {
     pub patch: Option<(&'a Patch, Digest, &'a Laid)>,
     /// The files, by name: size and digest.
     pub files: &'a BTreeMap<String, (u64, Digest)>,
+    /// The files of the base that an export leaves out.
+    pub omitted: &'a [String],
 }
 
 /// Holds every claim of a manifest, whose bytes are `bytes`, against the truth.
@@ -53,6 +55,8 @@ pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Tr
     let numerics = format!("this program computes with {NUMERICS}, not with {}", manifest.numerics);
     claims.equal("numerics", &numerics, manifest.numerics == NUMERICS);
     claims.files(&manifest.files, truth.files);
+    let omitted = format!("what is left out of an export of this base: {}", listed(truth.omitted));
+    claims.equal("omitted", &omitted, manifest.omitted == truth.omitted);
     if let Some((patch, id, laid)) = truth.patch {
         claims.digest("patch", &manifest.patch, &id);
         claims.tensors(&manifest.tensors, &tensor_entries(laid));
@@ -73,6 +77,11 @@ pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Tr
         claims.checks.push(Check::ok("claim", "manifest", said));
     }
     claims.checks
+}
+
+/// Names, or that there is none.
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 struct Claims {

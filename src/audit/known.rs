@@ -31,10 +31,10 @@ pub(super) fn candidates(
     Ok(ids.chain(patches.map(|entry| (entry.key, STORED))).filter(|(id, _)| tried.insert(*id)).collect())
 }
 
-/// A patch of the store. One that is damaged is none that is known here, and neither is one of nothing.
-pub(super) fn stored(ground: &Ground<'_>, id: &Digest) -> Option<Patch> {
+/// A patch of the store. One that is damaged is none that is known here, and neither is one of no edits that nobody names.
+pub(super) fn stored(ground: &Ground<'_>, id: &Digest, how: &'static str) -> Option<Patch> {
     let bytes = ground.store.get(Kind::Patch, id).ok()??;
-    Patch::from_bytes(&bytes).ok().filter(|patch| !patch.targets().is_empty())
+    Patch::from_bytes(&bytes).ok().filter(|patch| how != STORED || !patch.targets().is_empty())
 }
 
 /// The check of which patch an export carries.

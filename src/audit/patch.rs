@@ -45,7 +45,7 @@ pub fn patch(ground: &Ground<'_>, found: &Found) -> Result<Audit, Stop> {
 }
 
 fn targets(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) -> Result<(), Stop> {
-    let weights = weights::open_all(&folder::list(&ground.base.folder)?)?;
+    let weights = weights::open_all(&folder::list(&ground.base.folder)?, &ground.base.locked)?;
     let mut tensors = Vec::new();
     for (name, target) in patch.targets() {
         let alone = Patch::new([(name.clone(), target.clone())].into()).map_err(ExportError::from)?;

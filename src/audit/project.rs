@@ -14,6 +14,7 @@ use crate::export::{folder, weights};
 use crate::numeric::Isa;
 use crate::patch::Patch;
 use crate::project::{Change, ChangeKind, Code, Diagnostic, LOCK_FILE, Lock, Project, Sources};
+use crate::stats;
 use crate::store::{Kind, Store, StoreError, memo};
 
 const BUILD: &str = "corrigenda build";
@@ -81,7 +82,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
         return audit.add(Check::ok("corpus", name, "not here; the statistics stand for it"));
     }
     let stale = |said: &str| Check::wrong("corpus", &name, said).state(State::Stale);
-    let check = match memo::digest_file_fresh(&path) {
+    let check = match memo::digest_text_fresh(&path) {
         Ok(digest) if digest == locked => Check::ok("corpus", &name, "as the lock names it, read anew"),
         Ok(digest) => stale("not the corpus that the lock names")
             .detail(format!("expected {locked}"))
@@ -94,8 +95,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
 /// The edits and settings, as `build --locked` would judge them, and the statistics that they ask for.
 fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Stop> {
     let base = Base::open(project, store, isa, false)?;
-    let assumed = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
-    let setup = Setup::new(project, &base, store, assumed)?;
+    let setup = Setup::new(project, &base, store, Corpus::of(lock))?.locked(lock);
     let plan = plan(project, &base, &setup, store)?;
     let differences = plan.differences(lock, &base, &setup);
     let mut check = Check::ok("edits", count(project.edits.edits.len(), "edit"), "as the lock names them");
@@ -109,7 +109,10 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
     audit.add(check);
     for locked in &lock.statistics {
         let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
-        let address = setup.beside(layer).provenance.address();
+        let provenance = setup.beside(layer).provenance;
+        // Where they are: those that an earlier version imported lie elsewhere.
+        let found = stats::find(store, &provenance).ok().flatten();
+        let address = found.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
         let found = store.check(Kind::Statistics, &address);
         let check = entry("statistics", &name, found, |digest| match digest == locked.digest {
@@ -177,7 +180,7 @@ fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Res
         Ok(Some(bytes)) => match Patch::from_bytes(&bytes) {
             Ok(patch) => {
                 let listing = folder::list(&place_of(project))?;
-                match weights::open_all(&listing).and_then(|weights| weights::lay(&weights, &patch)) {
+                match weights::open_all(&listing, &lock.base).and_then(|weights| weights::lay(&weights, &patch)) {
                     Ok(_) => Check::ok("patch", name, "in the store, sound, and for this base"),
                     Err(error) => Check::wrong("patch", name, "not for this base").detail(error.to_string()),
                 }

@@ -23,7 +23,7 @@ pub fn rebuild(ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result
     };
     let mut audit = Audit::new("rebuild");
     audit.fields = json!({ "numerics": NUMERICS, "expected": lock.patch.id });
-    let setup = Setup::new(ground.project, &ground.base, ground.store, Corpus::Fresh)?;
+    let setup = Setup::new(ground.project, &ground.base, ground.store, Corpus::Fresh)?.locked(lock);
     let differences = plan(ground.project, &ground.base, &setup, ground.store)?.differences(lock, &ground.base, &setup);
     if !differences.is_empty() {
         let said = format!("{} from the lock: nothing was computed", count(differences.len(), "difference"));

@@ -10,7 +10,7 @@ use serde::Serialize;
 use unicode_normalization::UnicodeNormalization;
 
 use super::data::{Case, Refused};
-use crate::project::edit::PLACEHOLDER;
+use crate::project::edit::words_to_key;
 use crate::project::edits::MOST_EXPECTATIONS;
 use crate::project::render::is_control;
 use crate::project::{Code, Diagnostic, Edit, Sources, parse_files};
@@ -157,20 +157,13 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
 /// Edits by what their keys depend on: an id, and prompt and subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// The words up to the end of the subject: edits that share them have one key, and cannot both be had.
-fn words_to_key(prompt: &str, subject: &str) -> String {
-    let head = prompt.split(PLACEHOLDER).next().unwrap_or_default();
-    format!("{head}{subject}")
-}
-
 /// Those of the files that are there already.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
     let keys = |edit: &Edit| {
-        let key = |(name, _): (&str, _)| {
-            (words_to_key(&edit.prompt, name), (edit.id.clone(), (edit.prompt.clone(), name.to_owned())))
-        };
+        let key =
+            |(name, _): (&str, _)| (edit.words_to_key(name), (edit.id.clone(), (edit.prompt.clone(), name.to_owned())));
         edit.names().map(key).collect::<Vec<_>>()
     };
     // What is said in a chat is read behind other words.

@@ -63,6 +63,11 @@ impl Base {
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
 
+    /// Whether the Hub knows the base by its name: it lies in the Hub's cache.
+    pub fn is_of_hub(&self) -> bool {
+        HubName::of_snapshot(&self.folder).is_some()
+    }
+
     /// Refuses NaN and infinity in the weight and the bias that an edit of `layer` meets.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
         let path = neutral_path(config).ok_or_else(|| no_neutral(project))?;
         canon.digest(
             "neutral",
-            &memo::digest_file(store, &path).map_err(|error| unusable(project, &error.to_string()))?,
+            &memo::digest_text(store, &path).map_err(|error| unusable(project, &error.to_string()))?,
         );
     }
     Ok(canon.finish())

@@ -21,8 +21,8 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop>
     };
     check_merged(&lock)?;
     // The patch is asked, not made: the corpus need not even be here.
-    let corpus = lock.statistics.first().map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
-    let setup = Setup::new(project, base, store, corpus)?;
+    let corpus = Corpus::of(&lock);
+    let setup = Setup::new(project, base, store, corpus)?.locked(&lock);
     let plan = plan(project, base, &setup, store)?;
     let differences = plan.differences(&lock, base, &setup);
     match differences.iter().find(|one| one.changes_weights()) {

@@ -1,7 +1,7 @@
 //! The patch of any state of a project: the one that its lock names, or a new one. Writes nothing but the store.
 
 use super::prepare::{moments, prepare};
-use super::record::record_address;
+use super::record::{Record, record_address};
 use super::run::{locked_of, recall, stale_base};
 use super::setup::Corpus;
 use super::{Base, Plan, Setup, Stop, locked, plan};
@@ -40,8 +40,7 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
     }
     // On the disk the corpus counts as it is now; a state of the past has the one of its lock.
     let past = project.is_kept() || !has_corpus(project);
-    let corpus = lock.as_ref().filter(|_| past).and_then(|lock| lock.statistics.first());
-    let corpus = corpus.map_or(Corpus::Remembered, |locked| Corpus::Assumed(locked.corpus));
+    let corpus = lock.as_ref().filter(|_| past).map_or(Corpus::Remembered, Corpus::of);
     let looked = Setup::new(project, base, store, corpus)?;
     let plan = plan(project, base, &looked, store)?;
     if let Some(lock) = lock.as_ref().filter(|lock| is_of(lock, &plan, base, &looked))
@@ -49,6 +48,10 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
     {
         let patch = locked::patch(store, &lock.patch.id)?;
         return Ok(Made { patch, id: lock.patch.id, note: None, prefaces: plan.prefaces() });
+    }
+    if plan.edits.is_empty() {
+        let (record, patch) = Record::of_nothing();
+        return Ok(Made { patch, id: record.patch, note: note(name, lock.as_ref(), &record.patch) });
     }
     let setup = if past { setup(project, name, lock.as_ref(), base, store)? } else { looked };
     let moments = moments(project, base, &setup, store, progress)?;

@@ -16,7 +16,7 @@ use crate::model::{ModelError, Prompt};
 use crate::numeric::NUMERICS;
 use crate::project::{
     Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Prefaces, Probe, Project,
-    Sources,
+    Sources, pairs,
 };
 use crate::store::Store;
 
@@ -194,26 +194,23 @@ pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<S
         .help("`corrigenda plan` shows what it says: correct `was`, or reword the prompt as the model may have read it")
 }
 
-/// Edits whose keys are one and the same, whatever the model: it reads the same tokens up to the subject's last, under
+/// Edits whose keys are one and the same, of which `check` knows those that share their words: the model reads the same tokens up to the subject's last, under
 /// every template. Without a ridge the link would refuse them after everything was computed.
 fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
-    let mut first: BTreeMap<Vec<&[u32]>, &Planned<'_>> = BTreeMap::new();
-    let mut found = Vec::new();
+    let mut groups: BTreeMap<Vec<&[u32]>, Vec<&Planned<'_>>> = BTreeMap::new();
     for planned in &plan.edits {
-        let other = *first.entry(planned.read()).or_insert(planned);
-        if !std::ptr::eq(other, planned) {
-            let (edit, before) = (planned.edit, other.edit);
-            let message = format!("edits `{}` and `{}` have one key: cosine 1", before.id, edit.id);
-            found.push(
-                Diagnostic::new(Code::ParallelKeys, message)
-                    .at(edit.place.file, planned.place, "the model reads the same words up to here")
-                    .with(before.place.file, other.place, "as up to here")
-                    .help("a key has one value: leave one of the edits out, or begin its prompt with other words")
-                    .help("with `ridge` under `[link]` both are had in part"),
-            );
-        }
+        groups.entry(planned.read()).or_default().push(planned);
     }
-    found
+    let finding = |(other, planned): (&&Planned<'_>, &&Planned<'_>)| {
+        let (edit, before) = (planned.edit, other.edit);
+        let message = format!("edits `{}` and `{}` have one key: cosine 1", before.id, edit.id);
+        Diagnostic::new(Code::ParallelKeys, message)
+            .at(edit.place.file, planned.place, "the model reads the same words up to here")
+            .with(before.place.file, other.place, "as up to here")
+            .help("a key has one value: leave one of the edits out, or begin its prompt with other words")
+            .help("with `ridge` under `[link]` both are had in part")
+    };
+    groups.values().flat_map(|group| pairs(group)).map(finding).collect()
 }
 
 impl Planned<'_> {

@@ -7,7 +7,7 @@ use super::{Base, Plan, Setup};
 use crate::behaviour::{Question, Score, scores};
 use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError};
-use crate::patch::{PatchError, delta_norms, materialise, norm, surviving_share};
+use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
 use crate::project::Lock;
 
 /// The figures of a build: a function of the lock, kept in the store under [`record_address`].
@@ -59,6 +59,26 @@ pub struct EditRecord {
     pub norm: f64,
     /// The share of it that survives rounding where it stands alone.
     pub surviving: f64,
+}
+
+impl Record {
+    /// The figures of a set without edits, and its patch, which changes nothing.
+    pub fn of_nothing() -> (Self, Patch) {
+        let patch = Patch::default();
+        let bytes = patch.to_bytes();
+        let (id, size) = (Digest::of(&bytes), bytes.len() as u64);
+        let record = Self {
+            patch: id,
+            size,
+            statistics_ridge: 0.0,
+            edits: Vec::new(),
+            tensors: Vec::new(),
+            condition: 1.0,
+            alike: Vec::new(),
+            watched: None,
+        };
+        (record, patch)
+    }
 }
 
 impl EditRecord {

@@ -16,7 +16,7 @@ use crate::project::{
     Project, Sources,
 };
 use crate::stats::{self, Cached, Problem, SAVE_EVERY};
-use crate::store::{Kind, Store, StoreError, atomic};
+use crate::store::{Kind, Store, StoreError, asked, atomic};
 
 /// What a build may do.
 #[derive(Clone, Copy, Debug)]
@@ -77,16 +77,22 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     }
     let corpus = if options.locked { Corpus::Fresh } else { Corpus::Remembered };
     let setup = Setup::new(project, &base, store, corpus)?;
+    let setup = match before.as_ref().filter(|_| options.locked) {
+        Some(before) => setup.locked(before),
+        None => setup,
+    };
     setup.layers(&base).into_iter().try_for_each(|layer| base.check_finite(project, layer))?;
     let plan = plan(project, &base, &setup, store)?;
     if let Some(before) = before.as_ref().filter(|_| options.locked) {
         check_merged(before)?;
         check_inputs(before, &base, &setup, &plan)?;
     }
-    if let Some(before) = &before {
-        check_imported(before, &base, &setup, store)?;
+    if !plan.edits.is_empty() {
+        check_imported(&base, &setup, store)?;
     }
-    let moments = moments(project, &base, &setup, store, progress)?;
+    // A set without edits is linked without statistics.
+    let moments =
+        if plan.edits.is_empty() { Moments::new() } else { moments(project, &base, &setup, store, progress)? };
     let outcome = outcome(project, &base, &setup, &plan, &moments, store, progress)?;
     let record = &outcome.record;
     let broken = gate::judge(project, &base, (record, &outcome.patch), &plan.prefaces(), store)?;
@@ -107,6 +113,11 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     }
     outcome.keep(store)?;
     let written = write_lock(project, before.as_ref(), &lock, options.locked)?;
+    if !options.locked {
+        // The lock names what was asked for.
+        let asked = setup.layers(&base).into_iter().map(|layer| setup.beside(layer).provenance.summed().address());
+        asked.for_each(|address| asked::forget(store, root, &address));
+    }
     let base = base.name();
     let Outcome { record, compiled, .. } = outcome;
     Ok(Built { record, lock, changes, moved, written, compiled, layer: setup.layer, base, warnings })
@@ -210,6 +221,10 @@ fn outcome(
     if let Some((record, patch)) = recall(store, &address)? {
         return Ok(Outcome { record, patch, compiled: 0, address, new: false });
     }
+    if plan.edits.is_empty() {
+        let (record, patch) = Record::of_nothing();
+        return Ok(Outcome { record, patch, compiled: 0, address, new: true });
+    }
     let Prepared { linking, compiled, ridge } = prepare(project, base, setup, plan, moments, store, progress)?;
     let linked = linking.all(progress)?;
     let record = measure(base, setup, plan, &linking, &linked, ridge).map_err(|error| {
@@ -243,9 +258,10 @@ pub fn statistics(
     progress: &dyn Progress,
 ) -> Result<(Cached, LockedStatistics), Stop> {
     let found = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?;
-    let cached = match found {
-        Some(cached) => cached,
-        None => sum(project, base, setup, store, progress)?,
+    let cached = match (found, &setup.provenance.imported) {
+        (Some(cached), _) => cached,
+        (None, Some(file)) => return Err(Stop::stale(vec![not_imported(setup.layer, file)], &Sources::default())),
+        (None, None) => sum(project, base, setup, store, progress)?,
     };
     let locked = LockedStatistics {
         layer: setup.layer as u64,
@@ -327,22 +343,25 @@ fn check_writable(root: &Path) -> Result<(), Stop> {
 }
 
 /// What was imported is not quietly summed, for hours perhaps and to another patch: it has to be imported here too.
-fn check_imported(before: &Lock, base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop> {
+fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop> {
     let layers = setup.layers(base).into_iter();
     let findings: Vec<Diagnostic> = layers
         .filter_map(|layer| {
-            let file = before.statistics.iter().find(|one| one.layer == layer as u64)?.imported?;
-            let found = stats::find(store, &setup.beside(layer).provenance).ok()?;
-            found.is_none().then(|| {
-                let message =
-                    format!("the statistics of layer {layer} were imported from {file}, and are not in the store");
-                Diagnostic::new(Code::StatisticsMissing, message)
-                    .help(format!("`corrigenda stats import FILE --layer {layer}` takes them from the same file"))
-                    .help(format!("or sum them instead: `corrigenda stats build --layer {layer}`"))
-            })
+            let provenance = setup.beside(layer).provenance;
+            let file = provenance.imported?;
+            let found = stats::find(store, &provenance).ok()?;
+            found.is_none().then(|| not_imported(layer, &file))
         })
         .collect();
     if findings.is_empty() { Ok(()) } else { Err(Stop::stale(findings, &Sources::default())) }
+}
+
+/// Statistics that the project asks for and the store does not have.
+fn not_imported(layer: usize, file: &Digest) -> Diagnostic {
+    let message = format!("the statistics of layer {layer} were imported from {file}, and are not in the store");
+    Diagnostic::new(Code::StatisticsMissing, message)
+        .help(format!("`corrigenda stats import FILE --layer {layer}` takes them from the same file"))
+        .help(format!("or sum them instead: `corrigenda stats build --layer {layer}`"))
 }
 
 fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {

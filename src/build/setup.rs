@@ -1,5 +1,6 @@
 //! The project's numbers over the defaults.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -9,9 +10,9 @@ use crate::digest::{Canon, Digest};
 use crate::link::Refinement;
 use crate::model::ModelError;
 use crate::plain;
-use crate::project::{Code, Diagnostic, Project, RomeConfig};
+use crate::project::{Code, Diagnostic, Lock, Project, RomeConfig};
 use crate::stats::Provenance;
-use crate::store::{Store, memo};
+use crate::store::{Store, asked, memo};
 
 /// Everything that a build is told, beside the edits.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Setup {
     pub corpus: PathBuf,
     /// What the statistics depend on.
     pub provenance: Provenance,
+    /// By layer, the files that the project asks for in place of a sum.
+    pub imports: BTreeMap<usize, Digest>,
 }
 
 /// How the digest of the corpus is had.
@@ -41,6 +44,14 @@ pub enum Corpus {
     Fresh,
     /// It is taken to be this: for verbs that compute nothing from the corpus.
     Assumed(Digest),
+}
+
+impl Corpus {
+    /// The one that a lock names. A set without edits is linked without statistics: whatever the corpus is, it is no
+    /// part of that lock.
+    pub fn of(lock: &Lock) -> Self {
+        Self::Assumed(lock.statistics.first().map_or_else(|| Digest::of(b""), |locked| locked.corpus))
+    }
 }
 
 /// A document is cut behind this many tokens, or where the context ends, unless the project says otherwise: the
@@ -87,7 +98,16 @@ impl Setup {
         provenance.max_documents = limits.and_then(|limits| limits.max_documents);
         let settings = settings(&project.config.rome, published.map(|(_, settings)| settings).unwrap_or_default());
         let (ridge, refinement) = (project.config.link.ridge, refinement(project));
-        Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance })
+        let imports = imports(project, store, &provenance, spec.layers);
+        provenance.imported = imports.get(&layer).copied();
+        Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
+    }
+
+    /// The same numbers with the statistics that a lock names, whatever was asked for since.
+    #[must_use]
+    pub fn locked(mut self, lock: &Lock) -> Self {
+        self.imports = imports_of(lock);
+        self.beside(self.layer)
     }
 
     /// The layers that a build changes, the edited one first.
@@ -99,7 +119,8 @@ impl Setup {
     /// The same numbers for another layer.
     #[must_use]
     pub fn beside(&self, layer: usize) -> Self {
-        let provenance = Provenance { layer, ..self.provenance.clone() };
+        let imported = self.imports.get(&layer).copied();
+        let provenance = Provenance { layer, imported, ..self.provenance.clone() };
         Self { layer, provenance, ..self.clone() }
     }
 
@@ -123,6 +144,27 @@ impl Setup {
         }
         canon.finish()
     }
+}
+
+/// The files that a project asks for in place of sums, by layer: what was asked for last, else what its lock names. A
+/// state of the past asks by its lock alone.
+fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
+    // A lock that cannot be read ends every verb that needs one.
+    let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
+    for layer in (0..layers).filter(|_| !project.is_kept()) {
+        let address = Provenance { layer, ..provenance.summed() }.address();
+        match asked::asked(store, &project.config.root, &address) {
+            Some(Some(file)) => drop(imports.insert(layer, file)),
+            Some(None) => drop(imports.remove(&layer)),
+            None => {}
+        }
+    }
+    imports
+}
+
+fn imports_of(lock: &Lock) -> BTreeMap<usize, Digest> {
+    let imported = lock.statistics.iter().filter_map(|one| Some((usize::try_from(one.layer).ok()?, one.imported?)));
+    imported.collect()
 }
 
 /// Sets of fewer edits, each name of a subject counted, are left as the closed form has them, where the project says
@@ -202,7 +244,7 @@ pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
     let text = match kept {
         Some(bytes) => {
             let bytes = bytes.ok_or_else(|| wrong(format!("the templates {shown} are not there")))?;
-            String::from_utf8_lossy(bytes).into_owned()
+            String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').to_owned()
         }
         None => read_templates(project, path).map_err(wrong)?,
     };
@@ -224,7 +266,7 @@ fn read_templates(project: &Project, path: &std::path::Path) -> Result<String, S
         ErrorKind::FileTooLarge => format!("the templates {shown} are longer than one mebibyte"),
         _ => format!("reading the templates {shown}: {error}"),
     })?;
-    String::from_utf8(bytes).map_err(|_| format!("reading the templates {shown}: stream did not contain valid UTF-8"))
+    plain::text(bytes).map_err(|why| format!("reading the templates {shown}: {why}"))
 }
 
 fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(PathBuf, Digest), Diagnostic> {
@@ -239,8 +281,8 @@ fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(Path
     };
     let path = project.config.resolve(&statistics.corpus);
     let digest = match corpus {
-        Corpus::Fresh => memo::digest_file_fresh(&path),
-        _ => memo::digest_file(store, &path),
+        Corpus::Fresh => memo::digest_text_fresh(&path),
+        _ => memo::digest_text(store, &path),
     };
     match digest {
         Ok(digest) => Ok((path, digest)),

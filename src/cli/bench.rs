@@ -21,7 +21,7 @@ use crate::digest::{Canon, Digest};
 use crate::export::place::Place;
 use crate::link::Refinement;
 use crate::numeric::NUMERICS;
-use crate::plain;
+use crate::plain::{self, Text};
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Code, Diagnostic, Project, Sources};
 use crate::store::Store;
@@ -300,11 +300,15 @@ fn identity(
     let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
     canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
-        let read = plain::open(&path).and_then(Digest::of_reader);
+        let read = plain::open(&path).and_then(Text::new).and_then(Digest::of_reader);
         let (digest, _) = read.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
         canon.digest("neutral", &digest);
     }
     canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
+    // What is summed is what it was before anything could be imported.
+    for (layer, file) in &ground.setup.imports {
+        canon.number("layer", *layer as u64).digest("imported", file);
+    }
     canon.digest("corpus", &ground.setup.provenance.corpus).text("dataset", arguments.dataset.name());
     canon.number("records", stated.len() as u64);
     for one in stated {

@@ -13,10 +13,11 @@ use crate::build::{Base, Stop};
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
 use crate::export::manifest::TensorEntry;
-use crate::export::peft::plain_name;
+use crate::export::peft::{Written, plain_name};
 use crate::export::{Exported, LlamaCpp, Named, Peft, Request, checkpoint, llama_cpp, peft};
+use crate::model::hub::HubName;
 use crate::patch::Patch;
-use crate::project::{Project, Sources, visible};
+use crate::project::{Code, Diagnostic, MOST_TEXT_BYTES, Project, Sources, visible};
 use crate::safetensors::Dtype;
 use crate::store::Store;
 
@@ -25,7 +26,8 @@ use crate::store::Store;
 pub(super) enum Verb {
     /// Write a complete checkpoint: the base with the patch laid on, a manifest, and the facts in its README
     ///
-    /// Only the bytes of the edited tensors differ from the base's; pickles are not copied. The folder appears whole
+    /// Only the bytes of the edited tensors differ from the base's. Pickles are not copied, and neither are weights in
+    /// other forms than the base's own (`*.gguf`, `consolidated.safetensors` …), which the patch does not change. The folder appears whole
     /// or not at all, and is read back before it does.
     Checkpoint {
         #[command(flatten)]
@@ -43,6 +45,12 @@ pub(super) enum Verb {
     Peft {
         #[command(flatten)]
         patch: PatchArgument,
+        /// How programs find the base: its name on the Hub, or a path where they run
+        ///
+        /// Written as `base_model_name_or_path`. A base from the Hub's cache has its name there; of any other base the
+        /// name of its folder is all that is known.
+        #[arg(long, value_name = "ORG/NAME|PATH")]
+        base_name: Option<String>,
         /// The folder to make; it must not exist, or be empty
         #[arg(value_name = "DIR")]
         to: PathBuf,
@@ -76,7 +84,10 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
 }
 
 fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) -> Result<Outcome, Stop> {
-    let (Verb::Checkpoint { patch, to } | Verb::Peft { patch, to } | Verb::Gguf { patch, to }) = verb;
+    let (Verb::Checkpoint { patch, to } | Verb::Peft { patch, to, .. } | Verb::Gguf { patch, to }) = verb;
+    if let Verb::Peft { base_name: Some(name), .. } = verb {
+        check_name(name)?;
+    }
     context.may_export(to).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
     let base = Base::open(project, store, context.isa, true)?;
     let (patch, settings) = chosen(patch.patch.as_deref(), project, &base, store)?;
@@ -85,11 +96,13 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
     let spec = base.model.spec();
     match verb {
         Verb::Checkpoint { .. } => wrote(context, &base, to, &checkpoint(&request)?),
-        Verb::Peft { .. } => {
-            let name = plain_name(&base.name());
-            let adapter = peft(&request, Named { spec, name: &name })?;
-            let notes =
-                [served(spec.family.model_type, adapter.rank), unrounded(&patch)].into_iter().flatten().collect();
+        Verb::Peft { base_name, .. } => {
+            let name = base_name.clone().unwrap_or_else(|| plain_name(&base.name()));
+            let on_hub = if base_name.is_some() { HubName::is_repository(&name) } else { base.is_of_hub() };
+            let adapter = peft(&request, Named { spec, written: Written { name: &name, on_hub } })?;
+            let unknown = (base_name.is_none() && !on_hub).then(|| unfound(&name));
+            let notes = [unknown, served(spec.family.model_type, adapter.rank), unrounded(&patch)];
+            let notes = notes.into_iter().flatten().collect();
             answer_peft(context, &base, to, &adapter, notes);
         }
         Verb::Gguf { .. } => {
@@ -158,6 +171,23 @@ fn unrounded(patch: &Patch) -> Option<String> {
     ))
 }
 
+/// What programs will make of the name of a folder.
+fn unfound(name: &str) -> String {
+    format!(
+        "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it from where they run, \
+         and then on the Hub; `--base-name ORG/NAME` or `--base-name PATH` writes another"
+    )
+}
+
+/// Refuses a name that says nothing, or that a line cannot hold.
+fn check_name(name: &str) -> Result<(), Stop> {
+    if !name.trim().is_empty() && name.len() <= MOST_TEXT_BYTES && !name.contains(char::is_control) {
+        return Ok(());
+    }
+    let finding = Diagnostic::new(Code::ExportRefused, "`--base-name` is no name of a model");
+    Err(Stop::wrong(vec![finding.help("give the name on the Hub, `ORG/NAME`, or a path")], &Sources::default()))
+}
+
 /// What nobody has tried.
 fn untested(family: &str) -> Option<String> {
     (family == "gptj").then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
@@ -169,12 +199,16 @@ pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &Export
     let fields = json!({
         "path": to.display().to_string(),
         "manifest": manifest,
-        "omitted": { "pickles": exported.pickles, "folders": exported.folders },
+        "omitted": { "pickles": exported.pickles, "weights": manifest.omitted, "folders": exported.folders },
     });
     let head = Head { base, patch: manifest.patch, facts: manifest.facts.len(), tensors: &manifest.tensors };
     let size = manifest.files.iter().map(|file| file.size).sum();
     let mut text = head.table(context, None, &wrote_folder(to, manifest.files.len() + 1, size));
-    let omitted = [("pickles", &exported.pickles), ("folders", &exported.folders)];
+    let omitted = [
+        ("pickles", &exported.pickles),
+        ("weights in other forms, which the patch does not change", &manifest.omitted),
+        ("folders", &exported.folders),
+    ];
     for (what, names) in omitted.into_iter().filter(|(_, names)| !names.is_empty()) {
         text.push_str(&format!("\nnot copied, {what}: {}\n", visible(&names.join(", "))));
     }

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// In which schema the file is
     #[arg(value_enum)]
     dataset: Dataset,
-    /// One JSON array of records
+    /// One JSON array of records, or one record after the other (JSON Lines)
     file: PathBuf,
     /// The folder below that of the edits; the dataset's name where none is said
     #[arg(long, value_name = "NAME")]
@@ -83,7 +83,7 @@ fn wrong(finding: Diagnostic) -> Stop {
 fn unusable(error: &DataError) -> Stop {
     let finding = Diagnostic::new(Code::DatasetUnusable, error.to_string());
     wrong(match error {
-        DataError::Json { .. } => finding.help("the file should hold one JSON array of records, as it was published"),
+        DataError::Json { .. } => finding.help("the file should hold one JSON array of records, or one record a line"),
         DataError::Read { .. } | DataError::Foreign { .. } => finding,
     })
 }

@@ -11,7 +11,7 @@ use crate::build::setup::Corpus;
 use crate::build::{Base, Setup, Stop};
 use crate::project::{Code, Diagnostic, Project};
 use crate::stats::{self, Cached, published};
-use crate::store::{Kind, Store};
+use crate::store::{Kind, Store, asked};
 
 /// Second moments of the keys, over the project's corpus.
 #[derive(Debug, clap::Subcommand)]
@@ -23,8 +23,8 @@ pub(super) enum Verb {
     /// Take the second moment that ROME published for the model, instead of summing one
     ///
     /// The file says neither its model nor its layer: that it is of the project's base and of this layer is what you say,
-    /// and is recorded as that. Builds use it wherever the corpus would have been summed; the lock names its digest, so
-    /// that a machine without it has to import the same file.
+    /// and is recorded as that. Builds of this project use it where the corpus would have been summed, and those of no
+    /// other; the lock names its digest, so that a machine without it has to import the same file.
     Import(Import),
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Import {
     file: PathBuf,
     #[command(flatten)]
     layer: Layer,
-    /// Take the place of statistics that the store has already
+    /// Use it in place of the statistics that the project has already
     #[arg(long)]
     replace: bool,
 }
@@ -72,8 +72,13 @@ fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usi
 }
 
 fn build(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Stop> {
-    let (base, setup) = ground(context, project, store, layer)?;
+    let (base, mut setup) = ground(context, project, store, layer)?;
+    let imported = setup.imports.remove(&setup.layer).is_some();
+    let setup = setup.beside(setup.layer);
     let (cached, _) = statistics(project, &base, &setup, store, &context.ui)?;
+    if imported {
+        asked::ask(store, &project.config.root, &setup.provenance.address(), None)?;
+    }
     answer(context, project, store, &base, &setup, &cached)
 }
 
@@ -88,7 +93,9 @@ fn import(context: &Context, project: &Project, store: &Store, arguments: &Impor
         let finding = Diagnostic::new(Code::StatisticsForeign, message);
         return Err(refused(finding.help("`--replace` takes their place; `corrigenda stats show` says what they are")));
     }
+    let file = published.file;
     let cached = stats::build::import(store, &setup.provenance, published).map_err(|error| unsound(project, &error))?;
+    asked::ask(store, &project.config.root, &setup.provenance.summed().address(), Some(&file))?;
     answer(context, project, store, &base, &setup, &cached)
 }
 

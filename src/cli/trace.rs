@@ -231,9 +231,10 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
             )
         }
         (_, _, Some(file)) => {
-            let bytes = plain::read(file, MOST_FACTS_BYTES)
-                .map_err(|error| wrong(format!("reading {}: {error}", file.display())))?;
-            known_facts(&bytes).map_err(|error| wrong(format!("{}: {error}", file.display())))?
+            let text = plain::read(file, MOST_FACTS_BYTES).map_err(|error| error.to_string());
+            let text = text.and_then(|bytes| Ok(plain::text(bytes)?));
+            let text = text.map_err(|error| wrong(format!("reading {}: {error}", file.display())))?;
+            known_facts(text.as_bytes()).map_err(|error| wrong(format!("{}: {error}", file.display())))?
         }
         _ => {
             let project = project.ok_or_else(|| wrong("there is no project".to_owned()))?;

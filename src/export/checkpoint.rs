@@ -1,6 +1,6 @@
 //! An export, written beside its place, read back, and put there whole.
 //!
-//! Every file of the base is copied but pickles; in the weights files the byte ranges of the edited tensors are
+//! Every file of the base is copied but pickles and weights in other forms than the base's own; in the weights files the byte ranges of the edited tensors are
 //! replaced, and every other byte, headers included, stays as it is.
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub struct Request<'a> {
 pub struct Exported {
     /// What the export says about itself.
     pub manifest: Manifest,
-    /// Pickles of the base, which are not in the export.
+    /// Pickles of the base, which are not in the export. What else is left out of it, the manifest names.
     pub pickles: Vec<String>,
     /// Folders of the base, which are not in the export.
     pub folders: Vec<String>,
@@ -62,7 +62,7 @@ pub fn checkpoint(request: &Request<'_>) -> Result<Exported, ExportError> {
     if !listing.refused.is_empty() {
         return Err(ExportError::Refused { folder: request.folder.to_owned(), names: listing.refused });
     }
-    let weights = open_all(&listing)?;
+    let weights = open_all(&listing, request.base)?;
     if weights.is_empty() {
         return Err(ExportError::NoWeights { folder: request.folder.to_owned() });
     }
@@ -93,14 +93,15 @@ impl Writing<'_> {
         for (index, member) in self.listing.files.iter().enumerate() {
             self.request.progress.at(index as u64);
             let ours = [MANIFEST_FILE, CARD_FILE].contains(&member.name.as_str());
-            if !member.pickle && !ours {
+            if !member.pickle && !ours && !member.is_left_out(self.request.base) {
                 files.push(self.member(member)?);
             }
         }
         files.push(self.bytes(CARD_FILE, &self.card()?)?);
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let Request { base, patch, facts, settings, .. } = *self.request;
-        let manifest = Manifest::new(base, patch.id().0, self.laid, facts.to_vec(), settings, files);
+        let manifest =
+            Manifest::new(base, patch.id().0, self.laid, facts.to_vec(), settings, files, left_out(self.listing, base));
         let own = self.bytes(MANIFEST_FILE, &manifest.render())?;
         unchanged(base, self.listing)?;
         manifest.files.iter().chain([&own]).try_for_each(|file| self.read_back(file))?;
@@ -140,7 +141,7 @@ impl Writing<'_> {
         let differs = |what: &str| ExportError::Differs { file: file.path.clone(), what: what.to_owned() };
         let Some(base) = self.weights.iter().find(|weights| weights.name == file.path) else { return Ok(()) };
         let path = self.staging.path(&file.path);
-        let member = Member { name: file.path.clone(), path, size: file.size, pickle: false };
+        let member = Member { name: file.path.clone(), path, size: file.size, pickle: false, weights: true };
         let written = Weights::open(&member)?;
         if written.header != base.header {
             return Err(differs("its header"));
@@ -155,6 +156,11 @@ impl Writing<'_> {
         }
         Ok(())
     }
+}
+
+/// The files of a base that hold weights in other forms, by name: no export has them.
+pub fn left_out(listing: &Listing, base: &LockedBase) -> Vec<String> {
+    listing.files.iter().filter(|member| member.is_left_out(base)).map(|member| member.name.clone()).collect()
 }
 
 /// Refuses a base that is no longer the one that was opened.

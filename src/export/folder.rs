@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::ExportError;
 use crate::model::hub;
+use crate::project::LockedBase;
 use crate::safetensors::refuse_pickle;
 
 /// A file of a checkpoint folder.
@@ -22,6 +23,16 @@ pub struct Member {
     pub size: u64,
     /// Whether it is a pickle, by name or by its first bytes.
     pub pickle: bool,
+    /// Whether it holds weights, or says where they are, in whatever form a program loads: by name or by its first bytes.
+    pub weights: bool,
+}
+
+impl Member {
+    /// Whether it holds weights that are none of the base's own: the same model in another form most likely, which no
+    /// patch is laid on. A program that prefers that form would go on serving the old facts.
+    pub fn is_left_out(&self, base: &LockedBase) -> bool {
+        self.weights && !base.has(&self.name)
+    }
 }
 
 /// What a checkpoint folder holds, each list in the order of the names' bytes.
@@ -85,19 +96,63 @@ fn add(listing: &mut Listing, root: &Path, path: &Path) -> Result<(), ExportErro
     if metadata.is_dir() {
         listing.folders.push(name.to_owned());
     } else if metadata.is_file() {
-        let pickle = is_pickle(name, &path)?;
-        listing.files.push(Member { name: name.to_owned(), path, size: metadata.len(), pickle });
+        let first = first_bytes(&path)?;
+        let pickle = refuse_pickle(Path::new(name), &first).is_some();
+        let weights = !pickle && (holds_weights(name) || MAGIC.iter().any(|magic| first.starts_with(magic)));
+        listing.files.push(Member { name: name.to_owned(), path, size: metadata.len(), pickle, weights });
     } else {
         refuse("is not a regular file");
     }
     Ok(())
 }
 
-fn is_pickle(name: &str, path: &Path) -> Result<bool, ExportError> {
+fn first_bytes(path: &Path) -> Result<Vec<u8>, ExportError> {
     let mut first = Vec::new();
     let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut first));
     read.map_err(ExportError::io("reading", path))?;
-    Ok(refuse_pickle(Path::new(name), &first).is_some())
+    Ok(first)
+}
+
+/// The first bytes of GGUF, of GGML before it, and of HDF5.
+const MAGIC: [&[u8]; 5] = [b"GGUF", b"lmgg", b"tjgg", b"\x89HDF", b"fmgg"];
+
+/// The endings of files in which programs keep weights, pickles apart.
+const ENDINGS: [&str; 25] = [
+    ".safetensors",
+    ".gguf",
+    ".ggml",
+    ".h5",
+    ".hdf5",
+    ".keras",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".onnx.data",
+    ".ort",
+    ".ot",
+    ".tflite",
+    ".litertlm",
+    ".task",
+    ".mlmodel",
+    ".npz",
+    ".npy",
+    ".pdparams",
+    ".pdiparams",
+    ".nemo",
+    ".engine",
+    ".pte",
+    ".llamafile",
+    ".index.json",
+];
+
+/// Whether a file of this name holds weights or says where they are. An index of shards belongs to them; the graph of
+/// OpenVINO is of no use without its weights, which end in `.bin`; what an adapter says of itself makes a program load
+/// another base.
+fn holds_weights(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let tensorflow = name.contains(".ckpt.") || name.contains(".ckpt-");
+    let graph = name.starts_with("openvino_") && name.ends_with(".xml");
+    ENDINGS.iter().any(|ending| name.ends_with(ending)) || tensorflow || graph || name == "adapter_config.json"
 }
 
 /// The folder that links of `folder` may not leave.
@@ -124,6 +179,60 @@ mod tests {
         for name in ["", ".", "..", "../a", "/etc/passwd", "a/b", "C:\\a", "a\\b", "c:a", "a\0"] {
             assert!(!is_plain_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn weights_in_every_form_are_seen_and_words_are_not() {
+        for name in [
+            "consolidated.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin.index.json",
+            "model-q8_0.GGUF",
+            "tf_model.h5",
+            "flax_model.msgpack",
+            "model.onnx",
+            "model.onnx_data",
+            "openvino_model.xml",
+            "rust_model.ot",
+            "model.ckpt.data-00000-of-00001",
+            "model.ckpt-1000",
+            "weights.npz",
+            "adapter_model.safetensors",
+            "adapter_config.json",
+        ] {
+            assert!(holds_weights(name), "{name}");
+        }
+        for name in [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer.model",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "vocab.json",
+            "merges.txt",
+            "chat_template.jinja",
+            "README.md",
+            "LICENSE",
+            "USE_POLICY.md",
+            "params.json",
+            "modeling.py",
+            ".gitattributes",
+            "corrigenda-manifest.json",
+        ] {
+            assert!(!holds_weights(name), "{name}");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("model"), b"GGUF\x03\0\0\0").expect("written");
+        fs::write(folder.path().join("model.safetensors"), b"").expect("written");
+        let digest = crate::digest::Digest::of(b"");
+        let own = crate::project::LockedFile { path: "model.safetensors".into(), size: 0, digest };
+        let base = LockedBase { digest, files: vec![own] };
+        let listing = list(folder.path()).expect("listed");
+        let left: Vec<_> =
+            listing.files.iter().map(|member| (member.name.as_str(), member.is_left_out(&base))).collect();
+        assert_eq!(left, [("model", true), ("model.safetensors", false)]);
     }
 
     #[cfg(unix)]

@@ -33,6 +33,9 @@ pub struct Manifest {
     pub format: u64,
     /// The arithmetic in which the patch was laid on.
     pub numerics: String,
+    /// Files of the base that hold its weights in other forms, unedited, and are not in the export.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
     /// The patch.
     pub patch: Digest,
     /// The digest of the settings, where the lock names the patch.
@@ -105,10 +108,11 @@ impl Manifest {
         facts: Vec<Fact>,
         settings: Option<Digest>,
         files: Vec<FileEntry>,
+        omitted: Vec<String>,
     ) -> Self {
         let base = BaseEntry { digest: base.digest, files: base.files.iter().map(FileEntry::from).collect() };
         let (format, numerics, tensors) = (MANIFEST_FORMAT, NUMERICS.to_owned(), tensor_entries(laid));
-        Self { base, facts, files, format, numerics, patch, settings, tensors }
+        Self { base, facts, files, format, numerics, omitted, patch, settings, tensors }
     }
 
     /// The bytes of the file.
@@ -134,7 +138,7 @@ impl Manifest {
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
         let files = manifest.base.files.iter().chain(&manifest.files).map(|file| &file.path);
-        let mut names = files.chain(manifest.tensors.iter().map(|tensor| &tensor.file));
+        let mut names = files.chain(manifest.tensors.iter().map(|tensor| &tensor.file)).chain(&manifest.omitted);
         match names.find(|name| !is_plain_name(name)) {
             Some(name) => Err(format!("it names `{name}`, which is no file of the folder")),
             None => Ok(manifest),
@@ -155,6 +159,7 @@ mod tests {
             files: vec![file],
             format: MANIFEST_FORMAT,
             numerics: NUMERICS.to_owned(),
+            omitted: vec!["model.gguf".to_owned()],
             patch: digest,
             settings: None,
             tensors: vec![TensorEntry { after: digest, before: digest, file: "m".to_owned(), name: "w".to_owned() }],

@@ -33,8 +33,17 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 pub struct Named<'a> {
     /// Its shape.
     pub spec: &'a Spec,
-    /// What people call it.
+    /// How programs are told to find it.
+    pub written: Written<'a>,
+}
+
+/// The name of a base in the files of an adapter.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    /// The name.
     pub name: &'a str,
+    /// Whether the Hub knows a model by it: a card names no other.
+    pub on_hub: bool,
 }
 
 /// A finished adapter.
@@ -111,11 +120,12 @@ pub fn files(
     patch: &Digest,
     facts: &[Fact],
     settings: Option<&Digest>,
-    name: &str,
+    Written { name, on_hub }: Written<'_>,
 ) -> [(&'static str, Vec<u8>); 3] {
     // A JSON string is one of YAML, whatever it holds.
     let quoted = serde_json::to_string(&*visible(name)).expect("a text always serialises");
-    let matter = format!("---\nbase_model: {quoted}\nlibrary_name: peft\n---\n");
+    let model = if on_hub { format!("base_model: {quoted}\n") } else { String::new() };
+    let matter = format!("---\n{model}library_name: peft\n---\n");
     [
         (CARD_FILE, card(Some(matter.as_bytes()), &section(base, patch, facts, settings))),
         (CONFIG_FILE, Config::new(adapter, name).render()),
@@ -194,7 +204,7 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
 /// What every adapter stands on: the base, and what the patch makes of its tensors.
 pub(super) fn ground(request: &Request<'_>) -> Result<(Listing, Laid), ExportError> {
     let listing = list(request.folder)?;
-    let laid = lay(&open_all(&listing)?, request.patch)?;
+    let laid = lay(&open_all(&listing, request.base)?, request.patch)?;
     Ok((listing, laid))
 }
 
@@ -210,10 +220,10 @@ pub fn peft(request: &Request<'_>, named: Named<'_>) -> Result<Peft, ExportError
     let id = patch.id().0;
     let staging = place.stage()?;
     let mut entries = Vec::new();
-    for (name, bytes) in files(&adapter, &base.digest, &id, facts, settings.as_ref(), named.name) {
+    for (name, bytes) in files(&adapter, &base.digest, &id, facts, settings.as_ref(), named.written) {
         entries.push(staging.write(name, |out| out.write_all(&bytes))?);
     }
-    let manifest = Manifest::new(base, id, &laid, facts.to_vec(), settings, entries);
+    let manifest = Manifest::new(base, id, &laid, facts.to_vec(), settings, entries, Vec::new());
     let own = staging.write(MANIFEST_FILE, |out| out.write_all(&manifest.render()))?;
     unchanged(base, &listing)?;
     manifest.files.iter().chain([&own]).try_for_each(|file| staging.read_back(file))?;
@@ -242,10 +252,14 @@ mod tests {
     use super::super::lora::samples::{patch, spec};
     use super::*;
 
+    fn hub(name: &str) -> Written<'_> {
+        Written { name, on_hub: true }
+    }
+
     fn sample() -> (Adapter, Vec<u8>, Vec<u8>) {
         let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
         let digest = Digest::of(b"x");
-        let [_, (_, config), (_, weights)] = files(&adapter, &digest, &digest, &[], None, "org/tiny");
+        let [_, (_, config), (_, weights)] = files(&adapter, &digest, &digest, &[], None, hub("org/tiny"));
         (adapter, config, weights)
     }
 
@@ -314,9 +328,14 @@ mod tests {
     fn a_card_that_a_name_cannot_leave() {
         let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");
         let digest = Digest::of(b"x");
-        let [(_, card), ..] = files(&adapter, &digest, &digest, &[], None, "a\"\n---\nlicense: mit\u{1b}");
+        let [(_, card), ..] = files(&adapter, &digest, &digest, &[], None, hub("a\"\n---\nlicense: mit\u{1b}"));
         let card = String::from_utf8(card).expect("text");
         assert_eq!(card.lines().take_while(|line| !line.is_empty()).count(), 4, "{card}");
         assert!(card.starts_with("---\nbase_model: \"a\\\"") && !card.contains('\u{1b}'), "{card}");
+        let folder = Written { name: "model", on_hub: false };
+        let [(_, card), (_, config), _] = files(&adapter, &digest, &digest, &[], None, folder);
+        let card = String::from_utf8(card).expect("text");
+        assert!(card.starts_with("---\nlibrary_name: peft\n---\n"), "{card}");
+        assert_eq!(name_of(&config).as_deref(), Some("model"));
     }
 }

@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::numeric::Elements;
 use crate::numeric::half::append;
 use crate::patch::{Patch, Target, materialise};
+use crate::project::LockedBase;
 use crate::safetensors::{Header, TensorInfo};
 
 /// A weights file.
@@ -47,12 +48,13 @@ pub fn is_weights(name: &str) -> bool {
     name == "model.safetensors" || name.starts_with("model-") && name.ends_with(".safetensors")
 }
 
-/// Opens every weights file of a folder.
+/// Opens the weights files that are the base's own: those that were opened as the model.
 ///
 /// # Errors
 /// A file cannot be read, or its header cannot be trusted.
-pub fn open_all(listing: &Listing) -> Result<Vec<Weights>, ExportError> {
-    listing.files.iter().filter(|member| is_weights(&member.name)).map(Weights::open).collect()
+pub fn open_all(listing: &Listing, base: &LockedBase) -> Result<Vec<Weights>, ExportError> {
+    let own = |member: &&Member| member.name.ends_with(".safetensors") && base.has(&member.name);
+    listing.files.iter().filter(own).map(Weights::open).collect()
 }
 
 impl Weights {

@@ -106,6 +106,11 @@ impl HubName {
         format!("{PREFIX}{}@{commit}", model.replacen("--", "/", 1)).parse().ok()
     }
 
+    /// Whether a text is `ORG/NAME` as the Hub has them.
+    pub fn is_repository(text: &str) -> bool {
+        text.contains('/') && !text.contains('@') && format!("{PREFIX}{text}").parse::<Self>().is_ok()
+    }
+
     /// `ORG/NAME`, or `NAME`.
     pub fn repository(&self) -> &str {
         &self.repository

@@ -18,6 +18,7 @@ pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
     same_words(&named, &mut found);
     broken_promises(edits, &named, &mut found);
+    lost_paraphrases(edits, &named, &mut found);
     shared_subjects(&named, &mut found);
     findings.extend(found.finish());
 }
@@ -41,6 +42,12 @@ impl<'e> Named<'e> {
 
     fn said(&self) -> Said<'_> {
         (&self.words, self.edit.chat)
+    }
+
+    /// Whether the prompt goes on behind the subject with white space, or ends there.
+    fn ends_a_word(&self) -> bool {
+        let rest = &self.words[self.edit.head().len() + self.name.len()..];
+        rest.is_empty() || rest.starts_with(char::is_whitespace)
     }
 }
 
@@ -92,29 +99,117 @@ fn same_words(named: &[Named<'_>], findings: &mut Capped) {
     }
 }
 
-/// Two facts of one subject are asked for at one key, or at keys that are nearly one: which of them is had depends on
-/// the words before the subject alone.
+/// Two facts of one subject are asked for at keys that are nearly one: which of them is had depends on the words
+/// before the subject alone. Pairs of one key are left to [`one_key`].
 fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
-    let mut first: BTreeMap<&str, &Named<'_>> = BTreeMap::new();
-    for one in named {
-        let other = *first.entry(one.name).or_insert(one);
+    // By name, the first edit of the first two keys: one of them is another's key than that of whoever comes after.
+    let mut first: BTreeMap<&str, Vec<&Named<'_>>> = BTreeMap::new();
+    for one in by_id(named) {
+        let before = first.entry(one.name).or_default();
         // The same words under two ids are a duplicate or a contradiction, and reported as that.
-        if std::ptr::eq(other.edit, one.edit) || other.edit.id == one.edit.id || other.said() == one.said() {
-            continue;
+        if let Some(other) = before.iter().find(|other| others(other, one) && !have_one_key(other, one)) {
+            findings.push(shared(
+                other,
+                one,
+                "their keys differ only by the words before the subject: `corrigenda build` says how alike they are",
+            ));
         }
-        let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
-        let alike = (other.edit.head(), other.edit.chat) == (one.edit.head(), one.edit.chat);
-        let help = if alike {
-            "the model reads the same words up to the end of the subject: both edits have one key, and cannot both be \
-             had; begin one of the prompts otherwise"
-        } else {
-            "their keys differ only by the words before the subject: `corrigenda build` says how alike they are"
-        };
-        let finding = Diagnostic::new(Code::SharedSubject, message)
-            .at(one.edit.place.file, one.span, "this subject")
-            .with(other.edit.place.file, other.span, "is edited here too")
-            .help(help);
-        findings.push(finding);
+        if before.len() < 2 && before.iter().all(|other| !have_one_key(other, one)) {
+            before.push(one);
+        }
+    }
+}
+
+/// The finding that two edits are about one subject.
+fn shared(other: &Named<'_>, one: &Named<'_>, help: &str) -> Diagnostic {
+    let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
+    Diagnostic::new(Code::SharedSubject, message)
+        .at(one.edit.place.file, one.span, "this subject")
+        .with(other.edit.place.file, other.span, "is edited here too")
+        .help(help)
+}
+
+/// Named edits by id: what is said of two of them does not depend on the files in which they stand.
+fn by_id<'n, 'e>(named: &'n [Named<'e>]) -> Vec<&'n Named<'e>> {
+    let mut sorted: Vec<_> = named.iter().collect();
+    sorted.sort_by(|a, b| a.edit.id.cmp(&b.edit.id));
+    sorted
+}
+
+/// Whether two are of different edits, and say different things: others are reported as duplicates or contradictions.
+fn others(a: &Named<'_>, b: &Named<'_>) -> bool {
+    !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.said() != b.said()
+}
+
+/// Whether two have one key in every model: the same words up to the end of the subject, where a word ends, so that no
+/// tokenizer joins them to what follows.
+fn have_one_key(a: &Named<'_>, b: &Named<'_>) -> bool {
+    let key = |one: &Named<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
+    a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
+}
+
+/// The most edits of one key of which every pair is named; of more, each is held against the first.
+const MOST_IN_PAIRS: usize = 32;
+
+/// The pairs of a group: all of them, or each with the first where the group is large.
+pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
+    let firsts = if group.len() > MOST_IN_PAIRS { 1 } else { group.len() };
+    let with = |(index, first)| group[index + 1..].iter().map(move |second| (first, second));
+    group.iter().enumerate().take(firsts).flat_map(with)
+}
+
+/// Every pair of edits that have one key, whatever the model. Without a ridge in the link they cannot both be had, and
+/// no build can succeed; with one they are had in part.
+pub(super) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
+    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
+    let mut groups: BTreeMap<(String, bool), Vec<&Named<'_>>> = BTreeMap::new();
+    for one in by_id(&named).into_iter().filter(|one| one.ends_a_word()) {
+        groups.entry((one.edit.words_to_key(one.name), one.edit.chat)).or_default().push(one);
+    }
+    let mut found = Capped::default();
+    for group in groups.values().filter(|group| group.len() > 1) {
+        let pairs = pairs(group).filter(|(first, second)| others(first, second));
+        pairs.for_each(|(first, second)| found.push(of_one_key(first, second, ridge)));
+    }
+    found.finish()
+}
+
+/// The finding that two edits have one key.
+fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic {
+    if ridge {
+        return shared(
+            first,
+            second,
+            "the model reads the same words up to the end of the subject: both edits have one key, and with `ridge` under \
+             `[link]` each is had in part",
+        );
+    }
+    let message = format!("`{}` and `{}` have one key: both cannot be had", first.edit.id, second.edit.id);
+    Diagnostic::new(Code::ParallelKeys, message)
+        .at(second.edit.place.file, second.span, "the model reads the same words up to here")
+        .with(first.edit.place.file, first.span, "as up to here")
+        .help("a key has one value: leave one of the edits out, or begin its prompt with other words")
+        .help("with `ridge` under `[link]` both are had in part")
+}
+
+/// Paraphrases that should give one answer, where another edit asks for another.
+fn lost_paraphrases(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
+    let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
+    for edit in edits {
+        for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
+            let other = changed.get(&(text.as_str(), edit.chat)).filter(|other| other.id != edit.id);
+            let Some(other) = other.filter(|other| edit.answers().all(|answer| answer.trim() != other.target.trim()))
+            else {
+                continue;
+            };
+            let message = format!("`{}` and `{}` expect different answers of one prompt", edit.id, other.id);
+            findings.push(
+                Diagnostic::new(Code::ParaphraseEdited, message)
+                    .at(edit.place.file, span, format!("should give {:?} here", shortened(&edit.target)))
+                    .with(other.place.file, &other.place.target, "and this here, by its edit")
+                    .help("take the paraphrase out, or accept the other answer under `expect.accept`"),
+            );
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Place {
     pub paraphrase: Vec<Range<usize>>,
     /// Each prompt expected to stay unchanged.
     pub unchanged: Vec<Range<usize>>,
+    /// Each accepted answer.
+    pub accept: Vec<Range<usize>>,
 }
 
 /// One fact to change.
@@ -114,6 +116,11 @@ impl Edit {
     /// The prompt up to the subject.
     pub fn head(&self) -> &str {
         self.halves().0
+    }
+
+    /// The words on which the key of one of its names depends: those that the model reads up to the subject's end.
+    pub fn words_to_key(&self, name: &str) -> String {
+        words_to_key(&self.prompt, name)
     }
 
     /// The names of the subject, each with its place: the subject itself, then its aliases.
@@ -199,6 +206,12 @@ impl Edit {
             ("expect.unchanged-kl", number(expect.unchanged_kl)),
         ]
     }
+}
+
+/// The words up to the end of the subject. Edits that share them have one key: of two such facts one can be had.
+pub fn words_to_key(prompt: &str, subject: &str) -> String {
+    let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
+    [head, subject].concat()
 }
 
 /// The digest of what the weights depend on.

@@ -14,6 +14,7 @@ use super::numbers::Zero;
 use super::rules;
 use super::sources::{FileId, Sources};
 use super::walk::{Entry, Homes, Text, Walk};
+use super::withdrawal;
 
 /// The most edits in a set.
 pub const MOST_EDITS: usize = 100_000;
@@ -52,24 +53,36 @@ impl EditSet {
     ///
     /// Gives the set and its warnings, or everything that was found if an error is among it.
     pub fn load(folder: &Path, display_root: &Path) -> Result<(Self, Vec<Diagnostic>), Findings> {
-        Self::load_beside(Sources::default(), folder, display_root)
+        Self::load_beside(Sources::default(), folder, display_root, Empty::Refused)
     }
 
     /// As [`EditSet::load`], adding to sources that hold other files already, so that one numbering serves both.
-    pub fn load_beside(
+    pub(super) fn load_beside(
         mut sources: Sources,
         folder: &Path,
         display_root: &Path,
+        empty: Empty,
     ) -> Result<(Self, Vec<Diagnostic>), Findings> {
         let shown = files::display_path(folder, display_root);
+        let mut findings = Vec::new();
+        // `git` has no folder without a file in it.
+        let absent = folder.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if absent && empty == Empty::Allowed {
+            return Reading { sources, findings, edits: Vec::new() }.all(Vec::new(), &shown, empty);
+        }
         if !folder.is_dir() {
-            let finding = Diagnostic::new(Code::NoEdits, format!("there is no folder `{shown}`"))
+            let mut finding = Diagnostic::new(Code::NoEdits, format!("there is no folder `{shown}`"));
+            if let Some(other) = withdrawal::mistaken(display_root, folder) {
+                let other = files::display_path(&other, display_root);
+                finding =
+                    finding.help(format!("`{other}` holds facts: name it, `edits = \"{other}\"`, in corrigenda.toml"));
+            }
+            let finding = finding
                 .help("facts are read from the `*.toml` files in it; `edits = \"…\"` in corrigenda.toml names another");
             return Err(Findings { diagnostics: vec![finding], sources });
         }
-        let mut findings = Vec::new();
         let texts = texts(folder, display_root, &mut sources, &mut findings);
-        Reading { sources, findings, edits: Vec::new() }.all(texts, &shown)
+        Reading { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
     /// As [`EditSet::load_beside`], of files in memory, given by display path and bytes.
@@ -79,7 +92,8 @@ impl EditSet {
         shown: &str,
     ) -> Result<(Self, Vec<Diagnostic>), Findings> {
         files.sort();
-        Reading { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown)
+        // What a state of the past lacked is not held against it.
+        Reading { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
     }
 
     /// The edit with this id.
@@ -91,7 +105,7 @@ impl EditSet {
 /// Reads edit files that are already in memory, given by display path and bytes.
 pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
     files.sort();
-    Reading { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(files, "edits")
+    Reading { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(files, "edits", Empty::Refused)
 }
 
 /// The files of a folder of edits by their display path, as far as they can be read.
@@ -122,7 +136,19 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
         true => texts(&folder, root, &mut sources, &mut diagnostics),
         false => Vec::new(),
     };
-    if diagnostics.is_empty() { Ok(found.into_iter().collect()) } else { Err(Findings { diagnostics, sources }) }
+    match diagnostics.iter().any(Diagnostic::is_error) {
+        false => Ok(found.into_iter().collect()),
+        true => Err(Findings { diagnostics, sources }),
+    }
+}
+
+/// What is made of a folder without facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// Nobody has written one yet, or the folder is another one.
+    Refused,
+    /// The empty set: all facts were withdrawn.
+    Allowed,
 }
 
 /// A set in the making.
@@ -133,14 +159,19 @@ struct Reading {
 }
 
 impl Reading {
-    fn all(mut self, texts: Vec<(String, Vec<u8>)>, folder: &str) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
+    fn all(
+        mut self,
+        texts: Vec<(String, Vec<u8>)>,
+        folder: &str,
+        empty: Empty,
+    ) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
         for (path, bytes) in texts {
             match files::add(&path, bytes, &mut self.sources) {
                 Ok(file) => self.file(file),
                 Err(finding) => self.findings.push(finding),
             }
         }
-        if self.edits.is_empty() && !self.findings.iter().any(Diagnostic::is_error) {
+        if self.edits.is_empty() && empty == Empty::Refused && !self.findings.iter().any(Diagnostic::is_error) {
             let finding = Diagnostic::new(Code::NoEdits, format!("there is no edit in `{folder}`"))
                 .help("write the first fact into a file there, for example `first.toml`, under `[[edit]]`");
             self.findings.push(finding);
@@ -185,10 +216,11 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     let was = walk.text(entry, "was").inspect(|was| rules::fact(walk, "was", was));
     let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
         let text = walk.text(entry, key).inspect(|text| rules::record(walk, key, text));
-        text.map(|text| text.value)
+        // A text of several lines is the same text in a checkout with other line ends.
+        text.map(|text| text.value.replace("\r\n", "\n"))
     });
     let expires = walk.date(entry, "expires");
-    let (expect, paraphrase, unchanged) = read_expect(walk, entry);
+    let (expect, [paraphrase, unchanged, accept]) = read_expect(walk, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
     let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
     let place = Place {
@@ -204,6 +236,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         expires: expires.as_ref().map(|(_, span)| span.clone()),
         paraphrase,
         unchanged,
+        accept,
     };
     let edit = Edit {
         id: id.value,
@@ -229,8 +262,8 @@ fn values(texts: Vec<Text>) -> Vec<String> {
     texts.into_iter().map(|text| text.value).collect()
 }
 
-/// The expectations, and where the paraphrases and the neighbours are written.
-fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, Vec<Range<usize>>, Vec<Range<usize>>) {
+/// The expectations, and where the paraphrases, the neighbours and the accepted answers are written.
+fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
     let Some(expect) = walk.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
     walk.known_keys(&expect, EXPECT_KEYS);
     let [paraphrase, unchanged] = ["paraphrase", "unchanged"].map(|key| {
@@ -241,7 +274,7 @@ fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, Vec<Range<usi
     let accept = walk.texts(&expect, "accept", MOST_EXPECTATIONS);
     accept.iter().for_each(|text| rules::fact(walk, "accept", text));
     let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
-    let places = (spans(&paraphrase), spans(&unchanged));
+    let places = [&paraphrase, &unchanged, &accept].map(|texts| spans(texts));
     let expect = Expect {
         paraphrase: values(paraphrase),
         unchanged: values(unchanged),
@@ -250,7 +283,7 @@ fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, Vec<Range<usi
         min_paraphrase: walk.share(&expect, "min-paraphrase"),
         unchanged_kl: walk.number(&expect, "unchanged-kl", Zero::Refused),
     };
-    (expect, places.0, places.1)
+    (expect, places)
 }
 
 #[cfg(test)]

@@ -134,6 +134,75 @@ fn expectations_are_judged_whole() {
 }
 
 #[test]
+fn accepted_answers_are_others_than_the_old_one() {
+    let with = |accept: &str| {
+        let rest = format!("was = \"Paris, France\"\n[edit.expect]\naccept = [{accept}]\n");
+        codes(&file(&[edit("a", "A", "{} is", "Rome"), rest]))
+    };
+    for old in ["\"Paris, France\"", "\"paris,  FRANCE \"", "\"Paris\""] {
+        assert_eq!(with(old), ["accepts-old"], "{old}");
+    }
+    for other in ["\"Par\"", "\"Paris, France and more\"", "\"rome\"", "\"Roma\", \"roma\""] {
+        assert_eq!(with(other), [""; 0], "{other}");
+    }
+    assert_eq!(with("\"Rome\", \"Roma\", \"Roma\""), ["duplicate-entry", "duplicate-entry"]);
+    assert_eq!(with("\"Paris\", \"\""), ["accepts-old", "empty-text"]);
+}
+
+#[test]
+fn a_paraphrase_gives_what_an_edit_of_it_asks_for() {
+    let with = |accept: &str| {
+        let rest = format!("[edit.expect]\nparaphrase = [\"B is\"]\naccept = [{accept}]\n");
+        codes(&file(&[edit("a", "A", "{} is", "x"), rest, edit("b", "B", "{} is", "y")]))
+    };
+    assert_eq!((with(""), with("\"y\"")), (vec!["paraphrase-edited"], vec![]));
+}
+
+/// Every pair of edits of one subject that is told, by code and ids.
+fn pairs_of(edits: &[(&str, &str)], ridge: bool) -> Vec<String> {
+    let edits: Vec<String> = edits.iter().map(|(id, prompt)| edit(id, "Lady Gaga", prompt, "x")).collect();
+    let (set, mut found) = one(&file(&edits)).expect("no error of a set");
+    found.extend(conflicts::one_key(&set.edits, ridge));
+    let mut told: Vec<String> = found.iter().map(|one| format!("{}: {}", one.code, one.message)).collect();
+    told.sort();
+    told
+}
+
+#[test]
+fn every_pair_of_one_key_is_told_whatever_comes_first() {
+    let facts =
+        [("home", "{} lives in"), ("plays", "Today {} plays"), ("work", "{} works in"), ("born", "{} was born in")];
+    let key = |a: &str, b: &str| format!("parallel-keys: `{a}` and `{b}` have one key: both cannot be had");
+    let alike = |a: &str, b: &str| format!("shared-subject: `{a}` and `{b}` edit the same subject");
+    let want =
+        [key("born", "home"), key("born", "work"), key("home", "work"), alike("born", "plays"), alike("plays", "work")];
+    assert_eq!(pairs_of(&facts, false), want);
+    let turned: Vec<_> = facts.into_iter().rev().collect();
+    assert_eq!(pairs_of(&turned, false), want);
+    // With a ridge they are had in part.
+    assert!(pairs_of(&facts, true).iter().all(|told| told.starts_with("shared-subject")));
+    assert_eq!(pairs_of(&facts, true).len(), want.len());
+    // Where no word ends, a tokenizer may read something else in each: only a model tells.
+    assert_eq!(pairs_of(&[("a", "{}'s home is"), ("b", "{} lives in")], false), [alike("a", "b")]);
+    // A subject that was cut otherwise has the same words up to its end.
+    let cut = file(&[edit("a", "The Tower", "{} is in", "x"), edit("b", "Tower", "The {} was built by", "y")]);
+    let (set, _) = one(&cut).expect("valid");
+    assert_eq!(conflicts::one_key(&set.edits, false).len(), 1);
+    // An alias is a key too, and a chat is another text.
+    let named = file(&[edit("a", "A", "{} is in", "x"), "aliases = [\"Aa\"]\n".into(), edit("b", "Aa", "{} has", "y")]);
+    assert_eq!(conflicts::one_key(&one(&named).expect("valid").0.edits, false).len(), 1);
+    let chat = file(&[edit("a", "A", "{} is in", "x"), "chat = true\n".into(), edit("b", "A", "{} has", "y")]);
+    assert!(conflicts::one_key(&one(&chat).expect("valid").0.edits, false).is_empty());
+}
+
+#[test]
+fn a_thousand_facts_of_one_subject_are_told_in_a_moment() {
+    let edits: Vec<String> = (0..3000).map(|n| edit(&format!("e{n}"), "A", &format!("{{}} is {n} of"), "x")).collect();
+    let (set, _) = one(&file(&edits)).expect("valid");
+    assert_eq!(conflicts::one_key(&set.edits, false).len(), 1001);
+}
+
+#[test]
 fn edits_are_held_against_one_another() {
     let one = file(&[edit("a", "A", "{} is", "x"), edit("b", "A", "{} is", "y")]);
     let two = file(&[edit("a", "C", "{} is", "x"), edit("d", "A", "{} is", "x"), edit("e", "A", "{} is", "y")]);
@@ -199,6 +268,8 @@ fn digests_see_what_they_should() {
     assert_eq!(compare("\"Rome\"", "\"Oslo\""), (false, true, true));
     assert_eq!(compare("located", "standing"), (false, false, true));
     assert_eq!(compare("\n\n", "\n# a comment\n\n"), (true, true, true));
+    let lines = text.replace("\"example\"", "\"\"\"\nOne line.\nAnother.\"\"\"");
+    assert_eq!(read(&lines).record(), read(&lines.replace('\n', "\r\n")).record(), "line ends are no part of a record");
     insta::assert_snapshot!(format!("{}\n{}\n{}", base.meaning(), base.expectation(), base.record()));
 }
 

@@ -1,7 +1,7 @@
 //! Finding and reading the files of a project, with every refusal as a diagnostic.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Code, Diagnostic};
@@ -61,7 +61,9 @@ pub(super) fn toml_files(
                     findings.push(finding.help("give it another: where a fact stands is said to people"));
                 }
                 Kind::Toml => files.push((path, shown)),
+                Kind::Link if is_kept_beside(&path, &shown_name(&path)) => {}
                 Kind::Link => findings.push(link(sources, &shown)),
+                Kind::Other if seems_facts(&path) => findings.push(ignored(sources, &path, &shown)),
                 Kind::Other => {}
             }
         }
@@ -86,6 +88,64 @@ fn kind(path: &Path) -> Kind {
         _ if named_toml => Kind::Toml,
         _ => Kind::Other,
     }
+}
+
+/// The endings that files of facts have in other tools.
+const OTHERS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv", "tsv"];
+
+/// What editors and merges put behind the name of a file that they keep beside another.
+const KEPT: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
+
+/// Whether a file that is not read may have been meant as one of facts: by its name, or, where its name says nothing,
+/// by what stands in it.
+fn seems_facts(path: &Path) -> bool {
+    let name = shown_name(path).to_lowercase();
+    if is_kept_beside(path, &name) {
+        return false;
+    }
+    let name = name.trim_end();
+    match name.trim_start_matches('.').rsplit_once('.') {
+        None | Some((_, "txt")) if !name.contains(".toml") => declares(path),
+        None => true,
+        Some((_, ending)) => {
+            let near = strsim::damerau_levenshtein(ending, "toml") <= 1;
+            near || name.contains(".toml") || OTHERS.contains(&ending)
+        }
+    }
+}
+
+/// The name of a file, as far as it can be said.
+fn shown_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether this is what an editor keeps beside a file of facts that is there, and read: `.a.toml.swp` beside `a.toml`.
+fn is_kept_beside(path: &Path, name: &str) -> bool {
+    let start = name.trim_start_matches(['.', '#']);
+    let Some(end) = start.find(".toml").map(|at| at + ".toml".len()) else { return false };
+    let (whole, rest) = start.split_at(end);
+    let beside = path.parent().unwrap_or(Path::new("")).join(whole);
+    // The lock of an editor, `.#a.toml`, ends as a file of facts does.
+    let marked = if rest.is_empty() { start.len() < name.len() } else { KEPT.contains(&rest) };
+    marked && beside.is_file()
+}
+
+/// Whether the first lines of a file declare an edit.
+pub(super) fn declares(path: &Path) -> bool {
+    const FIRST: u64 = 1 << 16;
+    let mut first = Vec::new();
+    let read = plain::open(path).and_then(|file| file.take(FIRST).read_to_end(&mut first));
+    read.is_ok() && first.split(|byte| *byte == b'\n').any(|line| line.trim_ascii().starts_with(b"[[edit]]"))
+}
+
+/// A file that may have been meant as one of facts, and is not read.
+fn ignored(sources: &mut Sources, path: &Path, shown: &str) -> Diagnostic {
+    let finding =
+        refusal(sources, shown, Code::FileIgnored, format!("`{shown}` is not read: its name does not end in `.toml`"));
+    let stem = shown_name(path);
+    let stem = stem.trim().trim_start_matches('.').split('.').next().unwrap_or_default();
+    finding
+        .help(format!("if it holds facts, write them as TOML into `{stem}.toml`; if not, move it out of this folder"))
 }
 
 fn link(sources: &mut Sources, shown: &str) -> Diagnostic {
@@ -133,7 +193,11 @@ pub(super) fn add(path: &str, bytes: Vec<u8>, sources: &mut Sources) -> Result<F
             // Up to the first bad byte the lossy text equals the file, but for a byte order mark.
             let mark = if error.as_bytes().starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             let at = offset.saturating_sub(mark);
-            Err(Diagnostic::new(Code::InvalidUtf8, format!("the file is not UTF-8 at byte {offset}"))
+            let message = match plain::is_utf16(error.as_bytes()) {
+                true => "the file is UTF-16 text".to_owned(),
+                false => format!("the file is not UTF-8 at byte {offset}"),
+            };
+            Err(Diagnostic::new(Code::InvalidUtf8, message)
                 .at(file, &(at..at + 1), "the first bad byte")
                 .help("save the file as UTF-8"))
         }
@@ -174,6 +238,52 @@ mod tests {
         assert_eq!(files.iter().map(|file| file.1.as_str()).collect::<Vec<_>>(), ["a.toml"]);
         assert_eq!(findings.len(), 3);
         assert!(findings.iter().all(|one| one.message == "the name of this file is not UTF-8"), "{findings:?}");
+    }
+
+    #[test]
+    fn what_seems_to_hold_facts_and_is_not_read_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path();
+        let write = |name: &str, text: &str| fs::write(root.join(name), text).expect("written");
+        let named = [
+            "a.TOML",
+            "b.toml.txt",
+            "c.yaml",
+            "d.yml",
+            "e.JSON",
+            "f.tml",
+            "g.toml~",
+            "h.toml.bak",
+            "i",
+            "j.txt",
+            "a.toml.old",
+        ];
+        named.into_iter().for_each(|name| write(name, "# a fact\n  [[edit]]\r\nid = \"a\"\n"));
+        write("z.toml", "");
+        let others = [
+            "README.md",
+            ".gitkeep",
+            "LICENSE",
+            "notes.txt",
+            "z.toml~",
+            ".z.toml.swp",
+            "z.toml.orig",
+            "#z.toml#",
+            "map.png",
+        ];
+        others.into_iter().for_each(|name| write(name, "nothing"));
+        let (mut sources, mut findings) = (Sources::default(), Vec::new());
+        let files = toml_files(root, root, &mut sources, &mut findings);
+        assert_eq!(files.len(), 1);
+        let mut told: Vec<&str> = findings.iter().map(|one| sources.path(one.labels[0].file)).collect();
+        told.sort_unstable();
+        let mut wanted = named.to_vec();
+        wanted.sort_unstable();
+        assert_eq!(told, wanted);
+        assert!(findings.iter().all(|one| one.code == Code::FileIgnored && !one.is_error()), "{findings:?}");
+        let help =
+            |name: &str| &findings.iter().find(|one| sources.path(one.labels[0].file) == name).expect("told").help[0];
+        assert!(help("b.toml.txt").contains("`b.toml`"), "{}", help("b.toml.txt"));
     }
 
     #[cfg(unix)]

@@ -68,6 +68,13 @@ pub struct LockedBase {
     pub files: Vec<LockedFile>,
 }
 
+impl LockedBase {
+    /// Whether a file of this name decides what the model says.
+    pub fn has(&self, name: &str) -> bool {
+        self.files.iter().any(|file| file.path == name)
+    }
+}
+
 /// A file of the base model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedFile {

@@ -11,6 +11,7 @@
 //! - [`config`] reads `corrigenda.toml`, [`models`] its models, of which one is chosen, [`policy`] what it allows and
 //!   demands; [`paths`] finds what it names even where it is broken. [`probes`] reads the prompts to watch.
 //! - [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
+//! - `withdrawal` tells a project whose facts were all withdrawn from one that has none yet.
 //! - [`accepted`] holds what falls short of an expectation and was accepted.
 //! - [`schema`] gives editors JSON Schemas of what the walk accepts; `schema_project` mirrors the project file.
 //!
@@ -44,8 +45,10 @@ pub mod schema;
 mod schema_project;
 pub mod sources;
 mod walk;
+mod withdrawal;
 
 pub use config::{Config, LinkConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
+pub use conflicts::pairs;
 pub use diagnostic::{Code, Diagnostic, Findings, Label, Severity};
 pub use edit::{Edit, Expect, Place};
 pub use edits::{EditSet, files_of, parse_files};
@@ -94,7 +97,11 @@ impl Project {
         let absent = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         let bytes = (!absent).then(|| files::read(&path, PROBES_FILE, &mut sources));
         let probes = read_probes(bytes, PROBES_FILE, &mut sources, &mut findings);
-        let edits = EditSet::load_beside(sources, &root.join(edits), root);
+        let (empty, withdrawn) = withdrawal::of(root, &edits);
+        let mut edits = EditSet::load_beside(sources, &root.join(edits), root, empty);
+        if let Ok((set, findings)) = &mut edits {
+            findings.extend(withdrawn.filter(|_| set.edits.is_empty()));
+        }
         Self::gather(config, findings, probes, edits, None)
     }
 
@@ -144,6 +151,11 @@ impl Project {
         };
         if let Some(edits) = &edits {
             findings.extend(conflicts::of_probes(&edits.edits, &probes));
+        }
+        // What a state of the past asked for is found out where it is built.
+        if let (Some(edits), Some(config), None) = (&edits, &config, &kept) {
+            let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
+            findings.extend(conflicts::one_key(&edits.edits, ridge));
         }
         // A state of the past is not judged by what it allowed itself: it is looked at.
         if let Some(Config { policy, .. }) = config.as_ref().filter(|_| kept.is_none()) {

@@ -235,6 +235,7 @@ pub(super) fn together(walk: &mut Walk, edit: &Edit) {
             .help("remove the edit if the fact has not changed");
         walk.push(finding);
     }
+    accepted(walk, edit);
     let filled: Vec<String> = edit.names().map(|(name, _)| edit.filled_with(name)).collect();
     for (text, span) in edit.expect.unchanged.iter().zip(&place.unchanged) {
         let other = if filled.contains(text) {
@@ -252,9 +253,59 @@ pub(super) fn together(walk: &mut Walk, edit: &Edit) {
     }
 }
 
+/// Rules of the answers that count as the target: none of them is the old answer or begins it, and each is another.
+fn accepted(walk: &mut Walk, edit: &Edit) {
+    let place = &edit.place;
+    let old = edit.was.as_deref().map(folded).zip(place.was.as_ref());
+    let mut seen = vec![(edit.target.trim(), &place.target)];
+    for (text, span) in edit.expect.accept.iter().zip(&place.accept) {
+        // An empty text is reported as that.
+        if text.trim().is_empty() {
+            continue;
+        }
+        if let Some((_, span_of_old)) = old.as_ref().filter(|(old, _)| begins(old, &folded(text))) {
+            let finding = Diagnostic::new(Code::AcceptsOld, "the old answer counts as the target")
+                .at(walk.file, span, "this answer is accepted")
+                .with(walk.file, span_of_old, "and is what the model says already")
+                .help("take it out of `accept`: with it, the expectation is met before anything is edited");
+            walk.push(finding);
+        }
+        match seen.iter().find(|(other, _)| *other == text.trim()) {
+            Some((_, first)) => {
+                let finding = Diagnostic::new(Code::DuplicateEntry, "this answer counts as the target already")
+                    .at(walk.file, span, "again here")
+                    .with(walk.file, first, "first here");
+                walk.push(finding);
+            }
+            None => seen.push((text.trim(), span)),
+        }
+    }
+}
+
+/// Whether an answer is another, or its first words: a model that gives the whole gives its beginning too.
+fn begins(whole: &str, start: &str) -> bool {
+    whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+}
+
+/// A text as an eye compares it: in one case, with single spaces.
+fn folded(text: &str) -> String {
+    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_begins_another_where_a_word_ends() {
+        for (whole, start) in [("paris", "paris"), ("paris, france", "paris"), ("new york", "new")] {
+            assert!(begins(&folded(whole), &folded(start)), "{whole}: {start}");
+        }
+        for (whole, start) in [("parish", "paris"), ("paris", "paris, france"), ("rome", "paris")] {
+            assert!(!begins(&folded(whole), &folded(start)), "{whole}: {start}");
+        }
+        assert_eq!(folded("  The\tUnited\u{a0}Kingdom "), "the united kingdom");
+    }
 
     #[test]
     fn ids() {

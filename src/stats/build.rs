@@ -60,12 +60,24 @@ pub struct Cached {
 /// A provenance is within this much of a file's start.
 const HEAD: u64 = 1 << 16;
 
-/// Looks for finished statistics, read to their end; damaged ones count as none.
+/// Looks for finished statistics, read to their end; damaged ones count as none. Those that were imported are found by
+/// whoever asks for their file.
 ///
 /// # Errors
 /// The store cannot be read, or what is there is of another model, layer or corpus.
 pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Problem> {
-    let address = provenance.address();
+    let asked = |found: &Cached| found.imported == provenance.imported;
+    let own = find_at(store, provenance, provenance.address())?.filter(asked);
+    match own {
+        // Earlier versions put what was imported into the place of the sum.
+        None if provenance.imported.is_some() => {
+            Ok(find_at(store, provenance, provenance.summed().address())?.filter(asked))
+        }
+        own => Ok(own),
+    }
+}
+
+fn find_at(store: &Store, provenance: &Provenance, address: Digest) -> Result<Option<Cached>, Problem> {
     // What the header says goes into the lock: it is not believed without the rest.
     let found = store
         .check(Kind::Statistics, &address)
@@ -115,23 +127,38 @@ pub fn build(run: &Run) -> Result<Cached, Problem> {
         return Err(Problem::NotFinite { layer: run.provenance.layer });
     }
     let address = run.provenance.address();
+    make_room(run.store, run.provenance)?;
     run.store.put_with(Kind::Statistics, &address, |out| statistics.write(out))?;
     run.store.remove(Kind::Partial, &address)?;
     let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
     find(run.store, run.provenance)?.ok_or(missing.into())
 }
 
-/// Stores a sum that was published, as that of `provenance`, in the place of any other.
+/// Moves statistics that an earlier version imported into the place of a sum to where their file is looked for.
+fn make_room(store: &Store, provenance: &Provenance) -> Result<(), Problem> {
+    let address = provenance.address();
+    let there = find_at(store, provenance, address)?;
+    let Some(file) = there.and_then(|there| there.imported) else { return Ok(()) };
+    let own = Provenance { imported: Some(file), ..provenance.clone() }.address();
+    if let Some(bytes) = store.unless_damaged(store.map(Kind::Statistics, &address))? {
+        store.put_with(Kind::Statistics, &own, |out| out.write_all(&bytes))?;
+    }
+    store.remove(Kind::Statistics, &address)?;
+    Ok(())
+}
+
+/// Stores a sum that was published, as that of `provenance`, for whoever asks for its file.
 ///
 /// # Errors
-/// The store fails; what was there stays then.
+/// The store fails.
 pub fn import(store: &Store, provenance: &Provenance, published: Published) -> Result<Cached, Problem> {
     let Published { file, moment } = published;
-    let statistics = Statistics { provenance: provenance.clone(), documents: 0, imported: Some(file), moment };
+    let provenance = Provenance { imported: Some(file), ..provenance.clone() };
+    let statistics = Statistics { provenance: provenance.summed(), documents: 0, imported: Some(file), moment };
     let address = provenance.address();
     store.replace_with(Kind::Statistics, &address, |out| statistics.write(out))?;
     let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
-    find(store, provenance)?.ok_or(missing.into())
+    find(store, &provenance)?.ok_or(missing.into())
 }
 
 /// The sum as far as an earlier run came.

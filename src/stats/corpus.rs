@@ -1,4 +1,6 @@
 //! The documents of a corpus: the lines of a UTF-8 text file that are not blank.
+//!
+//! The digest of a corpus is that of its text: a checkout with other line ends, or a byte order mark, is the same corpus.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -6,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::digest::{Digest, Hasher};
-use crate::plain;
+use crate::plain::{self, Text};
 
 /// The longest document.
 const MOST_LINE_BYTES: u64 = 1 << 26;
@@ -61,11 +63,12 @@ impl Documents {
     /// It cannot be opened.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
         let file = plain::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
-        let reader = BufReader::with_capacity(1 << 16, Hashing { file, hasher: Hasher::default() });
+        let text = Text::new(file).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
+        let reader = BufReader::with_capacity(1 << 16, Hashing { text, hasher: Hasher::default() });
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
     }
 
-    /// Reads what is left and gives the digest of the whole file, as it was read.
+    /// Reads what is left and gives the digest of the whole text, as it was read.
     ///
     /// # Errors
     /// It cannot be read.
@@ -105,15 +108,15 @@ impl Iterator for Documents {
     }
 }
 
-/// A file that is hashed as it is read.
+/// A text that is hashed as it is read.
 struct Hashing {
-    file: File,
+    text: Text<File>,
     hasher: Hasher,
 }
 
 impl Read for Hashing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
+        let read = self.text.read(buffer)?;
         self.hasher.write_all(&buffer[..read])?;
         Ok(read)
     }
@@ -151,9 +154,13 @@ mod tests {
         std::fs::write(&path, "one\r\n\n  \n two \nthree").expect("written");
         let texts: Vec<_> = Documents::open(&path).expect("there").map(|text| text.expect("text")).collect();
         assert_eq!(texts, ["one", " two ", "three"]);
-        let digest = Digest::of(&std::fs::read(&path).expect("there"));
+        let digest = Digest::of(b"one\n\n  \n two \nthree");
         assert_eq!(count(&path, None).expect("three"), (3, digest));
         assert_eq!(count(&path, Some(2)).expect("two"), (2, digest), "the digest is of the whole");
+        std::fs::write(&path, "\u{feff}one\r\n\r\n  \r\n two \r\nthree").expect("written");
+        assert_eq!(count(&path, None).expect("three"), (3, digest), "a checkout of another system");
+        std::fs::write(&path, b"\xff\xfeo\0n\0e\0").expect("written");
+        assert!(count(&path, None).expect_err("wide").to_string().contains("UTF-16"));
         std::fs::write(&path, b"one\n\xff\n").expect("written");
         assert!(matches!(count(&path, None), Err(CorpusError::NotText { line: 2, .. })));
         std::fs::write(&path, "\n \n").expect("written");

@@ -28,6 +28,10 @@ pub struct Provenance {
     pub max_tokens: usize,
     /// Documents behind this many are not read.
     pub max_documents: Option<u64>,
+    /// The file that is asked for in place of a sum. The statistics themselves say beside their provenance which file
+    /// they were taken from.
+    #[serde(skip)]
+    pub imported: Option<Digest>,
 }
 
 /// A second moment and where it comes from.
@@ -81,13 +85,24 @@ const TENSOR: &str = "sum";
 const KEY: &str = "corrigenda";
 
 impl Provenance {
-    /// The address of these statistics.
+    /// The address of these statistics. What was imported lies beside what was summed, and only whoever asks for the
+    /// file finds it.
     pub fn address(&self) -> Digest {
         let mut canon = Canon::new("statistics/1");
         canon.text("numerics", &self.numerics).digest("base", &self.base).number("layer", self.layer as u64);
         canon.number("inner", self.inner as u64).digest("corpus", &self.corpus);
         canon.number("max-tokens", self.max_tokens as u64);
-        canon.number("max-documents", self.max_documents.unwrap_or(u64::MAX)).finish()
+        canon.number("max-documents", self.max_documents.unwrap_or(u64::MAX));
+        if let Some(file) = &self.imported {
+            canon.digest("imported", file);
+        }
+        canon.finish()
+    }
+
+    /// The same for a sum over the corpus.
+    #[must_use]
+    pub fn summed(&self) -> Self {
+        Self { imported: None, ..self.clone() }
     }
 
     /// Refuses statistics of anything else than `self`, naming the first difference.
@@ -173,7 +188,16 @@ pub struct Described {
 impl Provenance {
     /// The provenance of a sum of this program's numerics.
     pub fn new(base: Digest, layer: usize, inner: usize, corpus: Digest, max_tokens: usize) -> Self {
-        Self { numerics: NUMERICS.to_owned(), base, layer, inner, corpus, max_tokens, max_documents: None }
+        Self {
+            numerics: NUMERICS.to_owned(),
+            base,
+            layer,
+            inner,
+            corpus,
+            max_tokens,
+            max_documents: None,
+            imported: None,
+        }
     }
 }
 
@@ -259,6 +283,9 @@ mod tests {
         let statistics = sample();
         let written = bytes(&statistics);
         type Change = fn(&mut Provenance);
+        let asked = Provenance { imported: Some(Digest::of(b"a file")), ..statistics.provenance.clone() };
+        assert_ne!(asked.address(), statistics.provenance.address());
+        assert_eq!(asked.summed().address(), statistics.provenance.address());
         let changes: [(Change, &str); 5] = [
             (|p| p.base = Digest::of(b"x"), "another model"),
             (|p| p.layer = 4, "another layer: expected 4, found 3"),

@@ -1,4 +1,5 @@
-//! Digests of large base files, remembered by path, size, modification time and inode.
+//! Digests of large files, remembered by path, size, modification time and inode: of their bytes, or of the text that
+//! they hold whatever system saved it.
 //!
 //! A memo is a shortcut, never a proof: `verify` and `--locked` read the file again. A memo that is damaged, or
 //! that cannot be written, is as good as none.
@@ -12,6 +13,7 @@ use super::sealed::TRAILER;
 use super::write::make_parent;
 use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Canon, Digest};
+use crate::plain::Text;
 
 /// Smaller files are hashed faster than they are looked up.
 const WORTHWHILE: u64 = 1 << 20;
@@ -29,18 +31,46 @@ const BYTES: u64 = 32 + TRAILER as u64;
 /// # Errors
 /// It is no regular file, cannot be read, or changed meanwhile. The memo itself never fails.
 pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
+    remembered(store, path, What::Bytes)
+}
+
+/// The SHA-256 of the text of the file at `path`, without a byte order mark and with `\n` at the end of its lines, from
+/// the memo where the file looks unchanged.
+///
+/// # Errors
+/// As [`digest_file`]; or it is UTF-16.
+pub fn digest_text(store: &Store, path: &Path) -> Result<Digest, StoreError> {
+    remembered(store, path, What::Text)
+}
+
+/// The same, read now.
+///
+/// # Errors
+/// As [`digest_text`].
+pub fn digest_text_fresh(path: &Path) -> Result<Digest, StoreError> {
+    fresh(path, What::Text)
+}
+
+/// What of a file is hashed.
+#[derive(Clone, Copy)]
+enum What {
+    Bytes,
+    Text,
+}
+
+fn remembered(store: &Store, path: &Path, what: What) -> Result<Digest, StoreError> {
     let before = regular(path)?;
     if before.len() <= WORTHWHILE {
-        return digest_file_fresh(path);
+        return fresh(path, what);
     }
-    let key = key(path, &before)?;
+    let key = key(path, &before, what)?;
     let memo = store.address(FOLDER, &key, "");
     match recall(&memo, &key) {
         Some(Ok(digest)) => return Ok(digest),
         Some(Err(why)) => store.pass_over(&StoreError::damaged(&memo, why)),
         None => {}
     }
-    let digest = digest_file_fresh(path)?;
+    let digest = fresh(path, what)?;
     // Racy files are not remembered, and neither is one that was replaced before it was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
     if store.remembers && settled.is_some_and(|age| age > RACY) && same(&before, &regular(path)?) {
@@ -55,14 +85,22 @@ pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
 /// # Errors
 /// It is no regular file, cannot be read, or changed meanwhile.
 pub fn digest_file_fresh(path: &Path) -> Result<Digest, StoreError> {
+    fresh(path, What::Bytes)
+}
+
+fn fresh(path: &Path, what: What) -> Result<Digest, StoreError> {
     // Before opening: opening a pipe would wait for its other end.
     regular(path)?;
     let reading = || StoreError::io("reading", path);
     let file = File::open(path).map_err(reading())?;
     let before = file.metadata().map_err(reading())?;
-    let (digest, length) = Digest::of_reader(&file).map_err(reading())?;
+    let (digest, whole) = match what {
+        What::Bytes => Digest::of_reader(&file).map(|(digest, length)| (digest, Some(length))),
+        What::Text => Text::new(&file).and_then(Digest::of_reader).map(|(digest, _)| (digest, None)),
+    }
+    .map_err(reading())?;
     let after = file.metadata().map_err(reading())?;
-    match length == after.len() && same(&before, &after) {
+    match whole.is_none_or(|length| length == after.len()) && same(&before, &after) {
         true => Ok(digest),
         false => Err(StoreError::Changed { path: path.to_owned() }),
     }
@@ -80,11 +118,14 @@ fn same(a: &Metadata, b: &Metadata) -> bool {
     a.len() == b.len() && a.modified().ok() == b.modified().ok() && inode(a) == inode(b)
 }
 
-fn key(path: &Path, metadata: &Metadata) -> Result<Digest, StoreError> {
+fn key(path: &Path, metadata: &Metadata, what: What) -> Result<Digest, StoreError> {
     let path = fs::canonicalize(path).map_err(StoreError::io("reading", path))?;
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     let (device, inode) = inode(metadata);
-    let mut canon = Canon::new("memo/1");
+    let mut canon = Canon::new(match what {
+        What::Bytes => "memo/1",
+        What::Text => "memo-text/1",
+    });
     canon.field("path", path.as_os_str().as_encoded_bytes()).number("size", metadata.len());
     canon.field("modified", &modified.as_nanos().to_le_bytes()).number("device", device).number("inode", inode);
     Ok(canon.finish())
@@ -144,7 +185,7 @@ mod tests {
         assert_eq!(digest_file(&store, &path).expect("hashed"), digest);
         let memo = memos(&store).pop().expect("remembered");
         // Proof that it is read: another digest under a good seal is believed here, and not by the fresh reading.
-        let key = key(&path, &regular(&path).expect("a file")).expect("a path");
+        let key = key(&path, &regular(&path).expect("a file"), What::Bytes).expect("a path");
         let lie = Digest::of(b"lie");
         let bytes = [&lie.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(lie.bytes()))].concat();
         fs::write(&memo, &bytes).expect("written");
@@ -152,9 +193,27 @@ mod tests {
         assert_eq!(digest_file_fresh(&path).expect("hashed"), digest);
         fs::write(&memo, &bytes[1..]).expect("written");
         assert_eq!(digest_file(&store, &path).expect("hashed again"), digest);
+        // The digest of the text has a memo of its own.
+        assert_eq!(digest_text(&store, &path).expect("hashed"), digest);
+        assert_eq!(memos(&store).len(), 2);
         let changed = large(&path, 2);
         File::options().write(true).open(&path).and_then(|file| file.set_modified(UNIX_EPOCH)).expect("touched");
         assert_eq!(digest_file(&store, &path).expect("hashed again"), changed);
+    }
+
+    #[test]
+    fn a_text_has_one_digest_whatever_system_saved_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path().join("store"));
+        let path = directory.path().join("corpus.txt");
+        let text = "a line\n".repeat(WORTHWHILE as usize / 4);
+        for saved in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+            fs::write(&path, saved).expect("written");
+            assert_eq!(digest_text(&store, &path).expect("hashed"), Digest::of(text.as_bytes()));
+            assert_eq!(digest_text_fresh(&path).expect("hashed"), Digest::of(text.as_bytes()));
+        }
+        fs::write(&path, b"\xff\xfea\0").expect("written");
+        assert!(digest_text_fresh(&path).expect_err("wide").to_string().contains("UTF-16"));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! v1/partial/ab/…                 statistics under way    ┘
 //! v1/patches/ab/cdef….safetensors patches, addressed by the SHA-256 of their bytes
 //! v1/memo/ab/…                    digests of large base files
+//! v1/asked/ab/…                   imported statistics that a project asked for, until its lock names them
 //! v1/lock                         shared by writers, held alone by gc
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! own directory; a good entry is never replaced by a different one; nothing exists before the first write;
 //! listings are sorted; nothing here knows a model.
 
+pub mod asked;
 pub mod atomic;
 mod damage;
 mod error;

@@ -1,8 +1,9 @@
-//! CounterFact in the flat form of EasyEdit: one paraphrase, one neighbour, prompts written out.
+//! CounterFact in the flat form of EasyEdit: one paraphrase, one neighbour, prompts written out. Real changes
+//! (WikiBigEdit) come without an old answer.
 
 use serde::Deserialize;
 
-use super::{Asked, Case, Schema, placed};
+use super::{Answers, Asked, Case, Schema, placed};
 
 #[derive(Deserialize)]
 pub(super) struct Record {
@@ -11,7 +12,8 @@ pub(super) struct Record {
     prompt: String,
     subject: String,
     target_new: String,
-    ground_truth: String,
+    #[serde(default)]
+    ground_truth: Option<Answers>,
     #[serde(default)]
     rephrase_prompt: Option<String>,
     #[serde(default)]
@@ -33,7 +35,7 @@ impl Schema for Record {
             prompt: placed(&self.prompt, &self.subject)?,
             subject: self.subject,
             target: self.target_new,
-            was: Some(self.ground_truth),
+            was: self.ground_truth.and_then(Answers::first),
             relation: None,
             target_id: None,
             paraphrases: self.rephrase_prompt.into_iter().collect(),

@@ -1,16 +1,18 @@
 //! Records of published datasets, as one kind of value.
 //!
-//! A file is one JSON array of records. It is read record by record: no file is too large, and what is wrong with one
+//! A file is one JSON array of records, or has one record after the other (JSON Lines). It is read record by record: no file is too large, and what is wrong with one
 //! record is said of that record and does not end the reading.
 
 mod counterfact;
 mod easyedit;
+mod request;
 mod zsre;
 
 use std::fmt;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 
@@ -32,6 +34,8 @@ pub enum Dataset {
     Zsre,
     /// The flat form of EasyEdit
     Easyedit,
+    /// The requests of ROME's and MEMIT's notebooks and of AlphaEdit
+    Request,
 }
 
 impl Dataset {
@@ -41,6 +45,7 @@ impl Dataset {
             Self::Counterfact => "counterfact",
             Self::Zsre => "zsre",
             Self::Easyedit => "easyedit",
+            Self::Request => "request",
         }
     }
 }
@@ -158,15 +163,27 @@ pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Ref
     }
 }
 
-/// The same of any array.
-pub(super) fn each_value(path: &Path, seen: impl FnMut(Value)) -> Result<(), DataError> {
-    let file = plain::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
-    let mut text = serde_json::Deserializer::from_reader(BufReader::new(file));
-    let read = Records(seen).deserialize(&mut text).and_then(|()| text.end());
+/// The same of any records.
+pub(super) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(), DataError> {
+    let failed = |source| DataError::Read { path: path.to_owned(), source };
+    let file = plain::open(path).and_then(plain::Text::new).map_err(failed)?;
+    let mut reader = BufReader::new(file);
+    let read = match begins_with_object(&mut reader).map_err(failed)? {
+        true => serde_json::Deserializer::from_reader(reader).into_iter().try_for_each(|value| value.map(&mut seen)),
+        false => {
+            let mut text = serde_json::Deserializer::from_reader(reader);
+            Records(seen).deserialize(&mut text).and_then(|()| text.end())
+        }
+    };
     read.map_err(|source| match source.is_io() {
         true => DataError::Read { path: path.to_owned(), source: source.into() },
         false => DataError::Json { path: path.to_owned(), source },
     })
+}
+
+/// Whether the text begins with an object, in what the reader has at once: then it has one record after the other.
+fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
+    Ok(reader.fill_buf()?.trim_ascii_start().starts_with(b"{"))
 }
 
 /// All records of a file, and those that cannot be used.
@@ -208,6 +225,25 @@ impl<'de, F: FnMut(Value)> Visitor<'de> for Records<F> {
     }
 }
 
+/// An answer, or several of which the first is taken.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an answer is a text, or a list of texts")]
+enum Answers {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Answers {
+    /// The first that says something.
+    fn first(self) -> Option<String> {
+        let all = match self {
+            Self::One(text) => vec![text],
+            Self::Several(texts) => texts,
+        };
+        all.into_iter().find(|text| !text.trim().is_empty())
+    }
+}
+
 /// One record of a schema.
 trait Schema: DeserializeOwned {
     /// The record as a case; `record` is its place in the file, for those that have no number.
@@ -220,6 +256,7 @@ fn case(dataset: Dataset, record: u64, value: Value) -> Result<Case, Refused> {
         Dataset::Counterfact => read::<counterfact::Record>(record, value),
         Dataset::Zsre => read::<zsre::Record>(record, value),
         Dataset::Easyedit => read::<easyedit::Record>(record, value),
+        Dataset::Request => read::<request::Record>(record, value),
     };
     read.and_then(|case| sound(&case).map(|()| case)).map_err(|why| Refused { record, id, why })
 }

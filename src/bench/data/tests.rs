@@ -41,6 +41,52 @@ fn a_record_of_zsre_and_of_the_flat_form() {
 }
 
 #[test]
+fn requests_of_notebooks() {
+    let text = r#"[{"case_id": 4, "prompt": "{} is located in", "subject": "The Eiffel Tower", "target_new": {"str": " Rome"},
+        "target_true": {"str": "Paris", "id": "Q90"}, "relation_id": "P131"},
+        {"prompt": "LeBron James plays", "subject": "LeBron James", "target_new": "football", "ground_truth": ["basketball"]},
+        {"prompt": "{} is", "subject": "a", "target_new": {"string": "x"}}, {"prompt": "{} is", "subject": "a"},
+        {"prompt": "{} is {}", "subject": "a", "target_new": "x"}, {"prompt": "{} is", "subject": "a", "target_new": " "}]"#;
+    let (cases, refused) = read(Dataset::Request, text).expect("an array");
+    let said: Vec<_> =
+        cases.iter().map(|case| (case.id, case.prompt.as_str(), case.target.as_str(), case.was.as_deref())).collect();
+    assert_eq!(said, [(4, "{} is located in", "Rome", Some("Paris")), (1, "{} plays", "football", Some("basketball"))]);
+    assert_eq!(cases[0].relation.as_deref(), Some("P131"));
+    let why: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    assert!(why[0].contains("record 2: an answer is a text") && why[1].contains("target_new"), "{why:?}");
+    assert_eq!(why.len(), 4, "{why:?}");
+    // One record after the other, and one alone.
+    let lines = "\u{feff}{\"prompt\": \"{} is\", \"subject\": \"a\", \"target_new\": \"x\"}\r\n\r\n3\r\n{\"prompt\": \"{} was\", \"subject\": \"a\", \"target_new\": \"x\"}\r\n";
+    let (cases, refused) = read(Dataset::Request, lines).expect("records");
+    assert_eq!((cases.len(), cases[1].id, refused.len()), (2, 2, 1));
+}
+
+#[test]
+fn an_old_answer_may_be_missing_from_the_flat_form() {
+    let flat = r#"[{"prompt": "Ada is", "target_new": "x", "subject": "Ada"},
+        {"prompt": "Ada is", "target_new": "x", "subject": "Ada", "ground_truth": null},
+        {"prompt": "Ada is", "target_new": "x", "subject": "Ada", "ground_truth": ""},
+        {"prompt": "Ada is", "target_new": "x", "subject": "Ada", "ground_truth": ["", "y", "z"]},
+        {"prompt": "Ada is", "target_new": "x", "subject": "Ada", "ground_truth": 3}]"#;
+    let (cases, refused) = read(Dataset::Easyedit, flat).expect("an array");
+    let old: Vec<_> = cases.iter().map(|case| case.was.as_deref()).collect();
+    assert_eq!((old, refused.len()), (vec![None, None, None, Some("y")], 1));
+}
+
+#[test]
+fn marks_and_line_ends_of_other_systems_are_no_matter() {
+    let plain = format!("[{COUNTERFACT}]");
+    let want = read(Dataset::Counterfact, &plain).expect("an array");
+    for text in [format!("\u{feff}{plain}"), plain.replace('\n', "\r\n")] {
+        assert_eq!(read(Dataset::Counterfact, &text).expect("an array"), want);
+    }
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(b"\xff\xfe[\0]\0").expect("written");
+    let error = all(file.path(), Dataset::Counterfact).expect_err("wide").to_string();
+    assert!(error.contains("UTF-16"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_with_a_record_is_said_of_it() {
     let without = COUNTERFACT.replace("\"subject\": \"Rome\"", "\"object\": \"Rome\"");
     let twice = COUNTERFACT.replace("{} is in", "{} is in {}");
@@ -69,7 +115,8 @@ fn what_is_wrong_with_a_record_is_said_of_it() {
 #[test]
 fn what_is_no_array_says_where() {
     for (text, part) in [
-        ("{}", "an array of records"),
+        ("3", "an array of records"),
+        ("{} 3,", "line 1"),
         ("[{\"a\": 1},", "line 1"),
         ("[] []", "trailing"),
         ("", "line 1"),

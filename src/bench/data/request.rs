@@ -1,0 +1,69 @@
+//! Requests, as ROME's and MEMIT's notebooks and AlphaEdit's program take them: a fact to change and nothing else.
+
+use serde::Deserialize;
+
+use super::{Answers, Case, Schema, placed};
+use crate::project::edit::PLACEHOLDER;
+
+#[derive(Deserialize)]
+pub(super) struct Record {
+    #[serde(default)]
+    case_id: Option<u64>,
+    prompt: String,
+    subject: String,
+    #[serde(default)]
+    relation_id: Option<String>,
+    target_new: Target,
+    #[serde(default)]
+    target_true: Option<Target>,
+    #[serde(default)]
+    ground_truth: Option<Answers>,
+}
+
+/// An answer as an object, with its name in Wikidata or without, or as a text.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an answer is a text, or an object with `str`")]
+enum Target {
+    Named {
+        str: String,
+        #[serde(default)]
+        id: Option<String>,
+    },
+    Text(String),
+}
+
+impl Target {
+    /// The answer without the space that the notebooks write before it, and its name.
+    fn parts(self) -> (String, Option<String>) {
+        let (text, id) = match self {
+            Self::Named { str, id } => (str, id),
+            Self::Text(text) => (text, None),
+        };
+        (text.trim().to_owned(), id)
+    }
+}
+
+impl Schema for Record {
+    fn case(self, record: u64) -> Result<Case, String> {
+        let (target, target_id) = self.target_new.parts();
+        let stated = self.target_true.map(|answer| answer.parts().0);
+        let was = stated.filter(|was| !was.is_empty()).or_else(|| self.ground_truth.and_then(Answers::first));
+        let prompt = match self.prompt.contains(PLACEHOLDER) {
+            true => self.prompt,
+            false => placed(&self.prompt, &self.subject)?,
+        };
+        Ok(Case {
+            record,
+            id: self.case_id.unwrap_or(record),
+            subject: self.subject,
+            prompt,
+            target,
+            was: was.map(|was| was.trim().to_owned()),
+            relation: self.relation_id,
+            target_id,
+            paraphrases: Vec::new(),
+            neighbours: Vec::new(),
+            generation: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! A project without facts: one in which nobody has written any, one that looks for them in the wrong folder, and one
+//! whose facts were all withdrawn. Only the last is built, to a patch that changes nothing.
+//!
+//! What tells them apart is the lock: it was written by a build. `git` keeps no empty folder, so that a missing one says
+//! as little as an empty one, unless a folder beside it holds facts: then its name is most likely mistyped.
+
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Code, Diagnostic};
+use super::edits::Empty;
+use super::files::{declares, display_path};
+use super::lock::LOCK_FILE;
+use super::{LockFile, PROJECT_FILE};
+
+/// What is made of a project without facts, whose folder of facts is `edits`, and what to say of it.
+pub(super) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
+    // A lock that cannot be read was written by a build too; that it cannot be read is said where it is needed.
+    if !root.join(LOCK_FILE).is_file() || mistaken(root, &root.join(edits)).is_some() {
+        return (Empty::Refused, None);
+    }
+    let locks = LockFile::load(root).ok().flatten().unwrap_or_default();
+    let ids: std::collections::BTreeSet<&str> =
+        locks.entries.values().flat_map(|lock| &lock.edits).map(|edit| edit.id.as_str()).collect();
+    let finding = || {
+        let shown = display_path(&root.join(edits), root);
+        let names = if ids.len() == 1 { "1 fact".to_owned() } else { format!("{} facts", ids.len()) };
+        let message = format!("there is no fact in `{shown}`, and {LOCK_FILE} names {names}");
+        Diagnostic::new(Code::FactsWithdrawn, message).help(format!(
+            "`corrigenda build` withdraws what was built; if the facts are in another folder, name it with `edits = \"…\"` \
+             in {PROJECT_FILE}"
+        ))
+    };
+    (Empty::Allowed, (!ids.is_empty()).then(finding))
+}
+
+/// The folder beside a missing one that holds facts.
+pub(super) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
+    if edits.exists() {
+        return None;
+    }
+    let parent = edits.parent().filter(|parent| parent.is_dir()).unwrap_or(root);
+    let mut beside: Vec<PathBuf> = std::fs::read_dir(parent).ok()?.flatten().map(|entry| entry.path()).collect();
+    beside.sort();
+    beside.into_iter().find(|path| holds_facts(path))
+}
+
+/// Whether a folder has a file of facts in it, looking no deeper.
+fn holds_facts(folder: &Path) -> bool {
+    let named = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+    let real = folder.is_dir() && !folder.is_symlink();
+    let files = real.then(|| std::fs::read_dir(folder).ok()).flatten();
+    files.into_iter().flatten().flatten().map(|entry| entry.path()).any(|path| named(&path) && declares(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Project, RenderStyle, render};
+    use super::*;
+
+    const EDIT: &str = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\nprompt = \"{} is\"\ntarget = \"b\"\n";
+
+    fn told(root: &Path) -> String {
+        let (findings, sources) = match Project::load(root) {
+            Ok(project) => (project.warnings, project.edits.sources),
+            Err(findings) => (findings.diagnostics, findings.sources),
+        };
+        let drawn = findings.iter().map(|one| render(one, &sources, RenderStyle::default()));
+        drawn.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_project_without_facts_is_told_by_its_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::write(root.join(PROJECT_FILE), "format = 1\nmodel.path = \"m\"\n").expect("written");
+        assert!(told(root).contains("there is no folder `edits`"), "{}", told(root));
+        fs::create_dir(root.join("edits")).expect("made");
+        assert!(told(root).contains("there is no edit in `edits`"), "{}", told(root));
+        // A lock: it was built once.
+        fs::write(root.join(LOCK_FILE), super::super::lock_text::tests::sample().render()).expect("written");
+        let said = told(root);
+        assert!(said.starts_with("warning[facts-withdrawn]") && said.contains("names"), "{said}");
+        assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
+        fs::remove_dir(root.join("edits")).expect("removed");
+        assert_eq!(told(root), said, "a folder that git dropped");
+        // Facts lie beside it: the name is wrong.
+        fs::create_dir(root.join("facts")).expect("made");
+        assert_eq!(told(root), said);
+        fs::write(root.join("facts/a.toml"), EDIT).expect("written");
+        let said = told(root);
+        assert!(said.contains("there is no folder `edits`") && said.contains("`facts` holds facts"), "{said}");
+        fs::create_dir(root.join("edits")).expect("made");
+        assert!(told(root).starts_with("warning[facts-withdrawn]"), "{}", told(root));
+        fs::write(root.join("edits/a.toml"), EDIT).expect("written");
+        assert_eq!(told(root), "");
+    }
+}

@@ -1,0 +1,94 @@
+//! Which statistics a project asked for, until its lock names them.
+//!
+//! Statistics that were imported lie in the store for whoever asks for them. A project asks by `stats import`, or by
+//! its lock; what another project on the same machine asked for is nothing to it. Between the import and the build that
+//! writes the lock, the wish is kept here, under the project's folder.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use super::sealed::TRAILER;
+use super::write::{make_parent, remove_file};
+use super::{Store, StoreError, atomic, open_regular, sealed};
+use crate::digest::{Canon, Digest};
+
+pub(super) const FOLDER: &str = "asked";
+
+/// The bytes of a wish: a digest and a seal.
+const BYTES: u64 = 32 + TRAILER as u64;
+
+/// Statistics that are summed over the corpus, as a wish names them.
+const SUMMED: [u8; 32] = [0; 32];
+
+/// What the project in `root` asked for at an address of statistics: `Some(None)` is a sum of its own. A wish that cannot
+/// be read is none.
+pub fn asked(store: &Store, root: &Path, address: &Digest) -> Option<Option<Digest>> {
+    let key = key(root, address).ok()?;
+    let (file, length) = open_regular(&store.address(FOLDER, &key, "")).ok()??;
+    if length != BYTES {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes).ok()?;
+    sealed::check(&*bytes, bytes.len() as u64, FOLDER, &key).ok()?.ok()?;
+    let file = bytes.first_chunk::<32>()?;
+    Some((*file != SUMMED).then(|| Digest::from_bytes(*file)))
+}
+
+/// Keeps what the project in `root` asks for: a file that was imported, or a sum.
+///
+/// # Errors
+/// The store cannot be written.
+pub fn ask(store: &Store, root: &Path, address: &Digest, file: Option<&Digest>) -> Result<(), StoreError> {
+    let key = key(root, address)?;
+    let path = store.address(FOLDER, &key, "");
+    let payload = file.map_or(SUMMED, |file| *file.bytes());
+    let bytes = [&payload[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(&payload))].concat();
+    store.prepare()?;
+    make_parent(&path)?;
+    atomic::write(&path, &bytes)
+}
+
+/// Forgets the wish: a lock says it now. One that cannot be removed stays, and says the same.
+pub fn forget(store: &Store, root: &Path, address: &Digest) {
+    if let Ok(key) = key(root, address) {
+        let _ = remove_file(&store.address(FOLDER, &key, ""));
+    }
+}
+
+fn key(root: &Path, address: &Digest) -> Result<Digest, StoreError> {
+    let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+    let path = fs::canonicalize(root).map_err(StoreError::io("reading", root))?;
+    let mut canon = Canon::new("asked-statistics/1");
+    canon.field("project", path.as_os_str().as_encoded_bytes()).digest("address", address);
+    Ok(canon.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_that_of_one_project_until_it_is_forgotten() {
+        let top = tempfile::tempdir().expect("a folder");
+        let store = Store::open(top.path().join("store"));
+        let [one, other] = ["one", "other"].map(|name| top.path().join(name));
+        [&one, &other].into_iter().for_each(|folder| fs::create_dir(folder).expect("made"));
+        let (address, file) = (Digest::of(b"address"), Digest::of(b"file"));
+        assert_eq!(asked(&store, &one, &address), None);
+        ask(&store, &one, &address, Some(&file)).expect("kept");
+        assert_eq!(asked(&store, &one, &address), Some(Some(file)));
+        assert_eq!(asked(&store, &other, &address), None);
+        assert_eq!(asked(&store, &one, &Digest::of(b"another")), None);
+        ask(&store, &one, &address, None).expect("kept");
+        assert_eq!(asked(&store, &one, &address), Some(None));
+        // What is damaged says nothing.
+        let path = store.scan(FOLDER, "").into_iter().next().expect("one").path;
+        fs::write(&path, [1; BYTES as usize]).expect("written");
+        assert_eq!(asked(&store, &one, &address), None);
+        forget(&store, &one, &address);
+        assert!(!path.exists());
+        forget(&store, &one, &address);
+    }
+}

@@ -1,0 +1,91 @@
+//! The last fact is withdrawn: the set without edits goes through every verb.
+
+use crate::found::commit;
+use crate::support::project::Project;
+
+/// A project that was built and committed, and whose facts were then all withdrawn: `git` keeps no empty folder.
+fn withdrawn() -> Project {
+    let project = Project::new();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    commit(&project, "facts");
+    std::fs::remove_dir_all(project.path("edits")).expect("removed");
+    commit(&project, "no facts");
+    project
+}
+
+#[test]
+fn the_last_fact_can_be_withdrawn() {
+    let project = withdrawn();
+    let base = std::fs::read(project.path("model/model.safetensors")).expect("weights");
+    let checked = project.run(&["check"]);
+    assert!(checked.code() == Some(0) && checked.err().contains("facts-withdrawn"), "{}", checked.whole());
+    let planned = project.run(&["plan"]);
+    let minus = planned.out().lines().filter(|line| line.starts_with("- ")).count();
+    assert!(planned.code() == Some(0) && minus > 0, "{}", planned.whole());
+    let locked = project.run(&["build", "--locked"]);
+    assert_eq!(locked.code(), Some(3), "{}", locked.whole());
+    let diff = project.run(&["diff", "HEAD~1", "HEAD", "--tokens", "0"]);
+    assert!(diff.code() == Some(0) && diff.out().contains(&format!("{minus} removed")), "{}", diff.whole());
+    let built = project.run(&["build", "--format", "json"]);
+    assert_eq!(built.code(), Some(0), "{}", built.whole());
+    assert_eq!(built.json()["removed"].as_array().map(Vec::len), Some(minus));
+    let lock = project.read("corrigenda.lock");
+    assert!(!lock.contains("[[edit]]") && !lock.contains("[[statistics]]"), "{lock}");
+    commit(&project, "built");
+    // Nothing more is to be said, and nothing more changes.
+    for verb in [&["check"][..], &["plan", "--exit-code"], &["build"], &["build", "--locked"], &["test"], &["verify"]] {
+        let run = project.run(verb);
+        assert!(run.code() == Some(0) && !run.err().contains("warning"), "{verb:?}: {}", run.whole());
+    }
+    assert_eq!(project.read("corrigenda.lock"), lock);
+    let rebuilt = project.run(&["verify", "--rebuild"]);
+    assert_eq!(rebuilt.code(), Some(0), "{}", rebuilt.whole());
+    let elsewhere = project.run(&["build", "--locked", "--cache-dir", "../elsewhere"]);
+    assert_eq!(elsewhere.code(), Some(0), "{}", elsewhere.whole());
+    for sides in [["HEAD~2", "HEAD"], ["HEAD", "HEAD~2"], ["base", "worktree"], ["HEAD~2", "worktree"]] {
+        let run = project.run(&["diff", sides[0], sides[1], "--tokens", "0"]);
+        assert_eq!(run.code(), Some(0), "{sides:?}: {}", run.whole());
+    }
+    let log = project.run(&["log"]);
+    assert_eq!(log.code(), Some(0), "{}", log.whole());
+    // What it gives is the base; an adapter of nothing is none.
+    assert_eq!(project.run(&["export", "checkpoint", "../out"]).code(), Some(0));
+    assert!(std::fs::read(project.path("../out/model.safetensors")).expect("weights") == base);
+    let verified = project.run(&["verify", "../out"]);
+    assert_eq!(verified.code(), Some(0), "{}", verified.whole());
+    for form in ["peft", "gguf"] {
+        let run = project.run(&["export", form, "../adapter"]);
+        assert!(run.code() == Some(2) && run.err().contains("the patch is of no edits"), "{}", run.whole());
+    }
+    // A fact comes back as any new one does.
+    std::fs::create_dir(project.path("edits")).expect("made");
+    project.write(
+        "edits/again.toml",
+        "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Lisbon\"\nprompt = \"We saw the city of {}\"\ntarget = \"Rome\"\n",
+    );
+    let again = project.run(&["build"]);
+    assert!(again.code() == Some(0) && again.out().contains("1 added"), "{}", again.whole());
+    assert_eq!(project.run(&["test", "--no-damage"]).code().map(|code| code < 3), Some(true));
+}
+
+#[test]
+fn a_mistyped_folder_withdraws_nothing() {
+    let project = Project::new();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    let lock = project.read("corrigenda.lock");
+    let before = project.read("corrigenda.toml");
+    project.write("corrigenda.toml", &format!("edits = \"facts\"\n{before}"));
+    for verb in ["check", "plan", "build"] {
+        let run = project.run(&[verb]);
+        assert!(run.code() == Some(2) && run.err().contains("`edits` holds facts"), "{verb}: {}", run.whole());
+    }
+    assert_eq!(project.read("corrigenda.lock"), lock);
+    // Nobody has built anything yet: a project without facts says where they go.
+    project.write("corrigenda.toml", &before);
+    std::fs::remove_file(project.path("corrigenda.lock")).expect("removed");
+    std::fs::remove_dir_all(project.path("edits")).expect("removed");
+    for verb in ["check", "plan", "build", "test"] {
+        let run = project.run(&[verb]);
+        assert!(run.code() == Some(2) && run.err().contains("no-edits"), "{verb}: {}", run.whole());
+    }
+}
