@@ -78,7 +78,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
 fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) -> Result<Outcome, Stop> {
     let (Verb::Checkpoint { patch, to } | Verb::Peft { patch, to } | Verb::Gguf { patch, to }) = verb;
     context.may_export(to).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
-    let base = Base::open(project, store, context.isa, true)?;
+    let base = context.base(project, store, true)?;
     let (patch, settings) = chosen(patch.patch.as_deref(), project, &base, store)?;
     let facts = facts(&patch, &project.edits);
     let request = request(context, &base, store, (&patch, settings), &facts, to);
@@ -160,7 +160,8 @@ fn unrounded(patch: &Patch) -> Option<String> {
 
 /// What nobody has tried.
 fn untested(family: &str) -> Option<String> {
-    (family == "gptj").then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
+    matches!(family, "gptj" | "seed_oss")
+        .then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
 }
 
 /// Says what a checkpoint is.
