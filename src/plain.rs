@@ -2,18 +2,49 @@
 //! a path leads.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek as _};
 use std::path::{Component, Path, PathBuf};
+
+/// The first line of a Git LFS pointer begins so, in its present form and in the first one.
+const POINTERS: [&[u8]; 2] = [b"version https://git-lfs.", b"version https://hawser."];
+/// A pointer is shorter than this, as its specification says.
+const POINTER_BYTES: u64 = 1024;
+
+/// A pointer that Git LFS leaves where a file should be, when the file was not fetched.
+#[derive(Debug, thiserror::Error)]
+#[error("this is a Git LFS pointer, not the file itself: run `git lfs pull` in the clone that it is from")]
+pub(crate) struct LfsPointer;
 
 /// Opens a plain file, or a link to one, for reading.
 ///
 /// # Errors
-/// It is something else: opening a pipe would wait for its other end, and a device has none. Or the system refuses.
+/// It is something else: opening a pipe would wait for its other end, and a device has none. Or it is a Git LFS
+/// pointer. Or the system refuses.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    match fs::metadata(path)?.is_file() {
-        true => File::open(path),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a plain file")),
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a plain file"));
     }
+    let mut file = File::open(path)?;
+    if (1..POINTER_BYTES).contains(&metadata.len()) {
+        refuse_pointer(&mut file)?;
+    }
+    Ok(file)
+}
+
+/// Refuses a file that is a Git LFS pointer; any other is left at its beginning.
+fn refuse_pointer(file: &mut File) -> io::Result<()> {
+    let mut text = Vec::new();
+    file.by_ref().take(POINTER_BYTES).read_to_end(&mut text)?;
+    file.rewind()?;
+    let is_pointer =
+        POINTERS.iter().any(|first| text.starts_with(first)) && text.windows(5).any(|some| some == b"\noid ");
+    if is_pointer { Err(io::Error::new(io::ErrorKind::InvalidData, LfsPointer)) } else { Ok(()) }
+}
+
+/// Whether a file could not be read because it is a Git LFS pointer.
+pub(crate) fn is_pointer(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<LfsPointer>())
 }
 
 /// The bytes of a plain file.
@@ -189,6 +220,25 @@ mod tests {
             assert!(super::text(wide.to_vec()).expect_err("refused").contains("UTF-16"));
         }
         assert_eq!(super::text("\u{feff}a\r\n".into()).expect("a text"), "a\r\n");
+    }
+
+    #[test]
+    fn pointers_of_git_lfs_are_told_from_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        let oid = "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+        for first in ["version https://git-lfs.github.com/spec/v1\n", "version https://hawser.github.com/spec/v1\n"] {
+            fs::write(&path, format!("{first}{oid}")).expect("written");
+            for error in [open(&path).expect_err("a pointer"), read(&path, 4096).expect_err("a pointer")] {
+                assert!(is_pointer(&error) && error.to_string().contains("`git lfs pull`"), "{error}");
+            }
+            // A text that speaks of pointers, and a long file that begins like one, are files.
+            for text in [format!("a {first}{oid}"), first.to_owned(), format!("{first}{oid}").repeat(20)] {
+                fs::write(&path, &text).expect("written");
+                assert_eq!(read(&path, 1 << 16).expect("a file"), text.as_bytes());
+            }
+        }
+        assert!(!is_pointer(&open(&folder.path().join("b")).expect_err("nothing")));
     }
 
     #[test]

@@ -231,6 +231,188 @@ fn shards_that_do_not_fit_their_index_are_refused() {
     }
 }
 
+/// The weights of a case after `change`, opened.
+fn changed(name: &str, change: impl FnOnce(&mut Tensors)) -> Result<Model, ModelError> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (case, mut tensors) = (case(name), case(name).tensors(Dtype::F32));
+    case.write(folder.path(), Dtype::F32, false);
+    change(&mut tensors);
+    write_weights(folder.path(), &tensors, Dtype::F32, false);
+    if TIED.iter().any(|(tied, ..)| *tied == name) {
+        config(folder.path(), |config| config["tie_word_embeddings"] = json!(true));
+    }
+    Model::open(folder.path(), Isa::detect())
+}
+
+type Tensors = std::collections::BTreeMap<String, (Vec<u64>, Vec<u8>)>;
+
+/// The embedding and the head of families, whose tests tie them.
+const TIED: [(&str, &str, &str); 6] = [
+    ("qwen2", "model.embed_tokens.weight", "lm_head.weight"),
+    ("llama3", "model.embed_tokens.weight", "lm_head.weight"),
+    ("gpt2", "transformer.wte.weight", "lm_head.weight"),
+    ("gpt_neo", "transformer.wte.weight", "lm_head.weight"),
+    ("gptj", "transformer.wte.weight", "lm_head.weight"),
+    ("gpt_neox", "gpt_neox.embed_in.weight", "embed_out.weight"),
+];
+
+/// Row 1 of the configs that were read silently wrong: transformers 5 uses the stored head, version 4 the embedding.
+#[test]
+fn a_tied_head_that_is_stored_must_be_the_embedding() {
+    for (name, embedding, head) in TIED {
+        let same = changed(name, |tensors| {
+            let copy = tensors[embedding].clone();
+            tensors.insert(head.to_owned(), copy);
+        });
+        assert!(same.expect("the same matrix").checkpoint().remarks().is_empty(), "{name}");
+        for wrong in ["elements", "rows"] {
+            let error = changed(name, |tensors| {
+                let (mut shape, mut bytes) = tensors[embedding].clone();
+                if wrong == "rows" {
+                    shape[0] += 1;
+                    bytes.extend(vec![0; 4 * shape[1] as usize]);
+                } else {
+                    bytes[..4].copy_from_slice(&3.0_f32.to_le_bytes());
+                }
+                tensors.insert(head.to_owned(), (shape, bytes));
+            });
+            let error = error.expect_err("two heads");
+            assert!(error.to_string().contains(&format!("`{head}` is another matrix")), "{name}: {error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("set `tie_word_embeddings` to false")), "{name}");
+        }
+    }
+}
+
+/// Row 5: a stored head that is the embedding rounded. The embedding is used, and the other meaning is told.
+#[test]
+fn a_tied_head_in_a_smaller_type_is_told() {
+    let said = |first: f32| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        case("llama3").write(folder.path(), Dtype::F32, false);
+        let mut tensors = case("llama3").tensors(Dtype::F32);
+        let (shape, embedding) = tensors.get_mut("model.embed_tokens.weight").expect("an embedding");
+        embedding[..4].copy_from_slice(&first.to_le_bytes());
+        let (half, shape) = (Dtype::F16.stored().expect("a type"), shape.clone());
+        let wide =
+            corrigenda::numeric::Elements::of_bytes(corrigenda::numeric::Stored::F32, embedding).wide().into_owned();
+        let mut head = Vec::new();
+        wide.iter().for_each(|x| corrigenda::numeric::half::append(half, *x, &mut head));
+        let written: Vec<_> = tensors
+            .iter()
+            .map(|(name, (shape, data))| (name.clone(), Dtype::F32, shape.clone(), &data[..]))
+            .chain([("lm_head.weight".to_owned(), Dtype::F16, shape, &head[..])])
+            .map(|(name, dtype, shape, data)| corrigenda::safetensors::Tensor { name, dtype, shape, data })
+            .collect();
+        let bytes = corrigenda::safetensors::write(&written, &std::collections::BTreeMap::new());
+        std::fs::write(folder.path().join("model.safetensors"), bytes).expect("written");
+        let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+        model.checkpoint().remarks().iter().map(|one| one.message.clone()).collect::<String>()
+    };
+    assert_eq!(said(0.25), "", "F16 holds it exactly");
+    assert!(said(0.1).contains("`lm_head.weight` in ") && said(0.1).contains("rounded to its type"), "{}", said(0.1));
+}
+
+/// Tied, untied and ghosts: what an index lists and nothing needs is no matter.
+#[test]
+fn an_index_may_list_what_nothing_needs() {
+    let index = |folder: &Path, names: &[&str]| {
+        let path = folder.join("model.safetensors.index.json");
+        let mut index: Value = serde_json::from_slice(&std::fs::read(&path).expect("index")).expect("JSON");
+        for name in names {
+            index["weight_map"][name] = json!("model-00001-of-00002.safetensors");
+        }
+        std::fs::write(path, index.to_string()).expect("written");
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    case("qwen2").write(folder.path(), Dtype::F32, true);
+    index(folder.path(), &["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]);
+    assert!(Model::open(folder.path(), Isa::detect()).is_ok());
+    // What is needed must be where the index says.
+    let needed = refused("llama", true, |folder| {
+        config(folder, |config| config["num_hidden_layers"] = json!(4));
+        index(folder, &["model.layers.3.input_layernorm.weight"]);
+    });
+    assert!(needed.contains("puts `model.layers.3.input_layernorm.weight` into model-00001-of-00002"), "{needed}");
+}
+
+#[test]
+fn tensors_that_the_decoder_does_not_read_are_told() {
+    let with = |name: &str, tensor: &str| {
+        let model = changed(name, |tensors| drop(tensors.insert(tensor.to_owned(), (vec![1], vec![0; 4]))));
+        model.expect("it opens").checkpoint().remarks().iter().map(|one| one.message.clone()).collect::<String>()
+    };
+    for (name, tensor) in [
+        ("llama", "model.layers.0.self_attn.q_norm.weight"),
+        ("llama", "model.layers.1.self_attn.q_proj.bias"),
+        ("llama", "model.layers.7.mlp.up_proj.weight"),
+        ("llama", "lm_head.bias"),
+        ("llama", "model.norm.bias"),
+        ("gpt_neox", "gpt_neox.layers.0.attention.q_norm.weight"),
+    ] {
+        let found = with(name, tensor);
+        assert!(found.contains("does not read a tensor") && found.contains(tensor), "{name}: {found}");
+    }
+    for (name, tensor) in [
+        ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq"),
+        ("gptj", "transformer.h.0.attn.masked_bias"),
+        ("gptj", "transformer.h.0.attn.bias"),
+        ("gpt_neo", "transformer.h.0.attn.attention.bias"),
+        ("gpt_neox", "gpt_neox.layers.0.attention.masked_bias"),
+        ("llama", "score.weight"),
+    ] {
+        assert_eq!(with(name, tensor), "", "{name}: {tensor}");
+    }
+}
+
+#[test]
+fn names_of_tensors_say_what_was_saved() {
+    let renamed = |rename: &dyn Fn(&str) -> String| {
+        let error = changed("llama", |tensors| {
+            *tensors = std::mem::take(tensors).into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect();
+        });
+        let error = error.expect_err("other names");
+        format!("{error}\n{}", error.hint().unwrap_or_default())
+    };
+    for (prefix, help) in [
+        ("module.", "`model.module.save_pretrained(NEW)`"),
+        ("_orig_mod.", "`model._orig_mod.save_pretrained(NEW)`"),
+        ("base_model.model.", "merge_and_unload"),
+        ("language_model.", "`model.language_model.save_pretrained(NEW)`"),
+        ("other.", "names without `other.`"),
+    ] {
+        let found = renamed(&|name| format!("{prefix}{name}"));
+        assert!(found.contains(&format!("begin with `{prefix}`")) && found.contains(help), "{found}");
+    }
+    let found = renamed(&|name| name.replace("model.layers", "model.language_model.layers"));
+    assert!(found.contains("begin with `model.language_model.`"), "{found}");
+    for end in ["qweight", "weight_packed", "weight_scale_inv"] {
+        let found = renamed(&|name| name.replace("q_proj.weight", &format!("q_proj.{end}")));
+        assert!(
+            found.contains("quantised (it has `model.layers.0.self_attn.q_proj.") && found.contains(end),
+            "{found}"
+        );
+    }
+    let found = renamed(&|name| name.replace("lm_head.weight", "score.weight"));
+    assert!(found.contains("`score.weight` and no `lm_head.weight`") && found.contains("says no words"), "{found}");
+    let found = renamed(&|name| name.replace("lm_head.weight", "x"));
+    assert!(found.contains("set it to true"), "{found}");
+    let found = renamed(&|name| name.replace("q_proj.weight", "q_proj.base_layer.weight"));
+    assert!(found.contains("adapter beside the model"), "{found}");
+}
+
+#[test]
+fn an_adapter_and_another_class_are_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    case("llama").write(folder.path(), Dtype::F32, false);
+    std::fs::write(folder.path().join("adapter_config.json"), "{\"base_model_name_or_path\":\"org/base\"}")
+        .expect("written");
+    config(folder.path(), |config| config["architectures"] = json!(["GemmaForCausalLM"]));
+    let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
+    let said: Vec<&str> = model.checkpoint().remarks().iter().map(|one| one.message.as_str()).collect();
+    assert!(said[0].contains("names GemmaForCausalLM, and `model_type` is `llama`"), "{said:?}");
+    assert!(said[1].contains("an adapter for `org/base`, and is not read"), "{said:?}");
+}
+
 #[test]
 fn other_types_of_weights_are_refused_with_what_to_do() {
     let found = refused("llama", false, |folder| {

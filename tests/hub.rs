@@ -104,3 +104,24 @@ fn a_new_project_is_pinned_to_the_commit_that_was_found() {
     let run = project.run_with(&["plan", "--base", "hf:acme/tiny"], &[("HF_HOME", &home)]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
 }
+
+/// Every other program takes the bare name: it is not taken, and said how it is written.
+#[test]
+fn a_bare_name_is_told_how_it_is_written() {
+    let (project, _) = project("hf:org/tiny@main");
+    project.replace("corrigenda.toml", "hf:org/tiny@main", "org/tiny");
+    let said = project.run(&["plan"]);
+    assert_eq!(said.code(), Some(2), "{}", said.whole());
+    assert!(
+        said.err().contains("write `hf:org/tiny`") && said.err().contains("the folder of corrigenda.toml"),
+        "{}",
+        said.whole()
+    );
+    project.write("new/.keep", "");
+    for (name, want) in
+        [("org/name", "write `hf:org/name`"), ("https://hub.example/org/name/tree/main", "write `hf:org/name`")]
+    {
+        let said = project.run(&["-C", "new", "init", "--model", name]);
+        assert!(said.code() == Some(2) && said.err().contains(want), "{}", said.whole());
+    }
+}

@@ -131,3 +131,34 @@ fn an_answer_that_is_joined_to_everything_is_refused() {
     let refused = tokens.continuation("Rome").expect_err("refused").to_string();
     assert!(refused.contains("joined to whatever stands before it"), "{refused}");
 }
+
+/// A tokenizer that ends every text (`add_eos_token` of a fine-tune): a prompt goes on, a document ends.
+#[test]
+fn prompts_are_read_without_what_the_tokenizer_puts_after_every_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let special = |name: &str| json!({ "SpecialToken": { "id": name, "type_id": 0 } });
+    let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
+    let with = |single: Value| {
+        let file = std::fs::read(reference("metaspace_tokenizer.json")).expect("the tokenizer");
+        let mut file: Value = serde_json::from_slice(&file).expect("JSON");
+        let known = |id: u32, name: &str| json!({ "id": name, "ids": [id], "tokens": [name] });
+        file["post_processor"]["special_tokens"] = json!({ "<s>": known(1, "<s>"), "</s>": known(2, "</s>") });
+        file["post_processor"]["single"] = single;
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).expect("written");
+        Tokens::open(folder.path(), 1 << 20).expect("it opens")
+    };
+    let plain = with(json!([special("<s>"), text]));
+    let ended = with(json!([special("<s>"), text, special("</s>"), special("</s>")]));
+    let read = |tokens: &Tokens, text: &str| tokens.frame(text.into()).expect("it can be cut").encoded;
+    for prompt in ["The capital of France is", "", "ends in </s>", "</s>"] {
+        assert_eq!(read(&ended, prompt), read(&plain, prompt), "{prompt:?}");
+        let whole = [&read(&plain, prompt).ids[..], &[2, 2]].concat();
+        assert_eq!(ended.encode(prompt).expect("a document").ids, whole, "{prompt:?}");
+    }
+    assert!(plain.remark().is_none() && plain.reading(false).expect("no chat").is_none());
+    let remark = ended.remark().expect("a remark");
+    assert!(remark.message.contains("\"</s></s>\" after every text"), "{}", remark.message);
+    assert!(ended.reading(false).expect("no chat").is_some());
+    let alone = with(json!([text, special("</s>")]));
+    assert!(read(&alone, "").ids.is_empty() && alone.remark().is_some());
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Stop;
 use crate::digest::{Canon, Digest};
 use crate::model::hub::{self, HubError, HubName, Snapshot};
+use crate::model::remark::{Kind, Remark};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
@@ -22,6 +23,8 @@ pub struct Base {
     pub locked: LockedBase,
     /// The folder, from where the program runs.
     pub folder: PathBuf,
+    /// What a person should know of it.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Base {
@@ -34,6 +37,10 @@ impl Base {
         let opened = folder_of(project).and_then(|folder| {
             check_apart(project, &folder)?;
             Self::at(&folder, store, isa, fresh)
+        });
+        let opened = opened.map(|mut base| {
+            base.warnings = base.warnings.into_iter().map(|warning| point(project, warning)).collect();
+            base
         });
         opened.map_err(|finding| Stop::wrong(vec![point(project, finding)], &project.edits.sources))
     }
@@ -51,7 +58,9 @@ impl Base {
             .collect::<Result<_, _>>()
             .map_err(|error| Diagnostic::new(Code::ModelUnusable, error.to_string()))?;
         let locked = LockedBase { digest: digest_of(&files), files };
-        Ok(Self { model, tokens, locked, folder: folder.to_owned() })
+        let remarks = model.checkpoint().remarks().iter().cloned().chain(tokens.remark());
+        let warnings = remarks.map(warning).collect();
+        Ok(Self { model, tokens, locked, folder: folder.to_owned(), warnings })
     }
 
     /// The name that people know the base by: its folder's, or that on the Hub with its commit.
@@ -139,7 +148,22 @@ pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
 fn place(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(written) {
         true => folder_named(written),
-        false => Ok(root.join(written)),
+        false => there(written, root.join(written)).map_err(|finding| finding.help(FROM_PROJECT)),
+    }
+}
+
+/// How a path of a project is read.
+const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is taken from the folder of corrigenda.toml";
+
+/// The folder that a person wrote, unless it is not there and the name of a model on the Hub may be meant.
+fn there(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
+    match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
+        None => Ok(folder),
+        Some(name) => {
+            let error = ModelError::NoFolder(folder);
+            let help = format!("if a model of the Hugging Face Hub is meant, write `{}`", name.written());
+            Err(Diagnostic::new(Code::ModelUnusable, error.to_string()).help(help))
+        }
     }
 }
 
@@ -160,7 +184,7 @@ pub fn place_in(root: &Path, written: &Path) -> PathBuf {
 pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(name) {
         true => snapshot(&name.to_string_lossy()).map(|snapshot| snapshot.folder),
-        false => Ok(name.to_owned()),
+        false => there(name, name.to_owned()),
     }
 }
 
@@ -193,6 +217,18 @@ fn unusable(error: &ModelError) -> Diagnostic {
         Some(hint) => finding.help(hint),
         None => finding,
     }
+}
+
+/// A remark as a finding.
+fn warning(remark: Remark) -> Diagnostic {
+    let code = match remark.kind {
+        Kind::TensorsUnread => Code::TensorsUnread,
+        Kind::ArchitectureDiffers => Code::ArchitectureDiffers,
+        Kind::AdapterUnread => Code::AdapterUnread,
+        Kind::HeadRounded => Code::HeadRounded,
+        Kind::TextsEnded => Code::TextsEnded,
+    };
+    Diagnostic::new(code, remark.message).help(remark.help)
 }
 
 /// A finding at the place where the project names the model.

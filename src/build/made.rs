@@ -51,7 +51,8 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
     }
     if plan.edits.is_empty() {
         let (record, patch) = Record::of_nothing();
-        return Ok(Made { patch, id: record.patch, note: note(name, lock.as_ref(), &record.patch) });
+        let note = note(name, lock.as_ref(), &record.patch);
+        return Ok(Made { patch, id: record.patch, note, prefaces: Prefaces::default() });
     }
     let setup = if past { setup(project, name, lock.as_ref(), base, store)? } else { looked };
     let moments = moments(project, base, &setup, store, progress)?;

@@ -128,8 +128,8 @@ pub fn keys(
     let edits = plan.by_meaning();
     let weight = setup.settings.bare_weight;
     let address = |planned: &Planned<'_>| {
-        let (chat, templates) = (planned.chat(base), planned.templates(setup));
-        key_address(&base.locked.digest, chat, &planned.meaning, setup.layer, &templates, weight)
+        let (reading, templates) = (planned.reading(base), planned.templates(setup));
+        key_address(&base.locked.digest, reading.as_ref(), &planned.meaning, setup.layer, &templates, weight)
     };
     let known = edits.iter().map(|planned| {
         let object = stored(store, &address(planned), setup.layer)?;

@@ -11,7 +11,6 @@ use crate::behaviour::expect::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
 use crate::digest::Digest;
-use crate::model::chat::Chat;
 use crate::model::{ModelError, Prompt};
 use crate::numeric::NUMERICS;
 use crate::project::{
@@ -98,9 +97,9 @@ fn planned<'a>(
     let Setup { layer, templates, settings, .. } = setup;
     let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
     let resolved = Resolved::new(&base.tokens, templates, fact, base.model.spec().positions)?;
-    let chat = if edit.chat { Some(base.tokens.chat()?.digest()) } else { None };
+    let reading = base.tokens.reading(edit.chat)?;
     let meaning = edit.meaning_of(name);
-    let object = address(&base.locked.digest, chat, &meaning, *layer, templates, settings);
+    let object = address(&base.locked.digest, reading.as_ref(), &meaning, *layer, templates, settings);
     Ok(Planned { edit, name, place, meaning, resolved, sink: None, object })
 }
 
@@ -234,7 +233,9 @@ impl Planned<'_> {
                 found.also.push(preface);
             } else if found.preface.is_none() {
                 let Setup { layer, settings, .. } = setup;
-                self.object = address(&base.locked.digest, None, &self.meaning, *layer, &templates, settings);
+                let reading = self.reading(base);
+                self.object =
+                    address(&base.locked.digest, reading.as_ref(), &self.meaning, *layer, &templates, settings);
                 self.resolved = resolved;
                 found.preface = Some(preface);
             }
@@ -298,10 +299,10 @@ impl Planned<'_> {
         (self.name != self.edit.subject).then_some(self.name)
     }
 
-    /// The digest of the chat template, where the edit is said in a chat.
-    pub fn chat<'b>(&self, base: &'b Base) -> Option<&'b Digest> {
+    /// What decides how the edit's prompts are read, beside the files of the base.
+    pub fn reading(&self, base: &Base) -> Option<Digest> {
         // A template that cannot be used was refused where the edit was resolved.
-        if self.edit.chat { base.tokens.chat().ok().map(Chat::digest) } else { None }
+        base.tokens.reading(self.edit.chat).ok().flatten()
     }
 
     /// The edit as a name: its id, and the alias if it is one.

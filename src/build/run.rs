@@ -100,7 +100,8 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let alike = alike::findings(&plan, &record.alike, record.condition);
     let changes = Lock::changes(before.as_ref(), &project.edits);
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
-    let mut warnings = plan.warnings;
+    let mut warnings = base.warnings.clone();
+    warnings.extend(plan.warnings);
     warnings.extend(thin(project, record));
     warnings.extend(unwatched(project, record));
     warnings.extend(large(&setup, plan.edits.len()));

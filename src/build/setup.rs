@@ -280,14 +280,21 @@ fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(Path
         ));
     };
     let path = project.config.resolve(&statistics.corpus);
+    let unusable = |error: String| {
+        Diagnostic::new(Code::CorpusUnusable, error).at(project.config.file, &statistics.span, "the corpus")
+    };
+    // A pointer has a digest as well: nothing must be computed for a lock that names it.
+    if let Err(error) = plain::open(&path)
+        && plain::is_pointer(&error)
+    {
+        return Err(unusable(format!("reading the corpus {}: {error}", path.display())));
+    }
     let digest = match corpus {
         Corpus::Fresh => memo::digest_text_fresh(&path),
         _ => memo::digest_text(store, &path),
     };
     match digest {
         Ok(digest) => Ok((path, digest)),
-        Err(error) => Err(Diagnostic::new(Code::CorpusUnusable, error.to_string())
-            .at(project.config.file, &statistics.span, "the corpus")
-            .help("a path is taken from the folder of corrigenda.toml")),
+        Err(error) => Err(unusable(error.to_string()).help("a path is taken from the folder of corrigenda.toml")),
     }
 }

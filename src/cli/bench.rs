@@ -153,7 +153,7 @@ fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome>
         let why = "records of zsRE do not say what is true before the edit: nothing can be asked of --known";
         return Err(stop(wrong(why.to_owned())));
     }
-    let base = Base::open(&project, &store, context.isa, false).map_err(stop)?;
+    let base = context.base(&project, &store, false).map_err(stop)?;
     for path in arguments.out.iter().chain(&arguments.resume) {
         context.may_export(path).map_err(|finding| context.fail(finding))?;
     }

@@ -1,7 +1,7 @@
 //! What every verb is given: the terminal, the project's folder, the store, and how to end.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::report::{ReportArguments, deliver};
 
 use super::{Common, Format, Outcome};
-use crate::build::{Stop, StopKind};
+use crate::build::base::folder_named;
+use crate::build::{Base, Stop, StopKind};
 use crate::numeric::Isa;
 use crate::project::{Code, Diagnostic, Project, Sources};
 use crate::report::json::inert;
@@ -117,6 +118,32 @@ impl Context {
             self.show(&project.warnings, sources);
         }
         Ok(project)
+    }
+
+    /// The base of a project, its warnings shown; they are among the findings of the answer too.
+    pub(super) fn base(&self, project: &Project, store: &Store, fresh: bool) -> Result<Base, Stop> {
+        let base = Base::open(project, store, self.isa, fresh)?;
+        self.warn(project.config.policy.apply(base.warnings.clone()), &project.edits.sources)?;
+        Ok(base)
+    }
+
+    /// The base in a folder that a person names, a path or a name on the Hub, its warnings shown.
+    pub(super) fn base_named(&self, name: &Path, store: &Store, fresh: bool) -> Result<Base, Stop> {
+        let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
+        let folder = folder_named(name).map_err(stop)?;
+        let base = Base::at(&folder, store, self.isa, fresh).map_err(stop)?;
+        self.warn(base.warnings.clone(), &Sources::default())?;
+        Ok(base)
+    }
+
+    /// Shows warnings before the answer, and keeps them for it; those that a policy denies end the run.
+    fn warn(&self, warnings: Vec<Diagnostic>, sources: &Sources) -> Result<(), Stop> {
+        if warnings.iter().any(Diagnostic::is_error) {
+            return Err(Stop::findings(warnings, sources));
+        }
+        self.show(&warnings, sources);
+        self.warned.borrow_mut().extend(warnings.into_iter().map(|one| (one, sources.clone())));
+        Ok(())
     }
 
     /// Edits that are out of date today.

@@ -3,7 +3,7 @@
 use super::report::{ReportArguments, deliver};
 use super::{Context, Format, Outcome};
 use crate::behaviour::continuation::Draw;
-use crate::build::{Base, Stop};
+use crate::build::Stop;
 use crate::project::{Project, Sources};
 use crate::report::{self, Report};
 use crate::review::diff::{Look, diff, differs};
@@ -56,7 +56,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 fn compared(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
-    let base = Base::open(project, store, context.isa, false)?;
+    let base = context.base(project, store, false)?;
     let ground = Ground { project, base: &base, store, progress: &context.ui };
     let before = Side::find(&arguments.before, ground)?;
     let after = Side::find(&arguments.after, ground)?;

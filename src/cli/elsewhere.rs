@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 
 use super::table::{Table, percent};
 use super::{Context, Format, Outcome};
-use crate::build::base::folder_named;
 use crate::build::elsewhere::{Elsewhere, Reading, read};
 use crate::build::{Base, Stop};
-use crate::project::{Edit, Project, Sources, visible};
+use crate::project::{Edit, Project, visible};
 use crate::store::Store;
 
 /// Answers what becomes of the chosen facts on the model `name`: a folder, or a name on the Hub. `strict`: what is
@@ -21,9 +20,7 @@ pub(super) fn shown(
     name: &str,
     strict: bool,
 ) -> Result<Outcome, Stop> {
-    let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
-    let folder = folder_named(Path::new(name)).map_err(stop)?;
-    let base = Base::at(&folder, store, context.isa, false).map_err(stop)?;
+    let base = context.base_named(Path::new(name), store, false)?;
     let lock = project.lock()?;
     let elsewhere = read(project, &base, lock.as_ref(), chosen)?;
     match context.format {

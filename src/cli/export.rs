@@ -89,7 +89,7 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
         check_name(name)?;
     }
     context.may_export(to).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
-    let base = Base::open(project, store, context.isa, true)?;
+    let base = context.base(project, store, true)?;
     let (patch, settings) = chosen(patch.patch.as_deref(), project, &base, store)?;
     let facts = facts(&patch, &project.edits);
     let request = request(context, &base, store, (&patch, settings), &facts, to);
@@ -190,7 +190,8 @@ fn check_name(name: &str) -> Result<(), Stop> {
 
 /// What nobody has tried.
 fn untested(family: &str) -> Option<String> {
-    (family == "gptj").then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
+    matches!(family, "gptj" | "seed_oss")
+        .then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
 }
 
 /// Says what a checkpoint is.

@@ -65,7 +65,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
         return elsewhere::shown(context, (project, store), &chosen, name, arguments.exit_code);
     }
     let lock = project.lock()?;
-    let base = Base::open(project, store, context.isa, false)?;
+    let base = context.base(project, store, false)?;
     let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
     let mut plan = plan(project, &base, &setup, store)?;
     let said = ask(project, &base, &plan, &chosen)?;

@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
 
 /// The base and the setup, of another layer if one is asked for.
 fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<(Base, Setup), Stop> {
-    let base = Base::open(project, store, context.isa, false)?;
+    let base = context.base(project, store, false)?;
     let mut project = project.clone();
     if let Some(layer) = layer {
         project.config.rome.layer = Some(layer);

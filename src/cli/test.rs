@@ -5,7 +5,7 @@ use super::{Context, Outcome};
 use crate::build::made::setup;
 use crate::build::plan::only;
 use crate::build::prepare::{moments, prepare};
-use crate::build::{Base, Stop, locked, plan};
+use crate::build::{Stop, locked, plan};
 use crate::digest::Digest;
 use crate::plain;
 use crate::project::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
@@ -55,7 +55,7 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
         refuse_under_ci()?;
     }
     let edits = only(project, &arguments.only)?;
-    let base = Base::open(project, store, context.isa, false)?;
+    let base = context.base(project, store, false)?;
     let lock = locked::lock(project, &base, store)?;
     let id = lock.patch.id;
     let patch = locked::patch(store, &id)?;

@@ -6,7 +6,6 @@ use super::suggest::{Layers, suggest};
 use super::traced::{Told, answer, write};
 use super::{Context, Outcome};
 use crate::behaviour::check_says;
-use crate::build::base::folder_named;
 use crate::build::gate::silent;
 use crate::build::plan::only;
 use crate::build::{Base, Stop};
@@ -106,7 +105,7 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     let stop = |stop: Stop| context.stop(&stop);
     let (mut facts, left) = gather(arguments, project.as_ref()).map_err(stop)?;
     if let Some(project) = project.as_ref().filter(|_| arguments.suggest_layer) {
-        let base = Base::open(project, &store, context.isa, false).map_err(stop)?;
+        let base = context.base(project, &store, false).map_err(stop)?;
         let texts = facts.iter().map(|fact| fact.prompt.as_str().into());
         check_says(&base.model, &base.tokens, texts).map_err(|error| stop(silent(&error)))?;
         return suggest(context, arguments, project, (&base, &store), facts).map_err(stop);
@@ -197,10 +196,8 @@ fn place(context: &Context, out: &Path, base: &Base, store: &Store) -> Result<cr
 fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, store: &Store) -> Result<Base, Stop> {
     let wrong = |finding| Stop::wrong(vec![finding], &Sources::default());
     match (&arguments.base, project) {
-        (Some(name), _) => {
-            folder_named(name).and_then(|folder| Base::at(&folder, store, context.isa, false)).map_err(wrong)
-        }
-        (None, Some(project)) => Base::open(project, store, context.isa, false),
+        (Some(name), _) => context.base_named(name, store, false),
+        (None, Some(project)) => context.base(project, store, false),
         // Without a base there is a project: the caller saw to it.
         (None, None) => Err(wrong(Diagnostic::new(Code::ProjectMissing, "no model is named"))),
     }

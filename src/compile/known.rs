@@ -45,7 +45,7 @@ const LLAMA: Known = Known {
 
 /// ROME's released `hparams` for GPT-2 and GPT-J, MEMIT's for NeoX, EasyEdit's for the rest (there without second
 /// moments, which are taken here all the same).
-static KNOWN: [Known; 11] = [
+static KNOWN: [Known; 12] = [
     Known { name: "gpt2-medium", layers: 24, width: 1024, inner: 4096, layer: 8, clamp: 3.0, ..XL },
     Known { name: "gpt2-large", layers: 36, width: 1280, inner: 5120, layer: 12, ..XL },
     XL,
@@ -53,6 +53,7 @@ static KNOWN: [Known; 11] = [
     Known { name: "gpt-neox-20b", family: "gpt_neox", layers: 44, width: 6144, inner: 24_576, layer: 15, ..XL },
     LLAMA,
     Known { name: "llama-3-8b", inner: 14_336, ..LLAMA },
+    Known { name: "llama-3.2-1b", layers: 16, width: 2048, inner: 8192, ..LLAMA },
     Known { name: "llama-3.2-3b", layers: 28, width: 3072, inner: 8192, ..LLAMA },
     Known { name: "mistral-7b", family: "mistral", inner: 14_336, ..LLAMA },
     Known { name: "qwen2-7b", family: "qwen2", layers: 28, width: 3584, inner: 18_944, ..LLAMA },

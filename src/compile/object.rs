@@ -130,7 +130,7 @@ impl Object {
 /// reasons and file names are no part of it.
 pub fn address(
     base: &Digest,
-    chat: Option<&Digest>,
+    reading: Option<&Digest>,
     meaning: &Digest,
     layer: usize,
     templates: &[String],
@@ -138,8 +138,8 @@ pub fn address(
 ) -> Digest {
     let mut canon = Canon::new("object/1");
     canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
-    if let Some(chat) = chat {
-        canon.digest("chat", chat);
+    if let Some(reading) = reading {
+        canon.digest("chat", reading);
     }
     canon.texts("templates", templates.iter().map(String::as_str));
     settings.describe(&mut canon);
@@ -149,7 +149,7 @@ pub fn address(
 /// The address of a key alone: as [`address`], without what only values depend on.
 pub fn key_address(
     base: &Digest,
-    chat: Option<&Digest>,
+    reading: Option<&Digest>,
     meaning: &Digest,
     layer: usize,
     templates: &[String],
@@ -157,8 +157,8 @@ pub fn key_address(
 ) -> Digest {
     let mut canon = Canon::new("key/1");
     canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
-    if let Some(chat) = chat {
-        canon.digest("chat", chat);
+    if let Some(reading) = reading {
+        canon.digest("chat", reading);
     }
     if let Some(weight) = bare_weight {
         canon.float("bare-weight", weight);

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ModelError;
 use super::family::{Attention, Family, NormKind};
 use super::files::{Weights, find_config, read_config};
+use super::remark::{self, Remark};
 use super::spec::Spec;
+use super::storage::names;
 use super::tensor::Tensor;
+use super::{ModelError, tied};
 use crate::patch::Layout;
 use crate::safetensors::Dtype;
 
@@ -58,6 +60,7 @@ pub struct Checkpoint {
     folder: PathBuf,
     weights: Weights,
     spec: Spec,
+    remarks: Vec<Remark>,
     pub(super) token_embedding: Tensor,
     pub(super) position_embedding: Option<Tensor>,
     pub(super) blocks: Vec<Block>,
@@ -66,13 +69,15 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens `folder` and checks every tensor that the decoder reads: presence, shape, dtype. Reads no weight.
+    /// Opens `folder` and checks every tensor that the decoder reads: presence, shape, dtype. Reads no weight, but for an
+    /// output matrix that is stored although it is tied, which must be the embedding.
     ///
     /// # Errors
     /// A missing or malformed file, an unsupported architecture, a pickle, a tensor that is not as config.json says.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         let config_path = find_config(folder)?;
-        let spec = Spec::parse(&config_path, &read_config(&config_path)?)?;
+        let config = read_config(&config_path)?;
+        let spec = Spec::parse(&config_path, &config)?;
         let weights = Weights::open(folder)?;
         let source = Source { weights: &weights, spec: &spec };
         let blocks = (0..spec.layers).map(|layer| source.block(layer)).collect::<Result<_, _>>()?;
@@ -82,17 +87,28 @@ impl Checkpoint {
             .map(|name| source.tensor(&format!("{name}.weight"), &[spec.positions, spec.width]))
             .transpose()?;
         let final_norm = source.norm(spec.family.final_norm, spec.width)?;
-        let head = source.head(&token_embedding)?;
-        Ok(Self {
+        let mut remarks: Vec<Remark> = remark::of_folder(folder, &config_path, &config, spec.family);
+        let head = source.head(&token_embedding, &mut remarks)?;
+        let mut opened = Self {
             folder: folder.to_owned(),
             token_embedding,
             position_embedding: positions,
             blocks,
             final_norm,
             head,
-            weights,
-            spec,
-        })
+            weights: weights.clone(),
+            spec: spec.clone(),
+            remarks,
+        };
+        let read = opened.tensors().into_iter().map(|tensor| tensor.name.as_str()).collect();
+        let unread = remark::unread(&weights.path, &names::unread(&weights, &spec, &read));
+        opened.remarks.extend(unread);
+        Ok(opened)
+    }
+
+    /// What a person should know of the model.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
     }
 
     /// The folder.
@@ -179,17 +195,24 @@ impl Source<'_> {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         match self.named(name) {
             Some(name) => self.exact(name, shape),
-            None => {
-                let tensor = format!("{}{name}", self.family().prefix);
-                Err(ModelError::NoTensor { path: self.weights.path.clone(), tensor })
-            }
+            None => Err(self.missing(&format!("{}{name}", self.family().prefix))),
+        }
+    }
+
+    /// A tensor that is needed is not there.
+    fn missing(&self, name: &str) -> ModelError {
+        let bare = name.strip_prefix(self.family().prefix).unwrap_or(name);
+        let absent = [name, bare].into_iter().find_map(|name| self.weights.absent.get_key_value(name));
+        match absent {
+            Some((tensor, shard)) => self.weights.not_there(tensor, shard),
+            None => names::missing(self.weights, self.spec, name),
         }
     }
 
     /// The tensor of exactly this name.
     fn exact(&self, name: String, shape: &[usize]) -> Result<Tensor, ModelError> {
         let Some((shard, info)) = self.weights.get(&name) else {
-            return Err(ModelError::NoTensor { path: self.weights.path.clone(), tensor: name });
+            return Err(self.missing(&name));
         };
         let path = || shard.path.clone();
         let Some(stored) = info.dtype.stored() else {
@@ -265,16 +288,32 @@ impl Source<'_> {
         self.tensor(&name, &shape)
     }
 
+    /// The output matrix that a tied model stores all the same.
+    fn repeated(&self) -> Result<Tensor, ModelError> {
+        let name = self.head_name();
+        let shape = [self.spec.vocabulary, self.spec.width];
+        let wide: Vec<u64> = shape.iter().map(|side| *side as u64).collect();
+        match self.weights.get(&name) {
+            Some((_, info)) if info.shape != wide => Err(tied::differs(&self.weights.path, &name)),
+            _ => self.exact(name, &shape),
+        }
+    }
+
     /// The head never has the family's prefix.
     fn head_name(&self) -> String {
         format!("{}.weight", self.family().head)
     }
 
-    /// A tied head is the embedding, whether or not the file repeats it.
-    fn head(&self, embedding: &Tensor) -> Result<Projection, ModelError> {
+    /// A tied head is the embedding; where the file repeats it, it must be the same.
+    fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
         let weight = match spec.tied {
-            true => embedding.clone(),
+            true => {
+                if self.weights.get(&self.head_name()).is_some() && embedding.name != self.head_name() {
+                    remarks.extend(tied::check(&self.weights.path, embedding, &self.repeated()?)?);
+                }
+                embedding.clone()
+            }
             false => self.exact(self.head_name(), &[spec.vocabulary, spec.width])?,
         };
         let bias = format!("{}.bias", self.family().head);

@@ -26,6 +26,21 @@ impl<'a> Reader<'a> {
         self.config.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether a key is there, and be its value null.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.config.contains_key(key)
+    }
+
+    /// The file, for messages.
+    pub(super) fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// All keys and values that are not null.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.config.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value))
+    }
+
     /// The object under a key.
     pub(super) fn object(&self, key: &str) -> Result<Option<Reader<'a>>, ModelError> {
         match self.get(key) {

@@ -1,7 +1,8 @@
 //! What can be wrong with a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::storage::SAVE;
 use crate::safetensors::{HeaderError, PickleError};
 
 /// A model that cannot be used, and what to do about it.
@@ -25,7 +26,9 @@ pub enum ModelError {
     #[error("{}: `{key}` {problem}", path.display())]
     Config { path: PathBuf, key: String, problem: String },
     #[error("{}: architecture `{found}` is not supported (supported: {supported})", path.display())]
-    Architecture { path: PathBuf, found: String, supported: String },
+    Architecture { path: PathBuf, found: String, supported: String, part: Option<&'static str> },
+    #[error("{}: {found}", path.display())]
+    Stored { path: PathBuf, found: String, help: String },
     #[error("{}: the weights are quantised ({method})", path.display())]
     Quantised { path: PathBuf, method: String },
     #[error("{0}")]
@@ -67,21 +70,37 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// A model that is stored in a way that cannot be read: what was found, and the one thing that helps.
+    pub(super) fn stored(path: &Path, found: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Stored { path: path.to_owned(), found: found.into(), help: help.into() }
+    }
+
     /// What to do next, where that can be said.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoFolder(_) => "`[model] path` in corrigenda.toml is taken from the folder of corrigenda.toml".into(),
             Self::NoFile { name: "model.safetensors", .. } => {
-                "only safetensors are read: convert other weights with `save_pretrained(..., safe_serialization=True)`"
-                    .into()
+                format!("only safetensors are read: {SAVE}")
             }
             Self::NoFile { .. } => {
                 "a model folder has the layout of the Hugging Face Hub: config.json, model.safetensors, tokenizer.json"
                     .into()
             }
+            Self::Stored { help, .. } => help.clone(),
+            Self::Quantised { method, .. } if matches!(method.as_str(), "fp8" | "mxfp4") => format!(
+                "name the model that it was made from; where it was published in {method} alone, \
+                 `AutoModelForCausalLM.from_pretrained(A, quantization_config={}(dequantize=True)).save_pretrained(B)` of \
+                 transformers writes it in bfloat16",
+                if method == "fp8" { "FineGrainedFP8Config" } else { "Mxfp4Config" }
+            ),
             Self::Quantised { .. } => {
                 "an edit needs the numbers that quantising threw away: name the model that it was made from, and quantise \
                  what `corrigenda export checkpoint` writes"
+                    .into()
+            }
+            Self::Dtype { found, .. } if found == "F64" => {
+                "save it in float32: `AutoModelForCausalLM.from_pretrained(A, dtype=torch.float32).save_pretrained(B)` of \
+                 transformers"
                     .into()
             }
             Self::Dtype { .. } => {
@@ -93,6 +112,10 @@ impl ModelError {
             Self::NoShard { .. } | Self::NotInShard { .. } | Self::Twice { .. } => {
                 "the index and the files are not of one download: fetch the model again".into()
             }
+            Self::Architecture { part: Some(part), .. } => format!(
+                "its language part is `{part}`, which is read: name a folder that holds that part alone, with the names and \
+                 the config.json of a `{part}` model"
+            ),
             Self::Architecture { .. } => {
                 "the model's own code is never run: only architectures that are built in can be read".into()
             }

@@ -167,8 +167,15 @@ pub static QWEN3: Family = Family {
     ..LLAMA
 };
 
+/// Ministral: a Mistral some of whose layers may see all the way.
+pub static MINISTRAL: Family = Family { model_type: "ministral", gguf: None, ..LLAMA };
+
+/// Seed-OSS: query, key and value have biases.
+pub static SEED_OSS: Family = Family { model_type: "seed_oss", gguf: Some("seed_oss"), ..LLAMA };
+
 /// Every family that can be read.
-pub static FAMILIES: [&Family; 8] = [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &QWEN2, &QWEN3];
+pub static FAMILIES: [&Family; 10] =
+    [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &MINISTRAL, &QWEN2, &QWEN3, &SEED_OSS];
 
 impl Family {
     /// The module that an edit of `layer` changes, as transformers names it.

@@ -1,15 +1,13 @@
 //! The files of a model's folder: found, checked, mapped; whole or in shards.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
 use serde_json::Value;
 
-use super::{ModelError, hub};
+use super::{ModelError, hub, storage};
 use crate::plain;
 use crate::safetensors::{Header, TensorInfo, refuse_pickle};
 
@@ -20,7 +18,7 @@ const INDEX_LIMIT: u64 = 64 << 20;
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-const WHOLE: &str = "model.safetensors";
+pub(super) const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// One weights file, mapped.
@@ -39,6 +37,9 @@ pub(super) struct Weights {
     pub shards: Vec<Shard>,
     /// Whether an index names them.
     pub indexed: bool,
+    /// Tensors that the index names and that no file holds, with the file that it names. They are no matter, unless one is
+    /// needed: indices of tied models list a head, older ones list what programs compute for themselves.
+    pub absent: BTreeMap<String, String>,
     /// The file that a person should look at: the one, or the index.
     pub path: PathBuf,
 }
@@ -49,14 +50,19 @@ impl Weights {
         check_contained(folder, WHOLE)?;
         let whole = folder.join(WHOLE);
         if whole.is_file() {
-            return Ok(Self { shards: vec![Shard::open(folder, WHOLE)?], indexed: false, path: whole });
+            return Ok(Self {
+                shards: vec![Shard::open(folder, WHOLE)?],
+                indexed: false,
+                absent: BTreeMap::new(),
+                path: whole,
+            });
         }
         check_contained(folder, INDEX)?;
         let index = folder.join(INDEX);
         if index.is_file() {
             return Self::of_index(folder, index);
         }
-        Err(without_weights(folder)?)
+        Err(storage::without_weights(folder))
     }
 
     fn of_index(folder: &Path, index: PathBuf) -> Result<Self, ModelError> {
@@ -72,13 +78,13 @@ impl Weights {
             return Err(ModelError::NoShard { index, shard: (**name).clone() });
         }
         let shards = names.iter().map(|name| Shard::open(folder, name)).collect::<Result<Vec<_>, _>>()?;
-        let weights = Self { shards, indexed: true, path: index };
-        weights.check_index(&places)?;
+        let mut weights = Self { shards, indexed: true, absent: BTreeMap::new(), path: index };
+        weights.check_index(places)?;
         Ok(weights)
     }
 
-    /// Every tensor must be where the index says, and nowhere else.
-    fn check_index(&self, places: &BTreeMap<String, String>) -> Result<(), ModelError> {
+    /// Every tensor that is in the files must be where the index says, and nowhere else.
+    fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {
             for name in shard.header.tensors.keys() {
@@ -88,13 +94,23 @@ impl Weights {
                 }
             }
         }
-        let elsewhere = places.iter().find(|(tensor, shard)| seen.get(tensor.as_str()) != Some(&shard.as_str()));
-        match elsewhere {
-            None => Ok(()),
-            Some((tensor, shard)) => {
-                Err(ModelError::NotInShard { index: self.path.clone(), tensor: tensor.clone(), shard: shard.clone() })
-            }
+        let elsewhere = |(tensor, shard): &(&String, &String)| seen.get(tensor.as_str()).is_some_and(|at| at != shard);
+        if let Some((tensor, shard)) = places.iter().find(elsewhere) {
+            return Err(self.not_there(tensor, shard));
         }
+        let absent = places.iter().filter(|(tensor, _)| !seen.contains_key(tensor.as_str()));
+        self.absent = absent.map(|(tensor, shard)| (tensor.clone(), shard.clone())).collect();
+        Ok(())
+    }
+
+    /// The index names a tensor in a file that does not have it.
+    pub(super) fn not_there(&self, tensor: &str, shard: &str) -> ModelError {
+        ModelError::NotInShard { index: self.path.clone(), tensor: tensor.to_owned(), shard: shard.to_owned() }
+    }
+
+    /// The names of all tensors that are there.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.shards.iter().flat_map(|shard| shard.header.tensors.keys().map(String::as_str))
     }
 
     /// The tensor of a name, and the file that holds it.
@@ -149,32 +165,14 @@ pub(super) fn find_config(folder: &Path) -> Result<PathBuf, ModelError> {
         return Err(refused.into());
     }
     if folder.is_file() {
-        let mut first = [0; 8];
-        let read = File::open(folder).and_then(|mut file| file.read(&mut first)).unwrap_or(0);
-        return Err(match refuse_pickle(folder, &first[..read]) {
-            Some(refused) => refused.into(),
-            None => ModelError::NotAFolder(folder.to_owned()),
-        });
+        return Err(storage::file(folder));
     }
     if !folder.is_dir() {
         return Err(ModelError::NoFolder(folder.to_owned()));
     }
     check_contained(folder, CONFIG)?;
     let config = folder.join(CONFIG);
-    if config.is_file() { Ok(config) } else { Err(ModelError::NoFile { folder: folder.to_owned(), name: CONFIG }) }
-}
-
-/// Other formats are refused by name, so that nobody wonders why they were not seen.
-fn without_weights(folder: &Path) -> Result<ModelError, ModelError> {
-    let mut names: Vec<_> = std::fs::read_dir(folder)
-        .map_err(|source| ModelError::Read { path: folder.to_owned(), source })?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
-    names.sort();
-    Ok(match names.iter().find_map(|path| refuse_pickle(path, &[])) {
-        Some(refused) => refused.into(),
-        None => ModelError::NoFile { folder: folder.to_owned(), name: WHOLE },
-    })
+    if config.is_file() { Ok(config) } else { Err(storage::without_config(folder)) }
 }
 
 pub(super) fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
@@ -204,7 +202,7 @@ pub(super) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelErro
     }
 }
 
-fn read_json(path: &Path, limit: u64) -> Result<Value, ModelError> {
+pub(super) fn read_json(path: &Path, limit: u64) -> Result<Value, ModelError> {
     let bytes = read_capped(path, limit)?;
     serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: path.to_owned(), source })
 }

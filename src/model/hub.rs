@@ -98,6 +98,25 @@ impl HubName {
         path.to_str().is_some_and(|text| text.starts_with(PREFIX))
     }
 
+    /// The name that a person means who writes `ORG/NAME`, or a model's address, where a folder was expected.
+    pub fn meant(written: &Path) -> Option<Self> {
+        let text = written.to_str()?;
+        let name = match text.contains("://") {
+            true => repository(text)?,
+            false => text.to_owned(),
+        };
+        let is_pair = name.split('/').count() == 2;
+        is_pair.then(|| format!("{PREFIX}{name}").parse().ok()).flatten()
+    }
+
+    /// As it is written where a model is named: without the revision that is meant without one.
+    pub fn written(&self) -> String {
+        match self.revision == MAIN {
+            true => format!("{PREFIX}{}", self.repository),
+            false => self.to_string(),
+        }
+    }
+
     /// The name of a snapshot by its folder, `models--ORG--NAME/snapshots/COMMIT`.
     pub fn of_snapshot(folder: &Path) -> Option<Self> {
         let commit = folder.file_name()?.to_str()?;
@@ -162,6 +181,15 @@ impl HubName {
             _ => Err(HubError::Ambiguous { name: self.clone() }),
         }
     }
+}
+
+/// The last two parts of an address that has a host, as a name on the Hub.
+pub(super) fn repository(address: &str) -> Option<String> {
+    let (_, rest) = address.split_once("://")?;
+    let mut parts = rest.split('/').skip(1);
+    let (organization, name) = (parts.next()?, parts.next()?);
+    let name = name.split(['?', '#']).next().unwrap_or(name);
+    (!organization.is_empty() && !name.is_empty()).then(|| format!("{organization}/{name}"))
 }
 
 /// The root of the Hugging Face cache, as its own library finds it; `env` looks a variable up.
@@ -232,6 +260,28 @@ mod tests {
             "hf:a@b@c",
         ] {
             assert!(matches!(wrong.parse::<HubName>(), Err(HubError::Name { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_meant() {
+        let meant = |text: &str| HubName::meant(Path::new(text)).map(|name| name.written());
+        for (text, name) in [
+            ("org/Name-1b", Some("hf:org/Name-1b")),
+            ("org/name@v2", Some("hf:org/name@v2")),
+            ("https://hub.example/org/name", Some("hf:org/name")),
+            ("https://hub.example/org/name/tree/main", Some("hf:org/name")),
+            ("https://hub.example/org/name?x=1", Some("hf:org/name")),
+            ("https://hub.example", None),
+            ("https://hub.example//", None),
+            ("name", None),
+            ("../name", None),
+            ("./name", None),
+            ("/org/name", None),
+            ("a/b/c", None),
+            ("org/a name", None),
+        ] {
+            assert_eq!(meant(text).as_deref(), name, "{text}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! A decoder described by data: weights read in place from the map, tokens, the hook at one MLP.
 //!
 //! - [`family`]: what distinguishes one architecture from another, as constants; [`spec`]: the numbers of a parsed
-//!   `config.json`; [`rotary`]: positions that are turned instead of added;
+//!   `config.json`; [`rotary`]: positions that are turned instead of added; `storage`: what is said of models that cannot
+//!   be opened;
 //! - [`checkpoint`]: a folder in the Hub's layout, whole or in shards, opened, validated, mapped; never written;
 //!   [`tensor`]: one tensor of it, in the type of the file;
+//! - [`remark`]: what a person should know of a model that can be opened;
 //! - [`hub`]: models by their name on the Hub, in the cache on this machine; where links may lead;
 //! - [`tokens`]: the tokenizer, and where a subject ends; [`chat`]: what a model reads where a user says something;
 //! - [`rows`]: several texts laid end to end, without padding;
@@ -34,14 +36,19 @@ pub mod hub;
 pub mod neurons;
 pub mod openings;
 mod precheck;
+pub mod remark;
 pub mod reverse;
+mod rope;
 pub mod rotary;
 pub mod rows;
 pub mod spec;
+mod storage;
 pub mod tensor;
+mod tied;
 pub mod tokens;
 pub mod traced;
 pub mod upper;
+mod windows;
 
 pub use chat::Prompt;
 pub use checkpoint::Checkpoint;

@@ -7,8 +7,11 @@ use serde_json::{Map, Value};
 use super::ModelError;
 use super::activation::Activation;
 use super::config::Reader;
-use super::family::{FAMILIES, Family};
+use super::family::Family;
+use super::rope::{rotary, turned};
 use super::rotary::{Pairing, Rotary, Scaling};
+use super::storage::config as stored;
+use super::windows::{neo_layers, windows};
 
 /// Which projections have a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +69,8 @@ pub struct Spec {
 
 const MOST_WIDTH: usize = 1 << 16;
 const MOST_INNER: usize = 1 << 20;
-const MOST_LAYERS: usize = 1 << 12;
-const MOST_TOKENS: usize = 1 << 24;
-/// ε, bases and factors: what is beyond cannot be meant.
-const MOST_BASE: f64 = 1e12;
+pub(super) const MOST_LAYERS: usize = 1 << 12;
+pub(super) const MOST_TOKENS: usize = 1 << 24;
 
 impl Spec {
     /// What attention scores of `layer` are multiplied by.
@@ -97,15 +98,8 @@ impl Spec {
     pub fn parse(path: &Path, config: &Value) -> Result<Self, ModelError> {
         let empty = Map::new();
         let config = Reader::new(path, config.as_object().unwrap_or(&empty));
-        let model_type = config.word("model_type", "none given")?;
-        let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
-            let supported = FAMILIES.map(|family| family.model_type).join(", ");
-            return Err(ModelError::Architecture { path: path.to_owned(), found: model_type.to_owned(), supported });
-        };
-        if let Some(quantised) = config.object("quantization_config")? {
-            let method = quantised.word("quant_method", "an unnamed method")?.to_owned();
-            return Err(ModelError::Quantised { path: path.to_owned(), method });
-        }
+        let family = stored::family(&config)?;
+        stored::refuse_quantised(&config)?;
         match family.model_type {
             "gpt2" => gpt2(family, &config),
             "gptj" => gptj(family, &config),
@@ -134,14 +128,6 @@ fn heads(config: &Reader<'_>, key: &str, width: usize, width_key: &str) -> Resul
     match width % heads {
         0 => Ok(heads),
         _ => Err(config.error(key, &format!("is {heads}, which does not divide {width_key} = {width}"))),
-    }
-}
-
-/// Rotary positions turn pairs of numbers.
-fn turned(config: &Reader<'_>, key: &str, numbers: usize, head: usize) -> Result<usize, ModelError> {
-    match numbers {
-        _ if numbers.is_multiple_of(2) && (2..=head).contains(&numbers) => Ok(numbers),
-        _ => Err(config.error(key, &format!("turns {numbers} of a head's {head} numbers; an even part was expected"))),
     }
 }
 
@@ -224,34 +210,6 @@ fn gpt_neo(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelEr
     })
 }
 
-/// Which layers of a GPT-Neo see only what is near: `[[["global", "local"], 12]]` says it for twenty-four.
-fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
-    let wrong = |problem: &str| config.error("attention_types", problem);
-    let default = serde_json::json!([[["global", "local"], layers / 2]]);
-    let types = config.get("attention_types").unwrap_or(&default);
-    let mut kinds = Vec::new();
-    for group in types.as_array().ok_or_else(|| wrong("is no list"))? {
-        let (names, times) = (group[0].as_array(), group[1].as_u64().filter(|times| *times <= MOST_LAYERS as u64));
-        let (Some(names), Some(times)) = (names, times) else {
-            return Err(wrong("has an entry that is not [[kinds], times]"));
-        };
-        for name in (0..times).flat_map(|_| names) {
-            match name.as_str() {
-                Some("global") => kinds.push(false),
-                Some("local") => kinds.push(true),
-                _ => return Err(wrong(&format!("has the kind {name}; supported: global, local"))),
-            }
-            if kinds.len() > layers {
-                break;
-            }
-        }
-    }
-    match kinds.len() == layers {
-        true => Ok(kinds),
-        false => Err(wrong(&format!("does not say what each of the {layers} layers is"))),
-    }
-}
-
 fn gpt_neox(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
     let width = config.size("hidden_size", MOST_WIDTH)?;
     let heads = heads(config, "num_attention_heads", width, "hidden_size")?;
@@ -280,14 +238,14 @@ fn gpt_neox(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelE
     })
 }
 
-/// Llama, Mistral and Qwen.
+/// Llama, Mistral, Qwen and Seed-OSS.
 fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
     let width = config.size("hidden_size", MOST_WIDTH)?;
     let heads = config.size("num_attention_heads", width)?;
     let layers = config.size("num_hidden_layers", MOST_LAYERS)?;
     let qwen = matches!(family.model_type, "qwen2" | "qwen3");
     let groups = match family.model_type {
-        "mistral" => 8,
+        "mistral" | "ministral" | "seed_oss" => 8,
         _ if qwen => 32,
         _ => heads,
     };
@@ -296,15 +254,16 @@ fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelErro
         let problem = format!("is {groups}, which does not divide num_attention_heads = {heads}");
         return Err(config.error("num_key_value_heads", &problem));
     }
-    let head = match config.size_or("head_dim", MOST_WIDTH, (family.model_type == "qwen3").then_some(128))? {
+    let usual = matches!(family.model_type, "qwen3" | "seed_oss").then_some(128);
+    let head = match config.size_or("head_dim", MOST_WIDTH, usual)? {
         Some(head) => head,
         None if width.is_multiple_of(heads) => width / heads,
         None => {
             return Err(config.error("num_attention_heads", "does not divide hidden_size, and no head_dim is given"));
         }
     };
-    let bias = config.flag("attention_bias", false)?;
-    let mlp = family.model_type == "llama" && config.flag("mlp_bias", false)?;
+    let bias = config.flag("attention_bias", family.model_type == "seed_oss")?;
+    let mlp = matches!(family.model_type, "llama" | "seed_oss") && config.flag("mlp_bias", false)?;
     Ok(Spec {
         family,
         layers,
@@ -322,7 +281,11 @@ fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelErro
         biases: match family.model_type {
             // Qwen 2 has them on query, key and value, whatever its config says; Mistral has none.
             "qwen2" => Biases { attention_in: true, attention_out: false, mlp, head: false },
-            "mistral" => Biases { attention_in: false, attention_out: false, mlp, head: false },
+            "mistral" | "ministral" => Biases { attention_in: false, attention_out: false, mlp, head: false },
+            "seed_oss" => {
+                let out = config.flag("attention_out_bias", false)?;
+                Biases { attention_in: bias, attention_out: out, mlp, head: false }
+            }
             _ => Biases { attention_in: bias, attention_out: bias, mlp, head: false },
         },
         rotary: Some(rotary(config, head, "rope_theta", None)?),
@@ -330,79 +293,4 @@ fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelErro
         scaled: true,
         scaled_by_layer: false,
     })
-}
-
-/// How far back each layer sees: `layer_types` where it is given, else what the family's own keys say.
-fn windows(config: &Reader<'_>, family: &Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
-    let from = match family.model_type {
-        "mistral" => 0,
-        "qwen2" | "qwen3" if config.flag("use_sliding_window", false)? => {
-            match config.get("max_window_layers").map(|layers| (layers.as_u64(), layers)) {
-                None => 28,
-                Some((Some(layers), _)) => layers as usize,
-                Some((None, other)) => {
-                    return Err(
-                        config.error("max_window_layers", &format!("is {other}; a number of layers was expected"))
-                    );
-                }
-            }
-        }
-        _ => return Ok(vec![None; layers]),
-    };
-    let window = config.size_or("sliding_window", MOST_TOKENS, None)?;
-    let Some(types) = config.get("layer_types") else {
-        return Ok((0..layers).map(|layer| window.filter(|_| layer >= from)).collect());
-    };
-    let wrong = || config.error("layer_types", "does not say full_attention or sliding_attention for every layer");
-    let types = types.as_array().filter(|types| types.len() == layers).ok_or_else(wrong)?;
-    let kind = |kind: &Value| match kind.as_str() {
-        Some("full_attention") => Ok(None),
-        Some("sliding_attention") => Ok(window),
-        _ => Err(wrong()),
-    };
-    types.iter().map(kind).collect()
-}
-
-/// Rotary positions as configs have said it over the years: a base and a scaling of their own, or `rope_parameters`
-/// with all of it. `part`: the key and the default of the share of a head that is turned.
-fn rotary(config: &Reader<'_>, head: usize, base: &str, part: Option<(&str, f64)>) -> Result<Rotary, ModelError> {
-    let newer = config.object("rope_parameters")?;
-    let place = newer.as_ref().unwrap_or(config);
-    let base = if newer.is_some() || config.get(base).is_none() { "rope_theta" } else { base };
-    let theta = place.positive(base, 10_000.0, MOST_BASE)?;
-    let numbers = match part {
-        None => head,
-        Some((key, default)) => {
-            let own = config.positive(key, default, 1.000_001)?;
-            (place.positive("partial_rotary_factor", own, 1.000_001)? * head as f64) as usize
-        }
-    };
-    let scaling = match newer {
-        Some(newer) => Some(newer),
-        None => config.object("rope_scaling")?,
-    };
-    let scaling = scaling.map_or(Ok(Scaling::None), |scaling| read_scaling(&scaling))?;
-    let numbers = turned(config, part.map_or("head_dim", |(key, _)| key), numbers, head)?;
-    Ok(Rotary::new(Pairing::Halves, numbers, theta, scaling))
-}
-
-fn read_scaling(scaling: &Reader<'_>) -> Result<Scaling, ModelError> {
-    let key = if scaling.get("rope_type").is_some() { "rope_type" } else { "type" };
-    let number = |key: &str| {
-        let number = scaling.positive(key, f64::NAN, MOST_BASE)?;
-        if number.is_nan() { Err(scaling.error(key, "is missing")) } else { Ok(number) }
-    };
-    match scaling.word(key, "default")? {
-        "default" => Ok(Scaling::None),
-        "linear" => Ok(Scaling::Linear { factor: number("factor")? }),
-        "llama3" => {
-            let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
-            if low >= high {
-                return Err(scaling.error("high_freq_factor", "must be above low_freq_factor"));
-            }
-            let original = number("original_max_position_embeddings")?;
-            Ok(Scaling::Llama3 { factor: number("factor")?, low, high, original })
-        }
-        other => Err(scaling.error(key, &format!("is {other:?}; supported: default, linear, llama3"))),
-    }
 }

@@ -90,6 +90,16 @@ impl Tensor {
         }
     }
 
+    /// Whether the stored bytes are the same, in the same type.
+    pub(super) fn is_same_bytes(&self, other: &Self) -> bool {
+        match (&self.storage, &other.storage) {
+            (Storage::Mapped(a, from), Storage::Mapped(b, to)) => {
+                self.stored == other.stored && a[from.clone()] == b[to.clone()]
+            }
+            _ => false,
+        }
+    }
+
     /// Whether this is the very same memory as another tensor's.
     pub fn is_same_memory(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {

@@ -10,7 +10,9 @@ use super::ModelError;
 use super::caught::caught;
 use super::chat::{self, Chat, Prompt};
 use super::files::{TOKENIZER, check_contained, read_capped};
-use super::precheck;
+use super::remark::{Kind, Remark};
+use super::{precheck, storage};
+use crate::digest::{Canon, Digest};
 
 /// What is said where a chat template is asked for and there is none.
 const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
@@ -29,6 +31,8 @@ pub struct Tokens {
     vocabulary: usize,
     /// Whether a mark is put in front of every text, which is only right at its beginning.
     prepends: bool,
+    /// Special tokens that the post-processor puts after every text.
+    tail: Vec<u32>,
     folder: PathBuf,
     /// Read where it is asked for: most models need none, and a broken one is then no matter.
     chat: OnceLock<Result<Chat, String>>,
@@ -91,7 +95,7 @@ impl Tokens {
         check_contained(folder, TOKENIZER)?;
         let path = folder.join(TOKENIZER);
         if !path.is_file() {
-            return Err(ModelError::NoFile { folder: folder.to_owned(), name: TOKENIZER });
+            return Err(storage::without_tokenizer(folder));
         }
         let bytes = read_capped(&path, LIMIT)?;
         let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };
@@ -100,13 +104,64 @@ impl Tokens {
         // Texts are never cut or padded behind the caller's back.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
         tokenizer.with_padding(None);
-        let mut tokens =
-            Self { tokenizer, vocabulary, prepends: false, folder: folder.to_owned(), chat: OnceLock::new() };
+        let mut tokens = Self {
+            tokenizer,
+            vocabulary,
+            prepends: false,
+            tail: Vec::new(),
+            folder: folder.to_owned(),
+            chat: OnceLock::new(),
+        };
+        tokens.tail = tokens.ending();
         // A tokenizer that leaves a letter alone puts nothing before a text.
         tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
         });
         Ok(tokens)
+    }
+
+    /// The special tokens that the post-processor puts after a text.
+    fn ending(&self) -> Vec<u32> {
+        let text = caught(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
+        let Some(text) = text else { return Vec::new() };
+        let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
+        let ids = text.get_ids();
+        // Where nothing is left, the letter is one of them.
+        if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
+    }
+
+    /// What a person should know: that prompts are read without tokens that the tokenizer puts after every text.
+    pub fn remark(&self) -> Option<Remark> {
+        if self.tail.is_empty() {
+            return None;
+        }
+        let pieces = self.pieces(&self.tail).concat();
+        let path = self.folder.join(TOKENIZER);
+        let message = format!(
+            "{} puts {pieces:?} after every text; an answer follows a prompt, so prompts are read without it",
+            path.display()
+        );
+        let help = "take it out of the `post_processor` of tokenizer.json (`add_eos_token` of tokenizer_config.json writes it \
+                    there): programs that serve the model put it after prompts too, and no answer follows it";
+        Some(Remark::new(Kind::TextsEnded, message, help))
+    }
+
+    /// What decides how a prompt is read, beside the files of the base and the prompt: in a chat its template, and
+    /// that what the tokenizer puts after every text is left out. None for prompts that are read as tokenizer.json
+    /// says.
+    ///
+    /// # Errors
+    /// As [`Tokens::chat`].
+    pub fn reading(&self, chat: bool) -> Result<Option<Digest>, ModelError> {
+        let template = if chat { Some(*self.chat()?.digest()) } else { None };
+        if self.tail.is_empty() {
+            return Ok(template);
+        }
+        let mut canon = Canon::new("prompt-without-its-end/1");
+        if let Some(template) = &template {
+            canon.digest("chat", template);
+        }
+        Ok(Some(canon.finish()))
     }
 
     /// The model's chat template.
@@ -132,14 +187,17 @@ impl Tokens {
         texts
     }
 
-    /// Cuts a prompt: as it stands, with the special tokens of [`Tokens::encode`], or under the chat template, which
-    /// writes its own.
+    /// Cuts a prompt: as it stands, with the special tokens of [`Tokens::encode`] before it, or under the chat template,
+    /// which writes its own. What the tokenizer puts after a text is left out: an answer follows.
     ///
     /// # Errors
     /// As [`Tokens::encode`]; or the chat template is missing or fails.
     pub fn frame(&self, prompt: Prompt<'_>) -> Result<Framed, ModelError> {
         if !prompt.chat {
-            let encoded = self.encode(prompt.text)?;
+            let mut encoded = self.encode(prompt.text)?;
+            let end = encoded.ids.len() - if encoded.ids.ends_with(&self.tail) { self.tail.len() } else { 0 };
+            encoded.ids.truncate(end);
+            encoded.spans.truncate(end);
             return Ok(Framed { text: prompt.text.to_owned(), shift: 0, space: None, encoded });
         }
         let (text, place, space) = self.chat()?.frame(prompt.text)?;

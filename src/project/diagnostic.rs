@@ -188,6 +188,11 @@ codes! {
     SetLarge "set-large" Warning "More facts are linked than this way of linking was measured to bear."
     DatasetUnusable "dataset-unusable" Error "A file of records cannot be read, or holds nothing that can be used."
     BenchRefused "bench-refused" Error "A benchmark cannot be run as it was asked for."
+    TensorsUnread "tensors-unread" Warning "The weights hold tensors of the decoder that are not read."
+    ArchitectureDiffers "architecture-differs" Warning "The class that config.json names is of another family than its `model_type`."
+    AdapterUnread "adapter-unread" Warning "An adapter lies beside the model, and is not read."
+    HeadRounded "head-rounded" Warning "A tied output matrix is stored once more, rounded to another type."
+    TextsEnded "texts-ended" Warning "The tokenizer puts special tokens after every text, and prompts are read without them."
     CheckpointUnusable "checkpoint-unusable" Error "A checkpoint cannot be read, written or judged."
 }
 

@@ -8,7 +8,7 @@ pub enum PickleError {
     /// Refused by its first bytes.
     #[error(
         "`{}` holds a {what}, not safetensors. Pickles can run code when they are read, so this program never \
-         reads them: convert it to safetensors (`safetensors.torch.save_file`)",
+         reads them: convert it to safetensors (`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)`)",
         path.display()
     )]
     Magic {
@@ -20,7 +20,7 @@ pub enum PickleError {
     /// Refused by its name.
     #[error(
         "`{}` is named like a pickle (.{extension}). Pickles can run code when they are read, so this program \
-         never reads them: convert it to safetensors (`safetensors.torch.save_file`)",
+         never reads them: convert it to safetensors (`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)`)",
         path.display()
     )]
     Name {

@@ -23,7 +23,7 @@ WIDTH, BLOCKS, HEADS, INNER, VOCABULARY, CONTEXT = 32, 3, 4, 48, 64, 64
 LAYER, TOKENS, MIDDLE = 1, 12, 5
 SCORED = [9, 10, 11]
 # Where delta is added. Behind a window of 4 in the last block, nothing of position 4 would reach the scored ones.
-DELTA_AT = {"mistral": 8, "qwen2-window": 8}
+DELTA_AT = {"mistral": 8, "qwen2-window": 8, "ministral": 8}
 
 
 def gpt2(**more):
@@ -234,6 +234,25 @@ CASES = {
         tie_word_embeddings=True,
         use_sliding_window=False,
     ),
+    "ministral": gated(
+        "ministral",
+        "MinistralForCausalLM",
+        head_dim=16,
+        layer_types=["full_attention", "full_attention", "sliding_attention"],
+        num_key_value_heads=2,
+        rope_parameters={"rope_theta": 10000.0, "rope_type": "default"},
+        sliding_window=4,
+    ),
+    "seed_oss": gated(
+        "seed_oss",
+        "SeedOssForCausalLM",
+        attention_bias=True,
+        attention_out_bias=False,
+        head_dim=12,
+        mlp_bias=False,
+        num_key_value_heads=2,
+        rope_parameters={"factor": 4.0, "rope_theta": 10000.0, "rope_type": "dynamic"},
+    ),
 }
 
 # Another value of a key must give another answer: otherwise the case would not notice that a reader overlooks it.
@@ -253,6 +272,8 @@ MATTERS = {
     "qwen2": {"use_sliding_window": True, "rope_theta": 100.0, "max_window_layers": 0, "sliding_window": 5},
     "qwen2-window": {"use_sliding_window": False, "max_window_layers": 2, "sliding_window": 5},
     "qwen3": {"rope_theta": 100.0, "rms_norm_eps": 1e-2},
+    "ministral": {"sliding_window": 5, "layer_types": ["full_attention"] * 3},
+    "seed_oss": {"rms_norm_eps": 1e-2},
 }
 # These do not matter on purpose: the window is off, so nothing that describes it is read.
 IDLE = {("qwen2", "max_window_layers"), ("qwen2", "sliding_window")}
@@ -351,7 +372,7 @@ def gated_shapes(config):
         bias = config.get("attention_bias", False)
         for name, outputs in {"q_proj": heads, "k_proj": groups, "v_proj": groups}.items():
             linear(out, f"{at}self_attn.{name}", (outputs * head, width), bias or family == "qwen2")
-        linear(out, f"{at}self_attn.o_proj", (width, heads * head), bias)
+        linear(out, f"{at}self_attn.o_proj", (width, heads * head), config.get("attention_out_bias", bias))
         if family == "qwen3":
             out[f"{at}self_attn.q_norm.weight"] = out[f"{at}self_attn.k_norm.weight"] = (head,)
         bias = config.get("mlp_bias", False)
@@ -372,6 +393,8 @@ SHAPES = {
     "mistral": gated_shapes,
     "qwen2": gated_shapes,
     "qwen3": gated_shapes,
+    "ministral": gated_shapes,
+    "seed_oss": gated_shapes,
 }
 # The list of blocks, and the edited matrix inside of a block's `mlp`.
 BLOCK = {"gpt2": "transformer.h", "gptj": "transformer.h", "gpt_neo": "transformer.h", "gpt_neox": "gpt_neox.layers"}

@@ -1,0 +1,274 @@
+//! Rotary positions as configs have said it over the years: a base and a scaling with keys of their own, or
+//! `rope_parameters` with all of it.
+//!
+//! What transformers 5 reads counts. Where a config says one thing in two places and the places disagree, programs
+//! disagree about the model too: it is refused.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::ModelError;
+use super::config::Reader;
+use super::rotary::{Pairing, Rotary, Scaling};
+
+/// Bases and factors: what is beyond cannot be meant.
+const MOST_BASE: f64 = 1e12;
+/// The base where a config says none.
+const USUAL_BASE: f64 = 10_000.0;
+/// The two objects that may hold the settings.
+const PLACES: [&str; 2] = ["rope_parameters", "rope_scaling"];
+/// What is said of two places that disagree.
+const DISAGREE: &str = "programs disagree about which of them counts: keep the one that the model was trained with";
+
+/// Reads the rotation of heads of `head` numbers. `base`: the key of the base beside `rope_theta`; `part`: the key and
+/// the default of the share of a head that is turned.
+pub(super) fn rotary(
+    config: &Reader<'_>,
+    head: usize,
+    base: &str,
+    part: Option<(&str, f64)>,
+) -> Result<Rotary, ModelError> {
+    let place = place(config)?;
+    let theta = theta(config, place.as_ref(), base)?;
+    let numbers = match part {
+        None => head,
+        Some((key, default)) => (share(config, place.as_ref(), key, default)? * head as f64) as usize,
+    };
+    let scaling = match &place {
+        None => Scaling::None,
+        Some(place) => scaling(config, place)?,
+    };
+    let numbers = turned(config, part.map_or("head_dim", |(key, _)| key), numbers, head)?;
+    Ok(Rotary::new(Pairing::Halves, numbers, theta, scaling))
+}
+
+/// An object of settings, and its key.
+type Place<'a> = (&'static str, Reader<'a>);
+
+/// The object that holds the settings, if there is one; two must say the same.
+fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
+    let mut found: Vec<Place<'a>> = Vec::new();
+    for key in PLACES {
+        // An empty object says nothing.
+        if let Some(place) = config.object(key)?.filter(|place| place.entries().next().is_some()) {
+            if let Some((kind, _)) = place.entries().find(|(_, value)| value.is_object()) {
+                let problem =
+                    format!("has settings for layers of the kind `{kind}`; one rotation for all is supported");
+                return Err(config.error(key, &problem));
+            }
+            found.push((key, place));
+        }
+    }
+    if let [(key, one), (other, two)] = &found[..]
+        && meaning(config, one) != meaning(config, two)
+    {
+        return Err(config.error(other, &format!("is there beside another `{key}`; {DISAGREE}")));
+    }
+    Ok(found.into_iter().next())
+}
+
+/// What an object says, in one spelling: what it leaves out as it is read.
+fn meaning(config: &Reader<'_>, place: &Reader<'_>) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
+    let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
+    let has = |key: &str| place.get(key).is_some();
+    let said = place.entries().filter(|(key, _)| *key != "type" || !has("rope_type"));
+    let mut said: BTreeMap<String, String> = said.map(|(key, value)| (named(key), text(value))).collect();
+    said.entry("rope_type".into()).or_insert_with(|| text(&"default".into()));
+    let outer = config.get("rope_theta").map_or_else(|| USUAL_BASE.to_string(), text);
+    said.entry("rope_theta".into()).or_insert(outer);
+    said
+}
+
+/// One number that may be said in several places, the first of which counts: all must say the same.
+fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
+    let Some((first, number)) = said.first() else { return Ok(None) };
+    match said.iter().find(|(_, other)| other != number) {
+        None => Ok(Some(*number)),
+        Some((key, other)) => Err(config.error(key, &format!("is {other}, and `{first}` is {number}; {DISAGREE}"))),
+    }
+}
+
+/// A number, if it is there, with the name of its place.
+fn number(reader: &Reader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
+    match reader.get(key) {
+        None => Ok(None),
+        Some(_) => Ok(Some((format!("{inside}{key}"), reader.positive(key, f64::NAN, most)?))),
+    }
+}
+
+fn theta(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str) -> Result<f64, ModelError> {
+    let mut said = Vec::new();
+    if let Some((name, place)) = place {
+        said.extend(number(place, &format!("{name}."), "rope_theta", MOST_BASE)?);
+    }
+    let own = number(config, "", key, MOST_BASE)?;
+    said.extend(own);
+    if key != "rope_theta"
+        && let Some((name, theta)) = number(config, "", "rope_theta", MOST_BASE)?
+    {
+        if said.is_empty() && theta != USUAL_BASE {
+            return Err(config.error(&name, &format!("is {theta}, but this family's base is `{key}`; {DISAGREE}")));
+        }
+        said.push((name, theta));
+    }
+    Ok(agreed(config, &said)?.unwrap_or(USUAL_BASE))
+}
+
+/// The share of a head that is turned.
+fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
+    const ALL: f64 = 1.000_001;
+    let mut said = Vec::new();
+    if let Some((name, place)) = place {
+        said.extend(number(place, &format!("{name}."), "partial_rotary_factor", ALL)?);
+    }
+    said.extend(number(config, "", key, ALL)?);
+    said.extend(number(config, "", "partial_rotary_factor", ALL)?);
+    Ok(agreed(config, &said)?.unwrap_or(default))
+}
+
+/// Rotary positions turn pairs of numbers.
+pub(super) fn turned(config: &Reader<'_>, key: &str, numbers: usize, head: usize) -> Result<usize, ModelError> {
+    match numbers {
+        _ if numbers.is_multiple_of(2) && (2..=head).contains(&numbers) => Ok(numbers),
+        _ => Err(config.error(key, &format!("turns {numbers} of a head's {head} numbers; an even part was expected"))),
+    }
+}
+
+fn scaling(config: &Reader<'_>, (name, place): &Place<'_>) -> Result<Scaling, ModelError> {
+    let key = if place.get("rope_type").is_some() { "rope_type" } else { "type" };
+    let needed = |key: &str| {
+        let number = place.positive(key, f64::NAN, MOST_BASE)?;
+        if number.is_nan() { Err(place.error(key, "is missing")) } else { Ok(number) }
+    };
+    match place.word(key, "default")? {
+        "default" => Ok(Scaling::None),
+        "linear" => Ok(Scaling::Linear { factor: needed("factor")? }),
+        // It begins behind the model's context, and nothing is read there.
+        "dynamic" => needed("factor").map(|_| Scaling::None),
+        "llama3" => {
+            let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
+            if low >= high {
+                return Err(place.error("high_freq_factor", "must be above low_freq_factor"));
+            }
+            let key = "original_max_position_embeddings";
+            let mut said = vec![(format!("{name}.{key}"), needed(key)?)];
+            said.extend(number(config, "", key, MOST_BASE)?);
+            let original = agreed(config, &said)?.unwrap_or(f64::NAN);
+            Ok(Scaling::Llama3 { factor: needed("factor")?, low, high, original })
+        }
+        other => Err(place.error(key, &format!("is {other:?}; supported: default, linear, llama3, dynamic"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(config: &Value, base: &str, part: Option<(&str, f64)>) -> Result<Rotary, String> {
+        let config = Reader::new(Path::new("config.json"), config.as_object().expect("an object"));
+        rotary(&config, 8, base, part).map_err(|error| error.to_string())
+    }
+
+    fn llama(config: &Value) -> Result<Rotary, String> {
+        read(config, "rope_theta", None)
+    }
+
+    fn turned_by(theta: f64, scaling: Scaling) -> Result<Rotary, String> {
+        Ok(Rotary::new(Pairing::Halves, 8, theta, scaling))
+    }
+
+    /// As transformers 5.24 reads them: rows 3 and 4 of the configs that were read silently wrong.
+    #[test]
+    fn the_base_counts_inside_and_outside() {
+        let linear = Scaling::Linear { factor: 4.0 };
+        for (config, want) in [
+            (json!({}), turned_by(10_000.0, Scaling::None)),
+            (json!({ "rope_theta": 5e5 }), turned_by(5e5, Scaling::None)),
+            (json!({ "rope_parameters": { "rope_theta": 5e5 } }), turned_by(5e5, Scaling::None)),
+            (
+                json!({ "rope_theta": 5e5, "rope_parameters": { "rope_type": "linear", "factor": 4.0 } }),
+                turned_by(5e5, linear),
+            ),
+            (json!({ "rope_scaling": { "type": "linear", "factor": 4.0, "rope_theta": 5e5 } }), turned_by(5e5, linear)),
+            (json!({ "rope_theta": 500_000, "rope_parameters": { "rope_theta": 5e5 } }), turned_by(5e5, Scaling::None)),
+            (
+                json!({ "rope_theta": 5e5, "rope_scaling": { "type": "dynamic", "factor": 2 } }),
+                turned_by(5e5, Scaling::None),
+            ),
+        ] {
+            assert_eq!(llama(&config), want, "{config}");
+        }
+    }
+
+    /// Row 2: yarn of `rope_scaling` did not come past `rope_parameters`.
+    #[test]
+    fn two_places_must_agree() {
+        let linear = json!({ "type": "linear", "factor": 4.0 });
+        let same = json!({ "rope_type": "linear", "factor": 4, "rope_theta": 10_000 });
+        let both = json!({ "rope_parameters": same, "rope_scaling": linear });
+        assert_eq!(llama(&both), turned_by(10_000.0, Scaling::Linear { factor: 4.0 }));
+        for nothing in [json!({}), json!(null)] {
+            assert_eq!(llama(&json!({ "rope_parameters": same, "rope_scaling": nothing })), llama(&both));
+        }
+        for (config, names) in [
+            (
+                json!({ "rope_parameters": { "rope_theta": 1e6 }, "rope_scaling": { "type": "yarn", "factor": 4 } }),
+                ["rope_scaling", "rope_parameters"],
+            ),
+            (
+                json!({ "rope_parameters": same, "rope_scaling": { "type": "linear", "factor": 2.0 } }),
+                ["rope_scaling", "rope_parameters"],
+            ),
+            (
+                json!({ "rope_parameters": { "rope_theta": 5e5 }, "rope_theta": 1e4 }),
+                ["`rope_theta` is 10000", "`rope_parameters.rope_theta` is 500000"],
+            ),
+            (
+                json!({ "rope_parameters": { "full_attention": { "rope_theta": 1e6 } } }),
+                ["rope_parameters", "full_attention"],
+            ),
+            (
+                json!({
+                    "original_max_position_embeddings": 4096,
+                    "rope_scaling": { "rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+                        "original_max_position_embeddings": 8192 }
+                }),
+                ["original_max_position_embeddings` is 4096", "8192"],
+            ),
+            (json!({ "rope_scaling": { "type": "dynamic" } }), ["factor", "is missing"]),
+        ] {
+            let said = llama(&config).expect_err("two meanings");
+            assert!(names.iter().all(|name| said.contains(name)), "{said}");
+        }
+    }
+
+    #[test]
+    fn neox_has_keys_of_its_own() {
+        let neox = |config: &Value| read(config, "rotary_emb_base", Some(("rotary_pct", 0.25)));
+        let want = |numbers, theta| Ok(Rotary::new(Pairing::Halves, numbers, theta, Scaling::None));
+        assert_eq!(neox(&json!({})), want(2, 1e4));
+        assert_eq!(neox(&json!({ "rotary_emb_base": 5e5, "rotary_pct": 1.0 })), want(8, 5e5));
+        let inside = json!({ "rope_theta": 5e5, "partial_rotary_factor": 0.5 });
+        assert_eq!(neox(&json!({ "rope_parameters": inside })), want(4, 5e5));
+        assert_eq!(
+            neox(&json!({ "rope_parameters": inside, "rotary_pct": 0.5, "rotary_emb_base": 5e5 })),
+            want(4, 5e5)
+        );
+        let mixed = json!({ "rope_parameters": { "rope_type": "default" }, "rotary_pct": 0.5, "rotary_emb_base": 5e5 });
+        assert_eq!(neox(&mixed), want(4, 5e5));
+        for (config, name) in [
+            (json!({ "rope_parameters": inside, "rotary_pct": 0.25 }), "rotary_pct"),
+            (json!({ "rope_parameters": inside, "rotary_emb_base": 1e4 }), "rotary_emb_base"),
+            (json!({ "rotary_emb_base": 5e5, "rope_theta": 1e4 }), "rope_theta"),
+            (json!({ "rope_theta": 5e5 }), "rotary_emb_base"),
+        ] {
+            assert!(neox(&config).expect_err("two meanings").contains(name), "{config}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What the names of the tensors in the files say, where one is missing, or is there and not read.
+
+use std::collections::BTreeSet;
+
+use super::super::ModelError;
+use super::super::files::Weights;
+use super::super::spec::Spec;
+
+/// Names of what only quantised weights have.
+const QUANTISED: [&str; 8] =
+    [".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".scales", ".absmax", ".SCB"];
+/// Output matrices of models that say no words.
+const CLASSIFIERS: [&str; 5] = ["score.weight", "classifier.weight", "v_head.", "value_head.", "qa_outputs.weight"];
+/// Numbers that a decoder computes for itself, and that older programs stored beside its weights.
+const COMPUTED: [&str; 9] = [
+    ".rotary_emb.inv_freq",
+    ".rotary_emb.cos_cached",
+    ".rotary_emb.sin_cached",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    ".attn.embed_positions",
+    ".position_ids",
+];
+
+/// The tensor `wanted`, which begins with the family's prefix or not, is not there: why, as far as the names tell.
+pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) -> ModelError {
+    let path = &weights.path;
+    let names = || weights.names();
+    if let Some(name) = names().find(|name| QUANTISED.iter().any(|end| name.ends_with(end))) {
+        return ModelError::Quantised { path: path.clone(), method: format!("it has `{name}`") };
+    }
+    let family = spec.family;
+    let bare = wanted.strip_prefix(family.prefix).unwrap_or(wanted);
+    if names().any(|name| name.contains(".lora_A.") || name.contains(".base_layer.")) {
+        let found = format!("the weights hold an adapter beside the model, and no tensor `{wanted}`");
+        return ModelError::stored(path, found, "merge it: `model.merge_and_unload().save_pretrained(NEW)` of peft");
+    }
+    let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
+    if let Some(prefix) = prefix.map(|prefix| prefix.strip_suffix(family.prefix).unwrap_or(prefix)) {
+        let found = format!("the names of the tensors begin with `{prefix}`: there is no `{wanted}`");
+        return ModelError::stored(path, found, unwrap(prefix));
+    }
+    let classifier = names().find(|name| CLASSIFIERS.iter().any(|known| name.starts_with(known)));
+    let head = format!("{}.weight", family.head);
+    match classifier.filter(|_| wanted == head) {
+        Some(name) => ModelError::stored(
+            path,
+            format!("it has `{name}` and no `{wanted}`: it sorts texts and says no words"),
+            "name the language model that it was made from",
+        ),
+        None if wanted == head => ModelError::stored(
+            path,
+            format!("it has no tensor `{wanted}`"),
+            "config.json says that the output matrix is not the embedding (`tie_word_embeddings`): set it to true if the \
+             model was trained so, or fetch the model again",
+        ),
+        None => ModelError::NoTensor { path: path.clone(), tensor: wanted.to_owned() },
+    }
+}
+
+/// What to do about a prefix.
+fn unwrap(prefix: &str) -> String {
+    let saved = |what: &str| format!("save the model inside: `{what}.save_pretrained(NEW)`");
+    if prefix.starts_with("base_model.") {
+        return "merge the adapter into its model: `model.merge_and_unload().save_pretrained(NEW)` of peft".to_owned();
+    }
+    if prefix.contains("_orig_mod.") {
+        return saved("model._orig_mod");
+    }
+    if prefix.contains("language_model.") || prefix.contains("text_model.") {
+        return saved("model.language_model");
+    }
+    match prefix.starts_with("module.") {
+        true => saved("model.module"),
+        false => format!("save the model by itself, under names without `{prefix}`"),
+    }
+}
+
+/// Tensors of the decoder, by their names, that it does not read.
+pub(in crate::model) fn unread<'w>(weights: &'w Weights, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
+    let family = spec.family;
+    let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));
+    let head = format!("{}.", family.head);
+    let ends = [family.token_embedding, family.final_norm].map(|name| format!("{name}."));
+    let of_decoder = |name: &&str| {
+        let bare = name.strip_prefix(family.prefix).unwrap_or(name);
+        bare.starts_with(blocks) || name.starts_with(&head) || ends.iter().any(|end| bare.starts_with(end))
+    };
+    // A tied head that the file repeats was held against the embedding.
+    let tied = format!("{head}weight");
+    let kept = |name: &&str| {
+        !(read.contains(name) || COMPUTED.iter().any(|end| name.ends_with(end)) || spec.tied && *name == tied)
+    };
+    weights.names().filter(of_decoder).filter(kept).collect()
+}

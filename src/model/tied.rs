@@ -1,0 +1,49 @@
+//! An output matrix that a file stores although config.json says that it is the token embedding.
+
+use std::path::Path;
+
+use super::ModelError;
+use super::remark::{Kind, Remark};
+use super::tensor::Tensor;
+use crate::numeric::half::round;
+
+/// Holds a stored head against the embedding that it should be. The embedding is used: a head that is the embedding,
+/// rounded to the type of the head, is worth a remark.
+///
+/// # Errors
+/// It is another matrix: some programs use the one, some the other.
+pub(super) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Option<Remark>, ModelError> {
+    if embedding.is_same_bytes(head) {
+        return Ok(None);
+    }
+    let mut exact = true;
+    for row in 0..embedding.shape[0] {
+        for (own, stored) in embedding.row(row).into_iter().zip(head.row(row)) {
+            if own == stored {
+                continue;
+            }
+            exact = false;
+            if round(head.stored, f64::from(own)) != Some(stored) {
+                return Err(differs(path, &head.name));
+            }
+        }
+    }
+    let message = format!(
+        "`{}` in {} is the token embedding rounded to its type, and the embedding is used; some programs use the rounded one",
+        head.name,
+        path.display()
+    );
+    let help = format!("drop `{}` from the weights, so that there is one meaning", head.name);
+    Ok((!exact).then(|| Remark::new(Kind::HeadRounded, message, help)))
+}
+
+/// The refusal.
+pub(super) fn differs(path: &Path, head: &str) -> ModelError {
+    let found = format!(
+        "`tie_word_embeddings` says that the output matrix is the token embedding, and `{head}` is another matrix: \
+         programs disagree about such a model"
+    );
+    let help =
+        format!("set `tie_word_embeddings` to false in config.json to use `{head}`, or drop it from the weights");
+    ModelError::stored(path, found, help)
+}

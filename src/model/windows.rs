@@ -1,0 +1,73 @@
+//! How far back each layer sees, as configs say it.
+
+use serde_json::Value;
+
+use super::ModelError;
+use super::config::Reader;
+use super::family::Family;
+use super::spec::{MOST_LAYERS, MOST_TOKENS};
+
+/// The window of a Mistral whose config does not have the key.
+const MISTRAL_WINDOW: usize = 4096;
+
+/// Which layers of a GPT-Neo see only what is near: `[[["global", "local"], 12]]` says it for twenty-four.
+pub(super) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
+    let wrong = |problem: &str| config.error("attention_types", problem);
+    let default = serde_json::json!([[["global", "local"], layers / 2]]);
+    let types = config.get("attention_types").unwrap_or(&default);
+    let mut kinds = Vec::new();
+    for group in types.as_array().ok_or_else(|| wrong("is no list"))? {
+        let (names, times) = (group[0].as_array(), group[1].as_u64().filter(|times| *times <= MOST_LAYERS as u64));
+        let (Some(names), Some(times)) = (names, times) else {
+            return Err(wrong("has an entry that is not [[kinds], times]"));
+        };
+        for name in (0..times).flat_map(|_| names) {
+            match name.as_str() {
+                Some("global") => kinds.push(false),
+                Some("local") => kinds.push(true),
+                _ => return Err(wrong(&format!("has the kind {name}; supported: global, local"))),
+            }
+            if kinds.len() > layers {
+                break;
+            }
+        }
+    }
+    match kinds.len() == layers {
+        true => Ok(kinds),
+        false => Err(wrong(&format!("does not say what each of the {layers} layers is"))),
+    }
+}
+
+/// How far back each layer sees: `layer_types` where it is given, else what the family's own keys say.
+pub(super) fn windows(config: &Reader<'_>, family: &Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
+    // Mistral has a window where its config does not say that it has none.
+    let always = matches!(family.model_type, "mistral" | "ministral");
+    let from = match family.model_type {
+        _ if always => 0,
+        "qwen2" | "qwen3" if config.flag("use_sliding_window", false)? => {
+            match config.get("max_window_layers").map(|layers| (layers.as_u64(), layers)) {
+                None => 28,
+                Some((Some(layers), _)) => layers as usize,
+                Some((None, other)) => {
+                    return Err(
+                        config.error("max_window_layers", &format!("is {other}; a number of layers was expected"))
+                    );
+                }
+            }
+        }
+        _ => return Ok(vec![None; layers]),
+    };
+    let usual = (always && !config.has("sliding_window")).then_some(MISTRAL_WINDOW);
+    let window = config.size_or("sliding_window", MOST_TOKENS, usual)?;
+    let Some(types) = config.get("layer_types") else {
+        return Ok((0..layers).map(|layer| window.filter(|_| layer >= from)).collect());
+    };
+    let wrong = || config.error("layer_types", "does not say full_attention or sliding_attention for every layer");
+    let types = types.as_array().filter(|types| types.len() == layers).ok_or_else(wrong)?;
+    let kind = |kind: &Value| match kind.as_str() {
+        Some("full_attention") => Ok(None),
+        Some("sliding_attention") => Ok(window),
+        _ => Err(wrong()),
+    };
+    types.iter().map(kind).collect()
+}
