@@ -11,10 +11,9 @@ use super::edit::Edit;
 use super::probes::Probe;
 use super::walk::shortened;
 
-/// Notes duplicate ids, duplicate edits, contradictions, and promises that another edit breaks.
+/// Notes duplicate edits, contradictions, and promises that another edit breaks.
 pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let mut found = Capped::default();
-    duplicate_ids(edits, &mut found);
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
     same_words(&named, &mut found);
     broken_promises(edits, &named, &mut found);
@@ -51,7 +50,9 @@ impl<'e> Named<'e> {
     }
 }
 
-fn duplicate_ids(edits: &[Edit], findings: &mut Capped) {
+/// Notes ids that are given twice, among parked facts too.
+pub(super) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
+    let mut findings = Capped::default();
     let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
     for edit in edits {
         match seen.get(edit.id.as_str()) {
@@ -70,6 +71,7 @@ fn duplicate_ids(edits: &[Edit], findings: &mut Capped) {
             }
         }
     }
+    out.extend(findings.finish());
 }
 
 /// Groups by the words that the model reads: it can only go on in one way after them, however the

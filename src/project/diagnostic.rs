@@ -163,6 +163,8 @@ codes! {
     LevelFixed "level-fixed" Error "A policy gives a level to a finding that is always an error."
     FieldRequired "field-required" Rule "An edit lacks a field that the policy requires."
     ProtectedSubject "protected-subject" Rule "An edit is about a subject that the policy protects."
+    EditParked "edit-parked" Warning "A fact is parked: it is kept in review and no part of the set."
+    StatusUnknown "status-unknown" Error "The status of a fact is unknown, or lacks its reason."
     EditExpired "edit-expired" Warning "The day on which an edit expires has come."
     NearParallel "near-parallel" Warning "The keys of two edits are so alike that they disturb one another."
     MaxEdits "max-edits" Rule "The set holds more edits than the policy allows."

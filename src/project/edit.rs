@@ -56,6 +56,8 @@ pub struct Place {
     pub unchanged: Vec<Range<usize>>,
     /// Each accepted answer.
     pub accept: Vec<Range<usize>>,
+    /// The status, if written.
+    pub status: Option<Range<usize>>,
 }
 
 /// One fact to change.
@@ -85,6 +87,8 @@ pub struct Edit {
     pub ticket: Option<String>,
     /// The day from which the fact must be looked at again.
     pub expires: Option<Date>,
+    /// Why it is parked, if it is: a parked fact is kept in review and is no part of the set.
+    pub parked: Option<String>,
     /// What should hold beside it.
     pub expect: Expect,
     /// Where it is written.
@@ -198,6 +202,7 @@ impl Edit {
             ("owner", one(&self.owner)),
             ("ticket", one(&self.ticket)),
             ("expires", self.expires.iter().map(Date::to_string).collect()),
+            ("status", self.parked.iter().map(|why| format!("parked: {why}")).collect()),
             ("expect.paraphrase", expect.paraphrase.clone()),
             ("expect.unchanged", expect.unchanged.clone()),
             ("expect.accept", expect.accept.clone()),

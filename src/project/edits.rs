@@ -13,7 +13,7 @@ use super::files;
 use super::numbers::Zero;
 use super::rules;
 use super::sources::{FileId, Sources};
-use super::walk::{Entry, Homes, Text, Walk};
+use super::walk::{Entry, Homes, Text, Walk, shortened};
 use super::withdrawal;
 
 /// The most edits in a set.
@@ -25,9 +25,25 @@ pub const MOST_ALIASES: usize = 16;
 /// The format of edit files that this version reads.
 pub const EDITS_FORMAT: i64 = 1;
 
+/// The status of a fact that is kept in review and not built.
+const PARKED: &str = "parked";
+
 pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
 pub(super) const EDIT_KEYS: &[&str] = &[
-    "id", "subject", "aliases", "prompt", "chat", "target", "was", "reason", "source", "owner", "ticket", "expires",
+    "id",
+    "subject",
+    "aliases",
+    "prompt",
+    "chat",
+    "target",
+    "was",
+    "reason",
+    "source",
+    "owner",
+    "ticket",
+    "expires",
+    "status",
+    "status-reason",
     "expect",
 ];
 pub(super) const EXPECT_KEYS: &[&str] =
@@ -44,6 +60,8 @@ const HOMES: Homes = &[
 pub struct EditSet {
     /// The edits, by the bytes of their ids.
     pub edits: Vec<Edit>,
+    /// Parked facts, by the bytes of their ids: they are read and reviewed, and no part of the set.
+    pub parked: Vec<Edit>,
     /// The files they were read from.
     pub sources: Sources,
 }
@@ -94,6 +112,11 @@ impl EditSet {
         files.sort();
         // What a state of the past lacked is not held against it.
         Reading { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
+    }
+
+    /// Every fact that is written, by id: those of the set and those that are parked.
+    pub fn written(&self) -> BTreeMap<&str, &Edit> {
+        self.edits.iter().chain(&self.parked).map(|edit| (edit.id.as_str(), edit)).collect()
     }
 
     /// The edit with this id.
@@ -180,13 +203,21 @@ impl Reading {
             let message = format!("there are {} edits; a set holds at most {MOST_EDITS}", self.edits.len());
             self.findings.push(Diagnostic::new(Code::TooManyEdits, message));
         }
+        conflicts::duplicate_ids(&self.edits, &mut self.findings);
+        let (parked, edits): (Vec<Edit>, Vec<Edit>) = self.edits.into_iter().partition(|edit| edit.parked.is_some());
+        self.edits = edits;
         conflicts::find(&self.edits, &mut self.findings);
+        self.findings.extend(parked.iter().map(is_parked));
         sort(&mut self.findings);
         if self.findings.iter().any(Diagnostic::is_error) {
             return Err(Findings { diagnostics: self.findings, sources: self.sources });
         }
-        self.edits.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok((EditSet { edits: self.edits, sources: self.sources }, self.findings))
+        let by_id = |mut edits: Vec<Edit>| {
+            edits.sort_by(|a, b| a.id.cmp(&b.id));
+            edits
+        };
+        let (edits, parked) = (by_id(self.edits), by_id(parked));
+        Ok((EditSet { edits, parked, sources: self.sources }, self.findings))
     }
 
     fn file(&mut self, file: FileId) {
@@ -220,6 +251,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         text.map(|text| text.value.replace("\r\n", "\n"))
     });
     let expires = walk.date(entry, "expires");
+    let (status, parked) = read_status(walk, entry);
     let (expect, [paraphrase, unchanged, accept]) = read_expect(walk, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
     let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
@@ -237,6 +269,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         paraphrase,
         unchanged,
         accept,
+        status,
     };
     let edit = Edit {
         id: id.value,
@@ -251,11 +284,49 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         owner,
         ticket,
         expires: expires.map(|(day, _)| day),
+        parked,
         expect,
         place,
     };
     rules::together(walk, &edit);
     Some(edit)
+}
+
+/// Where a status is written, and why the fact is parked. The one status is `parked`, and it has a reason.
+fn read_status(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
+    let (status, reason) = (walk.text(entry, "status"), walk.text(entry, "status-reason"));
+    let reason = reason.inspect(|reason| rules::fact(walk, "status-reason", reason));
+    match (&status, &reason) {
+        (Some(status), _) if status.value != PARKED => {
+            let message = format!("`status` is {:?}; the one status is \"parked\"", shortened(&status.value));
+            let finding = Diagnostic::new(Code::StatusUnknown, message).at(walk.file, &status.span, "unknown status");
+            walk.push(finding.help("leave `status` out of a fact that is to be built"));
+        }
+        (Some(status), None) if !entry.has("status-reason") => {
+            let finding = Diagnostic::new(Code::StatusUnknown, "a parked fact has no `status-reason`");
+            let finding = finding.at(walk.file, &status.span, "parked without a reason");
+            walk.push(finding.help("say why, for a reviewer: `status-reason = \"…\"`"));
+        }
+        (None, Some(reason)) if !entry.has("status") => {
+            let finding = Diagnostic::new(Code::StatusUnknown, "`status-reason` stands without `status`");
+            let finding = finding.at(walk.file, &reason.span, "of which status?");
+            walk.push(finding.help("write `status = \"parked\"` too, or remove the reason"));
+        }
+        _ => {}
+    }
+    let parked = status.as_ref().zip(reason).map(|(_, reason)| reason.value);
+    (status.map(|status| status.span), parked)
+}
+
+/// What every verb says of a parked fact.
+fn is_parked(edit: &Edit) -> Diagnostic {
+    let why = edit.parked.as_deref().unwrap_or_default();
+    let finding = Diagnostic::new(Code::EditParked, format!("edit `{}` is parked: {why}", edit.id));
+    let finding = match &edit.place.status {
+        Some(span) => finding.at(edit.place.file, span, "no part of the set"),
+        None => finding,
+    };
+    finding.help("remove `status` and `status-reason` to build it")
 }
 
 fn values(texts: Vec<Text>) -> Vec<String> {

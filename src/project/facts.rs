@@ -19,16 +19,17 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
     let renamed = renamed(before, after);
     let old: BTreeSet<&str> = renamed.values().map(|edit| edit.id.as_str()).collect();
     let mut facts = Vec::new();
-    for edit in &after.edits {
-        let was = before.get(&edit.id).or_else(|| renamed.get(edit.id.as_str()).copied());
-        let fields = differences(was, Some(edit));
+    let (earlier, later) = (before.written(), after.written());
+    for (id, edit) in &later {
+        let was = earlier.get(id).copied().or_else(|| renamed.get(id).copied());
+        let fields = differences(was, Some(*edit));
         let kind = if was.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
         if !fields.is_empty() {
             facts.push(fact(kind, edit, fields, after));
         }
     }
-    let gone = before.edits.iter().filter(|edit| after.get(&edit.id).is_none() && !old.contains(edit.id.as_str()));
-    facts.extend(gone.map(|edit| fact(ChangeKind::Removed, edit, differences(Some(edit), None), before)));
+    let gone = earlier.values().filter(|edit| !later.contains_key(edit.id.as_str()) && !old.contains(edit.id.as_str()));
+    facts.extend(gone.map(|edit| fact(ChangeKind::Removed, edit, differences(Some(*edit), None), before)));
     facts.sort_by(|a, b| a.id.cmp(&b.id));
     facts
 }
@@ -52,13 +53,14 @@ pub fn common(first: Vec<Fact>, second: &[Fact]) -> Vec<Fact> {
 
 /// Edits that are only in the later set, by id, each with the edit of the earlier set that it was.
 fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a Edit> {
-    let gone = before.edits.iter().filter(|edit| after.get(&edit.id).is_none());
+    let (earlier, later) = (before.written(), after.written());
+    let gone = earlier.values().copied().filter(|edit| !later.contains_key(edit.id.as_str()));
     // In a set, no two edits mean the same.
     let gone: BTreeMap<Digest, &Edit> = gone.map(|edit| (edit.meaning(), edit)).collect();
     if gone.is_empty() {
         return BTreeMap::new();
     }
-    let new = after.edits.iter().filter(|edit| before.get(&edit.id).is_none());
+    let new = later.values().copied().filter(|edit| !earlier.contains_key(edit.id.as_str()));
     let was = |edit: &Edit| gone.get(&edit.meaning()).copied().filter(|was| was.aliases == edit.aliases);
     new.filter_map(|edit| Some((edit.id.as_str(), was(edit)?))).collect()
 }

@@ -163,6 +163,13 @@ struct EditEntry {
     /// The day from which the fact must be looked at again, for example 2027-01-31.
     #[schemars(regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
     expires: Option<String>,
+    /// `parked` keeps the fact in review and out of the set.
+    #[schemars(regex(pattern = r"^parked$"))]
+    status: Option<String>,
+    /// Why the fact is parked.
+    #[serde(rename = "status-reason")]
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    status_reason: Option<String>,
     /// What should hold beside the edit itself.
     expect: Option<ExpectTable>,
 }

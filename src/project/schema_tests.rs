@@ -132,6 +132,8 @@ source = "https://example.org/why"
 owner = "atlas"
 ticket = "7"
 expires = "2027-01-31"
+status = "parked"
+status-reason = "No value is found at this layer."
 [edit.expect]
 paraphrase = ["Where is the Eiffel Tower? It is in"]
 unchanged = ["The Louvre is located in the city of"]
@@ -146,6 +148,9 @@ type Case = (&'static str, &'static str, bool);
 
 const EDITS_CASES: &[Case] = &[
     ("", "", true),
+    ("status = \"parked\"", "status = \"off\"", false),
+    ("status = \"parked\"", "", false),
+    ("status-reason = \"No value is found at this layer.\"", "", false),
     ("format = 1", "format = 2", false),
     ("format = 1", "format = \"1\"", false),
     ("format = 1", "", false),

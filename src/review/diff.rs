@@ -132,7 +132,8 @@ fn held(set: &EditSet, left: &mut BTreeSet<Digest>) -> EditSet {
         (edit.aliases, edit.place.aliases) = (aliases, places);
         Some(edit)
     };
-    EditSet { edits: set.edits.iter().filter_map(held).collect(), sources: set.sources.clone() }
+    let edits = set.edits.iter().filter_map(held).collect();
+    EditSet { edits, parked: Vec::new(), sources: set.sources.clone() }
 }
 
 fn meanings(side: &Side) -> BTreeSet<Digest> {
