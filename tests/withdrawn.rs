@@ -65,7 +65,6 @@ fn the_last_fact_can_be_withdrawn() {
     );
     let again = project.run(&["build"]);
     assert!(again.code() == Some(0) && again.out().contains("1 added"), "{}", again.whole());
-    assert_eq!(project.run(&["test", "--no-damage"]).code().map(|code| code < 3), Some(true));
 }
 
 #[test]

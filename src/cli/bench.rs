@@ -273,6 +273,11 @@ fn chosen(
     let mut stated = Vec::new();
     for case in drawn {
         let (record, id) = (case.record, Some(case.id));
+        if likelier && case.was.is_none() {
+            let why = "it names no old answer, and the new one is compared with that".to_owned();
+            left.push(Refused { record, id, why });
+            continue;
+        }
         match ground.stated(case, likelier) {
             Ok(one) => stated.push(one),
             Err(error) => left.push(Refused { record, id, why: error.to_string() }),

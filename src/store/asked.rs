@@ -13,7 +13,11 @@ use super::write::{make_parent, remove_file};
 use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Canon, Digest};
 
-pub(super) const FOLDER: &str = "asked";
+/// Wishes lie among the memos: `gc --all` drops them, with every import that no lock names.
+const FOLDER: &str = "memo";
+
+/// What a seal calls them.
+const KIND: &str = "asked";
 
 /// The bytes of a wish: a digest and a seal.
 const BYTES: u64 = 32 + TRAILER as u64;
@@ -31,7 +35,7 @@ pub fn asked(store: &Store, root: &Path, address: &Digest) -> Option<Option<Dige
     }
     let mut bytes = Vec::new();
     file.take(BYTES).read_to_end(&mut bytes).ok()?;
-    sealed::check(&*bytes, bytes.len() as u64, FOLDER, &key).ok()?.ok()?;
+    sealed::check(&*bytes, bytes.len() as u64, KIND, &key).ok()?.ok()?;
     let file = bytes.first_chunk::<32>()?;
     Some((*file != SUMMED).then(|| Digest::from_bytes(*file)))
 }
@@ -44,7 +48,7 @@ pub fn ask(store: &Store, root: &Path, address: &Digest, file: Option<&Digest>) 
     let key = key(root, address)?;
     let path = store.address(FOLDER, &key, "");
     let payload = file.map_or(SUMMED, |file| *file.bytes());
-    let bytes = [&payload[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(&payload))].concat();
+    let bytes = [&payload[..], &sealed::trailer(KIND, &key, 32, &Digest::of(&payload))].concat();
     store.prepare()?;
     make_parent(&path)?;
     atomic::write(&path, &bytes)

@@ -10,8 +10,7 @@
 //!                                 compiled                │
 //! v1/partial/ab/…                 statistics under way    ┘
 //! v1/patches/ab/cdef….safetensors patches, addressed by the SHA-256 of their bytes
-//! v1/memo/ab/…                    digests of large base files
-//! v1/asked/ab/…                   imported statistics that a project asked for, until its lock names them
+//! v1/memo/ab/…                    digests of large base files, and the imports that a project asked for
 //! v1/lock                         shared by writers, held alone by gc
 //! ```
 //!

@@ -100,7 +100,7 @@ impl Store {
     pub(super) fn refuse_links(&self) -> Result<(), StoreError> {
         let versioned = self.versioned();
         refuse_link(&versioned)?;
-        let folders = Kind::ALL.iter().map(|kind| kind.folder()).chain(["memo", super::asked::FOLDER]);
+        let folders = Kind::ALL.iter().map(|kind| kind.folder()).chain(["memo"]);
         folders.map(|folder| versioned.join(folder)).try_for_each(|folder| refuse_link(&folder))
     }
 
