@@ -72,6 +72,10 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
         return Err(Stop::stale(vec![finding], &Sources::default()));
     }
     let base = Base::open(project, store, options.isa, options.locked)?;
+    let denied = project.config.policy.apply(base.warnings.clone());
+    if denied.iter().any(Diagnostic::is_error) {
+        return Err(Stop::findings(denied, &project.edits.sources));
+    }
     if let Some(before) = before.as_ref().filter(|_| !options.update_base) {
         check_base(before, &base)?;
     }

@@ -38,7 +38,10 @@ pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) ->
         return ModelError::stored(path, found, "merge it: `model.merge_and_unload().save_pretrained(NEW)` of peft");
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
-    if let Some(prefix) = prefix.map(|prefix| prefix.strip_suffix(family.prefix).unwrap_or(prefix)) {
+    // What stands around the family's own prefix, where that is a whole part of the name.
+    let outer = |prefix: &str| prefix.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
+    if let Some(prefix) = prefix {
+        let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
         let found = format!("the names of the tensors begin with `{prefix}`: there is no `{wanted}`");
         return ModelError::stored(path, found, unwrap(prefix));
     }
