@@ -6,7 +6,8 @@
 //! v1/statistics/ab/…              second moments          │ inputs, closed by a trailer with the
 //! v1/factors/ab/…                 their factors           │ payload's own SHA-256
 //! v1/reports/ab/…                 reports                 │
-//! v1/partial/ab/…                 statistics under way    ┘
+//! v1/partial/ab/…                 statistics under way    │
+//! v1/measured/ab/…                what models said        ┘
 //! v1/patches/ab/cdef….safetensors patches, addressed by the SHA-256 of their bytes
 //! v1/memo/ab/…                    digests of large base files
 //! v1/lock                         shared by writers, held alone by gc
@@ -68,11 +69,14 @@ pub enum Kind {
     Report,
     /// Statistics under way: the one kind whose entries are replaced.
     Partial,
+    /// What a model said, or what neutral text lost: computed again wherever it is not there.
+    Measured,
 }
 
 impl Kind {
     /// Every kind, in the order of listings.
-    pub const ALL: [Self; 6] = [Self::Object, Self::Patch, Self::Statistics, Self::Factor, Self::Report, Self::Partial];
+    pub const ALL: [Self; 7] =
+        [Self::Object, Self::Patch, Self::Statistics, Self::Factor, Self::Report, Self::Partial, Self::Measured];
 
     /// Its folder in the store.
     pub fn folder(self) -> &'static str {
@@ -83,6 +87,7 @@ impl Kind {
             Self::Factor => "factors",
             Self::Report => "reports",
             Self::Partial => "partial",
+            Self::Measured => "measured",
         }
     }
 
@@ -105,6 +110,7 @@ impl fmt::Display for Kind {
             Self::Factor => "factor",
             Self::Report => "report",
             Self::Partial => "partial",
+            Self::Measured => "measured",
         })
     }
 }
