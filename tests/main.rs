@@ -18,6 +18,7 @@ mod init;
 mod kept;
 mod model;
 mod models;
+mod places;
 mod policy;
 mod published;
 mod readme;

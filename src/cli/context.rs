@@ -1,7 +1,7 @@
 //! What every verb is given: the terminal, the project's folder, the store, and how to end.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -9,11 +9,11 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::report::{ReportArguments, deliver};
-
+use super::root;
 use super::{Common, Format, Outcome};
 use crate::build::{Stop, StopKind};
 use crate::numeric::Isa;
-use crate::project::{Code, Diagnostic, Project, Sources};
+use crate::project::{Code, Diagnostic, PROJECT_FILE, Project, Sources};
 use crate::report::json::inert;
 use crate::report::{Finding, Report, VERSION};
 use crate::store::{Store, StoreError, cache_root};
@@ -23,6 +23,8 @@ use crate::ui::{Loudness, Ui};
 pub(super) struct Context {
     pub ui: Ui,
     pub root: PathBuf,
+    /// The folder that `-C` names.
+    named: Option<PathBuf>,
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
@@ -52,7 +54,8 @@ impl Context {
         };
         Self {
             ui: Ui::new(common.color, loudness, !common.no_progress),
-            root: common.project.clone(),
+            root: root::find(common.project.as_deref()),
+            named: common.project.clone(),
             format: common.format,
             isa: common.isa,
             cache_dir: common.cache_dir.clone(),
@@ -62,6 +65,23 @@ impl Context {
             warned: RefCell::default(),
             reporting: Cell::default(),
             reports: RefCell::default(),
+        }
+    }
+
+    /// The folder in which a project is begun: a project above it is another.
+    pub(super) fn beginning(&self) -> PathBuf {
+        self.named.clone().unwrap_or_else(|| PathBuf::from("."))
+    }
+
+    /// Whether there is a project, be it one that cannot be read.
+    pub(super) fn has_project(&self) -> bool {
+        self.root.join(PROJECT_FILE).symlink_metadata().is_ok()
+    }
+
+    /// Says which project is meant, where it was found above this folder.
+    pub(super) fn tell_root(&self) {
+        if self.named.is_none() && self.root != Path::new(".") {
+            self.ui.note(&format!("the project in `{}`", self.root.display()));
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Context;
 use crate::build::base::place_in;
 use crate::export::folder::root;
+use crate::home::expanded;
 use crate::plain::resolved;
 use crate::project::accepted::is_accepted_file;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths};
@@ -17,7 +18,7 @@ impl Context {
     /// It is not, in words.
     pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
         let paths = Paths::at(&self.root);
-        let read = || paths.read.iter().any(|read| resolved(&self.root.join(read)) == resolved(path));
+        let read = || paths.read.iter().any(|read| resolved(&self.root.join(expanded(read))) == resolved(path));
         let taken = if is_own(&paths, &self.root, path) {
             Some("a file of the project")
         } else if let Some(what) = self.kept(&paths, path) {
