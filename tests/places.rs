@@ -46,6 +46,16 @@ fn a_project_is_found_from_its_folders() {
 }
 
 #[test]
+fn a_project_is_begun_where_the_person_is() {
+    let project = Project::new();
+    std::fs::create_dir(project.path("inner")).expect("made");
+    let run = run_in(&project, "inner", &["init", "--model", "../model"], None);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    assert!(project.path("inner/corrigenda.toml").is_file() && text(&run.stderr).is_empty());
+    assert_eq!(run_in(&project, "inner", &["check"], None).status.code(), Some(0));
+}
+
+#[test]
 fn paths_from_the_home_folder() {
     let project = Project::new();
     let home = project.path("home");

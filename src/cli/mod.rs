@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod context;
 mod diff;
+mod drafts;
 mod elsewhere;
 mod export;
 mod import;
