@@ -63,7 +63,7 @@ impl Arguments {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Common options")]
 struct Common {
-    /// Folder of the project: where corrigenda.toml is [default: this one, or the nearest above that holds one]
+    /// Folder of the project [default: the nearest up with a corrigenda.toml]
     #[arg(short = 'C', value_name = "DIR", global = true)]
     project: Option<PathBuf>,
     /// Which of the project's models, where it has several; plan, build and test do each otherwise

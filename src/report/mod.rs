@@ -363,7 +363,7 @@ pub struct Damage {
     pub perplexity_after: f64,
 }
 
-/// How both sides go on behind a prompt, drawn with one seed.
+/// How both sides go on after a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Continuation {
     /// The id of the edit or of the probe.
