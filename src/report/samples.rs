@@ -203,7 +203,7 @@ fn continuation() -> Continuation {
             word("+", " Italy."),
             word("=", "\nIt"),
         ],
-        note: Some("it says \"Paris\" too, further on".into()),
+        note: Some("it says the old answer too, further on".into()),
     }
 }
 
