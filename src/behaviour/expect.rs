@@ -157,13 +157,16 @@ pub fn inquiries(
     if unasked.is_empty() { Ok(inquiries) } else { Err(unasked) }
 }
 
-/// The inquiries of each edit and of each probe: what is kept, and asked again, as one.
+/// Inquiries of one edit that are kept as one, at most: their logits are held at once.
+const TOGETHER: usize = 16;
+
+/// The inquiries of each edit and of each probe, cut where they are many: what is kept, and asked again, as one.
 pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) -> Vec<&'i [Inquiry]> {
     let (mut groups, mut rest) = (Vec::new(), inquiries);
     let of = |one: &Expectation<'_>| (one.edit.is_some(), one.id.to_owned(), one.file);
     for group in expectations.chunk_by(|a, b| of(a) == of(b)) {
         let (own, later) = rest.split_at(group.len());
-        groups.push(own);
+        groups.extend(own.chunks(TOGETHER));
         rest = later;
     }
     groups
