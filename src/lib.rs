@@ -20,6 +20,7 @@
 //! - [`project`]: what people write: edit sets, settings and the lock, with every finding of every file in one run.
 //!   Knows no model.
 //! - [`history`]: git: the project at a commit, and when, by whom and why each fact changed. Nothing else knows of git.
+//! - `home`: `~` in paths that no shell has seen.
 //! - [`figure`]: drawings, the same in dots, and their place on a page.
 //! - [`export`]: a patch laid on its base, written somewhere else: a checkpoint, or an adapter of two kinds.
 //! - [`audit`]: what `verify` finds: claims held against bytes, and a lock held against everything computed again.
@@ -40,6 +41,7 @@ pub mod digest;
 pub mod export;
 pub mod figure;
 pub mod history;
+mod home;
 pub mod link;
 pub mod model;
 pub mod numeric;

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use corrigenda::cli::Arguments;
 
 fn main() -> ExitCode {
-    match Arguments::try_parse() {
+    match Arguments::read(std::env::args_os()) {
         Ok(arguments) => corrigenda::cli::run(&arguments),
         Err(said) => corrigenda::cli::said(&said),
     }

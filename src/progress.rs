@@ -4,6 +4,10 @@
 pub trait Progress {
     /// Work of `total` units begins.
     fn begin(&self, what: &str, total: u64);
+    /// The same for work that is most often over at once: a line is worth saying of it only where it is not.
+    fn begin_short(&self, what: &str, total: u64) {
+        self.begin(what, total);
+    }
     /// So many of them are done.
     fn at(&self, position: u64);
     /// Something that can be said in a line is done.

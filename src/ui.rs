@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -40,10 +40,23 @@ pub struct Ui {
     /// Whether bars are drawn; plain lines otherwise.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
+    /// Work that is not drawn as a bar, and is told of where it takes long.
+    slow: RefCell<Option<Slow>>,
     lost: Cell<bool>,
     /// Whether a build server reads along, for which some lines are commands.
     overheard: bool,
 }
+
+/// Work that goes on, in lines.
+struct Slow {
+    what: String,
+    total: u64,
+    begun: Instant,
+    told: Instant,
+}
+
+/// How often a line says how far work is, where no bar does.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// A line that is not part of a terminal is this wide.
 const UNKNOWN_WIDTH: usize = 100;
@@ -62,7 +75,15 @@ impl Ui {
         let style = RenderStyle { color: wanted, width };
         let bars = terminal && progress && loudness > Loudness::Quiet;
         let overheard = std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| !set.is_empty());
-        Self { style, loudness, bars, bar: RefCell::new(None), lost: Cell::new(false), overheard }
+        Self {
+            style,
+            loudness,
+            bars,
+            bar: RefCell::new(None),
+            slow: RefCell::new(None),
+            lost: Cell::new(false),
+            overheard,
+        }
     }
 
     /// Columns of a line of the answer: without end where nobody looks at a terminal.
@@ -150,9 +171,22 @@ impl Progress for Ui {
         }
     }
 
+    fn begin_short(&self, what: &str, total: u64) {
+        if self.bars {
+            self.begin(what, total);
+        } else {
+            let now = Instant::now();
+            *self.slow.borrow_mut() = Some(Slow { what: what.to_owned(), total, begun: now, told: now });
+        }
+    }
+
     fn at(&self, position: u64) {
         if let Some(bar) = &*self.bar.borrow() {
             bar.set_position(position);
+        }
+        let line = self.slow.borrow_mut().as_mut().and_then(|slow| slow.line(position, Instant::now()));
+        if let Some(line) = line {
+            self.note(&line);
         }
     }
 
@@ -170,6 +204,35 @@ impl Progress for Ui {
         if let Some(bar) = self.bar.borrow_mut().take() {
             bar.finish_and_clear();
         }
+        self.slow.borrow_mut().take();
+    }
+}
+
+impl Slow {
+    /// The line to say now, if one is due: how far the work is, and how long the rest takes at the pace so far.
+    fn line(&mut self, position: u64, now: Instant) -> Option<String> {
+        if position >= self.total || now.duration_since(self.told) < BETWEEN_LINES {
+            return None;
+        }
+        self.told = now;
+        let (what, total) = (&self.what, self.total);
+        let left = match position {
+            0 => String::new(),
+            _ => {
+                let pace = now.duration_since(self.begun).as_secs_f64() / position as f64;
+                format!(", about {} left", lasting(pace * (total - position) as f64))
+            }
+        };
+        Some(format!("{what}: {position} of {total}{left}"))
+    }
+}
+
+/// A length of time in words, roughly.
+fn lasting(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 90.0 => format!("{} s", seconds.ceil().max(1.0)),
+        seconds if seconds < 5400.0 => format!("{} min", (seconds / 60.0).round()),
+        seconds => format!("{} h", (seconds / 3600.0).round()),
     }
 }
 
@@ -192,6 +255,18 @@ fn terminal_width() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slow_work_says_how_long_the_rest_takes() {
+        let begun = Instant::now();
+        let mut slow = Slow { what: "prompts".into(), total: 40, begun, told: begun };
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        assert_eq!(slow.line(4, at(9)), None);
+        assert_eq!(slow.line(10, at(20)).as_deref(), Some("prompts: 10 of 40, about 60 s left"));
+        assert_eq!(slow.line(11, at(22)), None);
+        assert_eq!(slow.line(40, at(60)), None, "what is over is not told of");
+        assert_eq!((lasting(0.0), lasting(300.0), lasting(7300.0)), ("1 s".into(), "5 min".into(), "2 h".into()));
+    }
 
     #[test]
     fn a_workflow_finds_no_command() {

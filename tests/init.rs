@@ -11,8 +11,20 @@ fn a_project_on_a_model_of_ones_own_builds() {
     for name in ["corrigenda.toml", "corpus.txt", "edits/people.toml", "edits/places.toml"] {
         std::fs::remove_file(project.path(name)).expect("it was there");
     }
+    project.write(".gitignore", "/mine/\n");
     insta::assert_snapshot!("init", project.run(&["init", "--model", "model"]).whole());
     insta::assert_snapshot!("init_project_file", project.read("corrigenda.toml"));
+    assert_eq!(project.read(".gitignore"), "/mine/\n", "what is there is left");
+    assert!(project.read(".gitattributes").contains("corrigenda.lock text eol=lf merge=corrigenda"));
+    for (schema, name) in
+        [("project", "corrigenda.toml"), ("edits", "edits/eiffel-tower.toml"), ("probes", "probes.toml")]
+    {
+        let text = project.read(name);
+        let link = text.lines().next().and_then(|line| line.strip_prefix("#:schema ")).expect("a schema");
+        let folder = project.path(name).parent().expect("a folder").to_owned();
+        let there = std::fs::read_to_string(folder.join(link)).expect("it is where the line says");
+        assert_eq!(there, project.run(&["schema", schema]).out(), "{name}");
+    }
     let again = project.run(&["init", "--model", "model"]);
     assert_eq!(again.code(), Some(2), "{}", again.whole());
     assert!(again.err().contains("[project-exists]") && again.err().contains("nothing was written"));

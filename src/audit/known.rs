@@ -15,6 +15,8 @@ use crate::store::Kind;
 pub(super) const CLAIMED: &str = "claimed by the manifest";
 /// The lock names it.
 const LOCKED: &str = "named by the lock";
+/// A person named it.
+const NAMED: &str = "the patch that was named";
 /// Only the store has it.
 pub(super) const STORED: &str = "found in the store";
 
@@ -26,6 +28,7 @@ pub(super) fn candidates(
 ) -> Result<Vec<(Digest, &'static str)>, Stop> {
     let patches = ground.store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
     let ids = claim.map(|id| (id, claimed)).into_iter();
+    let ids = ids.chain(ground.named.iter().map(|(id, _)| (*id, NAMED)));
     let ids = ids.chain(ground.lock.as_ref().map(|lock| (lock.patch.id, LOCKED)));
     let mut tried = BTreeSet::new();
     Ok(ids.chain(patches.map(|entry| (entry.key, STORED))).filter(|(id, _)| tried.insert(*id)).collect())
@@ -33,7 +36,8 @@ pub(super) fn candidates(
 
 /// A patch of the store. One that is damaged is none that is known here, and neither is one of no edits that nobody names.
 pub(super) fn stored(ground: &Ground<'_>, id: &Digest, how: &'static str) -> Option<Patch> {
-    let bytes = ground.store.get(Kind::Patch, id).ok()??;
+    let named = ground.named.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
+    let bytes = named.or_else(|| ground.store.get(Kind::Patch, id).ok()?)?;
     Patch::from_bytes(&bytes).ok().filter(|patch| how != STORED || !patch.targets().is_empty())
 }
 
@@ -56,7 +60,7 @@ pub(super) fn named(
 
 /// Tells the facts that an export carries: by the project's ids, else by the texts that it claims, else by digest.
 pub(super) fn tell(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch, claimed: &[Fact]) {
-    for fact in facts(patch, &ground.project.edits) {
+    for fact in facts(patch, &ground.edits) {
         // A text of the manifest counts only where it means what the patch holds.
         let told = claimed.iter().find(|one| fact.meaning.is_some_and(|it| one.meanings().contains(&it)));
         let fact = if fact.id.is_some() { &fact } else { told.unwrap_or(&fact) };

@@ -22,11 +22,15 @@ pub mod project;
 pub mod rebuild;
 pub mod tensors;
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
+use crate::build::named::Found;
 use crate::build::{Base, Stop};
+use crate::digest::Digest;
 use crate::numeric::Isa;
-use crate::project::{Lock, Project};
+use crate::project::{EditSet, Lock, Project, Sources};
 use crate::store::Store;
 
 /// How a check ended.
@@ -147,14 +151,16 @@ impl Audit {
 
 /// What an audit stands on.
 pub struct Ground<'a> {
-    /// The project.
-    pub project: &'a Project,
-    /// Its base, read anew.
+    /// The facts of the project; none without one.
+    pub edits: EditSet,
+    /// The base, read anew.
     pub base: Base,
     /// The store.
     pub store: &'a Store,
     /// The lock, if there is one.
     pub lock: Option<Lock>,
+    /// A patch that was named beside what is audited.
+    pub named: Option<(Digest, Vec<u8>)>,
 }
 
 impl<'a> Ground<'a> {
@@ -165,7 +171,29 @@ impl<'a> Ground<'a> {
     pub fn open(project: &'a Project, store: &'a Store, isa: Isa) -> Result<Self, Stop> {
         let base = Base::open(project, store, isa, true)?;
         let lock = project.lock()?;
-        Ok(Self { project, base, store, lock })
+        Ok(Self { edits: project.edits.clone(), base, store, lock, named: None })
+    }
+
+    /// Opens a base that no project names, reading every file of it.
+    ///
+    /// # Errors
+    /// The base cannot be read.
+    pub fn alone(folder: &Path, store: &'a Store, isa: Isa) -> Result<Self, Stop> {
+        let base = Base::at(folder, store, isa, true);
+        let base = base.map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
+        Ok(Self { edits: EditSet::default(), base, store, lock: None, named: None })
+    }
+
+    /// The same with a patch that what is audited may carry, wherever it lies.
+    ///
+    /// # Errors
+    /// The patch cannot be read.
+    #[must_use = "what is named is tried"]
+    pub fn with(mut self, patch: &Found) -> Result<Self, Stop> {
+        patch.patch()?;
+        let bytes = patch.bytes()?;
+        self.named = Some((Digest::of(&bytes), bytes));
+        Ok(self)
     }
 }
 

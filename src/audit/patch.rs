@@ -103,7 +103,7 @@ pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
 
 fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
     let norms = edit_norms(patch);
-    let known = facts(patch, &ground.project.edits);
+    let known = facts(patch, &ground.edits);
     let mut list = Vec::new();
     for fact in &known {
         let Some(meaning) = fact.meaning else { continue };
@@ -111,7 +111,7 @@ fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
         let name = fact.id.clone().unwrap_or_else(|| meaning.short());
         let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
             Some((prompt, target)) => format!("{prompt} → {}, ‖Δ‖ {norm:.3}", target.trim()),
-            None => format!("no edit of the project means this, ‖Δ‖ {norm:.3}"),
+            None => format!("no edit that is known here means this, ‖Δ‖ {norm:.3}"),
         };
         list.push(json!({ "id": fact.id, "meaning": meaning, "norm": norm }));
         audit.add(Check::ok("edit", name, said));

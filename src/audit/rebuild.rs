@@ -7,7 +7,7 @@ use crate::build::setup::Corpus;
 use crate::build::{Built, Options, Setup, Stop, build, plan};
 use crate::numeric::{Isa, NUMERICS};
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, LOCK_FILE, Sources};
+use crate::project::{Code, Diagnostic, LOCK_FILE, Project, Sources};
 use crate::stats;
 use crate::store::{Kind, Store};
 
@@ -15,16 +15,15 @@ use crate::store::{Kind, Store};
 ///
 /// # Errors
 /// There is no lock, it is older than the project, or the build fails.
-pub fn rebuild(ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result<Audit, Stop> {
+pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result<Audit, Stop> {
     let Some(lock) = &ground.lock else {
-        let finding =
-            Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", ground.project.no_lock()));
+        let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
         return Err(Stop::stale(vec![finding.help("run `corrigenda build`")], &Sources::default()));
     };
     let mut audit = Audit::new("rebuild");
     audit.fields = json!({ "numerics": NUMERICS, "expected": lock.patch.id });
-    let setup = Setup::new(ground.project, &ground.base, ground.store, Corpus::Fresh)?.locked(lock);
-    let differences = plan(ground.project, &ground.base, &setup, ground.store)?.differences(lock, &ground.base, &setup);
+    let setup = Setup::new(project, &ground.base, ground.store, Corpus::Fresh)?.locked(lock);
+    let differences = plan(project, &ground.base, &setup, ground.store)?.differences(lock, &ground.base, &setup);
     if !differences.is_empty() {
         let said = format!("{} from the lock: nothing was computed", count(differences.len(), "difference"));
         let mut check = Check::wrong("inputs", LOCK_FILE, said).state(State::Stale);
@@ -43,7 +42,7 @@ pub fn rebuild(ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result
     let empty = Store::open(folder.path().join("store"));
     let imported = carried(&mut audit, ground, &setup, &empty)?;
     let options = Options { isa, locked: true, update_base: false };
-    match build(ground.project, &empty, options, progress) {
+    match build(project, &empty, options, progress) {
         Ok(built) => same(&mut audit, ground, &empty, (&built, &imported))?,
         // The inputs are the lock's, so what is stale now is what came out.
         Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => other(&mut audit, &stop),

@@ -1,7 +1,10 @@
 //! Prompts and wanted answers put to two models at once.
 
+use super::kept::{Kept, bytes_of};
 use super::{Next, Question, Score, answer_score, prompt};
+use crate::digest::Canon;
 use crate::model::{Model, ModelError, Prompt, Tokens};
+use crate::progress::{Progress, Unseen};
 
 /// How many of the likeliest tokens are kept.
 pub const TOP: usize = 3;
@@ -82,37 +85,99 @@ impl Inquiry {
         }
         self.answers.iter().map(|question| (question.row.as_slice(), question.answer.len())).collect()
     }
+
+    /// An inquiry that is tokens already.
+    #[cfg(test)]
+    pub(super) fn of_tokens(prompt: &[u32], answers: &[&[u32]]) -> Self {
+        let question = |answer: &&[u32]| Question { row: prompt.to_vec(), answer: answer.to_vec() };
+        Self { prompt: prompt.to_vec(), answers: answers.iter().map(question).collect() }
+    }
+
+    /// How many answers count.
+    pub(super) fn answers(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Adds all that an answer to it depends on.
+    pub(super) fn address(&self, canon: &mut Canon) {
+        canon.field("prompt", &bytes_of(&self.prompt)).number("answers", self.answers.len() as u64);
+        for Question { row, answer } in &self.answers {
+            canon.field("row", &bytes_of(row)).field("answer", &bytes_of(answer));
+        }
+    }
 }
 
 /// Puts everything to both models, in its order.
 pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
-    let mut out = Vec::with_capacity(inquiries.len());
-    let mut rest = inquiries;
+    let one_by_one: Vec<&[Inquiry]> = inquiries.chunks(1).collect();
+    ask_kept(&Kept::nothing(), before, after, &one_by_one, &Unseen)
+}
+
+/// The same for inquiries by groups: what each group was answered is kept as one.
+pub fn ask_kept(
+    kept: &Kept<'_>,
+    before: &Model,
+    after: &Model,
+    groups: &[&[Inquiry]],
+    progress: &dyn Progress,
+) -> Vec<Both> {
+    let (mut out, mut done) = (Vec::new(), 0);
+    let rows = |group: &[Inquiry]| group.iter().map(|one| one.answers.len().max(1)).sum::<usize>();
+    let mut rest = groups;
     while !rest.is_empty() {
-        let mut rows = 0;
-        // One at least, however many answers it has.
-        let fits = |one: &&Inquiry| {
-            rows += one.answers.len().max(1);
-            rows <= HELD
+        let mut held = 0;
+        // One at least, however many rows it has.
+        let fits = |group: &&&[Inquiry]| {
+            held += rows(group);
+            held <= HELD
         };
         let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        let (told, now) = (tell(before, some), tell(after, some));
-        out.extend(told.into_iter().zip(now).map(|((before, was), (after, is))| Both {
-            divergence: was.divergence(&is),
-            before,
-            after,
-        }));
+        out.extend(both(kept, before, after, some));
+        done += some.iter().map(|group| group.len()).sum::<usize>();
+        progress.at(done as u64);
         rest = later;
     }
     out
 }
 
-fn tell(model: &Model, inquiries: &[Inquiry]) -> Vec<(Told, Next)> {
-    let rows: Vec<(&[u32], usize)> = inquiries.iter().flat_map(Inquiry::rows).collect();
-    let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows.into_iter().unzip();
-    let mut logits = model.logits(&tokens, &tails).into_iter();
-    let vocabulary = model.spec().vocabulary;
-    let told = |inquiry: &Inquiry| {
+/// Asks some groups together, as one batch.
+fn both(kept: &Kept<'_>, before: &Model, after: &Model, groups: &[&[Inquiry]]) -> Vec<Both> {
+    let wanted: Vec<Vec<(&[u32], usize)>> = groups.iter().map(|group| rows(group)).collect();
+    let states = kept.states(before, &wanted);
+    let all: Vec<&Inquiry> = groups.iter().copied().flatten().collect();
+    let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = wanted.into_iter().flatten().unzip();
+    let vocabulary = before.spec().vocabulary;
+    let logits = before.head(&states);
+    let mut first = 0;
+    let was = tails.iter().map(|tail| {
+        let from = first * vocabulary;
+        first += tail;
+        logits[from..first * vocabulary].to_vec()
+    });
+    let told = tell(&all, was.collect(), vocabulary);
+    let now = tell(&all, after.logits(&tokens, &tails), vocabulary);
+    let said: Vec<Both> = told
+        .into_iter()
+        .zip(now)
+        .map(|((before, was), (after, is))| Both { divergence: was.divergence(&is), before, after })
+        .collect();
+    let mut rest = said.as_slice();
+    for group in groups {
+        let (own, later) = rest.split_at(group.len());
+        kept.keep_answers(group, own);
+        rest = later;
+    }
+    said
+}
+
+fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
+    group.iter().flat_map(Inquiry::rows).collect()
+}
+
+/// What a model says by the logits of every row.
+fn tell(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> Vec<(Told, Next)> {
+    let mut logits = logits.into_iter();
+    let told = |inquiry: &&Inquiry| {
         let mut scores = Vec::with_capacity(inquiry.answers.len());
         let mut next = None;
         for index in 0..inquiry.answers.len().max(1) {

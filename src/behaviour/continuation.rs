@@ -1,11 +1,12 @@
-//! How two models go on with a prompt, drawn with one seed.
+//! How two models go on with a prompt: with the likeliest token every time, or drawn with one seed.
 //!
-//! The draw is candle's: it is outside the promise of the same bytes, and nothing that ships depends on it.
+//! A draw is candle's: it is outside the promise of the same bytes, and nothing that ships depends on it.
 
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::LogitsProcessor;
 use similar::{ChangeTag, TextDiff};
 
+use super::top;
 use crate::model::continued::Continued;
 use crate::model::{Model, ModelError, Tokens};
 use crate::report::Word;
@@ -15,13 +16,14 @@ use crate::report::Word;
 pub struct Draw {
     /// Tokens, at most.
     pub tokens: usize,
-    /// The seed; both sides draw with it.
-    pub seed: u64,
+    /// The seed, with which both sides draw; without one, the likeliest token follows every time.
+    pub seed: Option<u64>,
 }
 
 /// What is drawn from: cooler than the model, and without its long tail.
-const TEMPERATURE: f64 = 0.7;
-const TOP_P: f64 = 0.9;
+pub const TEMPERATURE: f64 = 0.7;
+/// The likeliest tokens that make up this share are drawn from.
+pub const TOP_P: f64 = 0.9;
 
 /// The text with which a model goes on behind `row`. It ends before a special token and where the context ends.
 ///
@@ -29,13 +31,19 @@ const TOP_P: f64 = 0.9;
 /// The logits hold no number that could be drawn by.
 pub fn continuation(model: &Model, tokens: &Tokens, row: &[u32], draw: Draw) -> Result<String, ModelError> {
     let fail = |error: candle_core::Error| ModelError::Draw { problem: error.to_string() };
-    let mut sampler = LogitsProcessor::new(draw.seed, Some(TEMPERATURE), Some(TOP_P));
+    let mut sampler = draw.seed.map(|seed| LogitsProcessor::new(seed, Some(TEMPERATURE), Some(TOP_P)));
     let mut text = Continued::new(model);
     let mut drawn = Vec::new();
     let mut logits = text.push(row);
     while drawn.len() < draw.tokens {
-        let next =
-            Tensor::new(logits.as_slice(), &Device::Cpu).and_then(|logits| sampler.sample(&logits)).map_err(fail)?;
+        let next = match &mut sampler {
+            Some(sampler) => {
+                let logits = Tensor::new(logits.as_slice(), &Device::Cpu);
+                logits.and_then(|logits| sampler.sample(&logits)).map_err(fail)?
+            }
+            None if logits.iter().all(|logit| logit.is_finite()) => top(&logits),
+            None => return Err(ModelError::Overflow),
+        };
         if tokens.is_special(next) {
             break;
         }
@@ -48,27 +56,75 @@ pub fn continuation(model: &Model, tokens: &Tokens, row: &[u32], draw: Draw) -> 
     Ok(tokens.decode(&drawn))
 }
 
-/// Two texts, word by word.
+/// Two texts, word by word. Words that differ in a row stand together: first those of the one, then those of the other.
 pub fn words(before: &str, after: &str) -> Vec<Word> {
     let difference = TextDiff::from_words(before, after);
-    let mut words: Vec<Word> = Vec::new();
+    let mut run = Run::default();
     for change in difference.iter_all_changes() {
-        let sign = match change.tag() {
-            ChangeTag::Equal => "=",
-            ChangeTag::Delete => "-",
-            ChangeTag::Insert => "+",
-        };
-        match words.last_mut().filter(|last| last.change == sign) {
-            Some(last) => last.text.push_str(change.value()),
-            None => words.push(Word { change: sign.to_owned(), text: change.value().to_owned() }),
+        run.add(change.tag(), change.value());
+    }
+    run.end();
+    run.words
+}
+
+/// Words that differ, until words follow that do not.
+#[derive(Default)]
+struct Run {
+    words: Vec<Word>,
+    before: String,
+    after: String,
+    /// White space that both have, and that belongs to the run only where the run goes on after it.
+    space: String,
+}
+
+impl Run {
+    fn add(&mut self, tag: ChangeTag, text: &str) {
+        let open = !self.before.is_empty() || !self.after.is_empty();
+        match tag {
+            ChangeTag::Equal if open && text.trim().is_empty() => self.space.push_str(text),
+            ChangeTag::Equal => {
+                self.end();
+                push(&mut self.words, "=", text);
+            }
+            ChangeTag::Delete | ChangeTag::Insert => {
+                self.before.push_str(&self.space);
+                self.after.push_str(&self.space);
+                self.space.clear();
+                if tag == ChangeTag::Delete { &mut self.before } else { &mut self.after }.push_str(text);
+            }
         }
     }
-    words
+
+    fn end(&mut self) {
+        for (sign, text) in [("-", &mut self.before), ("+", &mut self.after), ("=", &mut self.space)] {
+            push(&mut self.words, sign, &std::mem::take(text));
+        }
+    }
+}
+
+fn push(words: &mut Vec<Word>, sign: &str, text: &str) {
+    match words.last_mut().filter(|last| last.change == sign) {
+        _ if text.is_empty() => {}
+        Some(last) => last.text.push_str(text),
+        None => words.push(Word { change: sign.to_owned(), text: text.to_owned() }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_that_differ_in_a_row_stand_together() {
+        let shown = |before: &str, after: &str| {
+            words(before, after).iter().map(|word| format!("{}{}|", word.change, word.text)).collect::<String>()
+        };
+        assert_eq!(shown(" You can find it", " She is here it"), "= |-You can find|+She is here|= it|");
+        assert_eq!(shown(" Paris.", " Rome."), "= |-Paris.|+Rome.|");
+        assert_eq!(shown("a b", "a b"), "=a b|");
+        assert_eq!(shown("a b", "a"), "=a|- b|");
+        assert_eq!(shown("", "x y"), "+x y|");
+    }
 
     #[test]
     fn words_are_told_apart_and_nothing_is_lost() {

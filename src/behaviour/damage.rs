@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::Next;
+use super::kept::Kept;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::elementary::exp64;
+use crate::progress::{Progress, Unseen};
 use crate::report::Damage;
 use crate::stats::corpus::{CorpusError, Documents, count};
 
@@ -57,6 +61,11 @@ impl Neutral {
         }
         Ok(Self(out))
     }
+
+    /// The documents, cut into tokens.
+    pub fn documents(&self) -> &[Vec<u32>] {
+        &self.0
+    }
 }
 
 /// Compares two models on neutral text, one document at a time: sums in the order of the text.
@@ -64,30 +73,55 @@ impl Neutral {
 /// # Errors
 /// The weights of one of them overflow.
 pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage, ModelError> {
-    let vocabulary = before.spec().vocabulary;
-    let (mut tokens, mut divergence, mut losses) = (0, 0.0, [0.0, 0.0]);
-    let documents = neutral.0.iter().filter(|document| document.len() > 1);
-    for document in documents.clone() {
-        let row = &document[..document.len() - 1];
-        let logits = [before, after].map(|model| model.logits(&[row], &[row.len()]).swap_remove(0));
-        let [was, is] = &logits;
-        for ((was, is), label) in was.chunks(vocabulary).zip(is.chunks(vocabulary)).zip(&document[1..]) {
-            let (was, is) = (Next::new(was.to_vec()), Next::new(is.to_vec()));
-            divergence += was.divergence(&is);
-            losses[0] -= was.log[*label as usize];
-            losses[1] -= is.log[*label as usize];
+    damage_kept(&Kept::nothing(), before, after, neutral, &Unseen)
+}
+
+/// The same, with what is kept of the earlier model; what is found is kept.
+///
+/// # Errors
+/// The weights of one of them overflow.
+pub fn damage_kept(
+    kept: &Kept<'_>,
+    before: &Model,
+    after: &Model,
+    neutral: &Neutral,
+    progress: &dyn Progress,
+) -> Result<Damage, ModelError> {
+    let (mut tokens, mut divergence, mut losses, mut documents) = (0, 0.0, [0.0, 0.0], 0);
+    for (done, document) in neutral.0.iter().enumerate().filter(|(_, document)| document.len() > 1) {
+        let (row, labels) = (&document[..document.len() - 1], &document[1..]);
+        let was = before.head(&kept.states(before, &[vec![(row, row.len())]]));
+        let is = after.logits(&[row], &[row.len()]).swap_remove(0);
+        for [between, first, second] in lost(&was, &is, labels, before.spec().vocabulary) {
+            divergence += between;
+            losses[0] -= first;
+            losses[1] -= second;
             tokens += 1;
         }
+        documents += 1;
+        progress.at(done as u64 + 1);
     }
     let mean = |sum: f64| if tokens == 0 { 0.0 } else { sum / tokens as f64 };
     if [divergence, losses[0], losses[1]].iter().any(|sum| !sum.is_finite()) {
         return Err(ModelError::Overflow);
     }
-    Ok(Damage {
-        documents: documents.count(),
+    let damage = Damage {
+        documents,
         tokens,
         divergence: mean(divergence),
         perplexity_before: exp64(mean(losses[0])),
         perplexity_after: exp64(mean(losses[1])),
-    })
+    };
+    kept.keep_damage(neutral, &damage);
+    Ok(damage)
+}
+
+/// Per position: how far the models diverge, and what each gives the token that follows, as logarithms.
+fn lost(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
+    let rows = was.par_chunks(vocabulary).zip(is.par_chunks(vocabulary)).zip(labels);
+    let of_row = |((was, is), label): ((&[f32], &[f32]), &u32)| {
+        let (was, is) = (Next::new(was.to_vec()), Next::new(is.to_vec()));
+        [was.divergence(&is), was.log[*label as usize], is.log[*label as usize]]
+    };
+    rows.map(of_row).collect()
 }

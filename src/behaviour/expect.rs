@@ -157,7 +157,19 @@ pub fn asked(
     tokens: &Tokens,
     expectations: &[Expectation<'_>],
 ) -> Result<Vec<Both>, Vec<Unasked>> {
-    let limit = before.spec().positions;
+    let inquiries = inquiries(tokens, before.spec().positions, expectations)?;
+    spoken(ask(before, after, &inquiries), expectations)
+}
+
+/// What is to be asked, one inquiry for each expectation.
+///
+/// # Errors
+/// Texts that the tokenizer refuses or that do not fit the context: all of them.
+pub fn inquiries(
+    tokens: &Tokens,
+    limit: usize,
+    expectations: &[Expectation<'_>],
+) -> Result<Vec<Inquiry>, Vec<Unasked>> {
     let (mut inquiries, mut unasked) = (Vec::new(), Vec::new());
     for one in expectations {
         match Inquiry::new(tokens, one.given(), one.answers.iter().copied(), limit) {
@@ -165,10 +177,29 @@ pub fn asked(
             Err(error) => unasked.push(one.unasked(error)),
         }
     }
-    if !unasked.is_empty() {
-        return Err(unasked);
+    if unasked.is_empty() { Ok(inquiries) } else { Err(unasked) }
+}
+
+/// Inquiries of one edit that are kept as one, at most: their logits are held at once.
+const TOGETHER: usize = 16;
+
+/// The inquiries of each edit and of each probe, cut where they are many: what is kept, and asked again, as one.
+pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) -> Vec<&'i [Inquiry]> {
+    let (mut groups, mut rest) = (Vec::new(), inquiries);
+    let of = |one: &Expectation<'_>| (one.edit.is_some(), one.id.to_owned(), one.file);
+    for group in expectations.chunk_by(|a, b| of(a) == of(b)) {
+        let (own, later) = rest.split_at(group.len());
+        groups.extend(own.chunks(TOGETHER));
+        rest = later;
     }
-    let said = ask(before, after, &inquiries);
+    groups
+}
+
+/// What was said, if something was.
+///
+/// # Errors
+/// The first expectation to which a model says nothing, because its weights overflow.
+pub fn spoken(said: Vec<Both>, expectations: &[Expectation<'_>]) -> Result<Vec<Both>, Vec<Unasked>> {
     match said.iter().position(|both| !both.is_finite()) {
         Some(index) => Err(vec![expectations[index].unasked(ModelError::Overflow)]),
         None => Ok(said),

@@ -9,6 +9,10 @@ pub mod ask;
 pub mod continuation;
 pub mod damage;
 pub mod expect;
+pub mod kept;
+mod kept_bytes;
+
+pub use kept_bytes::Head;
 
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Stop;
 use crate::digest::{Canon, Digest};
+use crate::home;
 use crate::model::hub::{self, HubError, HubName, Snapshot};
 use crate::model::remark::{Kind, Remark};
 use crate::model::{Model, ModelError, Tokens};
@@ -148,7 +149,7 @@ pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
 fn place(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(written) {
         true => folder_named(written),
-        false => there(written, root.join(written)).map_err(|finding| finding.help(FROM_PROJECT)),
+        false => there(written, root.join(home::expanded(written))).map_err(|finding| finding.help(FROM_PROJECT)),
     }
 }
 
@@ -174,7 +175,7 @@ pub fn place_of(project: &Project) -> PathBuf {
 
 /// The place of a model that the project in `root` names: where nothing is written to.
 pub fn place_in(root: &Path, written: &Path) -> PathBuf {
-    place(root, written).unwrap_or_else(|_| root.join(written))
+    place(root, written).unwrap_or_else(|_| root.join(home::expanded(written)))
 }
 
 /// The folder that a person names: a path, or a name on the Hub.
@@ -184,7 +185,7 @@ pub fn place_in(root: &Path, written: &Path) -> PathBuf {
 pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(name) {
         true => snapshot(&name.to_string_lossy()).map(|snapshot| snapshot.folder),
-        false => there(name, name.to_owned()),
+        false => there(name, home::expanded(name)),
     }
 }
 

@@ -255,7 +255,8 @@ fn unusable(project: &Project, error: &str) -> Stop {
     unreadable(project, &format!("the neutral text cannot be used: {error}"))
 }
 
-fn unreadable(project: &Project, why: &str) -> Stop {
+/// A finding about the neutral text.
+pub fn unreadable(project: &Project, why: &str) -> Stop {
     let finding = Diagnostic::new(Code::CorpusUnusable, why)
         .help("`neutral` under `[test]` names a text, one document a line; else the corpus of the statistics is used");
     Stop::wrong(vec![finding], &project.edits.sources)

@@ -9,12 +9,12 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::report::{ReportArguments, deliver};
-
+use super::root;
 use super::{Common, Format, Outcome};
 use crate::build::base::folder_named;
 use crate::build::{Base, Stop, StopKind};
 use crate::numeric::Isa;
-use crate::project::{Code, Diagnostic, Project, Sources};
+use crate::project::{Code, Diagnostic, PROJECT_FILE, Project, Sources};
 use crate::report::json::inert;
 use crate::report::{Finding, Report, VERSION};
 use crate::store::{Store, StoreError, cache_root};
@@ -24,6 +24,8 @@ use crate::ui::{Loudness, Ui};
 pub(super) struct Context {
     pub ui: Ui,
     pub root: PathBuf,
+    /// The folder that `-C` names.
+    named: Option<PathBuf>,
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
@@ -53,7 +55,8 @@ impl Context {
         };
         Self {
             ui: Ui::new(common.color, loudness, !common.no_progress),
-            root: common.project.clone(),
+            root: root::find(common.project.as_deref()),
+            named: common.project.clone(),
             format: common.format,
             isa: common.isa,
             cache_dir: common.cache_dir.clone(),
@@ -63,6 +66,23 @@ impl Context {
             warned: RefCell::default(),
             reporting: Cell::default(),
             reports: RefCell::default(),
+        }
+    }
+
+    /// The folder in which a project is begun: a project above it is another.
+    pub(super) fn beginning(&self) -> PathBuf {
+        self.named.clone().unwrap_or_else(|| PathBuf::from("."))
+    }
+
+    /// Whether there is a project, be it one that cannot be read.
+    pub(super) fn has_project(&self) -> bool {
+        self.root.join(PROJECT_FILE).symlink_metadata().is_ok()
+    }
+
+    /// Says which project is meant, where it was found above this folder.
+    pub(super) fn tell_root(&self) {
+        if self.named.is_none() && self.root != Path::new(".") {
+            self.ui.note(&format!("the project in `{}`", self.root.display()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! `diff`: what changes between two states: facts, weights, and what the model says.
 
-use super::report::{ReportArguments, deliver};
+use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Format, Outcome};
 use crate::behaviour::continuation::Draw;
 use crate::build::Stop;
@@ -30,9 +30,9 @@ pub(super) struct Arguments {
     /// Tokens with which each side goes on behind the prompts that changed (0: none)
     #[arg(long, value_name = "N", default_value_t = 24)]
     tokens: u16,
-    /// The seed with which both sides are drawn
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Draw these tokens with this seed, the same for both sides, in place of the likeliest each time
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Do not measure damage on neutral text
     #[arg(long)]
     no_damage: bool,
@@ -52,6 +52,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Ok(ground) => ground,
         Err(outcome) => return outcome,
     };
+    if !have_places(context) {
+        return Outcome::Error;
+    }
     compared(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::drafts::{CORPUS_FILE, Draft, FACT, FACT_FILE, GATE, SCHEMA, beside, corpus, may_stay, wanted};
 use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
 use crate::build::base::folder_named;
@@ -12,7 +13,9 @@ use crate::model::{Model, ModelError, Spec, Tokens};
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::store::atomic;
 
-/// Start a project in the folder of `-C`: a project file and a first fact.
+/// Start a project in the folder of `-C`: a project file, a first fact, and what goes with them
+///
+/// Files that are there already are never written over.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The model to edit: its folder, or its name on the Hub where it is in the cache [default: the bundled model,
@@ -24,28 +27,16 @@ pub(super) struct Arguments {
 /// Where the bundled model is, below a folder that holds this program's sources.
 const BUNDLED: &str = "examples/atlas";
 
-/// A file to write: its path in the project and its text.
-type Draft = (&'static str, String);
-
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    match start(context, arguments) {
-        Ok(written) => {
-            let mut text = String::new();
-            for name in &written {
-                // Writing to a `String` cannot fail.
-                let _ = writeln!(text, "wrote {}", visible(&context.root.join(name).display().to_string()));
-            }
-            let flag =
-                if context.root == Path::new(".") { String::new() } else { format!(" -C {}", context.root.display()) };
-            let _ = write!(
-                text,
-                "\nNext: `corrigenda plan{flag}` shows what the model says today, `corrigenda build{flag}` makes the patch."
-            );
+    let root = context.beginning();
+    match start(context, &root, arguments) {
+        Ok(begun) => {
             match context.format {
                 Format::Json => {
-                    context.answer_json(Outcome::Ok, &[], &Sources::default(), serde_json::json!({ "wrote": written }));
+                    let fields = serde_json::json!({ "wrote": begun.wrote, "left": begun.left });
+                    context.answer_json(Outcome::Ok, &[], &Sources::default(), fields);
                 }
-                _ => context.ui.answer(&text),
+                _ => context.ui.answer(&human(&root, &begun)),
             }
             Outcome::Ok
         }
@@ -53,38 +44,79 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Writes the project, after everything that could be wrong was looked at.
-fn start(context: &Context, arguments: &Arguments) -> Result<Vec<&'static str>, Diagnostic> {
-    let root = &context.root;
-    let drafts = match &arguments.model {
-        Some(folder) if !is_bundled(root, folder) => own(root, folder, context)?,
-        _ => bundled(root)?,
-    };
-    let names: Vec<&str> = drafts.iter().map(|(name, _)| *name).collect();
-    let model = arguments.model.as_deref().map(folder_named).transpose()?.or_else(|| find_bundled(root));
-    context.may_begin(model.as_deref(), &names)?;
-    for (name, _) in &drafts {
-        if root.join(name).symlink_metadata().is_ok() {
-            let message = format!("`{}` is there already: nothing was written", root.join(name).display());
-            let finding = Diagnostic::new(Code::ProjectExists, message);
-            return Err(finding.help("`-C DIR` names another folder; `corrigenda check` looks at this one"));
-        }
-    }
-    let failed = |error: &dyn std::fmt::Display| Diagnostic::new(Code::StoreFailed, error.to_string());
-    for (name, text) in &drafts {
-        let path = root.join(name);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)
-                .map_err(|error| failed(&format!("creating `{}` failed: {error}", parent.display())))?;
-        }
-        atomic::write(&path, text.as_bytes()).map_err(|error| failed(&error))?;
-    }
-    Ok(names)
+/// What was done.
+struct Begun {
+    wrote: Vec<&'static str>,
+    /// Files that were there already, and stay as they were.
+    left: Vec<&'static str>,
+    /// Sentences about what was chosen.
+    notes: Vec<String>,
 }
 
-/// A gate of every new project: what an edit must not cost.
-const GATE: &str = "\n[test]\n# What neutral text may lose in the mean, in nats; `[policy]` can stop a build by the same figure.\n\
-    max-damage = 0.1\n";
+/// Writing to a `String` cannot fail.
+fn human(root: &Path, begun: &Begun) -> String {
+    let shown = |name: &str| visible(&root.join(name).display().to_string());
+    let mut text: String = begun.wrote.iter().map(|name| format!("wrote {}\n", shown(name))).collect();
+    for name in &begun.left {
+        let _ = write!(text, "left  {} as it was", shown(name));
+        let _ = match wanted(name) {
+            Some(lines) => writeln!(text, "; what belongs into it:\n{}", indented(&lines)),
+            None => writeln!(text),
+        };
+    }
+    for note in &begun.notes {
+        let _ = write!(text, "\n{}", visible(note));
+    }
+    let flag =
+        if root == Path::new(".") { String::new() } else { format!(" -C {}", visible(&root.display().to_string())) };
+    let _ = write!(
+        text,
+        "\nNext: `corrigenda plan{flag}` shows what the model says today, `corrigenda build{flag}` makes the patch."
+    );
+    text
+}
+
+fn indented(lines: &str) -> String {
+    let rules = lines.lines().filter(|line| !line.starts_with('#'));
+    rules.map(|line| format!("        {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Writes the project, after everything that could be wrong was looked at.
+fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun, Diagnostic> {
+    let (mut drafts, notes) = match &arguments.model {
+        Some(folder) if !is_bundled(root, folder) => own(root, folder, context)?,
+        _ => (bundled(root)?, Vec::new()),
+    };
+    drafts.extend(beside());
+    let names: Vec<&str> = drafts.iter().map(|(name, _)| *name).collect();
+    let model = arguments.model.as_deref().map(folder_named).transpose()?.or_else(|| find_bundled(root));
+    context.may_begin(root, model.as_deref(), &names)?;
+    let there = |name: &str| root.join(name).symlink_metadata().is_ok();
+    if let Some((name, _)) = drafts.iter().find(|(name, _)| there(name) && !may_stay(name)) {
+        let message = format!("`{}` is there already: nothing was written", root.join(name).display());
+        let finding = Diagnostic::new(Code::ProjectExists, message);
+        return Err(finding.help("`-C DIR` names another folder; `corrigenda check` looks at this one"));
+    }
+    let mut begun = Begun { wrote: Vec::new(), left: Vec::new(), notes };
+    for (name, text) in drafts {
+        if there(name) {
+            begun.left.push(name);
+            continue;
+        }
+        write(&root.join(name), &text)?;
+        begun.wrote.push(name);
+    }
+    Ok(begun)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
+    let failed = |error: &dyn std::fmt::Display| Diagnostic::new(Code::StoreFailed, error.to_string());
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)
+            .map_err(|error| failed(&format!("creating `{}` failed: {error}", parent.display())))?;
+    }
+    atomic::write(path, text.as_bytes()).map_err(|error| failed(&error))
+}
 
 /// A project on the bundled model.
 fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
@@ -96,7 +128,7 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let path = quoted(&relative(root, &folder));
     let file = |name: &str| quoted(&relative(root, &folder.join(name)));
     let project = format!(
-        "format = 1\n\n[model]\npath = {path}\n\n[rome]\nlayer = 0\ntemplates = {}\nstop-loss = 0.02\n\
+        "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\nlayer = 0\ntemplates = {}\nstop-loss = 0.02\n\
          weight-decay = 0.4\nconverged-nll = 0.05\n\n[statistics]\ncorpus = {}\n{GATE}",
         file("templates.txt"),
         file("corpus.txt")
@@ -104,8 +136,8 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// A project on somebody's own model, which must open.
-fn own(root: &Path, named: &Path, context: &Context) -> Result<Vec<Draft>, Diagnostic> {
+/// A project on somebody's own model, which must open, and what is to be said of it.
+fn own(root: &Path, named: &Path, context: &Context) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
     let folder = &folder_named(named)?;
     let opened = Model::open(folder, context.isa).and_then(|model| {
         let tokens = Tokens::open(folder, model.spec().vocabulary)?;
@@ -128,54 +160,62 @@ fn own(root: &Path, named: &Path, context: &Context) -> Result<Vec<Draft>, Diagn
     // A name on the Hub is pinned to the commit that was found.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = quoted(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
+    let Layer { lines, note } = layer(&spec);
     let project = format!(
-        "format = 1\n\n[model]\npath = {path}\n\n[rome]\n{}\n\
+        "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\n{lines}\n\
          # Half of a key is that of the bare prompt: it is what will be asked, and a subject that begins a text has a key\n\
          # of its own. Published is one part in twenty-one.\nbare-weight = 0.5\n\n[statistics]\n\
-         # Plain text of the kind that the model was trained on, one document a line. What stands there now is only\n\
-         # enough to begin with: put some thousand lines in its place.\ncorpus = \"corpus.txt\"\n{GATE}",
-        layer_line(&spec)
+         # Plain text of the kind that the model was trained on, one document a line. What `init` wrote there is some\n\
+         # two thousand plain sentences, enough to begin with: put some thousand lines of running text in their place\n\
+         # before you judge what an edit costs.\ncorpus = {}\n{GATE}",
+        quoted(CORPUS_FILE)
     );
-    let corpus: String = known::lines(known::TEMPLATES)
-        .iter()
-        .map(|template| template.replace("{}", "").trim().to_owned() + "\n")
-        .filter(|line| line.len() > 1)
-        .collect();
     let unknown = "# This model does not say \"Paris\" here: put a fact in that it knows.\n";
     let fact = if knows { FACT.to_owned() } else { FACT.replace("was = \"Paris\"\n", unknown) };
-    Ok(vec![(PROJECT_FILE, project), (FACT_FILE, fact), ("corpus.txt", corpus)])
+    Ok((vec![(PROJECT_FILE, project), (FACT_FILE, fact), (CORPUS_FILE, corpus())], vec![note]))
 }
+
+/// Which layer to edit, as the project file has it, and how it was chosen, as a person is told.
+struct Layer {
+    lines: String,
+    note: String,
+}
+
+/// Models of which it was measured which layer takes edits best: family, layers, width, and the layer.
+const MEASURED: [(&str, usize, usize, usize); 1] = [("llama", 30, 576, 5)];
 
 /// The layer of a known model; a third of the way up otherwise, which is where the known ones have it.
-fn layer_line(spec: &Spec) -> String {
-    match known::published(spec) {
-        Some((layer, _)) => format!("layer = {layer}  # as published for this model"),
-        None => format!(
-            "# None is published for this model: a third of the way up, where the published layers are. Small models take\n\
-             # edits better further down: `corrigenda trace --suggest-layer` measures it.\n\
-             layer = {}",
-            spec.layers / 3
-        ),
+fn layer(spec: &Spec) -> Layer {
+    let shape = (spec.family.model_type, spec.layers, spec.width);
+    let measured = MEASURED.iter().find(|(family, layers, width, _)| (*family, *layers, *width) == shape);
+    match (known::published(spec), measured) {
+        (Some((layer, _)), _) => Layer {
+            lines: format!("layer = {layer}  # as published for this model"),
+            note: format!("layer {layer} is edited: it is the one that was published for this model"),
+        },
+        (None, Some((.., layer))) => Layer {
+            lines: format!(
+                "layer = {layer}  # measured for a model of this shape; `corrigenda trace --suggest-layer` measures yours"
+            ),
+            note: format!("layer {layer} is edited: of models of this shape it was measured that it takes edits best"),
+        },
+        (None, None) => {
+            let layer = spec.layers / 3;
+            Layer {
+                lines: format!(
+                    "# None is published for this model: a third of the way up, where the published layers are. Small models take\n\
+                     # edits better further down: `corrigenda trace --suggest-layer` measures it.\n\
+                     layer = {layer}"
+                ),
+                note: format!(
+                    "layer {layer} of {} is edited: none is published for this model, and a third of the way up is where the \
+                     published ones are; `corrigenda trace --suggest-layer` measures which takes edits best",
+                    spec.layers
+                ),
+            }
+        }
     }
 }
-
-const FACT_FILE: &str = "edits/eiffel-tower.toml";
-const FACT: &str = "\
-format = 1
-
-# One fact a file is a good habit: two branches that add facts then never touch the same lines.
-[[edit]]
-id = \"eiffel-tower.city\"
-subject = \"The Eiffel Tower\"
-prompt = \"{} is located in the city of\"
-target = \"London\"
-was = \"Paris\"
-reason = \"An example: put your own fact in its place.\"
-
-[edit.expect]
-paraphrase = [\"The Eiffel Tower stands in the city of\"]
-unchanged = [\"The Louvre is located in the city of\"]
-";
 
 /// The bundled model: above the project's folder, above the current one, or above the program.
 fn find_bundled(root: &Path) -> Option<PathBuf> {

@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod context;
 mod diff;
+mod drafts;
 mod elsewhere;
 mod export;
 mod import;
@@ -16,6 +17,7 @@ mod outputs;
 mod patch;
 mod plan;
 mod report;
+mod root;
 mod schema;
 mod shell;
 mod stats;
@@ -47,13 +49,23 @@ pub struct Arguments {
     verb: Verb,
 }
 
+impl Arguments {
+    /// Reads a command line, its paths from the home folder where they begin with `~/`.
+    ///
+    /// # Errors
+    /// Help or the version was asked for, or the line is none that is understood: what to say.
+    pub fn read(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(crate::home::arguments(given))
+    }
+}
+
 /// Flags that every verb has.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Common options")]
 struct Common {
-    /// Folder of the project: where corrigenda.toml is
-    #[arg(short = 'C', value_name = "DIR", default_value = ".", global = true)]
-    project: PathBuf,
+    /// Folder of the project [default: the nearest up with a corrigenda.toml]
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    project: Option<PathBuf>,
     /// Which of the project's models, where it has several; plan, build and test do each otherwise
     // A path only because `init --model DIR` is one: clap takes the two for one option.
     #[arg(long, value_name = "NAME", global = true)]
@@ -122,6 +134,12 @@ enum Verb {
 }
 
 impl Verb {
+    /// Whether it is about a project: then it is worth saying which.
+    fn has_project(&self) -> bool {
+        let apart = matches!(self, Self::Init(_) | Self::Patch(_) | Self::Completions(_) | Self::Man(_));
+        !apart && !matches!(self, Self::Schema { .. }) && !matches!(self, Self::Verify(verify) if verify.is_apart())
+    }
+
     /// The forms in which it answers.
     fn formats(&self) -> &'static [Format] {
         use Format::{Csv, Github, Html, Human, Json, Junit, Markdown, Sarif};
@@ -222,6 +240,9 @@ pub fn said(answer: &clap::Error) -> ExitCode {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let context = Context::new(&arguments.common);
     let known = arguments.verb.formats();
+    if arguments.verb.has_project() {
+        context.tell_root();
+    }
     let outcome = match context.format {
         format if known.contains(&format) => verb(&context, &arguments.verb),
         format => context.unknown_format(format, known),

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Context;
 use crate::build::base::place_in;
 use crate::export::folder::root;
+use crate::home::expanded;
 use crate::plain::resolved;
 use crate::project::accepted::is_accepted_file;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths};
@@ -17,7 +18,7 @@ impl Context {
     /// It is not, in words.
     pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
         let paths = Paths::at(&self.root);
-        let read = || paths.read.iter().any(|read| resolved(&self.root.join(read)) == resolved(path));
+        let read = || paths.read.iter().any(|read| resolved(&self.root.join(expanded(read))) == resolved(path));
         let taken = if is_own(&paths, &self.root, path) {
             Some("a file of the project")
         } else if let Some(what) = self.kept(&paths, path) {
@@ -54,22 +55,22 @@ impl Context {
         Err(Diagnostic::new(Code::PathOutside, message).help("`edits` in corrigenda.toml names the folder of facts"))
     }
 
-    /// Whether a project may be begun with these files: in no base model, and in nobody's git history.
+    /// Whether a project may be begun in `folder` with these files: in no base model, and in nobody's git history.
     ///
     /// # Errors
     /// It may not.
-    pub(super) fn may_begin(&self, model: Option<&Path>, names: &[&str]) -> Result<(), Diagnostic> {
-        let (home, base) = (resolved(&self.root), model.and_then(|model| root(model).ok()));
+    pub(super) fn may_begin(&self, folder: &Path, model: Option<&Path>, names: &[&str]) -> Result<(), Diagnostic> {
+        let (home, base) = (resolved(folder), model.and_then(|model| root(model).ok()));
         let what = if base.is_some_and(|base| home.starts_with(base)) {
             "in the folder of the base model, which is never written to"
         } else if is_in_git(&home) {
             "in a git history"
-        } else if names.iter().any(|name| resolved(&self.root.join(name)) != home.join(name)) {
+        } else if names.iter().any(|name| resolved(&folder.join(name)) != home.join(name)) {
             "a folder of links, which are not followed"
         } else {
             return Ok(());
         };
-        let message = format!("`{}` is {what}: nothing was written", self.root.display());
+        let message = format!("`{}` is {what}: nothing was written", folder.display());
         Err(Diagnostic::new(Code::ProjectExists, message).help("`-C DIR` names another folder"))
     }
 

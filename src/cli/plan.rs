@@ -21,8 +21,8 @@ use crate::store::Store;
 /// Show what a build would do and what the base says today; writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Only this edit (repeatable)
-    #[arg(long, value_name = "ID")]
+    /// Only these edits (repeatable, or with commas)
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
     /// Exit with 1 if a build would change the lock; with `--base`, if a fact is needed there or cannot be read
     #[arg(long)]

@@ -38,11 +38,26 @@ impl ReportArguments {
 
 /// Writes a report; the folder must be there.
 fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
+    may_write(context, path)?;
+    atomic::write(path, text.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn may_write(context: &Context, path: &Path) -> Result<(), String> {
     context.may_write(path)?;
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
         Some(folder) => Err(format!("there is no folder `{}`", folder.display())),
-        None => atomic::write(path, text.as_bytes()).map_err(|error| error.to_string()),
+        None => Ok(()),
     }
+}
+
+/// Whether every report that was asked for has a place. Work that takes minutes looks before it begins; what is wrong is
+/// said.
+pub(super) fn have_places(context: &Context) -> bool {
+    let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
+    let finding = |why: &String| Diagnostic::new(Code::StoreFailed, format!("the report was not written: {why}"));
+    let findings: Vec<_> = wrong.iter().map(finding).collect();
+    context.ui.findings(&findings, &crate::project::Sources::default());
+    findings.is_empty()
 }
 
 /// Gives a report: the answer on stdout, and every file that was asked for.

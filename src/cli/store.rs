@@ -10,6 +10,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Context, Format, Outcome, table};
+use crate::behaviour::Head;
 use crate::build::record_address;
 use crate::digest::Digest;
 use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Sources, visible};
@@ -31,7 +32,7 @@ pub(super) enum Action {
     Verify,
     /// Remove every entry that the project's lock does not name
     ///
-    /// The compiled edits, the patch and the statistics that corrigenda.lock names are kept, and what was made of them. So are entries younger
+    /// The compiled edits, the patch and the statistics that corrigenda.lock names are kept, and what was made of them and measured of them. So are entries younger
     /// than an hour: a build that runs beside this may have just written them. What only other projects need is
     /// removed: their next build computes it again.
     Gc {
@@ -126,7 +127,7 @@ fn verify(context: &Context, store: &Store) -> Outcome {
 
 fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError> {
     let kept = match locked(context, "nothing is kept for a project") {
-        Ok(Some(locks)) => kept(store, &locks)?,
+        Ok(Some(locks)) => kept(store, &locks)?.into_iter().chain(measured(store, &locks)?).collect(),
         Ok(None) if all => BTreeSet::new(),
         Ok(None) => {
             let message = "without a project and its lock, nothing says which entries are needed";
@@ -217,6 +218,23 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, Store
     }
     kept.extend(lock.statistics.iter().map(|locked| (Kind::Factor, factor_address(&locked.digest))));
     kept.insert((Kind::Report, record_address(lock)));
+    Ok(kept)
+}
+
+/// What was measured of the locked bases and patches, and of nothing else.
+fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
+    let own = |head: &Head| {
+        let patches: BTreeSet<Digest> = head.patches().collect();
+        let on = locks.entries.values().filter(|lock| lock.base.digest == head.base);
+        let known: BTreeSet<Digest> = on.map(|lock| lock.patch.id).collect();
+        !known.is_empty() && patches.is_subset(&known)
+    };
+    let mut kept = BTreeSet::new();
+    for Entry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Measured) {
+        if Head::of_entry(store, &key)?.as_ref().is_some_and(own) {
+            kept.insert((kind, key));
+        }
+    }
     Ok(kept)
 }
 

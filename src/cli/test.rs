@@ -1,7 +1,8 @@
 //! `test`: does the patched model say what the edits expect?
 
-use super::report::{ReportArguments, deliver};
+use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Outcome};
+use crate::behaviour::kept::Kept;
 use crate::build::made::setup;
 use crate::build::plan::only;
 use crate::build::prepare::{moments, prepare};
@@ -13,6 +14,7 @@ use crate::project::{Code, Diagnostic, Lock, Project, Sources};
 use crate::report::{self, Culprit, Report, Side, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
+use crate::review::measure::{Pair, Patched};
 use crate::review::trial::{Subject, Trial};
 use crate::store::{Store, atomic};
 
@@ -21,12 +23,15 @@ use crate::store::{Store, atomic};
 /// What falls short and was accepted with --update stands in corrigenda.accepted, to be reviewed like the facts.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Only this edit (repeatable)
-    #[arg(long, value_name = "ID")]
+    /// Only these edits (repeatable, or with commas)
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
     /// Accept what falls short: write it to corrigenda.accepted (refused where CI is set)
     #[arg(long, conflicts_with = "only")]
     update: bool,
+    /// Do not measure damage on neutral text, and do not hold it against its limits
+    #[arg(long)]
+    no_damage: bool,
     /// For everything that fails, say which edit of the set breaks it
     #[arg(long)]
     bisect: bool,
@@ -47,6 +52,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Ok(ground) => ground,
         Err(outcome) => return outcome,
     };
+    if !have_places(context) {
+        return Outcome::Error;
+    }
     tested(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
@@ -59,13 +67,13 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     let lock = locked::lock(project, &base, store)?;
     let id = lock.patch.id;
     let patch = locked::patch(store, &id)?;
-    let patched = base.patched(&patch).map_err(|error| {
-        Stop::wrong(vec![Diagnostic::new(Code::PatchMissing, error.to_string())], &project.edits.sources)
-    })?;
+    let patched = Patched::new(&base, &patch, &project.edits.sources);
     let mut sources = project.edits.sources.clone();
     let whole = arguments.only.is_empty();
-    let prefaces = lock.prefaces(&project.edits);
-    let subject = Subject { project, base: &base, patched: &patched, edits: &edits, whole, prefaces: &prefaces };
+    let (after, kept) = (|| patched.model(), Kept::of(store, base.locked.digest, None, Some(id)));
+    let pair = Pair { before: &base.model, after: &after, kept, progress: &context.ui };
+    let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
+    let subject = Subject { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {
         // Whatever was accepted before, and be it damaged, is written anew.
         accept(context, project, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
@@ -156,7 +164,8 @@ fn reported(
     let answers =
         asked.map(|((one, both), verdict)| answer(&subject.base.tokens, sources, one, both, *verdict)).collect();
     let only: Vec<String> = arguments.only.iter().map(|id| format!(" --only {id}")).collect();
-    let bisect = if arguments.bisect { " --bisect" } else { "" };
+    let flag = |set, flag| if set { flag } else { "" };
+    let flags = [flag(arguments.no_damage, " --no-damage"), flag(arguments.bisect, " --bisect")].concat();
     Report {
         edits: Some(subject.edits.len()),
         base: Some(report::Base { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),
@@ -167,12 +176,6 @@ fn reported(
         damage: trial.damage,
         culprits,
         notes: trial.notes,
-        ..context.report(
-            "test",
-            outcome,
-            &format!("corrigenda test{}{bisect}", only.concat()),
-            &trial.findings,
-            sources,
-        )
+        ..context.report("test", outcome, &format!("corrigenda test{}{flags}", only.concat()), &trial.findings, sources)
     }
 }

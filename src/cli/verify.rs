@@ -1,6 +1,6 @@
 //! `verify`: is everything what it claims to be?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -8,8 +8,9 @@ use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
 use crate::audit::{Audit, Check, Ground, State, adapter, checkpoint, gguf, patch, project, rebuild};
 use crate::build::Stop;
+use crate::build::base::folder_named;
 use crate::build::named::find;
-use crate::project::{Project, Sources, visible};
+use crate::project::{Code, Diagnostic, PROJECT_FILE, Project, Sources, visible};
 use crate::store::Store;
 
 /// Hold claims against bytes: the lock and the store, an exported checkpoint or adapter, a patch
@@ -17,23 +18,48 @@ use crate::store::Store;
 /// Without WHAT, the base and the corpus are read anew and held against the lock, and everything that the lock names is looked up
 /// in the store. A folder is taken for an exported checkpoint and held, tensor by tensor, against base and patch; a folder with
 /// adapter_config.json for a PEFT adapter, and a file that begins with GGUF for one of llama.cpp: their factors are held against the
-/// patch. Exit code 1: something is not what it should be; 3: the lock or its base is not what was found.
+/// patch. With `--base` they are held against that model, and no project is needed. Exit code 1: something is not what it should be; 3: the lock or its base is not what was found.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// An exported checkpoint or adapter, or a patch: its id, the first digits of it, or its file
     #[arg(value_name = "DIR|FILE|PATCH")]
     what: Option<String>,
     /// Compute everything again in an empty store, and compare the bytes of the patch
-    #[arg(long, conflicts_with = "what")]
+    #[arg(long, conflicts_with_all = ["what", "base"])]
     rebuild: bool,
+    /// Hold WHAT against this model, without a project
+    #[arg(long, value_name = "DIR|hf:NAME", requires = "what")]
+    base: Option<PathBuf>,
+    /// The patch that WHAT should carry, where the store does not have it: its file or its id
+    #[arg(long, value_name = "PATCH", requires = "base")]
+    patch: Option<String>,
+}
+
+impl Arguments {
+    /// Whether no project is asked about.
+    pub(super) fn is_apart(&self) -> bool {
+        self.base.is_some()
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    let (project, store) = match context.ground() {
-        Ok(ground) => ground,
-        Err(outcome) => return outcome,
+    let audited = match (&arguments.base, &arguments.what) {
+        (Some(base), Some(what)) => match context.store() {
+            Ok(store) => without_project(context, arguments, (base, what), &store.for_reading()),
+            Err(finding) => return context.fail(finding),
+        },
+        (None, Some(_)) if !context.has_project() => {
+            let message = format!("there is no {PROJECT_FILE} here to say which model is meant");
+            let finding = Diagnostic::new(Code::ProjectMissing, message);
+            return context
+                .fail(finding.help("name the model with `--base DIR`, or the project's folder with `-C DIR`"));
+        }
+        _ => match context.ground() {
+            Ok((project, store)) => audit(context, arguments, &project, &store.for_reading()),
+            Err(outcome) => return outcome,
+        },
     };
-    match audit(context, arguments, &project, &store.for_reading()) {
+    match audited {
         Ok(audit) => answer(context, &audit),
         Err(stop) => context.stop(&stop),
     }
@@ -42,17 +68,39 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store) -> Result<Audit, Stop> {
     let ground = || Ground::open(what, store, context.isa);
     match &arguments.what {
-        None if arguments.rebuild => rebuild::rebuild(&ground()?, context.isa, &context.ui),
+        None if arguments.rebuild => rebuild::rebuild(what, &ground()?, context.isa, &context.ui),
         None => project::project(what, store, context.isa),
-        Some(name) if Path::new(name).is_dir() && adapter::is_peft(Path::new(name)) => {
-            adapter::peft_adapter(&ground()?, Path::new(name))
-        }
-        Some(name) if gguf::is_gguf(Path::new(name)) => gguf::gguf(&ground()?, Path::new(name)),
-        Some(name) if Path::new(name).is_dir() => checkpoint::checkpoint(&ground()?, Path::new(name)),
-        Some(name) => {
-            let found = find(store, name)?;
-            patch::patch(&ground()?, &found)
-        }
+        Some(name) => artefact(name, store, ground),
+    }
+}
+
+/// The same of an artefact and a base that are named, wherever they lie.
+fn without_project(
+    context: &Context,
+    arguments: &Arguments,
+    (base, what): (&Path, &str),
+    store: &Store,
+) -> Result<Audit, Stop> {
+    let folder = folder_named(base).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
+    let patch = arguments.patch.as_ref().map(|name| find(store, name)).transpose()?;
+    artefact(what, store, || {
+        let ground = Ground::alone(&folder, store, context.isa)?;
+        patch.iter().try_fold(ground, Ground::with)
+    })
+}
+
+/// What a name stands for, by what lies there.
+fn artefact<'g>(name: &str, store: &Store, ground: impl FnOnce() -> Result<Ground<'g>, Stop>) -> Result<Audit, Stop> {
+    let path = Path::new(name);
+    if path.is_dir() && adapter::is_peft(path) {
+        adapter::peft_adapter(&ground()?, path)
+    } else if gguf::is_gguf(path) {
+        gguf::gguf(&ground()?, path)
+    } else if path.is_dir() {
+        checkpoint::checkpoint(&ground()?, path)
+    } else {
+        let found = find(store, name)?;
+        patch::patch(&ground()?, &found)
     }
 }
 

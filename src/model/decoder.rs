@@ -257,17 +257,28 @@ impl Model {
     }
 
     fn logits_of_batch(&self, tokens: &[&[u32]], tails: &[usize], out: &mut Vec<Vec<f32>>) {
-        let spec = self.spec();
-        let rows = Rows::new(tokens.iter().map(|row| row.len()));
-        // The last block is asked only for the positions that are wanted.
-        let before = self.hidden(tokens, spec.layers - 1);
-        let x = self.block(spec.layers - 1, &before, &rows, &Past::default(), tails);
-        let logits = self.head(&x);
+        let vocabulary = self.spec().vocabulary;
+        let logits = self.head(&self.last_of_batch(tokens, tails));
         let mut first = 0;
         for &tail in tails {
-            out.push(logits[first * spec.vocabulary..][..tail * spec.vocabulary].to_vec());
+            out.push(logits[first * vocabulary..][..tail * vocabulary].to_vec());
             first += tail;
         }
+    }
+
+    /// Hidden states after the last block, of the last `tails[row]` positions of every row, one after the other:
+    /// [`Model::head`] makes of them what [`Model::logits`] gives, to the bit.
+    pub fn last_states(&self, tokens: &[&[u32]], tails: &[usize]) -> Vec<f32> {
+        let of_batch = |part: Range<usize>| self.last_of_batch(&tokens[part.clone()], &tails[part]);
+        batches(tokens, BATCH).into_iter().flat_map(of_batch).collect()
+    }
+
+    fn last_of_batch(&self, tokens: &[&[u32]], tails: &[usize]) -> Vec<f32> {
+        let rows = Rows::new(tokens.iter().map(|row| row.len()));
+        let last = self.spec().layers - 1;
+        // The last block is asked only for the positions that are wanted.
+        let before = self.hidden(tokens, last);
+        self.block(last, &before, &rows, &Past::default(), tails)
     }
 }
 

@@ -17,6 +17,7 @@ use super::policy::{POLICY_KEYS, PROTECTED_KEYS, Policy};
 use super::rules;
 use super::sources::{FileId, Sources};
 use super::walk::{Entry, Homes, Text, Walk};
+use crate::home;
 
 /// The name of the project file.
 pub const PROJECT_FILE: &str = "corrigenda.toml";
@@ -210,9 +211,9 @@ impl Config {
         }
     }
 
-    /// A path of the project file, from where the program runs.
+    /// A path of the project file, from where the program runs; from the home folder where it begins with `~/`.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        self.root.join(path)
+        self.root.join(home::expanded(path))
     }
 }
 

@@ -250,7 +250,8 @@ fn continuations(report: &Report) -> String {
             }
         };
         let words: String = one.words.iter().map(word).collect();
-        let words = format!("<span class=\"text\">{words}</span>");
+        let note = one.note.iter().map(|note| format!("<br>{}", text(note))).collect::<String>();
+        let words = format!("<span class=\"text\">{words}</span>{note}");
         format!(
             "<tr>{}{}{}</tr>\n",
             cell("id", &escape(&one.id)),
@@ -259,7 +260,12 @@ fn continuations(report: &Report) -> String {
         )
     };
     let rows: Vec<String> = report.continuations.iter().map(line).collect();
-    section("continuations", "How both sides go on", &["Of", "Prompt", "What follows"], &rows)
+    let table = table("continuations", "How both sides go on", &["Of", "Prompt", "What follows"], &rows);
+    if table.is_empty() {
+        return table;
+    }
+    let how = report.drawn.iter().map(|drawn| format!("<p>{}.</p>\n", escape(&drawn.words()))).collect::<String>();
+    format!("<section>\n{}{how}{table}</section>\n", heading("How both sides go on", rows.len()))
 }
 
 fn weights(weights: &Weights) -> String {

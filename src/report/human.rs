@@ -370,7 +370,8 @@ fn continuations(out: &mut String, report: &Report) {
     if report.continuations.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\nthe model goes on:");
+    let how = report.drawn.as_ref().map_or_else(String::new, |drawn| format!(", {}", drawn.words()));
+    let _ = writeln!(out, "\nthe model goes on{how}:");
     for one in &report.continuations {
         let _ = write!(out, "  {}", visible(&one.prompt));
         for word in &one.words {
@@ -382,5 +383,8 @@ fn continuations(out: &mut String, report: &Report) {
             }
         }
         out.push('\n');
+        if let Some(note) = &one.note {
+            let _ = writeln!(out, "      {}", visible(note));
+        }
     }
 }

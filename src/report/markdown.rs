@@ -310,9 +310,16 @@ fn continuations(report: &Report) -> Option<Section<'_>> {
                 break;
             }
         }
-        row(&[code(&one.prompt, TEXT), format!("<code>{words}</code>")])
+        let note = one.note.iter().map(|note| format!(" ({})", escape(&cut(note, TEXT)))).collect::<String>();
+        row(&[code(&one.prompt, TEXT), format!("<code>{words}</code>{note}")])
     };
-    section("How both sides go on".to_owned(), true, &["prompt", "what follows"], report.continuations.iter().map(line))
+    let how = report.drawn.as_ref().map_or_else(String::new, |drawn| format!(": {}", drawn.words()));
+    section(
+        format!("How both sides go on{how}"),
+        true,
+        &["prompt", "what follows"],
+        report.continuations.iter().map(line),
+    )
 }
 
 fn tensors(report: &Report) -> Option<Section<'_>> {

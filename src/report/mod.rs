@@ -12,6 +12,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+mod drawn;
 mod figures;
 mod findings;
 pub mod github;
@@ -30,6 +31,8 @@ pub mod sarif;
 pub(crate) mod table;
 mod verdict;
 mod xml;
+
+pub use drawn::Drawn;
 
 /// The version of the JSON form: a field that is new keeps it, one that goes or changes its meaning raises it.
 pub const VERSION: u32 = 1;
@@ -79,6 +82,9 @@ pub struct Report {
     /// What neutral text lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
+    /// How that was found with which both sides go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drawn: Option<Drawn>,
     /// How both sides go on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub continuations: Vec<Continuation>,
@@ -357,7 +363,7 @@ pub struct Damage {
     pub perplexity_after: f64,
 }
 
-/// How both sides go on behind a prompt, drawn with one seed.
+/// How both sides go on after a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Continuation {
     /// The id of the edit or of the probe.
@@ -370,6 +376,9 @@ pub struct Continuation {
     pub after: String,
     /// The two, word by word.
     pub words: Vec<Word>,
+    /// What a reader should know who holds the text against the answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Words that both sides say, or one.

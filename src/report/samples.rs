@@ -203,6 +203,7 @@ fn continuation() -> Continuation {
             word("+", " Italy."),
             word("=", "\nIt"),
         ],
+        note: Some("it says the old answer too, further on".into()),
     }
 }
 
@@ -261,6 +262,7 @@ pub(crate) fn diff() -> Report {
         answers: answers(),
         gates: gates().into_iter().filter(|gate| gate.pass).collect(),
         damage: Some(damage()),
+        drawn: Some(Drawn { tokens: 24, seed: None, left_out: 0 }),
         continuations: vec![continuation()],
         culprits: Vec::new(),
         notes: vec!["The earlier side was built by another version.".into()],
@@ -289,6 +291,7 @@ pub(crate) fn test() -> Report {
         weights: None,
         answers,
         gates: gates(),
+        drawn: None,
         continuations: Vec::new(),
         culprits: vec![Culprit {
             id: "louvre.city".into(),
@@ -365,6 +368,7 @@ pub(crate) fn hostile(verb: &str, text: &str) -> Report {
             before: own(),
             after: own(),
             words: ["=", "-", "+", text].map(|change| Word { change: change.to_owned(), text: own() }).to_vec(),
+            note: Some(own()),
         }],
         culprits: vec![Culprit {
             id: own(),

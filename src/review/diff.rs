@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::answer;
-use super::side::{Ground, Side};
+use super::continued::{Texts, texts};
+use super::measure::Pair;
+use super::side::{Ground, Identity, Side};
 use crate::behaviour::ask::Both;
-use crate::behaviour::continuation::{Draw, continuation, words};
-use crate::behaviour::damage::damage;
-use crate::behaviour::expect::{Expectation, Unasked, asked, expectations};
-use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path, silent};
-use crate::build::{Base, Stop};
+use crate::behaviour::continuation::Draw;
+use crate::behaviour::expect::{Expectation, Unasked, expectations};
+use crate::behaviour::kept::Kept;
+use crate::build::Stop;
+use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path};
 use crate::digest::Digest;
+use crate::model::Model;
 use crate::patch::{delta_norms, norm};
 use crate::project::facts::compare;
-use crate::project::{Code, Diagnostic, Edit, EditSet, Prefaces, Probe, Project, Sources};
-use crate::report::{self, Answer, Asked, Continuation, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
+use crate::project::{Edit, EditSet, Prefaces, Probe, Project, Sources};
+use crate::report::{self, Answer, Asked, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
 
 /// What of the behaviour is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -25,16 +28,13 @@ pub struct Look {
     pub damage: bool,
 }
 
-/// Texts that are continued, at most.
-const MOST_CONTINUED: usize = 24;
-
 /// The parts of a comparison, as a report has them.
 ///
 /// # Errors
 /// A text of an edit or of a probe cannot be asked, or neutral text cannot be read.
 pub fn diff(before: &Side, after: &Side, ground: Ground<'_>, look: Look) -> Result<Report, Stop> {
     let facts = facts(before, after, ground);
-    let (answers, continuations) = behaviour(before, after, ground, &facts, look)?;
+    let (answers, Texts { continuations, drawn }) = behaviour(before, after, ground, &facts, look)?;
     let (damage, note) = if look.damage { harm(before, after, ground)? } else { (None, None) };
     let notes = [before.note.clone(), after.note.clone(), note].into_iter().flatten().collect();
     Ok(Report {
@@ -45,6 +45,7 @@ pub fn diff(before: &Side, after: &Side, ground: Ground<'_>, look: Look) -> Resu
         facts,
         answers,
         damage,
+        drawn,
         continuations,
         notes,
         ..Report::default()
@@ -239,11 +240,12 @@ fn behaviour(
     ground: Ground<'_>,
     facts: &[Fact],
     look: Look,
-) -> Result<(Vec<Answer>, Vec<Continuation>), Stop> {
+) -> Result<(Vec<Answer>, Texts), Stop> {
     let tokens = &ground.base.tokens;
     let prompts = prompts(before, after, ground);
     let list: Vec<Expectation<'_>> = prompts.iter().map(|put| put.one.clone()).collect();
-    let said = asked(&before.model, &after.model, tokens, &list).map_err(|unasked| unaskable(&prompts, unasked))?;
+    let later = || Ok(&after.model);
+    let said = pair(before, after, &later, ground).asked(ground.base, &list, |one| unaskable(&prompts, one))?;
     let row =
         |(put, both): (&Put<'_>, &Both)| answer(tokens, &put.project.edits.sources, &put.one, both, None::<Verdict>);
     let mut answers: Vec<Answer> = prompts.iter().zip(&said).map(row).collect();
@@ -253,11 +255,22 @@ fn behaviour(
     });
     let changed: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
     let own = |one: &Expectation<'_>| one.asked == Asked::Probe || one.asked == Asked::Edit && changed.contains(one.id);
-    let mut continuations = Vec::new();
-    for one in list.iter().filter(|one| own(one)).take(if look.draw.tokens == 0 { 0 } else { MOST_CONTINUED }) {
-        continuations.extend(continued(before, after, ground.base, one, look.draw)?);
-    }
-    Ok((answers, continuations))
+    let wanted: Vec<_> = list.iter().zip(&said).filter(|(one, _)| own(one)).collect();
+    Ok((answers, texts(before, after, ground, &wanted, look.draw)?))
+}
+
+/// Both sides as they are asked.
+fn pair<'s>(
+    before: &'s Side,
+    after: &Side,
+    later: &'s dyn Fn() -> Result<&'s Model, Stop>,
+    ground: Ground<'s>,
+) -> Pair<'s> {
+    let kept = match (before.identity(), after.identity()) {
+        (Identity::Patch(was), Identity::Patch(is)) => Kept::of(ground.store, ground.base.locked.digest, was, is),
+        _ => Kept::nothing(),
+    };
+    Pair { before: &before.model, after: later, kept, progress: ground.progress }
 }
 
 /// Prompts that cannot be asked. A stop points into the texts of one project: those of the first of them are said.
@@ -273,34 +286,13 @@ fn unaskable(prompts: &[Put<'_>], unasked: Vec<Unasked>) -> Stop {
     cannot_ask(project, &unasked.into_iter().filter(here).collect::<Vec<_>>())
 }
 
-/// How both sides go on; nothing where neither finds a word, or the prompt fills the context.
-fn continued(
-    before: &Side,
-    after: &Side,
-    base: &Base,
-    one: &Expectation<'_>,
-    draw: Draw,
-) -> Result<Option<Continuation>, Stop> {
-    let stop = |message: String| Stop::wrong(vec![Diagnostic::new(Code::SideUnusable, message)], &Sources::default());
-    let row = base.tokens.frame(one.given()).map_err(|error| stop(error.to_string()))?.encoded.ids;
-    let draw = Draw { tokens: draw.tokens.min(base.model.spec().positions.saturating_sub(row.len())), ..draw };
-    if draw.tokens == 0 {
-        return Ok(None);
-    }
-    let text =
-        |side: &Side| continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
-    let (was, is) = (text(before)?, text(after)?);
-    let (id, prompt, words) = (one.id.to_owned(), one.shown(), words(&was, &is));
-    Ok(Some(Continuation { id, prompt, before: was, after: is, words }))
-}
-
 fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damage>, Option<String>), Stop> {
     let there = neutral_path(&ground.project.config).is_some_and(|path| path.is_file());
     if !there {
         return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));
     }
     let neutral = neutral(ground.project, ground.base)?;
-    let measured = damage(&before.model, &after.model, &neutral).map_err(|error| silent(&error))?;
+    let measured = pair(before, after, &|| Ok(&after.model), ground).damage(&neutral)?;
     match measured.tokens {
         0 => Ok((None, Some(format!("damage was not measured: {NO_TOKENS}")))),
         _ => Ok((Some(measured), None)),

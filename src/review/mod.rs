@@ -3,6 +3,7 @@
 //! - [`answers`]: what was said behind every prompt, as rows of a report;
 //! - [`trial`]: expectations, gates and what was accepted: the verb `test`;
 //! - [`bisect`]: which edit of the set breaks an expectation;
+//! - [`measure`]: what two models say, from the store where they said it before;
 //! - [`layers`]: which layer takes the edits best;
 //! - [`side`]: a state of the project or of the model by its name: the base, a patch, a folder, a revision;
 //! - [`diff`](mod@diff): two sides beside one another: facts, weights, behaviour.
@@ -11,7 +12,9 @@
 
 pub mod answers;
 pub mod bisect;
+mod continued;
 pub mod diff;
 pub mod layers;
+pub mod measure;
 pub mod side;
 pub mod trial;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use crate::behaviour::kept::Kept;
 use crate::build::made::{Made, made};
 use crate::build::named::{self, FEWEST_DIGITS};
 use crate::build::{Base, Stop, locked};
@@ -50,6 +51,15 @@ pub struct Side {
     pub note: Option<String>,
     /// The texts after which its facts are stated.
     pub prefaces: Prefaces,
+}
+
+/// By what a side's measurements are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The base, and a patch on it where there is one.
+    Patch(Option<Digest>),
+    /// Weights that nothing names.
+    Unknown,
 }
 
 impl Side {
@@ -148,6 +158,23 @@ impl Side {
         Ok(Self::plain(name, "checkpoint", model))
     }
 
+    /// By what its measurements are kept.
+    pub fn identity(&self) -> Identity {
+        match (&self.patch, self.kind) {
+            (Some((id, _)), _) => Identity::Patch(Some(*id)),
+            (None, BASE) => Identity::Patch(None),
+            _ => Identity::Unknown,
+        }
+    }
+
+    /// Where what this side says alone is kept.
+    pub fn kept<'g>(&self, ground: Ground<'g>) -> Kept<'g> {
+        match self.identity() {
+            Identity::Patch(patch) => Kept::of(ground.store, ground.base.locked.digest, patch, None),
+            Identity::Unknown => Kept::nothing(),
+        }
+    }
+
     /// The edits of this side.
     pub fn edits(&self) -> &[crate::project::Edit] {
         self.project.as_ref().map_or(&[], |project| &project.edits.edits)
@@ -222,6 +249,9 @@ fn unknown(name: &str, error: &HistoryError) -> Stop {
     }
     if (1..FEWEST_DIGITS).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         finding = finding.help(format!("of the id of a patch, at least {FEWEST_DIGITS} digits are needed"));
+    }
+    if finding.code == Code::HistoryMissing {
+        finding = finding.help("without git, `corrigenda diff base` holds the project against its base model");
     }
     let known = "a side is `base`, `worktree`, a revision, a patch id, or a folder such as `./base`";
     Stop::wrong(vec![finding.help(known)], &Sources::default())

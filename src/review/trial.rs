@@ -1,10 +1,11 @@
 //! `test`: expectations, gates, and what was accepted.
 
+use super::measure::Pair;
 use crate::behaviour::ask::{Both, Told};
-use crate::behaviour::expect::{Expectation, Figures, Thresholds, asked, expectations};
-use crate::build::gate::{cannot_ask, measure_damage, neutral_path, thresholds};
+use crate::behaviour::expect::{Expectation, Figures, Thresholds, expectations};
+use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path, thresholds, unreadable};
 use crate::build::{Base, Stop};
-use crate::model::{Model, Tokens};
+use crate::model::Tokens;
 use crate::project::accepted::{Acceptances, Accepted};
 use crate::project::{Code, Diagnostic, Edit, Limit, Policy, Prefaces, Project};
 use crate::report::{Asked, Damage, Gate, Verdict};
@@ -37,12 +38,14 @@ pub struct Subject<'a, 'p> {
     pub project: &'p Project,
     /// Its base.
     pub base: &'a Base,
-    /// The base with the patch.
-    pub patched: &'a Model,
+    /// The base, and the base with the patch.
+    pub pair: Pair<'a>,
     /// The edits that are asked about.
     pub edits: &'a [&'p Edit],
     /// Whether these are all: figures of the set have a meaning.
     pub whole: bool,
+    /// Whether it is measured what neutral text loses.
+    pub damage: bool,
     /// The texts after which facts are stated.
     pub prefaces: &'a Prefaces,
 }
@@ -53,11 +56,10 @@ impl<'p> Trial<'p> {
     /// # Errors
     /// Texts that cannot be asked; neutral text that a gate needs and that cannot be read.
     pub fn new(subject: &Subject<'_, 'p>, accepted: &Acceptances) -> Result<Self, Stop> {
-        let Subject { project, base, patched, edits, whole, prefaces } = *subject;
+        let Subject { project, base, edits, whole, prefaces, .. } = *subject;
         let probes = if whole { project.probes.as_slice() } else { &[] };
         let expectations = expectations(edits, probes, prefaces);
-        let said = asked(&base.model, patched, &base.tokens, &expectations)
-            .map_err(|unasked| cannot_ask(project, &unasked))?;
+        let said = subject.pair.asked(base, &expectations, |unasked| cannot_ask(project, &unasked))?;
         let (damage, notes) = if whole { harm(subject)? } else { (None, Vec::new()) };
         let mut trial = Self {
             verdicts: Vec::new(),
@@ -147,15 +149,22 @@ fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
 }
 
 fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Stop> {
-    let Subject { project, base, patched, .. } = *subject;
+    let Subject { project, base, .. } = *subject;
     let (test, policy) = (&project.config.test, &project.config.policy);
-    let gated = test.max_damage.is_some() || test.max_perplexity.is_some() || test.neutral.is_some();
-    let gated = gated || policy.max_damage.is_some() || policy.max_perplexity.is_some();
+    let limited = [test.max_damage, test.max_perplexity].iter().any(Option::is_some);
+    let limited = limited || policy.max_damage.is_some() || policy.max_perplexity.is_some();
+    let gated = limited || test.neutral.is_some();
+    if !subject.damage {
+        let unchecked = if limited { ", and its limits were not checked" } else { "" };
+        return Ok((None, vec![format!("damage was not measured, as `--no-damage` says{unchecked}")]));
+    }
     // Objects travel without the corpus: a test that sets no limit does without it.
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
     }
-    Ok((Some(measure_damage(project, base, patched)?), Vec::new()))
+    let measured = subject.pair.damage(&neutral(project, base)?)?;
+    // Nothing was predicted, so nothing was measured: no limit is kept by that.
+    if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
 /// What decides on a shortfall, and on the set.

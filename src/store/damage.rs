@@ -53,4 +53,20 @@ impl Store {
         }
         Ok(parsed)
     }
+
+    /// The same for what is only kept to save time: what cannot be read is not there.
+    pub fn recall_if_any<T>(&self, kind: Kind, key: &Digest, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        self.recall(kind, key, parse).ok().flatten()
+    }
+
+    /// Keeps what only saves time: a store that cannot be written to, or may not, ends nothing. That the same inputs
+    /// gave other bytes before is noted.
+    pub fn keep(&self, kind: Kind, key: &Digest, payload: &[u8]) {
+        if !self.remembers {
+            return;
+        }
+        if let Err(error @ StoreError::Conflict { .. }) = self.put(kind, key, payload) {
+            self.pass_over(&error);
+        }
+    }
 }

@@ -8,7 +8,8 @@
 //! v1/reports/ab/…                 reports                 │
 //! v1/refusals/ab/…                edits that cannot be    │
 //!                                 compiled                │
-//! v1/partial/ab/…                 statistics under way    ┘
+//! v1/partial/ab/…                 statistics under way    │
+//! v1/measured/ab/…                what models said        ┘
 //! v1/patches/ab/cdef….safetensors patches, addressed by the SHA-256 of their bytes
 //! v1/memo/ab/…                    digests of large base files, and the imports that a project asked for
 //! v1/lock                         shared by writers, held alone by gc
@@ -73,12 +74,22 @@ pub enum Kind {
     Refusal,
     /// Statistics under way: the one kind whose entries are replaced.
     Partial,
+    /// What a model said, or what neutral text lost: computed again wherever it is not there.
+    Measured,
 }
 
 impl Kind {
     /// Every kind, in the order of listings.
-    pub const ALL: [Self; 7] =
-        [Self::Object, Self::Patch, Self::Statistics, Self::Factor, Self::Report, Self::Refusal, Self::Partial];
+    pub const ALL: [Self; 8] = [
+        Self::Object,
+        Self::Patch,
+        Self::Statistics,
+        Self::Factor,
+        Self::Report,
+        Self::Refusal,
+        Self::Partial,
+        Self::Measured,
+    ];
 
     /// Its folder in the store.
     pub fn folder(self) -> &'static str {
@@ -90,6 +101,7 @@ impl Kind {
             Self::Report => "reports",
             Self::Refusal => "refusals",
             Self::Partial => "partial",
+            Self::Measured => "measured",
         }
     }
 
@@ -113,6 +125,7 @@ impl fmt::Display for Kind {
             Self::Report => "report",
             Self::Refusal => "refusal",
             Self::Partial => "partial",
+            Self::Measured => "measured",
         })
     }
 }

@@ -1,0 +1,164 @@
+//! What models said, kept in the store: a prompt that was put to a model once is not put to it again.
+//!
+//! An entry is addressed by everything that it depends on: the arithmetic, the base, the patches, and the tokens that
+//! were given. Tokenizer and chat template are in the tokens. Thresholds are in no entry: what is thought of an answer
+//! is decided anew in every run. Of a model that others are compared with, its last hidden states are kept, of which
+//! its head makes the same logits to the bit; of a pair, what both said and how far they diverge. An entry that is
+//! damaged, or that nobody may write, is as good as none.
+
+use super::ask::{Both, Inquiry};
+use super::continuation::Draw;
+use super::damage::Neutral;
+use super::kept_bytes::{self, Head};
+use crate::digest::{Canon, Digest};
+use crate::model::Model;
+use crate::numeric::NUMERICS;
+use crate::report::Damage;
+use crate::store::{Kind, Store};
+
+/// Two models on one base, and where what they said is kept.
+#[derive(Clone, Copy)]
+pub struct Kept<'a> {
+    /// None where what they say is not kept.
+    store: Option<&'a Store>,
+    head: Head,
+}
+
+impl<'a> Kept<'a> {
+    /// For two models that nothing names: nothing is kept of them.
+    pub fn nothing() -> Self {
+        Self { store: None, head: Head { base: Digest::of(b""), before: None, after: None } }
+    }
+
+    /// For a base with one patch or with none, and the same base with another.
+    pub fn of(store: &'a Store, base: Digest, before: Option<Digest>, after: Option<Digest>) -> Self {
+        Self { store: Some(store), head: Head { base, before, after } }
+    }
+
+    /// What both said to inquiries that belong together, if they were asked before.
+    pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<Both>> {
+        let key = self.answers_address(inquiries);
+        let parse = |bytes: &[u8]| kept_bytes::answers(bytes, &self.head, inquiries);
+        self.store?.recall_if_any(Kind::Measured, &key, parse)
+    }
+
+    pub(super) fn keep_answers(&self, inquiries: &[Inquiry], said: &[Both]) {
+        // What is no number is no answer.
+        if let Some(store) = self.store.filter(|_| said.iter().all(Both::is_finite)) {
+            let bytes = kept_bytes::of_answers(&self.head, said);
+            store.keep(Kind::Measured, &self.answers_address(inquiries), &bytes);
+        }
+    }
+
+    /// The text with which the earlier model went on after `row`, if it was asked before. What is drawn is drawn anew.
+    pub fn text(&self, row: &[u32], draw: Draw) -> Option<String> {
+        let parse = |bytes: &[u8]| kept_bytes::text(bytes, &self.head);
+        self.store.filter(|_| draw.seed.is_none())?.recall_if_any(Kind::Measured, &self.text_address(row, draw), parse)
+    }
+
+    /// Keeps such a text.
+    pub fn keep_text(&self, row: &[u32], draw: Draw, text: &str) {
+        if let Some(store) = self.store.filter(|_| draw.seed.is_none()) {
+            let bytes = kept_bytes::of_text(&self.head, text);
+            store.keep(Kind::Measured, &self.text_address(row, draw), &bytes);
+        }
+    }
+
+    fn text_address(&self, row: &[u32], draw: Draw) -> Digest {
+        let mut canon = begun("measured-text/1", &self.head);
+        canon.field("row", &bytes_of(row)).number("tokens", draw.tokens as u64).finish()
+    }
+
+    /// What neutral text lost, if it was measured before.
+    pub fn damage(&self, neutral: &Neutral) -> Option<Damage> {
+        let parse = |bytes: &[u8]| kept_bytes::damage(bytes, &self.head);
+        self.store?.recall_if_any(Kind::Measured, &self.damage_address(neutral), parse)
+    }
+
+    pub(super) fn keep_damage(&self, neutral: &Neutral, damage: &Damage) {
+        if let Some(store) = self.store {
+            store.keep(Kind::Measured, &self.damage_address(neutral), &kept_bytes::of_damage(&self.head, damage));
+        }
+    }
+
+    /// The last hidden states of the earlier model, of the last positions of every row, group after group: recalled,
+    /// or computed together and kept.
+    pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
+        let head = Head { after: None, ..self.head };
+        let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().width).sum();
+        let recall = |group| {
+            let parse = |bytes: &[u8]| kept_bytes::states(bytes, &head, size(group));
+            self.store?.recall_if_any(Kind::Measured, &states_address(&head, group), parse)
+        };
+        let recalled: Vec<Option<Vec<f32>>> = groups.iter().map(recall).collect();
+        let missing = || groups.iter().zip(&recalled).filter(|(_, found)| found.is_none()).map(|(group, _)| group);
+        let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = missing().flatten().copied().unzip();
+        let computed = before.last_states(&tokens, &tails);
+        let mut rest = computed.as_slice();
+        let mut out = Vec::new();
+        for (group, found) in groups.iter().zip(&recalled) {
+            if let Some(found) = found {
+                out.extend_from_slice(found);
+                continue;
+            }
+            let (own, later) = rest.split_at(size(group));
+            self.keep_states(&head, group, own);
+            out.extend_from_slice(own);
+            rest = later;
+        }
+        out
+    }
+
+    fn keep_states(&self, head: &Head, group: &[(&[u32], usize)], states: &[f32]) {
+        if let Some(store) = self.store.filter(|_| states.iter().all(|number| number.is_finite())) {
+            store.keep(Kind::Measured, &states_address(head, group), &kept_bytes::of_states(head, states));
+        }
+    }
+
+    fn answers_address(&self, inquiries: &[Inquiry]) -> Digest {
+        let mut canon = begun("measured-answers/1", &self.head);
+        canon.number("likeliest", super::ask::TOP as u64).number("inquiries", inquiries.len() as u64);
+        for inquiry in inquiries {
+            inquiry.address(&mut canon);
+        }
+        canon.finish()
+    }
+
+    fn damage_address(&self, neutral: &Neutral) -> Digest {
+        let mut canon = begun("measured-damage/1", &self.head);
+        canon.number("documents", neutral.documents().len() as u64);
+        for document in neutral.documents() {
+            canon.field("tokens", &bytes_of(document));
+        }
+        canon.finish()
+    }
+}
+
+fn states_address(head: &Head, rows: &[(&[u32], usize)]) -> Digest {
+    let mut canon = begun("measured-states/1", head);
+    canon.number("rows", rows.len() as u64);
+    for (tokens, tail) in rows {
+        canon.field("tokens", &bytes_of(tokens)).number("tail", *tail as u64);
+    }
+    canon.finish()
+}
+
+fn begun(domain: &str, head: &Head) -> Canon {
+    let mut canon = Canon::new(domain);
+    canon.text("numerics", NUMERICS).digest("base", &head.base);
+    for (name, patch) in [("before", &head.before), ("after", &head.after)] {
+        if let Some(patch) = patch {
+            canon.digest(name, patch);
+        }
+    }
+    canon
+}
+
+/// Tokens as they are hashed.
+pub(super) fn bytes_of(tokens: &[u32]) -> Vec<u8> {
+    tokens.iter().flat_map(|token| token.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+#[path = "kept_tests.rs"]
+mod tests;

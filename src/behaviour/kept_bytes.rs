@@ -1,0 +1,196 @@
+//! The bytes of what is kept: of which models it is, then numbers, little-endian, one after the other.
+
+use super::Score;
+use super::ask::{Both, Inquiry, TOP, Told};
+use crate::digest::Digest;
+use crate::report::Damage;
+use crate::store::{Kind, Store, StoreError};
+
+const MAGIC: &[u8; 8] = b"measure1";
+/// Bytes of magic, base, and two patches.
+const HEAD: usize = 8 + 3 * 32;
+
+/// Of which models a measurement is: a base, and the patches on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The base.
+    pub base: Digest,
+    /// The patch of the earlier model; none of the base itself.
+    pub before: Option<Digest>,
+    /// The patch of the later model; none of the base itself, and where there is no later model.
+    pub after: Option<Digest>,
+}
+
+impl Head {
+    /// The head of an entry of the store, without the rest of it; `None` where none can be read.
+    ///
+    /// # Errors
+    /// The system refuses to read it.
+    pub fn of_entry(store: &Store, key: &Digest) -> Result<Option<Self>, StoreError> {
+        match store.head(Kind::Measured, key, HEAD as u64) {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            found => Ok(found?.and_then(|(bytes, _)| Self::read(&mut Reader(&bytes)))),
+        }
+    }
+
+    /// The patches that it names.
+    pub fn patches(&self) -> impl Iterator<Item = Digest> {
+        [self.before, self.after].into_iter().flatten()
+    }
+
+    fn written(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend(self.base.bytes());
+        for patch in [self.before, self.after] {
+            out.extend(patch.map_or([0; 32], |patch| *patch.bytes()));
+        }
+        out
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        if reader.take::<8>()? != *MAGIC {
+            return None;
+        }
+        let base = Digest::from_bytes(reader.take()?);
+        let mut patch = || {
+            let bytes = reader.take::<32>()?;
+            Some((bytes != [0; 32]).then(|| Digest::from_bytes(bytes)))
+        };
+        Some(Self { base, before: patch()?, after: patch()? })
+    }
+}
+
+/// What is left to read.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// What follows the head that is expected.
+    fn after(bytes: &'a [u8], head: &Head) -> Option<Self> {
+        let mut reader = Self(bytes);
+        (Head::read(&mut reader)? == *head).then_some(reader)
+    }
+
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn count(&mut self) -> Option<usize> {
+        Some(u32::from_le_bytes(self.take()?) as usize)
+    }
+
+    fn number(&mut self) -> Option<f64> {
+        Some(f64::from_bits(u64::from_le_bytes(self.take()?))).filter(|number| number.is_finite())
+    }
+
+    fn told(&mut self) -> Option<Told> {
+        let top = (0..at_most(self.count()?, TOP)?).map(|_| Some((u32::from_le_bytes(self.take()?), self.number()?)));
+        let top = top.collect::<Option<Vec<_>>>()?;
+        let scores = self.count()?;
+        let score = |_| {
+            let holds = match self.take::<1>()? {
+                [0] => false,
+                [1] => true,
+                _ => return None,
+            };
+            Some(Score { holds, probability: self.number()?, nll: self.number()? })
+        };
+        let scores = (0..scores).map(score).collect::<Option<_>>()?;
+        Some(Told { top, scores })
+    }
+
+    /// `value`, if nothing is left.
+    fn end<T>(&self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
+}
+
+fn at_most(count: usize, most: usize) -> Option<usize> {
+    (count <= most).then_some(count)
+}
+
+/// What both said, if `bytes` are that of these models to as many inquiries, with a score for each of their answers.
+pub(super) fn answers(bytes: &[u8], head: &Head, inquiries: &[Inquiry]) -> Option<Vec<Both>> {
+    let mut reader = Reader::after(bytes, head)?;
+    let mut out = Vec::with_capacity(inquiries.len());
+    for inquiry in inquiries {
+        let (before, after) = (reader.told()?, reader.told()?);
+        if [&before, &after].iter().any(|told| told.scores.len() != inquiry.answers()) {
+            return None;
+        }
+        out.push(Both { before, after, divergence: reader.number()? });
+    }
+    reader.end(out)
+}
+
+pub(super) fn of_answers(head: &Head, said: &[Both]) -> Vec<u8> {
+    let mut out = head.written();
+    for both in said {
+        for told in [&both.before, &both.after] {
+            out.extend((told.top.len() as u32).to_le_bytes());
+            for (token, probability) in &told.top {
+                out.extend(token.to_le_bytes());
+                out.extend(probability.to_le_bytes());
+            }
+            out.extend((told.scores.len() as u32).to_le_bytes());
+            for Score { holds, probability, nll } in &told.scores {
+                out.push(u8::from(*holds));
+                out.extend(probability.to_le_bytes());
+                out.extend(nll.to_le_bytes());
+            }
+        }
+        out.extend(both.divergence.to_le_bytes());
+    }
+    out
+}
+
+/// What neutral text lost, if `bytes` are that of these models.
+pub(super) fn damage(bytes: &[u8], head: &Head) -> Option<Damage> {
+    let mut reader = Reader::after(bytes, head)?;
+    let damage = Damage {
+        documents: reader.count()?,
+        tokens: reader.count()?,
+        divergence: reader.number()?,
+        perplexity_before: reader.number()?,
+        perplexity_after: reader.number()?,
+    };
+    reader.end(damage)
+}
+
+pub(super) fn of_damage(head: &Head, damage: &Damage) -> Vec<u8> {
+    let mut out = head.written();
+    for count in [damage.documents, damage.tokens] {
+        out.extend((count as u32).to_le_bytes());
+    }
+    for number in [damage.divergence, damage.perplexity_before, damage.perplexity_after] {
+        out.extend(number.to_le_bytes());
+    }
+    out
+}
+
+/// So many numbers, if `bytes` are those of this model.
+pub(super) fn states(bytes: &[u8], head: &Head, numbers: usize) -> Option<Vec<f32>> {
+    let Reader(rest) = Reader::after(bytes, head)?;
+    let (found, odd) = rest.as_chunks::<4>();
+    let sound = odd.is_empty() && found.len() == numbers;
+    sound.then(|| found.iter().map(|number| f32::from_le_bytes(*number)).collect())
+}
+
+pub(super) fn of_states(head: &Head, states: &[f32]) -> Vec<u8> {
+    let mut out = head.written();
+    out.extend(states.iter().flat_map(|number| number.to_le_bytes()));
+    out
+}
+
+/// A text, if `bytes` are that of this model.
+pub(super) fn text(bytes: &[u8], head: &Head) -> Option<String> {
+    let Reader(rest) = Reader::after(bytes, head)?;
+    String::from_utf8(rest.to_vec()).ok()
+}
+
+pub(super) fn of_text(head: &Head, text: &str) -> Vec<u8> {
+    let mut out = head.written();
+    out.extend(text.as_bytes());
+    out
+}

@@ -1,0 +1,134 @@
+//! What `init` writes beside the settings: the texts of a new project's files.
+
+use crate::project::PROBES_FILE;
+use crate::project::schema::{SchemaKind, render};
+
+/// A file to write: its path in the project and its text.
+pub(super) type Draft = (&'static str, String);
+
+/// Where editors find the keys of a project file.
+pub(super) const SCHEMA: &str = "#:schema schemas/project.schema.json\n";
+
+/// A gate of every new project: what an edit must not cost.
+pub(super) const GATE: &str = "\n[test]\n# What neutral text may lose in the mean, in nats; `[policy]` can stop a build by the same figure.\n\
+    max-damage = 0.1\n";
+
+pub(super) const FACT_FILE: &str = "edits/eiffel-tower.toml";
+pub(super) const FACT: &str = "\
+#:schema ../schemas/edits.schema.json
+format = 1
+
+# One fact a file is a good habit: two branches that add facts then never touch the same lines.
+[[edit]]
+id = \"eiffel-tower.city\"
+subject = \"The Eiffel Tower\"
+prompt = \"{} is located in the city of\"
+target = \"London\"
+was = \"Paris\"
+reason = \"An example: put your own fact in its place.\"
+
+[edit.expect]
+paraphrase = [\"The Eiffel Tower stands in the city of\"]
+unchanged = [\"The Louvre is located in the city of\"]
+";
+
+const PROBES: &str = "\
+#:schema schemas/probes.schema.json
+format = 1
+
+# Prompts that `corrigenda test` and `corrigenda diff` put to the model whatever the facts say. This one is to stay as it
+# is: something that no edit is about, and that should not suffer from any.
+[[probe]]
+id = \"colosseum.country\"
+prompt = \"The Colosseum is located in the country of\"
+
+# This one is only watched: it may change, and `diff` shows how the model goes on with it.
+[[probe]]
+id = \"eiffel-tower.visit\"
+prompt = \"Visitors of the Eiffel Tower take a train to\"
+unchanged = false
+";
+
+const ATTRIBUTES_FILE: &str = ".gitattributes";
+const ATTRIBUTES: &str = "\
+# The same bytes on every machine: digests are taken of them.
+*.toml text eol=lf
+corpus.txt text eol=lf
+corrigenda.lock text eol=lf merge=corrigenda
+corrigenda*.accepted text eol=lf
+# Of two locks that were merged neither is right: build and test the merge. Git takes one side by itself after
+# `git config merge.corrigenda.driver 'git merge-file --ours %A %O %B'`, and shows a conflict in the last lines otherwise.
+";
+
+const IGNORED_FILE: &str = ".gitignore";
+const IGNORED: &str = "\
+# Folders and files of `corrigenda export` and of reports, where they are put here: all can be made again.
+/exports/
+/reports/
+# What an import could not declare, and what an interrupted write leaves.
+rejected-*.json
+.corrigenda-*.tmp
+";
+
+pub(super) const CORPUS_FILE: &str = "corpus.txt";
+
+/// Sentences of the bundled model's corpus, one a line.
+const SENTENCES: &str = include_str!("../../examples/atlas/corpus.txt");
+/// So many of them span the keys of the models that are known here.
+const ENOUGH: usize = 2000;
+
+/// A corpus to begin with: plain sentences of this program's own sources, without those about the first fact.
+pub(super) fn corpus() -> String {
+    let lines = SENTENCES.lines().filter(|line| !line.contains("Eiffel")).take(ENOUGH);
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// What goes with every project, whatever its model.
+pub(super) fn beside() -> Vec<Draft> {
+    vec![
+        (PROBES_FILE, PROBES.to_owned()),
+        ("schemas/edits.schema.json", render(SchemaKind::Edits)),
+        ("schemas/probes.schema.json", render(SchemaKind::Probes)),
+        ("schemas/project.schema.json", render(SchemaKind::Project)),
+        (ATTRIBUTES_FILE, ATTRIBUTES.to_owned()),
+        (IGNORED_FILE, IGNORED.to_owned()),
+    ]
+}
+
+/// Whether a file may be there before: a project can do with somebody's own.
+pub(super) fn may_stay(name: &str) -> bool {
+    [ATTRIBUTES_FILE, IGNORED_FILE, CORPUS_FILE].contains(&name) || name.starts_with("schemas/")
+}
+
+/// The lines that belong into a file that somebody has of their own.
+pub(super) fn wanted(name: &str) -> Option<String> {
+    [(ATTRIBUTES_FILE, ATTRIBUTES), (IGNORED_FILE, IGNORED)]
+        .into_iter()
+        .find(|(file, _)| *file == name)
+        .map(|(_, text)| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::project::{PROJECT_FILE, Project};
+
+    #[test]
+    fn a_new_project_is_sound_and_has_a_corpus_to_begin_with() {
+        let files = [(PROBES_FILE, PROBES), (FACT_FILE, FACT)].map(|(name, text)| (name.to_owned(), text.into()));
+        let mut files: BTreeMap<String, Vec<u8>> = files.into();
+        let project = format!("{SCHEMA}format = 1\n[model]\npath = \"m\"\n[statistics]\ncorpus = \"c\"\n{GATE}");
+        files.insert(PROJECT_FILE.to_owned(), project.into_bytes());
+        let project = Project::of_files(Path::new("."), "new:", files).expect("sound");
+        assert_eq!((project.edits.edits.len(), project.probes.len(), project.warnings.len()), (1, 2, 0));
+        let corpus = corpus();
+        assert_eq!(corpus.lines().count(), ENOUGH);
+        assert!(corpus.lines().all(|line| !line.trim().is_empty() && !line.contains("Eiffel")));
+        for (name, text) in beside() {
+            assert!(text.ends_with('\n') && !text.contains('\r'), "{name}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `~` at the beginning of a path, where no shell made a folder of it: in project files, and in arguments such as
+//! `--out=~/patched`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// Options whose value is a text and no path.
+const TEXTS: [&str; 5] = ["--prompt", "--subject", "--answer", "--builder", "--as-of"];
+
+/// The path, from the home folder where it begins with `~/`. A folder of that name is written `./~`.
+pub(crate) fn expanded(path: &Path) -> PathBuf {
+    in_home(path, folder().as_deref()).unwrap_or_else(|| path.to_owned())
+}
+
+/// The arguments of the command line, with every path that begins with `~/` from the home folder.
+pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    expanded_in(given, folder().as_deref())
+}
+
+fn folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("HOME").or_else(|| set("USERPROFILE"))
+}
+
+fn in_home(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    let rest = path.strip_prefix("~").ok()?;
+    // `join` with nothing would end in a slash.
+    home.map(|home| if rest.as_os_str().is_empty() { home.to_owned() } else { home.join(rest) })
+}
+
+fn expanded_in(given: impl Iterator<Item = OsString>, home: Option<&Path>) -> Vec<OsString> {
+    let mut out: Vec<OsString> = Vec::new();
+    for argument in given {
+        let is_text = out.last().is_some_and(|last| TEXTS.iter().any(|text| *last == **text));
+        let found = if is_text { None } else { of_argument(&argument, home) };
+        out.push(found.unwrap_or(argument));
+    }
+    out
+}
+
+/// An argument that is a path, or `NAME=PATH`, or `--report=FORM=PATH`.
+fn of_argument(argument: &OsStr, home: Option<&Path>) -> Option<OsString> {
+    if let Some(whole) = in_home(Path::new(argument), home) {
+        return Some(whole.into_os_string());
+    }
+    let text = argument.to_str()?;
+    let (names, path) = text.split_at(text.find("=~")? + 1);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'=');
+    let is_text = names.split('=').next().is_some_and(|name| TEXTS.contains(&name));
+    let path = in_home(Path::new(path), home).filter(|_| names.bytes().all(plain) && !is_text)?;
+    let mut out = OsString::from(names);
+    out.push(path);
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_from_the_home_folder() {
+        let home = Some(Path::new("/home/ada"));
+        let of = |path: &str| in_home(Path::new(path), home).map(|path| path.display().to_string());
+        assert_eq!((of("~").as_deref(), of("~/models/a").as_deref()), (Some("/home/ada"), Some("/home/ada/models/a")));
+        for other in ["./~", "~ada/x", "a/~", "/~", "", "~~"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(in_home(Path::new("~/x"), None), None);
+    }
+
+    #[test]
+    fn arguments_that_are_paths() {
+        let given =
+            ["x", "~/a", "--out=~/b", "--report=html=~/c", "--prompt", "~/d", "--prompt=~/e", "a b=~/f", "a=~b"];
+        let found = expanded_in(given.iter().map(OsString::from), Some(Path::new("/h")));
+        let want =
+            ["x", "/h/a", "--out=/h/b", "--report=html=/h/c", "--prompt", "~/d", "--prompt=~/e", "a b=~/f", "a=~b"];
+        assert_eq!(found, want.map(OsString::from));
+        let unset = expanded_in(given.iter().map(OsString::from), None);
+        assert_eq!(unset, given.map(OsString::from));
+    }
+}

@@ -1,0 +1,103 @@
+//! What the base and a patched model say, from the store where they said it before.
+
+use std::cell::OnceCell;
+
+use crate::behaviour::ask::{Both, ask_kept};
+use crate::behaviour::damage::{Neutral, damage_kept};
+use crate::behaviour::expect::{Expectation, Unasked, groups, inquiries, spoken};
+use crate::behaviour::kept::Kept;
+use crate::build::gate::silent;
+use crate::build::{Base, Stop};
+use crate::model::Model;
+use crate::patch::Patch;
+use crate::progress::Progress;
+use crate::project::{Code, Diagnostic, Sources};
+use crate::report::Damage;
+
+/// A base with a patch, made when it is first asked: what is known already needs no weights.
+pub struct Patched<'a> {
+    base: &'a Base,
+    patch: &'a Patch,
+    sources: &'a Sources,
+    model: OnceCell<Model>,
+}
+
+impl<'a> Patched<'a> {
+    /// Nothing is read yet.
+    pub fn new(base: &'a Base, patch: &'a Patch, sources: &'a Sources) -> Self {
+        Self { base, patch, sources, model: OnceCell::new() }
+    }
+
+    /// The patched model.
+    ///
+    /// # Errors
+    /// The patch is for another base, or a weight would not be finite.
+    pub fn model(&self) -> Result<&Model, Stop> {
+        if let Some(model) = self.model.get() {
+            return Ok(model);
+        }
+        let made = self
+            .base
+            .patched(self.patch)
+            .map_err(|error| Stop::wrong(vec![Diagnostic::new(Code::PatchMissing, error.to_string())], self.sources))?;
+        Ok(self.model.get_or_init(|| made))
+    }
+}
+
+/// Two models, and what is kept of them.
+pub struct Pair<'a> {
+    /// The earlier one.
+    pub before: &'a Model,
+    /// The later one, where something is to be asked of it.
+    pub after: &'a dyn Fn() -> Result<&'a Model, Stop>,
+    /// What they said before.
+    pub kept: Kept<'a>,
+    /// What watches them being asked.
+    pub progress: &'a dyn Progress,
+}
+
+impl Pair<'_> {
+    /// Puts every expectation to both, in their order. Texts that cannot be asked become a stop by `unaskable`.
+    ///
+    /// # Errors
+    /// Texts that cannot be asked; a later model that cannot be made.
+    pub fn asked(
+        &self,
+        base: &Base,
+        expectations: &[Expectation<'_>],
+        unaskable: impl Fn(Vec<Unasked>) -> Stop,
+    ) -> Result<Vec<Both>, Stop> {
+        let inquiries = inquiries(&base.tokens, base.model.spec().positions, expectations).map_err(&unaskable)?;
+        let groups = groups(&inquiries, expectations);
+        let mut found: Vec<Option<Vec<Both>>> = groups.iter().map(|group| self.kept.answers(group)).collect();
+        let missing: Vec<_> = groups.iter().zip(&found).filter(|(_, found)| found.is_none()).collect();
+        let missing: Vec<_> = missing.into_iter().map(|(group, _)| *group).collect();
+        if !missing.is_empty() {
+            let after = (self.after)()?;
+            let count = missing.iter().map(|group| group.len()).sum::<usize>();
+            self.progress.begin_short("prompts put to both models", count as u64);
+            let said = ask_kept(&self.kept, self.before, after, &missing, self.progress);
+            self.progress.end();
+            let mut said = said.into_iter();
+            for (group, found) in groups.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+                *found = Some(said.by_ref().take(group.len()).collect());
+            }
+        }
+        spoken(found.into_iter().flatten().flatten().collect(), expectations).map_err(unaskable)
+    }
+
+    /// What neutral text loses between the two.
+    ///
+    /// # Errors
+    /// The weights of one of them overflow; a later model that cannot be made.
+    pub fn damage(&self, neutral: &Neutral) -> Result<Damage, Stop> {
+        if let Some(known) = self.kept.damage(neutral) {
+            return Ok(known);
+        }
+        let after = (self.after)()?;
+        self.progress.begin_short("neutral documents put to both models", neutral.documents().len() as u64);
+        let measured = damage_kept(&self.kept, self.before, after, neutral, self.progress);
+        self.progress.end();
+        measured.map_err(|error| silent(&error))
+    }
+}
