@@ -164,7 +164,9 @@ fn own(root: &Path, named: &Path, context: &Context) -> Result<(Vec<Draft>, Vec<
     let project = format!(
         "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\n{lines}\n\
          # Half of a key is that of the bare prompt: it is what will be asked, and a subject that begins a text has a key\n\
-         # of its own. Published is one part in twenty-one.\nbare-weight = 0.5\n\n[statistics]\n\
+         # of its own. Published is one part in twenty-one.\nbare-weight = 0.5\n\
+         # A search for a value ends when the target leads every other answer by this much, in nats. Published is none:\n\
+         # values then go further than the answer needs, at twice the time.\nmargin = 2\n\n[statistics]\n\
          # Plain text of the kind that the model was trained on, one document a line. What `init` wrote there is some\n\
          # two thousand plain sentences, enough to begin with: put some thousand lines of running text in their place\n\
          # before you judge what an edit costs.\ncorpus = {}\n{GATE}",
