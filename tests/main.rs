@@ -15,6 +15,7 @@ mod hostile;
 mod hub;
 mod import;
 mod init;
+mod layers;
 mod model;
 mod models;
 mod policy;

@@ -84,27 +84,51 @@ impl Inquiry {
     }
 }
 
+/// What the earlier model says to inquiries, for one later model after the other.
+pub struct Before(Vec<(Told, Next)>);
+
+impl Before {
+    /// Asks the earlier model.
+    pub fn of(model: &Model, inquiries: &[Inquiry]) -> Self {
+        Self(batches(inquiries).flat_map(|some| tell(model, some)).collect())
+    }
+
+    /// Numbers that are kept.
+    pub fn numbers(&self) -> usize {
+        self.0.iter().map(|(_, next)| next.numbers()).sum()
+    }
+
+    /// What both models say to the same inquiries, in their order.
+    pub fn against(&self, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
+        let now = batches(inquiries).flat_map(|some| tell(after, some));
+        self.0.iter().zip(now).map(|((before, was), (after, is))| both(before.clone(), was, after, &is)).collect()
+    }
+}
+
+fn both(before: Told, was: &Next, after: Told, is: &Next) -> Both {
+    Both { divergence: was.divergence(is), before, after }
+}
+
 /// Puts everything to both models, in its order.
 pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
-    let mut out = Vec::with_capacity(inquiries.len());
+    let told = |some: &[Inquiry]| tell(before, some).into_iter().zip(tell(after, some)).collect::<Vec<_>>();
+    let told = batches(inquiries).flat_map(told);
+    told.map(|((before, was), (after, is))| both(before, &was, after, &is)).collect()
+}
+
+/// Inquiries in their order, as many at a time as have [`HELD`] rows: one at least, however many answers it has.
+fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     let mut rest = inquiries;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
         let mut rows = 0;
-        // One at least, however many answers it has.
         let fits = |one: &&Inquiry| {
             rows += one.answers.len().max(1);
             rows <= HELD
         };
-        let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        let (told, now) = (tell(before, some), tell(after, some));
-        out.extend(told.into_iter().zip(now).map(|((before, was), (after, is))| Both {
-            divergence: was.divergence(&is),
-            before,
-            after,
-        }));
+        let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1).min(rest.len()));
         rest = later;
-    }
-    out
+        (!some.is_empty()).then_some(some)
+    })
 }
 
 fn tell(model: &Model, inquiries: &[Inquiry]) -> Vec<(Told, Next)> {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::ask::{Both, Inquiry, ask};
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::project::{Edit, FileId, Probe};
@@ -134,7 +136,19 @@ pub fn asked(
     tokens: &Tokens,
     expectations: &[Expectation<'_>],
 ) -> Result<Vec<Both>, Vec<Unasked>> {
-    let limit = before.spec().positions;
+    finite(expectations, ask(before, after, &inquiries(before, tokens, expectations)?))
+}
+
+/// What a model is asked, of every expectation.
+///
+/// # Errors
+/// Texts that the tokenizer refuses or that do not fit the context: all of them.
+pub fn inquiries(
+    model: &Model,
+    tokens: &Tokens,
+    expectations: &[Expectation<'_>],
+) -> Result<Vec<Inquiry>, Vec<Unasked>> {
+    let limit = model.spec().positions;
     let (mut inquiries, mut unasked) = (Vec::new(), Vec::new());
     for one in expectations {
         match Inquiry::new(tokens, one.given(), one.answers.iter().copied(), limit) {
@@ -142,10 +156,14 @@ pub fn asked(
             Err(error) => unasked.push(one.unasked(error)),
         }
     }
-    if !unasked.is_empty() {
-        return Err(unasked);
-    }
-    let said = ask(before, after, &inquiries);
+    if unasked.is_empty() { Ok(inquiries) } else { Err(unasked) }
+}
+
+/// What was said, if all of it is numbers.
+///
+/// # Errors
+/// The first expectation to which a model says nothing, because its weights overflow.
+pub fn finite(expectations: &[Expectation<'_>], said: Vec<Both>) -> Result<Vec<Both>, Vec<Unasked>> {
     match said.iter().position(|both| !both.is_finite()) {
         Some(index) => Err(vec![expectations[index].unasked(ModelError::Overflow)]),
         None => Ok(said),
@@ -153,7 +171,7 @@ pub fn asked(
 }
 
 /// How many of how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// Those that are met.
     pub met: usize,

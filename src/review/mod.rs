@@ -3,7 +3,7 @@
 //! - [`answers`]: what was said behind every prompt, as rows of a report;
 //! - [`trial`]: expectations, gates and what was accepted: the verb `test`;
 //! - [`bisect`]: which edit of the set breaks an expectation;
-//! - [`layers`]: which layer takes the edits best;
+//! - [`trials`]: edits tried at one layer after the other; [`coarse`]: at which layers; [`layers`]: which takes them best;
 //! - [`side`]: a state of the project or of the model by its name: the base, a patch, a folder, a revision;
 //! - [`diff`](mod@diff): two sides beside one another: facts, weights, behaviour.
 //!
@@ -11,7 +11,9 @@
 
 pub mod answers;
 pub mod bisect;
+pub mod coarse;
 pub mod diff;
 pub mod layers;
 pub mod side;
 pub mod trial;
+pub mod trials;
