@@ -16,6 +16,7 @@ mod hub;
 mod import;
 mod init;
 mod kept;
+mod layers;
 mod model;
 mod models;
 mod places;

@@ -8,7 +8,7 @@ use corrigenda::digest::Digest;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::progress::Progress;
-use corrigenda::stats::{Problem, Provenance, Run, build, factor, find};
+use corrigenda::stats::{Problem, Provenance, Run, build, build_all, factor, find};
 use corrigenda::store::{Kind, Store};
 
 use crate::support::{reference, tiny};
@@ -57,18 +57,54 @@ impl Ground {
         Store::open(self.folder.path().join(name))
     }
 
-    fn build(&self, store: &Store, progress: &dyn Progress) -> Result<Digest, Problem> {
-        let run = Run {
+    fn run<'a>(&'a self, corpus: &'a std::path::Path, store: &'a Store, progress: &'a dyn Progress) -> Run<'a> {
+        Run {
             model: &self.model,
             tokens: &self.tokens,
             provenance: &self.provenance,
-            corpus: &self.folder.path().join("corpus.txt"),
+            corpus,
             store,
             progress,
             save_every: Duration::ZERO,
-        };
-        build(&run).map(|cached| cached.content)
+        }
     }
+
+    fn build(&self, store: &Store, progress: &dyn Progress) -> Result<Digest, Problem> {
+        let corpus = self.folder.path().join("corpus.txt");
+        build(&self.run(&corpus, store, progress)).map(|cached| cached.content)
+    }
+
+    /// Addresses and digests of the sums of layers, summed in one pass.
+    fn build_all(&self, store: &Store, layers: &[usize], progress: &dyn Progress) -> Vec<(Digest, Digest)> {
+        let corpus = self.folder.path().join("corpus.txt");
+        let cached = build_all(&self.run(&corpus, store, progress), layers).expect("built");
+        cached.into_iter().map(|cached| (cached.address, cached.content)).collect()
+    }
+}
+
+#[test]
+fn several_layers_in_one_pass_give_the_bytes_of_each_alone() {
+    let mut ground = Ground::new();
+    // The last batch is short.
+    ground.provenance.max_documents = Some(200);
+    let unseen = &corrigenda::progress::Unseen;
+    let store = ground.store("alone");
+    let alone: Vec<_> = (0..3).flat_map(|layer| ground.build_all(&store, &[layer], unseen)).collect();
+    assert_eq!(ground.build_all(&ground.store("together"), &[0, 1, 2], unseen), alone);
+    let some = [alone[0], alone[2]];
+    assert_eq!(ground.build_all(&ground.store("some"), &[0, 2], unseen), some);
+    // Interrupted in a pass of two of them, and again in a pass of all: every sum goes on from where it came to.
+    let store = ground.store("interrupted");
+    let partial = || store.ls().expect("listed").iter().filter(|entry| entry.kind == Kind::Partial).count();
+    for (layers, dies_at, left) in [(&[0, 2][..], 100, 2), (&[0, 1, 2], 60, 3), (&[0, 1, 2], 130, 3)] {
+        let mortal = Mortal { dies_at, first: AtomicU64::new(0) };
+        assert!(catch_unwind(AssertUnwindSafe(|| ground.build_all(&store, layers, &mortal))).is_err());
+        assert_eq!(partial(), left, "{layers:?}");
+    }
+    let again = Mortal { dies_at: u64::MAX, first: AtomicU64::new(0) };
+    assert_eq!(ground.build_all(&store, &[0, 1, 2], &again), alone);
+    assert_eq!(again.first.into_inner(), 160, "it went on behind the last saved batch");
+    assert_eq!(partial(), 0, "nothing is left of the way");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use corrigenda::link::{Linked, Pair, link};
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::cholesky::Factor;
 use corrigenda::patch::{Patch, Target, materialise};
-use corrigenda::stats::{Moment, build::DOCUMENTS};
+use corrigenda::stats::{Moment, sum::DOCUMENTS};
 
 type Failure = Box<dyn std::error::Error>;
 

@@ -107,6 +107,32 @@ impl Inquiry {
     }
 }
 
+/// What the earlier model says to inquiries, for one later model after the other.
+pub struct Before(Vec<(Told, Next)>);
+
+impl Before {
+    /// Asks the earlier model.
+    pub fn of(model: &Model, inquiries: &[Inquiry]) -> Self {
+        Self(batches(inquiries).flat_map(|some| tell_of(model, some)).collect())
+    }
+
+    /// Numbers that are kept.
+    pub fn numbers(&self) -> usize {
+        self.0.iter().map(|(_, next)| next.numbers()).sum()
+    }
+
+    /// What both models say to the same inquiries, in their order.
+    pub fn against(&self, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
+        let now = batches(inquiries).flat_map(|some| tell_of(after, some));
+        let both = |((before, was), (after, is)): (&(Told, Next), (Told, Next))| Both {
+            divergence: was.divergence(&is),
+            before: before.clone(),
+            after,
+        };
+        self.0.iter().zip(now).map(both).collect()
+    }
+}
+
 /// Puts everything to both models, in its order.
 pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
     let one_by_one: Vec<&[Inquiry]> = inquiries.chunks(1).collect();
@@ -138,6 +164,21 @@ pub fn ask_kept(
         rest = later;
     }
     out
+}
+
+/// Inquiries in their order, as many at a time as have [`HELD`] rows: one at least, however many answers it has.
+fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
+    let mut rest = inquiries;
+    std::iter::from_fn(move || {
+        let mut rows = 0;
+        let fits = |one: &&Inquiry| {
+            rows += one.answers.len().max(1);
+            rows <= HELD
+        };
+        let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1).min(rest.len()));
+        rest = later;
+        (!some.is_empty()).then_some(some)
+    })
 }
 
 /// Asks some groups together, as one batch.
@@ -172,6 +213,13 @@ fn both(kept: &Kept<'_>, before: &Model, after: &Model, groups: &[&[Inquiry]]) -
 
 fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
     group.iter().flat_map(Inquiry::rows).collect()
+}
+
+/// What a model says to inquiries.
+fn tell_of(model: &Model, inquiries: &[Inquiry]) -> Vec<(Told, Next)> {
+    let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows(inquiries).into_iter().unzip();
+    let all: Vec<&Inquiry> = inquiries.iter().collect();
+    tell(&all, model.logits(&tokens, &tails), model.spec().vocabulary)
 }
 
 /// What a model says by the logits of every row.

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::ask::{Both, Inquiry, ask};
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::project::{Edit, FileId, Prefaces, Probe};
@@ -207,7 +209,7 @@ pub fn spoken(said: Vec<Both>, expectations: &[Expectation<'_>]) -> Result<Vec<B
 }
 
 /// How many of how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// Those that are met.
     pub met: usize,

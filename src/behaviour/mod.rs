@@ -186,6 +186,11 @@ impl Next {
         Self { top, probability: exp64(log[top as usize]), log }
     }
 
+    /// How many numbers it holds.
+    pub(crate) fn numbers(&self) -> usize {
+        self.log.len()
+    }
+
     /// The `most` likeliest tokens and their probabilities, the likeliest first, the first of equals before the others.
     pub fn likeliest(&self, most: usize) -> Vec<(u32, f64)> {
         let mut found: Vec<(u32, f64)> = Vec::with_capacity(most + 1);

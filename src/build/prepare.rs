@@ -10,7 +10,7 @@ use crate::link::Refinement;
 use crate::progress::Progress;
 use crate::project::{LockedStatistics, Project};
 use crate::stats::corpus::{CorpusError, Documents};
-use crate::stats::{Cached, Problem};
+use crate::stats::{self, Cached, Problem, SAVE_EVERY};
 use crate::store::Store;
 
 /// The second moments of every layer that a build changes, the edited one first, as the store has them and as the lock
@@ -38,8 +38,42 @@ pub fn moments(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Moments, Stop> {
-    let layers = setup.layers(base).into_iter();
-    layers.map(|layer| statistics(project, base, &setup.beside(layer), store, progress)).collect()
+    moments_of(project, base, setup, &setup.layers(base), store, progress)
+}
+
+/// The moments of some layers, ascending: those that the store does not have are summed together, in as few passes of
+/// the corpus as memory bears.
+///
+/// # Errors
+/// As [`moments`].
+pub fn moments_of(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    layers: &[usize],
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Moments, Stop> {
+    let failed = |error: Problem| unsound(project, &error);
+    let mut missing = Vec::new();
+    for &layer in layers {
+        if stats::find(store, &setup.beside(layer).provenance).map_err(failed)?.is_none() {
+            missing.push(layer);
+        }
+    }
+    for group in stats::groups(&missing, setup.provenance.inner) {
+        let run = stats::Run {
+            model: &base.model,
+            tokens: &base.tokens,
+            provenance: &setup.provenance,
+            corpus: &setup.corpus,
+            store,
+            progress,
+            save_every: SAVE_EVERY,
+        };
+        stats::build_all(&run, group).map_err(failed)?;
+    }
+    layers.iter().map(|&layer| statistics(project, base, &setup.beside(layer), store, progress)).collect()
 }
 
 /// Compiles what is missing and takes up everything that the link needs.

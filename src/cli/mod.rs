@@ -23,6 +23,7 @@ mod shell;
 mod stats;
 mod store;
 mod suggest;
+mod suggested;
 mod test;
 mod trace;
 mod traced;

@@ -1,37 +1,28 @@
 //! `trace --suggest-layer`: the layer that takes edits best, tried; and what tracing says of the same facts.
 
-use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
-use super::table::{Table, percent, plural};
-use super::trace::{Arguments, of_edit, trace_all};
-use super::traced::figure;
+use super::suggested::{Told, around, human, json};
+use super::table::{percent, plural};
+use super::trace::{Arguments, of_edit, trace_each};
 use super::{Context, Format, Outcome};
 use crate::behaviour::expect::Share;
 use crate::behaviour::{Question, scores};
-use crate::build::{Base, Stop};
-use crate::numeric::Mean;
+use crate::build::prepare::moments_of;
+use crate::build::setup::Corpus;
+use crate::build::{Base, Setup, Stop};
+use crate::compile::Stage;
 use crate::project::{Code, Diagnostic, Edit, Project, Sources, parse_files};
-use crate::review::layers::{Tried, as_good, best, try_layer};
+use crate::review::coarse::{Coarse, Round};
+use crate::review::layers::{Shares, Tried, as_good, best};
+use crate::review::trials::Trials;
 use crate::store::Store;
+use crate::trace::kept::trace_kept;
 use crate::trace::rewritten::rewritten;
-use crate::trace::{Class, Effects, Kind, KnownFact, LeftOut, Noise};
+use crate::trace::{Effects, Kind, KnownFact};
 
 /// Edits that are tried where nobody says how many.
 const EDITS: usize = 24;
-
-/// What was tried, and traced.
-struct Told {
-    base: (String, String),
-    edits: Vec<String>,
-    tried: Vec<Tried>,
-    /// The best layer; none where no edit takes.
-    suggested: Option<usize>,
-    as_good: Vec<usize>,
-    noise: Noise,
-    window: usize,
-    traced: Effects,
-    left_out: Vec<(String, LeftOut)>,
-}
 
 pub(super) fn suggest(
     context: &Context,
@@ -40,17 +31,14 @@ pub(super) fn suggest(
     (base, store): (&Base, &Store),
     gathered: Vec<KnownFact>,
 ) -> Result<Outcome, Stop> {
-    let layers = layers(arguments, base)?;
+    let named = layers(arguments, base)?;
     let project = some_edits(arguments, project, base, gathered)?;
-    let mut tried = Vec::new();
-    for &layer in &layers {
-        context.ui.note(&format!("layer {layer}, of {}", plural(layers.len(), "layer")));
-        tried.push(try_layer(&project, base, store, layer, &context.ui)?);
-    }
+    let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(of_edit).collect();
     let kinds = vec![Kind::Mlp, Kind::Attention];
     let (noise, plan) = arguments.rules(base, &facts, kinds)?;
-    let (traced, left) = trace_all(context, base, facts, &noise, &plan);
+    let ground = (&base.model, &base.tokens, &base.locked.digest);
+    let (traced, left) = trace_each(context, facts, |fact| trace_kept(ground, fact, (&noise, &plan), store))?;
     let found = best(&tried);
     let others = |found: &Tried| {
         let others = tried.iter().filter(|one| one.layer != found.layer && as_good(found, one));
@@ -59,6 +47,7 @@ pub(super) fn suggest(
     let told = Told {
         base: (base.name(), base.locked.digest.short()),
         edits: project.edits.edits.iter().map(|edit| edit.id.clone()).collect(),
+        rounds,
         suggested: found.map(|found| found.layer),
         as_good: found.map_or_else(Vec::new, others),
         tried,
@@ -75,22 +64,121 @@ pub(super) fn suggest(
     Ok(outcome)
 }
 
+/// Tries the layers that are named, or layers from coarse to fine. Gives the rounds, and the layers in their order.
+fn try_all(
+    context: &Context,
+    project: &Project,
+    (base, store): (&Base, &Store),
+    named: Option<Vec<usize>>,
+) -> Result<(Vec<Round>, Vec<Tried>), Stop> {
+    let (mut coarse, first) = match named {
+        Some(layers) => (None, Round { layers, around: Vec::new() }),
+        None => {
+            let (coarse, first) = Coarse::new(base.model.spec().layers);
+            (Some(coarse), first)
+        }
+    };
+    let setup = Setup::at_layer(project, base, store, Corpus::Remembered, Ok(first.layers[0]))?;
+    let trials = Trials::new(project, base, store, &context.ui);
+    let (mut rounds, mut tried, mut next) = (Vec::new(), Vec::new(), Some(first));
+    while let Some(round) = next {
+        context.ui.note(&ahead(&round, project, &setup));
+        let moments = moments_of(project, base, &setup, &round.layers, store, &context.ui)?;
+        let mut clock = Clock::new(base.model.spec().layers, &round.layers);
+        for (&layer, (cached, _)) in round.layers.iter().zip(&moments) {
+            let began = Instant::now();
+            let (one, kept) = trials.at(&setup.beside(layer), cached)?;
+            clock.done(layer, (!kept).then(|| began.elapsed()));
+            context.ui.note(&format!("{}{}", row(&one), if kept { "; it was kept".to_owned() } else { clock.left() }));
+            tried.push(one);
+        }
+        rounds.push(round);
+        tried.sort_by_key(|one: &Tried| one.layer);
+        next = coarse.as_mut().and_then(|coarse| coarse.next(&tried));
+    }
+    Ok((rounds, tried))
+}
+
+/// What a round will take, before it begins.
+fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
+    let names: usize = project.edits.edits.iter().map(|edit| edit.names().count()).sum();
+    let values = names * round.layers.len();
+    let steps = |stages: &[Stage]| stages.iter().map(|stage| stage.steps).sum::<usize>();
+    let schedule = &setup.settings.schedule;
+    format!(
+        "{} to try{}: {} of {}; {} evaluations if the first attempts serve, {} at most, less what is kept",
+        plural(round.layers.len(), "layer"),
+        around(round),
+        plural(values, "value"),
+        plural(project.edits.edits.len(), "edit"),
+        values * steps(&schedule[..schedule.len().min(1)]),
+        values * steps(schedule),
+    )
+}
+
+/// A layer's figures in a line.
+fn row(one: &Tried) -> String {
+    let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
+    let Shares { efficacy, paraphrase, unchanged } = one.shares;
+    let [efficacy, paraphrase, unchanged] = [efficacy, paraphrase, unchanged].map(share);
+    let score = percent(one.shares.score());
+    format!("layer {}: efficacy {efficacy}, paraphrase {paraphrase}, unchanged {unchanged}, score {score}", one.layer)
+}
+
+/// How long the rest of a round takes, by what its layers took so far.
+struct Clock {
+    count: usize,
+    left: Vec<usize>,
+    units: usize,
+    took: Duration,
+}
+
+impl Clock {
+    fn new(count: usize, layers: &[usize]) -> Self {
+        Self { count, left: layers.to_vec(), units: 0, took: Duration::ZERO }
+    }
+
+    /// A layer costs about what lies above it.
+    fn units(&self, layer: usize) -> usize {
+        self.count - layer
+    }
+
+    /// A layer is done; none of the time where its figures were kept.
+    fn done(&mut self, layer: usize, took: Option<Duration>) {
+        self.left.retain(|left| *left != layer);
+        if let Some(took) = took {
+            self.units += self.units(layer);
+            self.took += took;
+        }
+    }
+
+    fn left(&self) -> String {
+        let units: usize = self.left.iter().map(|&layer| self.units(layer)).sum();
+        if units == 0 || self.units == 0 {
+            return String::new();
+        }
+        let seconds = self.took.as_secs_f64() * units as f64 / self.units as f64;
+        let time = if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) };
+        format!("; {} to go, about {time}", plural(self.left.len(), "layer"))
+    }
+}
+
 fn wrong(message: String) -> Stop {
     Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default())
 }
 
-/// The layers to try: all, or those that are named.
-fn layers(arguments: &Arguments, base: &Base) -> Result<Vec<usize>, Stop> {
+/// The layers that are named, if any are.
+fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Stop> {
     let count = base.model.spec().layers;
     let mut named: Vec<usize> = arguments.layers.iter().flat_map(|range| range.0.clone()).collect();
     named.sort_unstable();
     named.dedup();
     match named.last() {
-        None => Ok((0..count).collect()),
+        None => Ok(None),
         Some(last) if *last >= count => {
             Err(wrong(format!("the model has the layers 0 to {}: there is no layer {last}", count - 1)))
         }
-        Some(_) => Ok(named),
+        Some(_) => Ok(Some(named)),
     }
 }
 
@@ -128,120 +216,6 @@ fn knows(base: &Base, fact: &KnownFact) -> bool {
     let Some(answer) = &fact.answer else { return false };
     let question = Question::new(&base.tokens, fact.prompt.as_str().into(), answer.trim(), base.model.spec().positions);
     question.is_ok_and(|question| scores(&base.model, &[question])[0].holds)
-}
-
-fn human(told: &Told, prefix: &str, width: usize) -> String {
-    let mut head = Table::new(&[], &[]);
-    head.row(["base".to_owned(), format!("{}  {}", told.base.0, told.base.1)]);
-    let (edits, layers) = (plural(told.edits.len(), "edit"), plural(told.tried.len(), "layer"));
-    head.row(["tried".to_owned(), format!("{edits}, each alone at {layers}")]);
-    head.row(["traced".to_owned(), traced_in_words(told)]);
-    let no_value =
-        |one: &Tried| (one.refused > 0).then(|| format!("layer {}: {}", one.layer, plural(one.refused, "edit")));
-    let no_value: Vec<String> = told.tried.iter().filter_map(no_value).collect();
-    if !no_value.is_empty() {
-        head.row(["no value".to_owned(), format!("{}; these count as not holding", no_value.join(", "))]);
-    }
-    head.row(["suggested".to_owned(), suggested_in_words(told)]);
-    if let Some(layer) = told.suggested {
-        head.row(["to set it".to_owned(), format!("layer = {layer} under [{prefix}rome]")]);
-    }
-    format!("{}\n{}", head.render_wrapped(width), layers_in_rows(told).render(usize::MAX))
-}
-
-fn suggested_in_words(told: &Told) -> String {
-    let Some(layer) = told.suggested else {
-        return "none: no edit holds at any of these layers; the model may not know such answers, or the settings under \
-                [rome] may not fit it"
-            .to_owned();
-    };
-    let others: Vec<String> = told.as_good.iter().map(ToString::to_string).collect();
-    let others = match others.as_slice() {
-        [] => String::new(),
-        others => {
-            let these = if told.edits.len() == 1 { "this edit alone does" } else { "these edits do" };
-            format!("; {these} not tell it from layer {}", others.join(", "))
-        }
-    };
-    let found = told.tried.iter().find(|one| one.layer == layer);
-    let nil = if found.is_some_and(|one| one.shares.score() > 0.0) { "" } else { "; of one kind nothing is met there" };
-    format!("layer {layer}{others}{nil}")
-}
-
-fn layers_in_rows(told: &Told) -> Table {
-    let mut table = Table::new(&[], &[0, 1, 2, 3, 4, 5, 6]);
-    table.row(["layer", "efficacy", "paraphrase", "unchanged", "score", "traced: MLPs", "attentions"]);
-    for one in &told.tried {
-        let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
-        let effect = |kind| effect(told, kind, one.layer).map_or_else(|| "-".to_owned(), figure);
-        let shares = &one.shares;
-        table.row([
-            one.layer.to_string(),
-            share(shares.efficacy),
-            share(shares.paraphrase),
-            share(shares.unchanged),
-            percent(shares.score()),
-            effect(Kind::Mlp),
-            effect(Kind::Attention),
-        ]);
-    }
-    table
-}
-
-/// The average indirect effect of windows around a layer at the subject's last token.
-fn effect(told: &Told, kind: Kind, layer: usize) -> Option<Mean> {
-    told.traced.indirect.get(&(kind, Class::LastSubject))?.get(layer).copied()
-}
-
-fn traced_in_words(told: &Told) -> String {
-    let Some((layer, mean)) = told.traced.peak(Kind::Mlp, Class::LastSubject) else {
-        return "nothing: the base does not know the facts of these edits".to_owned();
-    };
-    let left = match told.left_out.len() {
-        0 => String::new(),
-        left => format!(" ({left} not known)"),
-    };
-    // An effect that may as well be none points nowhere.
-    let most = match mean.value - mean.half > 5e-4 {
-        false => "at the subject's last token the MLPs of no layer stand out".to_owned(),
-        true => {
-            let which = match told.suggested {
-                Some(suggested) if suggested == layer => ": the same layer",
-                Some(_) => ": another layer",
-                None => "",
-            };
-            format!("MLPs at the subject's last token weigh most at layer {layer}{which}")
-        }
-    };
-    format!("{}{left}; {most}", plural(told.traced.facts, "fact"))
-}
-
-fn json(told: &Told) -> Value {
-    let share = |share: Share| json!({ "met": share.met, "all": share.all });
-    let number = |mean: Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
-    let mean = |mean: Option<Mean>| mean.map(number);
-    let layer = |one: &Tried| {
-        json!({
-            "layer": one.layer, "efficacy": share(one.shares.efficacy), "paraphrase": share(one.shares.paraphrase),
-            "unchanged": share(one.shares.unchanged), "score": one.shares.score(), "not_found": one.refused,
-            "traced": {
-                "mlp": mean(effect(told, Kind::Mlp, one.layer)),
-                "attention": mean(effect(told, Kind::Attention, one.layer)),
-            },
-        })
-    };
-    let left = told.left_out.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
-    let (noise, traced) = (&told.noise, &told.traced);
-    json!({
-        "base": { "name": told.base.0, "digest": told.base.1 },
-        "edits": told.edits, "suggested": told.suggested, "as_good": told.as_good,
-        "traced": {
-            "facts": traced.facts, "total": number(traced.total), "window": told.window,
-            "noise": { "rule": noise.rule.to_string(), "scale": noise.scale, "samples": noise.samples, "seed": noise.seed },
-            "left_out": left.collect::<Vec<_>>(),
-        },
-        "layers": told.tried.iter().map(layer).collect::<Vec<_>>(),
-    })
 }
 
 /// Layers that are tried: one, or a range with both ends.

@@ -1,5 +1,6 @@
 //! `trace`: causal tracing. Where in the model a fact is held.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use super::suggest::{Layers, suggest};
@@ -60,8 +61,10 @@ pub(super) struct Arguments {
     window: Option<u16>,
     /// Try which layer takes edits best, and show what tracing says beside it
     ///
-    /// Each edit is built alone at every layer and asked what it expects. Tried are the project's edits, or facts of
-    /// `--facts`, answered by other subjects' answers; 24 of them if `--limit` says nothing. What was computed is kept.
+    /// Each edit is built alone at a layer and asked what it expects. Of a model with more than eight layers, layers far
+    /// apart are tried first, and then those around the best; `--layers 0-29` tries all of thirty. Tried are the project's
+    /// edits, or facts of `--facts`, answered by other subjects' answers; 24 of them if `--limit` says nothing. What was
+    /// computed is kept: a run that was stopped goes on where it was.
     #[arg(long, conflicts_with_all = ["prompt", "out", "no_severed", "base"])]
     pub(super) suggest_layer: bool,
     /// Try these layers only: 3, or 2-5, or 0,4,8-9
@@ -151,27 +154,35 @@ impl Arguments {
     }
 }
 
+/// Traced facts; and those that cannot be traced, by their ids.
+type Results = (Vec<Traced>, Vec<(String, LeftOut)>);
+
 /// Traces facts, one after the other; those that cannot be traced are told with the reason.
-pub(super) fn trace_all(
-    context: &Context,
-    base: &Base,
-    facts: Vec<KnownFact>,
-    noise: &Noise,
-    plan: &Plan,
-) -> (Vec<Traced>, Vec<(String, LeftOut)>) {
-    let (mut traced, mut left) = (Vec::new(), Vec::new());
-    if let [_] = facts.as_slice() {
-        for fact in facts {
-            match trace(&base.model, &base.tokens, &fact, noise, plan, &context.ui) {
-                Ok(one) => traced.push(one),
-                Err(error) => left.push((fact.id, error)),
-            }
-        }
-        return (traced, left);
+pub(super) fn trace_all(context: &Context, base: &Base, facts: Vec<KnownFact>, noise: &Noise, plan: &Plan) -> Results {
+    if let [fact] = facts.as_slice() {
+        return match trace(&base.model, &base.tokens, fact, noise, plan, &context.ui) {
+            Ok(one) => (vec![one], Vec::new()),
+            Err(error) => (Vec::new(), vec![(fact.id.clone(), error)]),
+        };
     }
+    let one = |fact: &KnownFact| Ok::<_, Infallible>(trace(&base.model, &base.tokens, fact, noise, plan, &Unseen));
+    let Ok(traced) = trace_each(context, facts, one);
+    traced
+}
+
+/// Traces facts in one way or another, one after the other.
+///
+/// # Errors
+/// What `one` gives.
+pub(super) fn trace_each<E>(
+    context: &Context,
+    facts: Vec<KnownFact>,
+    one: impl Fn(&KnownFact) -> Result<Result<Traced, LeftOut>, E>,
+) -> Result<Results, E> {
+    let (mut traced, mut left) = (Vec::new(), Vec::new());
     context.ui.begin("facts to trace", facts.len() as u64);
     for (index, fact) in facts.into_iter().enumerate() {
-        match trace(&base.model, &base.tokens, &fact, noise, plan, &Unseen) {
+        match one(&fact).inspect_err(|_| context.ui.end())? {
             Ok(one) => {
                 context.ui.line(&said(&one));
                 traced.push(one);
@@ -181,7 +192,7 @@ pub(super) fn trace_all(
         context.ui.at(index as u64 + 1);
     }
     context.ui.end();
-    (traced, left)
+    Ok((traced, left))
 }
 
 fn said(one: &Traced) -> String {

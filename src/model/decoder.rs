@@ -174,15 +174,29 @@ impl Model {
     pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
         let positions: usize = tokens.iter().map(|row| row.len()).sum();
         let mut out = Vec::with_capacity(positions * self.spec().inner);
+        self.keys_at(&[layer], tokens, |_, keys| out.extend(keys));
+        out
+    }
+
+    /// The same at several layers, ascending, in one pass of the rows: `seen` is given the index of a layer and the keys
+    /// of the next rows there, `[positions of these rows, f]`. Each layer's keys are bit by bit those that it has alone.
+    pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
+        let Some(&last) = layers.last() else { return };
         for part in batches(tokens, KEYS_BATCH) {
             let tokens = &tokens[part];
             let rows = Rows::new(tokens.iter().map(|row| row.len()));
-            let tails = rows.lengths();
-            let x = self.hidden(tokens, layer);
-            let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), tails, false);
-            out.extend(self.mlp_key(layer, &middle, false).0);
+            let (tails, mut x) = (rows.lengths(), self.embed(tokens));
+            for layer in 0..=last {
+                let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), tails, false);
+                let (key, _) = self.mlp_key(layer, &middle, false);
+                if layer < last {
+                    x = self.mlp_onto(layer, &key, &middle);
+                }
+                if let Ok(index) = layers.binary_search(&layer) {
+                    seen(index, key);
+                }
+            }
         }
-        out
     }
 
     /// `W k + b` (`[d]`) of `layer`'s second MLP matrix for one key, in f64, terms added in their order: what the

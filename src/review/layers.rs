@@ -1,23 +1,16 @@
-//! Which layer takes the edits best: measured. Every edit is compiled and linked alone at a layer, and asked what it
-//! expects: its target, its held-out phrasings, its neighbours.
+//! Which layer takes the edits best, of figures that were measured ([`trials`](super::trials)): every edit alone at a
+//! layer, asked what it expects: its target, its held-out phrasings, its neighbours.
 //!
 //! Where tracing points is not always where editing works best (Hase et al. 2023, "Does localization inform
 //! editing?"): so it is tried.
 
-use crate::behaviour::expect::{Figures, Share, asked, expectations};
-use crate::build::gate::{cannot_ask, thresholds};
-use crate::build::linked::Linking;
-use crate::build::objects::{Gathered, gather};
-use crate::build::run::{factor, statistics};
-use crate::build::setup::Corpus;
-use crate::build::{Base, Setup, Stop, plan};
+use serde::{Deserialize, Serialize};
+
+use crate::behaviour::expect::Share;
 use crate::numeric::Mean;
-use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, Edit, Prefaces, Project};
-use crate::store::Store;
 
 /// What one edit, or many, came to: efficacy, held-out phrasings, neighbours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shares {
     /// Edits that hold, each name of a subject counted.
     pub efficacy: Share,
@@ -62,7 +55,7 @@ impl Shares {
 }
 
 /// The edits at one layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
     /// The layer.
     pub layer: usize,
@@ -70,77 +63,19 @@ pub struct Tried {
     pub shares: Shares,
     /// Of each edit, in the order of the project.
     pub edits: Vec<Shares>,
-    /// Edits whose value was not found: they count as edits that do not hold.
+    /// Edits that have no value, those that were not tried included: they count as edits that do not hold.
     pub refused: usize,
+    /// Edits that were not tried, because none of the first has a value there.
+    pub untried: usize,
 }
 
-/// Tries every edit of a project alone at a layer.
-///
-/// # Errors
-/// The corpus or the statistics cannot be used, an edit cannot be read by the model, or the store fails.
-pub fn try_layer(
-    project: &Project,
-    base: &Base,
-    store: &Store,
-    layer: usize,
-    progress: &dyn Progress,
-) -> Result<Tried, Stop> {
-    let setup = Setup::at_layer(project, base, store, Corpus::Remembered, Ok(layer))?;
-    let mut plan = plan(project, base, &setup, store)?;
-    let (cached, _) = statistics(project, base, &setup, store, progress)?;
-    let (factor, _) = factor(project, base, &setup, &cached, store, progress)?;
-    let Gathered { objects, .. } = gather(base, &setup, &plan, store, progress)?;
-    // An edit is built under all of its names or not at all.
-    let lacks =
-        |edit: &Edit| plan.edits.iter().any(|one| one.edit.id == edit.id && !objects.contains_key(&one.meaning));
-    let refused: Vec<String> =
-        project.edits.edits.iter().filter(|edit| lacks(edit)).map(|edit| edit.id.clone()).collect();
-    plan.edits.retain(|one| !refused.contains(&one.edit.id));
-    let prefaces = plan.prefaces();
-    let linking = Linking::new(project, base, &setup, &plan, &objects, &factor);
-    let mut tried = Tried { layer, shares: Shares::default(), edits: Vec::new(), refused: refused.len() };
-    progress.begin("edits to try", project.edits.edits.len() as u64);
-    for (index, edit) in project.edits.edits.iter().enumerate() {
-        let shares = match refused.contains(&edit.id) {
-            true => unmet(edit),
-            false => alone(project, base, &linking, edit, &prefaces)?,
-        };
-        tried.shares.add(&shares);
-        tried.edits.push(shares);
-        progress.at(index as u64 + 1);
+impl Tried {
+    /// What the edits came to at a layer.
+    pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
+        let mut shares = Shares::default();
+        edits.iter().for_each(|one| shares.add(one));
+        Self { layer, shares, edits, refused, untried }
     }
-    progress.end();
-    Ok(tried)
-}
-
-/// What an edit comes to that cannot be made: nothing holds, and no neighbour is asked.
-fn unmet(edit: &Edit) -> Shares {
-    let none = |all: usize| Share { met: 0, all };
-    Shares {
-        efficacy: none(edit.names().count()),
-        paraphrase: none(edit.expect.paraphrase.len()),
-        unchanged: Share::default(),
-    }
-}
-
-fn alone(
-    project: &Project,
-    base: &Base,
-    linking: &Linking<'_>,
-    edit: &Edit,
-    prefaces: &Prefaces,
-) -> Result<Shares, Stop> {
-    let edits = linking.edits().iter().enumerate();
-    let chosen: Vec<usize> = edits.filter(|(_, one)| one.edit.id == edit.id).map(|(index, _)| index).collect();
-    let linked = linking.some(&chosen)?;
-    let patched = base.patched(&linked.patch).map_err(|error| {
-        Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
-    })?;
-    let list = expectations(&[edit], &[], prefaces);
-    let said = asked(&base.model, &patched, &base.tokens, &list).map_err(|unasked| cannot_ask(project, &unasked))?;
-    let Figures { efficacy, paraphrase, unchanged, .. } =
-        Figures::of(list.iter().zip(&said), thresholds(&project.config));
-    Ok(Shares { efficacy, paraphrase, unchanged })
 }
 
 /// The layer of the greatest score, the lowest of equals; none where no edit holds at any. Where no layer has a score,
@@ -186,9 +121,7 @@ mod tests {
     }
 
     fn tried(layer: usize, edits: Vec<Shares>) -> Tried {
-        let mut all = Shares::default();
-        edits.iter().for_each(|one| all.add(one));
-        Tried { layer, shares: all, edits, refused: 0 }
+        Tried::new(layer, edits, 0, 0)
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! - [`trial`]: expectations, gates and what was accepted: the verb `test`;
 //! - [`bisect`]: which edit of the set breaks an expectation;
 //! - [`measure`]: what two models say, from the store where they said it before;
-//! - [`layers`]: which layer takes the edits best;
+//! - [`trials`]: edits tried at one layer after the other; [`coarse`]: at which layers; [`layers`]: which takes them best;
 //! - [`side`]: a state of the project or of the model by its name: the base, a patch, a folder, a revision;
 //! - [`diff`](mod@diff): two sides beside one another: facts, weights, behaviour.
 //!
@@ -12,9 +12,11 @@
 
 pub mod answers;
 pub mod bisect;
+pub mod coarse;
 mod continued;
 pub mod diff;
 pub mod layers;
 pub mod measure;
 pub mod side;
 pub mod trial;
+pub mod trials;

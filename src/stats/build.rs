@@ -1,26 +1,16 @@
-//! The second moment over a corpus: streamed, resumed where it was interrupted, and kept in the store.
-
-use std::path::Path;
-use std::time::{Duration, Instant};
+//! Second moments in the store: found, taken from others, and factored.
 
 use serde::{Deserialize, Serialize};
 
-use super::corpus::{CorpusError, Documents, count, state};
+use super::corpus::CorpusError;
 use super::file::{Described, Provenance, Statistics, StatisticsError, read_triangle, write_triangle};
 use super::moment::{Deficient, Moment};
 use super::published::Published;
 use crate::digest::{Canon, Digest};
-use crate::model::{Model, ModelError, Tokens};
+use crate::model::ModelError;
 use crate::numeric::NUMERICS;
 use crate::numeric::cholesky::Factor;
-use crate::progress::Progress;
 use crate::store::{Kind, Store, StoreError};
-
-/// Documents whose keys are summed together. Part of the numerics: another number gives other bytes.
-pub const DOCUMENTS: usize = 32;
-
-/// How often an unfinished sum is saved.
-pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Statistics that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -92,50 +82,8 @@ fn find_at(store: &Store, provenance: &Provenance, address: Digest) -> Result<Op
     Ok(Some(Cached { address, content, documents, keys, size, imported }))
 }
 
-/// What is needed to sum the keys of a layer over a corpus.
-pub struct Run<'a> {
-    /// The base.
-    pub model: &'a Model,
-    /// Its tokenizer.
-    pub tokens: &'a Tokens,
-    /// What is asked for; its corpus is the digest of `corpus`.
-    pub provenance: &'a Provenance,
-    /// The corpus.
-    pub corpus: &'a Path,
-    /// Where the sum is kept.
-    pub store: &'a Store,
-    /// Who watches.
-    pub progress: &'a dyn Progress,
-    /// How often an unfinished sum is saved.
-    pub save_every: Duration,
-}
-
-/// Sums the keys and stores the sum.
-///
-/// # Errors
-/// The corpus or the store fails, or a key is not finite.
-pub fn build(run: &Run) -> Result<Cached, Problem> {
-    let before = state(run.corpus);
-    let (total, digest) = count(run.corpus, run.provenance.max_documents)?;
-    run.unchanged(digest == run.provenance.corpus)?;
-    let mut statistics = resume(run.store, run.provenance)?;
-    run.progress.begin(&format!("keys of layer {}, documents", run.provenance.layer), total);
-    let summed = run.sum(&mut statistics, total, || state(run.corpus) == before);
-    run.progress.end();
-    summed?;
-    if statistics.moment.lower().any(|row| row.iter().any(|x| !x.is_finite())) {
-        return Err(Problem::NotFinite { layer: run.provenance.layer });
-    }
-    let address = run.provenance.address();
-    make_room(run.store, run.provenance)?;
-    run.store.put_with(Kind::Statistics, &address, |out| statistics.write(out))?;
-    run.store.remove(Kind::Partial, &address)?;
-    let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
-    find(run.store, run.provenance)?.ok_or(missing.into())
-}
-
 /// Moves statistics that an earlier version imported into the place of a sum to where their file is looked for.
-fn make_room(store: &Store, provenance: &Provenance) -> Result<(), Problem> {
+pub(super) fn make_room(store: &Store, provenance: &Provenance) -> Result<(), Problem> {
     let address = provenance.address();
     let there = find_at(store, provenance, address)?;
     let Some(file) = there.and_then(|there| there.imported) else { return Ok(()) };
@@ -159,66 +107,6 @@ pub fn import(store: &Store, provenance: &Provenance, published: Published) -> R
     store.replace_with(Kind::Statistics, &address, |out| statistics.write(out))?;
     let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
     find(store, &provenance)?.ok_or(missing.into())
-}
-
-/// The sum as far as an earlier run came.
-fn resume(store: &Store, provenance: &Provenance) -> Result<Statistics, Problem> {
-    let partial =
-        store.recall(Kind::Partial, &provenance.address(), |bytes| Statistics::read(bytes, provenance).ok())?;
-    Ok(partial.unwrap_or_else(|| Statistics::new(provenance.clone())))
-}
-
-impl Run<'_> {
-    /// A digest that is not the one asked for is no statistics of that corpus.
-    fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
-        if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
-    }
-
-    fn sum(&self, statistics: &mut Statistics, total: u64, settled: impl Fn() -> bool) -> Result<(), Problem> {
-        let address = self.provenance.address();
-        let skip = usize::try_from(statistics.documents).unwrap_or(usize::MAX);
-        let mut documents = Documents::open(self.corpus)?;
-        if let Some(last) = skip.checked_sub(1) {
-            documents.nth(last).transpose()?;
-        }
-        let mut saved = Instant::now();
-        while statistics.documents < total {
-            let most = (total - statistics.documents).min(DOCUMENTS as u64) as usize;
-            self.batch(statistics, documents.by_ref().take(most))?;
-            self.progress.at(statistics.documents);
-            if statistics.documents < total && saved.elapsed() >= self.save_every {
-                self.unchanged(settled())?;
-                self.store.put_with(Kind::Partial, &address, |out| statistics.write(out))?;
-                saved = Instant::now();
-            }
-        }
-        Ok(self.unchanged(settled() && documents.digest()? == self.provenance.corpus)?)
-    }
-
-    /// Adds the keys of one batch of documents.
-    fn batch(
-        &self,
-        statistics: &mut Statistics,
-        documents: impl Iterator<Item = Result<String, CorpusError>>,
-    ) -> Result<(), Problem> {
-        let mut rows = Vec::with_capacity(DOCUMENTS);
-        for text in documents {
-            let document = statistics.documents + rows.len() as u64 + 1;
-            let cut = self.tokens.encode(&text?).map_err(|source| Problem::Document { document, source });
-            let mut row = cut?.ids;
-            row.truncate(self.provenance.max_tokens);
-            rows.push(row);
-        }
-        if rows.is_empty() {
-            return Err(CorpusError::Changed(self.corpus.to_owned()).into());
-        }
-        statistics.documents += rows.len() as u64;
-        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| !row.is_empty()).collect();
-        if !rows.is_empty() {
-            statistics.moment.add(self.model.isa(), &self.model.keys(self.provenance.layer, &rows));
-        }
-        Ok(())
-    }
 }
 
 /// The second moment itself, from the store.

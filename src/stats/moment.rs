@@ -18,6 +18,27 @@ pub struct Moment {
     sum: Vec<f64>,
 }
 
+/// Keys of one layer that come in pieces and enter a sum as if they had come at once.
+#[derive(Debug, Default)]
+pub(super) struct Pieces(Vec<f32>);
+
+impl Pieces {
+    /// Takes the next keys, `[n, f]`; whole blocks of what is there enter the sum.
+    pub(super) fn take(&mut self, moment: &mut Moment, isa: Isa, keys: &[f32]) {
+        self.0.extend_from_slice(keys);
+        let block = BLOCK * moment.inner;
+        let whole = self.0.len() / block * block;
+        moment.add(isa, &self.0[..whole]);
+        self.0.drain(..whole);
+    }
+
+    /// The last of the keys have come: the rest enters the sum as a block that may be short.
+    pub(super) fn end(&mut self, moment: &mut Moment, isa: Isa) {
+        moment.add(isa, &self.0);
+        self.0.clear();
+    }
+}
+
 /// `C` is so deficient that no ridge of the schedule makes it positive definite.
 #[derive(Debug, thiserror::Error)]
 #[error("the second moment of {count} keys of width {inner} cannot be factored: {last}")]

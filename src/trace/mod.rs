@@ -7,12 +7,14 @@
 //! - [`noise`]: how strong the noise is;
 //! - [`fact`]: what is traced, and reading files of known facts;
 //! - [`rewritten`]: edits made of known facts, to try where edits take;
+//! - [`kept`]: traces that are kept in the store;
 //! - [`table`]: the runs of one fact; [`effects`]: the means over many; [`picture`]: the figures.
 //!
 //! Nothing here makes a byte that ships, and still every number is a function of the model, the facts and the seed.
 
 pub mod effects;
 pub mod fact;
+pub mod kept;
 pub mod noise;
 pub mod picture;
 pub mod rewritten;

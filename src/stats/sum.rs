@@ -1,0 +1,204 @@
+//! Second moments over a corpus: those of several layers in one pass, streamed, resumed where they were interrupted.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::build::{Cached, Problem, find, make_room};
+use super::corpus::{CorpusError, Documents, count, state};
+use super::file::{Provenance, Statistics};
+use super::moment::Pieces;
+use crate::model::{Model, Tokens};
+use crate::progress::Progress;
+use crate::store::{Kind, Store, StoreError};
+
+/// Documents whose keys are summed together. Part of the numerics: another number gives other bytes.
+pub const DOCUMENTS: usize = 32;
+
+/// How often an unfinished sum is saved.
+pub const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Bytes that the sums of one pass take at most, about: two gibibytes. A sum that is larger has a pass of its own.
+pub const SUM_BYTES: usize = 1 << 31;
+
+/// What is needed to sum the keys of a layer over a corpus.
+pub struct Run<'a> {
+    /// The base.
+    pub model: &'a Model,
+    /// Its tokenizer.
+    pub tokens: &'a Tokens,
+    /// What is asked for; its corpus is the digest of `corpus`.
+    pub provenance: &'a Provenance,
+    /// The corpus.
+    pub corpus: &'a Path,
+    /// Where the sum is kept.
+    pub store: &'a Store,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+    /// How often an unfinished sum is saved.
+    pub save_every: Duration,
+}
+
+/// Sums the keys and stores the sum.
+///
+/// # Errors
+/// The corpus or the store fails, or a key is not finite.
+pub fn build(run: &Run) -> Result<Cached, Problem> {
+    let cached = build_all(run, &[run.provenance.layer])?;
+    Ok(cached.into_iter().next().expect("sums of every layer that was asked for"))
+}
+
+/// Sums the keys of several layers, ascending, in one pass of the corpus, and stores the sums: byte by byte those that
+/// [`build`] stores for each of them alone. Everything but the layer is that of the run's provenance. The sums are held
+/// side by side: [`groups`] says how many of them fit.
+///
+/// # Errors
+/// As [`build`]; the sums of the layers below one whose keys are not finite are stored then.
+pub fn build_all(run: &Run, layers: &[usize]) -> Result<Vec<Cached>, Problem> {
+    let before = state(run.corpus);
+    let (total, digest) = count(run.corpus, run.provenance.max_documents)?;
+    run.unchanged(digest == run.provenance.corpus)?;
+    let sums = layers.iter().map(|&layer| run.resume(layer)).collect::<Result<Vec<_>, _>>()?;
+    let mut pass = Pass { run, sums, total };
+    run.progress.begin(&format!("keys of {}, documents", named(layers)), total);
+    let summed = pass.sum(|| state(run.corpus) == before);
+    run.progress.end();
+    summed?;
+    pass.sums.iter().map(|(sum, _)| run.keep(sum)).collect()
+}
+
+/// Layers, ascending, in groups whose sums of keys of width `inner` take [`SUM_BYTES`] together at most: each group is a
+/// pass of the corpus.
+pub fn groups(layers: &[usize], inner: usize) -> impl Iterator<Item = &[usize]> {
+    let bytes = inner.saturating_mul(inner).saturating_mul(size_of::<f64>());
+    layers.chunks((SUM_BYTES / bytes.max(1)).max(1))
+}
+
+fn named(layers: &[usize]) -> String {
+    match layers {
+        [layer] => format!("layer {layer}"),
+        [first, second] => format!("layers {first} and {second}"),
+        [first, .., last] => format!("{} layers from {first} to {last}", layers.len()),
+        [] => "no layer".to_owned(),
+    }
+}
+
+impl Run<'_> {
+    /// A digest that is not the one asked for is no statistics of that corpus.
+    fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
+        if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
+    }
+
+    /// The sum of a layer as far as an earlier run came.
+    fn resume(&self, layer: usize) -> Result<(Statistics, Pieces), Problem> {
+        let provenance = Provenance { layer, ..self.provenance.clone() };
+        // Sums are saved after whole batches only.
+        let sound = |sum: &Statistics| sum.documents.is_multiple_of(DOCUMENTS as u64);
+        let partial = self.store.recall(Kind::Partial, &provenance.address(), |bytes| {
+            Statistics::read(bytes, &provenance).ok().filter(sound)
+        })?;
+        Ok((partial.unwrap_or_else(|| Statistics::new(provenance)), Pieces::default()))
+    }
+
+    /// Stores a finished sum.
+    fn keep(&self, sum: &Statistics) -> Result<Cached, Problem> {
+        if sum.moment.lower().any(|row| row.iter().any(|x| !x.is_finite())) {
+            return Err(Problem::NotFinite { layer: sum.provenance.layer });
+        }
+        let address = sum.provenance.address();
+        make_room(self.store, &sum.provenance)?;
+        self.store.put_with(Kind::Statistics, &address, |out| sum.write(out))?;
+        self.store.remove(Kind::Partial, &address)?;
+        let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
+        find(self.store, &sum.provenance)?.ok_or(missing.into())
+    }
+}
+
+/// One pass of a corpus, as far as it has come.
+struct Pass<'r, 'a> {
+    run: &'r Run<'a>,
+    /// By layer: some may have come further than others before they were interrupted.
+    sums: Vec<(Statistics, Pieces)>,
+    /// Documents that are read.
+    total: u64,
+}
+
+impl Pass<'_, '_> {
+    fn sum(&mut self, settled: impl Fn() -> bool) -> Result<(), Problem> {
+        let run = self.run;
+        let mut at = self.sums.iter().map(|(sum, _)| sum.documents).min().unwrap_or(self.total);
+        let mut documents = Documents::open(run.corpus)?;
+        if let Some(last) = usize::try_from(at).unwrap_or(usize::MAX).checked_sub(1) {
+            documents.nth(last).transpose()?;
+        }
+        let (mut saved, mut every) = (Instant::now(), run.save_every);
+        while at < self.total {
+            let most = (self.total - at).min(DOCUMENTS as u64) as usize;
+            at += self.batch(at, documents.by_ref().take(most))?;
+            run.progress.at(at);
+            if at < self.total && saved.elapsed() >= every {
+                run.unchanged(settled())?;
+                let began = Instant::now();
+                self.save(at)?;
+                // Many wide sums take long to write: no more than a tenth of the time goes into it.
+                every = (began.elapsed() * 10).min(run.save_every * 20).max(run.save_every);
+                saved = Instant::now();
+            }
+        }
+        Ok(run.unchanged(settled() && documents.digest()? == run.provenance.corpus)?)
+    }
+
+    /// Saves the sums that have come to `at`.
+    fn save(&self, at: u64) -> Result<(), StoreError> {
+        let come = self.sums.iter().map(|(sum, _)| sum).filter(|sum| sum.documents == at);
+        for sum in come {
+            self.run.store.put_with(Kind::Partial, &sum.provenance.address(), |out| sum.write(out))?;
+        }
+        Ok(())
+    }
+
+    /// Adds the keys of one batch of documents to the sums that have come to `at`. Gives how many documents it has.
+    fn batch(&mut self, at: u64, documents: impl Iterator<Item = Result<String, CorpusError>>) -> Result<u64, Problem> {
+        let run = self.run;
+        let mut rows = Vec::with_capacity(DOCUMENTS);
+        for text in documents {
+            let document = at + rows.len() as u64 + 1;
+            let cut = run.tokens.encode(&text?).map_err(|source| Problem::Document { document, source })?;
+            let mut row = cut.ids;
+            row.truncate(run.provenance.max_tokens);
+            rows.push(row);
+        }
+        if rows.is_empty() {
+            return Err(CorpusError::Changed(run.corpus.to_owned()).into());
+        }
+        let read = rows.len() as u64;
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| !row.is_empty()).collect();
+        let mut open: Vec<_> = self.sums.iter_mut().filter(|(sum, _)| sum.documents == at).collect();
+        let layers: Vec<usize> = open.iter().map(|(sum, _)| sum.provenance.layer).collect();
+        run.model.keys_at(&layers, &rows, |index, keys| {
+            let (sum, pieces) = &mut *open[index];
+            pieces.take(&mut sum.moment, run.model.isa(), &keys);
+        });
+        for (sum, pieces) in open {
+            pieces.end(&mut sum.moment, run.model.isa());
+            sum.documents += read;
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_hold_as_many_sums_as_fit() {
+        let layers: Vec<usize> = (0..30).collect();
+        let sizes = |inner| groups(&layers, inner).map(<[usize]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(1536), [30]);
+        // GPT-2 XL: 328 MB a sum.
+        assert_eq!(sizes(6400), [6; 5]);
+        assert_eq!(sizes(1 << 20), [1; 30]);
+        assert_eq!(groups(&[], 4).count(), 0);
+        assert_eq!(groups(&layers, 6400).flatten().copied().collect::<Vec<_>>(), layers);
+    }
+}
