@@ -375,3 +375,30 @@ fn what_is_wrong_nine_thousand_times_is_told_a_thousand_times() {
     let drawn = super::super::render(far, &findings.sources, super::super::RenderStyle::default());
     assert!(drawn.len() < 1000 && drawn.matches("edits/a.toml").count() == 2, "{drawn}");
 }
+
+#[test]
+fn a_parked_fact_is_read_and_is_no_part_of_the_set() {
+    let fact = |id: &str, more: &str| {
+        format!("[[edit]]\nid = \"{id}\"\nsubject = \"A\"\nprompt = \"{{}} is in\"\ntarget = \"Oslo\"\n{more}")
+    };
+    let parked = "status = \"parked\"\nstatus-reason = \"it does not converge\"\n";
+    let read = |text: String| parse_files(vec![("a.toml".into(), format!("format = 1\n{text}").into_bytes())]);
+    // What is parked contradicts nothing: these two facts have one key.
+    let (set, findings) = read(fact("a", "") + &fact("b", parked)).expect("valid");
+    assert_eq!((set.edits.len(), set.parked.len()), (1, 1));
+    assert!(set.get("b").is_none() && set.written().contains_key("b"));
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].message, "edit `b` is parked: it does not converge");
+    let codes =
+        |text: String| read(text).expect_err("refused").diagnostics.iter().map(|one| one.code).collect::<Vec<_>>();
+    assert!(codes(fact("a", "") + &fact("a", parked)).contains(&Code::DuplicateId));
+    for wrong in ["status = \"parked\"\n", "status-reason = \"why\"\n", "status = \"off\"\nstatus-reason = \"why\"\n"] {
+        assert_eq!(codes(fact("a", wrong)), [Code::StatusUnknown], "{wrong}");
+    }
+    // Parking is a change of the fact, and not its removal.
+    let before = read(fact("b", "")).expect("valid").0;
+    let after = read(fact("b", parked)).expect("valid").0;
+    let facts = crate::project::facts::compare(&before, &after);
+    let fields: Vec<_> = facts.iter().flat_map(|fact| &fact.fields).map(|field| (&*field.name, &field.after)).collect();
+    assert_eq!(fields, [("status", &vec!["parked: it does not converge".to_owned()])]);
+}

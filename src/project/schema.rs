@@ -124,7 +124,7 @@ struct EditsFile {
 /// One fact to change.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "edit")]
+#[schemars(title = "edit", extend("dependencies" = { "status": ["status-reason"], "status-reason": ["status"] }))]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct EditEntry {
     /// A stable name, unique in the project, for example "eiffel-tower.city". Renaming it changes no weight.

@@ -386,6 +386,10 @@ fn accepts_keyword(
         "propertyNames" => value
             .as_object()
             .is_none_or(|table| table.keys().all(|key| accepts(root, rule, &Value::String(key.clone())))),
+        "dependencies" => rule.as_object().expect("a table").iter().all(|(key, others)| {
+            let there = |key: &Value| value.get(key.as_str().expect("a key")).is_some();
+            value.get(key).is_none() || others.as_array().expect("a list").iter().all(there)
+        }),
         "minProperties" => value.as_object().is_none_or(|table| table.len() as f64 >= bound()),
         "items" => value.as_array().is_none_or(|items| match rule {
             Value::Array(rules) => items.iter().zip(rules).all(|(item, rule)| accepts(root, rule, item)),
@@ -422,6 +426,7 @@ fn matches(pattern: &str, text: &str) -> bool {
         r"^\S(.*\S)?$" => !text.is_empty() && text.trim() == text,
         r"\{\}" => text.contains("{}"),
         r"\S" => !text.trim().is_empty(),
+        r"^parked$" => text == "parked",
         r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$" => {
             text.len() == 10
                 && text

@@ -310,7 +310,7 @@ fn continuations(report: &Report) -> Option<Section<'_>> {
                 break;
             }
         }
-        let note = one.note.iter().map(|note| format!(" ({})", escape(&cut(note, TEXT)))).collect::<String>();
+        let note = one.note.iter().map(|note| format!(" ({})", code(note, TEXT))).collect::<String>();
         row(&[code(&one.prompt, TEXT), format!("<code>{words}</code>{note}")])
     };
     let how = report.drawn.as_ref().map_or_else(String::new, |drawn| format!(": {}", drawn.words()));
