@@ -117,7 +117,7 @@ fn a_bare_name_is_told_how_it_is_written() {
         "{}",
         said.whole()
     );
-    project.write("new/.keep", "");
+    fs::create_dir(project.path("new")).expect("made");
     for (name, want) in
         [("org/name", "write `hf:org/name`"), ("https://hub.example/org/name/tree/main", "write `hf:org/name`")]
     {

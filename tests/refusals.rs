@@ -266,8 +266,21 @@ fn an_edit_that_does_not_converge() {
     assert_eq!(run.code(), Some(2));
     insta::assert_snapshot!("diverged", run.whole());
     assert!(!project.path("corrigenda.lock").exists());
-    // The others were compiled and need not be again.
-    assert!(project.run(&["build"]).err().contains("edits to compile (1)\n"));
+    // What was refused is said at once, by plan too, and nothing is computed.
+    for verb in ["build", "plan"] {
+        let again = project.run(&[verb]);
+        assert_eq!(again.code(), Some(2), "{}", again.whole());
+        assert!(again.err().contains("edit `ada.born` did not converge"), "{}", again.whole());
+        assert!(
+            !again.err().contains("edits to compile") && !again.err().contains("keys of layer"),
+            "{}",
+            again.whole()
+        );
+    }
+    // Other settings look again; the other edits were compiled before.
+    project.replace("corrigenda.toml", "[rome]\n", "[rome]\nconverged-nll = 0.2\n");
+    let other = project.run(&["build"]);
+    assert!(other.err().contains("edits to compile"), "{}", other.whole());
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn read_status(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Option<Range<usize>>,
         }
         _ => {}
     }
-    let parked = status.as_ref().zip(reason).map(|(_, reason)| reason.value);
+    let parked = status.as_ref().filter(|status| status.value == PARKED).and(reason).map(|reason| reason.value);
     (status.map(|status| status.span), parked)
 }
 

@@ -48,7 +48,7 @@ fn all_continued(
         if found.is_err() {
             ground.progress.end();
         }
-        out.extend(found?.map(|found| Continuation { note: aside(one, both, &found, ground.base), ..found }));
+        out.extend(found?.map(|found| Continuation { note: aside(one, both, &found, draw, ground.base), ..found }));
         ground.progress.at(done as u64 + 1);
     }
     ground.progress.end();
@@ -56,8 +56,9 @@ fn all_continued(
 }
 
 /// What in a text departs from the answers of the same prompt.
-fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, base: &Base) -> Option<String> {
-    let first = both.after.top.first().map(|(token, _)| base.tokens.piece(*token));
+fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, draw: Draw, base: &Base) -> Option<String> {
+    // Without a seed the likeliest token is the text's first.
+    let first = both.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
     let text = found.after.trim_start();
     let departs = first.filter(|first| !first.trim().is_empty() && !text.starts_with(first.trim()));
     let old = one.edit.and_then(|edit| edit.was.as_ref()).filter(|was| both.after.holds() && text.contains(was.trim()));
