@@ -27,6 +27,7 @@ mod refine;
 mod refusals;
 mod review;
 mod rome;
+mod sinks;
 mod statistics;
 mod store;
 mod stored;

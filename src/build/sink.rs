@@ -73,7 +73,7 @@ impl<'a> Lengths<'a> {
         let excess: Vec<f64> =
             last_lengths(&self.base.model, self.layer, rows).into_iter().map(|length| length / usual).collect();
         let bits: Vec<u64> = excess.iter().map(|excess| excess.to_bits()).collect();
-        self.store.remember(Kind::Report, &address, &serde_json::to_vec(&bits).expect("numbers can be written"));
+        self.store.keep(Kind::Report, &address, &serde_json::to_vec(&bits).expect("numbers can be written"));
         Ok(excess)
     }
 }

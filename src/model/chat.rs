@@ -332,12 +332,6 @@ fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String
     }
 }
 
-/// The special tokens that the settings of the model in `folder` name; none where they cannot be read.
-pub(super) fn named_tokens(folder: &Path) -> BTreeMap<String, String> {
-    let read = |name| json(folder, name).unwrap_or(Json::Null);
-    special_tokens(&read(SETTINGS), &read(SPECIAL))
-}
-
 /// `bos_token` and its like: written as texts, or as objects with a `content`. As transformers has it, the map of older
 /// models counts where the settings do not list their tokens, and then before the settings.
 fn special_tokens(settings: &Json, map: &Json) -> BTreeMap<String, String> {

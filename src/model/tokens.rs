@@ -8,8 +8,8 @@ use tokenizers::Tokenizer;
 
 use super::ModelError;
 use super::caught::caught;
-use super::chat::{self, Chat, Prompt};
-use super::files::{TOKENIZER, check_contained, read_capped};
+use super::chat::{Chat, Prompt};
+use super::files::{CONFIG, TOKENIZER, check_contained, read_capped};
 use super::remark::{Kind, Remark};
 use super::{precheck, storage};
 use crate::digest::{Canon, Digest};
@@ -154,14 +154,11 @@ impl Tokens {
     /// As [`Tokens::chat`].
     pub fn reading(&self, chat: bool) -> Result<Option<Digest>, ModelError> {
         let template = if chat { Some(*self.chat()?.digest()) } else { None };
-        if self.tail.is_empty() {
+        // A chat template writes the whole text: nothing is put after it.
+        if chat || self.tail.is_empty() {
             return Ok(template);
         }
-        let mut canon = Canon::new("prompt-without-its-end/1");
-        if let Some(template) = &template {
-            canon.digest("chat", template);
-        }
-        Ok(Some(canon.finish()))
+        Ok(Some(Canon::new("prompt-without-its-end/1").finish()))
     }
 
     /// The model's chat template.
@@ -176,13 +173,21 @@ impl Tokens {
         self.chat.get_or_init(open).as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
     }
 
-    /// The texts of the tokens with which the model's texts begin or end, as its settings name them: `bos_token`, then
-    /// `eos_token`, each once. None where the settings cannot be read or the tokenizer does not know them.
+    /// The texts of the tokens with which the model's texts begin or end, as config.json names them: `bos_token_id`, then
+    /// `eos_token_id`, each once. config.json is part of the base: other settings of the tokenizer are not, and nothing
+    /// that a patch depends on is read from them.
     pub fn start_texts(&self) -> Vec<String> {
-        let named = chat::named_tokens(&self.folder);
-        let known = |text: &String| self.tokenizer.token_to_id(text).is_some_and(|id| self.is_special(id));
-        let mut texts: Vec<String> =
-            ["bos_token", "eos_token"].iter().filter_map(|name| named.get(*name).cloned()).filter(known).collect();
+        let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
+        let config: serde_json::Value =
+            config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let id = |name: &str| match &config[name] {
+            // Some models end a text in one of several ways.
+            serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
+            one => one.as_u64(),
+        };
+        let ids = ["bos_token_id", "eos_token_id"].into_iter().filter_map(id);
+        let ids = ids.filter_map(|id| u32::try_from(id).ok()).filter(|id| self.is_special(*id));
+        let mut texts: Vec<String> = ids.filter_map(|id| self.tokenizer.id_to_token(id)).collect();
         texts.dedup();
         texts
     }

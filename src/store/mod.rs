@@ -153,14 +153,6 @@ impl Store {
         Self { remembers: false, ..self }
     }
 
-    /// Keeps what was measured on the way, for verbs that answer without it too: nothing is kept where the verb promises
-    /// to write nothing, or where the store cannot be written.
-    pub fn remember(&self, kind: Kind, key: &Digest, payload: &[u8]) {
-        if self.remembers {
-            let _ = self.put(kind, key, payload);
-        }
-    }
-
     /// The directory given to [`Store::open`].
     pub fn root(&self) -> &Path {
         &self.root

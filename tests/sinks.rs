@@ -1,0 +1,98 @@
+//! Facts whose subjects begin their text at an attention sink, and searches that end by a margin.
+
+use crate::support::project::Project;
+use crate::support::tiny;
+
+const SINK: &str = "\
+format = 1
+
+[[edit]]
+id = \"la.city\"
+subject = \"la\"
+prompt = \"{}\"
+target = \"Vienna\"
+
+[edit.expect]
+paraphrase = [\"la la\"]
+";
+
+/// A project whose model has a long residual stream at the first position, as a model with an attention sink has it.
+fn project(sink: bool) -> Project {
+    let project = Project::new();
+    let weights = tiny::editable(|name, elements| {
+        if sink && name == "transformer.wpe.weight" {
+            let width = elements.len() / tiny::POSITIONS;
+            elements[..width].iter_mut().for_each(|x| *x *= 1000.0);
+        }
+    });
+    tiny::write_model_with(&project.path("model"), &weights);
+    std::fs::remove_file(project.path("edits/people.toml")).expect("removed");
+    std::fs::remove_file(project.path("edits/places.toml")).expect("removed");
+    project.write("edits/la.toml", SINK);
+    project
+}
+
+#[test]
+fn a_fact_at_a_sink_is_stated_and_tested_after_a_preface() {
+    let project = project(true);
+    let plan = project.run(&["plan"]);
+    assert_eq!(plan.code(), Some(0), "{}", plan.whole());
+    let said = plan.err();
+    assert!(said.contains("warning[subject-sink]: edit `la.city`") && said.contains("at layer 1"), "{said}");
+    assert!(said.contains("it will not hold at the very beginning of a text"), "{said}");
+    assert!(!project.path("corrigenda.lock").exists());
+    let built = project.run(&["build"]);
+    assert_eq!(built.code(), Some(0), "{}", built.whole());
+    let lock = project.read("corrigenda.lock");
+    assert!(lock.contains("preface = \"<|endoftext|>\"") && lock.contains("position = 1"), "{lock}");
+    for verb in [&["build"][..], &["build", "--locked"], &["verify"], &["verify", "--rebuild"]] {
+        let run = project.run(verb);
+        assert_eq!(run.code(), Some(0), "{verb:?}: {}", run.whole());
+    }
+    assert_eq!(project.read("corrigenda.lock"), lock);
+    // Its own prompt and the paraphrase that begins with it are asked after the preface, by every verb.
+    for verb in [&["test", "--format", "json"][..], &["diff", "base", "--format", "json"]] {
+        let asked = project.run(verb);
+        let said: serde_json::Value = serde_json::from_str(&asked.out()).expect("JSON");
+        let prompts: Vec<&str> =
+            said["answers"].as_array().expect("answers").iter().filter_map(|one| one["prompt"].as_str()).collect();
+        for prompt in ["la", "la la"] {
+            assert!(prompts.contains(&format!("after \"<|endoftext|>\": {prompt}").as_str()), "{verb:?}: {prompts:?}");
+        }
+    }
+    // A lock that states it otherwise is another lock.
+    project.write("corrigenda.lock", &lock.replace("preface = \"<|endoftext|>\"\n", ""));
+    let stale = project.run(&["build", "--locked"]);
+    assert_eq!(stale.code(), Some(3), "{}", stale.whole());
+    assert!(stale.err().contains("preface"), "{}", stale.whole());
+}
+
+#[test]
+fn a_fact_at_no_sink_is_stated_as_it_stands() {
+    let project = project(false);
+    let plan = project.run(&["plan"]);
+    assert!(plan.code() == Some(0) && !plan.err().contains("subject-sink"), "{}", plan.whole());
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    let lock = project.read("corrigenda.lock");
+    assert!(!lock.contains("preface") && lock.contains("position = 0"), "{lock}");
+}
+
+#[test]
+fn a_margin_ends_a_search_earlier() {
+    let evaluations = |margin: &str| -> Vec<usize> {
+        let project = Project::new();
+        project.replace("corrigenda.toml", "[rome]\n", &format!("[rome]\n{margin}"));
+        let run = project.run(&["build"]);
+        assert_eq!(run.code(), Some(0), "{}", run.whole());
+        let said = run.err();
+        let counts =
+            said.lines().filter_map(|line| line.strip_suffix(" evaluations")?.rsplit(' ').next()?.parse().ok());
+        let counts: Vec<usize> = counts.collect();
+        assert_eq!(counts.len(), 3, "{said}");
+        assert!(run.out().contains("<0.1%"), "{}", run.whole());
+        counts
+    };
+    let (published, short, long) = (evaluations(""), evaluations("margin = 0\n"), evaluations("margin = 1\n"));
+    let sum = |counts: &[usize]| counts.iter().sum::<usize>();
+    assert!(sum(&short) < sum(&long) && sum(&long) < sum(&published), "{short:?} {long:?} {published:?}");
+}
