@@ -139,7 +139,9 @@ impl<'a> Ground<'a> {
     ) -> Result<Found, Stop> {
         // The rows of the record are those of the first templates, of all or of a few.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
-        let own = address(&self.base.locked.digest, None, meaning, layer, templates, settings);
+        // A record is no chat.
+        let reading = self.base.tokens.reading(false).ok().flatten();
+        let own = address(&self.base.locked.digest, reading.as_ref(), meaning, layer, templates, settings);
         let own = match hook {
             Hook::Mlp => own,
             Hook::Block => Canon::new("bench-block/1").digest("object", &own).finish(),

@@ -2,6 +2,7 @@
 //! other tokens than the lock remembers.
 
 use super::setup::{layer_for, templates_of};
+use super::sink;
 use super::{Base, Stop};
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::compile::resolve::Row;
@@ -69,9 +70,11 @@ pub fn read<'a>(
     let templates = templates_of(project).map_err(|finding| Stop::wrong(vec![finding], &project.edits.sources))?;
     let layer = layer_for(project, base).map_err(|finding| finding.message);
     let (mut resolved, mut unreadable) = (Vec::new(), Vec::new());
+    let prefaces = lock.map(|lock| lock.prefaces(&project.edits)).unwrap_or_default();
     for edit in chosen {
         for (name, _) in edit.names() {
-            match resolve(base, edit, name, &templates) {
+            let preface = Some(prefaces.of(edit, name)).filter(|text| !text.is_empty());
+            match resolve(base, edit, (name, preface), &templates) {
                 Ok(one) => resolved.push(one),
                 Err(why) => unreadable.push(Unreadable { edit, why }),
             }
@@ -84,11 +87,18 @@ pub fn read<'a>(
     Ok(Elsewhere { readings, unreadable, layer })
 }
 
-fn resolve<'a>(base: &Base, edit: &'a Edit, name: &'a str, templates: &[String]) -> Result<Resolvable<'a>, String> {
+/// An edit under one name, stated after the same text as in the lock.
+fn resolve<'a>(
+    base: &Base,
+    edit: &'a Edit,
+    (name, preface): (&'a str, Option<&str>),
+    templates: &[String],
+) -> Result<Resolvable<'a>, String> {
     let (tokens, limit) = (&base.tokens, base.model.spec().positions);
     let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
-    let mut resolved = Resolved::new(tokens, templates, fact, limit).map_err(|error| error.to_string())?;
-    let filled = edit.filled_with(name);
+    let mut resolved =
+        Resolved::new(tokens, &sink::templates(templates, preface), fact, limit).map_err(|error| error.to_string())?;
+    let filled = [preface.unwrap_or_default(), &edit.filled_with(name)].concat();
     let question = |answer: &String| Question::new(tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
     let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
     let questions = answers.map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;

@@ -411,6 +411,10 @@ pub fn only<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, S
     let unknown: Vec<_> = ids.iter().filter(|id| project.edits.get(id).is_none()).collect();
     if !unknown.is_empty() {
         let finding = |id: &&String| {
+            if let Some(why) = project.edits.written().get(id.as_str()).and_then(|edit| edit.parked.as_ref()) {
+                let message = format!("edit `{id}` is parked: {why}");
+                return Diagnostic::new(Code::UnknownId, message).help("a parked fact is no part of the set");
+            }
             let finding = Diagnostic::new(Code::UnknownId, format!("no edit has the id `{id}`"));
             let near = project.edits.edits.iter().map(|edit| (strsim::jaro_winkler(&edit.id, id), &edit.id));
             match near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8) {

@@ -57,15 +57,18 @@ pub fn moments_of(
     let failed = |error: Problem| unsound(project, &error);
     let mut missing = Vec::new();
     for &layer in layers {
-        if stats::find(store, &setup.beside(layer).provenance).map_err(failed)?.is_none() {
+        let provenance = setup.beside(layer).provenance;
+        // What was imported is asked for by its file, and never summed in its place.
+        if provenance.imported.is_none() && stats::find(store, &provenance).map_err(failed)?.is_none() {
             missing.push(layer);
         }
     }
+    let provenance = setup.provenance.summed();
     for group in stats::groups(&missing, setup.provenance.inner) {
         let run = stats::Run {
             model: &base.model,
             tokens: &base.tokens,
-            provenance: &setup.provenance,
+            provenance: &provenance,
             corpus: &setup.corpus,
             store,
             progress,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::prepare::{Moments, Prepared, moments, prepare};
 use super::record::{Record, measure, record_address};
+use super::refusal::stop_if_known;
 use super::setup::{Corpus, REFINED_FROM};
 use super::{Base, Plan, Setup, Stop, alike, gate, plan};
 use crate::digest::Digest;
@@ -91,6 +92,8 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
         check_merged(before)?;
         check_inputs(before, &base, &setup, &plan)?;
     }
+    // A build of which one edit is refused writes nothing: what is known of it is said before anything is computed.
+    stop_if_known(&plan, &setup, &project.edits.sources, store)?;
     if !plan.edits.is_empty() {
         check_imported(&base, &setup, store)?;
     }
@@ -118,7 +121,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     }
     outcome.keep(store)?;
     let written = write_lock(project, before.as_ref(), &lock, options.locked)?;
-    if !options.locked {
+    if !options.locked && !lock.edits.is_empty() {
         // The lock names what was asked for.
         let asked = setup.layers(&base).into_iter().map(|layer| setup.beside(layer).provenance.summed().address());
         asked.for_each(|address| asked::forget(store, root, &address));

@@ -77,7 +77,10 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
         return Err(Stop::findings(plan.warnings, &project.edits.sources));
     }
     // What a build is known to refuse stops the build, and not the plan of it.
-    let refused = refusal::known(&plan, store)?.into_iter().map(|(one, refusal)| refusal.finding(one.edit, &setup));
+    let refused = refusal::known(&plan, store)?.into_iter();
+    let refused = refused
+        .filter(|(one, _)| chosen.iter().any(|edit| edit.id == one.edit.id))
+        .map(|(one, refusal)| refusal.finding(one.edit, &setup));
     let refused: Vec<Diagnostic> = refused.collect();
     let changes = Lock::changes(lock.as_ref(), &project.edits);
     let built = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?.is_some();

@@ -135,7 +135,7 @@ fn bisected(
     if failing.is_empty() {
         return Ok(Vec::new());
     }
-    let setup = setup(project, "the lock", Some(lock), base, store)?;
+    let setup = setup(project, "the lock", Some(lock), base, store)?.locked(lock);
     let plan = plan(project, base, &setup, store)?;
     let moments = moments(project, base, &setup, store, &context.ui)?;
     let prepared = prepare(project, base, &setup, &plan, &moments, store, &context.ui)?;

@@ -61,9 +61,9 @@ impl Settings {
 }
 
 impl Settings {
-    /// Whether the target leads by the margin, if one is set.
+    /// Whether the target leads by the margin, if one is set. A loss that is no number leads by nothing.
     pub fn suffices(&self, loss: &Loss) -> bool {
-        self.margin.is_some_and(|margin| loss.lead >= margin)
+        self.margin.is_some_and(|margin| loss.lead >= margin && loss.total().is_finite())
     }
 
     /// Writes every number of the settings into a digest.

@@ -100,7 +100,7 @@ impl Project {
         let (empty, withdrawn) = withdrawal::of(root, &edits);
         let mut edits = EditSet::load_beside(sources, &root.join(edits), root, empty);
         if let Ok((set, findings)) = &mut edits {
-            findings.extend(withdrawn.filter(|_| set.edits.is_empty()));
+            findings.extend(withdrawn.filter(|_| set.written().is_empty()));
         }
         Self::gather(config, findings, probes, edits, None)
     }

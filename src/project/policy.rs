@@ -138,7 +138,8 @@ impl Policy {
 
     /// What the facts break by what is written of them.
     pub(super) fn judge(&self, edits: &EditSet) -> Vec<Diagnostic> {
-        let mut found: Vec<Diagnostic> = edits.edits.iter().flat_map(|edit| self.judge_edit(edit)).collect();
+        let mut found: Vec<Diagnostic> =
+            edits.edits.iter().chain(&edits.parked).flat_map(|edit| self.judge_edit(edit)).collect();
         if let Some(limit) = self.max_edits.as_ref().filter(|limit| edits.edits.len() as f64 > limit.value) {
             let message = format!("the set holds {} edits; the policy allows {}", edits.edits.len(), limit.value);
             found.push(self.rule(Diagnostic::new(Code::MaxEdits, message), &limit.span, "max-edits"));
@@ -175,7 +176,7 @@ impl Policy {
             let finding = Diagnostic::new(Code::EditExpired, message).at(edit.place.file, span, "out of date");
             Some(finding.help("look at the fact again: remove the edit, or write a later day"))
         };
-        self.apply(edits.edits.iter().filter_map(finding).collect())
+        self.apply(edits.edits.iter().chain(&edits.parked).filter_map(finding).collect())
     }
 
     /// Gives findings the weight that the policy gives their codes; what it allows is gone.

@@ -207,14 +207,14 @@ struct Put<'s> {
     project: &'s Project,
 }
 
-/// Every prompt that either side asks, once: the later side speaks where both do.
-fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>) -> Vec<Put<'s>> {
+/// Every prompt that either side asks, once: the later side speaks where both do. `stated` are the texts after which the
+/// worktree's facts are stated.
+fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>, stated: &'s Prefaces) -> Vec<Put<'s>> {
     let mut seen: BTreeSet<(Asked, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref().map(|project| (project, &side.prefaces)));
-    let none = Prefaces::default();
     // Two patches alone ask what the worktree asks.
-    let fallback = if states.iter().all(Option::is_none) { Some((ground.project, &none)) } else { None };
+    let fallback = if states.iter().all(Option::is_none) { Some((ground.project, stated)) } else { None };
     let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
     let ids: BTreeSet<&str> = later.values().copied().collect();
     // A fact that got another id is one fact, and is asked about once.
@@ -242,7 +242,9 @@ fn behaviour(
     look: Look,
 ) -> Result<(Vec<Answer>, Texts), Stop> {
     let tokens = &ground.base.tokens;
-    let prompts = prompts(before, after, ground);
+    let lock = ground.project.lock()?;
+    let stated = lock.map(|lock| lock.prefaces(&ground.project.edits)).unwrap_or_default();
+    let prompts = prompts(before, after, ground, &stated);
     let list: Vec<Expectation<'_>> = prompts.iter().map(|put| put.one.clone()).collect();
     let later = || Ok(&after.model);
     let said = pair(before, after, &later, ground).asked(ground.base, &list, |one| unaskable(&prompts, one))?;

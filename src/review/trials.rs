@@ -11,6 +11,7 @@ use crate::build::gate::{cannot_ask, thresholds};
 use crate::build::linked::Linking;
 use crate::build::objects::{Objects, gather};
 use crate::build::run::factor;
+use crate::build::sink;
 use crate::build::{Base, Plan, Setup, Stop, plan};
 use crate::digest::{Canon, Digest};
 use crate::numeric::NUMERICS;
@@ -69,6 +70,8 @@ impl<'a> Trials<'a> {
         canon.digest("settings", &setup.digest()).digest("statistics", &cached.content);
         let thresholds = thresholds(&project.config);
         canon.float("unchanged-kl", thresholds.unchanged_kl).float("min-probability", thresholds.min_probability);
+        let starts = sink::prefaces(self.base);
+        canon.texts("prefaces", starts.iter().map(String::as_str));
         canon.number("first", FIRST as u64).number("edits", project.edits.edits.len() as u64);
         for edit in &project.edits.edits {
             canon.digest("expectation", &edit.expectation());

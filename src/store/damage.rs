@@ -48,7 +48,8 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
         let parsed = parse(&bytes);
-        if parsed.is_none() {
+        // A verb that promises to write nothing removes nothing.
+        if parsed.is_none() && self.remembers {
             self.remove(kind, key)?;
         }
         Ok(parsed)
