@@ -49,6 +49,8 @@ struct View<'a> {
     /// In what the lock is not what a build would write.
     differences: &'a [Difference],
     built: bool,
+    /// Whether an edit is known to be refused.
+    refused: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -93,6 +95,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
         lock: lock.as_ref(),
         changes: &changes,
         built,
+        refused: !refused.is_empty(),
     };
     let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
     let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
@@ -204,6 +207,11 @@ impl View<'_> {
                     "No fact changed, but the lock is not what `corrigenda build` would write now.".to_owned()
                 }
                 0 => "Nothing to add, change or remove.".to_owned(),
+                _ if self.refused => {
+                    format!(
+                        "{added} to add, {changed} to change, {removed} to remove: `corrigenda build` refuses edits that are named above."
+                    )
+                }
                 _ => format!("{added} to add, {changed} to change, {removed} to remove: `corrigenda build` does it."),
             };
             let _ = write!(out, "\n{last}");

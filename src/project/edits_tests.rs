@@ -401,4 +401,9 @@ fn a_parked_fact_is_read_and_is_no_part_of_the_set() {
     let facts = crate::project::facts::compare(&before, &after);
     let fields: Vec<_> = facts.iter().flat_map(|fact| &fact.fields).map(|field| (&*field.name, &field.after)).collect();
     assert_eq!(fields, [("status", &vec!["parked: it does not converge".to_owned()])]);
+    // One that was never of the set is neither added to it nor removed from it.
+    let none = read(fact("a", "")).expect("valid").0;
+    let with = read(fact("a", "") + &fact("b", parked)).expect("valid").0;
+    assert!(crate::project::facts::compare(&none, &with).is_empty());
+    assert!(crate::project::facts::compare(&with, &none).is_empty());
 }

@@ -24,11 +24,13 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
         let was = earlier.get(id).copied().or_else(|| renamed.get(id).copied());
         let fields = differences(was, Some(*edit));
         let kind = if was.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
-        if !fields.is_empty() {
+        // A fact that was never of the set and is parked is no change of it.
+        if !fields.is_empty() && (was.is_some() || edit.parked.is_none()) {
             facts.push(fact(kind, edit, fields, after));
         }
     }
     let gone = earlier.values().filter(|edit| !later.contains_key(edit.id.as_str()) && !old.contains(edit.id.as_str()));
+    let gone = gone.filter(|edit| edit.parked.is_none());
     facts.extend(gone.map(|edit| fact(ChangeKind::Removed, edit, differences(Some(*edit), None), before)));
     facts.sort_by(|a, b| a.id.cmp(&b.id));
     facts
