@@ -60,6 +60,16 @@ fn a_fact_at_a_sink_is_stated_and_tested_after_a_preface() {
             assert!(prompts.contains(&format!("after \"<|endoftext|>\": {prompt}").as_str()), "{verb:?}: {prompts:?}");
         }
     }
+    // Who reads an export asks there too.
+    assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
+    assert!(project.read("out/README.md").contains("| after "), "{}", project.read("out/README.md"));
+    assert!(project.read("out/corrigenda-manifest.json").contains("\"preface\": \"<|endoftext|>\""));
+    let verified = project.run(&["verify", "out"]);
+    assert!(
+        verified.code() == Some(0) && verified.out().contains("after \"<|endoftext|>\": la"),
+        "{}",
+        verified.whole()
+    );
     // A lock that states it otherwise is another lock.
     project.write("corrigenda.lock", &lock.replace("preface = \"<|endoftext|>\"\n", ""));
     let stale = project.run(&["build", "--locked"]);

@@ -228,7 +228,7 @@ impl Folder {
             (Some(manifest), _) => (manifest.facts.clone(), manifest.settings),
             (None, Some(known)) => {
                 let lock = ground.lock.as_ref().filter(|lock| lock.patch.id == known.id);
-                (facts(&known.patch, &ground.edits), lock.map(|lock| lock.patch.settings))
+                (facts(&known.patch, &ground.edits, &ground.prefaces()), lock.map(|lock| lock.patch.settings))
             }
             (None, None) => return None,
         };

@@ -177,7 +177,7 @@ impl<'a> Judging<'a> {
             (Some(manifest), _) => Some((id.unwrap_or(manifest.patch), manifest.facts.clone(), manifest.settings)),
             (None, Some(known)) => {
                 let lock = self.ground.lock.as_ref().filter(|lock| lock.patch.id == known.id);
-                let facts = facts(&known.patch, &self.ground.edits);
+                let facts = facts(&known.patch, &self.ground.edits, &self.ground.prefaces());
                 Some((known.id, facts, lock.map(|lock| lock.patch.settings)))
             }
             _ => None,

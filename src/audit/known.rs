@@ -60,7 +60,7 @@ pub(super) fn named(
 
 /// Tells the facts that an export carries: by the project's ids, else by the texts that it claims, else by digest.
 pub(super) fn tell(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch, claimed: &[Fact]) {
-    for fact in facts(patch, &ground.edits) {
+    for fact in facts(patch, &ground.edits, &ground.prefaces()) {
         // A text of the manifest counts only where it means what the patch holds.
         let told = claimed.iter().find(|one| fact.meaning.is_some_and(|it| one.meanings().contains(&it)));
         let fact = if fact.id.is_some() { &fact } else { told.unwrap_or(&fact) };

@@ -30,7 +30,7 @@ use crate::build::named::Found;
 use crate::build::{Base, Stop};
 use crate::digest::Digest;
 use crate::numeric::Isa;
-use crate::project::{EditSet, Lock, Project, Sources};
+use crate::project::{EditSet, Lock, Prefaces, Project, Sources};
 use crate::store::Store;
 
 /// How a check ended.
@@ -164,6 +164,11 @@ pub struct Ground<'a> {
 }
 
 impl<'a> Ground<'a> {
+    /// The texts after which the facts of the lock are stated.
+    pub(super) fn prefaces(&self) -> Prefaces {
+        self.lock.as_ref().map(|lock| lock.prefaces(&self.edits)).unwrap_or_default()
+    }
+
     /// Opens the base, reading every file of it.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
 
 fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
     let norms = edit_norms(patch);
-    let known = facts(patch, &ground.edits);
+    let known = facts(patch, &ground.edits, &ground.prefaces());
     let mut list = Vec::new();
     for fact in &known {
         let Some(meaning) = fact.meaning else { continue };

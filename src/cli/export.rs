@@ -91,7 +91,8 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
     context.may_export(to).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
     let base = context.base(project, store, true)?;
     let (patch, settings) = chosen(patch.patch.as_deref(), project, &base, store)?;
-    let facts = facts(&patch, &project.edits);
+    let prefaces = project.lock()?.map(|lock| lock.prefaces(&project.edits)).unwrap_or_default();
+    let facts = facts(&patch, &project.edits, &prefaces);
     let request = request(context, &base, store, (&patch, settings), &facts, to);
     let spec = base.model.spec();
     match verb {

@@ -14,7 +14,7 @@ use crate::build::named::find;
 use crate::export::checkpoint;
 use crate::export::fact::facts;
 use crate::patch::{Layout, Patch, Target, delta_norms};
-use crate::project::{EditSet, Sources};
+use crate::project::{EditSet, Prefaces, Sources};
 use crate::store::Store;
 
 /// Look into a patch, and lay it on a model; needs no project
@@ -61,7 +61,7 @@ fn apply(context: &Context, store: &Store, name: &str, base: &Path, out: &Path) 
     let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
     context.may_export(out).map_err(stop)?;
     let base = context.base_named(base, store, true)?;
-    let facts = facts(&patch, &EditSet::default());
+    let facts = facts(&patch, &EditSet::default(), &Prefaces::default());
     let request = request(context, &base, store, (&patch, None), &facts, out);
     wrote(context, &base, out, &checkpoint(&request)?);
     Ok(())

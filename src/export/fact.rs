@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::project::edit::meaning;
-use crate::project::{Edit, EditSet};
+use crate::project::{Edit, EditSet, Prefaces};
 
 /// A fact, as an export records it; fields in alphabetical order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Fact {
     /// Who answers for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The text after which it is stated, where its subject begins the prompt at an attention sink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preface: Option<String>,
     /// The sentence up to the answer, with `{}` for the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
@@ -55,13 +58,15 @@ pub struct Fact {
 }
 
 impl Fact {
-    fn of(edit: &Edit) -> Self {
+    fn of(edit: &Edit, prefaces: &Prefaces) -> Self {
+        let preface = prefaces.of(edit, &edit.subject);
         Self {
             aliases: edit.aliases.clone(),
             chat: edit.chat,
             id: Some(edit.id.clone()),
             meaning: Some(edit.meaning()),
             owner: edit.owner.clone(),
+            preface: Some(preface.to_owned()).filter(|text| !text.is_empty()),
             prompt: Some(edit.prompt.clone()),
             reason: edit.reason.clone(),
             source: edit.source.clone(),
@@ -72,10 +77,14 @@ impl Fact {
         }
     }
 
-    /// The prompt with the subject in its place; in a chat, with who says it.
+    /// The prompt with the subject in its place; in a chat, with who says it; after a preface, with that.
     pub fn filled_prompt(&self) -> Option<String> {
         let filled = self.prompt.as_ref()?.replacen("{}", self.subject.as_ref()?, 1);
-        Some(if self.chat { format!("user: {filled}") } else { filled })
+        Some(match &self.preface {
+            _ if self.chat => format!("user: {filled}"),
+            Some(preface) => format!("after {preface:?}: {filled}"),
+            None => filled,
+        })
     }
 
     /// The meanings of its texts, one for each of the subject's names; none where it has no texts.
@@ -89,12 +98,12 @@ impl Fact {
 }
 
 /// The facts of a patch, by id: with their texts where an edit means the same.
-pub fn facts(patch: &Patch, edits: &EditSet) -> Vec<Fact> {
+pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<Fact> {
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();
     for edit in &edits.edits {
         // A patch tells of the names that it holds: an alias may be newer.
-        let mut fact = Fact::of(edit);
+        let mut fact = Fact::of(edit, prefaces);
         fact.aliases.retain(|alias| left.remove(&edit.meaning_of(alias)));
         if left.remove(&edit.meaning()) {
             facts.push(fact);
@@ -117,7 +126,7 @@ mod tests {
             prompt = \"{} lives in\"\ntarget = \"Paris\"\n";
         let text = &[text, "chat = true\n"].concat();
         let (set, _) = parse_files(vec![("a.toml".to_owned(), text.as_str().into())]).expect("valid");
-        let fact = Fact::of(&set.edits[0]);
+        let fact = Fact::of(&set.edits[0], &Prefaces::default());
         assert_eq!(fact.meanings(), [set.edits[0].meaning(), set.edits[0].meaning_of("A. B.")]);
         assert_eq!(fact.filled_prompt().as_deref(), Some("user: Ada lives in"));
         assert_eq!(Fact::default().meanings(), []);

@@ -239,7 +239,8 @@ fn missing(root: &Path) -> Diagnostic {
             .help("`-C` wants the folder that holds corrigenda.toml");
     }
     let finding = Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"));
-    let whole = std::path::absolute(root).unwrap_or_default();
+    // As the system sees it: `..` in a path that is written would name other folders above it.
+    let whole = std::fs::canonicalize(root).unwrap_or_default();
     let mut above = whole.ancestors().skip(1).enumerate();
     if let Some((steps, _)) = above.find(|(_, folder)| folder.join(PROJECT_FILE).is_file()) {
         let up = vec![".."; steps + 1].join("/");
