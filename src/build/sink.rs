@@ -2,10 +2,8 @@
 //!
 //! A model gives its first positions a residual stream many times as long as any other: the attention sink. An MLP's
 //! output there is small beside it, so no value can carry a fact, and the key has little to do with the key after other
-//! text. On SmolLM2-135M, layer 5, the length of the residual stream at the last token of 536 subjects that begin their
-//! text is either at most 1.34 times the usual length or at least 2.4 times (up to 9). A fact whose bare prompt ends its
-//! subject at a sink is stated after a preface instead: the model's own start token or a line end, the first that leaves
-//! no sink there.
+//! text. A fact whose bare prompt ends its subject at a sink is stated after a preface instead: the model's own start
+//! token or a line end, the first that leaves no sink there.
 
 use super::{Base, Setup};
 use crate::compile::Resolved;
