@@ -18,6 +18,7 @@
 //! - [`made`]: the patch of any state of a project, found or made;
 //! - [`record`]: what the build did, in figures, kept in the store so that a build without changes only reads it;
 //! - [`provenance`]: what a patch was built from, for whoever signs it;
+//! - `warnings`: what a person should look at after a build;
 //! - [`run`]: the steps in order, the lock, and what stops them.
 //!
 //! Nothing here prints, and nothing writes to the base. The only files outside the store are
@@ -40,6 +41,7 @@ pub mod refusal;
 pub mod run;
 pub mod setup;
 pub mod sink;
+mod warnings;
 
 pub use base::Base;
 pub use plan::{Plan, Planned, plan};

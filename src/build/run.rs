@@ -5,15 +5,15 @@ use std::path::Path;
 use super::prepare::{Moments, Prepared, moments, prepare};
 use super::record::{Record, measure, record_address};
 use super::refusal::stop_if_known;
-use super::setup::{Corpus, REFINED_FROM};
-use super::{Base, Plan, Setup, Stop, alike, gate, plan};
+use super::setup::Corpus;
+use super::{Base, Plan, Setup, Stop, alike, gate, plan, warnings};
 use crate::digest::Digest;
 use crate::numeric::Isa;
 use crate::numeric::cholesky::Factor;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{
-    Change, Code, Diagnostic, Difference, Edit, LOCK_FILE, Lock, LockFile, LockedBase, LockedStatistics, PROJECT_FILE,
+    Change, Code, Diagnostic, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedStatistics, PROJECT_FILE,
     Project, Sources,
 };
 use crate::stats::{self, Cached, Problem, SAVE_EVERY};
@@ -109,10 +109,10 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let moved = before.as_ref().map_or_else(Vec::new, |before| moved(&before.differences(&lock)));
     let mut warnings = base.warnings.clone();
     warnings.extend(plan.warnings);
-    warnings.extend(thin(project, record));
-    warnings.extend(unwatched(project, record));
-    warnings.extend(large(&setup, plan.edits.len()));
-    warnings.extend(disagreements(project, record, &changes));
+    warnings.extend(warnings::thin(project, record));
+    warnings.extend(warnings::unwatched(project, record));
+    warnings.extend(warnings::large(&setup, plan.edits.len()));
+    warnings.extend(warnings::disagreements(project, record, &changes));
     warnings.extend(alike);
     warnings.extend(broken);
     let warnings = project.config.policy.apply(warnings);
@@ -140,59 +140,6 @@ fn moved(differences: &[Difference]) -> Vec<&'static str> {
     let parts = [("lock", "numerics"), ("base", ""), ("statistics", ""), ("patch", "settings")];
     let names = ["numerics", "base", "statistics", "settings"];
     names.into_iter().zip(parts).filter_map(|(name, (start, field))| differs(start, field).then_some(name)).collect()
-}
-
-/// New and changed edits of which the base does not say what they say it does.
-fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<Diagnostic> {
-    let edits = changes.iter().filter_map(|change| project.edits.get(&change.id));
-    let finding = |edit: &Edit| {
-        let meaning = edit.meaning();
-        let record = record.edits.iter().find(|record| record.meaning == meaning)?;
-        let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.place.was.as_ref()?);
-        (!said.held).then(|| super::plan::disagrees(edit, was, span, "not what it says"))
-    };
-    edits.filter_map(finding).collect()
-}
-
-/// The largest set whose refinement was measured (`bench`): S 96 there, of 244 facts at once.
-const MEASURED: usize = 250;
-
-/// A set that its link was not measured to bear.
-fn large(setup: &Setup, names: usize) -> Option<Diagnostic> {
-    let finding = |message: String| Some(Diagnostic::new(Code::SetLarge, message));
-    if setup.refinement.is_none() && names >= REFINED_FROM {
-        return finding(format!("{names} facts are linked without refinement: they disturb one another"))
-            .map(|finding| finding.help("leave `refine-steps` under `[link]` out, and `test` what became of each"));
-    }
-    if names > MEASURED {
-        return finding(format!("{names} facts are linked; sets of more than {MEASURED} were not measured"))
-            .map(|finding| finding.help("`corrigenda test` says what became of each, and what neutral text lost"));
-    }
-    None
-}
-
-/// A corpus whose keys do not span the key space.
-fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
-    let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
-    let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";
-    let finding =
-        Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
-    Some(finding.help("a longer corpus lets edits disturb less of what else the model knows"))
-}
-
-/// A refinement that had a small part only of the sentences that it holds still.
-fn unwatched(project: &Project, record: &Record) -> Option<Diagnostic> {
-    let (there, wanted) = record.watched.filter(|(there, wanted)| there * 4 < *wanted)?;
-    let statistics = project.config.statistics.as_ref()?;
-    let message = format!(
-        "{there} sentences of the corpus name no edited subject; refinement holds {wanted} still if it has them"
-    );
-    let finding =
-        Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
-    Some(
-        finding
-            .help("a longer corpus, or more `max-documents`, of other things than what is edited, lets less else move"),
-    )
 }
 
 /// A linked set and its figures. What is new is not in the store before every rule has been heard.

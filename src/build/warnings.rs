@@ -1,0 +1,59 @@
+//! What a person should look at after a build: of its facts, its corpus and its size.
+
+use super::plan::disagrees;
+use super::setup::REFINED_FROM;
+use super::{Record, Setup};
+use crate::project::{Change, Code, Diagnostic, Edit, Project};
+
+/// New and changed edits of which the base does not say what they say it does.
+pub(super) fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<Diagnostic> {
+    let edits = changes.iter().filter_map(|change| project.edits.get(&change.id));
+    let finding = |edit: &Edit| {
+        let meaning = edit.meaning();
+        let record = record.edits.iter().find(|record| record.meaning == meaning)?;
+        let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.place.was.as_ref()?);
+        (!said.held).then(|| disagrees(edit, was, span, "not what it says"))
+    };
+    edits.filter_map(finding).collect()
+}
+
+/// The largest set whose refinement was measured (`bench`): S 96 there, of 244 facts at once.
+const MEASURED: usize = 250;
+
+/// A set that its link was not measured to bear.
+pub(super) fn large(setup: &Setup, names: usize) -> Option<Diagnostic> {
+    let finding = |message: String| Some(Diagnostic::new(Code::SetLarge, message));
+    if setup.refinement.is_none() && names >= REFINED_FROM {
+        return finding(format!("{names} facts are linked without refinement: they disturb one another"))
+            .map(|finding| finding.help("leave `refine-steps` under `[link]` out, and `test` what became of each"));
+    }
+    if names > MEASURED {
+        return finding(format!("{names} facts are linked; sets of more than {MEASURED} were not measured"))
+            .map(|finding| finding.help("`corrigenda test` says what became of each, and what neutral text lost"));
+    }
+    None
+}
+
+/// A corpus whose keys do not span the key space.
+pub(super) fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
+    let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
+    let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";
+    let finding =
+        Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
+    Some(finding.help("a longer corpus lets edits disturb less of what else the model knows"))
+}
+
+/// A refinement that had a small part only of the sentences that it holds still.
+pub(super) fn unwatched(project: &Project, record: &Record) -> Option<Diagnostic> {
+    let (there, wanted) = record.watched.filter(|(there, wanted)| there * 4 < *wanted)?;
+    let statistics = project.config.statistics.as_ref()?;
+    let message = format!(
+        "{there} sentences of the corpus name no edited subject; refinement holds {wanted} still if it has them"
+    );
+    let finding =
+        Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
+    Some(
+        finding
+            .help("a longer corpus, or more `max-documents`, of other things than what is edited, lets less else move"),
+    )
+}
