@@ -12,14 +12,14 @@ use crate::build::prepare::moments_of;
 use crate::build::setup::Corpus;
 use crate::build::{Base, Setup, Stop};
 use crate::compile::Stage;
-use crate::project::{Code, Diagnostic, Edit, Project, Sources, parse_files};
+use crate::project::{Code, Diagnostic, Edit, EditSet, Project, Sources, parse_files};
 use crate::review::coarse::{Coarse, Round};
 use crate::review::layers::{Shares, Tried, as_good, best};
 use crate::review::trials::Trials;
 use crate::store::Store;
 use crate::trace::kept::trace_kept;
 use crate::trace::rewritten::rewritten;
-use crate::trace::{Effects, Kind, KnownFact};
+use crate::trace::{Effects, Kind, KnownFact, Places};
 
 /// Edits that are tried where nobody says how many.
 const EDITS: usize = 24;
@@ -35,8 +35,9 @@ pub(super) fn suggest(
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(of_edit).collect();
-    let kinds = vec![Kind::Mlp, Kind::Attention];
-    let (noise, plan) = arguments.rules(base, &facts, kinds)?;
+    // Nothing but the effects at the subject's last token is shown.
+    let restored = (vec![Kind::Mlp, Kind::Attention], Places::LastSubject);
+    let (noise, plan) = arguments.rules(base, &facts, restored)?;
     let ground = (&base.model, &base.tokens, &base.locked.digest);
     let (traced, left) = trace_each(context, facts, |fact| trace_kept(ground, fact, (&noise, &plan), store))?;
     let found = best(&tried);
@@ -65,7 +66,7 @@ pub(super) fn suggest(
 }
 
 /// Tries the layers that are named, or layers from coarse to fine. Gives the rounds, and the layers in their order.
-fn try_all(
+pub(super) fn try_all(
     context: &Context,
     project: &Project,
     (base, store): (&Base, &Store),
@@ -197,8 +198,7 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
         some.edits.edits.retain(|edit| order.iter().any(|(_, id)| *id == edit.id));
         return Ok(some);
     }
-    let (text, found) = rewritten(&facts, count, u64::from(arguments.seed), |fact| knows(base, fact));
-    if found == 0 {
+    let Some((edits, _)) = edits_of(base, &facts, count, u64::from(arguments.seed)) else {
         return Err(Stop::wrong(
             vec![
                 Diagnostic::new(Code::TraceRefused, "none of these facts can be edited to try layers")
@@ -207,9 +207,17 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
             ],
             &Sources::default(),
         ));
-    }
-    some.edits = parse_files(vec![("known facts, said otherwise".to_owned(), text.into_bytes())])?.0;
+    };
+    some.edits = edits;
     Ok(some)
+}
+
+/// At most `count` edits of known facts that the base knows, and how many there are; nothing where there is none.
+pub(super) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<(EditSet, usize)> {
+    let (text, found) = rewritten(facts, count, seed, |fact| knows(base, fact));
+    // Each of them was read before it was chosen.
+    let (edits, _) = parse_files(vec![("known facts, said otherwise".to_owned(), text.into_bytes())]).ok()?;
+    (found > 0).then_some((edits, found))
 }
 
 fn knows(base: &Base, fact: &KnownFact) -> bool {

@@ -16,7 +16,8 @@ use crate::progress::{Progress as _, Unseen};
 use crate::project::{Code, Diagnostic, Edit, PROJECT_FILE, Project, Sources};
 use crate::store::Store;
 use crate::trace::{
-    Gathered, Kind, KnownFact, LeftOut, Noise, NoiseRule, Plan, SeveredNoise, Traced, known_facts, subject_in, trace,
+    Gathered, Kind, KnownFact, LeftOut, Noise, NoiseRule, Places, Plan, SeveredNoise, Traced, known_facts, subject_in,
+    trace,
 };
 
 /// Find where in the model a fact is held, by causal tracing
@@ -118,7 +119,7 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     let place = arguments.out.as_deref().map(|out| place(context, out, &base, &store)).transpose().map_err(stop)?;
     let kinds = Kind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
     // The noise goes by the subjects of all facts, whether they are traced or not: a part is traced as the whole is.
-    let (noise, plan) = arguments.rules(&base, &facts, kinds).map_err(stop)?;
+    let (noise, plan) = arguments.rules(&base, &facts, (kinds, Places::All)).map_err(stop)?;
     facts.truncate(arguments.limit().unwrap_or(usize::MAX));
     let mut told = Told::new(&base, noise, plan, facts.len() + left.len(), left);
     let (traced, left) = trace_all(context, &base, facts, &told.noise, &told.plan);
@@ -140,17 +141,20 @@ impl Arguments {
     }
 
     /// The noise for these facts, and what is restored.
-    pub(super) fn rules(&self, base: &Base, facts: &[KnownFact], kinds: Vec<Kind>) -> Result<(Noise, Plan), Stop> {
+    pub(super) fn rules(
+        &self,
+        base: &Base,
+        facts: &[KnownFact],
+        (kinds, places): (Vec<Kind>, Places),
+    ) -> Result<(Noise, Plan), Stop> {
         let subjects: Vec<&str> = facts.iter().map(KnownFact::subject_text).collect();
         let noise = Noise::new(self.noise, &base.model, &base.tokens, &subjects, self.seed, usize::from(self.samples));
         let wrong = |error: ModelError| {
             Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, error.to_string())], &Sources::default())
         };
         let usual = Plan::usual_window(base.model.spec().layers);
-        Ok((
-            noise.map_err(wrong)?,
-            Plan { kinds, window: self.window.map_or(usual, usize::from), severed: self.severed_noise },
-        ))
+        let window = self.window.map_or(usual, usize::from);
+        Ok((noise.map_err(wrong)?, Plan { kinds, window, severed: self.severed_noise, places }))
     }
 }
 

@@ -84,11 +84,12 @@ impl Effects {
         let mut numbers: BTreeMap<(Kind, Class), Vec<Vec<f64>>> = BTreeMap::new();
         for one in traced {
             for (kind, table) in &one.restored {
-                let first = if kind.is_severed() { one.subject.end - 1 } else { 0 };
+                let only_last = one.only_last_subject(*kind);
+                let first = if only_last { one.subject.end - 1 } else { 0 };
                 for (row, token) in table.iter().zip(first..) {
                     for class in Class::of(one, token) {
-                        // A severed row is of the subject's last token, whatever else that is.
-                        if kind.is_severed() && class != Class::LastSubject {
+                        // The only row is of the subject's last token, whatever else that token is.
+                        if only_last && class != Class::LastSubject {
                             continue;
                         }
                         let layers = numbers.entry((*kind, class)).or_insert_with(|| vec![Vec::new(); row.len()]);
@@ -124,6 +125,7 @@ impl Effects {
 mod tests {
     use super::*;
     use crate::trace::fact::KnownFact;
+    use crate::trace::table::Places;
 
     fn traced(tokens: usize, subject: std::ops::Range<usize>, state: Vec<Vec<f64>>) -> Traced {
         let fact =
@@ -136,6 +138,7 @@ mod tests {
             answer_tokens: None,
             clean: 0.9,
             corrupted: 0.1,
+            places: Places::All,
             restored: vec![(Kind::State, state)],
         }
     }

@@ -69,6 +69,7 @@ fn address(base: &Digest, chat: Option<&Digest>, fact: &KnownFact, noise: &Noise
     canon.text("noise", &noise.rule.to_string()).float("scale", noise.scale);
     canon.number("seed", noise.seed.into()).number("samples", noise.samples as u64);
     canon.number("window", plan.window as u64).text("severed", plan.severed.name());
+    canon.text("places", plan.places.name());
     canon.texts("kinds", plan.kinds.iter().map(|kind| kind.name())).finish()
 }
 
@@ -98,6 +99,7 @@ impl Kept {
             answer_tokens: self.answer_tokens,
             clean: f64::from_bits(self.clean),
             corrupted: f64::from_bits(self.corrupted),
+            places: plan.places,
             restored: plan.kinds.iter().copied().zip(self.restored.into_iter().map(table)).collect(),
         }
     }
@@ -106,13 +108,15 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::Places;
 
     #[test]
     fn a_trace_comes_back_bit_by_bit() {
         let fact =
             KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, relation: None, chat: false };
         let kinds = vec![Kind::Mlp, Kind::Attention];
-        let plan = Plan { kinds: kinds.clone(), window: 1, severed: super::super::SeveredNoise::Same };
+        let severed = super::super::SeveredNoise::Same;
+        let plan = Plan { kinds: kinds.clone(), window: 1, severed, places: Places::All };
         let table = |shift: f64| vec![vec![0.1 + shift, 1.0 / 3.0], vec![1e-300, f64::NAN]];
         let traced = Traced {
             fact: fact.clone(),
@@ -122,6 +126,7 @@ mod tests {
             answer_tokens: Some(2),
             clean: 0.1 + 0.2,
             corrupted: 5e-324,
+            places: Places::All,
             restored: kinds.into_iter().zip([table(0.0), table(0.2)]).collect(),
         };
         let bytes = serde_json::to_vec(&Kept::new(&traced)).expect("written");

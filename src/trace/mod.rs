@@ -23,4 +23,4 @@ pub mod table;
 pub use effects::{Class, Effects};
 pub use fact::{Gathered, KnownFact, LeftOut, known_facts, subject_in};
 pub use noise::{Noise, NoiseRule};
-pub use table::{Kind, Plan, SeveredNoise, Traced, trace};
+pub use table::{Kind, Places, Plan, SeveredNoise, Traced, trace};

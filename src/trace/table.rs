@@ -73,6 +73,24 @@ pub struct Plan {
     pub window: usize,
     /// What noise the severed variants go on with.
     pub severed: SeveredNoise,
+    /// At which tokens things are restored.
+    pub places: Places,
+}
+
+/// The tokens at which states and windows are restored; severed kinds have the subject's last token only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// Every token from the subject on.
+    All,
+    /// The subject's last token.
+    LastSubject,
+}
+
+impl Places {
+    /// Their name.
+    pub fn name(self) -> &'static str {
+        if self == Self::All { "all" } else { "last-subject" }
+    }
 }
 
 /// The noise of the run in which a state is restored and outputs are severed. What is kept of these is of a corrupted
@@ -100,6 +118,11 @@ impl Plan {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
     }
 
+    /// Whether a kind is restored at the subject's last token only.
+    fn only_last_subject(&self, kind: Kind) -> bool {
+        kind.is_severed() || self.places == Places::LastSubject
+    }
+
     /// The layers of the window at `layer`: fewer at the ends.
     pub fn window(&self, layer: usize, layers: usize) -> Range<usize> {
         let first = layer.saturating_sub(self.window / 2);
@@ -125,8 +148,10 @@ pub struct Traced {
     pub clean: f64,
     /// Its mean probability with the subject corrupted.
     pub corrupted: f64,
-    /// Its mean probability with one thing restored, by kind: `[tokens][layers]`; of severed kinds only the row of
-    /// the subject's last token is there.
+    /// At which tokens things were restored.
+    pub places: Places,
+    /// Its mean probability with one thing restored, by kind: `[tokens][layers]`; of severed kinds, and where only the
+    /// subject's last token was restored, only the row of that token is there.
     pub restored: Vec<(Kind, Vec<Vec<f64>>)>,
 }
 
@@ -134,6 +159,11 @@ impl Traced {
     /// Clean minus corrupted.
     pub fn total_effect(&self) -> f64 {
         self.clean - self.corrupted
+    }
+
+    /// Whether the table of a kind has only the row of the subject's last token.
+    pub fn only_last_subject(&self, kind: Kind) -> bool {
+        kind.is_severed() || self.places == Places::LastSubject
     }
 
     /// The table of a kind, if it was traced.
@@ -174,7 +204,7 @@ pub fn trace(
     let (samples, length) = (noise.samples, ids.len());
     let runs = Runs { model, clean: &clean, corrupted: &first, kept: &first, samples, length, said };
     let low = mean(&runs.probabilities(&first.last()));
-    let rows = |kind: &Kind| if kind.is_severed() { 1 } else { length - subject.start };
+    let rows = |kind: &Kind| if plan.only_last_subject(*kind) { 1 } else { length - subject.start };
     let cells = plan.kinds.iter().map(rows).sum::<usize>() * model.spec().layers;
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
@@ -199,6 +229,7 @@ pub fn trace(
         answer_tokens: Some(answer.len()).filter(|tokens| *tokens > 0),
         clean: probability,
         corrupted: low,
+        places: plan.places,
         restored,
     })
 }
@@ -282,7 +313,7 @@ impl Starts {
 }
 
 impl<'r> Runs<'r> {
-    /// `[tokens][layers]`, or of a severed kind `[1][layers]`. Before the subject nothing is corrupted, and
+    /// `[tokens][layers]`, or `[1][layers]` where only the subject's last token is restored. Before the subject nothing is corrupted, and
     /// restoring changes nothing.
     fn table(
         &self,
@@ -293,8 +324,9 @@ impl<'r> Runs<'r> {
         seen: &mut dyn FnMut(usize),
     ) -> Vec<Vec<f64>> {
         let layers = self.model.spec().layers;
-        let tokens = if kind.is_severed() { subject.end - 1..subject.end } else { subject.start..self.length };
-        let before = if kind.is_severed() { 0 } else { tokens.start };
+        let only_last = plan.only_last_subject(kind);
+        let tokens = if only_last { subject.end - 1..subject.end } else { subject.start..self.length };
+        let before = if only_last { 0 } else { tokens.start };
         let mut table = vec![vec![low; layers]; before + tokens.len()];
         let groups: Vec<Vec<Cell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
         let starts = self.starts(kind, &tokens, &groups);
