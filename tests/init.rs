@@ -81,3 +81,31 @@ fn help_completions_and_manual_are_made_from_one_definition() {
     run(&["man", &folder.path().to_string_lossy()]);
     assert!(Path::new(&folder.path().join("corrigenda-build.1")).exists());
 }
+
+#[test]
+fn a_folder_without_an_option_is_asked_about() {
+    let project = Project::new();
+    let run = project.run(&["init", "model"]);
+    assert!(run.code() == Some(2) && run.err().contains("corrigenda init --model model"), "{}", run.whole());
+    let run = project.run(&["init", "facts"]);
+    assert!(run.code() == Some(2) && run.err().contains("corrigenda -C facts init"), "{}", run.whole());
+}
+
+#[test]
+fn a_layer_may_be_named_or_is_measured_where_facts_are_known() {
+    let project = Project::new();
+    let begin = |folder: &str, more: &[&str]| {
+        let run = project.run(&[&["-C", folder, "init", "--model", "model"], more].concat());
+        assert_eq!(run.code(), Some(0), "{}", run.whole());
+        (project.read(&format!("{folder}/corrigenda.toml")), run)
+    };
+    let (text, _) = begin("named", &["--layer", "2"]);
+    assert!(text.contains("layer = 2\n"), "{text}");
+    let refused = project.run(&["-C", "refused", "init", "--model", "model", "--layer", "3"]);
+    assert!(refused.code() == Some(2) && refused.err().contains("layer-unknown"), "{}", refused.whole());
+    assert!(!project.path("refused").exists());
+    // The tiny model knows none of the facts that others know.
+    let (text, run) = begin("measured", &[]);
+    assert!(text.contains("layer = 1\n") && text.contains("# A third of the way up"), "{text}");
+    assert!(run.out().contains("the model knows too few common facts to measure one"), "{}", run.whole());
+}

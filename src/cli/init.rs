@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::drafts::{CORPUS_FILE, Draft, FACT, FACT_FILE, GATE, SCHEMA, beside, corpus, may_stay, wanted};
+use super::first_layer::{Layer, RULES};
 use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
 use crate::build::base::folder_named;
-use crate::compile::known;
 use crate::model::hub::HubName;
-use crate::model::{Model, ModelError, Spec, Tokens};
+use crate::model::{Model, ModelError, Tokens};
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::store::atomic;
 
@@ -22,6 +22,12 @@ pub(super) struct Arguments {
     /// where it is found]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// The layer to edit, where a model of your own is named [default: as published, or measured where the model is small]
+    #[arg(long, value_name = "N", requires = "model")]
+    layer: Option<u16>,
+    /// A folder is named with an option.
+    #[arg(hide = true, value_name = "DIR")]
+    stray: Option<PathBuf>,
 }
 
 /// Where the bundled model is, below a folder that holds this program's sources.
@@ -29,6 +35,9 @@ const BUNDLED: &str = "examples/atlas";
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let root = context.beginning();
+    if let Some(stray) = &arguments.stray {
+        return context.fail(nameless(stray));
+    }
     match start(context, &root, arguments) {
         Ok(begun) => {
             match context.format {
@@ -41,6 +50,18 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
             Outcome::Ok
         }
         Err(finding) => context.fail(finding),
+    }
+}
+
+/// A folder without an option: which of the two that `init` knows is meant?
+fn nameless(stray: &Path) -> Diagnostic {
+    let shown = stray.display();
+    let finding = Diagnostic::new(Code::ProjectExists, format!("nothing says what `{shown}` is to `init`"));
+    match stray.join("config.json").is_file() || HubName::is(stray) {
+        true => finding.help(format!("it looks like a model: `corrigenda init --model {shown}`")),
+        false => finding
+            .help(format!("`corrigenda -C {shown} init` begins a project in that folder"))
+            .help("`--model DIR` names the model to edit"),
     }
 }
 
@@ -84,7 +105,7 @@ fn indented(lines: &str) -> String {
 /// Writes the project, after everything that could be wrong was looked at.
 fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun, Diagnostic> {
     let (mut drafts, notes) = match &arguments.model {
-        Some(folder) if !is_bundled(root, folder) => own(root, folder, context)?,
+        Some(folder) if !is_bundled(root, folder) => own(root, folder, arguments.layer, context)?,
         _ => (bundled(root)?, Vec::new()),
     };
     drafts.extend(beside());
@@ -137,7 +158,12 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
 }
 
 /// A project on somebody's own model, which must open, and what is to be said of it.
-fn own(root: &Path, named: &Path, context: &Context) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
+fn own(
+    root: &Path,
+    named: &Path,
+    layer: Option<u16>,
+    context: &Context,
+) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
     let folder = &folder_named(named)?;
     let opened = Model::open(folder, context.isa).and_then(|model| {
         let tokens = Tokens::open(folder, model.spec().vocabulary)?;
@@ -160,13 +186,12 @@ fn own(root: &Path, named: &Path, context: &Context) -> Result<(Vec<Draft>, Vec<
     // A name on the Hub is pinned to the commit that was found.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = quoted(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
-    let Layer { lines, note } = layer(&spec);
+    let Layer { lines, note } = match layer {
+        Some(layer) => Layer::named(layer.into(), &spec)?,
+        None => Layer::choose(context, folder, &spec),
+    };
     let project = format!(
-        "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\n{lines}\n\
-         # Half of a key is that of the bare prompt: it is what will be asked, and a subject that begins a text has a key\n\
-         # of its own. Published is one part in twenty-one.\nbare-weight = 0.5\n\
-         # A search for a value ends when the target leads every other answer by this much, in nats. Published is none:\n\
-         # values then go further than the answer needs, at twice the time.\nmargin = 2\n\n[statistics]\n\
+        "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\n{lines}\n{RULES}\n[statistics]\n\
          # Plain text of the kind that the model was trained on, one document a line. What `init` wrote there is some\n\
          # two thousand plain sentences, enough to begin with: put some thousand lines of running text in their place\n\
          # before you judge what an edit costs.\ncorpus = {}\n{GATE}",
@@ -175,48 +200,6 @@ fn own(root: &Path, named: &Path, context: &Context) -> Result<(Vec<Draft>, Vec<
     let unknown = "# This model does not say \"Paris\" here: put a fact in that it knows.\n";
     let fact = if knows { FACT.to_owned() } else { FACT.replace("was = \"Paris\"\n", unknown) };
     Ok((vec![(PROJECT_FILE, project), (FACT_FILE, fact), (CORPUS_FILE, corpus())], vec![note]))
-}
-
-/// Which layer to edit, as the project file has it, and how it was chosen, as a person is told.
-struct Layer {
-    lines: String,
-    note: String,
-}
-
-/// Models of which it was measured which layer takes edits best: family, layers, width, and the layer.
-const MEASURED: [(&str, usize, usize, usize); 1] = [("llama", 30, 576, 5)];
-
-/// The layer of a known model; a third of the way up otherwise, which is where the known ones have it.
-fn layer(spec: &Spec) -> Layer {
-    let shape = (spec.family.model_type, spec.layers, spec.width);
-    let measured = MEASURED.iter().find(|(family, layers, width, _)| (*family, *layers, *width) == shape);
-    match (known::published(spec), measured) {
-        (Some((layer, _)), _) => Layer {
-            lines: format!("layer = {layer}  # as published for this model"),
-            note: format!("layer {layer} is edited: it is the one that was published for this model"),
-        },
-        (None, Some((.., layer))) => Layer {
-            lines: format!(
-                "layer = {layer}  # measured for a model of this shape; `corrigenda trace --suggest-layer` measures yours"
-            ),
-            note: format!("layer {layer} is edited: of models of this shape it was measured that it takes edits best"),
-        },
-        (None, None) => {
-            let layer = spec.layers / 3;
-            Layer {
-                lines: format!(
-                    "# None is published for this model: a third of the way up, where the published layers are. Small models take\n\
-                     # edits better further down: `corrigenda trace --suggest-layer` measures it.\n\
-                     layer = {layer}"
-                ),
-                note: format!(
-                    "layer {layer} of {} is edited: none is published for this model, and a third of the way up is where the \
-                     published ones are; `corrigenda trace --suggest-layer` measures which takes edits best",
-                    spec.layers
-                ),
-            }
-        }
-    }
 }
 
 /// The bundled model: above the project's folder, above the current one, or above the program.
@@ -247,7 +230,7 @@ fn relative(root: &Path, path: &Path) -> String {
 }
 
 /// A TOML string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 

@@ -9,8 +9,10 @@ mod diff;
 mod drafts;
 mod elsewhere;
 mod export;
+mod first_layer;
 mod import;
 mod init;
+mod interrupt;
 mod log;
 mod models;
 mod outputs;
@@ -141,6 +143,12 @@ impl Verb {
         !apart && !matches!(self, Self::Schema { .. }) && !matches!(self, Self::Verify(verify) if verify.is_apart())
     }
 
+    /// Whether what it computed is kept where it is stopped.
+    fn keeps(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::Test(_) | Self::Stats(_))
+            || matches!(self, Self::Trace(trace) if trace.suggest_layer)
+    }
+
     /// The forms in which it answers.
     fn formats(&self) -> &'static [Format] {
         use Format::{Csv, Github, Html, Human, Json, Junit, Markdown, Sarif};
@@ -239,6 +247,7 @@ pub fn said(answer: &clap::Error) -> ExitCode {
 
 /// Runs one command.
 pub fn run(arguments: &Arguments) -> ExitCode {
+    interrupt::listen(arguments.verb.keeps());
     let context = Context::new(&arguments.common);
     let known = arguments.verb.formats();
     if arguments.verb.has_project() {
