@@ -78,6 +78,36 @@ fn a_fact_at_a_sink_is_stated_and_tested_after_a_preface() {
 }
 
 #[test]
+fn a_paraphrase_at_a_sink_is_told() {
+    let project = project(true);
+    let own = SINK.replace("prompt = \"{}\"", "prompt = \"la la la la {}\"");
+    project.write("edits/la.toml", &own.replace("\"la la\"", "\"la la\", \"la la la la la la\""));
+    let plan = project.run(&["plan"]);
+    assert_eq!(plan.code(), Some(0), "{}", plan.whole());
+    let said = plan.err();
+    assert_eq!(said.matches("warning[subject-sink]").count(), 2, "{said}");
+    assert!(said.contains("a paraphrase begins with \"la\", an attention sink there at layer 1"), "{said}");
+}
+
+#[test]
+fn a_prompt_that_goes_on_is_out_of_reach_at_the_last_layer() {
+    let project = project(false);
+    let last = tiny::LAYERS - 1;
+    let plan = |layer: usize, prompt: &str| {
+        project.write("edits/la.toml", &SINK.replace("prompt = \"{}\"", &format!("prompt = \"{prompt}\"")));
+        project.replace("corrigenda.toml", "layer = 1", &format!("layer = {layer}"));
+        let plan = project.run(&["plan"]);
+        project.replace("corrigenda.toml", &format!("layer = {layer}"), "layer = 1");
+        plan
+    };
+    assert_eq!(plan(last, "{}").code(), Some(0));
+    let refused = plan(last, "{} la");
+    assert_eq!(refused.code(), Some(2), "{}", refused.whole());
+    assert!(refused.err().contains("error[layer-last]: edit `la.city`"), "{}", refused.whole());
+    assert_eq!(plan(last - 1, "{} la").code(), Some(0));
+}
+
+#[test]
 fn a_fact_at_no_sink_is_stated_as_it_stands() {
     let project = project(false);
     let plan = project.run(&["plan"]);

@@ -7,6 +7,7 @@
 //! - [`plan`](mod@plan): every edit resolved to tokens and position, with findings that point into its file;
 //! - [`elsewhere`]: the facts as another base reads them;
 //! - [`sink`]: subjects that begin a text at an attention sink, and the text that is put before them;
+//! - `sunk`: the facts and paraphrases of a set that end their subject at one;
 //! - [`objects`]: each edit compiled alone, or taken from the store;
 //! - [`refusal`]: why an edit cannot be compiled, found once;
 //! - [`prepare`](mod@prepare): what a link is made of, gathered;
@@ -41,6 +42,7 @@ pub mod refusal;
 pub mod run;
 pub mod setup;
 pub mod sink;
+mod sunk;
 mod warnings;
 
 pub use base::Base;

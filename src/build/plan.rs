@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::sink::{self, Lengths, SINK, Sink};
-use super::{Base, Setup, Stop};
+use super::sink::{self, Lengths, Sink};
+use super::{Base, Setup, Stop, sunk};
 use crate::behaviour::Question;
 use crate::behaviour::ask::Inquiry;
 use crate::behaviour::expect::expectations;
@@ -72,10 +72,13 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
         }
     }
     errors.extend(unasked(None, &project.probes, base));
+    errors.extend(plan.edits.iter().filter_map(|planned| planned.out_of_reach(base, setup)));
     if errors.is_empty() {
-        state_after_prefaces(&mut plan.edits, base, setup, store)?;
+        let lengths = Lengths::new(base, setup, store);
+        sunk::state_after_prefaces(&mut plan.edits, base, setup, &lengths)?;
+        plan.warnings = sunk::warnings(&plan, base, setup, &lengths)?;
     }
-    plan.warnings = plan.edits.iter().flat_map(|planned| planned.warnings(base, setup)).collect();
+    plan.warnings.extend(plan.edits.iter().flat_map(|planned| planned.warnings(base)));
     if setup.ridge.unwrap_or(0.0) == 0.0 {
         errors.extend(one_key(&plan));
     }
@@ -101,25 +104,6 @@ fn planned<'a>(
     let meaning = edit.meaning_of(name);
     let object = address(&base.locked.digest, reading.as_ref(), &meaning, *layer, templates, settings);
     Ok(Planned { edit, name, place, meaning, resolved, sink: None, object })
-}
-
-/// Finds the edits whose bare prompt ends the subject at an attention sink, and states each after a text that leaves
-/// none there.
-fn state_after_prefaces(edits: &mut [Planned<'_>], base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop> {
-    let lengths = Lengths::new(base, setup, store);
-    let early: Vec<(usize, Vec<u32>)> = edits
-        .iter()
-        .enumerate()
-        .filter(|(_, one)| !one.edit.chat)
-        .filter_map(|(index, one)| Some((index, sink::early(&one.resolved)?)))
-        .collect();
-    let rows: Vec<Vec<u32>> = early.iter().map(|(_, row)| row.clone()).collect();
-    for ((index, _), excess) in early.iter().zip(lengths.excess(&rows)?) {
-        if excess >= SINK {
-            edits[*index].state_after_preface(excess, base, setup, &lengths)?;
-        }
-    }
-    Ok(())
 }
 
 fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnostic {
@@ -190,7 +174,7 @@ pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<S
     let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
     Diagnostic::new(Code::BaseDisagrees, message)
         .at(edit.place.file, span, label)
-        .help("`corrigenda plan` shows what it says: correct `was`, or reword the prompt as the model may have read it")
+        .help("correct `was`, or reword the prompt as the model may have read it")
 }
 
 /// Edits whose keys are one and the same, of which `check` knows those that share their words: the model reads the same tokens up to the subject's last, under
@@ -213,37 +197,6 @@ fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
 }
 
 impl Planned<'_> {
-    /// Tries the texts that may stand before the prompt, and takes the first after which the subject is no sink.
-    fn state_after_preface(
-        &mut self,
-        excess: f64,
-        base: &Base,
-        setup: &Setup,
-        lengths: &Lengths<'_>,
-    ) -> Result<(), Stop> {
-        let fact = Fact { subject: self.name, prompt: &self.edit.prompt, target: &self.edit.target, chat: false };
-        let mut found = Sink { excess, preface: None, also: Vec::new() };
-        for preface in sink::prefaces(base) {
-            let templates = sink::templates(&setup.templates, Some(&preface));
-            let Ok(resolved) = Resolved::new(&base.tokens, &templates, fact, base.model.spec().positions) else {
-                continue;
-            };
-            let bare = &resolved.rows[0];
-            if lengths.excess(&[bare.ids[..=bare.position].to_vec()])?[0] >= SINK {
-                found.also.push(preface);
-            } else if found.preface.is_none() {
-                let Setup { layer, settings, .. } = setup;
-                let reading = self.reading(base);
-                self.object =
-                    address(&base.locked.digest, reading.as_ref(), &self.meaning, *layer, &templates, settings);
-                self.resolved = resolved;
-                found.preface = Some(preface);
-            }
-        }
-        self.sink = Some(found);
-        Ok(())
-    }
-
     /// The text after which the fact is stated, if there is one.
     pub fn preface(&self) -> Option<&str> {
         self.sink.as_ref()?.preface.as_deref()
@@ -257,36 +210,6 @@ impl Planned<'_> {
     /// The context templates under which it is compiled.
     pub fn templates(&self, setup: &Setup) -> Vec<String> {
         sink::templates(&setup.templates, self.preface())
-    }
-
-    /// What a person should know of a subject at a sink: what will hold, and what will not.
-    fn sunk(&self, setup: &Setup) -> Option<Diagnostic> {
-        let Sink { excess, preface, also } = self.sink.as_ref()?;
-        let message = format!(
-            "edit `{}`: at the very beginning of a text, {:?} is an attention sink at layer {} (the residual stream is \
-             {excess:.1} times as long as usual): no value there carries a fact",
-            self.label(),
-            self.name,
-            setup.layer
-        );
-        let finding = Diagnostic::new(Code::SubjectSink, message).at(
-            self.edit.place.file,
-            self.place,
-            "the prompt begins with this subject",
-        );
-        let after = |texts: &[String]| {
-            let texts: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
-            if texts.is_empty() { String::new() } else { format!(", nor directly after {}", texts.join(" or ")) }
-        };
-        Some(match preface {
-            Some(preface) => finding
-                .help(format!(
-                    "the fact is stated and tested after {preface:?}: it will hold where text stands before it"
-                ))
-                .help(format!("it will not hold at the very beginning of a text{}", after(also)))
-                .help("put words before `{}` in the prompt to state it otherwise"),
-            None => finding.help("put words before `{}` in the prompt: the fact will hardly hold otherwise"),
-        })
     }
 
     /// What the model is given, of what [`Planned::filled`] wrote.
@@ -315,8 +238,27 @@ impl Planned<'_> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
-    fn warnings(&self, base: &Base, setup: &Setup) -> Vec<Diagnostic> {
-        let mut found: Vec<Diagnostic> = self.sunk(setup).into_iter().collect();
+    /// At the last layer a value changes what is said at its own token, and attends to no other: a prompt that goes on
+    /// after the subject is answered from a token that the value never reaches.
+    fn out_of_reach(&self, base: &Base, setup: &Setup) -> Option<Diagnostic> {
+        let (last, bare) = (base.model.spec().layers - 1, self.resolved.rows.first()?);
+        if setup.layer != last || bare.position + 1 == bare.ids.len() {
+            return None;
+        }
+        let message = format!(
+            "edit `{}`: layer {last} is the model's last, and a value there reaches no token after the subject",
+            self.label()
+        );
+        let place = &self.edit.place;
+        Some(
+            Diagnostic::new(Code::LayerLast, message)
+                .at(place.file, &place.prompt, "the prompt goes on after the subject")
+                .help("edit a lower layer: `corrigenda trace --suggest-layer` measures which takes edits best"),
+        )
+    }
+
+    fn warnings(&self, base: &Base) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
         let Self { edit, name, resolved, .. } = self;
         let (place, filled, start) = (&edit.place, edit.filled_with(name), edit.head().len());
         if let Some((other, _)) = filled.match_indices(name).find(|(at, _)| *at != start) {
@@ -398,6 +340,17 @@ impl Plan<'_> {
             field: "corpus",
             locked: locked.corpus.to_string(),
             found: corpus.to_string(),
+        }));
+        // What was imported, or is to be summed again, is in the lock after a build.
+        differences.extend(lock.statistics.iter().filter_map(|locked| {
+            let wanted = setup.beside(usize::try_from(locked.layer).ok()?).provenance.imported;
+            let said = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());
+            (wanted != locked.imported).then(|| Difference {
+                place: format!("statistics of layer {}", locked.layer),
+                field: "imported",
+                locked: said(locked.imported),
+                found: said(wanted),
+            })
         }));
         differences
     }

@@ -136,6 +136,7 @@ codes! {
     ModelUnchosen "model-unchosen" Error "The project has several models, and the verb is of one."
     LayerMissing "layer-missing" Error "No layer is set, and none is published for a model of this shape."
     LayerUnknown "layer-unknown" Error "The layer to edit is not one of the model's."
+    LayerLast "layer-last" Error "At the model's last layer a value reaches no token after the subject."
     TemplatesUnusable "templates-unusable" Error "The file of context templates cannot be used."
     CorpusUnusable "corpus-unusable" Error "The corpus of the statistics is not set, or cannot be used."
     StatisticsDeficient "statistics-deficient" Error "The second moment of the keys cannot be factored."

@@ -1,0 +1,143 @@
+//! Facts whose prompts end the subject at an attention sink: what is put before them, and what a person should know.
+
+use super::plan::{Plan, Planned};
+use super::sink::{self, EARLY, Lengths, SINK, Sink};
+use super::{Base, Setup, Stop};
+use crate::behaviour::expect::expectations;
+use crate::compile::object::address;
+use crate::compile::{Fact, Resolved};
+use crate::project::{Code, Diagnostic};
+use crate::report::Asked;
+
+/// Finds the edits whose bare prompt ends the subject at a sink, and states each after a text that leaves none there.
+///
+/// # Errors
+/// The store fails.
+pub(super) fn state_after_prefaces(
+    edits: &mut [Planned<'_>],
+    base: &Base,
+    setup: &Setup,
+    lengths: &Lengths<'_>,
+) -> Result<(), Stop> {
+    let early: Vec<(usize, Vec<u32>)> = edits
+        .iter()
+        .enumerate()
+        .filter(|(_, one)| !one.edit.chat)
+        .filter_map(|(index, one)| Some((index, sink::early(&one.resolved)?)))
+        .collect();
+    let rows: Vec<Vec<u32>> = early.iter().map(|(_, row)| row.clone()).collect();
+    for ((index, _), excess) in early.iter().zip(lengths.excess(&rows)?) {
+        if excess >= SINK {
+            state_after_preface(&mut edits[*index], excess, base, setup, lengths)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tries the texts that may stand before the prompt, and takes the first after which the subject is no sink.
+fn state_after_preface(
+    one: &mut Planned<'_>,
+    excess: f64,
+    base: &Base,
+    setup: &Setup,
+    lengths: &Lengths<'_>,
+) -> Result<(), Stop> {
+    let fact = Fact { subject: one.name, prompt: &one.edit.prompt, target: &one.edit.target, chat: false };
+    let mut found = Sink { excess, preface: None, also: Vec::new() };
+    for preface in sink::prefaces(base) {
+        let templates = sink::templates(&setup.templates, Some(&preface));
+        let Ok(resolved) = Resolved::new(&base.tokens, &templates, fact, base.model.spec().positions) else {
+            continue;
+        };
+        let bare = &resolved.rows[0];
+        if lengths.excess(&[bare.ids[..=bare.position].to_vec()])?[0] >= SINK {
+            found.also.push(preface);
+        } else if found.preface.is_none() {
+            let Setup { layer, settings, .. } = setup;
+            let reading = one.reading(base);
+            one.object = address(&base.locked.digest, reading.as_ref(), &one.meaning, *layer, &templates, settings);
+            one.resolved = resolved;
+            found.preface = Some(preface);
+        }
+    }
+    one.sink = Some(found);
+    Ok(())
+}
+
+/// What a person should know of subjects at sinks: of facts, and of paraphrases that are asked there.
+///
+/// # Errors
+/// The store fails.
+pub(super) fn warnings(
+    plan: &Plan<'_>,
+    base: &Base,
+    setup: &Setup,
+    lengths: &Lengths<'_>,
+) -> Result<Vec<Diagnostic>, Stop> {
+    let mut found: Vec<Diagnostic> = plan.edits.iter().filter_map(|one| of_fact(one, setup)).collect();
+    found.extend(of_paraphrases(plan, base, setup, lengths)?);
+    Ok(found)
+}
+
+/// Of a fact: what will hold, and what will not.
+fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
+    let Sink { excess, preface, also } = one.sink.as_ref()?;
+    let message = format!(
+        "edit `{}`: at the very beginning of a text, {:?} is an attention sink at layer {} (the residual stream is \
+         {excess:.1} times as long as usual): no value there carries a fact",
+        one.label(),
+        one.name,
+        setup.layer
+    );
+    let finding = Diagnostic::new(Code::SubjectSink, message).at(
+        one.edit.place.file,
+        one.place,
+        "the prompt begins with this subject",
+    );
+    let after = |texts: &[String]| {
+        let texts: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+        if texts.is_empty() { String::new() } else { format!(", nor directly after {}", texts.join(" or ")) }
+    };
+    Some(match preface {
+        Some(preface) => finding
+            .help(format!("the fact is stated and tested after {preface:?}: it will hold where text stands before it"))
+            .help(format!("it will not hold at the very beginning of a text{}", after(also)))
+            .help("put words before `{}` in the prompt to state it otherwise"),
+        None => finding.help("put words before `{}` in the prompt: the fact will hardly hold otherwise"),
+    })
+}
+
+/// Of paraphrases that end the subject at a sink, and that no preface stands before: the fact will not hold there.
+fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths<'_>) -> Result<Vec<Diagnostic>, Stop> {
+    let edits: Vec<_> = plan.edits.iter().filter(|one| !one.edit.chat && one.alias().is_none()).collect();
+    let edits: Vec<_> = edits.into_iter().map(|one| one.edit).collect();
+    let asked = expectations(&edits, &[], &plan.prefaces());
+    let (mut early, mut rows) = (Vec::new(), Vec::new());
+    for one in asked.iter().filter(|one| one.asked == Asked::Paraphrase && one.preface == 0) {
+        let Some(edit) = one.edit else { continue };
+        let named = edit.names().filter_map(|(name, _)| Some((one.prompt.find(name)?, name)));
+        let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };
+        // A text that the tokenizer refuses has been said to be one.
+        let Ok(framed) = base.tokens.frame(one.given()) else { continue };
+        let last = framed.encoded.subject_last(&(start..start + name.len()));
+        if let Some(last) = last.filter(|last| *last < EARLY) {
+            rows.push(framed.encoded.ids[..=last].to_vec());
+            early.push((one, edit, name));
+        }
+    }
+    let mut found = Vec::new();
+    for ((one, edit, name), excess) in early.into_iter().zip(lengths.excess(&rows)?) {
+        if excess < SINK {
+            continue;
+        }
+        let message = format!(
+            "edit `{}`: a paraphrase begins with {name:?}, an attention sink there at layer {} (the residual stream is \
+             {excess:.1} times as long as usual): the fact will hardly hold behind it",
+            edit.id, setup.layer
+        );
+        let finding = Diagnostic::new(Code::SubjectSink, message);
+        let finding = finding.at(one.file, &one.place, "asked at the very beginning of a text");
+        found.push(finding.help(format!("put words before {name:?} in the paraphrase")));
+    }
+    Ok(found)
+}
