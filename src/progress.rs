@@ -12,6 +12,8 @@ pub trait Progress {
     fn at(&self, position: u64);
     /// Something that can be said in a line is done.
     fn line(&self, text: &str);
+    /// Work goes on without anything to say a line of: said now and then, where no bar shows it.
+    fn still(&self, _: &str) {}
     /// Something that a person should know at once, wherever progress is shown.
     fn tell(&self, text: &str) {
         self.line(text);

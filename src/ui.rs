@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::progress::Progress;
 use crate::project::{Diagnostic, RenderStyle, Sources, render, visible};
@@ -42,6 +42,8 @@ pub struct Ui {
     bar: RefCell<Option<ProgressBar>>,
     /// Work that is not drawn as a bar, and is told of where it takes long.
     slow: RefCell<Option<Slow>>,
+    /// When the last line was said.
+    said: Cell<Instant>,
     lost: Cell<bool>,
     /// Whether a build server reads along, for which some lines are commands.
     overheard: bool,
@@ -81,6 +83,7 @@ impl Ui {
             bars,
             bar: RefCell::new(None),
             slow: RefCell::new(None),
+            said: Cell::new(Instant::now()),
             lost: Cell::new(false),
             overheard,
         }
@@ -146,6 +149,7 @@ impl Ui {
     }
 
     fn say(&self, text: &str) {
+        self.said.set(Instant::now());
         // A stderr that is closed or full must not end a build.
         let text = self.heard(text);
         let write = || drop(writeln!(std::io::stderr().lock(), "{text}"));
@@ -160,8 +164,13 @@ impl Progress for Ui {
     fn begin(&self, what: &str, total: u64) {
         if self.bars {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let template = "{prefix} {wide_bar} {pos}/{len} {eta:>4}";
+            let template = "{prefix} {wide_bar} {pos}/{len} {left}";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            // Of what is done in bursts no shorter memory than the whole tells how long the rest takes.
+            let style = style.with_key("left", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let said = left(state.elapsed(), state.pos(), state.len().unwrap_or(0));
+                let _ = write!(out, "{:<16}", said.unwrap_or_default());
+            });
             bar.set_style(style.progress_chars("=> "));
             bar.set_prefix(what.to_owned());
             bar.enable_steady_tick(Duration::from_millis(500));
@@ -196,6 +205,12 @@ impl Progress for Ui {
         }
     }
 
+    fn still(&self, text: &str) {
+        if !self.bars && self.said.get().elapsed() >= BETWEEN_LINES {
+            self.note(&format!("  {text}"));
+        }
+    }
+
     fn tell(&self, text: &str) {
         self.note(&format!("  {text}"));
     }
@@ -216,15 +231,17 @@ impl Slow {
         }
         self.told = now;
         let (what, total) = (&self.what, self.total);
-        let left = match position {
-            0 => String::new(),
-            _ => {
-                let pace = now.duration_since(self.begun).as_secs_f64() / position as f64;
-                format!(", about {} left", lasting(pace * (total - position) as f64))
-            }
-        };
+        let left = left(now.duration_since(self.begun), position, total);
+        let left = left.map_or_else(String::new, |left| format!(", {left}"));
         Some(format!("{what}: {position} of {total}{left}"))
     }
+}
+
+/// How long the rest takes at the pace so far, where there is one.
+fn left(elapsed: Duration, position: u64, total: u64) -> Option<String> {
+    let rest = total.checked_sub(position).filter(|rest| position > 0 && *rest > 0)?;
+    let pace = elapsed.as_secs_f64() / position as f64;
+    Some(format!("about {} left", lasting(pace * rest as f64)))
 }
 
 /// A length of time in words, roughly.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use corrigenda::store::{Kind, Store};
+
 use crate::support::project::{Project, Run};
 
 fn built() -> Project {
@@ -44,6 +46,25 @@ fn a_second_test_says_the_same_and_asks_nothing() {
         assert_eq!(run.whole(), first.whole());
         assert_eq!(Project::files(&project.cache().join("v1/measured")), there, "{arguments:?}");
     }
+}
+
+#[test]
+fn what_is_kept_is_what_is_said() {
+    let project = built();
+    let asked = || project.run(&["test", "--format", "json"]).out();
+    let first = asked();
+    // Other numbers under true seals: whoever reads them says them.
+    let store = Store::open(project.cache());
+    let measured = store.ls().expect("listed").into_iter().filter(|entry| entry.kind == Kind::Measured);
+    for entry in measured {
+        let mut bytes = store.get(Kind::Measured, &entry.key).expect("readable").expect("there");
+        let at = bytes.len() - 3;
+        bytes[at] ^= 1;
+        store.replace_with(Kind::Measured, &entry.key, |out| out.write_all(&bytes)).expect("replaced");
+    }
+    assert_ne!(asked(), first, "nothing was recalled");
+    fs::remove_dir_all(project.cache().join("v1/measured")).expect("removed");
+    assert_eq!(asked(), first);
 }
 
 #[test]

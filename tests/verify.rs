@@ -123,7 +123,7 @@ fn folders_that_are_not_exported_to() {
         ("../file", "is a file"),
         ("../full", "a folder that is not empty"),
         ("../out", "a folder that is not empty"),
-        ("../no/where", "there is no folder"),
+        ("../file/where", "is no folder, or lies in something that is none"),
     ];
     for (to, part) in refused {
         let run = project.run(&["export", "checkpoint", to]);

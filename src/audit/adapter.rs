@@ -166,7 +166,7 @@ pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     let chosen = Chosen::new(ground, found.adapter.as_ref().ok(), claim, CLAIMED)?;
     let mut audit = Audit::new("adapter");
     audit.fields = json!({ "base": ground.base.locked.digest, "patch": chosen.name().map(|(id, _)| id) });
-    audit.add(named(chosen.name(), chosen.carried, claim, CLAIMED));
+    audit.add(named(ground, chosen.name(), chosen.carried, claim, CLAIMED));
     found.files(&mut audit, ground, &chosen);
     match &found.adapter {
         Ok(adapter) => chosen.modules(&mut audit, adapter, ground.base.model.spec()),

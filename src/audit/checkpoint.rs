@@ -39,6 +39,13 @@ pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     let chosen = judging.choose()?;
     let mut audit = Audit::new("checkpoint");
     audit.fields = json!({ "base": ground.base.locked.digest, "patch": chosen.patch.as_ref().map(|one| one.id) });
+    if let Some(other) = judging.of_another_model() {
+        // Every tensor would be told to differ.
+        let said = "the export is of another model: no tensor is as in the base";
+        audit.add(Check::wrong("base", other.short(), said));
+        audit.repair("corrigenda verify DIR --base DIR (the model that it was made of)");
+        return Ok(audit);
+    }
     judging.patch(&mut audit, &chosen);
     judging.files(&mut audit, &chosen)?;
     judging.tensors(&mut audit, &chosen)?;
@@ -123,6 +130,14 @@ impl<'a> Judging<'a> {
         }
     }
 
+    /// The base that the manifest names, where it is another and nothing of this one is there.
+    fn of_another_model(&self) -> Option<Digest> {
+        let other = self.manifest()?.base.digest;
+        let digest = |side: &Option<(_, Digest)>| side.as_ref().map(|(_, digest)| *digest);
+        let nothing = self.pairs.iter().all(|pair| digest(&pair.base) != digest(&pair.found));
+        (other != self.ground.base.locked.digest && nothing).then_some(other)
+    }
+
     /// The patch that the weights carry, the claimed one first; else the one to measure them by.
     fn choose(&self) -> Result<Chosen, Stop> {
         let ids = candidates(self.ground, self.manifest().map(|manifest| manifest.patch), CLAIMED)?;
@@ -165,7 +180,7 @@ impl<'a> Judging<'a> {
         let claim = self.manifest().map(|manifest| manifest.patch);
         let known = chosen.patch.as_ref().map(|known| (known.id, known.how));
         audit.add(match chosen.carried || !untouched {
-            true => named(known, chosen.carried, claim, CLAIMED),
+            true => named(self.ground, known, chosen.carried, claim, CLAIMED),
             false => Check::wrong("patch", "none", "every tensor is as the base"),
         });
     }

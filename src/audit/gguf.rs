@@ -47,7 +47,7 @@ pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Stop> {
     let claim = text(&file, llama_cpp::PATCH).and_then(|text| text.parse().ok());
     let chosen = Chosen::new(ground, adapter.as_ref().ok(), claim, CLAIMED)?;
     audit.fields["patch"] = json!(chosen.name().map(|(id, _)| id));
-    audit.add(named(chosen.name(), chosen.carried, claim, CLAIMED));
+    audit.add(named(ground, chosen.name(), chosen.carried, claim, CLAIMED));
     pairs(&mut audit, ground, &file, &chosen)?;
     match &adapter {
         Ok(adapter) => chosen.modules(&mut audit, adapter, spec),

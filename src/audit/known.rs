@@ -43,6 +43,7 @@ pub(super) fn stored(ground: &Ground<'_>, id: &Digest, how: &'static str) -> Opt
 
 /// The check of which patch an export carries.
 pub(super) fn named(
+    ground: &Ground<'_>,
     known: Option<(Digest, &'static str)>,
     carried: bool,
     claim: Option<Digest>,
@@ -51,9 +52,13 @@ pub(super) fn named(
     match (known, claim) {
         (Some((id, how)), _) if carried => Check::ok("patch", id.short(), how),
         (Some((id, how)), _) => Check::wrong("patch", id.short(), format!("{how}, and not in the weights")),
-        (None, Some(id)) => Check::wrong("patch", id.short(), format!("{claimed}, and not sound in the store"))
-            .state(State::Unknown)
-            .detail("without its bytes it cannot be laid on the base again"),
+        (None, Some(id)) => {
+            let state = if matches!(ground.store.get(Kind::Patch, &id), Ok(None)) { "not" } else { "damaged" };
+            Check::wrong("patch", id.short(), format!("{claimed}, and {state} in the store"))
+                .state(State::Unknown)
+                .detail("without its bytes it cannot be laid on the base again")
+                .detail("`--base DIR --patch FILE` names them, or they are brought into the store")
+        }
         (None, None) => Check::wrong("patch", "none", "no patch that is known gives these weights"),
     }
 }

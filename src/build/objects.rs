@@ -6,7 +6,7 @@ use super::refusal::{self, Refusal, stop_if_known};
 use super::{Base, Plan, Planned, Setup, Stop};
 use crate::compile::object::key_address;
 use crate::compile::value::Hook;
-use crate::compile::{self, Object, Resolved};
+use crate::compile::{self, Object, Resolved, Step};
 use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::project::{Diagnostic, Project};
@@ -70,6 +70,7 @@ pub fn gather(
     if missing.is_empty() {
         return Ok(gathered);
     }
+    store.check_writable()?;
     progress.begin("edits to compile", missing.len() as u64);
     let refused = compile_all(base, setup, &missing, store, progress, &mut gathered.objects);
     progress.end();
@@ -88,8 +89,17 @@ fn compile_all(
 ) -> Result<Vec<Diagnostic>, StoreError> {
     let edits: Vec<&Resolved> = missing.iter().map(|planned| &planned.resolved).collect();
     let (mut refused, mut count) = (Vec::new(), 0);
-    compile::compile_all(&base.model, setup.layer, &edits, (&setup.settings, Hook::Mlp), |index, compiled| {
+    let most: usize = setup.settings.schedule.iter().map(|stage| stage.steps).sum();
+    compile::compile_all(&base.model, setup.layer, &edits, (&setup.settings, Hook::Mlp), |index, step| {
         let planned = missing[index];
+        let compiled = match step {
+            Step::Ended(compiled) => compiled,
+            Step::Goes(evaluations, loss) => {
+                let (label, nll) = (planned.label(), loss.nll);
+                progress.still(&format!("{label}: NLL {nll:.3} after {evaluations} of at most {most} evaluations"));
+                return Ok(());
+            }
+        };
         count += 1;
         progress.at(count);
         let (nll, evaluations) = (compiled.loss.nll, compiled.evaluations);

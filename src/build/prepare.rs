@@ -4,13 +4,13 @@ use aho_corasick::AhoCorasick;
 
 use super::linked::{Linking, Upper};
 use super::objects::{keys, objects};
-use super::run::{factor, statistics, unsound};
+use super::run::{factor, pass, statistics, unsound};
 use super::{Base, Plan, Setup, Stop};
 use crate::link::Refinement;
 use crate::progress::Progress;
 use crate::project::{LockedStatistics, Project};
 use crate::stats::corpus::{CorpusError, Documents};
-use crate::stats::{self, Cached, Problem, SAVE_EVERY};
+use crate::stats::{self, Cached, Problem};
 use crate::store::Store;
 
 /// The second moments of every layer that a build changes, the edited one first, as the store has them and as the lock
@@ -65,15 +65,7 @@ pub fn moments_of(
     }
     let provenance = setup.provenance.summed();
     for group in stats::groups(&missing, setup.provenance.inner) {
-        let run = stats::Run {
-            model: &base.model,
-            tokens: &base.tokens,
-            provenance: &provenance,
-            corpus: &setup.corpus,
-            store,
-            progress,
-            save_every: SAVE_EVERY,
-        };
+        let run = pass(base, setup, &provenance, store, progress);
         stats::build_all(&run, group).map_err(failed)?;
     }
     layers.iter().map(|&layer| statistics(project, base, &setup.beside(layer), store, progress)).collect()

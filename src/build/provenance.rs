@@ -112,6 +112,12 @@ pub fn check(path: &Path, builder: &str) -> Result<(), Stop> {
             Diagnostic::new(Code::OutOfRange, message).help("for example `--builder https://ci.example/main`");
         return Err(Stop::wrong(vec![finding], &Sources::default()));
     }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
+    if let Some(folder) = folder {
+        let message = format!("`{}` cannot be written: there is no folder `{}`", path.display(), folder.display());
+        let finding = Diagnostic::new(Code::StoreFailed, message).help("make the folder first");
+        return Err(Stop::wrong(vec![finding], &Sources::default()));
+    }
     let staged = atomic::Staged::new(path).map(drop);
     Ok(staged?)
 }

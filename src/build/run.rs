@@ -16,7 +16,7 @@ use crate::project::{
     Change, Code, Diagnostic, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedStatistics, PROJECT_FILE,
     Project, Sources,
 };
-use crate::stats::{self, Cached, Problem, SAVE_EVERY};
+use crate::stats::{self, Cached, Problem, Provenance, SAVE_EVERY};
 use crate::store::{Kind, Store, StoreError, asked, atomic};
 
 /// What a build may do.
@@ -230,16 +230,20 @@ pub fn statistics(
 
 /// Sums the keys over the corpus.
 fn sum(project: &Project, base: &Base, setup: &Setup, store: &Store, progress: &dyn Progress) -> Result<Cached, Stop> {
-    let run = stats::Run {
-        model: &base.model,
-        tokens: &base.tokens,
-        provenance: &setup.provenance,
-        corpus: &setup.corpus,
-        store,
-        progress,
-        save_every: SAVE_EVERY,
-    };
+    let run = pass(base, setup, &setup.provenance, store, progress);
     stats::build(&run).map_err(|error| unsound(project, &error))
+}
+
+/// A pass of the corpus.
+pub(super) fn pass<'r>(
+    base: &'r Base,
+    setup: &'r Setup,
+    provenance: &'r Provenance,
+    store: &'r Store,
+    progress: &'r dyn Progress,
+) -> stats::Run<'r> {
+    let (model, tokens, corpus) = (&base.model, &base.tokens, setup.corpus.as_path());
+    stats::Run { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
 }
 
 /// The factor of the statistics and its ridge. Statistics whose damage shows only now, when they are read in full,

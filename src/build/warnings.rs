@@ -5,16 +5,21 @@ use super::setup::REFINED_FROM;
 use super::{Record, Setup};
 use crate::project::{Change, Code, Diagnostic, Edit, Project};
 
-/// New and changed edits of which the base does not say what they say it does.
+/// Edits of which the base does not say what they say it does: the new and changed ones, and all where the policy denies
+/// it.
 pub(super) fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<Diagnostic> {
-    let edits = changes.iter().filter_map(|change| project.edits.get(&change.id));
+    let denied =
+        |finding: &Diagnostic| project.config.policy.apply(vec![finding.clone()]).iter().any(Diagnostic::is_error);
+    let is_new = |edit: &Edit| changes.iter().any(|change| change.id == edit.id);
     let finding = |edit: &Edit| {
         let meaning = edit.meaning();
         let record = record.edits.iter().find(|record| record.meaning == meaning)?;
         let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.place.was.as_ref()?);
-        (!said.held).then(|| disagrees(edit, was, span, "not what it says"))
+        (!said.held)
+            .then(|| disagrees(edit, was, span, "not what it says").help("`corrigenda plan` shows what it says"))
     };
-    edits.filter_map(finding).collect()
+    let found = project.edits.edits.iter().filter_map(|edit| Some((edit, finding(edit)?)));
+    found.filter(|(edit, finding)| is_new(edit) || denied(finding)).map(|(_, finding)| finding).collect()
 }
 
 /// The largest set whose refinement was measured (`bench`): S 96 there, of 244 facts at once.

@@ -115,7 +115,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
         };
         head.row(["stats", &format!("layer {}, {keys} keys{ridge}  {}", statistics.layer, statistics.digest.short())]);
     }
-    let mut edits = Table::new(&[2, 4], &[3, 5, 6, 7]);
+    let mut edits = Table::new(&[1, 2, 4], &[3, 5, 6, 7]);
     // Where there is no room for everything, the answers stay.
     let columns = if width < ROOMY { 6 } else { 8 };
     let names = ["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"];
@@ -138,8 +138,10 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
     }
     tail.row(["lock", &lock_line(built)]);
     let verdict = verdict(project, built);
-    let (head, edits, tail) = (head.render(width), edits.render(width), tail.render(usize::MAX));
-    format!("{head}\n{edits}\n{tensors}{tail}{verdict}")
+    let (head, tail) = (head.render(width), tail.render(usize::MAX));
+    // A set without edits has no row.
+    let edits = if edits.is_empty() { String::new() } else { edits.render(width) + "\n" };
+    format!("{head}\n{edits}{tensors}{tail}{verdict}")
 }
 
 fn edit_row(sign: &str, Named { edit, alias, record }: &Named<'_>) -> [String; 8] {

@@ -8,7 +8,7 @@ use super::table::{Table, percent};
 use super::{Context, Format, Outcome};
 use crate::build::elsewhere::{Elsewhere, Reading, read};
 use crate::build::{Base, Stop};
-use crate::project::{Edit, Project, visible};
+use crate::project::{Edit, Project, quoted, visible};
 use crate::store::Store;
 
 /// Answers what becomes of the chosen facts on the model `name`: a folder, or a name on the Hub. `strict`: what is
@@ -41,7 +41,7 @@ fn standing(reading: &Reading<'_>) -> &'static str {
 /// The subject's last token and where it stands.
 fn key(tokens: &[String], position: usize) -> String {
     let piece = tokens.get(position).map_or("", String::as_str);
-    format!("{:?} at {position}", visible(piece))
+    format!("{} at {position}", quoted(piece))
 }
 
 fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
@@ -58,7 +58,7 @@ fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
     table.row(["", "edit", "the base says", "target", "subject ends in"]);
     for one in &elsewhere.readings {
         let sign = if one.target.holds { "=" } else { "+" };
-        let said = format!("{:?} {}", visible(&one.top.0), percent(one.top.1));
+        let said = format!("{} {}", quoted(&one.top.0), percent(one.top.1));
         let target = format!("{} {}", visible(&one.edit.target), percent(one.target.probability));
         let now = key(&one.tokens, one.position);
         let ends = match &one.before {

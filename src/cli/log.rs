@@ -196,7 +196,8 @@ impl View<'_> {
     fn in_force(&self, out: &mut String, commit: &Commit, width: usize) {
         let when = self.arguments.as_of.map_or_else(String::new, |instant| instant.to_string());
         let patch = locked(&self.log.patch);
-        let _ = writeln!(out, "in force at {when}: {} of {}, {patch}", commit.short(), day(commit.time));
+        let unbuilt = if self.log.unbuilt { ", which was not built from these facts" } else { "" };
+        let _ = writeln!(out, "in force at {when}: {} of {}, {patch}{unbuilt}", commit.short(), day(commit.time));
         if let Some(why) = &self.log.unreadable {
             let _ = writeln!(out, "{}; these are the facts of its last ancestor that can be read", shown(why));
         }
@@ -261,6 +262,7 @@ impl View<'_> {
                 "commit": commit.id,
                 "date": commit.time.to_string(),
                 "patch": patch(&self.log.patch),
+                "unbuilt": self.log.unbuilt,
                 "unreadable": self.log.unreadable,
                 "facts": facts.collect::<Vec<_>>(),
             })

@@ -14,7 +14,7 @@ use crate::build::run::unsound;
 use crate::build::setup::Corpus;
 use crate::build::{Base, Plan, Planned, Setup, Stop, alike, plan, refusal};
 use crate::model::{ModelError, Prompt};
-use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, Sources, visible};
+use crate::project::{Change, ChangeKind, Code, Diagnostic, Difference, Edit, Lock, Project, Sources, quoted, visible};
 use crate::stats;
 use crate::store::Store;
 
@@ -42,6 +42,7 @@ struct Said {
 /// All that is shown.
 struct View<'a> {
     base: &'a Base,
+    plan: &'a Plan<'a>,
     setup: &'a Setup,
     project: &'a Project,
     lock: Option<&'a Lock>,
@@ -90,6 +91,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let view = View {
         differences: &differences,
         base: &base,
+        plan: &plan,
         setup: &setup,
         project,
         lock: lock.as_ref(),
@@ -159,7 +161,10 @@ fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
     let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
     if said.target.holds {
         let message = format!("edit `{}`: the base gives the target already", edit.id);
-        return Some(Diagnostic::new(Code::AlreadyTrue, message).at(place.file, &place.target, top));
+        let finding = Diagnostic::new(Code::AlreadyTrue, message).at(place.file, &place.target, top);
+        return Some(
+            finding.help("the fact needs no edit here, unless paraphrases say otherwise: leave it out, or park it"),
+        );
     }
     let (was, span) = (edit.was.as_ref()?, place.was.as_ref()?);
     (!said.was?.holds).then(|| disagrees(edit, was, span, top))
@@ -194,11 +199,22 @@ impl View<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            for difference in self.differences.iter().filter(|one| !one.place.starts_with("edit ")) {
+            // The digest of the set differs wherever an edit does.
+            let told = |one: &&Difference| {
+                !one.place.starts_with("edit ") && (one.place.as_str(), one.field) != ("patch", "set")
+            };
+            for difference in self.differences.iter().filter(told) {
                 let _ = writeln!(out, "~ {}: {}", difference.place, difference.field);
+                if (difference.place.as_str(), difference.field) == ("patch", "settings") {
+                    out.push_str(
+                        "    other numbers for values or link: what the store does not have of them is computed\n",
+                    );
+                }
             }
             for change in self.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
-                let _ = writeln!(out, "- {}", visible(&change.id));
+                let parked = self.project.edits.written().get(change.id.as_str()).and_then(|edit| edit.parked.clone());
+                let why = parked.map_or_else(String::new, |why| format!("  parked: {why}"));
+                let _ = writeln!(out, "- {}{}", visible(&change.id), visible(&why));
             }
             let count = |kind| self.changes.iter().filter(|change| change.kind == kind).count();
             let [added, changed, removed] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
@@ -229,28 +245,38 @@ impl View<'_> {
         let place = self.project.edits.sources.place(edit.place.file, edit.place.id.start);
         let _ = writeln!(out, "{sign} {}  {}{parts}", visible(&edit.id), visible(&place));
         let row = &planned.resolved.rows[0];
-        let pieces = self.base.tokens.pieces(&row.ids);
+        let pieces = self.base.tokens.shown(&row.ids);
         let cut: Vec<String> = pieces
             .iter()
             .enumerate()
             .map(|(at, piece)| if at == row.position { format!("[{piece}]") } else { piece.clone() })
             .collect();
-        let target = self.base.tokens.pieces(&planned.resolved.target).join("|");
+        let target = self.base.tokens.shown(&planned.resolved.target).join("|");
         let _ = writeln!(out, "    {} → {}", visible(&cut.join("|")), visible(&target));
         let key = &pieces[row.position];
-        let _ = writeln!(out, "    key at token {} {:?}, layer {}", row.position, visible(key), self.setup.layer);
+        let _ = writeln!(out, "    key at token {} {}, layer {}", row.position, quoted(key), self.setup.layer);
         let _ = writeln!(out, "    the base says {}", self.says(edit, said));
+        for alias in self.aliases(edit) {
+            let row = &alias.resolved.rows[0];
+            let key = &self.base.tokens.shown(&row.ids)[row.position];
+            let _ = writeln!(out, "    as {}: key at token {} {}", quoted(alias.name), row.position, quoted(key));
+        }
+    }
+
+    /// An edit under the aliases of its subject.
+    fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &Planned<'_>> {
+        self.plan.edits.iter().filter(|one| one.edit.id == edit.id && one.alias().is_some())
     }
 
     fn says(&self, edit: &Edit, said: &Said) -> String {
-        let target = format!("{:?} {}", visible(&edit.target), percent(said.target.probability));
-        let top = format!("{:?} {}", visible(&said.top.0), percent(said.top.1));
+        let target = format!("{} {}", quoted(&edit.target), percent(said.target.probability));
+        let top = format!("{} {}", quoted(&said.top.0), percent(said.top.1));
         match (&edit.was, &said.was) {
             (Some(was), Some(score)) if score.holds => {
-                format!("{:?} {}, as `was` has it; {target}", visible(was), percent(score.probability))
+                format!("{} {}, as `was` has it; {target}", quoted(was), percent(score.probability))
             }
             (Some(was), Some(score)) => {
-                format!("{top}, not {:?} {} as `was` has it; {target}", visible(was), percent(score.probability))
+                format!("{top}, not {} {} as `was` has it; {target}", quoted(was), percent(score.probability))
             }
             _ => format!("{top}; {target}"),
         }
@@ -278,6 +304,13 @@ impl View<'_> {
                 "says": { "token": said.top.0, "probability": said.top.1 },
                 "target": score(said.target),
                 "was": said.was.map(score),
+                "aliases": self.aliases(edit).map(|alias| {
+                    let locked = alias.locked(self.base, &self.setup.layers(self.base));
+                    json!({
+                        "alias": locked.alias, "tokens": locked.tokens, "preface": locked.preface,
+                        "position": locked.position, "object": locked.object,
+                    })
+                }).collect::<Vec<_>>(),
             })
         };
         let removed = self.changes.iter().filter(|change| change.kind == ChangeKind::Removed);

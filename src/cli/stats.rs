@@ -105,8 +105,9 @@ fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize
         Some(cached) => answer(context, project, store, &base, &setup, &cached),
         None => {
             let message = format!("the statistics of layer {} were not built yet", setup.layer);
-            let finding =
-                Diagnostic::new(Code::StatisticsMissing, message).help("`corrigenda stats build` builds them");
+            let which = layer.map_or_else(String::new, |layer| format!(" --layer {layer}"));
+            let finding = Diagnostic::new(Code::StatisticsMissing, message)
+                .help(format!("`corrigenda stats build{which}` builds them"));
             Err(Stop::wrong(vec![finding], &project.edits.sources))
         }
     }

@@ -18,6 +18,6 @@ pub mod value;
 
 pub use object::Object;
 pub use resolve::{Fact, ResolveError, Resolved};
-pub use search::{compile, compile_all, compile_at};
+pub use search::{Step, compile, compile_all, compile_at};
 pub use settings::{Settings, Stage};
 pub use value::{Compiled, keys};

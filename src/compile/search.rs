@@ -138,11 +138,13 @@ pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings
 /// The same with the value of a hook.
 pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
     let mut out = None;
-    let done = |_, compiled| {
-        out = Some(compiled);
+    let told = |_, step| {
+        if let Step::Ended(compiled) = step {
+            out = Some(compiled);
+        }
         Ok::<_, Infallible>(())
     };
-    let Ok(()) = compile_all(model, layer, &[edit], (settings, hook), done);
+    let Ok(()) = compile_all(model, layer, &[edit], (settings, hook), told);
     out.expect("every edit comes to an end")
 }
 
@@ -151,14 +153,25 @@ const POSITIONS: usize = 512;
 /// And up to so many numbers that are kept for them, about: two gibibytes.
 const NUMBERS: usize = 1 << 29;
 
-/// Compiles edits at `layer`, some of them side by side; each is bit by bit what it is alone. `done` is given the index
-/// of an edit and what it came to, in the order in which they come to an end.
+/// What is told of a search.
+pub enum Step {
+    /// It goes on after this many evaluations, at a loss; told each [`TOLD`] evaluations.
+    Goes(usize, Loss),
+    /// It came to an end.
+    Ended(Compiled),
+}
+
+/// Evaluations of a search after which it is told that it goes on.
+const TOLD: usize = 5;
+
+/// Compiles edits at `layer`, some of them side by side; each is bit by bit what it is alone. `told` is given the index
+/// of an edit and how far its search is, ends in the order in which the searches come to them.
 ///
 /// The allocator of the process is told to keep what is freed meanwhile ([`buffers::keep`]); beside the numbers of the
 /// edits, those of their rows' common beginnings are kept, a quarter as many at most.
 ///
 /// # Errors
-/// What `done` gives.
+/// What `told` gives.
 ///
 /// # Panics
 /// If the schedule is empty: settings are checked where they are read.
@@ -167,7 +180,7 @@ pub fn compile_all<E>(
     layer: usize,
     edits: &[&Resolved],
     (settings, hook): (&Settings, Hook),
-    mut done: impl FnMut(usize, Compiled) -> Result<(), E>,
+    mut told: impl FnMut(usize, Step) -> Result<(), E>,
 ) -> Result<(), E> {
     let _kept = buffers::keep();
     let openings = openings(model, model.spec().layers, edits);
@@ -181,8 +194,8 @@ pub fn compile_all<E>(
         if searches.is_empty() {
             return Ok(());
         }
-        for search in until_one_ends(&mut searches) {
-            done(search.index, search.end())?;
+        for search in until_one_ends(&mut searches, &mut told)? {
+            told(search.index, Step::Ended(search.end()))?;
         }
     }
 }
@@ -198,7 +211,10 @@ fn room(searches: &[Search<'_>]) -> bool {
 }
 
 /// Goes on with all of them until some come to an end: these, in their order.
-fn until_one_ends<'a>(searches: &mut Vec<Search<'a>>) -> Vec<Search<'a>> {
+fn until_one_ends<'a, E>(
+    searches: &mut Vec<Search<'a>>,
+    told: &mut impl FnMut(usize, Step) -> Result<(), E>,
+) -> Result<Vec<Search<'a>>, E> {
     let joined = Above::joined(searches.iter().map(|one| &one.objective.above));
     loop {
         let asked: Vec<_> = searches.iter().map(|one| (&one.objective, one.attempt.delta.as_slice())).collect();
@@ -208,8 +224,13 @@ fn until_one_ends<'a>(searches: &mut Vec<Search<'a>>) -> Vec<Search<'a>> {
             !search.step(loss, &gradient)
         });
         let ended: Vec<Search<'a>> = ended.collect();
+        for search in searches.iter().filter(|search| search.evaluations % TOLD == 0) {
+            if let Some((_, loss, _)) = &search.best {
+                told(search.index, Step::Goes(search.evaluations, *loss))?;
+            }
+        }
         if !ended.is_empty() {
-            return ended;
+            return Ok(ended);
         }
     }
 }

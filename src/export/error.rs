@@ -30,12 +30,12 @@ pub enum ExportError {
         /// What stands there.
         what: &'static str,
     },
-    /// The folder that should hold the export is missing.
-    #[error("`{}` cannot be made: there is no folder `{}`", path.display(), parent.display())]
+    /// What should hold the export is no folder, and none can be made there.
+    #[error("`{}` cannot be made: `{}` is no folder, or lies in something that is none", path.display(), parent.display())]
     NoParent {
         /// The destination.
         path: PathBuf,
-        /// The missing folder.
+        /// What should hold it.
         parent: PathBuf,
     },
     /// The destination is part of something that is only read.
@@ -169,7 +169,6 @@ impl ExportError {
         };
         let finding = Diagnostic::new(code, self.to_string());
         match self {
-            Self::NoParent { parent, .. } => finding.help(format!("make the folder `{}` first", parent.display())),
             Self::Empty => finding.help("what it gives is the base itself; `corrigenda export checkpoint` copies that"),
             Self::NoArchitecture { .. } => finding.help(
                 "write a checkpoint with `corrigenda export checkpoint`, or an adapter for transformers with \

@@ -68,10 +68,11 @@ impl Place {
         Ok(Self { named: to.to_owned(), path, parent })
     }
 
+    /// Folders above it that are not there are made later; something else there is no place.
     fn in_a_folder(self) -> Result<Self, ExportError> {
-        match self.parent.is_dir() {
-            true => Ok(self),
-            false => Err(ExportError::NoParent { path: self.named, parent: self.parent }),
+        match self.parent.ancestors().find(|above| above.symlink_metadata().is_ok()) {
+            Some(above) if above.is_dir() => Ok(self),
+            _ => Err(ExportError::NoParent { path: self.named, parent: self.parent }),
         }
     }
 
@@ -89,20 +90,22 @@ impl Place {
     /// # Errors
     /// The folder cannot be made.
     pub fn stage(self) -> Result<Staging, ExportError> {
+        let made = Made::above(&self.path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".corrigenda-").suffix(".tmp");
         // What others may read is the umask's affair, not that of a temporary folder.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let folder = builder.tempdir_in(&self.parent);
-        Ok(Staging { folder: folder.map_err(ExportError::io("creating a folder in", &self.parent))?, place: self })
+        let folder = folder.map_err(ExportError::io("creating a folder in", &self.parent))?;
+        Ok(Staging { folder, made, place: self })
     }
 }
 
 /// What stands at a path, in words, links not followed.
 fn taken(path: &Path) -> Result<Option<&'static str>, ExportError> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(ExportError::io("reading", path)(error)),
         Ok(there) if there.is_symlink() => Ok(Some("a symbolic link")),
         Ok(there) if there.is_dir() => Ok(Some("a folder")),
@@ -115,10 +118,43 @@ fn is_empty(folder: &Path) -> Result<bool, ExportError> {
     Ok(entries.next().is_none())
 }
 
+/// The folders that were made for an export, the highest first; removed again unless it gets to its place.
+#[derive(Debug)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes the folders above a path that are not there.
+    fn above(path: &Path) -> Result<Self, ExportError> {
+        let missing = path.ancestors().skip(1).take_while(|above| above.symlink_metadata().is_err());
+        let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        missing.reverse();
+        let mut made = Self(Vec::new());
+        for folder in missing {
+            fs::create_dir(&folder).map_err(ExportError::io("creating the folder", &folder))?;
+            made.0.push(folder);
+        }
+        Ok(made)
+    }
+
+    /// They stay.
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // One into which somebody has put something by now stays.
+        self.0.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+    }
+}
+
 /// An export on its way.
 #[derive(Debug)]
 pub struct Staging {
+    // Dropped in this order: the folder that is staged lies in one that was made.
     folder: TempDir,
+    made: Made,
     place: Place,
 }
 
@@ -165,7 +201,8 @@ impl Staging {
     /// # Errors
     /// Syncing or renaming fails.
     pub fn commit(self) -> Result<(), ExportError> {
-        let Self { folder, place } = self;
+        // Given up, what was staged goes before the folders that were made for it.
+        let Self { made, folder, place } = self;
         sync_directory(folder.path())?;
         // Where a rename does not replace an empty folder, the folder goes first.
         if cfg!(not(unix)) && place.path.exists() {
@@ -173,6 +210,7 @@ impl Staging {
         }
         fs::rename(folder.path(), &place.path).map_err(ExportError::io("replacing", &place.named))?;
         let _ = folder.keep();
+        made.keep();
         Ok(sync_directory(&place.parent)?)
     }
 
@@ -187,6 +225,7 @@ impl Staging {
         }
         let renamed = fs::rename(self.path(name), &self.place.path);
         renamed.map_err(ExportError::io("replacing", &self.place.named))?;
+        self.made.keep();
         Ok(sync_directory(&self.place.parent)?)
     }
 }

@@ -15,7 +15,7 @@ use super::{Commit, HistoryError, Repository};
 use crate::digest::Digest;
 use crate::project::config::DEFAULT_EDITS;
 use crate::project::facts::{ID, common, compare};
-use crate::project::{Code, EditSet, Findings, LOCK_FILE, LockFile, PROJECT_FILE, parse_files};
+use crate::project::{Code, EditSet, Findings, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
 use crate::report::Fact;
 
 /// What one commit did.
@@ -65,6 +65,8 @@ pub struct Log {
     pub unreadable: Option<String>,
     /// What the lock says at the newest commit.
     pub patch: Patched,
+    /// Whether that lock is of other facts than those of the newest commit.
+    pub unbuilt: bool,
 }
 
 impl Log {
@@ -118,7 +120,8 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    Ok(Log { entries, facts, unreadable, patch })
+    let unbuilt = reader.lock(&state.lock).is_some_and(|lock| !Lock::changes(Some(&lock), &facts).is_empty());
+    Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }
 
 /// The newest commit at or before an instant, going from `head` to first parents; `None` where all are later.
@@ -267,6 +270,12 @@ impl<'r> Reader<'r> {
         Ok(set)
     }
 
+    /// The lock itself, if it can be read.
+    fn lock(&self, lock: &Option<Result<Found, String>>) -> Option<Lock> {
+        let found = lock.as_ref()?.as_ref().ok()?;
+        locks(self.repository, *found)?.nearest(self.model).cloned()
+    }
+
     fn patch(&mut self, lock: &Option<Result<Found, String>>) -> Patched {
         let found = match lock {
             None => return Patched::Unlocked,
@@ -275,12 +284,17 @@ impl<'r> Reader<'r> {
         };
         let (repository, model) = (self.repository, self.model);
         let read = || {
-            let text = String::from_utf8(repository.read(found, LOCK_FILE).ok()?).ok()?;
-            let locks = LockFile::parse(LOCK_FILE, &text).ok()?;
+            let locks = locks(repository, found)?;
             Some(locks.nearest(model).map_or(Patched::Unlocked, |lock| Patched::Patch(lock.patch.id)))
         };
         self.locks.entry(found).or_insert_with(|| read().unwrap_or(Patched::Unreadable)).clone()
     }
+}
+
+/// The locks in a file, if they can be read.
+fn locks(repository: &Repository, found: Found) -> Option<LockFile> {
+    let text = String::from_utf8(repository.read(found, LOCK_FILE).ok()?).ok()?;
+    LockFile::parse(LOCK_FILE, &text).ok()
 }
 
 /// A folder without any fact is an empty set in a history: every project begins with one.

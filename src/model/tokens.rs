@@ -283,6 +283,37 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// The tokens of a text as people read them, a character that several tokens share with which of them each is: the
+    /// vocabulary spells its parts in letters that nobody wrote.
+    pub fn shown(&self, ids: &[u32]) -> Vec<String> {
+        let decode = |ids: &[u32]| {
+            let text = caught(|| self.tokenizer.decode(ids, false).ok()).ok().flatten();
+            text.filter(|text| !text.contains('\u{fffd}'))
+        };
+        let (mut shown, mut rest) = (Vec::with_capacity(ids.len()), ids);
+        while !rest.is_empty() {
+            // The shortest run that is text, where a few tokens are enough to be one.
+            let runs = 2..=rest.len().min(MOST_SHARED);
+            let run = if decode(&rest[..1]).is_some() {
+                None
+            } else {
+                runs.into_iter().find_map(|length| Some((length, decode(&rest[..length])?)))
+            };
+            let (length, text) = run.unwrap_or((1, String::new()));
+            match length {
+                1 => shown.push(self.piece(rest[0])),
+                all => shown.extend((1..=all).map(|part| format!("{text} {part}/{all}"))),
+            }
+            rest = &rest[length..];
+        }
+        shown
+    }
+}
+
+/// Tokens that may share one character: a character has at most four bytes, and a space may stand before it.
+const MOST_SHARED: usize = 5;
+
 /// The target as it continues `prompt`: behind one space, unless the prompt ends in white space, the target starts
 /// with it, or either side of the seam is written in a script without spaces.
 pub fn target_text(prompt: &str, target: &str) -> String {

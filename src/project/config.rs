@@ -213,7 +213,8 @@ impl Config {
 
     /// A path of the project file, from where the program runs; from the home folder where it begins with `~/`.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        self.root.join(home::expanded(path))
+        // A path is shown as it is written: without the `./` of a project in the current folder.
+        if self.root == Path::new(".") { home::expanded(path) } else { self.root.join(home::expanded(path)) }
     }
 }
 

@@ -113,7 +113,7 @@ fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
             findings.push(shared(
                 other,
                 one,
-                "their keys differ only by the words before the subject: `corrigenda build` says how alike they are",
+                "their keys differ only by the words before the subject: `corrigenda build` warns where they disturb one another",
             ));
         }
         if before.len() < 2 && before.iter().all(|other| !have_one_key(other, one)) {

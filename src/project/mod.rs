@@ -63,7 +63,7 @@ pub use paths::Paths;
 pub use policy::{Level, Limit, Policy};
 pub use prefaces::Prefaces;
 pub use probes::{PROBES_FILE, Probe};
-pub use render::{RenderStyle, legible, render, visible};
+pub use render::{RenderStyle, legible, quoted, render, visible};
 pub use rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 pub use sources::{FileId, Position, Sources};
 

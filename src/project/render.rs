@@ -50,6 +50,11 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
+/// The text in quotes, what is not seen in it written once as an escape.
+pub fn quoted(text: &str) -> String {
+    visible(&format!("{text:?}"))
+}
+
 /// Longer sentences are cut: a name of a megabyte is a stranger's joke.
 const MOST_BYTES: usize = 4096;
 

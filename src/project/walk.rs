@@ -62,6 +62,9 @@ pub(super) struct Walk {
     homes: Homes,
 }
 
+/// What is meant by a key that has an `s` too much: no key of another name is nearer.
+const PLURALS: [(&str, &str); 1] = [("subjects", "aliases")];
+
 /// Every table of a kind of file, with its keys: where a key that stands in the wrong table belongs.
 ///
 /// In TOML this is easily done: what is written below `[edit.expect]` is in it, even if it was meant for the edit.
@@ -82,7 +85,8 @@ impl Walk {
         if text.starts_with('\u{feff}') {
             walk.note(Code::Syntax, "this is not valid TOML", &(0..'\u{feff}'.len_utf8()), "a second byte order mark");
         }
-        let (tree, errors) = DeTable::parse_recoverable(text);
+        let (tree, mut errors) = DeTable::parse_recoverable(text);
+        walk.brackets(text, &mut errors);
         let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
         for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(text.len()..text.len());
@@ -97,6 +101,26 @@ impl Walk {
             ));
         }
         (walk, tree.into_inner())
+    }
+
+    /// A second `[edit]` is one mistake, and not one for every key below it.
+    fn brackets(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
+        let line = |error: &toml::de::Error| text.get(whole_lines(text, &error.span()?)).map(str::trim);
+        let is_twice = |error: &toml::de::Error| error.message().contains("duplicate key");
+        let header = errors.iter().filter(|error| is_twice(error)).find_map(|error| {
+            let name = line(error)?.strip_prefix('[')?.strip_suffix(']').filter(|name| !name.starts_with('['))?;
+            Some((name.to_owned(), error.span()?))
+        });
+        let Some((name, span)) = header else { return };
+        errors.retain(|error| {
+            if is_twice(error) {
+                self.broken.extend(error.span().map(|span| whole_lines(text, &span)));
+            }
+            !is_twice(error)
+        });
+        let finding = Diagnostic::new(Code::Syntax, format!("`[{name}]` stands more than once"));
+        let finding = finding.at(self.file, &span, "a second one");
+        self.push(finding.help(format!("write `[[{name}]]`, with two brackets, above each one")));
     }
 
     /// The top of the file.
@@ -138,7 +162,8 @@ impl Walk {
                 "unknown key",
             );
             let home = self.homes.iter().find(|(_, keys)| keys.contains(&name.as_str()));
-            finding = match (home, nearest(&name, known)) {
+            let meant = PLURALS.iter().find(|(plural, _)| *plural == name).map(|(_, key)| *key);
+            finding = match (home, meant.filter(|key| known.contains(key)).or_else(|| nearest(&name, known))) {
                 (Some((table, _)), _) => finding.help(format!("`{name}` belongs {table}")),
                 (None, Some(near)) => finding.help(format!("did you mean `{near}`?")),
                 (None, None) => finding.help(format!("the keys here are {}", listed(known))),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::figures::short;
-use super::table::{self, Table, percent, plural};
+use super::table::{self, Table, paragraph, percent, plural};
 use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Finding, Gate, Report, Says, Verdict, Weights};
 use crate::project::Code;
 use crate::project::edit::PLACEHOLDER;
@@ -123,12 +123,20 @@ fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
     let what = answer.asked.as_str();
     let figures = match (&answer.target, answer.after.holds) {
         (None, _) => moved(answer),
+        (Some(target), Some(false)) if begins(target, &answer.after) => {
+            format!("{}, the model begins with {} and goes on otherwise", probabilities(answer), top(&answer.after))
+        }
         (_, Some(false)) => format!("{}, the model says {}", probabilities(answer), top(&answer.after)),
         _ => probabilities(answer),
     };
     // Writing to a `String` cannot fail.
     let figures = reason.map_or_else(|| figures.clone(), |reason| format!("{figures}: {reason}"));
     let _ = writeln!(out, "      {word:<4}  {what}: {}\n            {}", visible(&answer.prompt), visible(&figures));
+}
+
+/// Whether the likeliest token is the beginning of a target of more tokens: it goes wrong after that.
+fn begins(target: &str, says: &Says) -> bool {
+    says.top.first().is_some_and(|token| target.trim_start().starts_with(token.text.trim_start()))
 }
 
 fn moved(answer: &Answer) -> String {
@@ -215,18 +223,18 @@ pub fn diff(report: &Report, width: usize, all: bool) -> String {
     }
     out += &sides.render(width);
     for note in &report.notes {
-        let _ = writeln!(out, "\n{}", visible(note));
+        let _ = write!(out, "\n{}", paragraph(&visible(note), 0, width));
     }
-    facts(&mut out, &report.facts, all);
+    facts(&mut out, &report.facts, width, all);
     if let Some(weights) = &report.weights {
         weights_of(&mut out, weights, &report.facts, width);
     }
     behaviour(&mut out, report, width, all);
-    continuations(&mut out, report);
+    continuations(&mut out, report, width);
     out
 }
 
-fn facts(out: &mut String, facts: &[Fact], all: bool) {
+fn facts(out: &mut String, facts: &[Fact], width: usize, all: bool) {
     if facts.is_empty() {
         let _ = writeln!(out, "\nfacts: none differs");
         return;
@@ -239,33 +247,35 @@ fn facts(out: &mut String, facts: &[Fact], all: bool) {
         });
         let _ = writeln!(out, "  {} {}{}", fact.change, visible(&fact.id), visible(&place));
         match fact.change.as_str() {
-            "~" => fields(out, &fact.fields, |field| format!("{} → {}", texts(&field.before), texts(&field.after))),
-            "+" if all => fields(out, &fact.fields, |field| texts(&field.after)),
-            "-" if all => fields(out, &fact.fields, |field| texts(&field.before)),
-            "+" => sentence(out, &fact.fields, |field| &field.after),
-            _ => sentence(out, &fact.fields, |field| &field.before),
+            "~" => {
+                let both = |field: &Field| format!("{} → {}", texts(&field.before), texts(&field.after));
+                fields(out, &fact.fields, width, both);
+            }
+            "+" if all => fields(out, &fact.fields, width, |field| texts(&field.after)),
+            "-" if all => fields(out, &fact.fields, width, |field| texts(&field.before)),
+            "+" => sentence(out, &fact.fields, width, |field| &field.after),
+            _ => sentence(out, &fact.fields, width, |field| &field.before),
         }
     }
 }
 
-fn fields(out: &mut String, fields: &[Field], said: impl Fn(&Field) -> String) {
-    let wide = fields.iter().map(|field| field.name.len()).max().unwrap_or(0);
-    for field in fields {
-        let _ = writeln!(out, "      {:<wide$}  {}", field.name, said(field));
-    }
+fn fields(out: &mut String, fields: &[Field], width: usize, said: impl Fn(&Field) -> String) {
+    let mut rows = Table::new(&[], &[]);
+    fields.iter().for_each(|field| rows.row([format!("      {}", field.name), said(field)]));
+    out.push_str(&rows.render_wrapped(width));
 }
 
 /// A fact that came or went, as a sentence; and why.
-fn sentence<'f>(out: &mut String, fields: &'f [Field], side: impl Fn(&'f Field) -> &'f [String]) {
+fn sentence<'f>(out: &mut String, fields: &'f [Field], width: usize, side: impl Fn(&'f Field) -> &'f [String]) {
     let text = |name: &str| fields.iter().find(|field| field.name == name).and_then(|field| side(field).first());
     if let (Some(subject), Some(prompt), Some(target)) = (text("subject"), text("prompt"), text("target")) {
         let prompt = prompt.replacen(PLACEHOLDER, subject, 1);
         let was = text("was").map_or_else(String::new, |was| format!(", was {was:?}"));
-        let _ = writeln!(out, "      {}", visible(&format!("{prompt:?} → {target:?}{was}")));
+        out.push_str(&paragraph(&visible(&format!("{prompt:?} → {target:?}{was}")), 6, width));
     }
     for name in ["reason", "source"] {
         if let Some(text) = text(name) {
-            let _ = writeln!(out, "      {name}: {}", visible(text));
+            out.push_str(&paragraph(&visible(&format!("{name}: {text}")), 6, width));
         }
     }
 }
@@ -345,8 +355,9 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
     for one in shown.iter().take(most) {
         if width < ROOMY {
             let sign = if is_other(one) { "~" } else { " " };
-            let _ = writeln!(out, "  {sign} {}: {}", one.asked.as_str(), visible(&one.prompt));
-            let _ = writeln!(out, "        {}", visible(&moved(one)));
+            let asked = paragraph(&visible(&format!("{}: {}", one.asked.as_str(), one.prompt)), 4, width);
+            let _ = write!(out, "  {sign} {}", asked.trim_start());
+            out.push_str(&paragraph(&visible(&moved(one)), 8, width));
             continue;
         }
         let target = one.target.as_ref().map_or_else(String::new, |_| probabilities(one));
@@ -366,25 +377,25 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
 }
 
 /// What one side says alone stands in brackets with a sign, as in `[-Paris-] {+Rome+}`.
-fn continuations(out: &mut String, report: &Report) {
+fn continuations(out: &mut String, report: &Report, width: usize) {
     if report.continuations.is_empty() {
         return;
     }
     let how = report.drawn.as_ref().map_or_else(String::new, |drawn| format!(", {}", drawn.words()));
     let _ = writeln!(out, "\nthe model goes on{how}:");
     for one in &report.continuations {
-        let _ = write!(out, "  {}", visible(&one.prompt));
+        let mut said = visible(&one.prompt);
         for word in &one.words {
             let text = visible(&word.text);
             match word.change.as_str() {
-                "-" => drop(write!(out, "[-{text}-]")),
-                "+" => drop(write!(out, "{{+{text}+}}")),
-                _ => out.push_str(&text),
+                "-" => drop(write!(said, "[-{text}-]")),
+                "+" => drop(write!(said, "{{+{text}+}}")),
+                _ => said.push_str(&text),
             }
         }
-        out.push('\n');
+        out.push_str(&paragraph(&said, 2, width));
         if let Some(note) = &one.note {
-            let _ = writeln!(out, "      {}", visible(note));
+            out.push_str(&paragraph(&visible(note), 6, width));
         }
     }
 }

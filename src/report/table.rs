@@ -27,6 +27,11 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| visible(cell.as_ref()).to_string()).collect());
     }
 
+    /// Whether there is nothing below the names of the columns.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.len() <= 1
+    }
+
     /// The lines, none longer than `width` if cutting the elastic columns can do it.
     pub(crate) fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
@@ -86,6 +91,13 @@ impl Table {
 
 /// A value is not wrapped into less.
 const LEAST_WRAPPED: usize = 24;
+
+/// `text` in lines of at most `width` columns, each after as many spaces as `indent`; a line end at the end of each.
+pub(crate) fn paragraph(text: &str, indent: usize, width: usize) -> String {
+    let most = width.saturating_sub(indent).max(LEAST_WRAPPED);
+    let pad = " ".repeat(indent);
+    wrapped(text, most).iter().map(|line| format!("{pad}{line}\n")).collect()
+}
 
 /// `text` in lines of at most `width` columns, broken at single spaces; words that are longer are left whole.
 fn wrapped(text: &str, width: usize) -> Vec<String> {

@@ -250,6 +250,12 @@ fn unknown(name: &str, error: &HistoryError) -> Stop {
     if (1..FEWEST_DIGITS).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         finding = finding.help(format!("of the id of a patch, at least {FEWEST_DIGITS} digits are needed"));
     }
+    if let Some((before, after)) =
+        name.split_once("..").filter(|(before, after)| !before.is_empty() && !after.is_empty())
+    {
+        finding.help =
+            vec![format!("two sides are two arguments: `corrigenda diff {before} {}`", after.trim_start_matches('.'))];
+    }
     if finding.code == Code::HistoryMissing {
         finding = finding.help("without git, `corrigenda diff base` holds the project against its base model");
     }

@@ -54,6 +54,7 @@ pub fn build(run: &Run) -> Result<Cached, Problem> {
 /// # Errors
 /// As [`build`]; the sums of the layers below one whose keys are not finite are stored then.
 pub fn build_all(run: &Run, layers: &[usize]) -> Result<Vec<Cached>, Problem> {
+    run.store.check_writable()?;
     let before = state(run.corpus);
     let (total, digest) = count(run.corpus, run.provenance.max_documents)?;
     run.unchanged(digest == run.provenance.corpus)?;

@@ -104,6 +104,16 @@ impl Store {
         folders.map(|folder| versioned.join(folder)).try_for_each(|folder| refuse_link(&folder))
     }
 
+    /// Refuses a store that cannot be written to, before something long is computed for it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        self.prepare()?;
+        let folder = self.versioned();
+        atomic::folder_in(&folder).map(drop).map_err(StoreError::io("writing in the store", &folder))
+    }
+
     /// Makes the store exist, and tells backup programs that it is a cache.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         self.refuse_links()?;
