@@ -647,3 +647,52 @@ fn facts_behind_a_link_are_not_read() {
     assert_eq!(project.run(&["import", "zsre", "records.json"]).code(), Some(2));
     assert_eq!(std::fs::read_dir(&outside).expect("there").count(), 1);
 }
+
+/// What Git LFS leaves where a file was not fetched.
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
+    oid sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 12345\n";
+
+#[test]
+fn pointers_are_named_wherever_a_file_is_read() {
+    let project = Project::new();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    project.write("pointer", POINTER);
+    let refused = |arguments: &[&str]| {
+        let run = project.run(arguments);
+        assert_eq!(run.code(), Some(2), "{arguments:?}: {}", run.whole());
+        assert!(run.err().contains("this is a Git LFS pointer"), "{arguments:?}: {}", run.whole());
+        assert!(run.err().contains("`git lfs pull`"), "{arguments:?}: {}", run.whole());
+    };
+    for arguments in [
+        &["import", "counterfact", "pointer"][..],
+        &["import", "easyedit", "pointer"],
+        &["bench", "counterfact", "pointer"],
+        &["stats", "import", "pointer"],
+        &["trace", "--facts", "pointer"],
+        &["patch", "show", "pointer"],
+        &["verify", "pointer"],
+        &["export", "checkpoint", "out", "--patch", "pointer"],
+    ] {
+        refused(arguments);
+    }
+    for (file, verb) in [
+        ("corrigenda.toml", "check"),
+        ("edits/people.toml", "check"),
+        ("probes.toml", "check"),
+        ("templates.txt", "plan"),
+        ("corpus.txt", "plan"),
+        ("corrigenda.lock", "build"),
+        ("model/config.json", "plan"),
+        ("model/tokenizer.json", "plan"),
+        ("model/model.safetensors", "plan"),
+    ] {
+        let before = std::fs::read(project.path(file)).ok();
+        project.write(file, POINTER);
+        refused(&[verb]);
+        match before {
+            Some(bytes) => std::fs::write(project.path(file), bytes).expect("as it was"),
+            None => std::fs::remove_file(project.path(file)).expect("as it was"),
+        }
+    }
+    assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
+}

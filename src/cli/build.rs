@@ -190,20 +190,22 @@ fn lock_line(built: &Built) -> String {
 
 /// What a person should know before going on: nothing where every edit holds.
 fn verdict(project: &Project, built: &Built) -> String {
-    let fails = by_id(project, built).into_iter().filter(|named| !named.record.target.holds);
-    let mut ids: Vec<&str> = fails.map(|named| named.edit.id.as_str()).collect();
+    let fails: Vec<Named<'_>> = by_id(project, built).into_iter().filter(|named| !named.record.target.holds).collect();
+    let mut ids: Vec<&str> = fails.iter().map(|named| named.edit.id.as_str()).collect();
     // An edit holds where it holds under every name.
     ids.dedup();
-    match ids.len() {
-        0 => String::new(),
-        count => format!(
-            "\n{} of {} {} not hold: {}\n",
-            count,
-            plural(project.edits.edits.len(), "edit"),
-            if count == 1 { "does" } else { "do" },
-            ids.join(", ")
-        ),
+    if ids.is_empty() {
+        return String::new();
     }
+    let label = |named: &Named<'_>| named.edit.label(named.alias.unwrap_or(&named.edit.subject));
+    format!(
+        "\n{} of {} {} not hold: {}; `corrigenda test --bisect` names what breaks {}\n",
+        ids.len(),
+        plural(project.edits.edits.len(), "edit"),
+        if ids.len() == 1 { "does" } else { "do" },
+        fails.iter().map(label).collect::<Vec<_>>().join(", "),
+        if fails.len() == 1 { "it" } else { "each" },
+    )
 }
 
 fn json_answer(context: &Context, project: &Project, built: &Built) {

@@ -149,6 +149,7 @@ codes! {
     SubjectUnresolved "subject-unresolved" Error "No token covers the end of the subject."
     SubjectRepeated "subject-repeated" Warning "The subject stands in the prompt more than once; the place of {} counts."
     SubjectSink "subject-sink" Warning "The subject begins the text at an attention sink: no value there carries a fact."
+    SubjectMisspelt "subject-misspelt" Warning "A paraphrase names nearly the subject, and no name of it."
     SubjectMerged "subject-merged" Warning "The subject's last token also covers what follows it."
     PromptTooLong "prompt-too-long" Error "A prompt with its target is longer than the model's context."
     TargetUnresolved "target-unresolved" Error "The tokenizer has no token for the target, or refuses a text of the edit."

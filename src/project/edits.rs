@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::conflicts;
 use super::diagnostic::{Code, Diagnostic, Findings, sort};
 use super::edit::{Edit, Expect, Place};
 use super::files;
@@ -15,6 +14,7 @@ use super::rules;
 use super::sources::{FileId, Sources};
 use super::walk::{Entry, Homes, Text, Walk, shortened};
 use super::withdrawal;
+use super::{conflicts, misspelt};
 
 /// The most edits in a set.
 pub const MOST_EDITS: usize = 100_000;
@@ -207,6 +207,7 @@ impl Reading {
         let (parked, edits): (Vec<Edit>, Vec<Edit>) = self.edits.into_iter().partition(|edit| edit.parked.is_some());
         self.edits = edits;
         conflicts::find(&self.edits, &mut self.findings);
+        misspelt::find(&self.edits, &mut self.findings);
         self.findings.extend(parked.iter().map(is_parked));
         sort(&mut self.findings);
         if self.findings.iter().any(Diagnostic::is_error) {

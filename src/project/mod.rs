@@ -33,6 +33,7 @@ pub mod facts;
 mod files;
 pub mod lock;
 mod lock_text;
+mod misspelt;
 pub mod models;
 mod numbers;
 pub mod paths;

@@ -1,0 +1,85 @@
+//! Paraphrases that name their subject in nearly its letters: a slip that only `test` would show, as a fact that does
+//! not hold.
+
+use strsim::normalized_damerau_levenshtein as likeness;
+
+use super::diagnostic::{Capped, Code, Diagnostic};
+use super::edit::Edit;
+
+/// Words from this likeness on are meant to be the subject.
+const ALIKE: f64 = 0.8;
+/// Subjects of fewer letters are near to too many words.
+const SHORTEST: usize = 5;
+/// Paraphrases of more words are not looked through.
+const MOST_WORDS: usize = 256;
+
+/// Notes the paraphrases of edits that name no name of the subject, but nearly one.
+pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
+    let mut found = Capped::default();
+    for edit in edits {
+        for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
+            let Some((words, name)) = nearly(edit, text) else { continue };
+            let message = format!("edit `{}`: a paraphrase names {words:?}, and the subject is {name:?}", edit.id);
+            found.push(
+                Diagnostic::new(Code::SubjectMisspelt, message)
+                    .at(edit.place.file, span, "nearly the subject")
+                    .with(edit.place.file, &edit.place.subject, "the subject")
+                    .help("write the subject as the edit has it, or add this name to `aliases`"),
+            );
+        }
+    }
+    findings.extend(found.finish());
+}
+
+/// The words of a text that are nearly a name of the subject, and that name; nothing where a name stands there.
+fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
+    let folded = text.to_lowercase();
+    let names = || edit.names().map(|(name, _)| name);
+    if names().any(|name| folded.contains(&name.to_lowercase())) {
+        return None;
+    }
+    let words: Vec<&str> = text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
+    if words.len() > MOST_WORDS {
+        return None;
+    }
+    names().filter(|name| name.chars().count() >= SHORTEST).find_map(|name| {
+        let count = name.split_whitespace().count().max(1);
+        let spans = words.windows(count).map(|span| span.join(" "));
+        let near = spans.map(|span| (likeness(&span.to_lowercase(), &name.to_lowercase()), span));
+        let (_, span) = near.filter(|(alike, _)| *alike >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        Some((span, name))
+    })
+}
+
+/// A word without its punctuation and without `'s`.
+fn bare(word: &str) -> &str {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+    word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::parse_files;
+
+    fn said(subject: &str, more: &str, paraphrase: &str) -> Vec<String> {
+        let text = format!(
+            "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"{subject}\"\n{more}prompt = \"{{}} is in\"\ntarget = \"Rome\"\n\
+             [edit.expect]\nparaphrase = [\"{paraphrase}\"]\n"
+        );
+        let (_, findings) = parse_files(vec![("a.toml".to_owned(), text.into_bytes())]).expect("valid");
+        findings.iter().filter(|one| one.code == Code::SubjectMisspelt).map(|one| one.message.clone()).collect()
+    }
+
+    #[test]
+    fn a_slip_is_told_and_other_words_are_not() {
+        let slip = said("Mont Blanc", "", "The summit of Mont Blank's massif is in");
+        assert_eq!(slip, ["edit `a`: a paraphrase names \"Mont Blank\", and the subject is \"Mont Blanc\""]);
+        assert_eq!(said("France", "", "The capital of Frnace is in").len(), 1);
+        for fine in ["Mont Blanc lies in", "the top of mont blanc is in", "The mountain is in", "Montreal is in"] {
+            assert!(said("Mont Blanc", "", fine).is_empty(), "{fine}");
+        }
+        assert!(said("Mont Blanc", "aliases = [\"Mont Blank\"]\n", "Mont Blank is in").is_empty());
+        assert!(said("Ada", "", "Ida is in").is_empty(), "short names are near to others");
+    }
+}
