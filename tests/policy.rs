@@ -135,6 +135,20 @@ const LIMITS: [(&str, &str, &str); 7] = [
     ("max-perplexity", "0.1", "5"),
 ];
 
+#[test]
+fn what_is_denied_is_denied_of_facts_that_did_not_change() {
+    let project = Project::new();
+    assert_eq!(project.run(&["build"]).code(), Some(0));
+    // The random base does not say the old answer; a build without changes says nothing of it again.
+    assert!(!project.run(&["build"]).err().contains("base-disagrees"));
+    rule(&project, "[policy.levels]\nbase-disagrees = \"deny\"");
+    for verb in [&["plan"][..], &["build"], &["build", "--locked"]] {
+        let run = project.run(verb);
+        assert_eq!(run.code(), Some(1), "{verb:?}: {}", run.whole());
+        assert!(run.err().contains("error[base-disagrees]"), "{verb:?}: {}", run.whole());
+    }
+}
+
 /// A project that breaks every limit: one target is not sure enough, one paraphrase does not hold, perplexity grows.
 fn breaking(policy: &str) -> Project {
     let project = ruled(policy);

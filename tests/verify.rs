@@ -302,6 +302,16 @@ fn another_base_is_another_model() {
 }
 
 #[test]
+fn an_export_of_another_model_is_one_finding() {
+    let project = exported();
+    tiny::write_model(&project.path("model"));
+    let run = project.run(&["verify", "../out", "--base", "model"]);
+    assert_eq!(run.code(), Some(1), "{}", run.whole());
+    assert!(run.out().contains("the export is of another model: no tensor is as in the base"), "{}", run.whole());
+    assert_eq!(run.out().matches("WRONG").count(), 1, "{}", run.whole());
+}
+
+#[test]
 fn a_patch_is_its_bytes() {
     let project = Project::new();
     project.run(&["build"]);

@@ -50,3 +50,12 @@ fn a_small_file_of_a_million_values_is_not_taken_in() {
     let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
     assert_eq!(codes, [Code::FileTooLarge]);
 }
+
+#[test]
+fn one_bracket_too_few_is_one_finding() {
+    let edit = |id: &str| format!("[edit]\nid = \"{id}\"\nsubject = \"Ada\"\nprompt = \"{{}} is\"\ntarget = \"b\"\n");
+    let text = format!("format = 1\n{}{}{}", edit("a"), edit("b"), edit("c"));
+    let findings = crate::project::parse_files(vec![("a.toml".to_owned(), text.into_bytes())]).expect_err("refused");
+    let helps = findings.diagnostics.iter().flat_map(|finding| &finding.help).filter(|help| help.contains("[[edit]]"));
+    assert!(findings.diagnostics.len() <= 2 && helps.count() >= 1, "{:?}", findings.diagnostics);
+}
