@@ -167,3 +167,14 @@ fn layers_are_closed_in_on_and_all_can_be_tried() {
         assert!(whole.json()["layers"].as_array().expect("layers").contains(one), "{one}");
     }
 }
+
+#[test]
+fn the_last_layer_is_tried_without_a_search() {
+    let project = Project::new();
+    std::fs::remove_file(project.path("edits/places.toml")).expect("removed");
+    project.replace("edits/people.toml", "live in {}\"", "live in {} and\"");
+    let run = project.run(&with(&["--layers", "2"]));
+    assert_eq!(run.code(), Some(1), "no edit holds there: {}", run.whole());
+    assert!(!run.err().contains("evaluations\n") && !run.err().contains("REFUSED"), "{}", run.err());
+    assert!(run.out().contains("layer 2: "), "{}", run.whole());
+}

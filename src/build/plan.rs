@@ -72,7 +72,6 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
         }
     }
     errors.extend(unasked(None, &project.probes, base));
-    errors.extend(plan.edits.iter().filter_map(|planned| planned.out_of_reach(base, setup)));
     if errors.is_empty() {
         let lengths = Lengths::new(base, setup, store);
         sunk::state_after_prefaces(&mut plan.edits, base, setup, &lengths)?;
@@ -238,13 +237,19 @@ impl Planned<'_> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
-    /// At the last layer a value changes what is said at its own token, and attends to no other: a prompt that goes on
-    /// after the subject is answered from a token that the value never reaches.
+    /// Whether no value can change the answer: no attention follows the last layer, so a value there reaches its own
+    /// token alone, and the prompt goes on after the subject.
+    pub fn is_out_of_reach(&self, base: &Base, setup: &Setup) -> bool {
+        let goes_on = self.resolved.rows.first().is_some_and(|bare| bare.position + 1 < bare.ids.len());
+        goes_on && setup.layer + 1 == base.model.spec().layers
+    }
+
+    /// The finding that no value can change the answer.
     fn out_of_reach(&self, base: &Base, setup: &Setup) -> Option<Diagnostic> {
-        let (last, bare) = (base.model.spec().layers - 1, self.resolved.rows.first()?);
-        if setup.layer != last || bare.position + 1 == bare.ids.len() {
+        if !self.is_out_of_reach(base, setup) {
             return None;
         }
+        let last = setup.layer;
         let message = format!(
             "edit `{}`: layer {last} is the model's last, and a value there reaches no token after the subject",
             self.label()
@@ -304,6 +309,15 @@ impl Planned<'_> {
 }
 
 impl Plan<'_> {
+    /// Refuses edits that no value can answer.
+    ///
+    /// # Errors
+    /// The edited layer is the last, and prompts go on after their subjects: all of them.
+    pub fn check_reach(&self, base: &Base, setup: &Setup, sources: &Sources) -> Result<(), Stop> {
+        let findings: Vec<_> = self.edits.iter().filter_map(|planned| planned.out_of_reach(base, setup)).collect();
+        if findings.is_empty() { Ok(()) } else { Err(Stop::wrong(findings, sources)) }
+    }
+
     /// The texts after which edits are stated.
     pub fn prefaces(&self) -> Prefaces {
         let stated = self.edits.iter().filter_map(|one| Some((one.edit.id.as_str(), one.name, one.preface()?)));

@@ -88,6 +88,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     };
     setup.layers(&base).into_iter().try_for_each(|layer| base.check_finite(project, layer))?;
     let plan = plan(project, &base, &setup, store)?;
+    plan.check_reach(&base, &setup, &project.edits.sources)?;
     if let Some(before) = before.as_ref().filter(|_| options.locked) {
         check_merged(before)?;
         check_inputs(before, &base, &setup, &plan)?;

@@ -71,6 +71,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     let base = context.base(project, store, false)?;
     let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
     let mut plan = plan(project, &base, &setup, store)?;
+    plan.check_reach(&base, &setup, &project.edits.sources)?;
     let said = ask(project, &base, &plan, &chosen)?;
     plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
     plan.warnings.extend(alike::foreseen(project, &base, &setup, &plan, store)?);

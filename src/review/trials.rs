@@ -120,6 +120,8 @@ impl<'a> Trials<'a> {
     /// these has a value.
     fn compile(&self, setup: &Setup, plan: &mut Plan<'_>) -> Result<(Objects, usize), StoreError> {
         let edits = &self.project.edits.edits;
+        // No search is made where it cannot find anything.
+        let mut beyond: Vec<_> = plan.edits.extract_if(.., |one| one.is_out_of_reach(self.base, setup)).collect();
         let first: usize = edits.iter().take(FIRST).map(|edit| edit.names().count()).sum();
         let mut rest = Plan { edits: plan.edits.split_off(first.min(plan.edits.len())), warnings: Vec::new() };
         let mut objects = self.gather(setup, plan)?;
@@ -128,6 +130,7 @@ impl<'a> Trials<'a> {
             objects.extend(self.gather(setup, &rest)?);
         }
         plan.edits.append(&mut rest.edits);
+        plan.edits.append(&mut beyond);
         Ok((objects, if given_up { FIRST } else { edits.len() }))
     }
 
