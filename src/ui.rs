@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -40,6 +42,8 @@ pub struct Ui {
     /// Whether bars are drawn; plain lines otherwise.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
+    /// The position at which the work of the bar began.
+    first: Arc<AtomicU64>,
     /// Work that is not drawn as a bar, and is told of where it takes long.
     slow: RefCell<Option<Slow>>,
     /// When the last line was said.
@@ -53,6 +57,8 @@ pub struct Ui {
 struct Slow {
     what: String,
     total: u64,
+    /// The first position that was reported: a run that goes on begins there.
+    first: Option<u64>,
     begun: Instant,
     told: Instant,
 }
@@ -82,6 +88,7 @@ impl Ui {
             loudness,
             bars,
             bar: RefCell::new(None),
+            first: Arc::new(AtomicU64::new(NO_POSITION)),
             slow: RefCell::new(None),
             said: Cell::new(Instant::now()),
             lost: Cell::new(false),
@@ -166,10 +173,14 @@ impl Progress for Ui {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let template = "{prefix} {wide_bar} {pos}/{len} {left}";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            // Of what is done in bursts no shorter memory than the whole tells how long the rest takes.
-            let style = style.with_key("left", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                let said = left(state.elapsed(), state.pos(), state.len().unwrap_or(0));
-                let _ = write!(out, "{:<16}", said.unwrap_or_default());
+            // Work comes in bursts, so the pace is that of the whole run.
+            let first = Arc::clone(&self.first);
+            first.store(NO_POSITION, Ordering::Relaxed);
+            let style = style.with_key("left", move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let first = first.load(Ordering::Relaxed).min(state.pos());
+                let total = state.len().unwrap_or(0).saturating_sub(first);
+                let said = left(state.elapsed(), state.pos() - first, total);
+                let _ = write!(out, "{:<17}", said.unwrap_or_default());
             });
             bar.set_style(style.progress_chars("=> "));
             bar.set_prefix(what.to_owned());
@@ -185,12 +196,15 @@ impl Progress for Ui {
             self.begin(what, total);
         } else {
             let now = Instant::now();
-            *self.slow.borrow_mut() = Some(Slow { what: what.to_owned(), total, begun: now, told: now });
+            *self.slow.borrow_mut() = Some(Slow { what: what.to_owned(), total, first: None, begun: now, told: now });
         }
     }
 
     fn at(&self, position: u64) {
         if let Some(bar) = &*self.bar.borrow() {
+            if self.first.load(Ordering::Relaxed) == NO_POSITION {
+                self.first.store(beginning(bar.elapsed(), position), Ordering::Relaxed);
+            }
             bar.set_position(position);
         }
         let line = self.slow.borrow_mut().as_mut().and_then(|slow| slow.line(position, Instant::now()));
@@ -226,15 +240,25 @@ impl Progress for Ui {
 impl Slow {
     /// The line to say now, if one is due: how far the work is, and how long the rest takes at the pace so far.
     fn line(&mut self, position: u64, now: Instant) -> Option<String> {
+        let first = *self.first.get_or_insert(beginning(now.duration_since(self.begun), position));
         if position >= self.total || now.duration_since(self.told) < BETWEEN_LINES {
             return None;
         }
         self.told = now;
         let (what, total) = (&self.what, self.total);
-        let left = left(now.duration_since(self.begun), position, total);
+        let left = left(now.duration_since(self.begun), position.saturating_sub(first), total.saturating_sub(first));
         let left = left.map_or_else(String::new, |left| format!(", {left}"));
         Some(format!("{what}: {position} of {total}{left}"))
     }
+}
+
+/// No position was reported yet.
+const NO_POSITION: u64 = u64::MAX;
+
+/// The position at which work began, by the first that was reported: a run that goes on reports at once what an earlier
+/// one did.
+fn beginning(elapsed: Duration, position: u64) -> u64 {
+    if elapsed < Duration::from_secs(1) { position } else { 0 }
 }
 
 /// How long the rest takes at the pace so far, where there is one.
@@ -276,12 +300,15 @@ mod tests {
     #[test]
     fn slow_work_says_how_long_the_rest_takes() {
         let begun = Instant::now();
-        let mut slow = Slow { what: "prompts".into(), total: 40, begun, told: begun };
+        let mut slow = Slow { what: "prompts".into(), total: 40, first: Some(0), begun, told: begun };
         let at = |seconds| begun + Duration::from_secs(seconds);
         assert_eq!(slow.line(4, at(9)), None);
         assert_eq!(slow.line(10, at(20)).as_deref(), Some("prompts: 10 of 40, about 60 s left"));
         assert_eq!(slow.line(11, at(22)), None);
         assert_eq!(slow.line(40, at(60)), None, "what is over is not told of");
+        let mut resumed = Slow { what: "documents".into(), total: 100, first: None, begun, told: begun };
+        assert_eq!(resumed.line(90, at(0)), None);
+        assert_eq!(resumed.line(92, at(20)).as_deref(), Some("documents: 92 of 100, about 80 s left"));
         assert_eq!((lasting(0.0), lasting(300.0), lasting(7300.0)), ("1 s".into(), "5 min".into(), "2 h".into()));
     }
 

@@ -86,9 +86,9 @@ fn help_completions_and_manual_are_made_from_one_definition() {
 fn a_folder_without_an_option_is_asked_about() {
     let project = Project::new();
     let run = project.run(&["init", "model"]);
-    assert!(run.code() == Some(2) && run.err().contains("corrigenda init --model model"), "{}", run.whole());
+    assert!(run.code() == Some(2) && run.err().contains("corrigenda init --model \"model\""), "{}", run.whole());
     let run = project.run(&["init", "facts"]);
-    assert!(run.code() == Some(2) && run.err().contains("corrigenda -C facts init"), "{}", run.whole());
+    assert!(run.code() == Some(2) && run.err().contains("corrigenda -C \"facts\" init"), "{}", run.whole());
 }
 
 #[test]
@@ -108,4 +108,23 @@ fn a_layer_may_be_named_or_is_measured_where_facts_are_known() {
     let (text, run) = begin("measured", &[]);
     assert!(text.contains("layer = 1\n") && text.contains("# A third of the way up"), "{text}");
     assert!(run.out().contains("the model knows too few common facts to measure one"), "{}", run.whole());
+}
+
+#[test]
+fn a_small_model_is_measured() {
+    let project = Project::new();
+    let atlas = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/atlas");
+    std::fs::create_dir(project.path("atlas")).expect("made");
+    for entry in std::fs::read_dir(atlas).expect("listed").flatten() {
+        std::fs::copy(entry.path(), project.path("atlas").join(entry.file_name())).expect("copied");
+    }
+    let run = project.run(&["-C", "measured", "init", "--model", "atlas"]);
+    assert_eq!(run.code(), Some(0), "{}", run.whole());
+    let text = project.read("measured/corrigenda.toml");
+    assert!(text.contains("common facts; `corrigenda trace --suggest-layer`"), "{text}{}", run.whole());
+    assert!(run.err().contains("layer 3: efficacy 0.0%"), "the last layer is tried, too: {}", run.err());
+    // A second time is refused before anything is measured.
+    let again = project.run(&["-C", "measured", "init", "--model", "atlas"]);
+    assert!(again.code() == Some(2) && again.err().contains("[project-exists]"), "{}", again.whole());
+    assert!(!again.err().contains("measuring"), "{}", again.err());
 }

@@ -86,7 +86,7 @@ fn a_paraphrase_at_a_sink_is_told() {
     assert_eq!(plan.code(), Some(0), "{}", plan.whole());
     let said = plan.err();
     assert_eq!(said.matches("warning[subject-sink]").count(), 2, "{said}");
-    assert!(said.contains("a paraphrase begins with \"la\", an attention sink there at layer 1"), "{said}");
+    assert!(said.contains("in a paraphrase \"la\" ends at an attention sink of layer 1"), "{said}");
 }
 
 #[test]

@@ -257,7 +257,14 @@ impl Planned<'_> {
         let place = &self.edit.place;
         Some(
             Diagnostic::new(Code::LayerLast, message)
-                .at(place.file, &place.prompt, "the prompt goes on after the subject")
+                .at(
+                    place.file,
+                    &place.prompt,
+                    match self.edit.chat {
+                        true => "the chat template goes on after it",
+                        false => "the prompt goes on after the subject",
+                    },
+                )
                 .help("edit a lower layer: `corrigenda trace --suggest-layer` measures which takes edits best"),
         )
     }

@@ -107,6 +107,15 @@ fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
     })
 }
 
+/// Where a name is in a text as a word of its own.
+fn as_word(text: &str, name: &str) -> Option<usize> {
+    let is_apart = |(at, _): &(usize, &str)| {
+        let (before, after) = (text[..*at].chars().next_back(), text[at + name.len()..].chars().next());
+        [before, after].into_iter().flatten().all(|next| !next.is_alphanumeric())
+    };
+    text.match_indices(name).find(is_apart).map(|(at, _)| at)
+}
+
 /// Of paraphrases that end the subject at a sink, and that no preface stands before: the fact will not hold there.
 fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths<'_>) -> Result<Vec<Diagnostic>, Stop> {
     let edits: Vec<_> = plan.edits.iter().filter(|one| !one.edit.chat && one.alias().is_none()).collect();
@@ -115,7 +124,7 @@ fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths
     let (mut early, mut rows) = (Vec::new(), Vec::new());
     for one in asked.iter().filter(|one| one.asked == Asked::Paraphrase && one.preface == 0) {
         let Some(edit) = one.edit else { continue };
-        let named = edit.names().filter_map(|(name, _)| Some((one.prompt.find(name)?, name)));
+        let named = edit.names().filter_map(|(name, _)| Some((as_word(&one.prompt, name)?, name)));
         let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };
         // A text that the tokenizer refuses has been said to be one.
         let Ok(framed) = base.tokens.frame(one.given()) else { continue };
@@ -131,8 +140,8 @@ fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths
             continue;
         }
         let message = format!(
-            "edit `{}`: a paraphrase begins with {name:?}, an attention sink there at layer {} (the residual stream is \
-             {excess:.1} times as long as usual): the fact will hardly hold behind it",
+            "edit `{}`: in a paraphrase {name:?} ends at an attention sink of layer {} (the residual stream is {excess:.1} \
+             times as long as usual): the fact will hardly hold after it",
             edit.id, setup.layer
         );
         let finding = Diagnostic::new(Code::SubjectSink, message);

@@ -1,5 +1,7 @@
 //! What a person should look at after a build: of its facts, its corpus and its size.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::plan::disagrees;
 use super::setup::REFINED_FROM;
 use super::{Record, Setup};
@@ -10,10 +12,11 @@ use crate::project::{Change, Code, Diagnostic, Edit, Project};
 pub(super) fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<Diagnostic> {
     let denied =
         |finding: &Diagnostic| project.config.policy.apply(vec![finding.clone()]).iter().any(Diagnostic::is_error);
-    let is_new = |edit: &Edit| changes.iter().any(|change| change.id == edit.id);
+    let new: BTreeSet<&str> = changes.iter().map(|change| change.id.as_str()).collect();
+    let is_new = |edit: &Edit| new.contains(edit.id.as_str());
+    let records: BTreeMap<_, _> = record.edits.iter().map(|record| (record.meaning, record)).collect();
     let finding = |edit: &Edit| {
-        let meaning = edit.meaning();
-        let record = record.edits.iter().find(|record| record.meaning == meaning)?;
+        let record = records.get(&edit.meaning())?;
         let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.place.was.as_ref()?);
         (!said.held)
             .then(|| disagrees(edit, was, span, "not what it says").help("`corrigenda plan` shows what it says"))

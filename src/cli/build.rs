@@ -198,13 +198,17 @@ fn verdict(project: &Project, built: &Built) -> String {
         return String::new();
     }
     let label = |named: &Named<'_>| named.edit.label(named.alias.unwrap_or(&named.edit.subject));
+    // Alone an edit has nobody to break it.
+    let bisect = match project.edits.edits.len() {
+        1 => "",
+        _ => "; `corrigenda test --bisect` names the edits that break others",
+    };
     format!(
-        "\n{} of {} {} not hold: {}; `corrigenda test --bisect` names what breaks {}\n",
+        "\n{} of {} {} not hold: {}{bisect}\n",
         ids.len(),
         plural(project.edits.edits.len(), "edit"),
         if ids.len() == 1 { "does" } else { "do" },
         fails.iter().map(label).collect::<Vec<_>>().join(", "),
-        if fails.len() == 1 { "it" } else { "each" },
     )
 }
 

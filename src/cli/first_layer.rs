@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Context;
 use super::drafts::corpus;
-use super::init::quoted;
+use super::init::toml_text;
 use super::suggest::{edits_of, try_all};
 use crate::build::{Base, Stop};
 use crate::compile::known;
@@ -91,7 +91,7 @@ impl Layer {
             },
             Ok(None) => Self::third(spec, "the model knows too few common facts to measure one"),
             Err(stop) => {
-                let why = stop.findings.first().map_or_else(String::new, |finding| format!(": {}", finding.message));
+                let why = stop.findings.first().map_or_else(String::new, |finding| format!(" ({})", finding.message));
                 Self::third(spec, &format!("none could be measured{why}"))
             }
         }
@@ -149,7 +149,7 @@ fn layer_of(context: &Context, project: &Project, ground: (&Base, &Store)) -> Re
 
 /// A project as it is begun, which is written nowhere.
 fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Stop> {
-    let path = |path: &Path| quoted(&path.display().to_string());
+    let path = |path: &Path| toml_text(&path.display().to_string());
     let settings = format!(
         "format = 1\n\n[model]\npath = {}\n\n[rome]\nlayer = 0\n{RULES}\n[statistics]\ncorpus = {}\n",
         path(folder),

@@ -9,7 +9,7 @@ use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
 use crate::build::base::folder_named;
 use crate::model::hub::HubName;
-use crate::model::{Model, ModelError, Tokens};
+use crate::model::{Model, ModelError, Spec, Tokens};
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::store::atomic;
 
@@ -56,11 +56,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 /// A folder without an option: which of the two that `init` knows is meant?
 fn nameless(stray: &Path) -> Diagnostic {
     let shown = stray.display();
-    let finding = Diagnostic::new(Code::ProjectExists, format!("nothing says what `{shown}` is to `init`"));
+    let finding = Diagnostic::new(Code::ProjectMissing, format!("`init` takes no folder without an option: `{shown}`"));
     match stray.join("config.json").is_file() || HubName::is(stray) {
-        true => finding.help(format!("it looks like a model: `corrigenda init --model {shown}`")),
+        true => finding.help(format!("it looks like a model: `corrigenda init --model \"{shown}\"`")),
         false => finding
-            .help(format!("`corrigenda -C {shown} init` begins a project in that folder"))
+            .help(format!("`corrigenda -C \"{shown}\" init` begins a project in that folder"))
             .help("`--model DIR` names the model to edit"),
     }
 }
@@ -104,20 +104,26 @@ fn indented(lines: &str) -> String {
 
 /// Writes the project, after everything that could be wrong was looked at.
 fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun, Diagnostic> {
-    let (mut drafts, notes) = match &arguments.model {
-        Some(folder) if !is_bundled(root, folder) => own(root, folder, arguments.layer, context)?,
-        _ => (bundled(root)?, Vec::new()),
-    };
-    drafts.extend(beside());
-    let names: Vec<&str> = drafts.iter().map(|(name, _)| *name).collect();
+    let is_own = |folder: &&Path| arguments.layer.is_some() || !is_bundled(root, folder);
+    let named = arguments.model.as_deref().filter(is_own);
+    let own_model = named.map(|folder| opened(folder, context)).transpose()?;
     let model = arguments.model.as_deref().map(folder_named).transpose()?.or_else(|| find_bundled(root));
+    let others = beside();
+    let names: Vec<&str> =
+        [PROJECT_FILE, FACT_FILE, CORPUS_FILE].into_iter().chain(others.iter().map(|one| one.0)).collect();
     context.may_begin(root, model.as_deref(), &names)?;
     let there = |name: &str| root.join(name).symlink_metadata().is_ok();
-    if let Some((name, _)) = drafts.iter().find(|(name, _)| there(name) && !may_stay(name)) {
+    if let Some(name) = names.iter().find(|name| there(name) && !may_stay(name)) {
         let message = format!("`{}` is there already: nothing was written", root.join(name).display());
         let finding = Diagnostic::new(Code::ProjectExists, message);
         return Err(finding.help("`-C DIR` names another folder; `corrigenda check` looks at this one"));
     }
+    // What may take long comes after everything that refuses.
+    let (mut drafts, notes) = match named.zip(own_model.as_ref()) {
+        Some((named, model)) => own(root, named, model, arguments.layer, context)?,
+        None => (bundled(root)?, Vec::new()),
+    };
+    drafts.extend(others);
     let mut begun = Begun { wrote: Vec::new(), left: Vec::new(), notes };
     for (name, text) in drafts {
         if there(name) {
@@ -146,8 +152,8 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
         let finding = Diagnostic::new(Code::ModelUnusable, message);
         return Err(finding.help("name the model to edit: `corrigenda init --model DIR`"));
     };
-    let path = quoted(&relative(root, &folder));
-    let file = |name: &str| quoted(&relative(root, &folder.join(name)));
+    let path = toml_text(&relative(root, &folder));
+    let file = |name: &str| toml_text(&relative(root, &folder.join(name)));
     let project = format!(
         "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\nlayer = 0\ntemplates = {}\nstop-loss = 0.02\n\
          weight-decay = 0.4\nconverged-nll = 0.05\n\n[statistics]\ncorpus = {}\n{GATE}",
@@ -157,48 +163,58 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// A project on somebody's own model, which must open, and what is to be said of it.
-fn own(
-    root: &Path,
-    named: &Path,
-    layer: Option<u16>,
-    context: &Context,
-) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
-    let folder = &folder_named(named)?;
-    let opened = Model::open(folder, context.isa).and_then(|model| {
-        let tokens = Tokens::open(folder, model.spec().vocabulary)?;
-        let question = Question::new(
-            &tokens,
-            "The Eiffel Tower is located in the city of".into(),
-            "Paris",
-            model.spec().positions,
-        );
+/// A model that opens.
+struct Opened {
+    folder: PathBuf,
+    spec: Spec,
+    /// Whether it says where the Eiffel Tower is.
+    knows: bool,
+}
+
+/// Opens a person's own model.
+fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
+    let folder = folder_named(named)?;
+    let looked = Model::open(&folder, context.isa).and_then(|model| {
+        let tokens = Tokens::open(&folder, model.spec().vocabulary)?;
+        let prompt = "The Eiffel Tower is located in the city of".into();
+        let question = Question::new(&tokens, prompt, "Paris", model.spec().positions);
         let knows = question.is_ok_and(|question| scores(&model, &[question])[0].holds);
         Ok((model.spec().clone(), knows))
     });
-    let (spec, knows) = opened.map_err(|error: ModelError| {
+    let (spec, knows) = looked.map_err(|error: ModelError| {
         let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
         match error.hint().filter(|_| !matches!(error, ModelError::NoFolder(_))) {
             Some(hint) => finding.help(hint),
             None => finding,
         }
     })?;
+    Ok(Opened { folder, spec, knows })
+}
+
+/// A project on a person's own model, and what is to be said of it.
+fn own(
+    root: &Path,
+    named: &Path,
+    Opened { folder, spec, knows }: &Opened,
+    layer: Option<u16>,
+    context: &Context,
+) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
     // A name on the Hub is pinned to the commit that was found.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
-    let path = quoted(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
+    let path = toml_text(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
     let Layer { lines, note } = match layer {
-        Some(layer) => Layer::named(layer.into(), &spec)?,
-        None => Layer::choose(context, folder, &spec),
+        Some(layer) => Layer::named(layer.into(), spec)?,
+        None => Layer::choose(context, folder, spec),
     };
     let project = format!(
         "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\n{lines}\n{RULES}\n[statistics]\n\
          # Plain text of the kind that the model was trained on, one document a line. What `init` wrote there is some\n\
          # two thousand plain sentences, enough to begin with: put some thousand lines of running text in their place\n\
          # before you judge what an edit costs.\ncorpus = {}\n{GATE}",
-        quoted(CORPUS_FILE)
+        toml_text(CORPUS_FILE)
     );
     let unknown = "# This model does not say \"Paris\" here: put a fact in that it knows.\n";
-    let fact = if knows { FACT.to_owned() } else { FACT.replace("was = \"Paris\"\n", unknown) };
+    let fact = if *knows { FACT.to_owned() } else { FACT.replace("was = \"Paris\"\n", unknown) };
     Ok((vec![(PROJECT_FILE, project), (FACT_FILE, fact), (CORPUS_FILE, corpus())], vec![note]))
 }
 
@@ -230,7 +246,7 @@ fn relative(root: &Path, path: &Path) -> String {
 }
 
 /// A TOML string.
-pub(super) fn quoted(text: &str) -> String {
+pub(super) fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
@@ -247,6 +263,6 @@ mod tests {
         assert_eq!(relative(&root.join("a/project"), &root.join("b/model")), "../../b/model");
         assert_eq!(relative(root, &root.join("b/model")), "b/model");
         assert_eq!(relative(root, root), ".");
-        assert_eq!(quoted("a \"b\\"), "'a \"b\\'");
+        assert_eq!(toml_text("a \"b\\"), "'a \"b\\'");
     }
 }

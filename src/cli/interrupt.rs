@@ -5,8 +5,8 @@ use std::io::{IsTerminal as _, Write as _};
 /// The exit code of a run that was stopped, as a shell has it.
 const STOPPED: i32 = 130;
 
-/// Says, when a person stops the run, what becomes of what was computed. Files appear whole or not at all, so there is
-/// nothing to clear. Programs stop a run by the signal alone.
+/// Says, when a person stops the run, what becomes of what was computed. Files appear whole or not at all; a temporary
+/// file or folder that was being written stays, as after any kill. Programs stop a run by the signal alone.
 pub(super) fn listen(keeps: bool) {
     if !std::io::stderr().is_terminal() {
         return;

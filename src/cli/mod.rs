@@ -145,7 +145,7 @@ impl Verb {
 
     /// Whether what it computed is kept where it is stopped.
     fn keeps(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::Test(_) | Self::Stats(_))
+        matches!(self, Self::Build(_) | Self::Test(_) | Self::Init(_) | Self::Stats(stats::Verb::Build(_)))
             || matches!(self, Self::Trace(trace) if trace.suggest_layer)
     }
 

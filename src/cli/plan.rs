@@ -212,8 +212,9 @@ impl View<'_> {
                     );
                 }
             }
+            let written = self.project.edits.written();
             for change in self.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
-                let parked = self.project.edits.written().get(change.id.as_str()).and_then(|edit| edit.parked.clone());
+                let parked = written.get(change.id.as_str()).and_then(|edit| edit.parked.clone());
                 let why = parked.map_or_else(String::new, |why| format!("  parked: {why}"));
                 let _ = writeln!(out, "- {}{}", visible(&change.id), visible(&why));
             }
@@ -266,7 +267,9 @@ impl View<'_> {
 
     /// An edit under the aliases of its subject.
     fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &Planned<'_>> {
-        self.plan.edits.iter().filter(|one| one.edit.id == edit.id && one.alias().is_some())
+        // An edit's aliases follow its subject.
+        let own = self.plan.edits.partition_point(|one| one.edit.id < edit.id);
+        self.plan.edits[own..].iter().take_while(|one| one.edit.id == edit.id).filter(|one| one.alias().is_some())
     }
 
     fn says(&self, edit: &Edit, said: &Said) -> String {

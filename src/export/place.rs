@@ -130,8 +130,15 @@ impl Made {
         missing.reverse();
         let mut made = Self(Vec::new());
         for folder in missing {
-            fs::create_dir(&folder).map_err(ExportError::io("creating the folder", &folder))?;
-            made.0.push(folder);
+            match fs::create_dir(&folder) {
+                Ok(()) => {
+                    folder.parent().map(sync_directory).transpose()?;
+                    made.0.push(folder);
+                }
+                // Another export made it meanwhile: it is that one's.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+                Err(error) => return Err(ExportError::io("creating the folder", &folder)(error)),
+            }
         }
         Ok(made)
     }

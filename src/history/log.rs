@@ -15,7 +15,9 @@ use super::{Commit, HistoryError, Repository};
 use crate::digest::Digest;
 use crate::project::config::DEFAULT_EDITS;
 use crate::project::facts::{ID, common, compare};
-use crate::project::{Code, EditSet, Findings, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
+use crate::project::{
+    Change, ChangeKind, Code, EditSet, Findings, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Part, parse_files,
+};
 use crate::report::Fact;
 
 /// What one commit did.
@@ -120,7 +122,9 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    let unbuilt = reader.lock(&state.lock).is_some_and(|lock| !Lock::changes(Some(&lock), &facts).is_empty());
+    // What is only recorded or expected of a fact is in no patch.
+    let weighs = |change: &Change| change.kind != ChangeKind::Changed || change.fields.contains(&Part::Meaning);
+    let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }
 

@@ -128,8 +128,11 @@ mod tests {
     fn every_product_is_added_to_the_weight_on_its_own() {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
-        // 2^60 + 1 - 2^60: the products alone would give 1, added to 2^60 one by one they give 0.
-        (target.u, target.v) = (vec![1.0, -1.0], vec![1.0, 2_f32.powi(60)]);
+        // The spacing of f64 numbers at 2^60 is 256: each product of 100 is lost there, and the sum of all is not.
+        let third = Digest::of(b"a third edit");
+        target.edits.push(third);
+        (target.u, target.v) = (vec![1.0, 1.0, -1.0], vec![100.0, 100.0, 2_f32.powi(60)]);
+        assert_ne!(2_f64.powi(60) + (100.0 + 100.0 - 2_f64.powi(60)), 0.0);
         assert_eq!(materialise("w", &target, &[2_f32.powi(60)]).expect("finite"), [0.0]);
     }
 

@@ -45,10 +45,36 @@ fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     names().filter(|name| name.chars().count() >= SHORTEST).find_map(|name| {
         let count = name.split_whitespace().count().max(1);
         let spans = words.windows(count).map(|span| span.join(" "));
-        let near = spans.map(|span| (likeness(&span.to_lowercase(), &name.to_lowercase()), span));
+        let near = spans
+            .filter(|span| is_slip(span, name))
+            .map(|span| (likeness(&span.to_lowercase(), &name.to_lowercase()), span));
         let (_, span) = near.filter(|(alike, _)| *alike >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0))?;
         Some((span, name))
     })
+}
+
+/// Whether words may be a slip of a name: every word begins and ends as that of the name, and is no shorter or longer by
+/// an ending. `German`, `World War II` and `North Korea` are other names than `Germany`, `World War I` and `South Korea`.
+fn is_slip(words: &str, name: &str) -> bool {
+    let ends = |word: &str| {
+        (word.chars().next().map(char::to_lowercase).map(Iterator::collect::<String>), word.chars().next_back())
+    };
+    let same = |(word, own): (&str, &str)| {
+        let bare_own = bare(own);
+        word.to_lowercase() == bare_own.to_lowercase()
+            || (bare_own.chars().count() >= SHORTEST
+                && (ends(word).0 == ends(bare_own).0)
+                && !is_ending(word, bare_own))
+    };
+    words.split_whitespace().zip(name.split_whitespace()).all(same)
+}
+
+/// Whether one word is the other with another ending: they are alike but for their last letters.
+fn is_ending(word: &str, own: &str) -> bool {
+    let (word, own): (Vec<char>, Vec<char>) =
+        (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());
+    let shared = word.iter().zip(&own).take_while(|(a, b)| a == b).count();
+    word.len() != own.len() && shared + 2 >= word.len().min(own.len())
 }
 
 /// A word without its punctuation and without `'s`.
@@ -81,5 +107,14 @@ mod tests {
         }
         assert!(said("Mont Blanc", "aliases = [\"Mont Blank\"]\n", "Mont Blank is in").is_empty());
         assert!(said("Ada", "", "Ida is in").is_empty(), "short names are near to others");
+        for (subject, other) in [
+            ("Germany", "The German capital is"),
+            ("India", "Indian food is"),
+            ("Australia", "The Australian desert is"),
+            ("World War I", "World War II began in"),
+            ("North Korea", "South Korea is in"),
+        ] {
+            assert!(said(subject, "", other).is_empty(), "{other}");
+        }
     }
 }

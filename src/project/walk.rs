@@ -62,7 +62,10 @@ pub(super) struct Walk {
     homes: Homes,
 }
 
-/// What is meant by a key that has an `s` too much: no key of another name is nearer.
+/// Tables that are written once for each entry.
+const LISTS: [&str; 2] = ["edit", "probe"];
+
+/// Keys that are meant by others, for which `nearest` finds another key.
 const PLURALS: [(&str, &str); 1] = [("subjects", "aliases")];
 
 /// Every table of a kind of file, with its keys: where a key that stands in the wrong table belongs.
@@ -103,7 +106,7 @@ impl Walk {
         (walk, tree.into_inner())
     }
 
-    /// A second `[edit]` is one mistake, and not one for every key below it.
+    /// A table header that is written twice is one mistake, and not one for every key below it.
     fn brackets(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
         let line = |error: &toml::de::Error| text.get(whole_lines(text, &error.span()?)).map(str::trim);
         let is_twice = |error: &toml::de::Error| error.message().contains("duplicate key");
@@ -112,15 +115,18 @@ impl Walk {
             Some((name.to_owned(), error.span()?))
         });
         let Some((name, span)) = header else { return };
-        errors.retain(|error| {
-            if is_twice(error) {
-                self.broken.extend(error.span().map(|span| whole_lines(text, &span)));
-            }
-            !is_twice(error)
-        });
-        let finding = Diagnostic::new(Code::Syntax, format!("`[{name}]` stands more than once"));
-        let finding = finding.at(self.file, &span, "a second one");
-        self.push(finding.help(format!("write `[[{name}]]`, with two brackets, above each one")));
+        let echoes = |error: &toml::de::Error| is_twice(error) && error.span().is_some_and(|at| at.start >= span.start);
+        for error in errors.iter().filter(|error| echoes(error)) {
+            self.broken.extend(error.span().map(|span| whole_lines(text, &span)));
+        }
+        errors.retain(|error| !echoes(error));
+        let finding = Diagnostic::new(Code::Syntax, format!("`[{name}]` is written more than once"));
+        let finding = finding.at(self.file, &span, "the second");
+        let help = match LISTS.contains(&name.as_str()) {
+            true => format!("write `[[{name}]]`, with two brackets, above each one"),
+            false => format!("put all of its keys under one `[{name}]`"),
+        };
+        self.push(finding.help(help));
     }
 
     /// The top of the file.

@@ -59,3 +59,13 @@ fn one_bracket_too_few_is_one_finding() {
     let helps = findings.diagnostics.iter().flat_map(|finding| &finding.help).filter(|help| help.contains("[[edit]]"));
     assert!(findings.diagnostics.len() <= 2 && helps.count() >= 1, "{:?}", findings.diagnostics);
 }
+
+#[test]
+fn a_table_that_is_written_twice_is_named_as_one() {
+    let text = "[model]\npath = \"a\"\n[model]\npath = \"b\"\n";
+    let file = Sources::default().add("a", text);
+    let (walk, _) = Walk::document(file, text, &[]);
+    let findings = walk.finish();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].help, ["put all of its keys under one `[model]`"]);
+}

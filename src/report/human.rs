@@ -124,7 +124,11 @@ fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
     let figures = match (&answer.target, answer.after.holds) {
         (None, _) => moved(answer),
         (Some(target), Some(false)) if begins(target, &answer.after) => {
-            format!("{}, the model begins with {} and goes on otherwise", probabilities(answer), top(&answer.after))
+            format!(
+                "{}, the model begins with {}, and not with all of the answer",
+                probabilities(answer),
+                top(&answer.after)
+            )
         }
         (_, Some(false)) => format!("{}, the model says {}", probabilities(answer), top(&answer.after)),
         _ => probabilities(answer),
@@ -134,9 +138,11 @@ fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
     let _ = writeln!(out, "      {word:<4}  {what}: {}\n            {}", visible(&answer.prompt), visible(&figures));
 }
 
-/// Whether the likeliest token is the beginning of a target of more tokens: it goes wrong after that.
+/// Whether the likeliest token is the beginning of a target that goes on: the answer goes wrong after it.
 fn begins(target: &str, says: &Says) -> bool {
-    says.top.first().is_some_and(|token| target.trim_start().starts_with(token.text.trim_start()))
+    let Some(token) = says.top.first() else { return false };
+    let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());
+    rest.is_some_and(|rest| !rest.is_empty())
 }
 
 fn moved(answer: &Answer) -> String {

@@ -84,7 +84,7 @@ impl Effects {
         let mut numbers: BTreeMap<(Kind, Class), Vec<Vec<f64>>> = BTreeMap::new();
         for one in traced {
             for (kind, table) in &one.restored {
-                let only_last = one.only_last_subject(*kind);
+                let only_last = one.places.only_last_subject(*kind);
                 let first = if only_last { one.subject.end - 1 } else { 0 };
                 for (row, token) in table.iter().zip(first..) {
                     for class in Class::of(one, token) {

@@ -87,6 +87,11 @@ pub enum Places {
 }
 
 impl Places {
+    /// Whether a kind is restored at the subject's last token only.
+    pub fn only_last_subject(self, kind: Kind) -> bool {
+        kind.is_severed() || self == Self::LastSubject
+    }
+
     /// Their name.
     pub fn name(self) -> &'static str {
         if self == Self::All { "all" } else { "last-subject" }
@@ -116,11 +121,6 @@ impl Plan {
     /// quarter of fewer layers. A window of all layers would tell one layer from no other.
     pub fn usual_window(layers: usize) -> usize {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
-    }
-
-    /// Whether a kind is restored at the subject's last token only.
-    fn only_last_subject(&self, kind: Kind) -> bool {
-        kind.is_severed() || self.places == Places::LastSubject
     }
 
     /// The layers of the window at `layer`: fewer at the ends.
@@ -161,11 +161,6 @@ impl Traced {
         self.clean - self.corrupted
     }
 
-    /// Whether the table of a kind has only the row of the subject's last token.
-    pub fn only_last_subject(&self, kind: Kind) -> bool {
-        kind.is_severed() || self.places == Places::LastSubject
-    }
-
     /// The table of a kind, if it was traced.
     pub fn table(&self, kind: Kind) -> Option<&Vec<Vec<f64>>> {
         self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
@@ -204,7 +199,7 @@ pub fn trace(
     let (samples, length) = (noise.samples, ids.len());
     let runs = Runs { model, clean: &clean, corrupted: &first, kept: &first, samples, length, said };
     let low = mean(&runs.probabilities(&first.last()));
-    let rows = |kind: &Kind| if plan.only_last_subject(*kind) { 1 } else { length - subject.start };
+    let rows = |kind: &Kind| if plan.places.only_last_subject(*kind) { 1 } else { length - subject.start };
     let cells = plan.kinds.iter().map(rows).sum::<usize>() * model.spec().layers;
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
@@ -324,7 +319,7 @@ impl<'r> Runs<'r> {
         seen: &mut dyn FnMut(usize),
     ) -> Vec<Vec<f64>> {
         let layers = self.model.spec().layers;
-        let only_last = plan.only_last_subject(kind);
+        let only_last = plan.places.only_last_subject(kind);
         let tokens = if only_last { subject.end - 1..subject.end } else { subject.start..self.length };
         let before = if only_last { 0 } else { tokens.start };
         let mut table = vec![vec![low; layers]; before + tokens.len()];
