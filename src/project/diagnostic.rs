@@ -75,7 +75,8 @@ macro_rules! codes {
                 match self { $(Self::$variant => Weight::$severity.severity(),)* }
             }
 
-            /// Returns whether a policy may change the severity: only if the project's meaning is clear despite the finding.
+            /// Returns whether a policy may change the severity: only if the project's meaning is clear despite the
+            /// finding.
             pub fn is_adjustable(self) -> bool {
                 // The store does not belong to the project, so its policy has no say in it.
                 let own = self != Self::StoreDamaged;
