@@ -44,7 +44,7 @@ impl LockFile {
         self.entries.get(&model.map(str::to_owned))
     }
 
-    /// Returns the lock of a model. If there is none, returns the only lock of the file, provided that no model is given
+    /// Returns the lock of a model. If there is none, returns the only lock of the file, but only if no model is given
     /// or that lock has no name (it was written before the model got one).
     pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
         let only = self.entries.iter().next().filter(|_| self.entries.len() == 1);

@@ -1,19 +1,19 @@
-//! Paraphrases that name their subject in nearly its letters: a slip that only `test` would show, as a fact that does
-//! not hold.
+//! Warns about paraphrases that misspell the subject. Otherwise the mistake would only show up in `corrigenda test`, as
+//! a fact that does not hold.
 
 use strsim::normalized_damerau_levenshtein as likeness;
 
 use super::diagnostic::{Capped, Code, Diagnostic};
 use super::edit::Edit;
 
-/// Words from this likeness on are meant to be the subject.
+/// The minimum similarity at which words count as a misspelt subject (normalised Damerau-Levenshtein, 0 to 1).
 const ALIKE: f64 = 0.8;
-/// Subjects of fewer letters are near to too many words.
+/// The minimum length of a subject, in characters; shorter ones are similar to too many words.
 const SHORTEST: usize = 5;
-/// Paraphrases of more words are not looked through.
+/// The maximum number of words of a paraphrase; longer ones are not checked, to bound the time.
 const MOST_WORDS: usize = 256;
 
-/// Notes the paraphrases of edits that name no name of the subject, but nearly one.
+/// Adds a finding for every paraphrase that contains no name of the subject, but words similar to one.
 pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let mut found = Capped::default();
     for edit in edits {
@@ -31,7 +31,8 @@ pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// The words of a text that are nearly a name of the subject, and that name; nothing where a name stands there.
+/// Returns the words of a text that are most similar to a name of the subject, and that name; `None` if the text
+/// contains a name of the subject, or no similar words.
 fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     let folded = text.to_lowercase();
     let names = || edit.names().map(|(name, _)| name);
@@ -51,7 +52,7 @@ fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     })
 }
 
-/// A word without its punctuation and without `'s`.
+/// Returns a word without surrounding punctuation and without a final `'s`.
 fn bare(word: &str) -> &str {
     let word = word.trim_matches(|c: char| !c.is_alphanumeric());
     word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(word)
