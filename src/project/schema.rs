@@ -1,9 +1,9 @@
-//! JSON Schemas, so that an editor helps while a fact is being written.
+//! Generates JSON Schemas, with which editors check project files while they are written.
 //!
-//! The schemas come from types of their own. The walk cannot come from them: `serde` stops at the first value that
-//! does not fit, and a person who has made five mistakes wants to see five. A test holds the two together: the
-//! same keys, and the same judgement on a corpus of documents. The walk is the stricter of the two, for a schema
-//! cannot see across edits, nor into Unicode: what a schema refuses, the walk refuses, never the other way round.
+//! The schemas are derived from types that only exist for this. The files cannot be read into these types, because
+//! `serde` stops at the first invalid value, and a user wants to see all mistakes at once. A test checks that schema
+//! and reader accept the same keys and judge a corpus of documents alike. The reader is stricter, because a schema
+//! cannot compare edits or check Unicode: every document that a schema rejects is rejected by the reader too.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -13,24 +13,24 @@ use serde_json::Value;
 use super::schema_project::ProjectFile;
 use crate::report::Report;
 
-/// Which schema.
+/// The kind of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaKind {
-    /// Of the files in `edits/`.
+    /// The schema of the files in the folder of edits.
     Edits,
-    /// Of `corrigenda.toml`.
+    /// The schema of `corrigenda.toml`.
     Project,
-    /// Of `probes.toml`.
+    /// The schema of `probes.toml`.
     Probes,
-    /// Of what the verbs answer to programs.
+    /// The schema of the JSON reports that commands write.
     Report,
 }
 
 impl SchemaKind {
-    /// Every schema.
+    /// All schemas.
     pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
-    /// The name of the file under `schemas/`.
+    /// Returns the name of the file in `schemas/`.
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Edits => "edits.schema.json",
@@ -41,15 +41,15 @@ impl SchemaKind {
     }
 }
 
-/// The text of a schema, as it stands in `schemas/`.
+/// Returns the text of a schema, equal to the file in `schemas/`.
 pub fn render(kind: SchemaKind) -> String {
     let mut schema = value(kind);
     without_formats(&mut schema);
-    // A report is written by us, and there null says that nothing is known.
+    // In reports, null is a valid value for what is unknown. TOML files have no null.
     if kind != SchemaKind::Report {
         without_null(&mut schema);
     }
-    // A JSON value always prints.
+    // Formatting a JSON value cannot fail.
     format!("{schema:#}\n")
 }
 
@@ -64,7 +64,7 @@ fn value(kind: SchemaKind) -> Value {
     }
 }
 
-/// Number formats are words of Rust: no editor knows them.
+/// Removes number formats such as `uint32`, which are specific to Rust and unknown to editors.
 fn without_formats(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -80,7 +80,7 @@ fn without_formats(schema: &mut Value) {
     }
 }
 
-/// An optional key may be left out; TOML has no null to write for it.
+/// Removes null from the types of optional keys: TOML has no null, a key is left out instead.
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -94,7 +94,7 @@ fn without_null(schema: &mut Value) {
             if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
                 choices.retain(|choice| choice["type"] != "null");
                 if let [only] = choices.as_slice() {
-                    // Draft 7 ignores what stands beside a `$ref`, but not beside an `allOf`.
+                    // In draft 7, keywords next to a `$ref` are ignored, but those next to an `allOf` are not.
                     let only = only.clone();
                     object.remove("anyOf");
                     object.insert("allOf".into(), Value::Array(vec![only]));

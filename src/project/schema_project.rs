@@ -1,4 +1,4 @@
-//! What the schema of `corrigenda.toml` is made from: a mirror of the file.
+//! Mirrors `corrigenda.toml` in types from which its JSON Schema is derived.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ enum Models {
     ),
 }
 
-/// Names of models.
+/// The pattern of model names.
 const NAME: &str = r"^[a-z0-9][a-z0-9-]*$";
 
 /// A model with a name; what it says under `rome` and `statistics` stands over what the project says, key by key.
