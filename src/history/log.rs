@@ -21,7 +21,7 @@ use crate::report::Fact;
 /// The changes that one commit makes to facts and patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The commit.
+    /// The commit that makes the changes.
     pub commit: Commit,
     /// The facts that the commit added, changed or removed, by id.
     pub facts: Vec<Fact>,

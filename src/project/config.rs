@@ -132,7 +132,7 @@ pub struct RomeConfig {
 pub struct Stage {
     /// The learning rate of Adam.
     pub rate: f64,
-    /// The number of steps.
+    /// The number of evaluations of the loss; there is one Adam update fewer.
     pub steps: u32,
 }
 

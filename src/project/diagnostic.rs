@@ -220,7 +220,7 @@ pub struct Label {
     pub primary: bool,
 }
 
-/// One finding.
+/// One finding about the project: an error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The kind of the finding.

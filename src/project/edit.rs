@@ -30,31 +30,31 @@ pub struct Expect {
 /// The byte ranges of an edit and its texts in the source file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file.
+    /// The source file of the edit.
     pub file: FileId,
-    /// The id.
+    /// The value of `id`, quotes included.
     pub id: Range<usize>,
-    /// The subject.
+    /// The value of `subject`, quotes included.
     pub subject: Range<usize>,
-    /// The prompt.
+    /// The value of `prompt`, quotes included.
     pub prompt: Range<usize>,
     /// The `chat` value, if written.
     pub chat: Option<Range<usize>>,
-    /// The target.
+    /// The value of `target`, quotes included.
     pub target: Range<usize>,
     /// The old answer, if written.
     pub was: Option<Range<usize>>,
     /// The whole entry, from `[[edit]]` to the end of its last value.
     pub entry: Range<usize>,
-    /// Each alias.
+    /// One range per alias.
     pub aliases: Vec<Range<usize>>,
     /// The expiry date, if written.
     pub expires: Option<Range<usize>>,
-    /// Each expected paraphrase.
+    /// One range per expected paraphrase.
     pub paraphrase: Vec<Range<usize>>,
-    /// Each prompt expected to stay unchanged.
+    /// One range per prompt that is expected to stay unchanged.
     pub unchanged: Vec<Range<usize>>,
-    /// Each accepted answer.
+    /// One range per accepted answer.
     pub accept: Vec<Range<usize>>,
     /// The status, if written.
     pub status: Option<Range<usize>>,
