@@ -177,7 +177,8 @@ pub fn link(
     Ok(Linked { u: pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect(), v: solved.rows })
 }
 
-/// Returns the residual `v* − (W k + b)`, `[d]`: what the edit adds to the output for an input equal to its key (if μ is 0).
+/// Returns the residual `v* − (W k + b)`, `[d]`: what the edit adds to the output for an input equal to its key (if μ
+/// is 0).
 pub fn residual(pair: &Pair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }

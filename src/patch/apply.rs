@@ -128,7 +128,7 @@ mod tests {
     fn every_product_is_added_to_the_weight_on_its_own() {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
-        // 2^60 + 1 - 2^60: added to 2^60 one by one, the products give 0; summed first, they would give another result.
+        // The exact result is 1. In f64, each sum is 2^60 + 1 = 2^60, so the result is 0.
         (target.u, target.v) = (vec![1.0, -1.0], vec![1.0, 2_f32.powi(60)]);
         assert_eq!(materialise("w", &target, &[2_f32.powi(60)]).expect("finite"), [0.0]);
     }
