@@ -93,7 +93,7 @@ impl Config {
             fan_in_fan_out: adapter.pairs.iter().all(|pair| pair.layout == Layout::Conv1d),
             inference_mode: true,
             init_lora_weights: true,
-            // The scale is `alpha / r`, or `alpha / sqrt(r)` in rsLoRA, which is off: it is 1.
+            // The scale is `alpha / r` = 1, because rsLoRA (`alpha / sqrt(r)`) is off.
             lora_alpha: adapter.rank,
             lora_dropout: 0.0,
             modules_to_save: None,
