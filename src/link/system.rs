@@ -1,6 +1,5 @@
 //! Solves for all edits of one layer in closed form.
 //!
-//!
 //! With keys `K` (`[f, B]`), values `V` (`[d, B]`) and the factor of `C`: `A = C⁻¹K`, `S = KᵀA + μI`,
 //! `R = V − (W K + b)`, `Δ = R S⁻¹ Aᵀ`. For one edit this is the ROME formula. Column `e` of `u = R` and row `e` of
 //! `v = S⁻¹Aᵀ` belong to edit `e`. All arithmetic is in f64 without fused multiply-add.
