@@ -43,7 +43,7 @@ pub enum State {
     Unknown,
     /// The check failed.
     Wrong,
-    /// The lock or the base differs from what the lock recorded; a new build is needed.
+    /// The lock no longer matches the project or the base; a new build is needed.
     Stale,
 }
 
@@ -156,7 +156,7 @@ pub struct Ground<'a> {
     pub edits: EditSet,
     /// The base, with every file read again instead of using stored digests.
     pub base: Base,
-    /// The store.
+    /// The store with statistics, objects and patches.
     pub store: &'a Store,
     /// The lock; `None` without a project or before the first build.
     pub lock: Option<Lock>,

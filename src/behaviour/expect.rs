@@ -52,7 +52,7 @@ pub struct Unasked {
     pub file: FileId,
     /// Its byte range in that file.
     pub place: Range<usize>,
-    /// The reason.
+    /// The reason why it cannot be run.
     pub error: ModelError,
 }
 

@@ -46,7 +46,7 @@ pub struct Score {
 pub struct Next {
     /// The most probable token; of equal ones, the one with the lowest id.
     pub top: u32,
-    /// Its probability.
+    /// The probability of that token.
     pub probability: f64,
     /// The log-probabilities of all tokens.
     log: Vec<f64>,

@@ -25,7 +25,7 @@ pub enum ExportError {
     /// The destination already exists.
     #[error("`{}` is {what}: an export needs a new name, or an empty folder", path.display())]
     Taken {
-        /// The destination.
+        /// The path of the destination.
         path: PathBuf,
         /// What exists there, for example `a file`.
         what: &'static str,
@@ -33,7 +33,7 @@ pub enum ExportError {
     /// The parent of the destination is not a folder and cannot be created.
     #[error("`{}` cannot be made: `{}` is no folder, or lies in something that is none", path.display(), parent.display())]
     NoParent {
-        /// The destination.
+        /// The path of the destination.
         path: PathBuf,
         /// The parent folder that is needed.
         parent: PathBuf,
@@ -41,7 +41,7 @@ pub enum ExportError {
     /// The destination lies inside the base model or the store, which an export must not write to.
     #[error("`{}` lies in {what}, where nothing is written: name another place", path.display())]
     Inside {
-        /// The destination.
+        /// The path of the destination.
         path: PathBuf,
         /// `the base model` or `the store`.
         what: &'static str,
@@ -49,7 +49,7 @@ pub enum ExportError {
     /// The folder contains entries that are not copied, for example links out of the folder.
     #[error("`{}` holds what is not copied: {}", folder.display(), said(names))]
     Refused {
-        /// The folder.
+        /// The path of the folder.
         folder: PathBuf,
         /// The names, each with the reason.
         names: Vec<(String, String)>,
@@ -57,21 +57,21 @@ pub enum ExportError {
     /// A weights file whose header is invalid.
     #[error("`{}`: {source}", path.display())]
     Header {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The reason.
+        /// The defect of the header.
         source: HeaderError,
     },
     /// The folder contains no weights.
     #[error("`{}` holds no weights (model.safetensors, or model-*.safetensors)", folder.display())]
     NoWeights {
-        /// The folder.
+        /// The path of the folder.
         folder: PathBuf,
     },
     /// A tensor that the patch changes is in no weights file, or in more than one.
     #[error("the patch changes `{parameter}`, which stands in {count} of the base's weights files, not in one")]
     NotOnce {
-        /// The tensor.
+        /// The name of the tensor.
         parameter: String,
         /// The number of weights files that contain it.
         count: usize,
@@ -79,7 +79,7 @@ pub enum ExportError {
     /// A tensor stored in a type to which no patch can be applied.
     #[error("`{parameter}` is stored as {found}; this version lays patches on F32 only")]
     Dtype {
-        /// The tensor.
+        /// The name of the tensor.
         parameter: String,
         /// The type in which the base stores it.
         found: Dtype,
@@ -110,7 +110,7 @@ pub enum ExportError {
     /// A file is larger than the limit for adapters.
     #[error("`{}` is larger than an adapter can be", path.display())]
     TooLarge {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
     /// A written file differs when it is read back.

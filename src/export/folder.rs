@@ -41,7 +41,7 @@ impl Member {
 /// The contents of a checkpoint folder; each list is sorted by the bytes of the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The files.
+    /// The regular files, with links resolved.
     pub files: Vec<Member>,
     /// The entries that are neither followed nor read, each with the reason.
     pub refused: Vec<(String, String)>,

@@ -12,7 +12,7 @@ use super::ExportError;
 /// The LoRA factors of one module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// The layer.
+    /// The index of the layer.
     pub layer: usize,
     /// The module path, as transformers names it.
     pub module: String,

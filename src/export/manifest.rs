@@ -23,7 +23,7 @@ pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The base model.
+    /// The base model that the patch was made for.
     pub base: BaseEntry,
     /// The facts that the patch contains.
     pub facts: Vec<Fact>,

@@ -38,7 +38,7 @@ impl Coarse {
     }
 
     /// Returns the next round, at half the distance around the best layers, down to their direct neighbours. `None`
-    /// if no untried layer is left.
+    /// if these neighbours, or all layers, have been tried.
     pub fn next(&mut self, tried: &[Tried]) -> Option<Round> {
         loop {
             self.stride = (self.stride / 2).max(1);

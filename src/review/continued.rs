@@ -18,7 +18,7 @@ pub(super) struct Texts {
     pub drawn: Option<Drawn>,
 }
 
-/// Continues the first [`MOST_CONTINUED`] prompts on both sides; none if `draw.tokens` is 0.
+/// Continues the first [`MOST_CONTINUED`] prompts on both sides. Returns no text if `draw.tokens` is 0.
 pub(super) fn texts(
     before: &Side,
     after: &Side,

@@ -22,7 +22,7 @@ use crate::report::{self, Answer, Asked, Damage, EditWeight, Fact, Report, Tenso
 /// Which parts of the behaviour are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// How continuations are generated; none if `tokens` is 0.
+    /// The settings of the continuations; if `tokens` is 0, no text is generated.
     pub draw: Draw,
     /// Whether damage on neutral text is measured.
     pub damage: bool,

@@ -67,7 +67,7 @@ impl Side {
     /// precedence over a patch, and a patch over a folder of that name.
     ///
     /// # Errors
-    /// If nothing has that name, or the patch cannot be applied to the base.
+    /// If the name is unknown, or the patch cannot be applied to the base.
     pub fn find(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
         match name {
             BASE => return Ok(Self::plain(name, BASE, ground.base.model.clone())),
@@ -241,7 +241,7 @@ fn unknown_patch(name: &str) -> Stop {
     Stop::wrong(vec![finding], &Sources::default())
 }
 
-/// Builds the error for a name that matches nothing.
+/// Builds the error for a name that is not a revision, patch or folder.
 fn unknown(name: &str, error: &HistoryError) -> Stop {
     let mut finding = error.finding();
     if finding.code == Code::RevisionUnknown {

@@ -46,7 +46,7 @@ pub struct Subject<'a, 'p> {
     pub whole: bool,
     /// Whether damage on neutral text is measured.
     pub damage: bool,
-    /// The prefaces of the facts.
+    /// The prefaces: text in front of prompts whose subject would start at an attention sink.
     pub prefaces: &'a Prefaces,
 }
 
@@ -117,7 +117,7 @@ impl<'p> Trial<'p> {
         }
     }
 
-    /// Returns whether there is no failure.
+    /// Returns whether the test passes: no diagnostic is an error.
     pub fn passes(&self) -> bool {
         !self.findings.iter().any(Diagnostic::is_error)
     }

@@ -20,7 +20,7 @@ use crate::project::{Code, Diagnostic, Edit, Prefaces, Project};
 use crate::stats::Cached;
 use crate::store::{Kind, Store, StoreError};
 
-/// If none of this many first edits has a value at a layer, the remaining edits are not compiled.
+/// The number of edits that are compiled first at a layer. If none of them has a value, the others are not compiled.
 pub const FIRST: usize = 8;
 
 /// The maximum number of log-probabilities of the base that are cached across layers: 512 MiB of `f64`.

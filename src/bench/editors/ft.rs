@@ -16,9 +16,9 @@ use crate::progress::Progress;
 
 /// The published learning rate of Adam.
 pub(super) const RATE: f64 = 5e-4;
-/// The published bounds of FT+L by the number of layers: GPT-2 XL (48) and GPT-2 large (36). The next constant is the
-/// bound for smaller models.
+/// The published bounds of FT+L by the number of layers: GPT-2 XL (48) and GPT-2 large (36).
 const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
+/// The bound of FT+L for all other models except GPT-J.
 const SMALL: f64 = 2e-3;
 /// The published bound for GPT-J.
 const GPT_J: f64 = 5e-5;

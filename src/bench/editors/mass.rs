@@ -110,9 +110,12 @@ impl Editor for Mass {
 }
 
 impl Mass {
-    /// Returns the layers to change. EMMET changes the edited layer. The other editors change the published layers if
-    /// the edited layer is the published one. Otherwise they change the edited layer and up to four layers before it,
-    /// as published for GPT-2 XL; if the edited layer is the first, they change the first two layers.
+    /// Returns the layers to change. EMMET changes the edited layer. MEMIT and AlphaEdit change:
+    ///
+    /// - if a number of layers is set: that many layers, which end at the edited layer if there are enough before it;
+    /// - otherwise, if the edited layer is the published one: the published layers;
+    /// - otherwise: the edited layer and up to four layers before it, as published for GPT-2 XL; if the edited layer is
+    ///   the first one, the first two layers.
     fn layers(&self, ground: &Ground<'_>) -> Vec<usize> {
         let (layer, spec) = (ground.setup.layer, ground.base.model.spec());
         let count = spec.layers;
