@@ -44,7 +44,7 @@ const STACK: usize = 256 << 20;
 /// Time limit of one rendering. Published templates take about a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Placeholders for a message and an answer, rendered to find out what the template writes around them. They contain
-/// private-use characters, for which no model has tokens.
+/// private-use characters, which a template itself does not write.
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
 const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 
@@ -82,8 +82,8 @@ struct Around {
     /// What the template writes between the generation prompt and the answer, for example the empty thinking block of a
     /// reasoning model.
     more: String,
-    /// Whether a space precedes an answer. `None` if it is unknown: with an answer, the template writes another text
-    /// than up to the generation prompt.
+    /// Whether a space precedes an answer. `None` if it is unknown: the rendering with an answer does not start with
+    /// the rendering up to the generation prompt.
     space: Option<bool>,
 }
 
@@ -116,7 +116,7 @@ impl Chat {
             digest: Digest::of(b""),
         };
         chat.around = chat.look_around()?;
-        // The rendered affixes are a part of the digest, so that a renderer that writes another text is noticed.
+        // The rendered affixes are a part of the digest, so that a change of the renderer's output changes the digest.
         let Around { before, behind, more, space } = &chat.around;
         canon.text("before", before).text("behind", behind).text("more", more);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
@@ -131,8 +131,8 @@ impl Chat {
             return Err(ModelError::Chat { problem });
         };
         let mut around = Around { before: before.to_owned(), behind: behind.to_owned(), ..Around::default() };
-        // Some templates write no answers, and some write them after another text than the generation prompt: then the
-        // space is unknown.
+        // Some templates write no answers, and some do not write the generation prompt before them: the space is then
+        // unknown.
         let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
         let answered = answered.split_once(ANSWER).and_then(|(upto, _)| upto.strip_prefix(rendered.as_str()));
         if let Some(more) = answered {

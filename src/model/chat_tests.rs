@@ -78,8 +78,7 @@ fn answers_follow_as_the_template_writes_them() {
     assert_eq!(of("", " {{ m.content }}"), ("[why]".to_owned(), Some(true)));
     assert_eq!(of("A:\n", "A:\n{{ m.content }}"), ("[why]A:\n".to_owned(), Some(false)));
     assert_eq!(of("A:", "A:<t></t>\n{{ m.content }}"), ("[why]A:<t></t>\n".to_owned(), Some(false)));
-    // If a template writes no answers, or writes them after another text than the generation prompt, the space is
-    // unknown.
+    // If a template writes no answers, or does not write the generation prompt before them, the space is unknown.
     assert_eq!(of("A:", "B:{{ m.content }}"), ("[why]A:".to_owned(), None));
     assert_eq!(of("A:", "{{ raise_exception('no') }}"), ("[why]A:".to_owned(), None));
 }
