@@ -185,8 +185,8 @@ fn edit_weights(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<EditWeig
     found.into_iter().map(|(id, (before, after))| EditWeight { id, before, after }).collect()
 }
 
-/// Returns the Frobenius norm of `u v` of every edit of a patch, by meaning. If an edit changes several tensors, the norm
-/// is that of the last one only.
+/// Returns the Frobenius norm of `u v` of every edit of a patch, by meaning. If an edit changes several tensors, the
+/// norm is that of the last one only.
 fn norms(side: &Side) -> BTreeMap<Digest, f64> {
     let targets = side.patch.iter().flat_map(|(_, patch)| patch.targets().values());
     targets.flat_map(|target| target.edits.iter().copied().zip(delta_norms(target).edits)).collect()
