@@ -300,7 +300,7 @@ fn identity(
     changed: &Changed,
 ) -> Result<Digest, Stop> {
     let mut canon = Canon::new("bench/2");
-    // The version stands for the editors' default numbers.
+    // The editors' default numbers change only with the version.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
     // How the project links its own set has no influence, except through the ridge that it sets.
