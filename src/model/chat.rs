@@ -1,9 +1,9 @@
 //! Renders a user message with the model's own chat template.
 //!
 //! The template is Jinja as published on the Hub, and it is rendered as transformers renders it: one user message,
-//! followed by the generation prompt. A template can open no file and has no clock, so one that uses a fixed date
-//! without a clock does so here. The length of the template, its number of instructions and its stack are bounded. A
-//! hostile template can still end the process: the template is trusted as a part of the model, like its weights.
+//! followed by the generation prompt. A template cannot open files and has no clock; a template with a fixed date as
+//! fallback uses that date. The length of the template, its number of instructions and its stack are bounded. A hostile
+//! template can still end the process: the template is trusted as a part of the model, like its weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,8 +34,8 @@ const NAME: &str = "the template";
 const SPECIAL: &str = "special_tokens_map.json";
 /// Maximum size of every file that is read here, in bytes. Some settings files list every token.
 const LIMIT: u64 = 64 << 20;
-/// Maximum length of a template, in bytes: four times the longest published ones. It also bounds how deeply a template
-/// can nest.
+/// Maximum length of a template, in bytes: four times as long as the longest published ones. It also bounds how deeply
+/// a template can nest.
 const LONGEST: usize = 64 << 10;
 /// Maximum work of one rendering: instructions, and bytes of bulk text operations.
 const FUEL: u64 = 1 << 20;

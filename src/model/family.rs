@@ -37,7 +37,7 @@ pub struct Family {
     pub position_embedding: Option<&'static str>,
     /// Prefix of the tensor names of a block, with `{}` for the layer.
     pub block: &'static str,
-    /// Norm before attention. This name and the following ones are relative to the block's prefix.
+    /// Norm before attention. The names from here to `mlp_out` are relative to the block's prefix.
     pub attention_norm: &'static str,
     /// Query, key and value projections.
     pub attention_in: Attention,

@@ -2,7 +2,7 @@
 //! the form and says what to do.
 //!
 //! - [`config`]: what config.json says; [`names`]: what the names of the tensors say; [`gguf`]: the source model of a
-//!   GGUF file. This module looks at the names of the files in a folder.
+//!   GGUF file. This module recognises files and folders by their names and first bytes.
 
 pub(super) mod config;
 mod gguf;
