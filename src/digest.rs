@@ -1,8 +1,8 @@
-//! SHA-256 digests, and the one way in which structured things are hashed.
+//! SHA-256 digests, and [`Canon`], the only way to hash structured values.
 //!
-//! A digest prints as `sha256:<64 hex>`; people are shown the first twelve digits.
-//! Structured inputs go through [`Canon`], which frames every field by its name and its length, so that no
-//! two different inputs can ever be written as the same bytes.
+//! A digest prints as `sha256:<64 hex>`; messages for users show its first 12 digits.
+//! [`Canon`] prefixes every field name and every value with its length, so two different inputs never produce the
+//! same byte stream.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -11,20 +11,20 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 digest.
+/// A SHA-256 digest of 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Returns the SHA-256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest of everything that `reader` gives, and how many bytes that was.
+    /// Returns the digest of all bytes of `reader`, and their number.
     ///
     /// # Errors
-    /// Reading fails.
+    /// If reading fails.
     pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; 1 << 16];
@@ -42,12 +42,12 @@ impl Digest {
         }
     }
 
-    /// The digest that is these 32 bytes.
+    /// Wraps the 32 raw bytes of an existing digest.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// All 64 hexadecimal digits, lower case, without the `sha256:` prefix.
+    /// Returns all 64 hexadecimal digits in lower case, without the `sha256:` prefix.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
         let mut text = String::with_capacity(64);
@@ -58,17 +58,17 @@ impl Digest {
         text
     }
 
-    /// The first twelve hexadecimal digits: what people are shown.
+    /// Returns the first 12 hexadecimal digits, the form that messages for users show.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 raw bytes.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Parses 64 hexadecimal digits without a prefix.
+    /// Parses 64 lower-case hexadecimal digits without a prefix; returns `None` for any other text.
     pub fn from_hex(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return None;
@@ -81,12 +81,12 @@ impl Digest {
     }
 }
 
-/// Hashes raw bytes as they are written to it. Structured values go through [`Canon`].
+/// Hashes raw bytes as they are written. For structured values, use [`Canon`].
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// The digest of everything written.
+    /// Returns the digest of all bytes written so far.
     pub fn finish(&self) -> Digest {
         Digest(self.0.clone().finalize().into())
     }
@@ -115,7 +115,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The text is not `sha256:` and 64 lower-case hexadecimal digits.
+/// The error for a text that is not `sha256:` followed by 64 lower-case hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a digest (`sha256:` and 64 lower-case hexadecimal digits)")]
 pub struct NotADigest(String);
@@ -141,10 +141,10 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Hashes a structured value: a domain, then named fields in the order given.
+/// A hasher for structured values: a domain, then named fields in the order in which they are added.
 ///
-/// Every name and every value is preceded by its length (u64, little endian), so fields cannot run into one
-/// another; the domain keeps an edit from ever hashing like a configuration.
+/// Every name and every value is preceded by its length (u64, little endian), so adjacent fields cannot be confused.
+/// The domain separates kinds of values: an edit and a configuration never have the same digest.
 #[derive(Clone)]
 pub struct Canon(Sha256);
 
@@ -161,19 +161,19 @@ impl Canon {
         self.0.update(bytes);
     }
 
-    /// Adds a field.
+    /// Adds a field of raw bytes.
     pub fn field(&mut self, name: &str, value: &[u8]) -> &mut Self {
         self.framed(name.as_bytes());
         self.framed(value);
         self
     }
 
-    /// Adds a text field.
+    /// Adds a text field, as UTF-8.
     pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
         self.field(name, value.as_bytes())
     }
 
-    /// Adds a list of texts, its length included.
+    /// Adds a list of texts, preceded by the number of texts.
     pub fn texts<'a>(&mut self, name: &str, values: impl ExactSizeIterator<Item = &'a str>) -> &mut Self {
         self.field(name, &(values.len() as u64).to_le_bytes());
         for value in values {
@@ -182,22 +182,22 @@ impl Canon {
         self
     }
 
-    /// Adds a number, as its eight bytes.
+    /// Adds an integer as 8 little-endian bytes.
     pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
         self.field(name, &value.to_le_bytes())
     }
 
-    /// Adds a floating-point number, as its bits.
+    /// Adds a floating-point number as the 8 little-endian bytes of its bit pattern.
     pub fn float(&mut self, name: &str, value: f64) -> &mut Self {
         self.field(name, &value.to_bits().to_le_bytes())
     }
 
-    /// Adds another digest.
+    /// Adds another digest as its 32 raw bytes.
     pub fn digest(&mut self, name: &str, value: &Digest) -> &mut Self {
         self.field(name, value.bytes())
     }
 
-    /// The digest of everything added.
+    /// Returns the digest of the domain and all fields added so far.
     pub fn finish(&self) -> Digest {
         Digest(self.0.clone().finalize().into())
     }

@@ -1,18 +1,18 @@
-//! `~` at the beginning of a path, where no shell made a folder of it: in project files, and in arguments such as
+//! Expands a leading `~` in paths that no shell has expanded: paths in project files, and arguments such as
 //! `--out=~/patched`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Options whose value is a text and no path.
+/// Options whose value is a text, not a path; a `~` in it is not expanded.
 const TEXTS: [&str; 5] = ["--prompt", "--subject", "--answer", "--builder", "--as-of"];
 
-/// The path, from the home folder where it begins with `~/`. A folder of that name is written `./~`.
+/// Returns the path with a leading `~` replaced by the home folder. A folder that is named `~` is written `./~`.
 pub(crate) fn expanded(path: &Path) -> PathBuf {
     in_home(path, folder().as_deref()).unwrap_or_else(|| path.to_owned())
 }
 
-/// The arguments of the command line, with every path that begins with `~/` from the home folder.
+/// Returns the command-line arguments with `~` expanded in every path.
 pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     expanded_in(given, folder().as_deref())
 }
@@ -24,7 +24,7 @@ fn folder() -> Option<PathBuf> {
 
 fn in_home(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     let rest = path.strip_prefix("~").ok()?;
-    // `join` with nothing would end in a slash.
+    // `join` with an empty path would add a trailing slash.
     home.map(|home| if rest.as_os_str().is_empty() { home.to_owned() } else { home.join(rest) })
 }
 
@@ -38,7 +38,7 @@ fn expanded_in(given: impl Iterator<Item = OsString>, home: Option<&Path>) -> Ve
     out
 }
 
-/// An argument that is a path, or `NAME=PATH`, or `--report=FORM=PATH`.
+/// Expands an argument of the form `PATH`, `NAME=PATH` or `--report=FORM=PATH`; `None` if there is no `~` to expand.
 fn of_argument(argument: &OsStr, home: Option<&Path>) -> Option<OsString> {
     if let Some(whole) = in_home(Path::new(argument), home) {
         return Some(whole.into_os_string());

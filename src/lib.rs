@@ -1,35 +1,37 @@
-//! Facts to change in a language model are declared in versioned files; a compiler turns them into one small,
-//! content-addressed weight patch, the same bytes on every machine.
+//! Compiles facts, declared in versioned files, into one small, content-addressed weight patch for a language model.
+//! The patch has the same bytes on every machine.
 //!
-//! The map of the house, as far as it is built:
+//! The modules:
 //!
-//! - [`numeric`]: `portable-1`, the arithmetic that makes the bytes. No I/O; knows nothing of models.
-//! - [`model`]: a decoder described by data: weights read in place, tokens, the hook at one MLP, the forward pass
-//!   and its hand-written reverse.
-//! - [`compile`]: one edit alone against the base: its key and its value.
-//! - [`stats`]: the second moment of the keys, over a corpus or as it was published, and its factor.
-//! - [`link`]: all edits of a set in one change of the weights: the closed form, its refinement, and the mass editors.
-//! - [`build`]: declared facts and a base in, a patch and a lock out; `plan`, `build` and the ground of `test`.
-//! - [`behaviour`]: what a model says, and whether it changed.
-//! - [`trace`]: causal tracing: where in the model a fact is held.
-//! - [`review`]: expectations, gates and comparisons: what a reviewer asks of a change.
-//! - [`bench`]: published datasets, metrics and editors, side by side.
+//! - [`numeric`]: `portable-1`, the arithmetic that determines the bytes. It does no I/O and does not know models.
+//! - [`model`]: a decoder-only transformer, described by data: memory-mapped weights, tokenizer, the hook at one MLP,
+//!   the forward pass and its hand-written backward pass.
+//! - [`compile`]: compiles one edit against the base, independently of other edits: its key and its value.
+//! - [`stats`]: the second moment of the keys, over a corpus or as published, and its Cholesky factor.
+//! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the mass
+//!   editors.
+//! - [`build`]: builds a patch and a lock from declared facts and a base. Also `plan`, and what `test` needs from a
+//!   build.
+//! - [`behaviour`]: measures what a model says, and whether it changed.
+//! - [`trace`]: finds where in the model a fact is stored, by causal tracing.
+//! - [`review`]: expectations, limits and comparisons for the review of a change.
+//! - [`bench`]: compares editing methods on published datasets and metrics.
 //! - [`safetensors`]: the strict header reader and the canonical writer.
-//! - [`patch`]: the object that ships: canonical bytes, strict reading, materialising, norms.
-//! - [`store`]: content-addressed files: atomic writes, verified reads, gc, export and import.
-//! - [`project`]: what people write: edit sets, settings and the lock, with every finding of every file in one run.
-//!   Knows no model.
-//! - [`history`]: git: the project at a commit, and when, by whom and why each fact changed. Nothing else knows of git.
-//! - `home`: `~` in paths that no shell has seen.
-//! - [`figure`]: drawings, the same in dots, and their place on a page.
-//! - [`export`]: a patch laid on its base, written somewhere else: a checkpoint, or an adapter of two kinds.
-//! - [`audit`]: what `verify` finds: claims held against bytes, and a lock held against everything computed again.
-//! - [`report`]: what a verb found, as one value, and the forms in which people and programs read it.
-//! - [`cli`], [`ui`], [`progress`]: one file per verb; the only door to the terminal; what long work reports to.
-//! - [`digest`]: SHA-256, and the one way in which structured things are hashed.
+//! - [`patch`]: the patch file: canonical bytes, strict reading, application to the base's tensors, norms.
+//! - [`store`]: content-addressed files: atomic writes, verified reads, removal, export and import.
+//! - [`project`]: the files of a project: edit sets, settings and the lock. One run reports all findings of all files.
+//!   It does not know models.
+//! - [`history`]: git: the project at a commit, and when, by whom and why each fact changed. No other module uses git.
+//! - `home`: expands `~` in paths that no shell has expanded.
+//! - [`figure`]: figures as SVG and PNG, and HTML pages with figures.
+//! - [`export`]: writes the patched model for other programs, as a checkpoint or as one of two kinds of adapter.
+//! - [`audit`]: the checks of `verify`: compares claims with bytes, and a lock with everything computed again.
+//! - [`report`]: the result of a verb as one value, and its formats for people and programs.
+//! - [`cli`], [`ui`], [`progress`]: one module per verb; the output to the terminal; the progress of long work.
+//! - [`digest`]: SHA-256, and the hash of structured values.
 //!
-//! Invariants: nothing writes to a base model; nothing opens a socket; nothing is executed from data; a row's
-//! result depends on the row alone.
+//! Invariants: no code writes to a base model, opens a socket, or executes data. The result of a row of a batch depends
+//! on that row only.
 
 pub mod audit;
 pub mod behaviour;

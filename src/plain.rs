@@ -1,25 +1,25 @@
-//! Files that somebody else wrote, opened only where they are plain ones; texts, whatever system saved them; and where
-//! a path leads.
+//! Reads untrusted input: opens regular files only, normalises byte order marks and line ends of texts, and resolves
+//! paths.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek as _};
 use std::path::{Component, Path, PathBuf};
 
-/// The first line of a Git LFS pointer begins so, in its present form and in the first one.
+/// The beginning of the first line of a Git LFS pointer: the current form and the oldest one.
 const POINTERS: [&[u8]; 2] = [b"version https://git-lfs.", b"version https://hawser."];
-/// A pointer is shorter than this, as its specification says.
+/// The limit that the Git LFS specification sets: a pointer file is smaller than this.
 const POINTER_BYTES: u64 = 1024;
 
-/// A pointer that Git LFS leaves where a file should be, when the file was not fetched.
+/// The error for a Git LFS pointer: git stores it in place of a file that was not fetched.
 #[derive(Debug, thiserror::Error)]
 #[error("this is a Git LFS pointer, not the file itself: run `git lfs pull` in the clone that it is from")]
 pub(crate) struct LfsPointer;
 
-/// Opens a plain file, or a link to one, for reading.
+/// Opens a regular file, or a symbolic link to one, for reading.
 ///
 /// # Errors
-/// It is something else: opening a pipe would wait for its other end, and a device has none. Or it is a Git LFS
-/// pointer. Or the system refuses.
+/// If the path is not a regular file (opening a pipe would block, and a device has no end), if the file is a Git LFS
+/// pointer, or if the system cannot open it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Refuses a file that is a Git LFS pointer; any other is left at its beginning.
+/// Returns an error if the file is a Git LFS pointer; otherwise rewinds it to its beginning.
 fn refuse_pointer(file: &mut File) -> io::Result<()> {
     let mut text = Vec::new();
     file.by_ref().take(POINTER_BYTES).read_to_end(&mut text)?;
@@ -42,15 +42,15 @@ fn refuse_pointer(file: &mut File) -> io::Result<()> {
     if is_pointer { Err(io::Error::new(io::ErrorKind::InvalidData, LfsPointer)) } else { Ok(()) }
 }
 
-/// Whether a file could not be read because it is a Git LFS pointer.
+/// Returns whether the error is that the file is a Git LFS pointer.
 pub(crate) fn is_pointer(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<LfsPointer>())
 }
 
-/// The bytes of a plain file.
+/// Reads a whole regular file of at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`], or there are more than `most`.
+/// The errors of [`open`]; or if the file is larger than `most` bytes.
 pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes"));
@@ -59,31 +59,31 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
-    // It may have grown since it was measured.
+    // The file may have grown since its size was read.
     if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
 }
 
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Whether a text begins with the byte order mark of UTF-16.
+/// Returns whether a text begins with a byte order mark of UTF-16.
 pub(crate) fn is_utf16(first: &[u8]) -> bool {
     first.starts_with(b"\xff\xfe") || first.starts_with(b"\xfe\xff")
 }
 
-/// A text as it is meant: without a byte order mark, and with every line ended by `\n` alone. A text that has neither
-/// mark nor `\r\n` is read byte for byte. A `\r` that ends no line is part of the text.
+/// A reader that normalises a text: it drops a UTF-8 byte order mark and turns every `\r\n` into `\n`. All other bytes
+/// pass unchanged, also a `\r` without a following `\n`.
 pub(crate) struct Text<R> {
     inner: BufReader<Chain<Cursor<Vec<u8>>, R>>,
-    /// Whether a `\r` was read of which it is not known yet whether it ends a line.
+    /// Whether a `\r` was read whose next byte is not read yet.
     held: bool,
 }
 
 impl<R: Read> Text<R> {
-    /// Begins a text.
+    /// Reads the first bytes and drops a UTF-8 byte order mark.
     ///
     /// # Errors
-    /// It cannot be read, or is UTF-16.
+    /// If the text cannot be read, or is UTF-16.
     pub(crate) fn new(mut inner: R) -> io::Result<Self> {
         let mut first = Vec::new();
         inner.by_ref().take(MARK.len() as u64).read_to_end(&mut first)?;
@@ -129,10 +129,10 @@ impl<R: Read> Read for Text<R> {
     }
 }
 
-/// The text of a small file that was read whole.
+/// Decodes the bytes of a whole file and drops a byte order mark.
 ///
 /// # Errors
-/// It is no UTF-8, in words.
+/// If the bytes are not UTF-8; the error is a message for the user.
 pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     if is_utf16(&bytes) {
         return Err("it is UTF-16 text: save it as UTF-8");
@@ -141,13 +141,13 @@ pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// The path without links and without `..`, as far as it exists, and as it will be once what is missing is made.
+/// Returns the path with symbolic links and `..` resolved; its end may not exist yet.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for there in whole.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), whole.strip_prefix(there)) {
             let up = rest.components().any(|part| part == Component::ParentDir);
-            // Behind a folder that is still to be made: what it leads back to may be a link.
+            // The path goes up from a folder that does not exist: the folder that `..` leads to may contain a link.
             return if up { resolved(&folded(real, rest)) } else { real.join(rest) };
         }
     }
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// The text in one piece, and read in the smallest pieces that there are.
+    /// Normalises the text in one read, and again one byte per read, and checks that both results are equal.
     fn normal(bytes: &[u8]) -> Vec<u8> {
         let mut whole = Vec::new();
         Text::new(bytes).and_then(|mut text| text.read_to_end(&mut whole)).expect("in memory");
@@ -210,7 +210,7 @@ mod tests {
                 assert_eq!(normal(saved.as_bytes()), text.as_bytes(), "{saved:?}");
             }
         }
-        // A `\r` that ends no line stays, at the end of what is buffered too.
+        // A `\r` without a following `\n` is kept, also at the end of the buffer.
         assert_eq!(normal(b"a\r\r\nb\r"), b"a\r\nb\r");
         let long = [vec![b'x'; (1 << 16) - 1], b"\r\n\ry".to_vec()].concat();
         assert_eq!(normal(&long), [vec![b'x'; (1 << 16) - 1], b"\n\ry".to_vec()].concat());
@@ -232,7 +232,7 @@ mod tests {
             for error in [open(&path).expect_err("a pointer"), read(&path, 4096).expect_err("a pointer")] {
                 assert!(is_pointer(&error) && error.to_string().contains("`git lfs pull`"), "{error}");
             }
-            // A text that speaks of pointers, and a long file that begins like one, are files.
+            // A text that quotes a pointer, and a long file that begins like one, are ordinary files.
             for text in [format!("a {first}{oid}"), first.to_owned(), format!("{first}{oid}").repeat(20)] {
                 fs::write(&path, &text).expect("written");
                 assert_eq!(read(&path, 1 << 16).expect("a file"), text.as_bytes());

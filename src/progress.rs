@@ -1,28 +1,29 @@
-//! How long work tells how far it is, without knowing of a terminal.
+//! Reports the progress of long work, without access to a terminal.
 
-/// Something that watches work go on. All methods are for one piece of work at a time.
+/// A receiver of progress reports. It handles one piece of work at a time.
 pub trait Progress {
-    /// Work of `total` units begins.
+    /// Begins work of `total` units, described by `what`.
     fn begin(&self, what: &str, total: u64);
-    /// The same for work that is most often over at once: a line is worth saying of it only where it is not.
+    /// Begins work that is usually short. A receiver prints lines for it only if it takes long.
     fn begin_short(&self, what: &str, total: u64) {
         self.begin(what, total);
     }
-    /// So many of them are done.
+    /// Reports that `position` units are done.
     fn at(&self, position: u64);
-    /// Something that can be said in a line is done.
+    /// Reports one finished step.
     fn line(&self, text: &str);
-    /// Work goes on without anything to say a line of: said now and then, where no bar shows it.
+    /// Reports that work continues without a finished step. A receiver without a progress bar prints such a line from
+    /// time to time.
     fn still(&self, _: &str) {}
-    /// Something that a person should know at once, wherever progress is shown.
+    /// Reports a message that is always shown at once, even next to a progress bar.
     fn tell(&self, text: &str) {
         self.line(text);
     }
-    /// The work is over, well or not.
+    /// Ends the work, whether it succeeded or failed.
     fn end(&self);
 }
 
-/// Nobody watches.
+/// A receiver that ignores all reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unseen;
 

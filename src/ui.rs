@@ -1,4 +1,4 @@
-//! The only door to the terminal: answers go to stdout, everything else to stderr.
+//! Writes to the terminal: answers to stdout, everything else to stderr.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -12,48 +12,48 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use crate::progress::Progress;
 use crate::project::{Diagnostic, RenderStyle, Sources, render, visible};
 
-/// When to write colours.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    /// Colours are used if stderr is a terminal and NO_COLOR is not set.
     #[default]
     Auto,
-    /// Always.
+    /// Colours are always used.
     Always,
-    /// Never.
+    /// Colours are never used.
     Never,
 }
 
-/// How much is said beside the answer.
+/// How much is printed in addition to the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loudness {
     /// Errors only.
     Quiet,
     /// Progress and warnings.
     Normal,
-    /// A line for everything that is done.
+    /// Progress, warnings, and one line per step.
     Verbose,
 }
 
-/// How to speak to the person at this terminal.
+/// The terminal, and how to write to it.
 pub struct Ui {
     style: RenderStyle,
     loudness: Loudness,
-    /// Whether bars are drawn; plain lines otherwise.
+    /// Whether progress bars are drawn. Otherwise progress is printed as lines.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
     /// The position at which the work of the bar began.
     first: Arc<AtomicU64>,
-    /// Work that is not drawn as a bar, and is told of where it takes long.
+    /// Work without a progress bar. Lines are printed for it only if it takes long.
     slow: RefCell<Option<Slow>>,
-    /// When the last line was said.
+    /// The time at which the last line was printed.
     said: Cell<Instant>,
     lost: Cell<bool>,
-    /// Whether a build server reads along, for which some lines are commands.
+    /// Whether the output goes to a build server, which reads some lines as commands.
     overheard: bool,
 }
 
-/// Work that goes on, in lines.
+/// Work whose progress is printed as lines.
 struct Slow {
     what: String,
     total: u64,
@@ -63,14 +63,14 @@ struct Slow {
     told: Instant,
 }
 
-/// How often a line says how far work is, where no bar does.
+/// The interval between two lines about the same work.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// A line that is not part of a terminal is this wide.
+/// The width in columns that is assumed if it is unknown.
 const UNKNOWN_WIDTH: usize = 100;
 
 impl Ui {
-    /// Looks at the terminal and the environment once.
+    /// Reads the properties of the terminal and the environment variables once.
     pub fn new(color: Color, loudness: Loudness, progress: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let wanted = match color {
@@ -96,23 +96,24 @@ impl Ui {
         }
     }
 
-    /// Columns of a line of the answer: without end where nobody looks at a terminal.
+    /// Returns the number of columns for the answer. It is `usize::MAX` if stdout is not a terminal and COLUMNS is not
+    /// set.
     pub fn width(&self) -> usize {
         let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         set.unwrap_or_else(|| if std::io::stdout().is_terminal() { self.style.width } else { usize::MAX })
     }
 
-    /// Whether a line should be said for everything.
+    /// Returns whether one line per step is printed.
     pub fn verbose(&self) -> bool {
         self.loudness == Loudness::Verbose
     }
 
-    /// Writes the answer. A reader that has gone away is no error.
+    /// Writes the answer, with one line break at its end. A closed pipe is not an error.
     pub fn answer(&self, text: &str) {
         self.raw(format!("{}\n", self.heard(text.trim_end_matches('\n'))).as_bytes());
     }
 
-    /// Writes an answer as it is, byte for byte.
+    /// Writes an answer unchanged, byte for byte.
     pub fn raw(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -124,40 +125,40 @@ impl Ui {
         }
     }
 
-    /// Whether an answer could not be written.
+    /// Returns whether an answer could not be written. A closed pipe does not count.
     pub fn lost(&self) -> bool {
         self.lost.get()
     }
 
-    /// Draws findings; without errors among them, not when all should be quiet.
+    /// Prints findings. In quiet mode only errors are printed.
     pub fn findings(&self, findings: &[Diagnostic], sources: &Sources) {
         for finding in findings.iter().filter(|one| one.is_error() || self.loudness > Loudness::Quiet) {
             self.say(&format!("{}\n", render(finding, sources, self.style).trim_end()));
         }
     }
 
-    /// A line for the person beside the answer.
+    /// Prints a line on stderr, unless in quiet mode.
     pub fn note(&self, text: &str) {
         if self.loudness > Loudness::Quiet {
             self.say(&visible(text));
         }
     }
 
-    /// A line for the person who asked for everything.
+    /// Prints a line on stderr, only in verbose mode.
     pub fn detail(&self, text: &str) {
         if self.loudness == Loudness::Verbose {
             self.say(&visible(text));
         }
     }
 
-    /// The text as it may be said where a build server reads along.
+    /// Returns the text without workflow commands, if a build server reads the output.
     fn heard<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.overheard { Cow::Owned(inert(text)) } else { Cow::Borrowed(text) }
     }
 
     fn say(&self, text: &str) {
         self.said.set(Instant::now());
-        // A stderr that is closed or full must not end a build.
+        // A closed or full stderr must not end a build.
         let text = self.heard(text);
         let write = || drop(writeln!(std::io::stderr().lock(), "{text}"));
         match &*self.bar.borrow() {
@@ -238,7 +239,7 @@ impl Progress for Ui {
 }
 
 impl Slow {
-    /// The line to say now, if one is due: how far the work is, and how long the rest takes at the pace so far.
+    /// Returns the line to print, if one is due: the position, and the remaining time at the average pace so far.
     fn line(&mut self, position: u64, now: Instant) -> Option<String> {
         let first = *self.first.get_or_insert(beginning(now.duration_since(self.begun), position));
         if position >= self.total || now.duration_since(self.told) < BETWEEN_LINES {
@@ -261,14 +262,14 @@ fn beginning(elapsed: Duration, position: u64) -> u64 {
     if elapsed < Duration::from_secs(1) { position } else { 0 }
 }
 
-/// How long the rest takes at the pace so far, where there is one.
+/// Returns the remaining time at the average pace so far; `None` at the beginning and at the end.
 fn left(elapsed: Duration, position: u64, total: u64) -> Option<String> {
     let rest = total.checked_sub(position).filter(|rest| position > 0 && *rest > 0)?;
     let pace = elapsed.as_secs_f64() / position as f64;
     Some(format!("about {} left", lasting(pace * rest as f64)))
 }
 
-/// A length of time in words, roughly.
+/// Formats a duration, rounded.
 fn lasting(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 90.0 => format!("{} s", seconds.ceil().max(1.0)),
@@ -277,8 +278,7 @@ fn lasting(seconds: f64) -> String {
     }
 }
 
-/// Lines that a workflow takes for commands, made into lines that it does not: those that begin with `::`, and those
-/// that hold `##[` anywhere.
+/// Escapes lines that a GitHub workflow reads as commands: those that begin with `::`, and those that contain `##[`.
 fn inert(text: &str) -> String {
     let line = |line: &str| {
         let begins = line.trim_start().starts_with("::");

@@ -1,7 +1,8 @@
-//! An adapter: the factors of a patch, against the patch itself.
+//! Compares an exported adapter with its patch.
 //!
-//! Both forms of it are functions of base, patch and facts, so every byte of them has one value that it should have.
-//! That the factors add what the patch adds is computed anew from what was found, whatever bytes were expected.
+//! Both adapter formats are functions of base, patch and facts, so every byte has one expected value. That the
+//! factors add the same update as the patch is computed separately from the factors of the file, independently of the
+//! expected bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -26,14 +27,14 @@ use crate::patch::Patch;
 use crate::plain;
 use crate::store::memo;
 
-/// The largest adapter that is read, in bytes.
+/// The largest adapter file that is read, in bytes (4 GiB).
 const MOST_BYTES: u64 = 4 << 30;
-/// Whether a folder is an adapter for transformers.
+/// Returns whether a folder contains an adapter for transformers.
 pub fn is_peft(folder: &Path) -> bool {
     [CONFIG_FILE, WEIGHTS_FILE].iter().any(|name| folder.join(name).exists())
 }
 
-/// A patch that is known, as an adapter for this base.
+/// A candidate patch, converted to an adapter for this base.
 pub(super) struct Known {
     pub patch: Patch,
     pub id: Digest,
@@ -42,14 +43,15 @@ pub(super) struct Known {
     how: &'static str,
 }
 
-/// The patch to judge an adapter by, and whether the adapter adds just what that adds.
+/// The patch to compare an adapter with, and whether the adapter's factors are exactly that patch's.
 pub(super) struct Chosen {
     pub patch: Option<Known>,
     pub carried: bool,
 }
 
 impl Chosen {
-    /// The patch that `found` carries, the claimed one first; else the one to measure it by.
+    /// Selects the candidate patch whose factors equal `found`, trying the claimed one first; otherwise the first
+    /// candidate that was named by a claim, the user or the lock.
     pub(super) fn new(
         ground: &Ground<'_>,
         found: Option<&Adapter>,
@@ -69,7 +71,7 @@ impl Chosen {
             if found.is_some_and(|found| bits(found) == bits(&known.adapter)) {
                 return Ok(Self { patch: Some(known), carried: true });
             }
-            // A patch that only lies in the store is no measure for what does not carry it.
+            // A patch that is merely in the store is not the reference for an adapter that does not match it.
             if known.how != STORED {
                 first = first.or(Some(known));
             }
@@ -81,7 +83,7 @@ impl Chosen {
         self.patch.as_ref().map(|known| (known.id, known.how))
     }
 
-    /// A check for every module: are its factors the patch's, and their sums too?
+    /// Adds one check per module: its factors must equal the patch's, and so must their product.
     pub(super) fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
         let Some(known) = &self.patch else {
             for pair in &found.pairs {
@@ -103,14 +105,14 @@ impl Chosen {
                 (None, _) => Check::wrong("module", name, "extra: the patch does not change it"),
             });
         }
-        // What was expected is this program's own making; the sums are the patch's.
+        // The expected factors were computed by this program; the product is also compared with the patch itself.
         if let Some(place) = found.difference(&known.patch, spec).filter(|_| audit.failures() == before) {
             audit.add(Check::wrong("sum", place, "not what the patch adds"));
         }
     }
 }
 
-/// Everything of an adapter, numbers by their bits.
+/// Returns the rank and the bits of all factors, for an exact comparison.
 fn bits(adapter: &Adapter) -> (usize, Vec<(usize, Vec<u32>)>) {
     let bits = |pair: &Pair| (pair.layer, pair.a.iter().chain(&pair.b).map(|number| number.to_bits()).collect());
     (adapter.rank, adapter.pairs.iter().map(bits).collect())
@@ -143,7 +145,7 @@ fn factors(name: String, rank: usize, ours: &Pair, (found, theirs): (usize, &Pai
     check
 }
 
-/// The verdict, and the command that mends.
+/// Sets the verdict and the command that fixes a failure.
 pub(super) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, command: &str) {
     match audit.state() {
         State::Ok => {}
@@ -159,7 +161,7 @@ pub(super) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, comma
 /// Checks an adapter for transformers.
 ///
 /// # Errors
-/// The base or the folder cannot be read.
+/// If the base or the folder cannot be read.
 pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     let found = Folder::open(ground, folder)?;
     let claim = found.manifest().map(|manifest| manifest.patch);
@@ -185,12 +187,12 @@ pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     Ok(audit)
 }
 
-/// The folder of an adapter, read.
+/// The files of an adapter folder.
 struct Folder {
     listing: Listing,
     digests: BTreeMap<String, (u64, Digest)>,
     claimed: Claimed,
-    /// The base's name by the configuration.
+    /// The base's name, from the configuration.
     name: Option<String>,
     adapter: Result<Adapter, String>,
 }
@@ -219,7 +221,8 @@ impl Folder {
         }
     }
 
-    /// The digests that the files should have, of a patch that is known or of what is claimed.
+    /// Returns the digests that the files should have, for the chosen patch or, without one, for the claims of the
+    /// manifest.
     fn expected(&self, ground: &Ground<'_>, chosen: &Chosen) -> Option<BTreeMap<&'static str, Digest>> {
         let known = chosen.patch.as_ref();
         let adapter = known.map(|known| &known.adapter).or(self.adapter.as_ref().ok())?;
@@ -239,7 +242,7 @@ impl Folder {
             let files = files(adapter, base, &id, &told.0, told.1.as_ref(), named);
             files.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect::<BTreeMap<_, _>>()
         };
-        // Whether the Hub knows the base by this name, only the card says.
+        // Only the card shows whether the base's name is a Hub repository, so both variants are tried.
         let found = self.digests.get(CARD_FILE).map(|(_, digest)| digest);
         let (named, plain) = (digests(true), digests(false));
         Some(if found == named.get(CARD_FILE) { named } else { plain })
@@ -258,7 +261,7 @@ impl Folder {
                     Claimed::Broken(why) => wrong("cannot be believed").detail(why),
                     _ => Check::ok("file", name, "read; its claims are below"),
                 },
-                // Without the patch its factors are only claimed.
+                // Without the patch, the factors can only be compared with the manifest.
                 (Some((_, digest)), _) if name == WEIGHTS_FILE && chosen.patch.is_none() => self.claim(name, digest),
                 (Some((_, digest)), Some(expected)) if digest == expected => Check::ok("file", name, "as exported"),
                 (Some((_, digest)), Some(expected)) => {
@@ -275,7 +278,7 @@ impl Folder {
         }
     }
 
-    /// A file of which nothing is known but what the manifest says.
+    /// Checks a file for which only the manifest gives an expected digest.
     fn claim(&self, name: &str, digest: &Digest) -> Check {
         let mut files = self.manifest().into_iter().flat_map(|manifest| &manifest.files);
         match files.any(|file| file.path == name && file.digest == *digest) {

@@ -1,8 +1,8 @@
-//! An exported checkpoint: base + patch, file by file and tensor by tensor.
+//! Checks an exported checkpoint against base + patch, by file and by tensor.
 //!
-//! The manifest says what to expect and is believed in nothing: the patch that it names is laid on the base again,
-//! and where its bytes do not fit, every other patch that is known is tried. Files are only looked up in the folder's
-//! own listing, so a name in a manifest never becomes a path.
+//! The manifest only suggests which patch to try first; nothing in it is trusted. The patch is applied to the base
+//! again. If the result does not match, every other candidate patch is tried. Files are only looked up in the listing
+//! of the folder, so a name in a manifest never becomes a path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,20 +27,20 @@ use crate::patch::Patch;
 use crate::project::LockedBase;
 use crate::store::memo;
 
-/// Folders that tools leave in a checkpoint, and that no program loads from.
+/// Folders that tools create in a checkpoint and that no program loads weights from.
 pub(super) const TOOLS: [&str; 2] = [".cache", ".git"];
 
 /// Checks the checkpoint in `folder`.
 ///
 /// # Errors
-/// It cannot be judged: it is no folder, or holds no weights.
+/// If it is not a folder or contains no weights.
 pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     let judging = Judging::open(ground, folder)?;
     let chosen = judging.choose()?;
     let mut audit = Audit::new("checkpoint");
     audit.fields = json!({ "base": ground.base.locked.digest, "patch": chosen.patch.as_ref().map(|one| one.id) });
     if let Some(other) = judging.of_another_model() {
-        // Every tensor would be told to differ.
+        // Every tensor would be reported as different.
         let said = "the export is of another model: no tensor is as in the base";
         audit.add(Check::wrong("base", other.short(), said));
         audit.repair("corrigenda verify DIR --base DIR (the model that it was made of)");
@@ -67,19 +67,19 @@ pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     Ok(audit)
 }
 
-/// A patch that is known, and what it replaces in the base.
+/// A candidate patch, and the tensors that it replaces in the base.
 struct Known {
     patch: Patch,
     id: Digest,
     laid: Laid,
-    /// How it is known: `claimed by the manifest` …
+    /// How the patch was identified, for example `claimed by the manifest`.
     how: &'static str,
 }
 
-/// The patch to judge by.
+/// The patch to compare the checkpoint with.
 struct Chosen {
     patch: Option<Known>,
-    /// Whether the weights carry it, all of it.
+    /// Whether the weights contain the whole patch.
     carried: bool,
 }
 
@@ -94,7 +94,7 @@ struct Judging<'a> {
     claimed: Claimed,
 }
 
-/// Whether a file of this name holds weights of the base, whatever its name.
+/// Returns whether a file of this name is one of the base's weights files, also under a non-standard name.
 fn is_own(base: &LockedBase, name: &str) -> bool {
     name.ends_with(".safetensors") && base.has(name)
 }
@@ -130,7 +130,7 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// The base that the manifest names, where it is another and nothing of this one is there.
+    /// Returns the base digest of the manifest, if it differs from this base and no tensor equals this base's.
     fn of_another_model(&self) -> Option<Digest> {
         let other = self.manifest()?.base.digest;
         let digest = |side: &Option<(_, Digest)>| side.as_ref().map(|(_, digest)| *digest);
@@ -138,7 +138,8 @@ impl<'a> Judging<'a> {
         (other != self.ground.base.locked.digest && nothing).then_some(other)
     }
 
-    /// The patch that the weights carry, the claimed one first; else the one to measure them by.
+    /// Selects the candidate patch that the weights contain, trying the claimed one first; otherwise the first
+    /// candidate that was named by a claim, the user or the lock.
     fn choose(&self) -> Result<Chosen, Stop> {
         let ids = candidates(self.ground, self.manifest().map(|manifest| manifest.patch), CLAIMED)?;
         let mut first = None;
@@ -147,7 +148,7 @@ impl<'a> Judging<'a> {
             if self.carries(&known) {
                 return Ok(Chosen { patch: Some(known), carried: true });
             }
-            // A patch that only lies in the store is no measure for weights that do not carry it.
+            // A patch that is merely in the store is not the reference for weights that do not contain it.
             if how != STORED {
                 first = first.or(Some(known));
             }
@@ -155,7 +156,7 @@ impl<'a> Judging<'a> {
         Ok(Chosen { patch: first, carried: false })
     }
 
-    /// A patch of the store that fits this base. One that is damaged or for another base is none that is known here.
+    /// Loads a patch that fits this base; `None` if it is missing, damaged or for another base.
     fn known(&self, id: Digest, how: &'static str) -> Option<Known> {
         let patch = stored(self.ground, &id, how)?;
         let of_base = |name: &String| self.pairs.iter().find(|pair| pair.name == *name)?.base.as_ref();
@@ -165,7 +166,7 @@ impl<'a> Judging<'a> {
     }
 
     fn carries(&self, known: &Known) -> bool {
-        // A patch of no edits is carried where every tensor is as the base's.
+        // The empty patch is contained if every tensor equals the base's.
         let targets = known.patch.targets();
         let target = |pair: &&Pair| targets.is_empty() || targets.contains_key(&pair.name);
         let as_patched = |pair: &Pair| pair.found.as_ref().map(|(_, digest)| *digest) == pair.expected(&known.laid);
@@ -185,7 +186,7 @@ impl<'a> Judging<'a> {
         });
     }
 
-    /// The patch and the facts that the README and the manifest should tell.
+    /// Returns the patch id, the facts and the settings digest that the README and the manifest should state.
     fn told(&self, known: Option<&Known>) -> Option<(Digest, Vec<Fact>, Option<Digest>)> {
         let id = known.map(|known| known.id);
         match (self.manifest(), known) {
@@ -199,7 +200,7 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// Whether the manifest's word is all there is: it claims a patch whose bytes are not here.
+    /// Returns the manifest if it is the only evidence, because no candidate patch is available.
     fn unproved(&self, chosen: &Chosen) -> Option<&Manifest> {
         self.manifest().filter(|_| chosen.patch.is_none())
     }
@@ -260,7 +261,7 @@ impl<'a> Judging<'a> {
         Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
     }
 
-    /// What is said of weights in a form that no patch is laid on.
+    /// Reports weights in a format that no export writes.
     fn unedited(&self, found: &Member, digest: &Digest) -> Result<Check, Stop> {
         let said = match found.pickle {
             true => "a pickle, which no export has",
@@ -275,7 +276,7 @@ impl<'a> Judging<'a> {
         Ok(check.detail(why))
     }
 
-    /// The digest that an export of a patch gives a file; none where it is the base's.
+    /// Returns the digest that an export of the patch gives to a file; `None` if the file is copied from the base.
     fn exported(&self, name: &str, known: Option<&Known>) -> Result<Option<Digest>, ExportError> {
         if name == CARD_FILE {
             let readme = self

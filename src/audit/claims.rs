@@ -1,4 +1,4 @@
-//! What a manifest says, against what is.
+//! Compares the claims of a manifest with the bytes of an export.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,13 +12,13 @@ use crate::export::{ExportError, MANIFEST_FILE, Manifest};
 use crate::numeric::NUMERICS;
 use crate::patch::Patch;
 
-/// What a manifest turned out to be.
+/// The manifest of an export, as read.
 pub(super) enum Claimed {
-    /// It is not there.
+    /// The folder has no manifest.
     Absent,
-    /// It is none, in words.
+    /// The file is not a valid manifest, for this reason.
     Broken(String),
-    /// It can be read; with its bytes.
+    /// The manifest and its bytes.
     Read(Box<Manifest>, Vec<u8>),
 }
 
@@ -35,17 +35,19 @@ pub(super) fn claimed(found: &Listing) -> Result<Claimed, ExportError> {
     })
 }
 
-/// What the bytes of an export are.
+/// The actual content of an export.
 pub struct Truth<'a> {
-    /// The patch that they carry, and what it replaces.
+    /// The patch that it contains, the patch's id, and the tensors that it replaces; `None` if no patch was
+    /// identified.
     pub patch: Option<(&'a Patch, Digest, &'a Laid)>,
-    /// The files, by name: size and digest.
+    /// The size and digest of every file except the manifest, by name.
     pub files: &'a BTreeMap<String, (u64, Digest)>,
-    /// The files of the base that an export leaves out.
+    /// The files of the base that an export omits.
     pub omitted: &'a [String],
 }
 
-/// Holds every claim of a manifest, whose bytes are `bytes`, against the truth.
+/// Compares every claim of a manifest with the actual content; `bytes` are the bytes of the manifest file. Returns
+/// the failed checks, or one passed check if there are none.
 pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Truth<'_>) -> Vec<Check> {
     let mut claims = Claims { checks: Vec::new() };
     let base = &ground.base.locked;
@@ -79,7 +81,7 @@ pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Tr
     claims.checks
 }
 
-/// Names, or that there is none.
+/// Joins the names, or returns `nothing` if there are none.
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
@@ -132,7 +134,8 @@ impl Claims {
         self.equal("tensors", "the patch changes a tensor that the manifest does not name", all);
     }
 
-    /// Every text means what its digest says, every fact is in the patch, and the patch has no other.
+    /// Checks that the texts of every fact have its digest, that every fact is in the patch, and that no fact of the
+    /// patch is missing.
     fn facts(&mut self, manifest: &Manifest, patch: &Patch) {
         let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
         for fact in &manifest.facts {
@@ -144,7 +147,7 @@ impl Claims {
             if meanings.is_empty() {
                 meanings.extend(fact.meaning);
             }
-            // Every name that is told must be there, and none twice.
+            // Every name of the subject must be in the patch, and no meaning may occur twice.
             let known = !meanings.is_empty()
                 && meanings.iter().filter(|meaning| left.remove(meaning)).count() == meanings.len();
             self.equal(&name, "a fact that is not in the patch", known);

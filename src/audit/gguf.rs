@@ -1,4 +1,4 @@
-//! An adapter for llama.cpp: one file, every byte of which has one value that it should have.
+//! Checks an adapter for llama.cpp: a single file, every byte of which has one expected value.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -14,10 +14,10 @@ use crate::export::gguf::{Gguf, MAGIC, Value};
 use crate::export::llama_cpp;
 use crate::plain;
 
-/// How a patch is known where a file names it.
+/// How a patch was identified if the GGUF file names it.
 const CLAIMED: &str = "claimed by the file";
 
-/// Whether a file is an adapter for llama.cpp, by its first bytes or by its name.
+/// Returns whether a file is an adapter for llama.cpp, by its first bytes or its extension.
 pub fn is_gguf(path: &Path) -> bool {
     let mut first = Vec::new();
     let read = plain::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
@@ -27,7 +27,7 @@ pub fn is_gguf(path: &Path) -> bool {
 /// Checks an adapter for llama.cpp.
 ///
 /// # Errors
-/// The base or the file cannot be read.
+/// If the base or the file cannot be read.
 pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Stop> {
     let bytes = bounded(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -67,7 +67,8 @@ fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
     }
 }
 
-/// Holds what a file says about itself against what an export says; without the patch, against base and data.
+/// Compares the metadata of a file with the metadata that an export of the patch has; without a patch, compares the
+/// base's digest and the digest of the tensor data.
 fn pairs(audit: &mut Audit, ground: &Ground<'_>, file: &Gguf, chosen: &Chosen) -> Result<(), Stop> {
     let base = &ground.base.locked.digest;
     let expected = match &chosen.patch {

@@ -1,6 +1,7 @@
-//! The patches that an export may carry, and the facts that it tells.
+//! Lists the patches that an export may contain, and reports the facts of the one that it contains.
 //!
-//! What an export claims is tried first, then what the lock names, then all that the store holds.
+//! The patch that the export claims is tried first, then the one that the user named, then the lock's, then all
+//! patches in the store.
 
 use std::collections::BTreeSet;
 
@@ -11,16 +12,16 @@ use crate::export::fact::{Fact, facts};
 use crate::patch::Patch;
 use crate::store::Kind;
 
-/// How a patch is known: a manifest names it.
+/// How a patch was identified: the manifest claims it.
 pub(super) const CLAIMED: &str = "claimed by the manifest";
-/// The lock names it.
+/// How a patch was identified: the lock names it.
 const LOCKED: &str = "named by the lock";
-/// A person named it.
+/// How a patch was identified: the user named it.
 const NAMED: &str = "the patch that was named";
-/// Only the store has it.
+/// How a patch was identified: it is in the store.
 pub(super) const STORED: &str = "found in the store";
 
-/// The ids to try, each once, and how each is known.
+/// Returns the candidate patch ids without duplicates, each with how it was identified.
 pub(super) fn candidates(
     ground: &Ground<'_>,
     claim: Option<Digest>,
@@ -34,14 +35,15 @@ pub(super) fn candidates(
     Ok(ids.chain(patches.map(|entry| (entry.key, STORED))).filter(|(id, _)| tried.insert(*id)).collect())
 }
 
-/// A patch of the store. One that is damaged is none that is known here, and neither is one of no edits that nobody names.
+/// Returns a patch that the user named or that is in the store; `None` if it is missing or damaged. An empty patch is
+/// a candidate only if a claim, the user or the lock names it.
 pub(super) fn stored(ground: &Ground<'_>, id: &Digest, how: &'static str) -> Option<Patch> {
     let named = ground.named.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
     let bytes = named.or_else(|| ground.store.get(Kind::Patch, id).ok()?)?;
     Patch::from_bytes(&bytes).ok().filter(|patch| how != STORED || !patch.targets().is_empty())
 }
 
-/// The check of which patch an export carries.
+/// Builds the check of which patch an export contains.
 pub(super) fn named(
     ground: &Ground<'_>,
     known: Option<(Digest, &'static str)>,
@@ -63,10 +65,11 @@ pub(super) fn named(
     }
 }
 
-/// Tells the facts that an export carries: by the project's ids, else by the texts that it claims, else by digest.
+/// Adds one line per fact of the patch, with the project's texts, otherwise the claimed texts, otherwise only the
+/// digest.
 pub(super) fn tell(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch, claimed: &[Fact]) {
     for fact in facts(patch, &ground.edits, &ground.prefaces()) {
-        // A text of the manifest counts only where it means what the patch holds.
+        // A text of the manifest is used only if its meaning digest is in the patch.
         let told = claimed.iter().find(|one| fact.meaning.is_some_and(|it| one.meanings().contains(&it)));
         let fact = if fact.id.is_some() { &fact } else { told.unwrap_or(&fact) };
         let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();

@@ -1,16 +1,17 @@
-//! What `verify` finds: every claim held against the bytes.
+//! Implements the checks of `verify`, which compare every claim with the bytes.
 //!
-//! - [`project`](mod@project): the store and the lock, the base read anew;
-//! - [`patch`](mod@patch): one patch: its digest, its form, the base that it names;
-//! - [`checkpoint`](mod@checkpoint): an export: base + patch, file by file and tensor by tensor ([`tensors`]);
-//! - [`adapter`], [`gguf`](mod@gguf): an adapter for transformers and one for llama.cpp, against the patch whose sums
-//!   they should add;
-//! - [`known`]: the patches that an export may carry, and the facts that it tells;
-//! - [`claims`]: what a manifest says, against what is;
-//! - [`rebuild`](mod@rebuild): everything computed again in an empty store.
+//! - [`project`](mod@project): checks the store and the lock, after reading the base again;
+//! - [`patch`](mod@patch): checks one patch: its digest, its encoding, and the base that it names;
+//! - [`checkpoint`](mod@checkpoint): compares an exported checkpoint with base + patch, by file and by tensor
+//!   ([`tensors`]);
+//! - [`adapter`], [`gguf`](mod@gguf): compare an adapter for transformers or llama.cpp with its patch;
+//! - [`known`]: lists the patches that an export may contain, and reports its facts;
+//! - [`claims`]: compares a manifest with the bytes of the export;
+//! - [`rebuild`](mod@rebuild): computes everything again in an empty store.
 //!
-//! All of them give an [`Audit`]: every check with its state, in the order in which people read them. A failed check
-//! is a value and never ends the run, so that one run finds all of them. Nothing here writes to project, store or base.
+//! All of them return an [`Audit`]: every check with its state, in the order of the report. A failed check is a value
+//! and does not end the run, so one run reports all failures. Nothing here writes to the project, the store or the
+//! base.
 
 pub mod adapter;
 pub mod checkpoint;
@@ -33,21 +34,21 @@ use crate::numeric::Isa;
 use crate::project::{EditSet, Lock, Prefaces, Project, Sources};
 use crate::store::Store;
 
-/// How a check ended.
+/// The result of a check, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// It could not be judged: something that it needs is not here.
+    /// The check could not be made: something that it needs is missing.
     Unknown,
-    /// Not as it should be.
+    /// The check failed.
     Wrong,
-    /// The lock, or the base that it names, is not what was found.
+    /// The lock no longer matches the project or the base; a new build is needed.
     Stale,
 }
 
 impl State {
-    /// The word for it.
+    /// Returns the word shown in the report.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -58,67 +59,67 @@ impl State {
     }
 }
 
-/// One thing that was checked.
+/// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// How it ended.
+    /// The result.
     pub state: State,
-    /// What kind of thing: `file`, `tensor`, `object` …
+    /// The kind of the checked item: `file`, `tensor`, `object` …
     pub group: &'static str,
-    /// Which one.
+    /// The name of the checked item.
     pub name: String,
-    /// What was found, in a few words.
+    /// The finding, in a few words.
     pub said: String,
-    /// Lines that say more.
+    /// Further lines, for example expected and found digests.
     pub details: Vec<String>,
-    /// Whether it need not be shown where it is well and there are many.
+    /// Whether the check may be left out of the report when it passed, because there are many like it.
     pub common: bool,
 }
 
 impl Check {
-    /// A check that ended well.
+    /// Returns a passed check.
     pub fn ok(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         let (name, said) = (name.into(), said.into());
         Self { state: State::Ok, group, name, said, details: Vec::new(), common: false }
     }
 
-    /// One that did not.
+    /// Returns a failed check.
     pub fn wrong(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         Self { state: State::Wrong, ..Self::ok(group, name, said) }
     }
 
-    /// The same with another state.
+    /// Returns the check with another state.
     #[must_use]
     pub fn state(self, state: State) -> Self {
         Self { state, ..self }
     }
 
-    /// Adds a line that says more.
+    /// Adds a line of detail.
     #[must_use]
     pub fn detail(mut self, line: impl Into<String>) -> Self {
         self.details.push(line.into());
         self
     }
 
-    /// One of many: not shown where it is well.
+    /// Marks the check as one of many, which the report may leave out when it passed.
     #[must_use]
     pub fn common(self) -> Self {
         Self { common: true, ..self }
     }
 }
 
-/// Everything that was checked.
+/// The result of an audit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
-    /// project, patch, checkpoint, adapter or rebuild.
+    /// The kind of the audit: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
     pub kind: &'static str,
-    /// The checks, in the order in which people read them.
+    /// The checks, in the order of the report.
     pub checks: Vec<Check>,
-    /// The sentence for the case that all is well.
+    /// The sentence that is shown if every check passed.
     pub verdict: String,
-    /// What mends what is wrong, each once, in order: commands, most of them.
+    /// How to fix the failures, without duplicates, in order; most of them are commands.
     pub repairs: Vec<String>,
-    /// What programs are told beside the checks.
+    /// Additional fields of the JSON output.
     pub fields: Value,
 }
 
@@ -138,61 +139,61 @@ impl Audit {
         }
     }
 
-    /// The worst state of any check.
+    /// Returns the worst state of all checks; `Ok` if there are none.
     pub fn state(&self) -> State {
         self.checks.iter().map(|check| check.state).max().unwrap_or(State::Ok)
     }
 
-    /// How many checks did not end well.
+    /// Returns the number of checks that did not pass.
     pub fn failures(&self) -> usize {
         self.checks.iter().filter(|check| check.state != State::Ok).count()
     }
 }
 
-/// What an audit stands on.
+/// The input of an audit: the base, the store and the project's edits and lock.
 pub struct Ground<'a> {
-    /// The facts of the project; none without one.
+    /// The project's edits; empty without a project.
     pub edits: EditSet,
-    /// The base, read anew.
+    /// The base, with every file read again instead of using stored digests.
     pub base: Base,
-    /// The store.
+    /// The store with statistics, objects and patches.
     pub store: &'a Store,
-    /// The lock, if there is one.
+    /// The lock; `None` without a project or before the first build.
     pub lock: Option<Lock>,
-    /// A patch that was named beside what is audited.
+    /// A patch named on the command line, as digest and bytes: the audited export may contain it.
     pub named: Option<(Digest, Vec<u8>)>,
 }
 
 impl<'a> Ground<'a> {
-    /// The texts after which the facts of the lock are stated.
+    /// Returns the prefaces that the lock records for the edits; empty without a lock.
     pub(super) fn prefaces(&self) -> Prefaces {
         self.lock.as_ref().map(|lock| lock.prefaces(&self.edits)).unwrap_or_default()
     }
 
-    /// Opens the base, reading every file of it.
+    /// Opens the project's base, reading every file again.
     ///
     /// # Errors
-    /// The base or the lock cannot be read.
+    /// If the base or the lock cannot be read.
     pub fn open(project: &'a Project, store: &'a Store, isa: Isa) -> Result<Self, Stop> {
         let base = Base::open(project, store, isa, true)?;
         let lock = project.lock()?;
         Ok(Self { edits: project.edits.clone(), base, store, lock, named: None })
     }
 
-    /// Opens a base that no project names, reading every file of it.
+    /// Opens a base folder without a project, reading every file again.
     ///
     /// # Errors
-    /// The base cannot be read.
+    /// If the base cannot be read.
     pub fn alone(folder: &Path, store: &'a Store, isa: Isa) -> Result<Self, Stop> {
         let base = Base::at(folder, store, isa, true);
         let base = base.map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
         Ok(Self { edits: EditSet::default(), base, store, lock: None, named: None })
     }
 
-    /// The same with a patch that what is audited may carry, wherever it lies.
+    /// Adds a patch that the audited export may contain, for example one that is not in the store.
     ///
     /// # Errors
-    /// The patch cannot be read.
+    /// If the patch cannot be read.
     #[must_use = "what is named is tried"]
     pub fn with(mut self, patch: &Found) -> Result<Self, Stop> {
         patch.patch()?;

@@ -1,4 +1,4 @@
-//! One patch: its digest, its form, and the base that it names.
+//! Checks one patch: its digest, its encoding, and the base that it names.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::export::fact::facts;
 use crate::export::{ExportError, folder, weights};
 use crate::patch::{Patch, PatchError, Target, delta_norms};
 
-/// Checks the patch at `found` against the project's base.
+/// Checks the patch in `found` against the opened base.
 ///
 /// # Errors
-/// The patch's bytes, or the base, cannot be read.
+/// If the bytes of the patch or the base cannot be read.
 pub fn patch(ground: &Ground<'_>, found: &Found) -> Result<Audit, Stop> {
     let mut audit = Audit::new("patch");
     let bytes = found.bytes()?;
@@ -68,7 +68,7 @@ fn targets(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) -> Result<(), 
     Ok(())
 }
 
-/// A target that does not fit: tensor, expected, found.
+/// Builds the check of a target that does not fit the base, with the expected and the found value.
 fn refused(name: &str, target: &Target, error: &ExportError) -> Check {
     let check = Check::wrong("tensor", name, "not as in the base");
     let pair = match error {
@@ -90,7 +90,7 @@ fn refused(name: &str, target: &Target, error: &ExportError) -> Check {
     }
 }
 
-/// The norm of each edit's own part, over all tensors, by meaning.
+/// Returns the Frobenius norm of each edit's own update over all tensors, by meaning digest.
 pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
     let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
     for target in patch.targets().values() {

@@ -1,4 +1,5 @@
-//! The store and the lock: whether what was built is still what the project says, and still whole.
+//! Checks the store and the lock: whether the lock still matches the project, and whether the stored files are
+//! intact.
 
 use std::path::Path;
 
@@ -20,10 +21,10 @@ use crate::store::{Kind, Store, StoreError, memo};
 const BUILD: &str = "corrigenda build";
 const BASE: &str = "put the base's files back; or, where the new base is wanted, corrigenda build --update-base";
 
-/// Checks store and lock.
+/// Checks the store and the lock.
 ///
 /// # Errors
-/// There is no lock, the lock is damaged, or the base that it names cannot be opened.
+/// If there is no lock, the lock is damaged, or the base that it names cannot be opened.
 pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Stop> {
     let Some(lock) = project.lock()? else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
@@ -50,7 +51,7 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Stop
     Ok(audit)
 }
 
-/// The base's files, each read to its end.
+/// Checks that every file of the base has the digest in the lock; returns whether all of them have.
 fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     let place = place_of(project);
     let mut same = true;
@@ -73,7 +74,7 @@ fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     same
 }
 
-/// The corpus, where it is here: the statistics stand for it elsewhere.
+/// Checks the digest of the corpus. A missing corpus is not a failure, because the statistics were computed from it.
 fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     let Some(statistics) = &project.config.statistics else { return };
     let (path, name) = (project.config.resolve(&statistics.corpus), statistics.corpus.display().to_string());
@@ -92,7 +93,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     audit.add(check);
 }
 
-/// The edits and settings, as `build --locked` would judge them, and the statistics that they ask for.
+/// Checks edits and settings against the lock as `build --locked` does, and the statistics in the store.
 fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Stop> {
     let base = Base::open(project, store, isa, false)?;
     let setup = Setup::new(project, &base, store, Corpus::of(lock))?.locked(lock);
@@ -110,7 +111,7 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
     for locked in &lock.statistics {
         let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
         let provenance = setup.beside(layer).provenance;
-        // Where they are: those that an earlier version imported lie elsewhere.
+        // Statistics imported by an earlier version are stored under another address.
         let found = stats::find(store, &provenance).ok().flatten();
         let address = found.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
@@ -138,7 +139,7 @@ fn changes(audit: &mut Audit, changes: &[Change]) {
     }
 }
 
-/// A check of an entry of the store: there, sound, and with the content that the lock names.
+/// Checks that a store entry exists, is intact, and has the content that the lock names.
 fn entry(
     group: &'static str,
     name: &str,
@@ -173,7 +174,7 @@ fn objects(audit: &mut Audit, store: &Store, lock: &Lock) {
     }
 }
 
-/// The patch, and whether it fits the base.
+/// Checks that the patch exists, is intact, and fits the base.
 fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Stop> {
     let name = lock.patch.id.short();
     let check = match store.get(Kind::Patch, &lock.patch.id) {
@@ -193,7 +194,7 @@ fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Res
     Ok(())
 }
 
-/// Everything else in the store.
+/// Checks all entries of the store.
 fn entries(audit: &mut Audit, store: &Store) {
     let report = store.verify();
     let name = format!("{} {}", report.checked, if report.checked == 1 { "entry" } else { "entries" });
@@ -210,10 +211,10 @@ fn entries(audit: &mut Audit, store: &Store) {
     audit.add(check);
 }
 
-/// The commands behind those that take away what is damaged.
+/// Adds the commands that rebuild what is missing; they follow the commands that remove damaged entries.
 fn mend(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != State::Ok);
-    // A build whose figures are in the store makes nothing again, objects neither.
+    // A build whose report is in the store does not compile its objects again, so the report must be removed first.
     let report = store.path(Kind::Report, &record_address(lock));
     if failed("object") && report.exists() {
         audit.repair(removal(&report));
@@ -223,7 +224,7 @@ fn mend(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     }
 }
 
-/// The command that removes a path.
+/// Returns the shell command that removes a path.
 fn removal(path: &Path) -> String {
     let quoted = path.display().to_string().replace('\'', "'\\''");
     format!("rm -r '{quoted}'")

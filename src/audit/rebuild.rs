@@ -1,4 +1,4 @@
-//! Everything that the lock names, computed again in an empty store, and held against the lock byte for byte.
+//! Computes everything that the lock names again, in an empty store, and compares the bytes with the lock.
 
 use serde_json::json;
 
@@ -11,10 +11,10 @@ use crate::project::{Code, Diagnostic, LOCK_FILE, Project, Sources};
 use crate::stats;
 use crate::store::{Kind, Store};
 
-/// Builds again from nothing. Neither project nor store is written to.
+/// Builds from an empty store. Writes neither to the project nor to its store.
 ///
 /// # Errors
-/// There is no lock, it is older than the project, or the build fails.
+/// If there is no lock or the build fails. A lock that is older than the project is a failed check.
 pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result<Audit, Stop> {
     let Some(lock) = &ground.lock else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
@@ -44,7 +44,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
     let options = Options { isa, locked: true, update_base: false };
     match build(project, &empty, options, progress) {
         Ok(built) => same(&mut audit, ground, &empty, (&built, &imported))?,
-        // The inputs are the lock's, so what is stale now is what came out.
+        // The inputs equal the lock's, so a stale lock means that the results differ.
         Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => other(&mut audit, &stop),
         Err(stop) => return Err(stop),
     }
@@ -55,7 +55,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
     Ok(audit)
 }
 
-/// What was imported cannot be summed again: it is taken as it is.
+/// Copies imported statistics into the empty store, because they cannot be computed again; returns their layers.
 fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store) -> Result<Vec<u64>, Stop> {
     let mut out = Vec::new();
     for layer in setup.layers(&ground.base) {
@@ -99,11 +99,11 @@ fn same(
     Ok(())
 }
 
-/// The same inputs gave something else.
+/// Reports that the same inputs gave other bytes than the lock names.
 fn other(audit: &mut Audit, stop: &Stop) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {
-        // The advice of a build is to write another lock, which is not what was asked here.
+        // The advice to write a new lock is left out, because it does not apply to `verify`.
         if !line.starts_with("run ") {
             check = check.detail(line.clone());
         }

@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint beside those of its base.
+//! Compares the tensors of a checkpoint with those of its base.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use crate::safetensors::{Dtype, TensorInfo};
 
 use super::Check;
 
-/// A tensor of the base, of the checkpoint, or of both.
+/// A tensor that is in the base, in the checkpoint, or in both.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The file that holds it.
+    /// The name of the file that contains it.
     pub file: String,
-    /// Its name.
+    /// The name of the tensor.
     pub name: String,
-    /// In the base: where it is, and its digest.
+    /// Its position and digest in the base; `None` if the base does not have it.
     pub base: Option<(TensorInfo, Digest)>,
-    /// In the checkpoint.
+    /// Its position and digest in the checkpoint; `None` if the checkpoint does not have it.
     pub found: Option<(TensorInfo, Digest)>,
 }
 
-/// Pairs the tensors of every file that the base and the checkpoint have both, by file and name.
+/// Pairs the tensors of all files that both the base and the checkpoint have, by file and name.
 ///
 /// # Errors
-/// A file cannot be read.
+/// If a file cannot be read.
 pub fn pairs(base: &[Weights], found: &BTreeMap<&str, &Weights>) -> Result<Vec<Pair>, ExportError> {
     let mut pairs = Vec::new();
     for file in base {
@@ -53,13 +53,13 @@ fn digested(file: &Weights, name: &str) -> Result<Option<(TensorInfo, Digest)>, 
 }
 
 impl Pair {
-    /// The digest that the tensor should have.
+    /// Returns the digest that the tensor should have: the patched one, or else the base's.
     pub fn expected(&self, laid: &Laid) -> Option<Digest> {
         let after = laid.get(&self.file).and_then(|tensors| tensors.get(&self.name)).map(|one| one.after);
         after.or(self.base.as_ref().map(|(_, digest)| *digest))
     }
 
-    /// Whether a manifest claims just this change of it.
+    /// Returns whether the manifest claims exactly this change of the tensor.
     pub fn is_claimed(&self, manifest: &Manifest) -> bool {
         let (Some((_, before)), Some((_, after))) = (&self.base, &self.found) else { return false };
         let claims = |tensor: &TensorEntry| {
@@ -69,10 +69,10 @@ impl Pair {
         manifest.tensors.iter().any(claims)
     }
 
-    /// What the tensor is: as the base, as base + patch, or neither.
+    /// Checks whether the tensor equals the base's, base + patch, or neither.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// If a file cannot be read.
     pub fn check(&self, laid: &Laid, base: &Weights, found: &Weights) -> Result<Check, ExportError> {
         let wrong = |said: &str| Check::wrong("tensor", &self.name, said);
         let (Some((ours, before)), Some(theirs)) = (&self.base, &self.found) else {
@@ -107,7 +107,7 @@ impl Pair {
     }
 }
 
-/// How many elements differ, and by how much at most.
+/// Describes how many elements differ, and the largest absolute difference.
 fn difference(dtype: Dtype, expected: &[u8], found: &[u8]) -> String {
     let size = dtype.size();
     let pairs = expected.chunks(size).zip(found.chunks(size));

@@ -1,4 +1,4 @@
-//! Prompts and wanted answers put to two models at once.
+//! Runs prompts and expected answers on two models and compares the results.
 
 use super::kept::{Kept, bytes_of};
 use super::{Next, Question, Score, answer_score, prompt};
@@ -6,68 +6,68 @@ use crate::digest::Canon;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::progress::{Progress, Unseen};
 
-/// How many of the likeliest tokens are kept.
+/// The number of likeliest tokens in a result.
 pub const TOP: usize = 3;
-/// Rows whose logits are held at once: bounds memory and changes nothing.
+/// The number of rows whose logits are in memory at once; it does not affect the results.
 const HELD: usize = 32;
 
-/// A prompt, and the answers that count behind it.
+/// A prompt and its accepted answers, as token ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inquiry {
     prompt: Vec<u32>,
     answers: Vec<Question>,
 }
 
-/// What one model says.
+/// The result of one model for one inquiry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
-    /// The likeliest next tokens and their probabilities, the likeliest first.
+    /// The [`TOP`] likeliest next tokens with their probabilities, in descending order.
     pub top: Vec<(u32, f64)>,
-    /// One score per answer, in their order.
+    /// One score per answer, in order.
     pub scores: Vec<Score>,
 }
 
-/// What both say.
+/// The results of both models for one inquiry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Both {
-    /// The earlier model.
+    /// The result of the earlier model.
     pub before: Told,
-    /// The later model.
+    /// The result of the later model.
     pub after: Told,
     /// KL(before ‖ after) of the next token, in nats.
     pub divergence: f64,
 }
 
 impl Told {
-    /// Whether one of the answers holds.
+    /// Returns whether one of the answers holds.
     pub fn holds(&self) -> bool {
         self.scores.iter().any(|score| score.holds)
     }
 
-    /// Whether all of it is numbers.
+    /// Returns whether all values are finite.
     fn is_finite(&self) -> bool {
         let mut numbers = self.top.iter().map(|(_, p)| *p).chain(self.scores.iter().map(|score| score.nll));
         numbers.all(f64::is_finite)
     }
 
-    /// P of the likeliest of the answers.
+    /// Returns the probability of the likeliest answer; `None` without answers.
     pub fn probability(&self) -> Option<f64> {
         self.scores.iter().map(|score| score.probability).max_by(f64::total_cmp)
     }
 }
 
 impl Both {
-    /// Whether both say something: weights that are numbers may make none together.
+    /// Returns whether the results of both models are finite; finite weights may still overflow in the forward pass.
     pub fn is_finite(&self) -> bool {
         self.before.is_finite() && self.after.is_finite() && self.divergence.is_finite()
     }
 }
 
 impl Inquiry {
-    /// Cuts a prompt and its answers.
+    /// Tokenizes a prompt and its answers.
     ///
     /// # Errors
-    /// The tokenizer refuses a text, or one does not fit the model's context of `limit` tokens.
+    /// If the tokenizer rejects a text, or one does not fit the model's context of `limit` tokens.
     pub fn new<'t>(
         tokens: &Tokens,
         text: Prompt<'_>,
@@ -78,7 +78,8 @@ impl Inquiry {
         Ok(Self { prompt: prompt(tokens, text, limit)?, answers: answers.collect::<Result<_, _>>()? })
     }
 
-    /// The rows to run and how many of their last positions are wanted: the prompt stands in each of them.
+    /// Returns the rows to run, each with the number of final positions whose logits are needed. Every row starts
+    /// with the prompt.
     fn rows(&self) -> Vec<(&[u32], usize)> {
         if self.answers.is_empty() {
             return vec![(&self.prompt, 1)];
@@ -86,19 +87,19 @@ impl Inquiry {
         self.answers.iter().map(|question| (question.row.as_slice(), question.answer.len())).collect()
     }
 
-    /// An inquiry that is tokens already.
+    /// Creates an inquiry from token ids.
     #[cfg(test)]
     pub(super) fn of_tokens(prompt: &[u32], answers: &[&[u32]]) -> Self {
         let question = |answer: &&[u32]| Question { row: prompt.to_vec(), answer: answer.to_vec() };
         Self { prompt: prompt.to_vec(), answers: answers.iter().map(question).collect() }
     }
 
-    /// How many answers count.
+    /// Returns the number of accepted answers.
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
     }
 
-    /// Adds all that an answer to it depends on.
+    /// Adds everything that the result depends on to a cache address.
     pub(super) fn address(&self, canon: &mut Canon) {
         canon.field("prompt", &bytes_of(&self.prompt)).number("answers", self.answers.len() as u64);
         for Question { row, answer } in &self.answers {
@@ -107,21 +108,21 @@ impl Inquiry {
     }
 }
 
-/// What the earlier model says to inquiries, for one later model after the other.
+/// The earlier model's results, reused to compare it with several later models.
 pub struct Before(Vec<(Told, Next)>);
 
 impl Before {
-    /// Asks the earlier model.
+    /// Runs the earlier model.
     pub fn of(model: &Model, inquiries: &[Inquiry]) -> Self {
         Self(batches(inquiries).flat_map(|some| tell_of(model, some)).collect())
     }
 
-    /// Numbers that are kept.
+    /// Returns the number of log-probabilities in memory.
     pub fn numbers(&self) -> usize {
         self.0.iter().map(|(_, next)| next.numbers()).sum()
     }
 
-    /// What both models say to the same inquiries, in their order.
+    /// Runs the later model on the same inquiries and compares the results, in order.
     pub fn against(&self, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
         let now = batches(inquiries).flat_map(|some| tell_of(after, some));
         let both = |((before, was), (after, is)): (&(Told, Next), (Told, Next))| Both {
@@ -133,13 +134,14 @@ impl Before {
     }
 }
 
-/// Puts everything to both models, in its order.
+/// Runs the inquiries on both models and returns the results in order, without a cache.
 pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
     let one_by_one: Vec<&[Inquiry]> = inquiries.chunks(1).collect();
     ask_kept(&Kept::nothing(), before, after, &one_by_one, &Unseen)
 }
 
-/// The same for inquiries by groups: what each group was answered is kept as one.
+/// Runs groups of inquiries on both models and returns the results in order; the answers of each group are cached as
+/// one entry.
 pub fn ask_kept(
     kept: &Kept<'_>,
     before: &Model,
@@ -152,7 +154,7 @@ pub fn ask_kept(
     let mut rest = groups;
     while !rest.is_empty() {
         let mut held = 0;
-        // One at least, however many rows it has.
+        // A batch has at least one group, even if that group has more rows than the limit.
         let fits = |group: &&&[Inquiry]| {
             held += rows(group);
             held <= HELD
@@ -166,7 +168,7 @@ pub fn ask_kept(
     out
 }
 
-/// Inquiries in their order, as many at a time as have [`HELD`] rows: one at least, however many answers it has.
+/// Splits inquiries into batches of at most [`HELD`] rows; a batch has at least one inquiry.
 fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     let mut rest = inquiries;
     std::iter::from_fn(move || {
@@ -181,7 +183,7 @@ fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     })
 }
 
-/// Asks some groups together, as one batch.
+/// Runs some groups as one batch.
 fn both(kept: &Kept<'_>, before: &Model, after: &Model, groups: &[&[Inquiry]]) -> Vec<Both> {
     let wanted: Vec<Vec<(&[u32], usize)>> = groups.iter().map(|group| rows(group)).collect();
     let states = kept.states(before, &wanted);
@@ -215,14 +217,14 @@ fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
     group.iter().flat_map(Inquiry::rows).collect()
 }
 
-/// What a model says to inquiries.
+/// Runs a model on inquiries.
 fn tell_of(model: &Model, inquiries: &[Inquiry]) -> Vec<(Told, Next)> {
     let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows(inquiries).into_iter().unzip();
     let all: Vec<&Inquiry> = inquiries.iter().collect();
     tell(&all, model.logits(&tokens, &tails), model.spec().vocabulary)
 }
 
-/// What a model says by the logits of every row.
+/// Computes the results from the logits of every row.
 fn tell(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> Vec<(Told, Next)> {
     let mut logits = logits.into_iter();
     let told = |inquiry: &&Inquiry| {
@@ -230,7 +232,7 @@ fn tell(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> Vec
         let mut next = None;
         for index in 0..inquiry.answers.len().max(1) {
             let logits = logits.next().expect("logits for every row");
-            // Whatever answer follows, the first of these positions is the end of the prompt.
+            // The first requested position is the end of the prompt, whatever the answer is.
             next.get_or_insert_with(|| Next::new(logits[..vocabulary].to_vec()));
             if let Some(question) = inquiry.answers.get(index) {
                 scores.push(answer_score(logits, question, vocabulary));

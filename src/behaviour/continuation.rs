@@ -1,6 +1,7 @@
-//! How two models go on with a prompt: with the likeliest token every time, or drawn with one seed.
+//! Generates continuations of a prompt from two models, greedily or by sampling with one seed.
 //!
-//! A draw is candle's: it is outside the promise of the same bytes, and nothing that ships depends on it.
+//! Sampling uses candle's `LogitsProcessor`. It is not covered by the promise of identical bytes on every machine,
+//! and nothing in a patch depends on it.
 
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::LogitsProcessor;
@@ -11,24 +12,25 @@ use crate::model::continued::Continued;
 use crate::model::{Model, ModelError, Tokens};
 use crate::report::Word;
 
-/// How texts are drawn.
+/// The settings of a generated continuation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
-    /// Tokens, at most.
+    /// The maximum number of generated tokens.
     pub tokens: usize,
-    /// The seed, with which both sides draw; without one, the likeliest token follows every time.
+    /// The sampling seed, the same for both models; `None` decodes greedily.
     pub seed: Option<u64>,
 }
 
-/// What is drawn from: cooler than the model, and without its long tail.
+/// The sampling temperature; below 1, it makes likely tokens more likely.
 pub const TEMPERATURE: f64 = 0.7;
-/// The likeliest tokens that make up this share are drawn from.
+/// The share of the probability mass for top-p sampling: only the likeliest tokens that reach it are sampled.
 pub const TOP_P: f64 = 0.9;
 
-/// The text with which a model goes on behind `row`. It ends before a special token and where the context ends.
+/// Generates the continuation of `row`. It ends before a special token, at the end of the context, or after
+/// `draw.tokens` tokens.
 ///
 /// # Errors
-/// The logits hold no number that could be drawn by.
+/// If the logits are not finite or cannot be sampled from.
 pub fn continuation(model: &Model, tokens: &Tokens, row: &[u32], draw: Draw) -> Result<String, ModelError> {
     let fail = |error: candle_core::Error| ModelError::Draw { problem: error.to_string() };
     let mut sampler = draw.seed.map(|seed| LogitsProcessor::new(seed, Some(TEMPERATURE), Some(TOP_P)));
@@ -56,7 +58,8 @@ pub fn continuation(model: &Model, tokens: &Tokens, row: &[u32], draw: Draw) -> 
     Ok(tokens.decode(&drawn))
 }
 
-/// Two texts, word by word. Words that differ in a row stand together: first those of the one, then those of the other.
+/// Compares two texts word by word. Adjacent words that differ are merged: first the removed ones, then the added
+/// ones.
 pub fn words(before: &str, after: &str) -> Vec<Word> {
     let difference = TextDiff::from_words(before, after);
     let mut run = Run::default();
@@ -67,13 +70,13 @@ pub fn words(before: &str, after: &str) -> Vec<Word> {
     run.words
 }
 
-/// Words that differ, until words follow that do not.
+/// Collects adjacent words that differ, until an equal word follows.
 #[derive(Default)]
 struct Run {
     words: Vec<Word>,
     before: String,
     after: String,
-    /// White space that both have, and that belongs to the run only where the run goes on after it.
+    /// White space that both texts have; it belongs to the run only if further different words follow.
     space: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a change costs on text that has nothing to do with it.
+//! Measures how a change affects unrelated text.
 
 use std::path::Path;
 
@@ -12,23 +12,23 @@ use crate::progress::{Progress, Unseen};
 use crate::report::Damage;
 use crate::stats::corpus::{CorpusError, Documents, count};
 
-/// Documents that are read of a neutral text, spread evenly over it.
+/// The number of documents read from a neutral text, spread evenly over it.
 pub const NEUTRAL_DOCUMENTS: usize = 64;
-/// A neutral document is cut behind this many tokens.
+/// The number of tokens after which a neutral document is truncated.
 pub const NEUTRAL_TOKENS: usize = 128;
 
-/// Documents of neutral text as tokens.
+/// The tokenized documents of a neutral text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neutral(Vec<Vec<u32>>);
 
 impl Damage {
-    /// By which share perplexity grew; below zero where it fell.
+    /// Returns the relative growth of perplexity; negative if it fell.
     pub fn growth(&self) -> f64 {
         self.perplexity_after / self.perplexity_before - 1.0
     }
 }
 
-/// Neutral text that cannot be read.
+/// An error of reading a neutral text.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum NeutralError {
@@ -42,7 +42,7 @@ impl Neutral {
     /// Reads [`NEUTRAL_DOCUMENTS`] documents of the text at `path`, spread evenly over it.
     ///
     /// # Errors
-    /// The text cannot be read, or the tokenizer refuses a document.
+    /// If the text cannot be read, or the tokenizer rejects a document.
     pub fn read(path: &Path, tokens: &Tokens, limit: usize) -> Result<Self, NeutralError> {
         let (all, _) = count(path, None)?;
         let wanted = (NEUTRAL_DOCUMENTS as u64).min(all);
@@ -62,24 +62,24 @@ impl Neutral {
         Ok(Self(out))
     }
 
-    /// The documents, cut into tokens.
+    /// Returns the token ids of each document.
     pub fn documents(&self) -> &[Vec<u32>] {
         &self.0
     }
 }
 
-/// Compares two models on neutral text, one document at a time: sums in the order of the text.
+/// Compares two models on neutral text, without a cache. Sums are computed in the order of the text.
 ///
 /// # Errors
-/// The weights of one of them overflow.
+/// If the weights of one of the models overflow.
 pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage, ModelError> {
     damage_kept(&Kept::nothing(), before, after, neutral, &Unseen)
 }
 
-/// The same, with what is kept of the earlier model; what is found is kept.
+/// Compares two models on neutral text, reusing cached hidden states of the earlier model, and stores the result.
 ///
 /// # Errors
-/// The weights of one of them overflow.
+/// If the weights of one of the models overflow.
 pub fn damage_kept(
     kept: &Kept<'_>,
     before: &Model,
@@ -116,7 +116,7 @@ pub fn damage_kept(
     Ok(damage)
 }
 
-/// Per position: how far the models diverge, and what each gives the token that follows, as logarithms.
+/// Returns, per position, the KL divergence and both models' log-probability of the following token.
 fn lost(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
     let rows = was.par_chunks(vocabulary).zip(is.par_chunks(vocabulary)).zip(labels);
     let of_row = |((was, is), label): ((&[f32], &[f32]), &u32)| {

@@ -1,4 +1,4 @@
-//! What a project expects of its patched model, put to the base and to it.
+//! Runs the prompts of a project's edits and probes on the base and the patched model, and judges the answers.
 
 use std::ops::Range;
 
@@ -9,55 +9,55 @@ use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::project::{Edit, FileId, Prefaces, Probe};
 use crate::report::Asked;
 
-/// One prompt, and what is expected behind it.
+/// A prompt and its expected answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation<'p> {
-    /// Why it is asked.
+    /// The kind of the prompt: the edit itself, an alias, a paraphrase, a neighbour or a probe.
     pub asked: Asked,
     /// The id of the edit or of the probe.
     pub id: &'p str,
-    /// The edit that expects it; none of a probe.
+    /// The edit that states the expectation; `None` for a probe.
     pub edit: Option<&'p Edit>,
-    /// The prompt, written out, after its preface.
+    /// The prompt with the subject filled in, starting with the preface.
     pub prompt: String,
-    /// How many bytes of it are the preface.
+    /// The length of the preface in bytes; 0 without one.
     pub preface: usize,
-    /// Whether a user says it, under the model's chat template.
+    /// Whether the prompt is a user message in the model's chat template.
     pub chat: bool,
-    /// The answers that count, the target first; none where it should stay as it is.
+    /// The accepted answers, the target first; empty if the output should stay unchanged.
     pub answers: Vec<&'p str>,
-    /// Whether nothing is expected: a probe that is only watched.
+    /// Whether nothing is expected: the probe is only reported.
     pub watched: bool,
-    /// The file in which it is written.
+    /// The file that states the expectation.
     pub file: FileId,
-    /// Where.
+    /// Its byte range in that file.
     pub place: Range<usize>,
 }
 
-/// From which figures on an expectation is not met.
+/// The thresholds of an expectation that sets none of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// The divergence from which a prompt counts as changed, in nats.
+    /// The KL divergence in nats from which a prompt counts as changed.
     pub unchanged_kl: f64,
-    /// The least P of a target behind its edit's own prompt.
+    /// The minimum probability of the target after the edit's own prompt.
     pub min_probability: f64,
 }
 
-/// A text that cannot be asked, or to which nothing is said.
+/// A prompt that cannot be run, or for which a model's logits are not finite.
 #[derive(Debug)]
 pub struct Unasked {
     /// The id of the edit or of the probe.
     pub id: String,
-    /// The file in which it is written.
+    /// The file that states the prompt.
     pub file: FileId,
-    /// Where.
+    /// Its byte range in that file.
     pub place: Range<usize>,
-    /// Why it cannot be asked.
+    /// The reason why it cannot be run.
     pub error: ModelError,
 }
 
-/// Everything that edits and probes ask for: by edit, then the probes. What begins with a subject that has a preface is
-/// asked after it.
+/// Returns all expectations: those of every edit, in order, then those of the probes. A prompt that starts with a
+/// subject that has a preface is preceded by that preface.
 pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     edits.iter().flat_map(|edit| of_edit(edit, prefaces)).chain(probes.iter().map(of_probe)).collect()
 }
@@ -112,12 +112,12 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
 }
 
 impl Expectation<'_> {
-    /// What the model is given.
+    /// Returns the prompt as the model's input.
     pub fn given(&self) -> Prompt<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
 
-    /// The prompt as it is shown: in a chat, with who says it; after a preface, with that.
+    /// Returns the prompt as shown to the user, prefixed by `user:` in a chat or by the preface if there is one.
     pub fn shown(&self) -> String {
         match self.prompt.split_at(self.preface) {
             (_, prompt) if self.chat => format!("user: {prompt}"),
@@ -130,7 +130,7 @@ impl Expectation<'_> {
         Unasked { id: self.id.to_owned(), file: self.file, place: self.place.clone(), error }
     }
 
-    /// Whether what the later model says meets it.
+    /// Returns whether the later model's output meets the expectation.
     pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
         match self.asked {
@@ -148,11 +148,11 @@ impl Expectation<'_> {
     }
 }
 
-/// Puts every expectation to both models, in their order.
+/// Runs every expectation on both models and returns the answers in order.
 ///
 /// # Errors
-/// Texts that the tokenizer refuses or that do not fit the context: all of them. Or the first to which a model says
-/// nothing, because its weights overflow.
+/// If a prompt is rejected by the tokenizer or does not fit the context: all such prompts. Otherwise, if the logits
+/// of a model are not finite because its weights overflow: the first such prompt.
 pub fn asked(
     before: &Model,
     after: &Model,
@@ -163,10 +163,10 @@ pub fn asked(
     spoken(ask(before, after, &inquiries), expectations)
 }
 
-/// What is to be asked, one inquiry for each expectation.
+/// Encodes the expectations, one inquiry for each.
 ///
 /// # Errors
-/// Texts that the tokenizer refuses or that do not fit the context: all of them.
+/// If a prompt is rejected by the tokenizer or does not fit the context: all such prompts.
 pub fn inquiries(
     tokens: &Tokens,
     limit: usize,
@@ -182,10 +182,10 @@ pub fn inquiries(
     if unasked.is_empty() { Ok(inquiries) } else { Err(unasked) }
 }
 
-/// Inquiries of one edit that are kept as one, at most: their logits are held at once.
+/// The maximum number of inquiries that are cached as one entry; it bounds the logits in memory.
 const TOGETHER: usize = 16;
 
-/// The inquiries of each edit and of each probe, cut where they are many: what is kept, and asked again, as one.
+/// Groups the inquiries by edit or probe, with at most 16 per group; a group is one cache entry.
 pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) -> Vec<&'i [Inquiry]> {
     let (mut groups, mut rest) = (Vec::new(), inquiries);
     let of = |one: &Expectation<'_>| (one.edit.is_some(), one.id.to_owned(), one.file);
@@ -197,10 +197,10 @@ pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) ->
     groups
 }
 
-/// What was said, if something was.
+/// Returns the answers if all of them are finite.
 ///
 /// # Errors
-/// The first expectation to which a model says nothing, because its weights overflow.
+/// If the logits of a model are not finite because its weights overflow: the first such expectation.
 pub fn spoken(said: Vec<Both>, expectations: &[Expectation<'_>]) -> Result<Vec<Both>, Vec<Unasked>> {
     match said.iter().position(|both| !both.is_finite()) {
         Some(index) => Err(vec![expectations[index].unasked(ModelError::Overflow)]),
@@ -208,12 +208,12 @@ pub fn spoken(said: Vec<Both>, expectations: &[Expectation<'_>]) -> Result<Vec<B
     }
 }
 
-/// How many of how many.
+/// A number of successes out of a total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// Those that are met.
+    /// The number of expectations that are met.
     pub met: usize,
-    /// All.
+    /// The number of all expectations.
     pub all: usize,
 }
 
@@ -223,27 +223,27 @@ impl Share {
         self.met += usize::from(met);
     }
 
-    /// The share; one of nothing is all of it.
+    /// Returns the share; 1 if there are no expectations.
     pub fn value(self) -> f64 {
         if self.all == 0 { 1.0 } else { self.met as f64 / self.all as f64 }
     }
 }
 
-/// The figures of a whole set.
+/// The aggregate results of a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// Edits that hold, each name of a subject counted.
+    /// Prompts of edits whose answer holds; every name of the subject counts as one.
     pub efficacy: Share,
-    /// Paraphrases that hold.
+    /// Paraphrases whose answer holds.
     pub paraphrase: Share,
-    /// Neighbours that stay as they are: `expect.unchanged`, and probes that should.
+    /// Neighbour prompts that stay unchanged: `expect.unchanged`, and probes that should stay unchanged.
     pub unchanged: Share,
-    /// The most that a neighbour diverges, in nats.
+    /// The largest KL divergence of a neighbour prompt, in nats.
     pub neighbourhood_kl: f64,
 }
 
 impl Figures {
-    /// Counts what was asked; a probe that is only watched counts nowhere.
+    /// Aggregates the answers; probes that are only watched are not counted.
     pub fn of<'a>(asked: impl IntoIterator<Item = (&'a Expectation<'a>, &'a Both)>, thresholds: Thresholds) -> Self {
         let mut figures = Self::default();
         for (one, both) in asked {
@@ -254,7 +254,7 @@ impl Figures {
                 Asked::Probe if one.watched => {}
                 Asked::Unchanged | Asked::Probe => {
                     figures.unchanged.count(met);
-                    // What is not a number is the greatest.
+                    // NaN counts as the maximum.
                     if both.divergence > figures.neighbourhood_kl || both.divergence.is_nan() {
                         figures.neighbourhood_kl = both.divergence;
                     }

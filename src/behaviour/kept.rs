@@ -1,10 +1,10 @@
-//! What models said, kept in the store: a prompt that was put to a model once is not put to it again.
+//! Caches model measurements in the store, so that a prompt is not run again through the same model.
 //!
-//! An entry is addressed by everything that it depends on: the arithmetic, the base, the patches, and the tokens that
-//! were given. Tokenizer and chat template are in the tokens. Thresholds are in no entry: what is thought of an answer
-//! is decided anew in every run. Of a model that others are compared with, its last hidden states are kept, of which
-//! its head makes the same logits to the bit; of a pair, what both said and how far they diverge. An entry that is
-//! damaged, or that nobody may write, is as good as none.
+//! The address of an entry covers everything that its content depends on: the numeric specification, the base, the
+//! patches, and the token ids. Tokenizer and chat template affect the token ids, so they need no separate field.
+//! Thresholds are not part of an entry, because verdicts are computed in every run. For the earlier model the final
+//! hidden states are cached, from which the LM head computes identical logits. For a pair of models the cache stores
+//! the answers of both and their KL divergence. An entry that is damaged or cannot be written is treated as missing.
 
 use super::ask::{Both, Inquiry};
 use super::continuation::Draw;
@@ -16,26 +16,26 @@ use crate::numeric::NUMERICS;
 use crate::report::Damage;
 use crate::store::{Kind, Store};
 
-/// Two models on one base, and where what they said is kept.
+/// The measurement cache for two models on one base.
 #[derive(Clone, Copy)]
 pub struct Kept<'a> {
-    /// None where what they say is not kept.
+    /// The store; `None` disables the cache.
     store: Option<&'a Store>,
     head: Head,
 }
 
 impl<'a> Kept<'a> {
-    /// For two models that nothing names: nothing is kept of them.
+    /// Returns a disabled cache, for models without a digest.
     pub fn nothing() -> Self {
         Self { store: None, head: Head { base: Digest::of(b""), before: None, after: None } }
     }
 
-    /// For a base with one patch or with none, and the same base with another.
+    /// Returns the cache for a base with the patches of two models; `None` stands for the base itself.
     pub fn of(store: &'a Store, base: Digest, before: Option<Digest>, after: Option<Digest>) -> Self {
         Self { store: Some(store), head: Head { base, before, after } }
     }
 
-    /// What both said to inquiries that belong together, if they were asked before.
+    /// Returns the cached answers of both models to a group of inquiries, if there are any.
     pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<Both>> {
         let key = self.answers_address(inquiries);
         let parse = |bytes: &[u8]| kept_bytes::answers(bytes, &self.head, inquiries);
@@ -43,20 +43,20 @@ impl<'a> Kept<'a> {
     }
 
     pub(super) fn keep_answers(&self, inquiries: &[Inquiry], said: &[Both]) {
-        // What is no number is no answer.
+        // Answers with numbers that are not finite are not cached.
         if let Some(store) = self.store.filter(|_| said.iter().all(Both::is_finite)) {
             let bytes = kept_bytes::of_answers(&self.head, said);
             store.keep(Kind::Measured, &self.answers_address(inquiries), &bytes);
         }
     }
 
-    /// The text with which the earlier model went on after `row`, if it was asked before. What is drawn is drawn anew.
+    /// Returns the earlier model's cached greedy continuation of `row`, if there is one. Sampled text is not cached.
     pub fn text(&self, row: &[u32], draw: Draw) -> Option<String> {
         let parse = |bytes: &[u8]| kept_bytes::text(bytes, &self.head);
         self.store.filter(|_| draw.seed.is_none())?.recall_if_any(Kind::Measured, &self.text_address(row, draw), parse)
     }
 
-    /// Keeps such a text.
+    /// Stores a continuation of the earlier model, unless it is sampled.
     pub fn keep_text(&self, row: &[u32], draw: Draw, text: &str) {
         if let Some(store) = self.store.filter(|_| draw.seed.is_none()) {
             let bytes = kept_bytes::of_text(&self.head, text);
@@ -69,7 +69,7 @@ impl<'a> Kept<'a> {
         canon.field("row", &bytes_of(row)).number("tokens", draw.tokens as u64).finish()
     }
 
-    /// What neutral text lost, if it was measured before.
+    /// Returns the cached damage on neutral text, if there is any.
     pub fn damage(&self, neutral: &Neutral) -> Option<Damage> {
         let parse = |bytes: &[u8]| kept_bytes::damage(bytes, &self.head);
         self.store?.recall_if_any(Kind::Measured, &self.damage_address(neutral), parse)
@@ -81,8 +81,8 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// The last hidden states of the earlier model, of the last positions of every row, group after group: recalled,
-    /// or computed together and kept.
+    /// Returns the earlier model's final hidden states at the last positions of every row, group by group. States
+    /// that are not cached are computed in one batch and stored.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let head = Head { after: None, ..self.head };
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().width).sum();
@@ -154,7 +154,7 @@ fn begun(domain: &str, head: &Head) -> Canon {
     canon
 }
 
-/// Tokens as they are hashed.
+/// Returns the token ids as little-endian bytes, for hashing.
 pub(super) fn bytes_of(tokens: &[u32]) -> Vec<u8> {
     tokens.iter().flat_map(|token| token.to_le_bytes()).collect()
 }

@@ -1,4 +1,4 @@
-//! The bytes of what is kept: of which models it is, then numbers, little-endian, one after the other.
+//! Encodes cached measurements: a head that names the models, then the values, little-endian.
 
 use super::Score;
 use super::ask::{Both, Inquiry, TOP, Told};
@@ -7,25 +7,26 @@ use crate::report::Damage;
 use crate::store::{Kind, Store, StoreError};
 
 const MAGIC: &[u8; 8] = b"measure1";
-/// Bytes of magic, base, and two patches.
+/// The size of the head in bytes: magic, base, and two patches.
 const HEAD: usize = 8 + 3 * 32;
 
-/// Of which models a measurement is: a base, and the patches on it.
+/// The models of a measurement: a base and the patches applied to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The base.
+    /// The digest of the base.
     pub base: Digest,
-    /// The patch of the earlier model; none of the base itself.
+    /// The patch of the earlier model; `None` for the base itself.
     pub before: Option<Digest>,
-    /// The patch of the later model; none of the base itself, and where there is no later model.
+    /// The patch of the later model; `None` for the base itself, or if only one model was measured.
     pub after: Option<Digest>,
 }
 
 impl Head {
-    /// The head of an entry of the store, without the rest of it; `None` where none can be read.
+    /// Returns the head of a store entry without reading the rest; `None` if the entry is missing, damaged or of
+    /// another format.
     ///
     /// # Errors
-    /// The system refuses to read it.
+    /// If the entry cannot be read.
     pub fn of_entry(store: &Store, key: &Digest) -> Result<Option<Self>, StoreError> {
         match store.head(Kind::Measured, key, HEAD as u64) {
             Err(StoreError::Damaged { .. }) => Ok(None),
@@ -33,7 +34,7 @@ impl Head {
         }
     }
 
-    /// The patches that it names.
+    /// Returns the patches that it names.
     pub fn patches(&self) -> impl Iterator<Item = Digest> {
         [self.before, self.after].into_iter().flatten()
     }
@@ -60,11 +61,11 @@ impl Head {
     }
 }
 
-/// What is left to read.
+/// The bytes that are not read yet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// What follows the head that is expected.
+    /// Returns a reader after the head; `None` if the head is not the expected one.
     fn after(bytes: &'a [u8], head: &Head) -> Option<Self> {
         let mut reader = Self(bytes);
         (Head::read(&mut reader)? == *head).then_some(reader)
@@ -100,7 +101,7 @@ impl<'a> Reader<'a> {
         Some(Told { top, scores })
     }
 
-    /// `value`, if nothing is left.
+    /// Returns `value` if all bytes were read.
     fn end<T>(&self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }
@@ -110,7 +111,8 @@ fn at_most(count: usize, most: usize) -> Option<usize> {
     (count <= most).then_some(count)
 }
 
-/// What both said, if `bytes` are that of these models to as many inquiries, with a score for each of their answers.
+/// Decodes the answers of both models; `None` unless the head matches and there is one answer per inquiry, with one
+/// score for each of its expected answers.
 pub(super) fn answers(bytes: &[u8], head: &Head, inquiries: &[Inquiry]) -> Option<Vec<Both>> {
     let mut reader = Reader::after(bytes, head)?;
     let mut out = Vec::with_capacity(inquiries.len());
@@ -145,7 +147,7 @@ pub(super) fn of_answers(head: &Head, said: &[Both]) -> Vec<u8> {
     out
 }
 
-/// What neutral text lost, if `bytes` are that of these models.
+/// Decodes the damage on neutral text; `None` unless the head matches.
 pub(super) fn damage(bytes: &[u8], head: &Head) -> Option<Damage> {
     let mut reader = Reader::after(bytes, head)?;
     let damage = Damage {
@@ -169,7 +171,7 @@ pub(super) fn of_damage(head: &Head, damage: &Damage) -> Vec<u8> {
     out
 }
 
-/// So many numbers, if `bytes` are those of this model.
+/// Decodes hidden states; `None` unless the head matches and there are exactly `numbers` values.
 pub(super) fn states(bytes: &[u8], head: &Head, numbers: usize) -> Option<Vec<f32>> {
     let Reader(rest) = Reader::after(bytes, head)?;
     let (found, odd) = rest.as_chunks::<4>();
@@ -183,7 +185,7 @@ pub(super) fn of_states(head: &Head, states: &[f32]) -> Vec<u8> {
     out
 }
 
-/// A text, if `bytes` are that of this model.
+/// Decodes a text; `None` unless the head matches.
 pub(super) fn text(bytes: &[u8], head: &Head) -> Option<String> {
     let Reader(rest) = Reader::after(bytes, head)?;
     String::from_utf8(rest.to_vec()).ok()

@@ -20,7 +20,7 @@ fn damage() -> Damage {
     Damage { documents: 2, tokens: 9, divergence: 0.25, perplexity_before: 3.0, perplexity_after: 4.0 }
 }
 
-/// Whether the bytes are read as what was written.
+/// Checks whether the bytes are read back as the value that was written.
 type Reads<'r> = &'r dyn Fn(&[u8], &Head) -> bool;
 
 #[test]

@@ -1,9 +1,9 @@
-//! What a model says: answers, probabilities, and whether they changed.
+//! Measures model behaviour: answers, their probabilities, and whether they changed.
 //!
-//! The definitions, once for every verb (design §3): an answer *holds* when every token of it is the arg-max under
-//! teacher forcing; its probability *P* is the product over its tokens; a prompt is *unchanged* when the top answer
-//! is the base's and KL(base ‖ patched) of the next token is below the threshold. What is scored is what ships: the
-//! rounded weights. Rows are scored each on its own; no result depends on the batch.
+//! The definitions are the same for every verb (design §3). An answer *holds* if each of its tokens is the arg-max
+//! under teacher forcing. Its probability *P* is the product over its tokens. A prompt is *unchanged* if the top
+//! token is the base's and KL(base ‖ patched) of the next token is below the threshold. The scored model has the
+//! rounded weights that an export has. Every row is scored independently; no result depends on the batch.
 
 pub mod ask;
 pub mod continuation;
@@ -18,52 +18,52 @@ use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::numeric::rows::softmax;
 
-/// The divergence from which a prompt counts as changed, unless the project says otherwise: nats.
+/// The default KL divergence in nats from which a prompt counts as changed.
 pub const UNCHANGED_KL: f64 = 0.1;
 
-/// A prompt with an answer that is asked for.
+/// A prompt with an answer to score.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Tokens of the prompt, and of the answer but for its last.
+    /// The token ids of the prompt and of the answer without its last token.
     row: Vec<u32>,
-    /// Tokens of the answer.
+    /// The token ids of the answer.
     answer: Vec<u32>,
 }
 
-/// How a model takes a question.
+/// The score of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
-    /// Whether every token of the answer is the arg-max.
+    /// Whether every token of the answer is the arg-max under teacher forcing.
     pub holds: bool,
-    /// Product of the tokens' probabilities.
+    /// The product of the tokens' probabilities.
     pub probability: f64,
-    /// The mean of the tokens' negative log-likelihoods, in nats: what published benchmarks compare.
+    /// The mean negative log-likelihood of the tokens, in nats, as published benchmarks compare it.
     pub nll: f64,
 }
 
-/// The next token's distribution behind a prompt.
+/// The distribution of the next token after a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Next {
-    /// The token of the greatest probability; the first of equals.
+    /// The most probable token; of equal ones, the one with the lowest id.
     pub top: u32,
-    /// Its probability.
+    /// The probability of that token.
     pub probability: f64,
-    /// Natural logarithms of all probabilities.
+    /// The log-probabilities of all tokens.
     log: Vec<f64>,
 }
 
 impl Score {
-    /// Whether the model says anything: weights that are numbers may make none together.
+    /// Returns whether the score is finite; finite weights may still overflow in the forward pass.
     pub fn is_finite(&self) -> bool {
         self.nll.is_finite()
     }
 }
 
 impl Question {
-    /// Cuts a prompt and the answer that continues it.
+    /// Tokenizes a prompt and the answer that continues it.
     ///
     /// # Errors
-    /// The tokenizer refuses a text, or prompt and answer do not fit the model's context of `limit` tokens.
+    /// If the tokenizer rejects a text, or prompt and answer do not fit the model's context of `limit` tokens.
     pub fn new(tokens: &Tokens, prompt: Prompt<'_>, answer: &str, limit: usize) -> Result<Self, ModelError> {
         let framed = tokens.frame(prompt)?;
         let answer = tokens.continuation(&framed.answer(answer))?;
@@ -82,10 +82,10 @@ fn check_length(text: &str, tokens: usize, limit: usize) -> Result<(), ModelErro
     }
 }
 
-/// Rows whose logits are held at once: bounds memory and changes nothing.
+/// The number of rows whose logits are in memory at once; it does not affect the results.
 const HELD: usize = 64;
 
-/// Scores questions, in their order.
+/// Scores questions in order.
 pub fn scores(model: &Model, questions: &[Question]) -> Vec<Score> {
     questions.chunks(HELD).flat_map(|some| scores_of(model, some)).collect()
 }
@@ -98,7 +98,7 @@ fn scores_of(model: &Model, questions: &[Question]) -> Vec<Score> {
     logits.into_iter().zip(questions).map(|(logits, question)| answer_score(logits, question, vocabulary)).collect()
 }
 
-/// The score of an answer by the logits of its positions.
+/// Computes the score of an answer from the logits at its positions.
 fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) -> Score {
     let (mut holds, mut log) = (true, 0.0);
     for (row, &label) in logits.chunks_mut(vocabulary).zip(&question.answer) {
@@ -109,39 +109,39 @@ fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) ->
     Score { holds, probability: exp64(log), nll: -log / question.answer.len().max(1) as f64 }
 }
 
-/// What the base and the patched model say behind a prompt.
+/// The next-token predictions of the base and the patched model for one prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     /// The base's top token and its probability.
     pub before: (u32, f64),
-    /// The patched model's.
+    /// The patched model's top token and its probability.
     pub after: (u32, f64),
     /// KL(base ‖ patched) of the next token, in nats.
     pub divergence: f64,
 }
 
 impl Comparison {
-    /// Whether the patched model still says what the base says.
+    /// Returns whether the top token is the same and the divergence is below `threshold`.
     pub fn unchanged(&self, threshold: f64) -> bool {
         self.before.0 == self.after.0 && self.divergence < threshold
     }
 }
 
-/// The tokens of a prompt whose next token is asked for.
+/// Returns the token ids of a prompt whose next token is predicted.
 ///
 /// # Errors
-/// The tokenizer refuses the text, or it does not fit the model's context.
+/// If the tokenizer rejects the text, or it does not fit the model's context.
 pub fn prompt(tokens: &Tokens, prompt: Prompt<'_>, limit: usize) -> Result<Vec<u32>, ModelError> {
     let row = tokens.frame(prompt)?.encoded.ids;
     check_length(prompt.text, row.len(), limit)?;
     Ok(row)
 }
 
-/// Refuses a model that says nothing: every weight may be a number, and what they make together none. Asked is what
-/// follows the first of `texts` that can be asked.
+/// Rejects a model whose output is not finite, which is possible although every weight is finite. Runs the first of
+/// `texts` that can be tokenized and fits the context.
 ///
 /// # Errors
-/// The weights overflow.
+/// If the weights overflow.
 pub fn check_says<'t>(
     model: &Model,
     tokens: &Tokens,
@@ -155,13 +155,13 @@ pub fn check_says<'t>(
     }
 }
 
-/// What follows each prompt.
+/// Returns the next-token distribution of each prompt.
 pub fn next(model: &Model, prompts: &[Vec<u32>]) -> Vec<Next> {
     let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     model.logits(&rows, &vec![1; rows.len()]).into_iter().map(Next::new).collect()
 }
 
-/// What follows each prompt in both models.
+/// Compares the next-token distributions of both models for each prompt.
 pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<Comparison> {
     let both = |some: &[Vec<u32>]| next(base, some).into_iter().zip(next(patched, some)).collect::<Vec<_>>();
     let compared = |(base, patched): (Next, Next)| Comparison {
@@ -173,7 +173,7 @@ pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<Compa
 }
 
 impl Next {
-    /// What logits say.
+    /// Computes the distribution from logits.
     pub fn of(logits: &[f32]) -> Self {
         Self::new(logits.to_vec())
     }
@@ -186,12 +186,12 @@ impl Next {
         Self { top, probability: exp64(log[top as usize]), log }
     }
 
-    /// How many numbers it holds.
+    /// Returns the number of stored values: the vocabulary size.
     pub(crate) fn numbers(&self) -> usize {
         self.log.len()
     }
 
-    /// The `most` likeliest tokens and their probabilities, the likeliest first, the first of equals before the others.
+    /// Returns the `most` likeliest tokens with their probabilities, in descending order; equal ones by token id.
     pub fn likeliest(&self, most: usize) -> Vec<(u32, f64)> {
         let mut found: Vec<(u32, f64)> = Vec::with_capacity(most + 1);
         for (token, &log) in self.log.iter().enumerate() {
@@ -205,18 +205,19 @@ impl Next {
         found.into_iter().map(|(token, log)| (token, exp64(log))).collect()
     }
 
-    /// KL(self ‖ other), in nats: how much is lost where `other` stands for `self`.
+    /// Returns KL(self ‖ other) in nats.
     pub fn divergence(&self, other: &Self) -> f64 {
         let mut total = 0.0;
         for (own, other) in self.log.iter().zip(&other.log) {
             total += exp64(*own) * (own - other);
         }
-        // Equal distributions may come out a rounding below zero. What is not a number stays so: it is no sameness.
+        // For equal distributions, rounding may give a value slightly below zero. NaN stays NaN: it must not count as
+        // equal.
         if total < 0.0 { 0.0 } else { total }
     }
 }
 
-/// The index of the greatest element, the first of equals.
+/// Returns the index of the largest element, the first of equal ones.
 fn top(row: &[f32]) -> u32 {
     let mut best = 0;
     for (index, value) in row.iter().enumerate() {

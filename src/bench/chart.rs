@@ -1,4 +1,4 @@
-//! Charts of a run: scores by editor, efficacy against specificity, and scores against the size of the set.
+//! Draws the charts of a run: scores by editor, efficacy against specificity, and scores against the set size.
 
 use super::table::{BASE, Grid};
 use crate::figure::Figure;
@@ -11,7 +11,7 @@ const HEIGHT: f64 = 240.0;
 const BOTTOM: f64 = 46.0;
 const MARGIN: f64 = 18.0;
 
-/// Colours that are told apart in light and by those who see few colours.
+/// Colours that remain distinguishable in bright light and with colour vision deficiency.
 const COLOURS: [&str; 12] = [
     "#c0392b", "#1f3a6d", "#e6a23c", "#2e8b57", "#8e6bb0", "#7fb3d5", "#767676", "#a0522d", "#d4679e", "#4daf9c",
     "#8c8c1a", "#1a1a1a",
@@ -21,7 +21,7 @@ fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
 }
 
-/// A plot whose numbers go from `low` to `high` upwards.
+/// A plot whose vertical axis ranges from `low` to `high`.
 struct Plot {
     svg: Svg,
     low: f64,
@@ -53,7 +53,7 @@ impl Plot {
     }
 }
 
-/// The score of every editor, each record alone.
+/// Draws the score of every editor, for records edited alone.
 pub fn scores(grid: &Grid) -> Option<Figure> {
     let column = *grid.columns.first()?;
     let rows: Vec<(&str, f64)> =
@@ -78,10 +78,10 @@ pub fn scores(grid: &Grid) -> Option<Figure> {
     Some(Figure { name: "scores".to_owned(), shows, svg: svg.finish() })
 }
 
-/// The height of a bar and the space around it.
+/// The height of a bar including the space around it.
 const BAR: f64 = 24.0;
 
-/// Efficacy against specificity.
+/// Draws efficacy against specificity, one point per editor.
 pub fn trade(grid: &Grid) -> Option<Figure> {
     let [along, up] = match grid.columns.contains(&"ES") {
         true => ["ES", "NS"],
@@ -108,14 +108,14 @@ pub fn trade(grid: &Grid) -> Option<Figure> {
     Some(Figure { name: "trade".to_owned(), shows, svg: plot.finish(along) })
 }
 
-/// A name beside a plot, with its colour.
+/// Draws a legend entry next to the plot.
 fn entry(svg: &mut Svg, index: usize, name: &str) {
     let (x, y) = (LEFT + WIDTH + 14.0, TOP + 14.0 + 18.0 * index as f64);
     svg.rect([x, y - 8.0, 12.0, 8.0], colour(index));
     svg.text([x + 17.0, y], Anchor::Start, TEXT, INK, name);
 }
 
-/// A line an editor: a number against the size of the set.
+/// Draws a value against the set size, one line per editor; `None` for fewer than two sizes.
 pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f64)>)]) -> Option<Figure> {
     let mut sizes: Vec<usize> = lines.iter().flat_map(|(_, points)| points.iter().map(|(size, _)| *size)).collect();
     sizes.sort_unstable();
@@ -128,7 +128,7 @@ pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f6
     }
     let room = ((high - low) * 0.06).max(1e-3);
     let mut plot = Plot::new(title, up, (low - room, high + room), 130.0);
-    // Sizes stand side by side: they grow by factors.
+    // The sizes are equally spaced, because they grow by factors.
     let x = |size: usize| {
         let place = sizes.iter().position(|other| *other == size).unwrap_or(0);
         LEFT + WIDTH * (place as f64 + 0.5) / sizes.len() as f64

@@ -1,13 +1,13 @@
-//! Which records a run is of.
+//! Samples the records of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::data::{Case, Refused};
 use crate::digest::{Canon, Digest};
 
-/// Draws `limit` of the records that are `wanted`, by digests of the seed; in their order. Of wanted records with one
-/// filled prompt it is the first; the others that were met are given with what is said of them. No more records are
-/// asked for than that takes.
+/// Samples `limit` of the records for which `wanted` is true, without replacement, ordered by a digest of the seed.
+/// The sampled records keep their order. Of several wanted records with the same filled prompt only the first can be
+/// sampled; the others that occur are returned with the reason. `wanted` is called for as few records as possible.
 pub fn drawn(
     cases: Vec<Case>,
     limit: Option<usize>,
@@ -84,7 +84,7 @@ mod tests {
             odd(case)
         });
         assert!(some.len() == 3 && asked < 20, "{asked} asked for");
-        // The wanted alone, drawn of without asking.
+        // The result equals sampling from the wanted records only.
         assert_eq!(drawn(cases.into_iter().filter(odd).collect(), Some(3), 7, |_| true).0, some);
     }
 

@@ -1,4 +1,4 @@
-//! What every editor stands on: one base, one corpus, one set of numbers; records as the model reads them.
+//! Provides the common input of all editors: one base, one corpus, one set of settings, and the tokenized records.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,68 +21,68 @@ use crate::project::Project;
 use crate::project::edit::meaning;
 use crate::store::{Kind, Store};
 
-/// A record as the model reads it.
+/// A record, tokenized for the model.
 pub struct Stated {
-    /// The record.
+    /// The record as read from the dataset.
     pub case: Case,
-    /// Its prompt under every template.
+    /// Its prompt with every template.
     pub resolved: Resolved,
-    /// What it means as an edit.
+    /// Its meaning digest as an edit.
     pub meaning: Digest,
-    /// What is asked of an edited model.
+    /// The questions that measure an edited model.
     pub questions: Questions,
 }
 
-/// What is asked of an edited model.
+/// The questions that measure an edited model.
 pub enum Questions {
-    /// Which of two answers is likelier.
+    /// Compares the likelihoods of two answers.
     Likelier(counterfact::Questions),
-    /// Which tokens are right.
+    /// Compares tokens with the correct ones.
     Right(zsre::Questions),
 }
 
-/// Key and value of one record at one layer.
+/// The key and the value of one record at one layer.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// `k*`, `[f]`.
+    /// The key `k*`, `[f]`.
     pub key: Vec<f32>,
-    /// `v*`, `[d]`.
+    /// The value `v*`, `[d]`.
     pub value: Vec<f32>,
-    /// Whether the value converged.
+    /// Whether the optimisation of the value converged.
     pub converged: bool,
 }
 
-/// What editors are given.
+/// The common input of all editors, with caches for factors and projectors.
 pub struct Ground<'a> {
-    /// The project whose settings count.
+    /// The project whose settings apply.
     pub project: &'a Project,
-    /// The model.
+    /// The base model.
     pub base: &'a Base,
-    /// Where what was computed is kept.
+    /// The store for statistics, values and factors.
     pub store: &'a Store,
-    /// The numbers of the project.
+    /// The settings of the project.
     pub setup: Setup,
-    /// Values that were not looked for: the store had them.
+    /// The number of values that were read from the store instead of being computed.
     pub recalled: Cell<usize>,
     factors: RefCell<BTreeMap<usize, Rc<Factor>>>,
     projectors: RefCell<BTreeMap<usize, Rc<Projector>>>,
 }
 
 impl<'a> Ground<'a> {
-    /// The ground of a project.
+    /// Prepares a project for editing.
     ///
     /// # Errors
-    /// Its layer, templates or corpus cannot be used.
+    /// If its layer, templates or corpus cannot be used.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Stop> {
         let setup = Setup::new(project, base, store, Corpus::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());
         Ok(Self { project, base, store, setup, recalled: Cell::new(0), factors, projectors })
     }
 
-    /// The factor of a layer's second moment.
+    /// Returns the factor of a layer's second moment, computing it on the first call.
     ///
     /// # Errors
-    /// The corpus, the model or the store fails.
+    /// If the corpus, the model or the store fails.
     pub fn factor(&self, layer: usize, progress: &dyn Progress) -> Result<Rc<Factor>, Stop> {
         if let Some(found) = self.factors.borrow().get(&layer) {
             return Ok(Rc::clone(found));
@@ -95,22 +95,22 @@ impl<'a> Ground<'a> {
         Ok(found)
     }
 
-    /// AlphaEdit's projector of a layer, if it was made.
+    /// Returns AlphaEdit's projector of a layer, if it was computed.
     pub(super) fn projector(&self, layer: usize) -> Option<Rc<Projector>> {
         self.projectors.borrow().get(&layer).map(Rc::clone)
     }
 
-    /// Keeps one.
+    /// Caches AlphaEdit's projector of a layer.
     pub(super) fn keep_projector(&self, layer: usize, projector: Projector) -> Rc<Projector> {
         let projector = Rc::new(projector);
         self.projectors.borrow_mut().insert(layer, Rc::clone(&projector));
         projector
     }
 
-    /// A record as the model reads it; `likelier` is how it is asked.
+    /// Tokenizes a record; `likelier` selects the comparison of likelihoods over shares of correct tokens.
     ///
     /// # Errors
-    /// The model cannot read it.
+    /// If the model cannot read the record.
     pub fn stated(&self, case: Case, likelier: bool) -> Result<Stated, ResolveError> {
         let (tokens, limit) = (&self.base.tokens, self.base.model.spec().positions);
         let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
@@ -124,11 +124,11 @@ impl<'a> Ground<'a> {
         Ok(Stated { case, resolved, meaning, questions })
     }
 
-    /// The key and the value of a record, from the store or found and stored. A value that did not converge is kept
-    /// where no build looks for it.
+    /// Returns the key and the value of a record, from the store or computed and stored. A value that did not
+    /// converge is stored under an address that no build reads.
     ///
     /// # Errors
-    /// The store fails.
+    /// If the store fails.
     pub fn found(
         &self,
         meaning: &Digest,
@@ -137,9 +137,9 @@ impl<'a> Ground<'a> {
         settings: &Settings,
         hook: Hook,
     ) -> Result<Found, Stop> {
-        // The rows of the record are those of the first templates, of all or of a few.
+        // The rows may be truncated to the first templates.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
-        // A record is no chat.
+        // A record is never a chat message.
         let reading = self.base.tokens.reading(false).ok().flatten();
         let own = address(&self.base.locked.digest, reading.as_ref(), meaning, layer, templates, settings);
         let own = match hook {

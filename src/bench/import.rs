@@ -1,7 +1,7 @@
-//! Records as declared facts: edit files with stable ids, and what cannot be declared, with the reason.
+//! Converts dataset records to edit files with stable ids, and reports the records that cannot be declared.
 //!
-//! The rules of edit files stand in [`crate::project`] and nowhere else: every draft is read as a project would read
-//! it, beside the facts that are there already, and what is refused there is refused here.
+//! The rules of edit files are defined only in [`crate::project`]. Every draft is parsed as part of the project,
+//! together with the existing edits, and a record whose draft is rejected there is rejected here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,45 +15,45 @@ use crate::project::edits::MOST_EXPECTATIONS;
 use crate::project::render::is_control;
 use crate::project::{Code, Diagnostic, Edit, Sources, parse_files};
 
-/// Files of one folder, at most: folders of more are slow to look at.
+/// The maximum number of files in one folder; larger folders are slow to list.
 const IN_A_FOLDER: u64 = 1000;
 
-/// An edit as it is written into a file.
+/// An edit as written to a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Draft {
-    /// The stable id.
+    /// The stable id, from the case number and the subject.
     pub id: String,
     /// The subject.
     pub subject: String,
-    /// The prompt, with `{}`.
+    /// The prompt with `{}` for the subject.
     pub prompt: String,
     /// The new answer.
     pub target: String,
-    /// The old one.
+    /// The old answer; `None` if the record does not state it or it equals the new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
-    /// What should hold beside it.
+    /// The expectations of the edit.
     pub expect: Expected,
 }
 
-/// What should hold beside an edit.
+/// The expectations of an edit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Expected {
-    /// Held-out phrasings.
+    /// Held-out paraphrases.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paraphrase: Vec<String>,
-    /// Neighbours.
+    /// Neighbour prompts that should stay unchanged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unchanged: Vec<String>,
 }
 
 impl Draft {
-    /// The edit that a record asks for, with its paraphrases and neighbours.
+    /// Creates the edit of a record, with its paraphrases and neighbours.
     pub fn of(case: &Case) -> Self {
         let mut paraphrase = sentences(&case.paraphrases);
         let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
         unchanged.retain(|prompt| !paraphrase.contains(prompt));
-        // An edit lists no more than a project reads.
+        // A project rejects longer lists.
         [&mut paraphrase, &mut unchanged].into_iter().for_each(|list| list.truncate(MOST_EXPECTATIONS));
         Self {
             id: id(case.id, &case.subject),
@@ -65,27 +65,27 @@ impl Draft {
         }
     }
 
-    /// A file of this one edit.
+    /// Returns the text of an edit file with only this edit.
     pub fn file(&self) -> String {
         #[derive(Serialize)]
         struct File<'a> {
             format: i64,
             edit: [&'a Draft; 1],
         }
-        // Texts and lists of texts are what TOML has words for.
+        // Texts and lists of texts can always be serialised to TOML.
         toml::to_string_pretty(&File { format: 1, edit: [self] }).unwrap_or_default()
     }
 }
 
-/// The record's number and its subject in plain letters: `case-20952-angola`.
+/// Returns an id from the case number and the subject in ASCII letters: `case-20952-angola`.
 pub fn id(case: u64, subject: &str) -> String {
     let letters = subject.nfkd().filter(|c| c.is_ascii() || c.is_whitespace()).collect::<String>().to_lowercase();
     let words = letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.take(6).fold(format!("case-{case}"), |id, word| format!("{id}-{}", &word[..word.len().min(16)]))
 }
 
-/// The texts as an edit file takes them: each once, in normal form C, line breaks as spaces, none with another control
-/// character.
+/// Normalises texts for an edit file: without duplicates, in Unicode normal form C, with line breaks replaced by
+/// spaces. Texts with other control characters are dropped.
 pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let joined = texts.into_iter().map(|text| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
@@ -93,19 +93,19 @@ pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String>
     normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
 }
 
-/// Records as files.
+/// The result of an import.
 #[derive(Debug, Default)]
 pub struct Imported {
-    /// The texts of the files, by their path below the folder of edits.
+    /// The contents of the files, by their path below the folder of edits.
     pub files: BTreeMap<String, String>,
-    /// What cannot be declared, in the order of the records.
+    /// The records that cannot be declared, in order.
     pub refused: Vec<Refused>,
-    /// Neighbours that are not expected to stay, because they name a subject that is edited.
+    /// The number of neighbours that were dropped because they contain an edited subject.
     pub dropped: usize,
 }
 
-/// Turns records into files that a project takes beside `present`, the files that it has already. Of records that
-/// contradict one another the first is taken.
+/// Converts records to edit files that are valid together with `present`, the project's existing files. Of several
+/// records that contradict one another only the first is used.
 pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> Imported {
     let mut imported = Imported::default();
     let mut drafts: BTreeMap<String, (&Case, Draft)> = BTreeMap::new();
@@ -119,7 +119,7 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
                 imported.refused.push(refused(case, format!("its number is that of record {} too", first.record)));
             }
             None => match keys.get(&words_to_key(&draft.prompt, &draft.subject)) {
-                // The same fact twice is said in its own words below.
+                // An exact duplicate gets its own message from the project's rules.
                 Some((other, words)) if *words != (draft.prompt.clone(), draft.subject.clone()) => {
                     let why = format!("one-key: its subject is edited by `{other}`, behind the same words");
                     imported.refused.push(refused(case, why));
@@ -136,8 +136,8 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported.dropped = keep_promises(&mut drafts);
     let mut texts: BTreeMap<String, String> =
         drafts.iter().map(|(path, (.., draft))| (path.clone(), draft.file())).collect();
-    // What is taken out may have been what others were refused for, and is not put back: one look, then another at
-    // what is left, until nothing is refused.
+    // Rejecting one file may remove the reason for rejecting another, but rejected files are not reconsidered. The
+    // check is repeated on the remaining files until none is rejected.
     loop {
         let found = look(&texts, present);
         if found.is_empty() {
@@ -154,10 +154,10 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     imported
 }
 
-/// Edits by what their keys depend on: an id, and prompt and subject.
+/// For every text up to the subject's key position: the edit's id, and its prompt and subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// Those of the files that are there already.
+/// Returns the keys of the existing files.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
@@ -166,7 +166,7 @@ fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
             |(name, _): (&str, _)| (edit.words_to_key(name), (edit.id.clone(), (edit.prompt.clone(), name.to_owned())));
         edit.names().map(key).collect::<Vec<_>>()
     };
-    // What is said in a chat is read behind other words.
+    // A chat template puts other text before the subject, so chat edits cannot have the same key.
     set.edits.iter().filter(|edit| !edit.chat).flat_map(keys).collect()
 }
 
@@ -174,8 +174,8 @@ fn refused(case: &Case, why: String) -> Refused {
     Refused { record: case.record, id: Some(case.id), why }
 }
 
-/// Where a record's file is: numbers in the order of the records, so that of two that contradict one another the
-/// later one is found.
+/// Returns the path of a record's file. Paths are ordered by case number, so of two contradictory records the later
+/// one is rejected.
 fn path(folder: &str, case: u64, id: &str) -> String {
     format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
 }
@@ -187,7 +187,7 @@ fn normalise(draft: &mut Draft) {
     }
 }
 
-/// A prompt that names an edited subject may rightly change, and a neighbour that is edited does.
+/// Drops neighbours that contain an edited subject, because their answers may change; returns their number.
 fn keep_promises(drafts: &mut BTreeMap<String, (&Case, Draft)>) -> usize {
     let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.subject.clone()).collect();
     let Ok(subjects) = AhoCorasick::new(&subjects) else { return 0 };
@@ -200,7 +200,7 @@ fn keep_promises(drafts: &mut BTreeMap<String, (&Case, Draft)>) -> usize {
     dropped
 }
 
-/// The files that a project would refuse, each with the first reason.
+/// Returns the files that the project rejects, each with the first reason.
 fn look(texts: &BTreeMap<String, String>, present: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
     let own = texts.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes()));
     let there = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
@@ -214,7 +214,7 @@ fn look(texts: &BTreeMap<String, String>, present: &BTreeMap<String, Vec<u8>>) -
     refused
 }
 
-/// The file that a finding is about, of those that are imported, and the finding in words.
+/// Returns the imported file that a diagnostic refers to, with the message; `None` if it refers to none.
 fn blamed(finding: &Diagnostic, sources: &Sources, texts: &BTreeMap<String, String>) -> Option<(String, String)> {
     let mut paths = finding.labels.iter().map(|label| sources.path(label.file).to_owned());
     let path = paths.find(|path| texts.contains_key(path))?;
@@ -270,7 +270,7 @@ mod tests {
         let cases: Vec<Case> = (0..).zip(cases).map(|(record, case)| Case { record, ..case }).collect();
         let imported = import(&cases, "edits", &BTreeMap::new());
         let said: Vec<String> = imported.refused.iter().map(ToString::to_string).collect();
-        // Another subject under a number that is taken has an id of its own.
+        // A different subject with the same case number gets a different id.
         assert_eq!(imported.files.len(), 2, "{said:?}");
         assert!(said[0].starts_with("record 1 (case 2): contradiction: `case-1-rome` and `case-2-rome`"), "{said:?}");
         assert!(said[1].contains("duplicate-edit"), "{said:?}");

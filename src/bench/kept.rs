@@ -1,4 +1,4 @@
-//! Rows of a run in a file, a line each, so that it goes on where it was interrupted.
+//! Stores the rows of a run in a file, one per line, so that an interrupted run can resume.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,24 +11,24 @@ use super::run::{Failed, Row, Together};
 use crate::digest::Digest;
 use crate::plain;
 
-/// The longest line: that of many edits at once has two hundred bytes for each of them.
+/// The longest line that is read, in bytes (16 MiB). The row of a set has about two hundred bytes per record.
 const MOST_LINE_BYTES: u64 = 1 << 24;
 
-/// A line.
+/// A line of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
-    /// What the rows depend on: the first line.
+    /// The digest of everything that the rows depend on; always the first line.
     Of(Digest),
-    /// A record alone.
+    /// The result of one record.
     Row(Row),
-    /// Many at once.
+    /// The result of a set of records edited at once.
     Together(Together),
-    /// An edit, or many at once, that could not be made.
+    /// An edit of a record or a set that failed.
     Failed(Failed),
 }
 
-/// Rows that cannot be gone on with.
+/// The error for a file of rows that cannot be continued.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum KeptError {
@@ -42,7 +42,7 @@ pub enum KeptError {
     Busy(PathBuf),
 }
 
-/// All rows, and where more are written to.
+/// The rows of a run, and the file to which new rows are appended.
 pub struct Kept {
     out: Option<(PathBuf, File)>,
     rows: BTreeMap<(Option<String>, u64), Row>,
@@ -51,19 +51,19 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Rows that are kept nowhere.
+    /// Creates an empty set of rows without a file.
     pub fn nowhere() -> Self {
         Self { out: None, rows: BTreeMap::new(), together: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
-    /// Opens a file of rows of what has this digest, or begins one. A last line that was cut off is written over. The
-    /// file is locked as long as it is open.
+    /// Opens the file of rows of the run with this digest, or creates it. A truncated last line is removed. The file
+    /// is locked while it is open.
     ///
     /// # Errors
-    /// The file cannot be read or written, is of another run, or in use by one.
+    /// If the file cannot be read or written, belongs to another run, or is in use by another run.
     pub fn open(path: &Path, of: &Digest) -> Result<Self, KeptError> {
         let failed = |source| KeptError::Io { path: path.to_owned(), source };
-        // A link may lead to anything; a pipe has no rows, and a device no end of them.
+        // Links are rejected because they may point anywhere; `plain::open` rejects pipes and devices.
         if path.is_symlink() {
             return Err(failed(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -89,7 +89,7 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Takes up all whole lines and gives their length, if they are of the run that begins with `first`.
+    /// Reads all complete lines and returns their length in bytes. Rejects a file whose first line is not `first`.
     fn read(&mut self, reader: &mut impl BufRead, first: &str, path: &Path) -> Result<u64, KeptError> {
         let other = || KeptError::Other(path.to_owned());
         let (mut sound, mut text) = (0, String::new());
@@ -104,7 +104,7 @@ impl Kept {
                 let why = format!("it is longer than {MOST_LINE_BYTES} bytes");
                 return Err(KeptError::Damaged { path: path.to_owned(), line: number, why });
             }
-            // What is not ours is not ours to write over: only a last line of ours can have been cut off.
+            // Only a truncated last line of this run is removed; a file of another origin must not be changed.
             match text.strip_suffix('\n') {
                 None if number == 1 && !first.starts_with(&text) => return Err(other()),
                 None => break,
@@ -133,10 +133,10 @@ impl Kept {
         }
     }
 
-    /// Adds a line.
+    /// Appends a line.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// If it cannot be written.
     pub fn add(&mut self, one: Line) -> Result<(), KeptError> {
         if let Some((path, file)) = &mut self.out {
             let written = file.write_all(line(&one).as_bytes()).and_then(|()| file.flush());
@@ -146,38 +146,38 @@ impl Kept {
         Ok(())
     }
 
-    /// Whether a record's row is there, or it is known that there is none.
+    /// Returns whether the record has a row or a recorded failure.
     pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
         let failed = |editor: &str| self.failed.contains_key(&(editor.to_owned(), Some(record), None));
         self.rows.contains_key(&(editor.map(str::to_owned), record)) || editor.is_some_and(failed)
     }
 
-    /// Whether a set's row is there, or it is known that there is none.
+    /// Returns whether the set has a row or a recorded failure.
     pub fn has_together(&self, editor: &str, size: usize) -> bool {
         let failed = self.failed.contains_key(&(editor.to_owned(), None, Some(size)));
         failed || self.together.contains_key(&(editor.to_owned(), size))
     }
 
-    /// The rows of an editor for these records, in their order.
+    /// Returns the rows of an editor for these records, in their order; `None` means the base.
     pub fn rows(&self, editor: Option<&str>, records: &[u64]) -> Vec<&Row> {
         records.iter().filter_map(|record| self.rows.get(&(editor.map(str::to_owned), *record))).collect()
     }
 
-    /// The edits of an editor that could not be made: of records in their order, then of sets.
+    /// Returns the failed edits of an editor: those of records in their order, then those of sets by size.
     pub fn failed(&self, editor: &str) -> Vec<&Failed> {
         let mut all: Vec<&Failed> = self.failed.values().filter(|one| one.editor == editor).collect();
         all.sort_by_key(|one| (one.size, one.record));
         all
     }
 
-    /// The sets of an editor, the smallest first.
+    /// Returns the sets of an editor, the smallest first.
     pub fn together(&self, editor: &str) -> Vec<&Together> {
         self.together.values().filter(|one| one.editor == editor).collect()
     }
 }
 
 fn line(line: &Line) -> String {
-    // Numbers and texts can always be written.
+    // Serialising numbers and texts cannot fail.
     serde_json::to_string(line).unwrap_or_default() + "\n"
 }
 

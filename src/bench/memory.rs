@@ -1,14 +1,14 @@
-//! The most anonymous memory of this process while something runs, as Linux tells it.
+//! Measures the peak anonymous memory of this process during an operation, on Linux.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often the system is asked.
+/// The sampling interval.
 const EVERY: Duration = Duration::from_millis(10);
 
-/// Someone who looks until told to stop.
+/// A thread that samples the memory until it is stopped.
 pub struct Watch {
     most: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
@@ -16,7 +16,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to look.
+    /// Starts sampling.
     pub fn start() -> Self {
         let (most, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (seen, end) = (Arc::clone(&most), Arc::clone(&done));
@@ -30,7 +30,7 @@ impl Watch {
         Self { most, done, thread }
     }
 
-    /// Ends; the most that was seen, in bytes. None where the system does not tell.
+    /// Stops sampling and returns the maximum in bytes; `None` if the system does not report it.
     pub fn stop(mut self) -> Option<u64> {
         self.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -41,7 +41,7 @@ impl Watch {
     }
 }
 
-/// `RssAnon` of this process.
+/// Returns `RssAnon` of this process in bytes.
 fn anonymous() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;

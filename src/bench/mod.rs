@@ -1,17 +1,17 @@
-//! The benchmark: published datasets, published metrics, and every editor of the paper's tables that needs no trained
-//! network, side by side.
+//! Benchmarks the editors of the paper's tables that need no trained network, with published datasets and metrics.
 //!
-//! - [`data`]: records of CounterFact, zsRE and EasyEdit's flat form, as one kind of value;
-//! - [`import`](mod@import): records as declared facts;
-//! - [`ground`]: what every editor is given;
-//! - [`editors`]: the editors by name;
-//! - [`metrics`]: what is measured of an edited model, as published;
-//! - [`drawn`](mod@drawn): which records a run is of;
-//! - [`run`]: each record alone, and many at once; [`memory`]: what it takes;
-//! - [`kept`]: rows in a file, so that a run goes on where it was interrupted; [`references`]: published reference texts;
-//! - [`table`]: rows as the published tables have them; [`chart`]: as figures.
+//! - [`data`]: reads records of CounterFact, zsRE, EasyEdit and requests as one type;
+//! - [`import`](mod@import): converts records to declared edits;
+//! - [`ground`]: provides the common input of all editors;
+//! - [`editors`]: implements the editors by name;
+//! - [`metrics`]: measures an edited model with the published metrics;
+//! - [`drawn`](mod@drawn): samples the records of a run;
+//! - [`run`]: edits each record alone, and many at once; [`memory`]: measures the peak memory;
+//! - [`kept`]: stores the rows in a file, so that an interrupted run can resume; [`references`]: reads the published
+//!   reference texts;
+//! - [`table`]: builds tables in the published form; [`chart`]: draws charts.
 //!
-//! Nothing here makes a byte that ships.
+//! Nothing here affects the bytes of a patch that `build` writes.
 
 pub mod chart;
 pub mod data;

@@ -1,4 +1,4 @@
-//! Reference texts as they were published with CounterFact: `attribute_snippets.json`, `tfidf_vocab.json`, `idf.npy`.
+//! Reads the reference texts published with CounterFact: `attribute_snippets.json`, `tfidf_vocab.json`, `idf.npy`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::run::References;
 use crate::numeric::npy::Array;
 use crate::plain;
 
-/// A `.npy` file may be this long.
+/// The largest `.npy` or vocabulary file that is read, in bytes (1 GiB).
 const MOST: u64 = 1 << 30;
 
 #[derive(Deserialize)]
@@ -27,10 +27,10 @@ struct Sample {
     text: String,
 }
 
-/// Reads the three files of a folder; of the snippets those that a record asks for.
+/// Reads the three files in a folder. Only the snippets of the given records are loaded.
 ///
 /// # Errors
-/// A file is missing or not what was published: in words.
+/// A text describes the problem: a file is missing or does not have the published format.
 pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     let at = |name: &str| folder.join(name);
     let text = plain::read(&at("tfidf_vocab.json"), MOST).map_err(|error| format!("tfidf_vocab.json: {error}"))?;
@@ -57,7 +57,8 @@ pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     }
 }
 
-/// The numbers of a one-dimensional `.npy` file of doubles. Nothing in it is executed.
+/// Returns the numbers of a one-dimensional `.npy` file of doubles. Pickled objects are rejected, so no code is
+/// executed.
 fn numbers(path: &Path) -> Result<Vec<f64>, String> {
     let bytes = plain::read(path, MOST).map_err(|error| error.to_string())?;
     let array = Array::parse(&bytes)?;

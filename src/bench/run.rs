@@ -1,4 +1,4 @@
-//! Editors over records: each record alone, and many at once.
+//! Runs editors on records: each record alone, and many at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -20,81 +20,82 @@ use crate::model::{Model, ModelError};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
 
-/// What a record came to, by how it is asked.
+/// The results of a record, by the kind of its metric.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measured {
-    /// CounterFact's comparison.
+    /// The comparison of two likelihoods, as for CounterFact.
     Likelier(counterfact::Measured),
-    /// Shares of right tokens.
+    /// Shares of correct tokens, as for zsRE.
     Right(zsre::Measured),
 }
 
-/// One record edited alone, or asked of the base.
+/// The result of one record, edited alone or measured on the base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// The editor; none for the base.
+    /// The editor; `None` for the base.
     pub editor: Option<String>,
-    /// The place of the record in the file.
+    /// The index of the record in the file.
     pub record: u64,
-    /// Its number.
+    /// The case number of the record in its dataset.
     pub case: u64,
-    /// What it came to.
+    /// The results.
     pub measured: Measured,
-    /// GE of what the model writes, in bits.
+    /// GE of the generated text, in bits; `None` if none was generated.
     pub fluency: Option<f64>,
-    /// RS, where there are references.
+    /// RS of the generated text; `None` without reference texts.
     pub consistency: Option<f64>,
-    /// Seconds of the edit; none where its value was in the store.
+    /// The duration of the edit in seconds; `None` for the base, or if the value was read from the store.
     pub seconds: Option<f64>,
-    /// The most anonymous memory during the edit, in bytes, where the system tells.
+    /// The peak anonymous memory during the edit, in bytes; `None` if the system does not report it.
     pub memory: Option<u64>,
-    /// Whether its value did not converge; none where none was looked for.
+    /// Whether the value did not converge; `None` if the editor computes no value.
     pub unconverged: Option<bool>,
 }
 
-/// Many records edited at once.
+/// The result of a set of records edited at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Together {
-    /// The editor.
+    /// The name of the editor.
     pub editor: String,
-    /// How many.
+    /// The number of records.
     pub size: usize,
-    /// What each came to.
+    /// The results of each record.
     pub measured: Vec<Measured>,
-    /// Known facts that were not edited and are still known, of how many.
+    /// The facts outside the set that the base knows: how many the edited model still knows, and how many there are.
     pub untouched: Option<(usize, usize)>,
-    /// Mean KL(base ‖ edited) on neutral text, in nats, and the growth of its perplexity.
+    /// The mean KL(base ‖ edited) on neutral text, in nats, and the relative growth of perplexity; `None` if not
+    /// measured.
     pub damage: Option<(Finite, Finite)>,
-    /// Seconds of the edit, values that were in the store not looked for again.
+    /// The duration of the edit in seconds; values in the store are not computed again.
     pub seconds: f64,
-    /// The most anonymous memory during it, in bytes.
+    /// The peak anonymous memory during the edit, in bytes; `None` if the system does not report it.
     pub memory: Option<u64>,
-    /// Values that did not converge; none where none were looked for.
+    /// The number of values that did not converge; `None` if the editor computes no values.
     pub unconverged: Option<usize>,
 }
 
-/// A number; none where it is not finite, which no JSON can say.
+/// A number, or `None` if it is not finite, which JSON cannot represent.
 pub type Finite = Option<f64>;
 
-/// An edit that could not be made.
+/// An edit that failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
-    /// The editor.
+    /// The name of the editor.
     pub editor: String,
-    /// The place of the record in the file, where one was edited alone.
+    /// The index of the record in the file, if one record was edited alone.
     pub record: Option<u64>,
-    /// How many were edited at once, where many were.
+    /// The number of records, if a set was edited at once.
     pub size: Option<usize>,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
 impl Failed {
-    /// Takes up why an edit was not made.
+    /// Converts an editor's error to a row.
     ///
     /// # Errors
-    /// It is not the edit that failed but what all edits stand on.
+    /// If the failure is not specific to this edit but affects all of them.
     pub fn of(error: Unedited, name: Name, record: Option<u64>, size: Option<usize>) -> Result<Self, Stop> {
         match error {
             Unedited::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
@@ -103,44 +104,44 @@ impl Failed {
     }
 }
 
-/// Facts that are asked whether they are still known, at most.
+/// The maximum number of facts outside the set that are tested.
 const UNTOUCHED: usize = 60;
 
-/// How texts are drawn and held against references.
+/// How text is generated and compared with references.
 pub struct Writing<'a> {
-    /// Every so many records are written about; none for 0.
+    /// Text is generated for every N-th record; 0 disables it.
     pub every: usize,
-    /// The seed.
+    /// The sampling seed.
     pub seed: u64,
-    /// Reference texts of a record, and their weights.
+    /// The reference texts and their TF-IDF weights, if they were given.
     pub references: Option<&'a References>,
 }
 
-/// Reference texts by relation and answer, joined.
+/// The reference texts, joined per relation and answer.
 #[derive(Debug, Default)]
 pub struct References {
-    /// TF-IDF.
+    /// The TF-IDF weights.
     pub weights: Weights,
-    /// By the names of relation and answer.
+    /// The texts by the Wikidata ids of relation and answer.
     pub texts: BTreeMap<(String, String), String>,
 }
 
-/// What is measured.
+/// The input of a benchmark.
 pub struct Bench<'a> {
-    /// What editors are given.
+    /// The common input of all editors.
     pub ground: &'a Ground<'a>,
-    /// The records.
+    /// The records, tokenized.
     pub stated: Vec<Stated>,
-    /// How texts are drawn.
+    /// How text is generated.
     pub writing: Writing<'a>,
-    /// Neutral text.
+    /// The neutral text; `None` if damage is not measured.
     pub neutral: Option<Neutral>,
 }
 
-/// Whether a model gives the true answer of a record.
+/// Returns whether a model gives the true answer of a record; false if the record does not state it.
 ///
 /// # Errors
-/// The tokenizer refuses a text.
+/// If the tokenizer rejects a text.
 pub fn knows(ground: &Ground<'_>, model: &Model, case: &Case) -> Result<bool, ModelError> {
     let Some(was) = &case.was else { return Ok(false) };
     let limit = ground.base.model.spec().positions;
@@ -149,10 +150,10 @@ pub fn knows(ground: &Ground<'_>, model: &Model, case: &Case) -> Result<bool, Mo
 }
 
 impl Bench<'_> {
-    /// One record asked of the base.
+    /// Measures one record on the base.
     ///
     /// # Errors
-    /// The tokenizer refuses a text.
+    /// If the tokenizer rejects a text.
     pub fn base(&self, index: usize) -> Result<Row, Stop> {
         let stated = &self.stated[index];
         let model = &self.ground.base.model;
@@ -162,10 +163,10 @@ impl Bench<'_> {
         Ok(Row { editor, record, case, measured, fluency, consistency, seconds: None, memory: None, unconverged: None })
     }
 
-    /// One record edited alone, and the edit rolled back.
+    /// Edits one record alone and measures the edited model, which is then discarded.
     ///
     /// # Errors
-    /// The editor fails, or the tokenizer refuses a text.
+    /// If the editor fails or the tokenizer rejects a text.
     pub fn alone(
         &self,
         name: Name,
@@ -191,10 +192,10 @@ impl Bench<'_> {
         })
     }
 
-    /// The first `size` records edited at once.
+    /// Edits the first `size` records at once and measures the edited model.
     ///
     /// # Errors
-    /// The editor fails, or the tokenizer refuses a text.
+    /// If the editor fails or the tokenizer rejects a text.
     pub fn together(
         &self,
         name: Name,
@@ -206,7 +207,7 @@ impl Bench<'_> {
         let facts: Vec<&Stated> = some.iter().collect();
         let (edited, seconds, memory) = timed(|| editor.edit(self.ground, &facts, progress))?;
         let damaged = self.neutral.as_ref().map(|neutral| {
-            // An editor may wreck a model; the base was looked at before.
+            // An editor may break a model so that its output is not finite. The base was checked before.
             let Ok(found) = damage(&self.ground.base.model, &edited.model, neutral) else { return (None, None) };
             let finite = |number: f64| Some(number).filter(|number| number.is_finite());
             (finite(found.divergence), finite(found.growth()))
@@ -223,7 +224,7 @@ impl Bench<'_> {
         })
     }
 
-    /// Facts of the other records that the base knows, and those of them that the edited model knows.
+    /// Returns how many facts of other subjects the edited model still knows, and how many of them the base knows.
     fn untouched(&self, edited: &Edited, some: &[Stated], rest: &[Stated]) -> Result<Option<(usize, usize)>, Stop> {
         let subjects: BTreeSet<&str> = some.iter().map(|stated| stated.case.subject.as_str()).collect();
         let others = rest.iter().filter(|stated| !subjects.contains(stated.case.subject.as_str()));
@@ -240,7 +241,7 @@ impl Bench<'_> {
         Ok((all > 0).then_some((kept, all)))
     }
 
-    /// GE and RS of what a model writes about a record, if that is asked for.
+    /// Returns GE and RS of text generated for a record; both are `None` if none is generated.
     fn written(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Stop> {
         let Writing { every, seed, references } = self.writing;
         let case = &self.stated[index].case;
@@ -257,7 +258,7 @@ impl Bench<'_> {
 }
 
 impl Stated {
-    /// Asks a model.
+    /// Runs the record's questions on a model.
     fn measure(&self, model: &Model) -> Measured {
         match &self.questions {
             Questions::Likelier(questions) => Measured::Likelier(questions.measure(model)),
@@ -275,7 +276,7 @@ fn timed(edit: impl FnOnce() -> Result<Edited, Unedited>) -> Result<(Edited, f64
     Ok((edited?, seconds, memory))
 }
 
-/// A text that the model cannot be asked.
+/// Converts the error for a text that the model cannot read.
 pub fn unread(error: ModelError) -> Stop {
     Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, error.to_string())], &Sources::default())
 }

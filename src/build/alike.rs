@@ -1,7 +1,7 @@
-//! Edits whose keys are so alike that each takes from what the other asks for.
+//! Warns about pairs of edits whose keys are nearly parallel, so that each edit disturbs the other.
 //!
-//! How alike keys are is known by the metric of `C⁻¹` alone: after a build, or before it where the statistics are in the
-//! store.
+//! Similarity is the cosine of two keys in the metric of `C⁻¹`. It is computed after a build, or before one if the
+//! factor of the statistics is in the store.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,16 +18,17 @@ use crate::project::{Code, Diagnostic, Edit, Project};
 use crate::stats::{self, build::factor_address};
 use crate::store::{Kind, Store, StoreError};
 
-/// A plan looks at every pair of this many edits; a larger set is looked at when it is built.
+/// The largest set of which a plan compares all pairs of keys; a larger set is compared when it is built.
 const MOST_PLANNED: usize = 300;
 
-/// Findings for pairs of alike keys, by the meanings of their edits.
+/// Returns one finding for each pair of similar keys. `alike` names the edits by their meaning; `condition` is the
+/// condition number of `S`.
 pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<Diagnostic> {
     let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
         plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.place))).collect();
     let finding = |pair: &AlikeRecord| {
         let ((edit, span), (other, partner)) = (edits.get(&pair.edit)?, edits.get(&pair.other)?);
-        // The names of one subject are meant to be alike, and have one answer.
+        // The names of one subject have similar keys by design, and the same target.
         if edit.id == other.id {
             return None;
         }
@@ -44,11 +45,11 @@ pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<D
     alike.iter().filter_map(finding).collect()
 }
 
-/// The same before a build, from the keys as the base has them; nothing where the statistics are not in the store, or
-/// the set is large.
+/// Returns the same findings before a build, from keys that are computed with the base. Returns an empty list if the
+/// factor of the statistics is not in the store, or if the set has more than 300 edits.
 ///
 /// # Errors
-/// The store fails.
+/// If the store fails.
 pub fn foreseen(
     project: &Project,
     base: &Base,
@@ -74,7 +75,7 @@ pub fn foreseen(
     let mut next = || fresh.next().expect("a key for every unknown one");
     let keys: Vec<Vec<f32>> = known.into_iter().map(|key| key.unwrap_or_else(&mut next)).collect();
     let system = System::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    // Keys that are one and the same were refused by the plan, unless a ridge separates them.
+    // The plan rejected identical keys, unless a ridge separates them.
     let all: Vec<usize> = (0..edits.len()).collect();
     let condition = system.solve(&all, setup.link_ridge()).map_or(f64::INFINITY, |solved| solved.condition);
     let record = |pair: crate::link::Parallel| AlikeRecord {

@@ -1,4 +1,4 @@
-//! The base model of a project, and the digests that name it.
+//! Opens the base model of a project and computes the digests that identify it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,26 +14,26 @@ use crate::plain::resolved;
 use crate::project::{Code, Diagnostic, LockedBase, LockedFile, Project};
 use crate::store::{Store, StoreError, memo};
 
-/// An opened base.
+/// An opened base model.
 pub struct Base {
-    /// The model.
+    /// The weights and the configuration.
     pub model: Model,
-    /// Its tokenizer.
+    /// The tokenizer of the model.
     pub tokens: Tokens,
-    /// Its files and their digests.
+    /// The files of the model with their sizes and digests, as the lock records them.
     pub locked: LockedBase,
-    /// The folder, from where the program runs.
+    /// The folder of the model, relative to the working directory.
     pub folder: PathBuf,
-    /// What a person should know of it.
+    /// Warnings about the model, for example tensors that are not read.
     pub warnings: Vec<Diagnostic>,
 }
 
 impl Base {
-    /// Opens the base that `project` names and digests its files: through the store's memo, or by reading them anew
-    /// where `fresh`.
+    /// Opens the base that `project` names and computes the digests of its files. With `fresh`, every file is read;
+    /// otherwise a digest is taken from the store's memo if the file looks unchanged.
     ///
     /// # Errors
-    /// The model is missing or malformed, or a file cannot be read.
+    /// If the model is missing or malformed, if a file cannot be read, or if the project lies inside the base.
     pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Stop> {
         let opened = folder_of(project).and_then(|folder| {
             check_apart(project, &folder)?;
@@ -46,10 +46,10 @@ impl Base {
         opened.map_err(|finding| Stop::wrong(vec![point(project, finding)], &project.edits.sources))
     }
 
-    /// Opens the base in a folder that no project names.
+    /// Opens the base in a folder that need not belong to a project.
     ///
     /// # Errors
-    /// As [`Base::open`]: a finding without a place.
+    /// As for [`Base::open`]; the finding does not point into a file.
     pub fn at(folder: &Path, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Diagnostic> {
         let unusable = |error: ModelError| missing_of_snapshot(folder, unusable(&error));
         let model = Model::open(folder, isa).map_err(unusable)?;
@@ -64,7 +64,7 @@ impl Base {
         Ok(Self { model, tokens, locked, folder: folder.to_owned(), warnings })
     }
 
-    /// The name that people know the base by: its folder's, or that on the Hub with its commit.
+    /// Returns the name of the base: its name on the Hub with the commit, or else the name of its folder.
     pub fn name(&self) -> String {
         if let Some(name) = HubName::of_snapshot(&self.folder) {
             return name.to_string();
@@ -73,15 +73,15 @@ impl Base {
         folder.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Whether the Hub knows the base by its name: it lies in the Hub's cache.
+    /// Returns whether the base lies in the cache of the Hugging Face Hub, so that its name identifies it there.
     pub fn is_of_hub(&self) -> bool {
         HubName::of_snapshot(&self.folder).is_some()
     }
 
-    /// Refuses NaN and infinity in the weight and the bias that an edit of `layer` meets.
+    /// Rejects NaN and infinity in the weight and the bias of the second MLP matrix of `layer`.
     ///
     /// # Errors
-    /// The first number that is not finite.
+    /// If a number is not finite; the first one is reported.
     pub fn check_finite(&self, project: &Project, layer: usize) -> Result<(), Stop> {
         let checkpoint = self.model.checkpoint();
         let edited = [Some(checkpoint.edited(layer)), checkpoint.edited_bias(layer)];
@@ -90,10 +90,10 @@ impl Base {
         checked.map_err(stop)
     }
 
-    /// The base with a patch laid on: the rounded weights.
+    /// Returns the model with the patch applied, its weights rounded to the stored dtype.
     ///
     /// # Errors
-    /// The patch is for another base, or a weight would not be finite.
+    /// If the patch is for another base, or a patched weight is not finite.
     pub fn patched(&self, patch: &Patch) -> Result<Model, PatchError> {
         let mut model = self.model.clone();
         for (parameter, target) in patch.targets() {
@@ -110,7 +110,8 @@ impl Base {
     }
 }
 
-/// Refuses a project inside its base: what is built is written beside the project file, and nothing into a base.
+/// Rejects a project that lies inside its base: the lock is written next to the project file, and a base is never
+/// written to.
 fn check_apart(project: &Project, folder: &Path) -> Result<(), Diagnostic> {
     match hub::root(folder).is_ok_and(|base| resolved(&project.config.root).starts_with(base)) {
         false => Ok(()),
@@ -127,7 +128,7 @@ fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Resul
     Ok(LockedFile { path: name, size, digest })
 }
 
-/// The digest of a table of files: names and contents.
+/// Returns the digest of a table of files: path, size and content digest of each.
 fn digest_of(files: &[LockedFile]) -> Digest {
     let mut canon = Canon::new("base/1");
     canon.number("files", files.len() as u64);
@@ -137,11 +138,12 @@ fn digest_of(files: &[LockedFile]) -> Digest {
     canon.finish()
 }
 
-/// The folder of the base that a project names: a path from the project's folder, or a name on the Hub, which is
-/// looked up in the Hugging Face cache that the environment says.
+/// Returns the folder of the base that a project names: a path relative to the project's folder, or a name on the Hub,
+/// which is looked up in the Hugging Face cache that the environment variables select.
 ///
 /// # Errors
-/// The name is none, or the cache does not have it: the help is the command that fetches it.
+/// If the name on the Hub is malformed, or the cache does not have the model; the help names the command that fetches
+/// it.
 pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
     place(&project.config.root, &project.config.model.path)
 }
@@ -153,10 +155,11 @@ fn place(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
     }
 }
 
-/// How a path of a project is read.
+/// Help that explains how `[model] path` is resolved.
 const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is taken from the folder of corrigenda.toml";
 
-/// The folder that a person wrote, unless it is not there and the name of a model on the Hub may be meant.
+/// Returns the folder that the user wrote. If it does not exist and the text could be a name on the Hub, returns an
+/// error that suggests the name.
 fn there(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
         None => Ok(folder),
@@ -168,20 +171,20 @@ fn there(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     }
 }
 
-/// The same where a folder that is not there is an answer too: the name as it is written.
+/// Returns the folder of the base for checks that must not fail: if [`folder_of`] fails, the path as it is written.
 pub fn place_of(project: &Project) -> PathBuf {
     place_in(&project.config.root, &project.config.model.path)
 }
 
-/// The place of a model that the project in `root` names: where nothing is written to.
+/// Returns the folder of a model that the project in `root` names, which must not be written to; see [`place_of`].
 pub fn place_in(root: &Path, written: &Path) -> PathBuf {
     place(root, written).unwrap_or_else(|_| root.join(home::expanded(written)))
 }
 
-/// The folder that a person names: a path, or a name on the Hub.
+/// Returns the folder that the user names: a path, or a name on the Hub.
 ///
 /// # Errors
-/// As [`folder_of`].
+/// As for [`folder_of`].
 pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(name) {
         true => snapshot(&name.to_string_lossy()).map(|snapshot| snapshot.folder),
@@ -189,7 +192,7 @@ pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
     }
 }
 
-/// The snapshot of a name on the Hub.
+/// Looks up a name on the Hub in the local cache.
 fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     let cache = hub::cache(|name| std::env::var_os(name)).ok_or(HubError::NoCache);
     let found = name.parse::<HubName>().and_then(|name| name.locate(&cache?));
@@ -202,7 +205,7 @@ fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     })
 }
 
-/// A snapshot that lacks a file was fetched in part.
+/// Adds a help line if the folder is a snapshot of the Hub that lacks a file: the download was incomplete.
 fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     let whole = ["config.json", "tokenizer.json", "model.safetensors"].iter().all(|name| folder.join(name).is_file());
     match HubName::of_snapshot(folder).filter(|_| !whole) {
@@ -211,7 +214,7 @@ fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     }
 }
 
-/// What is wrong with a model, and what to do.
+/// Returns a model error as a finding, with its hint as the help.
 fn unusable(error: &ModelError) -> Diagnostic {
     let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
     match error.hint() {
@@ -220,7 +223,7 @@ fn unusable(error: &ModelError) -> Diagnostic {
     }
 }
 
-/// A remark as a finding.
+/// Returns a remark of the model reader as a warning.
 fn warning(remark: Remark) -> Diagnostic {
     let code = match remark.kind {
         Kind::TensorsUnread => Code::TensorsUnread,
@@ -232,7 +235,7 @@ fn warning(remark: Remark) -> Diagnostic {
     Diagnostic::new(code, remark.message).help(remark.help)
 }
 
-/// A finding at the place where the project names the model.
+/// Returns the finding with the place where the project names the model.
 fn point(project: &Project, finding: Diagnostic) -> Diagnostic {
     finding.at(project.config.file, &project.config.model.span, "the base model")
 }

@@ -1,5 +1,5 @@
-//! A set of facts as another base reads it: what is still needed there, what is true already, and whose subject has
-//! other tokens than the lock remembers.
+//! Reads a set of facts with another base model: which facts it already knows, which ones would need an edit, and which
+//! subjects have other tokens than the lock records.
 
 use super::setup::{layer_for, templates_of};
 use super::sink;
@@ -10,57 +10,57 @@ use crate::compile::{Fact, Resolved};
 use crate::model::{ModelError, Prompt};
 use crate::project::{Edit, Lock, Project};
 
-/// What a base says of one fact.
+/// The predictions of a base for one fact.
 pub struct Reading<'a> {
-    /// The fact.
+    /// The edit that states the fact.
     pub edit: &'a Edit,
-    /// The name of its subject: the subject, or one of its aliases.
+    /// The name of the subject that is used: the subject itself, or one of its aliases.
     pub name: &'a str,
-    /// The prompt's tokens.
+    /// The tokens of the prompt, as text.
     pub tokens: Vec<String>,
     /// The position of the subject's last token.
     pub position: usize,
-    /// What the lock remembers, where that is not the same: the tokens and the position.
+    /// The tokens and the position that the lock records; `None` if they are the same, or the lock has no such edit.
     pub before: Option<(Vec<String>, usize)>,
-    /// What the base says by itself, and with which probability.
+    /// The most probable next token, as text, and its probability.
     pub top: (String, f64),
-    /// How it takes the target.
+    /// The score of the target.
     pub target: Score,
-    /// How it takes the old answer.
+    /// The score of the old answer; `None` if the edit has no `was`.
     pub was: Option<Score>,
 }
 
-/// A fact that the base cannot read, and why.
+/// A fact that the base cannot read.
 pub struct Unreadable<'a> {
-    /// The fact.
+    /// The edit that states the fact.
     pub edit: &'a Edit,
-    /// Why.
+    /// The error message.
     pub why: String,
 }
 
-/// A set on another base.
+/// A set of facts, read with a base.
 pub struct Elsewhere<'a> {
-    /// Facts that it reads, by id; an edit's aliases behind its subject.
+    /// The facts that were read, by id; the aliases of an edit follow its subject.
     pub readings: Vec<Reading<'a>>,
-    /// Facts that it cannot read.
+    /// The facts that cannot be read, or for which the model's output is not finite.
     pub unreadable: Vec<Unreadable<'a>>,
-    /// The layer that a build would edit, or why there is none.
+    /// The layer that a build would edit, or the reason why no layer can be chosen.
     pub layer: Result<usize, String>,
 }
 
-/// A fact as the base reads it, before it is asked.
+/// A tokenized fact, before the model runs.
 struct Resolvable<'a> {
     edit: &'a Edit,
     name: &'a str,
     row: Row,
-    /// The new answer, and the old one if there is one.
+    /// The target, and then the old answer if the edit has one.
     questions: Vec<Question>,
 }
 
-/// Reads the chosen edits with `base`, which need not be the project's.
+/// Reads the chosen edits with `base`, which need not be the project's base.
 ///
 /// # Errors
-/// The project's templates cannot be used.
+/// If the project's templates cannot be used.
 pub fn read<'a>(
     project: &'a Project,
     base: &Base,
@@ -87,7 +87,7 @@ pub fn read<'a>(
     Ok(Elsewhere { readings, unreadable, layer })
 }
 
-/// An edit under one name, stated after the same text as in the lock.
+/// Tokenizes an edit with one of its names, after the preface that the lock records for it.
 fn resolve<'a>(
     base: &Base,
     edit: &'a Edit,
@@ -102,11 +102,11 @@ fn resolve<'a>(
     let question = |answer: &String| Question::new(tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
     let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
     let questions = answers.map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    // The bare prompt is the first of the rows.
+    // The first row is the bare prompt.
     Ok(Resolvable { edit, name, row: resolved.rows.swap_remove(0), questions })
 }
 
-/// Asks the base all of it at once: its weights are read once for many facts.
+/// Evaluates all facts in batches, so that the weights are read once for many facts.
 fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> Vec<Reading<'a>> {
     let questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
     let mut scores = scores(&base.model, &questions).into_iter();
@@ -123,10 +123,10 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
     resolved.into_iter().zip(said).map(reading).collect()
 }
 
-/// Rows whose logits are held at once: bounds memory and changes nothing.
+/// The number of rows whose logits are in memory at once; it does not affect the result.
 const HELD: usize = 64;
 
-/// The tokens and the position that the lock remembers.
+/// Returns the tokens and the position that the lock records for an edit with one of its names.
 fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {
     let alias = (name != edit.subject).then_some(name);
     let mut locked = lock.into_iter().flat_map(|lock| &lock.edits);

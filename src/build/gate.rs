@@ -1,4 +1,4 @@
-//! Limits of the policy that only the patch can break: measured before it is stored.
+//! Checks the policy limits that need the patched model; it runs before the patch is stored.
 
 use super::{Base, Record, Stop};
 use crate::behaviour::UNCHANGED_KL;
@@ -12,19 +12,21 @@ use crate::project::{Code, Config, Diagnostic, Edit, Limit, Policy, Prefaces, Pr
 use crate::report::{Asked, Damage};
 use crate::store::{Kind, Store, memo};
 
-/// Places that are shown of one broken limit.
+/// The maximum number of places that are shown for one broken limit.
 const MOST_PLACES: usize = 8;
 
-/// From when on the project's expectations are not met.
+/// Returns the project's thresholds, with the defaults filled in: the largest KL divergence of an unchanged prompt, and
+/// the smallest probability of a target.
 pub fn thresholds(config: &Config) -> Thresholds {
     let unchanged_kl = config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
     Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }
 }
 
-/// Holds a patch against every measured limit, and gives what it breaks; that it breaks none is remembered.
+/// Measures a patch against every limit of the policy and returns a finding for each broken one. If no limit is broken,
+/// the store records that, and the next call skips the measurement.
 ///
 /// # Errors
-/// A text cannot be asked, or neutral text cannot be read.
+/// If the patched weights are not finite, a prompt cannot be evaluated, or the neutral text cannot be read.
 pub fn judge(
     project: &Project,
     base: &Base,
@@ -49,7 +51,7 @@ pub fn judge(
 
 const PASSED: &[u8] = b"passed";
 
-/// All that the measured limits depend on.
+/// Returns the digest of everything that the measured limits depend on.
 fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Result<Digest, Stop> {
     let (config, mut canon) = (&project.config, Canon::new("policy-passed/1"));
     canon.digest("base", &base.locked.digest).digest("patch", &record.patch);
@@ -74,7 +76,7 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
         neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
     };
     canon.texts("probes", probes(false).into_iter());
-    // What is said in no chat is what it was before there were any.
+    // Prompts in a chat are added only if there are any, so that addresses from before `chat` existed stay valid.
     if !probes(true).is_empty() {
         canon.texts("chats", probes(true).into_iter());
     }
@@ -110,7 +112,7 @@ fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
     broken.map(finding).collect()
 }
 
-/// Limits on what is said.
+/// Checks the limits on what the patched model predicts.
 fn behaviour(project: &Project, base: &Base, patched: &Model, prefaces: &Prefaces) -> Result<Vec<Diagnostic>, Stop> {
     let policy = &project.config.policy;
     let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_unchanged, &policy.max_neighbourhood_kl];
@@ -161,7 +163,7 @@ fn too_few(
     }
     let message =
         format!("{} of {} {what}: {:.3}; the policy demands {}", share.met, share.all, share.value(), limit.value);
-    // The first place to look at is what fails; the rule is the second.
+    // The first label is an expectation that fails; the policy's rule is shown last.
     let mut finding = Diagnostic::new(code, message);
     for (index, one) in unmet.iter().take(MOST_PLACES).enumerate() {
         let label = format!("`{}` does not", one.id);
@@ -193,7 +195,7 @@ fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both
     broken.map(finding).collect()
 }
 
-/// Limits on what neutral text may lose.
+/// Checks the limits on the damage to neutral text.
 fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Stop> {
     let policy = &project.config.policy;
     if policy.max_damage.is_none() && policy.max_perplexity.is_none() {
@@ -218,33 +220,33 @@ fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnosti
     Ok(found)
 }
 
-/// What the project's neutral text loses between the base and a patched model.
+/// Measures the KL divergence and the perplexity of the project's neutral text between the base and a patched model.
 ///
 /// # Errors
-/// There is no neutral text, or it cannot be read; or the weights of a model overflow.
+/// If there is no neutral text, it cannot be read, nothing in it is predicted, or a model's output is not finite.
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Stop> {
     let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| silent(&error))?;
-    // Nothing was predicted, so nothing was measured: no limit is kept by that.
+    // Without a predicted token nothing was measured, so no limit can pass.
     if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok(measured) }
 }
 
-/// The project's neutral text.
+/// Reads and tokenizes the project's neutral text.
 ///
 /// # Errors
-/// There is none, or it cannot be read.
+/// If no neutral text is set, or it cannot be read.
 pub fn neutral(project: &Project, base: &Base) -> Result<Neutral, Stop> {
     let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
     Neutral::read(&path, &base.tokens, base.model.spec().positions)
         .map_err(|error| unusable(project, &error.to_string()))
 }
 
-/// Where neutral text is: what the project says, else the corpus of its statistics.
+/// Returns the path of the neutral text: `neutral` under `[test]`, or by default the corpus of the statistics.
 pub fn neutral_path(config: &Config) -> Option<std::path::PathBuf> {
     let corpus = config.statistics.as_ref().map(|statistics| &statistics.corpus);
     config.test.neutral.as_ref().or(corpus).map(|path| config.resolve(path))
 }
 
-/// What is wrong with a neutral text in which nothing is predicted.
+/// The error message for a neutral text that has no token to predict.
 pub const NO_TOKENS: &str = "no document of the neutral text has a second token to predict";
 
 fn no_neutral(project: &Project) -> Stop {
@@ -255,20 +257,20 @@ fn unusable(project: &Project, error: &str) -> Stop {
     unreadable(project, &format!("the neutral text cannot be used: {error}"))
 }
 
-/// A finding about the neutral text.
+/// Returns an error about the neutral text.
 pub fn unreadable(project: &Project, why: &str) -> Stop {
     let finding = Diagnostic::new(Code::CorpusUnusable, why)
         .help("`neutral` under `[test]` names a text, one document a line; else the corpus of the statistics is used");
     Stop::wrong(vec![finding], &project.edits.sources)
 }
 
-/// A model that says nothing, whatever it was asked.
+/// Returns the error for a model whose output is not finite.
 pub fn silent(error: &ModelError) -> Stop {
     let finding = Diagnostic::new(Code::NotFinite, error.to_string());
     Stop::wrong(vec![error.hint().into_iter().fold(finding, Diagnostic::help)], &Sources::default())
 }
 
-/// Texts that cannot be asked, where they are written.
+/// Returns an error that lists the prompts that cannot be evaluated, each with its place in the source.
 pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Stop {
     let finding = |one: &Unasked| {
         let message = format!("`{}`: {}", one.id, one.error);

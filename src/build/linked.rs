@@ -1,4 +1,4 @@
-//! All objects in one solve, laid on the weight and rounded.
+//! Links all compiled edits of a set: solves for all of them at once, and makes the patch.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,25 @@ use crate::patch::{Patch, PatchError};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Project};
 
-/// From this cosine on, two keys disturb one another so much that a person should know.
+/// Two keys with at least this cosine, in the metric of `C⁻¹`, are reported: their edits disturb one another.
 pub const ALIKE: f64 = 0.8;
 
-/// Compiled edits, ready to be linked: all of them, or some.
+/// Compiled edits that are ready to be linked, all of them or a subset.
 pub struct Linking<'a> {
     project: &'a Project,
     base: &'a Base,
     setup: &'a Setup,
-    /// By meaning: the order in which they are linked.
+    /// The edits in the order in which they are linked: by the digest of their meaning.
     edits: Vec<&'a Planned<'a>>,
     system: System,
     residuals: Vec<Vec<f64>>,
-    /// The layers above the edited one that a refined set changes too.
+    /// The layers above the edited one that refinement also changes.
     pub(super) uppers: Vec<Upper>,
-    /// Sentences that should stay, as tokens.
+    /// Sentences whose next-token distributions refinement preserves, as token ids.
     pub(super) sentences: Vec<Vec<u32>>,
 }
 
-/// A layer above the edited one.
+/// A layer above the edited one, with the linear system of its keys.
 pub(super) struct Upper {
     layer: usize,
     system: System,
@@ -42,16 +42,17 @@ impl Upper {
     }
 }
 
-/// A linked set.
+/// The result of linking a set.
 pub struct Linked {
-    /// The patch.
+    /// The patch with one target per changed layer.
     pub patch: Patch,
-    /// The condition number of `S`.
+    /// The condition number of `S`, the system of the edited layer.
     pub condition: f64,
 }
 
 impl<'a> Linking<'a> {
-    /// Takes up the objects of every edit of the plan.
+    /// Takes the objects of every edit of the plan and the Cholesky factor of `C`; computes the residuals and the
+    /// system of the edited layer.
     pub fn new(
         project: &'a Project,
         base: &'a Base,
@@ -74,15 +75,15 @@ impl<'a> Linking<'a> {
         &self.edits
     }
 
-    /// Pairs of edits whose keys are alike, the most alike first.
+    /// Returns the pairs of edits whose keys have a cosine of at least [`ALIKE`], the most similar pair first.
     pub fn alike(&self) -> Vec<Parallel> {
         self.system.alike(ALIKE)
     }
 
-    /// Links all of them, and refines them where the set is to be refined.
+    /// Links all edits, and refines the result if the setup has a refinement.
     ///
     /// # Errors
-    /// Keys that are too alike, edits that change nothing or are not finite: named, with their places.
+    /// If keys are parallel, an edit changes nothing, or a weight is not finite; the finding points to the edit.
     pub fn all(&self, progress: &dyn Progress) -> Result<Linked, Stop> {
         let all: Vec<usize> = (0..self.edits.len()).collect();
         let Some(refinement) = self.setup.refinement.as_ref().filter(|_| !all.is_empty()) else {
@@ -104,17 +105,17 @@ impl<'a> Linking<'a> {
         self.patch(&all, &sites, condition)
     }
 
-    /// Links some of them, by index and ascending, as if there were no others; never refined.
+    /// Links the edits with these indices (ascending) as if there were no others, without refinement.
     ///
     /// # Errors
-    /// As [`Linking::all`].
+    /// As for [`Linking::all`].
     pub fn some(&self, chosen: &[usize]) -> Result<Linked, Stop> {
-        // The ridge of refined sets is none of those that are not.
+        // The default ridge of refined sets does not apply here.
         let (site, condition) = self.closed(chosen, self.setup.ridge.unwrap_or(0.0))?;
         self.patch(chosen, &[site], condition)
     }
 
-    /// The closed form of the edited layer, and the condition number of its system.
+    /// Returns the closed-form change of the edited layer, and the condition number of its system.
     fn closed(&self, chosen: &[usize], ridge: f64) -> Result<(Site, f64), Stop> {
         let Solved { rows, condition } = self.solved(&self.system, chosen, ridge)?;
         let columns = chosen.iter().map(|&edit| self.residuals[edit].clone()).collect();
@@ -153,7 +154,7 @@ impl<'a> Linking<'a> {
             .help("leave one of them out, or set `ridge` under `[link]` (then neither is had in full)")
     }
 
-    /// A patch error in terms of the edit that it is about.
+    /// Returns a patch error as a finding at the edit that caused it.
     fn refused(&self, meanings: &[Digest], error: &PatchError) -> Diagnostic {
         let (code, meaning) = match error {
             PatchError::Null { edit, .. } => (Code::NullEdit, Some(*edit)),

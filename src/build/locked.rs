@@ -1,4 +1,4 @@
-//! The patch that the lock names, for verbs that ask it and make nothing.
+//! Reads the patch that the lock names, for commands that use a patch and do not build one.
 
 use super::run::check_merged;
 use super::setup::Corpus;
@@ -10,17 +10,17 @@ use crate::store::{Kind, Store};
 
 const BUILD: &str = "run `corrigenda build`";
 
-/// The project's lock, if it speaks of these edits on this base.
+/// Returns the project's lock if it is up to date with the edits, the settings and the base.
 ///
 /// # Errors
-/// There is none, it cannot be read, or it is older than the project.
+/// If there is no lock, it cannot be read, it was merged from two locks, or a change since then affects the weights.
 pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop> {
     let Some(lock) = project.lock()? else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
         return Err(Stop::stale(vec![finding.help(BUILD)], &Sources::default()));
     };
     check_merged(&lock)?;
-    // The patch is asked, not made: the corpus need not even be here.
+    // The corpus file is not needed, because nothing is computed from it.
     let corpus = Corpus::of(&lock);
     let setup = Setup::new(project, base, store, corpus)?.locked(&lock);
     let plan = plan(project, base, &setup, store)?;
@@ -34,10 +34,10 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop>
     }
 }
 
-/// A patch of the store.
+/// Returns a patch of the store.
 ///
 /// # Errors
-/// It is not there, or not sound.
+/// If the store does not have the patch, or its bytes are damaged.
 pub fn patch(store: &Store, id: &Digest) -> Result<Patch, Stop> {
     let refuse = |message: String| {
         let finding = Diagnostic::new(Code::PatchMissing, message);

@@ -1,4 +1,5 @@
-//! The patch of any state of a project: the one that its lock names, or a new one. Writes nothing but the store.
+//! Returns the patch of any state of a project: the one that its lock names if it is up to date, or else a new one.
+//! Only the store is written.
 
 use super::prepare::{moments, prepare};
 use super::record::{Record, record_address};
@@ -12,23 +13,23 @@ use crate::project::{Code, Diagnostic, Difference, LOCK_FILE, Lock, Prefaces, Pr
 use crate::stats;
 use crate::store::{Kind, Store};
 
-/// A patch that was found or made.
+/// A patch that was read from the store or built.
 pub struct Made {
     /// The patch.
     pub patch: Patch,
-    /// Its id.
+    /// The SHA-256 of its bytes.
     pub id: Digest,
-    /// What a reader should know about how it came to be.
+    /// A note for the user if the patch is not the one that the lock names; `None` otherwise.
     pub note: Option<String>,
-    /// The texts after which facts are stated.
+    /// The prefaces after which facts are stated.
     pub prefaces: Prefaces,
 }
 
-/// Finds the patch of `project`, or makes it; `name` is how the state is spoken of.
+/// Returns the patch of `project` from the store, or builds it. `name` names the state in messages.
 ///
 /// # Errors
-/// The base is not the one of the state's lock, the corpus is another and its statistics are not in the store, or the
-/// state cannot be built.
+/// If the base is not the one of the state's lock, if the corpus has changed and the store lacks its statistics, or if
+/// the state cannot be built.
 pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress: &dyn Progress) -> Result<Made, Stop> {
     let lock = project.lock()?;
     if let Some(lock) = lock.as_ref().filter(|lock| lock.base.digest != base.locked.digest) {
@@ -38,7 +39,8 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
         }
         return Err(stop);
     }
-    // On the disk the corpus counts as it is now; a state of the past has the one of its lock.
+    // A project on the disk uses the corpus as it is now. A past revision, or a project without its corpus, uses the
+    // one that its lock names.
     let past = project.is_kept() || !has_corpus(project);
     let corpus = lock.as_ref().filter(|_| past).map_or(Corpus::Remembered, Corpus::of);
     let looked = Setup::new(project, base, store, corpus)?;
@@ -63,14 +65,14 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
     };
     let bytes = patch.to_bytes();
     let id = Digest::of(&bytes);
-    // What a lock names was allowed; anything else is a patch only when `build` says so.
+    // The lock's patch passed the policy, so it may be stored; any other patch is stored only by `build`.
     if lock.as_ref().is_some_and(|lock| lock.patch.id == id) {
         store.put_patch(&bytes)?;
     }
     Ok(Made { patch, id, note: note(name, lock.as_ref(), &id), prefaces: plan.prefaces() })
 }
 
-/// Whether a lock names the patch of these edits with these settings.
+/// Returns whether the lock names the patch of these edits with these settings.
 fn is_of(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
     let differences = plan.differences(lock, base, setup);
     !lock.is_merged() && !differences.iter().any(Difference::changes_weights)
@@ -81,19 +83,20 @@ fn has_corpus(project: &Project) -> bool {
     statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
 }
 
-/// The numbers of a state, with the corpus of its lock where its statistics are known, else the one on the disk.
+/// Returns the setup of a state: with the corpus of its lock if the store has those statistics, or else with the corpus
+/// on the disk.
 ///
 /// # Errors
-/// Settings that cannot be used, or a corpus that is not the one of a state of the past.
+/// If the settings cannot be used, or the corpus on the disk is not the one of a past revision's lock.
 pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Stop> {
     if let Some(locked) = lock.and_then(|lock| lock.statistics.first()) {
         let setup = Setup::new(project, base, store, Corpus::Assumed(locked.corpus))?;
-        // What refines a set reads the corpus itself.
+        // Refinement reads the text of the corpus, so the statistics alone are not enough.
         if setup.refinement.is_none() && stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {
             return Ok(setup);
         }
         let setup = Setup::new(project, base, store, Corpus::Remembered)?;
-        // A state of the past is built from what it was built from, or not at all.
+        // A past revision is built only from the corpus that its lock names.
         if project.is_kept() && setup.provenance.corpus != locked.corpus {
             let message = format!("the corpus is not the one of {name}: {LOCK_FILE} there has another digest");
             let finding = Diagnostic::new(Code::CorpusUnusable, message)

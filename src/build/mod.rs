@@ -1,29 +1,29 @@
-//! From declared facts and a base to a patch and a lock.
+//! Builds a patch and a lock from declared facts and a base model.
 //!
-//! Read in the order of the flow:
+//! The modules, in the order of the data flow:
 //!
-//! - [`base`](mod@base): the base model, its tokenizer, and the digests that name it;
-//! - [`setup`]: the project's numbers over the defaults: layer, templates, optimisation, statistics;
-//! - [`plan`](mod@plan): every edit resolved to tokens and position, with findings that point into its file;
-//! - [`elsewhere`]: the facts as another base reads them;
-//! - [`sink`]: subjects that begin a text at an attention sink, and the text that is put before them;
-//! - `sunk`: the facts and paraphrases of a set that end their subject at one;
-//! - [`objects`]: each edit compiled alone, or taken from the store;
-//! - [`refusal`]: why an edit cannot be compiled, found once;
-//! - [`prepare`](mod@prepare): what a link is made of, gathered;
-//! - [`linked`]: all objects in one solve, laid on the weights and rounded;
-//! - [`alike`]: edits whose keys are nearly one;
-//! - [`gate`]: the limits of the policy that only the patch can break;
-//! - [`locked`]: the patch that the lock names, for verbs that only ask it;
-//! - [`named`]: the patch that a person names;
-//! - [`made`]: the patch of any state of a project, found or made;
-//! - [`record`]: what the build did, in figures, kept in the store so that a build without changes only reads it;
-//! - [`provenance`]: what a patch was built from, for whoever signs it;
-//! - `warnings`: what a person should look at after a build;
-//! - [`run`]: the steps in order, the lock, and what stops them.
+//! - [`base`](mod@base): the base model, its tokenizer, and the digests that identify it;
+//! - [`setup`]: the project's settings over the defaults: layer, templates, optimisation, statistics;
+//! - [`plan`](mod@plan): every edit resolved to tokens and positions, with findings that point into its file;
+//! - [`elsewhere`]: the facts as another base model reads them;
+//! - [`sink`]: detection of attention sinks at the beginning of a text, and the prefaces that avoid them;
+//! - `sunk`: the facts and paraphrases of a set whose subject ends at a sink;
+//! - [`objects`]: each edit compiled alone, or read from the store;
+//! - [`refusal`]: why an edit cannot be compiled, stored so that the search is not repeated;
+//! - [`prepare`](mod@prepare): the inputs of a link: objects, factors and neutral sentences;
+//! - [`linked`]: the link: one solve for all edits, and the patch;
+//! - [`alike`]: warnings about edits whose keys are nearly parallel;
+//! - [`gate`]: the policy limits that need the patched model;
+//! - [`locked`]: the patch that the lock names, for commands that do not build;
+//! - [`named`]: a patch that the user names by id or by file;
+//! - [`made`]: the patch of any state of a project, read or built;
+//! - [`record`]: the measured figures of a build, stored so that a build without changes only reads them;
+//! - [`provenance`]: an unsigned provenance statement of a patch;
+//! - `warnings`: warnings about the facts, the corpus and the size of a set;
+//! - [`run`]: the steps of a build in order, and the lock.
 //!
-//! Nothing here prints, and nothing writes to the base. The only files outside the store are
-//! the lock, and the provenance where one is asked for.
+//! This module does not print and never writes to the base. Outside the store it writes only the lock, and the
+//! provenance statement if one is requested.
 
 pub mod alike;
 pub mod base;
@@ -54,42 +54,43 @@ pub use setup::Setup;
 use crate::project::{Code, Diagnostic, Findings, Sources};
 use crate::store::StoreError;
 
-/// In which way a verb ended without its answer.
+/// The reason why a command stopped; it determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopKind {
-    /// The input is wrong.
+    /// The input is invalid.
     Wrong,
-    /// The lock, or the base that it names, is not what was found.
+    /// The lock is missing or out of date, or the base is not the one that it names.
     Stale,
-    /// Everything could be done, and a rule of the project does not allow it.
+    /// Every step succeeded, but a rule of the project's policy is broken.
     Denied,
 }
 
-/// Why a verb ended without its answer: findings, and the texts that they point into.
+/// The error of a command: findings, and the source texts that they point into.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    /// In which way.
+    /// The reason for the stop.
     pub kind: StopKind,
-    /// All that was found.
+    /// The findings; at least one is an error.
     pub findings: Vec<Diagnostic>,
-    /// Where the findings point to.
+    /// The source texts of the places in the findings.
     pub sources: Sources,
 }
 
 impl Stop {
-    /// Wrong input.
+    /// Returns an error for invalid input.
     pub fn wrong(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
         Self { kind: StopKind::Wrong, findings, sources: sources.clone() }
     }
 
-    /// Findings among which errors are, by what they weigh: rules that are broken, or wrong input.
+    /// Returns an error for findings of mixed severity: [`StopKind::Denied`] if every error is a policy rule, or else
+    /// [`StopKind::Wrong`].
     pub fn findings(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
         let denied = findings.iter().filter(|one| one.is_error()).all(|one| one.code.is_adjustable());
         let kind = if denied { StopKind::Denied } else { StopKind::Wrong };
         Self { kind, findings, sources: sources.clone() }
     }
 
-    /// The world is not as it was locked.
+    /// Returns an error for a lock that is missing or out of date.
     pub fn stale(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
         Self { kind: StopKind::Stale, findings, sources: sources.clone() }
     }

@@ -1,4 +1,4 @@
-//! The patch that a person names: by its id, by the start of it, or by its file.
+//! Resolves a patch that the user names: by its id, by a prefix of its id, or by its file.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use crate::plain;
 use crate::project::{Code, Diagnostic, Sources};
 use crate::store::{Kind, MOST_PATCH_BYTES, Store};
 
-/// The fewest hexadecimal digits that name a patch.
+/// The minimum number of hexadecimal digits that identify a patch.
 pub const FEWEST_DIGITS: usize = 8;
 
-/// Where the bytes of a named patch are.
+/// The location of a named patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The file.
+    /// The file that contains the patch.
     pub path: PathBuf,
-    /// The id that the bytes must have, where one was named.
+    /// The expected SHA-256 of the bytes; `None` if the patch was named by a file whose name is not an id.
     pub id: Option<Digest>,
 }
 
@@ -26,10 +26,10 @@ fn wrong(finding: Diagnostic) -> Stop {
     Stop::wrong(vec![finding], &Sources::default())
 }
 
-/// The id of the one patch of the store that begins with these digits; `None` where there is none.
+/// Returns the id of the only patch in the store that starts with these digits; `None` if there is no such patch.
 ///
 /// # Errors
-/// More than one begins so, or the store cannot be listed.
+/// If several ids start with these digits, or the store cannot be listed.
 pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Stop> {
     let patches = store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
     let ids: Vec<Digest> = patches.map(|entry| entry.key).filter(|key| key.hex().starts_with(digits)).collect();
@@ -41,16 +41,16 @@ pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Stop> {
     Err(wrong(ids.iter().fold(finding, |finding, id| finding.help(id.to_string()))))
 }
 
-/// Whether a text may be the beginning of an id: enough hexadecimal digits.
+/// Returns whether a text can be a prefix of an id: [`FEWEST_DIGITS`] to 64 lowercase hexadecimal digits.
 pub fn is_digits(text: &str) -> bool {
     let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     (FEWEST_DIGITS..=64).contains(&text.len()) && text.bytes().all(hex)
 }
 
-/// Finds a patch that a person named: `sha256:…`, at least eight digits of an id, or a file.
+/// Resolves a name: `sha256:…`, at least eight digits of an id, or an existing file, which has precedence over digits.
 ///
 /// # Errors
-/// Nothing is called so, or more than one patch is.
+/// If no patch has this name, or several patches do.
 pub fn find(store: &Store, name: &str) -> Result<Found, Stop> {
     let (digits, must) = match name.strip_prefix("sha256:") {
         Some(digits) => (digits, true),
@@ -78,16 +78,16 @@ pub fn find(store: &Store, name: &str) -> Result<Found, Stop> {
     }
 }
 
-/// The id that a file's name states: 64 digits and an ending.
+/// Returns the id in a file name of the form `<64 digits>.<extension>`.
 fn id_of_name(path: &Path) -> Option<Digest> {
     path.file_stem().and_then(|stem| stem.to_str()).and_then(Digest::from_hex)
 }
 
 impl Found {
-    /// The bytes, whatever they are.
+    /// Reads the file without checking its content.
     ///
     /// # Errors
-    /// They cannot be read, or are more than a patch can be.
+    /// If the file cannot be read, or is larger than any patch can be.
     pub fn bytes(&self) -> Result<Vec<u8>, Stop> {
         let refuse = |why: String| wrong(Diagnostic::new(Code::PatchUnusable, why));
         plain::read(&self.path, MOST_PATCH_BYTES).map_err(|error| match error.kind() {
@@ -96,10 +96,10 @@ impl Found {
         })
     }
 
-    /// The patch, sound and with the id that was asked for.
+    /// Reads and checks the patch.
     ///
     /// # Errors
-    /// The bytes are of another patch, or of none.
+    /// If the bytes do not have the expected id, or are not a valid patch.
     pub fn patch(&self) -> Result<Patch, Stop> {
         let bytes = self.bytes()?;
         let refuse = |why: String| {

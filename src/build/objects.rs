@@ -1,4 +1,4 @@
-//! Each edit compiled alone against the base, or taken from the store.
+//! Compiles each edit alone against the base, or reads its object from the store.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,25 @@ use crate::progress::Progress;
 use crate::project::{Diagnostic, Project};
 use crate::store::{Kind, Store, StoreError};
 
-/// Compiled edits by their meaning.
+/// Compiled edits by the digest of their meaning.
 pub type Objects = BTreeMap<Digest, Object>;
 
-/// What was gathered: the objects, how many of them were compiled, and which edits cannot be compiled.
+/// The result of [`gather`].
 pub struct Gathered {
-    /// The objects that there are.
+    /// The objects of all edits that are not refused.
     pub objects: Objects,
-    /// How many of them the store did not have.
+    /// The number of edits whose search ran in this call, refused ones included.
     pub compiled: usize,
-    /// Values that did not converge or are not finite.
+    /// One finding for each edit whose value did not converge, changes nothing, or is not finite.
     pub refused: Vec<Diagnostic>,
 }
 
-/// Gathers the objects of all edits; what the store does not have is compiled and stored. Gives the objects and how
-/// many were compiled.
+/// Returns the objects of all edits and the number of edits that were compiled. An edit whose object is not in the
+/// store is compiled and stored.
 ///
 /// # Errors
-/// The store fails, or values that did not converge or are not finite: all of them at once, after the others were
-/// stored.
+/// If the store fails, or if any edit is refused. All refused edits are reported together, after the objects of the
+/// others were stored.
 pub fn objects(
     project: &Project,
     base: &Base,
@@ -39,16 +39,16 @@ pub fn objects(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<(Objects, usize), Stop> {
-    // A build of which one edit is refused writes nothing: what is known of it is said before the rest is computed.
+    // A build with a refused edit fails, so refusals in the store are reported before the other edits are compiled.
     stop_if_known(plan, setup, &project.edits.sources, store)?;
     let Gathered { objects, compiled, refused } = gather(base, setup, plan, store, progress)?;
     if refused.is_empty() { Ok((objects, compiled)) } else { Err(Stop::wrong(refused, &project.edits.sources)) }
 }
 
-/// The same for whoever goes on without the edits that are refused.
+/// As [`objects`], for callers that continue without the refused edits.
 ///
 /// # Errors
-/// The store fails.
+/// If the store fails.
 pub fn gather(
     base: &Base,
     setup: &Setup,
@@ -118,16 +118,16 @@ fn compile_all(
         }
         Ok::<_, StoreError>(())
     })?;
-    // Edits come to an end in an order of their own.
+    // Searches end in an order that differs from that of the edits.
     refused.sort_by_key(|(index, _)| *index);
     Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }
 
-/// The keys of all edits at another layer than that of their values, in the order in which they are linked: from the
-/// store, or computed and stored.
+/// Returns the keys of all edits at a layer other than that of their values, in the order in which they are linked. A
+/// key that is not in the store is computed and stored.
 ///
 /// # Errors
-/// The store fails.
+/// If the store fails.
 pub fn keys(
     base: &Base,
     setup: &Setup,
@@ -166,7 +166,7 @@ pub fn keys(
     Ok(keys)
 }
 
-/// The object at an address, if a sound one of this layer is there.
+/// Returns the object at an address if it is valid and has this layer only.
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
     let of_layer = |object: &Object| object.sites.len() == 1 && object.sites.contains_key(&layer);
     store.recall(Kind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))

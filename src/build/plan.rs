@@ -1,4 +1,4 @@
-//! Every edit as the model reads it, before anything is computed.
+//! Resolves every edit to the tokens that the model reads, before anything is compiled.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,36 +19,36 @@ use crate::project::{
 };
 use crate::store::Store;
 
-/// An edit under one name of its subject, resolved.
+/// An edit with one name of its subject, resolved to tokens.
 pub struct Planned<'a> {
-    /// As it is written.
+    /// The edit as it is written.
     pub edit: &'a Edit,
     /// The name: the subject, or one of its aliases.
     pub name: &'a str,
-    /// Where the name is written.
+    /// The place of the name in the source file.
     pub place: &'a Range<usize>,
-    /// What it means.
+    /// The digest of what the weights depend on: subject, prompt, target and `chat`.
     pub meaning: Digest,
-    /// As the model reads it.
+    /// The tokens and positions of its rows.
     pub resolved: Resolved,
-    /// What was found where its bare prompt ends the subject at an attention sink.
+    /// The attention sink at which the bare prompt ends the subject, if there is one.
     pub sink: Option<Sink>,
-    /// Where its object is, or will be.
+    /// The address of the compiled object in the store; the object may not exist yet.
     pub object: Digest,
 }
 
-/// A resolved set.
+/// A resolved set of edits.
 pub struct Plan<'a> {
-    /// The edits by id; an edit's aliases behind its subject.
+    /// The edits by id; the aliases of an edit follow its subject.
     pub edits: Vec<Planned<'a>>,
-    /// What a person should look at.
+    /// Warnings for the user, for example about subjects at attention sinks.
     pub warnings: Vec<Diagnostic>,
 }
 
 /// Resolves every edit of the project.
 ///
 /// # Errors
-/// Edits that the model cannot read: all of them at once; or the store fails.
+/// If the model cannot read an edit (all such edits are reported together), or the store fails.
 pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store) -> Result<Plan<'a>, Stop> {
     let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
     let mut errors = Vec::new();
@@ -59,14 +59,14 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
                 Ok(planned) => plan.edits.push(planned),
                 Err(error) => {
                     errors.push(unresolved(edit, place, &error));
-                    // A template that fails for one name most often fails for all.
+                    // A chat template that fails for one name usually fails for all of them.
                     if matches!(error, ResolveError::Model(ModelError::Chat { .. })) {
                         break;
                     }
                 }
             }
         }
-        // What cannot be read at all has been said.
+        // An edit that cannot be resolved already has an error.
         if errors.len() == before {
             errors.extend(unasked(Some(edit), &[], base));
         }
@@ -124,7 +124,7 @@ fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnos
     }
 }
 
-/// A prompt is said in a chat, and the model has none that can be used.
+/// Returns the error for a prompt in a chat when the model has no usable chat template.
 fn without_chat(message: String) -> Diagnostic {
     Diagnostic::new(Code::ChatUnusable, message).help(
         "`chat` is for models that were trained to chat, with the template that they were trained on; leave it out \
@@ -132,7 +132,8 @@ fn without_chat(message: String) -> Diagnostic {
     )
 }
 
-/// The old answer and the expectations of an edit, or the probes, that cannot be asked of this model.
+/// Returns errors for the old answer and the expectations of an edit, or for the probes, that this model cannot
+/// evaluate.
 fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic> {
     let (limit, tokens) = (base.model.spec().positions, &base.tokens);
     let edits: Vec<&Edit> = edit.into_iter().collect();
@@ -168,7 +169,8 @@ fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic
     found
 }
 
-/// The base does not say what `was`, written at `span`, says it does; `label` says what it does.
+/// Returns the warning that the base does not predict `was`, which is written at `span`; `label` describes what it
+/// predicts instead.
 pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<String>) -> Diagnostic {
     let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
     Diagnostic::new(Code::BaseDisagrees, message)
@@ -176,8 +178,9 @@ pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<S
         .help("correct `was`, or reword the prompt as the model may have read it")
 }
 
-/// Edits whose keys are one and the same, of which `check` knows those that share their words: the model reads the same tokens up to the subject's last, under
-/// every template. Without a ridge the link would refuse them after everything was computed.
+/// Reports edits whose keys are identical, because the model reads the same tokens up to the subject's last one under
+/// every template. `check` reports only those that share their words. Without a ridge, the link would reject them after
+/// everything was computed.
 fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&Planned<'_>>> = BTreeMap::new();
     for planned in &plan.edits {
@@ -196,55 +199,56 @@ fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
 }
 
 impl Planned<'_> {
-    /// The text after which the fact is stated, if there is one.
+    /// The text before the bare prompt, chosen to avoid an attention sink; `None` if there is no sink or no text helps.
     pub fn preface(&self) -> Option<&str> {
         self.sink.as_ref()?.preface.as_deref()
     }
 
-    /// The prompt as it is asked: with this name in it, after the preface if there is one.
+    /// Returns the prompt with this name in it, after the preface if there is one.
     pub fn filled(&self) -> String {
         [self.preface().unwrap_or_default(), &self.edit.filled_with(self.name)].concat()
     }
 
-    /// The context templates under which it is compiled.
+    /// Returns the context templates with which the edit is compiled, the preface included.
     pub fn templates(&self, setup: &Setup) -> Vec<String> {
         sink::templates(&setup.templates, self.preface())
     }
 
-    /// What the model is given, of what [`Planned::filled`] wrote.
+    /// Returns the model input for a text from [`Planned::filled`].
     pub fn given<'t>(&self, filled: &'t str) -> Prompt<'t> {
         Prompt { text: filled, chat: self.edit.chat }
     }
 
-    /// The alias that this is of; none for the subject itself.
+    /// The alias of the subject, or `None` for the subject itself.
     pub fn alias(&self) -> Option<&str> {
         (self.name != self.edit.subject).then_some(self.name)
     }
 
-    /// What decides how the edit's prompts are read, beside the files of the base.
+    /// Returns the digest of what else decides how the prompts are tokenized, apart from the files of the base: the
+    /// chat template. `None` if the edit is not in a chat.
     pub fn reading(&self, base: &Base) -> Option<Digest> {
-        // A template that cannot be used was refused where the edit was resolved.
+        // An edit with an unusable template was rejected when it was resolved.
         base.tokens.reading(self.edit.chat).ok().flatten()
     }
 
-    /// The edit as a name: its id, and the alias if it is one.
+    /// Returns the id of the edit, with the alias if there is one.
     pub fn label(&self) -> String {
         self.edit.label(self.name)
     }
 
-    /// What the key depends on: per row, the tokens up to the subject's last.
+    /// Returns the tokens on which the key depends: for each row, those up to the subject's last one.
     fn read(&self) -> Vec<&[u32]> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
-    /// Whether no value can change the answer: no attention follows the last layer, so a value there reaches its own
-    /// token alone, and the prompt goes on after the subject.
+    /// Returns whether no value can change the answer: the edited layer is the last, and the prompt continues after the
+    /// subject. No attention follows the last layer, so a value changes the output at its own position only.
     pub fn is_out_of_reach(&self, base: &Base, setup: &Setup) -> bool {
         let goes_on = self.resolved.rows.first().is_some_and(|bare| bare.position + 1 < bare.ids.len());
         goes_on && setup.layer + 1 == base.model.spec().layers
     }
 
-    /// The finding that no value can change the answer.
+    /// Returns the finding for an edit whose answer no value can change.
     fn out_of_reach(&self, base: &Base, setup: &Setup) -> Option<Diagnostic> {
         if !self.is_out_of_reach(base, setup) {
             return None;
@@ -296,7 +300,7 @@ impl Planned<'_> {
         found
     }
 
-    /// The edit as the lock names it.
+    /// Returns the edit as the lock records it.
     pub fn locked(&self, base: &Base, layers: &[usize]) -> LockedEdit {
         let bare = &self.resolved.rows[0];
         LockedEdit {
@@ -316,33 +320,33 @@ impl Planned<'_> {
 }
 
 impl Plan<'_> {
-    /// Refuses edits that no value can answer.
+    /// Rejects edits whose answer no value can change.
     ///
     /// # Errors
-    /// The edited layer is the last, and prompts go on after their subjects: all of them.
+    /// If the edited layer is the last and prompts continue after their subjects: one finding per edit.
     pub fn check_reach(&self, base: &Base, setup: &Setup, sources: &Sources) -> Result<(), Stop> {
         let findings: Vec<_> = self.edits.iter().filter_map(|planned| planned.out_of_reach(base, setup)).collect();
         if findings.is_empty() { Ok(()) } else { Err(Stop::wrong(findings, sources)) }
     }
 
-    /// The texts after which edits are stated.
+    /// Returns the prefaces of all edits that have one.
     pub fn prefaces(&self) -> Prefaces {
         let stated = self.edits.iter().filter_map(|one| Some((one.edit.id.as_str(), one.name, one.preface()?)));
         stated.collect()
     }
 
-    /// The edits in the order in which they are linked: by the digest of their meaning.
+    /// Returns the edits in the order in which they are linked: by the digest of their meaning.
     pub fn by_meaning(&self) -> Vec<&Planned<'_>> {
         let mut edits: Vec<_> = self.edits.iter().collect();
         edits.sort_by_key(|planned| planned.meaning);
         edits
     }
 
-    /// The lock of this plan, with these statistics and this patch.
+    /// Returns the lock of this plan with these statistics and this patch.
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
         let layers = setup.layers(base);
         let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.locked(base, &layers)).collect();
-        // The order of the file; that of the aliases in an edit says nothing.
+        // Sorted by id and alias, as in the lock file; the order of the aliases in an edit does not matter.
         edits.sort_by(|a, b| (&a.id, &a.alias).cmp(&(&b.id, &b.alias)));
         let patch = LockedPatch { settings: setup.digest(), set: Lock::set_of(&edits), id: patch };
         Lock { numerics: NUMERICS.to_owned(), base: base.locked.clone(), statistics, edits, patch }
@@ -350,7 +354,7 @@ impl Plan<'_> {
 }
 
 impl Plan<'_> {
-    /// Everything in which a lock differs from what a build would write now, as far as that is known before it.
+    /// Returns every difference between a lock and what a build would write now, as far as it is known before a build.
     pub fn differences(&self, lock: &Lock, base: &Base, setup: &Setup) -> Vec<Difference> {
         let fresh = self.lock(base, setup, lock.statistics.clone(), lock.patch.id);
         let mut differences = lock.differences(&fresh);
@@ -362,7 +366,7 @@ impl Plan<'_> {
             locked: locked.corpus.to_string(),
             found: corpus.to_string(),
         }));
-        // What was imported, or is to be summed again, is in the lock after a build.
+        // Whether statistics are imported or summed is recorded in the lock by the next build.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let wanted = setup.beside(usize::try_from(locked.layer).ok()?).provenance.imported;
             let said = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());
@@ -377,10 +381,10 @@ impl Plan<'_> {
     }
 }
 
-/// The edits with these ids, all where none is named.
+/// Returns the edits with these ids, or all edits if the list is empty.
 ///
 /// # Errors
-/// Ids that belong to no edit.
+/// If an id is not that of an edit in the set.
 pub fn only<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, Stop> {
     let unknown: Vec<_> = ids.iter().filter(|id| project.edits.get(id).is_none()).collect();
     if !unknown.is_empty() {

@@ -1,4 +1,4 @@
-//! What a link is made of, gathered: compiled edits, factors, and what refinement asks for.
+//! Gathers the inputs of a link: compiled edits, Cholesky factors, and the sentences for refinement.
 
 use aho_corasick::AhoCorasick;
 
@@ -13,24 +13,26 @@ use crate::stats::corpus::{CorpusError, Documents};
 use crate::stats::{self, Cached, Problem};
 use crate::store::Store;
 
-/// The second moments of every layer that a build changes, the edited one first, as the store has them and as the lock
-/// names them.
+/// The second moments of every layer that a build changes, the edited layer first: the store's entry, and the record
+/// for the lock.
 pub type Moments = Vec<(Cached, LockedStatistics)>;
 
-/// A set that can be linked.
+/// A set that is ready to be linked.
 pub struct Prepared<'a> {
-    /// The link.
+    /// The compiled edits and the linear systems of the changed layers.
     pub linking: Linking<'a>,
-    /// How many edits were compiled.
+    /// The number of edits that were compiled; the others came from the store.
     pub compiled: usize,
-    /// What was added to the diagonal of C before it was factored, as a share of its mean: the most of all layers.
+    /// The ridge that was added to the diagonal of `C` before its factorisation, as a share of the mean diagonal; the
+    /// largest one of all layers.
     pub ridge: f64,
 }
 
-/// The moments of every layer of a build, summed where the store has none.
+/// Returns the second moments of every layer that a build changes. Those that are not in the store are summed over the
+/// corpus.
 ///
 /// # Errors
-/// The corpus, the model or the store fails.
+/// If the corpus, the model or the store fails, or imported statistics are not in the store.
 pub fn moments(
     project: &Project,
     base: &Base,
@@ -41,11 +43,11 @@ pub fn moments(
     moments_of(project, base, setup, &setup.layers(base), store, progress)
 }
 
-/// The moments of some layers, ascending: those that the store does not have are summed together, in as few passes of
-/// the corpus as memory bears.
+/// Returns the second moments of the given layers, which must be ascending. Those that are not in the store are summed
+/// together, in as few passes over the corpus as memory permits.
 ///
 /// # Errors
-/// As [`moments`].
+/// As for [`moments`].
 pub fn moments_of(
     project: &Project,
     base: &Base,
@@ -58,7 +60,7 @@ pub fn moments_of(
     let mut missing = Vec::new();
     for &layer in layers {
         let provenance = setup.beside(layer).provenance;
-        // What was imported is asked for by its file, and never summed in its place.
+        // Imported statistics are never replaced by a sum; if they are missing, the lookup below returns an error.
         if provenance.imported.is_none() && stats::find(store, &provenance).map_err(failed)?.is_none() {
             missing.push(layer);
         }
@@ -71,10 +73,10 @@ pub fn moments_of(
     layers.iter().map(|&layer| statistics(project, base, &setup.beside(layer), store, progress)).collect()
 }
 
-/// Compiles what is missing and takes up everything that the link needs.
+/// Compiles the missing edits and collects everything that the link needs.
 ///
 /// # Errors
-/// Edits that cannot be compiled, statistics that cannot be factored, a corpus that cannot be read, or the store fails.
+/// If an edit cannot be compiled, the statistics cannot be factored, the corpus cannot be read, or the store fails.
 pub fn prepare<'a>(
     project: &'a Project,
     base: &'a Base,
@@ -101,10 +103,10 @@ pub fn prepare<'a>(
     Ok(Prepared { linking, compiled, ridge: most })
 }
 
-/// Sentences of the corpus that name no edited subject, spread evenly over those that there are.
+/// Returns tokenized sentences of the corpus that contain no edited subject, evenly spaced among all such sentences.
 ///
 /// # Errors
-/// The corpus cannot be read, or is not the one of the setup.
+/// If the corpus cannot be read or tokenized, or its digest is not that of the setup.
 pub fn sentences<'n>(
     base: &Base,
     setup: &Setup,

@@ -1,7 +1,7 @@
-//! What a patch was built from, as an unsigned in-toto Statement with a SLSA provenance predicate.
+//! Writes what a patch was built from, as an unsigned in-toto Statement with a SLSA provenance predicate.
 //!
-//! The statement is a function of the build: it holds no time, no host and no id of a run, so that the same build
-//! gives the same bytes. Signing it is for whoever runs the build.
+//! The statement depends only on the build: it contains no time, host or run id, so the same build gives the same
+//! bytes. The user signs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,15 +17,15 @@ use crate::store::{StoreError, atomic};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "https://slsa.dev/provenance/v1";
-/// The template of the build: how the parameters below are read.
+/// The SLSA build type, which defines how the parameters of the statement are read.
 pub const BUILD_TYPE: &str = "urn:corrigenda:build:1";
-/// Who built it, where nobody says.
+/// The default builder id.
 pub const BUILDER: &str = "urn:corrigenda:builder:unnamed";
 
-/// The statement for the patch of `lock`, which was just built from `project`.
+/// Returns the statement for the patch of `lock`, which was just built from `project`.
 ///
 /// # Errors
-/// A file of the project cannot be read, or is no longer the one that was built from.
+/// If a file of the project cannot be read, or has changed since the build read it.
 pub fn statement(project: &Project, lock: &Lock, builder: &str) -> Result<Vec<u8>, Stop> {
     let meanings = |edit: &Edit| edit.names().map(|(name, _)| edit.meaning_of(name)).collect::<Vec<Digest>>();
     let edits: BTreeMap<&str, Vec<Digest>> =
@@ -54,7 +54,7 @@ pub fn statement(project: &Project, lock: &Lock, builder: &str) -> Result<Vec<u8
     Ok(format!("{text}\n").into_bytes())
 }
 
-/// Everything that the build read, by name.
+/// Returns the digests of all files that the build read, by name.
 fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Stop> {
     let mut all = BTreeMap::new();
     for file in &lock.base.files {
@@ -80,12 +80,12 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Stop> {
     Ok(all.into_iter().map(one).collect())
 }
 
-/// A name that does not tell where on a machine the file was.
+/// Returns a name that does not reveal the path of the file on this machine.
 fn named(role: &str, path: &Path) -> String {
     format!("{role}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// The digest of a file of the project, which must still hold what was built from.
+/// Returns the digest of a project file, after checking that its content is still what the build read.
 fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Stop> {
     let bytes = plain::read(path, MOST_FILE_BYTES).map_err(|error| unread(path, &error.to_string()))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
@@ -100,10 +100,10 @@ fn unread(path: &Path, why: &str) -> Stop {
     Stop::wrong(vec![Diagnostic::new(Code::FileUnreadable, message)], &Sources::default())
 }
 
-/// Refuses, before anything is built, a statement that could not be written to `path`, or a builder that is no URI.
+/// Checks, before a build, that the statement can be written to `path` and that the builder is a URI.
 ///
 /// # Errors
-/// The file or the URI is refused.
+/// If the folder does not exist, the file cannot be created, or the builder is not a URI.
 pub fn check(path: &Path, builder: &str) -> Result<(), Stop> {
     let odd = |character: char| character.is_whitespace() || character.is_control();
     if !builder.contains(':') || builder.starts_with(':') || builder.contains(odd) {
@@ -122,10 +122,10 @@ pub fn check(path: &Path, builder: &str) -> Result<(), Stop> {
     Ok(staged?)
 }
 
-/// Writes a statement, whole or not at all.
+/// Writes a statement atomically.
 ///
 /// # Errors
-/// The system refuses.
+/// If the file cannot be written.
 pub fn write(path: &Path, statement: &[u8]) -> Result<(), StoreError> {
     atomic::write(path, statement)
 }

@@ -1,4 +1,4 @@
-//! What a build did, in figures.
+//! Measures a build: probabilities, norms and sizes.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,59 +10,59 @@ use crate::model::{Model, ModelError};
 use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
 use crate::project::Lock;
 
-/// The figures of a build: a function of the lock, kept in the store under [`record_address`].
+/// The figures of a build. They depend only on the lock, and are stored under [`record_address`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Record {
-    /// The patch.
+    /// The SHA-256 of the patch.
     pub patch: Digest,
-    /// Bytes of the patch.
+    /// The size of the patch in bytes.
     pub size: u64,
-    /// What was added to the diagonal of C before it was factored, as a share of its mean.
+    /// The ridge that was added to the diagonal of `C` before its factorisation, as a share of the mean diagonal.
     pub statistics_ridge: f64,
-    /// The edits, by meaning.
+    /// The figures of every edit, sorted by the digest of its meaning.
     pub edits: Vec<EditRecord>,
-    /// The tensors that the patch touches.
+    /// The tensors that the patch changes.
     pub tensors: Vec<TensorRecord>,
-    /// The condition number of `S`, the system that was solved.
+    /// The condition number of `S`, the linear system of the edited layer.
     pub condition: f64,
-    /// Pairs of edits whose keys are alike, the most alike first.
+    /// Pairs of edits whose keys are nearly parallel, the most similar pair first; at most 100.
     pub alike: Vec<AlikeRecord>,
-    /// Sentences of the corpus whose drift a refinement held down, and how many it asked for; nothing for a set that
-    /// is not refined.
+    /// The number of corpus sentences whose drift the refinement limited, and the number that it asked for. `None` if
+    /// the set is not refined.
     pub watched: Option<(usize, usize)>,
 }
 
-/// Two edits whose keys are alike.
+/// Two edits whose keys are nearly parallel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AlikeRecord {
-    /// The meaning of one.
+    /// The digest of the meaning of one edit.
     pub edit: Digest,
-    /// The meaning of the other.
+    /// The digest of the meaning of the other edit.
     pub other: Digest,
     /// The cosine of their keys in the metric of `C⁻¹`.
     pub cosine: f64,
 }
 
-/// The figures of one edit.
+/// The figures of one edit with one of its names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EditRecord {
-    /// What it means.
+    /// The digest of its meaning.
     pub meaning: Digest,
-    /// The new answer.
+    /// The probabilities of the target.
     pub target: Answer,
-    /// The old answer, if the edit names one.
+    /// The probabilities of the old answer; `None` if the edit has no `was`.
     pub was: Option<Answer>,
-    /// `‖u v‖` of its part of the patch.
+    /// `‖u v‖` of its part of the patch, over all tensors.
     pub norm: f64,
-    /// The share of it that survives rounding where it stands alone.
+    /// The share of this norm that survives rounding if the edit is applied alone.
     pub surviving: f64,
 }
 
 impl Record {
-    /// The figures of a set without edits, and its patch, which changes nothing.
+    /// Returns the figures of a set without edits, and its empty patch.
     pub fn of_nothing() -> (Self, Patch) {
         let patch = Patch::default();
         let bytes = patch.to_bytes();
@@ -82,7 +82,8 @@ impl Record {
 }
 
 impl EditRecord {
-    /// Adds what the edit does to one more tensor: the norms together, the shares weighted by their squares.
+    /// Adds the edit's change of one more tensor: norms add in quadrature, shares are averaged with the squared norms
+    /// as weights.
     fn add(&mut self, norm: f64, surviving: f64) {
         if self.norm == 0.0 {
             (self.norm, self.surviving) = (norm, surviving);
@@ -95,17 +96,17 @@ impl EditRecord {
     }
 }
 
-/// An answer on the base and with the patch.
+/// An answer's score on the base and on the patched model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Answer {
-    /// P before.
+    /// The probability of the answer with the base.
     pub before: f64,
-    /// P after.
+    /// The probability of the answer with the patched model.
     pub after: f64,
-    /// Whether it held before.
+    /// Whether the base predicts the answer.
     pub held: bool,
-    /// Whether it holds after.
+    /// Whether the patched model predicts the answer.
     pub holds: bool,
 }
 
@@ -113,13 +114,13 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TensorRecord {
-    /// Its name in the base.
+    /// The name of the tensor in the base.
     pub name: String,
     /// The digest of its bytes in the base.
     pub before: Digest,
-    /// The digest of the rounded, patched bytes.
+    /// The digest of its bytes after patching and rounding.
     pub after: Digest,
-    /// `‖Δ‖`.
+    /// The Frobenius norm of the change, `‖Δ‖`.
     pub norm: f64,
     /// `‖Δ‖ / ‖W‖`.
     pub relative: f64,
@@ -127,7 +128,7 @@ pub struct TensorRecord {
     pub surviving: f64,
 }
 
-/// Why no figures can be had.
+/// The reason why a patch could not be measured.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Unmeasured {
@@ -137,7 +138,7 @@ pub enum Unmeasured {
     Model(#[from] ModelError),
 }
 
-/// The address of the record of a build: all that its figures depend on, as the lock has it.
+/// Returns the address of a build's record: the digest of everything in the lock that its figures depend on.
 pub fn record_address(lock: &Lock) -> Digest {
     let mut canon = Canon::new("build-record/3");
     canon.text("numerics", &lock.numerics).digest("base", &lock.base.digest);
@@ -154,13 +155,13 @@ pub fn record_address(lock: &Lock) -> Digest {
     canon.finish()
 }
 
-/// Pairs that are kept: a set of one subject under many prompts would have thousands.
+/// The maximum number of recorded pairs: a set with one subject under many prompts would have thousands.
 const MOST_ALIKE: usize = 100;
 
-/// Measures a patch: answers of base and rounded weights, norms, tensors.
+/// Measures a patch: the answers on the base and on the rounded weights, the norms and the tensors.
 ///
 /// # Errors
-/// The patch does not fit the base, or a text of an edit cannot be scored.
+/// If the patch does not fit the base, or a text of an edit cannot be scored.
 pub fn measure(
     base: &Base,
     setup: &Setup,
@@ -194,7 +195,7 @@ pub fn measure(
     let bytes = patch.to_bytes();
     let (patch, size, condition) = (Digest::of(&bytes), bytes.len() as u64, linked.condition);
     let meaning = |index: usize| linking.edits()[index].meaning;
-    // The names of one subject are meant to be alike.
+    // The names of one subject have similar keys by design.
     let id = |index: usize| &linking.edits()[index].edit.id;
     let alike = linking.alike().into_iter().filter(|pair| id(pair.edit) != id(pair.partner)).take(MOST_ALIKE);
     let alike = alike
@@ -204,7 +205,7 @@ pub fn measure(
     Ok(Record { patch, size, statistics_ridge, edits, tensors, condition, alike, watched })
 }
 
-/// New and old answers of all edits, in the order of their meaning.
+/// Scores the new and old answers of all edits, in the order of their meanings.
 fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditRecord>, ModelError> {
     let limit = base.model.spec().positions;
     let mut questions = Vec::new();

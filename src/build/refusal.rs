@@ -1,5 +1,6 @@
-//! Why an edit cannot be compiled: found once, kept in the store at the address of the object that the edit would have,
-//! and said at once the next time. The address holds all that the search depends on, so other settings look again.
+//! Stores why an edit cannot be compiled, so that later builds report it without repeating the search. A refusal is
+//! stored at the address of the object that the edit would have. The address covers everything that the search depends
+//! on, so other settings lead to a new search.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,15 +10,15 @@ use crate::digest::Digest;
 use crate::project::{Code, Diagnostic, Edit, Sources};
 use crate::store::{Kind, Store, StoreError};
 
-/// What was found wrong with a compiled edit.
+/// The reason why a compiled edit is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Reason {
-    /// Its key, its value or its loss is not a finite number.
+    /// The key, the value or the loss is not finite.
     NotFinite,
-    /// The value that it asks for is there already.
+    /// The base already gives the requested value.
     Null,
-    /// No stage of the schedule found a value.
+    /// No stage of the schedule converged.
     NotConverged,
 }
 
@@ -26,14 +27,14 @@ enum Reason {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Refusal {
     reason: Reason,
-    /// The best mean negative log-likelihood of the target, in nats; none where it is not a number.
+    /// The lowest mean negative log-likelihood of the target, in nats; `None` if it is not finite.
     nll: Option<f64>,
-    /// Evaluations made.
+    /// The number of evaluations that the search made.
     evaluations: usize,
 }
 
 impl Refusal {
-    /// Why a compiled edit is refused, if it is.
+    /// Returns why a compiled edit is refused, or `None` if it is not.
     pub fn of(compiled: &Compiled) -> Option<Self> {
         let numbers = compiled.key.iter().chain(&compiled.value);
         let finite = numbers.clone().all(|x| x.is_finite()) && compiled.loss.total().is_finite();
@@ -47,23 +48,23 @@ impl Refusal {
         Some(Self { reason, nll, evaluations: compiled.evaluations })
     }
 
-    /// What is kept at an address.
+    /// Returns the refusal that is stored at an object's address, if there is one.
     ///
     /// # Errors
-    /// The store fails.
+    /// If the store fails.
     pub fn stored(store: &Store, address: &Digest) -> Result<Option<Self>, StoreError> {
         store.recall(Kind::Refusal, address, |bytes| serde_json::from_slice(bytes).ok())
     }
 
-    /// Keeps it.
+    /// Writes the refusal to the store at an object's address.
     ///
     /// # Errors
-    /// The store fails.
+    /// If the store fails.
     pub fn keep(&self, store: &Store, address: &Digest) -> Result<(), StoreError> {
         store.put(Kind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be written"))
     }
 
-    /// In a line, as it is found.
+    /// Returns a one-line summary for the progress output.
     pub fn line(&self) -> String {
         match self.reason {
             Reason::NotFinite => "REFUSED: not a finite number".to_owned(),
@@ -78,7 +79,7 @@ impl Refusal {
         }
     }
 
-    /// The finding, at the edit.
+    /// Returns the refusal as an error that points to the edit.
     pub fn finding(&self, edit: &Edit, setup: &Setup) -> Diagnostic {
         let place = &edit.place;
         match self.reason {
@@ -119,14 +120,14 @@ impl Refusal {
     }
 }
 
-/// The edits of a plan that the store knows to be refused, with why.
+/// Returns the edits of a plan that the store records as refused, each with its refusal.
 ///
 /// # Errors
-/// The store fails.
+/// If the store fails.
 pub fn known<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'p>, Refusal)>, StoreError> {
     let mut known = Vec::new();
     for planned in &plan.edits {
-        // A value that was found since counts: an object and a refusal at one address are of one search.
+        // If both an object and a refusal exist at an address, the object wins: a later search found a value.
         if !store.path(Kind::Object, &planned.object).is_file()
             && let Some(refusal) = Refusal::stored(store, &planned.object)?
         {
@@ -136,10 +137,10 @@ pub fn known<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'
     Ok(known)
 }
 
-/// Stops a build of which edits are known to be refused, before anything is computed.
+/// Stops a build before any computation if the store records that one of its edits is refused.
 ///
 /// # Errors
-/// There are such edits: all of them are said; or the store fails.
+/// If there are such edits (all of them are reported), or the store fails.
 pub fn stop_if_known(plan: &Plan<'_>, setup: &Setup, sources: &Sources, store: &Store) -> Result<(), Stop> {
     let findings: Vec<Diagnostic> =
         known(plan, store)?.into_iter().map(|(planned, refusal)| refusal.finding(planned.edit, setup)).collect();

@@ -1,4 +1,4 @@
-//! The steps of a build in order, and what stops it.
+//! Runs the steps of a build in order.
 
 use std::path::Path;
 
@@ -19,44 +19,44 @@ use crate::project::{
 use crate::stats::{self, Cached, Problem, Provenance, SAVE_EVERY};
 use crate::store::{Kind, Store, StoreError, asked, atomic};
 
-/// What a build may do.
+/// The options of a build.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The instructions to compute with.
+    /// The instruction set to compute with.
     pub isa: Isa,
-    /// The lock must not change.
+    /// Whether a change of the lock is an error (`--locked`).
     pub locked: bool,
-    /// Another base than the lock's is wanted.
+    /// Whether the base may differ from the one that the lock names (`--update-base`).
     pub update_base: bool,
 }
 
-/// A finished build.
+/// The result of a build.
 pub struct Built {
-    /// The figures.
+    /// The measured figures.
     pub record: Record,
-    /// The lock, as it now is.
+    /// The new lock.
     pub lock: Lock,
-    /// How the edits differ from the lock before.
+    /// The edits that were added, changed or removed since the previous lock.
     pub changes: Vec<Change>,
-    /// What else than the edits' own texts differs from the lock before: `base`, `settings`, `statistics` …
+    /// The other parts of the lock that changed: any of `numerics`, `base`, `statistics` and `settings`.
     pub moved: Vec<&'static str>,
-    /// Whether the lock was written.
+    /// Whether the lock file was written.
     pub written: bool,
-    /// Edits that were compiled; the others came from the store.
+    /// The number of edits that were compiled; the others came from the store.
     pub compiled: usize,
-    /// The layer that was edited.
+    /// The edited layer.
     pub layer: usize,
     /// The name of the base.
     pub base: String,
-    /// What a person should look at.
+    /// Warnings for the user, after the policy was applied.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Builds the project: compiles what is missing, links, rounds, measures, stores the patch and writes the lock.
+/// Builds the project: compiles the missing edits, links, rounds, measures, stores the patch and writes the lock.
 ///
 /// # Errors
-/// Wrong input, or a lock or base that is not what was found. Lock and base are as before then; the store may hold
-/// more objects.
+/// If the input is invalid, the lock or the base is out of date, or a policy rule is broken. The lock and the base are
+/// then unchanged; the store may contain new objects.
 pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn Progress) -> Result<Built, Stop> {
     let root = &project.config.root;
     if !options.locked {
@@ -93,12 +93,12 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
         check_merged(before)?;
         check_inputs(before, &base, &setup, &plan)?;
     }
-    // A build of which one edit is refused writes nothing: what is known of it is said before anything is computed.
+    // A build with a refused edit fails, so refusals in the store are reported before anything is computed.
     stop_if_known(&plan, &setup, &project.edits.sources, store)?;
     if !plan.edits.is_empty() {
         check_imported(&base, &setup, store)?;
     }
-    // A set without edits is linked without statistics.
+    // A set without edits needs no statistics.
     let moments =
         if plan.edits.is_empty() { Moments::new() } else { moments(project, &base, &setup, store, progress)? };
     let outcome = outcome(project, &base, &setup, &plan, &moments, store, progress)?;
@@ -123,7 +123,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     outcome.keep(store)?;
     let written = write_lock(project, before.as_ref(), &lock, options.locked)?;
     if !options.locked && !lock.edits.is_empty() {
-        // The lock names what was asked for.
+        // The lock now records the requested statistics, so the store's record of the request is removed.
         let asked = setup.layers(&base).into_iter().map(|layer| setup.beside(layer).provenance.summed().address());
         asked.for_each(|address| asked::forget(store, root, &address));
     }
@@ -132,7 +132,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     Ok(Built { record, lock, changes, moved, written, compiled, layer: setup.layer, base, warnings })
 }
 
-/// The parts of a lock, beside the edits and the patch itself, that differ.
+/// Returns the parts of a lock, other than the edits and the patch, that differ.
 fn moved(differences: &[Difference]) -> Vec<&'static str> {
     let differs = |start: &str, field: &str| {
         let hit = |one: &Difference| one.place.starts_with(start) && (field.is_empty() || one.field == field);
@@ -143,7 +143,7 @@ fn moved(differences: &[Difference]) -> Vec<&'static str> {
     names.into_iter().zip(parts).filter_map(|(name, (start, field))| differs(start, field).then_some(name)).collect()
 }
 
-/// A linked set and its figures. What is new is not in the store before every rule has been heard.
+/// A linked set with its figures. It is not written to the store until all policy checks have passed.
 struct Outcome {
     record: Record,
     patch: Patch,
@@ -163,7 +163,7 @@ impl Outcome {
     }
 }
 
-/// Links the set and measures it, or takes both from the store.
+/// Links and measures the set, or reads both results from the store.
 fn outcome(
     project: &Project,
     base: &Base,
@@ -189,12 +189,12 @@ fn outcome(
     Ok(Outcome { record, patch: linked.patch, compiled, address, new: true })
 }
 
-/// The statistics as the lock names them.
+/// Returns the statistics as the lock records them.
 pub(super) fn locked_of(moments: &Moments) -> Vec<LockedStatistics> {
     moments.iter().map(|(_, locked)| locked.clone()).collect()
 }
 
-/// The record at an address and its patch, if both are in the store and sound.
+/// Returns the record at an address and its patch, if both are in the store and valid.
 pub(super) fn recall(store: &Store, address: &Digest) -> Result<Option<(Record, Patch)>, StoreError> {
     let record: Option<Record> = store.recall(Kind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
     let Some(record) = record else { return Ok(None) };
@@ -202,10 +202,11 @@ pub(super) fn recall(store: &Store, address: &Digest) -> Result<Option<(Record, 
     Ok(patch.map(|patch| (record, patch)))
 }
 
-/// The statistics of the edited layer, built if the store has none, as the lock names them.
+/// Returns the statistics of the setup's layer, and their record for the lock. They are summed over the corpus if the
+/// store does not have them and the project does not require an import.
 ///
 /// # Errors
-/// The corpus, the model or the store fails.
+/// If the corpus, the model or the store fails, or if required imported statistics are not in the store.
 pub fn statistics(
     project: &Project,
     base: &Base,
@@ -229,13 +230,13 @@ pub fn statistics(
     Ok((cached, locked))
 }
 
-/// Sums the keys over the corpus.
+/// Sums the second moment of the keys over the corpus.
 fn sum(project: &Project, base: &Base, setup: &Setup, store: &Store, progress: &dyn Progress) -> Result<Cached, Stop> {
     let run = pass(base, setup, &setup.provenance, store, progress);
     stats::build(&run).map_err(|error| unsound(project, &error))
 }
 
-/// A pass of the corpus.
+/// Returns the inputs of a pass over the corpus.
 pub(super) fn pass<'r>(
     base: &'r Base,
     setup: &'r Setup,
@@ -247,11 +248,11 @@ pub(super) fn pass<'r>(
     stats::Run { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
 }
 
-/// The factor of the statistics and its ridge. Statistics whose damage shows only now, when they are read in full,
-/// are summed again.
+/// Returns the Cholesky factor of the statistics and its ridge. If reading the statistics in full shows that they are
+/// damaged, they are summed again.
 ///
 /// # Errors
-/// The statistics cannot be factored, or the store fails.
+/// If the statistics cannot be factored, or the store fails.
 pub fn factor(
     project: &Project,
     base: &Base,
@@ -270,7 +271,7 @@ pub fn factor(
     factor.map_err(|error| unsound(project, &error))
 }
 
-/// A problem of the statistics where the project names the corpus.
+/// Returns a problem with the statistics as an error at the place where the project names the corpus.
 pub fn unsound(project: &Project, error: &Problem) -> Stop {
     let code = match error {
         Problem::Corpus(_) | Problem::Document { .. } => Code::CorpusUnusable,
@@ -289,7 +290,7 @@ pub fn unsound(project: &Project, error: &Problem) -> Stop {
     Stop::wrong(vec![finding], &project.edits.sources)
 }
 
-/// Finds out before anything is computed that the lock cannot be written.
+/// Checks, before anything is computed, that the lock can be written.
 fn check_writable(root: &Path) -> Result<(), Stop> {
     atomic::Staged::new(&root.join(LOCK_FILE)).map(drop).map_err(|error| {
         let why = match &error {
@@ -302,7 +303,8 @@ fn check_writable(root: &Path) -> Result<(), Stop> {
     })
 }
 
-/// What was imported is not quietly summed, for hours perhaps and to another patch: it has to be imported here too.
+/// Rejects a build whose statistics must be imported but are not in the store. Summing them instead could take hours
+/// and would give another patch.
 fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop> {
     let layers = setup.layers(base).into_iter();
     let findings: Vec<Diagnostic> = layers
@@ -316,7 +318,7 @@ fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop>
     if findings.is_empty() { Ok(()) } else { Err(Stop::stale(findings, &Sources::default())) }
 }
 
-/// Statistics that the project asks for and the store does not have.
+/// Returns the error for imported statistics that the project requires and the store does not have.
 fn not_imported(layer: usize, file: &Digest) -> Diagnostic {
     let message = format!("the statistics of layer {layer} were imported from {file}, and are not in the store");
     Diagnostic::new(Code::StatisticsMissing, message)
@@ -336,7 +338,7 @@ fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
     Err(stop)
 }
 
-/// The base is not the one that a lock names: every file that differs.
+/// Returns the error for a base that is not the one a lock names; it lists every file that differs.
 pub(super) fn stale_base(before: &Lock, base: &Base, whose: &str) -> Stop {
     let fresh = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&fresh);
@@ -346,10 +348,11 @@ pub(super) fn stale_base(before: &Lock, base: &Base, whose: &str) -> Stop {
     Stop::stale(vec![finding], &Sources::default())
 }
 
-/// Two branches that each built their own set can merge into one that nobody built.
+/// Rejects a lock of two merged locks: two branches that each built their own set can merge into a set that was never
+/// built.
 ///
 /// # Errors
-/// The lock's patch is of other edits than it lists.
+/// If the lock's patch was built from other edits than the lock lists.
 pub fn check_merged(lock: &Lock) -> Result<(), Stop> {
     if !lock.is_merged() {
         return Ok(());
@@ -360,12 +363,12 @@ pub fn check_merged(lock: &Lock) -> Result<(), Stop> {
     Err(Stop::stale(vec![finding], &Sources::default()))
 }
 
-/// Whatever can be said of a stale lock before anything is computed.
+/// Checks, before anything is computed, that the lock matches the inputs.
 fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Stop> {
     stale(&plan.differences(before, base, setup))
 }
 
-/// Ends in a finding that says every difference; none is no end.
+/// Returns an error that lists the differences, or `Ok` if there are none.
 fn stale(differences: &[Difference]) -> Result<(), Stop> {
     if differences.is_empty() {
         return Ok(());
@@ -381,7 +384,7 @@ fn stale(differences: &[Difference]) -> Result<(), Stop> {
     Err(Stop::stale(vec![finding], &Sources::default()))
 }
 
-/// Differences that are said one by one.
+/// The maximum number of differences that are listed.
 const MOST_SHOWN: usize = 20;
 
 fn sentence(difference: &Difference) -> String {
@@ -390,13 +393,13 @@ fn sentence(difference: &Difference) -> String {
     format!("{place}, {field}: the lock says {}, found {}", short(locked), short(found))
 }
 
-/// Writes the lock if it changed; with `locked`, a change is an error.
+/// Writes the lock if it changed, and returns whether it did. With `locked`, a change is an error.
 fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Stop> {
     if let Some(before) = before.filter(|_| locked) {
         stale(&before.differences(lock))?;
     }
     let config = &project.config;
-    // Read again: another model may have been built meanwhile, and its lock stays as it is now.
+    // The file is read again because another model may have been built meanwhile; that model's lock must be preserved.
     let found = project.lock_file()?;
     let fresh =
         found.clone().unwrap_or_default().with(config.model.name.as_deref(), lock.clone(), &config.model_names());
@@ -404,14 +407,14 @@ fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: boo
         return Ok(false);
     }
     if locked {
-        // This model's lock is as it should be: what differs is of models that the project no longer has.
+        // The lock of this model is up to date, so only entries of models that the project no longer has differ.
         return Err(left_over(&found.unwrap_or_default(), &fresh));
     }
     atomic::write(&config.root.join(LOCK_FILE), fresh.render().as_bytes())?;
     Ok(true)
 }
 
-/// The lock names models that the project does not have.
+/// Returns the error for a lock that contains models which the project does not have.
 fn left_over(found: &LockFile, fresh: &LockFile) -> Stop {
     let gone = found.entries.keys().filter(|name| !fresh.entries.contains_key(*name));
     let gone: Vec<String> = gone

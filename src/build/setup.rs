@@ -1,4 +1,4 @@
-//! The project's numbers over the defaults.
+//! Combines the project's settings with the defaults.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -14,66 +14,66 @@ use crate::project::{Code, Diagnostic, Lock, Project, RomeConfig};
 use crate::stats::Provenance;
 use crate::store::{Store, asked, memo};
 
-/// Everything that a build is told, beside the edits.
+/// All inputs of a build except the edits.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The layer that is edited.
+    /// The edited layer.
     pub layer: usize,
-    /// The context templates, the bare prompt first.
+    /// The context templates; the bare prompt `{}` is the first one.
     pub templates: Vec<String>,
-    /// How values are found.
+    /// The optimisation settings for values.
     pub settings: Settings,
-    /// What is added to the diagonal of the link, as a share of its mean, where the project says it.
+    /// The ridge of the link, as a share of the mean diagonal; `None` if the project does not set it.
     pub ridge: Option<f64>,
-    /// How the linked set is refined, if it is.
+    /// The refinement of the linked set; `None` if the set is not refined.
     pub refinement: Option<Refinement>,
-    /// The corpus of the statistics.
+    /// The path of the statistics corpus; empty for [`Corpus::Assumed`].
     pub corpus: PathBuf,
-    /// What the statistics depend on.
+    /// Everything that the statistics depend on.
     pub provenance: Provenance,
-    /// By layer, the files that the project asks for in place of a sum.
+    /// For each layer, the digest of the statistics file that is used instead of a sum over the corpus.
     pub imports: BTreeMap<usize, Digest>,
 }
 
-/// How the digest of the corpus is had.
+/// How the digest of the corpus is obtained.
 #[derive(Clone, Copy, Debug)]
 pub enum Corpus {
-    /// From the store's memo, if the file looks unchanged.
+    /// From the store's memo if the file looks unchanged, or else by reading it.
     Remembered,
     /// By reading the file.
     Fresh,
-    /// It is taken to be this: for verbs that compute nothing from the corpus.
+    /// The given digest is used without a check, for commands that compute nothing from the corpus.
     Assumed(Digest),
 }
 
 impl Corpus {
-    /// The one that a lock names. A set without edits is linked without statistics: whatever the corpus is, it is no
-    /// part of that lock.
+    /// Returns the corpus digest that a lock records. The lock of a set without edits records none, because such a set
+    /// needs no statistics; the digest of an empty file is used instead.
     pub fn of(lock: &Lock) -> Self {
         Self::Assumed(lock.statistics.first().map_or_else(|| Digest::of(b""), |locked| locked.corpus))
     }
 }
 
-/// A document is cut behind this many tokens, or where the context ends, unless the project says otherwise: the
-/// longest that was published (GPT-J's context).
+/// The default maximum number of tokens per document, which the context length of the model limits further. It is the
+/// longest published value (the context of GPT-J).
 const MOST_TOKENS: usize = 2048;
 
-/// A file of templates may be this long.
+/// The maximum size of a template file: 1 MiB.
 const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
 
 impl Setup {
-    /// Reads what the project says; what it does not say is published for the base, or a default.
+    /// Reads the project's settings. Settings that it leaves out take the published values for the base, or a default.
     ///
     /// # Errors
-    /// No layer is known, the templates or the corpus cannot be used: all of it at once.
+    /// If no layer is known, or the templates or the corpus cannot be used; all problems are reported together.
     pub fn new(project: &Project, base: &Base, store: &Store, corpus: Corpus) -> Result<Self, Stop> {
         Self::at_layer(project, base, store, corpus, layer_for(project, base))
     }
 
-    /// The same at another layer than the project says, or where it says none.
+    /// As [`Setup::new`], at a layer that the caller chooses.
     ///
     /// # Errors
-    /// As [`Setup::new`]; what is wrong with the layer is among them.
+    /// As for [`Setup::new`]; an error in `layer` is reported with the others.
     pub fn at_layer(
         project: &Project,
         base: &Base,
@@ -103,20 +103,21 @@ impl Setup {
         Ok(Self { layer, templates, settings, ridge, refinement, corpus, provenance, imports })
     }
 
-    /// The same numbers with the statistics that a lock names, whatever was asked for since.
+    /// Returns the same setup with the imported statistics that a lock records, instead of those that were requested
+    /// later.
     #[must_use]
     pub fn locked(mut self, lock: &Lock) -> Self {
         self.imports = imports_of(lock);
         self.beside(self.layer)
     }
 
-    /// The layers that a build changes, the edited one first.
+    /// Returns the layers that a build changes, the edited layer first.
     pub fn layers(&self, base: &Base) -> Vec<usize> {
         let count = self.refinement.as_ref().map_or(1, |refinement| refinement.layers);
         (self.layer..base.model.spec().layers).take(count).collect()
     }
 
-    /// The same numbers for another layer.
+    /// Returns the same setup for another layer.
     #[must_use]
     pub fn beside(&self, layer: usize) -> Self {
         let imported = self.imports.get(&layer).copied();
@@ -124,13 +125,14 @@ impl Setup {
         Self { layer, provenance, ..self.clone() }
     }
 
-    /// What is added to the diagonal of the link, as a share of its mean.
+    /// Returns the ridge of the link, as a share of the mean diagonal: the project's value, or the default, which is 0
+    /// without refinement.
     pub fn link_ridge(&self) -> f64 {
         let refined = self.refinement.as_ref().map_or(0.0, |refinement| refinement.ridge);
         self.ridge.unwrap_or(refined)
     }
 
-    /// The digest of the numbers that objects, statistics and link depend on.
+    /// Returns the digest of the settings that objects, statistics and link depend on.
     pub fn digest(&self) -> Digest {
         let mut canon = Canon::new("settings/1");
         canon.number("layer", self.layer as u64);
@@ -138,7 +140,7 @@ impl Setup {
         self.settings.describe(&mut canon);
         canon.float("ridge", self.link_ridge()).number("max-tokens", self.provenance.max_tokens as u64);
         canon.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX));
-        // A set that is not refined is what it was before there was refinement.
+        // Refinement is added only if it is used, so that digests from before it existed stay valid.
         if let Some(refinement) = &self.refinement {
             refinement.describe(&mut canon);
         }
@@ -146,10 +148,10 @@ impl Setup {
     }
 }
 
-/// The files that a project asks for in place of sums, by layer: what was asked for last, else what its lock names. A
-/// state of the past asks by its lock alone.
+/// Returns, for each layer, the digest of the statistics file that is used instead of a sum: the last request of the
+/// project, or else the one in its lock. A past revision uses its lock only.
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
-    // A lock that cannot be read ends every verb that needs one.
+    // Commands that need the lock report an unreadable one themselves.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
     for layer in (0..layers).filter(|_| !project.is_kept()) {
         let address = Provenance { layer, ..provenance.summed() }.address();
@@ -167,11 +169,11 @@ fn imports_of(lock: &Lock) -> BTreeMap<usize, Digest> {
     imported.collect()
 }
 
-/// Sets of fewer edits, each name of a subject counted, are left as the closed form has them, where the project says
-/// nothing: there it costs little, and nothing has to be optimised together.
+/// The number of edits, counting each name of a subject, from which a set is refined by default. Smaller sets keep the
+/// closed-form solution: their edits disturb one another little.
 pub const REFINED_FROM: usize = 25;
 
-/// How a project's set is refined, if it is.
+/// Returns the refinement of a project's set; `None` if it is not refined.
 fn refinement(project: &Project) -> Option<Refinement> {
     let (link, default) = (&project.config.link, Refinement::default());
     let names = project.edits.edits.iter().map(|edit| edit.names().count()).sum::<usize>();
@@ -181,10 +183,10 @@ fn refinement(project: &Project) -> Option<Refinement> {
     (steps > 0).then_some(Refinement { steps, layers, ..default })
 }
 
-/// The layer that a build on `base` would edit.
+/// Returns the layer that a build on `base` would edit: the project's, or the one that was published for this model.
 ///
 /// # Errors
-/// None is set or published, or the base does not have it.
+/// If no layer is set or published, or the base does not have it.
 pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
     let published = known::published(base.model.spec()).map(|(layer, _)| layer);
     let (config, spec) = (&project.config, base.model.spec());
@@ -229,10 +231,10 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
     }
 }
 
-/// The context templates of a project.
+/// Returns the context templates of a project, or the built-in ones by default.
 ///
 /// # Errors
-/// They cannot be used.
+/// If the file cannot be read, or a line is not a valid template.
 pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
     let Some(path) = &project.config.rome.templates else { return Ok(known::lines(known::TEMPLATES)) };
     let shown = path.display();
@@ -283,7 +285,7 @@ fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(Path
     let unusable = |error: String| {
         Diagnostic::new(Code::CorpusUnusable, error).at(project.config.file, &statistics.span, "the corpus")
     };
-    // A pointer has a digest as well: nothing must be computed for a lock that names it.
+    // A Git LFS pointer has a digest too, and a lock must not record that.
     if let Err(error) = plain::open(&path)
         && plain::is_pointer(&error)
     {

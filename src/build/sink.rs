@@ -1,9 +1,9 @@
-//! Subjects that begin a text at an attention sink, and the text that is put before them.
+//! Finds subjects that end at an attention sink at the beginning of a text, and chooses a preface that avoids the sink.
 //!
-//! A model gives its first positions a residual stream many times as long as any other: the attention sink. An MLP's
-//! output there is small beside it, so no value can carry a fact, and the key has little to do with the key after other
-//! text. A fact whose bare prompt ends its subject at a sink is stated after a preface instead: the model's own start
-//! token or a line end, the first that leaves no sink there.
+//! At an attention sink, usually at the first positions of a text, the norm of the residual stream is many times as
+//! large as elsewhere. The MLP output is small compared with it, so no value can carry a fact, and the key is unrelated
+//! to the key of the same subject after other text. A fact whose bare prompt ends its subject at a sink is therefore
+//! stated after a preface: the first of the model's start tokens and a line break that avoids the sink.
 
 use super::{Base, Setup};
 use crate::compile::Resolved;
@@ -14,27 +14,27 @@ use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::store::{Kind, Store, StoreError};
 
-/// A position is a sink from this multiple of the usual length of the residual stream on.
+/// The norm of the residual stream, as a multiple of its usual norm, from which a position is a sink.
 pub const SINK: f64 = 2.0;
 
-/// Subjects that end at a later position of the bare prompt are not looked at: sinks stand at the first tokens.
+/// Sinks occur at the first tokens, so subjects that end at this position of the bare prompt or later are not checked.
 pub const EARLY: usize = 4;
 
-/// A neutral text to put before a prompt.
+/// A neutral preface.
 const LINE_END: &str = "\n";
 
-/// What was found of a subject whose bare prompt ends it at a sink.
+/// The measurements of a subject whose bare prompt ends it at a sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
-    /// The length of the residual stream after the edited layer, in multiples of the usual length.
+    /// The norm of the residual stream after the edited layer, as a multiple of the usual norm.
     pub excess: f64,
-    /// The text after which the fact is stated; none where every text that was tried leaves a sink.
+    /// The preface of the fact; `None` if the subject is still at a sink after every preface that was tried.
     pub preface: Option<String>,
-    /// The tried texts directly after which the subject is a sink too.
+    /// The prefaces that were tried and leave the subject at a sink.
     pub also: Vec<String>,
 }
 
-/// The lengths of the residual stream after one layer, measured and kept.
+/// Measures the norm of the residual stream after one layer and stores the results.
 pub struct Lengths<'a> {
     base: &'a Base,
     layer: usize,
@@ -42,15 +42,15 @@ pub struct Lengths<'a> {
 }
 
 impl<'a> Lengths<'a> {
-    /// Of the edited layer of `setup`.
+    /// Uses the edited layer of `setup`.
     pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
         Self { base, layer: setup.layer, store }
     }
 
-    /// At the last token of each row, in multiples of the usual length.
+    /// Returns the norm at the last token of each row, as a multiple of the usual norm.
     ///
     /// # Errors
-    /// The store fails.
+    /// If the store fails.
     pub fn excess(&self, rows: &[Vec<u32>]) -> Result<Vec<f64>, StoreError> {
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -62,7 +62,7 @@ impl<'a> Lengths<'a> {
             canon.texts("row", ids.iter().map(String::as_str));
         }
         let address = canon.finish();
-        // As bits: a number in decimal may come back as its neighbour.
+        // Stored as bits, because a decimal number may not parse to the same value.
         let read = |bytes: &[u8]| serde_json::from_slice::<Vec<u64>>(bytes).ok().filter(|all| all.len() == rows.len());
         if let Some(bits) = self.store.recall(Kind::Report, &address, read)? {
             return Ok(bits.into_iter().map(f64::from_bits).collect());
@@ -76,20 +76,20 @@ impl<'a> Lengths<'a> {
     }
 }
 
-/// The tokens of the bare prompt up to the subject's last, where that stands so early that it may be a sink.
+/// Returns the tokens of the bare prompt up to the subject's last, if that is before position [`EARLY`].
 pub fn early(resolved: &Resolved) -> Option<Vec<u32>> {
     let bare = &resolved.rows[0];
     (bare.position < EARLY).then(|| bare.ids[..=bare.position].to_vec())
 }
 
-/// The texts that may stand before a prompt, in the order in which they are tried.
+/// Returns the prefaces, in the order in which they are tried.
 pub fn prefaces(base: &Base) -> Vec<String> {
     let mut all = base.tokens.start_texts();
     all.push(LINE_END.to_owned());
     all
 }
 
-/// The templates of a fact that is stated after `preface`: the bare prompt stands after it.
+/// Returns the templates of a fact that is stated after `preface`: only the bare prompt gets the preface.
 pub fn templates(templates: &[String], preface: Option<&str>) -> Vec<String> {
     let mut templates = templates.to_vec();
     if let (Some(preface), Some(bare)) = (preface, templates.first_mut()) {
@@ -98,7 +98,7 @@ pub fn templates(templates: &[String], preface: Option<&str>) -> Vec<String> {
     templates
 }
 
-/// The length at the last token of each row after `layer`.
+/// Returns the norm of the residual stream after `layer` at the last token of each row.
 fn last_lengths(model: &Model, layer: usize, rows: &[Vec<u32>]) -> Vec<f64> {
     let mut out = Vec::with_capacity(rows.len());
     for some in rows.chunks(64) {
@@ -117,7 +117,7 @@ fn length(state: &[f32]) -> f64 {
     norm(&state.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
 }
 
-/// The median length of the residual stream over the built-in template sentences, from position [`EARLY`] on.
+/// Returns the median norm of the residual stream over the built-in template sentences, from position [`EARLY`] on.
 fn usual(model: &Model, base: &Base, layer: usize) -> f64 {
     let sentences = lines(TEMPLATES).into_iter().skip(1).map(|line| line.replace("{}", ""));
     let rows: Vec<Vec<u32>> =

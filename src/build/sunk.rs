@@ -1,4 +1,4 @@
-//! Facts whose prompts end the subject at an attention sink: what is put before them, and what a person should know.
+//! Chooses prefaces for facts whose subject ends at an attention sink, and warns about such facts and paraphrases.
 
 use super::plan::{Plan, Planned};
 use super::sink::{self, EARLY, Lengths, SINK, Sink};
@@ -9,10 +9,10 @@ use crate::compile::{Fact, Resolved};
 use crate::project::{Code, Diagnostic};
 use crate::report::Asked;
 
-/// Finds the edits whose bare prompt ends the subject at a sink, and states each after a text that leaves none there.
+/// Finds the edits whose bare prompt ends the subject at a sink, and gives each a preface that avoids the sink.
 ///
 /// # Errors
-/// The store fails.
+/// If the store fails.
 pub(super) fn state_after_prefaces(
     edits: &mut [Planned<'_>],
     base: &Base,
@@ -34,7 +34,7 @@ pub(super) fn state_after_prefaces(
     Ok(())
 }
 
-/// Tries the texts that may stand before the prompt, and takes the first after which the subject is no sink.
+/// Tries all prefaces and uses the first one after which the subject is not at a sink.
 fn state_after_preface(
     one: &mut Planned<'_>,
     excess: f64,
@@ -64,10 +64,10 @@ fn state_after_preface(
     Ok(())
 }
 
-/// What a person should know of subjects at sinks: of facts, and of paraphrases that are asked there.
+/// Returns warnings about subjects at sinks, for facts and for paraphrases.
 ///
 /// # Errors
-/// The store fails.
+/// If the store fails.
 pub(super) fn warnings(
     plan: &Plan<'_>,
     base: &Base,
@@ -79,7 +79,7 @@ pub(super) fn warnings(
     Ok(found)
 }
 
-/// Of a fact: what will hold, and what will not.
+/// Returns a warning that says after which text the fact will hold.
 fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
     let Sink { excess, preface, also } = one.sink.as_ref()?;
     let message = format!(
@@ -107,7 +107,7 @@ fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
     })
 }
 
-/// Where a name is in a text as a word of its own.
+/// Returns the byte offset of the first occurrence of a name that is not part of a longer word.
 fn as_word(text: &str, name: &str) -> Option<usize> {
     let is_apart = |(at, _): &(usize, &str)| {
         let (before, after) = (text[..*at].chars().next_back(), text[at + name.len()..].chars().next());
@@ -116,7 +116,7 @@ fn as_word(text: &str, name: &str) -> Option<usize> {
     text.match_indices(name).find(is_apart).map(|(at, _)| at)
 }
 
-/// Of paraphrases that end the subject at a sink, and that no preface stands before: the fact will not hold there.
+/// Returns warnings for paraphrases without a preface whose subject ends at a sink: the fact is unlikely to hold there.
 fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths<'_>) -> Result<Vec<Diagnostic>, Stop> {
     let edits: Vec<_> = plan.edits.iter().filter(|one| !one.edit.chat && one.alias().is_none()).collect();
     let edits: Vec<_> = edits.into_iter().map(|one| one.edit).collect();
@@ -126,7 +126,7 @@ fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths
         let Some(edit) = one.edit else { continue };
         let named = edit.names().filter_map(|(name, _)| Some((as_word(&one.prompt, name)?, name)));
         let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };
-        // A text that the tokenizer refuses has been said to be one.
+        // A text that cannot be tokenized was reported by the plan.
         let Ok(framed) = base.tokens.frame(one.given()) else { continue };
         let last = framed.encoded.subject_last(&(start..start + name.len()));
         if let Some(last) = last.filter(|last| *last < EARLY) {

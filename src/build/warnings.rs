@@ -1,4 +1,4 @@
-//! What a person should look at after a build: of its facts, its corpus and its size.
+//! Collects the warnings after a build about its facts, its corpus and its size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use super::setup::REFINED_FROM;
 use super::{Record, Setup};
 use crate::project::{Change, Code, Diagnostic, Edit, Project};
 
-/// Edits of which the base does not say what they say it does: the new and changed ones, and all where the policy denies
-/// it.
+/// Returns a warning for each edit whose `was` the base does not predict. Only new and changed edits are included,
+/// unless the policy makes the warning an error.
 pub(super) fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<Diagnostic> {
     let denied =
         |finding: &Diagnostic| project.config.policy.apply(vec![finding.clone()]).iter().any(Diagnostic::is_error);
@@ -25,10 +25,10 @@ pub(super) fn disagreements(project: &Project, record: &Record, changes: &[Chang
     found.filter(|(edit, finding)| is_new(edit) || denied(finding)).map(|(_, finding)| finding).collect()
 }
 
-/// The largest set whose refinement was measured (`bench`): S 96 there, of 244 facts at once.
+/// The size of the largest benchmarked set, rounded up: refinement was measured with 244 facts (`bench`, S 96).
 const MEASURED: usize = 250;
 
-/// A set that its link was not measured to bear.
+/// Warns about a set that is too large to link without refinement, or larger than the benchmarked maximum.
 pub(super) fn large(setup: &Setup, names: usize) -> Option<Diagnostic> {
     let finding = |message: String| Some(Diagnostic::new(Code::SetLarge, message));
     if setup.refinement.is_none() && names >= REFINED_FROM {
@@ -42,7 +42,7 @@ pub(super) fn large(setup: &Setup, names: usize) -> Option<Diagnostic> {
     None
 }
 
-/// A corpus whose keys do not span the key space.
+/// Warns about a corpus whose keys do not span the key space.
 pub(super) fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
     let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
     let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";
@@ -51,7 +51,7 @@ pub(super) fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
     Some(finding.help("a longer corpus lets edits disturb less of what else the model knows"))
 }
 
-/// A refinement that had a small part only of the sentences that it holds still.
+/// Warns if the corpus has less than a quarter of the neutral sentences that refinement uses.
 pub(super) fn unwatched(project: &Project, record: &Record) -> Option<Diagnostic> {
     let (there, wanted) = record.watched.filter(|(there, wanted)| there * 4 < *wanted)?;
     let statistics = project.config.statistics.as_ref()?;

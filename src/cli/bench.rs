@@ -1,4 +1,4 @@
-//! `bench`: editors over published records, side by side.
+//! `bench`: compares editing methods on the records of a published dataset.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,57 +26,57 @@ use crate::progress::{Progress as _, Unseen};
 use crate::project::{Code, Diagnostic, Project, Sources};
 use crate::store::Store;
 
-/// Hold editors against one another on a published dataset
+/// Compare editing methods on a published dataset
 ///
-/// Every record is edited alone, on the project's model and with its settings, and rolled back; with `--batch` many are
-/// edited at once too. Numbers are those of the published tables: the best of a column is marked with *, what the paper
-/// counts as a clear failure with !.
+/// Each record is edited alone, on the project's model and with its settings, and the edit is then undone. With
+/// `--batch`, sets of several records are edited too. The metrics are those of the published tables; * marks the best
+/// value of a column, ! marks a value that the paper counts as a clear failure.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// In which schema the file is
+    /// Schema of the file
     #[arg(value_enum)]
     pub(super) dataset: Dataset,
-    /// One JSON array of records
+    /// File with one JSON array of records
     pub(super) file: PathBuf,
-    /// Which editors; rome if nothing is said
+    /// Editors to compare; by default, rome
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', default_values_t = [Name::Rome])]
     pub(super) editors: Vec<Name>,
-    /// So many records, drawn by the seed; all if nothing is said
+    /// Number of records, sampled with the seed; by default, all records
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// The seed of what is drawn: records, and what models write
+    /// Seed for the sampling of records and of generated text
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Only records whose true answer the base gives
+    /// Use only records whose true answer the base gives
     #[arg(long)]
     pub(super) known: bool,
-    /// Edit so many at once too: 1,10,100; `all` for every record
+    /// Also edit sets of this many records at once: 1,10,100, or `all` for all records
     #[arg(long, value_name = "N", value_delimiter = ',')]
     pub(super) batch: Vec<Size>,
-    /// Leave out the table of records alone
+    /// Do not edit the records alone
     #[arg(long, requires = "batch")]
     batch_only: bool,
-    /// Let models write behind the generation prompts of every Nth record, for GE and RS; 0 for none
+    /// Generate text after the generation prompts of every Nth record, for the metrics GE and RS; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1)]
     generate: usize,
-    /// A folder with attribute_snippets.json, tfidf_vocab.json and idf.npy, as published with CounterFact: for RS
+    /// Folder with attribute_snippets.json, tfidf_vocab.json and idf.npy, as published with CounterFact; needed for RS
     #[arg(long, value_name = "DIR")]
     references: Option<PathBuf>,
-    /// Do as the published code does where it is thought to be wrong: one attempt at a value, targets of FT and KN
+    /// Reproduce the published code where it is believed to be wrong: one attempt per value, targets of FT and KN
     #[arg(long)]
     published: bool,
-    /// Another number of an editor: rome.refine-steps=40
+    /// Change a number of an editor, such as rome.refine-steps=40
     #[arg(long, value_name = "EDITOR.NUMBER=X")]
     set: Vec<Setting>,
-    /// Rows of an earlier run in this file are not run again; new ones are added to it
+    /// File with the results of an earlier run; they are not computed again, and new ones are appended
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// A new folder for tables, charts, a page, and every number as JSON
+    /// New folder for tables, charts, an HTML page, and all numbers as JSON
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-/// How many at once.
+/// The number of records that are edited at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
     Of(usize),
@@ -95,10 +95,10 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// How the names of those numbers end that count something.
+/// Endings of the names of numbers that count something and so must be whole.
 const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
 
-/// A number of an editor.
+/// A number of an editor: its name, such as `rome.refine-steps`, and its new value, which is at least 0.
 #[derive(Clone, Debug, PartialEq)]
 struct Setting(String, f64);
 
@@ -124,7 +124,8 @@ impl std::str::FromStr for Setting {
 }
 
 impl Arguments {
-    /// The sizes of sets, of so many records.
+    /// Returns the distinct set sizes of `--batch` for `count` records, in ascending order. Returns an error if a size
+    /// is greater than `count`.
     fn sizes(&self, count: usize) -> Result<Vec<usize>, Stop> {
         let size = |size: &Size| match size {
             Size::Of(size) if *size > count => Err(wrong(format!("there are {count} records, not {size}"))),
@@ -135,7 +136,7 @@ impl Arguments {
         Ok(sizes.into_iter().collect())
     }
 
-    /// The editors, each once, in the order in which they were named.
+    /// Returns the distinct editors, in the order of the command line.
     fn names(&self) -> Vec<Name> {
         let mut seen = BTreeSet::new();
         self.editors.iter().copied().filter(|name| seen.insert(*name)).collect()
@@ -164,7 +165,7 @@ fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome>
     told.left.extend(refused);
     told.left.sort_by_key(|one| one.record);
     let files = place.map(|place| write(place, &told)).transpose().map_err(|why| {
-        // The numbers took longer than the files: for people they are there all the same.
+        // The numbers took longer to compute than the files to write, so a person still gets them.
         if context.format == Format::Human {
             answer(context, &told, None);
         }
@@ -186,7 +187,7 @@ fn unkept(error: KeptError) -> Stop {
     wrong(error.to_string())
 }
 
-/// Runs the editors over the records.
+/// Runs the editors on the records.
 fn over(
     context: &Context,
     arguments: &Arguments,
@@ -243,7 +244,8 @@ fn over(
     })
 }
 
-/// What the project says of refinement: where it names steps, every set is refined, as `build` does it.
+/// Returns the project's settings for refinement. If the project sets a number of steps, every set is refined, as in
+/// `build`.
 fn usual(project: &Project) -> Changed {
     let link = &project.config.link;
     let steps = link.refine_steps.map(|steps| [("rome.refine-steps", steps), ("rome.refine-from", 1)]);
@@ -252,7 +254,7 @@ fn usual(project: &Project) -> Changed {
     said.map(|(name, number)| (name.to_owned(), number as f64)).collect()
 }
 
-/// The records that are run, and those that are left out.
+/// Returns the records to edit, and the records that are left out.
 fn chosen(
     context: &Context,
     arguments: &Arguments,
@@ -265,7 +267,7 @@ fn chosen(
     let (drawn, mut left) = drawn(cases, limit, arguments.seed, |case| {
         asked += 1;
         context.ui.at(asked);
-        // A record that cannot be read is said to be so below.
+        // A record that cannot be read is accepted here and reported below.
         !arguments.known || knows(ground, &ground.base.model, case).unwrap_or(true)
     });
     context.ui.end();
@@ -289,7 +291,7 @@ fn chosen(
     }
 }
 
-/// What rows depend on, but for their editor.
+/// Returns the digest of everything that rows depend on, except the editor. Rows of another digest are not reused.
 fn identity(
     arguments: &Arguments,
     ground: &Ground<'_>,
@@ -298,10 +300,10 @@ fn identity(
     changed: &Changed,
 ) -> Result<Digest, Stop> {
     let mut canon = Canon::new("bench/2");
-    // Numbers of editors that nobody changed are those of a version.
+    // The editors' default numbers change only with the version.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
-    // How the project's own set is linked is no matter here, but for the ridge that it names.
+    // How the project links its own set has no influence, except through the ridge that it sets.
     let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
     canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
@@ -310,7 +312,7 @@ fn identity(
         canon.digest("neutral", &digest);
     }
     canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
-    // What is summed is what it was before anything could be imported.
+    // Without imports nothing is added, so digests are the same as in versions that had no import.
     for (layer, file) in &ground.setup.imports {
         canon.number("layer", *layer as u64).digest("imported", file);
     }
@@ -391,7 +393,7 @@ fn together(
     Ok(())
 }
 
-/// What was asked for, for whoever reads the numbers.
+/// Returns the arguments of the run, for the JSON answer.
 fn settings(arguments: &Arguments, changed: &Changed) -> Value {
     json!({
         "seed": arguments.seed, "limit": arguments.limit, "known": arguments.known, "generate": arguments.generate,

@@ -1,4 +1,4 @@
-//! What `bench` answers: tables for people, every number for programs, and a folder of charts.
+//! The answer of `bench`: tables for a terminal, JSON with all numbers, and a folder of charts.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ use crate::figure::page::Page;
 use crate::figure::{Figure, png::Painter};
 use crate::project::{Code, Diagnostic, Sources, visible};
 
-/// A run of `bench`.
+/// The results of one run of `bench`.
 pub(super) struct Told {
     pub base: (String, String),
     pub dataset: Dataset,
     pub file: PathBuf,
     pub layer: usize,
     pub cases: Vec<u64>,
-    /// Records that are none, that the model cannot read, or whose prompt is another's.
+    /// Records that are malformed, that the model cannot read, or whose prompt is that of another record.
     pub left: Vec<Refused>,
     pub editors: Vec<Name>,
     pub kept: Kept,
@@ -42,7 +42,7 @@ impl Told {
 
     fn together(&self) -> Vec<&Together> {
         let mut all: Vec<&Together> = self.editors.iter().flat_map(|name| self.kept.together(name.text())).collect();
-        // Editors side by side, size by size.
+        // Sort by set size, so that the editors of one size are next to each other.
         all.sort_by_key(|one| one.size);
         all
     }
@@ -70,7 +70,8 @@ impl Told {
         lines
     }
 
-    /// Of every editor the edits that could not be made, of one record or of many: how many, and why the first could not.
+    /// Returns one line per editor with failed edits: the number of failures, and the reason of the first one. With
+    /// `many`, the edits of sets are counted, otherwise those of single records.
     fn failed(&self, many: bool) -> Vec<String> {
         let of = |name: &Name| {
             let all = self.kept.failed(name.text()).into_iter().filter(|one| one.size.is_some() == many);
@@ -108,7 +109,7 @@ impl Told {
             ("curve-untouched", "Untouched facts that are still known", ["untouched"; 2]),
         ];
         figures.extend(curves.into_iter().filter_map(|(name, title, columns)| {
-            // What the dataset calls it.
+            // The name of the column depends on the dataset.
             let column = columns.into_iter().find(|column| grid.columns.contains(column))?;
             chart::curve(name, title, column, &lines(column))
         }));
@@ -116,7 +117,7 @@ impl Told {
     }
 }
 
-/// Answers, and says what was written.
+/// Writes the answer, and says where the charts were written.
 pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
     if context.format == Format::Json {
         context.answer_json(Outcome::Ok, &[], &Sources::default(), json(told));
@@ -137,7 +138,7 @@ pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize
     context.ui.answer(&out);
 }
 
-/// Every number.
+/// Returns all results as JSON.
 fn json(told: &Told) -> Value {
     let [alone, together] = told.grids();
     let rows: Vec<&Row> = told.alone().into_iter().flat_map(|(_, rows)| rows).collect();
@@ -153,7 +154,7 @@ fn json(told: &Told) -> Value {
     })
 }
 
-/// Writes tables, charts, a page and all numbers into a new folder. Gives the number of files.
+/// Writes the tables, the charts, the page and the numbers to a new folder. Returns the number of files.
 pub(super) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
     let (painter, grids) = (Painter::default(), told.grids());
     let figures = told.figures(grids[0].as_ref());
@@ -186,7 +187,7 @@ pub(super) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
     Ok(files)
 }
 
-/// Tables and charts on one page.
+/// Returns an HTML page with the tables and the charts.
 fn page(told: &Told, grids: &[Option<Grid>; 2], figures: &[Figure]) -> String {
     let title = format!("Editors on {} of {}", plural(told.cases.len(), "record"), told.dataset.name());
     let lines: Vec<(String, String)> = told.lines().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

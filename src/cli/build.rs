@@ -1,4 +1,4 @@
-//! `build`: compile what is missing, link, and show what changed.
+//! `build`: compiles the edits that are not in the store, links all edits, and shows what changed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,22 +14,22 @@ use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, Sources, visi
 /// Compile the edits into a patch, show what changed, and write the lock.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Fail with exit code 3 rather than change the lock; base files are read anew
+    /// Fail with exit code 3 instead of changing the lock; all base files are read again
     #[arg(long, conflicts_with = "update_base")]
     locked: bool,
-    /// Accept a base model other than the one that the lock names
+    /// Accept a base model that differs from the one in the lock
     #[arg(long)]
     update_base: bool,
-    /// Write what the patch was built from: an unsigned in-toto statement with SLSA provenance
+    /// Write a record of what the patch was built from to this file: an unsigned in-toto statement with SLSA provenance
     #[arg(long, value_name = "FILE")]
     provenance: Option<PathBuf>,
-    /// Who runs the build, in that statement
+    /// The URI of the builder, for that statement
     #[arg(long, value_name = "URI", requires = "provenance", default_value = provenance::BUILDER)]
     builder: String,
 }
 
 impl Arguments {
-    /// What is of one model alone.
+    /// Describes the output that can hold only one model, if such an output is requested.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.provenance.as_ref().map(|_| "a provenance")
     }
@@ -58,31 +58,31 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Refuses before the build a provenance that could not be written after it.
+/// Returns an error, before the build, if the provenance could not be written after it.
 fn checked(context: &Context, arguments: &Arguments) -> Result<(), Stop> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     context.may_export(path).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
     provenance::check(path, &arguments.builder)
 }
 
-/// Writes the provenance, if it is asked for.
+/// Writes the provenance, if it was requested.
 fn told(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Stop> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     let statement = provenance::statement(project, &built.lock, &arguments.builder)?;
     Ok(provenance::write(path, &statement)?)
 }
 
-/// An edit under one of its names, and its figures.
+/// An edit under its subject or an alias, and its measurements.
 struct Named<'p> {
     edit: &'p Edit,
-    /// The alias; none for the subject itself.
+    /// The alias; `None` for the subject itself.
     alias: Option<&'p str>,
     record: &'p EditRecord,
 }
 
-/// The edits by id, each under its subject and then its aliases.
+/// Returns the edits, ordered by id, each under its subject and then under its aliases.
 fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<Named<'p>> {
-    // The record was made for these very edits.
+    // The record was made for these edits, so each of them has an entry.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
     let named = |edit: &'p Edit| {
         let found = edit.names().map(|(name, _)| (name, records.get(&edit.meaning_of(name)))).collect::<Vec<_>>();
@@ -95,7 +95,7 @@ fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<Named<'p>> {
     project.edits.edits.iter().flat_map(named).collect()
 }
 
-/// From this width on, everything stands on one line.
+/// The width in columns from which each row has room for all figures.
 const ROOMY: usize = 112;
 
 fn sign(changes: &[Change], id: &str) -> &'static str {
@@ -116,7 +116,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
         head.row(["stats", &format!("layer {}, {keys} keys{ridge}  {}", statistics.layer, statistics.digest.short())]);
     }
     let mut edits = Table::new(&[1, 2, 4], &[3, 5, 6, 7]);
-    // Where there is no room for everything, the answers stay.
+    // In a narrow terminal only the answers are shown.
     let columns = if width < ROOMY { 6 } else { 8 };
     let names = ["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"];
     edits.row(&names[..columns]);
@@ -139,7 +139,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
     tail.row(["lock", &lock_line(built)]);
     let verdict = verdict(project, built);
     let (head, tail) = (head.render(width), tail.render(usize::MAX));
-    // A set without edits has no row.
+    // A set without edits has no rows.
     let edits = if edits.is_empty() { String::new() } else { edits.render(width) + "\n" };
     format!("{head}\n{edits}{tensors}{tail}{verdict}")
 }
@@ -188,11 +188,11 @@ fn lock_line(built: &Built) -> String {
     format!("{LOCK_FILE} written: {said}")
 }
 
-/// What a person should know before going on: nothing where every edit holds.
+/// Returns a sentence that names the edits that do not hold; empty if all of them hold.
 fn verdict(project: &Project, built: &Built) -> String {
     let fails: Vec<Named<'_>> = by_id(project, built).into_iter().filter(|named| !named.record.target.holds).collect();
     let mut ids: Vec<&str> = fails.iter().map(|named| named.edit.id.as_str()).collect();
-    // An edit holds where it holds under every name.
+    // An edit holds only if it holds under all its names.
     ids.dedup();
     if ids.is_empty() {
         return String::new();

@@ -1,4 +1,4 @@
-//! What every verb is given: the terminal, the project's folder, the store, and how to end.
+//! The state that all verbs share: the terminal, the project's folder, the store, and the ways to end a run.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -20,24 +20,24 @@ use crate::report::{Finding, Report, VERSION};
 use crate::store::{Store, StoreError, cache_root};
 use crate::ui::{Loudness, Ui};
 
-/// The surroundings of a verb.
+/// The context of one run.
 pub(super) struct Context {
     pub ui: Ui,
     pub root: PathBuf,
-    /// The folder that `-C` names.
+    /// The folder given with `-C`.
     named: Option<PathBuf>,
     pub format: Format,
     pub isa: Isa,
     cache_dir: Option<PathBuf>,
-    /// The store, once it was asked for.
+    /// The store; `None` until it is first used.
     store: RefCell<Option<Store>>,
-    /// The name of the model that is chosen, if one is.
+    /// The name of the selected model; `None` if no model is selected.
     model: RefCell<Option<String>>,
-    /// Whether the project's warnings were shown: they are of all its models.
+    /// Whether the project's warnings were printed. They apply to all models, so they are printed only once.
     told: Cell<bool>,
-    /// The project's warnings and what they point into, for an answer in another form.
+    /// The warnings so far, with their sources. They become findings of a JSON answer or a report.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
-    /// The verb, where it answers with a report.
+    /// The verb, if the run ends with a report.
     reporting: Cell<Option<&'static str>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(common: &Common) -> Self {
         if let Some(threads) = common.threads {
-            // The pool can only be refused where it was built before, and nothing has run yet.
+            // The thread pool can only be rejected if one exists already, and nothing has run yet.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let loudness = match (common.quiet, common.verbose) {
@@ -69,24 +69,27 @@ impl Context {
         }
     }
 
-    /// The folder in which a project is begun: a project above it is another.
+    /// Returns the folder in which `init` starts a project. A project in a folder above it is not used.
     pub(super) fn beginning(&self) -> PathBuf {
         self.named.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
-    /// Whether there is a project, be it one that cannot be read.
+    /// Returns whether there is a project file, even one that cannot be read.
     pub(super) fn has_project(&self) -> bool {
         self.root.join(PROJECT_FILE).symlink_metadata().is_ok()
     }
 
-    /// Says which project is meant, where it was found above this folder.
+    /// Prints which project is used, if it was found above the current folder.
     pub(super) fn tell_root(&self) {
         if self.named.is_none() && self.root != Path::new(".") {
             self.ui.note(&format!("the project in `{}`", self.root.display()));
         }
     }
 
-    /// The store, or the reason why there is none.
+    /// Returns the store, which is opened at the first call.
+    ///
+    /// # Errors
+    /// If no environment variable says where the cache is, or if the cache is inside a base model.
     pub(super) fn store(&self) -> Result<Store, Diagnostic> {
         if let Some(store) = &*self.store.borrow() {
             return Ok(store.clone());
@@ -100,7 +103,7 @@ impl Context {
         Ok(self.store.borrow_mut().insert(Store::open(root)).clone())
     }
 
-    /// Says at the end of a run what was damaged in the store and computed again.
+    /// Prints a warning at the end of the run for each damaged store entry that was not used.
     pub(super) fn tell_passed_over(&self) {
         let damaged = self.store.borrow().as_ref().map(Store::passed_over).unwrap_or_default();
         let finding = |damage| {
@@ -112,17 +115,18 @@ impl Context {
         self.ui.findings(&findings, &Sources::default());
     }
 
-    /// The name of the model that is chosen, if one is.
+    /// Returns the name of the selected model; `None` if no model is selected.
     pub(super) fn chosen(&self) -> Option<String> {
         self.model.borrow().clone()
     }
 
-    /// Chooses a model for what follows.
+    /// Selects the model for the rest of the run.
     pub(super) fn choose(&self, name: String) {
         self.model.replace(Some(name));
     }
 
-    /// The project with its chosen model, its warnings shown; or the end of the run.
+    /// Loads the project with its selected model and prints its warnings. The error is the outcome of a run that was
+    /// ended because of findings.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
         let chosen = project.config.choose(self.chosen().as_deref());
@@ -140,14 +144,15 @@ impl Context {
         Ok(project)
     }
 
-    /// The base of a project, its warnings shown; they are among the findings of the answer too.
+    /// Opens the base model of a project and prints its warnings, which are also findings of the answer. With `fresh`,
+    /// all files are hashed again.
     pub(super) fn base(&self, project: &Project, store: &Store, fresh: bool) -> Result<Base, Stop> {
         let base = Base::open(project, store, self.isa, fresh)?;
         self.warn(project.config.policy.apply(base.warnings.clone()), &project.edits.sources)?;
         Ok(base)
     }
 
-    /// The base in a folder that a person names, a path or a name on the Hub, its warnings shown.
+    /// Opens the base model given on the command line, as a path or as a name on the Hub, and prints its warnings.
     pub(super) fn base_named(&self, name: &Path, store: &Store, fresh: bool) -> Result<Base, Stop> {
         let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
         let folder = folder_named(name).map_err(stop)?;
@@ -156,7 +161,7 @@ impl Context {
         Ok(base)
     }
 
-    /// Shows warnings before the answer, and keeps them for it; those that a policy denies end the run.
+    /// Prints warnings and stores them for the answer. Returns an error if the policy denies one of them.
     fn warn(&self, warnings: Vec<Diagnostic>, sources: &Sources) -> Result<(), Stop> {
         if warnings.iter().any(Diagnostic::is_error) {
             return Err(Stop::findings(warnings, sources));
@@ -166,26 +171,26 @@ impl Context {
         Ok(())
     }
 
-    /// Edits that are out of date today.
+    /// Returns a finding for each edit that is expired today.
     pub(super) fn expired(&self, project: &Project) -> Vec<Diagnostic> {
         project.config.policy.expired(&project.edits, today())
     }
 
-    /// Draws findings for people, unless the answer says them.
+    /// Prints findings on stderr, unless the answer is JSON, which contains them.
     pub(super) fn show(&self, findings: &[Diagnostic], sources: &Sources) {
         if self.format != Format::Json {
             self.ui.findings(findings, sources);
         }
     }
 
-    /// Project and store, or the end of the run.
+    /// Returns the project and the store. The error is the outcome of a run that was ended because of findings.
     pub(super) fn ground(&self) -> Result<(Project, Store), Outcome> {
         let project = self.project()?;
         let store = self.store().map_err(|finding| self.fail(finding))?;
         Ok((project, store))
     }
 
-    /// Ends a run that was stopped.
+    /// Ends a run that was stopped by an error or by the policy.
     pub(super) fn stop(&self, stop: &Stop) -> Outcome {
         let outcome = match stop.kind {
             StopKind::Wrong => Outcome::Error,
@@ -195,7 +200,8 @@ impl Context {
         self.refuse(outcome, &stop.findings, &stop.sources)
     }
 
-    /// Ends a run that could not be done: findings for people on stderr, for programs as the answer.
+    /// Ends a run that could not finish. The findings are printed on stderr, and are written to the JSON answer or the
+    /// report.
     pub(super) fn refuse(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources) -> Outcome {
         self.show(findings, sources);
         match (self.reporting.get(), self.format) {
@@ -203,25 +209,25 @@ impl Context {
             (None, _) => {}
             (Some(verb), _) => {
                 let report = self.report(verb, outcome, &format!("corrigenda {verb}"), findings, sources);
-                // Nothing was answered, so there is nothing to say to a person beside the findings.
+                // Without an answer, the findings printed on stderr are all that a person needs.
                 return deliver(self, &report, |_, _| String::new());
             }
         }
         outcome
     }
 
-    /// From here on the run ends in a report, whatever becomes of it.
+    /// Makes the run end with a report, whether it succeeds or fails.
     pub(super) fn expect_reports(&self, verb: &'static str, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
     }
 
-    /// The files into which the report is to be written.
+    /// Returns the files to which the report is written, each with its format.
     pub(super) fn reports(&self) -> Vec<(Format, PathBuf)> {
         self.reports.borrow().clone()
     }
 
-    /// The beginning of a report: the project's warnings, then what the verb found.
+    /// Returns a report with the project's warnings and the verb's findings. The verb fills in the other fields.
     pub(super) fn report(
         &self,
         verb: &str,
@@ -243,7 +249,7 @@ impl Context {
         }
     }
 
-    /// Ends a run whose answer was asked for in a form that its verb does not have.
+    /// Ends a run whose verb does not support the requested format.
     pub(super) fn unknown_format(&self, format: Format, known: &[Format]) -> Outcome {
         let known: Vec<String> = known.iter().map(|format| format.name()).collect();
         let message = format!("this verb does not answer as {}: it knows {}", format.name(), known.join(", "));
@@ -251,17 +257,17 @@ impl Context {
         Outcome::Error
     }
 
-    /// Ends a run that failed without a place in the project's files.
+    /// Ends a run with a finding that does not point into the project's files.
     pub(super) fn fail(&self, finding: Diagnostic) -> Outcome {
         self.refuse(Outcome::Error, &[finding], &Sources::default())
     }
 
-    /// The same for what the store says.
+    /// Ends a run with an error of the store.
     pub(super) fn fail_store(&self, error: &StoreError) -> Outcome {
         self.fail(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }
 
-    /// The answer for programs: version, outcome, findings, and the object that the verb adds.
+    /// Writes the JSON answer: the version, the outcome and the findings, merged with the object `rest`.
     pub(super) fn answer_json(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources, rest: Value) {
         let warned = self.warned.take();
         let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));
@@ -274,8 +280,8 @@ impl Context {
     }
 }
 
-/// The day on which facts are held against the day on which they expire: that of the clock in UTC, or the one of
-/// `SOURCE_DATE_EPOCH`, by which builds are repeated on later days.
+/// Returns the day with which expiry dates are compared: the current day in UTC, or the day of `SOURCE_DATE_EPOCH` if
+/// it is set, so that a build can be repeated on a later day.
 fn today() -> Date {
     let fixed = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
     let instant = fixed.and_then(|seconds| Timestamp::from_second(seconds).ok());

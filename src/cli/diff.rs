@@ -1,4 +1,4 @@
-//! `diff`: what changes between two states: facts, weights, and what the model says.
+//! `diff`: compares two states: facts, weights, and what the model says.
 
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Format, Outcome};
@@ -12,10 +12,10 @@ use crate::store::Store;
 
 /// Show what changes between two states: facts, weights, and what the model says.
 ///
-/// A side is `base` (the model without a patch), `worktree` (the project as it is on the disk), any git revision, a
-/// patch id, or a folder with a project or a model (`./base` is a folder). `diff main` is `diff main worktree`, and
-/// `diff` alone is `diff HEAD worktree`. Revisions are read from git's database, nothing is checked out; a patch that
-/// is not in the store is built.
+/// A side is `base` (the model without a patch), `worktree` (the project's files on disk), a git revision, a patch id,
+/// or a folder with a project or a model (`./base` is a folder). `diff main` means `diff main worktree`, and `diff`
+/// alone means `diff HEAD worktree`. Revisions are read from git's database without a checkout. A patch that is not in
+/// the store is built.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The earlier side
@@ -24,13 +24,13 @@ pub(super) struct Arguments {
     /// The later side
     #[arg(default_value = WORKTREE)]
     after: String,
-    /// Exit with 1 if facts or weights differ
+    /// Exit with code 1 if facts or weights differ
     #[arg(long)]
     exit_code: bool,
-    /// Tokens with which each side goes on behind the prompts that changed (0: none)
+    /// Number of tokens that each side generates after each prompt whose answer changed (0: none)
     #[arg(long, value_name = "N", default_value_t = 24)]
     tokens: u16,
-    /// Draw these tokens with this seed, the same for both sides, in place of the likeliest each time
+    /// Sample these tokens with this seed, the same for both sides; by default, the likeliest token is taken each time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Do not measure damage on neutral text
@@ -40,7 +40,8 @@ pub(super) struct Arguments {
     reports: ReportArguments,
 }
 
-/// A comparison finds nothing wrong: the forms that list what is wrong have nothing to say of it.
+/// The supported formats. A comparison has no findings, so the formats for findings (SARIF, JUnit, GitHub) are not
+/// supported.
 const FORMS: &[Format] = &[Format::Human, Format::Json, Format::Markdown, Format::Html];
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {

@@ -1,15 +1,15 @@
-//! What `init` writes beside the settings: the texts of a new project's files.
+//! The texts of the files that `init` writes.
 
 use crate::project::PROBES_FILE;
 use crate::project::schema::{SchemaKind, render};
 
-/// A file to write: its path in the project and its text.
+/// A file to write: its path in the project, and its text.
 pub(super) type Draft = (&'static str, String);
 
-/// Where editors find the keys of a project file.
+/// The line of a project file that tells editors where its schema is.
 pub(super) const SCHEMA: &str = "#:schema schemas/project.schema.json\n";
 
-/// A gate of every new project: what an edit must not cost.
+/// The limit on damage that every new project has.
 pub(super) const GATE: &str = "\n[test]\n# What neutral text may lose in the mean, in nats; `[policy]` can stop a build by the same figure.\n\
     max-damage = 0.1\n";
 
@@ -72,18 +72,18 @@ rejected-*.json
 
 pub(super) const CORPUS_FILE: &str = "corpus.txt";
 
-/// Sentences of the bundled model's corpus, one a line.
+/// The sentences of the bundled model's corpus, one per line.
 const SENTENCES: &str = include_str!("../../examples/atlas/corpus.txt");
-/// So many of them span the keys of the models that are known here.
+/// The number of sentences in a new corpus: enough for their keys to span the key space of the known models.
 const ENOUGH: usize = 2000;
 
-/// A corpus to begin with: plain sentences of this program's own sources, without those about the first fact.
+/// Returns a corpus for a new project: plain sentences from the bundled corpus, except those about the first fact.
 pub(super) fn corpus() -> String {
     let lines = SENTENCES.lines().filter(|line| !line.contains("Eiffel")).take(ENOUGH);
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// What goes with every project, whatever its model.
+/// Returns the files that every new project has, whatever its model.
 pub(super) fn beside() -> Vec<Draft> {
     vec![
         (PROBES_FILE, PROBES.to_owned()),
@@ -95,12 +95,12 @@ pub(super) fn beside() -> Vec<Draft> {
     ]
 }
 
-/// Whether a file may be there before: a project can do with somebody's own.
+/// Returns whether an existing file with this name is left as it is, because the project works with it.
 pub(super) fn may_stay(name: &str) -> bool {
     [ATTRIBUTES_FILE, IGNORED_FILE, CORPUS_FILE].contains(&name) || name.starts_with("schemas/")
 }
 
-/// The lines that belong into a file that somebody has of their own.
+/// Returns the lines that the user should add to an existing file with this name.
 pub(super) fn wanted(name: &str) -> Option<String> {
     [(ATTRIBUTES_FILE, ATTRIBUTES), (IGNORED_FILE, IGNORED)]
         .into_iter()

@@ -1,4 +1,4 @@
-//! `plan --base`: the project's facts on another model. Writes nothing, and needs no statistics.
+//! `plan --base`: shows what the project's facts need on another model. Writes nothing and needs no statistics.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use crate::build::{Base, Stop};
 use crate::project::{Edit, Project, quoted, visible};
 use crate::store::Store;
 
-/// Answers what becomes of the chosen facts on the model `name`: a folder, or a name on the Hub. `strict`: what is
-/// left to do is a `no`.
+/// Answers what the selected facts need on the model `name`, which is a folder or a name on the Hub. With `strict`, the
+/// outcome is `No` if a fact is needed there or cannot be read.
 pub(super) fn shown(
     context: &Context,
     (project, store): (&Project, &Store),
@@ -33,12 +33,12 @@ pub(super) fn shown(
     Ok(if strict && open { Outcome::No } else { Outcome::Ok })
 }
 
-/// What is to be said of a fact, in words.
+/// Returns the status of a fact as text.
 fn standing(reading: &Reading<'_>) -> &'static str {
     if reading.target.holds { "already true" } else { "needed" }
 }
 
-/// The subject's last token and where it stands.
+/// Returns the subject's last token and its position in the prompt.
 fn key(tokens: &[String], position: usize) -> String {
     let piece = tokens.get(position).map_or("", String::as_str);
     format!("{} at {position}", quoted(piece))

@@ -1,4 +1,4 @@
-//! `export`: the patched model, for other programs.
+//! `export`: writes the patched model for other programs.
 
 use std::path::{Path, PathBuf};
 
@@ -24,45 +24,45 @@ use crate::store::Store;
 /// Write the patched model for other programs.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Write a complete checkpoint: the base with the patch laid on, a manifest, and the facts in its README
+    /// Write a complete checkpoint: the base with the patch applied, a manifest, and the facts in its README
     ///
-    /// Only the bytes of the edited tensors differ from the base's. Pickles are not copied, and neither are weights in
-    /// other forms than the base's own (`*.gguf`, `consolidated.safetensors` …), which the patch does not change. The folder appears whole
-    /// or not at all, and is read back before it does.
+    /// Only the bytes of the edited tensors differ from the base. Pickle files are not copied, and neither are weights
+    /// in formats other than the base's own (`*.gguf`, `consolidated.safetensors` …), because the patch does not change
+    /// them. The folder is read back before it appears under its name, so it is never incomplete.
     Checkpoint {
         #[command(flatten)]
         patch: PatchArgument,
-        /// The folder to make; it must not exist, or be empty
+        /// The folder to create; it must not exist, or must be empty
         #[arg(value_name = "DIR")]
         to: PathBuf,
     },
-    /// Write a PEFT adapter, which transformers loads beside the base
+    /// Write a PEFT adapter, which transformers loads on top of the base
     ///
-    /// Small, put on and taken off while a model runs. An adapter is added while the model computes and not
-    /// rounded into its weights, so answers differ from the checkpoint's by rounding. Every module gets one rank: the
-    /// number of edits. vLLM takes ranks up to 16 unless `--max-lora-rank` is 32, 64, 128, 256, 320 or 512, and serves
-    /// no adapters on GPT-2 and GPT-J.
+    /// An adapter is small, and can be loaded and unloaded while a model runs. It is added to the activations and not
+    /// rounded into the weights, so answers differ from the checkpoint's by rounding. All modules have the same rank:
+    /// the number of edits. vLLM accepts ranks up to 16 by default, or up to `--max-lora-rank` (32, 64, 128, 256, 320
+    /// or 512), and serves no adapters on GPT-2 and GPT-J.
     Peft {
         #[command(flatten)]
         patch: PatchArgument,
-        /// How programs find the base: its name on the Hub, or a path where they run
+        /// The name under which programs find the base: its name on the Hub, or a path on the machine where they run
         ///
-        /// Written as `base_model_name_or_path`. A base from the Hub's cache has its name there; of any other base the
-        /// name of its folder is all that is known.
+        /// Written as `base_model_name_or_path`. The default is the name on the Hub if the base is in the Hub's cache,
+        /// else the name of the base's folder.
         #[arg(long, value_name = "ORG/NAME|PATH")]
         base_name: Option<String>,
-        /// The folder to make; it must not exist, or be empty
+        /// The folder to create; it must not exist, or must be empty
         #[arg(value_name = "DIR")]
         to: PathBuf,
     },
     /// Write a LoRA adapter in GGUF, which llama.cpp loads with `--lora`
     ///
-    /// The base must be the same model, converted by llama.cpp; what was said of adapters in `export peft` holds here
-    /// too.
+    /// The base must be the same model, converted by llama.cpp. What the help of `export peft` says about adapters
+    /// applies here too.
     Gguf {
         #[command(flatten)]
         patch: PatchArgument,
-        /// The file to make; it must not exist
+        /// The file to create; it must not exist
         #[arg(value_name = "FILE")]
         to: PathBuf,
     },
@@ -70,7 +70,7 @@ pub(super) enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PatchArgument {
-    /// Another patch than the lock's: its id, the first digits of it, or its file
+    /// The patch to export: its id, the first digits of the id, or its file; by default, the patch of the lock
     #[arg(long, value_name = "ID|FILE")]
     patch: Option<String>,
 }
@@ -115,7 +115,7 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
     Ok(Outcome::Ok)
 }
 
-/// What is exported, and where to.
+/// Returns a request with what is exported and where.
 pub(super) fn request<'a>(
     context: &'a Context,
     base: &'a Base,
@@ -128,7 +128,7 @@ pub(super) fn request<'a>(
     Request { folder, base, patch, facts, settings, store, to, progress }
 }
 
-/// The patch, and the digest of its settings where the lock names it.
+/// Returns the patch, and the digest of its settings if the lock names this patch.
 fn chosen(name: Option<&str>, project: &Project, base: &Base, store: &Store) -> Result<(Patch, Option<Digest>), Stop> {
     match name {
         None => {
@@ -143,11 +143,11 @@ fn chosen(name: Option<&str>, project: &Project, base: &Base, store: &Store) -> 
     }
 }
 
-/// The ranks that vLLM can be told to take; it takes the first 16 without being told.
+/// The values of vLLM's `--max-lora-rank`, ascending, and the rank that vLLM accepts without this flag.
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const UNTOLD: usize = 16;
 
-/// What whoever serves the adapter with vLLM must know.
+/// Returns a note for users of vLLM if it needs a flag for this rank or does not serve the adapter at all.
 fn served(family: &str, rank: usize) -> Option<String> {
     if matches!(family, "gpt2" | "gptj") {
         return Some(format!("vLLM serves no adapters on a model of type {family}: give it the checkpoint"));
@@ -162,7 +162,7 @@ fn served(family: &str, rank: usize) -> Option<String> {
     }
 }
 
-/// What is not as in the checkpoint where the base's type is a coarse one.
+/// Returns a note on rounding if the base is stored in BF16 or F16.
 fn unrounded(patch: &Patch) -> Option<String> {
     let coarse = |dtype: &Dtype| matches!(dtype, Dtype::BF16 | Dtype::F16);
     let dtype = patch.targets().values().map(|target| target.dtype).find(coarse)?;
@@ -172,7 +172,7 @@ fn unrounded(patch: &Patch) -> Option<String> {
     ))
 }
 
-/// What programs will make of the name of a folder.
+/// Returns a note on how programs look for a base that has only the name of its folder.
 fn unfound(name: &str) -> String {
     format!(
         "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it from where they run, \
@@ -180,7 +180,7 @@ fn unfound(name: &str) -> String {
     )
 }
 
-/// Refuses a name that says nothing, or that a line cannot hold.
+/// Rejects a name that is blank, too long, or has control characters.
 fn check_name(name: &str) -> Result<(), Stop> {
     if !name.trim().is_empty() && name.len() <= MOST_TEXT_BYTES && !name.contains(char::is_control) {
         return Ok(());
@@ -189,13 +189,13 @@ fn check_name(name: &str) -> Result<(), Stop> {
     Err(Stop::wrong(vec![finding.help("give the name on the Hub, `ORG/NAME`, or a path")], &Sources::default()))
 }
 
-/// What nobody has tried.
+/// Returns a note if the export was never tested in llama.cpp with this type of model.
 fn untested(family: &str) -> Option<String> {
     matches!(family, "gptj" | "seed_oss")
         .then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
 }
 
-/// Says what a checkpoint is.
+/// Writes the answer for a checkpoint.
 pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &Exported) {
     let manifest = &exported.manifest;
     let fields = json!({
@@ -250,7 +250,7 @@ fn noted(mut text: String, notes: &[String]) -> String {
     text
 }
 
-/// What every export says first.
+/// The lines that all export answers begin with.
 struct Head<'a> {
     base: &'a Base,
     patch: Digest,

@@ -1,5 +1,5 @@
-//! Which layer a new project edits: what is published or was measured for the model's shape, a quick measurement where
-//! the model is small, and a third of the way up otherwise.
+//! Chooses the layer that a new project edits: the layer published or measured for models of this shape, else the
+//! result of a quick measurement if the model is small, else a third of the number of layers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,26 +16,27 @@ use crate::review::layers::best;
 use crate::store::Store;
 use crate::trace::known_facts;
 
-/// Which layer to edit, as the project file has it, and how it was chosen, as a person is told.
+/// The layer to edit, as lines of the project file, and a note that says how it was chosen.
 pub(super) struct Layer {
     pub(super) lines: String,
     pub(super) note: String,
 }
 
-/// Models of which it was measured which layer takes edits best: family, layers, width, and the layer.
+/// Models for which the best layer was measured: family, number of layers, hidden size, and the best layer.
 const MEASURED: [(&str, usize, usize, usize); 1] = [("llama", 30, 576, 5)];
 
-/// Facts that most language models know, in the schema of known_1000.json: what a quick measurement edits.
+/// Facts that most language models know, in the schema of known_1000.json. The quick measurement edits them.
 const COMMON: &[u8] = include_bytes!("../trace/common.json");
 
-/// So many of them are edited, and no fewer than this.
+/// The number of facts that are edited, and the least number that is enough for a measurement.
 const EDITED: usize = 8;
 const FEWEST: usize = 4;
 
-/// Numbers of the blocks' matrices of a model that is measured: some minutes of a processor at most.
+/// The maximum number of weights in the blocks of a model that is measured. It keeps the measurement within minutes on
+/// a CPU.
 const MOST_NUMBERS: usize = 60_000_000;
 
-/// What a project file has where nothing is set, for a model and its rules of a search.
+/// The settings of a new project on the user's own model, for keys and for the search for values.
 pub(super) const RULES: &str = "\
 # Half of a key is that of the bare prompt: it is what will be asked, and a subject that begins a text has a key
 # of its own. Published is one part in twenty-one.
@@ -46,15 +47,15 @@ margin = 2
 ";
 
 impl Layer {
-    /// The layer that a person names.
+    /// Returns the layer given with `--layer`, or an error if the model has no such layer.
     pub(super) fn named(layer: usize, spec: &Spec) -> Result<Self, Diagnostic> {
         let error = |error: crate::model::ModelError| Diagnostic::new(Code::LayerUnknown, error.to_string());
         spec.check_layer(layer).map_err(error)?;
         Ok(Self { lines: format!("layer = {layer}"), note: format!("layer {layer} is edited, as `--layer` says") })
     }
 
-    /// The layer of a known model; what a measurement says of a small one; a third of the way up otherwise, which is
-    /// where the known ones have it.
+    /// Chooses the layer of a model: the one for its shape if it is known, a measured one if the model is small, else a
+    /// third of the number of layers, as in the published settings.
     pub(super) fn choose(context: &Context, folder: &Path, spec: &Spec) -> Self {
         if let Some((layer, _)) = known::published(spec) {
             return Self {
@@ -114,14 +115,14 @@ impl Layer {
     }
 }
 
-/// Numbers of the matrices of all blocks, about.
+/// Returns the approximate number of weights in the matrices of all blocks.
 fn numbers(spec: &Spec) -> usize {
     let block = 4 * spec.width * spec.width + 3 * spec.width * spec.inner;
     block.saturating_mul(spec.layers)
 }
 
-/// Tries edits of common facts at the layers of the model, and gives the best of these and how many edits were tried;
-/// nothing where the model knows too few of the facts, or no layer takes them.
+/// Tries edits of common facts at the layers of the model. Returns the best layer and the number of edits. Returns
+/// `None` if the model knows too few of the facts, or if no edit holds at any layer.
 fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, Stop> {
     let wrong = |finding| Stop::wrong(vec![finding], &Sources::default());
     let store = context.store().map_err(wrong)?;
@@ -147,7 +148,7 @@ fn layer_of(context: &Context, project: &Project, ground: (&Base, &Store)) -> Re
     Ok(best(&tried).map(|one| one.layer))
 }
 
-/// A project as it is begun, which is written nowhere.
+/// Returns a new project that exists only in memory.
 fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Stop> {
     let path = |path: &Path| toml_text(&path.display().to_string());
     let settings = format!(

@@ -1,4 +1,4 @@
-//! `import`: records of published datasets as declared facts.
+//! `import`: declares the records of a published dataset as facts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,25 +17,25 @@ use crate::store::{StoreError, atomic};
 
 /// Declare the records of a published dataset as facts, one file each
 ///
-/// Ids are stable: a record has the same id in every project. Of records that contradict one another the first is
-/// taken; what is left out is listed, with the reason, in a file of its own.
+/// Ids are stable: a record has the same id in every project. If records contradict one another, the first one is used.
+/// Records that are left out are listed, with the reason, in a separate file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// In which schema the file is
+    /// Schema of the file
     #[arg(value_enum)]
     dataset: Dataset,
-    /// One JSON array of records, or one record after the other (JSON Lines)
+    /// File with one JSON array of records, or with one record per line (JSON Lines)
     file: PathBuf,
-    /// The folder below that of the edits; the dataset's name where none is said
+    /// Name of the new folder inside the edits folder; by default, the name of the dataset
     #[arg(long, value_name = "NAME")]
     into: Option<String>,
-    /// Of the records behind the skipped ones, no more than this
+    /// Maximum number of records, counted after the skipped ones; by default, no maximum
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Leave out the first records
+    /// Number of records to skip at the beginning
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: usize,
-    /// Where the records that are left out are listed; `rejected-DATASET.json` beside corrigenda.toml where none is said
+    /// File for the list of records that are left out; by default, `rejected-DATASET.json` next to corrigenda.toml
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
 }
@@ -88,7 +88,7 @@ fn unusable(error: &DataError) -> Stop {
     })
 }
 
-/// The wanted records with their places, and those among them that cannot be used.
+/// Returns the selected records, and those of the selected ones that are malformed.
 fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
     let (mut cases, mut refused, mut record) = (Vec::new(), Vec::new(), 0);
     let most = arguments.limit.unwrap_or(usize::MAX);
@@ -104,7 +104,7 @@ fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
     Ok((cases, refused))
 }
 
-/// Writes the list of what is left out; where there is nothing, no file.
+/// Writes the list of records that are left out and returns its path. Without such records, no file is written.
 fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result<Option<PathBuf>, Stop> {
     if imported.refused.is_empty() {
         return Ok(None);
@@ -121,7 +121,8 @@ fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result
     Ok(Some(path))
 }
 
-/// Writes all files into a folder beside the project file, which then takes its place: there are all of them or none.
+/// Writes all files to a temporary folder next to the project file and then renames that folder, so that either all
+/// files appear or none.
 fn write(context: &Context, folder: &Path, imported: &Imported) -> Result<(), StoreError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -138,18 +139,18 @@ fn write(context: &Context, folder: &Path, imported: &Imported) -> Result<(), St
         folders.insert(parent.to_owned());
         files.push(path);
     }
-    // Once all are written: the system then has little left to do for each.
+    // Sync after all files are written: by then the system has written most of the data, so each sync is fast.
     for path in &files {
         File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
     }
     folders.iter().try_for_each(|folder| atomic::sync_directory(folder))?;
     let parent = target.parent().unwrap_or(&context.root);
     std::fs::create_dir_all(parent).map_err(at(parent))?;
-    // Made for this process alone; the folder of a project is for everybody who may see the project.
+    // A temporary folder is private to its user. The final folder gets the permissions of the project's folder.
     let readable = std::fs::metadata(&context.root).map(|found| found.permissions());
     readable.and_then(|permissions| std::fs::set_permissions(staged.path(), permissions)).map_err(at(staged.path()))?;
     std::fs::rename(staged.path(), &target).map_err(at(&target))?;
-    // It is no longer where it was made.
+    // The folder has been renamed, so the temporary path must not be removed on drop.
     let _ = staged.keep();
     atomic::sync_directory(parent)
 }
@@ -179,7 +180,7 @@ fn answer(context: &Context, arguments: &Arguments, folder: &str, imported: &Imp
     context.ui.answer(&table.render(context.ui.width().max(60)));
 }
 
-/// How often each kind of reason was given, the most frequent first.
+/// Returns the number of records per reason, with the most frequent reason first.
 fn reasons(refused: &[Refused]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for one in refused {

@@ -1,4 +1,4 @@
-//! `init`: a folder that builds, with one fact in it.
+//! `init`: creates a project that can be built, with one fact.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,25 @@ use crate::model::{Model, ModelError, Spec, Tokens};
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::store::atomic;
 
-/// Start a project in the folder of `-C`: a project file, a first fact, and what goes with them
+/// Start a project in the folder of `-C`: a project file, a first fact, and the files that belong to them
 ///
-/// Files that are there already are never written over.
+/// Existing files are never overwritten.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The model to edit: its folder, or its name on the Hub where it is in the cache [default: the bundled model,
-    /// where it is found]
+    /// The model to edit: its folder, or its name on the Hub if it is in the Hub's cache [default: the bundled model,
+    /// if it is found]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// The layer to edit, where a model of your own is named [default: as published, or measured where the model is small]
+    /// The layer to edit in that model [default: as published; else measured if the model is small, or a third of the
+    /// layers]
     #[arg(long, value_name = "N", requires = "model")]
     layer: Option<u16>,
-    /// A folder is named with an option.
+    /// A folder without an option, which is rejected with a suggestion
     #[arg(hide = true, value_name = "DIR")]
     stray: Option<PathBuf>,
 }
 
-/// Where the bundled model is, below a folder that holds this program's sources.
+/// The folder of the bundled model, relative to a folder with this program's sources.
 const BUNDLED: &str = "examples/atlas";
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -53,7 +54,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// A folder without an option: which of the two that `init` knows is meant?
+/// Returns the finding for a folder without an option, with the option that probably was meant.
 fn nameless(stray: &Path) -> Diagnostic {
     let shown = stray.display();
     let finding = Diagnostic::new(Code::ProjectMissing, format!("`init` takes no folder without an option: `{shown}`"));
@@ -65,16 +66,16 @@ fn nameless(stray: &Path) -> Diagnostic {
     }
 }
 
-/// What was done.
+/// The results of one run of `init`.
 struct Begun {
     wrote: Vec<&'static str>,
-    /// Files that were there already, and stay as they were.
+    /// Files that existed before and were not changed.
     left: Vec<&'static str>,
-    /// Sentences about what was chosen.
+    /// Sentences about the choices that were made.
     notes: Vec<String>,
 }
 
-/// Writing to a `String` cannot fail.
+/// Returns the answer for a terminal. Writing to a `String` cannot fail.
 fn human(root: &Path, begun: &Begun) -> String {
     let shown = |name: &str| visible(&root.join(name).display().to_string());
     let mut text: String = begun.wrote.iter().map(|name| format!("wrote {}\n", shown(name))).collect();
@@ -102,7 +103,7 @@ fn indented(lines: &str) -> String {
     rules.map(|line| format!("        {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Writes the project, after everything that could be wrong was looked at.
+/// Writes the project, after all checks have passed.
 fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun, Diagnostic> {
     let is_own = |folder: &&Path| arguments.layer.is_some() || !is_bundled(root, folder);
     let named = arguments.model.as_deref().filter(is_own);
@@ -145,7 +146,7 @@ fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
     atomic::write(path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
-/// A project on the bundled model.
+/// Returns the files of a project on the bundled model.
 fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let Some(folder) = find_bundled(root) else {
         let message = format!("the bundled model ({BUNDLED}) is neither above this folder nor above this program");
@@ -163,15 +164,15 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// A model that opens.
+/// The user's own model.
 struct Opened {
     folder: PathBuf,
     spec: Spec,
-    /// Whether it says where the Eiffel Tower is.
+    /// Whether the model predicts "Paris" for the example fact.
     knows: bool,
 }
 
-/// Opens a person's own model.
+/// Opens the user's own model.
 fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     let folder = folder_named(named)?;
     let looked = Model::open(&folder, context.isa).and_then(|model| {
@@ -191,7 +192,7 @@ fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     Ok(Opened { folder, spec, knows })
 }
 
-/// A project on a person's own model, and what is to be said of it.
+/// Returns the files of a project on the user's own model, and notes about the choices.
 fn own(
     root: &Path,
     named: &Path,
@@ -199,7 +200,7 @@ fn own(
     layer: Option<u16>,
     context: &Context,
 ) -> Result<(Vec<Draft>, Vec<String>), Diagnostic> {
-    // A name on the Hub is pinned to the commit that was found.
+    // A name on the Hub is pinned to the commit in the cache.
     let pinned = HubName::is(named).then(|| HubName::of_snapshot(folder)).flatten();
     let path = toml_text(&pinned.map_or_else(|| relative(root, folder), |name| name.to_string()));
     let Layer { lines, note } = match layer {
@@ -218,20 +219,22 @@ fn own(
     Ok((vec![(PROJECT_FILE, project), (FACT_FILE, fact), (CORPUS_FILE, corpus())], vec![note]))
 }
 
-/// The bundled model: above the project's folder, above the current one, or above the program.
+/// Returns the folder of the bundled model. It is searched above the project's folder, the current folder and the
+/// program.
 fn find_bundled(root: &Path) -> Option<PathBuf> {
     let starts = [std::path::absolute(root).ok(), std::env::current_dir().ok(), std::env::current_exe().ok()];
     let above = starts.iter().flatten().flat_map(|start| start.ancestors());
     above.map(|folder| folder.join(BUNDLED)).find(|folder| folder.join("model.safetensors").is_file())
 }
 
-/// Whether somebody names the bundled model.
+/// Returns whether `folder` is the bundled model.
 fn is_bundled(root: &Path, folder: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).ok();
     whole(folder).is_some_and(|named| find_bundled(root).and_then(|found| whole(&found)) == Some(named))
 }
 
-/// `path` as it is reached from `root`: relative, so that a project can be moved together with its model.
+/// Returns `path` relative to `root`, so that a project can be moved together with its model. The path is absolute if
+/// the two share only the root folder.
 fn relative(root: &Path, path: &Path) -> String {
     let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
     let (Ok(root), Ok(path)) = (whole(root), whole(path)) else { return path.display().to_string() };

@@ -1,4 +1,4 @@
-//! `log`: when, by whom and why facts changed.
+//! `log`: shows when, by whom and why facts changed.
 
 mod csv;
 
@@ -19,34 +19,34 @@ use crate::report::{Fact, Field};
 
 /// Show when, by whom and why facts changed, from the git history
 ///
-/// The history is that of the checked-out commit. Days are those on which a change was committed, in UTC. A merge
-/// shows only what differs from all its parents. `--format csv` gives a row for every changed field.
+/// The history is that of the checked-out commit. Days are the days of the commits, in UTC. A merge shows only what
+/// differs from all its parents. `--format csv` writes one row per changed field.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Only this fact, followed through changes of its id
+    /// Show only this fact; it is followed through changes of its id
     id: Option<String>,
-    /// Show the facts in force at a time, and the history up to then: a day (to its end in UTC), or an instant as in
-    /// 2026-11-24T12:00:00+02:00. It goes from the checked-out commit to first parents
+    /// Show the facts in force at a time, and the history up to then: a day (up to its end in UTC), or an instant such
+    /// as 2026-11-24T12:00:00+02:00. The search follows first parents from the checked-out commit
     #[arg(long, value_name = "DATE", value_parser = instant)]
     as_of: Option<Timestamp>,
-    /// At most this many commits
+    /// Maximum number of commits; by default, all
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
 }
 
-/// What is shown.
+/// The data of one answer.
 struct View<'a> {
     arguments: &'a Arguments,
-    /// The commit that was newest at the time that was asked for.
+    /// The newest commit at the time of `--as-of`; `None` without that option.
     then: Option<&'a Commit>,
     log: &'a Log,
-    /// Commits that are not shown.
+    /// The number of commits that are not shown because of `--limit`.
     more: usize,
-    /// Whether every field of a fact is shown.
+    /// Whether all fields of a fact are shown.
     all: bool,
 }
 
-/// A day means its last second: whatever was committed on it counts.
+/// Parses a day or an instant. A day means its last second, so that all commits of that day count.
 fn instant(text: &str) -> Result<Timestamp, String> {
     let day = || {
         let day: Date = (text.len() <= "2026-11-24".len()).then(|| text.parse().ok()).flatten()?;
@@ -93,9 +93,9 @@ fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnosti
     Ok(Outcome::Ok)
 }
 
-/// The model whose patches are told of: the only one, or the one that is chosen.
+/// Returns the model whose patches are shown: the only model, or the selected one.
 fn chosen(context: &Context) -> Result<Option<String>, Diagnostic> {
-    // A project that cannot be read today has a history all the same.
+    // A project that cannot be read today still has a history.
     let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.chosen()) };
     config.choose(context.chosen().as_deref())?;
     Ok(config.model.name)
@@ -110,7 +110,7 @@ fn shallow() -> Diagnostic {
     Diagnostic::new(Code::HistoryShallow, message).help(UNSHALLOW)
 }
 
-/// Refuses a folder that is no project to git.
+/// Returns an error if the project file of this folder is not committed.
 fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     if repository.file(head, PROJECT_FILE).map_err(finding)?.is_some() {
         return Ok(());
@@ -120,7 +120,7 @@ fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     Err(finding.help("commit the project, or name its folder with `-C DIR`"))
 }
 
-/// The commit that was newest at an instant.
+/// Returns the commit that was the newest at an instant.
 fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Commit, Diagnostic> {
     history::log::as_of(repository, head, instant).map_err(finding)?.ok_or_else(|| {
         let finding = Diagnostic::new(Code::HistoryMissing, format!("the history begins after {instant}"));
@@ -128,7 +128,7 @@ fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Comm
     })
 }
 
-/// Refuses an id that no fact ever had.
+/// Returns an error for an id that no fact ever had, with the most similar id as a suggestion.
 fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
     let ids = log.ids();
     if ids.contains(id) {
@@ -144,12 +144,12 @@ fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
     Err(finding.help(help))
 }
 
-/// A text that is safe to show: on one line, and without the mark at which some build servers take orders.
+/// Makes a text safe to print: on one line, and without `##[`, which some build servers read as a command.
 fn shown(text: &str) -> String {
     visible(text).replace("##[", "\\u{23}#[")
 }
 
-/// The same of a commit, whose author may have written megabytes.
+/// As [`shown`], but shortened, because texts of a commit can be megabytes long.
 fn brief(text: &str) -> String {
     shown(&legible(text))
 }
@@ -158,7 +158,7 @@ fn day(time: Timestamp) -> String {
     Offset::UTC.to_datetime(time).date().to_string()
 }
 
-/// The sentence for what a lock says.
+/// Returns the state of a lock as text.
 fn locked(patch: &Patched) -> String {
     match patch {
         Patched::Unlocked => "no lock".to_owned(),
@@ -167,7 +167,7 @@ fn locked(patch: &Patched) -> String {
     }
 }
 
-/// Writing to a `String` cannot fail.
+/// Results of writing to a `String` are ignored: it cannot fail.
 impl View<'_> {
     fn human(&self, width: usize) -> String {
         let mut out = String::new();
@@ -300,7 +300,7 @@ impl View<'_> {
     }
 }
 
-/// A fact that came or went, in one sentence.
+/// Returns an added or removed fact as one sentence.
 fn sentence(fact: &Fact) -> String {
     let text = |name: &str| {
         let field = fact.fields.iter().find(|field| field.name == name)?;
@@ -310,7 +310,7 @@ fn sentence(fact: &Fact) -> String {
     format!("{} → {}", prompt.replacen(PLACEHOLDER, subject, 1).trim(), target.trim())
 }
 
-/// What a list lost and what it gained, a line each.
+/// Returns the removed and the added texts of a list, one per line.
 fn list(before: &[String], after: &[String]) -> String {
     let line = |sign: &str, text: &String| format!("\n        {sign} {}", shown(text));
     let lost = before.iter().filter(|text| !after.contains(text)).map(|text| line("-", text));

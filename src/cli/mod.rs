@@ -1,4 +1,5 @@
-//! The verbs: arguments → library call → answer and exit code. One file per verb.
+//! The command line, with one module per verb. A verb parses its arguments, calls the library, writes the answer and
+//! returns an exit code.
 
 mod bench;
 mod benched;
@@ -53,51 +54,51 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Reads a command line, its paths from the home folder where they begin with `~/`.
+    /// Parses a command line. Paths that begin with `~/` are expanded to the home folder.
     ///
     /// # Errors
-    /// Help or the version was asked for, or the line is none that is understood: what to say.
+    /// If help or the version was requested, or if the command line is invalid. The error holds the text to print.
     pub fn read(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
         Self::try_parse_from(crate::home::arguments(given))
     }
 }
 
-/// Flags that every verb has.
+/// Options that all verbs share.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Common options")]
 struct Common {
-    /// Folder of the project [default: the nearest up with a corrigenda.toml]
+    /// Folder of the project [default: the nearest folder with a corrigenda.toml, from the current one upward]
     #[arg(short = 'C', value_name = "DIR", global = true)]
     project: Option<PathBuf>,
-    /// Which of the project's models, where it has several; plan, build and test do each otherwise
-    // A path only because `init --model DIR` is one: clap takes the two for one option.
+    /// Use this model, if the project has several; by default, plan, build and test run for every model
+    // The type is a path only because `init --model DIR` takes a path: clap treats the two as one option.
     #[arg(long, value_name = "NAME", global = true)]
     model: Option<PathBuf>,
-    /// What stdout holds
+    /// Format of the answer on stdout
     ///
-    /// Every verb answers as human or json; check and test also as markdown, html, sarif, junit and github (workflow
-    /// annotations), diff as markdown and html, log as csv
+    /// All verbs support human and json. check and test also support markdown, html, sarif, junit and github (workflow
+    /// annotations); diff supports markdown and html; log supports csv
     #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "FORMAT")]
     format: Format,
-    /// When to write colours
+    /// When to use colours
     #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "WHEN")]
     color: Color,
-    /// Write lines where there would be a progress bar
+    /// Print plain lines instead of a progress bar
     #[arg(long, global = true, env = "CORRIGENDA_NO_PROGRESS", hide_env = true)]
     no_progress: bool,
-    /// Say nothing but the answer and errors
+    /// Print only the answer and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say a line for every edit and every expectation
+    /// Print one line per edit and per expectation
     #[arg(short, long, global = true)]
     verbose: bool,
-    /// Threads to compute with (changes no byte of any result)
+    /// Number of threads; by default, one per logical CPU (no result depends on it)
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where compiled edits, patches and statistics are kept
+    /// Folder of the cache of compiled edits, patches and statistics; by default, in the user's cache folder
     #[arg(long, value_name = "DIR", global = true)]
     cache_dir: Option<PathBuf>,
-    /// Instructions to compute with (changes no byte of any result): auto, plain, avx2, avx512
+    /// Instruction set to compute with: auto, plain, avx2 or avx512 (no result depends on it)
     #[arg(long, global = true, hide = true, default_value = "auto")]
     isa: Isa,
 }
@@ -121,35 +122,35 @@ enum Verb {
     Stats(stats::Verb),
     Trace(trace::Arguments),
     Bench(bench::Arguments),
-    /// Look after the cache: list, check, empty, carry to another machine
+    /// Manage the cache: list, check and remove entries, or copy them to another machine
     Store {
         #[command(subcommand)]
         action: store::Action,
     },
     Completions(shell::Completions),
     Man(shell::Man),
-    /// Print a JSON Schema of what people write, for editors
+    /// Print the JSON Schema of a project's files or of the JSON answer
     #[command(hide = true)]
     Schema {
-        /// Of which files
+        /// The schema to print
         which: schema::Which,
     },
 }
 
 impl Verb {
-    /// Whether it is about a project: then it is worth saying which.
+    /// Returns whether the verb works on a project. If it does, a note names a project found above the current folder.
     fn has_project(&self) -> bool {
         let apart = matches!(self, Self::Init(_) | Self::Patch(_) | Self::Completions(_) | Self::Man(_));
         !apart && !matches!(self, Self::Schema { .. }) && !matches!(self, Self::Verify(verify) if verify.is_apart())
     }
 
-    /// Whether what it computed is kept where it is stopped.
+    /// Returns whether the verb stores its results as it computes them, so that an interrupted run can be resumed.
     fn keeps(&self) -> bool {
         matches!(self, Self::Build(_) | Self::Test(_) | Self::Init(_) | Self::Stats(stats::Verb::Build(_)))
             || matches!(self, Self::Trace(trace) if trace.suggest_layer)
     }
 
-    /// The forms in which it answers.
+    /// Returns the formats that the verb supports.
     fn formats(&self) -> &'static [Format] {
         use Format::{Csv, Github, Html, Human, Json, Junit, Markdown, Sarif};
         match self {
@@ -162,50 +163,50 @@ impl Verb {
     }
 }
 
-/// The form of an answer.
+/// The format of an answer or of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Text for a terminal.
     #[default]
     Human,
-    /// For programs.
+    /// JSON, for programs.
     Json,
-    /// A comment on a pull request.
+    /// A comment on a pull request, in Markdown.
     Markdown,
-    /// A page to open in a browser.
+    /// A self-contained HTML page.
     Html,
-    /// For code scanning.
+    /// SARIF, for code scanning.
     Sarif,
-    /// For a list of tests.
+    /// JUnit XML, for viewers of test results.
     Junit,
-    /// Annotations of a GitHub workflow.
+    /// Workflow commands, which GitHub shows as annotations.
     Github,
-    /// A table for a spreadsheet.
+    /// A CSV table for a spreadsheet. Only `log` supports it.
     Csv,
 }
 
 impl Format {
-    /// The name on the command line.
+    /// Returns the name of the format on the command line.
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
-/// How a run ended; the exit code says it.
+/// The result of a run, which determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Done, and the answer is yes.
+    /// Finished without findings. Exit code 0.
     Ok,
-    /// Done, and the answer is no.
+    /// Finished with findings, such as a failed expectation. Exit code 1.
     No,
-    /// It could not be done: the input is wrong.
+    /// Not finished, for example because the input is invalid. Exit code 2.
     Error,
-    /// The lock, or the base that it names, is not what was found.
+    /// The lock is out of date, or the base is not the locked one. Exit code 3.
     Stale,
 }
 
 impl Outcome {
-    /// The word for it in JSON.
+    /// Returns the name of the outcome in JSON.
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -217,7 +218,7 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// The outcome of a word of [`Outcome::word`].
+    /// Returns the outcome with this name, as in [`Outcome::word`]; `Error` for any other text.
     fn of(word: &str) -> Self {
         [Self::Ok, Self::No, Self::Stale].into_iter().find(|one| one.word() == word).unwrap_or(Self::Error)
     }
@@ -234,8 +235,8 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Ends a run that the command line itself answers: with help, the version, or a mistake. Help that nobody can read is
-/// one, too.
+/// Prints help, the version or a usage error. Returns exit code 2 for a usage error or if the text cannot be written,
+/// and 0 otherwise. A closed pipe is not an error.
 pub fn said(answer: &clap::Error) -> ExitCode {
     let written = answer.print().and_then(|()| std::io::stdout().flush());
     match written {
@@ -245,7 +246,7 @@ pub fn said(answer: &clap::Error) -> ExitCode {
     }
 }
 
-/// Runs one command.
+/// Runs one command and returns its exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
     interrupt::listen(arguments.verb.keeps());
     let context = Context::new(&arguments.common);

@@ -1,17 +1,18 @@
-//! Verbs that are done for every model of a project.
+//! Runs a verb for every model of a project.
 
 use super::{Context, Format, Outcome};
 use crate::project::config::Config;
 use crate::project::models::unchosen;
 
-/// Does a verb for every model of the project, unless one was chosen: a heading, then the answer. The worst outcome
-/// is that of the whole.
+/// Runs a verb for every model of the project, each below a heading, or once if a model was selected. Returns the worst
+/// outcome.
 ///
-/// An answer for programs is of one model, and so is what goes into the one file that `alone` names.
+/// Answers in formats other than human cover only one model, and so does the output that `alone` describes. For several
+/// models, they are rejected.
 pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
     let names = match (context.chosen(), Config::load(&context.root)) {
         (None, Ok((config, ..))) => config.models.into_keys().collect(),
-        // What is wrong with the project, the verb says.
+        // The verb itself reports the errors of the project file.
         _ => Vec::new(),
     };
     if names.len() < 2 {
@@ -38,7 +39,7 @@ pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Ou
     worst
 }
 
-/// The worse of two outcomes.
+/// Returns the worse of two outcomes. An error is worst, then a stale lock, then findings.
 fn worse(one: Outcome, other: Outcome) -> Outcome {
     let weight = |outcome| match outcome {
         Outcome::Ok => 0,

@@ -1,4 +1,5 @@
-//! Where a verb may put what a person asked for: never in place of what is read, or of what somebody else keeps.
+//! Checks where verbs may write: never over files that the project reads, and never inside a base model, the store or
+//! the data of a git repository.
 
 use std::path::Path;
 
@@ -11,11 +12,11 @@ use crate::project::accepted::is_accepted_file;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths};
 
 impl Context {
-    /// Whether `path` is free for an answer: outside the base models, the store and git histories, and no file that
-    /// the project is made of or reads.
+    /// Checks that an answer may be written to `path`: outside the base models, the store and git data, and not over a
+    /// file that the project consists of or reads.
     ///
     /// # Errors
-    /// It is not, in words.
+    /// If `path` must not be written. The error says why.
     pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
         let paths = Paths::at(&self.root);
         let read = || paths.read.iter().any(|read| resolved(&self.root.join(expanded(read))) == resolved(path));
@@ -35,15 +36,16 @@ impl Context {
         taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not written over", path.display())))
     }
 
-    /// The same as a finding, for an export.
+    /// As [`Context::may_write`], with a finding as the error.
     pub(super) fn may_export(&self, path: &Path) -> Result<(), Diagnostic> {
         self.may_write(path).map_err(|why| Diagnostic::new(Code::ExportRefused, why))
     }
 
-    /// Whether facts may be put into `folder` of the project: below its folder, where nobody else keeps something.
+    /// Checks that facts may be written to `folder`: below the project's folder, without symbolic links, and outside
+    /// the base models, the store and git data.
     ///
     /// # Errors
-    /// They may not.
+    /// If they may not be written there.
     pub(super) fn may_import(&self, folder: &Path) -> Result<(), Diagnostic> {
         let (place, root) = (self.root.join(folder), resolved(&self.root));
         let what = match self.kept(&Paths::at(&self.root), &place) {
@@ -55,10 +57,11 @@ impl Context {
         Err(Diagnostic::new(Code::PathOutside, message).help("`edits` in corrigenda.toml names the folder of facts"))
     }
 
-    /// Whether a project may be begun in `folder` with these files: in no base model, and in nobody's git history.
+    /// Checks that a project with these files may be created in `folder`: outside the base model and git data, and
+    /// without symbolic links.
     ///
     /// # Errors
-    /// It may not.
+    /// If it may not be created there.
     pub(super) fn may_begin(&self, folder: &Path, model: Option<&Path>, names: &[&str]) -> Result<(), Diagnostic> {
         let (home, base) = (resolved(folder), model.and_then(|model| root(model).ok()));
         let what = if base.is_some_and(|base| home.starts_with(base)) {
@@ -74,10 +77,10 @@ impl Context {
         Err(Diagnostic::new(Code::ProjectExists, message).help("`-C DIR` names another folder"))
     }
 
-    /// Whether the store may be kept in `folder`: not inside a base model.
+    /// Checks that the store may be in `folder`: not inside a base model.
     ///
     /// # Errors
-    /// It may not.
+    /// If `folder` is inside a base model.
     pub(super) fn may_keep(&self, folder: &Path) -> Result<(), Diagnostic> {
         if !in_a_base(&Paths::at(&self.root), &self.root, &resolved(folder)) {
             return Ok(());
@@ -86,7 +89,7 @@ impl Context {
         Err(Diagnostic::new(Code::StoreFailed, message).help("nothing is written there: name another folder"))
     }
 
-    /// In whose folder a path is, where it is in one.
+    /// Returns a description of the protected folder that contains `path`; `None` if there is none.
     fn kept(&self, paths: &Paths, path: &Path) -> Option<&'static str> {
         let whole = resolved(path);
         if is_in_git(&whole) {
@@ -101,19 +104,19 @@ impl Context {
     }
 }
 
-/// Whether `path` is one of the files that the project in `root` is made of.
+/// Returns whether `path` is one of the files that the project in `root` consists of.
 fn is_own(paths: &Paths, root: &Path, path: &Path) -> bool {
     let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    // What takes a place takes that of a link, not of what it leads to.
+    // Writing replaces a link and not its target, so the last component is not resolved.
     let (root, path) = (resolved(root), resolved(folder).join(name));
     let own = |name: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&name) || is_accepted_file(name);
     paths.facts.iter().any(|folder| path.starts_with(resolved(&root.join(folder))))
         || path.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
 }
 
-/// Whether a path without links lies in a git history: in a folder of that name, or in a bare repository. A worktree may
-/// stand in one, and is none of it.
+/// Returns whether a resolved path is inside git's data: in a folder `.git`, or in a bare repository. A worktree inside
+/// a bare repository does not count.
 fn is_in_git(whole: &Path) -> bool {
     let named = |folder: &&Path| folder.file_name().is_some_and(|name| name.eq_ignore_ascii_case(".git"));
     let bare = |folder: &Path| {
@@ -123,8 +126,8 @@ fn is_in_git(whole: &Path) -> bool {
     whole.ancestors().any(|folder| named(&folder)) || whole.ancestors().take_while(outside).any(bare)
 }
 
-/// Whether a path without links lies in the folder of one of the models. Where a project file is too broken to name
-/// them all, every folder that looks like a model is one.
+/// Returns whether a resolved path is inside the folder of a base model. If the project file is too broken to name all
+/// of them, every folder that looks like a model counts as one.
 fn in_a_base(paths: &Paths, project: &Path, whole: &Path) -> bool {
     let inside = |written| root(&place_in(project, written)).is_ok_and(|root| whole.starts_with(root));
     paths.models.iter().any(|written| inside(written)) || paths.broken && whole.ancestors().any(looks_like_a_model)

@@ -1,4 +1,4 @@
-//! `patch`: one patch, for whoever has nothing else: what is in it, and the model that it makes of a base.
+//! `patch`: shows one patch, or applies it to a base, without a project.
 
 use std::path::{Path, PathBuf};
 
@@ -17,28 +17,28 @@ use crate::patch::{Layout, Patch, Target, delta_norms};
 use crate::project::{EditSet, Prefaces, Sources};
 use crate::store::Store;
 
-/// Look into a patch, and lay it on a model; needs no project
+/// Inspect a patch, or apply it to a model; needs no project
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Write a complete checkpoint: a base with the patch laid on
+    /// Write a complete checkpoint: a base with the patch applied
     ///
-    /// The same bytes as `export checkpoint`, but for the facts: a patch holds none of their texts, so README and
-    /// manifest name them by the digests of their meanings. The base may be sharded otherwise than the one that the
-    /// patch was made for; exit code 3: it is another one.
+    /// The bytes are those of `export checkpoint`, except for the facts: a patch does not contain their texts, so the
+    /// README and the manifest name them by the digests of their meanings. The base may have other shards than the one
+    /// that the patch was made for. Exit code 3: it is another base.
     Apply {
-        /// The patch: its file, its id in the store, or the first digits of that
+        /// The patch: its file, its id in the store, or the first digits of the id
         #[arg(value_name = "ID|FILE")]
         patch: String,
-        /// The base model: its folder, or its name on the Hub where it is in the cache
+        /// The base model: its folder, or its name on the Hub if it is in the Hub's cache
         #[arg(long, value_name = "DIR|hf:NAME")]
         base: PathBuf,
-        /// The folder to make; it must not exist, or be empty
+        /// The folder to create; it must not exist, or must be empty
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Show what a patch changes: tensors, the base that they are of, edits and norms
+    /// Show what a patch changes: its tensors, their base, its edits and norms
     Show {
-        /// The patch: its file, its id in the store, or the first digits of that
+        /// The patch: its file, its id in the store, or the first digits of the id
         #[arg(value_name = "ID|FILE")]
         patch: String,
     },

@@ -1,4 +1,4 @@
-//! `plan`: what a build would do, and what the base says today. Writes nothing.
+//! `plan`: shows what a build would do, and what the base says today. Writes nothing.
 
 use std::fmt::Write as _;
 
@@ -21,25 +21,26 @@ use crate::store::Store;
 /// Show what a build would do and what the base says today; writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Only these edits (repeatable, or with commas)
+    /// Only these edits (repeatable, or separated by commas)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Exit with 1 if a build would change the lock; with `--base`, if a fact is needed there or cannot be read
+    /// Exit with code 1 if a build would change the lock; with `--base`, if a fact is needed there or cannot be read
     #[arg(long)]
     exit_code: bool,
-    /// Another model: which facts it needs, which are true there already, and whose subject has other tokens
+    /// Plan for this model instead: show which facts it needs, which are already true there, and whose subject has
+    /// other tokens
     #[arg(long, value_name = "DIR|hf:NAME")]
     base: Option<String>,
 }
 
-/// What the base says of one edit.
+/// The base's answers to the prompt of one edit.
 struct Said {
     top: (String, f64),
     target: Score,
     was: Option<Score>,
 }
 
-/// All that is shown.
+/// The data of one answer.
 struct View<'a> {
     base: &'a Base,
     plan: &'a Plan<'a>,
@@ -47,10 +48,10 @@ struct View<'a> {
     project: &'a Project,
     lock: Option<&'a Lock>,
     changes: &'a [Change],
-    /// In what the lock is not what a build would write.
+    /// The differences between the lock and the one that a build would write.
     differences: &'a [Difference],
     built: bool,
-    /// Whether an edit is known to be refused.
+    /// Whether the build is known to reject an edit.
     refused: bool,
 }
 
@@ -80,7 +81,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     if plan.warnings.iter().any(Diagnostic::is_error) {
         return Err(Stop::findings(plan.warnings, &project.edits.sources));
     }
-    // What a build is known to refuse stops the build, and not the plan of it.
+    // An edit that the build is known to reject stops the build, but not its plan.
     let refused = refusal::known(&plan, store)?.into_iter();
     let refused = refused
         .filter(|(one, _)| chosen.iter().any(|edit| edit.id == one.edit.id))
@@ -117,12 +118,12 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     Ok(if arguments.exit_code && changed && refused.is_empty() { Outcome::No } else { outcome(&refused) })
 }
 
-/// A build that is known to end with refusals could not be done.
+/// Returns the outcome: an error if the build is known to reject edits.
 fn outcome(refused: &[Diagnostic]) -> Outcome {
     if refused.is_empty() { Outcome::Ok } else { Outcome::Error }
 }
 
-/// Asks the base for new and old answers, and for what it says by itself.
+/// Asks the base for the probabilities of the new and old answers, and for its likeliest next token.
 fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
     let limit = base.model.spec().positions;
@@ -156,7 +157,7 @@ fn cannot_ask(edit: &Edit, error: &str) -> Stop {
     Stop::wrong(vec![finding], &Sources::default())
 }
 
-/// Where the base is not as the edit says.
+/// Returns a finding if the base already gives the target, or if it does not give the old answer.
 fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
     let place = &edit.place;
     let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
@@ -171,7 +172,7 @@ fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
     (!said.was?.holds).then(|| disagrees(edit, was, span, top))
 }
 
-/// How the set will be refined, if it will.
+/// Describes how the set will be refined; `None` if it will not be refined.
 fn refined(setup: &Setup, layers: &[usize]) -> Option<String> {
     let refinement = setup.refinement.as_ref()?;
     let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
@@ -200,7 +201,7 @@ impl View<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            // The digest of the set differs wherever an edit does.
+            // The digest of the set differs whenever an edit differs, so it is not shown.
             let told = |one: &&Difference| {
                 !one.place.starts_with("edit ") && (one.place.as_str(), one.field) != ("patch", "set")
             };
@@ -237,7 +238,7 @@ impl View<'_> {
         out
     }
 
-    /// Writing to a `String` cannot fail.
+    /// Writes the lines of one edit. Writing to a `String` cannot fail.
     fn edit(&self, out: &mut String, planned: &Planned<'_>, said: &Said) {
         let edit = planned.edit;
         let change = self.changes.iter().find(|change| change.id == edit.id);
@@ -265,7 +266,7 @@ impl View<'_> {
         }
     }
 
-    /// An edit under the aliases of its subject.
+    /// Returns the entries of an edit for the aliases of its subject.
     fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &Planned<'_>> {
         // An edit's aliases follow its subject.
         let own = self.plan.edits.partition_point(|one| one.edit.id < edit.id);

@@ -1,4 +1,4 @@
-//! Reports of verbs: to stdout in the form that is asked for, and into files beside it.
+//! Writes the reports of verbs: to stdout in the requested format, and to files.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::project::{Code, Diagnostic};
 use crate::report::{Report, github, html, json, junit, markdown, sarif};
 use crate::store::atomic;
 
-/// Where reports are written to beside stdout.
+/// The files to which reports are written, in addition to stdout.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct ReportArguments {
-    /// Write the answer into a file too, in the form FORMAT (repeatable)
+    /// Also write the answer to this file, in this format (repeatable)
     #[arg(long = "report", value_name = "FORMAT=FILE", value_parser = parse)]
     pub reports: Vec<(Format, PathBuf)>,
 }
@@ -30,13 +30,13 @@ fn parse(text: &str) -> Result<(Format, PathBuf), String> {
 }
 
 impl ReportArguments {
-    /// The first form that is not one of `known`.
+    /// Returns the first requested format that is not in `known`.
     pub(super) fn unknown(&self, known: &[Format]) -> Option<Format> {
         self.reports.iter().map(|(format, _)| *format).find(|format| !known.contains(format))
     }
 }
 
-/// Writes a report; the folder must be there.
+/// Writes a report to a file. The folder of the file must exist.
 fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
     may_write(context, path)?;
     atomic::write(path, text.as_bytes()).map_err(|error| error.to_string())
@@ -50,8 +50,8 @@ fn may_write(context: &Context, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether every report that was asked for has a place. Work that takes minutes looks before it begins; what is wrong is
-/// said.
+/// Returns whether all requested reports can be written, and prints a finding for each that cannot. Verbs that take
+/// minutes check this before they begin.
 pub(super) fn have_places(context: &Context) -> bool {
     let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
     let finding = |why: &String| Diagnostic::new(Code::StoreFailed, format!("the report was not written: {why}"));
@@ -60,7 +60,7 @@ pub(super) fn have_places(context: &Context) -> bool {
     findings.is_empty()
 }
 
-/// Gives a report: the answer on stdout, and every file that was asked for.
+/// Writes the answer to stdout and to all requested files. Returns the outcome of the run.
 pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, bool) -> String) -> Outcome {
     let form = |format: Format, width: usize| match format {
         Format::Human | Format::Csv => human(width, context.ui.verbose()),
@@ -83,9 +83,9 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
     }
     let answer = form(context.format, context.ui.width());
     match context.format {
-        // Where nothing can be said, a line of nothing is not said either.
+        // An empty answer is not written as an empty line.
         _ if answer.is_empty() => {}
-        // These are commands, and meant as such.
+        // These are workflow commands, which must not be escaped.
         Format::Github => context.ui.raw(answer.as_bytes()),
         _ => context.ui.answer(&answer),
     }

@@ -1,11 +1,12 @@
-//! The folder of the project: the one that `-C` names, else this one or the nearest above it that holds a project.
+//! Finds the folder of the project: the folder given with `-C`, else the nearest folder with a project file, from the
+//! current one upward.
 
 use std::path::{Path, PathBuf};
 
 use crate::project::PROJECT_FILE;
 
-/// The folder of the project, from where the program runs. A folder that is named is the one that is meant, whatever
-/// is in it or above it.
+/// Returns the folder of the project, relative to the current folder. A folder given with `-C` is returned unchanged,
+/// even if it has no project file. Without any project, the current folder is returned.
 pub(super) fn find(named: Option<&Path>) -> PathBuf {
     let here = PathBuf::from(".");
     match named {
@@ -14,7 +15,8 @@ pub(super) fn find(named: Option<&Path>) -> PathBuf {
     }
 }
 
-/// The way up from `whole` to a project; none where that is its own, or where there is none.
+/// Returns the relative path from `whole` up to the nearest project, such as `../..`. Returns `None` if `whole` itself
+/// has a project file or if no folder above it has one.
 fn above(whole: &Path) -> Option<PathBuf> {
     let holds = |folder: &Path| folder.join(PROJECT_FILE).symlink_metadata().is_ok();
     let steps = whole.ancestors().position(holds).filter(|steps| *steps > 0)?;

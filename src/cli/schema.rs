@@ -1,20 +1,20 @@
-//! `schema`: the JSON Schemas of what people write, for editors, and of what is answered, for programs.
+//! `schema`: prints the JSON Schemas of a project's files, for editors, and of the JSON answer, for programs.
 
 use clap::ValueEnum;
 
 use super::{Context, Outcome};
 use crate::project::schema::{SchemaKind, render};
 
-/// Which schema.
+/// The schemas that can be printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Which {
-    /// Of the files in edits/
+    /// Schema of the files in edits/
     Edits,
-    /// Of corrigenda.toml
+    /// Schema of corrigenda.toml
     Project,
-    /// Of probes.toml
+    /// Schema of probes.toml
     Probes,
-    /// Of what `--format json` answers
+    /// Schema of reports in `--format json`
     Report,
 }
 

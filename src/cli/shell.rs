@@ -1,4 +1,4 @@
-//! `completions` and `man`: made from the same definitions as the help, for packagers and for shells.
+//! `completions` and `man`: generate shell completions and manual pages from the definitions of the help.
 
 use std::path::PathBuf;
 
@@ -8,17 +8,17 @@ use super::{Arguments, Context, Outcome};
 use crate::project::{Code, Diagnostic};
 use crate::store::atomic;
 
-/// Print completions for a shell.
+/// Print the completion script of a shell.
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
-    /// For which shell
+    /// The shell
     shell: clap_complete::Shell,
 }
 
 /// Print the manual page, or write the pages of all verbs into a folder.
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// The folder
+    /// The folder to write to; by default, the main page is printed
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
@@ -40,7 +40,7 @@ pub(super) fn man(context: &Context, arguments: &Man) -> Outcome {
     }
 }
 
-/// The main page, or nothing where all pages were written into a folder.
+/// Returns the main page, or nothing if all pages were written to a folder.
 fn pages(context: &Context, arguments: &Man) -> Result<Vec<u8>, String> {
     let mut command = Arguments::command();
     command.build();

@@ -1,4 +1,4 @@
-//! `stats`: the second moments of the keys.
+//! `stats`: computes, shows and imports the second moments of the keys.
 
 use std::path::PathBuf;
 
@@ -13,35 +13,36 @@ use crate::project::{Code, Diagnostic, Project};
 use crate::stats::{self, Cached, published};
 use crate::store::{Kind, Store, asked};
 
-/// Second moments of the keys, over the project's corpus.
+/// Compute, show or import the second moments of the keys.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// Sum up the keys of the corpus at the edited layer, or go on where an earlier run was interrupted
+    /// Compute the statistics of the edited layer over the corpus; an interrupted run is resumed
     Build(Layer),
     /// Show where the statistics come from
     Show(Layer),
-    /// Take the second moment that ROME published for the model, instead of summing one
+    /// Import the second moment that ROME published for the model, instead of computing it
     ///
-    /// The file says neither its model nor its layer: that it is of the project's base and of this layer is what you say,
-    /// and is recorded as that. Builds of this project use it where the corpus would have been summed, and those of no
-    /// other; the lock names its digest, so that a machine without it has to import the same file.
+    /// The file states neither its model nor its layer. By importing it, you assert that it belongs to the project's
+    /// base and to this layer, and this is recorded as your assertion. Builds of this project use it instead of
+    /// statistics over the corpus; builds of other projects do not. The lock names its digest, so another machine must
+    /// import the same file.
     Import(Import),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// The .npz, as it was published
+    /// The .npz file, as published
     file: PathBuf,
     #[command(flatten)]
     layer: Layer,
-    /// Use it in place of the statistics that the project has already
+    /// Replace the statistics that the project already has
     #[arg(long)]
     replace: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Layer {
-    /// Another layer than the edited one
+    /// The layer to use instead of the edited one
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
 }
@@ -59,7 +60,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
     done.unwrap_or_else(|stop| context.stop(&stop))
 }
 
-/// The base and the setup, of another layer if one is asked for.
+/// Opens the base and returns it with the settings, for another layer if one is given.
 fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<(Base, Setup), Stop> {
     let base = context.base(project, store, false)?;
     let mut project = project.clone();
@@ -113,7 +114,8 @@ fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize
     }
 }
 
-/// Shows provenance and ridge. The factor is made on the way, so that a ridge is known before the first edit.
+/// Shows the provenance and the ridge. The Cholesky factor is computed for this, so that the ridge is known before the
+/// first edit.
 fn answer(
     context: &Context,
     project: &Project,

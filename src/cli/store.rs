@@ -1,4 +1,4 @@
-//! `store`: what the cache holds, whether it is whole, and how to empty or carry it.
+//! `store`: lists, checks, removes, exports and imports the entries of the cache.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,44 +17,45 @@ use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, LockFile, PROJECT_FILE, 
 use crate::stats::factor_address;
 use crate::store::{Collected, Entry, Kind, Store, StoreError};
 
-/// What to do with the store.
+/// The actions of `store`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Print the store's folder
     Dir,
-    /// List every entry: kind, key, size
+    /// List all entries: kind, key and size
     Ls {
-        /// Write all 64 digits of the keys
+        /// Print all 64 digits of the keys
         #[arg(long)]
         full: bool,
     },
-    /// Read every entry to its end and check it (exit code 1 if one is damaged)
+    /// Read all entries in full and check them (exit code 1 if an entry is damaged)
     Verify,
-    /// Remove every entry that the project's lock does not name
+    /// Remove all entries that the project's lock does not name
     ///
-    /// The compiled edits, the patch and the statistics that corrigenda.lock names are kept, and what was made of them and measured of them. So are entries younger
-    /// than an hour: a build that runs beside this may have just written them. What only other projects need is
-    /// removed: their next build computes it again.
+    /// The compiled edits, the patch and the statistics that corrigenda.lock names are kept, and so is everything
+    /// computed or measured from them. Entries younger than an hour are kept too, because another build may have just
+    /// written them. Entries that only other projects need are removed; the next build of such a project computes them
+    /// again.
     Gc {
-        /// Remove young entries too, and the remembered digests of base models
+        /// Also remove young entries, and the stored digests of base models
         #[arg(long)]
         all: bool,
     },
-    /// Copy the compiled edits and the patch that the project's lock names into a folder
+    /// Copy the compiled edits and the patch that the project's lock names to a folder
     ///
-    /// What the build measured goes with them. Without a lock, every compiled edit and every patch is copied.
+    /// The measurements of the build are copied too. Without a lock, all compiled edits and all patches are copied.
     Export {
-        /// Copy every compiled edit and every patch
+        /// Copy all compiled edits and all patches
         #[arg(long)]
         all: bool,
-        /// Copy the statistics too: the other machine then needs no corpus
+        /// Also copy the statistics, so that the other machine needs no corpus
         #[arg(long, conflicts_with = "all")]
         statistics: bool,
-        /// The folder; it is made where it is missing
+        /// The target folder; it is created if it does not exist
         #[arg(value_name = "DIR")]
         to: PathBuf,
     },
-    /// Take in what `store export` wrote, each file checked (exit code 1 if one is refused)
+    /// Import what `store export` wrote; every file is checked (exit code 1 if a file is rejected)
     Import {
         /// The folder that was exported to
         #[arg(value_name = "DIR")]
@@ -95,7 +96,7 @@ fn ls(context: &Context, store: &Store, full: bool) -> Result<Outcome, StoreErro
     let mut text = String::new();
     for Entry { kind, key, size } in &entries {
         let key = if full { key.hex() } else { key.short() };
-        // Writing to a `String` cannot fail, here and below; the padding is for the longest kind.
+        // Writing to a `String` cannot fail, here and below. The first column is as wide as the longest kind.
         let _ = writeln!(text, "{:<10}  {key}  {:>10}", kind.to_string(), table::bytes(*size));
     }
     let total = bytes(&entries);
@@ -197,7 +198,8 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     Ok(answer(context, outcome, fields, &text))
 }
 
-/// The entries that belong to the lock of any model: `gc` leaves them, and `export` copies those that travel.
+/// Returns the entries that belong to the locks of all models. `gc` keeps them, and `export` copies those of the kinds
+/// that can be exported.
 fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
     Ok(kept.into_iter().flatten().collect())
@@ -207,7 +209,7 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, Store
     let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (Kind::Object, edit.object)).collect();
     kept.insert((Kind::Patch, lock.patch.id));
     for Entry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Statistics) {
-        // The lock names the content, the store the inputs. Damaged statistics are nobody's.
+        // The lock names the digest of the content, the store that of the inputs. Damaged statistics belong to no lock.
         let content = match store.content_digest(kind, &key) {
             Err(StoreError::Damaged { .. }) => None,
             content => content?,
@@ -221,7 +223,7 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, Store
     Ok(kept)
 }
 
-/// What was measured of the locked bases and patches, and of nothing else.
+/// Returns the measurements for which the base and all patches are locked.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
     let own = |head: &Head| {
         let patches: BTreeSet<Digest> = head.patches().collect();
@@ -238,15 +240,16 @@ fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>,
     Ok(kept)
 }
 
-/// Whether a lock can do without entries of this kind: they are made of others.
+/// Returns whether entries of this kind may be missing, because they can be computed from other entries.
 fn optional(kind: Kind) -> bool {
     matches!(kind, Kind::Report | Kind::Factor)
 }
 
-/// The project's lock. Where there is none, says so, and what follows; a damaged one ends the run.
+/// Returns the project's lock. If there is none, prints a note with the `consequence` and returns `None`. A damaged
+/// lock ends the run.
 fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outcome> {
     let root = &context.root;
-    // A mistyped folder must not pass for a project without a lock.
+    // A mistyped folder must not be treated as a project without a lock.
     if let Err(error) = fs::metadata(root) {
         let message = format!("the project's folder `{}` cannot be read: {error}", root.display());
         let finding = Diagnostic::new(Code::ProjectMissing, message).help("name the project's folder with `-C DIR`");
@@ -264,7 +267,7 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outc
     }
 }
 
-/// Gives the answer in the form that was asked for.
+/// Writes the answer in the requested format.
 fn answer(context: &Context, outcome: Outcome, fields: Value, text: &str) -> Outcome {
     match context.format {
         Format::Json => context.answer_json(outcome, &[], &Sources::default(), fields),
@@ -282,12 +285,12 @@ fn bytes(entries: &[Entry]) -> u64 {
     entries.iter().map(|entry| entry.size).sum()
 }
 
-/// A path that is safe to print: names in a folder to import are a stranger's.
+/// Formats a path so that it is safe to print: file names in an imported folder are untrusted.
 fn shown(path: &Path) -> String {
     visible(&path.display().to_string())
 }
 
-/// "1 entry", "2 entries".
+/// Formats a count with its noun: "1 entry", "2 entries".
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }

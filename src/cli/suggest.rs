@@ -1,4 +1,4 @@
-//! `trace --suggest-layer`: the layer that takes edits best, tried; and what tracing says of the same facts.
+//! `trace --suggest-layer`: measures which layer takes edits best, and traces the same facts for comparison.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::trace::kept::trace_kept;
 use crate::trace::rewritten::rewritten;
 use crate::trace::{Effects, Kind, KnownFact, Places};
 
-/// Edits that are tried where nobody says how many.
+/// The default number of edits to try.
 const EDITS: usize = 24;
 
 pub(super) fn suggest(
@@ -35,7 +35,7 @@ pub(super) fn suggest(
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(of_edit).collect();
-    // Nothing but the effects at the subject's last token is shown.
+    // Only the effects at the subject's last token are shown.
     let restored = (vec![Kind::Mlp, Kind::Attention], Places::LastSubject);
     let (noise, plan) = arguments.rules(base, &facts, restored)?;
     let ground = (&base.model, &base.tokens, &base.locked.digest);
@@ -65,7 +65,8 @@ pub(super) fn suggest(
     Ok(outcome)
 }
 
-/// Tries the layers that are named, or layers from coarse to fine. Gives the rounds, and the layers in their order.
+/// Tries the given layers, or selects layers from coarse to fine. Returns the rounds, and the results in ascending
+/// order of layers.
 pub(super) fn try_all(
     context: &Context,
     project: &Project,
@@ -100,7 +101,7 @@ pub(super) fn try_all(
     Ok((rounds, tried))
 }
 
-/// What a round will take, before it begins.
+/// Describes the work of a round before it begins.
 fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     let names: usize = project.edits.edits.iter().map(|edit| edit.names().count()).sum();
     let values = names * round.layers.len();
@@ -117,7 +118,7 @@ fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     )
 }
 
-/// A layer's figures in a line.
+/// Formats the results of one layer on one line.
 fn row(one: &Tried) -> String {
     let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
     let Shares { efficacy, paraphrase, unchanged } = one.shares;
@@ -126,7 +127,7 @@ fn row(one: &Tried) -> String {
     format!("layer {}: efficacy {efficacy}, paraphrase {paraphrase}, unchanged {unchanged}, score {score}", one.layer)
 }
 
-/// How long the rest of a round takes, by what its layers took so far.
+/// Estimates the remaining time of a round from the time that its finished layers took.
 struct Clock {
     count: usize,
     left: Vec<usize>,
@@ -139,12 +140,12 @@ impl Clock {
         Self { count, left: layers.to_vec(), units: 0, took: Duration::ZERO }
     }
 
-    /// A layer costs about what lies above it.
+    /// Returns the relative cost of a layer: the number of layers from it to the last one.
     fn units(&self, layer: usize) -> usize {
         self.count - layer
     }
 
-    /// A layer is done; none of the time where its figures were kept.
+    /// Marks a layer as done. `took` is `None` if its results came from the store.
     fn done(&mut self, layer: usize, took: Option<Duration>) {
         self.left.retain(|left| *left != layer);
         if let Some(took) = took {
@@ -168,7 +169,7 @@ fn wrong(message: String) -> Stop {
     Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default())
 }
 
-/// The layers that are named, if any are.
+/// Returns the layers given with `--layers`; `None` if there are none.
 fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Stop> {
     let count = base.model.spec().layers;
     let mut named: Vec<usize> = arguments.layers.iter().flat_map(|range| range.0.clone()).collect();
@@ -183,7 +184,7 @@ fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Stop
     }
 }
 
-/// The project with the edits that are tried: some of its own, or such as are made of known facts.
+/// Returns the project with the edits to try: some of its own, or edits made from known facts.
 fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<KnownFact>) -> Result<Project, Stop> {
     let mut some = project.clone();
     some.probes.clear();
@@ -191,7 +192,8 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
     if arguments.facts.is_none() {
         let wanted = |edit: &Edit| arguments.ids.is_empty() || arguments.ids.contains(&edit.id);
         some.edits.edits.retain(wanted);
-        // Some of many are those of the lowest digests: of all files and relations, and the same every time.
+        // If there are too many edits, those with the lowest digests are used: they come from all files and relations,
+        // and are the same in every run.
         let mut order: Vec<_> = some.edits.edits.iter().map(|edit| (edit.meaning(), edit.id.clone())).collect();
         order.sort();
         order.truncate(count);
@@ -212,10 +214,10 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
     Ok(some)
 }
 
-/// At most `count` edits of known facts that the base knows, and how many there are; nothing where there is none.
+/// Returns at most `count` edits of facts that the base knows, and their number; `None` if there are none.
 pub(super) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<(EditSet, usize)> {
     let (text, found) = rewritten(facts, count, seed, |fact| knows(base, fact));
-    // Each of them was read before it was chosen.
+    // Each edit was parsed when it was selected, so this cannot fail.
     let (edits, _) = parse_files(vec![("known facts, said otherwise".to_owned(), text.into_bytes())]).ok()?;
     (found > 0).then_some((edits, found))
 }
@@ -226,7 +228,7 @@ fn knows(base: &Base, fact: &KnownFact) -> bool {
     question.is_ok_and(|question| scores(&base.model, &[question])[0].holds)
 }
 
-/// Layers that are tried: one, or a range with both ends.
+/// The layers to try: one layer, or a range that includes both ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layers(std::ops::RangeInclusive<usize>);
 

@@ -1,4 +1,4 @@
-//! What `trace --suggest-layer` answers: a table for people, every number for programs.
+//! The answer of `trace --suggest-layer`: a table for a terminal, and JSON with all numbers.
 
 use serde_json::{Value, json};
 
@@ -10,15 +10,15 @@ use crate::review::coarse::Round;
 use crate::review::layers::Tried;
 use crate::trace::{Class, Effects, Kind, LeftOut, Noise};
 
-/// What was tried, and traced.
+/// The results of one run of `trace --suggest-layer`.
 pub(super) struct Told {
     pub base: (String, String),
     pub edits: Vec<String>,
     /// Which layers were tried together, and why.
     pub rounds: Vec<Round>,
-    /// By layer.
+    /// The results, in ascending order of layers.
     pub tried: Vec<Tried>,
-    /// The best layer; none where no edit takes.
+    /// The best layer; `None` if no edit holds at any layer.
     pub suggested: Option<usize>,
     pub as_good: Vec<usize>,
     pub noise: Noise,
@@ -47,7 +47,7 @@ pub(super) fn human(told: &Told, prefix: &str, width: usize) -> String {
     format!("{}\n{}", head.render_wrapped(width), layers_in_rows(told).render(usize::MAX))
 }
 
-/// How many edits have no value at a layer, if any.
+/// Describes how many edits have no value at a layer; `None` if all have one.
 fn no_value(one: &Tried) -> Option<String> {
     let (layer, refused) = (one.layer, plural(one.refused, "edit"));
     match (one.refused, one.untried) {
@@ -59,7 +59,7 @@ fn no_value(one: &Tried) -> Option<String> {
     }
 }
 
-/// The layers of a round, around which they lie.
+/// Describes the layers around which the layers of a round are; empty if there are none.
 pub(super) fn around(round: &Round) -> String {
     if round.around.is_empty() { String::new() } else { format!(" around {}", numbers(&round.around)) }
 }
@@ -68,7 +68,7 @@ fn numbers(layers: &[usize]) -> String {
     layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Which layers were tried together, and why.
+/// Describes which layers were tried together, and why.
 fn rounds_in_words(rounds: &[Round]) -> String {
     let said = |round: &Round| format!("{}{}", numbers(&round.layers), around(round));
     rounds.iter().map(said).collect::<Vec<_>>().join("; then ")
@@ -113,7 +113,7 @@ fn layers_in_rows(told: &Told) -> Table {
     table
 }
 
-/// The average indirect effect of windows around a layer at the subject's last token.
+/// Returns the average indirect effect of the window around a layer, at the subject's last token.
 fn effect(told: &Told, kind: Kind, layer: usize) -> Option<Mean> {
     told.traced.indirect.get(&(kind, Class::LastSubject))?.get(layer).copied()
 }
@@ -126,7 +126,7 @@ fn traced_in_words(told: &Told) -> String {
         0 => String::new(),
         left => format!(" ({left} not known)"),
     };
-    // An effect that may as well be none points nowhere.
+    // If the interval of the effect includes zero, no layer is named.
     let most = match mean.value - mean.half > 5e-4 {
         false => "at the subject's last token the MLPs of no layer stand out".to_owned(),
         true => {

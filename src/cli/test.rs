@@ -1,4 +1,4 @@
-//! `test`: does the patched model say what the edits expect?
+//! `test`: checks whether the patched model answers as the edits expect.
 
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Outcome};
@@ -18,21 +18,21 @@ use crate::review::measure::{Pair, Patched};
 use crate::review::trial::{Subject, Trial};
 use crate::store::{Store, atomic};
 
-/// Ask the patched model for what the edits expect; exit code 1 when one fails.
+/// Check whether the patched model answers as the edits expect; exit code 1 if an expectation fails.
 ///
-/// What falls short and was accepted with --update stands in corrigenda.accepted, to be reviewed like the facts.
+/// Failures that were accepted with --update are in corrigenda.accepted, which is reviewed like the facts.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Only these edits (repeatable, or with commas)
+    /// Only these edits (repeatable, or separated by commas)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Accept what falls short: write it to corrigenda.accepted (refused where CI is set)
+    /// Accept all failures: write them to corrigenda.accepted (refused if CI is set)
     #[arg(long, conflicts_with = "only")]
     update: bool,
-    /// Do not measure damage on neutral text, and do not hold it against its limits
+    /// Do not measure damage on neutral text and do not check its limits
     #[arg(long)]
     no_damage: bool,
-    /// For everything that fails, say which edit of the set breaks it
+    /// For each failure, find the edit of the set that causes it
     #[arg(long)]
     bisect: bool,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// What is of one model alone.
+    /// Describes the output that can hold only one model, if such an output is requested.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.reports.reports.first().map(|_| "a report")
     }
@@ -75,7 +75,7 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
     let subject = Subject { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {
-        // Whatever was accepted before, and be it damaged, is written anew.
+        // The file is replaced, so earlier acceptances do not matter, even if they are damaged.
         accept(context, project, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
     }
     let accepted = Acceptances::load(&project.config.root, project.config.model.name.as_deref(), &mut sources)?;
@@ -86,7 +86,7 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
 }
 
-/// An acceptance is a decision of a person, and a machine that checks must not make it.
+/// Returns an error in CI: a person must decide to accept a failure, not a machine.
 fn refuse_under_ci() -> Result<(), Stop> {
     let set = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     if !set {
@@ -97,7 +97,7 @@ fn refuse_under_ci() -> Result<(), Stop> {
     Err(Stop::wrong(vec![finding], &Sources::default()))
 }
 
-/// Writes what falls short, if the file says it otherwise.
+/// Writes the accepted failures, if the file differs from them.
 fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Stop> {
     let file = accepted_file(project.config.model.name.as_deref());
     let (path, text) = (project.config.root.join(&file), render(shortfalls));
@@ -116,7 +116,8 @@ fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Resu
     Ok(())
 }
 
-/// What the table of edits and the lines of limits do not say: of the file of acceptances, and of rules.
+/// Returns the findings that the table of edits and the lines of limits do not show: those about the file of
+/// acceptances and about rules.
 fn of_the_set(findings: &[Diagnostic]) -> Vec<Diagnostic> {
     let apart = |one: &&Diagnostic| one.code != Code::ExpectationFailed && one.primary().is_some();
     findings.iter().filter(apart).cloned().collect()

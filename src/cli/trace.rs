@@ -1,4 +1,4 @@
-//! `trace`: causal tracing. Where in the model a fact is held.
+//! `trace`: finds where in the model a fact is stored, by causal tracing.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -20,61 +20,65 @@ use crate::trace::{
     trace,
 };
 
-/// Find where in the model a fact is held, by causal tracing
+/// Find where in the model a fact is stored, by causal tracing
 ///
-/// The subject is made unreadable by noise, one state after the other is restored, and what of the answer comes back is
-/// that state's effect. Traced are declared edits (what the base says behind their prompts), one prompt, or a file of
-/// known facts; facts that the model does not know are left out, and counted.
+/// Noise on the subject's embeddings hides the subject from the model. Then one hidden state or window of layers at a
+/// time is restored to its value without noise. The effect of that state is the increase in the answer's probability.
+/// You can trace declared edits (their old answers), one prompt, or a file of known facts. Facts that the model does
+/// not know are left out and counted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Ids of declared edits; all of them if nothing is said
+    /// Ids of declared edits; by default, all edits
     #[arg(value_name = "ID", conflicts_with_all = ["prompt", "facts"])]
     pub(super) ids: Vec<String>,
-    /// A prompt, written out
+    /// A prompt, with its subject written out
     #[arg(long, value_name = "TEXT", requires = "subject", conflicts_with = "facts")]
     prompt: Option<String>,
-    /// The subject, as it stands in the prompt
+    /// The subject, exactly as in the prompt
     #[arg(long, value_name = "TEXT", requires = "prompt")]
     subject: Option<String>,
-    /// The answer that the model should know; what it says, if nothing is said
+    /// The answer that the model should know; by default, the model's own answer
     #[arg(long, value_name = "TEXT", requires = "prompt")]
     answer: Option<String>,
-    /// Known facts: a JSON list of `prompt`, `subject` and `attribute`, as ROME's known_1000.json
+    /// File of known facts: a JSON list of `prompt`, `subject` and `attribute`, as in ROME's known_1000.json
     #[arg(long, value_name = "FILE")]
     pub(super) facts: Option<PathBuf>,
-    /// At most so many facts
+    /// Maximum number of facts; by default, all (24 edits with `--suggest-layer`)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Another model than the project's; with `--prompt` or `--facts` no project is needed then
+    /// Trace this model instead of the project's; with `--prompt` or `--facts`, no project is needed
     #[arg(long, value_name = "DIR|hf:NAME")]
     base: Option<PathBuf>,
-    /// Noise: s3 (standard deviations of the subjects' embeddings), 0.1 (fixed), u0.2 (uniform)
+    /// Noise: s3 (normal, 3 standard deviations of the subjects' embeddings), 0.1 (normal, this standard deviation),
+    /// u0.2 (uniform, up to this value)
     #[arg(long, value_name = "RULE", default_value_t)]
     noise: NoiseRule,
-    /// How often each subject is corrupted
+    /// Number of noise samples per subject
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     samples: u16,
-    /// The seed of the noise; with `--suggest-layer --facts` of the drawn edits too
+    /// Seed of the noise; with `--suggest-layer --facts`, also of the selection of edits
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u32,
-    /// Layers of a window of MLPs or attentions: 10, or a quarter of a model with fewer than 28
+    /// Number of layers in a window of MLPs or attentions; by default 10, or a quarter of the layers of a model with
+    /// fewer than 28
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     window: Option<u16>,
-    /// Try which layer takes edits best, and show what tracing says beside it
+    /// Measure which layer takes edits best, and show the results of tracing for comparison
     ///
-    /// Each edit is built alone at a layer and asked what it expects. Of a model with more than eight layers, layers far
-    /// apart are tried first, and then those around the best; `--layers 0-29` tries all of thirty. Tried are the project's
-    /// edits, or facts of `--facts`, answered by other subjects' answers; 24 of them if `--limit` says nothing. What was
-    /// computed is kept: a run that was stopped goes on where it was.
+    /// Each edit is built alone at a layer and tested against its expectations. In a model with more than eight layers,
+    /// layers far apart are tried first, then layers around the best ones; `--layers 0-29` tries all layers of a model
+    /// with thirty. The edits are those of the project, or are made from facts of `--facts` and answers of other
+    /// subjects; 24 are tried by default. Results are stored, so an interrupted run can be resumed.
     #[arg(long, conflicts_with_all = ["prompt", "out", "no_severed", "base"])]
     pub(super) suggest_layer: bool,
-    /// Try these layers only: 3, or 2-5, or 0,4,8-9
+    /// Try only these layers: 3, or 2-5, or 0,4,8-9
     #[arg(long, value_name = "LAYERS", value_delimiter = ',', requires = "suggest_layer")]
     pub(super) layers: Vec<Layers>,
-    /// Leave out the severed variants
+    /// Skip the severed variants
     #[arg(long)]
     no_severed: bool,
-    /// The noise behind which outputs are severed: that of what is kept of them, or the stream's next, as published
+    /// Noise of a run with severed outputs: `same` as in the corrupted run from which these outputs are taken
+    /// (default), or the `next` noise of the stream, as in the published code
     #[arg(
         long,
         value_enum,
@@ -84,10 +88,10 @@ pub(super) struct Arguments {
         conflicts_with = "no_severed"
     )]
     severed_noise: SeveredNoise,
-    /// A new folder for figures (SVG, PNG), a page, and every number as JSON
+    /// New folder for figures (SVG, PNG), an HTML page, and all numbers as JSON
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Figures of single facts, at most so many
+    /// Maximum number of facts with figures of their own
     #[arg(long, value_name = "N", default_value_t = 24, requires = "out")]
     pictures: usize,
 }
@@ -118,7 +122,8 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     let base = open(context, arguments, project.as_ref(), &store).map_err(stop)?;
     let place = arguments.out.as_deref().map(|out| place(context, out, &base, &store)).transpose().map_err(stop)?;
     let kinds = Kind::ALL.into_iter().filter(|kind| !(arguments.no_severed && kind.is_severed())).collect();
-    // The noise goes by the subjects of all facts, whether they are traced or not: a part is traced as the whole is.
+    // The noise depends on the subjects of all facts, even of those that are not traced, so that a subset has the same
+    // results as the whole set.
     let (noise, plan) = arguments.rules(&base, &facts, (kinds, Places::All)).map_err(stop)?;
     facts.truncate(arguments.limit().unwrap_or(usize::MAX));
     let mut told = Told::new(&base, noise, plan, facts.len() + left.len(), left);
@@ -135,12 +140,12 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
 }
 
 impl Arguments {
-    /// How many facts at most, where that is said.
+    /// Returns the maximum number of facts; `None` if `--limit` is not set.
     pub(super) fn limit(&self) -> Option<usize> {
         self.limit.and_then(|limit| usize::try_from(limit).ok())
     }
 
-    /// The noise for these facts, and what is restored.
+    /// Returns the noise for these facts, and the plan of what is restored.
     pub(super) fn rules(
         &self,
         base: &Base,
@@ -158,10 +163,10 @@ impl Arguments {
     }
 }
 
-/// Traced facts; and those that cannot be traced, by their ids.
+/// The traced facts, and the ids of facts that could not be traced, with the reason.
 type Results = (Vec<Traced>, Vec<(String, LeftOut)>);
 
-/// Traces facts, one after the other; those that cannot be traced are told with the reason.
+/// Traces facts one after the other. Facts that cannot be traced are returned with the reason.
 pub(super) fn trace_all(context: &Context, base: &Base, facts: Vec<KnownFact>, noise: &Noise, plan: &Plan) -> Results {
     if let [fact] = facts.as_slice() {
         return match trace(&base.model, &base.tokens, fact, noise, plan, &context.ui) {
@@ -174,10 +179,10 @@ pub(super) fn trace_all(context: &Context, base: &Base, facts: Vec<KnownFact>, n
     traced
 }
 
-/// Traces facts in one way or another, one after the other.
+/// Traces facts one after the other with the function `one`.
 ///
 /// # Errors
-/// What `one` gives.
+/// If `one` fails.
 pub(super) fn trace_each<E>(
     context: &Context,
     facts: Vec<KnownFact>,
@@ -213,7 +218,7 @@ fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, sto
     match (&arguments.base, project) {
         (Some(name), _) => context.base_named(name, store, false),
         (None, Some(project)) => context.base(project, store, false),
-        // Without a base there is a project: the caller saw to it.
+        // Without `--base` there is always a project: the caller loads it.
         (None, None) => Err(wrong(Diagnostic::new(Code::ProjectMissing, "no model is named"))),
     }
 }
@@ -261,10 +266,10 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
 
 const AS_IT_STANDS: &str = "write the subject as it stands in the prompt, letter for letter";
 
-/// The largest file of known facts that is read.
+/// The maximum size of a file of known facts, in bytes.
 const MOST_FACTS_BYTES: u64 = 1 << 26;
 
-/// What the base knows of an edit's fact: its old answer, where that is written.
+/// Returns the old fact of an edit. Its answer is the edit's `was`, or `None` if the edit has no `was`.
 pub(super) fn of_edit(edit: &Edit) -> KnownFact {
     KnownFact {
         id: edit.id.clone(),
@@ -276,7 +281,8 @@ pub(super) fn of_edit(edit: &Edit) -> KnownFact {
     }
 }
 
-/// No fact was traced: that is a `no` where the model knows none of them, and an error where none can be read.
+/// Ends a run that traced no fact. The outcome is `No` if the model knows none of the facts, and `Error` if the reason
+/// is another one for some of them.
 fn nothing(context: &Context, left: &[(String, LeftOut)]) -> Outcome {
     const SHOWN: usize = 10;
     let finding = |(id, why): &(String, LeftOut)| {

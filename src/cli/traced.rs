@@ -1,4 +1,4 @@
-//! What `trace` answers: a table for people, every number for programs, and a folder of figures.
+//! The answer of `trace`: a table for a terminal, JSON with all numbers, and a folder of figures.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::project::{Code, Diagnostic, Sources, visible};
 use crate::trace::picture::{self, page};
 use crate::trace::{Class, Effects, Kind, LeftOut, Noise, NoiseRule, Plan, Traced};
 
-/// A run of `trace`.
+/// The results of one run of `trace`.
 pub(super) struct Told {
     base: (String, String),
     pub noise: Noise,
@@ -32,7 +32,7 @@ impl Told {
         Self { base, noise, plan, asked, traced: Vec::new(), left, effects: Effects::default() }
     }
 
-    /// Takes the means, once everything is traced.
+    /// Computes the mean effects, after all facts are traced.
     pub(super) fn sum_up(&mut self) {
         self.effects = Effects::of(&self.traced);
     }
@@ -49,12 +49,12 @@ impl Told {
         format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
     }
 
-    /// A mean; of one fact without an interval.
+    /// Formats a mean. For a single fact, no confidence interval is shown.
     fn figure(&self, mean: Mean) -> String {
         figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
     }
 
-    /// How many are left out, and why, in a few words.
+    /// Returns how many facts were left out for each reason.
     fn left_in_words(&self) -> String {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, why) in &self.left {
@@ -69,12 +69,12 @@ impl Told {
         counts.join("; ")
     }
 
-    /// How many facts are followed by the first of several tokens of their answer.
+    /// Returns the number of facts whose answer has several tokens; only the first token is traced.
     fn in_part(&self) -> usize {
         self.traced.iter().filter(|one| one.answer_tokens.is_some_and(|tokens| tokens > 1)).count()
     }
 
-    /// Names and values that stand above the numbers.
+    /// Returns the names and values that are shown above the numbers.
     fn lines(&self) -> Vec<(String, String)> {
         let effects = &self.effects;
         let mut lines = vec![
@@ -90,7 +90,7 @@ impl Told {
             lines
                 .push(("in part", format!("{} by the first of their answer's tokens", plural(self.in_part(), "fact"))));
         }
-        // Of a fact alone there is no interval; what several of its tokens have is none of facts.
+        // For a single fact no interval is shown: a spread over its tokens is not a spread over facts.
         lines.extend([
             ("clean", format!("{} the answer's probability", self.figure(effects.clean))),
             ("corrupted", format!("{} with noise on the subject", self.figure(effects.corrupted))),
@@ -105,7 +105,7 @@ pub(super) fn figure(mean: Mean) -> String {
     if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.half) } else { format!("{:.3}", mean.value) }
 }
 
-/// Answers, and says what was written.
+/// Writes the answer, and says where the figures were written.
 pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
     match context.format {
         Format::Json => {
@@ -132,12 +132,12 @@ fn human(told: &Told, wrote: Option<(&Path, usize)>, width: usize) -> String {
     format!("{}\n{table}", head.render_wrapped(width))
 }
 
-/// The greatest effect of a kind at a class of tokens.
+/// Returns the greatest mean effect of a kind at a class of tokens, with its layer.
 fn peak(told: &Told, kind: Kind, class: Class) -> Option<String> {
     told.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", told.figure(mean)))
 }
 
-/// A column a kind.
+/// Returns a table with one column per kind.
 fn side_by_side(told: &Told, of: &str) -> Table {
     let kinds = &told.plan.kinds;
     let mut table = Table::new(&[], &[]);
@@ -152,7 +152,7 @@ fn side_by_side(told: &Told, of: &str) -> Table {
     table
 }
 
-/// A line a kind, for narrow terminals.
+/// Returns lines with one kind each, for narrow terminals.
 fn below(told: &Told, of: &str) -> String {
     let mut out = format!("{of}\n");
     for class in Class::ALL {
@@ -170,7 +170,7 @@ fn below(told: &Told, of: &str) -> String {
     out
 }
 
-/// Every number.
+/// Returns all results as JSON.
 fn json(told: &Told) -> Value {
     let mean = |mean: &Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
     let effects = &told.effects;
@@ -199,7 +199,7 @@ fn json(told: &Told) -> Value {
     })
 }
 
-/// Writes figures, page and numbers into a new folder. Gives the number of files.
+/// Writes the figures, the page and the numbers to a new folder. Returns the number of files.
 pub(super) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize, Stop> {
     let painter = Painter::default();
     let averages = picture::averages(&told.effects, &told.plan);

@@ -1,4 +1,4 @@
-//! `verify`: is everything what it claims to be?
+//! `verify`: checks the lock, the store, exports and patches.
 
 use std::path::{Path, PathBuf};
 
@@ -13,30 +13,32 @@ use crate::build::named::find;
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Project, Sources, visible};
 use crate::store::Store;
 
-/// Hold claims against bytes: the lock and the store, an exported checkpoint or adapter, a patch
+/// Verify the lock and the store, an exported checkpoint or adapter, or a patch
 ///
-/// Without WHAT, the base and the corpus are read anew and held against the lock, and everything that the lock names is looked up
-/// in the store. A folder is taken for an exported checkpoint and held, tensor by tensor, against base and patch; a folder with
-/// adapter_config.json for a PEFT adapter, and a file that begins with GGUF for one of llama.cpp: their factors are held against the
-/// patch. With `--base` they are held against that model, and no project is needed. Exit code 1: something is not what it should be; 3: the lock or its base is not what was found.
+/// Without WHAT, the base and the corpus are read again and compared with the lock, and every entry that the lock names
+/// is checked in the store. A folder is checked as an exported checkpoint, tensor by tensor, against the base and the
+/// patch. A folder with adapter_config.json is checked as a PEFT adapter, and a file that begins with GGUF as a
+/// llama.cpp adapter; their factors are compared with the patch. With `--base`, they are compared with that model, and
+/// no project is needed. Exit code 1: a check failed; 3: the lock is out of date, or the base is not the one in the
+/// lock.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// An exported checkpoint or adapter, or a patch: its id, the first digits of it, or its file
+    /// An exported checkpoint or adapter, or a patch: its id, the first digits of the id, or its file
     #[arg(value_name = "DIR|FILE|PATCH")]
     what: Option<String>,
     /// Compute everything again in an empty store, and compare the bytes of the patch
     #[arg(long, conflicts_with_all = ["what", "base"])]
     rebuild: bool,
-    /// Hold WHAT against this model, without a project
+    /// Compare WHAT with this model, without a project
     #[arg(long, value_name = "DIR|hf:NAME", requires = "what")]
     base: Option<PathBuf>,
-    /// The patch that WHAT should carry, where the store does not have it: its file or its id
+    /// The patch that WHAT should contain, if it is not in the store: its file or its id
     #[arg(long, value_name = "PATCH", requires = "base")]
     patch: Option<String>,
 }
 
 impl Arguments {
-    /// Whether no project is asked about.
+    /// Returns whether the run needs no project.
     pub(super) fn is_apart(&self) -> bool {
         self.base.is_some()
     }
@@ -74,7 +76,7 @@ fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store
     }
 }
 
-/// The same of an artefact and a base that are named, wherever they lie.
+/// Verifies an artefact against the given base, without a project.
 fn without_project(
     context: &Context,
     arguments: &Arguments,
@@ -89,7 +91,7 @@ fn without_project(
     })
 }
 
-/// What a name stands for, by what lies there.
+/// Verifies the artefact `name`, which is an adapter, a checkpoint or a patch.
 fn artefact<'g>(name: &str, store: &Store, ground: impl FnOnce() -> Result<Ground<'g>, Stop>) -> Result<Audit, Stop> {
     let path = Path::new(name);
     if path.is_dir() && adapter::is_peft(path) {
@@ -161,13 +163,13 @@ fn human(context: &Context, audit: &Audit) -> String {
     out
 }
 
-/// A check, or so many that say the same.
+/// One check, or several checks with the same result.
 struct Row<'a> {
     check: &'a Check,
     times: usize,
 }
 
-/// What is shown: of checks that are many and well, one row for all of a kind, unless every one is asked for.
+/// Returns the rows to show. Passed checks of a common kind share one row, unless `every` is set.
 fn rows(audit: &Audit, every: bool) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for check in &audit.checks {

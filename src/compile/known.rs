@@ -1,10 +1,10 @@
-//! What is data: the context templates, and the published numbers of known models.
+//! Constant data: the context templates, and the published hyper-parameters of some models.
 
 use super::Settings;
 use crate::model::Spec;
 
-/// The context templates of every project that names no others: the bare prompt and twenty plain sentences before
-/// it. They are fixed, never sampled: the published implementation generates its contexts anew in every run.
+/// The default context templates: the bare prompt, and the prompt after each of twenty plain sentences. They are
+/// constant, whereas the published implementation samples new contexts in every run.
 pub const TEMPLATES: &str = include_str!("templates.txt");
 
 /// A model whose hyper-parameters were published.
@@ -14,13 +14,13 @@ struct Known {
     layers: usize,
     width: usize,
     inner: usize,
-    /// The layer that is edited.
+    /// The edited layer.
     layer: usize,
     clamp: f64,
     weight_decay: f64,
 }
 
-/// The numbers of GPT-2 XL, from which the others differ.
+/// The values for GPT-2 XL, on which other entries are based.
 const XL: Known = Known {
     name: "gpt2-xl",
     family: "gpt2",
@@ -31,7 +31,7 @@ const XL: Known = Known {
     clamp: 4.0,
     weight_decay: 0.5,
 };
-/// Those of Llama 2 (EasyEdit's ROME settings; AlphaEdit has the same for Llama 3).
+/// The values for Llama 2 from EasyEdit's ROME settings; AlphaEdit uses the same for Llama 3.
 const LLAMA: Known = Known {
     name: "llama-2-7b",
     family: "llama",
@@ -43,8 +43,8 @@ const LLAMA: Known = Known {
     weight_decay: 1e-3,
 };
 
-/// ROME's released `hparams` for GPT-2 and GPT-J, MEMIT's for NeoX, EasyEdit's for the rest (there without second
-/// moments, which are taken here all the same).
+/// The values are from ROME's released `hparams` for GPT-2 and GPT-J, MEMIT's for NeoX, and EasyEdit's for the rest.
+/// EasyEdit's settings do not use second moments; this program does.
 static KNOWN: [Known; 12] = [
     Known { name: "gpt2-medium", layers: 24, width: 1024, inner: 4096, layer: 8, clamp: 3.0, ..XL },
     Known { name: "gpt2-large", layers: 36, width: 1280, inner: 5120, layer: 12, ..XL },
@@ -60,7 +60,7 @@ static KNOWN: [Known; 12] = [
     Known { name: "qwen2.5-7b", family: "qwen2", layers: 28, width: 3584, inner: 18_944, ..LLAMA },
 ];
 
-/// The layer to edit and the settings that were published for a model of this shape, if any were.
+/// Returns the layer and the settings that were published for a model of this shape, or `None`.
 pub fn published(spec: &Spec) -> Option<(usize, Settings)> {
     let settings =
         |known: &Known| Settings { clamp: known.clamp, weight_decay: known.weight_decay, ..Settings::default() };
@@ -72,17 +72,17 @@ fn of_shape(spec: &Spec) -> Option<&'static Known> {
     KNOWN.iter().find(|known| (known.family, known.layers, known.width, known.inner) == shape)
 }
 
-/// The name of the first known model of this shape.
+/// Returns the name of the first known model of this shape; other models can have the same shape.
 pub fn name(spec: &Spec) -> Option<&'static str> {
     of_shape(spec).map(|known| known.name)
 }
 
-/// The names of the known models, for messages.
+/// Returns the names of the known models, separated by commas, for messages.
 pub fn names() -> String {
     KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
 }
 
-/// The templates of a text: its lines.
+/// Splits a text into templates, one per line.
 pub fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }

@@ -1,12 +1,12 @@
-//! One edit alone against the base model: its key `k*` and its value `v*`.
+//! Compiles one edit alone against the base model: computes its key `k*` and its value `v*`.
 //!
-//! - [`resolve`]: the texts of an edit as rows of tokens, and where its subject ends in each;
-//! - [`settings`]: how values are looked for;
+//! - [`resolve`]: the texts of an edit as rows of tokens, and the position of its subject in each;
+//! - [`settings`]: the settings of the optimisation;
 //! - [`value`]: the loss of an edit as a function of δ;
-//! - [`search`]: the way to the δ that is kept, of one edit or of several side by side;
+//! - [`search`]: the optimisation of δ, for one edit or a batch of edits;
 //! - [`object`]: the result as bytes, and its address;
-//! - [`known`]: the context templates, and the published numbers of known models;
-//! - [`optimiser`]: Adam on one vector, in f64.
+//! - [`known`]: the context templates, and the published hyper-parameters of some models;
+//! - [`optimiser`]: Adam for one vector, in f64.
 
 pub mod known;
 pub mod object;

@@ -1,7 +1,7 @@
-//! The object: what compiling one edit gives, as bytes, and the address over everything it depends on.
+//! The object: the key and the value of a compiled edit as bytes, and the address that covers everything it depends on.
 //!
-//! An object holds one key and one value per edited layer, so that editors which spread an edit over layers need
-//! no other format. Its bytes are a safetensors file: `layer.N.key` (`[f]`) and `layer.N.value` (`[d]`), F32.
+//! An object contains one key and one value per edited layer, so that the format also suits editors that spread an edit
+//! over several layers. Its bytes are a safetensors file with `layer.N.key` (`[f]`) and `layer.N.value` (`[d]`), F32.
 
 use std::collections::BTreeMap;
 
@@ -13,69 +13,69 @@ use crate::digest::{Canon, Digest};
 use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, Tensor, write};
 
-/// One edit's side of the link at one layer.
+/// The key and the value of one edit at one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
     /// `k*`, `[f]`.
     pub key: Vec<f32>,
-    /// `v*`, `[d]`.
+    /// `v*`, `[d]`; empty for an object that contains only a key.
     pub value: Vec<f32>,
 }
 
 /// A compiled edit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// By layer.
+    /// The key and the value at each edited layer.
     pub sites: BTreeMap<usize, Site>,
-    /// How the value was found.
+    /// A summary of the search for the value.
     pub search: Search,
 }
 
-/// How a value was found: what the schedule took.
+/// A summary of the search for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Search {
-    /// Index of the stage that the value came from.
+    /// The index of the schedule's stage that found the value.
     pub stage: usize,
-    /// Evaluations made in all.
+    /// The total number of evaluations.
     pub evaluations: usize,
 }
 
-/// The one metadata key.
+/// The only metadata key.
 const KEY: &str = "corrigenda";
 
-/// Bytes that are not an object.
+/// The error for bytes that are not a valid object.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// Not even a safetensors file.
+    /// The bytes are not a safetensors file.
     #[error("the object is damaged: {0}")]
     Header(#[from] HeaderError),
-    /// A tensor that no object has, or one that is missing or of another type.
+    /// A tensor is unknown, lacks its key or value counterpart, or is not F32.
     #[error("the object is damaged: tensor `{0}` does not belong in it, has no counterpart, or is not F32")]
     Tensor(String),
-    /// No record of how the value was found.
+    /// The metadata does not describe the search.
     #[error("the object is damaged: its metadata is not an object's")]
     Metadata,
-    /// NaN or infinity.
+    /// A tensor contains NaN or infinity.
     #[error("the object is damaged: `{0}` holds a number that is not finite")]
     NotFinite(String),
 }
 
 impl Object {
-    /// The object of an edit compiled at one layer.
+    /// Returns the object of an edit that was compiled at one layer.
     pub fn new(layer: usize, compiled: &Compiled) -> Self {
         let site = Site { key: compiled.key.clone(), value: compiled.value.clone() };
         let search = Search { stage: compiled.stage, evaluations: compiled.evaluations };
         Self { sites: BTreeMap::from([(layer, site)]), search }
     }
 
-    /// The object of a key alone, at another layer than that of its edit's value: nothing is wanted there.
+    /// Returns an object with only a key, for a layer at which the edit has no value of its own.
     pub fn of_key(layer: usize, key: Vec<f32>) -> Self {
         let site = Site { key, value: Vec::new() };
         Self { sites: BTreeMap::from([(layer, site)]), search: Search { stage: 0, evaluations: 0 } }
     }
 
-    /// Its canonical bytes.
+    /// Returns the canonical bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut data = Vec::new();
         for (layer, site) in &self.sites {
@@ -92,7 +92,7 @@ impl Object {
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), search)]))
     }
 
-    /// Reads an object back.
+    /// Parses an object.
     ///
     /// # Errors
     /// If the bytes are not what [`Object::to_bytes`] writes, or a number is not finite.
@@ -125,9 +125,9 @@ impl Object {
     }
 }
 
-/// The address of an edit's object: the base (weights, configuration, tokenizer; for an edit that is said in a chat
-/// the `chat` template too), what the edit means, the layer, the templates, the settings, and the arithmetic. Ids,
-/// reasons and file names are no part of it.
+/// Returns the address of an edit's object. It covers the base (weights, configuration, tokenizer; for an edit in a
+/// chat also the `chat` template), the meaning of the edit, the layer, the templates, the settings and the version of
+/// the arithmetic. It does not cover ids, reasons or file names.
 pub fn address(
     base: &Digest,
     reading: Option<&Digest>,
@@ -146,7 +146,7 @@ pub fn address(
     canon.finish()
 }
 
-/// The address of a key alone: as [`address`], without what only values depend on.
+/// Returns the address of an object with only a key: as [`address`], without the settings that affect only values.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

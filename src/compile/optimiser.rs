@@ -1,11 +1,11 @@
-//! Adam on one vector, in f64: the vector is short, and the model sees it rounded to f32.
+//! Adam for one vector, in f64. The model receives the vector rounded to f32.
 
-/// Adam's state for one vector (Kingma and Ba; β₁ 0.9, β₂ 0.999, ε 1e-8, bias correction, no decay).
+/// The state of Adam for one vector (Kingma and Ba; β₁ 0.9, β₂ 0.999, ε 1e-8, bias correction, no weight decay).
 pub struct Adam {
     rate: f64,
     first: Vec<f64>,
     second: Vec<f64>,
-    /// β₁ᵗ and β₂ᵗ as running products: no power function is called.
+    /// β₁ᵗ and β₂ᵗ as running products, which avoids a power function that differs between platforms.
     powers: [f64; 2],
 }
 
@@ -13,12 +13,12 @@ const BETA: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 
 impl Adam {
-    /// A fresh state for a vector of `width` elements.
+    /// Returns the initial state for a vector of `width` elements.
     pub fn new(width: usize, rate: f64) -> Self {
         Self { rate, first: vec![0.0; width], second: vec![0.0; width], powers: [1.0, 1.0] }
     }
 
-    /// One update of `x` against `gradient`.
+    /// Updates `x` by one step against `gradient`.
     pub fn step(&mut self, x: &mut [f64], gradient: &[f64]) {
         self.powers[0] *= BETA[0];
         self.powers[1] *= BETA[1];
@@ -32,7 +32,7 @@ impl Adam {
     }
 }
 
-/// `‖x‖`, summed in order.
+/// Returns the Euclidean norm `‖x‖`, summed in the order of the elements.
 pub fn norm(x: &[f64]) -> f64 {
     let mut total = 0.0;
     for x in x {
@@ -41,7 +41,7 @@ pub fn norm(x: &[f64]) -> f64 {
     total.sqrt()
 }
 
-/// Shortens `x` to `limit` if it is longer.
+/// Scales `x` down to norm `limit` if its norm is larger.
 pub fn clamp(x: &mut [f64], limit: f64) {
     let length = norm(x);
     if length > limit {

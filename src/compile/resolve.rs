@@ -1,48 +1,48 @@
-//! The texts of an edit as rows of tokens, and where its subject ends in each of them.
+//! Converts the texts of an edit into rows of tokens, and finds the last token of its subject in each row.
 
 use std::ops::Range;
 
 use crate::model::tokens::Framed;
 use crate::model::{ModelError, Prompt, Tokens};
 
-/// What an edit states: `subject` stands in `prompt` at `{}`, and the model shall go on with `target`.
+/// The statement of an edit: the model should continue `prompt`, with `subject` in place of `{}`, with `target`.
 #[derive(Clone, Copy, Debug)]
 pub struct Fact<'a> {
-    /// Who or what the fact is about.
+    /// The person or thing that the fact is about.
     pub subject: &'a str,
     /// The relation as a sentence with one `{}`.
     pub prompt: &'a str,
-    /// The new object.
+    /// The new object of the fact.
     pub target: &'a str,
-    /// Whether a user says the sentence, under the model's chat template.
+    /// Whether the prompt is a user's message in the model's chat template.
     pub chat: bool,
 }
 
-/// A text with its subject, cut into tokens.
+/// A tokenized text that contains the subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The filled text.
+    /// The text with the subject filled in.
     pub text: String,
-    /// Its tokens.
+    /// The token ids.
     pub ids: Vec<u32>,
-    /// The last token that covers the subject's last character.
+    /// The index of the last token that covers the subject's last character.
     pub position: usize,
-    /// Whether that token also covers characters behind the subject.
+    /// Whether that token also covers characters after the subject.
     pub merged: bool,
 }
 
-/// An edit as the model reads it.
+/// An edit in tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The prompt under every context template, the bare one first; without the target.
+    /// The prompt under every context template, without the target; the bare prompt is the first.
     pub rows: Vec<Row>,
-    /// `"{} is a"` with the subject: where its drift is measured.
+    /// `"{} is a"` with the subject; the KL divergence from the base is measured on it.
     pub drift: Row,
-    /// The target's tokens, its leading space included where one belongs.
+    /// The tokens of the target, with its leading space if one belongs there.
     pub target: Vec<u32>,
 }
 
-/// An edit that the model cannot read as it is meant.
+/// The error for an edit that cannot be tokenized as intended.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum ResolveError {
@@ -59,10 +59,11 @@ pub enum ResolveError {
 }
 
 impl Resolved {
-    /// Cuts all texts of `fact`; `templates` hold one `{}` each for the prompt; `limit` is the model's context.
+    /// Tokenizes all texts of `fact`. Each template has one `{}` for the prompt; `limit` is the model's context length.
     ///
     /// # Errors
-    /// If a text lacks its place for the subject, has no token for it, or is too long.
+    /// If a text does not have exactly one `{}`, no token covers the subject, the target has no token, or a text is too
+    /// long.
     pub fn new(tokens: &Tokens, templates: &[String], fact: Fact, limit: usize) -> Result<Self, ResolveError> {
         let chat = fact.chat;
         let (prompt, subject) = fill(fact.prompt, fact.subject)?;
@@ -71,21 +72,21 @@ impl Resolved {
         if target.is_empty() {
             return Err(ResolveError::EmptyTarget(fact.target.to_owned()));
         }
-        // In a chat, what a template puts before the prompt is said by the user too.
+        // In a chat, the text that a template puts before the prompt is part of the user's message.
         let row = |template: &String| {
             let (text, place) = fill(template, &prompt)?;
             let subject = place.start + subject.start..place.start + subject.end;
             cut(tokens, Prompt { text: &text, chat }, &subject, target.len() - 1, limit)
         };
         let rows = templates.iter().map(row).collect::<Result<_, _>>()?;
-        // What the subject is, is asked of the model and not of the one who answers in its chats.
+        // The drift row is plain text also for edits in a chat: it measures the model's description of the subject.
         let (text, place) = fill("{} is a", fact.subject)?;
         let drift = cut(tokens, text.as_str().into(), &place, 0, limit)?;
         Ok(Self { rows, drift, target })
     }
 }
 
-/// `template` with its one `{}` replaced, and the bytes that the replacement takes there.
+/// Replaces the only `{}` of `template`, and returns the text with the byte range of the replacement.
 pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>), ResolveError> {
     let found = template.matches("{}").count();
     match template.split_once("{}") {
@@ -97,7 +98,7 @@ pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>),
     }
 }
 
-/// Cuts a prompt behind which `more` tokens follow.
+/// Tokenizes a prompt that will be followed by `more` tokens.
 fn cut(
     tokens: &Tokens,
     prompt: Prompt<'_>,

@@ -1,4 +1,4 @@
-//! The search for values: Adam through a schedule of stages, for one edit or for several side by side.
+//! Searches for values with Adam and a schedule of stages, for one edit or a batch of edits.
 
 use std::convert::Infallible;
 
@@ -11,13 +11,13 @@ use crate::model::above::Above;
 use crate::numeric::buffers;
 
 impl Objective<'_> {
-    /// The loss at `delta` and its gradient by it.
+    /// Returns the loss at `delta` and its gradient with respect to `delta`.
     pub fn at(&self, delta: &[f64]) -> (Loss, Vec<f64>) {
         abreast(&self.above, &[(self, delta)]).remove(0)
     }
 
-    /// One stage: calls `seen` with every evaluated δ and its loss, and stops as published: below `stop_loss`, or
-    /// at the last step without an update.
+    /// Runs one stage and calls `seen` with every evaluated δ and its loss. The stage ends when the loss is below
+    /// `stop_loss`, when the target leads by the margin, or after the last evaluation; no update follows it.
     pub fn descend(&self, stage: Stage, mut seen: impl FnMut(&[f64], Loss)) {
         let mut attempt = Attempt::new(self, stage);
         loop {
@@ -30,15 +30,15 @@ impl Objective<'_> {
     }
 }
 
-/// The losses of several edits, at a δ each, and their gradients: all their rows, joined in `above`, pass the model
-/// together. What an edit gets depends on its own rows alone.
+/// Returns the loss and the gradient of several edits, each at its own δ. The rows of all edits, joined in `above`,
+/// pass through the model in one batch; the result of an edit depends only on its own rows.
 fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
     let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
     let of_row = |(change, (objective, _)): (_, &(&Objective<'_>, _))| std::iter::repeat_n(change, objective.rows());
     let by_row: Vec<&[f32]> = changes.iter().map(Vec::as_slice).zip(edits).flat_map(of_row).collect();
     let mut evaluation = above.evaluate_each(&by_row);
-    // They become their gradient in place.
+    // The logits are replaced by their gradient in place.
     let mut gradient = std::mem::take(&mut evaluation.logits);
     let (mut rest, mut losses) = (gradient.as_mut_slice(), Vec::with_capacity(edits.len()));
     for (objective, delta) in edits {
@@ -56,7 +56,7 @@ fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, 
     out
 }
 
-/// One stage of one edit, as far as it has come.
+/// The progress of one edit in one stage.
 struct Attempt {
     stage: Stage,
     adam: Adam,
@@ -70,7 +70,7 @@ impl Attempt {
         Self { stage, adam: Adam::new(width, stage.rate), delta: vec![0.0; width], evaluated: 0 }
     }
 
-    /// Goes on from the loss at its δ and the gradient there; says whether there is more to evaluate.
+    /// Takes the loss and the gradient at the current δ, and updates δ. Returns whether another evaluation is needed.
     fn step(&mut self, objective: &Objective<'_>, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluated += 1;
         let enough = loss.total() < objective.settings.stop_loss || objective.settings.suffices(&loss);
@@ -83,7 +83,7 @@ impl Attempt {
     }
 }
 
-/// The whole schedule of one edit, as far as it has come.
+/// The progress of one edit through the whole schedule.
 struct Search<'a> {
     index: usize,
     objective: Objective<'a>,
@@ -99,10 +99,11 @@ impl<'a> Search<'a> {
         Self { index, attempt: Attempt::new(&objective, *first), objective, stage: 0, best: None, evaluations: 0 }
     }
 
-    /// Goes on; says whether there is more to evaluate: in this stage, or in the next one where no value has converged.
+    /// Takes the loss and the gradient at the current δ. Returns whether another evaluation is needed, in this stage or
+    /// in the next one if no value has converged.
     fn step(&mut self, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluations += 1;
-        // Written so that NaN never becomes the best.
+        // The comparison is false for a NaN loss, so NaN never replaces an earlier loss.
         let better = |best: &Loss| loss.total() < best.total() || self.objective.settings.suffices(&loss);
         if self.best.as_ref().is_none_or(|(_, best, _)| better(best)) {
             self.best = Some((self.attempt.delta.clone(), loss, self.stage));
@@ -130,12 +131,12 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Compiles one edit at `layer`: its key, and the value of the lowest loss that the schedule finds.
+/// Compiles one edit at `layer`: computes its key, and the value with the lowest loss that the schedule finds.
 pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings) -> Compiled {
     compile_at(model, layer, edit, settings, Hook::Mlp)
 }
 
-/// The same with the value of a hook.
+/// As [`compile`], with δ added at the given hook.
 pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Settings, hook: Hook) -> Compiled {
     let mut out = None;
     let told = |_, step| {
@@ -148,33 +149,33 @@ pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Setti
     out.expect("every edit comes to an end")
 }
 
-/// Edits are evaluated side by side up to so many positions: a weight that was fetched for one serves them all.
+/// The maximum number of positions in a batch of edits, so that each weight is loaded once for all of them.
 const POSITIONS: usize = 512;
-/// And up to so many numbers that are kept for them, about: two gibibytes.
+/// The approximate maximum number of cached f32 values for a batch of edits: two gibibytes.
 const NUMBERS: usize = 1 << 29;
 
-/// What is told of a search.
+/// A progress report of a search.
 pub enum Step {
-    /// It goes on after this many evaluations, at a loss; told each [`TOLD`] evaluations.
+    /// The search continues: the number of evaluations, and the best loss. Reported every five evaluations.
     Goes(usize, Loss),
-    /// It came to an end.
+    /// The search has ended.
     Ended(Compiled),
 }
 
-/// Evaluations of a search after which it is told that it goes on.
+/// The number of evaluations between two progress reports.
 const TOLD: usize = 5;
 
-/// Compiles edits at `layer`, some of them side by side; each is bit by bit what it is alone. `told` is given the index
-/// of an edit and how far its search is, ends in the order in which the searches come to them.
+/// Compiles edits at `layer` in batches; each result is bit-identical to that of the edit alone. `told` receives the
+/// index of an edit and the progress of its search. Searches end in an order that can differ from that of the edits.
 ///
-/// The allocator of the process is told to keep what is freed meanwhile ([`buffers::keep`]); beside the numbers of the
-/// edits, those of their rows' common beginnings are kept, a quarter as many at most.
+/// Meanwhile the allocator of the process retains freed memory ([`buffers::keep`]). In addition to the activations of
+/// the batch, the KV cache of the rows' common prefixes is in memory, at most a quarter of the size.
 ///
 /// # Errors
-/// What `told` gives.
+/// If `told` returns an error, that error.
 ///
 /// # Panics
-/// If the schedule is empty: settings are checked where they are read.
+/// If the schedule is empty; the reader of the settings rejects that.
 pub fn compile_all<E>(
     model: &Model,
     layer: usize,
@@ -200,7 +201,7 @@ pub fn compile_all<E>(
     }
 }
 
-/// Whether one more fits beside these, if it is like them.
+/// Returns whether one more edit of average size fits into the batch.
 fn room(searches: &[Search<'_>]) -> bool {
     let count = searches.len();
     let fits = |of: &dyn Fn(&Above<'_>) -> usize, most: usize| {
@@ -210,7 +211,7 @@ fn room(searches: &[Search<'_>]) -> bool {
     fits(&|above| above.positions(), POSITIONS) && fits(&|above| above.numbers(), NUMBERS)
 }
 
-/// Goes on with all of them until some come to an end: these, in their order.
+/// Evaluates all edits until at least one search ends, and returns the ended searches in their order.
 fn until_one_ends<'a, E>(
     searches: &mut Vec<Search<'a>>,
     told: &mut impl FnMut(usize, Step) -> Result<(), E>,

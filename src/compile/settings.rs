@@ -1,43 +1,45 @@
-//! How values are looked for: the published numbers, and the schedule that retries what they leave unconverged.
+//! The settings of the value optimisation: the published numbers, and a schedule that retries edits that do not
+//! converge.
 
 use super::value::Loss;
 use crate::digest::Canon;
 
-/// One attempt: Adam from δ = 0.
+/// One attempt of the schedule: Adam from δ = 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
-    /// Adam's rate.
+    /// The learning rate of Adam.
     pub rate: f64,
-    /// Evaluations; there is one update less.
+    /// The maximum number of evaluations; the number of updates is one less.
     pub steps: usize,
 }
 
-/// How values are optimised.
+/// The settings of the value optimisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Attempts, each made only if the ones before did not converge.
+    /// The attempts; each one runs only if the earlier ones did not converge.
     pub schedule: Vec<Stage>,
-    /// Weight of ‖δ‖ / ‖v₀‖².
+    /// The weight of `‖δ‖ / ‖v₀‖²` in the loss.
     pub weight_decay: f64,
-    /// ‖δ‖ is at most this many times ‖v₀‖.
+    /// The maximum of `‖δ‖ / ‖v₀‖`.
     pub clamp: f64,
-    /// Weight of the drift.
+    /// The weight of the KL divergence in the loss.
     pub kl_factor: f64,
-    /// A loss below this ends an attempt.
+    /// An attempt ends when the loss is below this.
     pub stop_loss: f64,
-    /// A value has converged when the target's mean negative log-likelihood is at most this.
+    /// A value has converged if the mean negative log-likelihood of the target is at most this.
     pub converged_nll: f64,
-    /// What the bare prompt weighs in the key, the other templates sharing the rest; all alike where nothing is said, as
-    /// published. A subject at the very beginning of a text has a key of its own, of which one in twenty-one says little.
+    /// The weight of the bare prompt in the mean key; the other templates share the rest equally. By default (`None`)
+    /// all have the same weight, as published. The key of a subject at the beginning of a text differs from its other
+    /// keys, and one of twenty-one equal weights represents it poorly.
     pub bare_weight: Option<f64>,
-    /// The lead, in nats, that ends a search: every token of the target has at least this much more log-probability
-    /// than any other token, in every template. A search goes on to `stop_loss` where nothing is said, as published.
+    /// A search also ends when every token of the target leads by this many nats of log-probability over every other
+    /// token, in every template. By default (`None`) it continues to `stop_loss`, as published.
     pub margin: Option<f64>,
 }
 
 impl Default for Settings {
-    /// The published numbers for GPT-2 XL, with a schedule that retries what the first twenty-five steps leave
-    /// unconverged.
+    /// Returns the published numbers for GPT-2 XL, with 25 evaluations in the first attempt and two more attempts for
+    /// edits that do not converge.
     fn default() -> Self {
         let stage = |rate, steps| Stage { rate, steps };
         Self { schedule: vec![stage(0.5, 25), stage(0.1, 120), stage(0.5, 200)], ..Self::published() }
@@ -45,7 +47,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Exactly the published optimisation: one attempt of twenty steps.
+    /// Returns exactly the published optimisation: one attempt of twenty evaluations.
     pub fn published() -> Self {
         Self {
             schedule: vec![Stage { rate: 0.5, steps: 20 }],
@@ -61,7 +63,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// Whether the target leads by the margin, if one is set. A loss that is no number leads by nothing.
+    /// Returns whether the target leads by the margin; false if no margin is set or the loss is not finite.
     pub fn suffices(&self, loss: &Loss) -> bool {
         self.margin.is_some_and(|margin| loss.lead >= margin && loss.total().is_finite())
     }
@@ -75,7 +77,7 @@ impl Settings {
         canon.float("weight-decay", self.weight_decay).float("clamp", self.clamp);
         canon.float("kl-factor", self.kl_factor).float("stop-loss", self.stop_loss);
         canon.float("converged-nll", self.converged_nll);
-        // What is published means what it meant before there was a choice.
+        // Optional settings are added only if they are set, so that earlier digests stay valid.
         if let Some(weight) = self.bare_weight {
             canon.float("bare-weight", weight);
         }

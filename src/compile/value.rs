@@ -1,9 +1,9 @@
-//! The key and the value of one edit (ROME, reference: Meng et al. 2022, §3.1 and appendix E.5).
+//! Computes the key and the loss of the value of one edit (ROME: Meng et al. 2022, §3.1 and appendix E.5).
 //!
-//! The key `k*` is the mean, over the context templates, of the input of the second MLP matrix at the subject's
-//! last token. The value `v*` is that matrix's output there plus a change δ which makes the model go on with the
-//! target: δ minimises the mean negative log-likelihood of the target over the templates, plus the drift (KL from
-//! the base) of `"{subject} is a"`, plus a weight on its length.
+//! The key `k*` is the mean, over the context templates, of the input of the second MLP matrix at the subject's last
+//! token. The value `v*` is the output of that matrix there plus a change δ that makes the model continue with the
+//! target. δ minimises the mean negative log-likelihood of the target over the templates, plus the KL divergence from
+//! the base at `"{subject} is a"`, plus a penalty on `‖δ‖`.
 
 use rayon::prelude::*;
 
@@ -18,49 +18,49 @@ use crate::numeric::rows::softmax;
 /// The terms of the loss at one δ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loss {
-    /// Mean negative log-likelihood of the target.
+    /// The mean negative log-likelihood of the target, in nats.
     pub nll: f64,
-    /// Weighted drift.
+    /// The KL divergence at the drift row, times its weight.
     pub kl: f64,
-    /// Weighted length.
+    /// The penalty on `‖δ‖`, times its weight.
     pub decay: f64,
-    /// By how much the target leads, in nats: the least, over its tokens and the templates, of its logit minus the
-    /// greatest other logit. No part of the sum.
+    /// The lead of the target in nats: the minimum, over its tokens and the templates, of its logit minus the largest
+    /// other logit. It is not part of the loss.
     pub lead: f64,
 }
 
 impl Loss {
-    /// Their sum.
+    /// Returns the sum of the three terms.
     pub fn total(&self) -> f64 {
         self.nll + self.kl + self.decay
     }
 }
 
-/// What one edit asks of the edited layer.
+/// The key and the value of one edit at the edited layer.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     /// `k*`, `[f]`.
     pub key: Vec<f32>,
     /// `v*` = v₀ + δ, `[d]`.
     pub value: Vec<f32>,
-    /// The value before the edit, `[d]`.
+    /// v₀, the value before the edit, `[d]`.
     pub value_before: Vec<f32>,
-    /// The loss at the δ that was kept.
+    /// The loss at the chosen δ.
     pub loss: Loss,
-    /// Index of the stage that it came from.
+    /// The index of the stage that found δ.
     pub stage: usize,
-    /// Evaluations made in all.
+    /// The total number of evaluations.
     pub evaluations: usize,
     /// Whether the value converged.
     pub converged: bool,
 }
 
-/// Where δ is added, and of what the value is the sum with it.
+/// The point of the model at which δ is added; the value is the activation there plus δ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// The output of the second MLP matrix: ROME.
+    /// The output of the second MLP matrix, as in ROME.
     Mlp,
-    /// The hidden state behind the block: MEMIT and those that spread a change over layers.
+    /// The residual stream after the block, as in MEMIT and other editors that spread a change over layers.
     Block,
 }
 
@@ -71,22 +71,22 @@ pub struct Objective<'a> {
     target: &'a [u32],
     templates: usize,
     vocabulary: usize,
-    /// `k*`.
+    /// The key `k*`, `[f]`.
     pub key: Vec<f32>,
-    /// v₀ and its norm.
+    /// The value v₀ before the edit, `[d]`.
     pub value_before: Vec<f32>,
     pub(super) length_before: f64,
-    /// Log-probabilities of the drift row at δ = 0.
+    /// The log-probabilities of the drift row at δ = 0.
     drift_before: Vec<f64>,
 }
 
 impl<'a> Objective<'a> {
-    /// Runs the rows of `edit` up to `layer` and prepares what lies above.
+    /// Runs the rows of `edit` up to `layer`, and prepares the evaluation of the layers above.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
         Self::behind(&Openings::none(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// The same with δ at a hook, and without computing again what `openings` have of its rows.
+    /// As [`Objective::new`], with δ at a hook and with the cached prefixes in `openings`.
     pub fn behind(
         openings: &Openings,
         model: &'a Model,
@@ -97,7 +97,7 @@ impl<'a> Objective<'a> {
         let label = edit.target.len();
         let continued = |row: &Row| [&row.ids[..], &edit.target[..label - 1]].concat();
         let mut rows: Vec<Vec<u32>> = edit.rows.iter().map(continued).collect();
-        // Attention is causal: what stands behind the subject cannot touch the drift measured at it.
+        // Attention is causal, so tokens after the subject cannot affect the distribution that is measured at it.
         rows.push(edit.drift.ids[..=edit.drift.position].to_vec());
         let moving: Vec<usize> = edit.rows.iter().chain([&edit.drift]).map(|row| row.position).collect();
         let mut tails = vec![label; edit.rows.len()];
@@ -125,7 +125,7 @@ impl<'a> Objective<'a> {
         objective
     }
 
-    /// Logits of its rows.
+    /// The number of logits of all rows of this edit.
     pub(super) fn logits(&self) -> usize {
         (self.templates * self.target.len() + 1) * self.vocabulary
     }
@@ -136,19 +136,20 @@ impl<'a> Objective<'a> {
         row.iter().map(|&logit| f64::from(logit) - log).collect()
     }
 
-    /// Rows of this edit: its templates and the drift.
+    /// The number of rows of this edit: its templates and the drift row.
     pub(super) fn rows(&self) -> usize {
         self.templates + 1
     }
 
-    /// The loss of its own part of the logits, which become their gradient.
+    /// Computes the loss from this edit's part of the logits, and replaces the logits by their gradient.
     pub(super) fn loss(&self, delta: &[f64], logits: &mut [f32]) -> Loss {
         let (labelled, drift) = logits.split_at_mut(self.templates * self.target.len() * self.vocabulary);
         let (nll, lead) = self.likelihood(labelled);
         Loss { nll, kl: self.drift(drift), decay: self.decay() * norm(delta), lead }
     }
 
-    /// The gradient by δ, from that by every row's change: summed over rows in their order.
+    /// Returns the gradient with respect to δ: the sum over rows, in their order, of the gradient of each row's change,
+    /// plus the gradient of the penalty.
     pub(super) fn slope(&self, delta: &[f64], rows: &[Vec<f32>]) -> Vec<f64> {
         let mut slope = vec![0.0; delta.len()];
         for row in rows {
@@ -163,12 +164,13 @@ impl<'a> Objective<'a> {
         slope
     }
 
-    /// What a unit of ‖δ‖ costs.
+    /// The penalty per unit of `‖δ‖`.
     fn decay(&self) -> f64 {
         self.settings.weight_decay / (self.length_before * self.length_before)
     }
 
-    /// Mean over rows and labels of `−log softmax`, and the least lead of a label; logits become their gradient.
+    /// Returns the mean of `−log softmax` over rows and labels, and the smallest lead of a label; replaces the logits
+    /// by their gradient.
     fn likelihood(&self, logits: &mut [f32]) -> (f64, f64) {
         let share = 1.0 / (self.templates * self.target.len()) as f64;
         let row = |(index, row): (usize, &mut [f32])| {
@@ -191,7 +193,7 @@ impl<'a> Objective<'a> {
         (total * share, least)
     }
 
-    /// Weighted KL(now ‖ before) of the drift row; logits become their gradient.
+    /// Returns the weighted KL(now ‖ before) of the drift row; replaces the logits by their gradient.
     fn drift(&self, logits: &mut [f32]) -> f64 {
         let now = logits.to_vec();
         let log = softmax(logits);
@@ -207,7 +209,7 @@ impl<'a> Objective<'a> {
     }
 }
 
-/// The greatest of a row of logits but for that of `label`.
+/// Returns the largest logit of a row, except that of `label`.
 fn greatest_other(row: &[f32], label: usize) -> f64 {
     let mut most = f32::NEG_INFINITY;
     for (index, &logit) in row.iter().enumerate() {
@@ -218,11 +220,11 @@ fn greatest_other(row: &[f32], label: usize) -> f64 {
     f64::from(most)
 }
 
-/// Numbers of openings that are kept at most: half a gibibyte.
+/// The maximum number of f32 values in the KV cache of common prefixes: half a gibibyte.
 const OPENING_NUMBERS: usize = 1 << 27;
 
-/// How the rows of edits begin, as those of the first two do: what the templates put before the prompt. Up to the
-/// layers below `layers`; nothing where there is one edit, or too much would be kept.
+/// Caches the prefixes that the first two edits share in each row, that is, what the templates put before the prompt,
+/// for the layers below `layers`. Returns an empty cache for a single edit, or if the cache would be too large.
 pub(super) fn openings(model: &Model, layers: usize, edits: &[&Resolved]) -> Openings {
     let [first, second, ..] = edits else { return Openings::none() };
     let opening = |(one, other): (&Row, &Row)| {
@@ -237,8 +239,8 @@ pub(super) fn openings(model: &Model, layers: usize, edits: &[&Resolved]) -> Ope
     }
 }
 
-/// The keys of edits, in their order: bit by bit those that [`compile`](super::compile) finds, without what stands
-/// behind the subject.
+/// Returns the keys of edits in their order, bit-identical to those of [`compile`](super::compile). The tokens after
+/// the subject are not evaluated.
 pub fn keys<'a>(
     model: &'a Model,
     layer: usize,
@@ -253,7 +255,8 @@ pub fn keys<'a>(
     })
 }
 
-/// The mean of the keys, the first of them with a weight of its own if there is one, and others beside it.
+/// Returns the mean of the keys. With `bare`, that is the weight of the first key, and the others share the rest
+/// equally.
 pub fn weighted(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     let (Some(weight), Some((first, rest))) = (bare, keys.split_first().filter(|(_, rest)| !rest.is_empty())) else {
         return mean(keys);
@@ -262,7 +265,7 @@ pub fn weighted(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     both.map(|(bare, rest)| (weight * f64::from(*bare) + (1.0 - weight) * f64::from(rest)) as f32).collect()
 }
 
-/// The mean of vectors of one length, summed in f64 in their order.
+/// Returns the mean of vectors of one length, summed in f64 in their order.
 fn mean(vectors: &[Vec<f32>]) -> Vec<f32> {
     let count = vectors.len() as f64;
     let element = |index: usize| {

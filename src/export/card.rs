@@ -1,6 +1,7 @@
-//! The section of README.md that tells people what was changed.
+//! The section of a model card (`README.md`) that lists the edited facts.
 //!
-//! Facts are a stranger's texts, and Markdown has many doors: every text is made visible, then escaped.
+//! The texts of facts are untrusted input, and Markdown also allows HTML: control characters in every text are made
+//! visible, then the characters that are special in Markdown and HTML are escaped.
 
 use std::fmt::Write as _;
 
@@ -9,15 +10,16 @@ use super::manifest::MANIFEST_FILE;
 use crate::digest::Digest;
 use crate::project::visible;
 
-/// The file that holds the section.
+/// The name of the model card.
 pub const CARD_FILE: &str = "README.md";
 const BEGIN: &str = "<!-- corrigenda:begin -->";
 const END: &str = "<!-- corrigenda:end -->";
 
-/// The section, its markers around it.
+/// Returns the Markdown section, with its begin and end markers.
 pub fn section(base: &Digest, patch: &Digest, facts: &[Fact], settings: Option<&Digest>) -> String {
     let count = format!("{} fact{}", facts.len(), if facts.len() == 1 { " was" } else { "s were" });
-    // The digest binds the manifest's texts to this page: a byte that changes in one no longer fits the other.
+    // The digest binds the card to the texts in the manifest: if a byte of one changes, the digest no longer matches
+    // the other.
     let record = serde_json::to_vec(&(facts, settings)).expect("texts and digests always serialise");
     let record = Digest::of(&record);
     let mut out = format!(
@@ -39,14 +41,14 @@ pub fn section(base: &Digest, patch: &Digest, facts: &[Fact], settings: Option<&
     out
 }
 
-/// The whole card: the base's, byte for byte, and the section behind it.
+/// Returns the whole card: the card of the base, unchanged, followed by the section.
 pub fn card(readme: Option<&[u8]>, section: &str) -> Vec<u8> {
     let Some(readme) = readme.filter(|readme| !readme.is_empty()) else { return section.as_bytes().to_vec() };
     let gap: &[u8] = if readme.ends_with(b"\n") { b"\n" } else { b"\n\n" };
     [readme, gap, section.as_bytes()].concat()
 }
 
-/// A text as the cell of a Markdown table: one line, with nothing in it that Markdown or HTML would act on.
+/// Escapes a text for one cell of a Markdown table: on one line, with no active Markdown or HTML.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in visible(text).chars() {

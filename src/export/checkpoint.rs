@@ -1,7 +1,7 @@
-//! An export, written beside its place, read back, and put there whole.
+//! Writes a checkpoint: it is written next to its destination, read back, and moved there as a whole.
 //!
-//! Every file of the base is copied but pickles and weights in other forms than the base's own; in the weights files the byte ranges of the edited tensors are
-//! replaced, and every other byte, headers included, stays as it is.
+//! Every file of the base is copied except pickles and weights in other formats than the base's own. In the weights
+//! files only the byte ranges of the edited tensors are replaced; every other byte, headers included, is unchanged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,42 +20,42 @@ use crate::progress::Progress;
 use crate::project::LockedBase;
 use crate::store::memo;
 
-/// What is exported, and where to.
+/// The input and the destination of an export.
 pub struct Request<'a> {
     /// The folder of the base.
     pub folder: &'a Path,
-    /// The base's files and digests.
+    /// The base's files and digests, from the lock or read from the folder.
     pub base: &'a LockedBase,
-    /// The patch.
+    /// The patch to export.
     pub patch: &'a Patch,
-    /// What the patch is for.
+    /// The facts that the patch contains.
     pub facts: &'a [Fact],
-    /// The digest of the settings that made the patch, if the lock knows them.
+    /// The digest of the settings that made the patch; `None` if the lock does not name this patch.
     pub settings: Option<Digest>,
-    /// The folder of the store, which no export may be in.
+    /// The folder of the store; an export inside it is rejected.
     pub store: &'a Path,
-    /// The folder to make.
+    /// The destination: a folder or file that is created.
     pub to: &'a Path,
-    /// Who watches.
+    /// Receives the progress, in files written.
     pub progress: &'a dyn Progress,
 }
 
-/// A finished export.
+/// The result of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
-    /// What the export says about itself.
+    /// The manifest of the export.
     pub manifest: Manifest,
-    /// Pickles of the base, which are not in the export. What else is left out of it, the manifest names.
+    /// The pickles of the base, which are not exported. Other omitted files are listed in the manifest.
     pub pickles: Vec<String>,
-    /// Folders of the base, which are not in the export.
+    /// The subfolders of the base, which are not exported.
     pub folders: Vec<String>,
 }
 
-/// Writes the checkpoint.
+/// Writes the checkpoint and returns its manifest.
 ///
 /// # Errors
-/// The destination or the base is refused, the patch is for another base, or the system refuses. Nothing stands at
-/// the destination then, and nothing is left beside it.
+/// If the destination or the base is rejected, if the patch was made for another base, or if an I/O operation fails.
+/// In all of these cases nothing is written to the destination, and the staging folder is removed.
 pub fn checkpoint(request: &Request<'_>) -> Result<Exported, ExportError> {
     let place = Place::folder(request.to, request.folder, request.store)?;
     let listing = list(request.folder)?;
@@ -77,7 +77,7 @@ pub fn checkpoint(request: &Request<'_>) -> Result<Exported, ExportError> {
     Ok(Exported { manifest, pickles, folders: listing.folders })
 }
 
-/// An export under way.
+/// An export in progress.
 struct Writing<'a> {
     request: &'a Request<'a>,
     listing: &'a Listing,
@@ -87,7 +87,7 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// Writes every file and reads all of it back.
+    /// Writes every file, then reads every file back and compares it.
     fn all(&self) -> Result<Manifest, ExportError> {
         let mut files = Vec::new();
         for (index, member) in self.listing.files.iter().enumerate() {
@@ -135,7 +135,7 @@ impl Writing<'_> {
         self.staging.write(name, |out| out.write_all(bytes))
     }
 
-    /// Reads a file again: its digest and, of weights, every tensor.
+    /// Reads a written file back and checks its digest and, for weights, the digest of every tensor.
     fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
         self.staging.read_back(file)?;
         let differs = |what: &str| ExportError::Differs { file: file.path.clone(), what: what.to_owned() };
@@ -158,15 +158,15 @@ impl Writing<'_> {
     }
 }
 
-/// The files of a base that hold weights in other forms, by name: no export has them.
+/// Returns the names of the base's files that hold weights in other formats; they are not exported.
 pub fn left_out(listing: &Listing, base: &LockedBase) -> Vec<String> {
     listing.files.iter().filter(|member| member.is_left_out(base)).map(|member| member.name.clone()).collect()
 }
 
-/// Refuses a base that is no longer the one that was opened.
+/// Rejects a base whose files changed after it was opened.
 ///
 /// # Errors
-/// A file of it is missing, or has other bytes.
+/// If a file of the base is missing or its bytes differ.
 pub(super) fn unchanged(base: &LockedBase, listing: &Listing) -> Result<(), ExportError> {
     for locked in &base.files {
         let changed = || ExportError::Changed { file: locked.path.clone() };

@@ -1,4 +1,4 @@
-//! What can go wrong while a checkpoint is read or written.
+//! The errors of reading and writing an export.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,124 +9,124 @@ use crate::project::{Code, Diagnostic, Sources};
 use crate::safetensors::{Dtype, HeaderError};
 use crate::store::StoreError;
 
-/// A checkpoint that cannot be read or written.
+/// An export that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The operating system refused.
+    /// An I/O operation failed.
     #[error("{operation} `{}` failed: {source}", path.display())]
     Io {
-        /// What was being done: `reading`, `writing` …
+        /// The operation that failed: `reading`, `writing` …
         operation: &'static str,
-        /// To which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Something stands where the export should.
+    /// The destination already exists.
     #[error("`{}` is {what}: an export needs a new name, or an empty folder", path.display())]
     Taken {
-        /// The destination.
+        /// The path of the destination.
         path: PathBuf,
-        /// What stands there.
+        /// What exists there, for example `a file`.
         what: &'static str,
     },
-    /// What should hold the export is no folder, and none can be made there.
+    /// The parent of the destination is not a folder and cannot be created.
     #[error("`{}` cannot be made: `{}` is no folder, or lies in something that is none", path.display(), parent.display())]
     NoParent {
-        /// The destination.
+        /// The path of the destination.
         path: PathBuf,
-        /// What should hold it.
+        /// The parent folder that is needed.
         parent: PathBuf,
     },
-    /// The destination is part of something that is only read.
+    /// The destination lies inside the base model or the store, which an export must not write to.
     #[error("`{}` lies in {what}, where nothing is written: name another place", path.display())]
     Inside {
-        /// The destination.
+        /// The path of the destination.
         path: PathBuf,
         /// `the base model` or `the store`.
         what: &'static str,
     },
-    /// Files of a folder that are not followed or not copied.
+    /// The folder contains entries that are not copied, for example links out of the folder.
     #[error("`{}` holds what is not copied: {}", folder.display(), said(names))]
     Refused {
-        /// The folder.
+        /// The path of the folder.
         folder: PathBuf,
-        /// Names, each with its reason.
+        /// The names, each with the reason.
         names: Vec<(String, String)>,
     },
-    /// A weights file without a sound header.
+    /// A weights file whose header is invalid.
     #[error("`{}`: {source}", path.display())]
     Header {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The defect of the header.
         source: HeaderError,
     },
-    /// No weights.
+    /// The folder contains no weights.
     #[error("`{}` holds no weights (model.safetensors, or model-*.safetensors)", folder.display())]
     NoWeights {
-        /// The folder.
+        /// The path of the folder.
         folder: PathBuf,
     },
-    /// A tensor of which there is not exactly one.
+    /// A tensor that the patch changes is in no weights file, or in more than one.
     #[error("the patch changes `{parameter}`, which stands in {count} of the base's weights files, not in one")]
     NotOnce {
-        /// The tensor.
+        /// The name of the tensor.
         parameter: String,
-        /// In how many files it stands.
+        /// The number of weights files that contain it.
         count: usize,
     },
-    /// A tensor stored in a type that is not written yet.
+    /// A tensor stored in a type to which no patch can be applied.
     #[error("`{parameter}` is stored as {found}; this version lays patches on F32 only")]
     Dtype {
-        /// The tensor.
+        /// The name of the tensor.
         parameter: String,
-        /// Its type.
+        /// The type in which the base stores it.
         found: Dtype,
     },
-    /// A patch of no edits, which no adapter can say.
+    /// The patch has no edits; an adapter cannot represent that.
     #[error("the patch is of no edits: an adapter of nothing has no rank, and no program loads one")]
     Empty,
-    /// A weight that no module of the model has.
+    /// The patch changes a weight that is not an MLP down-projection of this model.
     #[error(
         "the patch changes `{parameter}`, which is no second MLP matrix of this model: no adapter can be made of it"
     )]
     NoModule {
-        /// The weight.
+        /// The name of the weight in the patch.
         parameter: String,
     },
-    /// A family that the other program does not know.
+    /// llama.cpp does not support the model family.
     #[error("llama.cpp knows no architecture `{family}`: there is no GGUF adapter for it")]
     NoArchitecture {
-        /// The family.
+        /// The name of the family, as in `model_type`.
         family: &'static str,
     },
-    /// The patch does not fit.
+    /// The patch does not fit the base.
     #[error(transparent)]
     Patch(#[from] PatchError),
-    /// A file could not be hashed.
+    /// A file cannot be hashed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file that no export writes.
+    /// A file is larger than the limit for adapters.
     #[error("`{}` is larger than an adapter can be", path.display())]
     TooLarge {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// What was written is not what was meant.
+    /// A written file differs when it is read back.
     #[error("`{file}` was read back and is not what was written ({what}): nothing was exported; check the disk")]
     Differs {
-        /// The file.
+        /// The name of the file in the export.
         file: String,
-        /// The part that differs.
+        /// The part that differs, for example a tensor name.
         what: String,
     },
-    /// The base changed while it was read.
+    /// A file of the base changed during the export.
     #[error(
         "`{file}` of the base changed while it was read: nothing was exported; try again when nothing writes to it"
     )]
     Changed {
-        /// The file.
+        /// The name of the file in the base.
         file: String,
     },
 }
@@ -136,13 +136,13 @@ fn said(names: &[(String, String)]) -> String {
 }
 
 impl ExportError {
-    /// Wraps an error of the system, for use in `map_err`.
+    /// Returns a function for `map_err` that adds the operation and the path to an I/O error.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { operation, path, source }
     }
 
-    /// Whether it is that the patch was made for another base.
+    /// Returns whether the error means that the patch was made for another base.
     pub fn is_another_base(&self) -> bool {
         use PatchError::{BaseDigest, BaseDtype, BaseShape, NoParameter};
         let differs =
@@ -150,7 +150,7 @@ impl ExportError {
         differs || matches!(self, Self::NotOnce { count: 0, .. })
     }
 
-    /// The error as a finding, with what to do about it.
+    /// Converts the error into a diagnostic, with help on how to fix it.
     pub fn finding(&self) -> Diagnostic {
         let code = match self {
             Self::Io { .. } | Self::Store(_) | Self::Differs { .. } => Code::StoreFailed,

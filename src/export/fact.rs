@@ -1,7 +1,7 @@
-//! What a patch is for, in words.
+//! The facts of a patch, with their texts.
 //!
-//! A patch holds the digests of meanings and no text. The texts are those of the project's edits that mean the same;
-//! a meaning that no edit has is known by its digest alone.
+//! A patch contains only the digests of its meanings. The texts come from the project's edits with the same meaning;
+//! a meaning without such an edit is identified by its digest only.
 
 use std::collections::BTreeSet;
 
@@ -12,47 +12,48 @@ use crate::patch::Patch;
 use crate::project::edit::meaning;
 use crate::project::{Edit, EditSet, Prefaces};
 
-/// A fact, as an export records it; fields in alphabetical order.
+/// A fact as recorded in an export; the fields are in alphabetical order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fact {
-    /// Other names of the subject.
+    /// The aliases of the subject that the patch also edits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// Whether a user says the prompt, under the model's chat template.
+    /// Whether the prompt is a user message in the model's chat template.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub chat: bool,
-    /// Its id in the project.
+    /// The id of the edit in the project; `None` if no edit has this meaning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The digest of subject, prompt and target.
+    /// The digest of subject, prompt, target and chat flag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meaning: Option<Digest>,
-    /// Who answers for it.
+    /// The person or team responsible for the fact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// The text after which it is stated, where its subject begins the prompt at an attention sink.
+    /// The preface: text put in front of the prompt when the subject would otherwise start at an attention sink.
+    /// `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preface: Option<String>,
-    /// The sentence up to the answer, with `{}` for the subject.
+    /// The prompt: the text up to the answer, with `{}` for the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// Why it was changed.
+    /// The reason for the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Where it can be checked.
+    /// The source where the fact can be checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Who or what it is about.
+    /// The entity that the fact is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// The new answer.
+    /// The new answer, which follows the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Where it was discussed.
+    /// The ticket of the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// The old answer.
+    /// The old answer, if the edit states it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
 }
@@ -77,7 +78,8 @@ impl Fact {
         }
     }
 
-    /// The prompt with the subject in its place; in a chat, with who says it; after a preface, with that.
+    /// Returns the prompt with the subject filled in, prefixed by `user:` in a chat or by the preface if there is
+    /// one.
     pub fn filled_prompt(&self) -> Option<String> {
         let filled = self.prompt.as_ref()?.replacen("{}", self.subject.as_ref()?, 1);
         Some(match &self.preface {
@@ -87,7 +89,8 @@ impl Fact {
         })
     }
 
-    /// The meanings of its texts, one for each of the subject's names; none where it has no texts.
+    /// Returns the meaning digests of the texts, the subject's first, then one per alias; empty if the fact has no
+    /// texts.
     pub fn meanings(&self) -> Vec<Digest> {
         let (Some(subject), Some(prompt), Some(target)) = (&self.subject, &self.prompt, &self.target) else {
             return Vec::new();
@@ -97,12 +100,12 @@ impl Fact {
     }
 }
 
-/// The facts of a patch, by id: with their texts where an edit means the same.
+/// Returns the facts of a patch, sorted by id, with the texts of the edits that have the same meaning.
 pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<Fact> {
     let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
     let mut facts = Vec::new();
     for edit in &edits.edits {
-        // A patch tells of the names that it holds: an alias may be newer.
+        // The patch may lack an alias that was added to the edit later.
         let mut fact = Fact::of(edit, prefaces);
         fact.aliases.retain(|alias| left.remove(&edit.meaning_of(alias)));
         if left.remove(&edit.meaning()) {
@@ -110,7 +113,7 @@ pub fn facts(patch: &Patch, edits: &EditSet, prefaces: &Prefaces) -> Vec<Fact> {
         }
     }
     facts.extend(left.into_iter().map(|meaning| Fact { meaning: Some(meaning), ..Fact::default() }));
-    // Facts without an id stand last.
+    // Facts without an id are last.
     facts.sort_by(|a, b| (a.id.is_none(), &a.id, a.meaning).cmp(&(b.id.is_none(), &b.id, b.meaning)));
     facts
 }

@@ -1,7 +1,8 @@
-//! The files of a checkpoint folder, and where links may lead.
+//! Lists the files of a checkpoint folder and limits where its links may point.
 //!
-//! A snapshot in a Hugging Face cache is made of links into the `blobs` beside it, so links are followed, but never
-//! out of the folder, or out of the `models--*` folder that holds it. Folders inside are never entered.
+//! A snapshot in a Hugging Face cache consists of links into the neighbouring `blobs` folder. Links are therefore
+//! followed, but not out of the folder or, in such a cache, out of the `models--*` folder that contains it.
+//! Subfolders are never entered.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -17,37 +18,39 @@ use crate::safetensors::refuse_pickle;
 pub struct Member {
     /// Its name in the folder.
     pub name: String,
-    /// Where its bytes are: behind its link, if it is one.
+    /// The path of its bytes; for a link, the path of the link's target.
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// Whether it is a pickle, by name or by its first bytes.
+    /// Whether it is a pickle, judged by its name or its first bytes.
     pub pickle: bool,
-    /// Whether it holds weights, or says where they are, in whatever form a program loads: by name or by its first bytes.
+    /// Whether it holds weights in any format, or tells a program where to load them, judged by its name or its first
+    /// bytes.
     pub weights: bool,
 }
 
 impl Member {
-    /// Whether it holds weights that are none of the base's own: the same model in another form most likely, which no
-    /// patch is laid on. A program that prefers that form would go on serving the old facts.
+    /// Returns whether the file holds weights that are not part of the base. They are most likely the same model in
+    /// another format, which the patch does not change; a program that prefers that format would still return the old
+    /// facts.
     pub fn is_left_out(&self, base: &LockedBase) -> bool {
         self.weights && !base.has(&self.name)
     }
 }
 
-/// What a checkpoint folder holds, each list in the order of the names' bytes.
+/// The contents of a checkpoint folder; each list is sorted by the bytes of the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The files.
+    /// The regular files, with links resolved.
     pub files: Vec<Member>,
-    /// What is neither followed nor read, and why.
+    /// The entries that are neither followed nor read, each with the reason.
     pub refused: Vec<(String, String)>,
-    /// Folders, which are not entered.
+    /// The subfolders, which are not entered.
     pub folders: Vec<String>,
 }
 
 impl Listing {
-    /// The file with this name.
+    /// Returns the file with this name.
     pub fn get(&self, name: &str) -> Option<&Member> {
         self.files.iter().find(|member| member.name == name)
     }
@@ -56,7 +59,7 @@ impl Listing {
 /// Lists `folder`.
 ///
 /// # Errors
-/// It cannot be listed, or a file in it cannot be read.
+/// If the folder cannot be listed or a file in it cannot be read.
 pub fn list(folder: &Path) -> Result<Listing, ExportError> {
     let root = root(folder)?;
     let reading = || ExportError::io("listing", folder);
@@ -113,10 +116,10 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>, ExportError> {
     Ok(first)
 }
 
-/// The first bytes of GGUF, of GGML before it, and of HDF5.
+/// The first bytes of files in the GGUF, GGML and HDF5 formats.
 const MAGIC: [&[u8]; 5] = [b"GGUF", b"lmgg", b"tjgg", b"\x89HDF", b"fmgg"];
 
-/// The endings of files in which programs keep weights, pickles apart.
+/// The file name endings of weights formats, without pickles.
 const ENDINGS: [&str; 25] = [
     ".safetensors",
     ".gguf",
@@ -145,9 +148,9 @@ const ENDINGS: [&str; 25] = [
     ".index.json",
 ];
 
-/// Whether a file of this name holds weights or says where they are. An index of shards belongs to them; the graph of
-/// OpenVINO is of no use without its weights, which end in `.bin`; what an adapter says of itself makes a program load
-/// another base.
+/// Returns whether a file of this name holds weights or tells a program where to load them. The index of a sharded
+/// checkpoint counts as weights. An `OpenVINO` graph is useless without its weights, which end in `.bin`. An adapter
+/// configuration makes a program load another base.
 fn holds_weights(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let tensorflow = name.contains(".ckpt.") || name.contains(".ckpt-");
@@ -155,15 +158,15 @@ fn holds_weights(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending)) || tensorflow || graph || name == "adapter_config.json"
 }
 
-/// The folder that links of `folder` may not leave.
+/// Returns the folder that the links in `folder` must not leave.
 ///
 /// # Errors
-/// `folder` cannot be found.
+/// If `folder` cannot be resolved.
 pub fn root(folder: &Path) -> Result<PathBuf, ExportError> {
     hub::root(folder).map_err(ExportError::io("reading", folder))
 }
 
-/// Whether `name` is the name of a file in a folder and nothing else, on every system.
+/// Returns whether `name` is a plain file name, without a path, on every operating system.
 pub fn is_plain_name(name: &str) -> bool {
     let odd = |character: char| matches!(character, '/' | '\\' | ':' | '\0');
     !name.is_empty() && name != "." && name != ".." && !name.contains(odd)
@@ -257,7 +260,7 @@ mod tests {
         assert_eq!(listing.folders, [".git"]);
         let refused: Vec<_> = listing.refused.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(refused, ["dangling", "out"]);
-        // The same links outside of a cache leave the folder.
+        // The same links leave the folder if it is not part of a cache.
         let plain = top.path().join("plain");
         fs::create_dir(&plain).expect("made");
         symlink("../models--a--b/blobs/ab", plain.join("config.json")).expect("linked");

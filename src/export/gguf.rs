@@ -1,71 +1,71 @@
-//! GGUF, version 3, as far as adapters need it: texts and numbers, and matrices of F32.
+//! Reads and writes GGUF version 3, as far as adapters need it: text and number values, and F32 matrices.
 //!
-//! Little endian; the data of every tensor begins at a multiple of 32 bytes and is padded to one. Equal content has
-//! equal bytes: pairs and tensors stand by name. Whoever reads a file gets back what was written, or an error: a file
-//! that says the same in other bytes is refused.
+//! Numbers are little endian. The data of every tensor starts at a multiple of 32 bytes and is padded to one.
+//! Key-value pairs and tensors are sorted by name, so equal content has equal bytes. The reader accepts only these
+//! canonical bytes; other encodings of the same content are rejected.
 
 use std::collections::BTreeMap;
 
 use crate::numeric::{Elements, Stored};
 
-/// The first bytes of a file.
+/// The first four bytes of a file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
 const VERSION: u32 = 3;
 const ALIGNMENT: usize = 32;
 const FLOAT: u32 = 6;
 const TEXT: u32 = 8;
-/// The type of a tensor of F32.
+/// The type id of an F32 tensor.
 const F32: u32 = 0;
 
-/// The value of a key.
+/// The value of a metadata key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A number of 32 bits.
+    /// A 32-bit float.
     Float(f32),
-    /// A text.
+    /// A UTF-8 text.
     Text(String),
 }
 
 /// A matrix of F32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
-    /// Rows and columns; the file states the columns first.
+    /// The number of rows and of columns; the file stores the columns first.
     pub shape: [usize; 2],
-    /// Its elements, row after row.
+    /// The elements, row-major.
     pub data: Vec<f32>,
 }
 
-/// A file.
+/// The content of a GGUF file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gguf {
-    /// What it says about itself.
+    /// The metadata, by key.
     pub pairs: BTreeMap<String, Value>,
-    /// Its tensors.
+    /// The tensors, by name.
     pub tensors: BTreeMap<String, Matrix>,
 }
 
-/// A file that is not as [`Gguf::to_bytes`] writes it.
+/// A file whose bytes are not what [`Gguf::to_bytes`] would write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GgufError {
-    /// Another kind of file.
+    /// The file does not start with `GGUF`.
     #[error("it does not begin with `GGUF`")]
     Magic,
-    /// Another version.
+    /// The file has another format version.
     #[error("it is GGUF version {0}, and not {VERSION}")]
     Version(u32),
-    /// Less than it says.
+    /// The file ends too early; the offset of the value that is cut off.
     #[error("it ends within what begins at byte {0}")]
     Short(usize),
-    /// A value or a tensor of a kind that no export writes.
+    /// The value or tensor at this byte offset has a type that no export writes.
     #[error("at byte {0} it holds what no adapter of ours does")]
     Kind(usize),
-    /// The same content in other bytes.
+    /// The content is valid, but its bytes differ from the canonical ones, from this offset on.
     #[error("its bytes differ from byte {0} on from those that `export` writes for what it says")]
     NotCanonical(usize),
 }
 
 impl Gguf {
-    /// The canonical bytes.
+    /// Returns the canonical bytes of the file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(VERSION.to_le_bytes());
@@ -95,7 +95,7 @@ impl Gguf {
         out
     }
 
-    /// The data of every tensor, padded, in the order of their names.
+    /// Appends the data of every tensor, padded, sorted by name.
     pub fn data(&self, out: &mut Vec<u8>) {
         for matrix in self.tensors.values() {
             out.extend(matrix.data.iter().flat_map(|number| number.to_le_bytes()));
@@ -103,10 +103,10 @@ impl Gguf {
         }
     }
 
-    /// Reads a file from its bytes, and believes none of it.
+    /// Parses a file from untrusted bytes.
     ///
     /// # Errors
-    /// It is not as [`Gguf::to_bytes`] writes it.
+    /// If the bytes are not what [`Gguf::to_bytes`] would write.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, GgufError> {
         let mut reader = Reader { bytes, at: 0 };
         if bytes.get(..4) != Some(MAGIC) {
@@ -119,7 +119,7 @@ impl Gguf {
         }
         let (tensors, pairs) = (reader.long()?, reader.long()?);
         let mut file = Self::default();
-        // Counts are a stranger's: nothing is set aside for them, and the first one that is missing ends this.
+        // The counts are untrusted: no memory is allocated from them, and a missing item ends the loop with an error.
         for _ in 0..pairs {
             let (key, value) = (reader.text()?, reader.value()?);
             file.pairs.insert(key, value);
@@ -134,7 +134,7 @@ impl Gguf {
             reader.align()?;
             file.tensors.insert(name, Matrix { shape, data });
         }
-        // Order, offsets, padding, what stands twice and what stands behind: all of it shows here.
+        // Encoding the result again detects a wrong order, offset or padding, duplicate names, and trailing bytes.
         let canonical = file.to_bytes();
         match canonical == bytes {
             true => Ok(file),
@@ -152,7 +152,7 @@ fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
 }
 
-/// Reads from the front; never past the end.
+/// A cursor over the bytes that never reads past the end.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -178,7 +178,7 @@ impl Reader<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// A number that counts something in memory.
+    /// Reads a 64-bit count that must fit in `usize`.
     fn size(&mut self) -> Result<usize, GgufError> {
         let at = self.at;
         self.long().and_then(|size| usize::try_from(size).map_err(|_| GgufError::Short(at)))
@@ -198,7 +198,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The shape of a matrix of F32; where its data is follows from the others.
+    /// Reads the shape of an F32 matrix. The offset is ignored: comparing the canonical bytes checks it.
     fn shape(&mut self) -> Result<[usize; 2], GgufError> {
         let at = self.at;
         let sides = self.word()?;
@@ -240,13 +240,13 @@ mod tests {
         let bytes = sample().to_bytes();
         assert_eq!(bytes[..24], [b"GGUF\x03\0\0\0\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0".as_slice()].concat());
         assert_eq!(bytes[24..43], *b"\x03\0\0\0\0\0\0\0a.x\x06\0\0\0\0\0\x40\x40");
-        // Columns, rows, F32, and an offset in the data.
+        // Columns, rows, the F32 type, and an offset into the data.
         let first = bytes.windows(3).position(|some| some == b"t.0").expect("its name") + 3;
         assert_eq!(bytes[first..first + 8], *b"\x02\0\0\0\x05\0\0\0");
         assert_eq!(bytes[first + 12..first + 16], *b"\x03\0\0\0");
         let second = bytes.windows(3).position(|some| some == b"t.1").expect("its name") + 3;
         assert_eq!(bytes[second + 24..second + 32], 64_u64.to_le_bytes());
-        // 60 bytes and 32, each padded.
+        // The data takes 60 and 32 bytes, each padded to a multiple of 32.
         let header = bytes.len() - 64 - 32;
         assert_eq!((header % 32, bytes.len() % 32), (0, 0));
         assert_eq!(bytes[header..header + 4], (-1.5_f32).to_le_bytes());
@@ -273,7 +273,7 @@ mod tests {
         }
         let longer = [bytes.as_slice(), &[0; 32]].concat();
         assert_eq!(Gguf::from_bytes(&longer), Err(GgufError::NotCanonical(bytes.len())));
-        // Counts and sides that no memory could hold.
+        // Counts and dimensions larger than any memory.
         for at in [8, 16, 24] {
             let mut other = bytes.clone();
             other[at..at + 8].fill(0xff);

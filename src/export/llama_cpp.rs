@@ -1,7 +1,8 @@
-//! A LoRA adapter in GGUF, for llama.cpp and what is built on it.
+//! Writes a LoRA adapter in GGUF, for llama.cpp and programs built on it.
 //!
-//! llama.cpp scales each pair by `alpha / rank`: with one rank and `alpha = rank` by 1. Keys that it does not know it
-//! leaves alone, so the file names its patch and its base itself.
+//! llama.cpp scales each pair of factors by `alpha / rank`. All pairs have the same rank and `alpha = rank`, so the
+//! scale is 1. llama.cpp ignores unknown keys, so the file stores the digests of its patch and its base under keys of
+//! its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,33 +18,33 @@ use crate::digest::Digest;
 use crate::model::Spec;
 use crate::patch::Patch;
 
-/// The key that names the base.
+/// The key of the base's digest.
 pub const BASE: &str = "corrigenda.base";
-/// The key that names the patch.
+/// The key of the patch's digest.
 pub const PATCH: &str = "corrigenda.patch";
-/// The key of the digest of all tensors' data.
+/// The key of the digest of all tensor data.
 pub const TENSORS: &str = "corrigenda.tensors";
 const ALPHA: &str = "adapter.lora.alpha";
 
-/// A finished adapter.
+/// The result of an export to GGUF.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LlamaCpp {
-    /// The file.
+    /// The written file.
     pub file: FileEntry,
-    /// The patch.
+    /// The digest of the patch.
     pub patch: Digest,
-    /// The architecture, as llama.cpp calls it.
+    /// The architecture name in llama.cpp.
     pub architecture: &'static str,
     /// The rank of every pair.
     pub rank: usize,
-    /// The base's tensors that it changes, and what a checkpoint of the same patch holds in their place.
+    /// The tensors of the base that the adapter changes, with their digests before and after the patch is applied.
     pub tensors: Vec<TensorEntry>,
 }
 
-/// The file of an adapter.
+/// Builds the GGUF file of an adapter.
 ///
 /// # Errors
-/// llama.cpp has no such architecture.
+/// If llama.cpp does not support the architecture.
 pub fn gguf(adapter: &Adapter, spec: &Spec, base: &Digest, patch: &Digest) -> Result<Gguf, ExportError> {
     let architecture = architecture(spec)?;
     let tensors = adapter.pairs.iter().flat_map(|pair| matrices(pair, adapter.rank)).collect();
@@ -67,7 +68,7 @@ fn architecture(spec: &Spec) -> Result<&'static str, ExportError> {
     spec.family.gguf.ok_or(ExportError::NoArchitecture { family: spec.family.model_type })
 }
 
-/// The digest of the data of all tensors.
+/// Returns the digest of the padded data of all tensors.
 pub fn digest_of_data(file: &Gguf) -> Digest {
     let mut data = Vec::new();
     file.data(&mut data);
@@ -86,10 +87,10 @@ fn matrices(pair: &Pair, rank: usize) -> [(String, Matrix); 2] {
     ]
 }
 
-/// Reads an adapter back from a file.
+/// Reads an adapter from a GGUF file.
 ///
 /// # Errors
-/// In words: something that no export writes.
+/// A text describes what differs from an exported file.
 pub fn read(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
     let Some(Value::Float(alpha)) = file.pairs.get(ALPHA) else { return Err(format!("`{ALPHA}` is missing")) };
     let rank = *alpha as usize;
@@ -110,7 +111,7 @@ pub fn read(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
 /// Writes the adapter.
 ///
 /// # Errors
-/// As [`peft`](super::peft()), or llama.cpp does not know the family.
+/// As for [`peft`](super::peft()), or if llama.cpp does not support the model family.
 pub fn llama_cpp(request: &Request<'_>, spec: &Spec) -> Result<LlamaCpp, ExportError> {
     let place = Place::file(request.to, request.folder, request.store)?;
     let architecture = architecture(spec)?;
@@ -129,7 +130,7 @@ pub fn llama_cpp(request: &Request<'_>, spec: &Spec) -> Result<LlamaCpp, ExportE
     Ok(LlamaCpp { file, patch, architecture, rank: adapter.rank, tensors: tensor_entries(&laid) })
 }
 
-/// Reads what was written as another program would, and holds it against the patch.
+/// Parses the written bytes as another program would, and compares the factors with the patch.
 fn check(bytes: &[u8], patch: &Patch, spec: &Spec) -> Result<(), String> {
     let file = Gguf::from_bytes(bytes).map_err(|error| error.to_string())?;
     read(&file, spec)?.difference(patch, spec).map_or(Ok(()), Err)

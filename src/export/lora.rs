@@ -1,48 +1,47 @@
-//! A patch as low-rank adapters: one pair of factors per module, all pairs of one rank.
+//! Converts a patch to LoRA factors: one pair of factors per module, all of the same rank.
 //!
-//! Programs that read adapters disagree about how a rank becomes a scale: with one rank for every module and
-//! `alpha = rank` the scale is 1 for all of them. What a module lacks is filled with zeros. The two factors of an edit
-//! are balanced by a power of two, because some programs round them to half precision; their product stays what it was,
-//! bit for bit.
+//! Programs disagree on how to derive the scale from the rank. With one rank for every module and `alpha = rank` the
+//! scale is 1 in all of them. Modules with fewer edits are padded with zeros. The two factors of an edit are balanced
+//! by a power of two, because some programs round them to half precision; their product does not change in any bit.
 
 use crate::model::Spec;
 use crate::patch::{Layout, Patch, Target};
 
 use super::ExportError;
 
-/// The factors of one module.
+/// The LoRA factors of one module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// The layer.
+    /// The index of the layer.
     pub layer: usize,
-    /// The module, as transformers calls it.
+    /// The module path, as transformers names it.
     pub module: String,
-    /// How the base stores the weight.
+    /// The orientation in which the base stores the weight.
     pub layout: Layout,
-    /// Outputs of the module.
+    /// The output width of the module.
     pub out: usize,
-    /// Its inputs.
+    /// The input width of the module.
     pub inner: usize,
-    /// `[rank, in]`, row-major.
+    /// The factor A, `[rank, in]`, row-major.
     pub a: Vec<f32>,
-    /// `[out, rank]`, row-major.
+    /// The factor B, `[out, rank]`, row-major.
     pub b: Vec<f32>,
 }
 
-/// A patch in the form of adapters.
+/// A patch as LoRA factors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
     /// The rank of every pair.
     pub rank: usize,
-    /// The pairs, by layer.
+    /// The pairs, sorted by layer.
     pub pairs: Vec<Pair>,
 }
 
 impl Adapter {
-    /// The adapter that adds what `patch` adds to a model of this shape.
+    /// Builds the adapter that adds the same update as `patch` to a model of this shape.
     ///
     /// # Errors
-    /// The patch is empty, which no adapter can say, or changes a weight that is no second MLP matrix of this model.
+    /// If the patch is empty, or changes a weight that is not an MLP down-projection of this model.
     pub fn new(patch: &Patch, spec: &Spec) -> Result<Self, ExportError> {
         let rank = patch.targets().values().map(|target| target.edits.len()).max().ok_or(ExportError::Empty)?;
         let pair = |(parameter, target): (&String, &Target)| {
@@ -54,14 +53,14 @@ impl Adapter {
         };
         let mut pairs = patch.targets().iter().map(pair).collect::<Result<Vec<_>, ExportError>>()?;
         pairs.sort_by_key(|pair| pair.layer);
-        // A weight under two names is no weight of the model that was opened.
+        // Two parameter names for the same layer: at most one of them is a weight of the opened model.
         match pairs.windows(2).find(|pair| pair[0].layer == pair[1].layer) {
             Some(pair) => Err(ExportError::NoModule { parameter: pair[1].module.clone() }),
             None => Ok(Self { rank, pairs }),
         }
     }
 
-    /// The first place where the adapter does not add exactly what `patch` adds to a model of this shape.
+    /// Returns the first place where the adapter's update differs from the update of `patch`, as text for a message.
     pub fn difference(&self, patch: &Patch, spec: &Spec) -> Option<String> {
         if self.pairs.len() != patch.targets().len() {
             return Some("the list of modules".to_owned());
@@ -83,7 +82,7 @@ impl Adapter {
 }
 
 impl Pair {
-    /// The sum that the pair adds at a place of the weight in `[out, in]`.
+    /// Returns the update `B · A` at a row and column of the `[out, in]` weight.
     fn at(&self, rank: usize, (row, column): (usize, usize)) -> f64 {
         let mut sum = 0.0;
         for edit in 0..rank {
@@ -93,7 +92,7 @@ impl Pair {
     }
 }
 
-/// The sum that a target adds at a place.
+/// Returns the patch's update `u · v` at a row and column of the `[out, in]` weight.
 fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     let edits = target.edits.len();
     let mut sum = 0.0;
@@ -103,21 +102,21 @@ fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     sum
 }
 
-/// Places of a weight are all compared up to this many of them.
+/// The largest number of elements for which every element is compared.
 const ALL: usize = 1 << 16;
 
-/// The places that are compared: all of a small weight; of a large one every column, each in a row of its own, and every
-/// row, each in a column of its own.
+/// Returns the elements to compare: all elements of a small weight. For a large weight, about `max(out, in)`
+/// elements, chosen so that every row and every column occurs.
 fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> {
     if out.saturating_mul(inner) <= ALL {
         return Box::new((0..out * inner).map(move |place| (place / inner, place % inner)));
     }
-    // Steps through the rows that do not keep pace with the columns.
+    // The step makes the rows advance at another pace than the columns.
     const STEP: usize = 1_000_003;
     Box::new((0..out.max(inner)).map(move |place| (place.wrapping_mul(STEP) % out, place % inner)))
 }
 
-/// `a` and `b` of a target, balanced and filled up to `rank`.
+/// Returns `a` and `b` of a target, balanced and padded with zeros to `rank`.
 fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
     let (edits, inner) = (target.edits.len(), target.inner);
     let (mut a, mut b) = (vec![0.0; rank * inner], vec![0.0; target.out * rank]);
@@ -132,20 +131,20 @@ fn factors(target: &Target, rank: usize) -> (Vec<f32>, Vec<f32>) {
     (a, b)
 }
 
-/// `u · 2^-e` and `v · 2^e` with norms within a factor of two of one another; or as near to that as keeps every number
-/// exact.
+/// Returns `u · 2^-e` and `v · 2^e` with norms within a factor of two of each other, or as close to that as is
+/// possible while every number stays exact.
 fn balanced(u: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut exponent = (log2(norm(u) / norm(v)) + 1).div_euclid(2);
     loop {
         if let Some(pair) = scaled(u, -exponent).zip(scaled(v, exponent)) {
             return pair;
         }
-        // Nothing is scaled by 2^0, so this ends.
+        // A scale of 2^0 always succeeds, so the loop ends.
         exponent -= exponent.signum();
     }
 }
 
-/// The numbers times a power of two, if every one of them can be had.
+/// Multiplies the numbers by a power of two; `None` if one of the results is not exact in `f32`.
 fn scaled(numbers: &[f32], exponent: i32) -> Option<Vec<f32>> {
     let factor = power(exponent);
     let scale = |number: &f32| {
@@ -156,14 +155,14 @@ fn scaled(numbers: &[f32], exponent: i32) -> Option<Vec<f32>> {
     numbers.iter().map(scale).collect()
 }
 
-/// 2^exponent; far beyond what an f32 holds, but within what an f64 does.
+/// Returns `2^exponent` for exponents in the normal range of `f64`.
 fn power(exponent: i32) -> f64 {
     f64::from_bits(((1023 + i64::from(exponent)) as u64) << 52)
 }
 
-/// The exponent of the greatest power of two that is not above a number.
+/// Returns the exponent of the largest power of two that is at most `number`.
 fn log2(number: f64) -> i32 {
-    // Ratios of norms of f32 that are not null: never subnormal as f64.
+    // The argument is a ratio of nonzero `f32` norms, so it is never subnormal in `f64`.
     (number.to_bits() >> 52) as i32 - 1023
 }
 
@@ -175,7 +174,7 @@ fn norm(numbers: &[f32]) -> f64 {
     square.sqrt()
 }
 
-/// Small adapters, for the tests of every form of them.
+/// Small adapters, shared by the tests of all adapter formats.
 #[cfg(test)]
 pub(super) mod samples {
     use serde_json::json;
@@ -190,7 +189,7 @@ pub(super) mod samples {
         Spec::parse(std::path::Path::new("config.json"), &config).expect("a shape")
     }
 
-    /// A target of so many edits, whose numbers are spread over the whole range of f32.
+    /// A target with `edits` edits, whose numbers cover a wide range of magnitudes.
     pub(in super::super) fn target(edits: usize, out: usize, inner: usize) -> Target {
         let mut digests: Vec<_> = (0..edits).map(|edit| Digest::of(&[edit as u8])).collect();
         digests.sort_unstable();
@@ -207,7 +206,7 @@ pub(super) mod samples {
         }
     }
 
-    /// A patch of two layers, of three edits and of one.
+    /// A patch of two layers, with three edits and one edit.
     pub(in super::super) fn patch() -> Patch {
         let targets =
             [("transformer.h.2.mlp.c_proj.weight", target(3, 8, 32)), ("h.0.mlp.c_proj.weight", target(1, 8, 32))];
@@ -232,7 +231,7 @@ mod tests {
         assert!(adapter.pairs[0].a[32..].iter().all(|number| *number == 0.0));
         assert!(adapter.pairs.iter().all(|pair| (pair.a.len(), pair.b.len()) == (96, 24)));
         assert_eq!(adapter.difference(&patch, &spec()), None);
-        // Any number that is another one is seen, and where.
+        // A change of any number is detected and located.
         for at in 0..96 {
             let mut other = adapter.clone();
             other.pairs[1].a[at] = f32::from_bits(other.pairs[1].a[at].to_bits() ^ 1);
@@ -271,12 +270,12 @@ mod tests {
 
     #[test]
     fn no_balance_at_the_price_of_a_number() {
-        // Its smallest number has no room below: scaled down it would lose bits.
+        // Its smallest number is close to the subnormal range and would lose bits if it were scaled down.
         let tiny = f32::from_bits(0x0080_0001);
         let (u, v) = (vec![1e30, tiny], vec![1e-30]);
         let (b, a) = balanced(&u, &v);
         assert_eq!((b, a), (u, v));
-        // Half way is better than nothing.
+        // A partial balance is used if the full one is not exact.
         let u = vec![1e30, tiny * 1024.0];
         let (b, a) = balanced(&u, &[1e-30]);
         assert_eq!((b[1], a[0]), (tiny, 1e-30 * 1024.0));

@@ -1,7 +1,7 @@
-//! `corrigenda-manifest.json`: what an export says about itself, for programs.
+//! Reads and writes `corrigenda-manifest.json`, the machine-readable description of an export.
 //!
-//! Its bytes are made in one way: keys sorted, two spaces, a line break at the end. It holds no time, host or path.
-//! Whoever reads one believes none of it: `verify` holds every claim against the bytes.
+//! Its bytes are canonical: sorted keys, an indentation of two spaces, a line break at the end. It contains no time,
+//! host or path. A manifest is untrusted when it is read: `verify` compares every claim with the bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,56 +12,56 @@ use crate::digest::Digest;
 use crate::numeric::NUMERICS;
 use crate::project::{LockedBase, LockedFile};
 
-/// The name of the manifest.
+/// The file name of the manifest.
 pub const MANIFEST_FILE: &str = "corrigenda-manifest.json";
-/// The format that this version writes and reads.
+/// The manifest format that this version writes and reads.
 pub const MANIFEST_FORMAT: u64 = 1;
-/// The longest manifest that is read, in bytes.
+/// The largest manifest that is read, in bytes (64 MiB).
 pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
 
-/// An export's account of itself; fields in alphabetical order.
+/// The description of an export; the fields are in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The base model.
+    /// The base model that the patch was made for.
     pub base: BaseEntry,
-    /// What was changed.
+    /// The facts that the patch contains.
     pub facts: Vec<Fact>,
-    /// Every file of the export but this one, by name.
+    /// Every file of the export except the manifest, sorted by name.
     pub files: Vec<FileEntry>,
     /// The format of this file.
     pub format: u64,
-    /// The arithmetic in which the patch was laid on.
+    /// The numeric specification with which the patch was applied.
     pub numerics: String,
-    /// Files of the base that hold its weights in other forms, unedited, and are not in the export.
+    /// The files of the base that hold its weights in other formats; they are unedited and not exported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
-    /// The patch.
+    /// The digest of the patch.
     pub patch: Digest,
-    /// The digest of the settings, where the lock names the patch.
+    /// The digest of the settings; `None` if the lock does not name this patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Digest>,
-    /// The tensors that differ from the base's, by file and name.
+    /// The tensors that differ from the base, sorted by file and name.
     pub tensors: Vec<TensorEntry>,
 }
 
-/// The base model.
+/// The base model of an export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseEntry {
-    /// The digest of the table of files.
+    /// The digest of the list of files.
     pub digest: Digest,
-    /// The files that decide what the model says.
+    /// The files that determine the model's output: weights, configuration, tokenizer.
     pub files: Vec<FileEntry>,
 }
 
-/// A file.
+/// A file of an export or of its base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
-    /// The digest of its bytes.
+    /// The SHA-256 digest of its bytes.
     pub digest: Digest,
-    /// Its name in the folder.
+    /// Its file name, without a folder.
     pub path: String,
     /// Its size in bytes.
     pub size: u64,
@@ -75,9 +75,9 @@ pub struct TensorEntry {
     pub after: Digest,
     /// The digest of its bytes in the base.
     pub before: Digest,
-    /// The file that holds it.
+    /// The name of the file that contains it.
     pub file: String,
-    /// Its name in the file.
+    /// The name of the tensor.
     pub name: String,
 }
 
@@ -87,7 +87,7 @@ impl From<&LockedFile> for FileEntry {
     }
 }
 
-/// The entries of the tensors that a patch replaces.
+/// Returns the entries of the tensors that a patch replaces.
 pub fn tensor_entries(laid: &Laid) -> Vec<TensorEntry> {
     let tensors = laid.iter().flat_map(|(file, tensors)| tensors.iter().map(move |(name, one)| (file, name, one)));
     let entry = |(file, name, one): (&String, &String, &super::weights::Replaced)| TensorEntry {
@@ -100,7 +100,7 @@ pub fn tensor_entries(laid: &Laid) -> Vec<TensorEntry> {
 }
 
 impl Manifest {
-    /// The manifest of an export of `patch` on `base`.
+    /// Builds the manifest of an export of `patch` on `base`.
     pub fn new(
         base: &LockedBase,
         patch: Digest,
@@ -115,22 +115,23 @@ impl Manifest {
         Self { base, facts, files, format, numerics, omitted, patch, settings, tensors }
     }
 
-    /// The bytes of the file.
+    /// Returns the canonical bytes of the file.
     pub fn render(&self) -> Vec<u8> {
         let text = serde_json::to_string_pretty(self).expect("texts, numbers and lists always serialise");
         format!("{text}\n").into_bytes()
     }
 
-    /// Reads a manifest from its bytes.
+    /// Parses a manifest from untrusted bytes.
     ///
     /// # Errors
-    /// In words: it is no JSON of this form, it is of a newer format, or it names a file that is no plain file name.
+    /// A text describes the problem: invalid JSON, a newer format, or a file name that is not plain.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Format {
             format: u64,
         }
-        // The format first: a newer one may well have keys that are unknown here, and deserves the better message.
+        // The format is checked first: a newer manifest may have unknown keys, and the message about the format is
+        // more helpful.
         let unreadable = |error: serde_json::Error| format!("it is not a manifest: {error}");
         match serde_json::from_slice::<Format>(bytes).map_err(unreadable)?.format {
             MANIFEST_FORMAT => {}
@@ -170,7 +171,7 @@ mod tests {
     fn there_and_back_with_sorted_keys() {
         let bytes = manifest().render();
         assert_eq!(Manifest::parse(&bytes).expect("just written"), manifest());
-        // A map of serde_json sorts its keys: the text must already be in that order.
+        // The map of `serde_json` sorts its keys, so the text must already have this order.
         let sorted: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
         let sorted = serde_json::to_string_pretty(&sorted).expect("JSON");
         assert_eq!(String::from_utf8(bytes).expect("text"), format!("{sorted}\n"));

@@ -1,20 +1,21 @@
-//! A patch laid on its base and written somewhere else, in the forms that other programs load.
+//! Exports a patch in the forms that other programs load.
 //!
 //! Read in the order of the flow:
 //!
-//! - [`folder`]: the files of a checkpoint folder, and where links may lead;
-//! - [`weights`]: safetensors files by their headers, and the tensors that a patch replaces in them;
-//! - [`fact`]: what a patch is for, in words;
-//! - [`manifest`], [`card`]: what an export says about itself, for programs and for people;
-//! - [`place`]: where an export may stand, and how it gets there whole;
-//! - [`checkpoint`](mod@checkpoint): the base with the patch laid on, every file of it;
-//! - [`lora`]: the patch as factors of one rank;
-//! - [`peft`](mod@peft): the factors for transformers;
-//! - [`gguf`], [`llama_cpp`](mod@llama_cpp): the factors for llama.cpp, and the format of its files.
+//! - [`folder`]: the files of a checkpoint folder, and where its links may point;
+//! - [`weights`]: safetensors files by their headers, and the tensors that a patch replaces;
+//! - [`fact`]: the facts of a patch, with their texts;
+//! - [`manifest`], [`card`]: the description of an export, for programs and for people;
+//! - [`place`]: the checked destination, and the atomic move to it;
+//! - [`checkpoint`](mod@checkpoint): the whole base with the patch applied;
+//! - [`lora`]: the patch as LoRA factors of one rank;
+//! - [`peft`](mod@peft): the factors in the PEFT format, for transformers;
+//! - [`gguf`], [`llama_cpp`](mod@llama_cpp): the GGUF format, and the factors in it, for llama.cpp.
 //!
-//! A checkpoint knows names and headers, not families: what a tensor means is the patch's affair. An adapter names
-//! modules, which is a family's. The bytes are a function of base, patch and facts: no time, no host, no path. Every
-//! export is read back and compared before it stands at its place, and the base is only ever read.
+//! A checkpoint export uses tensor names and headers only; it needs no knowledge of the model family. An adapter
+//! names modules, which depend on the family. The bytes of an export depend only on base, patch, facts, settings and
+//! the base's name; they contain no time, host or path. Every export is read back and compared before it is moved to
+//! its destination. The base is only read.
 
 pub mod card;
 pub mod checkpoint;

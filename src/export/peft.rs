@@ -1,7 +1,8 @@
-//! A PEFT adapter: the folder that `transformers` and what is built on it load beside a base model.
+//! Writes a PEFT adapter: the folder that `transformers` and programs built on it load together with a base model.
 //!
-//! The layout is PEFT's own, and the bytes are a function of base, patch and facts. The modules are named by their full
-//! paths, because a bare name would also match matrices of attention; only fields that every version knows are written.
+//! The layout is PEFT's, and the bytes depend only on base, patch, facts, settings and the base's name. Modules are
+//! given by their full paths, because a bare name would also match attention matrices. Only fields that every PEFT
+//! version accepts are written.
 
 use std::fs;
 
@@ -23,39 +24,39 @@ use crate::patch::{Layout, Patch};
 use crate::project::visible;
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
-/// The file of the factors.
+/// The file that contains the factors.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-/// The file that says how they are meant.
+/// The file that contains the LoRA configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 
-/// The base, as an adapter speaks of it.
+/// The base model of an adapter.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
-    /// Its shape.
+    /// The description of the model: its shape and family.
     pub spec: &'a Spec,
-    /// How programs are told to find it.
+    /// The name of the base that is written to the files.
     pub written: Written<'a>,
 }
 
 /// The name of a base in the files of an adapter.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
-    /// The name.
+    /// The name or path, as written to the configuration.
     pub name: &'a str,
-    /// Whether the Hub knows a model by it: a card names no other.
+    /// Whether the name is a repository on the Hugging Face Hub; only then the model card names the base.
     pub on_hub: bool,
 }
 
-/// A finished adapter.
+/// The result of an export to PEFT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peft {
-    /// What it says about itself.
+    /// The manifest of the adapter.
     pub manifest: Manifest,
-    /// The rank of every module.
+    /// The LoRA rank, the same for every module.
     pub rank: usize,
 }
 
-/// `adapter_config.json`; fields in alphabetical order.
+/// The content of `adapter_config.json`; the fields are in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -78,7 +79,7 @@ struct Config {
     use_rslora: bool,
 }
 
-/// An object without keys.
+/// A JSON object without keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -92,7 +93,7 @@ impl Config {
             fan_in_fan_out: adapter.pairs.iter().all(|pair| pair.layout == Layout::Conv1d),
             inference_mode: true,
             init_lora_weights: true,
-            // The scale is alpha / r: one, whatever a program makes of the two.
+            // The scale is `alpha / r` = 1, because rsLoRA (`alpha / sqrt(r)`) is off.
             lora_alpha: adapter.rank,
             lora_dropout: 0.0,
             modules_to_save: None,
@@ -113,7 +114,7 @@ impl Config {
     }
 }
 
-/// The files of an adapter but for the manifest: names and bytes, by name.
+/// Returns the names and bytes of the adapter's files except the manifest, sorted by name.
 pub fn files(
     adapter: &Adapter,
     base: &Digest,
@@ -122,7 +123,7 @@ pub fn files(
     settings: Option<&Digest>,
     Written { name, on_hub }: Written<'_>,
 ) -> [(&'static str, Vec<u8>); 3] {
-    // A JSON string is one of YAML, whatever it holds.
+    // Every JSON string is also a valid YAML string.
     let quoted = serde_json::to_string(&*visible(name)).expect("a text always serialises");
     let model = if on_hub { format!("base_model: {quoted}\n") } else { String::new() };
     let matter = format!("---\n{model}library_name: peft\n---\n");
@@ -133,7 +134,7 @@ pub fn files(
     ]
 }
 
-/// The keys of a module's factors.
+/// The safetensors names of a module's factors A and B.
 fn keys(module: &str) -> [String; 2] {
     ["A", "B"].map(|factor| format!("base_model.model.{module}.lora_{factor}.weight"))
 }
@@ -153,15 +154,15 @@ fn weights(adapter: &Adapter) -> Vec<u8> {
     write(&tensors, &[("format".to_owned(), "pt".to_owned())].into())
 }
 
-/// The name of the base that a configuration gives.
+/// Returns the base's name from the bytes of a configuration; `None` if they are not valid.
 pub fn name_of(config: &[u8]) -> Option<String> {
     serde_json::from_slice::<Config>(config).ok().map(|config| config.base_model_name_or_path)
 }
 
-/// Reads an adapter from the bytes of its two files, and believes none of it.
+/// Parses an adapter from the untrusted bytes of its two files.
 ///
 /// # Errors
-/// In words: something that no export writes.
+/// A text describes what differs from an exported adapter.
 pub fn read(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, String> {
     let config: Config = serde_json::from_slice(config).map_err(|error| format!("{CONFIG_FILE}: {error}"))?;
     let header = Header::parse(weights.len() as u64, weights).map_err(|error| format!("{WEIGHTS_FILE}: {error}"))?;
@@ -196,12 +197,12 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
         let found = format!("{} of shape {:?}", info.dtype, info.shape);
         return Err(format!("{WEIGHTS_FILE}: `{name}` should be F32 of shape {shape:?}, and is {found}"));
     }
-    // The header was checked against the length of the bytes: the range lies inside.
+    // In range: the header was checked against the number of bytes.
     let bytes = &bytes[info.start as usize..info.end as usize];
     Ok(Elements::of_bytes(Stored::F32, bytes).wide().into_owned())
 }
 
-/// What every adapter stands on: the base, and what the patch makes of its tensors.
+/// Lists the base's files and applies the patch to its tensors, as every adapter export needs it.
 pub(super) fn ground(request: &Request<'_>) -> Result<(Listing, Laid), ExportError> {
     let listing = list(request.folder)?;
     let laid = lay(&open_all(&listing, request.base)?, request.patch)?;
@@ -211,7 +212,7 @@ pub(super) fn ground(request: &Request<'_>) -> Result<(Listing, Laid), ExportErr
 /// Writes the adapter.
 ///
 /// # Errors
-/// As [`checkpoint`](super::checkpoint()), or no adapter can say what the patch does.
+/// As for [`checkpoint`](super::checkpoint()), or if the patch cannot be represented as an adapter.
 pub fn peft(request: &Request<'_>, named: Named<'_>) -> Result<Peft, ExportError> {
     let Request { base, patch, facts, settings, .. } = *request;
     let place = Place::folder(request.to, request.folder, request.store)?;
@@ -233,14 +234,14 @@ pub fn peft(request: &Request<'_>, named: Named<'_>) -> Result<Peft, ExportError
     Ok(Peft { manifest, rank: adapter.rank })
 }
 
-/// Reads what was written as another program would, and holds it against the patch.
+/// Parses the written bytes as another program would, and compares the factors with the patch.
 fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<(), ExportError> {
     let differs = |what| ExportError::Differs { file: WEIGHTS_FILE.to_owned(), what };
     let adapter = read(config, weights, spec).map_err(differs)?;
     adapter.difference(patch, spec).map_or(Ok(()), |place| Err(differs(place)))
 }
 
-/// A base's name as other programs write it: on the Hub `ORG/NAME`, without prefix and revision.
+/// Returns the base's name as other programs write it: for the Hub `ORG/NAME`, without prefix and revision.
 pub fn plain_name(name: &str) -> String {
     name.parse::<HubName>().map_or_else(|_| name.to_owned(), |name| name.repository().to_owned())
 }
@@ -267,7 +268,7 @@ mod tests {
     fn the_layout_is_that_of_peft() {
         let (adapter, config, weights) = sample();
         insta::assert_snapshot!(String::from_utf8(config.clone()).expect("text"));
-        // A map of serde_json sorts its keys: the text must already be in that order.
+        // The map of `serde_json` sorts its keys, so the text must already have this order.
         let value: Value = serde_json::from_slice(&config).expect("JSON");
         let sorted = serde_json::to_string_pretty(&value).expect("JSON");
         assert_eq!(String::from_utf8(config.clone()).expect("text"), format!("{sorted}\n"));
@@ -310,7 +311,7 @@ mod tests {
         for end in [0, 7, 100, weights.len() - 1] {
             assert!(read(&config, &weights[..end], &spec()).is_err(), "{end}");
         }
-        // A factor of another value is read, and is not the patch.
+        // A changed factor can be read, but does not match the patch.
         let mut other = weights.clone();
         let last = other.len() - 4;
         other[last] ^= 1;

@@ -1,7 +1,7 @@
-//! Where an export is to stand, and how it gets there: all of it, or nothing.
+//! The destination of an export, and the atomic move to it.
 //!
-//! Everything is written into a folder beside the destination and read back there; one rename puts it in its place.
-//! What is given up on the way leaves nothing behind.
+//! Every file is written to a staging folder next to the destination and read back there; one rename then moves it to
+//! the destination. An export that fails leaves no files.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -17,22 +17,23 @@ use crate::plain::resolved;
 use crate::store::atomic::sync_directory;
 use crate::store::memo;
 
-/// A place that is free, and part of neither base nor store.
+/// A free destination outside the base and the store.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// As a person named it.
+    /// The path as the user gave it.
     named: PathBuf,
-    /// Without links.
+    /// The path with links resolved.
     path: PathBuf,
-    /// The folder that holds it.
+    /// The parent folder, which is created if necessary.
     parent: PathBuf,
 }
 
 impl Place {
-    /// A place for a folder: nothing is there, or an empty folder.
+    /// Checks a destination folder: it must not exist, or be an empty folder.
     ///
     /// # Errors
-    /// It is taken, lies in the folder of the base or in the store, or has no folder to be in.
+    /// If it exists and is not an empty folder, lies inside the base's folder or the store, or has no usable parent
+    /// folder.
     pub fn folder(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
         let place = Self::outside(to, base, store)?;
         match taken(to)? {
@@ -43,10 +44,10 @@ impl Place {
         }
     }
 
-    /// A place for a file: nothing is there.
+    /// Checks a destination file: it must not exist.
     ///
     /// # Errors
-    /// As [`Place::folder`].
+    /// As for [`Place::folder`], but an empty folder is rejected too.
     pub fn file(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
         let place = Self::outside(to, base, store)?;
         match taken(to)? {
@@ -68,7 +69,7 @@ impl Place {
         Ok(Self { named: to.to_owned(), path, parent })
     }
 
-    /// Folders above it that are not there are made later; something else there is no place.
+    /// Rejects a parent that cannot be a folder. Missing parent folders are created later, in [`Place::stage`].
     fn in_a_folder(self) -> Result<Self, ExportError> {
         match self.parent.ancestors().find(|above| above.symlink_metadata().is_ok()) {
             Some(above) if above.is_dir() => Ok(self),
@@ -80,20 +81,21 @@ impl Place {
         ExportError::Taken { path: self.named.clone(), what }
     }
 
-    /// The name of the file or folder that will stand there.
+    /// Returns the name of the destination file or folder.
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
-    /// Starts the export, in a folder beside its place that is removed with all that is in it unless it gets there.
+    /// Starts the export in a staging folder next to the destination. The staging folder is removed unless it is
+    /// committed.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// If a folder cannot be created.
     pub fn stage(self) -> Result<Staging, ExportError> {
         let made = Made::above(&self.path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".corrigenda-").suffix(".tmp");
-        // What others may read is the umask's affair, not that of a temporary folder.
+        // Use the permissions of the umask instead of the 0700 of `tempfile`.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let folder = builder.tempdir_in(&self.parent);
@@ -102,7 +104,7 @@ impl Place {
     }
 }
 
-/// What stands at a path, in words, links not followed.
+/// Returns the kind of the existing entry at a path, without following links.
 fn taken(path: &Path) -> Result<Option<&'static str>, ExportError> {
     match fs::symlink_metadata(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -118,12 +120,12 @@ fn is_empty(folder: &Path) -> Result<bool, ExportError> {
     Ok(entries.next().is_none())
 }
 
-/// The folders that were made for an export, the highest first; removed again unless it gets to its place.
+/// The parent folders created for an export, outermost first; removed on drop unless the export is committed.
 #[derive(Debug)]
 struct Made(Vec<PathBuf>);
 
 impl Made {
-    /// Makes the folders above a path that are not there.
+    /// Creates the missing parent folders of a path.
     fn above(path: &Path) -> Result<Self, ExportError> {
         let missing = path.ancestors().skip(1).take_while(|above| above.symlink_metadata().is_err());
         let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
@@ -143,7 +145,7 @@ impl Made {
         Ok(made)
     }
 
-    /// They stay.
+    /// Keeps the folders after the drop.
     fn keep(mut self) {
         self.0.clear();
     }
@@ -151,30 +153,30 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        // One into which somebody has put something by now stays.
+        // A folder that is no longer empty is kept.
         self.0.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     }
 }
 
-/// An export on its way.
+/// An export in its staging folder.
 #[derive(Debug)]
 pub struct Staging {
-    // Dropped in this order: the folder that is staged lies in one that was made.
+    // The drop order matters: the staging folder lies inside the created folders.
     folder: TempDir,
     made: Made,
     place: Place,
 }
 
 impl Staging {
-    /// Where a file of the export is until it is in its place.
+    /// Returns the path of an export's file in the staging folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes a file of the export, durably.
+    /// Writes a file of the export and syncs it to disk.
     ///
     /// # Errors
-    /// `produce` or the system refuses.
+    /// If `produce` or an I/O operation fails.
     pub fn write(
         &self,
         name: &str,
@@ -186,16 +188,16 @@ impl Staging {
             file.sync_all()?;
             Ok(FileEntry { digest, path: name.to_owned(), size })
         };
-        // The message names the place that a person asked for.
+        // The message names the destination that the user gave, not the staging folder.
         let named =
             if self.place.path.ends_with(name) { self.place.named.clone() } else { self.place.named.join(name) };
         write().map_err(ExportError::io("writing", &named))
     }
 
-    /// Reads a file again, and compares its bytes with what was written.
+    /// Reads a written file again and compares its digest.
     ///
     /// # Errors
-    /// They differ, or cannot be read.
+    /// If the bytes differ or cannot be read.
     pub fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
         match memo::digest_file_fresh(&self.path(&file.path))? == file.digest {
             true => Ok(()),
@@ -203,15 +205,15 @@ impl Staging {
         }
     }
 
-    /// Puts the folder in its place.
+    /// Moves the folder to its destination.
     ///
     /// # Errors
-    /// Syncing or renaming fails.
+    /// If syncing or renaming fails.
     pub fn commit(self) -> Result<(), ExportError> {
-        // Given up, what was staged goes before the folders that were made for it.
+        // On failure, the staging folder must be dropped before the folders that were created for it.
         let Self { made, folder, place } = self;
         sync_directory(folder.path())?;
-        // Where a rename does not replace an empty folder, the folder goes first.
+        // On systems where a rename does not replace an empty folder, it is removed first.
         if cfg!(not(unix)) && place.path.exists() {
             fs::remove_dir(&place.path).map_err(ExportError::io("replacing", &place.named))?;
         }
@@ -221,12 +223,12 @@ impl Staging {
         Ok(sync_directory(&place.parent)?)
     }
 
-    /// Puts one file of the folder in its place, for an export that is a file.
+    /// Moves one file of the staging folder to the destination, for an export that is a single file.
     ///
     /// # Errors
-    /// Something stands there by now, or renaming fails.
+    /// If the destination exists by now, or renaming fails.
     pub fn commit_file(self, name: &str) -> Result<(), ExportError> {
-        // A rename replaces a file: nobody's is taken that came while this was written.
+        // A rename replaces an existing file: a file that was created meanwhile must not be lost.
         if let Some(what) = taken(&self.place.path)? {
             return Err(self.place.taken(what));
         }
@@ -237,7 +239,7 @@ impl Staging {
     }
 }
 
-/// Hashes and counts what is written.
+/// A writer that hashes and counts its bytes.
 struct Hashing<W> {
     inner: W,
     hasher: Hasher,
@@ -257,7 +259,7 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Lets `produce` write into `inner`: the digest and the number of the bytes.
+/// Runs `produce` on `inner` and returns the digest and the number of the written bytes.
 fn pour(inner: impl Write, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<(Digest, u64)> {
     let mut out = Hashing { inner, hasher: Hasher::default(), size: 0 };
     produce(&mut out)?;
@@ -269,7 +271,7 @@ fn pour(inner: impl Write, produce: impl FnOnce(&mut dyn Write) -> io::Result<()
 mod tests {
     use super::*;
 
-    /// A disk with room for so many bytes.
+    /// A writer with room for a limited number of bytes.
     struct Disk(usize);
 
     impl Write for Disk {
@@ -308,7 +310,7 @@ mod tests {
         for room in 0..text.len() {
             let full = pour(Disk(room), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
-            // Behind a buffer it shows at the latest when that is emptied.
+            // With a buffer, the error appears at the flush at the latest.
             let full = pour(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
         }

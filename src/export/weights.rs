@@ -1,6 +1,6 @@
 //! Safetensors files by their headers, and the tensors that a patch replaces in them.
 //!
-//! Files are read in ranges and never held: a tensor at a time is in memory.
+//! Files are read in byte ranges; at most one tensor is in memory at a time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,42 +17,42 @@ use crate::plain;
 use crate::project::LockedBase;
 use crate::safetensors::{Header, TensorInfo};
 
-/// A weights file.
+/// A weights file of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    /// Its name in the folder.
+    /// Its file name.
     pub name: String,
-    /// Its tensors.
+    /// Its header: the tensors with their types, shapes and byte ranges.
     pub header: Header,
     path: PathBuf,
     size: u64,
 }
 
-/// A tensor with other bytes than the base's.
+/// A tensor that the patch replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaced {
-    /// Where it starts in the file.
+    /// The byte offset of the tensor in the file.
     pub start: u64,
-    /// The digest of the base's bytes.
+    /// The digest of the tensor's bytes in the base.
     pub before: Digest,
     /// The digest of the new bytes.
     pub after: Digest,
-    /// The new bytes, as many as before.
+    /// The new bytes, as many as in the base.
     pub bytes: Vec<u8>,
 }
 
-/// What a patch replaces: by file, by tensor.
+/// The replaced tensors of a patch, by file name and tensor name.
 pub type Laid = BTreeMap<String, BTreeMap<String, Replaced>>;
 
-/// Whether a file of this name holds the model's weights.
+/// Returns whether a file of this name holds the model's weights.
 pub fn is_weights(name: &str) -> bool {
     name == "model.safetensors" || name.starts_with("model-") && name.ends_with(".safetensors")
 }
 
-/// Opens the weights files that are the base's own: those that were opened as the model.
+/// Opens the base's own weights files, which are the files that were loaded as the model.
 ///
 /// # Errors
-/// A file cannot be read, or its header cannot be trusted.
+/// If a file cannot be read or its header is invalid.
 pub fn open_all(listing: &Listing, base: &LockedBase) -> Result<Vec<Weights>, ExportError> {
     let own = |member: &&Member| member.name.ends_with(".safetensors") && base.has(&member.name);
     listing.files.iter().filter(own).map(Weights::open).collect()
@@ -62,7 +62,7 @@ impl Weights {
     /// Reads the header of a weights file.
     ///
     /// # Errors
-    /// The file cannot be read, or its header cannot be trusted.
+    /// If the file cannot be read or its header is invalid.
     pub fn open(member: &Member) -> Result<Self, ExportError> {
         let reading = || ExportError::io("reading", &member.path);
         let refused = |source| ExportError::Header { path: member.path.clone(), source };
@@ -76,10 +76,10 @@ impl Weights {
         Ok(Self { name: member.name.clone(), header, path: member.path.clone(), size })
     }
 
-    /// The bytes of one of its tensors.
+    /// Returns the bytes of a tensor.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// If they cannot be read.
     pub fn read(&self, info: &TensorInfo) -> Result<Vec<u8>, ExportError> {
         let read = || {
             let mut bytes = vec![0; (info.end - info.start) as usize];
@@ -91,10 +91,10 @@ impl Weights {
         read().map_err(ExportError::io("reading", &self.path))
     }
 
-    /// The digest of the bytes of one of its tensors, none of them held.
+    /// Returns the digest of a tensor's bytes without loading them into memory.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// If they cannot be read.
     pub fn digest(&self, info: &TensorInfo) -> Result<Digest, ExportError> {
         let read = || {
             let mut file = File::open(&self.path)?;
@@ -104,10 +104,10 @@ impl Weights {
         read().map(|(digest, _)| digest).map_err(ExportError::io("reading", &self.path))
     }
 
-    /// Writes the file with some of its tensors replaced. Every other byte is as it was.
+    /// Writes the file with some tensors replaced; all other bytes are copied unchanged.
     ///
     /// # Errors
-    /// Reading or writing fails.
+    /// If reading or writing fails.
     pub fn write_with(&self, replaced: &BTreeMap<String, Replaced>, out: &mut dyn Write) -> io::Result<()> {
         let mut places: Vec<&Replaced> = replaced.values().collect();
         places.sort_by_key(|one| one.start);
@@ -123,7 +123,7 @@ impl Weights {
     }
 }
 
-/// Copies exactly so many bytes: a file that has become shorter is an error.
+/// Copies exactly `count` bytes; a file that has become shorter is an error.
 fn copy(from: &mut File, count: u64, to: &mut dyn Write) -> io::Result<()> {
     match io::copy(&mut from.take(count), to)? {
         copied if copied == count => Ok(()),
@@ -131,10 +131,10 @@ fn copy(from: &mut File, count: u64, to: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Lays every target of a patch on the weights.
+/// Applies every target of a patch to the weights and returns the replaced tensors.
 ///
 /// # Errors
-/// The patch is for another base, or a weight would not be finite.
+/// If the patch was made for another base, or a weight would not be finite.
 pub fn lay(weights: &[Weights], patch: &Patch) -> Result<Laid, ExportError> {
     let mut laid = Laid::new();
     for (parameter, target) in patch.targets() {

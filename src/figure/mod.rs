@@ -1,4 +1,4 @@
-//! Figures: SVG, the same in dots, and pages that hold them.
+//! Figures as SVG and PNG, and HTML pages with figures.
 
 pub mod page;
 pub mod png;
@@ -7,28 +7,28 @@ pub mod svg;
 use png::Painter;
 use svg::escaped;
 
-/// A figure: the name of its file, without an ending, and what it is.
+/// A figure with its file name and description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// The name.
+    /// The name of its files, without an extension.
     pub name: String,
-    /// What it shows, for those who cannot see it.
+    /// A description in words, for readers who cannot see the figure.
     pub shows: String,
-    /// The drawing.
+    /// The drawing, as an SVG document.
     pub svg: String,
 }
 
 impl Figure {
-    /// The figure as files: its drawing, and the same in dots.
+    /// Returns the figure as two files, SVG and PNG, each with its name and bytes.
     ///
     /// # Errors
-    /// It cannot be painted: in words.
+    /// If the drawing cannot be rendered as PNG.
     pub fn files(&self, painter: &Painter) -> Result<[(String, Vec<u8>); 2], String> {
         let dots = painter.paint(&self.svg).map_err(|error| format!("{} cannot be painted: {error}", self.name))?;
         Ok([(format!("{}.svg", self.name), self.svg.clone().into_bytes()), (format!("{}.png", self.name), dots)])
     }
 
-    /// The figure as an element of a page.
+    /// Returns the figure as an HTML element, with the description as caption and label.
     pub fn element(&self) -> String {
         let shows = escaped(&self.shows);
         let svg = self.svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{shows}\" "), 1);

@@ -1,4 +1,4 @@
-//! A page of figures and tables, in one file that needs no other.
+//! An HTML page with figures and tables, in one file without external resources.
 
 use std::fmt::Write as _;
 
@@ -7,23 +7,23 @@ use super::svg::escaped;
 use crate::project::visible;
 
 const STYLE: &str = include_str!("../report/page.css");
-/// Figures are drawn on white: on a dark page they stand on a sheet of their own.
+/// Additional styles. Figures have a white background, also on a dark page.
 const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid var(--rule); \
                     border-radius: 6px; background: #fff; } figcaption { color: var(--soft); font-size: .85rem; } \
                     .fails { color: #c0392b; }";
 
-/// Text of whoever wrote it: nothing of it is markup, and what cannot be seen is shown.
+/// Escapes a text that may come from any author: it contains no markup, and invisible characters are made visible.
 fn text(text: &str) -> String {
     escaped(&visible(text).to_string())
 }
 
-/// A page as it is written, part by part.
+/// A page under construction.
 pub struct Page {
     out: String,
 }
 
 impl Page {
-    /// Begins the page of a verb: its title, and names and values of what it is about. All of it is text.
+    /// Begins the page of a verb with a title and with named values. `title` and `lines` are escaped.
     pub fn new(verb: &str, title: &str, lines: &[(String, String)]) -> Self {
         let title = text(title);
         let mut out = format!(
@@ -40,22 +40,22 @@ impl Page {
         Self { out }
     }
 
-    /// A heading: text.
+    /// Appends a heading. The title is escaped.
     pub fn heading(&mut self, title: &str) {
         let _ = writeln!(self.out, "<h2>{}</h2>", text(title));
     }
 
-    /// A part that is HTML already.
+    /// Appends HTML, without escaping it.
     pub fn part(&mut self, html: &str) {
         self.out.push_str(html);
     }
 
-    /// Figures one below the other.
+    /// Appends figures, one below the other.
     pub fn figures(&mut self, figures: &[Figure]) {
         figures.iter().for_each(|figure| self.out.push_str(&figure.element()));
     }
 
-    /// The whole page.
+    /// Returns the complete page.
     pub fn finish(mut self) -> String {
         self.out.push_str("</main>\n</body>\n</html>\n");
         self.out

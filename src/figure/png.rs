@@ -1,5 +1,5 @@
-//! The same figures in dots, for those who cannot use SVG: with a font of our own, so that they are the same on every
-//! machine. Letters that the font does not have are drawn as boxes.
+//! Renders figures as PNG, for programs without support for SVG. The fonts are part of this program, so the bytes are
+//! the same on every machine. Characters that the fonts lack are drawn as boxes.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::{Database, Source};
 use resvg::usvg::{Options, Tree};
 
-/// Dots per unit of the drawing.
+/// Pixels per unit of the drawing.
 const SCALE: f32 = 2.0;
 
-/// The figures as PNG.
+/// A renderer from SVG to PNG, with its fonts.
 pub struct Painter {
     options: Options<'static>,
 }
@@ -27,10 +27,10 @@ impl Default for Painter {
 }
 
 impl Painter {
-    /// A drawing as the bytes of a PNG.
+    /// Renders an SVG document and returns the bytes of a PNG file.
     ///
     /// # Errors
-    /// It is no SVG, or too large to be held.
+    /// If the document is not valid SVG, or if the image is too large.
     pub fn paint(&self, svg: &str) -> Result<Vec<u8>, String> {
         let tree = Tree::from_str(svg, &self.options).map_err(|error| error.to_string())?;
         let size = tree.size();

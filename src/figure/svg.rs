@@ -1,5 +1,5 @@
-//! The few shapes that the figures are made of, as SVG: dark on a white ground of its own, so that a figure reads the
-//! same on a light page and on a dark one.
+//! The few shapes that figures consist of, as SVG. A figure is dark on its own white background, so it looks the same
+//! on light and dark pages.
 
 use std::fmt::Write as _;
 
@@ -7,18 +7,18 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::project::visible;
 
-/// Where a text stands by its place.
+/// The alignment of a text to its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
-    /// It begins there.
+    /// The text begins at the point.
     Start,
-    /// Its middle is there.
+    /// The middle of the text is at the point.
     Middle,
-    /// It ends there.
+    /// The text ends at the point.
     End,
 }
 
-/// A drawing in the making.
+/// An SVG document under construction.
 pub struct Svg {
     width: f64,
     height: f64,
@@ -27,49 +27,49 @@ pub struct Svg {
 
 /// The colour of texts and lines.
 pub const INK: &str = "#1a1a1a";
-/// The colour of what should not be looked at first.
+/// The colour of less important texts and lines.
 pub const FAINT: &str = "#767676";
-/// The size of a text, unless it is a title.
+/// The font size of texts other than titles, in units of the drawing.
 pub const TEXT: f64 = 11.0;
-/// A character's width for its size, about.
+/// The approximate width of a character, as a share of the font size.
 const CHARACTER: f64 = 0.58;
 
-/// How wide a text is, about.
+/// Returns the approximate width of a text, in units of the drawing.
 pub fn text_width(text: &str, size: f64) -> f64 {
     text.width() as f64 * size * CHARACTER
 }
 
 impl Svg {
-    /// An empty drawing on white.
+    /// Returns an empty drawing with a white background.
     pub fn new(width: f64, height: f64) -> Self {
         let mut svg = Self { width, height, body: String::new() };
         svg.rect([0.0, 0.0, width, height], "#ffffff");
         svg
     }
 
-    /// A filled rectangle: x, y, width, height.
+    /// Adds a filled rectangle: x, y, width, height.
     pub fn rect(&mut self, [x, y, width, height]: [f64; 4], fill: &str) {
         self.put(&format!(r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="{fill}"/>"#));
     }
 
-    /// The frame of a rectangle.
+    /// Adds the outline of a rectangle: x, y, width, height.
     pub fn frame(&mut self, [x, y, width, height]: [f64; 4]) {
         self.put(&format!(
             r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="none" stroke="{INK}" stroke-width="0.8"/>"#
         ));
     }
 
-    /// A text; what would act on a reader is made visible.
+    /// Adds a text. It is escaped, and control characters are made visible.
     pub fn text(&mut self, [x, y]: [f64; 2], anchor: Anchor, size: f64, colour: &str, text: &str) {
         self.styled([x, y], anchor, size, colour, "", text);
     }
 
-    /// The same in bold.
+    /// Adds a bold text.
     pub fn bold(&mut self, [x, y]: [f64; 2], anchor: Anchor, size: f64, text: &str) {
         self.styled([x, y], anchor, size, INK, r#" font-weight="bold""#, text);
     }
 
-    /// A text that reads upwards.
+    /// Adds a text that is rotated to run upwards, with its middle at the point.
     pub fn upwards(&mut self, [x, y]: [f64; 2], size: f64, text: &str) {
         let turned = format!(r#" transform="rotate(-90 {x:.2} {y:.2})""#);
         self.styled([x, y], Anchor::Middle, size, INK, &turned, text);
@@ -87,7 +87,7 @@ impl Svg {
         ));
     }
 
-    /// A line through points.
+    /// Adds a line through points.
     pub fn line(&mut self, points: &[[f64; 2]], colour: &str, width: f64) {
         let points = joined(points);
         self.put(&format!(
@@ -95,7 +95,7 @@ impl Svg {
         ));
     }
 
-    /// A surface that lets through what is behind it.
+    /// Adds a filled, translucent polygon.
     pub fn band(&mut self, points: &[[f64; 2]], colour: &str) {
         let points = joined(points);
         self.put(&format!(r#"<polygon points="{points}" fill="{colour}" fill-opacity="0.16"/>"#));
@@ -106,7 +106,7 @@ impl Svg {
         self.body.push('\n');
     }
 
-    /// The whole file.
+    /// Returns the complete document.
     pub fn finish(self) -> String {
         let Self { width, height, body } = self;
         format!(
@@ -125,7 +125,7 @@ fn joined(points: &[[f64; 2]]) -> String {
     out.trim_end().to_owned()
 }
 
-/// A text as markup holds it.
+/// Escapes a text for the content of an element or for a quoted attribute.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -140,7 +140,8 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// A scale from no to much in one hue, light to dark: it reads without colours too.
+/// Returns a colour of a scale from light (0) to dark (1) in one hue. The scale is readable without colour vision.
+/// `share` is clamped, and counts as 0 if it is not finite.
 pub fn shade(hue: Hue, share: f64) -> String {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let stops = hue.stops();
@@ -154,14 +155,14 @@ pub fn shade(hue: Hue, share: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", part(0), part(1), part(2))
 }
 
-/// The hue of a figure: as in the paper.
+/// The hue of a figure, as in the ROME paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hue {
-    /// Of hidden states.
+    /// Hidden states.
     Purple,
-    /// Of MLPs.
+    /// MLPs.
     Green,
-    /// Of attentions.
+    /// Attentions.
     Red,
 }
 
@@ -174,13 +175,13 @@ impl Hue {
         }
     }
 
-    /// The darkest of it.
+    /// Returns the darkest colour of the hue.
     pub fn full(self) -> String {
         shade(self, 1.0)
     }
 }
 
-/// Steps of an axis from `low` to `high`: round numbers, some three to six of them.
+/// Returns round numbers from `low` to `high` for the ticks of an axis, about three to six of them.
 pub fn steps(low: f64, high: f64) -> Vec<f64> {
     let reach = high - low;
     if !reach.is_finite() || reach <= 0.0 {
@@ -193,7 +194,7 @@ pub fn steps(low: f64, high: f64) -> Vec<f64> {
     while unit * 10.0 <= reach {
         unit *= 10.0;
     }
-    // Of one, two or five tenths of it, the first that gives few enough.
+    // Takes the smallest step of 0.2, 0.4, 1 or 2 units for which at most six steps fit.
     let step = [0.1, 0.2, 0.5, 1.0].map(|part| part * unit * 2.0).into_iter().find(|step| reach / step <= 6.0);
     let step = step.unwrap_or(unit);
     let (first, last) = ((low / step).ceil() as i64, (high / step + 1e-9).floor() as i64);

@@ -1,4 +1,4 @@
-//! What git refuses, as sentences for a person.
+//! Errors of git and of the history, as messages for the user.
 
 use std::path::Path;
 
@@ -6,79 +6,79 @@ use git2::ErrorCode;
 
 use crate::project::{Code, Diagnostic};
 
-/// Why the history, or a part of it, cannot be read.
+/// The reason why the history, or a part of it, cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
-    /// No repository holds the folder.
+    /// The folder is not in a git repository.
     #[error("`{folder}` is not in a git repository")]
     NoRepository {
         /// The project's folder.
         folder: String,
     },
-    /// The repository belongs to somebody else, and git trusts only what it is told to trust.
+    /// The repository belongs to another user, and git's `safe.directory` setting does not list it.
     #[error("the git repository `{folder}` belongs to another user")]
     NotOwned {
-        /// The repository's folder.
+        /// The root folder of the repository.
         folder: String,
     },
-    /// The repository has no files beside it.
+    /// The repository is bare: it has no working tree.
     #[error("the git repository at `{folder}` is bare: it has no project folder")]
     Bare {
-        /// The repository.
+        /// The folder of the repository.
         folder: String,
     },
-    /// The repository keeps its files elsewhere.
+    /// The project's folder is outside the repository's working tree (`core.worktree`).
     #[error("`{folder}` is not below `{worktree}`, where its git repository keeps its files")]
     OutsideWorktree {
         /// The project's folder.
         folder: String,
-        /// The folder of the repository's files.
+        /// The root of the working tree.
         worktree: String,
     },
-    /// There is no commit yet.
+    /// The repository has no commit yet.
     #[error("the git repository has no commit yet")]
     Unborn,
-    /// No commit is known by this name.
+    /// The revision does not exist.
     #[error("git knows no revision `{spec}`")]
     UnknownRevision {
-        /// As it was asked for.
+        /// The revision as the user wrote it.
         spec: String,
-        /// A branch or tag of nearly this name.
+        /// The branch or tag with the most similar name; `None` if no name is similar.
         near: Option<String>,
     },
-    /// The same in a clone that does not hold everything.
+    /// The revision does not exist in this clone, which is shallow.
     #[error("git knows no revision `{spec}` in this clone, which is shallow")]
     Shallow {
-        /// As it was asked for.
+        /// The revision as the user wrote it.
         spec: String,
     },
-    /// More than one object is known by this name.
+    /// An abbreviated id matches more than one object.
     #[error("the revision `{spec}` may be more than one")]
     Ambiguous {
-        /// As it was asked for.
+        /// The revision as the user wrote it.
         spec: String,
     },
-    /// The name is one of a file or of a folder.
+    /// The revision names a file or a folder, not a commit.
     #[error("`{spec}` is not a commit")]
     NotACommit {
-        /// As it was asked for.
+        /// The revision as the user wrote it.
         spec: String,
     },
-    /// Something in the repository that cannot be read, or is not read.
+    /// An object of the repository is damaged, or is rejected (a link, a submodule, too large).
     #[error("{what} cannot be read: {why}")]
     Unreadable {
-        /// What.
+        /// The file, folder, revision or commit, as the message names it.
         what: String,
-        /// Why.
+        /// The reason, as the end of a sentence.
         why: String,
     },
-    /// Whatever else git says.
+    /// Another error, with git's own message.
     #[error("git: {0}")]
     Git(String),
 }
 
 impl HistoryError {
-    /// What to do about it.
+    /// Returns advice for the user; `None` for an error of git itself.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoRepository { .. } => "the history of facts is the one that git keeps: `git init`, then commit the \
@@ -100,7 +100,7 @@ impl HistoryError {
         })
     }
 
-    /// The same as a finding.
+    /// Converts the error into a finding, with the advice as its help text.
     pub fn finding(&self) -> Diagnostic {
         let code = match self {
             Self::NoRepository { .. } | Self::Bare { .. } | Self::OutsideWorktree { .. } | Self::Unborn => {
@@ -118,9 +118,9 @@ impl HistoryError {
         }
     }
 
-    /// What git said when it should open the repository of `folder`.
+    /// Converts git's error for opening the repository of `folder`.
     pub(super) fn opening(folder: &Path, error: &git2::Error) -> Self {
-        // What git is told to trust is the folder of the whole repository.
+        // `safe.directory` needs the root folder of the repository.
         let whole = folder.ancestors().find(|above| above.join(".git").exists()).unwrap_or(folder);
         let shown = |folder: &Path| folder.display().to_string();
         match error.code() {
@@ -130,16 +130,16 @@ impl HistoryError {
         }
     }
 
-    /// An object that git could not give.
+    /// An object that git could not read, with git's message as the reason.
     pub(super) fn unreadable(what: impl Into<String>, error: &git2::Error) -> Self {
         Self::refused(what, error.message())
     }
 
-    /// Something that is there, and is not read.
+    /// An object that exists but is not read, with our reason.
     pub(super) fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Unreadable { what: what.into(), why: why.into() }
     }
 }
 
-/// How to get the rest of a shallow clone.
+/// The advice for a shallow clone.
 pub const UNSHALLOW: &str = "`git fetch --unshallow` fetches the rest";

@@ -1,9 +1,9 @@
-//! When, by whom and why facts changed: every commit compared with its parents.
+//! Compares every commit with its parents to find when, by whom and why each fact changed.
 //!
-//! A merge is told only what differs from all its parents: what came in from either side has its own commit. Where
-//! the edits of a commit cannot be read, that is said once, and its children are compared with the last ancestor
-//! that can be read. Nothing is parsed twice, and nothing at all where a commit leaves the facts alone: the
-//! addresses of the project file, of the folder of edits and of the lock say so.
+//! For a merge, only facts that differ from all parents count, because a change that came from one side already has
+//! its own commit. If the edits of a commit cannot be read, this is reported once, and its children are compared with
+//! the last ancestor that can be read. Parsed edit sets are cached. A commit that leaves the facts alone is not parsed
+//! at all: its folder of edits has the same git object id as that of a parent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -20,34 +20,34 @@ use crate::project::{
 };
 use crate::report::Fact;
 
-/// What one commit did.
+/// The changes that one commit makes to facts and patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The commit.
+    /// The commit that makes the changes.
     pub commit: Commit,
-    /// The facts that it added, changed or removed, by id.
+    /// The facts that the commit added, changed or removed, by id.
     pub facts: Vec<Fact>,
-    /// Why its edits cannot be read, where it is the first in which they cannot: a sentence.
+    /// Why the edits of the commit cannot be read, as a sentence; set only at the first such commit.
     pub unreadable: Option<String>,
-    /// What the lock said before; of a merge, in its first parent.
+    /// The lock's patch in the first parent; [`Patched::Unlocked`] if the commit has no parent.
     pub before: Patched,
-    /// What the lock says at this commit.
+    /// The lock's patch at this commit.
     pub patch: Patched,
 }
 
-/// What the lock says at a commit.
+/// The patch that the lock names at a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Patched {
-    /// There is no lock.
+    /// The commit has no lock.
     Unlocked,
-    /// There is one that cannot be read.
+    /// The lock cannot be read.
     Unreadable,
-    /// The patch that it names.
+    /// The digest of the patch that the lock names.
     Patch(Digest),
 }
 
 impl Patched {
-    /// The patch, if the lock names one.
+    /// Returns the patch, if the lock names one.
     pub fn id(&self) -> Option<&Digest> {
         match self {
             Self::Patch(id) => Some(id),
@@ -59,26 +59,26 @@ impl Patched {
 /// The history of a project's facts.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The commits that did something to facts or patch, the newest first.
+    /// The commits that changed facts or patch, newest first.
     pub entries: Vec<Entry>,
-    /// The facts at the newest commit, or at its last ancestor that can be read.
+    /// The facts at the newest commit, or at its last ancestor whose facts can be read.
     pub facts: Rc<EditSet>,
-    /// Why the facts of the newest commit cannot be read.
+    /// Why the facts of the newest commit cannot be read; `None` if they can.
     pub unreadable: Option<String>,
-    /// What the lock says at the newest commit.
+    /// The lock's patch at the newest commit.
     pub patch: Patched,
-    /// Whether that lock is of other facts than those of the newest commit.
+    /// Whether that lock lists other facts than those of the newest commit, so that a build is due.
     pub unbuilt: bool,
 }
 
 impl Log {
-    /// Every id that a fact ever had.
+    /// Returns every id that a fact has or had.
     pub fn ids(&self) -> BTreeSet<&str> {
         let facts = self.entries.iter().flat_map(|entry| &entry.facts);
         facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former(fact))).collect()
     }
 
-    /// Only what happened to one fact, whatever its id was at the time.
+    /// Keeps only the entries of one fact, under all ids that it has had.
     #[must_use]
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
@@ -86,7 +86,8 @@ impl Log {
             let pair = |fact: &Fact| Some((former(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
-        // Forwards to the id that it has now, then backwards: an id may have been another fact's before.
+        // First forwards to the current id, then backwards to the old ones: another fact may have had the same id
+        // earlier.
         for (old, new) in self.entries.iter().rev().flat_map(renames) {
             if names.contains(&old) {
                 names.insert(new);
@@ -104,16 +105,17 @@ impl Log {
     }
 }
 
-/// The id that a fact had before.
+/// Returns the id of a fact before the commit, if the commit changed it.
 fn former(fact: &Fact) -> Option<&str> {
     let field = fact.fields.iter().find(|field| field.name == ID)?;
     field.before.first().map(String::as_str)
 }
 
-/// The history of the facts up to a commit, and of the patch of `model`; without a name, of a project's only one.
+/// Returns the history of the facts up to `head`, and of the patch of `model`. Without a model name, the lock's only
+/// model counts.
 ///
 /// # Errors
-/// A commit is missing or cannot be read. A file that cannot be read is part of the answer.
+/// If a commit is missing or cannot be read. A file that cannot be read is recorded in the log instead.
 pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Result<Log, HistoryError> {
     let commits = repository.walk(head)?;
     let mut reader = Reader::new(repository, model);
@@ -128,10 +130,10 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }
 
-/// The newest commit at or before an instant, going from `head` to first parents; `None` where all are later.
+/// Returns the newest commit at or before an instant on the first-parent line of `head`; `None` if all are later.
 ///
 /// # Errors
-/// A commit is missing or cannot be read.
+/// If a commit is missing or cannot be read.
 pub fn as_of(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Option<Commit>, HistoryError> {
     let mut commit = head.clone();
     while commit.time > instant {
@@ -141,41 +143,41 @@ pub fn as_of(repository: &Repository, head: &Commit, instant: Timestamp) -> Resu
     Ok(Some(commit))
 }
 
-/// Where the facts of a commit are.
+/// The location of the edits of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Facts {
-    /// There are none: no project, or no folder of edits.
+    /// The commit has no project file or no folder of edits.
     #[default]
     Nowhere,
-    /// In this folder.
+    /// The path and the git object of the folder of edits.
     In(String, Found),
-    /// Somewhere that cannot be read.
+    /// The location cannot be read, with the reason.
     Unreadable(String),
 }
 
-/// The addresses of all that matters at a commit.
+/// The git objects of a commit on which its facts and its patch depend.
 #[derive(Clone, Debug, Default)]
 struct State {
     facts: Facts,
-    /// The facts, or those of the last ancestor whose facts can be read.
+    /// The facts of this commit, or those of the last ancestor whose facts can be read.
     readable: Facts,
     lock: Option<Result<Found, String>>,
 }
 
-/// Reads what commits need to be compared, and remembers it.
+/// Reads facts and locks of commits, and caches them.
 struct Reader<'r> {
     repository: &'r Repository,
     model: Option<&'r str>,
     states: BTreeMap<String, State>,
-    /// Which folder of edits a project file names.
+    /// The folder of edits that each version of the project file names.
     folders: BTreeMap<Found, String>,
     locks: BTreeMap<Found, Patched>,
     broken: BTreeMap<Facts, String>,
-    /// The sets that were read last: those of a commit are soon wanted as those of a parent.
+    /// The edit sets that were read last; the set of a commit is needed again for its children.
     sets: VecDeque<(Facts, Rc<EditSet>)>,
 }
 
-/// Sets that are remembered.
+/// The number of edit sets in the cache.
 const MOST_SETS: usize = 16;
 
 impl<'r> Reader<'r> {
@@ -184,7 +186,7 @@ impl<'r> Reader<'r> {
         Self { repository, model, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
     }
 
-    /// What a commit did, if anything. Its parents must have been seen.
+    /// Returns the changes of a commit; `None` if there are none. Its parents must be processed first.
     fn entry(&mut self, commit: Commit) -> Option<Entry> {
         let parents: Vec<State> = commit.parents.iter().filter_map(|id| self.states.get(id).cloned()).collect();
         let mut state = self.state(&commit);
@@ -212,7 +214,7 @@ impl<'r> Reader<'r> {
         told.then_some(Entry { commit, facts, unreadable, before, patch })
     }
 
-    /// In what facts differ from those of all parents.
+    /// Returns the facts that differ from those of every parent.
     fn facts(&mut self, parents: &[State], after: &Facts) -> Vec<Fact> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();
@@ -243,12 +245,12 @@ impl<'r> Reader<'r> {
         Ok(found.map_or(Facts::Nowhere, |found| Facts::In(folder, found)))
     }
 
-    /// The set, or an empty one where it cannot be read.
+    /// Returns the edit set, or an empty one if it cannot be read.
     fn set(&mut self, facts: &Facts) -> Rc<EditSet> {
         self.read(facts).unwrap_or_default()
     }
 
-    /// The set, or why it cannot be read.
+    /// Returns the edit set from the cache or from the repository, or the reason why it cannot be read.
     fn read(&mut self, facts: &Facts) -> Result<Rc<EditSet>, String> {
         if let Some((_, set)) = self.sets.iter().find(|(one, _)| one == facts) {
             return Ok(Rc::clone(set));
@@ -274,7 +276,7 @@ impl<'r> Reader<'r> {
         Ok(set)
     }
 
-    /// The lock itself, if it can be read.
+    /// Returns the lock of the model, if it can be read.
     fn lock(&self, lock: &Option<Result<Found, String>>) -> Option<Lock> {
         let found = lock.as_ref()?.as_ref().ok()?;
         locks(self.repository, *found)?.nearest(self.model).cloned()
@@ -295,13 +297,14 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// The locks in a file, if they can be read.
+/// Parses a lock file, if it can be read.
 fn locks(repository: &Repository, found: Found) -> Option<LockFile> {
     let text = String::from_utf8(repository.read(found, LOCK_FILE).ok()?).ok()?;
     LockFile::parse(LOCK_FILE, &text).ok()
 }
 
-/// A folder without any fact is an empty set in a history: every project begins with one.
+/// Returns an empty set if the only error is that there are no edits: in a history this is normal, because a project
+/// begins without facts. Returns an error message otherwise.
 fn none(findings: Findings) -> Result<EditSet, String> {
     let errors = findings.diagnostics.iter().filter(|finding| finding.is_error());
     let (count, empty) = errors.fold((0, true), |(count, empty), one| (count + 1, empty && one.code == Code::NoEdits));
@@ -313,7 +316,7 @@ fn none(findings: Findings) -> Result<EditSet, String> {
     }
 }
 
-/// The folder of edits that a project file names, whatever else is wrong with the file.
+/// Returns the folder of edits that a project file names, even if the file is invalid otherwise.
 fn folder_of_edits(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);

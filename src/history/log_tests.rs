@@ -1,7 +1,7 @@
 use super::super::samples::{Sample, damage, edit, lock};
 use super::*;
 
-/// The log of `main` in few words: a line per commit, one per fact below it.
+/// Formats the log of `main`: one line per commit, then one line per fact.
 fn told(sample: &Sample) -> String {
     let repository = Repository::discover(&sample.project()).expect("a repository");
     let head = repository.resolve("main").expect("a commit");
@@ -63,7 +63,7 @@ fn the_folder_of_edits_may_move() {
     std::fs::create_dir_all(sample.project()).expect("a folder");
     let a = edit("a", "A", "x", "");
     let mut id = sample.commit(1, "edits", &[("edits/a.toml", &a)], &[]);
-    // What is wrong with the rest of the project file is no matter of the history.
+    // Errors in the rest of the project file do not affect the history.
     let project = "edits = \"facts\"\nmodle = 1\n[[";
     id = sample.commit(2, "facts", &[("corrigenda.toml", project), ("facts/a.toml", &a)], &[id]);
     id = sample.commit(

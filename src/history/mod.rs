@@ -1,12 +1,12 @@
-//! Git, and the only module that knows of it: what the project was at a commit, and how its facts came to be.
+//! Reads the project's git history: its files at a commit, and how its facts changed. No other module uses git.
 //!
-//! - [`Repository`] finds the repository of a project, resolves revisions, and walks commits; `tree` gives files as
-//!   a commit has them;
+//! - [`Repository`] finds the repository of a project, resolves revisions and walks commits; `tree` reads the files of
+//!   a commit;
 //! - [`log`](mod@log) compares the facts of every commit with those of its parents.
 //!
-//! Everything is read from the database of objects. Nothing is checked out or written, no hook and no filter is run,
-//! and no setting of the repository is followed but where its files are. A commit may come from a stranger: every
-//! size and depth has a limit, and names that are not UTF-8 are shown as far as they can be.
+//! All data come from git's object database. Nothing is checked out or written, no hook and no filter runs, and of the
+//! repository's settings only the location of the working tree is used. Commits are untrusted input: every size and
+//! depth has a limit, and names that are not UTF-8 are shown with replacement characters.
 
 mod error;
 pub mod log;
@@ -22,47 +22,47 @@ use jiff::tz::Offset;
 pub use error::{HistoryError, UNSHALLOW};
 pub use log::{Entry, Log, Patched};
 
-/// An opened repository, and where in it the project is.
+/// An open git repository, and the project's folder in it.
 pub struct Repository {
     git: git2::Repository,
-    /// The project's folder below the repository's.
+    /// The project's folder, relative to the root of the working tree.
     prefix: PathBuf,
 }
 
-/// A commit.
+/// The metadata of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// Its full hexadecimal id.
+    /// The full hexadecimal id.
     pub id: String,
-    /// Its parents, the branch that was merged into first; none at the end of a shallow clone.
+    /// The ids of its parents, the branch that was merged into first; empty at the end of a shallow clone.
     pub parents: Vec<String>,
-    /// Who wrote the change.
+    /// The name of the author.
     pub author: String,
-    /// Their address.
+    /// The author's e-mail address.
     pub email: String,
-    /// When it was committed.
+    /// The committer's time.
     pub time: Timestamp,
-    /// When it was written.
+    /// The author's time.
     pub authored: Timestamp,
-    /// How far from UTC the author's clock was.
+    /// The author's offset from UTC.
     pub offset: Offset,
     /// The first paragraph of the message, on one line.
     pub summary: String,
-    /// The message.
+    /// The whole message.
     pub message: String,
-    /// The trailers of the message, in order: `Reviewed-by` and who it was.
+    /// The trailers of the message in order, as name and value: `Reviewed-by`, `Grace <grace@example.org>`.
     pub trailers: Vec<(String, String)>,
-    /// Whether it has parents that a shallow clone does not hold.
+    /// Whether the commit has parents that the shallow clone lacks.
     pub cut: bool,
-    /// Its files.
+    /// The root tree.
     tree: Oid,
 }
 
-/// As many characters of an id as people are shown.
+/// The length of an abbreviated id, in hexadecimal digits.
 const SHORT: usize = 12;
 
 impl Commit {
-    /// The id as people are shown it.
+    /// Returns the abbreviated id that messages for users show.
     pub fn short(&self) -> &str {
         &self.id[..SHORT.min(self.id.len())]
     }
@@ -94,17 +94,17 @@ impl Commit {
     }
 }
 
-/// A time as git keeps it; one that no calendar has becomes the nearest that one has.
+/// Converts a time of git; a time outside the calendar's range becomes the nearest one inside.
 fn instant(time: git2::Time) -> Timestamp {
     let nearest = if time.seconds() < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_second(time.seconds()).unwrap_or(nearest)
 }
 
 impl Repository {
-    /// Finds the repository that the project's folder is in.
+    /// Finds the repository that contains the project's folder.
     ///
     /// # Errors
-    /// There is none, it has no files, it belongs to another user, or it cannot be read.
+    /// If there is none, it is bare, its working tree is elsewhere, it belongs to another user, or it cannot be read.
     pub fn discover(project: &Path) -> Result<Self, HistoryError> {
         let shown = project.display().to_string();
         let whole = |path: &Path| {
@@ -124,10 +124,10 @@ impl Repository {
         Ok(Self { git, prefix })
     }
 
-    /// The commit that a branch, a tag, an id or an expression such as `HEAD~2` names.
+    /// Resolves a branch, a tag, an id or an expression such as `HEAD~2` to a commit.
     ///
     /// # Errors
-    /// It names nothing, or no commit.
+    /// If the revision does not exist, is ambiguous or damaged, or is not a commit.
     pub fn resolve(&self, revision: &str) -> Result<Commit, HistoryError> {
         let spec = || revision.to_owned();
         let object = self.git.revparse_single(revision).map_err(|error| match error.code() {
@@ -144,10 +144,10 @@ impl Repository {
         Ok(Commit::new(&commit))
     }
 
-    /// The commit of a full hexadecimal id.
+    /// Reads the commit of a full hexadecimal id.
     ///
     /// # Errors
-    /// There is none, or it cannot be read.
+    /// If the commit does not exist or cannot be read.
     pub fn commit(&self, id: &str) -> Result<Commit, HistoryError> {
         let oid = Oid::from_str(id).map_err(|_| HistoryError::UnknownRevision { spec: id.to_owned(), near: None })?;
         let found = self.git.find_commit(oid);
@@ -157,11 +157,11 @@ impl Repository {
         })
     }
 
-    /// The commit and all that came before it, the newest first. No commit stands before one of its children;
-    /// among those that may come next, the one that was committed last does.
+    /// Returns the commit and all its ancestors, newest first. Every commit comes before its parents. Among the commits
+    /// that may come next, the one with the latest commit time is first (ties by id), so the order is deterministic.
     ///
     /// # Errors
-    /// A commit is missing or cannot be read.
+    /// If a commit is missing or cannot be read.
     pub fn walk(&self, from: &Commit) -> Result<Vec<Commit>, HistoryError> {
         let mut found = BTreeMap::from([(from.id.clone(), (from.clone(), 0_usize))]);
         let mut waiting = from.parents.clone();
@@ -191,12 +191,12 @@ impl Repository {
         Ok(walk)
     }
 
-    /// Whether the clone leaves out the beginning of the history.
+    /// Returns whether the repository is a shallow clone, which lacks the beginning of the history.
     pub fn is_shallow(&self) -> bool {
         self.git.is_shallow()
     }
 
-    /// The branch that is checked out; none where a commit is.
+    /// Returns the name of the branch that is checked out; `None` if HEAD is detached.
     pub fn head_name(&self) -> Option<String> {
         let head = self.git.head().ok()?;
         head.is_branch().then(|| String::from_utf8_lossy(head.shorthand_bytes()).into_owned())
@@ -206,7 +206,7 @@ impl Repository {
         self.git.head().is_err_and(|error| error.code() == ErrorCode::UnbornBranch)
     }
 
-    /// A name that nothing has, and the branch or tag that is most like it.
+    /// Returns the error for an unknown revision, with the most similar branch or tag name if there is one.
     fn unknown(&self, revision: &str) -> HistoryError {
         let mut names: Vec<String> = self.git.references().map_or_else(
             |_| Vec::new(),

@@ -91,7 +91,7 @@ fn where_there_is_no_project_in_a_repository() {
     let mut config = sample.git.config().expect("a configuration");
     config.set_str("core.worktree", &bare.to_string_lossy()).expect("set");
     assert!(refused(sample.folder.path()).contains("is not below"));
-    // Somebody else's repository is a matter of the system; only the words for it are known here.
+    // The system decides on ownership, so this test can only check the message.
     let error = git2::Error::new(ErrorCode::Owner, git2::ErrorClass::Config, "not owned");
     let inside = sample.folder.path().join("edits");
     let whole = format!("safe.directory '{}'", sample.folder.path().display());
@@ -187,7 +187,7 @@ fn names_that_read_the_same_are_refused() {
 fn the_walk_is_the_same_every_time() {
     let sample = Sample::new();
     let root = sample.commit(5, "root", &[], &[]);
-    // A clock that went backwards: no parent may stand before its child all the same.
+    // A commit with an earlier time than its parent: the parent must still come after it.
     let early = sample.commit(1, "early", &[], &[root]);
     let ours = sample.commit(7, "ours", &[], &[early]);
     let theirs = sample.commit(6, "theirs", &[], &[root]);

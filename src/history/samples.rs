@@ -1,16 +1,16 @@
-//! Repositories made for tests, here and in `tests/`: every name and every time is given.
+//! Git repositories for tests here and in `tests/`. All names and times are fixed, so ids are reproducible.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use git2::{Oid, Signature, Time};
 
-/// A repository in a temporary folder. Commits are made from files in memory; the folder stays empty.
+/// A repository in a temporary folder. Commits are made from files in memory; nothing is checked out.
 pub(crate) struct Sample {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) git: git2::Repository,
     pub(crate) author: (String, String),
-    /// Where the project is, with a `/` behind it.
+    /// The project's folder in the repository: empty, or a path that ends in `/`.
     pub(crate) prefix: String,
 }
 
@@ -26,12 +26,12 @@ impl Sample {
         Self { folder, git, author, prefix: String::new() }
     }
 
-    /// The project's folder.
+    /// Returns the path of the project's folder.
     pub(crate) fn project(&self) -> PathBuf {
         self.folder.path().join(&self.prefix)
     }
 
-    /// A commit of the project file and these files, `day` days after the epoch, which `main` then names.
+    /// Commits the project file and `files`, `day` days after the epoch, and sets `main` to the commit.
     pub(crate) fn commit(&self, day: i64, message: &str, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
         let mut all = BTreeMap::from([("corrigenda.toml", PROJECT)]);
         all.extend(files.iter().copied());
@@ -51,7 +51,7 @@ impl Sample {
         id
     }
 
-    /// A tree of paths below the project's folder, each with its mode and its text.
+    /// Writes a tree of files below the project's folder, each given by path, mode and text (an id for a submodule).
     pub(crate) fn tree(&self, entries: &[(&str, i32, &str)]) -> Oid {
         let mut update = git2::build::TreeUpdateBuilder::new();
         for (path, mode, text) in entries {
@@ -72,7 +72,7 @@ impl Sample {
     }
 }
 
-/// A file of one edit, further lines below it.
+/// Returns the text of a file with one edit; `more` is added after its keys.
 pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String {
     let prompt = "{} is in";
     format!(
@@ -80,14 +80,14 @@ pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String 
     )
 }
 
-/// A lock that names the patch `sha256:` and 64 digits: `name`, again and again.
+/// Returns a lock whose patch is `sha256:` and 64 digits: `name` repeated.
 pub(crate) fn lock(name: &str) -> String {
     let lock = include_str!("../../corrigenda.lock");
     let (head, _) = lock.rsplit_once("\nid = ").expect("a lock with a patch");
     format!("{head}\nid = \"sha256:{}\"\n", &name.repeat(64)[..64])
 }
 
-/// Overwrites a loose object with noise.
+/// Overwrites a loose object with invalid data.
 pub(crate) fn damage(sample: &Sample, id: Oid) {
     let hex = id.to_string();
     let path = sample.git.path().join("objects").join(&hex[..2]).join(&hex[2..]);

@@ -1,4 +1,4 @@
-//! Files as a commit has them. A link or a submodule is refused: what lies behind it is not in the commit.
+//! Reads the files of a commit. Symbolic links and submodules are rejected: the commit lacks what they point to.
 
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -9,21 +9,22 @@ use super::{Commit, HistoryError, Repository};
 use crate::project::edits::MOST_EDITS;
 use crate::project::{MOST_FILE_BYTES, MOST_LOCK_BYTES};
 
-/// All files of one folder together.
+/// The maximum total size of the files of one folder, in bytes.
 const MOST_FOLDER_BYTES: u64 = 1 << 28;
-/// Folders inside folders, at most.
+/// The maximum nesting of folders.
 const MOST_DEPTH: usize = 32;
-/// Entries of all folders together: a tree that holds another twice, thirty times over, is small and has no end.
+/// The maximum number of entries in all folders. Without it, a small repository could describe an endless walk: 30
+/// nested trees that each list the next one twice have 2^30 paths.
 const MOST_ENTRIES: usize = 2 * MOST_EDITS;
 
-/// What stands at a path: its address and its kind.
+/// A tree entry: its git object and its file mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Found {
     pub(super) id: Oid,
     mode: i32,
 }
 
-/// What an entry is to us.
+/// The kind of a tree entry, from its file mode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     File,
@@ -47,7 +48,7 @@ impl Found {
     }
 }
 
-/// A folder that is being read.
+/// The state of a recursive read of one folder.
 struct Reading<'a> {
     extension: &'a str,
     files: Vec<(String, Vec<u8>)>,
@@ -56,19 +57,19 @@ struct Reading<'a> {
 }
 
 impl Repository {
-    /// The file at a path below the project's folder; `None` where the commit has none.
+    /// Returns the file at a path below the project's folder; `None` if the commit has no such file.
     ///
     /// # Errors
-    /// A link, a submodule or a folder stands there, the file is too large, or the repository is damaged.
+    /// If the path is a link, a submodule or a folder, if the file is too large, or if the repository is damaged.
     pub fn file(&self, commit: &Commit, path: &str) -> Result<Option<Vec<u8>>, HistoryError> {
         self.find(commit, path)?.map(|found| self.read(found, path)).transpose()
     }
 
-    /// Every file of an extension in a folder below the project's and in the folders in it, by the bytes of their
-    /// paths; none where the commit has no such folder.
+    /// Returns all files with an extension in a folder below the project's folder and in its subfolders, as path and
+    /// bytes, sorted by the bytes of their paths; empty if the commit has no such folder.
     ///
     /// # Errors
-    /// A link or a submodule stands where a file or a folder would, there is too much, or the repository is damaged.
+    /// If a wanted entry is a link or a submodule, if a limit is exceeded, or if the repository is damaged.
     pub fn files(
         &self,
         commit: &Commit,
@@ -81,7 +82,7 @@ impl Repository {
         }
     }
 
-    /// What stands at a path below the project's folder.
+    /// Returns the tree entry at a path below the project's folder.
     pub(super) fn find(&self, commit: &Commit, path: &str) -> Result<Option<Found>, HistoryError> {
         let whole = self.within(path)?;
         let mut at = Found { id: commit.tree, mode: 0o040_000 };
@@ -91,7 +92,7 @@ impl Repository {
             let Some(entry) = tree.get_name_bytes(part.as_os_str().as_encoded_bytes()) else { return Ok(None) };
             at = Found::new(&entry);
             if at.kind() == Kind::File {
-                // A file where a folder would be: nothing is below it.
+                // A file in the middle of a path has no entries below it.
                 return Ok(parts.peek().is_none().then_some(at));
             }
             if matches!(at.kind(), Kind::Link | Kind::Submodule) {
@@ -101,7 +102,7 @@ impl Repository {
         Ok(Some(at))
     }
 
-    /// The path below the repository's folder. It may lead out of the project, but not out of the repository.
+    /// Returns the path below the repository's root. It may leave the project's folder, but not the repository.
     fn within(&self, path: &str) -> Result<PathBuf, HistoryError> {
         let outside = || HistoryError::refused(named(path), "it is not in the repository");
         let mut whole = self.prefix.clone();
@@ -116,16 +117,16 @@ impl Repository {
         Ok(whole)
     }
 
-    /// The bytes of a file of a sensible size.
+    /// Reads a file, up to the size limit of its kind.
     pub(super) fn read(&self, found: Found, path: &str) -> Result<Vec<u8>, HistoryError> {
         if found.kind() != Kind::File {
             return Err(refused(path, found));
         }
-        // A file that is no TOML is the lock.
+        // Any file that is not TOML is a lock here, which has a larger limit.
         let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
         let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
         let database = self.git.odb().map_err(damaged)?;
-        // The size is known before anything is read.
+        // The header gives the size before the content is read.
         let (size, kind) = database.read_header(found.id).map_err(damaged)?;
         if kind != ObjectType::Blob {
             return Err(HistoryError::refused(named(path), "the repository does not hold a file there"));
@@ -136,7 +137,7 @@ impl Repository {
         Ok(database.read(found.id).map_err(damaged)?.data().to_vec())
     }
 
-    /// Every file of an extension in a folder.
+    /// Reads all files with an extension in a folder and its subfolders, sorted by the bytes of their paths.
     pub(super) fn read_folder(
         &self,
         found: Found,
@@ -163,7 +164,7 @@ impl Repository {
             let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
             let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
             let found = Found::new(&entry);
-            // Two such names read the same, and one of their files would take the place of the other.
+            // Two names that are not UTF-8 can have the same lossy text, and one file would replace the other.
             if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == Kind::Folder) {
                 return Err(HistoryError::refused(named(&below), "its name is not UTF-8"));
             }

@@ -1,5 +1,5 @@
-//! AlphaEdit (Fang et al. 2025): changes only in directions in which the keys of the corpus hardly reach.
-//! `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`, with `P` the projector on the eigenvectors of `C` whose eigenvalues are small.
+//! AlphaEdit (Fang et al. 2025): changes the weight only in directions in which the keys of the corpus are small.
+//! `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`, where `P` is the projector on the eigenvectors of `C` with small eigenvalues.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,32 +10,34 @@ use super::spread::Rows;
 use super::system::{Parallel, System};
 use crate::numeric::eigen::Eigen;
 
-/// Which eigenvalues are small.
+/// The criterion for small eigenvalues.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Small {
-    /// Those below a number, as published: it goes by the scale of a model's keys, and is right for few.
+    /// Eigenvalues below an absolute threshold, as published. The right threshold depends on the scale of a model's
+    /// keys.
     Below(f64),
-    /// The smallest of them, as long as they make up no more than this share of the trace.
+    /// The smallest eigenvalues whose sum is at most this share of the trace.
     Share(f64),
 }
 
-/// The projector on the eigenvectors of small eigenvalues, by its complement or by itself, whichever has fewer.
+/// The projector on the eigenvectors with small eigenvalues. It stores either these eigenvectors or the others,
+/// whichever are fewer.
 pub struct Projector {
-    /// Eigenvectors, `[f]` each.
+    /// Eigenvectors, each of length f.
     vectors: Vec<Vec<f64>>,
-    /// Whether these are the ones that are kept.
+    /// Whether `vectors` span the space of the projector rather than its complement.
     kept: bool,
 }
 
 impl Projector {
-    /// Of the eigenvectors of `C`, those that are small.
+    /// Builds the projector on the eigenvectors of `C` whose eigenvalues are small.
     pub fn new(eigen: &Eigen, small: Small) -> Self {
         let order = eigen.values.len();
         let mut trace = 0.0;
         for value in &eigen.values {
             trace += value;
         }
-        // Ascending: the small ones come first.
+        // Eigenvalues are ascending, so the small ones are first.
         let mut sum = 0.0;
         let is_small = |value: &&f64| {
             sum += **value;
@@ -50,12 +52,12 @@ impl Projector {
         Self { vectors: vectors.to_vec(), kept }
     }
 
-    /// How many directions are kept, of how many.
+    /// Returns the rank of the projector; `order` is the order of `C`.
     pub fn rank(&self, order: usize) -> usize {
         if self.kept { self.vectors.len() } else { order - self.vectors.len() }
     }
 
-    /// `P k`.
+    /// Returns `P k`.
     fn apply(&self, key: &[f32]) -> Vec<f64> {
         let mut out = vec![0.0; key.len()];
         for vector in &self.vectors {
@@ -72,11 +74,11 @@ impl Projector {
     }
 }
 
-/// How AlphaEdit takes its keys.
+/// The AlphaEdit solver for the rows of a layer.
 pub struct AlphaEdit {
     /// The projector of every layer.
     pub projectors: BTreeMap<usize, Rc<Projector>>,
-    /// μ: the published code's `L2`.
+    /// μ, called `L2` in the published code.
     pub ridge: f64,
 }
 
@@ -86,7 +88,7 @@ pub const RIDGE: f64 = 10.0;
 impl Rows for AlphaEdit {
     fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel> {
         let projector = &self.projectors[&layer];
-        // Threads split the keys; each is projected on its own.
+        // Keys are projected in parallel; each one is independent of the others.
         let shared: &Projector = projector;
         let projected = keys.par_iter().map(|key| shared.apply(key)).collect();
         let all: Vec<usize> = (0..keys.len()).collect();

@@ -1,4 +1,4 @@
-//! EMMET (Gupta et al. 2024, "A unified framework for model editing"): the values are constraints and not wishes.
+//! EMMET (Gupta et al. 2024, "A unified framework for model editing"): the values are equality constraints.
 //! `Δ = R (Kᵀ(w C)⁻¹K + μ I)⁻¹ ((w C)⁻¹K)ᵀ`, which is `R (KᵀC⁻¹K + μ w I)⁻¹ (C⁻¹K)ᵀ`.
 
 use std::collections::BTreeMap;
@@ -10,18 +10,18 @@ use crate::numeric::cholesky::Factor;
 
 /// The weight of the second moment in EasyEdit's settings for GPT-2 XL.
 pub const WEIGHT: f64 = 10_000.0;
-/// That for GPT-J and Llama.
+/// The weight in EasyEdit's settings for GPT-J and Llama.
 pub const OTHERS: f64 = 100_000.0;
-/// μ there.
+/// μ in EasyEdit's settings.
 pub const RIDGE: f64 = 0.1;
 
-/// How EMMET takes its keys.
+/// The EMMET solver for the rows of a layer.
 pub struct Emmet {
-    /// The factor of every layer's second moment.
+    /// The Cholesky factor of every layer's second moment.
     pub factors: BTreeMap<usize, Rc<Factor>>,
-    /// w.
+    /// w, the weight of the second moment.
     pub weight: f64,
-    /// μ.
+    /// μ, the ridge.
     pub ridge: f64,
 }
 

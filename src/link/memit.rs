@@ -9,14 +9,14 @@ use crate::numeric::cholesky::Factor;
 
 /// The weight of the second moment that was published for GPT-2 XL.
 pub const WEIGHT: f64 = 20_000.0;
-/// That for GPT-J, and in EasyEdit's settings for Llama and others.
+/// The weight that was published for GPT-J, and that EasyEdit uses for Llama and others.
 pub const OTHERS: f64 = 15_000.0;
 
-/// How MEMIT takes its keys.
+/// The MEMIT solver for the rows of a layer.
 pub struct Memit {
-    /// The factor of every layer's second moment.
+    /// The Cholesky factor of every layer's second moment.
     pub factors: BTreeMap<usize, Rc<Factor>>,
-    /// λ.
+    /// λ, the weight of the second moment.
     pub weight: f64,
 }
 

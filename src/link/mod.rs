@@ -1,9 +1,9 @@
-//! All edits of a set in one change of the weights.
+//! Combines all edits of a set into one change of the weights.
 //!
-//! - [`system`]: the closed form: all edits of a layer in one solve;
-//! - [`site`]: what a set does to one layer, a column and a row an edit;
-//! - [`refine`](mod@refine): the columns optimised anew with all of them in place;
-//! - [`spread`](mod@spread): a change spread over layers, as the mass editors do: [`memit`], [`emmet`], [`alphaedit`].
+//! - [`system`]: the closed form: one solve for all edits of a layer;
+//! - [`site`]: the change of one layer, with one column and one row per edit;
+//! - [`refine`](mod@refine): joint optimisation of the columns of all edits;
+//! - [`spread`](mod@spread): editors that spread a change over layers: [`memit`], [`emmet`], [`alphaedit`].
 
 pub mod alphaedit;
 pub mod emmet;

@@ -1,22 +1,23 @@
-//! What a set of edits does to one layer.
+//! The change of one layer by a set of edits.
 
 use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::{PatchError, Target, materialise};
 
-/// A change of one layer's second MLP matrix: `Σ u v`, a column and a row an edit.
+/// A change of one layer's second MLP matrix: `Σ u v`, with one column and one row per edit.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The layer.
+    /// The index of the layer.
     pub layer: usize,
-    /// Residuals, one `[d]` an edit: what an edit adds to the output where its key asks for all of it.
+    /// The residuals, one `[d]` per edit: what the edit adds to the output for an input equal to its key (if μ is 0).
     pub columns: Vec<Vec<f64>>,
-    /// Rows of `S⁻¹Aᵀ`, one `[f]` an edit.
+    /// The rows of `S⁻¹Aᵀ`, one `[f]` per edit.
     pub rows: Vec<Vec<f64>>,
 }
 
 impl Site {
-    /// The change as a patch has it, for edits of these meanings; `digest` is that of the base's weight.
+    /// Returns the change as a target of a patch. `edits` are the digests of the edits' meanings; `digest` is that of
+    /// the base weight.
     pub fn target(&self, model: &Model, digest: Digest, edits: Vec<Digest>) -> Target {
         let (spec, weight) = (model.spec(), model.checkpoint().edited(self.layer));
         Target {
@@ -31,13 +32,13 @@ impl Site {
         }
     }
 
-    /// `model` with this change laid on its weight, rounded as the base stores it.
+    /// Returns `model` with this change applied to its weight, rounded to the stored dtype.
     ///
     /// # Errors
-    /// A number of the changed weight is not finite.
+    /// If a number of the changed weight is not finite.
     pub fn laid_on(&self, model: &Model) -> Result<Model, PatchError> {
         let weight = model.checkpoint().edited(self.layer);
-        // Neither digest nor meanings are looked at where a change is only laid on.
+        // The digest and the meanings do not affect the weight, so placeholders suffice.
         let target = self.target(model, Digest::of(b""), vec![Digest::of(b""); self.columns.len()]);
         Ok(model.with_edited(self.layer, materialise(&weight.name, &target, &weight.wide())?))
     }

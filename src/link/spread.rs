@@ -1,8 +1,8 @@
 //! Editors that spread a change over layers (Meng et al. 2023, "Mass-editing memory in a transformer", section 4.3).
 //!
-//! A target state `z` is found for every fact behind the last of the layers, on the model as it is. Then, from the
-//! lowest layer up and with the layers below already changed, each layer takes an equal share of what is still missing
-//! there. What differs between editors is how a layer's rows come from its keys.
+//! For every fact, a target state `z` after the last of the layers is optimised on the unchanged model. Then, from the
+//! lowest layer upward and with the lower layers already changed, each layer takes an equal share of the remaining
+//! difference. The editors differ only in how they compute a layer's rows from its keys.
 
 use super::site::Site;
 use super::system::{Parallel, System};
@@ -11,16 +11,16 @@ use crate::compile::value::weighted;
 use crate::model::Model;
 use crate::patch::PatchError;
 
-/// Rows of a layer, from its keys.
+/// A method that computes the rows of a layer from its keys.
 pub trait Rows {
-    /// `[f]` a fact: what of an input asks for each fact's column.
+    /// Returns one row `[f]` per fact: the coefficient of the fact's column as a linear function of the layer's input.
     ///
     /// # Errors
-    /// Keys that cannot be told apart.
+    /// If keys are parallel.
     fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel>;
 }
 
-/// Why a change could not be spread.
+/// The reason why a change could not be spread.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum SpreadError {
@@ -30,11 +30,11 @@ pub enum SpreadError {
     Patch(#[from] PatchError),
 }
 
-/// Spreads the targets over the layers, the last of which is that of the targets. `targets` are states behind that
-/// layer at the subjects' last tokens, `[d]` a fact.
+/// Spreads the targets over the layers, which are ascending. `targets` are the states after the last of them at the
+/// subjects' last tokens, one `[d]` per fact. Returns the change of every layer, and the changed model.
 ///
 /// # Errors
-/// Keys that cannot be told apart, or a changed weight that is not finite.
+/// If keys are parallel, or a changed weight is not finite.
 pub fn spread(
     base: &Model,
     layers: &[usize],
@@ -60,21 +60,21 @@ pub fn spread(
     Ok((sites, model))
 }
 
-/// The key of a fact: half of it that of the bare prompt, the other half the mean over the contexts.
+/// Returns the key of a fact: half the key of the bare prompt plus half the mean key over the contexts.
 fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();
     weighted(&model.hooked(layer, &rows, &positions).keys, Some(0.5))
 }
 
-/// The state behind a layer at the subject's last token of the bare prompt.
+/// Returns the hidden state after a layer at the subject's last token of the bare prompt.
 fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let row = &fact.rows[0];
     let hooked = model.hooked(layer, &[&row.ids[..=row.position]], &[row.position]);
     hooked.state(0, row.position).to_vec()
 }
 
-/// Rows from the factors of the layers' second moments, with an absolute ridge: what MEMIT and EMMET come to.
+/// Computes rows from the factor of a layer's second moment, with an absolute ridge; MEMIT and EMMET reduce to this.
 pub(super) fn ridged(
     factor: &crate::numeric::cholesky::Factor,
     keys: &[&[f32]],
@@ -123,7 +123,7 @@ mod tests {
             BTreeMap::from([(0, Rc::new(Factor::new(F, self.moment.clone()).expect("positive definite")))])
         }
 
-        /// `Σ k kᵀ` times a weight, plus a matrix.
+        /// Returns `matrix` plus `weight · Σ k kᵀ`.
         fn plus_keys(&self, matrix: &[f64], weight: f64) -> Vec<f64> {
             let at = |i: usize, j: usize| self.keys.iter().map(|k| f64::from(k[i]) * f64::from(k[j])).sum::<f64>();
             (0..F * F).map(|index| matrix[index] + weight * at(index / F, index % F)).collect()
@@ -143,7 +143,7 @@ mod tests {
     fn memit_is_its_equation() {
         let case = case();
         let rows = case.rows(&Memit { factors: case.factors(), weight: 3.0 });
-        // Kᵀ (λ C + K Kᵀ)⁻¹, a row a fact.
+        // Kᵀ (λ C + K Kᵀ)⁻¹, one row per fact.
         let scaled: Vec<f64> = case.moment.iter().map(|x| 3.0 * x).collect();
         let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
         case.near(&rows, |key| direct.solve(key));

@@ -1,12 +1,12 @@
-//! All edits of one layer in one closed-form solve.
+//! Solves for all edits of one layer in closed form.
 //!
 //! With keys `K` (`[f, B]`), values `V` (`[d, B]`) and the factor of `C`: `A = C⁻¹K`, `S = KᵀA + μI`,
 //! `R = V − (W K + b)`, `Δ = R S⁻¹ Aᵀ`. For one edit this is the ROME formula. Column `e` of `u = R` and row `e` of
-//! `v = S⁻¹Aᵀ` belong to edit `e`. Everything here is f64 with separate multiplication and addition.
+//! `v = S⁻¹Aᵀ` belong to edit `e`. All arithmetic is in f64 without fused multiply-add.
 
 use crate::numeric::cholesky::{Factor, NotPositiveDefinite};
 
-/// One edit's side of the solve.
+/// The key and the value of one edit.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
     /// `k*`, `[f]`.
@@ -15,22 +15,22 @@ pub struct Pair<'a> {
     pub value: &'a [f32],
 }
 
-/// The solution, a row and a column per edit, in the order of the pairs.
+/// The solution: one column and one row per edit, in the order of the pairs.
 #[derive(Clone, Debug)]
 pub struct Linked {
-    /// Residuals, one `[d]` per edit: what an edit adds to the output where its key asks for all of it.
+    /// The residuals, one `[d]` per edit: what the edit adds to the output for an input equal to its key (if μ is 0).
     pub u: Vec<Vec<f64>>,
-    /// Rows of `S⁻¹Aᵀ`, one `[f]` per edit.
+    /// The rows of `S⁻¹Aᵀ`, one `[f]` per edit.
     pub v: Vec<Vec<f64>>,
 }
 
-/// The keys of two edits are alike; in an error, so much that they cannot be given different values.
+/// Two edits with similar keys. As an error: the keys are so similar that the edits cannot have different values.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the key of edit {edit} cannot be told from those of the edits before it, most of all that of {partner}")]
 pub struct Parallel {
-    /// Index of the edit whose key depends on those before it.
+    /// The index of the edit whose key depends linearly on the earlier ones.
     pub edit: usize,
-    /// Index of the edit before it whose key is most like it.
+    /// The index of the earlier edit with the most similar key.
     pub partner: usize,
     /// The cosine of the two keys in the metric of `C⁻¹`.
     pub cosine: f64,
@@ -46,8 +46,8 @@ impl Parallel {
     }
 }
 
-/// What the keys of a layer are to one another in the metric of `C⁻¹`: all of the solve that does not depend on which
-/// edits are linked.
+/// The Gram matrix of a layer's keys in the metric of `C⁻¹`: the part of the solve that does not depend on which edits
+/// are linked.
 #[derive(Clone, Debug)]
 pub struct System {
     /// `A = C⁻¹K`, one `[f]` per key.
@@ -56,17 +56,17 @@ pub struct System {
     coupling: Vec<f64>,
 }
 
-/// Rows of a solve, and how well it could be solved.
+/// The rows of a solution, and the condition of its system.
 #[derive(Clone, Debug)]
 pub struct Solved {
-    /// Rows of `S⁻¹Aᵀ`, one `[f]` per chosen edit.
+    /// The rows of `S⁻¹Aᵀ`, one `[f]` per chosen edit.
     pub rows: Vec<Vec<f64>>,
-    /// The condition number of `S`: the ratio of its greatest to its least eigenvalue.
+    /// The condition number of `S`: the ratio of its largest to its smallest eigenvalue.
     pub condition: f64,
 }
 
 impl System {
-    /// Takes up the keys, `[f]` each.
+    /// Computes `A` and `KᵀA` for keys of length f each.
     pub fn new(factor: &Factor, keys: &[&[f32]]) -> Self {
         let count = keys.len();
         let whitened: Vec<Vec<f64>> = keys.iter().map(|key| factor.solve(&wide(key))).collect();
@@ -81,7 +81,7 @@ impl System {
         Self { whitened, coupling }
     }
 
-    /// The same with `A` given instead of `C⁻¹K`: for editors that weigh directions otherwise.
+    /// As [`System::new`], with `A` given instead of `C⁻¹K`, for editors that weight directions differently.
     pub fn of(keys: &[&[f32]], whitened: Vec<Vec<f64>>) -> Self {
         let coupling = keys.iter().flat_map(|key| whitened.iter().map(|whitened| dot(key, whitened))).collect();
         Self { whitened, coupling }
@@ -91,12 +91,12 @@ impl System {
         self.coupling[row * self.whitened.len() + column]
     }
 
-    /// The cosine of two keys in the metric of `C⁻¹`.
+    /// Returns the cosine of two keys in the metric of `C⁻¹`.
     pub fn cosine(&self, one: usize, other: usize) -> f64 {
         self.at(one, other) / (self.at(one, one) * self.at(other, other)).sqrt()
     }
 
-    /// Pairs of keys whose cosine is at least `least`, or at most its negative: the most alike first.
+    /// Returns the pairs of keys with an absolute cosine of at least `least`, the most similar pair first.
     pub fn alike(&self, least: f64) -> Vec<Parallel> {
         let pairs = (0..self.whitened.len()).flat_map(|edit| (0..edit).map(move |partner| (edit, partner)));
         let pairs = pairs.map(|(edit, partner)| Parallel { edit, partner, cosine: self.cosine(edit, partner) });
@@ -105,10 +105,10 @@ impl System {
         found
     }
 
-    /// `S⁻¹Aᵀ` of the chosen edits, as if there were no others; `ridge` is μ as a share of the mean diagonal.
+    /// Returns `S⁻¹Aᵀ` of the chosen edits as if there were no others; `ridge` is μ as a share of the mean diagonal.
     ///
     /// # Errors
-    /// Keys are parallel and the ridge does not separate them.
+    /// If keys are parallel and the ridge does not separate them.
     pub fn solve(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
         let mut trace = 0.0;
         for &edit in chosen {
@@ -117,10 +117,10 @@ impl System {
         self.solve_with(chosen, ridge * (trace / chosen.len() as f64))
     }
 
-    /// The same with μ itself.
+    /// As [`System::solve`], with `ridge` as the absolute μ.
     ///
     /// # Errors
-    /// Keys are parallel and μ does not separate them.
+    /// If keys are parallel and μ does not separate them.
     pub fn solve_with(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
         let count = chosen.len();
         let mut coupling: Vec<f64> =
@@ -134,19 +134,19 @@ impl System {
     }
 }
 
-/// Rounds of the power iteration: enough for two digits of a number that is read by its order of magnitude.
+/// The number of power iterations: enough for two digits, and only the order of magnitude matters.
 const ROUNDS: usize = 60;
 
-/// The condition number of a matrix by power iterations with it and with its inverse.
+/// Returns the condition number of a matrix, from power iterations with the matrix and with its inverse.
 fn condition(factor: &Factor, matrix: &[f64]) -> f64 {
     let count = matrix.len().isqrt();
     let times = |x: &[f64]| (0..count).map(|row| dot_wide(&matrix[row * count..][..count], x)).collect::<Vec<_>>();
     greatest(count, times) * greatest(count, |x| factor.solve(x))
 }
 
-/// The greatest eigenvalue of a symmetric positive definite map.
+/// Returns the largest eigenvalue of a symmetric positive definite map.
 fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
-    // No start is orthogonal to every eigenvector's neighbourhood by design; an uneven one is not by accident.
+    // A non-uniform start vector makes orthogonality to the dominant eigenvector unlikely.
     let mut x: Vec<f64> = (0..count).map(|index| 1.0 + (index % 7) as f64 / 8.0).collect();
     let mut value = 1.0;
     for _ in 0..ROUNDS {
@@ -159,7 +159,7 @@ fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     value
 }
 
-/// Solves for all pairs at once. `output` gives `W k + b` (`[d]`) in f64; `ridge` is μ as a share of the mean
+/// Solves for all pairs at once. `output` returns `W k + b` (`[d]`) in f64; `ridge` is μ as a share of the mean
 /// diagonal of `KᵀC⁻¹K`.
 ///
 /// # Errors
@@ -176,12 +176,13 @@ pub fn link(
     Ok(Linked { u: pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect(), v: solved.rows })
 }
 
-/// `v* − (W k + b)`, `[d]`: what an edit adds to the output where its key asks for all of it.
+/// Returns the residual `v* − (W k + b)`, `[d]`: what the edit adds to the output for an input equal to its key (if μ
+/// is 0).
 pub fn residual(pair: &Pair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }
 
-/// `S⁻¹ Aᵀ`, row by row: `v_e = Σ_j (S⁻¹)_ej a_j`, `j` ascending.
+/// Returns `S⁻¹ Aᵀ` row by row: `v_e = Σ_j (S⁻¹)_ej a_j`, `j` ascending.
 fn solve_rows(solved: &Factor, whitened: &[&[f64]]) -> Vec<Vec<f64>> {
     let count = whitened.len();
     let column = |e: usize| {
@@ -190,7 +191,7 @@ fn solve_rows(solved: &Factor, whitened: &[&[f64]]) -> Vec<Vec<f64>> {
     };
     let mut rows = Vec::with_capacity(count);
     for e in 0..count {
-        // S⁻¹ is symmetric: its column e is its row e.
+        // S⁻¹ is symmetric, so its column e equals its row e.
         let weights = column(e);
         let mut row = vec![0.0; whitened[e].len()];
         for (weight, whitened) in weights.iter().zip(whitened) {
@@ -227,7 +228,7 @@ fn dot_wide(xs: &[f64], ys: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// The factor of the identity: cosines are plain ones then.
+    /// The factor of the identity, with which cosines are ordinary ones.
     fn identity(count: usize) -> Factor {
         let matrix = (0..count * count).map(|at| if at / count == at % count { 1.0 } else { 0.0 }).collect();
         Factor::new(count, matrix).expect("positive definite")
@@ -235,10 +236,10 @@ mod tests {
 
     #[test]
     fn the_condition_number_is_that_of_the_eigenvalues() {
-        // Keys of lengths 3 and 1 at right angles: S = diag(9, 1).
+        // Orthogonal keys of norms 3 and 1: S = diag(9, 1).
         let system = System::new(&identity(2), &[&[3.0, 0.0], &[0.0, 1.0]]);
         assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-9);
-        // Unit keys of cosine c: eigenvalues 1 ± c.
+        // Unit keys with cosine c: the eigenvalues are 1 ± c.
         let system = System::new(&identity(2), &[&[1.0, 0.0], &[0.8, 0.6]]);
         assert!((system.solve(&[0, 1], 0.0).expect("apart").condition - 9.0).abs() < 1e-5);
         assert!((system.alike(0.7)[0].cosine - 0.8).abs() < 1e-6);

@@ -1,15 +1,15 @@
-//! The part of a model above one layer, for rows of which only the end changes.
+//! Runs the layers above the edited one, forward and backward, for rows in which one hidden state changes.
 //!
-//! Value optimisation evaluates the same rows again and again while one hidden state in each of them moves. Most
-//! of the work is the same every time, and is done once here:
+//! Value optimisation evaluates the same rows many times while one hidden state in each of them changes. Most of the
+//! work is the same every time and is done once here:
 //!
-//! - all that lies below the edited layer, and that layer itself, is constant;
-//! - positions before the moving one are constant in the layers above too (attention is causal): their keys and
-//!   values are cached;
-//! - behind the last block only the positions that carry a label are needed, so the last block, the final norm
-//!   and the output matrix see only these.
+//! - everything up to the edited layer, that layer included, is constant;
+//! - positions before the changing one are constant in the layers above too, because attention is causal: their keys
+//!   and values are cached;
+//! - after the last block only the labelled positions are needed, so the last block, the final norm and the output
+//!   matrix compute only these.
 //!
-//! None of it changes a bit of the result: every output is the same reduction in the same order.
+//! None of this changes a bit of the result: every output is the same reduction in the same order.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,26 +25,26 @@ pub struct Above<'a> {
     first_layer: usize,
     rows: Rows,
     tails: Vec<usize>,
-    /// Per layer above, what stands before the moving position.
+    /// The KV cache of the positions before the changing one, one entry per layer above the edited one.
     past: Vec<Past>,
-    /// Hidden states behind the edited layer from the moving position on, `[positions, d]`.
+    /// Hidden states after the edited layer, from the changing position on, `[positions, d]`.
     start: Vec<f32>,
 }
 
-/// One evaluation, as its reverse needs it.
+/// The result of one evaluation, with the tape for its reverse pass.
 pub struct Evaluation {
-    /// Logits of the labelled positions, row after row, `[Σ tails, vocabulary]`.
+    /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: Normalised,
 }
 
 impl<'a> Above<'a> {
-    /// Prepares the rows seen by `hooked` at `layer`. The hidden state at `moving[row]` will change; the last
-    /// `tails[row]` positions carry labels and stand at or behind it.
+    /// Prepares the rows of `hooked` at `layer`. The hidden state at `moving[row]` will change. The last `tails[row]`
+    /// positions carry labels; none of them is before `moving[row]`.
     pub fn new(model: &'a Model, layer: usize, hooked: &Hooked, moving: &[usize], tails: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
-        // What stands before the moving position, but for what the row was opened with; and what stands behind it.
+        // The index of the changing position in `hooked.after`, which does not contain the cached prefix.
         let split = |row: usize| {
             assert!(moving[row] >= all.past(row), "what moves is in no opening");
             all.range(row).start + moving[row] - all.past(row)
@@ -61,10 +61,11 @@ impl<'a> Above<'a> {
         Self { model, first_layer: layer + 1, rows, tails: tails.to_vec(), past, start }
     }
 
-    /// Several of one model and layer as one: its rows are theirs, one after the other. What they keep is shared.
+    /// Joins several preparations of the same model and layer. The rows are those of all of them, one after the other;
+    /// the KV caches are shared, not copied.
     ///
     /// # Panics
-    /// If there is none to join.
+    /// If `all` is empty.
     pub fn joined<'o>(all: impl Iterator<Item = &'o Self>) -> Self
     where
         'a: 'o,
@@ -86,7 +87,7 @@ impl<'a> Above<'a> {
         }
     }
 
-    /// One row alone.
+    /// Returns the preparation of one row.
     pub fn row(&self, row: usize) -> Self {
         let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
         let width = self.model.spec().width;
@@ -99,28 +100,28 @@ impl<'a> Above<'a> {
         }
     }
 
-    /// Positions of all rows that are evaluated.
+    /// Number of positions that an evaluation computes, over all rows.
     pub fn positions(&self) -> usize {
         self.rows.positions()
     }
 
-    /// Numbers that it keeps and that an evaluation keeps for its reverse, about.
+    /// Estimates how many f32 numbers this preparation and the tape of one evaluation hold in memory.
     pub fn numbers(&self) -> usize {
         let spec = self.model.spec();
         let past = |past: &Past| past.keys.iter().chain(&past.values).map(|part| part.len()).sum::<usize>();
-        // Norms, queries, keys and values, and both sides of the activation.
+        // Norms, queries, keys, values, and both sides of the activation.
         let tape = self.positions() * self.past.len() * (8 * spec.width + 2 * spec.inner);
-        // Logits and what becomes of them.
+        // Logits and their gradient.
         let logits = 2 * self.tails.iter().sum::<usize>() * spec.vocabulary;
         tape + logits + self.past.iter().map(past).sum::<usize>()
     }
 
-    /// Logits with `change` (`[d]`) added to every row's moving hidden state.
+    /// Computes the logits with `change` (`[d]`) added to every row's changing hidden state.
     pub fn evaluate(&self, change: &[f32]) -> Evaluation {
         self.evaluate_each(&vec![change; self.rows.count()])
     }
 
-    /// The same with a change of its own for every row.
+    /// Computes the logits with a separate change (`[d]`) for every row, added to its changing hidden state.
     pub fn evaluate_each(&self, changes: &[&[f32]]) -> Evaluation {
         let spec = self.model.spec();
         let mut x = self.start.clone();
@@ -142,7 +143,8 @@ impl<'a> Above<'a> {
         Evaluation { logits: self.model.unembed(&normed), blocks, norm }
     }
 
-    /// The gradient by the change of every row, `[d]` each.
+    /// Returns the gradient with respect to each row's change, `[d]` each. `logits` is the gradient with respect to the
+    /// logits of `evaluation`.
     pub fn reverse_each(&self, evaluation: &Evaluation, logits: &[f32]) -> Vec<Vec<f32>> {
         let (model, width) = (self.model, self.model.spec().width);
         let mut gradient = model.unembed_reverse(logits);
@@ -159,12 +161,14 @@ impl<'a> Above<'a> {
         (0..self.rows.count()).map(row).collect()
     }
 
-    /// Every position is needed up to the last block, which is asked only for the labelled ones.
+    /// Returns the number of last positions per row that `layer` computes: all of them, except in the last block, which
+    /// computes only the labelled ones.
     fn tails_of(&self, layer: usize) -> Vec<usize> {
         if layer + 1 == self.model.spec().layers { self.tails.clone() } else { self.rows.lengths().to_vec() }
     }
 
-    /// Tails back to their places among all positions (used when nothing lies above the edited layer).
+    /// Copies the rows of the labelled positions to their places among all positions, with zeros elsewhere. Used only
+    /// if the edited layer is the last one.
     fn scatter(&self, tails: &[f32]) -> Vec<f32> {
         let width = self.model.spec().width;
         let mut out = vec![0.0; self.rows.positions() * width];

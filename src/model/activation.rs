@@ -1,26 +1,26 @@
-//! What stands between the matrices of an MLP.
+//! The activation functions of an MLP.
 
 use crate::numeric::Isa;
 use crate::numeric::elementary as on;
 use crate::numeric::elementwise::{map, mapped, zip};
 
-/// What stands between the MLP's matrices.
+/// The activation of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// GELU by its tanh form.
+    /// GELU in its tanh approximation.
     GeluTanh,
-    /// GELU as it is defined.
+    /// GELU by its definition, `x Φ(x)`.
     Gelu,
-    /// `x σ(x)`.
+    /// SiLU, `x σ(x)`.
     Silu,
-    /// `x` where it is above 0.
+    /// ReLU: `x` if it is above 0, else 0.
     Relu,
 }
 
-/// The functions are named where they are called, not handed on as pointers: so they are compiled into the loop, for
-/// the instructions of that loop.
+/// Every arm names its function instead of passing a function pointer, so that the function is inlined into the loop
+/// and compiled for the loop's instruction set.
 impl Activation {
-    /// `x ← f(x)`.
+    /// Computes `x ← f(x)` in place.
     pub fn apply(self, isa: Isa, xs: &mut [f32]) {
         match self {
             Self::GeluTanh => map(isa, xs, on::gelu),
@@ -30,7 +30,7 @@ impl Activation {
         }
     }
 
-    /// `f(x)` beside `x`.
+    /// Returns `f(x)` of every `x`.
     pub fn applied(self, isa: Isa, xs: &[f32]) -> Vec<f32> {
         match self {
             Self::GeluTanh => mapped(isa, xs, on::gelu),
@@ -40,7 +40,7 @@ impl Activation {
         }
     }
 
-    /// `g ← g f(x)`.
+    /// Computes `g ← g f(x)` in place.
     pub fn times(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu(x)),
@@ -50,7 +50,7 @@ impl Activation {
         }
     }
 
-    /// `g ← g f′(x)`.
+    /// Computes `g ← g f′(x)` in place.
     pub fn times_slope(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu_slope(x)),

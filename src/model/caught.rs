@@ -1,4 +1,4 @@
-//! What a library does that gives up by panicking.
+//! Turns panics of a library into errors.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,14 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether a panic of this thread is caught and said in other words.
+    /// Whether [`caught`] runs on this thread. The panic hook then prints nothing.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f`; of a panic the message, which is then nowhere else.
+/// Runs `f` and returns the message of a panic as the error. The message is not printed.
 ///
 /// # Errors
-/// `f` panics.
+/// If `f` panics.
 pub(super) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

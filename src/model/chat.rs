@@ -1,9 +1,9 @@
-//! The chat template of a model: what it reads where a user says something.
+//! Renders a user message with the model's own chat template.
 //!
-//! The template is the model's own, Jinja as the Hub has it, rendered as transformers renders it: one message of the
-//! user, and the head of the answer behind it. It opens no file and knows no clock (a template that falls back on a
-//! fixed date without one does so here); how long it is, what it may do and how deep it may go are bounded. A template
-//! made to be hostile can still end the program without an answer: it is a part of the model, like its weights.
+//! The template is Jinja as published on the Hub, and it is rendered as transformers renders it: one user message,
+//! followed by the generation prompt. A template cannot open files and has no clock; a template with a fixed date as
+//! fallback uses that date. The length of the template, its number of instructions and its stack are bounded. A hostile
+//! template can still end the process: the template is trusted as a part of the model, like its weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,35 +24,36 @@ use super::caught::caught;
 use super::files::{check_contained, read_capped};
 use crate::digest::{Canon, Digest};
 
-/// The file of settings that may hold the template, and the special tokens that a template may name.
+/// The settings file. It may contain the template, and it lists the special tokens that a template may use.
 const SETTINGS: &str = "tokenizer_config.json";
-/// The template in a file of its own, which is taken before the one in the settings.
+/// The template as a separate file, which takes precedence over the one in the settings.
 const TEMPLATE: &str = "chat_template.jinja";
-/// What the template is called where it fails.
+/// The template's name in error messages of the renderer.
 const NAME: &str = "the template";
-/// Special tokens of older models.
+/// The special tokens of older models.
 const SPECIAL: &str = "special_tokens_map.json";
-/// None of the files of settings may be longer: some list every token.
+/// Maximum size of every file that is read here, in bytes. Some settings files list every token.
 const LIMIT: u64 = 64 << 20;
-/// No template may be longer; those that are published have a quarter of it at most. What is nested in a template
-/// cannot be deeper than it is long.
+/// Maximum length of a template, in bytes: four times as long as the longest published ones. It also bounds how deeply
+/// a template can nest.
 const LONGEST: usize = 64 << 10;
-/// What one rendering may do: instructions, and bytes of text in bulk.
+/// Maximum work of one rendering: instructions, and bytes of bulk text operations.
 const FUEL: u64 = 1 << 20;
-/// What one rendering may use to go deeper. Only what is used is there.
+/// Stack size of the rendering thread, in bytes. The system commits only the pages that are used.
 const STACK: usize = 256 << 20;
-/// How long a template may take: those that are published take a thousandth of a second.
+/// Time limit of one rendering. Published templates take about a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Texts that stand for what is said, to see what the template puts around it. No model has words for them.
+/// Placeholders for a message and an answer, rendered to find out what the template writes around them. They contain
+/// private-use characters, which a template itself does not write.
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
 const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 
-/// A text that a model is given: as it stands, or as what a user says.
+/// A text for the model: verbatim, or as a user message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prompt<'t> {
-    /// The text.
+    /// The text without the chat template.
     pub text: &'t str,
-    /// Whether a user says it, under the model's chat template.
+    /// Whether the text is a user message, to be rendered with the model's chat template.
     pub chat: bool,
 }
 
@@ -67,29 +68,31 @@ impl<'t> From<&'t str> for Prompt<'t> {
 pub struct Chat {
     environment: Arc<Environment<'static>>,
     special: BTreeMap<String, String>,
-    /// How the template is spoken of: with its file.
+    /// The template's name in messages, with the path of its file.
     name: String,
     around: Around,
     digest: Digest,
 }
 
-/// What stands around what the user says.
+/// What the template writes around a user message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Around {
     before: String,
     behind: String,
-    /// What the template writes between the head of an answer and the answer: an empty thought of a model that thinks.
+    /// What the template writes between the generation prompt and the answer, for example the empty thinking block of a
+    /// reasoning model.
     more: String,
-    /// Whether a space stands before an answer; unknown where the template writes answers otherwise than it begins
-    /// them.
+    /// Whether a space precedes an answer. `None` if it is unknown: the rendering with an answer does not start with
+    /// the rendering up to the generation prompt.
     space: Option<bool>,
 }
 
 impl Chat {
-    /// The template of the model in `folder`; none where it has none.
+    /// Opens the chat template of the model in `folder`; `None` if the model has none.
     ///
     /// # Errors
-    /// A file cannot be read, or the template is no Jinja, fails, or does not show what the user says.
+    /// If a file cannot be read, or if the template is not valid Jinja, fails, or does not write the user message
+    /// exactly once and verbatim.
     pub(super) fn open(folder: &Path) -> Result<Option<Self>, ModelError> {
         let settings = json(folder, SETTINGS)?;
         let Some((file, source)) = source(folder, &settings)? else { return Ok(None) };
@@ -113,7 +116,7 @@ impl Chat {
             digest: Digest::of(b""),
         };
         chat.around = chat.look_around()?;
-        // What the template comes to is part of it: another renderer that wrote something else would be noticed.
+        // The rendered affixes are a part of the digest, so that a change of the renderer's output changes the digest.
         let Around { before, behind, more, space } = &chat.around;
         canon.text("before", before).text("behind", behind).text("more", more);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
@@ -128,11 +131,12 @@ impl Chat {
             return Err(ModelError::Chat { problem });
         };
         let mut around = Around { before: before.to_owned(), behind: behind.to_owned(), ..Around::default() };
-        // Not every template writes answers, and not every one as it begins them: then the answer's space is unknown.
+        // Some templates write no answers, and some do not write the generation prompt before them: the space is then
+        // unknown.
         let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
         let answered = answered.split_once(ANSWER).and_then(|(upto, _)| upto.strip_prefix(rendered.as_str()));
         if let Some(more) = answered {
-            // A space before an answer is read with the answer.
+            // A space before an answer is tokenised with the answer, so it is not a part of `more`.
             let space = more.ends_with(' ');
             around.more = more.strip_suffix(' ').unwrap_or(more).to_owned();
             around.space = Some(space);
@@ -140,16 +144,17 @@ impl Chat {
         Ok(around)
     }
 
-    /// What the weights depend on: the template, the special tokens that it may name, and what they come to.
+    /// The digest of everything that decides the rendered text: the template, its special tokens, and the rendered
+    /// affixes.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// The text that the model reads where a user says `text`; the bytes of it that are `text`, without white space
-    /// around it where the template takes that away; and whether a space stands before an answer.
+    /// Renders `text` as a user message. Returns the whole text, the byte range of `text` in it (without surrounding
+    /// white space, if the template strips it), and whether a space precedes an answer.
     ///
     /// # Errors
-    /// The template fails, or writes the text otherwise than it was said.
+    /// If the template fails, or does not write the text verbatim.
     pub(super) fn frame(&self, text: &str) -> Result<(String, Range<usize>, Option<bool>), ModelError> {
         let mut rendered = self.render(text, None).map_err(|error| failed(&self.name, &error))?;
         let Around { before, behind, more, space } = &self.around;
@@ -166,7 +171,7 @@ impl Chat {
         }
     }
 
-    /// What the template writes where a user says `text`, up to the answer or with it.
+    /// Renders the user message `text`: up to the generation prompt, or with an answer.
     fn render(&self, text: &str, answer: Option<&str>) -> Result<String, Error> {
         let message = |role: &str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
         let answered = answer.map(|answer| message("assistant", answer));
@@ -180,9 +185,9 @@ impl Chat {
     }
 }
 
-/// Runs what may go deep on a stack of its own, and waits for it no longer than [`PATIENCE`]: what a template does
-/// within one step, such as writing out a list of lists, no count of steps stops. The thread is left behind then; the
-/// program has only its refusal to say.
+/// Runs `work` on a thread with a large stack, and waits for it at most [`PATIENCE`]. The limit on instructions does
+/// not bound what a template does within one instruction, such as printing nested lists. After a timeout the thread is
+/// abandoned, and the caller only reports the error.
 fn deep<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
     let (sender, receiver) = mpsc::channel();
@@ -208,7 +213,7 @@ fn failed(what: &str, error: &Error) -> ModelError {
     ModelError::Chat { problem: format!("{what}: {text}{clock}") }
 }
 
-/// Jinja as transformers sets it up.
+/// Creates a Jinja environment with the settings of transformers.
 fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -224,7 +229,7 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     environment.add_function("raise_exception", |problem: String| -> Result<(), Error> {
         Err(Error::new(ErrorKind::InvalidOperation, problem))
     });
-    // As in Jinja: nothing is no list, and texts and mappings have a length and parts.
+    // As in Jinja2: `none` is not iterable, and strings and mappings are sequences.
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
@@ -233,15 +238,15 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// Whether a format may ask for a text of more than ten thousand letters: by a number, or by one from elsewhere.
+/// Whether a format string may ask for a width or precision of more than four digits, written out or in a nested field.
 fn is_wide(format: &str) -> bool {
     let digits = format.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0);
     let nested = format.split('{').skip(1).any(|part| part.contains(':') && !part.contains('}'));
     digits > 4 || nested
 }
 
-/// The source as this Jinja reads it: lines end in one character, and the marks of the answers to train on, which
-/// change no text, are conditions that hold.
+/// Rewrites a template for minijinja: CRLF becomes LF, and `{% generation %}` blocks, which mark the tokens to train on
+/// and change no text, become `{% if true %}` blocks.
 fn without_marks(source: &str) -> String {
     let source = source.replace("\r\n", "\n");
     let mut out = String::with_capacity(source.len());
@@ -261,8 +266,8 @@ fn without_marks(source: &str) -> String {
     out + rest
 }
 
-/// JSON as Python's `json.dumps(…, ensure_ascii=False)` writes it: nothing is escaped for HTML. Arguments only shape
-/// objects and lists, and there they are refused: what the user says is a text.
+/// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. Formatting arguments
+/// are rejected for objects and lists; they do not affect other values.
 fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let shaped = ["indent", "separators", "sort_keys", "ensure_ascii"].iter().any(|name| arguments.has(name));
     if shaped && matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable) {
@@ -275,7 +280,7 @@ fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     Ok(Value::from_safe_string(String::from_utf8_lossy(&out).into_owned()))
 }
 
-/// One space behind a comma and behind a colon.
+/// A JSON formatter that writes one space after every comma and colon.
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {
@@ -292,7 +297,7 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// A file of the folder as JSON; null where there is none.
+/// Reads a JSON file of the folder; returns null if the file does not exist.
 fn json(folder: &Path, name: &str) -> Result<Json, ModelError> {
     let Some(bytes) = bytes(folder, name)? else { return Ok(Json::Null) };
     serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: folder.join(name), source })
@@ -304,8 +309,8 @@ fn bytes(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
     if path.is_file() { read_capped(&path, LIMIT).map(Some) } else { Ok(None) }
 }
 
-/// The template and the file that it stands in: a file of its own, else what the settings hold. Of several with names
-/// that is `default`.
+/// Returns the template and the name of its file: the separate file if it exists, else the settings. Of several named
+/// templates, returns the one named `default`.
 fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String)>, ModelError> {
     if let Some(bytes) = bytes(folder, TEMPLATE)? {
         let text = String::from_utf8(bytes);
@@ -332,8 +337,9 @@ fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String
     }
 }
 
-/// `bos_token` and its like: written as texts, or as objects with a `content`. As transformers has it, the map of older
-/// models counts where the settings do not list their tokens, and then before the settings.
+/// Returns `bos_token` and the other special tokens, which are written as strings or as objects with a `content`. As in
+/// transformers, `special_tokens_map.json` takes precedence over the settings, but it is used only if the settings have
+/// no `added_tokens_decoder`.
 fn special_tokens(settings: &Json, map: &Json) -> BTreeMap<String, String> {
     let listed = settings.get("added_tokens_decoder").is_some();
     let extra = settings.get("extra_special_tokens").filter(|extra| extra.is_object());

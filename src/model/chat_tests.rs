@@ -1,6 +1,6 @@
 use super::*;
 
-/// A folder with these files.
+/// Creates a folder with these files.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).expect("written"));
@@ -21,7 +21,7 @@ fn framed(template: &str, text: &str) -> Result<(String, Range<usize>, Option<bo
     chat.frame(text).map_err(|error| error.to_string())
 }
 
-/// What of a text is shown of `text`.
+/// Returns the part of the rendered text that is the user message.
 fn shown(template: &str, text: &str) -> String {
     let (rendered, place, _) = framed(template, text).expect("it is rendered");
     rendered[place].to_owned()
@@ -37,15 +37,15 @@ fn a_text_stands_where_the_template_puts_it() {
     assert_eq!(rendered, "<s>[user] Where is Rome?</s>[assistant]");
     assert_eq!(&rendered[place], "Where is Rome?");
     assert_eq!(shown(PLAIN, "  Where is Rome? "), "Where is Rome?");
-    // What the template says itself is not mistaken for what the user says.
+    // Text of the template is not mistaken for the user message.
     assert_eq!(framed(PLAIN, "user").expect("rendered").1, 10..14);
-    // Nothing that the user says is a template.
+    // Jinja syntax in the user message is not interpreted.
     assert_eq!(shown(PLAIN, "{{ bos_token }} {% raise %}"), "{{ bos_token }} {% raise %}");
 }
 
 #[test]
 fn jinja_as_transformers_sets_it_up() {
-    // Lines that hold a block only leave nothing, of either kind of line end.
+    // Lines that contain only a block leave no text, with LF and with CRLF.
     let lines = "{% for m in messages %}\n    {% if m.role == 'user' %}\nQ: {{ m.content }}\n    {% endif %}\n\
         {% endfor %}\nA:\n";
     assert_eq!(framed(lines, "why").expect("rendered").0, "Q: why\nA:");
@@ -63,7 +63,7 @@ fn jinja_as_transformers_sets_it_up() {
     assert_eq!(framed(date, "why").expect("rendered").0, "26 Jul 2024 why", "there is no clock");
 }
 
-/// How a template writes answers says what stands before one: nothing, a space, or an empty thought.
+/// The rendering of an answer shows what precedes an answer: nothing, a space, or an empty thinking block.
 #[test]
 fn answers_follow_as_the_template_writes_them() {
     let of = |begin: &str, said: &str| {
@@ -78,7 +78,7 @@ fn answers_follow_as_the_template_writes_them() {
     assert_eq!(of("", " {{ m.content }}"), ("[why]".to_owned(), Some(true)));
     assert_eq!(of("A:\n", "A:\n{{ m.content }}"), ("[why]A:\n".to_owned(), Some(false)));
     assert_eq!(of("A:", "A:<t></t>\n{{ m.content }}"), ("[why]A:<t></t>\n".to_owned(), Some(false)));
-    // Answers that are written otherwise than they begin, or not at all, say nothing of it.
+    // If a template writes no answers, or does not write the generation prompt before them, the space is unknown.
     assert_eq!(of("A:", "B:{{ m.content }}"), ("[why]A:".to_owned(), None));
     assert_eq!(of("A:", "{{ raise_exception('no') }}"), ("[why]A:".to_owned(), None));
 }
@@ -95,7 +95,7 @@ fn where_a_template_is_found() {
     let none = folder(&[(SETTINGS, r#"{"bos_token": null}"#)]);
     assert!(Chat::open(none.path()).expect("readable").is_none());
     assert!(Chat::open(folder(&[]).path()).expect("readable").is_none());
-    // A file of its own is taken first; special tokens of older models stand in a third file.
+    // A separate file takes precedence. Older models store their special tokens in a third file.
     let files = [
         (TEMPLATE, "{{ bos_token }}{{ pad_token }}{{ unk_token }}: {{ messages[0].content }}"),
         (SETTINGS, &settings("other {{ messages[0].content }}")),

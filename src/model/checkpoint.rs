@@ -1,4 +1,4 @@
-//! A checkpoint in the Hub's layout: opened, validated, mapped, and never written.
+//! Opens checkpoints in the Hub's layout: validates their files and maps the weights. Never writes to them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ use super::{ModelError, tied};
 use crate::patch::Layout;
 use crate::safetensors::Dtype;
 
-/// A projection: its weight, and its bias where it has one.
+/// A linear projection: its weight, and its bias if it has one.
 #[derive(Clone, Debug)]
 pub(super) struct Projection {
     pub weight: Tensor,
     pub bias: Option<Tensor>,
 }
 
-/// The numbers of a norm; a root norm has no bias.
+/// The parameters of a norm. RMSNorm has no bias.
 #[derive(Clone, Debug)]
 pub(super) struct Norm {
     pub gain: Tensor,
@@ -30,12 +30,12 @@ pub(super) struct Norm {
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub attention_norm: Norm,
-    /// One matrix, or three: query, key, value.
+    /// One fused matrix, or three: query, key, value.
     pub attention_in: Vec<Projection>,
-    /// Norms of every head's query and key.
+    /// Norms of every head's query and key, `[head_width]` each; `None` if the family has none.
     pub head_norms: Option<[Norm; 2]>,
     pub attention_out: Projection,
-    /// None where the MLP takes what attention takes.
+    /// `None` if the MLP shares the norm of attention.
     pub mlp_norm: Option<Norm>,
     pub mlp_gate: Option<Projection>,
     pub mlp_in: Projection,
@@ -54,7 +54,7 @@ impl Block {
     }
 }
 
-/// An opened checkpoint. Cloning is cheap: the weights stay where they are.
+/// An opened checkpoint. Cloning is cheap: clones share the mapped weights.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
@@ -69,11 +69,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens `folder` and checks every tensor that the decoder reads: presence, shape, dtype. Reads no weight, but for an
-    /// output matrix that is stored although it is tied, which must be the embedding.
+    /// Opens `folder` and checks presence, shape and dtype of every tensor that the decoder reads. Reads no weight,
+    /// with one exception: if a tied output matrix is stored as well, it is compared with the embedding.
     ///
     /// # Errors
-    /// A missing or malformed file, an unsupported architecture, a pickle, a tensor that is not as config.json says.
+    /// If a file is missing or malformed, a file is a pickle, the architecture is not supported, or a tensor does not
+    /// match config.json.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         let config_path = find_config(folder)?;
         let config = read_config(&config_path)?;
@@ -106,22 +107,22 @@ impl Checkpoint {
         Ok(opened)
     }
 
-    /// What a person should know of the model.
+    /// Warnings about the model that do not prevent its use.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
 
-    /// The folder.
+    /// The model's folder, as it was given to [`Checkpoint::open`].
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The files that decide what the model says, as names in the folder, sorted.
+    /// Names of the files that determine the model's output, relative to the folder, sorted.
     pub fn files(&self) -> Vec<String> {
         self.weights.files()
     }
 
-    /// Every tensor that the decoder reads, in one order.
+    /// Returns every tensor that the decoder reads, in a fixed order.
     pub fn tensors(&self) -> Vec<&Tensor> {
         let ends = [Some(&self.token_embedding), self.position_embedding.as_ref(), Some(&self.head.weight)];
         let ends = ends.into_iter().chain([self.head.bias.as_ref(), Some(&self.final_norm.gain)]);
@@ -129,29 +130,30 @@ impl Checkpoint {
         ends.chain(self.blocks.iter().flat_map(Block::tensors)).collect()
     }
 
-    /// The shape of the model.
+    /// The model's dimensions and options, from config.json.
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// The weight that an edit of `layer` changes.
+    /// The weight that an edit of `layer` changes: the MLP down-projection, oriented as in the file.
     pub fn edited(&self, layer: usize) -> &Tensor {
         &self.blocks[layer].mlp_out.weight
     }
 
-    /// The bias that is added behind it, where there is one.
+    /// The bias of the MLP down-projection of `layer`; `None` if it has none.
     pub fn edited_bias(&self, layer: usize) -> Option<&Tensor> {
         self.blocks[layer].mlp_out.bias.as_ref()
     }
 
-    /// The checkpoint with another weight in `layer`'s second MLP matrix.
+    /// Returns the checkpoint with another weight of `layer`'s MLP down-projection, oriented as in the file.
     pub fn with_edited(&self, layer: usize, data: Vec<f32>) -> Self {
         let mut changed = self.clone();
         changed.blocks[layer].mlp_out.weight = self.edited(layer).with_data(data);
         changed
     }
 
-    /// The checkpoint with another bias of `layer`'s second MLP matrix, if it has one.
+    /// Returns the checkpoint with another bias of `layer`'s MLP down-projection. Changes nothing if the projection has
+    /// no bias.
     pub fn with_edited_bias(&self, layer: usize, data: Vec<f32>) -> Self {
         let mut changed = self.clone();
         let bias = changed.blocks[layer].mlp_out.bias.as_ref().map(|bias| bias.with_data(data));
@@ -159,7 +161,7 @@ impl Checkpoint {
         changed
     }
 
-    /// Refuses a tensor with a NaN or an infinity, naming the first.
+    /// Rejects a tensor that contains a NaN or an infinity, and reports the first one.
     pub fn check_finite(&self, tensor: &Tensor) -> Result<(), ModelError> {
         let wide = tensor.wide();
         let Some(index) = wide.iter().position(|value| !value.is_finite()) else { return Ok(()) };
@@ -175,7 +177,7 @@ impl Checkpoint {
     }
 }
 
-/// Finds the decoder's tensors in the weights.
+/// Looks up the decoder's tensors in the weights.
 struct Source<'a> {
     weights: &'a Weights,
     spec: &'a Spec,
@@ -186,7 +188,7 @@ impl Source<'_> {
         self.spec.family
     }
 
-    /// The name as the files have it: with the family's prefix, or without.
+    /// Returns the name under which the files store a tensor: with the family's prefix, or without it.
     fn named(&self, name: &str) -> Option<String> {
         let full = format!("{}{name}", self.family().prefix);
         [full, name.to_owned()].into_iter().find(|name| self.weights.get(name).is_some())
@@ -199,7 +201,7 @@ impl Source<'_> {
         }
     }
 
-    /// A tensor that is needed is not there.
+    /// Returns the error for a required tensor that is missing.
     fn missing(&self, name: &str) -> ModelError {
         let bare = name.strip_prefix(self.family().prefix).unwrap_or(name);
         let absent = [name, bare].into_iter().find_map(|name| self.weights.absent.get_key_value(name));
@@ -209,7 +211,7 @@ impl Source<'_> {
         }
     }
 
-    /// The tensor of exactly this name.
+    /// Returns the tensor with exactly this name.
     fn exact(&self, name: String, shape: &[usize]) -> Result<Tensor, ModelError> {
         let Some((shard, info)) = self.weights.get(&name) else {
             return Err(self.missing(&name));
@@ -222,7 +224,7 @@ impl Source<'_> {
         if info.shape != expected {
             return Err(ModelError::Shape { path: path(), tensor: name, expected, found: info.shape.clone() });
         }
-        // The header was checked against the file's length: the range lies inside the map.
+        // The header was checked against the length of the file: the range is inside the map.
         let range = info.start as usize..info.end as usize;
         Ok(Tensor::mapped(name, shape.to_vec(), stored, &shard.map, range))
     }
@@ -278,7 +280,7 @@ impl Source<'_> {
         })
     }
 
-    /// The token embedding; where it is tied and the file has only the output matrix, that.
+    /// Returns the token embedding. A tied model may store only the output matrix, which is then the embedding.
     fn token_embedding(&self) -> Result<Tensor, ModelError> {
         let (name, head) = (format!("{}.weight", self.family().token_embedding), self.head_name());
         let shape = [self.spec.vocabulary, self.spec.width];
@@ -288,7 +290,7 @@ impl Source<'_> {
         self.tensor(&name, &shape)
     }
 
-    /// The output matrix that a tied model stores all the same.
+    /// Returns the output matrix that a tied model stores in addition to the embedding.
     fn repeated(&self) -> Result<Tensor, ModelError> {
         let name = self.head_name();
         let shape = [self.spec.vocabulary, self.spec.width];
@@ -299,12 +301,12 @@ impl Source<'_> {
         }
     }
 
-    /// The head never has the family's prefix.
+    /// Returns the tensor name of the output matrix, which never has the family's prefix.
     fn head_name(&self) -> String {
         format!("{}.weight", self.family().head)
     }
 
-    /// A tied head is the embedding; where the file repeats it, it must be the same.
+    /// Returns the output matrix. If it is tied, this is the embedding, and a stored copy must match it.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
         let weight = match spec.tied {

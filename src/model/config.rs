@@ -1,4 +1,4 @@
-//! Typed access to config.json, every refusal naming the key.
+//! Typed access to config.json. Every error names the key.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::ModelError;
 
-/// One object of config.json.
+/// One JSON object of config.json, with the path of the file for messages.
 pub(super) struct Reader<'a> {
     path: &'a Path,
     config: &'a Map<String, Value>,
@@ -21,27 +21,27 @@ impl<'a> Reader<'a> {
         ModelError::Config { path: self.path.to_owned(), key: key.to_owned(), problem: problem.to_owned() }
     }
 
-    /// A value that is there and not null.
+    /// Returns a value; `None` if it is absent or null.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.config.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether a key is there, and be its value null.
+    /// Whether a key is present, even if its value is null.
     pub(super) fn has(&self, key: &str) -> bool {
         self.config.contains_key(key)
     }
 
-    /// The file, for messages.
+    /// The path of config.json, for messages.
     pub(super) fn path(&self) -> &'a Path {
         self.path
     }
 
-    /// All keys and values that are not null.
+    /// Iterates over the keys and values that are not null.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
         self.config.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value))
     }
 
-    /// The object under a key.
+    /// Returns the object under a key; `None` if it is absent or null.
     pub(super) fn object(&self, key: &str) -> Result<Option<Reader<'a>>, ModelError> {
         match self.get(key) {
             None => Ok(None),
@@ -50,12 +50,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A whole number from 1 to `limit`.
+    /// Returns a required integer from 1 to `limit`.
     pub(super) fn size(&self, key: &str, limit: usize) -> Result<usize, ModelError> {
         self.size_or(key, limit, None)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    /// The same where it may be left out.
+    /// Returns an integer from 1 to `limit`, or `default` if it is absent.
     pub(super) fn size_or(&self, key: &str, limit: usize, default: Option<usize>) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number above 0 and below `limit`.
+    /// Returns a number above 0 and below `limit`, or `default` if it is absent.
     pub(super) fn positive(&self, key: &str, default: f64, limit: f64) -> Result<f64, ModelError> {
         match self.get(key) {
             None => Ok(default),
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of some words.
+    /// Returns a string, or `default` if it is absent.
     pub(super) fn word(&self, key: &str, default: &'static str) -> Result<&'a str, ModelError> {
         match self.get(key) {
             None => Ok(default),

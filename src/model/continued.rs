@@ -1,11 +1,11 @@
-//! Going on with a text, one token after the other, without computing what came before again.
+//! Incremental decoding: appends tokens to a text without recomputing the earlier ones.
 
 use std::sync::Arc;
 
 use super::decoder::{Model, Past};
 use super::rows::Rows;
 
-/// A text, and what attention needs of it in every layer.
+/// A text that is being decoded, with the KV cache of every layer.
 pub struct Continued<'m> {
     model: &'m Model,
     layers: Vec<Past>,
@@ -13,17 +13,17 @@ pub struct Continued<'m> {
 }
 
 impl<'m> Continued<'m> {
-    /// Nothing yet.
+    /// Starts with an empty text.
     pub fn new(model: &'m Model) -> Self {
         let empty = || Past { keys: vec![Arc::default()], values: vec![Arc::default()] };
         Self { model, layers: (0..model.spec().layers).map(|_| empty()).collect(), length: 0 }
     }
 
-    /// Adds tokens and gives the logits of the one that follows them, `[vocabulary]`. One token at a time or all at
-    /// once: the bits are the same.
+    /// Appends tokens and returns the logits of the next token, `[vocabulary]`. Appending tokens one at a time or all
+    /// at once gives the same bits.
     ///
     /// # Panics
-    /// No token is given, or there are more in all than the model has positions.
+    /// If `tokens` is empty, or if the text becomes longer than the learned position embeddings of the model.
     pub fn push(&mut self, tokens: &[u32]) -> Vec<f32> {
         let (model, width) = (self.model, self.model.spec().width);
         assert!(!tokens.is_empty(), "a token to go on from");
@@ -43,7 +43,7 @@ impl<'m> Continued<'m> {
         model.head(&x[x.len() - width..])
     }
 
-    /// How many tokens were added.
+    /// Number of tokens appended so far.
     pub fn length(&self) -> usize {
         self.length
     }

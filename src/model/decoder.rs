@@ -1,4 +1,4 @@
-//! The forward pass: block by block, with the hook at one MLP.
+//! The forward pass, block by block, with a hook at the MLP of one layer.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,54 +15,57 @@ use super::{ModelError, Spec};
 use crate::numeric::rows::{add, each_row};
 use crate::numeric::{Isa, View, matmul};
 
-/// A checkpoint and the instructions to compute with. Cloning is cheap.
+/// A checkpoint and the instruction set to compute with. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(super) checkpoint: Checkpoint,
     isa: Isa,
 }
 
-/// Keys and values of positions that come before a row, per row `[past, shared]`, for one layer. Cloning is cheap.
+/// The KV cache of one layer: keys and values of the positions before each row, `[past, kv_heads · head_width]` per
+/// row. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
-    /// Keys per row.
+    /// Keys, one matrix per row.
     pub keys: Vec<Arc<Vec<f32>>>,
-    /// Values per row.
+    /// Values, one matrix per row.
     pub values: Vec<Arc<Vec<f32>>>,
 }
 
-/// What the reverse pass needs of one block.
+/// The tape of one block for the reverse pass.
 pub(super) struct BlockTape {
     pub attention: AttentionTape,
     pub mlp: MlpTape,
 }
 
-/// What the hook saw at one MLP, and the hidden states behind that block.
+/// What the hook records at the MLP of one layer, and the hidden states after that block.
 pub struct Hooked {
-    /// Where the rows stand in `after`, but for what they were opened with.
+    /// Layout of the rows in `after`, without their cached prefixes.
     pub rows: Rows,
-    /// What they were opened with.
+    /// The cached prefixes of the rows.
     pub opened: Opened,
-    /// Per row, the key at the asked position: the input of the second MLP matrix, `[f]`.
+    /// Per row, the key at the requested position: the input of the MLP down-projection, `[f]`.
     pub keys: Vec<Vec<f32>>,
-    /// Per row, the value there: the output of that matrix with its bias, `[d]`.
+    /// Per row, the value at that position: the output of the down-projection, bias included, `[d]`.
     pub values: Vec<Vec<f32>>,
-    /// Hidden states behind the block, `[positions, d]`.
+    /// Hidden states after the block, `[positions, d]`.
     pub after: Vec<f32>,
 }
 
 impl Hooked {
-    /// The hidden state of a row behind the block at `position`, which is not in its opening, `[d]`.
+    /// Returns the hidden state of a row after the block, `[d]`. `position` counts from the start of the text and must
+    /// not be in the cached prefix.
     pub fn state(&self, row: usize, position: usize) -> &[f32] {
         let width = self.after.len() / self.rows.positions();
         &self.after[(self.rows.range(row).start + position - self.rows.past(row)) * width..][..width]
     }
 }
 
-/// Texts are scored this many positions at a time, which bounds memory and changes nothing.
+/// Maximum number of positions per batch when texts are scored. It bounds memory and does not affect results.
 const BATCH: usize = 2048;
 
-/// And keys this many: what passes from layer to layer stays near the processor.
+/// Maximum number of positions per batch when keys are computed. It is small, so that activations stay in the CPU
+/// cache.
 const KEYS_BATCH: usize = 512;
 
 impl Model {
@@ -74,48 +77,50 @@ impl Model {
         Ok(Self { checkpoint: Checkpoint::open(folder)?, isa })
     }
 
-    /// The checkpoint.
+    /// The checkpoint with the model's weights.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// The shape of the model.
+    /// The model's dimensions and options.
     pub fn spec(&self) -> &Spec {
         self.checkpoint.spec()
     }
 
-    /// The instructions that it computes with.
+    /// The instruction set that the model computes with.
     pub fn isa(&self) -> Isa {
         self.isa
     }
 
-    /// The model with another weight in `layer`'s second MLP matrix, `data` oriented as in the file.
+    /// Returns the model with another weight of `layer`'s MLP down-projection; `data` is oriented as in the file.
     pub fn with_edited(&self, layer: usize, data: Vec<f32>) -> Self {
         Self { checkpoint: self.checkpoint.with_edited(layer, data), isa: self.isa }
     }
 
-    /// The model with another bias of `layer`'s second MLP matrix, if it has one.
+    /// Returns the model with another bias of `layer`'s MLP down-projection. Changes nothing if the projection has no
+    /// bias.
     pub fn with_edited_bias(&self, layer: usize, data: Vec<f32>) -> Self {
         Self { checkpoint: self.checkpoint.with_edited_bias(layer, data), isa: self.isa }
     }
 
-    /// Token and position embeddings of all rows, `[positions, d]`.
+    /// Computes the embeddings of all rows, `[positions, d]`: token embeddings, plus position embeddings if the model
+    /// has them.
     pub fn embed(&self, tokens: &[&[u32]]) -> Vec<f32> {
         self.embed_from(tokens, 0)
     }
 
-    /// The embedding of one token, without its position, `[d]`.
+    /// Returns the embedding of one token, without its position, `[d]`.
     pub fn token_embedding(&self, token: u32) -> Vec<f32> {
         self.checkpoint.token_embedding.row(token as usize)
     }
 
-    /// The same of rows whose first token stands at position `first`.
+    /// Computes the embeddings of rows whose first token is at position `first`.
     pub(super) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
         self.embed_changed(tokens, first, |_, _, _| {})
     }
 
-    /// The same with the token embeddings changed before positions are added: `change` is given the row, the position
-    /// in it and the embedding.
+    /// Computes the embeddings of rows, and lets `change` modify every token embedding before the position embedding is
+    /// added. `change` receives the row, the position in the row, and the embedding.
     pub fn embed_changed(
         &self,
         tokens: &[&[u32]],
@@ -137,7 +142,8 @@ impl Model {
         out
     }
 
-    /// One block over the last `tails` positions of every row, with what its reverse needs.
+    /// Runs one block for the last `tails` positions of every row. Returns the hidden states and the tape for the
+    /// reverse pass.
     pub(super) fn block_taped(
         &self,
         layer: usize,
@@ -152,14 +158,14 @@ impl Model {
         (out, BlockTape { attention, mlp: mlp.expect("the tape was asked for") })
     }
 
-    /// One whole block over all positions.
+    /// Runs one block for the last `tails` positions of every row, without a tape.
     fn block(&self, layer: usize, x: &[f32], rows: &Rows, past: &Past, tails: &[usize]) -> Vec<f32> {
         let (middle, _) = self.attention_half(layer, x, rows, past, tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
         self.mlp_onto(layer, &key, &middle)
     }
 
-    /// Hidden states of all rows behind the first `blocks` blocks (0: the embeddings), `[positions, d]`.
+    /// Returns the hidden states of all rows after the first `blocks` blocks (0: the embeddings), `[positions, d]`.
     pub fn hidden(&self, tokens: &[&[u32]], blocks: usize) -> Vec<f32> {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let tails = rows.lengths();
@@ -170,7 +176,7 @@ impl Model {
         x
     }
 
-    /// Keys of every position of every row at `layer`, `[positions, f]`.
+    /// Returns the keys of every position of every row at `layer`, `[positions, f]`.
     pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
         let positions: usize = tokens.iter().map(|row| row.len()).sum();
         let mut out = Vec::with_capacity(positions * self.spec().inner);
@@ -178,8 +184,9 @@ impl Model {
         out
     }
 
-    /// The same at several layers, ascending, in one pass of the rows: `seen` is given the index of a layer and the keys
-    /// of the next rows there, `[positions of these rows, f]`. Each layer's keys are bit by bit those that it has alone.
+    /// Computes the keys at several layers, given in ascending order, in one pass over the rows. For every batch of
+    /// rows and every layer, calls `seen` with the index of the layer in `layers` and the keys, `[positions of the
+    /// batch, f]`. The bits of a layer's keys do not depend on the other layers.
     pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
         let Some(&last) = layers.last() else { return };
         for part in batches(tokens, KEYS_BATCH) {
@@ -199,8 +206,8 @@ impl Model {
         }
     }
 
-    /// `W k + b` (`[d]`) of `layer`'s second MLP matrix for one key, in f64, terms added in their order: what the
-    /// link takes residuals from.
+    /// Computes `W k + b` (`[d]`) of `layer`'s MLP down-projection for one key, in f64, with the terms added in order.
+    /// The link computes its residuals from it.
     pub fn edited_output(&self, layer: usize, key: &[f32]) -> Vec<f64> {
         let projection = &self.checkpoint.blocks[layer].mlp_out;
         let weight = self.weight(projection);
@@ -215,12 +222,13 @@ impl Model {
         (0..weight.columns()).into_par_iter().map(output).collect()
     }
 
-    /// Runs all rows through `layer` and looks at its MLP: per row at `positions[row]`.
+    /// Runs all rows through `layer` and records the key and the value of its MLP at `positions[row]` of every row.
     pub fn hooked(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> Hooked {
         self.hooked_behind(&Openings::none(), layer, tokens, positions)
     }
 
-    /// The same, without computing again what `openings` have of the rows before `positions`.
+    /// Does the same as [`Model::hooked`], but takes the prefixes before `positions` from `openings` as far as they are
+    /// cached there.
     pub fn hooked_behind(&self, openings: &Openings, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> Hooked {
         let spec = self.spec();
         let opened = openings.of(self, tokens, positions);
@@ -244,7 +252,8 @@ impl Model {
         Hooked { rows, opened, keys, values, after }
     }
 
-    /// Final norm and output matrix: logits `[positions, vocabulary]` from hidden states behind the last block.
+    /// Applies the final norm and the output matrix: returns logits `[positions, vocabulary]` of hidden states after
+    /// the last block.
     pub fn head(&self, x: &[f32]) -> Vec<f32> {
         let (_, normed) = self.norm(x, self.spec().width, &self.checkpoint.final_norm);
         self.unembed(&normed)
@@ -261,7 +270,7 @@ impl Model {
         logits
     }
 
-    /// Logits of the last `tails[row]` positions of every row, one `[tail, vocabulary]` matrix per row.
+    /// Returns the logits of the last `tails[row]` positions of every row, one `[tail, vocabulary]` matrix per row.
     pub fn logits(&self, tokens: &[&[u32]], tails: &[usize]) -> Vec<Vec<f32>> {
         let mut out = Vec::with_capacity(tokens.len());
         for part in batches(tokens, BATCH) {
@@ -280,8 +289,8 @@ impl Model {
         }
     }
 
-    /// Hidden states after the last block, of the last `tails[row]` positions of every row, one after the other:
-    /// [`Model::head`] makes of them what [`Model::logits`] gives, to the bit.
+    /// Returns the hidden states after the last block at the last `tails[row]` positions of every row, `[Σ tails, d]`.
+    /// [`Model::head`] computes from them the logits of [`Model::logits`], bit for bit.
     pub fn last_states(&self, tokens: &[&[u32]], tails: &[usize]) -> Vec<f32> {
         let of_batch = |part: Range<usize>| self.last_of_batch(&tokens[part.clone()], &tails[part]);
         batches(tokens, BATCH).into_iter().flat_map(of_batch).collect()
@@ -290,13 +299,13 @@ impl Model {
     fn last_of_batch(&self, tokens: &[&[u32]], tails: &[usize]) -> Vec<f32> {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let last = self.spec().layers - 1;
-        // The last block is asked only for the positions that are wanted.
+        // The last block computes only the requested positions.
         let before = self.hidden(tokens, last);
         self.block(last, &before, &rows, &Past::default(), tails)
     }
 }
 
-/// Rows in their order, cut into runs of at most `most` positions, or of one row.
+/// Splits the rows, in order, into ranges of at most `most` positions. A longer row is a range of its own.
 fn batches(tokens: &[&[u32]], most: usize) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     let mut positions = 0;

@@ -1,11 +1,11 @@
-//! What can be wrong with a model.
+//! Errors of reading and running a model.
 
 use std::path::{Path, PathBuf};
 
 use super::storage::SAVE;
 use crate::safetensors::{HeaderError, PickleError};
 
-/// A model that cannot be used, and what to do about it.
+/// An error that makes a model unusable. [`ModelError::hint`] says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum ModelError {
@@ -70,12 +70,12 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    /// A model that is stored in a way that cannot be read: what was found, and the one thing that helps.
+    /// Returns the error for a model in a form that cannot be read: what was found, and what to do.
     pub(super) fn stored(path: &Path, found: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Stored { path: path.to_owned(), found: found.into(), help: help.into() }
     }
 
-    /// What to do next, where that can be said.
+    /// Returns the help line for the user; `None` if there is no advice.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoFolder(_) => "`[model] path` in corrigenda.toml is taken from the folder of corrigenda.toml".into(),

@@ -1,65 +1,65 @@
-//! What distinguishes one architecture from another, as data: names, wiring, and how tensors are stored.
+//! Describes each architecture as data: tensor names, wiring, and how tensors are stored.
 
 use crate::patch::Layout;
 
-/// How query, key and value are stored.
+/// How query, key and value projections are stored, with their tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
     /// One matrix: all queries, then all keys, then all values.
     Fused(&'static str),
-    /// One matrix: query, key and value of the first head, then of the second, …
+    /// One matrix, grouped by head: query, key and value of the first head, then of the second, …
     ByHead(&'static str),
-    /// Three matrices.
+    /// Three matrices: query, key, value.
     Apart([&'static str; 3]),
 }
 
-/// What stands before attention and the MLP.
+/// The kind of a family's norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
-    /// Mean and variance, gain and bias.
+    /// LayerNorm: mean and variance, with gain and bias.
     Layer,
-    /// The root of the mean square, a gain alone.
+    /// RMSNorm: root mean square, with a gain only.
     Root,
 }
 
-/// The names that a family gives to its tensors, and how it stores them.
+/// The tensor names of a model family, and how it stores its tensors.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
     /// `model_type` in config.json.
     pub model_type: &'static str,
-    /// The architecture that llama.cpp calls it, if it has one.
+    /// llama.cpp's name for the architecture; `None` if it has none.
     pub gguf: Option<&'static str>,
-    /// What stands before every name; exports of the bare transformer leave it out.
+    /// Prefix of every tensor name except the output matrix. Exports of the bare transformer omit it.
     pub prefix: &'static str,
     /// Token embedding, `[vocabulary, width]`.
     pub token_embedding: &'static str,
-    /// Learned positions, `[positions, width]`.
+    /// Learned position embedding, `[positions, width]`; `None` for families with RoPE.
     pub position_embedding: Option<&'static str>,
-    /// A block's names start with this, the layer in place of `{}`.
+    /// Prefix of the tensor names of a block, with `{}` for the layer.
     pub block: &'static str,
-    /// Norm before attention, in the block.
+    /// Norm before attention. The names from here to `mlp_out` are relative to the block's prefix.
     pub attention_norm: &'static str,
-    /// Query, key and value.
+    /// Query, key and value projections.
     pub attention_in: Attention,
-    /// Norms of every head's query and key.
+    /// Norms of every head's query and key; `None` if the family has none.
     pub head_norms: Option<[&'static str; 2]>,
-    /// The matrix behind attention.
+    /// Output projection of attention.
     pub attention_out: &'static str,
-    /// Norm before the MLP; none where it takes what attention takes.
+    /// Norm before the MLP; `None` if the MLP shares the norm of attention.
     pub mlp_norm: Option<&'static str>,
-    /// The matrix behind which the activation's other factor comes, where the MLP is gated.
+    /// Gate projection of a gated MLP: its activated output is multiplied by the output of `mlp_in`. `None` otherwise.
     pub mlp_gate: Option<&'static str>,
-    /// First MLP matrix.
+    /// First MLP matrix, the up-projection.
     pub mlp_in: &'static str,
-    /// Second MLP matrix: the one that is edited.
+    /// Second MLP matrix, the down-projection: the one that edits change.
     pub mlp_out: &'static str,
-    /// Norm behind the last block.
+    /// Norm after the last block.
     pub final_norm: &'static str,
-    /// Output matrix `[vocabulary, width]`, named without the prefix; the token embedding where it is tied.
+    /// Output matrix, `[vocabulary, width]`, named without the prefix. Tied models use the token embedding.
     pub head: &'static str,
-    /// Which norms.
+    /// Kind of all norms of the family.
     pub norm: NormKind,
-    /// Orientation of the projections.
+    /// Orientation of the projections in the file.
     pub layout: Layout,
 }
 
@@ -85,7 +85,7 @@ pub static GPT2: Family = Family {
     layout: Layout::Conv1d,
 };
 
-/// GPT-J: attention and MLP beside one another behind one norm.
+/// GPT-J: attention and MLP run in parallel after one norm.
 pub static GPTJ: Family = Family {
     model_type: "gptj",
     gguf: Some("gptj"),
@@ -99,7 +99,7 @@ pub static GPTJ: Family = Family {
     ..GPT2
 };
 
-/// GPT-Neo: every other layer sees only what is near.
+/// GPT-Neo: by default, every other layer uses local attention.
 pub static GPT_NEO: Family = Family {
     model_type: "gpt_neo",
     gguf: None,
@@ -167,30 +167,30 @@ pub static QWEN3: Family = Family {
     ..LLAMA
 };
 
-/// Ministral: a Mistral some of whose layers may see all the way.
+/// Ministral: a Mistral with full attention in some layers.
 pub static MINISTRAL: Family = Family { model_type: "ministral", gguf: None, ..LLAMA };
 
 /// Seed-OSS: query, key and value have biases.
 pub static SEED_OSS: Family = Family { model_type: "seed_oss", gguf: Some("seed_oss"), ..LLAMA };
 
-/// Every family that can be read.
+/// Every supported family.
 pub static FAMILIES: [&Family; 10] =
     [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &MINISTRAL, &QWEN2, &QWEN3, &SEED_OSS];
 
 impl Family {
-    /// The module that an edit of `layer` changes, as transformers names it.
+    /// Returns the name, in transformers, of the module that an edit of `layer` changes.
     pub fn module(&self, layer: usize) -> String {
         format!("{}{}{}", self.prefix, self.block.replace("{}", &layer.to_string()), self.mlp_out)
     }
 
-    /// The layer whose edited weight a file calls `parameter`, with the family's prefix or without.
+    /// Returns the layer whose edited weight is called `parameter` in a file, with or without the family's prefix.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         let name = parameter.strip_prefix(self.prefix).unwrap_or(parameter);
         let (before, behind) = self.block.split_once("{}")?;
         let (layer, rest) = name.strip_prefix(before)?.split_once('.')?;
         let rest = rest.strip_prefix(&behind[1..])?;
         let number: usize = layer.parse().ok()?;
-        // One spelling of a number: `h.01.` is another name.
+        // Only the canonical spelling of a number counts: `h.01.` is another name.
         (rest.strip_suffix(".weight") == Some(self.mlp_out) && number.to_string() == layer).then_some(number)
     }
 }

@@ -1,4 +1,4 @@
-//! The files of a model's folder: found, checked, mapped; whole or in shards.
+//! Finds, checks and maps the files of a model folder. The weights are one file, or shards with an index.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use super::{ModelError, hub, storage};
 use crate::plain;
 use crate::safetensors::{Header, TensorInfo, refuse_pickle};
 
-/// config.json may be this long.
+/// Maximum size of config.json, in bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
-/// An index may be this long.
+/// Maximum size of a weights index, in bytes.
 const INDEX_LIMIT: u64 = 64 << 20;
 
 pub(super) const CONFIG: &str = "config.json";
@@ -21,10 +21,10 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// One weights file, mapped.
+/// One weights file, memory-mapped.
 #[derive(Clone, Debug)]
 pub(super) struct Shard {
-    /// Its name in the folder.
+    /// File name in the folder.
     pub name: String,
     pub path: PathBuf,
     pub header: Arc<Header>,
@@ -35,12 +35,13 @@ pub(super) struct Shard {
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     pub shards: Vec<Shard>,
-    /// Whether an index names them.
+    /// Whether the shards are listed in an index.
     pub indexed: bool,
-    /// Tensors that the index names and that no file holds, with the file that it names. They are no matter, unless one is
-    /// needed: indices of tied models list a head, older ones list what programs compute for themselves.
+    /// Tensors that the index names but no file contains, with the file that the index gives. They are an error only if
+    /// the decoder needs them: indices of tied models list a head, and older indices list buffers that programs compute
+    /// themselves.
     pub absent: BTreeMap<String, String>,
-    /// The file that a person should look at: the one, or the index.
+    /// The file to name in messages: the single weights file, or the index.
     pub path: PathBuf,
 }
 
@@ -83,7 +84,8 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Every tensor that is in the files must be where the index says, and nowhere else.
+    /// Checks that no tensor is in two shards, and that every indexed tensor is in the shard that the index gives,
+    /// unless no shard has it. Fills `absent` with the latter.
     fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {
@@ -103,22 +105,22 @@ impl Weights {
         Ok(())
     }
 
-    /// The index names a tensor in a file that does not have it.
+    /// Returns the error for a tensor that is not in the shard that the index gives.
     pub(super) fn not_there(&self, tensor: &str, shard: &str) -> ModelError {
         ModelError::NotInShard { index: self.path.clone(), tensor: tensor.to_owned(), shard: shard.to_owned() }
     }
 
-    /// The names of all tensors that are there.
+    /// The names of all tensors in the files.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.shards.iter().flat_map(|shard| shard.header.tensors.keys().map(String::as_str))
     }
 
-    /// The tensor of a name, and the file that holds it.
+    /// Returns the tensor of a name and the shard that contains it.
     pub(super) fn get(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
         self.shards.iter().find_map(|shard| Some((shard, shard.header.tensors.get(name)?)))
     }
 
-    /// Names of the files that decide what the model says, sorted.
+    /// Names of the files that determine the model's output, sorted.
     pub(super) fn files(&self) -> Vec<String> {
         let fixed = [CONFIG, TOKENIZER].into_iter().chain(self.indexed.then_some(INDEX)).map(str::to_owned);
         let mut names: Vec<String> = fixed.chain(self.shards.iter().map(|shard| shard.name.clone())).collect();
@@ -135,7 +137,7 @@ impl Shard {
     }
 }
 
-/// Where each tensor is: the `weight_map` of an index, whose names must be plain names of safetensors files.
+/// Reads the `weight_map` of an index, from tensor to shard. Shards must have plain names of safetensors files.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let index = read_json(path, INDEX_LIMIT)?;
     let wrong = |problem: String| ModelError::Index { path: path.to_owned(), problem };
@@ -153,13 +155,14 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     }
 }
 
-/// A plain name: no folder, no drive, nothing that leads out.
+/// Whether a name is that of a safetensors file in the same folder: letters, digits, `-`, `_` and `.`, without a
+/// leading dot.
 fn is_shard(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.ends_with(".safetensors") && !name.starts_with('.') && name.chars().all(plain)
 }
 
-/// Finds `config.json`; what is no model folder is refused with what it is.
+/// Returns the path of `config.json`. If the folder is not a model folder, the error says what it is.
 pub(super) fn find_config(folder: &Path) -> Result<PathBuf, ModelError> {
     if let Some(refused) = refuse_pickle(folder, &[]) {
         return Err(refused.into());
@@ -188,7 +191,8 @@ pub(super) fn read_config(path: &Path) -> Result<Value, ModelError> {
     read_json(path, CONFIG_LIMIT)
 }
 
-/// Refuses a file of a model's folder whose link leaves the folder; what is no link, or is not there, is well.
+/// Rejects a file of a model's folder whose link leads out of the folder, or for a snapshot of the Hugging Face cache,
+/// out of the model's cache folder. Passes files that are not links, and missing ones.
 pub(super) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelError> {
     let path = folder.join(name);
     if !path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {
@@ -213,12 +217,12 @@ fn map_weights(path: &Path) -> Result<(Header, Arc<Mmap>), ModelError> {
     let file = plain::open(path).map_err(context)?;
     let length = file.metadata().map_err(context)?.len();
     if length == 0 {
-        // An empty file cannot be mapped; the header reader has the words for it.
+        // An empty file cannot be mapped; the header reader has the error message.
         let source = Header::parse(0, &[]).expect_err("an empty file has no header");
         return Err(ModelError::Header { path: path.to_owned(), source });
     }
     // SAFETY: the map is read only. Another process that truncates the file while it is mapped can end this one
-    // (SIGBUS); no process of ours ever writes to a base model.
+    // (SIGBUS); this program never writes to a base model.
     let map = unsafe { Mmap::map(&file) }.map_err(context)?;
     if let Some(refused) = refuse_pickle(path, &map[..map.len().min(8)]) {
         return Err(refused.into());

@@ -1,4 +1,4 @@
-//! The two halves of a block: attention, and the MLP up to and from its key.
+//! The two halves of a block: attention, and the MLP before and after its key (the input of the down-projection).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,43 +14,43 @@ use crate::numeric::rows::{Normalised, add, add_near, each_row, layer_norm, root
 use crate::numeric::{View, matmul_then};
 use crate::patch::Layout;
 
-/// Queries, keys and values, and what made them.
+/// Queries, keys and values of a layer, with the tapes of their norms.
 pub(super) struct Asked {
     pub norm: Normalised,
-    /// Queries, keys and values as attention takes them, `[positions, fused]`.
+    /// Queries, keys and values after head norms and RoPE, `[positions, fused]`.
     pub fused: Vec<f32>,
     pub head_norms: Option<[Normalised; 2]>,
 }
 
-/// What the reverse pass needs of one attention half.
+/// The tape of the attention half of a block for the reverse pass.
 pub(super) struct AttentionTape {
     pub norm: Normalised,
-    /// Queries, keys and values as attention took them, `[positions, fused]`.
+    /// Queries, keys and values after head norms and RoPE, `[positions, fused]`.
     pub fused: Vec<f32>,
-    /// Norms of every head's query, and of every head's key, where the family has them.
+    /// Tapes of the norms of every head's query and key; `None` if the family has none.
     pub head_norms: Option<[Normalised; 2]>,
     pub probabilities: Vec<Vec<f32>>,
 }
 
-/// What the reverse pass needs of one MLP half.
+/// The tape of the MLP half of a block for the reverse pass.
 pub(super) struct MlpTape {
     pub norm: Normalised,
     /// Input of the activation, `[positions, f]`.
     pub before: Vec<f32>,
-    /// What its output is multiplied by, `[positions, f]`, where the MLP is gated.
+    /// Output of the up-projection in a gated MLP, which multiplies the activation's output, `[positions, f]`.
     pub factor: Option<Vec<f32>>,
 }
 
-/// What stands between the halves of a block.
+/// The residual stream between attention and MLP (`resid_mid`).
 pub(super) struct Middle {
-    /// `x + attention`, `[positions, d]`: to which the value is added.
+    /// `x + attention`, `[positions, d]`. The MLP's output is added to it.
     pub sum: Vec<f32>,
-    /// What the MLP takes where that is not the sum: the block's own input.
+    /// The MLP's input if it is not `sum`: the block's own input, in parallel blocks.
     beside: Option<Vec<f32>>,
 }
 
 impl Middle {
-    /// What the MLP takes.
+    /// Returns the input of the MLP, before its norm.
     pub(super) fn input(&self) -> &[f32] {
         self.beside.as_deref().unwrap_or(&self.sum)
     }
@@ -68,7 +68,7 @@ impl Model {
         }
     }
 
-    /// A projection's weight as the matrix `[inputs, outputs]`, whatever its orientation in the file.
+    /// Returns a projection's weight as the matrix `[inputs, outputs]`, whatever its orientation in the file.
     pub(super) fn weight<'a>(&self, projection: &'a Projection) -> View<'a> {
         let view = projection.weight.view();
         match self.spec().family.layout {
@@ -77,12 +77,12 @@ impl Model {
         }
     }
 
-    /// `x W + b` for every row of `x`.
+    /// Computes `x W + b` for every row of `x`.
     pub(super) fn project(&self, x: &[f32], projection: &Projection) -> Vec<f32> {
         self.project_onto(x, projection, None)
     }
 
-    /// `(x W + b) + y` for every row of `x`, if there is a `y`.
+    /// Computes `(x W + b) + onto` for every row of `x`, or `x W + b` without `onto`.
     fn project_onto(&self, x: &[f32], projection: &Projection, onto: Option<&[f32]>) -> Vec<f32> {
         let weight = self.weight(projection);
         let (x, width) = (View::new(x, x.len() / weight.rows(), weight.rows()), weight.columns());
@@ -97,7 +97,7 @@ impl Model {
         })
     }
 
-    /// A norm of every row of `width` numbers.
+    /// Applies a norm to every row of `width` numbers. Returns the tape and the output.
     pub(super) fn norm(&self, x: &[f32], width: usize, norm: &Norm) -> (Normalised, Vec<f32>) {
         let epsilon = self.spec().epsilon;
         match (&self.spec().family.norm, &norm.bias) {
@@ -106,7 +106,8 @@ impl Model {
         }
     }
 
-    /// `x + attention(norm(x))` for the last `tails` positions of every row.
+    /// Computes `x + attention(norm(x))` for the last `tails` positions of every row. The tape contains the
+    /// probabilities only if `keep` is set.
     pub(super) fn attention_half(
         &self,
         layer: usize,
@@ -128,8 +129,8 @@ impl Model {
         (middle, AttentionTape { norm, fused, head_norms, probabilities })
     }
 
-    /// `attention(norm(x))` for the last `tails` positions of every row, `[Σ tails, d]`, bias included: what
-    /// [`attention_half`](Self::attention_half) adds, for those who look at it before it is added.
+    /// Computes `attention(norm(x))` for the last `tails` positions of every row, `[Σ tails, d]`, bias included. This
+    /// is the term that [`attention_half`](Self::attention_half) adds to `x`; causal tracing records or replaces it.
     pub(super) fn attention_output(
         &self,
         layer: usize,
@@ -145,7 +146,7 @@ impl Model {
         (output, AttentionTape { norm, fused, head_norms, probabilities })
     }
 
-    /// Queries, keys and values of every position of `x`, as attention takes them.
+    /// Computes queries, keys and values of every position of `x`, with head norms and RoPE applied.
     pub(super) fn asked(&self, layer: usize, x: &[f32], rows: &Rows) -> Asked {
         let (norm, normed) = self.norm(x, self.spec().width, &self.checkpoint.blocks[layer].attention_norm);
         let mut fused = self.fused(layer, &normed);
@@ -154,13 +155,14 @@ impl Model {
         Asked { norm, fused, head_norms }
     }
 
-    /// The output of attention at every asking position, `[Σ tails, d]`, and its probabilities.
+    /// Computes the output of attention at every querying position, `[Σ tails, d]`, and the probabilities if `keep` is
+    /// set.
     pub(super) fn attended(&self, layer: usize, offered: &[Row<'_>], keep: bool) -> (Vec<f32>, Vec<Vec<f32>>) {
         let (attended, probabilities) = attend(self.isa(), self.heads(layer), offered, keep);
         (self.project(&attended, &self.checkpoint.blocks[layer].attention_out), probabilities)
     }
 
-    /// What stands between the halves, of the attention's output at the last `tails` positions of every row of `x`.
+    /// Adds the output of attention to the last `tails` positions of every row of `x`.
     pub(super) fn middle(&self, output: Vec<f32>, x: &[f32], rows: &Rows, tails: &[usize]) -> Middle {
         let (mut sum, width) = (output, self.spec().width);
         let positions = rows.tail_positions(tails);
@@ -168,7 +170,7 @@ impl Model {
         Middle { sum, beside: self.spec().parallel.then(|| Rows::gather(x, width, &positions)) }
     }
 
-    /// Queries, keys and values side by side, `[positions, fused]`.
+    /// Projects to queries, keys and values, concatenated for every position: `[positions, fused]`.
     fn fused(&self, layer: usize, normed: &[f32]) -> Vec<f32> {
         let (block, heads) = (&self.checkpoint.blocks[layer], self.heads(layer));
         let part = |which: usize| self.project(normed, &block.attention_in[which]);
@@ -187,7 +189,7 @@ impl Model {
         }
     }
 
-    /// Norms every head's query and key in place.
+    /// Applies the head norms to every query and key in place, and returns their tapes.
     fn norm_heads(&self, layer: usize, fused: &mut [f32]) -> Option<[Normalised; 2]> {
         let norms = self.checkpoint.blocks[layer].head_norms.as_ref()?;
         let heads = self.heads(layer);
@@ -199,7 +201,8 @@ impl Model {
         Some([norm(&norms[0], heads.queries()), norm(&norms[1], heads.keys())])
     }
 
-    /// Turns every query and key to its position; `back` takes it back, as the reverse pass does with gradients.
+    /// Applies RoPE to every query and key in place. With `back`, applies the inverse rotation, as the reverse pass
+    /// does to gradients.
     pub(super) fn turn(&self, layer: usize, rows: &Rows, fused: &mut [f32], back: bool) {
         let (Some(rotary), heads) = (&self.spec().rotary, self.heads(layer)) else { return };
         let positions = rows.places();
@@ -216,7 +219,8 @@ impl Model {
         });
     }
 
-    /// The MLP up to the key, `[positions, f]`: `activation(norm(x) W + b)`, times the gate's other factor.
+    /// Computes the MLP's key, `[positions, f]`: `activation(norm(x) W + b)`, times the output of the up-projection in
+    /// a gated MLP. Returns the tape if `keep` is set.
     pub(super) fn mlp_key(&self, layer: usize, middle: &Middle, keep: bool) -> (Vec<f32>, Option<MlpTape>) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
@@ -242,18 +246,18 @@ impl Model {
         (key, before.map(|before| MlpTape { norm, before, factor }))
     }
 
-    /// The MLP from the key on: the value, bias included.
+    /// Computes the MLP's value from its key, bias included.
     pub(super) fn mlp_value(&self, layer: usize, key: &[f32]) -> Vec<f32> {
         self.project(key, &self.checkpoint.blocks[layer].mlp_out)
     }
 
-    /// The hidden state behind the block: the value onto what it is added to.
+    /// Computes the hidden state after the block: the MLP's value added to the residual stream.
     pub(super) fn mlp_onto(&self, layer: usize, key: &[f32], middle: &Middle) -> Vec<f32> {
         self.project_onto(key, &self.checkpoint.blocks[layer].mlp_out, Some(&middle.sum))
     }
 }
 
-/// What every row offers to attention: its past, if there is one, and itself.
+/// Collects the inputs of attention for every row: its KV cache, if there is one, and its own queries, keys and values.
 pub(super) fn offered<'a>(
     rows: &Rows,
     past: &'a Past,
@@ -273,7 +277,7 @@ pub(super) fn offered<'a>(
     (0..rows.count()).map(row).collect()
 }
 
-/// Three matrices as one.
+/// Concatenates queries, keys and values for every position.
 fn side_by_side([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> {
     let (width, shared) = (heads.width(), heads.shared());
     let mut fused = Vec::with_capacity(queries.len() + keys.len() + values.len());
@@ -285,20 +289,20 @@ fn side_by_side([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> 
     fused
 }
 
-/// A part of every position's queries, keys and values.
+/// Copies the columns `part` of every position: the queries, the keys or the values.
 pub(super) fn cut(fused: &[f32], heads: Heads, part: Range<usize>) -> Vec<f32> {
     fused.chunks(heads.fused()).flat_map(|row| &row[part.clone()]).copied().collect()
 }
 
-/// Puts a part back that was cut out.
+/// Writes `numbers` back to the columns `part`, which `cut` copied.
 pub(super) fn paste(fused: &mut [f32], heads: Heads, part: Range<usize>, numbers: &[f32]) {
     for (row, numbers) in fused.chunks_mut(heads.fused()).zip(numbers.chunks(part.len())) {
         row[part.clone()].copy_from_slice(numbers);
     }
 }
 
-/// Calls `pair` with the place of every number in our order (all queries, all keys, all values) and in that of a
-/// matrix that goes head by head.
+/// Calls `pair` for every number of a fused row, with its index in our order (all queries, all keys, all values) and
+/// its index in a matrix that is grouped by head.
 pub(super) fn by_head(heads: Heads, mut pair: impl FnMut(usize, usize)) {
     for head in 0..heads.count {
         for part in 0..3 {

@@ -1,41 +1,41 @@
-//! Models by the name that the Hugging Face Hub knows them by, found in the cache on this machine and nowhere else.
+//! Resolves names of models on the Hugging Face Hub to folders of the local cache. Nothing is downloaded.
 //!
-//! The cache holds `models--ORG--NAME` with `refs/REVISION` (a file with a commit), `snapshots/COMMIT` (a folder of
-//! links) and `blobs` (what they lead to). Links of a model's folder are followed as far as its `models--*` folder,
-//! those of any other folder as far as the folder itself.
+//! The cache contains `models--ORG--NAME` with `refs/REVISION` (a file with a commit), `snapshots/COMMIT` (a folder of
+//! links) and `blobs` (the targets of the links). Links of a snapshot may lead anywhere in its `models--*` folder;
+//! links of any other model folder may not leave that folder.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// What stands before the name.
+/// Prefix of a Hub name.
 const PREFIX: &str = "hf:";
-/// The revision where none is given.
+/// The default revision.
 const MAIN: &str = "main";
-/// A commit may be shortened to this many digits.
+/// Minimum length of an abbreviated commit, in digits.
 const SHORTEST: usize = 7;
-/// A file of `refs` holds a commit and nothing else.
+/// Maximum size of a file in `refs`, in bytes. It contains only a commit.
 const LONGEST_REF: u64 = 256;
 
-/// `hf:ORG/NAME@REVISION`.
+/// The name of a model on the Hub: `hf:ORG/NAME@REVISION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubName {
-    /// One or two parts.
+    /// `ORG/NAME`, or `NAME`.
     repository: String,
     revision: String,
 }
 
-/// A snapshot in the cache.
+/// A snapshot of a model in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its folder.
+    /// Path of the snapshot, `models--ORG--NAME/snapshots/COMMIT` in the cache.
     pub folder: PathBuf,
-    /// Its commit.
+    /// The commit of the snapshot.
     pub commit: String,
 }
 
-/// Why a name leads to no folder.
+/// The reason why a Hub name cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum HubError {
@@ -52,7 +52,7 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// What to do, where that is a command.
+    /// Returns the command that downloads the missing model or revision; `None` for other errors.
     pub fn command(&self) -> Option<String> {
         match self {
             Self::NoModel { name, .. } | Self::NoRevision { name } => Some(name.command()),
@@ -70,7 +70,7 @@ impl std::fmt::Display for HubName {
 impl FromStr for HubName {
     type Err = HubError;
 
-    /// Reads `hf:ORG/NAME@REVISION`, the revision left out for `main`.
+    /// Parses `hf:ORG/NAME@REVISION`. The revision is `main` by default.
     fn from_str(text: &str) -> Result<Self, HubError> {
         let wrong = |problem| HubError::Name { text: text.to_owned(), problem };
         let rest = text.strip_prefix(PREFIX).ok_or_else(|| wrong("it does not start with `hf:`"))?;
@@ -86,19 +86,19 @@ impl FromStr for HubName {
     }
 }
 
-/// A part of a name that is a folder's name everywhere, and no option of a command.
+/// Whether a part of a name is a valid folder name on every system and does not look like a command-line option.
 fn is_part(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty() && part.chars().all(plain) && !part.starts_with(['-', '.']) && !part.contains("..")
 }
 
 impl HubName {
-    /// Whether a path of a project is such a name.
+    /// Whether a model path of a project is a Hub name.
     pub fn is(path: &Path) -> bool {
         path.to_str().is_some_and(|text| text.starts_with(PREFIX))
     }
 
-    /// The name that a person means who writes `ORG/NAME`, or a model's address, where a folder was expected.
+    /// Guesses the Hub name if the user wrote `ORG/NAME`, or the URL of a model, instead of a folder.
     pub fn meant(written: &Path) -> Option<Self> {
         let text = written.to_str()?;
         let name = match text.contains("://") {
@@ -109,7 +109,7 @@ impl HubName {
         is_pair.then(|| format!("{PREFIX}{name}").parse().ok()).flatten()
     }
 
-    /// As it is written where a model is named: without the revision that is meant without one.
+    /// Formats the name as it is written in a project: without the revision if it is `main`.
     pub fn written(&self) -> String {
         match self.revision == MAIN {
             true => format!("{PREFIX}{}", self.repository),
@@ -117,7 +117,7 @@ impl HubName {
         }
     }
 
-    /// The name of a snapshot by its folder, `models--ORG--NAME/snapshots/COMMIT`.
+    /// Returns the name of a snapshot from its folder, `models--ORG--NAME/snapshots/COMMIT`; `None` for other folders.
     pub fn of_snapshot(folder: &Path) -> Option<Self> {
         let commit = folder.file_name()?.to_str()?;
         let snapshots = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
@@ -125,26 +125,26 @@ impl HubName {
         format!("{PREFIX}{}@{commit}", model.replacen("--", "/", 1)).parse().ok()
     }
 
-    /// Whether a text is `ORG/NAME` as the Hub has them.
+    /// Whether a text is a valid `ORG/NAME` of the Hub.
     pub fn is_repository(text: &str) -> bool {
         text.contains('/') && !text.contains('@') && format!("{PREFIX}{text}").parse::<Self>().is_ok()
     }
 
-    /// `ORG/NAME`, or `NAME`.
+    /// The repository: `ORG/NAME`, or `NAME`.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The command that puts it into the cache.
+    /// Returns the command that downloads the model into the cache.
     pub fn command(&self) -> String {
         let revision = if self.revision == MAIN { String::new() } else { format!(" --revision {}", self.revision) };
         format!("hf download {}{revision}", self.repository)
     }
 
-    /// Its snapshot in `cache`.
+    /// Finds the model's snapshot in `cache`.
     ///
     /// # Errors
-    /// The model or the revision is not there.
+    /// If the cache does not contain the model or the revision, or if an abbreviated commit is ambiguous.
     pub fn locate(&self, cache: &Path) -> Result<Snapshot, HubError> {
         let model = cache.join(format!("models--{}", self.repository.replace('/', "--")));
         if !model.is_dir() {
@@ -158,7 +158,8 @@ impl HubName {
         }
     }
 
-    /// The commit that the revision stands for: what a ref says, or the snapshot that it names or begins.
+    /// Resolves the revision to a commit: the content of a ref, or the snapshot whose name is, or starts with, the
+    /// revision.
     fn commit(&self, model: &Path) -> Result<String, HubError> {
         let place = model.join("refs").join(&self.revision);
         let short = fs::metadata(&place).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LONGEST_REF);
@@ -183,7 +184,7 @@ impl HubName {
     }
 }
 
-/// The last two parts of an address that has a host, as a name on the Hub.
+/// Returns the first two segments of a URL's path as `ORG/NAME`.
 pub(super) fn repository(address: &str) -> Option<String> {
     let (_, rest) = address.split_once("://")?;
     let mut parts = rest.split('/').skip(1);
@@ -192,7 +193,8 @@ pub(super) fn repository(address: &str) -> Option<String> {
     (!organization.is_empty() && !name.is_empty()).then(|| format!("{organization}/{name}"))
 }
 
-/// The root of the Hugging Face cache, as its own library finds it; `env` looks a variable up.
+/// Returns the root of the Hugging Face cache by the rules of `huggingface_hub`. `env` looks up an environment
+/// variable.
 pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(hub) = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {
@@ -206,20 +208,21 @@ pub fn cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     home.map(|home| home.join("hub"))
 }
 
-/// The folder that links of a model's folder may not leave: the `models--*` folder of a snapshot, else itself.
+/// Returns the folder that links of a model's folder may not leave: the `models--*` folder of a snapshot, or the folder
+/// itself otherwise.
 ///
 /// # Errors
-/// The folder cannot be found.
+/// If the folder's path cannot be resolved.
 pub fn root(folder: &Path) -> std::io::Result<PathBuf> {
     let real = folder.canonicalize()?;
     let model = HubName::of_snapshot(&real).and(real.ancestors().nth(2));
     Ok(model.unwrap_or(&real).to_owned())
 }
 
-/// Where a file of a model's folder really is; `None` where its link leaves `root`.
+/// Returns the real path of a file of a model's folder; `None` if its link leaves `root`.
 ///
 /// # Errors
-/// It leads nowhere.
+/// If the path cannot be resolved, for example because the target of a link is missing.
 pub fn contained(root: &Path, path: &Path) -> std::io::Result<Option<PathBuf>> {
     let real = path.canonicalize()?;
     Ok(real.starts_with(root).then_some(real))

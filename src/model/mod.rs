@@ -1,24 +1,25 @@
-//! A decoder described by data: weights read in place from the map, tokens, the hook at one MLP.
+//! Reads and runs decoder-only language models. The weights are read in place from the mapped file, and a hook exposes
+//! the MLP of one layer.
 //!
-//! - [`family`]: what distinguishes one architecture from another, as constants; [`spec`]: the numbers of a parsed
-//!   `config.json`; [`rotary`]: positions that are turned instead of added; `storage`: what is said of models that cannot
-//!   be opened;
-//! - [`checkpoint`]: a folder in the Hub's layout, whole or in shards, opened, validated, mapped; never written;
-//!   [`tensor`]: one tensor of it, in the type of the file;
-//! - [`remark`]: what a person should know of a model that can be opened;
-//! - [`hub`]: models by their name on the Hub, in the cache on this machine; where links may lead;
-//! - [`tokens`]: the tokenizer, and where a subject ends; [`chat`]: what a model reads where a user says something;
-//! - [`rows`]: several texts laid end to end, without padding;
-//! - [`decoder`]: the forward pass, block by block, with the hook; `halves` has what is in a block;
-//! - [`reverse`]: its hand-written reverse pass, for the gradient by a hidden state (never by a weight);
-//! - [`continued`]: going on with a text without computing what came before again;
-//! - [`openings`]: how texts begin that begin alike, computed once for all of them;
-//! - [`above`]: the part of a model above one layer, with everything that is constant computed once, where one state of
-//!   each row moves; [`upper`]: the same where a whole matrix does;
-//! - [`neurons`]: the inputs of one MLP's activation at one position, and the gradient by them;
-//! - [`traced`]: runs that are recorded, and rows that go on from them.
+//! - [`family`]: what distinguishes one architecture from another, as constants; [`spec`]: the dimensions and options
+//!   in a parsed `config.json`; [`rotary`]: RoPE; `storage`: errors that explain why a model cannot be opened;
+//! - [`checkpoint`]: a folder in the Hub's layout, with one weights file or shards: opened, validated, mapped, never
+//!   written; [`tensor`]: one tensor of it, in the type of the file;
+//! - [`remark`]: warnings about a model that can be opened;
+//! - [`hub`]: resolves names of models on the Hub in the local cache, and defines where links may lead;
+//! - [`tokens`]: the tokenizer, and the last token of a subject; [`chat`]: the chat template, rendered around a user
+//!   message;
+//! - [`rows`]: ragged batches of texts, without padding;
+//! - [`decoder`]: the forward pass, block by block, with the hook; `halves`: the two halves of a block;
+//! - [`reverse`]: the hand-written reverse pass, which gives gradients of hidden states (never of weights);
+//! - [`continued`]: incremental decoding with a KV cache;
+//! - [`openings`]: the KV cache of prefixes that several rows share;
+//! - [`above`]: the layers above the edited one, with everything constant computed once, if one hidden state of each
+//!   row changes; [`upper`]: the same if a whole weight matrix changes;
+//! - [`neurons`]: the inputs of one MLP's activation at one position, and their gradients;
+//! - [`traced`]: activation caches of whole runs, and patched runs that resume from them.
 //!
-//! A row's result depends on the row alone: not on the rows beside it, not on threads.
+//! The result of a row depends only on the row: not on the other rows of its batch, and not on the number of threads.
 
 pub mod above;
 pub mod activation;

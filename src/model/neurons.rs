@@ -1,5 +1,5 @@
-//! The inputs of one MLP's activation at the last position of a row, and the gradient by them: what the attribution of
-//! knowledge neurons asks for (Dai et al. 2022).
+//! Computes the inputs of one MLP's activation at the last position of a row and their gradients, for the attribution
+//! of knowledge neurons (Dai et al. 2022).
 
 use super::above::Above;
 use super::decoder::{Model, Past};
@@ -7,7 +7,7 @@ use super::rows::Rows;
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
 
-/// A row, up to one MLP.
+/// A row, prepared at one MLP.
 pub struct Neurons<'m> {
     model: &'m Model,
     layer: usize,
@@ -15,13 +15,13 @@ pub struct Neurons<'m> {
     copies: usize,
     /// The inputs of the activation at the last position, `[f]`.
     pub inputs: Vec<f32>,
-    /// What the matrix behind it gives for them, `[d]`.
+    /// The MLP's output for these inputs, `[d]`.
     value: Vec<f32>,
 }
 
 impl<'m> Neurons<'m> {
-    /// Prepares a row; `copies` changes of it are tried at a time. None where the MLP is gated: it has no inputs that an
-    /// activation alone is applied to.
+    /// Prepares a row; [`Neurons::at`] evaluates `copies` scaled copies of it at a time. Returns `None` if the MLP is
+    /// gated, because its key is then not a function of the activation's inputs alone.
     pub fn new(model: &'m Model, layer: usize, row: &[u32], copies: usize) -> Option<Self> {
         if model.checkpoint().blocks[layer].mlp_gate.is_some() {
             return None;
@@ -38,8 +38,8 @@ impl<'m> Neurons<'m> {
         Some(Self { model, layer, above, copies, inputs, value })
     }
 
-    /// With the inputs scaled by each of as many numbers as there are copies: the probability of a token behind the row,
-    /// and its gradient by the inputs, `[copies, f]`.
+    /// Evaluates the row with its inputs multiplied by each of `scales`, one per copy. Returns the probability of
+    /// `token` after the row, and its gradient with respect to the scaled inputs, `[copies, f]`.
     pub fn at(&self, scales: &[f32], token: u32) -> (Vec<f64>, Vec<f32>) {
         let (spec, isa) = (self.model.spec(), self.model.isa());
         assert_eq!(scales.len(), self.copies, "a scale for every copy");

@@ -1,7 +1,7 @@
-//! How texts begin that begin alike: computed once, for all that go on from there.
+//! Caches keys and values of prefixes that many rows share.
 //!
-//! Every edit's prompt stands under the same context templates, and a good part of the positions of a row are what a
-//! template puts before it. Attention is causal: what stands there is the same whatever follows.
+//! The prompt of every edit is run after the same context templates, and the templates are a large part of the rows.
+//! Attention is causal: the keys and values of a prefix do not depend on the text after it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,36 +11,35 @@ use super::halves::cut;
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
 
-/// Beginnings of rows, and what attention needs of them in every layer.
+/// Prefixes, one per row, with their KV cache in every layer.
 #[derive(Clone, Debug, Default)]
 pub struct Openings {
     tokens: Vec<Vec<u32>>,
     layers: Vec<Past>,
 }
 
-/// As much of the openings as some rows begin with.
+/// The cached prefixes of some rows.
 #[derive(Clone, Debug, Default)]
 pub struct Opened {
-    /// Positions of every row that stand in its opening.
+    /// Length of the cached prefix of every row, in positions.
     pub lengths: Vec<usize>,
-    /// Their keys and values, per layer.
+    /// KV cache of the prefixes, one entry per layer.
     layers: Vec<Past>,
 }
 
-/// What it is where nothing was computed before.
+/// The KV cache of rows without a cached prefix.
 static NOTHING: Past = Past { keys: Vec::new(), values: Vec::new() };
 
 impl Openings {
-    /// None: every row is computed from its first token on.
+    /// Returns an empty cache: every row is computed from its first token.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Runs the beginnings of rows through the first `layers` layers of the model that they are for; those of some rows may
-    /// be empty.
+    /// Runs prefixes, one per row, through the first `layers` layers of `model`. A prefix may be empty.
     ///
     /// # Panics
-    /// If there is no layer.
+    /// If `layers` is 0.
     pub fn new(model: &Model, layers: usize, tokens: Vec<Vec<u32>>) -> Self {
         assert!(layers > 0, "a layer to keep keys and values of");
         let rows = Rows::new(tokens.iter().map(Vec::len));
@@ -52,7 +51,7 @@ impl Openings {
         Self { tokens, layers }
     }
 
-    /// What of it `rows` begin with, `most[row]` positions of each at most.
+    /// Returns the cached prefix of every row: what row `i` shares with prefix `i`, at most `most[i]` positions.
     pub fn of(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> Opened {
         let shared = |(index, row): (usize, &&[u32])| {
             self.tokens.get(index).map_or(0, |opening| alike(opening, row).min(most[index]))
@@ -70,22 +69,22 @@ impl Openings {
 }
 
 impl Opened {
-    /// Keys and values of one layer.
+    /// The KV cache of one layer.
     ///
     /// # Panics
-    /// If the openings were run through fewer layers.
+    /// If the prefixes were run through fewer layers.
     pub fn layer(&self, layer: usize) -> &Past {
         if self.layers.is_empty() { &NOTHING } else { &self.layers[layer] }
     }
 }
 
-/// How many tokens both begin with.
+/// Returns the length of the common prefix, in tokens.
 pub fn alike(one: &[u32], other: &[u32]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
-/// Runs positions that will not change, `x` (`[positions, d]`), through some layers, and gives the keys and values of
-/// every row so far, what it was opened with included. Of the last layer no more than these is needed.
+/// Runs constant positions, `x` (`[positions, d]`), through `layers`. Returns the KV cache of every row in each of
+/// these layers, cached prefixes included. The last of the layers computes only keys and values.
 pub(super) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &Rows, opened: &Opened) -> Vec<Past> {
     let mut out = Vec::with_capacity(layers.len());
     for layer in layers.clone() {
@@ -102,7 +101,7 @@ pub(super) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &
     out
 }
 
-/// The keys and values of a matrix of queries, keys and values, row by row behind what came before.
+/// Appends the keys and values of a fused matrix to the KV cache, row by row.
 fn behind(past: &Past, fused: &[f32], rows: &Rows, heads: Heads) -> Past {
     let part = |before: &[Arc<Vec<f32>>], row: usize, part: Range<usize>| {
         let positions = rows.range(row);

@@ -1,31 +1,31 @@
-//! What a tokenizer.json must not say, looked for before the tokenizers library sees it: it would end the process.
+//! Rejects tokenizer.json files that would end the process in the tokenizers library, or that tokenise at random.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-/// What a text of [`TEXT`] bytes may become before it is cut into tokens: a thousand times as long, and no tokenizer that
-/// was published comes near.
+/// Maximum length of a text of [`TEXT`] bytes after normalisation, in bytes: about a thousand times as long. Published
+/// tokenizers stay far below.
 const MOST: usize = 1 << 22;
 const TEXT: usize = 1 << 12;
 
-/// The most steps of a tokenizer: known ones have a dozen or two.
+/// Maximum number of steps of a tokenizer. Published ones have one or two dozen.
 const MOST_STEPS: usize = 256;
-/// The most bytes of tokens beside the vocabulary, together: a hundred thousand short ones, as models of sound and of
-/// images have them, are a few mebibytes.
+/// Maximum total length of the added tokens, in bytes. A hundred thousand short ones, as in audio and image models,
+/// take a few MiB.
 const MOST_ADDED_BYTES: usize = 1 << 22;
 
-/// The base 64 of maps of characters, as the tokenizers library reads it: with or without what fills it up.
+/// Base64 as the tokenizers library decodes character maps: padding is optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Checks a file.
+/// Checks the bytes of a tokenizer.json.
 ///
 /// # Errors
-/// It is not JSON, or would crash the tokenizers library: in words.
+/// If the file is not JSON, or fails one of the checks. The text describes the problem.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let file: Value = serde_json::from_slice(bytes).map_err(|problem| format!("it is not JSON: {problem}"))?;
     check_dropout(&file["model"])?;
@@ -35,8 +35,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     check_growth(&[&file["decoder"]], "decoder")
 }
 
-/// Refuses more steps, and longer tokens beside the vocabulary, than make any sense: all of them are gone through for
-/// every text.
+/// Rejects an unreasonable number of steps and an unreasonable length of added tokens: every text passes through all of
+/// them.
 fn check_amount(file: &Value) -> Result<(), String> {
     let steps = ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map(|key| count_steps(&file[key]));
     if steps.iter().sum::<usize>() > MOST_STEPS {
@@ -50,7 +50,7 @@ fn check_amount(file: &Value) -> Result<(), String> {
     }
 }
 
-/// The steps inside steps.
+/// Counts the steps, nested ones included.
 fn count_steps(value: &Value) -> usize {
     let own = usize::from(value.get("type").is_some_and(Value::is_string));
     let inner = value.as_object().into_iter().flat_map(|fields| fields.values());
@@ -58,7 +58,7 @@ fn count_steps(value: &Value) -> usize {
     own + inner.chain(listed).map(count_steps).sum::<usize>()
 }
 
-/// Refuses merges that are left out by chance: one text would be other tokens every time.
+/// Rejects BPE dropout, which skips merges at random: the same text would give other tokens every time.
 fn check_dropout(model: &Value) -> Result<(), String> {
     match model["dropout"].as_f64() {
         Some(dropout) if dropout != 0.0 => Err(format!(
@@ -68,8 +68,8 @@ fn check_dropout(model: &Value) -> Result<(), String> {
     }
 }
 
-/// Refuses steps that make a text longer and longer: the library takes the memory for it, and the process ends where
-/// there is none.
+/// Rejects steps that can make a text grow excessively: the library allocates the memory for it, and the process aborts
+/// if an allocation fails.
 fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     let (mut length, mut growth, mut rest) = (TEXT, 1_usize, steps.to_vec());
     while let Some(value) = rest.pop() {
@@ -86,10 +86,10 @@ fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     }
 }
 
-/// How many bytes a step can write for one that it reads.
+/// Returns the maximum number of bytes that a step writes per byte that it reads.
 fn step_growth(step: &Value) -> Result<usize, String> {
     Ok(match step["type"].as_str() {
-        // Every byte that is no printable letter becomes a character of two.
+        // Every byte that is not printable ASCII becomes a character of two bytes.
         Some("ByteLevel") => 2,
         Some("Replace") => replaced(&step["pattern"], step["content"].as_str().map_or(0, str::len)),
         Some("Metaspace") => step["replacement"].as_str().map_or(1, str::len).max(1),
@@ -98,11 +98,11 @@ fn step_growth(step: &Value) -> Result<usize, String> {
     })
 }
 
-/// What replacing a pattern by `content` bytes makes of a byte.
+/// Returns the growth factor of replacing a pattern by `content` bytes.
 fn replaced(pattern: &Value, content: usize) -> usize {
     let least = match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
         (Some(text), _) => text.len(),
-        // What this parser does not know, such as looking around, may match without taking anything.
+        // A pattern that this parser does not support, such as lookaround, may match without consuming input.
         (_, Some(regex)) => regex_syntax::parse(regex).ok().and_then(|hir| hir.properties().minimum_len()).unwrap_or(0),
         _ => 0,
     };
@@ -112,8 +112,8 @@ fn replaced(pattern: &Value, content: usize) -> usize {
     }
 }
 
-/// The longest text of a map of characters (a trie, and texts that end in NUL). One that says to be longer than it is
-/// is refused: the library asks the system for as much as it says.
+/// Returns the length of the longest replacement in a precompiled character map (a trie, then NUL-terminated texts).
+/// Rejects a map that claims to be longer than it is, because the library allocates the claimed length.
 fn longest_of_map(map: &str) -> Result<usize, String> {
     let bytes = BASE64.decode(map).map_err(|problem| format!("its map of characters is not base 64: {problem}"))?;
     let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };
@@ -124,8 +124,8 @@ fn longest_of_map(map: &str) -> Result<usize, String> {
     Ok(texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0).max(1))
 }
 
-/// Refuses merges whose parts or product are not in the vocabulary: the tokenizers library copies them into a
-/// buffer as long as the longest entry, and panics on longer ones.
+/// Rejects merges whose parts are not in the vocabulary, or whose result is longer than every token: the tokenizers
+/// library copies results to a buffer as long as the longest token, and panics on longer ones.
 fn check_merges(model: &Value) -> Result<(), String> {
     let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
         return Ok(());
@@ -162,7 +162,7 @@ mod tests {
         assert!(longest_of_map("AAAA*").is_err_and(|said| said.contains("not base 64")));
         let said = longest_of_map("/////wAAAAAA").expect_err("four gibibytes");
         assert!(said.contains("4294967295 bytes"), "{said}");
-        // A trie of four bytes, and behind it `ab`, `cde`.
+        // A trie of four bytes, followed by `ab` and `cde`.
         assert_eq!(longest_of_map("BAAAAAAAAABhYgBjZGUA"), Ok(3));
         assert_eq!((longest_of_map(""), longest_of_map("AAAAAA==")), (Ok(1), Ok(1)));
         assert_eq!(longest_of_map("AAAAAA"), Ok(1));
@@ -181,7 +181,7 @@ mod tests {
         assert!(of(vec![tenfold(); 4]).is_err_and(|said| said.contains("1024 times as long")));
         assert!(of(vec![json!({ "type": "ByteLevel" }); 11]).is_err());
         assert!(of(vec![json!({ "type": "Prepend", "prepend": "a".repeat(1 << 22) })]).is_err());
-        // Nothing is taken, and something is written: between all letters.
+        // The patterns consume no input, and the replacement is inserted between all letters.
         assert!(of(vec![replace(json!({ "Regex": "(?=.)" }), "a"); 11]).is_err());
         assert!(of(vec![replace(json!({ "String": "" }), "a"); 11]).is_err());
     }

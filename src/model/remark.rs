@@ -1,4 +1,4 @@
-//! What a person should know of a model that can be opened: nothing stops, and something may be meant otherwise.
+//! Warnings about a model that can be opened, but may not be what the user intends.
 
 use std::path::Path;
 
@@ -8,29 +8,29 @@ use super::family::Family;
 use super::storage::config::other_class;
 use super::storage::{ADAPTER, base_of_adapter};
 
-/// What a remark is about.
+/// The kind of a remark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Tensors of the decoder that are not read.
+    /// Tensors that belong to the decoder by name are not read.
     TensorsUnread,
-    /// The class that the config names is of another family.
+    /// The class in `architectures` belongs to another family than `model_type`.
     ArchitectureDiffers,
-    /// An adapter lies in the folder.
+    /// The folder contains an adapter, which is not read.
     AdapterUnread,
-    /// A tied output matrix is stored once more, rounded.
+    /// A tied output matrix is stored as well, rounded to its own type.
     HeadRounded,
-    /// The tokenizer ends every text with tokens of its own.
+    /// The tokenizer appends special tokens to every text.
     TextsEnded,
 }
 
-/// One remark.
+/// A warning about a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// What it is about.
+    /// The kind, which decides the code of the warning.
     pub kind: Kind,
-    /// One sentence.
+    /// The warning, one sentence.
     pub message: String,
-    /// What to do about it.
+    /// Advice on what to do about it.
     pub help: String,
 }
 
@@ -40,7 +40,7 @@ impl Remark {
     }
 }
 
-/// Remarks about a folder and its config.
+/// Returns the remarks about a folder and its config.
 pub(super) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Family) -> Vec<Remark> {
     let mut found = Vec::new();
     if let Some(class) = other_class(path, config, family) {
@@ -63,7 +63,7 @@ pub(super) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Fam
     found
 }
 
-/// A remark about tensors that are not read.
+/// Returns the remark about tensors that are not read; `None` if there are none.
 pub(super) fn unread(path: &Path, names: &[&str]) -> Option<Remark> {
     let (first, count) = (names.first()?, names.len());
     let more = if count == 1 { String::new() } else { format!(" and {} more", count - 1) };

@@ -1,7 +1,7 @@
-//! The hand-written reverse pass: the gradient by the input of a block from the gradient by its output.
+//! The hand-written reverse pass: from the gradient of a block's output to the gradient of its input.
 //!
-//! Only a hidden state needs a gradient, so there are four rules: norm, product (for its input), attention,
-//! activation. No gradient is taken for a weight.
+//! Only hidden states need a gradient, so there are four rules: norm, matrix product (for its input), attention, and
+//! activation. Weights get no gradient here.
 
 use super::checkpoint::{Norm, Projection};
 use super::decoder::{BlockTape, Model, Past};
@@ -14,14 +14,14 @@ use crate::numeric::rows::{Normalised, add, each_row, layer_norm_reverse, root_n
 use crate::numeric::{View, matmul};
 
 impl Model {
-    /// `g Wᵀ`: the gradient by the input of a projection.
+    /// Computes `g Wᵀ`: the gradient of a projection's input.
     fn project_reverse(&self, gradient: &[f32], projection: &Projection) -> Vec<f32> {
         let weight = self.weight(projection);
         let width = weight.columns();
         matmul(self.isa(), View::new(gradient, gradient.len() / width, width), weight.transposed())
     }
 
-    /// Through a norm of rows of `width` numbers, in place.
+    /// Back-propagates through a norm of rows of `width` numbers, in place.
     pub(super) fn norm_reverse(&self, gradient: &mut [f32], width: usize, norm: &Norm, tape: &Normalised) {
         let reverse = match self.spec().family.norm {
             NormKind::Layer => layer_norm_reverse,
@@ -30,7 +30,8 @@ impl Model {
         reverse(gradient, width, &norm.gain.wide(), tape);
     }
 
-    /// Through one block, from the gradient by its tails to the gradient by all positions.
+    /// Back-propagates through one block: from the gradient of the last `tails` positions to the gradient of all
+    /// positions.
     pub(super) fn block_reverse(
         &self,
         layer: usize,
@@ -43,7 +44,8 @@ impl Model {
         let width = self.spec().width;
         let mut through = self.mlp_reverse(layer, &tape.mlp, &gradient);
         add(&mut through, &gradient);
-        // Side by side, attention's output sees what comes from above alone; one behind the other, the MLP's part too.
+        // In a parallel block, attention's output gets only the incoming gradient; in a sequential block, also the
+        // MLP's part.
         let by_sum = if self.spec().parallel { &gradient } else { &through };
         let mut out = self.attention_reverse(layer, &tape.attention, rows, past, tails, by_sum);
         if tails == rows.lengths() {
@@ -56,7 +58,7 @@ impl Model {
         out
     }
 
-    /// Through `mlp(norm(x))`.
+    /// Back-propagates through `mlp(norm(x))`.
     fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> Vec<f32> {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let (isa, activation) = (self.isa(), spec.activation);
@@ -82,7 +84,8 @@ impl Model {
         out
     }
 
-    /// Through `attention(norm(x))`, from the gradient by its tails to the gradient by all positions.
+    /// Back-propagates through `attention(norm(x))`: from the gradient of the last `tails` positions to that of all
+    /// positions.
     fn attention_reverse(
         &self,
         layer: usize,
@@ -103,7 +106,7 @@ impl Model {
         out
     }
 
-    /// Through the norms of queries and keys, in place.
+    /// Back-propagates through the head norms of queries and keys, in place.
     fn norm_heads_reverse(&self, layer: usize, tape: &AttentionTape, fused: &mut [f32]) {
         let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &tape.head_norms) else { return };
         let heads = self.heads(layer);
@@ -114,7 +117,7 @@ impl Model {
         }
     }
 
-    /// Through the projections to queries, keys and values.
+    /// Back-propagates through the projections to queries, keys and values.
     fn fused_reverse(&self, layer: usize, fused: &[f32]) -> Vec<f32> {
         let (projections, heads) = (&self.checkpoint.blocks[layer].attention_in, self.heads(layer));
         match (self.spec().family.attention_in, &projections[..]) {
@@ -136,7 +139,8 @@ impl Model {
         }
     }
 
-    /// The gradient by the final norm's output from the gradient by the logits, `[positions, vocabulary]`.
+    /// Returns the gradient of the final norm's output, `[positions, d]`, from that of the logits, `[positions,
+    /// vocabulary]`.
     pub(super) fn unembed_reverse(&self, gradient: &[f32]) -> Vec<f32> {
         let vocabulary = self.spec().vocabulary;
         let head = self.checkpoint.head.weight.view();

@@ -1,8 +1,8 @@
-//! Rotary positions as configs have said it over the years: a base and a scaling with keys of their own, or
-//! `rope_parameters` with all of it.
+//! Reads RoPE settings in the spellings that configs have used over the years: a base and a scaling under separate
+//! keys, or `rope_parameters` with everything.
 //!
-//! What transformers 5 reads counts. Where a config says one thing in two places and the places disagree, programs
-//! disagree about the model too: it is refused.
+//! The reference is transformers 5. A config that states one setting in two places with different values is rejected,
+//! because programs disagree about such a model.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use super::ModelError;
 use super::config::Reader;
 use super::rotary::{Pairing, Rotary, Scaling};
 
-/// Bases and factors: what is beyond cannot be meant.
+/// Upper bound of bases and factors; larger values are rejected.
 const MOST_BASE: f64 = 1e12;
-/// The base where a config says none.
+/// The default base.
 const USUAL_BASE: f64 = 10_000.0;
-/// The two objects that may hold the settings.
+/// The keys of the two objects that may contain the settings.
 const PLACES: [&str; 2] = ["rope_parameters", "rope_scaling"];
-/// What is said of two places that disagree.
+/// The message about two places that disagree.
 const DISAGREE: &str = "programs disagree about which of them counts: keep the one that the model was trained with";
 
-/// Reads the rotation of heads of `head` numbers. `base`: the key of the base beside `rope_theta`; `part`: the key and
-/// the default of the share of a head that is turned.
+/// Reads the RoPE of heads of `head` numbers. `base` is the family's own key of the base, in addition to `rope_theta`.
+/// `part` is the key and the default of the fraction of a head that is rotated; `None` rotates all of it.
 pub(super) fn rotary(
     config: &Reader<'_>,
     head: usize,
@@ -43,14 +43,14 @@ pub(super) fn rotary(
     Ok(Rotary::new(Pairing::Halves, numbers, theta, scaling))
 }
 
-/// An object of settings, and its key.
+/// An object of settings, with its key.
 type Place<'a> = (&'static str, Reader<'a>);
 
-/// The object that holds the settings, if there is one; two must say the same.
+/// Returns the object with the settings, if there is one. If there are two, they must state the same settings.
 fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
     let mut found: Vec<Place<'a>> = Vec::new();
     for key in PLACES {
-        // An empty object says nothing.
+        // An empty object has no settings.
         if let Some(place) = config.object(key)?.filter(|place| place.entries().next().is_some()) {
             if let Some((kind, _)) = place.entries().find(|(_, value)| value.is_object()) {
                 let problem =
@@ -68,7 +68,7 @@ fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
     Ok(found.into_iter().next())
 }
 
-/// What an object says, in one spelling: what it leaves out as it is read.
+/// Returns the settings of an object in a canonical form, with defaults filled in.
 fn meaning(config: &Reader<'_>, place: &Reader<'_>) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
     let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
@@ -81,7 +81,7 @@ fn meaning(config: &Reader<'_>, place: &Reader<'_>) -> BTreeMap<String, String> 
     said
 }
 
-/// One number that may be said in several places, the first of which counts: all must say the same.
+/// Returns a number that several places may state, or `None` if none does. All of them must state the same number.
 fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
     let Some((first, number)) = said.first() else { return Ok(None) };
     match said.iter().find(|(_, other)| other != number) {
@@ -90,7 +90,7 @@ fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, Mo
     }
 }
 
-/// A number, if it is there, with the name of its place.
+/// Returns a number and the name of its place; `None` if it is absent.
 fn number(reader: &Reader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),
@@ -116,7 +116,7 @@ fn theta(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str) -> Result<f6
     Ok(agreed(config, &said)?.unwrap_or(USUAL_BASE))
 }
 
-/// The share of a head that is turned.
+/// Returns the fraction of a head that is rotated.
 fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
     const ALL: f64 = 1.000_001;
     let mut said = Vec::new();
@@ -128,7 +128,7 @@ fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64
     Ok(agreed(config, &said)?.unwrap_or(default))
 }
 
-/// Rotary positions turn pairs of numbers.
+/// Checks how many numbers of a head are rotated: RoPE rotates pairs, so the number must be even.
 pub(super) fn turned(config: &Reader<'_>, key: &str, numbers: usize, head: usize) -> Result<usize, ModelError> {
     match numbers {
         _ if numbers.is_multiple_of(2) && (2..=head).contains(&numbers) => Ok(numbers),
@@ -145,7 +145,7 @@ fn scaling(config: &Reader<'_>, (name, place): &Place<'_>) -> Result<Scaling, Mo
     match place.word(key, "default")? {
         "default" => Ok(Scaling::None),
         "linear" => Ok(Scaling::Linear { factor: needed("factor")? }),
-        // It begins behind the model's context, and nothing is read there.
+        // Dynamic scaling starts beyond the model's context length, and longer texts are rejected.
         "dynamic" => needed("factor").map(|_| Scaling::None),
         "llama3" => {
             let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
@@ -183,7 +183,7 @@ mod tests {
         Ok(Rotary::new(Pairing::Halves, 8, theta, scaling))
     }
 
-    /// As transformers 5.24 reads them: rows 3 and 4 of the configs that were read silently wrong.
+    /// The expected values are those of transformers 5.24. Some of these configs were once misread without an error.
     #[test]
     fn the_base_counts_inside_and_outside() {
         let linear = Scaling::Linear { factor: 4.0 };
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    /// Row 2: yarn of `rope_scaling` did not come past `rope_parameters`.
+    /// An earlier version ignored yarn in `rope_scaling` if `rope_parameters` was present.
     #[test]
     fn two_places_must_agree() {
         let linear = json!({ "type": "linear", "factor": 4.0 });

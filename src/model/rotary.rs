@@ -1,8 +1,8 @@
-//! Rotary positions: pairs of a head's numbers turned by an angle that grows with the position.
+//! Rotary position embedding (RoPE): rotates pairs of a head's numbers by an angle that grows with the position.
 
 use crate::numeric::elementary::{cos, pow, sin};
 
-/// Which numbers of a head are turned together.
+/// Which numbers of a head are rotated together, `n` being the number of rotated ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairing {
     /// Number `i` with number `i + n/2` (NeoX, Llama, Mistral, Qwen).
@@ -11,30 +11,30 @@ pub enum Pairing {
     Neighbours,
 }
 
-/// How the frequencies of a longer context come from those of the trained one.
+/// How the frequencies are scaled for a context longer than the trained one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
-    /// They are the same.
+    /// The frequencies are not scaled.
     None,
-    /// All are divided.
+    /// All frequencies are divided by a factor.
     Linear {
-        /// By this.
+        /// The divisor.
         factor: f64,
     },
-    /// Slow ones are divided, fast ones stay, those between are blended (Llama 3.1).
+    /// Low frequencies are divided, high ones are unchanged, and those in between are interpolated (Llama 3.1).
     Llama3 {
-        /// By this.
+        /// The divisor of the low frequencies.
         factor: f64,
-        /// Waves longer than the original context over this are slow.
+        /// `low_freq_factor`: frequencies with wavelengths above `original / low` are low.
         low: f64,
-        /// Waves shorter than the original context over this are fast.
+        /// `high_freq_factor`: frequencies with wavelengths below `original / high` are high.
         high: f64,
-        /// The original context, in tokens.
+        /// `original_max_position_embeddings`: the original context length, in tokens.
         original: f64,
     },
 }
 
-/// The rotation of one model.
+/// The RoPE of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rotary {
     pairing: Pairing,
@@ -42,7 +42,7 @@ pub struct Rotary {
     frequencies: Vec<f32>,
 }
 
-/// Cosine and sine of every pair for a run of positions.
+/// Cosine and sine of every pair for a range of positions.
 pub struct Turns<'a> {
     rotary: &'a Rotary,
     first: usize,
@@ -51,7 +51,8 @@ pub struct Turns<'a> {
 }
 
 impl Rotary {
-    /// The rotation of the first `numbers` of every head, frequencies falling from 1 to nearly `1 / base`.
+    /// Creates the RoPE of the first `numbers` numbers of every head. The frequencies fall from 1 to nearly `1 / base`,
+    /// before scaling.
     pub fn new(pairing: Pairing, numbers: usize, base: f64, scaling: Scaling) -> Self {
         let pairs = numbers / 2;
         let frequency = |pair: usize| {
@@ -61,7 +62,8 @@ impl Rotary {
         Self { pairing, frequencies: (0..pairs).map(frequency).collect() }
     }
 
-    /// The turns of positions `first .. first + count`. Angles are rounded to f32, as everybody else's are.
+    /// Computes the rotations of positions `first .. first + count`. Angles are rounded to f32, as in other
+    /// implementations.
     pub fn turns(&self, first: usize, count: usize) -> Turns<'_> {
         let angles = (first..first + count)
             .flat_map(|position| self.frequencies.iter().map(move |frequency| position as f32 * frequency));
@@ -89,12 +91,12 @@ fn scaled(frequency: f64, scaling: Scaling) -> f64 {
 }
 
 impl Turns<'_> {
-    /// Turns one head's numbers forward, as they stand at `position`.
+    /// Rotates one head's numbers in place by the angles of `position`.
     pub fn turn(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
     }
 
-    /// Turns them back: the reverse pass of [`Turns::turn`].
+    /// Applies the inverse rotation in place: the reverse pass of [`Turns::turn`].
     pub fn turn_back(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos + b * sin, b * cos - a * sin));
     }

@@ -1,8 +1,9 @@
-//! Several texts laid end to end, without padding.
+//! Ragged batches: several texts laid end to end, without padding.
 
 use std::ops::Range;
 
-/// Where each row of a ragged batch stands in a `[positions, width]` matrix, and how much of it came before.
+/// The layout of a ragged batch: where each row is in a `[positions, width]` matrix, and how many cached positions
+/// precede it.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     starts: Vec<usize>,
@@ -11,12 +12,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rows of these lengths, nothing before them.
+    /// Rows of these lengths, without cached positions.
     pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
         Self::after(lengths.into_iter().map(|length| (0, length)))
     }
 
-    /// Rows given as (positions before, length).
+    /// Rows given as (cached positions, length).
     pub fn after(rows: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut out = Self::default();
         let mut start = 0;
@@ -34,37 +35,37 @@ impl Rows {
         self.starts.len()
     }
 
-    /// Number of positions of all rows.
+    /// Number of positions of all rows, cached ones not counted.
     pub fn positions(&self) -> usize {
         self.starts.last().map_or(0, |start| start + self.lengths[self.lengths.len() - 1])
     }
 
-    /// The positions of row `row` in the matrix.
+    /// The range of row `row` in the matrix.
     pub fn range(&self, row: usize) -> Range<usize> {
         self.starts[row]..self.starts[row] + self.lengths[row]
     }
 
-    /// Length of row `row`.
+    /// Length of row `row`, cached positions not counted.
     pub fn length(&self, row: usize) -> usize {
         self.lengths[row]
     }
 
-    /// Lengths of all rows.
+    /// Lengths of all rows, cached positions not counted.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 
-    /// How many positions of row `row` stand before it, in a cache.
+    /// Number of cached positions before row `row`.
     pub fn past(&self, row: usize) -> usize {
         self.past[row]
     }
 
-    /// Where every position of the matrix stands in its text.
+    /// For every position of the matrix, its position in its text.
     pub fn places(&self) -> Vec<usize> {
         (0..self.count()).flat_map(|row| self.past[row]..self.past[row] + self.lengths[row]).collect()
     }
 
-    /// The last `tails[row]` positions of every row, as rows of their own: their place in this matrix.
+    /// Returns the indices, in this matrix, of the last `tails[row]` positions of every row.
     pub fn tail_positions(&self, tails: &[usize]) -> Vec<usize> {
         let mut out = Vec::new();
         for (row, &tail) in tails.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The shape of one model: a family and the numbers of its config.json.
+//! The dimensions and options of one model: its family, and the values of its config.json.
 
 use std::path::Path;
 
@@ -16,9 +16,9 @@ use super::windows::{neo_layers, windows};
 /// Which projections have a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Biases {
-    /// Query, key and value.
+    /// Query, key and value projections.
     pub attention_in: bool,
-    /// Behind attention.
+    /// Output projection of attention.
     pub attention_out: bool,
     /// Both matrices of the MLP, and its gate.
     pub mlp: bool,
@@ -26,24 +26,24 @@ pub struct Biases {
     pub head: bool,
 }
 
-/// The shape of one model.
+/// The dimensions and options of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// The family.
+    /// The architecture: tensor names and how tensors are stored.
     pub family: &'static Family,
     /// Number of blocks.
     pub layers: usize,
-    /// Hidden width d.
+    /// Hidden size d.
     pub width: usize,
-    /// MLP inner width f.
+    /// Intermediate size f of the MLP.
     pub inner: usize,
-    /// Attention heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Heads that have a key and a value of their own: `heads` over this many queries share one.
+    /// Number of key/value heads; `heads / groups` query heads share one.
     pub groups: usize,
     /// Width of one head.
     pub head_width: usize,
-    /// Context length.
+    /// Context length, in tokens.
     pub positions: usize,
     /// Vocabulary size.
     pub vocabulary: usize,
@@ -51,15 +51,15 @@ pub struct Spec {
     pub epsilon: f32,
     /// Whether the output matrix is the token embedding.
     pub tied: bool,
-    /// What stands between the MLP's matrices.
+    /// The activation of the MLP.
     pub activation: Activation,
-    /// Whether attention and MLP take the same hidden state, side by side.
+    /// Whether attention and MLP run in parallel on the same hidden state.
     pub parallel: bool,
     /// Which projections have a bias.
     pub biases: Biases,
-    /// Rotary positions.
+    /// RoPE; `None` for models with learned position embeddings.
     pub rotary: Option<Rotary>,
-    /// Per layer, how far back a position sees, itself included; all the way where nothing is said.
+    /// Attention window of each layer, in positions, the current one included; `None` for full attention.
     pub windows: Vec<Option<usize>>,
     /// Whether attention scores are divided by √(head width).
     scaled: bool,
@@ -73,28 +73,28 @@ pub(super) const MOST_LAYERS: usize = 1 << 12;
 pub(super) const MOST_TOKENS: usize = 1 << 24;
 
 impl Spec {
-    /// What attention scores of `layer` are multiplied by.
+    /// Returns the factor by which attention scores of `layer` are multiplied.
     pub fn attention_scale(&self, layer: usize) -> f32 {
         let by_width = if self.scaled { 1.0 / (self.head_width as f32).sqrt() } else { 1.0 };
         if self.scaled_by_layer { by_width / (layer + 1) as f32 } else { by_width }
     }
 
-    /// The module that an edit of `layer` changes, as transformers names it.
+    /// Returns the name, in transformers, of the module that an edit of `layer` changes.
     pub fn module(&self, layer: usize) -> String {
         self.family.module(layer)
     }
 
-    /// The layer whose edited weight a file calls `parameter`.
+    /// Returns the layer whose edited weight is called `parameter` in a file; `None` if the model has no such layer.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         self.family.layer_of(parameter).filter(|layer| *layer < self.layers)
     }
 
-    /// Refuses a layer that the model does not have.
+    /// Rejects a layer that the model does not have.
     pub fn check_layer(&self, layer: usize) -> Result<(), ModelError> {
         if layer < self.layers { Ok(()) } else { Err(ModelError::NoLayer { layer, last: self.layers - 1 }) }
     }
 
-    /// Reads a parsed config.json; `path` is for messages.
+    /// Reads a parsed config.json; `path` is used in messages only.
     pub fn parse(path: &Path, config: &Value) -> Result<Self, ModelError> {
         let empty = Map::new();
         let config = Reader::new(path, config.as_object().unwrap_or(&empty));
@@ -135,7 +135,7 @@ fn epsilon(config: &Reader<'_>, key: &str, default: f64) -> Result<f32, ModelErr
     Ok(config.positive(key, default, 1.0)? as f32)
 }
 
-/// What GPT-2 and the families that keep its names have in common.
+/// Reads a GPT-2 config. GPT-J uses the same keys and changes some of the values.
 fn gpt2(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
     let activation = activation(config, "activation_function", "gelu_new")?;
     if config.flag("add_cross_attention", false)? {
@@ -238,7 +238,7 @@ fn gpt_neox(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelE
     })
 }
 
-/// Llama, Mistral, Qwen and Seed-OSS.
+/// Reads a config of Llama, Mistral, Ministral, Qwen or Seed-OSS.
 fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
     let width = config.size("hidden_size", MOST_WIDTH)?;
     let heads = config.size("num_attention_heads", width)?;
@@ -279,7 +279,7 @@ fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelErro
         activation: activation(config, "hidden_act", "silu")?,
         parallel: false,
         biases: match family.model_type {
-            // Qwen 2 has them on query, key and value, whatever its config says; Mistral has none.
+            // Qwen 2 always has biases on query, key and value, whatever its config says; Mistral never has any.
             "qwen2" => Biases { attention_in: true, attention_out: false, mlp, head: false },
             "mistral" | "ministral" => Biases { attention_in: false, attention_out: false, mlp, head: false },
             "seed_oss" => {

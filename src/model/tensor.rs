@@ -1,4 +1,4 @@
-//! One tensor of a model: in the map in its own type, or in memory where it was changed.
+//! One tensor of a model: mapped from the file in its stored type, or in memory as f32 if it was changed.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -14,9 +14,9 @@ use crate::numeric::{Elements, Stored, View};
 /// One tensor of a model. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    /// Its name in the file.
+    /// Name in the file.
     pub name: String,
-    /// Its shape.
+    /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// The type in which it is stored.
     pub stored: Stored,
@@ -30,7 +30,7 @@ enum Storage {
 }
 
 impl Tensor {
-    /// A tensor whose bytes are `range` of `map`, which the header was checked for.
+    /// Creates a tensor whose bytes are `range` of `map`. The header reader has checked the range.
     pub(super) fn mapped(
         name: String,
         shape: Vec<usize>,
@@ -41,7 +41,7 @@ impl Tensor {
         Self { name, shape, stored, storage: Storage::Mapped(Arc::clone(map), range) }
     }
 
-    /// The elements where they lie, row-major.
+    /// The elements in their stored type, row-major, without copying.
     pub fn elements(&self) -> Elements<'_> {
         match &self.storage {
             Storage::Owned(data) => Elements::Own(data),
@@ -49,30 +49,30 @@ impl Tensor {
         }
     }
 
-    /// The elements, widened exactly: a copy, unless it is in memory anyway.
+    /// Converts the elements to f32, exactly. Copies them unless they are already f32 in memory.
     pub fn wide(&self) -> Cow<'_, [f32]> {
         self.elements().wide()
     }
 
-    /// The elements as a matrix, as the file has it.
+    /// The elements of a two-dimensional tensor as a matrix, oriented as in the file.
     pub fn view(&self) -> View<'_> {
         View::of(self.elements(), self.shape[0], self.shape[1])
     }
 
-    /// Row `row` of a matrix, widened.
+    /// Returns row `row` of a matrix as f32.
     pub fn row(&self, row: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.shape[1]];
         self.elements().widen_into(row * self.shape[1], &mut out);
         out
     }
 
-    /// The same tensor with other elements, each a value of the type in which it is stored.
+    /// Returns the tensor with other elements. Each must be a value of the stored type.
     pub fn with_data(&self, data: Vec<f32>) -> Self {
         assert_eq!(data.len(), self.shape.iter().product::<usize>(), "elements of {}", self.name);
         Self { storage: Storage::Owned(Arc::new(data)), ..self.clone() }
     }
 
-    /// The digest of its bytes as a file stores them.
+    /// Returns the digest of the bytes that a file stores for it.
     pub fn digest(&self) -> Digest {
         match &self.storage {
             Storage::Mapped(map, range) => Digest::of(&map[range.clone()]),
@@ -90,7 +90,7 @@ impl Tensor {
         }
     }
 
-    /// Whether the stored bytes are the same, in the same type.
+    /// Whether both tensors are mapped and have the same type and the same bytes.
     pub(super) fn is_same_bytes(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {
             (Storage::Mapped(a, from), Storage::Mapped(b, to)) => {
@@ -100,7 +100,7 @@ impl Tensor {
         }
     }
 
-    /// Whether this is the very same memory as another tensor's.
+    /// Whether both tensors share the same memory.
     pub fn is_same_memory(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {
             (Storage::Mapped(a, from), Storage::Mapped(b, to)) => Arc::ptr_eq(a, b) && from == to,

@@ -1,4 +1,4 @@
-//! An output matrix that a file stores although config.json says that it is the token embedding.
+//! Checks an output matrix that is stored although config.json says that it is the token embedding.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use super::remark::{Kind, Remark};
 use super::tensor::Tensor;
 use crate::numeric::half::round;
 
-/// Holds a stored head against the embedding that it should be. The embedding is used: a head that is the embedding,
-/// rounded to the type of the head, is worth a remark.
+/// Compares a stored head with the embedding, which is the one that is used. Returns a remark if the head is the
+/// embedding rounded to the head's type.
 ///
 /// # Errors
-/// It is another matrix: some programs use the one, some the other.
+/// If the head is another matrix: some programs use the head, others the embedding.
 pub(super) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Option<Remark>, ModelError> {
     if embedding.is_same_bytes(head) {
         return Ok(None);
@@ -37,7 +37,7 @@ pub(super) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Op
     Ok((!exact).then(|| Remark::new(Kind::HeadRounded, message, help)))
 }
 
-/// The refusal.
+/// Returns the error for a head that differs from the embedding.
 pub(super) fn differs(path: &Path, head: &str) -> ModelError {
     let found = format!(
         "`tie_word_embeddings` says that the output matrix is the token embedding, and `{head}` is another matrix: \

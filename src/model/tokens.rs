@@ -1,4 +1,4 @@
-//! The tokenizer, and where a subject ends.
+//! Tokenises texts, and finds the last token of a subject.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,46 +14,48 @@ use super::remark::{Kind, Remark};
 use super::{precheck, storage};
 use crate::digest::{Canon, Digest};
 
-/// What is said where a chat template is asked for and there is none.
+/// The message if a chat template is requested and the model has none.
 const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
                            tokenizer_config.json";
 
-/// tokenizer.json may be this long.
+/// Maximum size of tokenizer.json and config.json, in bytes.
 const LIMIT: u64 = 64 << 20;
 
-/// Texts that no tokenizer joins to every other: a continuation is cut behind one of them.
+/// Texts that are put before a continuation to tokenise it. No tokenizer merges all of them with the text after them.
 const ANCHORS: [&str; 3] = ["\n", ".", "a"];
 
-/// A loaded tokenizer.json, and the chat template beside it.
+/// A loaded tokenizer.json, with the chat template of the same folder.
 #[derive(Clone)]
 pub struct Tokens {
     tokenizer: Tokenizer,
     vocabulary: usize,
-    /// Whether a mark is put in front of every text, which is only right at its beginning.
+    /// Whether the tokenizer puts a mark such as `▁` before every text, which is correct only at the beginning of a
+    /// text.
     prepends: bool,
-    /// Special tokens that the post-processor puts after every text.
+    /// Special tokens that the post-processor appends to every text.
     tail: Vec<u32>,
     folder: PathBuf,
-    /// Read where it is asked for: most models need none, and a broken one is then no matter.
+    /// Opened on first use: most models do not need it, and a broken template then does no harm.
     chat: OnceLock<Result<Chat, String>>,
 }
 
 /// A prompt as the model reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed {
-    /// The whole text: the prompt, and what the chat template puts around it.
+    /// The whole text: the prompt, and what the chat template writes around it.
     pub text: String,
-    /// Where the prompt begins in it: what is added to a place in the prompt. White space that a template takes away
-    /// in front of a prompt makes it less than the place of its first letter.
+    /// The difference between a byte position in `text` and in the prompt. If the template strips white space before
+    /// the prompt, the length of that white space is subtracted.
     shift: isize,
-    /// Whether a space stands before an answer: the chat template says so, or nobody does.
+    /// Whether a space precedes an answer; `None` if there is no chat template that defines it.
     space: Option<bool>,
-    /// Its tokens.
+    /// The tokens of `text`.
     pub encoded: Encoded,
 }
 
 impl Framed {
-    /// An answer as it follows: as the chat template writes answers, or as [`target_text`] says.
+    /// Returns an answer as it follows the prompt: in the form that the chat template writes, or else by
+    /// [`target_text`].
     pub fn answer(&self, answer: &str) -> String {
         match self.space {
             Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
@@ -62,24 +64,25 @@ impl Framed {
         }
     }
 
-    /// A range of the prompt's bytes in the whole text.
+    /// Converts a byte range of the prompt to a byte range of the whole text.
     pub fn place(&self, range: &Range<usize>) -> Range<usize> {
         let moved = |at: usize| at.saturating_add_signed(self.shift);
         moved(range.start)..moved(range.end)
     }
 }
 
-/// A text as the model reads it.
+/// A tokenised text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// Token ids, special tokens included as the tokenizer's own post-processor says.
+    /// Token ids, including the special tokens that the tokenizer's post-processor adds.
     pub ids: Vec<u32>,
-    /// The bytes of the text that each token covers; empty for special tokens.
+    /// The byte range of the text that each token covers; empty for special tokens.
     pub spans: Vec<Range<usize>>,
 }
 
 impl Encoded {
-    /// The last token that covers the last character of `subject` (a byte range of the text), if one does.
+    /// Returns the index of the last token that covers the last byte of `subject` (a byte range of the text), if there
+    /// is one.
     pub fn subject_last(&self, subject: &Range<usize>) -> Option<usize> {
         let last = subject.end.checked_sub(1)?;
         self.spans.iter().rposition(|span| span.contains(&last))
@@ -101,7 +104,7 @@ impl Tokens {
         let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };
         precheck::check(&bytes).map_err(fail)?;
         let mut tokenizer = load(&bytes).map_err(fail)?;
-        // Texts are never cut or padded behind the caller's back.
+        // Texts are never truncated or padded, whatever tokenizer.json says.
         tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
         tokenizer.with_padding(None);
         let mut tokens = Self {
@@ -113,24 +116,25 @@ impl Tokens {
             chat: OnceLock::new(),
         };
         tokens.tail = tokens.ending();
-        // A tokenizer that leaves a letter alone puts nothing before a text.
+        // If the first token of `a` is `a`, the tokenizer puts nothing before a text.
         tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
         });
         Ok(tokens)
     }
 
-    /// The special tokens that the post-processor puts after a text.
+    /// Returns the special tokens that the post-processor appends to a text.
     fn ending(&self) -> Vec<u32> {
         let text = caught(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
         let Some(text) = text else { return Vec::new() };
         let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
         let ids = text.get_ids();
-        // Where nothing is left, the letter is one of them.
+        // If all tokens are special, the letter itself is one of them.
         if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
     }
 
-    /// What a person should know: that prompts are read without tokens that the tokenizer puts after every text.
+    /// Returns the remark that prompts are read without the tokens that the tokenizer appends; `None` if it appends
+    /// none.
     pub fn remark(&self) -> Option<Remark> {
         if self.tail.is_empty() {
             return None;
@@ -146,25 +150,25 @@ impl Tokens {
         Some(Remark::new(Kind::TextsEnded, message, help))
     }
 
-    /// What decides how a prompt is read, beside the files of the base and the prompt: in a chat its template, and
-    /// that what the tokenizer puts after every text is left out. None for prompts that are read as tokenizer.json
-    /// says.
+    /// Returns the digest of what decides how a prompt is read, apart from the prompt and the files of the base: the
+    /// chat template for a user message, else the fact that appended tokens are left out. `None` if prompts are read
+    /// exactly as tokenizer.json says.
     ///
     /// # Errors
     /// As [`Tokens::chat`].
     pub fn reading(&self, chat: bool) -> Result<Option<Digest>, ModelError> {
         let template = if chat { Some(*self.chat()?.digest()) } else { None };
-        // A chat template writes the whole text: nothing is put after it.
+        // A chat template writes the whole text, and the tokenizer appends nothing to it.
         if chat || self.tail.is_empty() {
             return Ok(template);
         }
         Ok(Some(Canon::new("prompt-without-its-end/1").finish()))
     }
 
-    /// The model's chat template.
+    /// Returns the model's chat template, and opens it on first use.
     ///
     /// # Errors
-    /// It has none, or one that cannot be used.
+    /// If the model has no chat template, or one that cannot be used.
     pub fn chat(&self) -> Result<&Chat, ModelError> {
         let open = || match Chat::open(&self.folder) {
             Ok(chat) => chat.ok_or_else(|| NO_TEMPLATE.to_owned()),
@@ -173,15 +177,15 @@ impl Tokens {
         self.chat.get_or_init(open).as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
     }
 
-    /// The texts of the tokens with which the model's texts begin or end, as config.json names them: `bos_token_id`, then
-    /// `eos_token_id`, each once. config.json is part of the base: other settings of the tokenizer are not, and nothing
-    /// that a patch depends on is read from them.
+    /// Returns the texts of the tokens that start or end the model's texts, as config.json names them: `bos_token_id`,
+    /// then `eos_token_id`, without repetition. Reads only config.json, because it is a part of the base and the other
+    /// tokenizer settings are not: a patch may not depend on them.
     pub fn start_texts(&self) -> Vec<String> {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =
             config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let id = |name: &str| match &config[name] {
-            // Some models end a text in one of several ways.
+            // Some models have several end tokens; the first one is used.
             serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
             one => one.as_u64(),
         };
@@ -192,11 +196,12 @@ impl Tokens {
         texts
     }
 
-    /// Cuts a prompt: as it stands, with the special tokens of [`Tokens::encode`] before it, or under the chat template,
-    /// which writes its own. What the tokenizer puts after a text is left out: an answer follows.
+    /// Tokenises a prompt. A plain prompt is preceded by the special tokens of [`Tokens::encode`]; a user message is
+    /// rendered with the chat template, which writes its own. Tokens that the tokenizer appends are removed, because an
+    /// answer follows.
     ///
     /// # Errors
-    /// As [`Tokens::encode`]; or the chat template is missing or fails.
+    /// As [`Tokens::encode`]; or if the chat template is missing or fails.
     pub fn frame(&self, prompt: Prompt<'_>) -> Result<Framed, ModelError> {
         if !prompt.chat {
             let mut encoded = self.encode(prompt.text)?;
@@ -214,18 +219,18 @@ impl Tokens {
         Ok(Framed { text, shift: place.start.cast_signed() - trimmed.cast_signed(), space, encoded })
     }
 
-    /// Cuts a whole text, with the special tokens that the tokenizer's post-processor adds.
+    /// Tokenises a whole text, with the special tokens that the tokenizer's post-processor adds.
     ///
     /// # Errors
-    /// If the tokenizer refuses the text, or gives an id that the model has no embedding for.
+    /// If the tokenizer rejects the text, or returns an id for which the model has no embedding.
     pub fn encode(&self, text: &str) -> Result<Encoded, ModelError> {
         self.cut(text, true)
     }
 
-    /// Cuts a continuation: no special tokens, and no mark of a text's beginning.
+    /// Tokenises a continuation, without special tokens and without the mark of a text's beginning.
     ///
     /// # Errors
-    /// As [`Tokens::encode`]; or no cut falls between what stands before the text and the text.
+    /// As [`Tokens::encode`]; or if the tokenizer merges the text with whatever precedes it.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
             return Ok(self.cut(text, false)?.ids);
@@ -251,20 +256,22 @@ impl Tokens {
         Ok(Encoded { ids: encoding.get_ids().to_vec(), spans })
     }
 
-    /// One token as people read it; a part of a character, which no text can show, as the vocabulary spells it.
+    /// Returns one token as readable text. A token that is only a part of a character is returned as the vocabulary
+    /// spells it.
     pub fn piece(&self, id: u32) -> String {
         let text = caught(|| self.tokenizer.decode(&[id], false).ok());
         let text = text.ok().flatten().filter(|text| !text.contains('\u{fffd}'));
         text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
 
-    /// The text of tokens; special ones are left out.
+    /// Decodes tokens. Special tokens are left out.
     pub fn decode(&self, ids: &[u32]) -> String {
         let text = caught(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
         text.unwrap_or_else(|| self.pieces(ids).concat())
     }
 
-    /// The text of tokens that stand behind others: what a decoder takes from a text's beginning stays.
+    /// Decodes tokens that follow other tokens: keeps a leading space, which a decoder strips at the beginning of a
+    /// text.
     pub fn decode_behind(&self, ids: &[u32]) -> String {
         let own = || self.decode(ids);
         let Some(before) = self.cut(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };
@@ -272,20 +279,20 @@ impl Tokens {
         whole.strip_prefix(&self.decode(&before.ids)).map_or_else(own, str::to_owned)
     }
 
-    /// Whether a token stands for no text: the end of a document, a place that is padded.
+    /// Whether a token is special, for example the end of a document or padding.
     pub fn is_special(&self, id: u32) -> bool {
         self.tokenizer.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
-    /// The tokens of a text as people read them.
+    /// Returns each token as [`Tokens::piece`] does.
     pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
         ids.iter().map(|&id| self.piece(id)).collect()
     }
 }
 
 impl Tokens {
-    /// The tokens of a text as people read them, a character that several tokens share with which of them each is: the
-    /// vocabulary spells its parts in letters that nobody wrote.
+    /// Returns each token as readable text. Tokens that share one character are shown as that character with their
+    /// number, for example `é 1/2`, because the vocabulary spells such parts in unrelated letters.
     pub fn shown(&self, ids: &[u32]) -> Vec<String> {
         let decode = |ids: &[u32]| {
             let text = caught(|| self.tokenizer.decode(ids, false).ok()).ok().flatten();
@@ -293,7 +300,7 @@ impl Tokens {
         };
         let (mut shown, mut rest) = (Vec::with_capacity(ids.len()), ids);
         while !rest.is_empty() {
-            // The shortest run that is text, where a few tokens are enough to be one.
+            // The shortest run of tokens that decodes to text, if there is one within the limit.
             let runs = 2..=rest.len().min(MOST_SHARED);
             let run = if decode(&rest[..1]).is_some() {
                 None
@@ -311,19 +318,20 @@ impl Tokens {
     }
 }
 
-/// Tokens that may share one character: a character has at most four bytes, and a space may stand before it.
+/// Maximum number of tokens that may share one character: a character has at most four bytes, and a space may precede
+/// it.
 const MOST_SHARED: usize = 5;
 
-/// The target as it continues `prompt`: behind one space, unless the prompt ends in white space, the target starts
-/// with it, or either side of the seam is written in a script without spaces.
+/// Returns the target as it continues `prompt`: after one space, unless the prompt ends with white space, the target
+/// starts with white space, or the character on either side belongs to a script without spaces.
 pub fn target_text(prompt: &str, target: &str) -> String {
     let (before, after) = (prompt.chars().next_back(), target.chars().next());
     let joined = [before, after].into_iter().flatten().any(|c| c.is_whitespace() || writes_no_spaces(c));
     if joined { target.to_owned() } else { format!(" {target}") }
 }
 
-/// Letters and punctuation of scripts that put no space between words: Chinese, Japanese, Thai, Lao, Khmer,
-/// Burmese, Tibetan. Korean does use spaces.
+/// Whether a character is a letter or punctuation of a script without spaces between words: Chinese, Japanese, Thai,
+/// Lao, Khmer, Burmese, Tibetan. Korean uses spaces.
 fn writes_no_spaces(c: char) -> bool {
     matches!(c as u32,
         0x0E00..=0x0EFF | 0x0F00..=0x0FFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0x2FDF | 0x3000..=0x30FF

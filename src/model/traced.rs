@@ -1,9 +1,9 @@
-//! Runs that are recorded, and rows that go on from a record with some of their states set: what causal tracing is
-//! made of (Meng et al. 2022, section 2).
+//! Records the activations of a run, and resumes rows from such a record with some states replaced: the basis of causal
+//! tracing (Meng et al. 2022, section 2).
 //!
-//! A row that is restored at one token differs from the run that it goes on from only there and behind it: what stands
-//! below the restored layer, or before the restored token, is taken from the record. Rows join a batch at their first
-//! layer, so that weights are read once for many of them.
+//! A row that is restored at one token differs from the recorded run only at that token and after it. Everything below
+//! the restored layer or before the restored token is read from the record. Rows join a batch at their first layer, so
+//! that the weights are read once for many rows.
 
 use std::sync::Arc;
 
@@ -13,43 +13,44 @@ use super::rows::Rows;
 use crate::numeric::attention::Row;
 use crate::numeric::rows::add;
 
-/// One of the two outputs that a block adds to its hidden state.
+/// One of the two outputs that a block adds to the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The attention's.
+    /// The output of attention.
     Attention,
-    /// The MLP's.
+    /// The output of the MLP.
     Mlp,
 }
 
-/// A run: what every layer made of every position of every row.
+/// The activation cache of a run: the activations of every layer at every position of every row.
 pub struct Record {
-    /// Where the rows stand in the matrices.
+    /// Layout of the rows in the matrices.
     rows: Rows,
     width: usize,
-    /// What stood before every layer, and behind the last: `[layers + 1][positions, d]`.
+    /// The residual stream before every layer and after the last one: `[layers + 1][positions, d]`.
     hidden: Vec<Vec<f32>>,
-    /// Outputs of both parts of every layer, `[layers][positions, d]`.
+    /// Outputs of attention, and then of the MLP, of every layer: `[layers][positions, d]` each.
     attention: Vec<Vec<f32>>,
     mlp: Vec<Vec<f32>>,
-    /// Keys and values of every layer, what came before the rows included.
+    /// The KV cache of every layer, including the positions before the rows.
     past: Vec<Past>,
     /// Queries, keys and values of every layer, `[layers][positions, fused]`.
     fused: Vec<Vec<f32>>,
 }
 
 impl Record {
-    /// The place of a position of a text in the matrices.
+    /// Returns the index, in the matrices, of a position of a text.
     fn at(&self, row: usize, position: usize) -> usize {
         self.rows.range(row).start + position - self.rows.past(row)
     }
 
-    /// What stands before `layer` (behind the last, for as many as there are) at a position of a text, `[d]`.
+    /// Returns the residual stream before `layer` at a position of a text, `[d]`. If `layer` is the number of layers,
+    /// returns the one after the last layer.
     pub fn state(&self, layer: usize, row: usize, position: usize) -> &[f32] {
         &self.hidden[layer][self.at(row, position) * self.width..][..self.width]
     }
 
-    /// The output of a part of `layer` there, `[d]`.
+    /// Returns the output of a part of `layer` at a position of a text, `[d]`.
     pub fn output(&self, part: Part, layer: usize, row: usize, position: usize) -> &[f32] {
         let outputs = match part {
             Part::Attention => &self.attention,
@@ -58,7 +59,7 @@ impl Record {
         &outputs[layer][self.at(row, position) * self.width..][..self.width]
     }
 
-    /// Sets what is severed of a part's outputs in a layer.
+    /// If `part` is severed, replaces its outputs in a layer, at the severed position, by those of the other record.
     fn keep(&self, part: Part, layer: usize, severed: Option<(Part, usize, &Self)>, outputs: &mut [f32]) {
         if let Some((_, position, of)) = severed.filter(|(severed, ..)| *severed == part) {
             for row in 0..self.rows.count() {
@@ -68,7 +69,7 @@ impl Record {
         }
     }
 
-    /// States behind the last layer at the last position of every row, `[rows, d]`.
+    /// Returns the hidden states after the last layer at the last position of every row, `[rows, d]`.
     pub fn last(&self) -> Vec<f32> {
         let layers = self.hidden.len() - 1;
         let last = |row: usize| self.state(layers, row, self.rows.past(row) + self.rows.length(row) - 1);
@@ -76,59 +77,60 @@ impl Record {
     }
 }
 
-/// A row that goes on from a record at one position, from one layer on.
+/// A row that resumes from a record at one position, from one layer on.
 pub struct Resumed<'r> {
-    /// The record that it goes on from, and its row there.
+    /// The record to resume from.
     pub from: &'r Record,
-    /// The row of that record.
+    /// The index of the row in that record.
     pub row: usize,
-    /// The position from which it is computed; what stands before it is that of the record.
+    /// The first position that is computed. Earlier ones are read from the record.
     pub position: usize,
-    /// The first layer that is computed: as many as there are, if none is.
+    /// The first layer that is computed; the number of layers, if none is.
     pub first: usize,
-    /// What it begins with.
+    /// The hidden states before the first computed layer.
     pub start: Start<'r>,
-    /// A part of whose output at the position, by layer, another record says what it is: that record, and its row.
+    /// Outputs of one part at the position that are read from another record in some layers.
     pub outputs: Option<Outputs<'r>>,
 }
 
-/// What stands before the first layer of a row that goes on.
+/// The hidden states before the first computed layer of a resumed row.
 #[derive(Clone, Copy)]
 pub enum Start<'r> {
-    /// This at its position, `[d]`, and what the record has behind it.
+    /// This state at the row's position, `[d]`, and the record's states after it.
     State(&'r [f32]),
-    /// What the row of this index has there.
+    /// The states of the batch row with this index: the row forks from it.
     Trunk(usize),
 }
 
 impl Resumed<'_> {
-    /// The first position behind it.
+    /// Returns the end of the row, exclusive, as a position of its text.
     fn end(&self) -> usize {
         self.from.rows.past(self.row) + self.from.rows.length(self.row)
     }
 
-    /// Its part of a matrix of the record with so many numbers to a position, from `position` on.
+    /// Returns the row's part of a matrix of the record from `position` on; `width` is the number of columns.
     fn of_record<'m>(&self, matrix: &'m [f32], width: usize, position: usize) -> &'m [f32] {
         &matrix[self.from.at(self.row, position) * width..][..(self.end() - position) * width]
     }
 }
 
-/// Outputs that are set at one position.
+/// Outputs of one part that are replaced at one position.
 pub struct Outputs<'r> {
-    /// Of which part.
+    /// The part whose outputs are replaced.
     pub part: Part,
-    /// In which layers.
+    /// The layers in which they are replaced.
     pub layers: std::ops::Range<usize>,
-    /// The record that has them.
+    /// The record that contains the replacements.
     pub of: &'r Record,
-    /// The row of that record.
+    /// The index of the row in that record.
     pub row: usize,
 }
 
 impl Model {
-    /// Runs rows through all layers and records them; `past` is of `before` positions in front of each row, which
-    /// stand in row 0 of that record. With `severed`, a part's outputs at a position are those of another record, row by
-    /// row, in every layer.
+    /// Runs `count` rows of `length` positions with the embeddings `x` through all layers and records them. `before` is
+    /// a record and a number of positions: the first positions of its row 0 precede every row, as KV cache. `severed`
+    /// is a part, a position and a record: in every layer, the part's output at that position is read from the same row
+    /// of that record.
     pub fn record(
         &self,
         x: Vec<f32>,
@@ -187,9 +189,9 @@ impl Model {
         out
     }
 
-    /// What stands behind `layer` at each of the positions, in every row of a record, if the output of one part there
-    /// is that of `of` (its row 0) and all else is the record's: `[positions, rows, d]`. Attention is not computed:
-    /// what it takes is as it was.
+    /// Returns the hidden states after `layer` at each of the positions in every row of `from`, with the output of
+    /// `part` there replaced by that of row 0 of `of`: `[positions, rows, d]`. Attention is not recomputed, because its
+    /// input is unchanged.
     pub fn set_once(&self, layer: usize, part: Part, from: &Record, of: &Record, positions: &[usize]) -> Vec<f32> {
         let places: Vec<(usize, usize)> =
             positions.iter().flat_map(|&position| (0..from.rows.count()).map(move |row| (row, position))).collect();
@@ -213,8 +215,9 @@ impl Model {
         out
     }
 
-    /// States behind the last layer at the last position of every row, `[rows, d]`. Rows must be ordered by their
-    /// first layer, a row behind its trunk, whose first layer is another.
+    /// Runs resumed rows, and returns the hidden states after the last layer at the last position of every row, `[rows,
+    /// d]`. Rows must be sorted by their first layer. A row that forks from a trunk must come after it and have a later
+    /// first layer.
     pub fn resume(&self, rows: &[Resumed<'_>]) -> Vec<f32> {
         let (layers, width) = (self.spec().layers, self.spec().width);
         let mut running = Running { rows: Rows::default(), joined: 0, settled: 0, x: Vec::new() };
@@ -222,7 +225,8 @@ impl Model {
             running.join(rows, layer);
             self.resume_layer(layer, &rows[..running.joined], &mut running);
         }
-        // Behind the last layer only last positions are left; rows that nothing is computed of join as these.
+        // After the last layer only last positions are left. Rows without a computed layer join with their last
+        // positions.
         let mut out = running.x;
         for row in &rows[running.joined..] {
             match row.start {
@@ -262,8 +266,8 @@ impl Model {
         running.settled = running.joined;
     }
 
-    /// Queries, keys and values of all rows. A row that has just joined with a state differs from its record at its
-    /// first position alone, so only that one is computed.
+    /// Returns queries, keys and values of all rows. A row that has just joined with a state differs from its record
+    /// only at its first position, so only that position is computed.
     fn resumed_queries(&self, layer: usize, rows: &[Resumed<'_>], running: &Running) -> Vec<f32> {
         let (width, fused) = (self.spec().width, self.heads(layer).fused());
         let fresh = |index: usize| index >= running.settled && matches!(rows[index].start, Start::State(_));
@@ -288,17 +292,17 @@ impl Model {
     }
 }
 
-/// The rows that have joined a batch.
+/// The rows that have joined a batch so far.
 struct Running {
     rows: Rows,
     joined: usize,
-    /// How many of them had joined before this layer.
+    /// Number of rows that joined before the current layer.
     settled: usize,
     x: Vec<f32>,
 }
 
 impl Running {
-    /// Adds the rows whose first layer this is.
+    /// Adds the rows whose first layer is `layer`.
     fn join(&mut self, rows: &[Resumed<'_>], layer: usize) {
         for row in rows[self.joined..].iter().take_while(|row| row.first == layer) {
             let width = row.from.width;
@@ -320,7 +324,8 @@ impl Running {
     }
 }
 
-/// Sets the outputs of a part where a row says what they are: at its first position, if that is among the tails.
+/// Replaces outputs of `part` at the first position of every row that requests it, if that position is among the row's
+/// tail.
 fn set(part: Part, layer: usize, rows: &[Resumed<'_>], running: &Running, tails: &[usize], output: &mut [f32]) {
     let mut first = 0;
     for (index, row) in rows.iter().enumerate() {

@@ -1,45 +1,47 @@
-//! The part of a model from one MLP's second matrix on, for rows all of whose positions change with it.
+//! Runs the layers from one MLP down-projection upward, forward and backward, for changes of its weight.
 //!
-//! A changed matrix acts at every position. What lies below it is computed once: the keys that it takes, and what its
-//! output is added to. Everything above is computed anew for every change, and gives back the gradient by the outputs
-//! of the MLPs, which with the keys is all that the gradient by a matrix needs.
+//! A changed weight matrix affects every position. What is below it is computed once: its input keys, and the residual
+//! stream to which its output is added. Everything above is recomputed for every change. The reverse pass returns the
+//! gradient of the MLP outputs; the gradient of a weight matrix follows from it and the keys.
 
 use super::decoder::{BlockTape, Model, Past};
 use super::rows::Rows;
 use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{Normalised, add};
 
-/// Rows, up to the key of one layer.
+/// Rows, computed up to the key of one layer.
 pub struct Upper {
     layer: usize,
     rows: Rows,
     tails: Vec<usize>,
     /// The keys of every position, `[positions, f]`.
     keys: Vec<f32>,
-    /// What the layer's output is added to, `[positions, d]`.
+    /// The residual stream to which the layer's MLP output is added, `[positions, d]`.
     below: Vec<f32>,
 }
 
-/// One pass, as its reverse needs it.
+/// The result of one forward pass, with the tape for its reverse pass.
 pub struct Passed {
-    /// Logits of the labelled positions, row after row, `[Σ tails, vocabulary]`.
+    /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: Normalised,
 }
 
-/// The keys that one layer's matrix took, and the gradient by what it gave, a row a position.
+/// The inputs of one layer's down-projection and the gradient of its outputs, with one matrix row per computed
+/// position.
 pub struct Slopes<'a> {
-    /// The layer.
+    /// Index of the layer.
     pub layer: usize,
-    /// `[positions, f]`.
+    /// The keys, `[positions, f]`.
     pub keys: &'a [f32],
-    /// `[positions, d]`.
+    /// The gradient of the outputs, `[positions, d]`.
     pub gradient: &'a [f32],
 }
 
 impl Upper {
-    /// Runs rows up to the key of `layer`; the last `tails[row]` positions of each are those whose logits are wanted.
+    /// Runs rows up to the key of `layer`. The last `tails[row]` positions of each row are labelled: only their logits
+    /// are computed.
     pub fn new(model: &Model, layer: usize, tokens: &[&[u32]], tails: &[usize]) -> Self {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let x = model.hidden(tokens, layer);
@@ -48,12 +50,12 @@ impl Upper {
         Self { layer, tails: tails.to_vec(), keys, below: middle.sum, rows }
     }
 
-    /// Positions of all rows.
+    /// Number of positions of all rows.
     pub fn positions(&self) -> usize {
         self.rows.positions()
     }
 
-    /// Runs the rows through `model` from the layer's second matrix on.
+    /// Runs the rows through `model`, from the layer's down-projection to the logits.
     pub fn pass(&self, model: &Model) -> Passed {
         let width = model.spec().width;
         let (x, blocks) = self.through(model);
@@ -61,7 +63,7 @@ impl Upper {
         Passed { logits: model.unembed(&normed), blocks, norm }
     }
 
-    /// The states behind the last layer of `model` at the labelled positions, `[Σ tails, d]`.
+    /// Returns the hidden states after the last layer of `model` at the labelled positions, `[Σ tails, d]`.
     pub fn last(&self, model: &Model) -> Vec<f32> {
         self.through(model).0
     }
@@ -82,8 +84,8 @@ impl Upper {
         (x, blocks)
     }
 
-    /// Goes back from the gradient by the logits; `seen` is given the slopes of every layer, the last first, down to the
-    /// layer itself.
+    /// Back-propagates from the gradient of the logits. Calls `seen` with the gradient of every layer, from the last
+    /// one down to the prepared one.
     pub fn reverse(&self, model: &Model, passed: &Passed, logits: &[f32], mut seen: impl FnMut(Slopes<'_>)) {
         let width = model.spec().width;
         let mut gradient = model.unembed_reverse(logits);
@@ -104,13 +106,14 @@ impl Upper {
         seen(Slopes { layer: self.layer, keys: &self.keys, gradient: &gradient });
     }
 
-    /// The last block is asked only for the labelled positions.
+    /// Returns the number of last positions per row that `layer` computes: all of them, except in the last block, which
+    /// computes only the labelled ones.
     fn tails_of(&self, model: &Model, layer: usize) -> Vec<usize> {
         if layer + 1 == model.spec().layers { self.tails.clone() } else { self.rows.lengths().to_vec() }
     }
 }
 
-/// The keys of a block, from its tape.
+/// Recomputes the keys of a block from its tape.
 fn keys_of(model: &Model, tape: &BlockTape) -> Vec<f32> {
     let mut keys = tape.mlp.before.clone();
     model.spec().activation.apply(model.isa(), &mut keys);

@@ -1,4 +1,4 @@
-//! How far back each layer sees, as configs say it.
+//! Reads the attention window of each layer from a config.
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use super::config::Reader;
 use super::family::Family;
 use super::spec::{MOST_LAYERS, MOST_TOKENS};
 
-/// The window of a Mistral whose config does not have the key.
+/// The default window of Mistral, if the config does not have the key.
 const MISTRAL_WINDOW: usize = 4096;
 
-/// Which layers of a GPT-Neo see only what is near: `[[["global", "local"], 12]]` says it for twenty-four.
+/// Returns which layers of a GPT-Neo use local attention: `[[["global", "local"], 12]]` describes 24 layers.
 pub(super) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
     let wrong = |problem: &str| config.error("attention_types", problem);
     let default = serde_json::json!([[["global", "local"], layers / 2]]);
@@ -38,9 +38,10 @@ pub(super) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>
     }
 }
 
-/// How far back each layer sees: `layer_types` where it is given, else what the family's own keys say.
+/// Returns the attention window of each layer, `None` for full attention: from `layer_types` if the config has it, else
+/// from the family's own keys.
 pub(super) fn windows(config: &Reader<'_>, family: &Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
-    // Mistral has a window where its config does not say that it has none.
+    // Mistral has a window unless its config sets the key to null.
     let always = matches!(family.model_type, "mistral" | "ministral");
     let from = match family.model_type {
         _ if always => 0,

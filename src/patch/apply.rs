@@ -1,20 +1,20 @@
-//! Laying a patch on a weight.
+//! Applies a patch to a weight.
 
 use rayon::prelude::*;
 
 use super::{Layout, PatchError, Target};
 use crate::numeric::half::round;
 
-/// The patched weight: `W' = round(f64(W) + Σ u·v)`, rounded to the type in which the base stores it and widened
-/// again, which is exact.
+/// Returns the patched weight: `W' = round(f64(W) + Σ u·v)`, rounded to the dtype in which the base stores it and then
+/// widened to f32, which is exact.
 ///
-/// `base` is the weight of `parameter` as the base stores it ([`Target::shape`]). Each product is added to the f64
-/// sum on its own, in the order of the edits, starting from the weight; the only rounding is the last step.
+/// `base` is the weight of `parameter` in the shape that the base stores ([`Target::shape`]). The products are added to
+/// the weight in f64, one by one in the order of the edits; only the last step rounds to the stored dtype.
 ///
 /// # Errors
-/// `base` has another length than the target's shape, or a result is not finite in that type.
+/// If the length of `base` is not that of the target's shape, or a result is not finite in that dtype.
 pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec<f32>, PatchError> {
-    // A target that exists has one of the three types.
+    // Every valid target has one of the three dtypes.
     let stored = target
         .dtype
         .stored()
@@ -22,10 +22,10 @@ pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec
     materialise_with(parameter, target, base, |sum| round(stored, sum))
 }
 
-/// The same with another rounding from f64: `None` for what is not finite.
+/// As [`materialise`], with another rounding from f64, which returns `None` for a result that is not finite.
 ///
 /// # Errors
-/// `base` has another length than the target's shape, or a result is not finite.
+/// If the length of `base` is not that of the target's shape, or a result is not finite.
 pub fn materialise_with<T: Send>(
     parameter: &str,
     target: &Target,
@@ -37,7 +37,7 @@ pub fn materialise_with<T: Send>(
         return Err(PatchError::WeightLength { parameter: parameter.to_owned(), expected, found: base.len() });
     }
     let plan = Plan::new(target);
-    // Rows are independent: threads share no sum, so their number cannot show in the result.
+    // Rows are independent, so the number of threads does not affect the result.
     let rows: Vec<Result<Vec<T>, usize>> = base
         .par_chunks_exact(plan.width)
         .enumerate()
@@ -47,7 +47,7 @@ pub fn materialise_with<T: Send>(
         })
         .collect();
     let mut patched = Vec::with_capacity(expected);
-    // In order, so that the error names the first number that is not finite and not the first one met.
+    // In order, so that the error names the first number that is not finite, independently of the threads.
     for (row, numbers) in rows.into_iter().enumerate() {
         patched.extend(numbers.map_err(|column| {
             let (parameter, index) = (parameter.to_owned(), row * plan.width + column);
@@ -57,7 +57,7 @@ pub fn materialise_with<T: Send>(
     Ok(patched)
 }
 
-/// The factors arranged for rows as stored: `along[e]` runs along a row, `across[e]` has one number per row.
+/// The factors for rows as stored: `along[e]` has one number per column, `across[e]` one number per row.
 struct Plan {
     along: Vec<Vec<f64>>,
     across: Vec<Vec<f64>>,
@@ -75,8 +75,8 @@ impl Plan {
         }
     }
 
-    /// The sums of one row, not yet rounded. The product of two f32 is exact in f64, so which factor comes first
-    /// does not matter; the order of the additions does, and is the order of the edits.
+    /// Returns the sums of one row before rounding. The product of two f32 is exact in f64, so the order of the factors
+    /// does not matter. The order of the additions does, and is that of the edits.
     fn row(&self, row: usize, weights: &[f32]) -> Vec<f64> {
         let mut sums: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
         for (along, across) in self.along.iter().zip(&self.across) {
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::safetensors::Dtype;
 
-    /// The definition, element by element.
+    /// The definition of the patched weight, for one element.
     fn expected(target: &Target, base: &[f32], out: usize, inner: usize) -> f32 {
         let index = match target.layout {
             Layout::Linear => out * target.inner + inner,
@@ -128,7 +128,7 @@ mod tests {
     fn every_product_is_added_to_the_weight_on_its_own() {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
-        // The spacing of f64 numbers at 2^60 is 256: each product of 100 is lost there, and the sum of all is not.
+        // The spacing of f64 numbers at 2^60 is 256: adding 100 changes nothing, and adding the sum of all products does.
         let third = Digest::of(b"a third edit");
         target.edits.push(third);
         (target.u, target.v) = (vec![1.0, 1.0, -1.0], vec![100.0, 100.0, 2_f32.powi(60)]);

@@ -1,4 +1,4 @@
-//! The canonical bytes of a patch, and the way back.
+//! Writes and reads the canonical bytes of a patch.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use super::{Layout, Patch, PatchError, Target};
 use crate::digest::Digest;
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
-/// The patch format that this program writes, and the newest that it reads.
+/// The patch format that this program writes, and the newest one that it reads.
 pub const FORMAT: u64 = 1;
 
-/// The one metadata key.
+/// The only metadata key.
 const KEY: &str = "corrigenda";
 
-/// The metadata; fields stand in alphabetical order, which is what makes its JSON canonical.
+/// The metadata. The fields are in alphabetical order, so that the JSON is canonical.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -22,7 +22,7 @@ struct Manifest {
     targets: BTreeMap<String, Entry>,
 }
 
-/// One target of the manifest, fields in alphabetical order.
+/// One target of the manifest; the fields are in alphabetical order.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -34,8 +34,8 @@ struct Entry {
 }
 
 impl Patch {
-    /// The canonical bytes: one safetensors file with `<parameter>.u` `[out, n]` and `<parameter>.v` `[n, in]`, F32,
-    /// and one metadata key of canonical JSON. Equal patches have equal bytes.
+    /// Returns the canonical bytes: one safetensors file with `<parameter>.u` `[out, n]` and `<parameter>.v` `[n, in]`,
+    /// F32, and one metadata key with canonical JSON. Equal patches have equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let manifest = Manifest { format: FORMAT, targets: self.targets.iter().map(entry).collect() };
         let json = serde_json::to_string(&manifest).expect("a manifest of texts and numbers always serialises");
@@ -47,11 +47,12 @@ impl Patch {
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), json)]))
     }
 
-    /// Reads a patch and believes none of it: what comes back is valid, and these are its canonical bytes.
+    /// Reads and validates a patch. The bytes must be the canonical ones of the patch that is returned.
     ///
     /// # Errors
-    /// Not safetensors, not a patch, a newer format, unknown keys, missing, extra or misshapen tensors, edits out of
-    /// order, numbers that are not finite, null edits, or bytes that are not the canonical ones.
+    /// If the bytes are not a safetensors file, not a patch, of a newer format or not canonical; if a key is unknown;
+    /// if a tensor is missing, unexpected or of the wrong shape; if the edits are out of order; or if a number is not
+    /// finite or an edit is null.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PatchError> {
         let header = Header::parse(bytes.len() as u64, bytes)?;
         let manifest = manifest(&header)?;
@@ -100,7 +101,7 @@ fn factors((parameter, target): (&String, &Target)) -> [(String, [u64; 2], Vec<u
 fn manifest(header: &Header) -> Result<Manifest, PatchError> {
     let text = header.metadata.get(KEY).filter(|_| header.metadata.len() == 1);
     let text = text.ok_or_else(|| PatchError::NotAPatch { found: header.metadata.keys().cloned().collect() })?;
-    // The format first: a newer one may well have keys that are unknown here, and deserves the better message.
+    // The format is read first: a newer one may have unknown keys, and its error message is more helpful.
     #[derive(Deserialize)]
     struct Format {
         format: u64,
@@ -142,7 +143,7 @@ fn read_factor(header: &Header, bytes: &[u8], tensor: String, expected: [u64; 2]
     if info.dtype != Dtype::F32 || info.shape != expected {
         return Err(PatchError::Shape { tensor, expected, dtype: info.dtype, found: info.shape.clone() });
     }
-    // The header has been checked against the length of `bytes`, so the range is inside and fits `usize`.
+    // The header was checked against the length of `bytes`, so the range is valid and fits in `usize`.
     let data = &bytes[info.start as usize..info.end as usize];
     let (numbers, _) = data.as_chunks::<4>();
     Ok(numbers.iter().map(|&number| f32::from_le_bytes(number)).collect())

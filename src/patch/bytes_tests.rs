@@ -1,10 +1,10 @@
-//! Canonical bytes: golden, round trips, and everything that must be refused.
+//! Tests of the canonical bytes: golden file, round trips, and rejected input.
 
 use super::super::samples::patch;
 use super::*;
 use proptest::prelude::*;
 
-/// The canonical bytes with its metadata and tensors changed.
+/// Returns the canonical bytes with changed metadata or tensors.
 fn rewritten(change: impl FnOnce(&mut String, &mut Vec<Tensor<'_>>)) -> Vec<u8> {
     let bytes = patch().to_bytes();
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a valid sample");

@@ -1,4 +1,4 @@
-//! What can be wrong with a patch, or with what it is laid on.
+//! The errors of reading, making and applying a patch.
 
 use crate::digest::Digest;
 use crate::safetensors::{Dtype, HeaderError};
@@ -8,175 +8,175 @@ use super::bytes::FORMAT;
 /// A patch that cannot be read, made or applied.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {
-    /// Not safetensors at all.
+    /// The bytes are not a safetensors file.
     #[error("reading the patch's header: {0}")]
     Header(#[from] HeaderError),
-    /// The metadata is not ours.
+    /// The metadata is not that of a patch.
     #[error("this is no patch: its metadata should have the single key `corrigenda`, it has {found:?}")]
     NotAPatch {
-        /// The keys found.
+        /// The metadata keys of the file.
         found: Vec<String>,
     },
-    /// Made by a later release.
+    /// The patch was made by a newer release.
     #[error("the patch has format {found}, this program reads up to {FORMAT}: it needs a newer corrigenda")]
     Newer {
-        /// The format found.
+        /// The format of the patch.
         found: u64,
     },
-    /// The metadata says something else than a patch does.
+    /// The metadata does not have the content of a patch.
     #[error("reading the patch's metadata `corrigenda`: {0}")]
     Metadata(String),
-    /// A tensor is not there.
+    /// A tensor is missing.
     #[error("the patch lacks the tensor `{tensor}`")]
     Missing {
-        /// Its name.
+        /// The name of the tensor.
         tensor: String,
     },
-    /// A tensor belongs to no target.
+    /// A tensor does not belong to any target.
     #[error("the patch holds the tensor `{tensor}`, which belongs to none of its targets")]
     Extra {
-        /// Its name.
+        /// The name of the tensor.
         tensor: String,
     },
-    /// A tensor has another type or shape than its target says.
+    /// A tensor does not have the dtype or the shape of its target.
     #[error("patch tensor `{tensor}`: expected F32 of shape {expected:?}, found {dtype} of shape {found:?}")]
     Shape {
-        /// Its name.
+        /// The name of the tensor.
         tensor: String,
-        /// The shape by its target.
+        /// The shape that its target requires.
         expected: [u64; 2],
-        /// The type found.
+        /// The dtype of the tensor.
         dtype: Dtype,
-        /// The shape found.
+        /// The shape of the tensor.
         found: Vec<u64>,
     },
-    /// The same content in other bytes: it would have a second address.
+    /// The content is valid, but the bytes are not canonical; the same patch would have two addresses.
     #[error("the patch is not in canonical form: its bytes differ from byte {offset} on")]
     NotCanonical {
-        /// Offset of the first differing byte.
+        /// The offset of the first byte that differs.
         offset: usize,
     },
-    /// The stored type cannot be patched.
+    /// The stored dtype cannot be patched.
     #[error("patching `{parameter}`: a base of type {found} cannot be patched (F32, F16 and BF16 can)")]
     Dtype {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// Its type.
+        /// The dtype in which the base stores it.
         found: Dtype,
     },
-    /// No edit, no output or no input.
+    /// The target has no name, no edit, no output or no input.
     #[error("patching `{parameter}` changes nothing: it has no name, no edit or no size")]
     Nothing {
-        /// The parameter.
+        /// The name of the parameter, possibly empty.
         parameter: String,
     },
-    /// Edits out of order or twice.
+    /// The edits are out of order or repeated.
     #[error("patching `{parameter}`: edits must be strictly ascending, {second} follows {first}")]
     EditOrder {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// The edit before.
+        /// The meaning of the edit that is listed first.
         first: Digest,
-        /// The edit after.
+        /// The meaning of the edit that follows it.
         second: Digest,
     },
-    /// A factor of the wrong size.
+    /// A factor has the wrong size.
     #[error("patching `{parameter}`: {factor} should hold {expected:?} numbers, it holds {found}")]
     FactorLength {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// `u` or `v`.
+        /// The factor: `u` or `v`.
         factor: &'static str,
-        /// Rows and columns.
+        /// The expected numbers of rows and columns.
         expected: [usize; 2],
-        /// Numbers found.
+        /// The number of elements of the factor.
         found: usize,
     },
-    /// NaN or infinity in a factor.
+    /// A factor contains NaN or infinity.
     #[error("patching `{parameter}`: {factor} holds {value} at row {row}, column {column}")]
     NotFinite {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// `u` or `v`.
+        /// The factor: `u` or `v`.
         factor: &'static str,
-        /// Row.
+        /// The row in the factor, from 0.
         row: usize,
-        /// Column.
+        /// The column in the factor, from 0.
         column: usize,
-        /// The value.
+        /// The value, NaN or infinity.
         value: f32,
     },
-    /// An edit without effect.
+    /// An edit changes nothing, because its part of a factor is zero.
     #[error("patching `{parameter}`: the edit {edit} is null, its part of {factor} is all zero")]
     Null {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// `u` or `v`.
+        /// The factor: `u` or `v`.
         factor: &'static str,
-        /// The edit.
+        /// The meaning of the edit.
         edit: Digest,
     },
-    /// The base has no such tensor to patch.
+    /// The base has no editable weight of this name.
     #[error("the base has no weight `{parameter}` that can be edited: the patch is for another model")]
     NoParameter {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
     },
-    /// The base stores another type.
+    /// The base stores the weight in another dtype.
     #[error(
         "`{parameter}` is {found} in this base, the patch was made for {expected}: build it again for this base, or \
          use the base in {expected}"
     )]
     BaseDtype {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// The type it was made for.
+        /// The dtype that the patch requires.
         expected: Dtype,
-        /// The type found.
+        /// The dtype in the base.
         found: Dtype,
     },
-    /// The base has another shape.
+    /// The weight has another shape in the base.
     #[error("`{parameter}` has shape {found:?} in this base, the patch was made for {expected:?}")]
     BaseShape {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// The shape it was made for.
+        /// The shape that the patch requires.
         expected: [u64; 2],
-        /// The shape found.
+        /// The shape in the base.
         found: Vec<u64>,
     },
-    /// The base holds other numbers.
+    /// The weight has other bytes in the base.
     #[error("`{parameter}` is {found} in this base, the patch was made for {expected}: this is another model")]
     BaseDigest {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// The digest it was made for.
+        /// The SHA-256 that the patch requires.
         expected: Digest,
-        /// The digest found.
+        /// The SHA-256 of the weight in the base.
         found: Digest,
     },
-    /// The weight given has another number of elements.
+    /// The given weight has the wrong number of elements.
     #[error("applying the patch to `{parameter}`: expected {expected} numbers, {found} were given")]
     WeightLength {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// Numbers by the target's shape.
+        /// The number of elements in the target's shape.
         expected: usize,
-        /// Numbers given.
+        /// The number of elements that were given.
         found: usize,
     },
-    /// NaN or infinity in the patched weight.
+    /// The patched weight contains NaN or infinity.
     #[error(
         "applying the patch to `{parameter}` gives a number that is not finite at [{row}, {column}], element {index}"
     )]
     Diverged {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: String,
-        /// Row as stored.
+        /// The row in the stored orientation, from 0.
         row: usize,
-        /// Column as stored.
+        /// The column in the stored orientation, from 0.
         column: usize,
-        /// Index into the stored tensor.
+        /// The index into the stored tensor, from 0.
         index: usize,
     },
 }

@@ -1,25 +1,26 @@
-//! How large a patch is, and how much of it survives rounding. Everything in f64, in one fixed order.
+//! Measures the size of a patch and the share of it that survives rounding, in f64 and in a fixed order.
 
 use rayon::prelude::*;
 
 use super::Target;
 
-/// Frobenius norms of a target's change.
+/// The Frobenius norms of a target's change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeltaNorms {
-    /// `‖u_e‖·‖v_e‖`, the norm of each edit's own part, in the order of the edits.
+    /// `‖u_e‖·‖v_e‖`, the norm of each edit's part, in the order of the edits.
     pub edits: Vec<f64>,
     /// `‖Σ u v‖`, the norm of the whole change.
     pub total: f64,
 }
 
-/// The norms of `target`'s change, from the Gram matrices of its factors: the change itself is never formed.
+/// Returns the norms of `target`'s change. They are computed from the Gram matrices of the factors, without forming the
+/// change itself.
 pub fn delta_norms(target: &Target) -> DeltaNorms {
     let edits = 0..target.edits.len();
     let u: Vec<Vec<f64>> = edits.clone().map(|edit| target.column(edit)).collect();
     let v: Vec<Vec<f64>> = edits.map(|edit| target.row(edit).iter().map(|&x| f64::from(x)).collect()).collect();
-    // ‖Σ u v‖² = Σ_ef (u_e·u_f)(v_e·v_f), which is symmetric: each pair once, doubled off the diagonal. Threads split
-    // the rows of this sum; the rows are added in order.
+    // ‖Σ u v‖² = Σ_ef (u_e·u_f)(v_e·v_f) is symmetric in e and f, so each pair is computed once and doubled off the
+    // diagonal. The rows of this sum are computed in parallel and added in order.
     let rows: Vec<f64> = (0..u.len())
         .into_par_iter()
         .map(|e| {
@@ -32,21 +33,21 @@ pub fn delta_norms(target: &Target) -> DeltaNorms {
         .collect();
     let square = sum(&rows);
     let edits = u.iter().zip(&v).map(|(u, v)| dot(u, u).sqrt() * dot(v, v).sqrt()).collect();
-    // Opposite edits can cancel to a rounding error below zero.
+    // For edits that cancel, rounding can make the square negative.
     DeltaNorms { edits, total: if square > 0.0 { square.sqrt() } else { 0.0 } }
 }
 
-/// The share of the change that is left after rounding: `‖W' − W‖ / ‖Σ u v‖`, about 1 where rounding is fine.
+/// Returns the share of the change that survives rounding: `‖W' − W‖ / ‖Σ u v‖`, about 1 if rounding hardly matters.
 ///
-/// `base` and `materialised` are the weight before and after, in the same orientation, widened exactly to f32.
-/// Edits that cancel one another to nothing give 0.
+/// `base` and `materialised` are the weight before and after, in the same orientation, exactly as f32. If the edits
+/// cancel completely, the result is 0.
 ///
 /// # Panics
-/// The two weights have different lengths.
+/// If the two weights have different lengths.
 pub fn surviving_share(base: &[f32], materialised: &[f32], target: &Target) -> f64 {
     assert_eq!(base.len(), materialised.len(), "a weight keeps its size");
     let total = delta_norms(target).total;
-    // Blocks of a fixed length, so that the order of the sum is that of this line and not of the machine.
+    // The blocks have a fixed length, so that the order of the sum does not depend on the machine.
     let blocks: Vec<f64> = base
         .par_chunks(BLOCK)
         .zip(materialised.par_chunks(BLOCK))
@@ -62,10 +63,10 @@ pub fn surviving_share(base: &[f32], materialised: &[f32], target: &Target) -> f
     if total > 0.0 { sum(&blocks).sqrt() / total } else { 0.0 }
 }
 
-/// Elements that one partial sum takes.
+/// The number of elements in one partial sum.
 const BLOCK: usize = 4096;
 
-/// `‖W‖`, the Frobenius norm of a weight.
+/// Returns `‖W‖`, the Frobenius norm of a weight.
 pub fn norm(weight: &[f32]) -> f64 {
     let square = |block: &[f32]| {
         let mut square = 0.0;

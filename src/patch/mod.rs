@@ -1,10 +1,10 @@
-//! The patch: what a set of edits does to a model, as one value with one address.
+//! The patch: the change of a model by a set of edits, as a value with a content address.
 //!
-//! For each base parameter it holds a column `u` and a row `v` per edit, so that every part of a change can be
-//! traced to the fact that asked for it: `W += Σ u·v` in `[out, in]` orientation, whatever the base file stores.
-//! Its [canonical bytes](Patch::to_bytes) are a safetensors file, its [`PatchId`] their SHA-256. Invariants: a
-//! [`Patch`] that exists is valid; nothing here does I/O or knows a model; no id, path, time or version of this
-//! program is part of it.
+//! For each base parameter, a patch contains one column of `u` and one row of `v` per edit, so that every part of a
+//! change can be traced to its fact: `W += Σ u·v` in `[out, in]` orientation, whatever orientation the base file
+//! stores. Its [canonical bytes](Patch::to_bytes) are a safetensors file, and its [`PatchId`] is their SHA-256.
+//! Invariants: every [`Patch`] value is valid; this module does no I/O and does not depend on a model; a patch contains
+//! no ids, paths, times or program version.
 
 mod apply;
 mod bytes;
@@ -24,30 +24,30 @@ pub use bytes::FORMAT;
 pub use error::PatchError;
 pub use measure::{DeltaNorms, delta_norms, norm, surviving_share};
 
-/// How the base file stores a weight.
+/// The orientation in which the base file stores a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// `[out, in]`, as `torch.nn.Linear`.
+    /// `[out, in]`, as in `torch.nn.Linear`.
     Linear,
-    /// `[in, out]`, as the `Conv1D` of GPT-2.
+    /// `[in, out]`, as in the `Conv1D` of GPT-2.
     Conv1d,
 }
 
-/// What happens to one parameter of the base.
+/// The change of one parameter of the base.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// SHA-256 of the tensor's bytes in the base file.
+    /// The SHA-256 of the tensor's bytes in the base file.
     pub base: Digest,
-    /// The type in which the base stores it: F32, F16 or BF16.
+    /// The dtype in which the base stores the parameter: F32, F16 or BF16.
     pub dtype: Dtype,
-    /// The orientation in which the base stores it.
+    /// The orientation in which the base stores the parameter.
     pub layout: Layout,
-    /// Outputs of the linear map.
+    /// The number of outputs of the linear map.
     pub out: usize,
-    /// Inputs of the linear map.
+    /// The number of inputs of the linear map.
     pub inner: usize,
-    /// Meaning digests of the n edits, strictly ascending.
+    /// The meaning digests of the n edits, strictly ascending.
     pub edits: Vec<Digest>,
     /// `[out, n]`, row-major: column e belongs to `edits[e]`.
     pub u: Vec<f32>,
@@ -56,7 +56,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The sides of the weight as the base file stores it, outermost first.
+    /// Returns the shape of the weight in the base file, outermost dimension first.
     pub fn shape(&self) -> [u64; 2] {
         match self.layout {
             Layout::Linear => [self.out as u64, self.inner as u64],
@@ -64,10 +64,11 @@ impl Target {
         }
     }
 
-    /// Checks that the tensor found under `parameter` in a base is the one that this patch was made for.
+    /// Checks that the tensor named `parameter` in a base is the one that this patch was made for.
     ///
     /// # Errors
-    /// Type, shape or digest differ, in this order: another type of the same model deserves its own hint.
+    /// If the dtype, the shape or the digest differs. They are compared in this order, because another dtype of the
+    /// same model has its own hint.
     pub fn check_base(&self, parameter: &str, dtype: Dtype, shape: &[u64], digest: &Digest) -> Result<(), PatchError> {
         let parameter = parameter.to_owned();
         if dtype != self.dtype {
@@ -82,7 +83,7 @@ impl Target {
         }
     }
 
-    /// The target of edit `edit` alone.
+    /// Returns the target with only the edit at index `edit`.
     pub fn alone(&self, edit: usize) -> Self {
         Self {
             edits: vec![self.edits[edit]],
@@ -92,12 +93,12 @@ impl Target {
         }
     }
 
-    /// Column e of `u`, as f64.
+    /// Returns column `edit` of `u` as f64, `[out]`.
     fn column(&self, edit: usize) -> Vec<f64> {
         self.u.iter().skip(edit).step_by(self.edits.len()).map(|&x| f64::from(x)).collect()
     }
 
-    /// Row e of `v`.
+    /// Returns row `edit` of `v`, `[in]`.
     fn row(&self, edit: usize) -> &[f32] {
         &self.v[edit * self.inner..(edit + 1) * self.inner]
     }
@@ -134,17 +135,18 @@ impl Target {
     }
 }
 
-/// A valid patch. The empty one, of the empty set of edits, changes nothing.
+/// A valid patch. The default one has no edits and changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patch {
     targets: BTreeMap<String, Target>,
 }
 
 impl Patch {
-    /// A patch of `targets`, by the parameter's name in the base.
+    /// Returns a patch of `targets`, whose keys are the names of the parameters in the base.
     ///
     /// # Errors
-    /// A target is malformed: edits out of order, a factor of the wrong length, not finite or null.
+    /// If a target is malformed: the edits are out of order, or a factor has the wrong length, is not finite or is
+    /// null.
     pub fn new(targets: BTreeMap<String, Target>) -> Result<Self, PatchError> {
         for (parameter, target) in &targets {
             target.verify(parameter)?;
@@ -152,12 +154,12 @@ impl Patch {
         Ok(Self { targets })
     }
 
-    /// What happens to each parameter, by its name in the base.
+    /// Returns the change of each parameter, by its name in the base.
     pub fn targets(&self) -> &BTreeMap<String, Target> {
         &self.targets
     }
 
-    /// The meaning digests of all edits in it, ascending, each once.
+    /// Returns the meaning digests of all edits in the patch, ascending and without duplicates.
     pub fn edits(&self) -> Vec<Digest> {
         let mut edits: Vec<Digest> = self.targets.values().flat_map(|target| target.edits.iter().copied()).collect();
         edits.sort_unstable();
@@ -165,13 +167,13 @@ impl Patch {
         edits
     }
 
-    /// Its address: the SHA-256 of its canonical bytes.
+    /// Returns the SHA-256 of the canonical bytes.
     pub fn id(&self) -> PatchId {
         PatchId(Digest::of(&self.to_bytes()))
     }
 }
 
-/// The address of a patch.
+/// The address of a patch: the SHA-256 of its canonical bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PatchId(pub Digest);

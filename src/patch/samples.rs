@@ -1,4 +1,4 @@
-//! Tiny patches for the tests of this module.
+//! Small patches for the tests of this module.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::{Layout, Patch, Target};
 use crate::digest::Digest;
 use crate::safetensors::Dtype;
 
-/// Two edits of a map from two inputs to three outputs.
+/// Returns two edits of a map from two inputs to three outputs.
 pub(super) fn target(layout: Layout) -> Target {
     let mut edits = vec![Digest::of(b"one"), Digest::of(b"two")];
     edits.sort_unstable();
@@ -22,7 +22,7 @@ pub(super) fn target(layout: Layout) -> Target {
     }
 }
 
-/// One target of each layout.
+/// Returns a patch with one target of each layout.
 pub(super) fn patch() -> Patch {
     let targets =
         BTreeMap::from([("h.0.w".to_owned(), target(Layout::Linear)), ("h.1.w".to_owned(), target(Layout::Conv1d))]);

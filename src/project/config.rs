@@ -1,6 +1,6 @@
-//! `corrigenda.toml`: where things are, and the numbers that a project sets.
+//! Reads `corrigenda.toml`: the paths and the settings of a project.
 //!
-//! A number that is not written stays `None`: its default belongs to the layer that uses it.
+//! A setting that is not written is `None`; the module that uses it defines the default.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,13 +21,13 @@ use crate::home;
 
 /// The name of the project file.
 pub const PROJECT_FILE: &str = "corrigenda.toml";
-/// The folder of edits, unless the project names another.
+/// The default folder of edits.
 pub const DEFAULT_EDITS: &str = "edits";
-/// The format of project files that this version reads.
+/// The version of the project file format that this version reads.
 pub const PROJECT_FORMAT: i64 = 1;
-/// The most stages in a schedule.
+/// The maximum number of stages in a schedule.
 pub const MOST_STAGES: usize = 8;
-/// The most steps in one stage.
+/// The maximum number of steps in one stage.
 pub const MOST_STEPS: i64 = 10_000;
 
 pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
@@ -45,9 +45,9 @@ pub(super) const ROME_KEYS: &[&str] = &[
 ];
 pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
 pub(super) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
-/// The most steps of a refinement.
+/// The maximum number of refinement steps.
 const MOST_REFINING: i64 = 1000;
-/// The most layers that a refinement changes.
+/// The maximum number of layers that a refinement changes.
 const MOST_LAYERS: i64 = 8;
 pub(super) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
 pub(super) const TEST_KEYS: &[&str] = &[
@@ -73,114 +73,117 @@ const HOMES: Homes = &[
     ("under `[[policy.protected]]`", PROTECTED_KEYS),
 ];
 
-/// A project's settings.
+/// The settings of a project.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The folder that holds the project file; paths below are relative to it.
+    /// The folder that contains the project file; all paths are relative to it.
     pub root: PathBuf,
-    /// The project file, for diagnostics of other layers.
+    /// The project file, for the labels of diagnostics.
     pub file: FileId,
-    /// The folder of edits, below `root`.
+    /// The folder of edits, relative to `root`.
     pub edits: PathBuf,
-    /// The base model: the chosen one, where there are several.
+    /// The base model; with several models, the chosen one.
     pub model: ModelConfig,
-    /// The models that have names, the chosen one among them.
+    /// All named models, the chosen one included; empty if the only model has no name.
     pub models: BTreeMap<String, NamedModel>,
-    /// How a value is found.
+    /// The settings of the value optimisation (ROME).
     pub rome: RomeConfig,
-    /// How edits are solved together.
+    /// The settings for solving all edits together.
     pub link: LinkConfig,
-    /// Where second moments come from.
+    /// The source of the second moments of the keys; `None` without `[statistics]`.
     pub statistics: Option<StatisticsConfig>,
-    /// When a test fails.
+    /// The thresholds of `corrigenda test`.
     pub test: TestConfig,
-    /// What the project allows itself.
+    /// The rules that the project sets for itself.
     pub policy: Policy,
 }
 
-/// How a value is found.
+/// The settings of the value optimisation (ROME). `None` means the default of the model's preset.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RomeConfig {
-    /// The layer that is edited.
+    /// The layer that is edited, from 0.
     pub layer: Option<usize>,
-    /// Where that is written.
+    /// The byte range of `layer` in the project file.
     pub layer_span: Option<Range<usize>>,
-    /// A file of texts to put before the prompt.
+    /// A file of context templates: texts that are put before the prompt.
     pub templates: Option<PathBuf>,
-    /// The stages of the optimisation.
+    /// The attempts of the optimisation, in order.
     pub schedule: Option<Vec<Stage>>,
-    /// The pull of the value towards where it started.
+    /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where δ is the change of the initial value v₀.
     pub weight_decay: Option<f64>,
-    /// How far the value may go, in norms of where it started.
+    /// The maximum of ‖δ‖ as a multiple of ‖v₀‖.
     pub clamp: Option<f64>,
-    /// The weight of the divergence that keeps the subject's essence.
+    /// The weight of the KL divergence that keeps the model's other predictions about the subject.
     pub kl_factor: Option<f64>,
-    /// The loss at which the optimisation stops.
+    /// The loss at which an attempt stops.
     pub stop_loss: Option<f64>,
-    /// The negative log-likelihood below which a value has converged.
+    /// The mean negative log-likelihood of the target, in nats, at or below which a value has converged.
     pub converged_nll: Option<f64>,
-    /// What the bare prompt weighs in the key; as much as every other template where nothing is said.
+    /// The weight of the bare prompt in the averaged key, from 0 to 1; by default it weighs as much as any other
+    /// template.
     pub bare_weight: Option<f64>,
-    /// The lead of the target, in nats, that ends a search; the published stopping rule alone where nothing is said.
+    /// The lead of the target over any other token, in nats, at which the search stops. By default only the published
+    /// criterion, `stop_loss`, applies.
     pub margin: Option<f64>,
 }
 
-/// A stage of the optimisation.
+/// One attempt of the optimisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
-    /// The learning rate.
+    /// The learning rate of Adam.
     pub rate: f64,
-    /// The number of steps.
+    /// The number of evaluations of the loss; there is one Adam update fewer.
     pub steps: u32,
 }
 
-/// How edits are solved together.
+/// The settings for solving all edits together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkConfig {
-    /// What is added to the diagonal of the system.
+    /// The ridge on the diagonal of the linear system, as a share of the mean diagonal; by default 0, or that of the
+    /// refinement if the set is refined.
     pub ridge: Option<f64>,
-    /// Steps in which a linked set is refined: none for 0; by the size of the set where nothing is said.
+    /// The number of refinement steps of a linked set, 0 for none. By default, only large sets are refined.
     pub refine_steps: Option<usize>,
-    /// Layers that a refined set changes.
+    /// The number of layers that a refined set changes.
     pub refine_layers: Option<usize>,
 }
 
-/// Where second moments come from.
+/// The source of the second moments of the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatisticsConfig {
-    /// The corpus, as written.
+    /// The path of the corpus, as written.
     pub corpus: PathBuf,
-    /// Where that is written.
+    /// The byte range of the path in the project file.
     pub span: Range<usize>,
-    /// A document is cut behind this many tokens; the model's context where nothing is said.
+    /// The maximum number of tokens per document; longer ones are truncated. By default the model's context length.
     pub max_tokens: Option<u64>,
-    /// Documents behind this many are not read; all are where nothing is said.
+    /// The maximum number of documents that are read; by default all.
     pub max_documents: Option<u64>,
 }
 
-/// When a test fails.
+/// The thresholds of `corrigenda test`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TestConfig {
-    /// The divergence from which an answer counts as changed.
+    /// The KL divergence, in nats, from which on an answer counts as changed.
     pub unchanged_kl: Option<f64>,
-    /// The least P of a target behind its edit's own prompt.
+    /// The minimum probability of the target after the edit's own prompt.
     pub min_probability: Option<f64>,
-    /// The share of edits that must hold; all where nothing is said.
+    /// The minimum share of edits that must hold; all by default.
     pub min_efficacy: Option<f64>,
-    /// The share of paraphrases that must hold; all where nothing is said.
+    /// The minimum share of paraphrases that must hold; all by default.
     pub min_paraphrase: Option<f64>,
-    /// The share of neighbours that must stay as they are; all where nothing is said.
+    /// The minimum share of neighbours whose answer must stay unchanged; all by default.
     pub min_unchanged: Option<f64>,
-    /// The most that neutral text may diverge in the mean, in nats.
+    /// The maximum mean KL divergence on neutral text, in nats.
     pub max_damage: Option<f64>,
-    /// The most by which the perplexity of neutral text may grow, as a share.
+    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
     pub max_perplexity: Option<f64>,
-    /// Neutral text, one document a line; the corpus of the statistics where nothing is said.
+    /// A file of neutral text, one document per line; by default the corpus of the statistics.
     pub neutral: Option<PathBuf>,
 }
 
 impl RomeConfig {
-    /// These words over those of `shared`, key by key.
+    /// Returns these settings, with those that are not set taken from `shared`.
     pub(super) fn over(self, shared: &Self) -> Self {
         let shared = shared.clone();
         Self {
@@ -200,7 +203,10 @@ impl RomeConfig {
 }
 
 impl Config {
-    /// Reads the project file in `root`.
+    /// Reads the project file in `root`. Returns the settings, the warnings and the sources that they point into.
+    ///
+    /// # Errors
+    /// If the project file is missing or has an error; all findings are returned.
     pub fn load(root: &Path) -> Result<(Self, Vec<Diagnostic>, Sources), Findings> {
         let mut sources = Sources::default();
         let (config, _, mut findings) = read(root, &mut sources);
@@ -211,14 +217,14 @@ impl Config {
         }
     }
 
-    /// A path of the project file, from where the program runs; from the home folder where it begins with `~/`.
+    /// Returns a path of the project file relative to the working directory, with a leading `~/` expanded.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        // A path is shown as it is written: without the `./` of a project in the current folder.
+        // For a project in the current folder, `./` is left out, so that messages show the path as written.
         if self.root == Path::new(".") { home::expanded(path) } else { self.root.join(home::expanded(path)) }
     }
 }
 
-/// Reads the project file as far as it goes; the folder of edits is known even if the rest is not.
+/// Reads the project file as far as possible. Returns the folder of edits even if the rest is invalid.
 pub(super) fn read(root: &Path, sources: &mut Sources) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let path = root.join(PROJECT_FILE);
     let file =
@@ -240,7 +246,7 @@ fn missing(root: &Path) -> Diagnostic {
             .help("`-C` wants the folder that holds corrigenda.toml");
     }
     let finding = Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"));
-    // As the system sees it: `..` in a path that is written would name other folders above it.
+    // The canonical path, because the parents of a path with `..` are other folders than the real ones.
     let whole = std::fs::canonicalize(root).unwrap_or_default();
     let mut above = whole.ancestors().skip(1).enumerate();
     if let Some((steps, _)) = above.find(|(_, folder)| folder.join(PROJECT_FILE).is_file()) {
@@ -251,7 +257,7 @@ fn missing(root: &Path) -> Diagnostic {
     finding.help("name the project's folder with `-C DIR`, or start one with `corrigenda init`")
 }
 
-/// Reads the text of a project file.
+/// Parses the text of a project file, as far as possible.
 pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
     let (mut walk, tree) = Walk::document(file, text, HOMES);
     let top = Walk::root(&tree);
@@ -297,7 +303,7 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         test: test.unwrap_or_default(),
         policy,
     });
-    // The first of several, until another is chosen.
+    // With several models, the first one is chosen until `choose` is called.
     let config = config.map(|mut config| {
         let first = config.model.name.clone();
         let _ = config.choose(first.as_deref());
@@ -306,7 +312,7 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
     (config, edits, walk.finish())
 }
 
-/// A path that says something; whether it exists is for the layer that opens it.
+/// Reads a path that is not empty. Whether it exists is checked where it is opened.
 fn read_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
     let text = walk.text(entry, key)?;
     rules::path(walk, key, &text).then_some(text)
@@ -354,7 +360,7 @@ fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
     Some(stages.collect())
 }
 
-/// The table, its own words over those of `shared`.
+/// Reads the table; keys that it does not set are taken from `shared`.
 pub(super) fn read_statistics(
     walk: &mut Walk,
     above: &Entry<'_, '_>,

@@ -1,4 +1,4 @@
-//! Project files, whole and broken.
+//! Tests of valid and invalid project files.
 
 use super::super::render::{RenderStyle, render};
 use super::*;

@@ -1,7 +1,7 @@
-//! What edits must not do to one another, wherever they are written. Every name of a subject counts.
+//! Finds edits that conflict with one another, in all files together and for every alias of a subject.
 //!
-//! Each later edit is held against the first of its kind, so the work is `n log n` and a fact that stands a
-//! hundred times gives ninety-nine findings, not five thousand.
+//! Each edit is compared with the first one of its group, not with all others: the work is `n log n`, and a fact that
+//! is written a hundred times gives 99 findings rather than 4,950.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::edit::Edit;
 use super::probes::Probe;
 use super::walk::shortened;
 
-/// Notes duplicate edits, contradictions, and promises that another edit breaks.
+/// Adds findings for duplicate edits, contradictions, and expectations that another edit breaks.
 pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let mut found = Capped::default();
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
@@ -22,16 +22,16 @@ pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// An edit under one name of its subject.
+/// An edit with one of the names of its subject.
 struct Named<'e> {
     edit: &'e Edit,
     name: &'e str,
     span: &'e Range<usize>,
-    /// The words that the model reads.
+    /// The filled prompt.
     words: String,
 }
 
-/// Words, and whether they are said in a chat: there they are others than in a text.
+/// A prompt, and whether it is put through the chat template: then the model reads another text.
 type Said<'w> = (&'w str, bool);
 
 impl<'e> Named<'e> {
@@ -43,14 +43,14 @@ impl<'e> Named<'e> {
         (&self.words, self.edit.chat)
     }
 
-    /// Whether the prompt goes on behind the subject with white space, or ends there.
+    /// Returns whether the subject ends the prompt or is followed by white space.
     fn ends_a_word(&self) -> bool {
         let rest = &self.words[self.edit.head().len() + self.name.len()..];
         rest.is_empty() || rest.starts_with(char::is_whitespace)
     }
 }
 
-/// Notes ids that are given twice, among parked facts too.
+/// Adds a finding for every id that is used twice, parked facts included.
 pub(super) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     let mut findings = Capped::default();
     let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
@@ -74,8 +74,8 @@ pub(super) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     out.extend(findings.finish());
 }
 
-/// Groups by the words that the model reads: it can only go on in one way after them, however the
-/// subject was cut out.
+/// Groups edits by the text that the model reads, because only one answer can follow it, whatever part of it is the
+/// subject.
 fn same_words(named: &[Named<'_>], findings: &mut Capped) {
     let mut first: BTreeMap<Said<'_>, &Edit> = BTreeMap::new();
     let mut said: BTreeMap<(Said<'_>, &str, &str), &Edit> = BTreeMap::new();
@@ -84,7 +84,7 @@ fn same_words(named: &[Named<'_>], findings: &mut Capped) {
         let group = *first.entry(one.said()).or_insert(edit);
         let same = *said.entry((one.said(), one.name, &edit.target)).or_insert(edit);
         if !std::ptr::eq(same, edit) {
-            // Two copies under one id are reported as that.
+            // Two edits with one id are reported as a duplicate id.
             if same.id != edit.id {
                 let message = format!("`{}` and `{}` say the same thing", same.id, edit.id);
                 let finding = pair(Code::DuplicateEdit, message, |edit| &edit.place.entry, edit, same);
@@ -101,14 +101,15 @@ fn same_words(named: &[Named<'_>], findings: &mut Capped) {
     }
 }
 
-/// Two facts of one subject are asked for at keys that are nearly one: which of them is had depends on the words
-/// before the subject alone. Pairs of one key are left to [`one_key`].
+/// Adds a finding for two facts of one subject: their keys are nearly equal and differ only by the words before the
+/// subject, so the facts may disturb each other. Pairs with exactly one key are reported by [`one_key`] instead.
 fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
-    // By name, the first edit of the first two keys: one of them is another's key than that of whoever comes after.
+    // For every name, the first edits of up to two different keys: at least one of them has another key than any later
+    // edit.
     let mut first: BTreeMap<&str, Vec<&Named<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
-        // The same words under two ids are a duplicate or a contradiction, and reported as that.
+        // Equal texts under two ids are reported as a duplicate or a contradiction.
         if let Some(other) = before.iter().find(|other| others(other, one) && !have_one_key(other, one)) {
             findings.push(shared(
                 other,
@@ -122,7 +123,7 @@ fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
     }
 }
 
-/// The finding that two edits are about one subject.
+/// Returns the finding for two edits of one subject.
 fn shared(other: &Named<'_>, one: &Named<'_>, help: &str) -> Diagnostic {
     let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
     Diagnostic::new(Code::SharedSubject, message)
@@ -131,37 +132,38 @@ fn shared(other: &Named<'_>, one: &Named<'_>, help: &str) -> Diagnostic {
         .help(help)
 }
 
-/// Named edits by id: what is said of two of them does not depend on the files in which they stand.
+/// Sorts by id, so that the findings do not depend on the order of the files.
 fn by_id<'n, 'e>(named: &'n [Named<'e>]) -> Vec<&'n Named<'e>> {
     let mut sorted: Vec<_> = named.iter().collect();
     sorted.sort_by(|a, b| a.edit.id.cmp(&b.edit.id));
     sorted
 }
 
-/// Whether two are of different edits, and say different things: others are reported as duplicates or contradictions.
+/// Returns whether two names belong to different edits with different texts. Equal texts are reported as duplicates
+/// or contradictions.
 fn others(a: &Named<'_>, b: &Named<'_>) -> bool {
     !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.said() != b.said()
 }
 
-/// Whether two have one key in every model: the same words up to the end of the subject, where a word ends, so that no
-/// tokenizer joins them to what follows.
+/// Returns whether two edits have the same key in every model: the same text up to the end of the subject, and a word
+/// ends there, so that no tokenizer merges the subject with what follows.
 fn have_one_key(a: &Named<'_>, b: &Named<'_>) -> bool {
     let key = |one: &Named<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
     a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
 }
 
-/// The most edits of one key of which every pair is named; of more, each is held against the first.
+/// The maximum size of a group for which every pair is reported; in larger groups each edit is paired with the first.
 const MOST_IN_PAIRS: usize = 32;
 
-/// The pairs of a group: all of them, or each with the first where the group is large.
+/// Returns all pairs of a group; for a large group, only the pairs of the first item with every other one.
 pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
     let firsts = if group.len() > MOST_IN_PAIRS { 1 } else { group.len() };
     let with = |(index, first)| group[index + 1..].iter().map(move |second| (first, second));
     group.iter().enumerate().take(firsts).flat_map(with)
 }
 
-/// Every pair of edits that have one key, whatever the model. Without a ridge in the link they cannot both be had, and
-/// no build can succeed; with one they are had in part.
+/// Returns a finding for every pair of edits that have the same key in every model. Without a ridge in the linear
+/// system, no build can give both facts; with a ridge, each is reached only in part, which is a warning.
 pub(super) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
     let mut groups: BTreeMap<(String, bool), Vec<&Named<'_>>> = BTreeMap::new();
@@ -176,7 +178,7 @@ pub(super) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     found.finish()
 }
 
-/// The finding that two edits have one key.
+/// Returns the finding for two edits with one key.
 fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic {
     if ridge {
         return shared(
@@ -194,7 +196,7 @@ fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic 
         .help("with `ridge` under `[link]` both are had in part")
 }
 
-/// Paraphrases that should give one answer, where another edit asks for another.
+/// Adds a finding for every paraphrase that should give the target although another edit changes it to another answer.
 fn lost_paraphrases(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
     let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
     for edit in edits {
@@ -219,7 +221,7 @@ fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
     let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
-            // Within one edit, the rules of the edit have said so.
+            // Conflicts within one edit are reported by the rules for single edits.
             let Some(other) = changed.get(&(text.as_str(), edit.chat)).filter(|other| !std::ptr::eq(**other, edit))
             else {
                 continue;
@@ -238,7 +240,7 @@ fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
     }
 }
 
-/// Probes that should stay as they are, and that an edit changes.
+/// Returns a finding for every probe that should stay unchanged although an edit changes it.
 pub(super) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
     let changed: BTreeMap<Said<'_>, &Named<'_>> = named.iter().map(|one| (one.said(), one)).rev().collect();

@@ -1,8 +1,8 @@
-//! What can be wrong, as values: codes, severities, labels.
+//! The findings about a project, as values: codes, severities, labels.
 //!
-//! A diagnostic is never an error that stops the run. It is collected with all the others, and the caller decides
-//! what to do with the heap. The codes are public: people filter by them and link to them, so a code is
-//! never renamed or given another meaning. A new one is one line in the table below.
+//! A diagnostic never stops the run. All diagnostics are collected, and the caller decides what to do with them. The
+//! codes are part of the public interface, because users filter by them and link to them. A code is never renamed, and
+//! its meaning never changes. A new code is one line in the table below.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,17 +11,17 @@ use std::ops::Range;
 use super::render::legible;
 use super::sources::{FileId, Sources};
 
-/// How much a diagnostic weighs.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Nothing may be built while this stands.
+    /// The project cannot be built until this is fixed.
     Error,
-    /// A person should look, but the meaning is clear.
+    /// The user should look at this; it does not stop a build.
     Warning,
 }
 
 impl Severity {
-    /// The word that is shown.
+    /// Returns the word for output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -30,13 +30,13 @@ impl Severity {
     }
 }
 
-/// What a code weighs, in the table below.
+/// The default severity of a code, and whether a policy may change it.
 enum Weight {
-    /// Nothing can be built: no policy changes that.
+    /// Always an error; a policy cannot change it.
     Error,
-    /// A policy may deny it, or not want to hear of it.
+    /// A warning; a policy may make it an error or hide it.
     Warning,
-    /// Denied, but a policy may let it pass.
+    /// An error; a policy may make it a warning or hide it.
     Rule,
 }
 
@@ -57,27 +57,28 @@ macro_rules! codes {
         pub enum Code { $(#[doc = $description] $variant,)* }
 
         impl Code {
-            /// Every code, in the order of the table.
+            /// All codes, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The public kebab-case name.
+            /// Returns the public name, in kebab case.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// One sentence that says when the code is given.
+            /// Returns one sentence that says when the code is reported.
             pub fn description(self) -> &'static str {
                 match self { $(Self::$variant => $description,)* }
             }
 
-            /// The severity, unless a policy says otherwise.
+            /// Returns the default severity, which a policy may change.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Weight::$severity.severity(),)* }
             }
 
-            /// Whether a policy may say otherwise: the project has a meaning with such a finding.
+            /// Returns whether a policy may change the severity: only if the project's meaning is clear despite the
+            /// finding.
             pub fn is_adjustable(self) -> bool {
-                // The store is none of the project's.
+                // The store does not belong to the project, so its policy has no say in it.
                 let own = self != Self::StoreDamaged;
                 match self { $(Self::$variant => own && !matches!(Weight::$severity, Weight::Error),)* }
             }
@@ -206,36 +207,36 @@ impl fmt::Display for Code {
     }
 }
 
-/// A place in a file, and what to say there.
+/// A place in a file, with a text to show there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// The file, in the [`Sources`] that travel with the diagnostic.
+    /// The file, in the [`Sources`] that belong to the diagnostic.
     pub file: FileId,
-    /// Bytes of the file's text.
+    /// The byte range in the file's text.
     pub span: Range<usize>,
-    /// What to write under the span; may be empty.
+    /// The text under the marked place; may be empty.
     pub text: String,
-    /// Whether this is the place to look at first.
+    /// Whether this is the main place.
     pub primary: bool,
 }
 
-/// One finding.
+/// One finding about the project: an error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// What kind of finding.
+    /// The kind of the finding.
     pub code: Code,
-    /// Its weight.
+    /// The severity, after the policy is applied.
     pub severity: Severity,
     /// One sentence, without a full stop.
     pub message: String,
-    /// Where; the primary label first.
+    /// The places that it points to.
     pub labels: Vec<Label>,
-    /// What to do about it.
+    /// Advice on what to do, one sentence per entry.
     pub help: Vec<String>,
 }
 
 impl Diagnostic {
-    /// A finding with its code's own severity and no place yet.
+    /// Creates a finding with the default severity of its code and without labels.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -246,13 +247,13 @@ impl Diagnostic {
         }
     }
 
-    /// Adds the place to look at first.
+    /// Adds the main place.
     #[must_use]
     pub fn at(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
         self.label(file, span, text, true)
     }
 
-    /// Adds another place that matters.
+    /// Adds a further place.
     #[must_use]
     pub fn with(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
         self.label(file, span, text, false)
@@ -270,28 +271,28 @@ impl Diagnostic {
         self
     }
 
-    /// Whether this stops a build.
+    /// Returns whether this stops a build.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 
-    /// The place to look at first.
+    /// Returns the main place: the first primary label, or the first label if none is primary.
     pub fn primary(&self) -> Option<&Label> {
         self.labels.iter().find(|label| label.primary).or(self.labels.first())
     }
 }
 
-/// Findings, of which a thousand of each code are kept: nobody reads more, and what a stranger wrote does not fill the
-/// memory.
+/// A list of findings with at most 1,000 of each code. The limit bounds memory for untrusted projects; more would not
+/// be read anyway.
 #[derive(Debug, Default)]
 pub struct Capped {
     kept: Vec<Diagnostic>,
-    /// How many there were of each code.
+    /// The number of findings pushed per code, dropped ones included.
     counts: BTreeMap<Code, usize>,
 }
 
 impl Capped {
-    /// Adds a finding.
+    /// Adds a finding, or drops it if its code has reached the limit.
     pub fn push(&mut self, finding: Diagnostic) {
         const MOST: usize = 1000;
         let count = self.counts.entry(finding.code).or_default();
@@ -304,13 +305,13 @@ impl Capped {
         }
     }
 
-    /// Those that were kept, in the order in which they came.
+    /// Returns the findings that were not dropped, in the order in which they were added.
     pub fn finish(self) -> Vec<Diagnostic> {
         self.kept
     }
 }
 
-/// Puts diagnostics in reading order: by file, by place, by code.
+/// Sorts diagnostics by file, place and code.
 pub fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by_cached_key(|finding| {
         let place = finding.primary().map(|label| (label.file, label.span.start, label.span.end));
@@ -318,7 +319,7 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     });
 }
 
-/// All that was found, errors among it, with the texts that it points into.
+/// The error of a check: all findings, at least one of them an error, with the texts that they point into.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {
@@ -328,7 +329,7 @@ pub struct Findings {
     pub sources: Sources,
 }
 
-/// "2 errors, 1 warning", for a last line.
+/// Returns a summary such as "2 errors, 1 warning".
 pub fn summary(diagnostics: &[Diagnostic]) -> String {
     let errors = diagnostics.iter().filter(|finding| finding.is_error()).count();
     let warnings = diagnostics.len() - errors;

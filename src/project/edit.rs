@@ -1,4 +1,4 @@
-//! A fact: what is to be said of a subject, and what is to hold beside it.
+//! An edit: the fact that the model should state, and the expectations that are tested with it.
 
 use std::ops::Range;
 
@@ -7,154 +7,154 @@ use jiff::civil::Date;
 use super::sources::FileId;
 use crate::digest::{Canon, Digest};
 
-/// Where a prompt takes its subject. Nothing else in a prompt is special.
+/// The placeholder for the subject in a prompt. Nothing else in a prompt has a special meaning.
 pub const PLACEHOLDER: &str = "{}";
 
-/// What should hold of the patched model beside the edit itself.
+/// The expectations on the patched model, apart from the edit itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expect {
-    /// Prompts, written out, that should give the target too.
+    /// Full prompts that should give the target too.
     pub paraphrase: Vec<String>,
-    /// Prompts, written out, whose answer should stay as it is.
+    /// Full prompts whose answer should not change.
     pub unchanged: Vec<String>,
-    /// Answers that count as the target wherever it is asked for.
+    /// Answers that count as the target, in all prompts of the edit.
     pub accept: Vec<String>,
-    /// The least P of the target behind the edit's own prompt.
+    /// The minimum probability of the target after the edit's own prompt.
     pub min_probability: Option<f64>,
-    /// The share of the paraphrases that must hold; all where nothing is said.
+    /// The minimum share of the paraphrases that must hold; all by default.
     pub min_paraphrase: Option<f64>,
-    /// The divergence from which one of `unchanged` counts as changed, in nats.
+    /// The KL divergence, in nats, from which on one of `unchanged` counts as changed.
     pub unchanged_kl: Option<f64>,
 }
 
-/// Where an edit and its texts are written.
+/// The byte ranges of an edit and its texts in the source file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file.
+    /// The source file of the edit.
     pub file: FileId,
-    /// The id.
+    /// The value of `id`, quotes included.
     pub id: Range<usize>,
-    /// The subject.
+    /// The value of `subject`, quotes included.
     pub subject: Range<usize>,
-    /// The prompt.
+    /// The value of `prompt`, quotes included.
     pub prompt: Range<usize>,
-    /// Whether it is said in a chat, if written.
+    /// The `chat` value, if written.
     pub chat: Option<Range<usize>>,
-    /// The target.
+    /// The value of `target`, quotes included.
     pub target: Range<usize>,
-    /// What was said before, if written.
+    /// The old answer, if written.
     pub was: Option<Range<usize>>,
-    /// From `[[edit]]` to the end of the last value.
+    /// The whole entry, from `[[edit]]` to the end of its last value.
     pub entry: Range<usize>,
-    /// Each alias.
+    /// One range per alias.
     pub aliases: Vec<Range<usize>>,
-    /// The day from which the edit is out of date, if written.
+    /// The expiry date, if written.
     pub expires: Option<Range<usize>>,
-    /// Each expected paraphrase.
+    /// One range per expected paraphrase.
     pub paraphrase: Vec<Range<usize>>,
-    /// Each prompt expected to stay unchanged.
+    /// One range per prompt that is expected to stay unchanged.
     pub unchanged: Vec<Range<usize>>,
-    /// Each accepted answer.
+    /// One range per accepted answer.
     pub accept: Vec<Range<usize>>,
     /// The status, if written.
     pub status: Option<Range<usize>>,
 }
 
-/// One fact to change.
+/// A fact that the model should state after the edit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
-    /// Its stable name, unique in the project.
+    /// The stable id, unique in the project.
     pub id: String,
-    /// Who or what it is about.
+    /// The entity that the fact is about.
     pub subject: String,
-    /// Other names of the subject; the fact is true of each of them.
+    /// Other names of the subject; the edit applies to each of them.
     pub aliases: Vec<String>,
-    /// The sentence up to the answer, with `{}` for the subject.
+    /// The text up to the answer, with `{}` for the subject.
     pub prompt: String,
-    /// Whether a user says the prompt, and those that are expected, under the model's chat template.
+    /// Whether the prompt and the expected prompts are user messages under the model's chat template; false by default.
     pub chat: bool,
-    /// The answer that the model should give.
+    /// The answer that the model should give after the edit.
     pub target: String,
-    /// The answer that it gives so far.
+    /// The answer that the model gave before, if written.
     pub was: Option<String>,
-    /// Why the fact is changed.
+    /// The reason for the change.
     pub reason: Option<String>,
-    /// Where it can be checked.
+    /// A source in which the fact can be checked.
     pub source: Option<String>,
-    /// Who answers for it.
+    /// The person or team that is responsible.
     pub owner: Option<String>,
-    /// Where it was discussed.
+    /// The ticket in which the change was discussed.
     pub ticket: Option<String>,
-    /// The day from which the fact must be looked at again.
+    /// The day on which the edit expires and must be reviewed again.
     pub expires: Option<Date>,
-    /// Why it is parked, if it is: a parked fact is kept in review and is no part of the set.
+    /// The reason why the edit is parked; `None` if it is not. A parked edit is checked, but not part of the set.
     pub parked: Option<String>,
-    /// What should hold beside it.
+    /// The expectations.
     pub expect: Expect,
-    /// Where it is written.
+    /// The place of the edit in its file.
     pub place: Place,
 }
 
 impl Edit {
-    /// The prompt around the placeholder. A set only holds prompts that have one.
+    /// Splits the prompt at the placeholder. Every prompt in an [`EditSet`](super::EditSet) has a placeholder.
     fn halves(&self) -> (&str, &str) {
         self.prompt.split_once(PLACEHOLDER).unwrap_or((&self.prompt, ""))
     }
 
-    /// The prompt with the subject in its place.
+    /// Returns the prompt with the subject filled in.
     pub fn filled_prompt(&self) -> String {
         self.filled_with(&self.subject)
     }
 
-    /// The edit under one of its names, for people: its id, and the alias if it is one.
+    /// Returns the name of the edit for messages: its id, and the alias if `name` is not the subject itself.
     pub fn label(&self, name: &str) -> String {
         if name == self.subject { self.id.clone() } else { format!("{} as {name:?}", self.id) }
     }
 
-    /// The prompt with another name in the subject's place.
+    /// Returns the prompt with `name` filled in for the subject.
     pub fn filled_with(&self, name: &str) -> String {
         let (before, after) = self.halves();
         [before, name, after].concat()
     }
 
-    /// The prompt up to the subject.
+    /// Returns the prompt before the subject.
     pub fn head(&self) -> &str {
         self.halves().0
     }
 
-    /// The words on which the key of one of its names depends: those that the model reads up to the subject's end.
+    /// Returns the text that determines the key for `name`: all that the model reads up to the end of the subject.
     pub fn words_to_key(&self, name: &str) -> String {
         words_to_key(&self.prompt, name)
     }
 
-    /// The names of the subject, each with its place: the subject itself, then its aliases.
+    /// Returns all names of the subject with their places: the subject first, then its aliases.
     pub fn names(&self) -> impl Iterator<Item = (&str, &Range<usize>)> {
         let aliases = self.aliases.iter().map(String::as_str).zip(&self.place.aliases);
         std::iter::once((self.subject.as_str(), &self.place.subject)).chain(aliases)
     }
 
-    /// The bytes of the filled prompt that are the subject.
+    /// Returns the byte range of the subject in the filled prompt.
     pub fn subject_range(&self) -> Range<usize> {
         let start = self.halves().0.len();
         start..start + self.subject.len()
     }
 
-    /// The digest of what the weights depend on: subject, prompt and target, and whether they are said in a chat.
+    /// Returns the digest of all that the weights depend on: subject, prompt, target and `chat`.
     pub fn meaning(&self) -> Digest {
         self.meaning_of(&self.subject)
     }
 
-    /// The same for one of its names: an alias means what an edit of that subject would mean.
+    /// Returns the meaning under one of its names: the same digest as that of an edit with `name` as its subject.
     pub fn meaning_of(&self, name: &str) -> Digest {
         meaning(name, &self.prompt, &self.target, self.chat)
     }
 
-    /// The answers that count as the target: the target first.
+    /// Returns the answers that count as the target, the target itself first.
     pub fn answers(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.target.as_str()).chain(self.expect.accept.iter().map(String::as_str))
     }
 
-    /// The digest of what is tested: the old answer and the expectations.
+    /// Returns the digest of all that is tested: the old answer and the expectations.
     pub fn expectation(&self) -> Digest {
         let mut canon = Canon::new("edit-expectation/1");
         canon.texts("was", self.was.as_deref().into_iter());
@@ -165,27 +165,27 @@ impl Edit {
         let numbers =
             [("min-probability", min_probability), ("min-paraphrase", min_paraphrase), ("unchanged-kl", unchanged_kl)];
         for (name, number) in numbers {
-            // No number is no text, which differs from any number.
+            // A missing number is an empty list, which differs from any number.
             canon.texts(name, number.map(|number| number.to_string()).as_deref().into_iter());
         }
         canon.finish()
     }
 
-    /// The digest of what people keep beside a fact: id, reason, source, owner and ticket.
+    /// Returns the digest of the documentation of a fact: id, reason, source, owner, ticket and expiry date.
     pub fn record(&self) -> Digest {
         let mut canon = Canon::new("edit-record/1");
         canon.text("id", &self.id);
         let fields =
             [("reason", &self.reason), ("source", &self.source), ("owner", &self.owner), ("ticket", &self.ticket)];
         for (name, value) in fields {
-            // An absent text is an empty list, so that it differs from an empty text.
+            // A missing text is an empty list, which differs from an empty text.
             canon.texts(name, value.as_deref().into_iter());
         }
         canon.texts("expires", self.expires.map(|day| day.to_string()).as_deref().into_iter());
         canon.finish()
     }
 
-    /// Every field as it is written, in the order in which people write them; a list of one for a single text.
+    /// Returns all fields as name and texts, in the usual order of the file; a single text is a list of one.
     pub fn fields(&self) -> Vec<(&'static str, Vec<String>)> {
         let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
         let number = |number: Option<f64>| number.iter().map(f64::to_string).collect::<Vec<_>>();
@@ -213,17 +213,18 @@ impl Edit {
     }
 }
 
-/// The words up to the end of the subject. Edits that share them have one key: of two such facts one can be had.
+/// Returns the text up to the end of the subject. Edits with the same text have the same key, so only one of these
+/// facts can hold.
 pub fn words_to_key(prompt: &str, subject: &str) -> String {
     let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
     [head, subject].concat()
 }
 
-/// The digest of what the weights depend on.
+/// Returns the digest of all that the weights depend on.
 pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
     let mut canon = Canon::new("edit-meaning/1");
     canon.text("subject", subject).text("prompt", prompt).text("target", target);
-    // What is said in no chat means what it meant before there were any.
+    // The field is only added if true, so digests from before there was `chat` stay the same.
     if chat {
         canon.number("chat", 1);
     }

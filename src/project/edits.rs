@@ -1,6 +1,6 @@
-//! The [`EditSet`] of a project, read from its folder of facts.
+//! Reads the [`EditSet`] of a project from its folder of edits.
 //!
-//! The set is what counts. In which file an edit stands, and in what order, changes nothing that is built.
+//! The files that the edits are in, and their order, do not affect the build.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,16 +16,16 @@ use super::walk::{Entry, Homes, Text, Walk, shortened};
 use super::withdrawal;
 use super::{conflicts, misspelt};
 
-/// The most edits in a set.
+/// The maximum number of edits in a set.
 pub const MOST_EDITS: usize = 100_000;
-/// The most entries in a list of expectations.
+/// The maximum number of entries in a list of expectations.
 pub const MOST_EXPECTATIONS: usize = 256;
-/// The most aliases of one subject.
+/// The maximum number of aliases of one subject.
 pub const MOST_ALIASES: usize = 16;
-/// The format of edit files that this version reads.
+/// The version of the edit file format that this version reads.
 pub const EDITS_FORMAT: i64 = 1;
 
-/// The status of a fact that is kept in review and not built.
+/// The `status` value of an edit that is checked but not built.
 const PARKED: &str = "parked";
 
 pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
@@ -58,23 +58,25 @@ const HOMES: Homes = &[
 /// The edits of a project, sorted by id, each id once.
 #[derive(Clone, Debug, Default)]
 pub struct EditSet {
-    /// The edits, by the bytes of their ids.
+    /// The edits that are built, sorted by the bytes of their ids.
     pub edits: Vec<Edit>,
-    /// Parked facts, by the bytes of their ids: they are read and reviewed, and no part of the set.
+    /// The parked edits, sorted by the bytes of their ids. They are checked, but not built.
     pub parked: Vec<Edit>,
-    /// The files they were read from.
+    /// The files that the edits were read from.
     pub sources: Sources,
 }
 
 impl EditSet {
-    /// Reads every `*.toml` under `folder`. Paths are shown below `display_root`.
+    /// Reads every `*.toml` file under `folder` and returns the set and its warnings. Messages show paths relative to
+    /// `display_root`.
     ///
-    /// Gives the set and its warnings, or everything that was found if an error is among it.
+    /// # Errors
+    /// If there is an error in any file; all findings are returned, warnings included.
     pub fn load(folder: &Path, display_root: &Path) -> Result<(Self, Vec<Diagnostic>), Findings> {
         Self::load_beside(Sources::default(), folder, display_root, Empty::Refused)
     }
 
-    /// As [`EditSet::load`], adding to sources that hold other files already, so that one numbering serves both.
+    /// Does the same as [`EditSet::load`], but adds to existing sources, so that file ids are valid for both.
     pub(super) fn load_beside(
         mut sources: Sources,
         folder: &Path,
@@ -83,7 +85,7 @@ impl EditSet {
     ) -> Result<(Self, Vec<Diagnostic>), Findings> {
         let shown = files::display_path(folder, display_root);
         let mut findings = Vec::new();
-        // `git` has no folder without a file in it.
+        // git does not store an empty folder, so after all facts are withdrawn the folder may be missing.
         let absent = folder.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         if absent && empty == Empty::Allowed {
             return Reading { sources, findings, edits: Vec::new() }.all(Vec::new(), &shown, empty);
@@ -103,35 +105,38 @@ impl EditSet {
         Reading { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
-    /// As [`EditSet::load_beside`], of files in memory, given by display path and bytes.
+    /// Does the same as [`EditSet::load_beside`] for files in memory, given by display path and bytes.
     pub(super) fn of_files(
         sources: Sources,
         mut files: Vec<(String, Vec<u8>)>,
         shown: &str,
     ) -> Result<(Self, Vec<Diagnostic>), Findings> {
         files.sort();
-        // What a state of the past lacked is not held against it.
+        // A past state of the project is allowed to have no edits.
         Reading { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
     }
 
-    /// Every fact that is written, by id: those of the set and those that are parked.
+    /// Returns all edits by id, parked ones included.
     pub fn written(&self) -> BTreeMap<&str, &Edit> {
         self.edits.iter().chain(&self.parked).map(|edit| (edit.id.as_str(), edit)).collect()
     }
 
-    /// The edit with this id.
+    /// Returns the edit with this id, unless it is parked or missing.
     pub fn get(&self, id: &str) -> Option<&Edit> {
         self.edits.binary_search_by(|edit| edit.id.as_str().cmp(id)).ok().map(|index| &self.edits[index])
     }
 }
 
-/// Reads edit files that are already in memory, given by display path and bytes.
+/// Parses edit files that are already in memory, given by display path and bytes.
+///
+/// # Errors
+/// If there is an error in any file, or no edit; all findings are returned.
 pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
     files.sort();
     Reading { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(files, "edits", Empty::Refused)
 }
 
-/// The files of a folder of edits by their display path, as far as they can be read.
+/// Returns the readable files of a folder of edits, by display path; adds findings for the others.
 fn texts(
     folder: &Path,
     display_root: &Path,
@@ -148,10 +153,10 @@ fn texts(
     texts
 }
 
-/// The files of a project's edits, by their path below `root`: none where there is no such folder yet.
+/// Returns the files of a project's edits, by their path relative to `root`; empty if the folder does not exist yet.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// If a file cannot be read.
 pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, Findings> {
     let (mut sources, mut diagnostics) = (Sources::default(), Vec::new());
     let folder = root.join(folder);
@@ -165,16 +170,16 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
     }
 }
 
-/// What is made of a folder without facts.
+/// What to do if a folder has no edits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Empty {
-    /// Nobody has written one yet, or the folder is another one.
+    /// Report an error: no edit is written yet, or the project file names the wrong folder.
     Refused,
-    /// The empty set: all facts were withdrawn.
+    /// Accept the empty set: all facts were withdrawn.
     Allowed,
 }
 
-/// A set in the making.
+/// The state while a set is read.
 struct Reading {
     sources: Sources,
     findings: Vec<Diagnostic>,
@@ -224,7 +229,7 @@ impl Reading {
     fn file(&mut self, file: FileId) {
         let (mut walk, tree) = Walk::document(file, self.sources.text(file), HOMES);
         let root = Walk::root(&tree);
-        // The keys of another format would only be noise after the one finding that matters.
+        // Keys of another format version are unknown, so reporting them would hide the one finding that matters.
         if walk.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
             walk.known_keys(&root, FILE_KEYS);
             let entries = walk.tables(&root, "edit", "this edit");
@@ -235,7 +240,7 @@ impl Reading {
     }
 }
 
-/// Reads one edit. Every text is looked at, whatever became of the others.
+/// Reads one edit. All texts are checked, even if another one is invalid.
 fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     walk.known_keys(entry, EDIT_KEYS);
     let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
@@ -248,7 +253,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     let was = walk.text(entry, "was").inspect(|was| rules::fact(walk, "was", was));
     let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
         let text = walk.text(entry, key).inspect(|text| rules::record(walk, key, text));
-        // A text of several lines is the same text in a checkout with other line ends.
+        // Line ends depend on the checkout, so they are normalised before a digest is taken.
         text.map(|text| text.value.replace("\r\n", "\n"))
     });
     let expires = walk.date(entry, "expires");
@@ -293,7 +298,7 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     Some(edit)
 }
 
-/// Where a status is written, and why the fact is parked. The one status is `parked`, and it has a reason.
+/// Reads the status: its place, and the reason why the edit is parked. `parked` is the only status and needs a reason.
 fn read_status(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
     let (status, reason) = (walk.text(entry, "status"), walk.text(entry, "status-reason"));
     let reason = reason.inspect(|reason| rules::fact(walk, "status-reason", reason));
@@ -319,7 +324,7 @@ fn read_status(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Option<Range<usize>>,
     (status.map(|status| status.span), parked)
 }
 
-/// What every verb says of a parked fact.
+/// Returns the warning that an edit is parked, which every command shows.
 fn is_parked(edit: &Edit) -> Diagnostic {
     let why = edit.parked.as_deref().unwrap_or_default();
     let finding = Diagnostic::new(Code::EditParked, format!("edit `{}` is parked: {why}", edit.id));
@@ -334,7 +339,7 @@ fn values(texts: Vec<Text>) -> Vec<String> {
     texts.into_iter().map(|text| text.value).collect()
 }
 
-/// The expectations, and where the paraphrases, the neighbours and the accepted answers are written.
+/// Reads the expectations, with the places of the paraphrases, the neighbours and the accepted answers.
 fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
     let Some(expect) = walk.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
     walk.known_keys(&expect, EXPECT_KEYS);

@@ -1,4 +1,4 @@
-//! Facts that are right, facts that are wrong, and bytes that are neither.
+//! Tests of valid edits, invalid edits and random bytes.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ fn codes(text: &str) -> Vec<&'static str> {
     found.iter().map(|finding| finding.code.as_str()).collect()
 }
 
-/// An edit with its texts written as TOML.
+/// Returns an edit as TOML.
 fn edit(id: &str, subject: &str, prompt: &str, target: &str) -> String {
     format!("[[edit]]\nid = {id:?}\nsubject = \"{subject}\"\nprompt = \"{prompt}\"\ntarget = \"{target}\"\n")
 }
@@ -158,7 +158,7 @@ fn a_paraphrase_gives_what_an_edit_of_it_asks_for() {
     assert_eq!((with(""), with("\"y\"")), (vec!["paraphrase-edited"], vec![]));
 }
 
-/// Every pair of edits of one subject that is told, by code and ids.
+/// Returns the findings about pairs of edits of one subject, each as code and message.
 fn pairs_of(edits: &[(&str, &str)], ridge: bool) -> Vec<String> {
     let edits: Vec<String> = edits.iter().map(|(id, prompt)| edit(id, "Lady Gaga", prompt, "x")).collect();
     let (set, mut found) = one(&file(&edits)).expect("no error of a set");
@@ -179,16 +179,17 @@ fn every_pair_of_one_key_is_told_whatever_comes_first() {
     assert_eq!(pairs_of(&facts, false), want);
     let turned: Vec<_> = facts.into_iter().rev().collect();
     assert_eq!(pairs_of(&turned, false), want);
-    // With a ridge they are had in part.
+    // With a ridge, both facts are reached in part, which is only a warning.
     assert!(pairs_of(&facts, true).iter().all(|told| told.starts_with("shared-subject")));
     assert_eq!(pairs_of(&facts, true).len(), want.len());
-    // Where no word ends, a tokenizer may read something else in each: only a model tells.
+    // If the subject ends inside a word, a tokenizer may merge it differently in each prompt, so equal keys are not
+    // certain.
     assert_eq!(pairs_of(&[("a", "{}'s home is"), ("b", "{} lives in")], false), [alike("a", "b")]);
-    // A subject that was cut otherwise has the same words up to its end.
+    // The subject differs, but the text up to its end is the same.
     let cut = file(&[edit("a", "The Tower", "{} is in", "x"), edit("b", "Tower", "The {} was built by", "y")]);
     let (set, _) = one(&cut).expect("valid");
     assert_eq!(conflicts::one_key(&set.edits, false).len(), 1);
-    // An alias is a key too, and a chat is another text.
+    // An alias has a key too. A prompt in a chat is another text.
     let named = file(&[edit("a", "A", "{} is in", "x"), "aliases = [\"Aa\"]\n".into(), edit("b", "Aa", "{} has", "y")]);
     assert_eq!(conflicts::one_key(&one(&named).expect("valid").0.edits, false).len(), 1);
     let chat = file(&[edit("a", "A", "{} is in", "x"), "chat = true\n".into(), edit("b", "A", "{} has", "y")]);
@@ -283,7 +284,7 @@ fn a_thousand_edits_are_checked_at_once() {
         made.collect()
     };
     let (one, two) = (file(&edits(0)), file(&edits(500)));
-    // The best of a few, for other work may hold the machine.
+    // The best of five runs, because other processes may slow one down.
     let best = (0..5).map(|_| {
         let start = Instant::now();
         let (set, _) = many(&[("a.toml", &one), ("b.toml", &two)]).expect("valid");
@@ -322,7 +323,7 @@ proptest! {
             ",", ".", "1", "format = 1\n", "é", "\r", "\u{1b}", "'''", "#", "edit", "expect"]), 0..40,
     )) {
         if let Err(findings) = one(&parts.concat()) {
-            // Whatever was found can also be drawn.
+            // Every finding can be rendered.
             prop_assert!(!drawn(&findings.diagnostics, &findings.sources).is_empty());
         }
     }
@@ -355,11 +356,11 @@ fn a_tower_of_dots_is_refused() {
     assert!(one(&"= ".repeat(1 << 19)).is_err());
     assert!(one(&"=\n".repeat(1 << 19)).is_err());
     assert!(one(&"\"".repeat(1 << 20)).is_err());
-    // Noise is refused about as fast as it is read.
+    // Invalid input is rejected in about the time that reading it takes.
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
-/// Nine thousand edits that say the same thing: a thousand are told, and that there are more, in a moment.
+/// Nine thousand equal edits give one thousand findings and a note that there are more, quickly.
 #[test]
 fn what_is_wrong_nine_thousand_times_is_told_a_thousand_times() {
     let edit = |n: usize| {
@@ -370,7 +371,7 @@ fn what_is_wrong_nine_thousand_times_is_told_a_thousand_times() {
     assert_eq!(findings.diagnostics.len(), 1001);
     let last = &findings.diagnostics.iter().find(|finding| finding.labels.is_empty()).expect("one without a place");
     assert!(last.message.contains("more of this kind"), "{}", last.message);
-    // The first and the last are a mebibyte apart: what is between them is not drawn.
+    // The two places are a mebibyte apart; the text between them is not rendered.
     let far = &findings.diagnostics.iter().rfind(|finding| !finding.labels.is_empty()).expect("the last");
     let drawn = super::super::render(far, &findings.sources, super::super::RenderStyle::default());
     assert!(drawn.len() < 1000 && drawn.matches("edits/a.toml").count() == 2, "{drawn}");
@@ -383,7 +384,7 @@ fn a_parked_fact_is_read_and_is_no_part_of_the_set() {
     };
     let parked = "status = \"parked\"\nstatus-reason = \"it does not converge\"\n";
     let read = |text: String| parse_files(vec![("a.toml".into(), format!("format = 1\n{text}").into_bytes())]);
-    // What is parked contradicts nothing: these two facts have one key.
+    // A parked edit conflicts with nothing, although both edits have the same key.
     let (set, findings) = read(fact("a", "") + &fact("b", parked)).expect("valid");
     assert_eq!((set.edits.len(), set.parked.len()), (1, 1));
     assert!(set.get("b").is_none() && set.written().contains_key("b"));
@@ -395,13 +396,13 @@ fn a_parked_fact_is_read_and_is_no_part_of_the_set() {
     for wrong in ["status = \"parked\"\n", "status-reason = \"why\"\n", "status = \"off\"\nstatus-reason = \"why\"\n"] {
         assert_eq!(codes(fact("a", wrong)), [Code::StatusUnknown], "{wrong}");
     }
-    // Parking is a change of the fact, and not its removal.
+    // Parking an edit is a change of the fact, not a removal.
     let before = read(fact("b", "")).expect("valid").0;
     let after = read(fact("b", parked)).expect("valid").0;
     let facts = crate::project::facts::compare(&before, &after);
     let fields: Vec<_> = facts.iter().flat_map(|fact| &fact.fields).map(|field| (&*field.name, &field.after)).collect();
     assert_eq!(fields, [("status", &vec!["parked: it does not converge".to_owned()])]);
-    // One that was never of the set is neither added to it nor removed from it.
+    // An edit that is parked in one set and missing in the other is neither added nor removed.
     let none = read(fact("a", "")).expect("valid").0;
     let with = read(fact("a", "") + &fact("b", parked)).expect("valid").0;
     assert!(crate::project::facts::compare(&none, &with).is_empty());

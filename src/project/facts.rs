@@ -1,7 +1,7 @@
-//! In what two sets of facts differ, fact by fact and field by field.
+//! Compares two sets of facts, fact by fact and field by field.
 //!
-//! Facts are known by their ids. A fact that only got another id means what it meant before: that is one change, of
-//! the field `id`, and not one fact lost and another found.
+//! Facts are matched by id. A fact with a new id but the same meaning and aliases counts as renamed: this is one
+//! change, of the field `id`, not a removal and an addition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use super::lock::ChangeKind;
 use crate::digest::Digest;
 use crate::report::{Fact, Field, Place};
 
-/// The field of a fact that got another id.
+/// The name of the field that changes when a fact is renamed.
 pub const ID: &str = "id";
 
-/// The facts that differ, by id: a renamed one under its new id.
+/// Returns the facts that differ, sorted by id; a renamed fact has its new id.
 pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
     let renamed = renamed(before, after);
     let old: BTreeSet<&str> = renamed.values().map(|edit| edit.id.as_str()).collect();
@@ -24,7 +24,7 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
         let was = earlier.get(id).copied().or_else(|| renamed.get(id).copied());
         let fields = differences(was, Some(*edit));
         let kind = if was.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
-        // A fact that was never of the set and is parked is no change of it.
+        // A fact that is parked and was not in the earlier set does not change the set.
         if !fields.is_empty() && (was.is_some() || edit.parked.is_none()) {
             facts.push(fact(kind, edit, fields, after));
         }
@@ -36,14 +36,14 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
     facts
 }
 
-/// The facts of which both lists speak, with the fields that both name: what a merge did that neither of its
-/// parents had done. Texts before are those of the first list.
+/// Returns the facts that are in both lists, with the fields that are in both: the changes of a merge that neither
+/// parent has. The values before the change are those of the first list.
 pub fn common(first: Vec<Fact>, second: &[Fact]) -> Vec<Fact> {
     let others: BTreeMap<&str, &Fact> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
         let changed = |fact: &Fact| fact.change == ChangeKind::Changed.sign();
-        // What is new beside one parent may be a change beside the other, which says more.
+        // A fact can be new relative to one parent and changed relative to the other; "changed" is more specific.
         let (mut told, beside) = if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
         if changed(beside) {
             told.fields.retain(|field| beside.fields.iter().any(|one| one.name == field.name));
@@ -53,11 +53,11 @@ pub fn common(first: Vec<Fact>, second: &[Fact]) -> Vec<Fact> {
     both.collect()
 }
 
-/// Edits that are only in the later set, by id, each with the edit of the earlier set that it was.
+/// Returns the edits that only the later set has, by id, each with the edit of the earlier set that was renamed to it.
 fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a Edit> {
     let (earlier, later) = (before.written(), after.written());
     let gone = earlier.values().copied().filter(|edit| !later.contains_key(edit.id.as_str()));
-    // In a set, no two edits mean the same.
+    // The meanings of built edits are unique. A parked edit may repeat one; then the last of them by id counts.
     let gone: BTreeMap<Digest, &Edit> = gone.map(|edit| (edit.meaning(), edit)).collect();
     if gone.is_empty() {
         return BTreeMap::new();
@@ -67,7 +67,7 @@ fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a
     new.filter_map(|edit| Some((edit.id.as_str(), was(edit)?))).collect()
 }
 
-/// The fields that differ; all that are written where there is only one side.
+/// Returns the fields that differ; if one side is missing, all fields of the other.
 fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<Field> {
     let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
     let (old, new) = (fields(before), fields(after));
@@ -105,7 +105,7 @@ mod tests {
     use super::super::parse_files;
     use super::*;
 
-    /// A set of edits, each as id, subject, target and further lines.
+    /// Parses a set of edits, each given as id, subject, target and further lines.
     fn set(edits: &[(&str, &str, &str, &str)]) -> EditSet {
         let mut text = "format = 1\n".to_owned();
         for (id, subject, target, more) in edits {
@@ -116,7 +116,7 @@ mod tests {
         parse_files(vec![("edits/a.toml".to_owned(), text.into_bytes())]).expect("valid edits").0
     }
 
-    /// The facts in few words: `~ id: field old→new`.
+    /// Formats facts as `~ id: field old→new`.
     fn told(facts: &[Fact]) -> Vec<String> {
         let field = |field: &Field| format!("{} {}→{}", field.name, field.before.join("|"), field.after.join("|"));
         let fields = |fact: &Fact| fact.fields.iter().map(field).collect::<Vec<_>>().join(", ");
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(
             told(&compare(&before, &after)),
             [
-                // Other aliases: the fact speaks of more than before, and is another.
+                // The aliases differ, so the meaning is not the same and it is not a rename.
                 "- b: subject B→, aliases Bee→, prompt {} is in→, target x→",
                 "~ new: id a→new, owner →me",
                 "+ other: subject →B, prompt →{} is in, target →x",

@@ -1,4 +1,4 @@
-//! Finding and reading the files of a project, with every refusal as a diagnostic.
+//! Finds and reads the files of a project; every rejected file gives a diagnostic.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _};
@@ -8,33 +8,33 @@ use super::diagnostic::{Code, Diagnostic};
 use super::sources::{FileId, Sources};
 use crate::plain;
 
-/// The size above which no declarative file is read.
+/// The maximum size of a TOML file of the project, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1 << 20;
 
-/// Folders inside folders, at most.
+/// The maximum nesting of folders.
 const MOST_DEPTH: usize = 32;
 
-/// The path below `root`, with `/` on every system.
+/// Returns the path relative to `root`, with `/` as the separator on every system.
 pub(super) fn display_path(path: &Path, root: &Path) -> String {
     let below = path.strip_prefix(root).unwrap_or(path);
     let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     parts.join("/").replacen("//", "/", 1)
 }
 
-/// A refusal that points at a file as a whole.
+/// Returns a finding for a file as a whole.
 pub(super) fn refusal(sources: &mut Sources, path: &str, code: Code, message: impl Into<String>) -> Diagnostic {
     let file = sources.add(path, "");
     Diagnostic::new(code, message).at(file, &(0..0), "")
 }
 
-/// Every `*.toml` under `folder`, in the order of the bytes of their paths.
+/// Returns every `*.toml` file under `folder`, sorted by the bytes of its path; adds findings for rejected files.
 pub(super) fn toml_files(
     folder: &Path,
     root: &Path,
     sources: &mut Sources,
     findings: &mut Vec<Diagnostic>,
 ) -> Vec<(PathBuf, String)> {
-    // Behind a link could be any folder of the machine.
+    // A symbolic link could lead to any folder of the machine.
     if let Some(found) = folder.ancestors().take_while(|above| *above != root).find(|above| above.is_symlink()) {
         findings.push(link(sources, &display_path(found, root)));
         return Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn toml_files(
                     let message = format!("folders are nested more than {MOST_DEPTH} deep");
                     findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
-                // Two such names are shown as one, and one of their files would take the place of the other.
+                // Two names that are not UTF-8 can have the same display path, and one file would replace the other.
                 Kind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
                     let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
                     findings.push(finding.help("give it another: where a fact stands is said to people"));
@@ -79,7 +79,8 @@ enum Kind {
     Other,
 }
 
-/// What a path is to us. A link counts when it names a TOML file or a folder: what lies behind it would be missed.
+/// Returns the kind of a path. A link only matters if it names a TOML file or leads to a folder, because it would hide
+/// facts.
 fn kind(path: &Path) -> Kind {
     let named_toml = path.extension().is_some_and(|extension| extension == "toml");
     match fs::symlink_metadata(path) {
@@ -90,14 +91,14 @@ fn kind(path: &Path) -> Kind {
     }
 }
 
-/// The endings that files of facts have in other tools.
+/// The file endings of facts in other tools.
 const OTHERS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv", "tsv"];
 
-/// What editors and merges put behind the name of a file that they keep beside another.
+/// The suffixes of backup and temporary files that editors and merge tools write.
 const KEPT: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
 
-/// Whether a file that is not read may have been meant as one of facts: by its name, or, where its name says nothing,
-/// by what stands in it.
+/// Returns whether an ignored file may have been meant to hold facts, by its name or, if the name is not specific, by
+/// its content.
 fn seems_facts(path: &Path) -> bool {
     let name = shown_name(path).to_lowercase();
     if is_kept_beside(path, &name) {
@@ -114,23 +115,23 @@ fn seems_facts(path: &Path) -> bool {
     }
 }
 
-/// The name of a file, as far as it can be said.
+/// Returns the file name; bytes that are not UTF-8 are replaced.
 fn shown_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Whether this is what an editor keeps beside a file of facts that is there, and read: `.a.toml.swp` beside `a.toml`.
+/// Returns whether a file is an editor's backup or temporary copy of an existing file: `.a.toml.swp` for `a.toml`.
 fn is_kept_beside(path: &Path, name: &str) -> bool {
     let start = name.trim_start_matches(['.', '#']);
     let Some(end) = start.find(".toml").map(|at| at + ".toml".len()) else { return false };
     let (whole, rest) = start.split_at(end);
     let beside = path.parent().unwrap_or(Path::new("")).join(whole);
-    // The lock of an editor, `.#a.toml`, ends as a file of facts does.
+    // The lock file of Emacs, `.#a.toml`, ends in `.toml` too.
     let marked = if rest.is_empty() { start.len() < name.len() } else { KEPT.contains(&rest) };
     marked && beside.is_file()
 }
 
-/// Whether the first lines of a file declare an edit.
+/// Returns whether the first 64 KiB of a file contain an `[[edit]]` line.
 pub(super) fn declares(path: &Path) -> bool {
     const FIRST: u64 = 1 << 16;
     let mut first = Vec::new();
@@ -138,7 +139,7 @@ pub(super) fn declares(path: &Path) -> bool {
     read.is_ok() && first.split(|byte| *byte == b'\n').any(|line| line.trim_ascii().starts_with(b"[[edit]]"))
 }
 
-/// A file that may have been meant as one of facts, and is not read.
+/// Returns the warning for an ignored file that may have been meant to hold facts.
 fn ignored(sources: &mut Sources, path: &Path, shown: &str) -> Diagnostic {
     let finding =
         refusal(sources, shown, Code::FileIgnored, format!("`{shown}` is not read: its name does not end in `.toml`"));
@@ -160,12 +161,12 @@ fn listing(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The bytes of a plain file of a sensible size.
+/// Reads a regular file of at most [`MOST_FILE_BYTES`] bytes.
 pub(super) fn read(path: &Path, shown: &str, sources: &mut Sources) -> Result<Vec<u8>, Diagnostic> {
     read_up_to(MOST_FILE_BYTES, path, shown, sources)
 }
 
-/// The bytes of a plain file of at most `most` bytes.
+/// Reads a regular file of at most `most` bytes; symbolic links are rejected.
 pub(super) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sources) -> Result<Vec<u8>, Diagnostic> {
     let unreadable = |sources: &mut Sources, error: std::io::Error| {
         refusal(sources, shown, Code::FileUnreadable, format!("the file cannot be read: {error}"))
@@ -183,14 +184,14 @@ pub(super) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sour
     })
 }
 
-/// Adds a file's bytes to the sources as text.
+/// Decodes a file as UTF-8 and adds it to the sources; otherwise, the finding points at the first invalid byte.
 pub(super) fn add(path: &str, bytes: Vec<u8>, sources: &mut Sources) -> Result<FileId, Diagnostic> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(sources.add(path, text)),
         Err(error) => {
             let offset = error.utf8_error().valid_up_to();
             let file = sources.add(path, String::from_utf8_lossy(error.as_bytes()));
-            // Up to the first bad byte the lossy text equals the file, but for a byte order mark.
+            // Up to the first invalid byte, the lossy text equals the file, except for a byte order mark.
             let mark = if error.as_bytes().starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             let at = offset.saturating_sub(mark);
             let message = match plain::is_utf16(error.as_bytes()) {

@@ -1,8 +1,8 @@
-//! `corrigenda.lock`: what went into the patch and what came out, in a file that is committed.
+//! The lock, `corrigenda.lock`: the inputs and the result of a build, in a file that is committed.
 //!
-//! The lock is only ever compared: with a fresh build ([`Lock::differences`]), and with the edits as they are
-//! written now ([`Lock::changes`]). Its bytes are made in one way (see `lock_text`), so that a build that
-//! changes nothing changes nothing.
+//! The lock is only compared: with a fresh build ([`Lock::differences`]), and with the current edits
+//! ([`Lock::changes`]). Each lock has exactly one text (see `lock_text`), so a build without changes leaves the file
+//! as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -13,44 +13,45 @@ use crate::digest::{Canon, Digest};
 
 /// The name of the lock file.
 pub const LOCK_FILE: &str = "corrigenda.lock";
-/// The version of the lock that this version writes and reads.
+/// The version of the lock format that this version writes and reads.
 pub const LOCK_VERSION: i64 = 1;
 
-/// Everything that a build depends on and gives.
+/// The inputs and the result of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
-    /// The arithmetic, for example `portable-1`.
+    /// The name of the arithmetic, for example `portable-1`.
     pub numerics: String,
     /// The base model.
     pub base: LockedBase,
-    /// The second moments, one per edited layer.
+    /// The second moments of the keys, one entry per edited layer.
     pub statistics: Vec<LockedStatistics>,
-    /// The edits.
+    /// The edits, one entry per name of a subject.
     pub edits: Vec<LockedEdit>,
-    /// What came out.
+    /// The result of the build.
     pub patch: LockedPatch,
 }
 
-/// The lock file: one lock, or one for each named model.
+/// The lock file: one lock, or one per named model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockFile {
-    /// By the names of the models; without a name, it is the only one.
+    /// The locks by model name; a lock without a name is the only entry.
     pub entries: BTreeMap<Option<String>, Lock>,
 }
 
 impl LockFile {
-    /// The lock of a model.
+    /// Returns the lock of a model.
     pub fn of(&self, model: Option<&str>) -> Option<&Lock> {
         self.entries.get(&model.map(str::to_owned))
     }
 
-    /// The same, or that of the only model from before it had a name; where no model is meant, the only one there is.
+    /// Returns the lock of a model. If there is none, returns the only lock of the file, but only if no model is given
+    /// or that lock has no name (it was written before the model got one).
     pub fn nearest(&self, model: Option<&str>) -> Option<&Lock> {
         let only = self.entries.iter().next().filter(|_| self.entries.len() == 1);
         self.of(model).or(only.filter(|(name, _)| model.is_none() || name.is_none()).map(|(_, lock)| lock))
     }
 
-    /// The file with another lock of a model, and nothing of models that are not among `names`.
+    /// Returns the file with the lock of `model` replaced, and without the locks of models that are not in `names`.
     #[must_use]
     pub fn with(mut self, model: Option<&str>, lock: Lock, names: &[&str]) -> Self {
         self.entries.retain(|name, _| name.as_deref().is_some_and(|name| names.contains(&name)));
@@ -59,17 +60,17 @@ impl LockFile {
     }
 }
 
-/// The base model.
+/// The base model and its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedBase {
-    /// The digest of the table of files.
+    /// The digest over the table of files.
     pub digest: Digest,
-    /// Its files.
+    /// The files that determine the model's output.
     pub files: Vec<LockedFile>,
 }
 
 impl LockedBase {
-    /// Whether a file of this name decides what the model says.
+    /// Returns whether a file of this name is one of the recorded files.
     pub fn has(&self, name: &str) -> bool {
         self.files.iter().any(|file| file.path == name)
     }
@@ -78,70 +79,71 @@ impl LockedBase {
 /// A file of the base model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedFile {
-    /// The path below the model's folder.
+    /// The path relative to the model's folder.
     pub path: String,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
     /// The digest of its bytes.
     pub digest: Digest,
 }
 
-/// The second moments.
+/// The second moments of the keys at one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedStatistics {
-    /// The digest of the artefact's content.
+    /// The digest of the statistics' content.
     pub digest: Digest,
     /// The digest of the corpus.
     pub corpus: Digest,
-    /// The layer that they are of.
+    /// The layer, from 0.
     pub layer: u64,
-    /// The number of keys that they sum up.
+    /// The number of keys that the sum contains.
     pub count: u64,
-    /// The file that they were imported from, where they were not summed.
+    /// The digest of the file that they were imported from; `None` if they were computed.
     pub imported: Option<Digest>,
 }
 
-/// An edit, as it was resolved and compiled.
+/// An edit under one name of its subject, as it was tokenized and compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedEdit {
-    /// The id.
+    /// The id of the edit.
     pub id: String,
-    /// Under which other name of its subject; none for the subject itself.
+    /// The alias; `None` for the subject itself.
     pub alias: Option<String>,
-    /// The text after which the fact is stated, where its subject begins the prompt at an attention sink.
+    /// The text that is put before the prompt if the subject would otherwise be at an attention sink at the beginning;
+    /// `None` if it is not needed.
     pub preface: Option<String>,
-    /// The digest of subject, prompt and target.
+    /// The digest of subject, prompt, target and `chat` ([`Edit::meaning`](super::Edit::meaning)).
     pub meaning: Digest,
-    /// The digest of the expectations.
+    /// The digest of the expectations ([`Edit::expectation`](super::Edit::expectation)).
     pub expectation: Digest,
-    /// The digest of the record.
+    /// The digest of the documentation ([`Edit::record`](super::Edit::record)).
     pub record: Digest,
-    /// The filled prompt, as the tokenizer cuts it.
+    /// The tokens of the filled prompt, as texts.
     pub tokens: Vec<String>,
-    /// The target, as the tokenizer cuts it.
+    /// The tokens of the target, as texts.
     pub target_tokens: Vec<String>,
-    /// The position of the subject's last token.
+    /// The position of the subject's last token in the prompt, from 0.
     pub position: u64,
-    /// The layers that are edited, ascending.
+    /// The edited layers, ascending.
     pub layers: Vec<u64>,
-    /// The address of the compiled object: the digest of everything that it depends on.
+    /// The address of the compiled edit in the store: the digest of all its inputs.
     pub object: Digest,
 }
 
-/// A digest, or that there is none.
+/// Formats a digest, or "none".
 fn said(digest: Option<Digest>) -> String {
     digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
 }
 
 impl LockedStatistics {
-    /// The layer as a name.
+    /// Returns the layer as text.
     fn name(&self) -> String {
         self.layer.to_string()
     }
 }
 
 impl LockedEdit {
-    /// The edit as a name.
+    /// Returns the id, with the alias if there is one.
     pub(super) fn name(&self) -> String {
         match &self.alias {
             None => self.id.clone(),
@@ -150,50 +152,51 @@ impl LockedEdit {
     }
 }
 
-/// What came out.
+/// The result of a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
-    /// The digest of the settings.
+    /// The digest of the settings that the build depends on.
     pub settings: Digest,
-    /// The digest of the set of edits that were linked: their blocks may be merged, this line is of one build.
+    /// The digest of the set of linked edits. It detects a merge of two locks: git merges the blocks of the edits, but
+    /// this line still belongs to one build.
     pub set: Digest,
-    /// The digest of the patch's bytes.
+    /// The digest of the patch file.
     pub id: Digest,
 }
 
-/// A field that is not as the lock says.
+/// A field in which a fresh build differs from the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Of what: `"edit eiffel-tower.city"`, `"base file config.json"`, `"patch"`.
+    /// The part of the lock: `"edit eiffel-tower.city"`, `"base file config.json"`, `"patch"`.
     pub place: String,
-    /// The field, or `"presence"`.
+    /// The name of the field, or `"presence"` if the whole entry is only on one side.
     pub field: &'static str,
-    /// What the lock says.
+    /// The value in the lock.
     pub locked: String,
-    /// What was found.
+    /// The value of the fresh build.
     pub found: String,
 }
 
 impl Difference {
-    /// Whether weights depend on it: expectations and records may be newer than the lock.
+    /// Returns whether the weights depend on the field: all fields but expectations and records.
     pub fn changes_weights(&self) -> bool {
         !matches!(self.field, "expectation" | "record")
     }
 }
 
-/// How an edit differs from the lock.
+/// The kind of a change of an edit relative to the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
-    /// It is not in the lock.
+    /// The edit is not in the lock.
     Added,
-    /// It is in the lock, with other digests.
+    /// The edit is in the lock with other digests.
     Changed,
-    /// It is only in the lock.
+    /// The edit is only in the lock.
     Removed,
 }
 
 impl ChangeKind {
-    /// The sign for it.
+    /// Returns the sign for output: `+`, `~` or `-`.
     pub fn sign(self) -> &'static str {
         match self {
             Self::Added => "+",
@@ -203,19 +206,19 @@ impl ChangeKind {
     }
 }
 
-/// A part of an edit that has a digest of its own.
+/// A part of an edit with its own digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// Subject, prompt and target.
+    /// Subject, prompt, target and `chat`.
     Meaning,
     /// The old answer and the expectations.
     Expectation,
-    /// The reason, the source, the owner and the ticket.
+    /// Id, reason, source, owner, ticket and expiry date.
     Record,
 }
 
 impl Part {
-    /// The word for it.
+    /// Returns the word for output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Meaning => "meaning",
@@ -225,21 +228,21 @@ impl Part {
     }
 }
 
-/// An edit that is not as it was locked.
+/// An edit that differs from the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// How.
+    /// Whether it was added, changed or removed.
     pub kind: ChangeKind,
-    /// Which edit.
+    /// The id of the edit.
     pub id: String,
-    /// Which parts of it; empty unless it is changed.
+    /// The changed parts; empty if the edit was added or removed.
     pub fields: Vec<Part>,
 }
 
 const PRESENT: &str = "present";
 const ABSENT: &str = "absent";
 
-/// Collects differences of one place after another.
+/// Collects the differences of a lock, place by place.
 struct Comparison {
     place: String,
     found: Vec<Difference>,
@@ -276,7 +279,7 @@ impl Comparison {
         self.found.push(Difference { place: self.place.clone(), field, locked, found });
     }
 
-    /// Walks two lists by key; what is in both is given to `compare`.
+    /// Matches two lists by key; calls `compare` for items in both, and records the others as differences of presence.
     fn lists<'l, T>(
         &mut self,
         noun: &str,
@@ -300,25 +303,25 @@ impl Comparison {
 }
 
 impl LockedEdit {
-    /// The text after which its fact is stated, with the id and the name that it is of; `subject` is the edit's own.
+    /// Returns id, name and preface, if the edit has a preface; `subject` is the name of an edit without an alias.
     fn stated<'l>(&'l self, subject: &'l str) -> Option<(&'l str, &'l str, &'l str)> {
         Some((&self.id, self.alias.as_deref().unwrap_or(subject), self.preface.as_deref()?))
     }
 }
 
 impl Lock {
-    /// The texts after which the facts of a set are stated.
+    /// Returns the prefaces of the locked edits that are still in the set.
     pub fn prefaces(&self, edits: &EditSet) -> Prefaces {
         let subject = |one: &LockedEdit| edits.get(&one.id).map(|edit| edit.subject.as_str());
         self.edits.iter().filter_map(|one| one.stated(subject(one)?)).collect()
     }
 
-    /// The edit with this id.
+    /// Returns the first entry of the edit with this id.
     pub fn edit(&self, id: &str) -> Option<&LockedEdit> {
         self.edits.iter().find(|edit| edit.id == id)
     }
 
-    /// The digest of a set of edits by what they mean, in whatever order they are given.
+    /// Returns the digest of a set of edits by their meanings, independent of their order.
     pub fn set_of(edits: &[LockedEdit]) -> Digest {
         let meanings: BTreeSet<Digest> = edits.iter().map(|edit| edit.meaning).collect();
         let mut canon = Canon::new("edit-set/1");
@@ -329,13 +332,13 @@ impl Lock {
         canon.finish()
     }
 
-    /// Whether the patch was built from other edits than the lock lists: two locks were merged, and nobody built the
-    /// set that came of it.
+    /// Returns whether the patch was built from other edits than the lock lists. This happens if git merges two locks
+    /// and no build follows.
     pub fn is_merged(&self) -> bool {
         self.patch.set != Self::set_of(&self.edits)
     }
 
-    /// Everything in which a fresh build differs from this lock, in the order of the file.
+    /// Returns all differences between this lock and a fresh build, in the order of the file.
     pub fn differences(&self, fresh: &Self) -> Vec<Difference> {
         let mut comparison = Comparison { place: String::new(), found: Vec::new() };
         comparison.at("lock").field("numerics", &self.numerics, &fresh.numerics);
@@ -382,7 +385,7 @@ impl Lock {
         comparison.found
     }
 
-    /// How the edits as written differ from those that were locked, by id. Without a lock, all are new.
+    /// Returns how the current edits differ from the locked ones, sorted by id. Without a lock, all edits are new.
     pub fn changes(locked: Option<&Self>, edits: &EditSet) -> Vec<Change> {
         let mut before: BTreeMap<&str, Vec<&LockedEdit>> = BTreeMap::new();
         for edit in locked.into_iter().flat_map(|lock| &lock.edits) {

@@ -1,4 +1,4 @@
-//! What differs, and what has changed.
+//! Tests of the comparison of locks and edits.
 
 use super::super::edits::parse_files;
 use super::super::lock_text::tests::sample;

@@ -1,11 +1,11 @@
-//! The lock's bytes.
+//! Tests of the text of the lock.
 
 use proptest::prelude::*;
 
 use super::super::render::{RenderStyle, render};
 use super::*;
 
-/// A lock with everything in it.
+/// Returns a lock with a value in every field except the preface.
 pub(in super::super) fn sample() -> Lock {
     let digest = |text: &str| Digest::of(text.as_bytes());
     let edit = |id: &str| LockedEdit {
@@ -37,7 +37,7 @@ pub(in super::super) fn sample() -> Lock {
     }
 }
 
-/// The lock of a file with one that has no name.
+/// Parses a lock file whose only lock has no name.
 fn parse(text: &str) -> Result<Lock, Findings> {
     LockFile::parse(LOCK_FILE, text).map(|file| file.of(None).expect("one without a name").clone())
 }
@@ -111,7 +111,7 @@ fn several_models_have_blocks_of_their_own() {
     insta::assert_snapshot!(text);
     assert_eq!(LockFile::parse(LOCK_FILE, &text).expect("just written"), file);
     assert!(text.parse::<toml::Table>().is_ok());
-    // A block of one is the block of a single lock, but for the names of its tables.
+    // Except for the table names, the block of a named model equals a lock without a name.
     let single = sample().render();
     let body = text.split("[model.b-2]\n").nth(1).expect("the second").replace("model.b-2.", "");
     assert_eq!(body, single.split("version = 1\n").nth(1).expect("the locks"));
@@ -134,7 +134,7 @@ fn a_lock_of_one_leaves_the_others() {
     let names = ["a", "b"];
     let file = LockFile::default().with(None, sample(), &[]);
     assert_eq!((file.of(None), file.of(Some("a")), file.nearest(Some("a"))), (Some(&sample()), None, Some(&sample())));
-    // The project has given its model a name: the nameless lock is nobody's.
+    // After the model got a name, the lock without a name belongs to no model and is removed.
     let file = file.with(Some("a"), sample(), &names).with(Some("b"), other.clone(), &names);
     assert_eq!((file.of(None), file.of(Some("a")), file.of(Some("b"))), (None, Some(&sample()), Some(&other)));
     assert_eq!(file.nearest(Some("c")), None);

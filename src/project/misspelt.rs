@@ -1,19 +1,19 @@
-//! Paraphrases that name their subject in nearly its letters: a slip that only `test` would show, as a fact that does
-//! not hold.
+//! Warns about paraphrases that misspell the subject. Otherwise the mistake would only show up in `corrigenda test`, as
+//! a fact that does not hold.
 
 use strsim::normalized_damerau_levenshtein as likeness;
 
 use super::diagnostic::{Capped, Code, Diagnostic};
 use super::edit::Edit;
 
-/// Words from this likeness on are meant to be the subject.
+/// The minimum similarity at which words count as a misspelt subject (normalised Damerau-Levenshtein, 0 to 1).
 const ALIKE: f64 = 0.8;
-/// Subjects of fewer letters are near to too many words.
+/// The minimum length of a subject, in characters; shorter ones are similar to too many words.
 const SHORTEST: usize = 5;
-/// Paraphrases of more words are not looked through.
+/// The maximum number of words of a paraphrase; longer ones are not checked, to bound the time.
 const MOST_WORDS: usize = 256;
 
-/// Notes the paraphrases of edits that name no name of the subject, but nearly one.
+/// Adds a finding for every paraphrase that contains no name of the subject, but words similar to one.
 pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let mut found = Capped::default();
     for edit in edits {
@@ -31,7 +31,8 @@ pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     findings.extend(found.finish());
 }
 
-/// The words of a text that are nearly a name of the subject, and that name; nothing where a name stands there.
+/// Returns the words of a text that are most similar to a name of the subject, and that name; `None` if the text
+/// contains a name of the subject, or no similar words.
 fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     let folded = text.to_lowercase();
     let names = || edit.names().map(|(name, _)| name);
@@ -53,8 +54,9 @@ fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     })
 }
 
-/// Whether words may be a slip of a name: every word begins and ends as that of the name, and is no shorter or longer by
-/// an ending. `German`, `World War II` and `North Korea` are other names than `Germany`, `World War I` and `South Korea`.
+/// Returns whether words may be a misspelling of a name: each word equals that of the name, or has its first letter and
+/// differs in more than its ending. `German`, `World War II` and `North Korea` are not misspellings of `Germany`, `World
+/// War I` and `South Korea`.
 fn is_slip(words: &str, name: &str) -> bool {
     let ends = |word: &str| {
         (word.chars().next().map(char::to_lowercase).map(Iterator::collect::<String>), word.chars().next_back())
@@ -69,7 +71,7 @@ fn is_slip(words: &str, name: &str) -> bool {
     words.split_whitespace().zip(name.split_whitespace()).all(same)
 }
 
-/// Whether one word is the other with another ending: they are alike but for their last letters.
+/// Returns whether two words of different length differ in their last two letters only.
 fn is_ending(word: &str, own: &str) -> bool {
     let (word, own): (Vec<char>, Vec<char>) =
         (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());
@@ -77,7 +79,7 @@ fn is_ending(word: &str, own: &str) -> bool {
     word.len() != own.len() && shared + 2 >= word.len().min(own.len())
 }
 
-/// A word without its punctuation and without `'s`.
+/// Returns a word without surrounding punctuation and without a final `'s`.
 fn bare(word: &str) -> &str {
     let word = word.trim_matches(|c: char| !c.is_alphanumeric());
     word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(word)

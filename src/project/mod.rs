@@ -1,24 +1,27 @@
-//! The declarative layer: what people write, what the lock says, and what is wrong with either.
+//! The declarative layer: reads the files that people write and the lock, and reports what is wrong with them.
 //!
-//! Read from the bottom up:
+//! The modules, from the bottom up:
 //!
-//! - [`diagnostic`] is the vocabulary of findings: stable codes, severities, labels, advice. [`sources`] keeps the
-//!   texts that labels point into, [`mod@render`] draws a finding for people or gives it to programs.
-//! - `walk` (with `numbers`) reads TOML without stopping at the first mistake, and `files` finds and opens files
-//!   with every refusal as a finding.
-//! - [`edit`] is one fact. [`edits`] makes an [`EditSet`] of the folder of facts: `rules` holds what one edit must
-//!   obey, `conflicts` what edits must not do to one another; [`facts`] says in what two sets differ.
-//! - [`config`] reads `corrigenda.toml`, [`models`] its models, of which one is chosen, [`policy`] what it allows and
-//!   demands; [`paths`] finds what it names even where it is broken. [`probes`] reads the prompts to watch.
-//! - [`lock`] compares `corrigenda.lock`, `lock_text` writes and reads it.
-//! - `withdrawal` tells a project whose facts were all withdrawn from one that has none yet.
-//! - [`accepted`] holds what falls short of an expectation and was accepted.
-//! - [`schema`] gives editors JSON Schemas of what the walk accepts; `schema_project` mirrors the project file.
+//! - [`diagnostic`] defines findings: stable codes, severities, labels and advice. [`sources`] stores the texts that
+//!   labels point into. [`mod@render`] renders a finding as text for the terminal.
+//! - `walk` (with `numbers`) reads TOML and continues after a mistake. `files` finds and reads files, and reports
+//!   rejected files as findings.
+//! - [`edit`] defines a fact. [`edits`] reads the [`EditSet`] from the folder of edits. `rules` checks single edits,
+//!   `conflicts` checks edits against each other, and `misspelt` warns about misspelt subjects. [`facts`] compares two
+//!   sets.
+//! - [`config`] reads `corrigenda.toml`, [`models`] its models, of which one is chosen, and [`policy`] its limits and
+//!   requirements. [`paths`] collects the paths that it names, even if it is invalid. [`probes`] reads `probes.toml`.
+//! - [`lock`] compares locks, and `lock_text` writes and reads `corrigenda.lock`. `prefaces` looks up the prefaces of
+//!   edits.
+//! - `withdrawal` distinguishes a project whose facts were all withdrawn from one that has none yet.
+//! - [`accepted`] reads and writes the unmet expectations that were accepted.
+//! - [`schema`] generates JSON Schemas for editors; `schema_project` mirrors the project file for it.
 //!
-//! This layer knows no model: no tokenizer, no weights, no cache. It never prints, and it asks neither the clock nor
-//! the environment. It writes nothing either: [`Lock::render`] gives a text, and the caller stores it.
+//! This layer does not depend on the model: no tokenizer, no weights, no store. It does not print, and it reads
+//! neither the clock nor the environment, apart from `HOME` for a leading `~`. It does not write files:
+//! [`Lock::render`] returns a text, and the caller stores it.
 //!
-//! Findings are values. All of them, of all files, are gathered in one run; [`Project::load`] is the usual way in.
+//! Findings are values. One run collects the findings of all files. The usual entry point is [`Project::load`].
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -68,26 +71,29 @@ pub use render::{RenderStyle, legible, quoted, render, visible};
 pub use rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 pub use sources::{FileId, Position, Sources};
 
-/// A project as written: its settings and its facts.
+/// A project as it is written: settings, edits and probes.
 #[derive(Clone, Debug)]
 pub struct Project {
-    /// The settings.
+    /// The settings of `corrigenda.toml`.
     pub config: Config,
-    /// The facts; their sources hold the other files of the project too.
+    /// The edits; their sources include the other files of the project.
     pub edits: EditSet,
-    /// The prompts that are watched.
+    /// The probes: prompts that the project watches.
     pub probes: Vec<Probe>,
-    /// What a person should look at.
+    /// All warnings, after the policy is applied.
     pub warnings: Vec<Diagnostic>,
-    /// Files of a project that is not on the disk, by their path below its folder.
+    /// The files of a project in memory, by their path relative to its folder; `None` for a project on disk.
     kept: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Project {
-    /// Reads `corrigenda.toml` in `root`, every fact and the probes, and gathers the findings of all.
+    /// Reads `corrigenda.toml`, all edits and the probes in `root`, and collects the findings of all.
     ///
-    /// The facts are read even where the settings are wrong. Only where there is no project file at all is
-    /// that the one finding: the folder is most likely not the one that was meant.
+    /// The edits are read even if the settings are invalid. If the project file is missing, that is the only finding,
+    /// because `root` is probably the wrong folder.
+    ///
+    /// # Errors
+    /// If any finding is an error; all findings are returned.
     pub fn load(root: &Path) -> Result<Self, Findings> {
         let mut sources = Sources::default();
         let (config, edits, mut findings) = config::read(root, &mut sources);
@@ -106,8 +112,11 @@ impl Project {
         Self::gather(config, findings, probes, edits, None)
     }
 
-    /// The same from files in memory, by their path below `root`: a state of the project that is not on the disk.
-    /// Findings show a path behind `label`, such as `main:`.
+    /// Does the same as [`Project::load`] for files in memory, by their path relative to `root`: a state of the project
+    /// that is not on disk. Messages show paths after `label`, such as `main:`.
+    ///
+    /// # Errors
+    /// If any finding is an error; all findings are returned.
     pub fn of_files(root: &Path, label: &str, files: BTreeMap<String, Vec<u8>>) -> Result<Self, Findings> {
         let mut sources = Sources::default();
         let shown = |path: &str| format!("{label}{path}");
@@ -143,7 +152,8 @@ impl Project {
             }
             Err(more) => {
                 findings.extend(more.diagnostics);
-                // Where the folder that was named is refused, nobody said that facts are in the usual one.
+                // The named folder was rejected and the default one was read instead, so that it is missing or empty is
+                // not a mistake.
                 if findings.iter().any(|finding| finding.code == Code::PathOutside) {
                     findings.retain(|finding| finding.code != Code::NoEdits);
                 }
@@ -153,12 +163,12 @@ impl Project {
         if let Some(edits) = &edits {
             findings.extend(conflicts::of_probes(&edits.edits, &probes));
         }
-        // What a state of the past asked for is found out where it is built.
+        // A past state is not checked for equal keys here; building it reports them.
         if let (Some(edits), Some(config), None) = (&edits, &config, &kept) {
             let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
             findings.extend(conflicts::one_key(&edits.edits, ridge));
         }
-        // A state of the past is not judged by what it allowed itself: it is looked at.
+        // A past state is not checked against its own policy, because it can only be inspected.
         if let Some(Config { policy, .. }) = config.as_ref().filter(|_| kept.is_none()) {
             findings.extend(edits.iter().flat_map(|edits| policy.judge(edits)));
             findings = policy.apply(findings);
@@ -175,19 +185,19 @@ impl Project {
         }
     }
 
-    /// The lock of the chosen model, if there is one.
+    /// Returns the lock of the chosen model; `None` if there is none.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// If the lock file cannot be read.
     pub fn lock(&self) -> Result<Option<Lock>, Findings> {
         let name = self.config.model.name.as_deref();
         Ok(self.lock_file()?.and_then(|file| file.of(name).cloned()))
     }
 
-    /// The locks of all models, if there is such a file.
+    /// Returns the lock file with the locks of all models; `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// If the lock file cannot be read.
     pub fn lock_file(&self) -> Result<Option<LockFile>, Findings> {
         let Some(files) = &self.kept else { return LockFile::load(&self.config.root) };
         let Some(bytes) = files.get(LOCK_FILE) else { return Ok(None) };
@@ -195,7 +205,7 @@ impl Project {
         LockFile::parse(&shown, &String::from_utf8_lossy(bytes)).map(Some)
     }
 
-    /// What is missing where [`Project::lock`] has nothing.
+    /// Returns the message for a project whose [`Project::lock`] is `None`.
     pub fn no_lock(&self) -> String {
         match &self.config.model.name {
             None => format!("there is no {LOCK_FILE}"),
@@ -203,13 +213,13 @@ impl Project {
         }
     }
 
-    /// Whether this is a state that is not on the disk.
+    /// Returns whether the project is in memory, as a past state is.
     pub fn is_kept(&self) -> bool {
         self.kept.is_some()
     }
 
-    /// The bytes of a file of a project in memory; `None` where it is read from the disk: that of a project on the disk,
-    /// or one that lies outside.
+    /// Returns a file of a project in memory: `Some(Some(bytes))`, or `Some(None)` if the project has no such file.
+    /// Returns `None` if the file must be read from disk: the project is on disk, or the path leads out of it.
     pub fn kept(&self, path: &Path) -> Option<Option<&[u8]>> {
         let files = self.kept.as_ref()?;
         let found = path.to_str().and_then(|path| files.get(path.trim_start_matches("./"))).map(Vec::as_slice);

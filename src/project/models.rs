@@ -1,7 +1,7 @@
-//! The models of a project: one without a name, or several by name, each with numbers of its own.
+//! Reads the models of a project: one without a name, or several named ones, each with its own settings.
 //!
-//! A named model takes what the project says under `[rome]` and `[statistics]`, but for the keys that it says itself.
-//! One of them is the chosen one: its numbers stand where those of a single model would, and few need to know of more.
+//! A named model inherits `[rome]` and `[statistics]` of the project and overrides single keys. One model is the chosen
+//! one: its settings are in [`Config`], so most code only deals with one model.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,48 +17,49 @@ use super::walk::{Entry, Walk, listed, nearest, shortened};
 
 pub(super) const MODEL_KEYS: &[&str] = &["path"];
 pub(super) const NAMED_KEYS: &[&str] = &["path", "rome", "statistics"];
-/// The longest name of a model, in bytes.
+/// The maximum length of a model name, in bytes.
 pub const MOST_NAME_BYTES: usize = 64;
 
 /// A base model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
-    /// Its name in the project; none where it is the only one and needs none.
+    /// The name in the project; `None` if it is the only model and has no name.
     pub name: Option<String>,
-    /// Its folder, as written.
+    /// The folder of the model, or its name on the Hub, as written.
     pub path: PathBuf,
-    /// Where that is written.
+    /// The byte range of the path in the project file.
     pub span: Range<usize>,
 }
 
 impl ModelConfig {
-    /// What stands before the names of its tables.
+    /// Returns the prefix of the model's table names: `model.NAME.`, or an empty text for a model without a name.
     pub fn prefix(&self) -> String {
         self.name.as_ref().map_or_else(String::new, |name| format!("model.{name}."))
     }
 }
 
-/// A model with a name, and the numbers that are its own.
+/// A named model with its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedModel {
-    /// The model.
+    /// The name and the folder.
     pub model: ModelConfig,
-    /// How a value is found: its own words over the project's.
+    /// The settings of the value optimisation, with those of the project where the model sets none.
     pub rome: RomeConfig,
-    /// Where second moments come from: its own words over the project's.
+    /// The source of the second moments, with the settings of the project where the model sets none.
     pub statistics: Option<StatisticsConfig>,
 }
 
-/// What a project file says of models: the first, and all that have names.
+/// The models of a project file: the first one, and all named ones.
 pub(super) type Models = (Option<ModelConfig>, BTreeMap<String, NamedModel>);
 
-/// Whether a text may name a model: letters a-z, digits and hyphens behind the first.
+/// Returns whether a text is a valid model name: a-z, 0-9 and hyphens, not beginning with a hyphen, at most
+/// [`MOST_NAME_BYTES`] bytes.
 pub fn is_model_name(name: &str) -> bool {
     let known = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     (1..=MOST_NAME_BYTES).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('-')
 }
 
-/// Reads `[model]`, or every `[model.NAME]` over what the project says.
+/// Reads `[model]`, or every `[model.NAME]` with the settings that it inherits.
 pub(super) fn read(
     walk: &mut Walk,
     top: &Entry<'_, '_>,
@@ -121,15 +122,16 @@ fn read_named(
 }
 
 impl Config {
-    /// The names of the models, in order; none where the one model has none.
+    /// Returns the names of the models, sorted; empty if the only model has no name.
     pub fn model_names(&self) -> Vec<&str> {
         self.models.keys().map(String::as_str).collect()
     }
 
-    /// Makes the model `name` the one that everything else is asked of; without a name, the only one.
+    /// Chooses the model `name`: its settings replace those in this [`Config`]. Without a name, the only model stays
+    /// chosen.
     ///
     /// # Errors
-    /// There is none of that name, or more than one and none is named.
+    /// If no model has this name, or if no name is given and there are several models.
     pub fn choose(&mut self, name: Option<&str>) -> Result<(), Diagnostic> {
         let name = match name {
             None if self.models.len() < 2 => return Ok(()),
@@ -143,17 +145,17 @@ impl Config {
         Ok(())
     }
 
-    /// Chooses the model that `other` has chosen, where this project knows its name or has but one.
+    /// Chooses the model that `other` has chosen, if this project has a model of that name or only one model.
     ///
     /// # Errors
-    /// It has several, and none of that name.
+    /// If the project has several models, and none of that name.
     pub fn choose_as(&mut self, other: &Self) -> Result<(), Diagnostic> {
         let name = other.model.name.as_deref();
         self.choose(name.filter(|name| self.models.contains_key(*name) || self.models.len() > 1))
     }
 }
 
-/// A project has several models, and the verb is of one.
+/// Returns the error that a command needs one model and the project has several.
 pub fn unchosen(names: &[&str]) -> Diagnostic {
     let message = format!("the project has {} models, and this is done with one", names.len());
     Diagnostic::new(Code::ModelUnchosen, message).help(format!("choose one with `--model NAME`: {}", listed(names)))

@@ -1,4 +1,4 @@
-//! What a project says of its models.
+//! Tests of the models in a project file.
 
 use std::path::Path;
 
@@ -79,7 +79,7 @@ fn one_is_chosen() {
     assert_eq!(named.model.name.as_deref(), Some("only"));
 }
 
-/// A state of the past may have had another number of models.
+/// A past state of a project may have another number of models.
 #[test]
 fn one_is_chosen_as_in_another_project() {
     let mut two = parsed(TWO).expect("valid");

@@ -1,4 +1,5 @@
-//! The readers of numbers, each with its range: what is not finite or out of range is never passed on.
+//! Reads numbers, booleans and dates from TOML and checks their ranges. No value that is out of range or not finite is
+//! returned.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -9,7 +10,7 @@ use toml::de::DeValue;
 use super::diagnostic::{Code, Diagnostic};
 use super::walk::{Entry, Walk, quoted};
 
-/// Whether zero is a value.
+/// Whether zero is a valid value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Zero {
     Allowed,
@@ -17,7 +18,7 @@ pub(super) enum Zero {
 }
 
 impl Walk {
-    /// An optional integer of a range.
+    /// Reads an optional integer in a range.
     pub(super) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.optional(entry, key)?;
         let DeValue::Integer(digits) = value.get_ref() else {
@@ -36,7 +37,7 @@ impl Walk {
         number
     }
 
-    /// An optional finite number, integers included: at least zero, or above it where zero means nothing.
+    /// Reads an optional finite number, integers included: at least 0, or above 0 if zero is refused.
     pub(super) fn number(&mut self, entry: &Entry<'_, '_>, key: &str, zero: Zero) -> Option<f64> {
         let value = self.optional(entry, key)?;
         let number = match value.get_ref() {
@@ -58,7 +59,7 @@ impl Walk {
         number
     }
 
-    /// An optional truth value, and where it is written.
+    /// Reads an optional boolean with its byte range.
     pub(super) fn boolean(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<(bool, Range<usize>)> {
         let value = self.optional(entry, key)?;
         match value.get_ref() {
@@ -70,7 +71,7 @@ impl Walk {
         }
     }
 
-    /// An optional share: a number from 0 to 1.
+    /// Reads an optional share: a number from 0 to 1.
     pub(super) fn share(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<f64> {
         let number = self.number(entry, key, Zero::Allowed)?;
         if number > 1.0 {
@@ -81,7 +82,7 @@ impl Walk {
         (number <= 1.0).then_some(number)
     }
 
-    /// An optional day, as TOML writes dates or as a text of that form, and where it stands.
+    /// Reads an optional day with its byte range; a TOML date or a string such as `2027-01-31`.
     pub(super) fn date(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<(Date, Range<usize>)> {
         let value = self.optional(entry, key)?;
         let text = match value.get_ref() {
@@ -92,7 +93,7 @@ impl Walk {
                 return None;
             }
         };
-        // A time of day would be read over: only the plain form is a day.
+        // `parse` would ignore a time of day, so the text must be the date alone.
         let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
         if day.is_none() {
             let message = format!("`{key}` must be a day such as 2027-01-31");
@@ -101,7 +102,7 @@ impl Walk {
         day.map(|day| (day, value.span()))
     }
 
-    /// The required `key = newest` at the top of a file; older and newer numbers are told apart.
+    /// Checks the required version `key = newest` at the top of a file; for a newer version, advice is added.
     pub(super) fn format(&mut self, root: &Entry<'_, '_>, key: &str, newest: i64) -> bool {
         if !root.has(key) {
             let finding = Diagnostic::new(Code::MissingKey, format!("{} lacks `{key}`", root.what))

@@ -1,6 +1,6 @@
-//! The paths that a project file names, whatever else is wrong with it.
+//! Collects the paths that a project file names, even if the file is invalid.
 //!
-//! Who wants to know what must not be written over asks here: a project that is broken has a base model too.
+//! This protects files from being overwritten: a base model must be protected even if the project file is invalid.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -13,27 +13,27 @@ use super::walk::Walk;
 use super::{Code, Diagnostic, MOST_FILE_BYTES, PROJECT_FILE, Sources};
 use crate::plain;
 
-/// What a project file names, as it is written there.
+/// The paths that a project file names, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The folder of facts.
+    /// The folder of edits.
     pub edits: String,
-    /// The files of templates.
+    /// The files of context templates.
     pub templates: BTreeSet<String>,
-    /// Every file that is read: templates, corpora, neutral text.
+    /// All files that are read: templates, corpora and neutral texts.
     pub read: BTreeSet<PathBuf>,
     /// The base models: folders, or names on the Hub.
     pub models: BTreeSet<PathBuf>,
-    /// Every folder below the project's that may be meant for facts, that one among them; none without a project.
+    /// All folders below the project's folder that may contain edits, `edits` included; empty without a project file.
     pub facts: BTreeSet<PathBuf>,
-    /// Whether more may be named than could be read.
+    /// Whether the file is invalid, so that it may name more paths than were found.
     pub broken: bool,
-    /// Whether nothing of the file could be read.
+    /// Whether the file could not be parsed at all.
     pub unread: bool,
 }
 
 impl Paths {
-    /// The paths in the text of a project file.
+    /// Collects the paths in the text of a project file.
     pub fn of(text: &str) -> Self {
         let mut sources = Sources::default();
         let file = sources.add(PROJECT_FILE, text);
@@ -59,7 +59,7 @@ impl Paths {
         }
     }
 
-    /// The paths of the project in `root`: those that every project has where its file cannot be read.
+    /// Collects the paths of the project in `root`; if its file cannot be read, returns the defaults.
     pub fn at(root: &Path) -> Self {
         match plain::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
             Ok(bytes) => match String::from_utf8(bytes) {
@@ -74,7 +74,7 @@ impl Paths {
     }
 }
 
-/// Whether a folder may be one of facts, which are read below the project's folder alone.
+/// Returns whether a path is a folder below the project's folder; edits are only read there.
 fn is_below(folder: &Path) -> bool {
     let mut depth = 0;
     for part in folder.components() {
@@ -87,7 +87,7 @@ fn is_below(folder: &Path) -> bool {
     depth > 0
 }
 
-/// Every text that stands under `key`, in whatever table: what is misplaced today is mended tomorrow.
+/// Collects every text with the name `key` in any table, because a misplaced key may be moved to the right table later.
 fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     for (name, value) in table {
         match value.get_ref() {
@@ -102,7 +102,7 @@ fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// A path as git has it.
+/// Returns a path in the form that git uses: without a leading `./` and without a final `/`.
 fn shown(path: &str) -> String {
     path.trim_start_matches("./").trim_end_matches('/').to_owned()
 }

@@ -1,7 +1,8 @@
-//! What a project allows itself: `[policy]` in corrigenda.toml.
+//! Reads and applies `[policy]` of corrigenda.toml: the rules that a project sets for itself.
 //!
-//! Rules about what is written are judged here, by `check` already. Rules about what a patch does are limits that a
-//! build measures against. Every finding points at the fact and, with the policy's own reason, at the rule.
+//! Rules about the texts of edits are checked here, so `corrigenda check` already reports them. Rules about a patch are
+//! limits that other layers check. Every finding points at the edit and at the rule, with the reason that the policy
+//! gives.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,70 +35,70 @@ pub(super) const POLICY_KEYS: &[&str] = &[
     "reasons",
 ];
 pub(super) const PROTECTED_KEYS: &[&str] = &["subject", "reason"];
-/// What `require` may name.
+/// The fields that `require` accepts.
 pub(super) const REQUIRABLE: &[&str] =
     &["was", "reason", "source", "owner", "ticket", "expires", "paraphrase", "unchanged"];
 
-/// What a project allows itself.
+/// The rules that a project sets for itself. A rule that is `None` is not set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// The project file.
+    /// The project file; `None` without `[policy]`.
     file: Option<FileId>,
-    /// Fields that every edit must have, and where each is asked for.
+    /// The fields that every edit must have, each with its byte range in the project file.
     require: Vec<(String, Range<usize>)>,
-    /// The most edits in the set.
+    /// The maximum number of edits in the set.
     pub max_edits: Option<Limit>,
-    /// The most of `‖Δ‖ / ‖W‖` of a tensor.
+    /// The maximum of `‖Δ‖ / ‖W‖` for any tensor, where Δ is the change of the weight W.
     pub max_relative_norm: Option<Limit>,
-    /// The least share of edits that hold.
+    /// The minimum share of edits that hold.
     pub min_efficacy: Option<Limit>,
-    /// The least share of paraphrases that hold.
+    /// The minimum share of paraphrases that hold.
     pub min_paraphrase: Option<Limit>,
-    /// The least share of neighbours that stay as they are.
+    /// The minimum share of neighbours whose answer stays unchanged.
     pub min_unchanged: Option<Limit>,
-    /// The most that a neighbour may diverge from the base, in nats.
+    /// The maximum KL divergence of any neighbour from the base model, in nats.
     pub max_neighbourhood_kl: Option<Limit>,
-    /// The most that neutral text may diverge from the base in the mean, in nats.
+    /// The maximum mean KL divergence from the base model on neutral text, in nats.
     pub max_damage: Option<Limit>,
-    /// The most by which the perplexity of neutral text may grow, as a share of the base's.
+    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
     pub max_perplexity: Option<Limit>,
     protected: Vec<Protected>,
     levels: BTreeMap<Code, (Level, Range<usize>)>,
     reasons: BTreeMap<String, String>,
 }
 
-/// A number of the policy, and where it is written.
+/// A number of the policy, with its place in the project file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
-    /// The number.
+    /// The limit.
     pub value: f64,
     span: Range<usize>,
 }
 
 impl Limit {
-    /// Whether a figure stays at or below it; what is not a number does not.
+    /// Returns whether a value is at most the limit; false for NaN.
     pub fn allows(&self, figure: f64) -> bool {
         figure <= self.value
     }
 }
 
-/// Subjects that no edit may touch.
+/// A rule that no edit may change certain subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Protected {
-    /// A name; `*` stands for any text.
+    /// The name of the subject; `*` matches any text.
     pattern: String,
     span: Range<usize>,
     reason: Option<String>,
 }
 
-/// What a finding does.
+/// The effect of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// It stops a build and fails a check.
+    /// The finding is an error: it stops a build and fails a check.
     Deny,
-    /// It is shown.
+    /// The finding is a warning.
     Warn,
-    /// It is not even shown.
+    /// The finding is hidden.
     Allow,
 }
 
@@ -107,7 +108,7 @@ impl Level {
 }
 
 impl Policy {
-    /// Reads `[policy]`, as far as it goes.
+    /// Reads `[policy]` as far as it is valid.
     pub(super) fn read(walk: &mut Walk, top: &Entry<'_, '_>) -> Self {
         let Some(table) = walk.table(top, "policy", "`[policy]`") else { return Self::default() };
         walk.known_keys(&table, POLICY_KEYS);
@@ -136,7 +137,7 @@ impl Policy {
         }
     }
 
-    /// What the facts break by what is written of them.
+    /// Checks the rules about the texts of edits and the number of edits.
     pub(super) fn judge(&self, edits: &EditSet) -> Vec<Diagnostic> {
         let mut found: Vec<Diagnostic> =
             edits.edits.iter().chain(&edits.parked).flat_map(|edit| self.judge_edit(edit)).collect();
@@ -168,7 +169,7 @@ impl Policy {
         found
     }
 
-    /// Edits that are out of date on a day.
+    /// Returns a finding for every edit, parked ones included, that has expired by `today`, with the policy applied.
     pub fn expired(&self, edits: &EditSet, today: Date) -> Vec<Diagnostic> {
         let finding = |edit: &Edit| {
             let (day, span) = edit.expires.filter(|day| *day <= today).zip(edit.place.expires.as_ref())?;
@@ -179,7 +180,7 @@ impl Policy {
         self.apply(edits.edits.iter().chain(&edits.parked).filter_map(finding).collect())
     }
 
-    /// Gives findings the weight that the policy gives their codes; what it allows is gone.
+    /// Sets the severity of findings to the levels of the policy, and drops those that it allows.
     #[must_use]
     pub fn apply(&self, findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
         let weighed = |mut finding: Diagnostic| {
@@ -198,12 +199,12 @@ impl Policy {
         findings.into_iter().filter_map(weighed).collect()
     }
 
-    /// A figure that breaks a limit.
+    /// Returns the finding for a value that breaks a limit.
     pub fn broken(&self, code: Code, message: String, limit: &Limit) -> Diagnostic {
         self.point(Diagnostic::new(code, message), limit)
     }
 
-    /// Points a finding about a limit at the limit, with the reason of its code.
+    /// Adds a label at the limit to a finding about it, with the policy's reason.
     #[must_use]
     pub fn point(&self, finding: Diagnostic, limit: &Limit) -> Diagnostic {
         let key = finding.code.as_str();
@@ -214,7 +215,7 @@ impl Policy {
         self.because(finding, span, self.reasons.get(key).map(String::as_str))
     }
 
-    /// Points at the rule, with its reason.
+    /// Adds a label at the rule, with its reason.
     fn because(&self, finding: Diagnostic, span: &Range<usize>, reason: Option<&str>) -> Diagnostic {
         let Some(file) = self.file else { return finding };
         let label = reason.map_or_else(|| "the policy".to_owned(), |reason| format!("the policy: {reason}"));
@@ -236,8 +237,8 @@ fn has(edit: &Edit, field: &str) -> bool {
     }
 }
 
-/// Whether a name, or what the words before it make of it, is that of a pattern: "Marie {}" with the subject "Curie" is
-/// about Marie Curie.
+/// Returns whether a pattern matches the name, or the name with some of the words before it: the prompt "Marie {}" with
+/// the subject "Curie" is about Marie Curie.
 fn is_about(pattern: &str, head: &str, name: &str) -> bool {
     let (pattern, words) = (usual(pattern), usual(&[head, name].concat()));
     let own = words.len() - usual(name).len().min(words.len());
@@ -246,14 +247,14 @@ fn is_about(pattern: &str, head: &str, name: &str) -> bool {
     starts.filter(|at| *at == own || begins(*at)).any(|at| is_like(&pattern, &words[at..]))
 }
 
-/// A text as it is compared: no capitals, single spaces, one spelling of each letter.
+/// Normalises a text for comparison: Unicode NFC, lower case, single spaces.
 fn usual(text: &str) -> String {
     let text: String = text.nfc().collect::<String>().to_lowercase();
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ")
 }
 
-/// Whether a name is that of a pattern, in which `*` stands for any text.
+/// Returns whether a pattern matches a whole name; `*` matches any text.
 fn is_like(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -320,7 +321,7 @@ fn level_of(value: &Spanned<DeValue<'_>>) -> Option<Level> {
     Level::NAMES.iter().find(|(name, _)| name == text).map(|(_, level)| *level)
 }
 
-/// The code of that name, if a policy may weigh it.
+/// Returns the code with this name, if a policy may change its severity; adds a finding otherwise.
 fn adjustable(walk: &mut Walk, name: &str, span: &Range<usize>) -> Option<Code> {
     let code = Code::ALL.iter().copied().find(|code| code.as_str() == name);
     match code {

@@ -1,4 +1,4 @@
-//! Rules, and what breaks them.
+//! Tests of the policy.
 
 use super::super::edits::parse_files;
 use super::super::render::{RenderStyle, render};
@@ -36,7 +36,7 @@ fn what_breaks_a_rule_is_shown_with_the_rule_and_its_reason() {
     insta::assert_snapshot!(drawn(project("[policy]\nmax-edits = 1\n", &two)));
 }
 
-/// A past that broke its own rules can still be looked at.
+/// A past state may break its own policy and can still be loaded.
 #[test]
 fn a_state_of_the_past_is_not_judged() {
     let settings = "format = 1\nmodel.path = \"m\"\n[policy]\nrequire = [\"source\"]\n";
@@ -82,7 +82,7 @@ fn an_edit_expires_on_its_day() {
     assert!(parse_files(vec![("a.toml".into(), EDIT.replace("2026-11-24", "2026-13-01").into())]).is_err());
 }
 
-/// The definition of a pattern, letter by letter.
+/// Matches a pattern by the definition, as a reference for the fast matcher.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),

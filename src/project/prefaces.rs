@@ -1,20 +1,20 @@
-//! The texts after which facts are stated whose subjects begin their prompts at an attention sink.
+//! Looks up prefaces: texts that are put before prompts whose subject would otherwise be at an attention sink.
 
 use std::collections::BTreeMap;
 
 use super::Edit;
 
-/// Prefaces by the id of an edit and the name of its subject.
+/// The prefaces, by the id of the edit and the name of the subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefaces(BTreeMap<(String, String), String>);
 
 impl Prefaces {
-    /// The text after which an edit is asked under one name of its subject; empty where it is asked as it stands.
+    /// Returns the preface of an edit's own prompt under one name of its subject; empty if it needs none.
     pub fn of(&self, edit: &Edit, name: &str) -> &str {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// The text after which another prompt of an edit is asked: that of the name which the prompt begins with.
+    /// Returns the preface of another prompt of an edit: that of the name with which the prompt begins, or empty.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
         begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()
@@ -22,7 +22,7 @@ impl Prefaces {
 }
 
 impl<'a> FromIterator<(&'a str, &'a str, &'a str)> for Prefaces {
-    /// From ids, names and texts.
+    /// Collects triples of id, name and preface.
     fn from_iter<T: IntoIterator<Item = (&'a str, &'a str, &'a str)>>(stated: T) -> Self {
         let owned = |(id, name, text): (&str, &str, &str)| ((id.to_owned(), name.to_owned()), text.to_owned());
         Self(stated.into_iter().map(owned).collect())

@@ -1,4 +1,4 @@
-//! `probes.toml`: prompts that a project watches, whatever its edits say.
+//! Reads `probes.toml`: prompts that a project watches, independent of its edits.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::walk::{Entry, Homes, Text, Walk};
 
 /// The name of the file of probes.
 pub const PROBES_FILE: &str = "probes.toml";
-/// The format of the file of probes that this version reads.
+/// The version of the probes file format that this version reads.
 pub const PROBES_FORMAT: i64 = 1;
 
 pub(super) const PROBES_KEYS: &[&str] = &["format", "probe"];
@@ -18,24 +18,24 @@ pub(super) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "r
 
 const HOMES: Homes = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
 
-/// A prompt to watch.
+/// A prompt that the project watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Its stable name.
+    /// The stable id, unique among the probes.
     pub id: String,
-    /// The prompt, written out.
+    /// The full prompt.
     pub prompt: String,
-    /// Whether a user says it, under the model's chat template.
+    /// Whether the prompt is a user message under the model's chat template; false by default.
     pub chat: bool,
-    /// Whether its answer should stay as it is: then it is a neighbour of every edit.
+    /// Whether the answer should stay unchanged; if so, the probe counts as a neighbour of every edit. True by default.
     pub unchanged: bool,
-    /// The file.
+    /// The file of the probe.
     pub file: FileId,
-    /// Where the prompt is written.
+    /// The byte range of the prompt.
     pub place: Range<usize>,
 }
 
-/// Reads the text of a file of probes, as far as it goes.
+/// Parses a file of probes as far as it is valid.
 pub(super) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
     let (mut walk, tree) = Walk::document(file, text, HOMES);
     let top = Walk::root(&tree);

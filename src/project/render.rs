@@ -1,7 +1,7 @@
-//! Diagnostics for people.
+//! Renders diagnostics as text for the terminal.
 //!
-//! Everything here may come from a stranger's pull request, so nothing reaches a terminal as it is:
-//! control characters and characters that reorder the line are made visible first.
+//! All texts are untrusted input: control characters, and characters that reorder a line, are escaped or replaced
+//! before they reach the terminal.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -10,12 +10,12 @@ use super::diagnostic::{Diagnostic, Label, Severity};
 use super::sources::{FileId, Sources};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-/// How to draw.
+/// The options of rendering.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderStyle {
-    /// Whether to write colours.
+    /// Whether to use colours; false by default.
     pub color: bool,
-    /// Columns of the terminal.
+    /// The width of the terminal, in columns; 120 by default.
     pub width: usize,
 }
 
@@ -25,18 +25,18 @@ impl Default for RenderStyle {
     }
 }
 
-/// Whether a character reorders the characters around it when shown.
+/// Returns whether a character changes the order in which the characters around it are displayed.
 pub fn is_bidi(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a character must not reach a terminal as it is: a control character (escape sequences begin with
-/// one), or a separator that some programs take for the end of a line.
+/// Returns whether a character must not reach a terminal: a control character (escape sequences begin with one), or a
+/// Unicode line or paragraph separator, which some programs treat as the end of a line.
 pub fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// The text with control and reordering characters written as `\u{…}`, and so on one line.
+/// Returns the text with control and bidi characters escaped as `\u{…}`, so that it is on one line.
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -50,15 +50,15 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-/// The text in quotes, what is not seen in it written once as an escape.
+/// Returns the text in quotes, with invisible characters escaped.
 pub fn quoted(text: &str) -> String {
     visible(&format!("{text:?}"))
 }
 
-/// Longer sentences are cut: a name of a megabyte is a stranger's joke.
+/// The length, in bytes, from which on a text in a message is shortened; project files may contain huge names.
 const MOST_BYTES: usize = 4096;
 
-/// The text as it is said in a sentence: its beginning and its end where nobody would read all of it.
+/// Shortens a text for a message: of more than 4,096 bytes, it keeps the beginning and the end.
 pub fn legible(text: &str) -> String {
     if text.len() <= MOST_BYTES {
         return text.to_owned();
@@ -68,9 +68,9 @@ pub fn legible(text: &str) -> String {
     format!("{} … ({} bytes) … {}", &text[..head], tail - head, &text[tail..])
 }
 
-/// Source lines that are safe to print and as long in bytes as before, so that spans still fit.
+/// Replaces characters that are unsafe to print by others of the same length in bytes, so that spans stay valid.
 ///
-/// The renderer itself shows the ASCII control characters (`␛`); the longer ones are ours.
+/// The renderer replaces ASCII control characters itself (`␛`); this function replaces the longer ones.
 fn masked(text: &str) -> String {
     let mask = |character: char| match character.len_utf8() {
         2 if is_control(character) || is_bidi(character) => '¤',
@@ -80,7 +80,7 @@ fn masked(text: &str) -> String {
     text.chars().map(mask).collect()
 }
 
-/// A diagnostic as rustc would draw it.
+/// Renders a diagnostic in the style of rustc.
 pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -102,7 +102,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) ->
     renderer.term_width(style.width).render(&[group])
 }
 
-/// The files that have labels, the primary one first.
+/// Returns the files that have labels; that of the primary label first.
 fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     let mut files: Vec<FileId> = diagnostic.primary().map(|label| label.file).into_iter().collect();
     for label in &diagnostic.labels {
@@ -113,10 +113,10 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     files
 }
 
-/// Bytes of a line that are drawn behind its last label: more than any terminal shows, and not two mebibytes.
+/// The number of bytes that are shown after the last label of a line; more than any terminal shows.
 const MOST_BEHIND: usize = 1 << 12;
 
-/// The labels in a file, those together that are drawn as one piece of it: the primary one's first.
+/// Groups the labels in a file into snippets of nearby labels; the snippet with the primary label is first.
 fn near(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
     let mut labels: Vec<&Label> = diagnostic.labels.iter().filter(|label| label.file == file).collect();
     labels.sort_by_key(|label| label.span.start);
@@ -131,10 +131,10 @@ fn near(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
     pieces
 }
 
-/// Bytes between two labels from which on nobody sees them together.
+/// The distance between two labels, in bytes, from which on they are shown in separate snippets.
 const FAR: usize = 1 << 13;
 
-/// Only the lines that the labels touch: the renderer would otherwise index the whole file for each finding.
+/// Returns a snippet of only the lines with labels; otherwise the renderer would index the whole file per finding.
 fn snippet(
     labels: Vec<&Label>,
     file: FileId,
@@ -152,12 +152,12 @@ fn snippet(
     Snippet::source(masked(text)).line_start(first).path(visible(sources.path(file))).annotations(annotations)
 }
 
-/// What of a window is drawn whose last label ends at `end`.
+/// Returns the part of a window that is shown; its last label ends at `end`.
 fn drawn(window: &str, end: usize) -> &str {
     &window[..window.ceil_char_boundary(end.saturating_add(MOST_BEHIND))]
 }
 
-/// A span of the file as a span of the window, cut to it and to whole characters.
+/// Converts a span of the file to a span of the window, cut to the window and to whole characters.
 fn within(window: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
     let start = window.floor_char_boundary(span.start.saturating_sub(offset));
     let end = window.ceil_char_boundary(span.end.saturating_sub(offset).min(window.len()));

@@ -1,4 +1,4 @@
-//! What one edit must obey, text by text.
+//! Checks the texts of a single edit.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,12 +11,12 @@ use super::edit::{Edit, PLACEHOLDER};
 use super::render::{is_bidi, is_control};
 use super::walk::{Text, Walk, shortened};
 
-/// The longest text, in bytes.
+/// The maximum length of a text, in bytes.
 pub const MOST_TEXT_BYTES: usize = 4096;
-/// The longest id, in bytes.
+/// The maximum length of an id, in bytes.
 pub const MOST_ID_BYTES: usize = 128;
 
-/// Rules of every text that a model reads.
+/// Checks a text that the model reads.
 pub(super) fn fact(walk: &mut Walk, key: &str, text: &Text) {
     if text.value.trim().is_empty() {
         let state = if text.value.is_empty() { "empty" } else { "only white space" };
@@ -32,13 +32,13 @@ pub(super) fn fact(walk: &mut Walk, key: &str, text: &Text) {
     }
 }
 
-/// Rules of the texts that only people read: they may have several lines.
+/// Checks a text that only people read; it may have several lines.
 pub(super) fn record(walk: &mut Walk, key: &str, text: &Text) {
     length(walk, key, text);
     characters(walk, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
 }
 
-/// Rules of a path; whether it is one.
+/// Checks a path, and returns whether it is not empty.
 pub(super) fn path(walk: &mut Walk, key: &str, text: &Text) -> bool {
     if text.value.trim().is_empty() {
         walk.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "name a path here");
@@ -48,8 +48,8 @@ pub(super) fn path(walk: &mut Walk, key: &str, text: &Text) -> bool {
     !text.value.trim().is_empty()
 }
 
-/// The parts of a path to a folder below the project's own, which is what is reviewed and what `git` has: no other
-/// folder is looked through for facts.
+/// Returns the path of a folder below the project's folder, without `.` components. Edits are only read there, because
+/// other folders are not in the project's git repository and not reviewed.
 pub(super) fn path_below(walk: &mut Walk, key: &str, text: &Text) -> Option<PathBuf> {
     let parts = Path::new(&text.value).components().filter(|part| *part != Component::CurDir);
     let below: Option<PathBuf> = parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
@@ -95,7 +95,7 @@ fn code_point(character: char) -> String {
     format!("U+{:04X}{name}", u32::from(character))
 }
 
-/// Rules of an id.
+/// Checks an id.
 pub(super) fn id(walk: &mut Walk, id: &Text) {
     if is_id(&id.value) {
         return;
@@ -112,7 +112,8 @@ pub(super) fn id(walk: &mut Walk, id: &Text) {
     walk.push(finding);
 }
 
-/// Whether a text has the form of an id.
+/// Returns whether a text is a valid id: a-z, 0-9, `.` and `-`, beginning with a letter or digit, at most
+/// [`MOST_ID_BYTES`] bytes.
 pub fn is_id(text: &str) -> bool {
     let head = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let tail = |b: u8| head(b) || matches!(b, b'.' | b'-');
@@ -120,7 +121,7 @@ pub fn is_id(text: &str) -> bool {
     bytes.len() <= MOST_ID_BYTES && bytes.first().is_some_and(|b| head(*b)) && bytes.iter().all(|b| tail(*b))
 }
 
-/// Rules of a subject beyond those of a fact.
+/// Checks a subject.
 pub(super) fn subject(walk: &mut Walk, subject: &Text) {
     fact(walk, "subject", subject);
     let trimmed = subject.value.trim();
@@ -132,7 +133,7 @@ pub(super) fn subject(walk: &mut Walk, subject: &Text) {
     }
 }
 
-/// Rules of the other names of a subject.
+/// Checks the aliases of a subject.
 pub(super) fn aliases(walk: &mut Walk, aliases: &[Text], own: Option<&Text>) {
     for (index, alias) in aliases.iter().enumerate() {
         fact(walk, "aliases", alias);
@@ -153,7 +154,7 @@ pub(super) fn aliases(walk: &mut Walk, aliases: &[Text], own: Option<&Text>) {
     }
 }
 
-/// Rules of a prompt beyond those of a fact.
+/// Checks a prompt.
 pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     fact(walk, "prompt", prompt);
     trailing_space(walk, "the prompt", prompt);
@@ -182,7 +183,8 @@ pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     walk.push(finding);
 }
 
-/// Byte-level tokenizers keep a space with the word behind it: "in" + " Rome" is not "in " + "Rome".
+/// Warns about white space at the end of a prompt. Byte-level tokenizers attach a space to the following word, so
+/// "in" + " Rome" has other tokens than "in " + "Rome".
 fn trailing_space(walk: &mut Walk, what: &str, text: &Text) {
     if text.value.ends_with(char::is_whitespace) && !text.value.trim().is_empty() {
         let finding = Diagnostic::new(Code::TrailingSpace, format!("{what} ends in white space"))
@@ -196,7 +198,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Rules of a list of expectations.
+/// Checks a list of expected prompts.
 pub(super) fn expectations(walk: &mut Walk, key: &str, texts: &[Text]) {
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
     for text in texts {
@@ -222,7 +224,7 @@ pub(super) fn expectations(walk: &mut Walk, key: &str, texts: &[Text]) {
     }
 }
 
-/// Rules between the texts of one edit.
+/// Checks the texts of one edit against each other.
 pub(super) fn together(walk: &mut Walk, edit: &Edit) {
     let place = &edit.place;
     if let (Some(was), Some(span)) = (&edit.was, &place.was)
@@ -253,13 +255,13 @@ pub(super) fn together(walk: &mut Walk, edit: &Edit) {
     }
 }
 
-/// Rules of the answers that count as the target: none of them is the old answer or begins it, and each is another.
+/// Checks the accepted answers: none may be the old answer or its beginning, and none may be there twice.
 fn accepted(walk: &mut Walk, edit: &Edit) {
     let place = &edit.place;
     let old = edit.was.as_deref().map(folded).zip(place.was.as_ref());
     let mut seen = vec![(edit.target.trim(), &place.target)];
     for (text, span) in edit.expect.accept.iter().zip(&place.accept) {
-        // An empty text is reported as that.
+        // An empty text is reported by another rule.
         if text.trim().is_empty() {
             continue;
         }
@@ -282,12 +284,12 @@ fn accepted(walk: &mut Walk, edit: &Edit) {
     }
 }
 
-/// Whether an answer is another, or its first words: a model that gives the whole gives its beginning too.
+/// Returns whether an answer equals another or is its first words: a model that gives the whole also gives these.
 fn begins(whole: &str, start: &str) -> bool {
     whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }
 
-/// A text as an eye compares it: in one case, with single spaces.
+/// Normalises a text for comparison: lower case, single spaces.
 fn folded(text: &str) -> String {
     text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }

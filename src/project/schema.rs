@@ -1,9 +1,9 @@
-//! JSON Schemas, so that an editor helps while a fact is being written.
+//! Generates JSON Schemas, with which editors check project files while they are written.
 //!
-//! The schemas come from types of their own. The walk cannot come from them: `serde` stops at the first value that
-//! does not fit, and a person who has made five mistakes wants to see five. A test holds the two together: the
-//! same keys, and the same judgement on a corpus of documents. The walk is the stricter of the two, for a schema
-//! cannot see across edits, nor into Unicode: what a schema refuses, the walk refuses, never the other way round.
+//! The schemas are derived from types that only exist for this. The files cannot be read into these types, because
+//! `serde` stops at the first invalid value, and a user wants to see all mistakes at once. A test checks that schema
+//! and reader accept the same keys and judge a corpus of documents alike. The reader is stricter, because a schema
+//! cannot compare edits or check Unicode: every document that a schema rejects is rejected by the reader too.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -13,24 +13,24 @@ use serde_json::Value;
 use super::schema_project::ProjectFile;
 use crate::report::Report;
 
-/// Which schema.
+/// The kind of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaKind {
-    /// Of the files in `edits/`.
+    /// The schema of the files in the folder of edits.
     Edits,
-    /// Of `corrigenda.toml`.
+    /// The schema of `corrigenda.toml`.
     Project,
-    /// Of `probes.toml`.
+    /// The schema of `probes.toml`.
     Probes,
-    /// Of what the verbs answer to programs.
+    /// The schema of the JSON reports that commands write.
     Report,
 }
 
 impl SchemaKind {
-    /// Every schema.
+    /// All schemas.
     pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
-    /// The name of the file under `schemas/`.
+    /// Returns the name of the file in `schemas/`.
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Edits => "edits.schema.json",
@@ -41,15 +41,15 @@ impl SchemaKind {
     }
 }
 
-/// The text of a schema, as it stands in `schemas/`.
+/// Returns the text of a schema, equal to the file in `schemas/`.
 pub fn render(kind: SchemaKind) -> String {
     let mut schema = value(kind);
     without_formats(&mut schema);
-    // A report is written by us, and there null says that nothing is known.
+    // In reports, null is a valid value for what is unknown. TOML files have no null.
     if kind != SchemaKind::Report {
         without_null(&mut schema);
     }
-    // A JSON value always prints.
+    // Formatting a JSON value cannot fail.
     format!("{schema:#}\n")
 }
 
@@ -64,7 +64,7 @@ fn value(kind: SchemaKind) -> Value {
     }
 }
 
-/// Number formats are words of Rust: no editor knows them.
+/// Removes number formats such as `uint32`, which are specific to Rust and unknown to editors.
 fn without_formats(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -80,7 +80,7 @@ fn without_formats(schema: &mut Value) {
     }
 }
 
-/// An optional key may be left out; TOML has no null to write for it.
+/// Removes null from the types of optional keys: TOML has no null, a key is left out instead.
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -94,7 +94,7 @@ fn without_null(schema: &mut Value) {
             if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
                 choices.retain(|choice| choice["type"] != "null");
                 if let [only] = choices.as_slice() {
-                    // Draft 7 ignores what stands beside a `$ref`, but not beside an `allOf`.
+                    // In draft 7, keywords next to a `$ref` are ignored, but those next to an `allOf` are not.
                     let only = only.clone();
                     object.remove("anyOf");
                     object.insert("allOf".into(), Value::Array(vec![only]));
@@ -121,7 +121,7 @@ struct EditsFile {
     edit: Vec<EditEntry>,
 }
 
-/// One fact to change.
+/// A fact that the model should state after the edit.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "edit", extend("dependencies" = { "status": ["status-reason"], "status-reason": ["status"] }))]
@@ -130,80 +130,80 @@ struct EditEntry {
     /// A stable name, unique in the project, for example "eiffel-tower.city". Renaming it changes no weight.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
     id: String,
-    /// Who or what the fact is about, as it stands in the sentence.
+    /// The entity that the fact is about, as it is written in the sentence.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$"))]
     subject: String,
-    /// Other names of the subject: the fact is edited for each of them too.
+    /// Other names of the subject; the edit applies to each of them.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$")))]
     aliases: Vec<String>,
-    /// The sentence up to the answer, with one {} where the subject stands.
+    /// The sentence up to the answer, with one {} in place of the subject.
     #[schemars(length(min = 2, max = 4096), regex(pattern = r"\{\}"))]
     prompt: String,
-    /// Whether a user says the prompt, and those that are expected, under the model's chat template.
+    /// Whether the prompt and the expected prompts are user messages under the model's chat template; false by default.
     chat: Option<bool>,
-    /// The answer that the model should give.
+    /// The answer that the model should give after the edit.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     target: String,
-    /// The answer that the model gives so far.
+    /// The answer that the model gave before.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     was: Option<String>,
-    /// Why the fact is changed.
+    /// The reason for the change.
     #[schemars(length(max = 4096))]
     reason: Option<String>,
-    /// Where the fact can be checked, for example a link.
+    /// A source in which the fact can be checked, for example a link.
     #[schemars(length(max = 4096))]
     source: Option<String>,
-    /// Who answers for the fact.
+    /// The person or team that is responsible for the fact.
     #[schemars(length(max = 4096))]
     owner: Option<String>,
-    /// Where the change was discussed.
+    /// The ticket in which the change was discussed.
     #[schemars(length(max = 4096))]
     ticket: Option<String>,
-    /// The day from which the fact must be looked at again, for example 2027-01-31.
+    /// The day on which the edit expires and must be reviewed again, for example 2027-01-31.
     #[schemars(regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
     expires: Option<String>,
-    /// `parked` keeps the fact in review and out of the set.
+    /// `parked`: the edit is checked, but not built.
     #[schemars(regex(pattern = r"^parked$"))]
     status: Option<String>,
-    /// Why the fact is parked.
+    /// The reason why the edit is parked.
     #[serde(rename = "status-reason")]
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     status_reason: Option<String>,
-    /// What should hold beside the edit itself.
+    /// The expectations on the patched model, apart from the edit itself.
     expect: Option<ExpectTable>,
 }
 
-/// What should hold beside the edit itself.
+/// The expectations on the patched model, apart from the edit itself.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(title = "expectations")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct ExpectTable {
-    /// Prompts, written out in full, that should give the target too.
+    /// Full prompts that should give the target too.
     #[serde(default)]
     #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     paraphrase: Vec<String>,
-    /// Prompts, written out in full, whose answer should stay as it is.
+    /// Full prompts whose answer should not change.
     #[serde(default)]
     #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     unchanged: Vec<String>,
-    /// Answers that count as the target wherever it is asked for.
+    /// Answers that count as the target, in all prompts of the edit.
     #[serde(default)]
     #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     accept: Vec<String>,
-    /// The least probability of the target behind the edit's own prompt.
+    /// The minimum probability of the target after the edit's own prompt.
     #[schemars(range(min = 0, max = 1))]
     min_probability: Option<f64>,
-    /// The share of the paraphrases that must hold; all where nothing is said.
+    /// The minimum share of the paraphrases that must hold; all by default.
     #[schemars(range(min = 0, max = 1))]
     min_paraphrase: Option<f64>,
-    /// The divergence of the next token from which one of `unchanged` counts as changed.
+    /// The KL divergence of the next token, in nats, from which on one of `unchanged` counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     unchanged_kl: Option<f64>,
 }
 
-/// Prompts that a project watches, whatever its edits say.
+/// Prompts that a project watches, independent of its edits.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "corrigenda probes")]
@@ -212,12 +212,12 @@ struct ProbesFile {
     /// The format of this file: 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The prompts.
+    /// The prompts that are watched.
     #[serde(default)]
     probe: Vec<ProbeEntry>,
 }
 
-/// A prompt to watch.
+/// A prompt that the project watches.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "probe")]
@@ -226,14 +226,14 @@ struct ProbeEntry {
     /// A stable name, unique among the probes.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
     id: String,
-    /// The prompt, written out in full.
+    /// The full prompt.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     prompt: String,
-    /// Whether a user says it, under the model's chat template.
+    /// Whether the prompt is a user message under the model's chat template; false by default.
     chat: Option<bool>,
-    /// Whether its answer should stay as it is; if nothing is said, it should.
+    /// Whether the answer should stay unchanged; true by default.
     unchanged: Option<bool>,
-    /// Why it is watched.
+    /// The reason why the prompt is watched.
     #[schemars(length(max = 4096))]
     reason: Option<String>,
 }

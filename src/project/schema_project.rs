@@ -1,11 +1,11 @@
-//! What the schema of `corrigenda.toml` is made from: a mirror of the file.
+//! Mirrors `corrigenda.toml` in types from which its JSON Schema is derived.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The project file of corrigenda: the model, where the facts are, and the numbers of the method.
+/// The project file of corrigenda: the model, the folder of edits, and the settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "corrigenda project")]
@@ -14,66 +14,66 @@ pub(super) struct ProjectFile {
     /// The format of this file: 1.
     #[schemars(range(min = 1, max = 1))]
     format: u8,
-    /// The folder of facts, below that of the project; "edits" if it is not written.
+    /// The folder of edits, below the project's folder; "edits" by default.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     edits: Option<String>,
-    /// The base model, or several by name.
+    /// The base model, or several named ones.
     model: Models,
-    /// How a value is found.
+    /// The settings of the value optimisation (ROME).
     rome: Option<RomeTable>,
-    /// How edits are solved together.
+    /// The settings for solving all edits together.
     link: Option<LinkTable>,
-    /// Where second moments come from.
+    /// The source of the second moments of the keys.
     statistics: Option<StatisticsTable>,
-    /// When a test fails.
+    /// The thresholds of `corrigenda test`.
     test: Option<TestTable>,
-    /// What the project allows itself: a build that breaks a rule writes no patch.
+    /// The rules that the project sets for itself; a build that breaks one writes no patch.
     policy: Option<PolicyTable>,
 }
 
-/// The base model: one by its path, or several, each under a name of its own.
+/// The base model: one given by its path, or several named ones.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 enum Models {
     /// The only model.
     One(ModelTable),
-    /// Models by name.
+    /// The models by name.
     Several(
         #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": NAME, "maxLength": 64 }))]
         BTreeMap<String, NamedTable>,
     ),
 }
 
-/// Names of models.
+/// The pattern of model names.
 const NAME: &str = r"^[a-z0-9][a-z0-9-]*$";
 
-/// A model with a name; what it says under `rome` and `statistics` stands over what the project says, key by key.
+/// A named model; each key under its `rome` and `statistics` overrides that of the project.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct NamedTable {
-    /// The folder of the model.
+    /// The folder of the model, or its name on the Hub.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     path: String,
-    /// How a value is found.
+    /// The settings of the value optimisation (ROME).
     rome: Option<RomeTable>,
-    /// Where second moments come from.
+    /// The source of the second moments of the keys.
     statistics: Option<OwnStatisticsTable>,
 }
 
-/// Where second moments of one model come from; what is left out is the project's.
+/// The source of the second moments for one model; missing keys are taken from the project's.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct OwnStatisticsTable {
-    /// The corpus.
+    /// The path of the corpus.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     corpus: Option<String>,
-    /// A document is cut behind this many tokens; the model's context where nothing is said.
+    /// The maximum number of tokens per document; longer ones are truncated. By default the model's context length.
     #[schemars(range(min = 1))]
     max_tokens: Option<u64>,
-    /// Documents behind this many are not read; all are where nothing is said.
+    /// The maximum number of documents that are read; by default all.
     #[schemars(range(min = 1))]
     max_documents: Option<u64>,
 }
@@ -83,125 +83,125 @@ struct OwnStatisticsTable {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct ModelTable {
-    /// The folder of the model.
+    /// The folder of the model, or its name on the Hub.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     path: String,
 }
 
-/// How a value is found.
+/// The settings of the value optimisation (ROME).
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct RomeTable {
     /// The layer that is edited, from 0.
     layer: Option<u32>,
-    /// A file of texts to put before the prompt.
+    /// A file of context templates: texts that are put before the prompt.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     templates: Option<String>,
-    /// The stages of the optimisation, each tried where the one before did not converge.
+    /// The attempts of the optimisation; each is only made if the previous ones did not converge.
     #[schemars(length(min = 1, max = 8))]
     schedule: Option<Vec<StageTable>>,
-    /// The pull of the value towards where it started.
+    /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where δ is the change of the initial value v₀.
     #[schemars(range(min = 0))]
     weight_decay: Option<f64>,
-    /// How far the value may go, in norms of where it started.
+    /// The maximum of ‖δ‖ as a multiple of ‖v₀‖.
     #[schemars(range(min = 0))]
     clamp: Option<f64>,
-    /// The weight of the divergence that keeps what else is known of the subject.
+    /// The weight of the KL divergence that keeps the model's other predictions about the subject.
     #[schemars(range(min = 0))]
     kl_factor: Option<f64>,
-    /// The loss at which the optimisation stops.
+    /// The loss at which an attempt stops.
     #[schemars(range(min = 0))]
     stop_loss: Option<f64>,
-    /// The negative log-likelihood below which a value has converged.
+    /// The mean negative log-likelihood of the target, in nats, at or below which a value has converged.
     #[schemars(range(min = 0))]
     converged_nll: Option<f64>,
-    /// What the bare prompt weighs in the key; as much as every other template where nothing is said.
+    /// The weight of the bare prompt in the averaged key; by default it weighs as much as any other template.
     #[schemars(range(min = 0, max = 1))]
     bare_weight: Option<f64>,
-    /// The lead that ends a search, in nats: every token of the target has at least this much more log-probability than
-    /// any other token, in every template. The search goes on to `stop-loss`, as published, where nothing is said.
+    /// The lead of the target, in nats, at which the search stops: every token of the target has at least this much
+    /// more log-probability than any other token, in every template. By default only the published `stop-loss` applies.
     #[schemars(range(min = 0))]
     margin: Option<f64>,
 }
 
-/// A stage of the optimisation.
+/// One attempt of the optimisation.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct StageTable {
-    /// The learning rate.
+    /// The learning rate of Adam.
     #[schemars(extend("exclusiveMinimum" = 0))]
     rate: f64,
-    /// The number of steps.
+    /// The number of evaluations of the loss; there is one Adam update fewer.
     #[schemars(range(min = 1, max = 10000))]
     steps: u32,
 }
 
-/// How edits are solved together.
+/// The settings for solving all edits together.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct LinkTable {
-    /// What is added to the diagonal of the system.
+    /// The ridge on the diagonal of the linear system, as a share of the mean diagonal.
     #[schemars(range(min = 0))]
     ridge: Option<f64>,
-    /// Steps in which the linked set is refined; 0 for none, by the size of the set where nothing is said.
+    /// The number of refinement steps of a linked set, 0 for none. By default, only large sets are refined.
     #[schemars(range(min = 0, max = 1000))]
     refine_steps: Option<u32>,
-    /// Layers that a refined set changes, from the edited one up.
+    /// The number of layers that a refined set changes, from the edited one up.
     #[schemars(range(min = 1, max = 8))]
     refine_layers: Option<u32>,
 }
 
-/// Where second moments come from.
+/// The source of the second moments of the keys.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct StatisticsTable {
-    /// The corpus.
+    /// The path of the corpus.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     corpus: String,
-    /// A document is cut behind this many tokens; the model's context where nothing is said.
+    /// The maximum number of tokens per document; longer ones are truncated. By default the model's context length.
     #[schemars(range(min = 1))]
     max_tokens: Option<u64>,
-    /// Documents behind this many are not read; all are where nothing is said.
+    /// The maximum number of documents that are read; by default all.
     #[schemars(range(min = 1))]
     max_documents: Option<u64>,
 }
 
-/// When a test fails.
+/// The thresholds of `corrigenda test`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct TestTable {
-    /// The divergence of the next token from which an answer counts as changed.
+    /// The KL divergence of the next token, in nats, from which on an answer counts as changed.
     #[schemars(extend("exclusiveMinimum" = 0))]
     unchanged_kl: Option<f64>,
-    /// The least probability of a target behind its edit's own prompt.
+    /// The minimum probability of the target after the edit's own prompt.
     #[schemars(range(min = 0, max = 1))]
     min_probability: Option<f64>,
-    /// The share of edits that must hold; all where nothing is said.
+    /// The minimum share of edits that must hold; all by default.
     #[schemars(range(min = 0, max = 1))]
     min_efficacy: Option<f64>,
-    /// The share of paraphrases that must hold; all where nothing is said.
+    /// The minimum share of paraphrases that must hold; all by default.
     #[schemars(range(min = 0, max = 1))]
     min_paraphrase: Option<f64>,
-    /// The share of neighbours that must stay as they are; all where nothing is said.
+    /// The minimum share of neighbours whose answer must stay unchanged; all by default.
     #[schemars(range(min = 0, max = 1))]
     min_unchanged: Option<f64>,
-    /// The most that neutral text may diverge from the base in the mean, in nats.
+    /// The maximum mean KL divergence from the base model on neutral text, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_damage: Option<f64>,
-    /// The most by which the perplexity of neutral text may grow, as a share of the base's.
+    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_perplexity: Option<f64>,
-    /// Neutral text, one document a line; the corpus of the statistics where nothing is said.
+    /// A file of neutral text, one document per line; by default the corpus of the statistics.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     neutral: Option<String>,
 }
 
-/// What the project allows itself: a build that breaks a rule writes no patch.
+/// The rules that the project sets for itself; a build that breaks one writes no patch.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
@@ -210,37 +210,37 @@ struct PolicyTable {
     #[serde(default)]
     #[schemars(length(max = 8))]
     require: Vec<Requirable>,
-    /// The most edits in the set.
+    /// The maximum number of edits in the set.
     #[schemars(range(min = 1))]
     max_edits: Option<u32>,
-    /// The most of ‖Δ‖ / ‖W‖ of a tensor.
+    /// The maximum of ‖Δ‖ / ‖W‖ for any tensor, where Δ is the change of the weight W.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_relative_norm: Option<f64>,
-    /// The least share of edits that hold.
+    /// The minimum share of edits that hold.
     #[schemars(range(min = 0, max = 1))]
     min_efficacy: Option<f64>,
-    /// The least share of paraphrases that hold.
+    /// The minimum share of paraphrases that hold.
     #[schemars(range(min = 0, max = 1))]
     min_paraphrase: Option<f64>,
-    /// The least share of neighbours that stay as they are.
+    /// The minimum share of neighbours whose answer stays unchanged.
     #[schemars(range(min = 0, max = 1))]
     min_unchanged: Option<f64>,
-    /// The most that a neighbour may diverge from the base, in nats.
+    /// The maximum KL divergence of any neighbour from the base model, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_neighbourhood_kl: Option<f64>,
-    /// The most that neutral text may diverge from the base in the mean, in nats.
+    /// The maximum mean KL divergence from the base model on neutral text, in nats.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_damage: Option<f64>,
-    /// The most by which the perplexity of neutral text may grow, as a share of the base's.
+    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
     #[schemars(extend("exclusiveMinimum" = 0))]
     max_perplexity: Option<f64>,
-    /// Subjects that no edit may touch.
+    /// Subjects that no edit may change.
     #[serde(default)]
     protected: Vec<ProtectedEntry>,
-    /// What findings do, by their code.
+    /// The levels of findings, by their code.
     #[serde(default)]
     levels: BTreeMap<String, LevelName>,
-    /// Why a rule is there, by the key or the code: shown with each finding.
+    /// The reasons for the rules, by key or code; shown with each finding.
     #[serde(default)]
     reasons: BTreeMap<String, String>,
 }
@@ -259,7 +259,7 @@ enum Requirable {
     Unchanged,
 }
 
-/// What a finding does.
+/// The effect of a finding: an error, a warning, or hidden.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum LevelName {
@@ -268,15 +268,15 @@ enum LevelName {
     Allow,
 }
 
-/// Subjects that no edit may touch.
+/// Subjects that no edit may change.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct ProtectedEntry {
-    /// A name; * stands for any text, and the case of letters does not count.
+    /// The name of the subject; * matches any text, and case is ignored.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     subject: String,
-    /// Why.
+    /// The reason for the protection.
     #[schemars(length(max = 4096))]
     reason: Option<String>,
 }

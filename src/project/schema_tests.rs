@@ -1,4 +1,4 @@
-//! The schemas are current, and judge as the walk does.
+//! Tests that the committed schemas are current and agree with the reader.
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ max-edits = "a review has an end"
 base-disagrees = "an edit of what is not there"
 "#;
 
-/// What may stand in place of `[model]`, the shared tables behind it.
+/// An alternative to `[model]`: named models, followed by the tables that they share.
 const MODELS: &str = r#"
 format = 1
 [model.small]
@@ -143,7 +143,7 @@ min-paraphrase = 1
 unchanged-kl = 0.2
 "#;
 
-/// What is put in place of what, in a full document, and whether the result is valid.
+/// A replacement in a valid document (text, new text), and whether the result is valid.
 type Case = (&'static str, &'static str, bool);
 
 const EDITS_CASES: &[Case] = &[
@@ -310,7 +310,7 @@ fn judge(kind: SchemaKind, full: &str, cases: &[Case], walk: impl Fn(&str) -> bo
     }
 }
 
-/// What a schema cannot see: it may accept, the walk refuses.
+/// Mistakes that a schema cannot detect: only the reader rejects them.
 #[test]
 fn the_walk_is_the_stricter() {
     for (from, to) in [("{} is", "{} {} is"), ("\"Rome\"", "\"Paris\""), ("\"Rome\"", "\"Rome\\u0000\"")] {
@@ -338,7 +338,7 @@ fn reports_are_as_their_schema_says() {
     assert!(!accepted(&wrong));
 }
 
-/// A checker for the keywords that the schemas use. A keyword that it does not know fails the test.
+/// Checks a value against a schema, for the keywords that our schemas use; an unknown keyword fails the test.
 fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
     let keywords = schema.as_object().expect("a schema is an object");
     keywords.iter().all(|(keyword, rule)| accepts_keyword(root, keyword, rule, keywords, value))
@@ -377,7 +377,7 @@ fn accepts_keyword(
             .iter()
             .all(|(key, schema)| value.get(key).is_none_or(|value| accepts(root, schema, value))),
         "additionalProperties" => {
-            // A table of any keys says what its values are.
+            // `additionalProperties` is a boolean, or the schema of the values.
             value.as_object().is_none_or(|table| match rule {
                 Value::Bool(_) => table.keys().all(|key| all["properties"].get(key).is_some()),
                 values => table.values().all(|value| accepts(root, values, value)),
@@ -418,7 +418,7 @@ fn is_type(name: &Value, value: &Value) -> bool {
     }
 }
 
-/// The patterns that the schemas use.
+/// Matches the patterns that our schemas use.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         r"^[a-z0-9][a-z0-9.-]*$" => text.is_empty() || is_id(text),

@@ -1,17 +1,17 @@
-//! The texts that diagnostics point into.
+//! Stores the texts that the labels of diagnostics point into.
 
 use std::ops::Range;
 
-/// A file of a [`Sources`].
+/// The id of a file in a [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId(u32);
 
-/// Lines and columns as editors count them: both from one, columns in characters.
+/// A line and a column as editors count them: both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// The line.
+    /// The line, from 1.
     pub line: usize,
-    /// The column.
+    /// The column in characters, from 1.
     pub column: usize,
 }
 
@@ -19,18 +19,18 @@ pub struct Position {
 struct Source {
     path: String,
     text: String,
-    /// The first byte of every line.
+    /// The byte offset of the beginning of every line.
     lines: Vec<usize>,
 }
 
-/// Files by display path and text.
+/// The files that diagnostics point into, each with its display path and its text.
 #[derive(Clone, Debug, Default)]
 pub struct Sources(Vec<Source>);
 
 impl Sources {
-    /// Adds a file. A byte order mark is dropped: offsets count from the first character after it.
+    /// Adds a file. A byte order mark is dropped, and offsets count from the character after it.
     ///
-    /// A file whose text is empty is shown by its path alone, which is right for one that could not be read.
+    /// For a file that could not be read, the text is empty; then only the path is shown.
     pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> FileId {
         let mut text = text.into();
         if text.starts_with('\u{feff}') {
@@ -43,21 +43,21 @@ impl Sources {
     }
 
     fn source(&self, file: FileId) -> &Source {
-        // An id is only ever made by `add`; mixing two `Sources` is the mistake that this would show.
+        // Only `add` creates ids, so this panics only if the id belongs to another `Sources`.
         &self.0[file.0 as usize]
     }
 
-    /// The path as people are shown it.
+    /// Returns the display path.
     pub fn path(&self, file: FileId) -> &str {
         &self.source(file).path
     }
 
-    /// The text, without a byte order mark.
+    /// Returns the text, without a byte order mark.
     pub fn text(&self, file: FileId) -> &str {
         &self.source(file).text
     }
 
-    /// The line and column of a byte offset; an offset past the end is the end.
+    /// Returns the position of a byte offset; an offset after the end gives the position of the end.
     pub fn position(&self, file: FileId, offset: usize) -> Position {
         let source = self.source(file);
         let offset = source.text.floor_char_boundary(offset);
@@ -66,7 +66,7 @@ impl Sources {
         Position { line, column: source.text[start..offset].chars().count() + 1 }
     }
 
-    /// The bytes of the lines that `span` touches, and the number of the first of them.
+    /// Returns the byte range of the lines that `span` touches, and the number of the first line, from 1.
     pub fn lines(&self, file: FileId, span: &Range<usize>) -> (Range<usize>, usize) {
         let source = self.source(file);
         let first = source.lines.partition_point(|start| *start <= span.start).max(1);
@@ -75,22 +75,22 @@ impl Sources {
         (source.lines[first - 1]..end, first)
     }
 
-    /// `path:line`, the short way to say where something is.
+    /// Returns a short reference to a place: `path:line`.
     pub fn place(&self, file: FileId, offset: usize) -> String {
         format!("{}:{}", self.path(file), self.position(file, offset).line)
     }
 
-    /// The paths of all files, in the order in which they were added.
+    /// Returns the paths of all files, in the order in which they were added.
     pub fn paths(&self) -> Vec<String> {
         self.0.iter().map(|source| source.path.clone()).collect()
     }
 
-    /// How many files there are.
+    /// Returns the number of files.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,8 +1,8 @@
-//! Reading TOML without stopping at the first mistake.
+//! Reads TOML and continues after mistakes.
 //!
-//! `serde` gives up at the first value that does not fit. Here a recovering parse gives a tree with spans, and
-//! these few readers take what they can from it and note the rest. A reader that returns `None` has
-//! already said why, unless the key is optional and absent.
+//! `serde` stops at the first invalid value. Here, a recovering parser returns a tree with byte ranges, and the readers
+//! of this module take valid values from it and add a finding for every other one. A reader that returns `None` has
+//! added a finding, unless the key is optional and missing.
 
 use std::ops::Range;
 
@@ -12,21 +12,22 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Capped, Code, Diagnostic};
 use super::sources::FileId;
 
-/// A file of noise is told so a hundred times, not a million.
+/// The maximum number of syntax errors that are reported for a file; a binary file would give millions.
 const MOST_SYNTAX_ERRORS: usize = 100;
 
-/// Two bytes of a file may become two hundred in memory. What people and locks say takes fifteen bytes for each of the
-/// signs that begin or end something; so many are read of any file, and of a long one an eighth of its bytes.
+/// The number of delimiters (`,`, `[`, `=` …) that any file may contain; a larger file may contain one per eight bytes.
+/// The limit bounds memory, because two bytes of a file may take two hundred in memory. Real project files and locks
+/// have about one delimiter per fifteen bytes.
 const MOST_PARTS: usize = 150_000;
 
-/// A string and where it is written, quotes included.
+/// A string and its byte range, quotes included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) value: String,
     pub(super) span: Range<usize>,
 }
 
-/// A table that is being read, and how to speak of it.
+/// A table, with its byte range and its name for messages.
 #[derive(Clone)]
 pub(super) struct Entry<'a, 'i> {
     pub(super) table: &'a DeTable<'i>,
@@ -39,7 +40,7 @@ impl Entry<'_, '_> {
         self.table.contains_key(key)
     }
 
-    /// From the table's header to the end of its last value.
+    /// Returns the range from the table's header to the end of its last value.
     pub(super) fn extent(&self) -> Range<usize> {
         self.span.start..last_byte(self.table).max(self.span.end)
     }
@@ -53,28 +54,30 @@ fn last_byte(table: &DeTable<'_>) -> usize {
     ends.max().unwrap_or(0)
 }
 
-/// The findings of one file.
+/// A reader of one file that collects findings.
 pub(super) struct Walk {
     pub(super) file: FileId,
     findings: Capped,
-    /// The lines that the parser could not read.
+    /// The byte ranges of the lines with syntax errors.
     broken: Vec<Range<usize>>,
     homes: Homes,
 }
 
-/// Tables that are written once for each entry.
+/// Arrays of tables: one header with two brackets per entry.
 const LISTS: [&str; 2] = ["edit", "probe"];
 
-/// Keys that are meant by others, for which `nearest` finds another key.
+/// Wrong keys whose meaning is not the most similar valid key, with the key that is meant.
 const PLURALS: [(&str, &str); 1] = [("subjects", "aliases")];
 
-/// Every table of a kind of file, with its keys: where a key that stands in the wrong table belongs.
+/// All tables of a kind of file, each described in words, with their keys. It tells the user where a misplaced key
+/// belongs.
 ///
-/// In TOML this is easily done: what is written below `[edit.expect]` is in it, even if it was meant for the edit.
+/// In TOML, keys are easily misplaced: every key after `[edit.expect]` is in that table, even if it was meant for the
+/// edit.
 pub(super) type Homes = &'static [(&'static str, &'static [&'static str])];
 
 impl Walk {
-    /// Parses a text; what cannot be parsed is noted and left out of the tree.
+    /// Parses a text into a tree; parts with syntax errors give findings and are missing from the tree.
     pub(super) fn document(file: FileId, text: &str, homes: Homes) -> (Self, DeTable<'_>) {
         let mut walk = Self { file, findings: Capped::default(), broken: Vec::new(), homes };
         let most = MOST_PARTS.max(text.len() / 8);
@@ -84,7 +87,7 @@ impl Walk {
             walk.broken.push(0..text.len());
             return (walk, DeTable::new());
         }
-        // One was dropped already, and the parser drops another without a word.
+        // `Sources` has dropped one byte order mark, and the parser silently drops another one.
         if text.starts_with('\u{feff}') {
             walk.note(Code::Syntax, "this is not valid TOML", &(0..'\u{feff}'.len_utf8()), "a second byte order mark");
         }
@@ -106,7 +109,7 @@ impl Walk {
         (walk, tree.into_inner())
     }
 
-    /// A table header that is written twice is one mistake, and not one for every key below it.
+    /// Reports a repeated table header once, instead of an error for every key after it.
     fn brackets(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
         let line = |error: &toml::de::Error| text.get(whole_lines(text, &error.span()?)).map(str::trim);
         let is_twice = |error: &toml::de::Error| error.message().contains("duplicate key");
@@ -129,22 +132,22 @@ impl Walk {
         self.push(finding.help(help));
     }
 
-    /// The top of the file.
+    /// Returns the top-level table.
     pub(super) fn root<'a, 'i>(tree: &'a DeTable<'i>) -> Entry<'a, 'i> {
         Entry { table: tree, span: 0..0, what: "the file" }
     }
 
-    /// Notes a finding.
+    /// Adds a finding.
     pub(super) fn push(&mut self, finding: Diagnostic) {
         self.findings.push(finding);
     }
 
-    /// Notes a finding with one label.
+    /// Adds a finding with one label.
     pub(super) fn note(&mut self, code: Code, message: impl Into<String>, span: &Range<usize>, label: &str) {
         self.push(Diagnostic::new(code, message).at(self.file, span, label));
     }
 
-    /// The findings, less those that only echo a syntax error: a key on a line that could not be read is not
+    /// Returns the findings without those that only follow from a syntax error: a key on an unreadable line is not
     /// "missing", and a broken value is not "of the wrong type".
     pub(super) fn finish(self) -> Vec<Diagnostic> {
         let Self { findings, broken, .. } = self;
@@ -158,7 +161,7 @@ impl Walk {
         if broken.is_empty() { findings } else { findings.into_iter().filter(|finding| !echo(finding)).collect() }
     }
 
-    /// Reports every key that is not in `known`.
+    /// Adds a finding for every key that is not in `known`.
     pub(super) fn known_keys(&mut self, entry: &Entry<'_, '_>, known: &[&str]) {
         for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = shortened(key.get_ref());
@@ -178,18 +181,17 @@ impl Walk {
         }
     }
 
-    /// A value that may be absent.
+    /// Returns the value of an optional key.
     pub(super) fn optional<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
         entry.table.get(key).filter(|value| self.is_written(value))
     }
 
-    /// Whether a value is one that a person wrote, and not what the parser put in place of one that it could not
-    /// read.
+    /// Returns whether a value is in the file, rather than a placeholder of the parser for an unreadable value.
     fn is_written(&self, value: &Spanned<DeValue<'_>>) -> bool {
         self.broken.is_empty() || !value.span().is_empty()
     }
 
-    /// A value that must be there.
+    /// Returns the value of a required key; adds a finding if it is missing.
     pub(super) fn required<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
         let value = entry.table.get(key);
         if value.is_none() {
@@ -198,26 +200,26 @@ impl Walk {
         value.filter(|value| self.is_written(value))
     }
 
-    /// Reports a value of another type; `what` is how to speak of it.
+    /// Adds a finding for a value of the wrong type; `what` is the name of the value in the message.
     pub(super) fn wrong_type(&mut self, what: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
         let found = with_article(value.get_ref().type_str());
         let message = format!("{what} must be {expected}, not {found}");
         self.note(Code::WrongType, message, &value.span(), &format!("this is {found}"));
     }
 
-    /// An optional string.
+    /// Reads an optional string.
     pub(super) fn text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
         let value = self.optional(entry, key)?;
         self.as_text(&quoted(key), value)
     }
 
-    /// A string that must be there.
+    /// Reads a required string.
     pub(super) fn required_text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
         let value = self.required(entry, key)?;
         self.as_text(&quoted(key), value)
     }
 
-    /// The value as a string.
+    /// Converts the value to a string, or adds a finding.
     fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
         match value.get_ref() {
             DeValue::String(text) => Some(Text { value: text.clone().into_owned(), span: value.span() }),
@@ -228,7 +230,7 @@ impl Walk {
         }
     }
 
-    /// An optional list of strings; entries of other types are reported and left out.
+    /// Reads an optional list of at most `most` strings; further entries and entries of other types give findings.
     pub(super) fn texts(&mut self, entry: &Entry<'_, '_>, key: &str, most: usize) -> Vec<Text> {
         let Some(items) = self.array(entry, key, "an array of strings") else { return Vec::new() };
         if items.len() > most {
@@ -241,7 +243,7 @@ impl Walk {
         items.into_iter().filter_map(|item| self.as_text(&what, item)).collect()
     }
 
-    /// An optional array.
+    /// Reads an optional array.
     pub(super) fn array<'a, 'i>(
         &mut self,
         entry: &Entry<'a, 'i>,
@@ -258,7 +260,7 @@ impl Walk {
         }
     }
 
-    /// An optional table.
+    /// Reads an optional table.
     pub(super) fn table<'a, 'i>(
         &mut self,
         entry: &Entry<'a, 'i>,
@@ -269,7 +271,7 @@ impl Walk {
         self.as_table(&quoted(key), what, value)
     }
 
-    /// The value as a table.
+    /// Converts the value to a table, or adds a finding.
     pub(super) fn as_table<'a, 'i>(
         &mut self,
         value_is: &str,
@@ -285,7 +287,7 @@ impl Walk {
         }
     }
 
-    /// An optional array of tables, written `[[key]]`.
+    /// Reads an optional array of tables, written `[[key]]`.
     pub(super) fn tables<'a, 'i>(
         &mut self,
         entry: &Entry<'a, 'i>,
@@ -322,7 +324,7 @@ pub(super) fn quoted(key: &str) -> String {
     format!("`{key}`")
 }
 
-/// The text, cut where a message would grow out of hand.
+/// Returns the text, cut to 80 characters for messages.
 pub(super) fn shortened(text: &str) -> String {
     const MOST: usize = 80;
     match text.char_indices().nth(MOST) {
@@ -336,13 +338,14 @@ fn with_article(kind: &str) -> String {
     format!("{article} {kind}")
 }
 
-/// The known name that a typing mistake away from `name`, if there is one.
+/// Returns the most similar known name, if it is close enough for a typing mistake: at most a third of the characters
+/// differ.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
     (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
 }
 
-/// "`a`, `b` and `c`".
+/// Returns a list in words: "`a`, `b` and `c`".
 pub(super) fn listed(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {

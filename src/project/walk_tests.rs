@@ -1,4 +1,4 @@
-//! What the readers take, and what they say.
+//! Tests of the readers and their findings.
 
 use super::super::numbers::Zero;
 use super::super::sources::Sources;

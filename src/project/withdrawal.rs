@@ -1,8 +1,9 @@
-//! A project without facts: one in which nobody has written any, one that looks for them in the wrong folder, and one
-//! whose facts were all withdrawn. Only the last is built, to a patch that changes nothing.
+//! Distinguishes three kinds of projects without edits: none is written yet, the folder of edits has the wrong name, or
+//! all edits were withdrawn. Only the last kind can be built, to a patch that changes nothing.
 //!
-//! What tells them apart is the lock: it was written by a build. `git` keeps no empty folder, so that a missing one says
-//! as little as an empty one, unless a folder beside it holds facts: then its name is most likely mistyped.
+//! The lock makes the difference: if it exists, there was a build, so edits were withdrawn. git does not store empty
+//! folders, so a missing folder counts like an empty one. But if a sibling folder contains edits, the name of the
+//! folder is probably wrong.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +13,9 @@ use super::files::{declares, display_path};
 use super::lock::LOCK_FILE;
 use super::{LockFile, PROJECT_FILE};
 
-/// What is made of a project without facts, whose folder of facts is `edits`, and what to say of it.
+/// Returns whether the empty set is accepted, and the warning for withdrawn facts; `edits` is the folder of edits.
 pub(super) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
-    // A lock that cannot be read was written by a build too; that it cannot be read is said where it is needed.
+    // A lock that cannot be read was written by a build too. The error is reported where the lock is used.
     if !root.join(LOCK_FILE).is_file() || mistaken(root, &root.join(edits)).is_some() {
         return (Empty::Refused, None);
     }
@@ -33,7 +34,7 @@ pub(super) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     (Empty::Allowed, (!ids.is_empty()).then(finding))
 }
 
-/// The folder beside a missing one that holds facts.
+/// Returns the sibling of a missing folder that contains edits, if there is one.
 pub(super) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
     if edits.exists() {
         return None;
@@ -44,7 +45,7 @@ pub(super) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
     beside.into_iter().find(|path| holds_facts(path))
 }
 
-/// Whether a folder has a file of facts in it, looking no deeper.
+/// Returns whether a folder directly contains a file of edits.
 fn holds_facts(folder: &Path) -> bool {
     let named = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
     let real = folder.is_dir() && !folder.is_symlink();
@@ -78,14 +79,14 @@ mod tests {
         assert!(told(root).contains("there is no folder `edits`"), "{}", told(root));
         fs::create_dir(root.join("edits")).expect("made");
         assert!(told(root).contains("there is no edit in `edits`"), "{}", told(root));
-        // A lock: it was built once.
+        // A lock shows that there was a build.
         fs::write(root.join(LOCK_FILE), super::super::lock_text::tests::sample().render()).expect("written");
         let said = told(root);
         assert!(said.starts_with("warning[facts-withdrawn]") && said.contains("names"), "{said}");
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("removed");
         assert_eq!(told(root), said, "a folder that git dropped");
-        // Facts lie beside it: the name is wrong.
+        // An empty sibling folder does not matter, but one with edits means that the name is wrong.
         fs::create_dir(root.join("facts")).expect("made");
         assert_eq!(told(root), said);
         fs::write(root.join("facts/a.toml"), EDIT).expect("written");

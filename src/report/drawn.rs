@@ -1,23 +1,23 @@
-//! How texts were made with which both sides go on.
+//! How the continuations of a report were generated.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// How texts were made with which both sides go on.
+/// How the continuations of both sides were generated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Drawn {
-    /// Tokens after the prompt, at most.
+    /// The maximum number of tokens after the prompt.
     pub tokens: usize,
-    /// The seed, where the texts were drawn; without one, the likeliest token followed every time.
+    /// The seed of the sampling; absent if the likeliest token was taken each time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Prompts after which it was not looked how both sides go on: there were too many.
+    /// The number of prompts that were not continued, because there were too many.
     pub left_out: usize,
 }
 
 impl Drawn {
-    /// The same in words, as the end of a sentence.
+    /// Returns a description in words, for the end of a sentence.
     pub fn words(&self) -> String {
         let left = match self.left_out {
             0 => String::new(),

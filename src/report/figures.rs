@@ -1,8 +1,8 @@
-//! How numbers and counts are written for people, alike in every form.
+//! Formats numbers and counts for people, the same way in all formats.
 
 use super::Gate;
 
-/// A probability or a share.
+/// Formats a probability or a share in percent.
 pub(crate) fn percent(share: f64) -> String {
     match share {
         share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),
@@ -11,7 +11,7 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
-/// A divergence; below a thousandth nobody asks how much.
+/// Formats a divergence in nats. Values below half a thousandth are not shown in detail.
 pub(crate) fn nats(divergence: f64) -> String {
     match divergence {
         small if small > 0.0 && small < 0.0005 => "<0.001".to_owned(),
@@ -19,7 +19,7 @@ pub(crate) fn nats(divergence: f64) -> String {
     }
 }
 
-/// A figure of unknown size, in about three digits.
+/// Formats a number of any magnitude with about three digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -31,7 +31,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// A gate's figure: shares in percent, all else as it is.
+/// Formats the value of a gate: shares in percent, other values as numbers.
 pub(crate) fn gate(name: &str, value: f64) -> String {
     match name {
         share if is_share(share) => percent(value),
@@ -40,12 +40,12 @@ pub(crate) fn gate(name: &str, value: f64) -> String {
     }
 }
 
-/// A gate's limit, as the person wrote it: at least, or at most.
+/// Formats the limit of a gate as it was written, as a minimum or a maximum.
 pub(crate) fn limit(gate: &Gate) -> Option<String> {
     let sign = if gate.more_is_better { "≥" } else { "≤" };
     let limit = gate.limit?;
     let written = format!("{limit}");
-    // A number of unknown size may have three hundred digits.
+    // A number of any magnitude can have three hundred digits.
     let short = written.len() <= 8 && !is_share(&gate.name);
     Some(format!("{sign} {}", if short { written } else { self::gate(&gate.name, limit) }))
 }
@@ -54,12 +54,12 @@ fn is_share(name: &str) -> bool {
     matches!(name, "efficacy" | "paraphrase" | "unchanged")
 }
 
-/// "1 edit", "2 edits".
+/// Formats a count with its noun: "1 edit", "2 edits".
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     format!("{} {noun}{}", thousands(count as u64), if count == 1 { "" } else { "s" })
 }
 
-/// A whole number with its thousands set apart.
+/// Formats a whole number with commas between thousands.
 pub(crate) fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
@@ -72,14 +72,14 @@ pub(crate) fn thousands(count: u64) -> String {
     out
 }
 
-/// A digest as people are shown it: twelve digits. What is no digest is shown as it is.
+/// Shortens a digest to its first twelve digits. Other texts are returned unchanged.
 pub(crate) fn short(digest: &str) -> &str {
     let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
     let is_digest = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_digest { &hex[..12] } else { digest }
 }
 
-/// The first `most` characters, an ellipsis for what does not fit.
+/// Returns the first `most` characters, with an ellipsis if the text was shortened.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),

@@ -1,4 +1,4 @@
-//! A diagnostic as it stands in a report: the spans are lines and columns, the files are paths.
+//! Converts a diagnostic to a finding of a report: spans become lines and columns, and files become paths.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use super::{Finding, Place, Related};
 use crate::project::{Diagnostic, FileId, Label, Sources};
 
 impl Finding {
-    /// A diagnostic with its places written out, for a report travels without its sources.
+    /// Returns the finding of a diagnostic. Its places are resolved, because a report does not contain the sources.
     pub fn new(diagnostic: &Diagnostic, sources: &Sources) -> Self {
         let primary = diagnostic.primary();
         let is_primary = |label: &Label| primary.is_some_and(|primary| std::ptr::eq(primary, label));
@@ -24,14 +24,14 @@ impl Finding {
         }
     }
 
-    /// Whether this stops a build.
+    /// Returns whether the finding stops a build.
     pub fn is_error(&self) -> bool {
         self.severity == "error"
     }
 }
 
 impl Place {
-    /// Where a span stands. A file without a text could not be read: it is meant as a whole.
+    /// Returns the place of a span. A file without text could not be read, so its place is the whole file.
     pub fn new(file: FileId, span: &Range<usize>, sources: &Sources) -> Self {
         let known = !sources.text(file).is_empty();
         let start = known.then(|| sources.position(file, span.start));

@@ -1,9 +1,9 @@
-//! Findings as workflow commands: GitHub shows each beside its line in the pull request.
+//! Formats findings as workflow commands: GitHub shows each finding at its line in the pull request.
 
 use super::{Finding, Place, Report};
 use crate::project::visible;
 
-/// One command a line, a line break behind each.
+/// Returns one command per finding, each ended by a line break.
 pub fn render(report: &Report) -> String {
     report.findings.iter().map(command).collect()
 }
@@ -20,14 +20,14 @@ fn place(place: &Place) -> Vec<String> {
         ("line", place.line),
         ("col", place.column),
         ("endLine", place.end_line),
-        // The column behind the last character, as it is here, is what the annotation means by its end.
+        // The end column of an annotation is also the column after the last character.
         ("endColumn", place.end_column),
     ];
     let numbers = numbers.into_iter().filter_map(|(name, number)| Some(format!("{name}={}", number?)));
     [format!("file={}", property(&place.file))].into_iter().chain(numbers).collect()
 }
 
-/// What is wrong, what stands there, what to do: a line each.
+/// Returns the message, its label and the help, one per line.
 fn message(finding: &Finding) -> String {
     let label = Some(&finding.label).filter(|label| !label.is_empty());
     let lines: Vec<String> =
@@ -35,12 +35,12 @@ fn message(finding: &Finding) -> String {
     lines.join("\n")
 }
 
-/// A text behind the second pair of colons, as the runner reads it back.
+/// Escapes the message of a command in the way that the runner decodes.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// The value of a property, as the runner reads it back.
+/// Escapes the value of a property in the way that the runner decodes.
 fn property(text: &str) -> String {
     data(&visible(text)).replace(':', "%3A").replace(',', "%2C")
 }
@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(render(&samples::empty()), "");
     }
 
-    /// What the runner makes of a line: its command, its properties, its data.
+    /// Returns a command as the runner decodes it: its name, its properties, its message.
     fn read(line: &str) -> (&str, Vec<(String, String)>, String) {
         let (head, data) = line.strip_prefix("::").and_then(|line| line.split_once("::")).expect("a command");
         let (command, properties) = head.split_once(' ').expect("properties");

@@ -1,8 +1,7 @@
-//! The report as one page that needs nothing else: no network, no script to be read, no font to be fetched.
+//! Formats a report as one page without external resources: no network access, no external script, no external font.
 //!
-//! All that it shows stands in it as text. The script only searches, sorts and filters what is there, and the page's
-//! own policy allows that script and that style by their digests, and nothing besides: whatever a text may hold,
-//! there is nothing that would run it.
+//! Everything that the page shows is in it as text. The script only searches, sorts and filters that text. The page's
+//! content security policy allows only this script and this style, by their digests, so no text can be executed.
 
 use super::figures::{gate, limit, nats, number, percent, plural, short, thousands};
 use super::html_answers::answers;
@@ -13,7 +12,7 @@ use super::{Continuation, Culprit, Fact, Field, Finding, Gate, Place, Report, Si
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The report as a page.
+/// Returns the report as an HTML page.
 pub fn render(report: &Report) -> String {
     let verb = escape(&report.verb);
     let policy = format!(
@@ -22,7 +21,7 @@ pub fn render(report: &Report) -> String {
         allowed(SCRIPT)
     );
     let found = findings(report);
-    // Errors are the answer; warnings stand beside one.
+    // Errors come first, because there is no other answer. Warnings come after the answer.
     let (first, last) =
         if report.findings.iter().any(Finding::is_error) { (found, String::new()) } else { (String::new(), found) };
     let parts = [
@@ -57,7 +56,7 @@ fn header(report: &Report) -> String {
         let patch = side.patch.as_ref().map(|patch| format!("patch {}", short(patch)));
         let size = side.size.map(|size| format!("{} bytes", thousands(size)));
         let parts = [Some(plural(side.facts, "fact")), commit, patch, size];
-        // Each part stays on one line.
+        // Non-breaking spaces keep each part on one line.
         let parts: Vec<String> = parts.into_iter().flatten().map(|part| part.replace(' ', "\u{a0}")).collect();
         (side.name.clone(), parts.join(" · "))
     };
@@ -96,9 +95,9 @@ fn list(class: &str, texts: &[String]) -> String {
     if items.is_empty() { items } else { format!("<ul class=\"{class}\">{items}</ul>\n") }
 }
 
-/// A headed table in a box of its own, which scrolls where the page is narrow; nothing where there is no row.
+/// Returns a table with headers, in a box that scrolls on narrow pages; empty if there are no rows.
 ///
-/// A head that ends in a colon stands over numbers.
+/// A header that ends in a colon belongs to a column of numbers.
 pub(super) fn table(id: &str, title: &str, heads: &[&str], rows: &[String]) -> String {
     if rows.is_empty() {
         return String::new();
@@ -128,7 +127,7 @@ pub(super) fn cell(class: &str, content: &str) -> String {
     if class.is_empty() { format!("<td>{content}</td>") } else { format!("<td class=\"{class}\">{content}</td>") }
 }
 
-/// A cell of a number that is sorted by its value, not by its text.
+/// Returns a cell with a number. The column is sorted by its value, not by its text.
 pub(super) fn figure(value: f64, shown: &str) -> String {
     format!("<td class=\"number\" data-sort=\"{value}\">{}</td>", escape(shown))
 }
@@ -198,7 +197,7 @@ fn facts(report: &Report) -> String {
 fn fact(fact: &Fact) -> String {
     let texts =
         |texts: &[String]| cell("", &texts.iter().map(|one| format!("<div>{}</div>", text(one))).collect::<String>());
-    // What was added or removed has one side only.
+    // An added or removed fact has only one side.
     let (word, before, after) = match fact.change.as_str() {
         "+" => ("added", false, true),
         "-" => ("removed", true, false),

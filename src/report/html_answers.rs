@@ -1,11 +1,11 @@
-//! The answers on a page: one row each, with bars for what is wanted, and the tools to search them.
+//! The table of answers on a page, with bars for probabilities and with search tools.
 
 use super::figures::{nats, percent};
 use super::html::{cell, figure, heading, table, tag};
 use super::html_text::{escape, text};
 use super::{Answer, Report, Says, Token, Verdict};
 
-/// The table of answers, with the tools to search it; nothing where nothing was asked.
+/// Returns the table of answers with the search tools; empty if there are no answers.
 pub(super) fn answers(report: &Report) -> String {
     let rows: Vec<String> = report.answers.iter().map(answer).collect();
     let heads = ["Asked", "Of", "Prompt", "Before", "After", "P of what is wanted:", "KL:", "Verdict"];
@@ -17,7 +17,7 @@ pub(super) fn answers(report: &Report) -> String {
     }
 }
 
-/// Shown by the script alone: without it they would do nothing.
+/// The search tools. They are hidden until the script shows them, because they do nothing without it.
 const TOOLS: &str = "\
 <div class=\"tools\" id=\"tools\" hidden>
 <label>Search<input type=\"search\" id=\"search\" autocomplete=\"off\"></label>
@@ -46,7 +46,7 @@ fn answer(answer: &Answer) -> String {
     )
 }
 
-/// What is said first; the tokens behind it are a hint away.
+/// Returns a cell with the likeliest token. All top tokens are in its tooltip.
 fn says(says: &Says) -> String {
     let shown = |token: &Token| format!("{} {}", token.text, percent(token.probability));
     let Some(first) = says.top.first() else { return cell("says", "") };
@@ -59,7 +59,7 @@ fn says(says: &Says) -> String {
     )
 }
 
-/// P of what is wanted before, above, and after, below.
+/// Returns a cell with the probability of the wanted answer: before in the upper bar, after in the lower one.
 fn bars(before: Option<f64>, after: Option<f64>) -> String {
     if before.is_none() && after.is_none() {
         return "<td class=\"number\" data-sort=\"-1\"></td>".to_owned();

@@ -1,4 +1,4 @@
-//! Pages: what they hold, that they need nothing, and that no text in them is acted on.
+//! Tests of pages: their content, that they load nothing, and that their texts are inactive.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ fn between<'a>(page: &'a str, start: &str, end: &str) -> &'a str {
     page.split_once(start).and_then(|(_, rest)| rest.split_once(end)).expect("both are there").0
 }
 
-/// The tags of a page in order, without the values of their attributes.
+/// Returns the tags of a page in order, without the values of their attributes.
 fn bones(page: &str) -> Vec<String> {
     let page = format!("{}{}", between(page, "<html", "<style>"), between(page, "</style>", "<script>"));
     let mut tags = Vec::new();
@@ -44,11 +44,11 @@ fn a_page_needs_nothing_and_allows_nothing() {
     for word in ["http:", "https:", "url(", "@import", "@font-face", "fetch(", "XMLHttpRequest", "innerHTML", "eval("] {
         assert!(!page.contains(word), "{word}");
     }
-    // The policy would refuse both.
+    // The policy would block both.
     assert!(!page.contains(" style=") && !page.contains(" onclick="));
 }
 
-/// How much two colours stand apart, as the guidelines for readable pages count it.
+/// Returns the contrast ratio of two colours, as WCAG defines it.
 fn contrast(one: &str, other: &str) -> f64 {
     let light = |color: &str| {
         let part = |at: usize| {

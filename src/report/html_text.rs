@@ -1,11 +1,11 @@
-//! Texts of strangers inside a page, and the frame that keeps the page from doing anything else.
+//! Escapes texts of any author for a page, and names the script and style that its policy allows.
 
 use std::fmt::Write as _;
 
 use crate::digest::Digest;
 use crate::project::visible;
 
-/// The text for an element or a quoted attribute: nothing in it is acted on.
+/// Escapes a text for an element or a quoted attribute.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in visible(text).chars() {
@@ -19,12 +19,12 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// A text as it was written, its spaces seen; nothing for an empty one.
+/// Formats a text with its white space preserved. Returns an empty string for an empty text.
 pub(super) fn text(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("<span class=\"text\">{}</span>", escape(text)) }
 }
 
-/// How a page names a script or a style that it allows: the one with these bytes, and no other.
+/// Returns the source expression of the content security policy for a script or style with exactly these bytes.
 pub(super) fn allowed(content: &str) -> String {
     format!("'sha256-{}'", base64(Digest::of(content.as_bytes()).bytes()))
 }

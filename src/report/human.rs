@@ -1,4 +1,4 @@
-//! Reports for people at a terminal.
+//! Formats reports for a terminal.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,10 +10,11 @@ use crate::project::Code;
 use crate::project::edit::PLACEHOLDER;
 use crate::project::visible;
 
-/// Below this width, the heads of columns are cut to the width of what stands under them.
+/// The width in columns below which column headers are shortened, so that they are not wider than the cells.
 const NARROW: usize = 72;
 
-/// A test: a line for every edit, what fails in full under it (everything if `all`), and the figures of the set.
+/// Formats a test: one line per edit, with details of what fails (of everything if `all`), and the measurements of the
+/// set.
 pub fn test(report: &Report, width: usize, all: bool) -> String {
     let groups = groups(&report.answers);
     let mut rows = Table::new(&[2], &[3, 4, 5]);
@@ -51,7 +52,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
     out + &totals(report, &groups)
 }
 
-/// The answers of one edit, or of the probes.
+/// The answers of one edit, or of all probes.
 struct Group<'r> {
     id: &'r str,
     answers: Vec<&'r Answer>,
@@ -62,7 +63,7 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     for answer in answers {
         let is_probe = |one: &Answer| one.asked == Asked::Probe;
         let id = if is_probe(answer) { "probes" } else { answer.id.as_str() };
-        // An edit may be called like the group of the probes.
+        // An edit can have the same name as the group of probes.
         let same = |group: &&mut Group<'_>| group.id == id && is_probe(group.answers[0]) == is_probe(answer);
         match groups.last_mut().filter(same) {
             Some(group) => group.answers.push(answer),
@@ -72,7 +73,7 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Expectations of some kinds: those that are met, and all.
+/// Returns how many expectations of these kinds are met, and how many there are.
 fn count(answers: &[&Answer], kinds: &[Asked]) -> (usize, usize) {
     let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
     of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
@@ -99,17 +100,17 @@ fn row(group: &Group<'_>) -> [String; 6] {
     [word.into(), group.id.into(), target.into(), change, paraphrases, share(&[Asked::Unchanged, Asked::Probe])]
 }
 
-/// P of the wanted answer on both sides.
+/// Formats the probability of the wanted answer on both sides.
 fn probabilities(answer: &Answer) -> String {
     table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
 }
 
-/// The figure that is asked for, where the figures alone do not show what is wrong: the answer is the right one.
+/// Returns the required value, if the answer is right and so the numbers alone do not show why the expectation fails.
 fn reason<'r>(report: &'r Report, answer: &Answer) -> Option<&'r str> {
     let right = answer.after.holds.unwrap_or_else(|| !is_other(answer));
     let about = |finding: &&Finding| finding.code == Code::ExpectationFailed.as_str() && finding.place == answer.place;
     let found = report.findings.iter().find(about).filter(|_| right)?;
-    // Of "figure; what is asked for" the figure has been said.
+    // The label is "measured value; required value", and the measured value is already shown.
     found.label.split_once("; ").map(|(_, asked_for)| asked_for)
 }
 
@@ -138,7 +139,7 @@ fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
     let _ = writeln!(out, "      {word:<4}  {what}: {}\n            {}", visible(&answer.prompt), visible(&figures));
 }
 
-/// Whether the likeliest token is the beginning of a target that goes on: the answer goes wrong after it.
+/// Returns whether the likeliest token begins a target of several tokens, so that the answer is wrong only after it.
 fn begins(target: &str, says: &Says) -> bool {
     let Some(token) = says.top.first() else { return false };
     let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());
@@ -149,7 +150,7 @@ fn moved(answer: &Answer) -> String {
     format!("{} → {}, KL {:.3}", top(&answer.before), top(&answer.after), answer.divergence)
 }
 
-/// The likeliest token of a side and its probability.
+/// Formats the likeliest token of a side with its probability.
 fn top(says: &Says) -> String {
     says.top.first().map_or_else(String::new, |token| format!("{:?} {}", token.text, percent(token.probability)))
 }
@@ -174,7 +175,7 @@ fn blame(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
 fn limit(gate: &Gate) -> String {
     let limit = gate.limit.unwrap_or_default();
     let kept = if gate.more_is_better { gate.value >= limit } else { gate.value <= limit };
-    // A policy may let pass what it only warns of.
+    // The policy can let a gate pass with a warning.
     let word = match (gate.pass, kept) {
         (false, _) => "FAIL",
         (true, false) => "warn",
@@ -185,7 +186,7 @@ fn limit(gate: &Gate) -> String {
     format!("{word:<4}  {name} {:.4}, {side} {limit}\n", gate.value)
 }
 
-/// What neutral text lost, in a line.
+/// Formats the damage on neutral text on one line.
 pub fn harm(damage: &Damage) -> String {
     format!(
         "damage on neutral text: KL {:.4}, perplexity {:.2} → {:.2} ({})",
@@ -215,7 +216,8 @@ fn totals(report: &Report, groups: &[Group<'_>]) -> String {
     format!("patch {}: {}{accepted}", short(patch), said.join(", "))
 }
 
-/// A comparison: facts, weights, behaviour; every prompt if `all`, else those that moved.
+/// Formats a comparison of facts, weights and behaviour, with all prompts if `all`, otherwise those whose answers
+/// changed.
 pub fn diff(report: &Report, width: usize, all: bool) -> String {
     let mut out = String::new();
     let mut sides = Table::new(&[1], &[]);
@@ -271,7 +273,7 @@ fn fields(out: &mut String, fields: &[Field], width: usize, said: impl Fn(&Field
     out.push_str(&rows.render_wrapped(width));
 }
 
-/// A fact that came or went, as a sentence; and why.
+/// Appends an added or removed fact as a sentence, with its reason and source.
 fn sentence<'f>(out: &mut String, fields: &'f [Field], width: usize, side: impl Fn(&'f Field) -> &'f [String]) {
     let text = |name: &str| fields.iter().find(|field| field.name == name).and_then(|field| side(field).first());
     if let (Some(subject), Some(prompt), Some(target)) = (text("subject"), text("prompt"), text("target")) {
@@ -286,7 +288,7 @@ fn sentence<'f>(out: &mut String, fields: &'f [Field], width: usize, side: impl 
     }
 }
 
-/// The texts of a field, quoted, so that nobody takes one for two.
+/// Formats the texts of a field. They are quoted, so that it is clear where one ends.
 fn texts(texts: &[String]) -> String {
     match texts {
         [] => "(nothing)".to_owned(),
@@ -304,9 +306,10 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize)
         let (before, after) = (short(&tensor.before), short(&tensor.after));
         let _ = writeln!(out, "  {}  {before} → {after}  ‖Δ‖/‖W‖ {:.4}", visible(&tensor.name), tensor.relative);
     }
-    // Every edit of a set moves a little when one of them changes: what a reader looks for is what changed.
+    // If one edit changes, the norms of all edits of a set change slightly, so only the edits of changed facts are
+    // shown.
     let ids: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
-    // An alias stands behind the id of its edit, in which there is no space.
+    // An alias follows the id of its edit, and ids contain no space.
     let changed = |edit: &&EditWeight| {
         let id = edit.id.split_once(" as ").map_or(edit.id.as_str(), |(id, _)| id);
         ids.contains(id)
@@ -319,18 +322,18 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize)
     out.push_str(&rows.render(width));
 }
 
-/// From this divergence on a reader should look, in nats.
+/// The divergence in nats from which an answer counts as changed.
 const MOVED: f64 = 0.01;
-/// From this width on, an answer stands on one line.
+/// The width in columns from which an answer fits on one line.
 const ROOMY: usize = 140;
-/// Prompts that are shown of each kind unless all are.
+/// The maximum number of prompts of each kind, unless all are shown.
 const MOST_SHOWN: usize = 20;
 
 fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     let other = report.answers.iter().filter(|one| is_other(one)).count();
     let asked = plural(report.answers.len(), "prompt");
     let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered otherwise");
-    // What edits ask for moves by design: what else moved is looked at by itself.
+    // The answers that edits ask for change by design, so other answers are listed separately.
     let (wanted, beside): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
     answers(out, "  what edits ask for:", &wanted, width, all);
     answers(out, "  what else was asked:", &beside, width, all);
@@ -339,7 +342,7 @@ fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     }
 }
 
-/// Whether the likeliest token is another.
+/// Returns whether the likeliest token is different on the two sides.
 fn is_other(answer: &Answer) -> bool {
     let token = |says: &Says| says.top.first().map(|token| token.text.clone());
     token(&answer.before) != token(&answer.after)
@@ -382,7 +385,8 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
     }
 }
 
-/// What one side says alone stands in brackets with a sign, as in `[-Paris-] {+Rome+}`.
+/// Appends the continuations. Words that only one side generates are in brackets with a sign, as in `[-Paris-]
+/// {+Rome+}`.
 fn continuations(out: &mut String, report: &Report, width: usize) {
     if report.continuations.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! The report for programs: one line of JSON.
+//! Formats a report as one line of JSON, for programs.
 
 use std::fmt::Write as _;
 
@@ -7,23 +7,23 @@ use serde_json::json;
 use super::Report;
 use crate::project::render::{is_bidi, is_control};
 
-/// The report as one line of JSON, without a line break at its end.
+/// Returns the report as one line of JSON, without a line break at its end.
 pub fn render(report: &Report) -> String {
     let whole = serde_json::to_string(report);
-    // A report is plain data: only a key that is no text could be refused, and it has none.
+    // Only a map key that is not a string could fail, and a report has no maps.
     inert(&whole.unwrap_or_else(|error| json!({ "outcome": "error", "error": error.to_string() }).to_string()))
 }
 
-/// The same JSON in characters that nobody who shows it acts on.
+/// Escapes the characters on which a program that shows the JSON would act.
 ///
-/// All that is replaced can only stand inside a string, and is written there as `\u…`: to a reader of JSON nothing
-/// changes. A build log takes `##[` for a command of its own, and a terminal acts on control characters.
+/// All of them occur only inside strings, where they become `\u…`, so the parsed JSON stays the same. A build log reads
+/// `##[` as a command, and a terminal acts on control characters.
 pub(crate) fn inert(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for (at, character) in json.char_indices() {
         let command = character == '#' && json[at..].starts_with("##[");
         if command || is_control(character) || is_bidi(character) {
-            // All of them are below U+FFFF; writing to a `String` cannot fail.
+            // All of them are below U+FFFF, so four digits are enough. Writing to a `String` cannot fail.
             let _ = write!(out, "\\u{:04x}", u32::from(character));
         } else {
             out.push(character);

@@ -1,19 +1,19 @@
-//! The report for build servers that show tests: JUnit's XML.
+//! Formats a report as JUnit XML, for build servers that show tests.
 //!
-//! A check is a suite with a case for each file. A test is a suite for each edit, with a case for each answer that
-//! has a verdict, and a suite for the gates.
+//! A check is one suite with a case per file. A test has a suite per edit and one for the probes, with a case per
+//! judged answer, and a suite for the gates.
 
 use super::figures::{gate, limit, nats, percent};
 use super::xml::{attribute, text};
 use super::{Answer, Asked, Finding, Gate, Report, Says, Verdict};
 use crate::project::PROJECT_FILE;
 
-/// How a case ended.
+/// The result of a case.
 enum Ending {
     Passed,
-    /// Not met, and that was accepted: why.
+    /// The expectation is not met but the failure was accepted: the reason.
     Skipped(String),
-    /// In one line, and in full.
+    /// The message on one line, and the full text.
     Failed(String, String),
 }
 
@@ -21,7 +21,7 @@ struct Case {
     class: String,
     name: String,
     ending: Ending,
-    /// What the case said beside.
+    /// The additional output of the case, such as warnings.
     said: String,
 }
 
@@ -44,7 +44,7 @@ impl Suite {
     }
 }
 
-/// The report as a document of XML.
+/// Returns the report as an XML document.
 pub fn render(report: &Report) -> String {
     let mut suites = Vec::new();
     if report.verb == "check" || report.findings.iter().any(|finding| !has_case(report, finding)) {
@@ -89,14 +89,14 @@ fn write(out: &mut String, suite: &Suite) {
     *out += "  </testsuite>\n";
 }
 
-/// Whether a finding has a case of its own: a test tells expectations by edit, and limits as gates.
+/// Returns whether a finding has its own case: a test shows expectations by edit, and limits as gates.
 fn has_case(report: &Report, finding: &Finding) -> bool {
     let code = finding.code.as_str();
     let limit = code.starts_with("min-") || code.starts_with("max-");
     report.verb == "test" && (code == "expectation-failed" || (limit && !report.gates.is_empty()))
 }
 
-/// A case for each file of facts, and for each other file that a finding names.
+/// Returns a suite with a case for each file of facts, and for each other file that a finding names.
 fn files(report: &Report) -> Suite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
     let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();
@@ -125,7 +125,7 @@ fn line(finding: &Finding) -> String {
     format!("{}{}[{}]: {}{help}", numbers.unwrap_or_default(), finding.severity, finding.code, finding.message)
 }
 
-/// A suite for each edit and for the probes, in the order of the report.
+/// Returns a suite for each edit and one for the probes, in the order of the report.
 fn edits(report: &Report) -> Vec<Suite> {
     let mut suites: Vec<Suite> = Vec::new();
     let mut known = std::collections::BTreeMap::new();
@@ -200,7 +200,7 @@ mod tests {
     use crate::report::samples;
     use crate::report::xml::tests::{Element, read};
 
-    /// Reads a document and compares every count with what is there.
+    /// Reads a document and compares all its counts with its elements.
     fn counted(report: &Report) -> Element {
         let root = read(&render(report)).expect("valid XML");
         let count = |element: &Element, name: &str| element.attributes[name].parse::<usize>().expect("a number");

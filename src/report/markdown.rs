@@ -1,8 +1,8 @@
-//! The comment on a pull request: the answer in one sentence, then what a reviewer looks at, then all the rest,
-//! folded away.
+//! Formats a report as a comment on a pull request: a summary sentence, the tables that a reviewer needs, and the other
+//! tables in folded sections.
 //!
-//! The first line is a mark by which a later run finds its own comment. The order of the folded parts is that
-//! of their length: the answers come last and take whatever room is left.
+//! The first line is a marker by which a later run finds its own comment. Folded sections are ordered by their usual
+//! length: the answers come last and use the remaining space.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ use super::markdown_text::{code, escape, wrapped};
 use super::verdict::{edits, moves, sentence};
 use super::{Answer, Asked, Continuation, Fact, Finding, Gate, Place, Report, Says, Side, Verdict};
 
-/// How much of a text stands in a cell.
+/// The maximum number of characters of a text in a cell.
 const TEXT: usize = 120;
-/// How much of a name or an answer.
+/// The maximum number of characters of a name or an answer in a cell.
 const NAME: usize = 60;
 
-/// The report as a comment of less than 60,000 bytes.
+/// Returns the report as a comment of less than 60,000 bytes.
 pub fn render(report: &Report) -> String {
     let mut start = format!("<!-- corrigenda:{} -->\n\n**{}**\n", word(&report.verb), sentence(report));
     start += &sides(report);
     for note in report.notes.iter().take(8) {
         start += &format!("\n> {}\n", code(note, 2 * TEXT));
     }
-    // Warnings beside an answer wait to be unfolded; errors are the answer.
+    // Warnings are folded. Errors come first, because there is no other answer.
     let wrong = report.findings.iter().any(Finding::is_error);
     let sections = [
         wrong.then(|| findings(report, false)).flatten(),
@@ -43,7 +43,7 @@ pub fn render(report: &Report) -> String {
     Page::new(start, end(report), &report.command).finish(sections.into_iter().flatten().collect())
 }
 
-/// A word of ours: in a comment of HTML nothing can be escaped, only left out.
+/// Returns the letters and digits of a word. Inside an HTML comment, other characters cannot be escaped.
 fn word(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).take(NAME).collect()
 }
@@ -119,7 +119,7 @@ fn change(before: Option<f64>, after: Option<f64>) -> String {
     if before.is_none() && after.is_none() { String::new() } else { format!("{} → {}", share(before), share(after)) }
 }
 
-/// What is said first, and how surely.
+/// Formats the likeliest token with its probability.
 fn top(says: &Says) -> String {
     let first = says.top.first();
     first
@@ -142,10 +142,10 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
     section("Findings".to_owned(), folded, heads, report.findings.iter().map(line))
 }
 
-/// The wanted answers by edit: what the table of facts shows beside the texts.
+/// Returns the answers to the edits' own prompts by id, for the columns that the table of facts takes from them.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
     let asked = report.answers.iter().filter(|answer| answer.asked == Asked::Edit);
-    // An edit is asked once; were it asked twice, the first would count.
+    // Each edit is asked once. If it were asked twice, the first answer would be used.
     asked.rev().map(|answer| (answer.id.as_str(), answer)).collect()
 }
 
@@ -155,12 +155,12 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         let answer = wanted.get(fact.id.as_str());
         let field = |name: &str| fact.fields.iter().find(|field| field.name == name);
         let (target, was) = (field("target"), field("was"));
-        // A fact that is new says what the model said before.
+        // For an added fact, `was` is what the model answered before.
         let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
         let before = before.or(was.filter(|_| fact.change == "+").map(|field| &field.after));
         let text = |texts: Option<&Vec<String>>, says: Option<&Says>| match texts.and_then(|texts| texts.first()) {
             Some(text) => code(text, NAME),
-            // Where no fact speaks, the model does.
+            // If the fact has no text for this side, the model's answer is shown.
             None => {
                 says.and_then(|says| says.top.first()).map(|token| code(token.text.trim(), NAME)).unwrap_or_default()
             }
@@ -201,7 +201,7 @@ fn tested(report: &Report) -> Option<Section<'_>> {
         (*met, *all) = (*met + usize::from(answer.verdict == Some(Verdict::Pass)), *all + 1);
     }
     let mut verdicts: Vec<(&str, Verdict)> = edits(report).into_iter().collect();
-    // What fails is what a reviewer came for; the sort keeps the order of ids.
+    // Failed edits come first. The sort is stable, so edits stay ordered by id.
     verdicts.sort_by_key(|(_, verdict)| *verdict != Verdict::Fail);
     let line = move |(id, verdict): (&str, Verdict)| {
         let answer = wanted.get(id);

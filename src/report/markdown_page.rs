@@ -1,28 +1,28 @@
-//! The room of a comment: sections that are cut between rows, never inside one.
+//! Fits a comment into its maximum size: sections are shortened by whole rows.
 
 use super::figures::thousands;
 use super::markdown_text::code;
 
-/// A comment must be shorter than this, whatever is in it.
+/// A comment must be shorter than this number of bytes.
 pub(super) const MOST: usize = 60_000;
-/// What a section needs beside its rows: its title, its heads, its end, and the line that says what was left out.
+/// The bytes that a section needs in addition to its rows: for its title, its headers, its end, and the line about
+/// omitted rows.
 const FRAME: usize = 1024;
-/// A command that is longer once it is escaped stands at the end of the comment only.
+/// The maximum size of an escaped command in bytes. A longer command is shown only at the end of the comment.
 const MOST_COMMAND: usize = 256;
 
-/// A table, and how it is announced.
+/// A table with a title.
 pub(super) struct Section<'a> {
-    /// Its title.
     pub title: String,
-    /// Whether it is folded away.
+    /// Whether the section is folded.
     pub folded: bool,
-    /// The heads of its columns, a colon behind those whose figures stand at the right.
+    /// The column headers. A trailing colon means that the column is aligned to the right.
     pub heads: &'a [&'a str],
-    /// Its rows, one line each, written when there is room.
+    /// The rows, one line each. They are generated only while there is space.
     pub rows: Box<dyn ExactSizeIterator<Item = String> + 'a>,
 }
 
-/// A comment that is being written.
+/// A comment under construction.
 pub(super) struct Page {
     text: String,
     end: String,
@@ -30,7 +30,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// A comment with its first lines and its last.
+    /// Begins a comment with its first lines and its last lines. Shortened sections refer to `command`.
     pub(super) fn new(start: String, end: String, command: &str) -> Self {
         let command = code(command, usize::MAX);
         let again = if command.is_empty() || command.len() > MOST_COMMAND {
@@ -41,7 +41,8 @@ impl Page {
         Self { text: start, end, again }
     }
 
-    /// Writes the sections. Each may use its share of what is left; what it does not use is left for those behind it.
+    /// Appends the sections and returns the comment. Each section can use an equal share of the remaining space; unused
+    /// space is left for the sections after it.
     pub(super) fn finish(mut self, sections: Vec<Section<'_>>) -> String {
         let sections: Vec<Section<'_>> = sections.into_iter().filter(|section| section.rows.len() > 0).collect();
         let count = sections.len();
@@ -84,7 +85,7 @@ impl Page {
     }
 }
 
-/// The cells as a row.
+/// Returns the cells as a table row.
 pub(super) fn row<T: AsRef<str>>(cells: &[T]) -> String {
     let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
     format!("| {} |", cells.join(" | "))

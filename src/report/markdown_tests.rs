@@ -1,4 +1,4 @@
-//! Comments: what they look like, that they fit, and that no text in them is acted on.
+//! Tests of comments: their form, their size, and that their texts are inactive.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::super::samples;
 use super::*;
 use crate::project::render::{is_bidi, is_control};
 
-/// Fails where a row, a tag or a folded part is not whole.
+/// Fails if a row, a tag or a folded section is incomplete.
 fn assert_whole(comment: &str) {
     assert!(comment.len() < MOST, "{} bytes", comment.len());
     let mut columns = None;
@@ -36,13 +36,13 @@ fn comments() {
     }
 }
 
-/// The comment without its texts: what a parser sees of it.
+/// Returns the comment without its texts, as a parser sees its structure.
 fn bones(comment: &str) -> String {
     let mut parts = comment.split("<code>");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (inside, rest) = part.split_once("</code>").expect("every code ends");
-        // The words of a continuation stand between elements of their own.
+        // The words of a continuation are inside elements of their own.
         out.extend(["<ins>", "<del>"].into_iter().filter(|element| inside.contains(element)));
         out += rest;
     }

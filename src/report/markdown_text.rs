@@ -1,20 +1,20 @@
-//! Texts of strangers inside a comment: nothing in them may be acted on, neither as Markdown nor as HTML.
+//! Escapes texts of any author for a comment, so that they are inactive both as Markdown and as HTML.
 
 use std::fmt::Write as _;
 
 use super::figures::cut;
 use crate::project::visible;
 
-/// Characters with a meaning in GitHub-flavoured Markdown, in HTML, or to what runs behind them.
+/// The characters with a meaning in GitHub-flavoured Markdown, in HTML, or in GitHub's processing after the parser.
 ///
-/// The colon ends the scheme of a link and stands around an emoji; the rest of a link is plain text without it.
+/// A colon ends the scheme of a link and encloses the name of an emoji. Without it, the rest of a link is plain text.
 const ACTIVE: &str = "<>&\"'`|*_[](){}!#~@$\\^=+:";
 
-/// The text with every active character as a character reference.
+/// Escapes a text: every active character becomes a character reference.
 ///
-/// A reference is text to the parser. Only mail addresses are looked for behind the parser, in runs of text: an empty
-/// comment ends the run. So are mentions, issues, commits and emoji, and there no reference helps: they are not
-/// looked for inside `<code>`, and so [`code`] is the way to show a text.
+/// The parser treats a reference as text. GitHub looks for mail addresses after parsing, in runs of text, so an empty
+/// comment ends such a run. It also looks for mentions, issues, commits and emoji after parsing, and there references
+/// do not help. It does not look for them inside `<code>`, so [`code`] is the way to show a text.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
@@ -34,17 +34,17 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// The text as code, at most `most` characters of it; nothing for an empty text.
+/// Formats a text as code, shortened to `most` characters. Returns an empty string for an empty text.
 pub(super) fn code(text: &str, most: usize) -> String {
     wrapped("code", text, most)
 }
 
-/// The text in an element of HTML, at most `most` characters of it.
+/// Formats a text inside an HTML element, shortened to `most` characters.
 pub(super) fn wrapped(element: &str, text: &str, most: usize) -> String {
     if text.is_empty() {
         return String::new();
     }
-    // What is made visible is longer, and it is what counts.
+    // Making characters visible lengthens the text. The limit applies to the longer text.
     format!("<{element}>{}</{element}>", escape(&cut(&visible(text), most)))
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::project::render::{is_bidi, is_control};
 
-    /// What a browser shows of an escaped text.
+    /// Returns the text that a browser shows for an escaped text.
     fn read(escaped: &str) -> String {
         let escaped = escaped.replace("<!-- -->", "");
         let mut parts = escaped.split("&#");

@@ -1,13 +1,13 @@
-//! What a verb found, as one value, and the forms in which people and programs read it.
+//! The result of a verb as one value, and its formats for people and programs.
 //!
-//! A [`Report`] is plain data: every renderer reads it and adds nothing. Texts in it are as they were written, by
-//! whoever wrote them; each renderer makes them safe for its own reader. A renderer is one function, `render`:
+//! A [`Report`] is plain data: a renderer formats it and adds nothing. Its texts can come from any author and are not
+//! escaped; each renderer escapes them for its own format. A renderer is one function, usually `render`:
 //!
-//! - [`human`] is for people at a terminal, [`json`] the report itself, for programs;
-//! - [`markdown`] is the comment on a pull request, [`html`] the page that is kept beside it;
-//! - [`sarif`], [`junit`] and [`github`] are what build servers read.
+//! - [`human`] is for a terminal, and [`json`] is the report itself, for programs;
+//! - [`markdown`] is a comment on a pull request, and [`html`] is a page that contains the whole report;
+//! - [`sarif`], [`junit`] and [`github`] are for build servers.
 //!
-//! `verdict` is the sentence that stands first in all of them, `figures` how numbers are written.
+//! `verdict` makes the summary sentence, and `figures` formats numbers.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -34,118 +34,119 @@ mod xml;
 
 pub use drawn::Drawn;
 
-/// The version of the JSON form: a field that is new keeps it, one that goes or changes its meaning raises it.
+/// The version of the JSON format. It stays the same if a field is added, and increases if a field is removed or
+/// changes its meaning.
 pub const VERSION: u32 = 1;
 
-/// What a verb found.
+/// The result of a verb.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(title = "corrigenda report")]
 pub struct Report {
-    /// The version of this form.
+    /// The version of this format.
     pub version: u32,
     /// The verb: check, test or diff.
     pub verb: String,
-    /// ok, findings, error or stale: what the exit code says.
+    /// The outcome: ok, findings, error or stale. It corresponds to the exit code.
     pub outcome: String,
-    /// The command that gives this report again.
+    /// The command that produces this report again.
     pub command: String,
-    /// What is wrong, or worth a look.
+    /// Errors and warnings.
     pub findings: Vec<Finding>,
     /// The files of facts that were read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-    /// How many edits were read.
+    /// The number of edits that were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edits: Option<usize>,
     /// The base model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
-    /// What is compared: the earlier side.
+    /// The earlier side of the comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<Side>,
-    /// What is compared: the later side.
+    /// The later side of the comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Side>,
-    /// Facts that differ, by id.
+    /// The facts that differ, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Fact>,
     /// How the weights differ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
-    /// What is said behind every prompt; the greatest change first in a diff, by edit in a test.
+    /// The answers to all prompts. A diff orders them by decreasing divergence, a test by edit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
-    /// Figures of the whole set, and their limits.
+    /// Measurements of the whole set, and their limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
-    /// What neutral text lost.
+    /// The damage on neutral text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
-    /// How that was found with which both sides go on.
+    /// How the continuations were generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawn: Option<Drawn>,
-    /// How both sides go on.
+    /// The continuations of both sides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub continuations: Vec<Continuation>,
-    /// Which edits of the set break an expectation.
+    /// The expectations that fail, and the edits that cause the failures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub culprits: Vec<Culprit>,
-    /// Sentences that a reader should know beside the figures.
+    /// Notes that help to interpret the numbers, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// One finding.
+/// An error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
-    /// The stable name of the kind of finding.
+    /// The stable name of this kind of finding, such as duplicate-id.
     pub code: String,
-    /// error or warning.
+    /// The severity: error or warning.
     pub severity: String,
-    /// One sentence.
+    /// The message, in one sentence.
     pub message: String,
-    /// Where, if it is about a place in a file.
+    /// The place in a file, if the finding has one.
     pub place: Option<Place>,
-    /// What is said there.
+    /// The message for this place.
     pub label: String,
-    /// Other places that matter, each with what is said there.
+    /// Other places that are involved, each with its message.
     pub related: Vec<Related>,
-    /// What to do about it.
+    /// How to fix the problem.
     pub help: Vec<String>,
 }
 
-/// Another place that matters.
+/// Another place that is involved in a finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Related {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What is said there.
+    /// The message for this place.
     pub label: String,
 }
 
-/// A place in a file: lines and columns from one, columns in characters.
+/// A place in a file. Lines and columns count from one; columns count characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Place {
-    /// The path below the project's folder.
+    /// The path of the file, relative to the project's folder.
     pub file: String,
-    /// The line; none for a file as a whole.
+    /// The first line; null if the place is the whole file.
     pub line: Option<usize>,
-    /// The column.
+    /// The first column.
     pub column: Option<usize>,
     /// The last line.
     pub end_line: Option<usize>,
-    /// The column behind the last character.
+    /// The column after the last character.
     pub end_column: Option<usize>,
 }
 
 /// The base model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Base {
-    /// The name of its folder.
+    /// The name on the Hub if the base is in the Hub's cache, else the name of its folder.
     pub name: String,
     /// The digest of its files.
     pub digest: String,
@@ -154,84 +155,84 @@ pub struct Base {
 /// One side of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Side {
-    /// As it was asked for: base, worktree, main, a digest, a path.
+    /// The name as given on the command line: base, worktree, main, a digest, a path.
     pub name: String,
-    /// base, worktree, revision, patch, project or checkpoint.
+    /// The kind: base, worktree, revision, patch, project or checkpoint.
     pub kind: String,
-    /// The commit of a revision.
+    /// The commit, if the side is a revision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// The patch of this side; none for the base.
+    /// The id of the patch; absent if the side has no patch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
-    /// Bytes of the patch.
+    /// The size of the patch in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Facts of this side.
+    /// The number of facts on this side.
     pub facts: usize,
 }
 
-/// A fact that differs.
+/// A fact that differs between the sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fact {
-    /// + added, ~ changed, - removed.
+    /// The change: + added, ~ changed, - removed.
     pub change: String,
-    /// The id of the edit; a meaning's digest where no id is known.
+    /// The id of the edit, or the digest of its meaning if the id is unknown.
     pub id: String,
-    /// The fields that differ; of an added or removed fact, all that it has.
+    /// The fields that differ; all fields if the fact was added or removed.
     pub fields: Vec<Field>,
-    /// Where it is written, on the side that has it.
+    /// The place where the fact is declared, on the side that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
 
-/// A field of a fact.
+/// A field of a fact, on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Field {
-    /// Its name as it is written in the file: subject, target, expect.paraphrase.
+    /// The name as in the file: subject, target, expect.paraphrase.
     pub name: String,
-    /// Its texts before; none where it was not written.
+    /// The texts on the earlier side; empty if the field is missing there.
     pub before: Vec<String>,
-    /// Its texts after.
+    /// The texts on the later side; empty if the field is missing there.
     pub after: Vec<String>,
 }
 
-/// How the weights differ.
+/// How the weights differ between the sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Weights {
     /// The tensors that differ between the two sides.
     pub tensors: Vec<Tensor>,
-    /// The edits of both sides and what each does to the weights.
+    /// The edits of both sides, with the norm of each one's change of the weights.
     pub edits: Vec<EditWeight>,
 }
 
-/// A tensor that differs.
+/// A tensor that differs between the sides.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Tensor {
-    /// Its name in the base file.
+    /// The name of the tensor in the base.
     pub name: String,
-    /// The digest of its bytes before.
+    /// The digest of its bytes on the earlier side.
     pub before: String,
-    /// The digest of its bytes after.
+    /// The digest of its bytes on the later side.
     pub after: String,
-    /// The Frobenius norm of the difference of the two, as they would ship.
+    /// The Frobenius norm of the difference between the two tensors, after rounding to the stored type.
     pub norm: f64,
-    /// The same in parts of the norm of the base's tensor.
+    /// The norm of the difference, divided by the norm of the base's tensor.
     pub relative: f64,
 }
 
-/// What an edit does to the weights.
+/// The norms of one edit's change of the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct EditWeight {
-    /// The id of the edit.
+    /// The id of the edit, with an alias of its subject if it has one: `ID as ALIAS`.
     pub id: String,
-    /// The norm of its part of the earlier patch.
+    /// The norm of its part of the earlier patch; null if the patch does not contain it.
     pub before: Option<f64>,
-    /// The norm of its part of the later patch.
+    /// The norm of its part of the later patch; null if the patch does not contain it.
     pub after: Option<f64>,
 }
 
-/// Why a prompt is asked.
+/// The origin of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Asked {
@@ -239,16 +240,16 @@ pub enum Asked {
     Edit,
     /// The prompt of an edit with an alias of its subject.
     Alias,
-    /// An `expect.paraphrase`.
+    /// A prompt of `expect.paraphrase`.
     Paraphrase,
-    /// An `expect.unchanged`: a neighbour.
+    /// A prompt of `expect.unchanged`: a neighbour, whose answer should stay the same.
     Unchanged,
-    /// A `[[probe]]`.
+    /// The prompt of a `[[probe]]`.
     Probe,
 }
 
 impl Asked {
-    /// The word for it.
+    /// Returns the name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Edit => "edit",
@@ -260,41 +261,41 @@ impl Asked {
     }
 }
 
-/// What both sides say behind a prompt.
+/// The answers of both sides to a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Answer {
-    /// Why it is asked.
+    /// The origin of the prompt.
     pub asked: Asked,
     /// The id of the edit or of the probe.
     pub id: String,
-    /// The prompt.
+    /// The prompt, with its subject filled in.
     pub prompt: String,
-    /// The answer that is wanted, if one is.
+    /// The wanted answer, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// What the earlier side says.
+    /// The answer of the earlier side.
     pub before: Says,
-    /// What the later side says.
+    /// The answer of the later side.
     pub after: Says,
-    /// KL(before ‖ after) of the next token, in nats.
+    /// KL(before ‖ after) of the distribution of the next token, in nats.
     pub divergence: f64,
-    /// Whether the expectation is met by the later side; none where nothing is expected.
+    /// The verdict on the later side's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// Where it is written.
+    /// The place where the prompt is declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
 
-/// What one side says behind a prompt.
+/// The answer of one side to a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Says {
-    /// The likeliest next tokens, the likeliest first.
+    /// The likeliest next tokens, in order of decreasing probability.
     pub top: Vec<Token>,
-    /// P of the wanted answer: the product over its tokens.
+    /// The probability of the wanted answer: the product over its tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Whether the wanted answer, or another that is accepted, holds: each of its tokens is the arg-max.
+    /// Whether the model gives the wanted answer, or another accepted one: each of its tokens is the arg-max.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds: Option<bool>,
 }
@@ -302,26 +303,26 @@ pub struct Says {
 /// A token and its probability.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Token {
-    /// The token as people read it, its leading space included.
+    /// The text of the token, with its leading space.
     pub text: String,
-    /// Its probability.
+    /// The probability of the token.
     pub probability: f64,
 }
 
-/// Whether an expectation is met.
+/// The verdict on an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It is met.
+    /// The expectation is met.
     Pass,
-    /// It is not met.
+    /// The expectation is not met.
     Fail,
-    /// It is not met, and that was accepted.
+    /// The expectation is not met, but the failure was accepted.
     Accepted,
 }
 
 impl Verdict {
-    /// The word for it.
+    /// Returns the name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -331,77 +332,78 @@ impl Verdict {
     }
 }
 
-/// A figure of the whole set, and its limit.
+/// A measurement of the whole set, and its limit.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Gate {
-    /// efficacy, paraphrase, unchanged, damage, perplexity, relative-norm, neighbourhood-kl, edits.
+    /// The name: efficacy, paraphrase, unchanged, damage, perplexity, relative-norm, neighbourhood-kl, edits.
     pub name: String,
-    /// What was measured.
+    /// The measured value.
     pub value: f64,
     /// The limit, if one is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<f64>,
-    /// Whether more is better: the limit is the least that is allowed, else the most.
+    /// Whether higher values are better. Then the limit is a minimum, otherwise a maximum.
     pub more_is_better: bool,
-    /// Whether the figure keeps to the limit.
+    /// Whether the gate passes. The policy can let a value beyond its limit pass with a warning.
     pub pass: bool,
 }
 
-/// What neutral text lost.
+/// The damage on neutral text.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Damage {
-    /// Documents of neutral text.
+    /// The number of documents.
     pub documents: usize,
-    /// Tokens that were predicted.
+    /// The number of predicted tokens.
     pub tokens: usize,
-    /// Mean KL(before ‖ after) over these tokens, in nats.
+    /// The mean of KL(before ‖ after) over these tokens, in nats.
     pub divergence: f64,
-    /// Perplexity before.
+    /// The perplexity on the earlier side.
     pub perplexity_before: f64,
-    /// Perplexity after.
+    /// The perplexity on the later side.
     pub perplexity_after: f64,
 }
 
-/// How both sides go on after a prompt.
+/// The continuations of a prompt on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Continuation {
     /// The id of the edit or of the probe.
     pub id: String,
     /// The prompt.
     pub prompt: String,
-    /// The earlier side's text.
+    /// The text that the earlier side generates.
     pub before: String,
-    /// The later side's text.
+    /// The text that the later side generates.
     pub after: String,
-    /// The two, word by word.
+    /// The two texts, compared word by word.
     pub words: Vec<Word>,
-    /// What a reader should know who holds the text against the answers.
+    /// A note for readers who compare the text with the answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// Words that both sides say, or one.
+/// Words that are in both texts, or in one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Word {
-    /// = both, - only before, + only after.
+    /// The change: = in both, - only before, + only after.
     pub change: String,
     /// The words, with the white space between them.
     pub text: String,
 }
 
-/// An expectation that fails, and which edit of the set breaks it.
+/// An expectation that fails, and the edits that cause the failure.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Culprit {
-    /// The edit that has the expectation.
+    /// The id of the edit or of the probe that has the expectation.
     pub id: String,
     /// The prompt.
     pub prompt: String,
-    /// Whether the expectation is met where its edit is linked alone.
+    /// Whether the expectation is met if its edit is linked alone.
     pub alone: bool,
-    /// Edits without any one of which it is met, each by itself.
+    /// The edits each of which breaks the expectation: it is met if that one edit is left out.
     pub breaks: Vec<String>,
-    /// The edit whose absence helps most, where none mends it alone, and the P of the wanted answer then.
+    /// If no single edit breaks it: the edit whose omission helps most, and the resulting probability of the wanted
+    /// answer (without one, the KL divergence in nats).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<(String, f64)>,
 }

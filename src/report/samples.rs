@@ -1,13 +1,13 @@
-//! Reports for the tests of every form: one of each verb, an empty one, and one in which every text is an attack.
+//! Sample reports for the tests of all formats: one per verb, an empty one, and one in which every text is an attack.
 
 use super::*;
 
-/// The name of a sample in the names of snapshots.
+/// Returns the name of a sample, for the names of snapshots.
 pub(crate) fn name(report: &Report) -> &str {
     if report.command.is_empty() { "empty" } else { &report.verb }
 }
 
-/// A report that says nothing.
+/// Returns a report without content.
 pub(crate) fn empty() -> Report {
     Report { version: VERSION, verb: "check".into(), outcome: "ok".into(), ..Report::default() }
 }
@@ -244,7 +244,7 @@ fn findings() -> Vec<Finding> {
     ]
 }
 
-/// A report of `diff` with all that it can hold.
+/// Returns a report of `diff` with all parts that it can have.
 pub(crate) fn diff() -> Report {
     Report {
         version: VERSION,
@@ -269,7 +269,7 @@ pub(crate) fn diff() -> Report {
     }
 }
 
-/// A report of `test` with all that it can hold.
+/// Returns a report of `test` with all parts that it can have.
 pub(crate) fn test() -> Report {
     let mut answers = answers();
     if let Some(probe) = answers.pop() {
@@ -304,7 +304,7 @@ pub(crate) fn test() -> Report {
     }
 }
 
-/// A report of `check` with findings.
+/// Returns a report of `check` with findings.
 pub(crate) fn check() -> Report {
     Report {
         version: VERSION,
@@ -318,7 +318,7 @@ pub(crate) fn check() -> Report {
     }
 }
 
-/// A report of `verb` in which every text is `text`, be it one that only this program writes.
+/// Returns a report of `verb` in which every text is `text`, even those that only this program writes.
 pub(crate) fn hostile(verb: &str, text: &str) -> Report {
     let own = || text.to_owned();
     let place = Place { file: own(), ..place("", 3) };

@@ -1,4 +1,4 @@
-//! Findings in the form of code scanners: SARIF 2.1.0.
+//! Formats findings as SARIF 2.1.0, for code scanners.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::project::{Code, PROJECT_FILE, visible};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
-/// The findings as one line of SARIF.
+/// Returns the findings as one line of SARIF.
 pub fn render(report: &Report) -> String {
     let codes = codes(report);
     let mut seen = BTreeMap::new();
@@ -28,7 +28,7 @@ pub fn render(report: &Report) -> String {
     json::inert(&log.to_string())
 }
 
-/// The codes that were given, each once, in order.
+/// Returns the distinct codes of the findings, in alphabetical order.
 fn codes(report: &Report) -> Vec<&str> {
     let mut codes: Vec<&str> = report.findings.iter().map(|finding| finding.code.as_str()).collect();
     codes.sort_unstable();
@@ -46,7 +46,8 @@ fn rule(name: &str) -> Value {
     rule
 }
 
-/// A finding. Code scanners refuse one without a place: what is about the whole project is put at its file.
+/// Formats a finding. Code scanners reject a finding without a place, so one about the whole project refers to its
+/// file.
 fn result(finding: &Finding, codes: &[&str], seen: &mut BTreeMap<String, usize>) -> Value {
     let whole = Place { file: PROJECT_FILE.to_owned(), line: None, column: None, end_line: None, end_column: None };
     let place = finding.place.as_ref().unwrap_or(&whole);
@@ -89,7 +90,8 @@ fn location(place: &Place, label: &str) -> Value {
     location
 }
 
-/// A relative path as a relative reference: everything but letters, digits and a few signs in per cent.
+/// Encodes a relative path as a relative URI reference: everything except letters, digits and a few signs is
+/// percent-encoded.
 fn uri(path: &str) -> String {
     let path = path.replace('\\', "/");
     let mut out = String::with_capacity(path.len());
@@ -103,7 +105,7 @@ fn uri(path: &str) -> String {
     if out.starts_with("//") { format!(".{out}") } else { out }
 }
 
-/// What a finding is known by when its lines have moved. Those that are alike are counted.
+/// Returns an identifier that does not change if the lines of the finding move. Equal findings are numbered.
 fn fingerprint(finding: &Finding, place: &Place, seen: &mut BTreeMap<String, usize>) -> String {
     let mut canon = Canon::new("finding/1");
     canon.text("code", &finding.code).text("file", &place.file).text("label", &finding.label);

@@ -1,20 +1,20 @@
-//! Aligned columns, and how numbers are shown.
+//! Tables with aligned columns, and formats of numbers.
 
 use unicode_width::UnicodeWidthStr;
 
 pub(crate) use super::figures::{percent, plural, thousands};
 use crate::project::visible;
 
-/// Rows of texts; every text is made safe to show.
+/// Rows of cells. Every text is made safe to print.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
-    /// Columns that may be cut where the line is too long.
+    /// The columns that are shortened if the lines are too long.
     elastic: &'static [usize],
-    /// Columns whose texts end at the same place.
+    /// The columns that are aligned to the right.
     right: &'static [usize],
 }
 
-/// A cut column keeps this much.
+/// The minimum width of a shortened column.
 const LEAST: usize = 6;
 const GAP: usize = 2;
 
@@ -27,12 +27,12 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| visible(cell.as_ref()).to_string()).collect());
     }
 
-    /// Whether there is nothing below the names of the columns.
+    /// Returns whether there are no rows below the header.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() <= 1
     }
 
-    /// The lines, none longer than `width` if cutting the elastic columns can do it.
+    /// Returns the lines. None is longer than `width`, if shortening the elastic columns is enough.
     pub(crate) fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
         let mut out = String::new();
@@ -52,12 +52,12 @@ impl Table {
         out
     }
 
-    /// Whether no line would be longer than `width`.
+    /// Returns whether all lines fit into `width` without shortening.
     pub(crate) fn fits(&self, width: usize) -> bool {
         self.render(usize::MAX).lines().all(|line| line.width() <= width)
     }
 
-    /// Lines of a name and a value, long values going on below themselves.
+    /// Returns lines with a name and a value each. Long values are wrapped below themselves.
     pub(crate) fn render_wrapped(&self, width: usize) -> String {
         let name = self.rows.iter().filter_map(|row| row.first()).map(|name| name.width()).max().unwrap_or(0);
         let most = width.saturating_sub(name + GAP).max(LEAST_WRAPPED);
@@ -80,7 +80,7 @@ impl Table {
         let mut widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or(0)).collect();
         let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1);
         while total(&widths) > most {
-            // The widest elastic column gives way first.
+            // The widest elastic column is shortened first.
             let widest = self.elastic.iter().copied().filter(|column| widths.get(*column).is_some_and(|w| *w > LEAST));
             let Some(widest) = widest.max_by_key(|column| widths[*column]) else { break };
             widths[widest] -= 1;
@@ -89,17 +89,17 @@ impl Table {
     }
 }
 
-/// A value is not wrapped into less.
+/// The minimum width of a wrapped value.
 const LEAST_WRAPPED: usize = 24;
 
-/// `text` in lines of at most `width` columns, each after as many spaces as `indent`; a line end at the end of each.
+/// Returns `text` in lines of at most `width` columns, each indented by `indent` spaces and ended by a line break.
 pub(crate) fn paragraph(text: &str, indent: usize, width: usize) -> String {
     let most = width.saturating_sub(indent).max(LEAST_WRAPPED);
     let pad = " ".repeat(indent);
     wrapped(text, most).iter().map(|line| format!("{pad}{line}\n")).collect()
 }
 
-/// `text` in lines of at most `width` columns, broken at single spaces; words that are longer are left whole.
+/// Returns `text` in lines of at most `width` columns, broken at single spaces. Longer words are not broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -116,14 +116,14 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `text` in at most `width` columns, an ellipsis for what does not fit.
+/// Returns `text` in at most `width` columns, with an ellipsis if it was shortened.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
     let mut out = String::new();
     for character in text.chars() {
-        // Measured as a whole: the parts of a cluster are wider together than alone.
+        // The text is measured as a whole: a grapheme cluster can be wider than the sum of its parts.
         let before = out.len();
         out.push(character);
         if out.width() + 1 > width {
@@ -135,12 +135,12 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     out
 }
 
-/// A probability before and after, arrows under one another.
+/// Formats a probability before and after, with aligned arrows.
 pub(crate) fn change(before: f64, after: f64) -> String {
     format!("{} → {:>6}", percent(before), percent(after))
 }
 
-/// Bytes as people read them: "814 B", "1.2 KiB".
+/// Formats a size in bytes: "814 B", "1.2 KiB".
 pub(crate) fn bytes(count: u64) -> String {
     if count < 1024 {
         return format!("{count} B");
@@ -148,7 +148,7 @@ pub(crate) fn bytes(count: u64) -> String {
     let mut size = count as f64 / 1024.0;
     let mut unit = "KiB";
     for larger in ["MiB", "GiB", "TiB"] {
-        // What would be written as 1024.0 belongs to the next unit.
+        // A size that would be rounded to 1024.0 is written in the next unit.
         if size < 1023.95 {
             break;
         }

@@ -1,11 +1,11 @@
-//! The sentence that a reader sees first, and what it counts.
+//! The summary sentence of a report, and the counts in it.
 
 use std::collections::BTreeMap;
 
 use super::figures::{nats, plural, thousands};
 use super::{Answer, Asked, Report, Verdict};
 
-/// What was found, in one sentence without a full stop. It holds no text of a stranger.
+/// Returns the summary as one sentence without a full stop. It contains no text from the project's files.
 pub(super) fn sentence(report: &Report) -> String {
     let found = findings(report);
     let parts = match (report.verb.as_str(), report.outcome.as_str()) {
@@ -18,7 +18,7 @@ pub(super) fn sentence(report: &Report) -> String {
     parts.join(", ")
 }
 
-/// "2 errors, 1 warning".
+/// Returns the number of findings: "2 errors, 1 warning".
 pub(super) fn findings(report: &Report) -> String {
     let errors = report.findings.iter().filter(|finding| finding.is_error()).count();
     let counts = [(errors, "error"), (report.findings.len() - errors, "warning")];
@@ -73,7 +73,8 @@ fn diff(report: &Report) -> Vec<String> {
     parts
 }
 
-/// "2 of 41 prompts move", "1 of 1 prompt moves": the noun goes with the whole, the verb with the part.
+/// Formats a share: "2 of 41 prompts move", "1 of 1 prompt moves". The noun agrees with the whole, the verb with the
+/// part.
 fn share(part: usize, whole: usize, noun: &str, one: &str, many: &str) -> String {
     format!("{} of {} {}", thousands(part as u64), plural(whole, noun), if part == 1 { one } else { many })
 }
@@ -88,7 +89,7 @@ fn gates(report: &Report) -> Option<String> {
     (failed > 0).then(|| format!("{} {verb}", plural(failed, "gate")))
 }
 
-/// Every edit that was asked for something, and the worst verdict of its answers.
+/// Returns every edit with expectations, and the worst verdict on them.
 pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     let mut edits = BTreeMap::new();
     let judged = report.answers.iter().filter(|answer| answer.asked != Asked::Probe && answer.verdict.is_some());
@@ -103,19 +104,19 @@ pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     edits
 }
 
-/// Whether a prompt is asked to see that it stays as it is.
+/// Returns whether the answer to a prompt is expected to stay the same.
 pub(super) fn is_watched(answer: &Answer) -> bool {
     matches!(answer.asked, Asked::Unchanged | Asked::Probe)
 }
 
-/// Whether what is said first differs, or an expectation of sameness is not met.
+/// Returns whether the likeliest token differs between the sides, or an `unchanged` expectation is not met.
 pub(super) fn moved(answer: &Answer) -> bool {
     let first = |top: &[super::Token]| top.first().map(|token| token.text.clone());
     let broken = answer.asked == Asked::Unchanged && matches!(answer.verdict, Some(Verdict::Fail | Verdict::Accepted));
     broken || first(&answer.before.top) != first(&answer.after.top)
 }
 
-/// The watched prompts that moved, the greatest divergence first.
+/// Returns the watched prompts whose answers changed, in order of decreasing divergence.
 pub(super) fn moves(report: &Report) -> Vec<&Answer> {
     let mut moves: Vec<&Answer> = report.answers.iter().filter(|answer| is_watched(answer) && moved(answer)).collect();
     // The sort is stable: equal divergences keep the report's order.

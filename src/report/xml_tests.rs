@@ -1,4 +1,4 @@
-//! A strict reader of XML: it refuses all that a parser would refuse, and more.
+//! A strict XML reader for tests: it rejects everything that a parser would reject, and more.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A name, attributes, a text, elements.
+/// An element with its name, attributes, text and child elements.
 #[derive(Debug, Default)]
 pub(in super::super) struct Element {
     pub(in super::super) name: String,
@@ -15,7 +15,7 @@ pub(in super::super) struct Element {
     pub(in super::super) elements: Vec<Self>,
 }
 
-/// Reads a document of one element.
+/// Reads a document with one root element.
 pub(in super::super) fn read(document: &str) -> Result<Element, String> {
     let allowed = |character: char| matches!(character, '\n' | ' '..='\u{7e}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
     if let Some(character) = document.chars().find(|character| !allowed(*character)) {

@@ -1,4 +1,4 @@
-//! What was said behind every prompt, as rows of a report.
+//! Converts the results of prompts to rows of a report.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::model::Tokens;
 use crate::project::{FileId, Sources};
 use crate::report::{Answer, Place, Says, Token, Verdict};
 
-/// A row of a report.
+/// Builds the row of one expectation; `verdict` is `None` if it is not judged.
 pub fn answer(
     tokens: &Tokens,
     sources: &Sources,
@@ -29,7 +29,7 @@ pub fn answer(
     }
 }
 
-/// What one side says.
+/// Builds one side of a row; `holds` is `None` if no answer is expected.
 pub fn says(tokens: &Tokens, told: &Told) -> Says {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     Says {
@@ -39,7 +39,7 @@ pub fn says(tokens: &Tokens, told: &Told) -> Says {
     }
 }
 
-/// A place as a report has it.
+/// Converts a byte range of a file to line and column numbers.
 pub fn place(sources: &Sources, file: FileId, span: &Range<usize>) -> Place {
     let (start, end) = (sources.position(file, span.start), sources.position(file, span.end));
     Place {

@@ -1,7 +1,8 @@
-//! Which edit of the set breaks an expectation.
+//! Finds the edit that breaks an expectation.
 //!
-//! Leaving an edit out costs a solve of the others' keys and no compilation: what each edit asks for does not depend on
-//! the others. So every edit is left out once, and all failing expectations are asked of what is left; and each is asked of its own edit alone.
+//! Leaving an edit out needs a solve over the other edits' keys but no compilation, because the value of an edit does
+//! not depend on the others. So every edit is left out once and all failing expectations are run on the rest. Each
+//! expectation is also run with only its own edit.
 
 use crate::behaviour::ask::Both;
 use crate::behaviour::expect::{Expectation, asked};
@@ -13,10 +14,10 @@ use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Project};
 use crate::report::Culprit;
 
-/// Finds who breaks the expectations of `failing`.
+/// Finds the edits that break the expectations of `failing`.
 ///
 /// # Errors
-/// A smaller set cannot be linked, or a text cannot be asked.
+/// If a smaller set cannot be linked or a prompt cannot be run.
 pub fn culprits(
     project: &Project,
     base: &Base,
@@ -27,7 +28,8 @@ pub fn culprits(
     let search = Search { project, base, linking };
     let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
     let ids = search.ids();
-    // Edits are left out of the closed form. What that meets with all of them, refinement broke, and no edit did.
+    // Edits are left out of the closed-form solution. An expectation that it meets with all edits was broken by the
+    // refinement, not by an edit.
     let whole = match search.patched(|_| true)? {
         Some(patched) => search.ask(&patched, &list)?,
         None => Vec::new(),
@@ -64,7 +66,7 @@ pub fn culprits(
     Ok(culprits)
 }
 
-/// Whether an edit expects it. A probe may have the id of an edit, and is none of it.
+/// Returns whether the expectation is stated by this edit. A probe may have the same id as an edit.
 fn is_of(one: &Expectation<'_>, id: &str) -> bool {
     one.edit.is_some_and(|edit| edit.id == id)
 }
@@ -76,7 +78,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// The ids of the set, each once: an edit's aliases go with it.
+    /// Returns the ids of all edits; the aliases of an edit are left out together with it.
     fn ids(&self) -> Vec<&'a str> {
         self.project.edits.edits.iter().map(|edit| edit.id.as_str()).collect()
     }
@@ -99,12 +101,13 @@ impl<'a> Search<'a> {
         said.map_err(|unasked| cannot_ask(self.project, &unasked))
     }
 
-    /// Everything asked of the set without one edit; nothing is left of a set of one.
+    /// Runs the expectations on the set without one edit; `None` if the set has no other edit.
     fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<Both>>, Stop> {
         self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
     }
 
-    /// Whether an expectation is met where its edit is linked alone; a probe has no edit: the base alone meets it.
+    /// Returns whether an expectation is met if only its own edit is linked. True for a probe, because it has no edit
+    /// and the base meets it.
     fn alone(&self, one: &Expectation<'_>) -> Result<bool, Stop> {
         let Some(patched) = self.patched(|other| is_of(one, other))? else { return Ok(true) };
         let said = self.ask(&patched, std::slice::from_ref(one))?;

@@ -1,24 +1,25 @@
-//! Which layers to try where nobody says: some far apart first, and then those around the best.
+//! Selects the layers to try if the user names none: first some at a distance, then those around the best.
 
 use std::collections::BTreeSet;
 
 use super::layers::{Tried, as_good, best};
 
-/// Layers of the first round at most. A model that has no more is tried at all of them at once.
+/// The maximum number of layers in the first round. A model with at most this many layers is tried at all of them.
 const FIRST: usize = 8;
-/// Around so many layers it is looked further at once: the best, and the best of those that the edits do not tell from it.
+/// The number of layers around which the search continues: the best, and the best of those that cannot be
+/// distinguished from it.
 const CENTRES: usize = 2;
 
-/// Layers that are tried together.
+/// The layers of one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// The layers, ascending.
+    /// The layers to try, ascending.
     pub layers: Vec<usize>,
-    /// The layers around which they lie; none in the first round, and where no edit held anywhere before.
+    /// The layers around which they lie; empty in the first round, and if no edit holds at any layer so far.
     pub around: Vec<usize>,
 }
 
-/// A choice of layers from coarse to fine, as far as it has come.
+/// The state of a coarse-to-fine search over the layers.
 #[derive(Clone, Copy, Debug)]
 pub struct Coarse {
     count: usize,
@@ -26,7 +27,7 @@ pub struct Coarse {
 }
 
 impl Coarse {
-    /// The first round for a model of `count` layers, and how it goes on.
+    /// Returns the search and its first round for a model of `count` layers.
     pub fn new(count: usize) -> (Self, Round) {
         let mut stride = 1;
         while count.div_ceil(stride) > FIRST {
@@ -36,14 +37,14 @@ impl Coarse {
         (coarse, Round { layers: coarse.all(), around: Vec::new() })
     }
 
-    /// The next round after what was tried: at half the distance around the best, in the end the layers next to it. None
-    /// where those were tried, or every layer was.
+    /// Returns the next round, at half the distance around the best layers, down to their direct neighbours. `None`
+    /// if these neighbours, or all layers, have been tried.
     pub fn next(&mut self, tried: &[Tried]) -> Option<Round> {
         loop {
             self.stride = (self.stride / 2).max(1);
             let around = centres(tried);
             let wanted: BTreeSet<usize> = match around.is_empty() {
-                // No edit held anywhere: the layers in which one does may lie between.
+                // No edit holds at any layer so far, so the layers in between are tried.
                 true => self.all().into_iter().collect(),
                 false => around.iter().flat_map(|&centre| self.beside(centre)).collect(),
             };
@@ -58,7 +59,7 @@ impl Coarse {
         }
     }
 
-    /// Layers of all the model, a stride apart.
+    /// Returns layers of the whole model, one stride apart.
     fn all(self) -> Vec<usize> {
         (self.stride / 2..self.count).step_by(self.stride).collect()
     }
@@ -69,7 +70,7 @@ impl Coarse {
     }
 }
 
-/// The best layer, and the best of those that are as good for all that the edits say.
+/// Returns the best layer, and the best of those that cannot be distinguished from it, ascending.
 fn centres(tried: &[Tried]) -> Vec<usize> {
     let Some(first) = best(tried) else { return Vec::new() };
     let mut rest: Vec<Tried> = tried.iter().filter(|one| as_good(first, one)).cloned().collect();
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
     use crate::behaviour::expect::Share;
 
-    /// A layer at which `held` of ten edits hold, and all of what should stay stays.
+    /// A layer at which `held` of ten edits hold and every neighbour stays unchanged.
     fn tried(layer: usize, held: usize) -> Tried {
         let edit = |met: bool| Shares {
             efficacy: Share { met: usize::from(met), all: 1 },
@@ -99,7 +100,7 @@ mod tests {
         Tried::new(layer, (0..10).map(|index| edit(index < held)).collect(), 0, 0)
     }
 
-    /// All rounds for a model of `count` layers of which so many edits hold.
+    /// Returns all rounds for a model of `count` layers; `held` gives the number of edits that hold at a layer.
     fn rounds(count: usize, held: impl Fn(usize) -> usize) -> Vec<Round> {
         let (mut coarse, first) = Coarse::new(count);
         let (mut tried_so_far, mut rounds, mut next) = (Vec::new(), Vec::new(), Some(first));
@@ -124,14 +125,14 @@ mod tests {
 
     #[test]
     fn the_best_is_closed_in_on() {
-        // One hill, its top between the layers of the first round.
+        // A single maximum between the layers of the first round.
         let hill = |top: usize| move |layer: usize| 10usize.saturating_sub(3 * layer.abs_diff(top));
         let found = rounds(30, hill(7));
         assert_eq!(found[0], Round { layers: vec![2, 6, 10, 14, 18, 22, 26], around: vec![] });
         assert_eq!((&found[1].around, &found[1].layers), (&vec![6], &vec![4, 8]));
         let all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
         assert!(all.contains(&7) && all.len() < 15, "{found:?}");
-        // Every layer can be found, those at the ends too, and none is tried twice.
+        // Every layer can be found, also the first and the last, and none is tried twice.
         for count in [9, 12, 17, 24, 30, 48] {
             for top in 0..count {
                 let found = rounds(count, |layer| 100usize.saturating_sub(layer.abs_diff(top)).saturating_sub(90));
@@ -160,7 +161,7 @@ mod tests {
         let mut all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..30).collect::<Vec<_>>());
-        // One layer alone, between all others.
+        // A single good layer between the others.
         let found = rounds(30, |layer| if layer == 11 { 9 } else { 0 });
         assert!(found.iter().any(|round| round.layers.contains(&11)));
     }

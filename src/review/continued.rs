@@ -1,4 +1,4 @@
-//! How both sides of a comparison go on with prompts.
+//! Generates continuations of prompts by both sides of a comparison.
 
 use super::side::{Ground, Side};
 use crate::behaviour::ask::Both;
@@ -8,17 +8,17 @@ use crate::build::{Base, Stop};
 use crate::project::{Code, Diagnostic, Sources};
 use crate::report::{Continuation, Drawn};
 
-/// Texts that are continued, at most.
+/// The maximum number of prompts that are continued.
 const MOST_CONTINUED: usize = 24;
 
-/// How both sides go on with prompts.
+/// The continuations of both sides.
 pub(super) struct Texts {
     pub continuations: Vec<Continuation>,
-    /// How they were found, where there are any.
+    /// How they were generated; `None` if there are none.
     pub drawn: Option<Drawn>,
 }
 
-/// How both sides go on with the first of these prompts; with none where no tokens are asked for.
+/// Continues the first [`MOST_CONTINUED`] prompts on both sides. Returns no text if `draw.tokens` is 0.
 pub(super) fn texts(
     before: &Side,
     after: &Side,
@@ -33,7 +33,7 @@ pub(super) fn texts(
     Ok(Texts { continuations, drawn })
 }
 
-/// How both sides go on with every prompt.
+/// Continues every prompt on both sides.
 fn all_continued(
     before: &Side,
     after: &Side,
@@ -55,9 +55,9 @@ fn all_continued(
     Ok(out)
 }
 
-/// What in a text departs from the answers of the same prompt.
+/// Returns a note if the continuation disagrees with the answers to the same prompt.
 fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, draw: Draw, base: &Base) -> Option<String> {
-    // Without a seed the likeliest token is the text's first.
+    // In greedy decoding the likeliest token is always the first, so only sampled text is checked.
     let first = both.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
     let text = found.after.trim_start();
     let departs = first.filter(|first| !first.trim().is_empty() && !text.starts_with(first.trim()));
@@ -69,7 +69,7 @@ fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, draw: Draw, b
     }
 }
 
-/// How both sides go on; nothing where neither finds a word, or the prompt fills the context.
+/// Continues one prompt on both sides; `None` if the prompt fills the context.
 fn continued(
     before: &Side,
     after: &Side,

@@ -1,4 +1,4 @@
-//! Two sides beside one another: facts, weights, behaviour.
+//! Compares the facts, weights and behaviour of two sides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,19 +19,19 @@ use crate::project::facts::compare;
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project, Sources};
 use crate::report::{self, Answer, Asked, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
 
-/// What of the behaviour is looked at.
+/// Which parts of the behaviour are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// How texts are continued; none of no tokens.
+    /// The settings of the continuations; if `tokens` is 0, no text is generated.
     pub draw: Draw,
-    /// Whether damage is measured.
+    /// Whether damage on neutral text is measured.
     pub damage: bool,
 }
 
-/// The parts of a comparison, as a report has them.
+/// Builds the report of a comparison.
 ///
 /// # Errors
-/// A text of an edit or of a probe cannot be asked, or neutral text cannot be read.
+/// If a prompt of an edit or a probe cannot be run, or neutral text cannot be read.
 pub fn diff(before: &Side, after: &Side, ground: Ground<'_>, look: Look) -> Result<Report, Stop> {
     let facts = facts(before, after, ground);
     let (answers, Texts { continuations, drawn }) = behaviour(before, after, ground, &facts, look)?;
@@ -52,7 +52,7 @@ pub fn diff(before: &Side, after: &Side, ground: Ground<'_>, look: Look) -> Resu
     })
 }
 
-/// Whether the two sides differ in what they state or in what they are.
+/// Returns whether the facts or the weights of the two sides differ.
 pub fn differs(report: &Report) -> bool {
     !report.facts.is_empty() || report.weights.as_ref().is_some_and(|weights| !weights.tensors.is_empty())
 }
@@ -71,13 +71,13 @@ fn shown(side: &Side) -> report::Side {
     }
 }
 
-/// Facts that differ. A patch says what its facts mean by digests alone: whoever knows an edit of that meaning names
-/// it, the other side first, then the worktree.
+/// Returns the facts that differ. A patch contains only meaning digests; an edit with that meaning supplies the id
+/// and the texts, from the other side's project first, then from the worktree.
 fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<Fact> {
     let (was, is) = (Named::of(before, after, ground), Named::of(after, before, ground));
     let mut facts = compare(&was.edits, &is.edits);
     let nothing = EditSet::default();
-    // Edits of two sets point into texts of their own, and so are never put into one.
+    // Spans of two edit sets refer to different sources, so the sets are never merged.
     facts.extend(compare(&was.others, &nothing));
     facts.extend(compare(&nothing, &is.others));
     let there = [meanings(before), meanings(after)];
@@ -93,14 +93,15 @@ fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<Fact> {
     facts
 }
 
-/// The facts of a side, as far as somebody knows them.
+/// The facts of a side, with their texts as far as an edit is known.
 #[derive(Default)]
 struct Named {
-    /// Its own; of a patch, those that the other side knows.
+    /// The edits of the side's project; for a patch, the matching edits of the other side's project, or of the
+    /// worktree if there is none.
     edits: EditSet,
-    /// Of a patch, those that only the worktree knows.
+    /// For a patch, the matching edits that only the worktree has.
     others: EditSet,
-    /// Meanings that nobody knows.
+    /// The meanings for which there is no edit.
     strangers: BTreeSet<Digest>,
 }
 
@@ -121,7 +122,8 @@ impl Named {
     }
 }
 
-/// The edits of a set that a patch holds, each with the names that it holds; their meanings are taken out.
+/// Returns the edits of a set that a patch contains, each with only the names that the patch contains. Removes their
+/// meanings from `left`.
 fn held(set: &EditSet, left: &mut BTreeSet<Digest>) -> EditSet {
     let held = |edit: &Edit| {
         if !left.remove(&edit.meaning()) {
@@ -142,13 +144,13 @@ fn meanings(side: &Side) -> BTreeSet<Digest> {
     targets.flat_map(|target| target.edits.iter().copied()).collect()
 }
 
-/// Tensors that differ as they would ship, and what each edit does.
+/// Returns the tensors that differ in their stored bytes, and the norm of each edit.
 fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
     let all = [before, after].map(|side| side.model.checkpoint().tensors());
     let base = ground.base.model.checkpoint().tensors();
     let mut tensors = Vec::new();
     for ((was, is), base) in all[0].iter().zip(&all[1]).zip(&base) {
-        // Tensors that no side touches are one and the same memory.
+        // A tensor that no patch changes shares its memory with the base.
         if was.is_same_memory(is) {
             continue;
         }
@@ -183,13 +185,14 @@ fn edit_weights(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<EditWeig
     found.into_iter().map(|(id, (before, after))| EditWeight { id, before, after }).collect()
 }
 
-/// `‖u v‖` of every edit of a patch, by meaning.
+/// Returns the Frobenius norm of `u v` of every edit of a patch, by meaning. If an edit changes several tensors, the
+/// norm is that of the last one only.
 fn norms(side: &Side) -> BTreeMap<Digest, f64> {
     let targets = side.patch.iter().flat_map(|(_, patch)| patch.targets().values());
     targets.flat_map(|target| target.edits.iter().copied().zip(delta_norms(target).edits)).collect()
 }
 
-/// Ids by meaning, of all that is known; an alias is named behind its id.
+/// Returns the labels of all edits by meaning; the label of an alias is its id followed by the alias.
 fn names(before: &Side, after: &Side, ground: Ground<'_>) -> BTreeMap<Digest, String> {
     let sets = [&ground.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();
@@ -201,23 +204,23 @@ fn names(before: &Side, after: &Side, ground: Ground<'_>) -> BTreeMap<Digest, St
     names
 }
 
-/// A prompt of one side, with the project that it points into.
+/// A prompt of one side, with the project whose sources its span refers to.
 struct Put<'s> {
     one: Expectation<'s>,
     project: &'s Project,
 }
 
-/// Every prompt that either side asks, once: the later side speaks where both do. `stated` are the texts after which the
-/// worktree's facts are stated.
+/// Returns every prompt of either side once; if both have it, the later side's is used. `stated` are the prefaces of
+/// the worktree's facts.
 fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>, stated: &'s Prefaces) -> Vec<Put<'s>> {
     let mut seen: BTreeSet<(Asked, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref().map(|project| (project, &side.prefaces)));
-    // Two patches alone ask what the worktree asks.
+    // If neither side has a project, the worktree's prompts are used.
     let fallback = if states.iter().all(Option::is_none) { Some((ground.project, stated)) } else { None };
     let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
     let ids: BTreeSet<&str> = later.values().copied().collect();
-    // A fact that got another id is one fact, and is asked about once.
+    // A fact whose id changed is one fact, and its prompts are run once.
     let known = |one: &Expectation<'s>| {
         let gone = one.edit.filter(|edit| !ids.contains(edit.id.as_str()));
         gone.and_then(|edit| later.get(&edit.meaning()).copied()).unwrap_or(one.id).to_owned()
@@ -261,7 +264,7 @@ fn behaviour(
     Ok((answers, texts(before, after, ground, &wanted, look.draw)?))
 }
 
-/// Both sides as they are asked.
+/// Pairs the models of both sides; results are cached only if both are the base or a known patch.
 fn pair<'s>(
     before: &'s Side,
     after: &Side,
@@ -275,7 +278,8 @@ fn pair<'s>(
     Pair { before: &before.model, after: later, kept, progress: ground.progress }
 }
 
-/// Prompts that cannot be asked. A stop points into the texts of one project: those of the first of them are said.
+/// Reports prompts that cannot be run. An error refers to the sources of one project, so only prompts of the first
+/// one's project are reported.
 fn unaskable(prompts: &[Put<'_>], unasked: Vec<Unasked>) -> Stop {
     let put = |one: &Unasked| {
         let is = |put: &&Put<'_>| (put.one.id, put.one.file, &put.one.place) == (one.id.as_str(), one.file, &one.place);

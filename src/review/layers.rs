@@ -1,22 +1,22 @@
-//! Which layer takes the edits best, of figures that were measured ([`trials`](super::trials)): every edit alone at a
-//! layer, asked what it expects: its target, its held-out phrasings, its neighbours.
+//! Selects the layer at which the edits work best, from measured results ([`trials`](super::trials)). Every edit is
+//! tried alone at a layer and tested on its target, its held-out paraphrases and its neighbours.
 //!
-//! Where tracing points is not always where editing works best (Hase et al. 2023, "Does localization inform
-//! editing?"): so it is tried.
+//! The layer that causal tracing suggests is not always the best one to edit (Hase et al. 2023, "Does localization
+//! inform editing?"), so the layers are tried.
 
 use serde::{Deserialize, Serialize};
 
 use crate::behaviour::expect::Share;
 use crate::numeric::Mean;
 
-/// What one edit, or many, came to: efficacy, held-out phrasings, neighbours.
+/// The results of one or more edits: efficacy, held-out paraphrases, neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shares {
-    /// Edits that hold, each name of a subject counted.
+    /// Prompts of edits whose answer holds; every name of the subject counts as one.
     pub efficacy: Share,
-    /// Held-out phrasings that hold.
+    /// Held-out paraphrases whose answer holds.
     pub paraphrase: Share,
-    /// Neighbours that stay as they are.
+    /// Neighbour prompts that stay unchanged.
     pub unchanged: Share,
 }
 
@@ -33,18 +33,18 @@ impl Shares {
         }
     }
 
-    /// Those of which there is something.
+    /// Returns the shares that have at least one expectation.
     fn parts(&self) -> Vec<f64> {
         let parts = [self.efficacy, self.paraphrase, self.unchanged];
         parts.iter().filter(|part| part.all > 0).map(|part| part.value()).collect()
     }
 
-    /// Their mean.
+    /// Returns the arithmetic mean of the non-empty shares.
     fn mean(&self) -> f64 {
         Mean::of(&self.parts()).value
     }
 
-    /// S: the harmonic mean of the shares of which there is something (Meng et al. 2022, section 3.4).
+    /// Returns the score S: the harmonic mean of the non-empty shares (Meng et al. 2022, section 3.4).
     pub fn score(&self) -> f64 {
         let parts = self.parts();
         if parts.is_empty() || parts.contains(&0.0) {
@@ -54,23 +54,25 @@ impl Shares {
     }
 }
 
-/// The edits at one layer.
+/// The results of all edits at one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
-    /// The layer.
+    /// The index of the layer.
     pub layer: usize,
-    /// All edits.
+    /// The results of all edits together.
     pub shares: Shares,
-    /// Of each edit, in the order of the project.
+    /// The results of each edit, in the order of the project.
     pub edits: Vec<Shares>,
-    /// Edits that have no value, those that were not tried included: they count as edits that do not hold.
+    /// The number of edits without a compiled value, including those that were not tried; they count as edits that do
+    /// not hold.
     pub refused: usize,
-    /// Edits that were not tried, because none of the first has a value there.
+    /// The number of edits that were not tried, because none of the first [`FIRST`](super::trials::FIRST) has a value
+    /// at this layer.
     pub untried: usize,
 }
 
 impl Tried {
-    /// What the edits came to at a layer.
+    /// Aggregates the results of the edits at a layer.
     pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
         let mut shares = Shares::default();
         edits.iter().for_each(|one| shares.add(one));
@@ -78,8 +80,8 @@ impl Tried {
     }
 }
 
-/// The layer of the greatest score, the lowest of equals; none where no edit holds at any. Where no layer has a score,
-/// the mean of the shares decides.
+/// Returns the layer with the highest score, the lowest of equal ones; `None` if no edit holds at any layer. Equal
+/// scores, for example if every score is 0, are ordered by the mean of the shares.
 pub fn best(tried: &[Tried]) -> Option<&Tried> {
     let rank = |one: &Tried| (one.shares.score(), one.shares.mean());
     tried
@@ -88,9 +90,9 @@ pub fn best(tried: &[Tried]) -> Option<&Tried> {
         .reduce(|best, other| if rank(other) > rank(best) { other } else { best })
 }
 
-/// Whether a layer is as good as the best, for all that these edits say: whether the 95 % interval of the difference of
-/// their scores holds zero. The edits are the same at both, so the interval is that of the jackknife over them. One edit
-/// tells no layer from another.
+/// Returns whether a layer cannot be distinguished from the best: whether the 95 % interval of the difference of
+/// their scores includes zero. The edits are the same at both layers, so the interval is a jackknife over the edits.
+/// With fewer than two edits no layer can be distinguished.
 pub fn as_good(best: &Tried, other: &Tried) -> bool {
     let count = best.edits.len();
     if count < 2 {
@@ -146,7 +148,7 @@ mod tests {
         assert_eq!(best.layer, 1);
         let good: Vec<usize> = layers.iter().filter(|one| as_good(best, one)).map(|one| one.layer).collect();
         assert_eq!(good, [1, 2, 3]);
-        // Where one kind is met nowhere, the others still tell layers apart.
+        // If one of the shares is 0 at every layer, the mean of the shares still distinguishes the layers.
         assert!(super::best(&[tried(0, vec![shares(false, 2, 4); 3])]).is_none(), "no edit holds");
         assert!(as_good(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])), "one edit is none");
         let none = [tried(0, vec![shares(true, 0, 0); 3]), tried(1, vec![shares(true, 2, 0); 3])];

@@ -1,4 +1,4 @@
-//! What the base and a patched model say, from the store where they said it before.
+//! Measures the base and a patched model, reusing the results in the store.
 
 use std::cell::OnceCell;
 
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
 use crate::report::Damage;
 
-/// A base with a patch, made when it is first asked: what is known already needs no weights.
+/// A base with a patch. The patched model is created on first use, because cached results need no weights.
 pub struct Patched<'a> {
     base: &'a Base,
     patch: &'a Patch,
@@ -23,15 +23,15 @@ pub struct Patched<'a> {
 }
 
 impl<'a> Patched<'a> {
-    /// Nothing is read yet.
+    /// Creates the pair without reading weights or applying the patch.
     pub fn new(base: &'a Base, patch: &'a Patch, sources: &'a Sources) -> Self {
         Self { base, patch, sources, model: OnceCell::new() }
     }
 
-    /// The patched model.
+    /// Returns the patched model, creating it on the first call.
     ///
     /// # Errors
-    /// The patch is for another base, or a weight would not be finite.
+    /// If the patch is for another base, or a weight would not be finite.
     pub fn model(&self) -> Result<&Model, Stop> {
         if let Some(model) = self.model.get() {
             return Ok(model);
@@ -44,23 +44,24 @@ impl<'a> Patched<'a> {
     }
 }
 
-/// Two models, and what is kept of them.
+/// Two models and their cached results.
 pub struct Pair<'a> {
-    /// The earlier one.
+    /// The earlier model.
     pub before: &'a Model,
-    /// The later one, where something is to be asked of it.
+    /// Returns the later model; called only if a result is not cached.
     pub after: &'a dyn Fn() -> Result<&'a Model, Stop>,
-    /// What they said before.
+    /// The cache of their results.
     pub kept: Kept<'a>,
-    /// What watches them being asked.
+    /// Receives the progress of the measurement.
     pub progress: &'a dyn Progress,
 }
 
 impl Pair<'_> {
-    /// Puts every expectation to both, in their order. Texts that cannot be asked become a stop by `unaskable`.
+    /// Runs every expectation on both models and returns the answers in order. `unaskable` converts prompts that
+    /// cannot be run to an error.
     ///
     /// # Errors
-    /// Texts that cannot be asked; a later model that cannot be made.
+    /// If a prompt cannot be run or the later model cannot be created.
     pub fn asked(
         &self,
         base: &Base,
@@ -86,10 +87,10 @@ impl Pair<'_> {
         spoken(found.into_iter().flatten().flatten().collect(), expectations).map_err(unaskable)
     }
 
-    /// What neutral text loses between the two.
+    /// Measures the damage on neutral text between the two models.
     ///
     /// # Errors
-    /// The weights of one of them overflow; a later model that cannot be made.
+    /// If the weights of one of the models overflow or the later model cannot be created.
     pub fn damage(&self, neutral: &Neutral) -> Result<Damage, Stop> {
         if let Some(known) = self.kept.damage(neutral) {
             return Ok(known);

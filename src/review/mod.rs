@@ -1,14 +1,15 @@
-//! What a reviewer asks: is everything as it is expected, and what changes between two states of the project?
+//! Tests a set of edits and compares two states of a project.
 //!
-//! - [`answers`]: what was said behind every prompt, as rows of a report;
-//! - [`trial`]: expectations, gates and what was accepted: the verb `test`;
-//! - [`bisect`]: which edit of the set breaks an expectation;
-//! - [`measure`]: what two models say, from the store where they said it before;
-//! - [`trials`]: edits tried at one layer after the other; [`coarse`]: at which layers; [`layers`]: which takes them best;
-//! - [`side`]: a state of the project or of the model by its name: the base, a patch, a folder, a revision;
-//! - [`diff`](mod@diff): two sides beside one another: facts, weights, behaviour.
+//! - [`answers`]: converts results of prompts to rows of a report;
+//! - [`trial`]: checks expectations, policy limits and accepted failures, for the verb `test`;
+//! - [`bisect`]: finds the edit that breaks an expectation;
+//! - [`measure`]: measures two models, using cached results;
+//! - [`trials`]: tries edits at one layer after the other; [`coarse`] selects the layers; [`layers`] selects the best
+//!   one;
+//! - [`side`]: opens a side of a comparison by its name: the base, a patch, a folder, a revision;
+//! - [`diff`](mod@diff): compares the facts, weights and behaviour of two sides.
 //!
-//! Everything ends in a [`Report`](crate::report::Report); nothing here prints.
+//! Every result is a [`Report`](crate::report::Report); nothing here prints.
 
 pub mod answers;
 pub mod bisect;

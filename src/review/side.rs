@@ -1,4 +1,4 @@
-//! A state of the project, or of the model, by its name.
+//! Opens a state of the project or of the model by its name.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -15,59 +15,59 @@ use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project, Sources};
 use crate::store::{Kind, Store};
 
-/// The base, without any patch.
+/// The name of the base without a patch.
 pub const BASE: &str = "base";
-/// The project as it is on the disk.
+/// The name of the project in the working directory.
 pub const WORKTREE: &str = "worktree";
 
-/// What sides are resolved against.
+/// The context in which sides are resolved.
 #[derive(Clone, Copy)]
 pub struct Ground<'a> {
-    /// The project on the disk.
+    /// The project in the working directory.
     pub project: &'a Project,
-    /// Its base: every side is laid on it.
+    /// Its base, to which the patch of every side is applied.
     pub base: &'a Base,
-    /// Where patches are.
+    /// The store that contains the patches.
     pub store: &'a Store,
-    /// What watches a patch being made.
+    /// Receives the progress if a patch must be built.
     pub progress: &'a dyn Progress,
 }
 
 /// One side of a comparison.
 pub struct Side {
-    /// As it was asked for.
+    /// The name as the user gave it.
     pub name: String,
-    /// base, worktree, revision, patch, project or checkpoint.
+    /// The kind: `base`, `worktree`, `revision`, `patch`, `project` or `checkpoint`.
     pub kind: &'static str,
-    /// The commit of a revision.
+    /// The commit; `None` unless the side is a revision.
     pub commit: Option<Commit>,
-    /// The facts and the probes, where the side is a state of a project.
+    /// The project with facts and probes; `None` unless the side is a state of a project.
     pub project: Option<Project>,
-    /// The patch and its id; none of the base and of a checkpoint.
+    /// The patch and its id; `None` for the base and a checkpoint.
     pub patch: Option<(Digest, Patch)>,
-    /// The model that this side is.
+    /// The model of this side.
     pub model: Model,
-    /// What a reader should know about it.
+    /// A note for the report, if there is one.
     pub note: Option<String>,
-    /// The texts after which its facts are stated.
+    /// The prefaces of its facts.
     pub prefaces: Prefaces,
 }
 
-/// By what a side's measurements are kept.
+/// The key under which a side's measurements are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// The base, and a patch on it where there is one.
+    /// The base, with this patch if there is one.
     Patch(Option<Digest>),
-    /// Weights that nothing names.
+    /// Weights without a digest; their measurements are not cached.
     Unknown,
 }
 
 impl Side {
-    /// Finds a side by its name. A text that begins with a dot or a slash is a path; else a revision is meant before a
-    /// patch or a folder of that name.
+    /// Opens a side by its name. A name that starts with a dot or a slash is a path. Otherwise a revision takes
+    /// precedence over a patch, and a patch over a folder of that name.
     ///
     /// # Errors
-    /// There is nothing of that name, or it cannot be laid on the base.
+    /// If the name is unknown, or the patch cannot be applied to the base.
     pub fn find(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
         match name {
             BASE => return Ok(Self::plain(name, BASE, ground.base.model.clone())),
@@ -104,7 +104,7 @@ impl Side {
         Ok(Self { project: Some(project), patch, note, prefaces, ..Self::plain(name, kind, model) })
     }
 
-    /// A project in another folder: it has a base of its own, which must be the same.
+    /// Opens a project in another folder, whose base must be identical to the worktree's.
     fn other_project(name: &str, mut project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
         chosen(&mut project, name, ground)?;
         let base = Base::open(&project, ground.store, ground.base.model.isa(), false)?;
@@ -134,7 +134,7 @@ impl Side {
         Ok(Self { commit: Some(commit), ..side })
     }
 
-    /// A folder that holds a project, or a checkpoint.
+    /// Opens a folder that contains a project or a checkpoint.
     fn folder(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
         let path = PathBuf::from(name);
         if path.join(PROJECT_FILE).is_file() {
@@ -158,7 +158,7 @@ impl Side {
         Ok(Self::plain(name, "checkpoint", model))
     }
 
-    /// By what its measurements are kept.
+    /// Returns the key under which its measurements are cached.
     pub fn identity(&self) -> Identity {
         match (&self.patch, self.kind) {
             (Some((id, _)), _) => Identity::Patch(Some(*id)),
@@ -167,7 +167,7 @@ impl Side {
         }
     }
 
-    /// Where what this side says alone is kept.
+    /// Returns the cache of measurements of this side alone.
     pub fn kept<'g>(&self, ground: Ground<'g>) -> Kept<'g> {
         match self.identity() {
             Identity::Patch(patch) => Kept::of(ground.store, ground.base.locked.digest, patch, None),
@@ -175,13 +175,13 @@ impl Side {
         }
     }
 
-    /// The edits of this side.
+    /// Returns the edits of this side; empty without a project.
     pub fn edits(&self) -> &[crate::project::Edit] {
         self.project.as_ref().map_or(&[], |project| &project.edits.edits)
     }
 }
 
-/// Chooses in another state of a project the model that the worktree has chosen.
+/// Selects the worktree's model in another state of the project.
 fn chosen(project: &mut Project, name: &str, ground: Ground<'_>) -> Result<(), Stop> {
     project.config.choose_as(&ground.project.config).map_err(|mut finding| {
         finding.message = format!("{name}: {}", finding.message);
@@ -189,7 +189,7 @@ fn chosen(project: &mut Project, name: &str, ground: Ground<'_>) -> Result<(), S
     })
 }
 
-/// The base with a patch laid on.
+/// Returns the base with a patch applied.
 fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Stop> {
     base.patched(patch).map_err(|error| {
         let finding = Diagnostic::new(Code::SideUnusable, error.to_string());
@@ -197,7 +197,7 @@ fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Stop> {
     })
 }
 
-/// The files of a project at a commit: settings, lock, facts, probes, templates.
+/// Reads the files of a project at a commit: settings, lock, edits, probes, templates.
 fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
     let mut files = BTreeMap::new();
     let mut take = |path: &str| -> Result<(), HistoryError> {
@@ -209,7 +209,7 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
     }
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let Paths { edits, templates, .. } = Paths::of(&String::from_utf8_lossy(&text));
-    // Templates beside the repository are not its own: they are read where they are.
+    // Templates outside the repository are not in the commit; they are read from disk.
     for templates in templates {
         match take(&templates) {
             Err(_) if leaves(&templates) => {}
@@ -220,12 +220,12 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
     Ok(files)
 }
 
-/// Whether a path may lead out of the project's folder.
+/// Returns whether a path may lead out of the project's folder.
 fn leaves(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// The id of a patch of the store by its digits, or by enough of them.
+/// Returns the id of a patch from its hexadecimal digits; a prefix is resolved in the store.
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Stop> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),
@@ -241,7 +241,7 @@ fn unknown_patch(name: &str) -> Stop {
     Stop::wrong(vec![finding], &Sources::default())
 }
 
-/// Nothing has that name.
+/// Builds the error for a name that is not a revision, patch or folder.
 fn unknown(name: &str, error: &HistoryError) -> Stop {
     let mut finding = error.finding();
     if finding.code == Code::RevisionUnknown {

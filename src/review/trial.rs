@@ -1,4 +1,4 @@
-//! `test`: expectations, gates, and what was accepted.
+//! Runs the verb `test`: expectations, policy limits and accepted failures.
 
 use super::measure::Pair;
 use crate::behaviour::ask::{Both, Told};
@@ -10,51 +10,51 @@ use crate::project::accepted::{Acceptances, Accepted};
 use crate::project::{Code, Diagnostic, Edit, Limit, Policy, Prefaces, Project};
 use crate::report::{Asked, Damage, Gate, Verdict};
 
-/// A project put to the test.
+/// The result of testing a project.
 pub struct Trial<'p> {
-    /// What was expected.
+    /// The expectations.
     pub expectations: Vec<Expectation<'p>>,
-    /// What was said, in the same order.
+    /// The answers of both models, in the same order.
     pub said: Vec<Both>,
-    /// What is to be thought of it, in the same order; none where nothing is expected.
+    /// The verdicts, in the same order; `None` for a probe that is only watched.
     pub verdicts: Vec<Option<Verdict>>,
-    /// Figures of the set and their limits.
+    /// The aggregate results of the set, with their limits.
     pub gates: Vec<Gate>,
-    /// What neutral text lost, if it was measured.
+    /// The damage on neutral text, if it was measured.
     pub damage: Option<Damage>,
-    /// What fails, as findings.
+    /// The failures, as diagnostics.
     pub findings: Vec<Diagnostic>,
-    /// Sentences beside the figures.
+    /// Notes for the report.
     pub notes: Vec<String>,
-    /// Everything that falls short.
+    /// All failures, whether they are tolerated or not.
     shortfalls: Vec<Accepted>,
-    /// What of it only an acceptance can let pass.
+    /// The failures that no threshold tolerates, so only an acceptance can.
     acceptable: Vec<Accepted>,
 }
 
-/// What is put to the test.
+/// The input of a test.
 pub struct Subject<'a, 'p> {
-    /// The project.
+    /// The project to test.
     pub project: &'p Project,
-    /// Its base.
+    /// The opened base of the project.
     pub base: &'a Base,
-    /// The base, and the base with the patch.
+    /// The base and the patched model.
     pub pair: Pair<'a>,
-    /// The edits that are asked about.
+    /// The edits to test.
     pub edits: &'a [&'p Edit],
-    /// Whether these are all: figures of the set have a meaning.
+    /// Whether these are all edits of the project; limits on the set are checked only then.
     pub whole: bool,
-    /// Whether it is measured what neutral text loses.
+    /// Whether damage on neutral text is measured.
     pub damage: bool,
-    /// The texts after which facts are stated.
+    /// The prefaces: text in front of prompts whose subject would start at an attention sink.
     pub prefaces: &'a Prefaces,
 }
 
 impl<'p> Trial<'p> {
-    /// Asks for everything and judges it.
+    /// Runs all expectations and judges the answers.
     ///
     /// # Errors
-    /// Texts that cannot be asked; neutral text that a gate needs and that cannot be read.
+    /// If a prompt cannot be run, or the neutral text that a limit needs cannot be read.
     pub fn new(subject: &Subject<'_, 'p>, accepted: &Acceptances) -> Result<Self, Stop> {
         let Subject { project, base, edits, whole, prefaces, .. } = *subject;
         let probes = if whole { project.probes.as_slice() } else { &[] };
@@ -99,7 +99,7 @@ impl<'p> Trial<'p> {
             }
             let tolerated = tolerated || accepted.has(&shortfall);
             let found = if tolerated { Vec::new() } else { vec![failed(one, both, &shortfall.says, thresholds)] };
-            // What the policy does not deny is no failure.
+            // The policy may downgrade a failure to a warning or allow it.
             let found = policy.apply(found);
             let fails = found.iter().any(Diagnostic::is_error);
             self.verdicts.push(Some(if fails { Verdict::Fail } else { Verdict::Accepted }));
@@ -117,19 +117,19 @@ impl<'p> Trial<'p> {
         }
     }
 
-    /// Whether everything is as it is expected.
+    /// Returns whether the test passes: no diagnostic is an error.
     pub fn passes(&self) -> bool {
         !self.findings.iter().any(Diagnostic::is_error)
     }
 
-    /// What would be accepted: what falls short, and no threshold lets pass.
+    /// Returns the failures that can be accepted: those that no threshold tolerates.
     pub fn acceptable(&self) -> &[Accepted] {
         &self.acceptable
     }
 }
 
-/// What the patched model says, as it is accepted. Where the answer is right and only its figure is not, the figure is
-/// part of it, in one digit on the side that is worse: a greater shortfall is another.
+/// Returns the patched model's answer in the form that is accepted. If only a number falls short, the form includes
+/// it, rounded to one digit towards the worse side, so that a larger shortfall needs a new acceptance.
 fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
     let first = |told: &Told| told.top.first().map(|(token, _)| *token);
     let said = first(&both.after).map(|token| tokens.piece(token)).unwrap_or_default();
@@ -158,16 +158,16 @@ fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Stop
         let unchecked = if limited { ", and its limits were not checked" } else { "" };
         return Ok((None, vec![format!("damage was not measured, as `--no-damage` says{unchecked}")]));
     }
-    // Objects travel without the corpus: a test that sets no limit does without it.
+    // Objects may be shared without the corpus, so a test without limits skips the measurement.
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
     }
     let measured = subject.pair.damage(&neutral(project, base)?)?;
-    // Nothing was predicted, so nothing was measured: no limit is kept by that.
+    // No token was predicted, so a limit cannot count as met.
     if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
-/// What decides on a shortfall, and on the set.
+/// The inputs for judging single failures and the whole set.
 struct Judge<'a, 'p> {
     project: &'p Project,
     figures: Figures,
@@ -178,7 +178,8 @@ struct Judge<'a, 'p> {
 }
 
 impl Judge<'_, '_> {
-    /// Whether a share that may fall short does not fall shorter.
+    /// Returns whether the configured minimum share for this kind of prompt is met, so that a single failure is
+    /// tolerated.
     fn tolerates(&self, one: &Expectation<'_>) -> bool {
         let test = &self.project.config.test;
         let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
@@ -193,7 +194,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// The share of an edit's own paraphrases that hold.
+    /// Returns the share of an edit's own paraphrases that hold.
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
         let all = self.expectations.iter().zip(self.said);
         let own = all.filter(|(other, _)| other.id == one.id && other.asked == Asked::Paraphrase);
@@ -202,7 +203,7 @@ impl Judge<'_, '_> {
 
     fn gates(&self, damage: Option<Damage>) -> Vec<Gate> {
         let (test, policy, figures) = (&self.project.config.test, &self.project.config.policy, &self.figures);
-        // Where both set a limit, the stricter one counts.
+        // If both `[test]` and the policy set a limit, the stricter one applies.
         let least = |test: Option<f64>, policy: &Option<Limit>| {
             test.into_iter().chain(policy.iter().map(|limit| limit.value)).max_by(f64::total_cmp)
         };
@@ -270,7 +271,7 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
     };
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
     let finding = Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is asked for", gate.name, gate.value));
-    // The limit may be the stricter one of `[test]`.
+    // The limit may come from `[test]` if that is the stricter one.
     match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
         Some(rule) => policy.point(finding, rule),
         None => finding,

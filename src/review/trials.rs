@@ -1,5 +1,5 @@
-//! Trying edits at one layer after the other: each is compiled and linked alone, and asked what it expects. What was
-//! found is kept, by all that it depends on: values, values that were not found, and the figures of a whole layer.
+//! Tries edits at one layer after the other: each edit is compiled and linked alone and tested on its own prompts.
+//! Results are cached in the store by all their inputs: values, missing values, and the results of a whole layer.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ use crate::project::{Code, Diagnostic, Edit, Prefaces, Project};
 use crate::stats::Cached;
 use crate::store::{Kind, Store, StoreError};
 
-/// Where no value is found for any of the first so many edits, a layer is given up: the others are not compiled.
+/// The number of edits that are compiled first at a layer. If none of them has a value, the others are not compiled.
 pub const FIRST: usize = 8;
 
-/// Numbers of what the base says that are kept from layer to layer at most: half a gibibyte.
+/// The maximum number of log-probabilities of the base that are cached across layers: 512 MiB of `f64`.
 const KEPT_NUMBERS: usize = 1 << 26;
 
 /// A project whose edits are tried.
@@ -32,21 +32,21 @@ pub struct Trials<'a> {
     base: &'a Base,
     store: &'a Store,
     progress: &'a dyn Progress,
-    /// What the base says to what edits ask, by their index: the same at every layer.
+    /// The base's results for the prompts of an edit, by the edit's index; they are the same at every layer.
     before: RefCell<BTreeMap<usize, Before>>,
 }
 
 impl<'a> Trials<'a> {
-    /// Edits that nothing was tried of yet.
+    /// Creates a trial without results.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store, progress: &'a dyn Progress) -> Self {
         Self { project, base, store, progress, before: RefCell::default() }
     }
 
-    /// Tries every edit alone at the layer of `setup`, whose statistics are `cached`; or gives what was found before,
-    /// and says that it was.
+    /// Tries every edit alone at the layer of `setup`, with the statistics `cached`. The second value is true if the
+    /// results were read from the store.
     ///
     /// # Errors
-    /// The statistics cannot be used, an edit cannot be read by the model, or the store fails.
+    /// If the statistics cannot be used, the model cannot read an edit, or the store fails.
     pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(Tried, bool), Stop> {
         let address = self.address(setup, cached)?;
         let edits = self.project.edits.edits.len();
@@ -63,7 +63,7 @@ impl<'a> Trials<'a> {
         Ok((tried, false))
     }
 
-    /// All that the figures of a layer depend on.
+    /// Returns the store address of a layer's results, which covers all their inputs.
     fn address(&self, setup: &Setup, cached: &Cached) -> Result<Digest, Stop> {
         let (project, mut canon) = (self.project, Canon::new("layer-tried/1"));
         canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest);
@@ -95,7 +95,7 @@ impl<'a> Trials<'a> {
         let mut plan = plan(project, base, setup, self.store)?;
         let (factor, _) = factor(project, base, setup, cached, self.store, self.progress)?;
         let (objects, compiled) = self.compile(setup, &mut plan)?;
-        // An edit is built under all of its names or not at all.
+        // An edit needs values for all names of its subject.
         let lacks =
             |edit: &Edit| plan.edits.iter().any(|one| one.edit.id == edit.id && !objects.contains_key(&one.meaning));
         let refused: Vec<bool> = edits.iter().map(lacks).collect();
@@ -116,8 +116,8 @@ impl<'a> Trials<'a> {
         Ok(Tried::new(setup.layer, shares, refused, untried))
     }
 
-    /// Compiles the edits of the plan, and gives how many of the project's were: the first of them alone where none of
-    /// these has a value.
+    /// Compiles the edits of the plan and returns their objects, with the number of the project's edits that were
+    /// compiled. If none of the first [`FIRST`] edits has a value, the others are not compiled.
     fn compile(&self, setup: &Setup, plan: &mut Plan<'_>) -> Result<(Objects, usize), StoreError> {
         let edits = &self.project.edits.edits;
         // No search is made where it cannot find anything.
@@ -134,7 +134,7 @@ impl<'a> Trials<'a> {
         Ok((objects, if given_up { FIRST } else { edits.len() }))
     }
 
-    /// The objects of the edits that have a value.
+    /// Compiles the edits of a plan; edits without a value are absent from the result.
     fn gather(&self, setup: &Setup, plan: &Plan<'_>) -> Result<Objects, StoreError> {
         Ok(gather(self.base, setup, plan, self.store, self.progress)?.objects)
     }
@@ -157,7 +157,7 @@ impl<'a> Trials<'a> {
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
 
-    /// Calls `with` with what the base says to what an edit asks: asked once, and kept as long as there is room.
+    /// Calls `with` with the base's results for an edit's prompts. They are cached up to [`KEPT_NUMBERS`].
     fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&Before) -> T) -> T {
         if let Some(before) = self.before.borrow().get(&index) {
             return with(before);
@@ -172,7 +172,7 @@ impl<'a> Trials<'a> {
     }
 }
 
-/// What an edit comes to that cannot be made: nothing holds, and no neighbour is asked.
+/// Returns the results of an edit without a value: nothing holds, and its neighbours are not counted.
 fn unmet(edit: &Edit) -> Shares {
     let none = |all: usize| Share { met: 0, all };
     Shares {

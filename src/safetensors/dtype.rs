@@ -1,4 +1,4 @@
-//! The element types of the format.
+//! The element types of the safetensors format.
 
 use std::fmt;
 
@@ -9,21 +9,21 @@ use crate::numeric::Stored;
 pub enum Dtype {
     /// One byte, 0 or 1.
     Bool,
-    /// Four-bit float, two to a byte.
+    /// Four-bit float, two per byte.
     F4,
     /// Six-bit float, 2 exponent and 3 mantissa bits.
     F6E2m3,
     /// Six-bit float, 3 exponent and 2 mantissa bits.
     F6E3m2,
-    /// Unsigned byte.
+    /// Unsigned, 8 bits.
     U8,
-    /// Signed byte.
+    /// Signed, 8 bits.
     I8,
     /// Eight-bit float, 5 exponent and 2 mantissa bits.
     F8E5m2,
     /// Eight-bit float, 4 exponent and 3 mantissa bits.
     F8E4m3,
-    /// Eight-bit power of two.
+    /// Eight-bit exponent of a power of two.
     F8E8m0,
     /// Eight-bit float, 4 exponent and 3 mantissa bits, no negative zero.
     F8E4m3Fnuz,
@@ -33,9 +33,9 @@ pub enum Dtype {
     I16,
     /// Unsigned, 16 bits.
     U16,
-    /// Half precision.
+    /// IEEE half precision.
     F16,
-    /// The upper half of an F32.
+    /// bfloat16: the upper half of an F32.
     BF16,
     /// Signed, 32 bits.
     I32,
@@ -53,7 +53,7 @@ pub enum Dtype {
     U64,
 }
 
-/// Every type with its name in a header and its size in bits.
+/// Every type with its name in a header and its size in bits, in the order of the variants.
 const TABLE: [(Dtype, &str, u64); 22] = [
     (Dtype::Bool, "BOOL", 8),
     (Dtype::F4, "F4", 4),
@@ -85,22 +85,24 @@ impl Dtype {
         TABLE[self as usize].1
     }
 
-    /// Bits of one element.
+    /// Size of one element, in bits.
     pub fn bits(self) -> u64 {
         TABLE[self as usize].2
     }
 
-    /// Bytes of one element. The packed types `F4` and `F6_*` give 1: use [`Dtype::byte_len`] for their tensors.
+    /// Size of one element, in bytes. The packed types `F4` and `F6_*` return 1: use [`Dtype::byte_len`] for their
+    /// tensors.
     pub fn size(self) -> usize {
         self.bits().div_ceil(8) as usize
     }
 
-    /// The type called `name`.
+    /// Returns the type with this name in a header.
     pub fn from_name(name: &str) -> Option<Self> {
         TABLE.iter().find(|(_, known, _)| *known == name).map(|(dtype, ..)| *dtype)
     }
 
-    /// Bytes of a tensor of `shape`; `None` where a product overflows or a packed type ends inside a byte.
+    /// Returns the size of a tensor of `shape`, in bytes; `None` if a product overflows or a packed type ends inside a
+    /// byte.
     pub fn byte_len(self, shape: &[u64]) -> Option<u64> {
         let elements = shape.iter().try_fold(1_u64, |product, &side| product.checked_mul(side))?;
         let bits = elements.checked_mul(self.bits())?;
@@ -109,7 +111,7 @@ impl Dtype {
 }
 
 impl Dtype {
-    /// The type of a weight that can be computed with; none for the others.
+    /// Returns the corresponding weight type; `None` for types that the model cannot compute with.
     pub fn stored(self) -> Option<Stored> {
         match self {
             Self::F32 => Some(Stored::F32),

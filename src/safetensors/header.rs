@@ -1,4 +1,4 @@
-//! The strict reader of headers.
+//! The strict reader of safetensors headers.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
@@ -8,15 +8,15 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::Dtype;
 
-/// The longest header that is read, in bytes: the limit of the reference implementation.
+/// Maximum length of a header, in bytes: the limit of the reference implementation.
 pub const MAX_HEADER: u64 = 100_000_000;
 
-/// One tensor of a file.
+/// Type, shape and byte range of one tensor of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Element type.
     pub dtype: Dtype,
-    /// Sides, outermost first; empty for a scalar.
+    /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<u64>,
     /// Offset of the first byte, from the start of the file.
     pub start: u64,
@@ -29,141 +29,141 @@ pub struct TensorInfo {
 pub struct Header {
     /// Every tensor by name.
     pub tensors: BTreeMap<String, TensorInfo>,
-    /// The free texts under `__metadata__`.
+    /// The texts under `__metadata__`, by key.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A safetensors header that cannot be trusted. The caller knows the path and adds it.
+/// The error for a header that is rejected. The caller adds the path.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     /// The file has no bytes.
     #[error("the file is empty, not safetensors")]
     Empty,
-    /// The file ends inside the header's length.
+    /// The file ends inside the 8-byte header length.
     #[error("the file has {0} bytes; a safetensors file starts with an 8-byte header length")]
     TooShort(u64),
-    /// The length is beyond [`MAX_HEADER`].
+    /// The header length exceeds [`MAX_HEADER`].
     #[error("the header claims {0} bytes; more than {MAX_HEADER} is refused (is this a safetensors file?)")]
     TooLong(u64),
-    /// The header runs past the end of the file.
+    /// The header extends past the end of the file.
     #[error("the header claims {header} bytes, but only {left} follow its length: the file is truncated")]
     PastEnd {
-        /// Bytes claimed.
+        /// Length of the header as the file states it, in bytes.
         header: u64,
-        /// Bytes that follow.
+        /// Number of bytes after the header length.
         left: u64,
     },
-    /// The caller passed a part of the file that ends inside the header.
+    /// The caller passed only a part of the file, which ends inside the header.
     #[error("reading the header needs the first {needed} bytes of the file, {given} were given")]
     NotGiven {
-        /// Bytes needed.
+        /// Number of bytes that are needed.
         needed: u64,
-        /// Bytes given.
+        /// Number of bytes that were given.
         given: u64,
     },
-    /// The header is not text.
+    /// The header is not UTF-8.
     #[error("the header is not UTF-8 from byte {offset} of the file on")]
     NotUtf8 {
-        /// Offset from the start of the file.
+        /// Offset of the first invalid byte, from the start of the file.
         offset: u64,
     },
-    /// The header is not JSON, or nested too deeply.
+    /// The header is not JSON.
     #[error("the header is not a JSON object: {0}")]
     NotJson(String),
-    /// The header is JSON of another shape.
+    /// The header is JSON that does not describe tensors.
     #[error("the header does not describe tensors: {0}")]
     Malformed(String),
-    /// A name is given twice.
+    /// A name occurs twice.
     #[error("the header names `{0}` twice")]
     Duplicate(String),
-    /// Unknown element type.
+    /// The element type of a tensor is unknown.
     #[error("tensor `{tensor}` has the unknown dtype `{dtype}`")]
     UnknownDtype {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// The dtype as written.
+        /// The element type as written.
         dtype: String,
     },
-    /// The shape's product does not fit, or a packed type ends inside a byte.
+    /// The size of a tensor overflows 64 bits, or a packed type ends inside a byte.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} has no length in whole bytes below 2^64")]
     ShapeOverflow {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// Its type.
+        /// Its element type.
         dtype: Dtype,
         /// Its shape.
         shape: Vec<u64>,
     },
-    /// The end stands before the start.
+    /// A tensor's end is before its start.
     #[error("tensor `{tensor}` ends at data offset {end}, before it starts at {start}")]
     Reversed {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// Start, from the first byte after the header.
+        /// Start of the tensor, from the first byte after the header.
         start: u64,
-        /// End, from the first byte after the header.
+        /// End of the tensor, from the first byte after the header.
         end: u64,
     },
-    /// Shape and byte range disagree.
+    /// Shape and byte range of a tensor disagree.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} is {expected} bytes, its offsets hold {found}")]
     WrongLength {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// Its type.
+        /// Its element type.
         dtype: Dtype,
         /// Its shape.
         shape: Vec<u64>,
-        /// Bytes by shape.
+        /// Size according to the shape, in bytes.
         expected: u64,
-        /// Bytes by offsets.
+        /// Size according to the offsets, in bytes.
         found: u64,
     },
     /// Two tensors share bytes.
     #[error("tensor `{tensor}` starts at data offset {found}, inside the tensor before it, which ends at {expected}")]
     Overlap {
-        /// The later tensor.
+        /// Name of the tensor that starts later.
         tensor: String,
-        /// Where the tensor before it ends.
+        /// End of the tensor before it, from the first byte after the header.
         expected: u64,
-        /// Where it starts.
+        /// Start of the later tensor, from the first byte after the header.
         found: u64,
     },
-    /// Bytes between two tensors belong to nobody.
+    /// Bytes between two tensors belong to no tensor.
     #[error("tensor `{tensor}` starts at data offset {found}; the bytes from {expected} on belong to no tensor")]
     Gap {
-        /// The later tensor.
+        /// Name of the tensor after the gap.
         tensor: String,
-        /// Where the tensor before it ends.
+        /// End of the tensor before the gap, from the first byte after the header.
         expected: u64,
-        /// Where it starts.
+        /// Start of the tensor after the gap, from the first byte after the header.
         found: u64,
     },
-    /// The file ends before the last tensor.
+    /// The file ends before the last tensor does.
     #[error("the file is truncated: the tensors need {expected} bytes after the header, {found} are there")]
     Truncated {
-        /// Bytes needed.
+        /// Number of bytes that the tensors need after the header.
         expected: u64,
-        /// Bytes there.
+        /// Number of bytes after the header.
         found: u64,
     },
-    /// The file goes on after the last tensor.
+    /// The file continues after the last tensor.
     #[error("{} bytes after the last tensor belong to no tensor", found - expected)]
     Trailing {
-        /// Bytes needed.
+        /// Number of bytes that the tensors need after the header.
         expected: u64,
-        /// Bytes there.
+        /// Number of bytes after the header.
         found: u64,
     },
 }
 
 impl Header {
-    /// The number of bytes, from the start of the file, that hold the header and its length.
+    /// Returns the end of the header, in bytes from the start of the file.
     ///
-    /// `first` holds the file's first 8 bytes or more; `file_len` is the file's length in bytes.
-    /// Use it to learn how much to read before [`Header::parse`].
+    /// `first` contains the file's first 8 bytes or more; `file_len` is the file's length in bytes. Use it to find out
+    /// how much to read before [`Header::parse`].
     ///
     /// # Errors
-    /// The file is empty or shorter than 8 bytes, or the length is absurd.
+    /// If the file is empty or shorter than 8 bytes, or if the stated header length exceeds [`MAX_HEADER`] or the file.
     pub fn end(file_len: u64, first: &[u8]) -> Result<u64, HeaderError> {
         if file_len == 0 {
             return Err(HeaderError::Empty);
@@ -181,10 +181,10 @@ impl Header {
         Ok(8 + length)
     }
 
-    /// Reads and verifies a header. `bytes` is the whole file of `file_len` bytes, or at least its header.
+    /// Parses and verifies a header. `bytes` is the whole file of `file_len` bytes, or at least its header.
     ///
     /// # Errors
-    /// The file is refused at the first thing in it that the format does not allow.
+    /// If the format does not allow something in the file. The first violation is reported.
     pub fn parse(file_len: u64, bytes: &[u8]) -> Result<Self, HeaderError> {
         let end = Self::end(file_len, bytes)?;
         let given = bytes.len() as u64;
@@ -210,10 +210,10 @@ impl Header {
         Ok(header)
     }
 
-    /// Checks that the tensors lie end to end from the header to the end of the file.
+    /// Checks that the tensors are contiguous, from the header to the end of the file.
     fn cover(&self, data: u64, file_len: u64) -> Result<(), HeaderError> {
         let mut ranges: Vec<_> = self.tensors.iter().map(|(name, info)| (info.start, info.end, name)).collect();
-        // Of empty ones in one place the first by name, as they come.
+        // The sort is stable: empty tensors at the same offset stay in the order of their names.
         ranges.sort_by_key(|(start, end, _)| (*start, *end));
         let mut reached = data;
         for (start, end, tensor) in ranges {
@@ -245,7 +245,7 @@ fn insert_once<V>(map: &mut BTreeMap<String, V>, key: String, value: V) -> Resul
     }
 }
 
-/// A tensor as the header writes it.
+/// A tensor as the header describes it.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTensor<'t> {
@@ -256,7 +256,7 @@ struct RawTensor<'t> {
 }
 
 impl RawTensor<'_> {
-    /// Checks the entry by itself; `data` is the file offset of the first byte after the header.
+    /// Checks the entry by itself. `data` is the file offset of the first byte after the header.
     fn verify(self, name: &str, data: u64) -> Result<TensorInfo, HeaderError> {
         let tensor = || name.to_owned();
         let (shape, (start, end)) = (self.shape, self.data_offsets);
@@ -281,11 +281,11 @@ enum Entry<'t> {
     Tensor(RawTensor<'t>),
 }
 
-/// A JSON object as its pairs in file order: serde's maps keep the last of two equal keys and hide the first.
+/// The pairs of a JSON object in file order. serde's maps would keep the last of two equal keys and hide the first.
 struct Pairs<V>(Vec<(String, V)>);
 
 fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
-    // The format wants `{` as the first byte; JSON would allow white space.
+    // The format requires `{` as the first byte; JSON would allow white space before it.
     if !text.starts_with('{') {
         return Err(HeaderError::NotJson("it does not start with `{`".to_owned()));
     }
@@ -295,7 +295,7 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
         serde_json::error::Category::Data => HeaderError::Malformed(error.to_string()),
         _ => HeaderError::NotJson(error.to_string()),
     })?;
-    // Metadata is merged into one map below, so its own repetition has to be seen here.
+    // Metadata is merged into one map later, so a second `__metadata__` is detected here.
     let mut metadata = pairs.0.iter().filter(|(_, entry)| matches!(entry, Entry::Metadata(_)));
     if metadata.next().is_some() && metadata.next().is_some() {
         return Err(HeaderError::Duplicate("__metadata__".to_owned()));
@@ -303,11 +303,12 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
     Ok(pairs)
 }
 
-/// Tensors of a file, and pairs of its metadata, at most. The largest models have more in all their files together, and
-/// some thousands in one of them.
+/// Maximum number of tensors in a file, and of metadata pairs. The largest models have some thousands of tensors per
+/// file.
 const MOST_ENTRIES: usize = 40_000;
 
-/// Whether one more is read: each takes several times the bytes that it is written in.
+/// Rejects another entry if there are already [`MOST_ENTRIES`]: in memory, an entry takes several times its size in the
+/// file.
 fn room<V, E: serde::de::Error>(pairs: &[(String, V)]) -> Result<(), E> {
     match pairs.len() < MOST_ENTRIES {
         true => Ok(()),

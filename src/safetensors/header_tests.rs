@@ -1,4 +1,4 @@
-//! One test for each malformed header.
+//! One test for each kind of malformed header.
 
 use super::*;
 use crate::safetensors::{Tensor, write};
@@ -15,7 +15,7 @@ fn parse(bytes: &[u8]) -> Result<Header, HeaderError> {
     Header::parse(bytes.len() as u64, bytes)
 }
 
-/// Asserts that the header is refused by the variant whose message contains `part`.
+/// Asserts that the header is rejected with a message that contains `part`.
 fn refused(header: &str, data: usize, part: &str) {
     let error = parse(&file(header, data)).expect_err(header).to_string();
     assert!(error.contains(part), "{error:?} does not contain {part:?}");

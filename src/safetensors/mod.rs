@@ -1,9 +1,9 @@
 //! The safetensors format: a strict reader of headers and a canonical writer.
 //!
-//! A file is `n` (u64, little endian), `n` bytes of JSON, then the tensors' bytes with no gap. Headers come
-//! from strangers, so [`Header::parse`] believes nothing: every byte of the file is accounted for exactly once
-//! or the file is refused. [`write`] is ours because the bytes are hashed: the same tensors always give the
-//! same file. Invariant: nothing here does I/O, and pickles are refused, never read.
+//! A file is `n` (u64, little endian), `n` bytes of JSON, then the tensors' bytes without gaps. Headers are untrusted
+//! input: [`Header::parse`] rejects a file unless every byte of it is accounted for exactly once. [`write`] is our own
+//! because the bytes are hashed: the same tensors always give the same file. Nothing here does I/O, and pickles are
+//! rejected, never read.
 
 mod dtype;
 mod header;

@@ -1,40 +1,41 @@
-//! Pickles run code when they are read. They are refused before anything looks into them.
+//! Rejects pickles before anything reads them, because reading a pickle can run code.
 
 use std::path::{Path, PathBuf};
 
-/// A file that is, or is named like, a pickle.
+/// The error for a file that is a pickle or is named like one.
 #[derive(Debug, thiserror::Error)]
 pub enum PickleError {
-    /// Refused by its first bytes.
+    /// The file was rejected by its first bytes.
     #[error(
         "`{}` holds a {what}, not safetensors. Pickles can run code when they are read, so this program never \
          reads them: convert it to safetensors (`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)`)",
         path.display()
     )]
     Magic {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the first bytes are.
+        /// The kind of file that starts with these bytes.
         what: &'static str,
     },
-    /// Refused by its name.
+    /// The file was rejected by its name.
     #[error(
         "`{}` is named like a pickle (.{extension}). Pickles can run code when they are read, so this program \
          never reads them: convert it to safetensors (`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)`)",
         path.display()
     )]
     Name {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The ending, lower case.
+        /// The extension, in lower case.
         extension: String,
     },
 }
 
-/// Names under which pickles travel.
+/// The usual extensions of pickles.
 const EXTENSIONS: [&str; 6] = ["bin", "ckpt", "pickle", "pkl", "pt", "pth"];
 
-/// Says why the file at `path`, which starts with `first_bytes` (16 are enough), must not be read, if it must not.
+/// Returns the reason not to read the file at `path`, which starts with `first_bytes` (16 are enough); `None` if it may
+/// be read.
 pub fn refuse_pickle(path: &Path, first_bytes: &[u8]) -> Option<PickleError> {
     if let Some(what) = magic(first_bytes) {
         return Some(PickleError::Magic { path: path.to_owned(), what });
@@ -45,8 +46,8 @@ pub fn refuse_pickle(path: &Path, first_bytes: &[u8]) -> Option<PickleError> {
 }
 
 fn magic(bytes: &[u8]) -> Option<&'static str> {
-    // A header of 640, 896, 1152 or 1408 bytes starts like a pickle. What follows tells them apart: the upper half
-    // of a small length, then `{`.
+    // A safetensors header of 640, 896, 1152 or 1408 bytes starts like a pickle. The following bytes distinguish them:
+    // the upper half of a small length, then `{`.
     if bytes.get(4..9) == Some(b"\0\0\0\0{") {
         return None;
     }

@@ -1,30 +1,31 @@
-//! The canonical writer.
+//! The canonical writer of safetensors files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Dtype;
 
-/// A tensor to be written.
+/// A tensor to write.
 #[derive(Clone, Debug)]
 pub struct Tensor<'a> {
-    /// Its name.
+    /// Name of the tensor; it must be unique in the file.
     pub name: String,
     /// Element type.
     pub dtype: Dtype,
-    /// Sides, outermost first.
+    /// Dimensions, outermost first.
     pub shape: Vec<u64>,
-    /// Little-endian bytes, as many as type and shape say.
+    /// Little-endian bytes. Their number must match type and shape.
     pub data: &'a [u8],
 }
 
-/// A whole file: the same tensors in any order give the same bytes.
+/// Returns the bytes of a whole file. The same tensors in any order give the same bytes.
 ///
-/// `__metadata__` stands first when it is not empty, then the tensors sorted by the bytes of their names; the data
-/// lies in that order; spaces pad the header to a multiple of 8 bytes.
+/// `__metadata__` comes first if it is not empty, then the tensors, sorted by the bytes of their names. The data is in
+/// the same order. Spaces pad the header to a multiple of 8 bytes.
 ///
 /// # Panics
-/// A name is used twice or is `__metadata__`, or data and shape disagree: mistakes of the caller, not of a file.
+/// If a name is used twice or is `__metadata__`, or if data and shape disagree. These are mistakes of the caller, not
+/// of a file.
 pub fn write(tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let mut sorted: Vec<&Tensor<'_>> = tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
@@ -38,11 +39,11 @@ pub fn write(tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Vec
     bytes
 }
 
-/// The header of [`write`] alone, its length included, for files too large to hold: the data of `tensors`
-/// (name, type, shape), which must come sorted by name, follows in the same order.
+/// Returns the header of [`write`] alone, including its length, for files that are too large for memory. `tensors`
+/// (name, type, shape) must be sorted by name, and their data must follow in the same order.
 ///
 /// # Panics
-/// The names are not strictly ascending, one is `__metadata__`, or a shape overflows.
+/// If the names are not strictly ascending, if one is `__metadata__`, or if a shape overflows.
 pub fn header_bytes(tensors: &[(&str, Dtype, &[u64])], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     assert!(tensors.is_sorted_by(|a, b| a.0 < b.0), "tensor names must be strictly ascending");
     let mut entries = Vec::with_capacity(tensors.len() + 1);

@@ -1,4 +1,4 @@
-//! Second moments in the store: found, taken from others, and factored.
+//! Finds, imports and factors the second moments in the store.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::numeric::NUMERICS;
 use crate::numeric::cholesky::Factor;
 use crate::store::{Kind, Store, StoreError};
 
-/// Statistics that cannot be had.
+/// The reason why statistics are not available.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Problem {
@@ -33,33 +33,33 @@ pub enum Problem {
 /// Statistics in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cached {
-    /// Their address.
+    /// The address of the entry.
     pub address: Digest,
-    /// The digest of their bytes: what the lock names.
+    /// The SHA-256 of the bytes, which the lock records.
     pub content: Digest,
-    /// Documents read.
+    /// The number of documents that were read; 0 if the statistics were imported.
     pub documents: u64,
-    /// Keys summed.
+    /// The number of keys in the sum.
     pub keys: u64,
-    /// Bytes of the file.
+    /// The size of the payload in bytes.
     pub size: u64,
-    /// The file that they were taken from, where they were not summed here.
+    /// The digest of the file from which the statistics were imported; `None` if they were summed here.
     pub imported: Option<Digest>,
 }
 
-/// A provenance is within this much of a file's start.
+/// The header with the provenance is within this many bytes of a file's start.
 const HEAD: u64 = 1 << 16;
 
-/// Looks for finished statistics, read to their end; damaged ones count as none. Those that were imported are found by
-/// whoever asks for their file.
+/// Returns the finished statistics of `provenance`, after reading and checking all of their bytes. Damaged ones count
+/// as missing. Imported statistics are returned only if `provenance` names their file.
 ///
 /// # Errors
-/// The store cannot be read, or what is there is of another model, layer or corpus.
+/// If the store cannot be read, or the entry is of another model, layer or corpus.
 pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Problem> {
     let asked = |found: &Cached| found.imported == provenance.imported;
     let own = find_at(store, provenance, provenance.address())?.filter(asked);
     match own {
-        // Earlier versions put what was imported into the place of the sum.
+        // Earlier versions stored imported statistics at the address of the sum.
         None if provenance.imported.is_some() => {
             Ok(find_at(store, provenance, provenance.summed().address())?.filter(asked))
         }
@@ -68,13 +68,13 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Pr
 }
 
 fn find_at(store: &Store, provenance: &Provenance, address: Digest) -> Result<Option<Cached>, Problem> {
-    // What the header says goes into the lock: it is not believed without the rest.
+    // The lock records values from the header, so the whole entry is checked first.
     let found = store
         .check(Kind::Statistics, &address)
         .and_then(|content| Ok(content.zip(store.head(Kind::Statistics, &address, HEAD)?)));
     let Some((content, (first, size))) = store.unless_damaged(found)? else { return Ok(None) };
     let Ok(Described { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size) else {
-        // Sealed by a program that wrote another format: it would only stand in the way.
+        // The entry has another format and is intact; it is removed so that it does not block the new one.
         store.remove(Kind::Statistics, &address)?;
         return Ok(None);
     };
@@ -82,7 +82,7 @@ fn find_at(store: &Store, provenance: &Provenance, address: Digest) -> Result<Op
     Ok(Some(Cached { address, content, documents, keys, size, imported }))
 }
 
-/// Moves statistics that an earlier version imported into the place of a sum to where their file is looked for.
+/// Moves statistics that an earlier version imported from the address of the sum to the address of their file.
 pub(super) fn make_room(store: &Store, provenance: &Provenance) -> Result<(), Problem> {
     let address = provenance.address();
     let there = find_at(store, provenance, address)?;
@@ -95,10 +95,10 @@ pub(super) fn make_room(store: &Store, provenance: &Provenance) -> Result<(), Pr
     Ok(())
 }
 
-/// Stores a sum that was published, as that of `provenance`, for whoever asks for its file.
+/// Stores a published sum as the imported statistics of `provenance`.
 ///
 /// # Errors
-/// The store fails.
+/// If the store fails.
 pub fn import(store: &Store, provenance: &Provenance, published: Published) -> Result<Cached, Problem> {
     let Published { file, moment } = published;
     let provenance = Provenance { imported: Some(file), ..provenance.clone() };
@@ -109,10 +109,10 @@ pub fn import(store: &Store, provenance: &Provenance, published: Published) -> R
     find(store, &provenance)?.ok_or(missing.into())
 }
 
-/// The second moment itself, from the store.
+/// Reads the second moment itself from the store.
 ///
 /// # Errors
-/// The store fails, or the statistics are not of `provenance`.
+/// If the store fails, or the statistics are not those of `provenance`.
 pub fn moment(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<Moment, Problem> {
     let bytes = store.map(Kind::Statistics, &cached.address)?;
     let bytes = bytes.ok_or(StoreError::Missing { kind: Kind::Statistics, key: cached.address })?;
@@ -125,21 +125,21 @@ struct FactorMetadata {
     format: u32,
     statistics: Digest,
     order: usize,
-    /// Share of the mean diagonal that was added to the diagonal.
+    /// The ridge that was added to the diagonal, as a share of the mean diagonal.
     ridge: f64,
 }
 
 const TENSOR: &str = "factor";
 
-/// The address of the factor of the statistics with this content.
+/// Returns the address of the factor of the statistics with this content.
 pub fn factor_address(statistics: &Digest) -> Digest {
     Canon::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
 }
 
-/// The Cholesky factor of `C` and the ridge that it took, from the store or from the statistics there.
+/// Returns the Cholesky factor of `C` and its ridge, from the store or computed from the statistics and stored.
 ///
 /// # Errors
-/// The store fails, the statistics are not of `provenance`, or no ridge serves.
+/// If the store fails, the statistics are not those of `provenance`, or `C` cannot be factored with any ridge.
 pub fn factor(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<(Factor, f64), Problem> {
     let address = factor_address(&cached.content);
     if let Some(bytes) = store.unless_damaged(store.map(Kind::Factor, &address))? {

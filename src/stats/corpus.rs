@@ -1,6 +1,7 @@
-//! The documents of a corpus: the lines of a UTF-8 text file that are not blank.
+//! Reads the documents of a corpus: the lines of a UTF-8 text file that are not blank.
 //!
-//! The digest of a corpus is that of its text: a checkout with other line ends, or a byte order mark, is the same corpus.
+//! The digest of a corpus is that of its text with `\n` line ends and without a byte order mark, so a checkout on
+//! another system is the same corpus.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,45 +11,45 @@ use std::time::SystemTime;
 use crate::digest::{Digest, Hasher};
 use crate::plain::{self, Text};
 
-/// The longest document.
+/// The maximum length of a document in bytes: 64 MiB.
 const MOST_LINE_BYTES: u64 = 1 << 26;
 
 /// A corpus that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
-    /// The system refuses.
+    /// The operating system reported an error.
     #[error("reading the corpus {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// The corpus file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A line is not UTF-8.
+    /// A line is not valid UTF-8.
     #[error("the corpus {} is not UTF-8 text at line {line}", path.display())]
     NotText {
-        /// The file.
+        /// The corpus file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The number of the line, from 1.
         line: u64,
     },
-    /// A line is longer than any document.
+    /// A line is longer than 64 MiB.
     #[error("the corpus {} has a line of more than 64 MiB, line {line}: a document is one line", path.display())]
     LongLine {
-        /// The file.
+        /// The corpus file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The number of the line, from 1.
         line: u64,
     },
-    /// No line says anything.
+    /// The corpus has no document: every line is blank.
     #[error("the corpus {} holds no document: every line is blank", .0.display())]
     Empty(PathBuf),
-    /// It is not what its digest was taken of.
+    /// The corpus does not have the expected digest, or changed while it was read.
     #[error("the corpus {} changed while it was read: try again when nothing writes to it", .0.display())]
     Changed(PathBuf),
 }
 
-/// Reads one document after the other.
+/// An iterator over the documents of a corpus.
 pub struct Documents {
     path: PathBuf,
     reader: BufReader<Hashing>,
@@ -60,7 +61,7 @@ impl Documents {
     /// Opens the corpus at `path`.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
         let file = plain::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
         let text = Text::new(file).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
@@ -68,10 +69,10 @@ impl Documents {
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
     }
 
-    /// Reads what is left and gives the digest of the whole text, as it was read.
+    /// Reads the rest of the corpus and returns the digest of the whole text, as it was read.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// If the file cannot be read.
     pub fn digest(mut self) -> Result<Digest, CorpusError> {
         let rest = io::copy(&mut self.reader, &mut io::sink());
         rest.map_err(|source| CorpusError::Read { path: self.path.clone(), source })?;
@@ -108,7 +109,7 @@ impl Iterator for Documents {
     }
 }
 
-/// A text that is hashed as it is read.
+/// A text that is hashed while it is read.
 struct Hashing {
     text: Text<File>,
     hasher: Hasher,
@@ -122,10 +123,10 @@ impl Read for Hashing {
     }
 }
 
-/// How many documents the corpus at `path` has, `most` at most, and the digest of the whole of it.
+/// Returns the number of documents in the corpus at `path`, at most `most`, and the digest of the whole corpus.
 ///
 /// # Errors
-/// It cannot be read, is not text, or has none.
+/// If the corpus cannot be read, is not text, or has no document.
 pub fn count(path: &Path, most: Option<u64>) -> Result<(u64, Digest), CorpusError> {
     let most = usize::try_from(most.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let mut count = 0;
@@ -137,7 +138,7 @@ pub fn count(path: &Path, most: Option<u64>) -> Result<(u64, Digest), CorpusErro
     if count == 0 { Err(CorpusError::Empty(path.to_owned())) } else { Ok((count, documents.digest()?)) }
 }
 
-/// Length and time of a file: whether it was written to meanwhile.
+/// Returns the length and the modification time of a file, to detect whether it was written to meanwhile.
 pub fn state(path: &Path) -> Option<(u64, SystemTime)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))

@@ -1,4 +1,4 @@
-//! Second moments as bytes: a safetensors file with the lower triangle of the sum, and where it comes from.
+//! Writes and reads second moments: a safetensors file with the lower triangle of the sum, and its provenance.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,61 +10,61 @@ use crate::digest::{Canon, Digest};
 use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, header_bytes};
 
-/// What a second moment depends on. Two runs with the same provenance give the same bytes.
+/// Everything that a second moment depends on. Two runs with the same provenance give the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Provenance {
-    /// The arithmetic.
+    /// The version of the arithmetic.
     pub numerics: String,
-    /// The base model.
+    /// The digest of the base model.
     pub base: Digest,
     /// The layer whose keys are summed.
     pub layer: usize,
-    /// Width of a key.
+    /// The length f of a key.
     pub inner: usize,
-    /// The corpus, by its bytes.
+    /// The digest of the corpus text.
     pub corpus: Digest,
-    /// A document is cut behind this many tokens.
+    /// The maximum number of tokens of a document; the rest is not read.
     pub max_tokens: usize,
-    /// Documents behind this many are not read.
+    /// The maximum number of documents; `None` reads all of them.
     pub max_documents: Option<u64>,
-    /// The file that is asked for in place of a sum. The statistics themselves say beside their provenance which file
-    /// they were taken from.
+    /// The digest of the file to import instead of a sum; `None` requests a sum. It is not written with the provenance;
+    /// the statistics record their own file in [`Statistics::imported`].
     #[serde(skip)]
     pub imported: Option<Digest>,
 }
 
-/// A second moment and where it comes from.
+/// A second moment with its provenance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    /// Where it comes from.
+    /// Everything that the second moment depends on.
     pub provenance: Provenance,
-    /// Documents read.
+    /// The number of documents that were read; 0 if it was imported.
     pub documents: u64,
-    /// The file that it was taken from, where it was not summed here: that its model, layer and corpus are those of the
-    /// provenance is what whoever imported it said.
+    /// The digest of the file from which it was imported; `None` if it was summed here. For an import, the provenance
+    /// is what the user stated, and is not verified.
     pub imported: Option<Digest>,
-    /// The sum.
+    /// The sum of the keys' outer products.
     pub moment: Moment,
 }
 
-/// A file that holds no statistics, or others than asked for.
+/// A file without valid statistics, or with the statistics of another provenance.
 #[derive(Debug, thiserror::Error)]
 pub enum StatisticsError {
-    /// Not even a safetensors file.
+    /// The bytes are not a safetensors file.
     #[error("the statistics are damaged: {0}")]
     Header(#[from] HeaderError),
-    /// Not what [`Statistics::write`] writes.
+    /// The content is not what [`Statistics::write`] writes.
     #[error("the statistics are damaged: {0}")]
     Damaged(String),
-    /// Of something else.
+    /// The statistics have another provenance.
     #[error("these statistics are of another {field}: expected {expected}, found {found}")]
     Foreign {
-        /// What differs.
+        /// The name of the field that differs.
         field: &'static str,
-        /// What was asked for.
+        /// The requested value.
         expected: String,
-        /// What the file says.
+        /// The value in the file.
         found: String,
     },
 }
@@ -85,8 +85,8 @@ const TENSOR: &str = "sum";
 const KEY: &str = "corrigenda";
 
 impl Provenance {
-    /// The address of these statistics. What was imported lies beside what was summed, and only whoever asks for the
-    /// file finds it.
+    /// Returns the address of these statistics. Imported statistics have an address of their own, which depends on the
+    /// digest of their file.
     pub fn address(&self) -> Digest {
         let mut canon = Canon::new("statistics/1");
         canon.text("numerics", &self.numerics).digest("base", &self.base).number("layer", self.layer as u64);
@@ -99,16 +99,16 @@ impl Provenance {
         canon.finish()
     }
 
-    /// The same for a sum over the corpus.
+    /// Returns the same provenance for a sum over the corpus.
     #[must_use]
     pub fn summed(&self) -> Self {
         Self { imported: None, ..self.clone() }
     }
 
-    /// Refuses statistics of anything else than `self`, naming the first difference.
+    /// Rejects statistics of another provenance, and reports the first difference. The imported file is not compared.
     ///
     /// # Errors
-    /// [`StatisticsError::Foreign`].
+    /// [`StatisticsError::Foreign`] if a field differs.
     pub fn expect(&self, found: &Self) -> Result<(), StatisticsError> {
         let limit = |most: Option<u64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
         let fields = [
@@ -128,7 +128,7 @@ impl Provenance {
 }
 
 impl Statistics {
-    /// Nothing summed yet.
+    /// Returns an empty sum.
     pub fn new(provenance: Provenance) -> Self {
         let moment = Moment::new(provenance.inner);
         Self { provenance, documents: 0, imported: None, moment }
@@ -137,7 +137,7 @@ impl Statistics {
     /// Writes the canonical bytes.
     ///
     /// # Errors
-    /// The writer fails.
+    /// If the writer fails.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let metadata = Metadata {
             format: FORMAT,
@@ -149,10 +149,10 @@ impl Statistics {
         write_triangle(out, TENSOR, self.moment.inner(), &serde_json::to_string(&metadata)?, self.moment.lower())
     }
 
-    /// Reads statistics and refuses any that are not of `expected`.
+    /// Reads statistics, and rejects those of another provenance than `expected`.
     ///
     /// # Errors
-    /// The bytes are damaged, or of another model, layer, corpus or cut.
+    /// If the bytes are damaged, or of another model, layer, corpus or document limit.
     pub fn read(bytes: &[u8], expected: &Provenance) -> Result<Self, StatisticsError> {
         let (metadata, lower): (Metadata, _) = read_triangle(bytes, TENSOR)?;
         expected.expect(&metadata.provenance)?;
@@ -162,31 +162,31 @@ impl Statistics {
         Ok(Self { provenance, documents, imported, moment })
     }
 
-    /// Where statistics come from, without the sum: from the first bytes of a file of `length` bytes.
+    /// Reads only the header of a file of `length` bytes; `first` are its first bytes.
     ///
     /// # Errors
-    /// The bytes are damaged.
+    /// If the header is damaged or incomplete.
     pub fn describe(first: &[u8], length: u64) -> Result<Described, StatisticsError> {
         let Metadata { provenance, documents, keys, imported, .. } = metadata(&Header::parse(length, first)?)?;
         Ok(Described { provenance, documents, keys, imported })
     }
 }
 
-/// What a file of statistics says of itself.
+/// The header of a statistics file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
-    /// Where it comes from.
+    /// Everything that the second moment depends on.
     pub provenance: Provenance,
-    /// Documents read.
+    /// The number of documents that were read; 0 if it was imported.
     pub documents: u64,
-    /// Keys summed.
+    /// The number of keys in the sum.
     pub keys: u64,
-    /// The file that it was taken from, where it was not summed here.
+    /// The digest of the file from which it was imported; `None` if it was summed here.
     pub imported: Option<Digest>,
 }
 
 impl Provenance {
-    /// The provenance of a sum of this program's numerics.
+    /// Returns the provenance of a sum over all documents with this program's numerics.
     pub fn new(base: Digest, layer: usize, inner: usize, corpus: Digest, max_tokens: usize) -> Self {
         Self {
             numerics: NUMERICS.to_owned(),
@@ -201,7 +201,7 @@ impl Provenance {
     }
 }
 
-/// A safetensors file with one lower triangle, row by row, and one metadata key.
+/// Writes a safetensors file with one lower triangle, row by row, and one metadata key.
 pub(super) fn write_triangle<'r>(
     out: &mut dyn Write,
     tensor: &str,
@@ -221,7 +221,7 @@ pub(super) fn write_triangle<'r>(
     Ok(())
 }
 
-/// Reads what [`write_triangle`] wrote: the metadata and the numbers, all of them finite.
+/// Reads a file from [`write_triangle`]: the metadata and the numbers, and checks that all numbers are finite.
 pub(super) fn read_triangle<M: for<'d> Deserialize<'d>>(
     bytes: &[u8],
     tensor: &str,

@@ -1,15 +1,16 @@
-//! Second moments of keys: `C = (1/n) Σ k kᵀ` over the tokens of a corpus (ROME, appendix E.1).
+//! Computes the second moments of keys: `C = (1/n) Σ k kᵀ` over the tokens of a corpus (ROME, appendix E.1).
 //!
-//! - [`moment`]: the running sum and its factor;
+//! - [`moment`]: the running sum and its Cholesky factor;
 //! - [`file`](mod@file): the sum as bytes, with its provenance;
-//! - [`corpus`]: the documents of a text file, one a line;
-//! - [`sum`](mod@sum): the sums of several layers over a corpus: streamed, resumable;
-//! - [`build`](mod@build): sums in the store, cached by what they depend on, and their factors;
-//! - [`published`]: the sum as others published it.
+//! - [`corpus`]: the documents of a text file, one per line;
+//! - [`sum`](mod@sum): the sums of several layers in one streamed, resumable pass over a corpus;
+//! - [`build`](mod@build): sums in the store, addressed by their provenance, and their factors;
+//! - [`published`]: the sums that the authors of ROME published.
 //!
-//! The order of the sum is part of the numerics: documents in the order of the file, [`sum::DOCUMENTS`] of them at
-//! a time, the keys of all their tokens laid end to end, blocks of [`crate::numeric::matmul::BLOCK`] keys summed in
-//! f32 and the blocks in f64. The last block of a batch may be short; threads and interruptions change nothing.
+//! The order of the sum is part of the numerics. Documents are read in the order of the file, in batches of
+//! [`sum::DOCUMENTS`]. The keys of all tokens of a batch are concatenated; blocks of [`crate::numeric::matmul::BLOCK`]
+//! keys are summed in f32, and the blocks in f64. The last block of a batch may be shorter. The number of threads and
+//! interruptions do not affect the result.
 
 pub mod build;
 pub mod corpus;

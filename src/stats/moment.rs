@@ -1,4 +1,4 @@
-//! The running sum `Σ k kᵀ`, and the factor of `C = (1/n) Σ k kᵀ`.
+//! The running sum `Σ k kᵀ`, and the Cholesky factor of `C = (1/n) Σ k kᵀ`.
 
 use rayon::prelude::*;
 
@@ -8,22 +8,22 @@ use crate::numeric::{Isa, View, matmul};
 
 /// The running sum `Σ k kᵀ` of one layer.
 ///
-/// Keys enter in blocks of [`BLOCK`]: products are summed in f32 inside a block and in f64 across blocks, so the
-/// order of the corpus and the boundaries of the calls to [`Moment::add`] define the bytes, and threads do not.
+/// Keys are added in blocks of [`BLOCK`]. Products are summed in f32 within a block and in f64 across blocks, so the
+/// bytes depend on the order of the corpus and on the boundaries of the calls to [`Moment::add`], but not on threads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moment {
     inner: usize,
     count: u64,
-    /// Row-major `[f, f]`; only the lower triangle means anything.
+    /// Row-major `[f, f]`; only the lower triangle is used.
     sum: Vec<f64>,
 }
 
-/// Keys of one layer that come in pieces and enter a sum as if they had come at once.
+/// A buffer for keys of one layer that arrive in pieces, so that they are summed as if they had arrived together.
 #[derive(Debug, Default)]
 pub(super) struct Pieces(Vec<f32>);
 
 impl Pieces {
-    /// Takes the next keys, `[n, f]`; whole blocks of what is there enter the sum.
+    /// Appends keys, `[n, f]`, and adds all complete blocks to the sum.
     pub(super) fn take(&mut self, moment: &mut Moment, isa: Isa, keys: &[f32]) {
         self.0.extend_from_slice(keys);
         let block = BLOCK * moment.inner;
@@ -32,14 +32,14 @@ impl Pieces {
         self.0.drain(..whole);
     }
 
-    /// The last of the keys have come: the rest enters the sum as a block that may be short.
+    /// Adds the remaining keys to the sum, as a block that may be shorter.
     pub(super) fn end(&mut self, moment: &mut Moment, isa: Isa) {
         moment.add(isa, &self.0);
         self.0.clear();
     }
 }
 
-/// `C` is so deficient that no ridge of the schedule makes it positive definite.
+/// `C` is so rank-deficient that no ridge makes it positive definite.
 #[derive(Debug, thiserror::Error)]
 #[error("the second moment of {count} keys of width {inner} cannot be factored: {last}")]
 pub struct Deficient {
@@ -48,11 +48,11 @@ pub struct Deficient {
     last: NotPositiveDefinite,
 }
 
-/// Ridges tried in turn, as shares of the mean diagonal of C.
+/// The ridges that are tried in order, as shares of the mean diagonal of `C`.
 const RIDGES: [f64; 4] = [0.0, 1e-8, 1e-6, 1e-4];
 
 impl Moment {
-    /// An empty sum for keys of width `inner`.
+    /// Returns an empty sum for keys of length `inner`.
     pub fn new(inner: usize) -> Self {
         Self { inner, count: 0, sum: vec![0.0; inner * inner] }
     }
@@ -63,7 +63,7 @@ impl Moment {
         for block in keys.chunks(BLOCK * f) {
             let count = block.len() / f;
             let keys = View::new(block, count, f);
-            // Bands of rows, each up to its last diagonal element: the rest is the mirror image.
+            // Only the lower triangle is computed: each band of rows ends at its last diagonal element.
             self.sum.par_chunks_mut(64 * f).enumerate().for_each(|(band, sum)| {
                 let first = band * 64;
                 let rows = sum.len() / f;
@@ -79,7 +79,7 @@ impl Moment {
         }
     }
 
-    /// The sum and the count of a file, if their sizes fit; `lower` is the lower triangle, row by row.
+    /// Returns a sum from the lower triangle in `lower`, row by row, of `count` keys; `None` if its length is wrong.
     pub fn from_lower(inner: usize, count: u64, lower: impl ExactSizeIterator<Item = f64>) -> Option<Self> {
         if lower.len() != inner.checked_mul(inner + 1)? / 2 {
             return None;
@@ -94,32 +94,32 @@ impl Moment {
         Some(moment)
     }
 
-    /// Rows of the sum's lower triangle: row i has i + 1 elements.
+    /// Returns the rows of the sum's lower triangle; row i has i + 1 elements.
     pub fn lower(&self) -> impl Iterator<Item = &[f64]> {
         self.sum.chunks(self.inner).enumerate().map(|(row, sum)| &sum[..=row])
     }
 
-    /// Width of a key.
+    /// The length f of a key.
     pub fn inner(&self) -> usize {
         self.inner
     }
 
-    /// Number of keys.
+    /// The number of keys in the sum.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// `C`, row-major `[f, f]`; its lower triangle.
+    /// Returns `C`, row-major `[f, f]`; only its lower triangle is used.
     pub fn matrix(&self) -> Vec<f64> {
         let count = self.count as f64;
         self.sum.iter().map(|sum| sum / count).collect()
     }
 
-    /// The Cholesky factor of `C + ridge · mean diagonal · I` with the first ridge of the schedule that serves, and
-    /// that ridge (a share of the mean diagonal; 0 for a C of full rank).
+    /// Returns the Cholesky factor of `C + ridge · mean diagonal · I` for the first ridge that makes this positive
+    /// definite, and that ridge (a share of the mean diagonal; 0 for a `C` of full rank).
     ///
     /// # Errors
-    /// If the last ridge does not serve either.
+    /// If the matrix is not positive definite even with the largest ridge.
     pub fn factor(&self) -> Result<(Factor, f64), Deficient> {
         let f = self.inner;
         let matrix = self.matrix();

@@ -1,8 +1,8 @@
-//! Second moments as ROME published them: an `.npz` of `mom2.mom2` (the raw sum, `[f, f]`) and `mom2.count` (ROME,
-//! appendix E.1; `rome/layer_stats.py` writes it with `np.savez`, and so without compression).
+//! Reads second moments as ROME published them: an `.npz` with `mom2.mom2` (the raw sum, `[f, f]`) and `mom2.count`
+//! (ROME, appendix E.1). `rome/layer_stats.py` writes it with `np.savez`, hence without compression.
 //!
-//! An `.npz` is a zip of `.npy` members. Of this one only those two are read, only where they are stored as they are,
-//! and only up to the size that the model's own key width allows; so is the file.
+//! An `.npz` is a zip archive of `.npy` members. Only these two members are read, only if they are uncompressed, and
+//! only up to the size that the key length of the model allows. The size of the file is limited in the same way.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
@@ -15,17 +15,17 @@ use crate::digest::Digest;
 use crate::numeric::npy::Array;
 use crate::plain;
 
-/// The raw sum.
+/// The member with the raw sum.
 const SUM: &str = "mom2.mom2.npy";
-/// The number of keys.
+/// The member with the number of keys.
 const COUNT: &str = "mom2.count.npy";
-/// What a member may have beside its numbers, and the archive beside that.
+/// The maximum size of a member's header. `REST` is the maximum size of the archive apart from the sum and its header.
 const HEADER: u64 = 1 << 12;
 const REST: u64 = 1 << 20;
-/// Those that are published have four.
+/// The maximum number of members; published files have four.
 const MOST_MEMBERS: u16 = 64;
 
-/// A file that holds no published second moment for this model.
+/// The error for a file without a published second moment for this model.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum PublishedError {
@@ -48,16 +48,16 @@ pub enum PublishedError {
 /// A published second moment.
 #[derive(Debug, PartialEq)]
 pub struct Published {
-    /// The digest of the file.
+    /// The SHA-256 of the file.
     pub file: Digest,
-    /// The sum.
+    /// The sum of the keys' outer products.
     pub moment: Moment,
 }
 
-/// Reads the second moment of keys of width `inner`.
+/// Reads the second moment of keys of length `inner`.
 ///
 /// # Errors
-/// The file cannot be read, is not what was published, or is of keys of another width.
+/// If the file cannot be read, does not have the published form, or has keys of another length.
 pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     let io = |source| PublishedError::Io { path: path.to_owned(), source };
     let metadata = path.metadata().map_err(io)?;
@@ -82,7 +82,7 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     let count = member(&mut archive, path, COUNT, HEADER)?;
     let count = count_of(&count).map_err(|why| wrong(COUNT, why))?;
     let sum = member(&mut archive, path, SUM, most)?;
-    // What was hashed is what was read.
+    // The file must not change between hashing and reading.
     let after = path.metadata().map_err(io)?;
     if (after.len(), after.modified().ok()) != (metadata.len(), metadata.modified().ok()) {
         return Err(PublishedError::Changed { path: path.to_owned() });
@@ -91,11 +91,11 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     Ok(Published { file, moment })
 }
 
-/// How many members the end of the archive says there are: the most, if it seems to have several ends, and more than any
-/// where the end says that it stands elsewhere (zip64). The library takes room for all of them, several times that of the
-/// file, before it is asked for one.
+/// Returns the number of members that the end record of the archive states. If there seem to be several end records, it
+/// is the largest number; a zip64 archive, whose record is elsewhere, gives `u16::MAX`. This is checked first because
+/// the zip library allocates memory for all members, several times the size of the file, before it reads one.
 fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
-    /// An end without its comment, and the longest comment with room to spare.
+    /// The size of the end record without its comment, and an upper bound for the length of the comment.
     const END: usize = 22;
     const COMMENT: u64 = 1 << 17;
     let tail = length.min(COMMENT);
@@ -110,7 +110,7 @@ fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
     Ok(ends.map(count).max())
 }
 
-/// The bytes of a member that is stored as it is, and no larger than `most`.
+/// Returns the bytes of an uncompressed member of at most `most` bytes.
 fn member(
     archive: &mut ZipArchive<BufReader<File>>,
     path: &Path,
@@ -136,14 +136,15 @@ fn member(
 fn count_of(bytes: &[u8]) -> Result<u64, String> {
     let array = Array::parse(bytes)?;
     let count = array.numbers().next().filter(|_| array.shape.iter().all(|side| *side == 1));
-    // What f64 holds exactly.
+    // f64 represents integers exactly in this range.
     count
         .filter(|count| *count >= 1.0 && *count < 9e15 && count.fract() == 0.0)
         .map(|count| count as u64)
         .ok_or_else(|| "it is no number of keys".to_owned())
 }
 
-/// The sum, if it is that of outer products: square, finite, symmetric, nothing negative on the diagonal.
+/// Returns the sum after checking that it can be one of outer products: square, finite, symmetric, and without a
+/// negative diagonal element.
 fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
     let array = Array::parse(bytes)?;
     if array.shape != [inner, inner] {
@@ -159,7 +160,7 @@ fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
         }
         for column in 0..row {
             let (one, other) = (at(row, column), at(column, row));
-            // The published sums are of f32.
+            // The published sums were computed in f32, so they are only nearly symmetric.
             if (one - other).abs() > 1e-4 * (at(row, row) * at(column, column)).sqrt() {
                 return Err(format!("elements [{row}, {column}] and [{column}, {row}] differ: it is not symmetric"));
             }
@@ -218,14 +219,14 @@ mod tests {
         assert_eq!(found.moment.lower().collect::<Vec<_>>(), [&[4.0][..], &[1.0, 2.0]]);
     }
 
-    /// An archive of more members than are looked at, the wanted ones among them.
+    /// An archive with the wanted members and more members than are allowed.
     fn crowded() -> Vec<u8> {
         let names: Vec<String> = (0..61).map(|number| format!("{number}.npy")).collect();
         let others = names.iter().map(|name| (name.as_str(), Vec::new()));
         npz(&sound().into_iter().chain(others).collect::<Vec<_>>())
     }
 
-    /// An archive that says of every member that it is deflated.
+    /// An archive in which every member is marked as deflated.
     fn compressed() -> Vec<u8> {
         let mut bytes = npz(&sound());
         for (start, method) in [(b"PK\x03\x04", 8), (b"PK\x01\x02", 10)] {
@@ -235,7 +236,7 @@ mod tests {
         bytes
     }
 
-    /// An archive whose end says that its directory stands in a greater one (zip64).
+    /// An archive whose end record refers to a zip64 record.
     fn elsewhere() -> Vec<u8> {
         let mut bytes = npz(&sound());
         let end = bytes.len() - 22;

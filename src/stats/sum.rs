@@ -1,4 +1,4 @@
-//! Second moments over a corpus: those of several layers in one pass, streamed, resumed where they were interrupted.
+//! Sums the second moments of several layers in one pass over a corpus. The pass is streamed and can be resumed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,48 +11,48 @@ use crate::model::{Model, Tokens};
 use crate::progress::Progress;
 use crate::store::{Kind, Store, StoreError};
 
-/// Documents whose keys are summed together. Part of the numerics: another number gives other bytes.
+/// The number of documents in a batch. It is part of the numerics: another number gives other bytes.
 pub const DOCUMENTS: usize = 32;
 
-/// How often an unfinished sum is saved.
+/// The interval at which an unfinished sum is saved.
 pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 
-/// Bytes that the sums of one pass take at most, about: two gibibytes. A sum that is larger has a pass of its own.
+/// The approximate maximum memory for the sums of one pass: two gibibytes. A larger sum has a pass of its own.
 pub const SUM_BYTES: usize = 1 << 31;
 
-/// What is needed to sum the keys of a layer over a corpus.
+/// The inputs of a pass over a corpus.
 pub struct Run<'a> {
-    /// The base.
+    /// The base model.
     pub model: &'a Model,
-    /// Its tokenizer.
+    /// The tokenizer of the base model.
     pub tokens: &'a Tokens,
-    /// What is asked for; its corpus is the digest of `corpus`.
+    /// The requested provenance; its `corpus` is the digest of the file at `corpus`.
     pub provenance: &'a Provenance,
-    /// The corpus.
+    /// The path of the corpus.
     pub corpus: &'a Path,
-    /// Where the sum is kept.
+    /// The store for finished and unfinished sums.
     pub store: &'a Store,
-    /// Who watches.
+    /// The receiver of progress reports.
     pub progress: &'a dyn Progress,
-    /// How often an unfinished sum is saved.
+    /// The interval at which unfinished sums are saved.
     pub save_every: Duration,
 }
 
-/// Sums the keys and stores the sum.
+/// Sums the keys of the provenance's layer and stores the sum.
 ///
 /// # Errors
-/// The corpus or the store fails, or a key is not finite.
+/// If the corpus or the store fails, or a key is not finite.
 pub fn build(run: &Run) -> Result<Cached, Problem> {
     let cached = build_all(run, &[run.provenance.layer])?;
     Ok(cached.into_iter().next().expect("sums of every layer that was asked for"))
 }
 
-/// Sums the keys of several layers, ascending, in one pass of the corpus, and stores the sums: byte by byte those that
-/// [`build`] stores for each of them alone. Everything but the layer is that of the run's provenance. The sums are held
-/// side by side: [`groups`] says how many of them fit.
+/// Sums the keys of several layers (ascending) in one pass over the corpus and stores the sums, byte-identical to those
+/// of [`build`] for each layer alone. The layer in the run's provenance is ignored. All sums are in memory at the same
+/// time; [`groups`] splits layers into groups that fit.
 ///
 /// # Errors
-/// As [`build`]; the sums of the layers below one whose keys are not finite are stored then.
+/// As for [`build`]. If the keys of a layer are not finite, the sums of the lower layers are already stored.
 pub fn build_all(run: &Run, layers: &[usize]) -> Result<Vec<Cached>, Problem> {
     run.store.check_writable()?;
     let before = state(run.corpus);
@@ -67,8 +67,8 @@ pub fn build_all(run: &Run, layers: &[usize]) -> Result<Vec<Cached>, Problem> {
     pass.sums.iter().map(|(sum, _)| run.keep(sum)).collect()
 }
 
-/// Layers, ascending, in groups whose sums of keys of width `inner` take [`SUM_BYTES`] together at most: each group is a
-/// pass of the corpus.
+/// Splits layers (ascending) into groups whose sums, for keys of length `inner`, need at most [`SUM_BYTES`] together.
+/// Each group needs one pass over the corpus.
 pub fn groups(layers: &[usize], inner: usize) -> impl Iterator<Item = &[usize]> {
     let bytes = inner.saturating_mul(inner).saturating_mul(size_of::<f64>());
     layers.chunks((SUM_BYTES / bytes.max(1)).max(1))
@@ -84,15 +84,15 @@ fn named(layers: &[usize]) -> String {
 }
 
 impl Run<'_> {
-    /// A digest that is not the one asked for is no statistics of that corpus.
+    /// Returns an error if the corpus no longer has the requested digest.
     fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
         if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
     }
 
-    /// The sum of a layer as far as an earlier run came.
+    /// Returns the sum that an earlier, interrupted run saved for a layer, or an empty sum.
     fn resume(&self, layer: usize) -> Result<(Statistics, Pieces), Problem> {
         let provenance = Provenance { layer, ..self.provenance.clone() };
-        // Sums are saved after whole batches only.
+        // Sums are saved only after complete batches.
         let sound = |sum: &Statistics| sum.documents.is_multiple_of(DOCUMENTS as u64);
         let partial = self.store.recall(Kind::Partial, &provenance.address(), |bytes| {
             Statistics::read(bytes, &provenance).ok().filter(sound)
@@ -114,12 +114,12 @@ impl Run<'_> {
     }
 }
 
-/// One pass of a corpus, as far as it has come.
+/// The state of a pass over a corpus.
 struct Pass<'r, 'a> {
     run: &'r Run<'a>,
-    /// By layer: some may have come further than others before they were interrupted.
+    /// One sum per layer; after an interruption, some may be further along than others.
     sums: Vec<(Statistics, Pieces)>,
-    /// Documents that are read.
+    /// The number of documents to read.
     total: u64,
 }
 
@@ -140,7 +140,8 @@ impl Pass<'_, '_> {
                 run.unchanged(settled())?;
                 let began = Instant::now();
                 self.save(at)?;
-                // Many wide sums take long to write: no more than a tenth of the time goes into it.
+                // Writing many wide sums is slow, so the interval grows until writing takes at most a tenth of the
+                // time.
                 every = (began.elapsed() * 10).min(run.save_every * 20).max(run.save_every);
                 saved = Instant::now();
             }
@@ -148,7 +149,7 @@ impl Pass<'_, '_> {
         Ok(run.unchanged(settled() && documents.digest()? == run.provenance.corpus)?)
     }
 
-    /// Saves the sums that have come to `at`.
+    /// Saves the sums that have reached document `at`.
     fn save(&self, at: u64) -> Result<(), StoreError> {
         let come = self.sums.iter().map(|(sum, _)| sum).filter(|sum| sum.documents == at);
         for sum in come {
@@ -157,7 +158,8 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// Adds the keys of one batch of documents to the sums that have come to `at`. Gives how many documents it has.
+    /// Adds the keys of one batch of documents to the sums that have reached document `at`, and returns the number of
+    /// documents in the batch.
     fn batch(&mut self, at: u64, documents: impl Iterator<Item = Result<String, CorpusError>>) -> Result<u64, Problem> {
         let run = self.run;
         let mut rows = Vec::with_capacity(DOCUMENTS);
@@ -196,7 +198,7 @@ mod tests {
         let layers: Vec<usize> = (0..30).collect();
         let sizes = |inner| groups(&layers, inner).map(<[usize]>::len).collect::<Vec<_>>();
         assert_eq!(sizes(1536), [30]);
-        // GPT-2 XL: 328 MB a sum.
+        // GPT-2 XL: 328 MB per sum.
         assert_eq!(sizes(6400), [6; 5]);
         assert_eq!(sizes(1 << 20), [1; 30]);
         assert_eq!(groups(&[], 4).count(), 0);

@@ -1,8 +1,8 @@
-//! Which statistics a project asked for, until its lock names them.
+//! Records which statistics a project requested until its lock names them.
 //!
-//! Statistics that were imported lie in the store for whoever asks for them. A project asks by `stats import`, or by
-//! its lock; what another project on the same machine asked for is nothing to it. Between the import and the build that
-//! writes the lock, the wish is kept here, under the project's folder.
+//! Imported statistics are in a store that several projects may share, and are used only by projects that request them:
+//! with `stats import`, or in their lock. Between the import and the build that writes the lock, the request is stored
+//! here, under a key derived from the path of the project's folder.
 
 use std::fs;
 use std::io::Read as _;
@@ -13,20 +13,20 @@ use super::write::{make_parent, remove_file};
 use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Canon, Digest};
 
-/// Wishes lie among the memos: `gc --all` drops them, with every import that no lock names.
+/// Requests are stored with the memos: `gc --all` removes them, together with every import that no lock names.
 const FOLDER: &str = "memo";
 
-/// What a seal calls them.
+/// The kind of a request in its seal.
 const KIND: &str = "asked";
 
-/// The bytes of a wish: a digest and a seal.
+/// The size of a request in bytes: a digest and a seal.
 const BYTES: u64 = 32 + TRAILER as u64;
 
-/// Statistics that are summed over the corpus, as a wish names them.
+/// The content of a request for a sum over the corpus.
 const SUMMED: [u8; 32] = [0; 32];
 
-/// What the project in `root` asked for at an address of statistics: `Some(None)` is a sum of its own. A wish that cannot
-/// be read is none.
+/// Returns what the project in `root` requested at an address of statistics: `Some(Some(file))` is an imported file and
+/// `Some(None)` a sum over the corpus. Returns `None` if there is no request or it cannot be read.
 pub fn asked(store: &Store, root: &Path, address: &Digest) -> Option<Option<Digest>> {
     let key = key(root, address).ok()?;
     let (file, length) = open_regular(&store.address(FOLDER, &key, "")).ok()??;
@@ -40,10 +40,10 @@ pub fn asked(store: &Store, root: &Path, address: &Digest) -> Option<Option<Dige
     Some((*file != SUMMED).then(|| Digest::from_bytes(*file)))
 }
 
-/// Keeps what the project in `root` asks for: a file that was imported, or a sum.
+/// Stores the request of the project in `root`: an imported file, or a sum if `file` is `None`.
 ///
 /// # Errors
-/// The store cannot be written.
+/// If the store cannot be written to.
 pub fn ask(store: &Store, root: &Path, address: &Digest, file: Option<&Digest>) -> Result<(), StoreError> {
     let key = key(root, address)?;
     let path = store.address(FOLDER, &key, "");
@@ -54,7 +54,8 @@ pub fn ask(store: &Store, root: &Path, address: &Digest, file: Option<&Digest>) 
     atomic::write(&path, &bytes)
 }
 
-/// Forgets the wish: a lock says it now. One that cannot be removed stays, and says the same.
+/// Removes a request, because the lock now records it. If that fails, the request remains and does not contradict the
+/// lock.
 pub fn forget(store: &Store, root: &Path, address: &Digest) {
     if let Ok(key) = key(root, address) {
         let _ = remove_file(&store.address(FOLDER, &key, ""));
@@ -87,7 +88,7 @@ mod tests {
         assert_eq!(asked(&store, &one, &Digest::of(b"another")), None);
         ask(&store, &one, &address, None).expect("kept");
         assert_eq!(asked(&store, &one, &address), Some(None));
-        // What is damaged says nothing.
+        // A damaged request counts as missing.
         let path = store.scan(FOLDER, "").into_iter().next().expect("one").path;
         fs::write(&path, [1; BYTES as usize]).expect("written");
         assert_eq!(asked(&store, &one, &address), None);

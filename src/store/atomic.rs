@@ -1,7 +1,7 @@
-//! Files that appear whole or not at all.
+//! Writes files atomically.
 //!
-//! Write to a temporary file in the same directory, sync it, rename it, sync the directory. After a crash the
-//! old file or the new one is there, and at worst a temporary file that nobody reads.
+//! A temporary file is written in the same directory and synced, then it is renamed and the directory is synced. After
+//! a crash, the path has either the old or the new file; a temporary file may remain, but is never read.
 
 use std::fs;
 use std::io::{self, Write};
@@ -14,37 +14,40 @@ use super::fault::{self, Call};
 const PREFIX: &str = ".corrigenda-";
 const SUFFIX: &str = ".tmp";
 
-/// Writes `bytes` to `path` atomically, replacing a regular file that is there.
+/// Writes `bytes` to `path` atomically; an existing regular file is replaced.
 ///
 /// # Errors
-/// `path` is a symbolic link or no regular file, or the system refuses; nothing has changed then.
+/// If `path` is a symbolic link or not a regular file, or the operating system reports an error. The old file is then
+/// unchanged, unless only syncing the directory failed.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut staged = Staged::new(path)?;
     staged.write_all(bytes).map_err(StoreError::io("writing", path))?;
     staged.commit()
 }
 
-/// Whether a file of this name is a temporary one that a crash left behind.
+/// Returns whether a file name is that of a temporary file of this module.
 pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// Younger temporary files may still be written to.
+/// The minimum age of a temporary file that is removed; a younger one may still be in use.
 pub(super) const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A new folder in `directory` that is removed with what is in it, unless it is kept, and that [`clear_left`] knows.
+/// Creates a temporary folder in `directory` that is removed when it is dropped. [`clear_left`] removes it after a
+/// crash.
 ///
 /// # Errors
-/// The system refuses.
+/// If the folder cannot be created.
 pub fn folder_in(directory: &Path) -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempdir_in(directory)
 }
 
-/// Removes temporary files and folders that a crash left in a directory, as well as it can: they do no harm but to the eye.
+/// Removes temporary files and folders that a crash left in a directory. Errors are ignored, because such files are
+/// harmless.
 pub fn clear_left(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| is_temporary(&entry.file_name().to_string_lossy())) {
-        // Of the entry itself, be it a link.
+        // The metadata of the entry itself: links are not followed.
         let Ok(seen) = entry.metadata() else { continue };
         if seen.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > YOUNG) {
             let _ = if seen.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
@@ -52,17 +55,17 @@ pub fn clear_left(directory: &Path) {
     }
 }
 
-/// A file being written that does not yet stand at its path. Dropped, it leaves nothing.
+/// A file that is being written and is not yet at its path. If it is dropped, it is removed.
 pub struct Staged {
     file: tempfile::NamedTempFile,
     path: PathBuf,
 }
 
 impl Staged {
-    /// Starts a file that will stand at `path`, whose directory must exist.
+    /// Creates the temporary file for `path`, whose directory must exist.
     ///
     /// # Errors
-    /// `path` is a symbolic link or no regular file, or its directory cannot be written to.
+    /// If `path` is a symbolic link or not a regular file, or its directory cannot be written to.
     pub fn new(path: &Path) -> Result<Self, StoreError> {
         match fs::symlink_metadata(path) {
             Ok(there) if there.is_symlink() => return Err(StoreError::Symlink { path: path.to_owned() }),
@@ -75,7 +78,7 @@ impl Staged {
         let directory = directory_of(path);
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).suffix(SUFFIX).disable_cleanup(fault::kills());
-        // What others may read is the umask's affair, not that of a temporary file.
+        // The permissions follow the umask, instead of the 0600 of temporary files.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let made = fault::before(Call::Make).and_then(|()| builder.tempfile_in(directory));
@@ -83,10 +86,10 @@ impl Staged {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// Puts the file in its place, durably.
+    /// Syncs the file, renames it to its path and syncs the directory.
     ///
     /// # Errors
-    /// Syncing or renaming fails.
+    /// If syncing or renaming fails.
     pub fn commit(self) -> Result<(), StoreError> {
         let Self { file, path } = self;
         let synced = fault::before(Call::Sync).and_then(|()| file.as_file().sync_all());
@@ -111,22 +114,22 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes what was renamed in a directory durable.
+/// Syncs a directory, so that renames in it survive a crash.
 ///
 /// # Errors
-/// The system refuses.
+/// If the operating system reports an error other than that it cannot sync directories.
 #[cfg(unix)]
 pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     let open = || fs::File::open(directory);
     let synced = fault::before(Call::Sync).and_then(|()| open()).and_then(|handle| handle.sync_all());
     match synced {
-        // Some file systems cannot sync a directory; on them a rename is as durable as it gets.
+        // Some file systems cannot sync a directory; the rename is then as durable as they permit.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         synced => synced.map_err(StoreError::io("syncing", directory)),
     }
 }
 
-/// Directories cannot be opened as files here; the rename itself is durable.
+/// Does nothing: on this platform a directory cannot be opened as a file, and the rename itself is durable.
 #[cfg(not(unix))]
 pub fn sync_directory(_: &Path) -> Result<(), StoreError> {
     Ok(())

@@ -1,4 +1,4 @@
-//! Damage that is computed past: what is not as it was written counts as nothing there, and is told of.
+//! Treats damaged entries as missing and records a warning, so that their content is computed again.
 
 use std::sync::PoisonError;
 
@@ -6,7 +6,7 @@ use super::{Kind, Store, StoreError};
 use crate::digest::Digest;
 
 impl Store {
-    /// Notes that something is damaged, and that what needs it does without.
+    /// Records a damaged entry; repeated reports of the same damage are stored once.
     pub fn pass_over(&self, damage: &StoreError) {
         let mut noted = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         let damage = damage.to_string();
@@ -15,10 +15,10 @@ impl Store {
         }
     }
 
-    /// What was found, where damage counts as nothing there: it is noted.
+    /// Returns `found`, with damage replaced by `None` and recorded.
     ///
     /// # Errors
-    /// Every other error of `found`.
+    /// If `found` is an error other than [`StoreError::Damaged`].
     pub fn unless_damaged<T>(&self, found: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
         found.or_else(|error| match error {
             StoreError::Damaged { .. } => {
@@ -29,17 +29,16 @@ impl Store {
         })
     }
 
-    /// What was noted so far, in its order.
+    /// Returns the recorded damage as messages, in the order in which it was found.
     pub fn passed_over(&self) -> Vec<String> {
         self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What `parse` makes of an entry, or `None` where it must be computed again: there is none, it is damaged, or it is
-    /// sound and yet says nothing to `parse`, having been written by a program of another format. Such an entry is
-    /// removed, for it would only stand in the way of the new one.
+    /// Returns the parsed entry, or `None` if it must be computed again: it is missing or damaged, or it is intact but
+    /// `parse` rejects it because it has another format. Such an entry is removed, so that the new one can be stored.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where it cannot be read or removed.
+    /// [`StoreError::Io`] if the entry cannot be read or removed.
     pub fn recall<T>(
         &self,
         kind: Kind,
@@ -48,20 +47,20 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
         let parsed = parse(&bytes);
-        // A verb that promises to write nothing removes nothing.
+        // A store that is opened for reading removes nothing.
         if parsed.is_none() && self.remembers {
             self.remove(kind, key)?;
         }
         Ok(parsed)
     }
 
-    /// The same for what is only kept to save time: what cannot be read is not there.
+    /// As [`Store::recall`], for entries that only save time: an entry that cannot be read counts as missing.
     pub fn recall_if_any<T>(&self, kind: Kind, key: &Digest, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         self.recall(kind, key, parse).ok().flatten()
     }
 
-    /// Keeps what only saves time: a store that cannot be written to, or may not, ends nothing. That the same inputs
-    /// gave other bytes before is noted.
+    /// Stores an entry that only saves time; a store that cannot be written to is not an error. A conflict with an
+    /// entry that the same inputs gave before is recorded.
     pub fn keep(&self, kind: Kind, key: &Digest, payload: &[u8]) {
         if !self.remembers {
             return;

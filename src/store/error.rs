@@ -1,4 +1,4 @@
-//! What can go wrong with files.
+//! The errors of file operations.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,112 +6,112 @@ use std::path::{Path, PathBuf};
 use super::Kind;
 use crate::digest::Digest;
 
-/// An operation on the store, or on a file written like one of the store's, that failed.
+/// An error of an operation on the store, or on a file that is written in the same way.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{operation} `{}` failed: {source}{}", path.display(), remedy(source))]
     Io {
-        /// What was being done: `reading`, `writing` …
+        /// The operation, as a verb form: `reading`, `writing` and so on.
         operation: &'static str,
-        /// To which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A link stands where a file should be written.
+    /// The path to write to is a symbolic link.
     #[error("`{}` is a symbolic link, and is not written through: write to the file it points to, or remove it", path.display())]
     Symlink {
-        /// The link.
+        /// The path of the link.
         path: PathBuf,
     },
-    /// A directory, pipe or device stands where a file should be.
+    /// The path is a directory, a pipe or a device.
     #[error("`{}` is not a regular file", path.display())]
     NotAFile {
-        /// The path.
+        /// The path that should be a regular file.
         path: PathBuf,
     },
-    /// The entry is not what was once written.
+    /// The content of an entry is not what was written.
     #[error("`{}` is damaged: {why}", path.display())]
     Damaged {
-        /// The entry.
+        /// The file of the entry.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with it, as part of the message.
         why: String,
     },
-    /// Two different values for one key: the same inputs gave different bytes.
+    /// The entry has another value: the same inputs gave different bytes before.
     #[error(
         "`{}` holds {kept}, and the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
         path.display()
     )]
     Conflict {
-        /// The entry that is kept.
+        /// The file of the entry, which is unchanged.
         path: PathBuf,
-        /// Digest of its payload.
+        /// The SHA-256 of the existing payload.
         kept: Digest,
-        /// Digest of the payload that was not written.
+        /// The SHA-256 of the payload that was not written.
         new: Digest,
     },
-    /// Bytes under an address that is not their own.
+    /// A patch would be stored under an address other than its SHA-256.
     #[error("storing a patch as {expected}: its bytes are {found}")]
     WrongAddress {
-        /// The address asked for.
+        /// The given address.
         expected: Digest,
-        /// The digest of the bytes.
+        /// The SHA-256 of the bytes.
         found: Digest,
     },
     /// Another process holds the store's lock.
     #[error("`{}` is held by {holder}, and was not free within {seconds} s: wait for it to end, or end it", path.display())]
     Busy {
-        /// The lock.
+        /// The file of the lock.
         path: PathBuf,
-        /// Who holds it, as far as known.
+        /// A description of the processes that hold it.
         holder: String,
-        /// How long it was waited for.
+        /// The time that was waited, in seconds.
         seconds: u64,
     },
     /// A file changed while it was read.
     #[error("`{}` changed while it was being read: try again when nothing writes to it", path.display())]
     Changed {
-        /// The file.
+        /// The file that changed.
         path: PathBuf,
     },
-    /// An entry that was asked for by name is not there.
+    /// A requested entry is missing.
     #[error("the store holds no {kind} {key}")]
     Missing {
-        /// Its kind.
+        /// The kind of the entry.
         kind: Kind,
-        /// Its key.
+        /// The key of the entry.
         key: Digest,
     },
-    /// Entries were to be exported into the store itself.
+    /// The target directory of an export is inside the store.
     #[error("`{}` lies inside the store, where an export would be taken for damage: name another folder", path.display())]
     InsideStore {
-        /// The directory.
+        /// The target directory.
         path: PathBuf,
     },
-    /// A directory without entries was to be imported.
+    /// The source directory of an import has no exported entries.
     #[error("`{}` holds no exported entries (expected a folder `objects` or `patches` in it)", path.display())]
     NotAnExport {
-        /// The directory.
+        /// The source directory.
         path: PathBuf,
     },
 }
 
 impl StoreError {
-    /// Wraps an error of the system, for use in `map_err`.
+    /// Returns a function for `map_err` that adds the operation and the path to an I/O error.
     pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { operation, path, source }
     }
 
-    /// An entry that fails its check.
+    /// Returns the error for an entry that fails its check.
     pub(super) fn damaged(path: &Path, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), why: why.into() }
     }
 }
 
-/// What a person can do about it, as the end of a sentence.
+/// Returns a suggestion for the user, as the end of the message.
 fn remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.kind() {

@@ -1,5 +1,5 @@
-//! Carrying entries from one store to another, as plain files in a directory: `objects/<digest>`,
-//! `patches/<digest>.safetensors`.
+//! Exports and imports entries as plain files in a directory: `objects/<digest>`, `patches/<digest>.safetensors`, and
+//! in general one folder per kind.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,30 +14,30 @@ use crate::plain::resolved;
 /// A file that was not imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Why.
+    /// The reason, as part of a message.
     pub why: String,
 }
 
-/// The outcome of [`Store::import`].
+/// The result of [`Store::import`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Entries that were new here, or damaged.
+    /// The entries that were missing or damaged in this store and are now imported.
     pub new: Vec<Entry>,
-    /// Entries that were already here.
+    /// The entries that this store already had.
     pub present: Vec<Entry>,
-    /// Files that were refused.
+    /// The files that were rejected.
     pub refused: Vec<Refusal>,
 }
 
 impl Store {
-    /// Copies `keys`, or every object and patch where `None`, into the directory `to`, and lists what it now holds
-    /// of them. Every entry is checked on the way.
+    /// Copies entries into the directory `to` and lists the copies. `keys` selects the entries; `None` selects all
+    /// objects, patches and refusals. Every entry is checked.
     ///
     /// # Errors
-    /// An entry is damaged, or missing though it was named; [`StoreError::Conflict`] where `to` holds a good file with
-    /// other content under its name; `to` lies inside this store; the system refuses.
+    /// If an entry is damaged, or a selected one is missing; if `to` is inside this store; if a file in `to` is valid
+    /// and has other content ([`StoreError::Conflict`]); or if the operating system reports an error.
     pub fn export(&self, keys: Option<&BTreeSet<(Kind, Digest)>>, to: &Path) -> Result<Vec<Entry>, StoreError> {
         if resolved(to).starts_with(resolved(&self.root)) {
             return Err(StoreError::InsideStore { path: to.to_owned() });
@@ -70,11 +70,11 @@ impl Store {
         Ok(Entry { kind, key: *key, size: bytes.len() as u64 })
     }
 
-    /// Takes in every entry that [`Store::export`] left in `from`, checked. A file that is damaged, misnamed, or that
-    /// says something else than a good entry here is refused, and the rest goes on.
+    /// Imports and checks every entry that [`Store::export`] wrote to `from`. A file is rejected if it is damaged or
+    /// misnamed, or if this store has an entry with another value; the other files are still imported.
     ///
     /// # Errors
-    /// `from` holds no export, or this store cannot be written to.
+    /// If `from` is not an export, or this store cannot be written to.
     pub fn import(&self, from: &Path) -> Result<Imported, StoreError> {
         let folders: Vec<_> = Kind::ALL.iter().map(|&kind| (kind, from.join(kind.folder()))).collect();
         if !folders.iter().any(|(_, folder)| folder.is_dir()) {
@@ -96,7 +96,8 @@ impl Store {
         Ok(imported)
     }
 
-    /// The entry and whether it is new, or why it is refused; an error only where this store fails.
+    /// Returns the entry and whether it is new, or why the file is rejected. An outer error means that this store
+    /// failed.
     fn import_one(&self, kind: Kind, name: &str, path: &Path) -> Result<Result<(Entry, bool), String>, StoreError> {
         let Some(key) = name.strip_suffix(kind.suffix()).and_then(Digest::from_hex) else {
             return Ok(Err(format!("`{name}` is not the name of an entry")));

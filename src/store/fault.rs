@@ -1,47 +1,48 @@
-//! The calls by which the store changes a disk, named, so that a test can count them and let any of them fail.
+//! Lets tests count the calls that change the disk, and make any of them fail.
 //!
-//! Whatever makes, writes, syncs, renames or removes an entry, or a file written like one, goes through [`before`] or
-//! [`writing`] first; what may fail without harm does not: the holder's number in the lock, the time of an entry in use,
-//! empty folders, temporary files that are given up. Outside of the tests of this crate neither does anything.
+//! Every operation that creates, writes, syncs, renames or removes an entry, or a file that is written in the same way,
+//! first calls [`before`] or [`writing`]. Operations that may fail without harm do not: the process number in the lock,
+//! the time of an entry in use, empty folders, and temporary files that are dropped. Outside the tests of this crate,
+//! neither function has an effect.
 
 use std::io;
 
-/// A call that changes a disk, or makes a change durable.
+/// An operation that changes the disk, or makes a change durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
-    /// A folder, or a temporary file, or the lock.
+    /// Creates a folder, a temporary file or the lock.
     Make,
-    /// Bytes of a temporary file.
+    /// Writes bytes to a temporary file.
     Write,
-    /// A file, or a folder after a file in it was renamed.
+    /// Syncs a file, or a folder after a file in it was renamed.
     Sync,
-    /// A temporary file into its place.
+    /// Renames a temporary file to its final path.
     Rename,
-    /// An entry, or what was left of one.
+    /// Removes an entry or a leftover of one.
     Remove,
 }
 
-/// Asks whether the system makes this call.
+/// Returns an error if a test makes this call fail.
 ///
 /// # Errors
-/// A test wants it to fail.
+/// If a test makes the call fail; never outside tests.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn before(_: Call) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a test is about to kill the process, whose temporary files nobody tidies up then.
+/// Returns whether a test simulates the death of the process, after which temporary files are not removed.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn kills() -> bool {
     false
 }
 
-/// Writes with `write`, of what is given a part where a test wants the write to fail: disks fill in the middle of one.
+/// Calls `write`. If a test makes the call fail, only half of the bytes are written, as on a full disk.
 ///
 /// # Errors
-/// Those of `write`, or a test wants one.
+/// If `write` fails, or a test makes the call fail.
 pub(super) fn writing(bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
     match before(Call::Write) {
         Ok(()) => write(bytes),
@@ -59,16 +60,16 @@ mod counted {
 
     use super::Call;
 
-    /// What happens at a call.
+    /// A simulated fault.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(in super::super) enum Fault {
-        /// Nothing: calls are counted.
+        /// No fault; calls are only counted.
         None,
-        /// The process is gone: this call and all that follow change nothing, and nothing is tidied up.
+        /// The process dies: this call and all later ones change nothing, and nothing is cleaned up.
         Killed,
-        /// The disk is full: nothing can be made or written from here on.
+        /// The disk is full: from this call on, nothing can be created or written.
         Full,
-        /// The disk does not answer, once.
+        /// The disk reports an I/O error for this call only.
         Broken,
     }
 
@@ -82,7 +83,8 @@ mod counted {
         static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
     }
 
-    /// Runs `work` with `fault` at the call of index `at` of this thread; the calls that it made.
+    /// Runs `work` with `fault` at the call with index `at` in this thread, and returns the result and the list of
+    /// calls.
     pub(in super::super) fn disturbed<T>(fault: Fault, at: usize, work: impl FnOnce() -> T) -> (T, Vec<Call>) {
         STATE.set(Some(State { fault, at, calls: Vec::new() }));
         let done = work();
@@ -103,9 +105,9 @@ mod counted {
                 Fault::Full if past && matches!(call, Call::Make | Call::Write) => {
                     Err(io::ErrorKind::StorageFull.into())
                 }
-                // What needs no room may fail on a full disk as well, where it is the call that was asked for.
+                // On a full disk, an operation that needs no space may fail too, so the selected call always fails.
                 Fault::Full if now => Err(io::ErrorKind::StorageFull.into()),
-                // EIO has no kind of its own.
+                // EIO has no `ErrorKind`.
                 Fault::Broken if now => Err(io::Error::from_raw_os_error(5)),
                 _ => Ok(()),
             }

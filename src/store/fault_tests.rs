@@ -1,4 +1,4 @@
-//! The life of a store, disturbed at every call that changes the disk.
+//! Simulates a fault at every call that changes the disk during typical use of a store.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -9,15 +9,15 @@ use super::fault::{Call, Fault, disturbed};
 use super::{Kind, Store, StoreError, atomic, memo};
 use crate::digest::Digest;
 
-/// What a user has: a lock that a build replaces, and a folder that entries are carried in.
+/// A user's files: a lock that a build replaces, and a folder for exported entries.
 struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    /// As it is before the first build, but for a damaged entry.
+    /// Returns the state before the first build, with one damaged entry.
     fn new() -> Self {
-        // What is made durable here is so for a moment: in memory, where that can be had.
+        // The files are temporary, so syncing them on disk would only take time; memory is used if it is available.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let place = Self { folder: folder.expect("a directory") };
         fs::write(place.path("lock"), b"old").expect("written");
@@ -35,7 +35,7 @@ impl Place {
         Store::open(self.path(name))
     }
 
-    /// Everything that is ever done with a store.
+    /// Runs every operation of a store.
     fn live(&self) -> Result<(), StoreError> {
         let (store, other) = (self.store("own"), self.store("other"));
         for byte in [1, 9] {
@@ -56,7 +56,7 @@ impl Place {
         Ok(())
     }
 
-    /// Every file, but for what was being written when the process ended.
+    /// Returns all files except temporary ones.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![self.folder.path().to_owned()];
@@ -76,13 +76,13 @@ impl Place {
         found
     }
 
-    /// What was there before is there, old or new, and whatever was written is whole.
+    /// Checks that the lock has its old or new content, and that every written entry is intact.
     fn is_sound(&self, mended: bool, what: &str) {
         let lock = fs::read(self.path("lock")).expect("there");
         assert!(lock == b"old" || lock == b"new", "{what}");
         for name in ["own", "other"] {
             let report = self.store(name).verify();
-            // The entry that was damaged before is one still, or mended.
+            // The entry that was damaged at the start may still be damaged.
             let own = self.store(name).path(Kind::Object, &key(9));
             let found: Vec<_> = report.problems.iter().filter(|problem| mended || problem.path != own).collect();
             assert!(found.is_empty(), "{what}: {found:?}");
@@ -99,7 +99,8 @@ fn key(byte: u8) -> Digest {
     Digest::of(&[byte])
 }
 
-/// What becomes of `work` in a new place, with `fault` at every call in turn: the place, what `work` gave, and which.
+/// Runs `work` in a new place with each fault at each call in turn. `then` receives the place, the result and a
+/// description of the fault.
 fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> Vec<Call> {
     let (_, calls) = disturbed(Fault::None, 0, || work(&Place::new()));
     for fault in [Fault::Killed, Fault::Full, Fault::Broken] {
@@ -132,7 +133,7 @@ fn a_store_survives_whatever_happens_at_any_call() {
     }
 }
 
-/// A memo is a shortcut: where it cannot be written, the digest is told all the same.
+/// A memo only saves time: a digest is returned even if its memo cannot be written.
 #[test]
 fn a_digest_is_told_whatever_happens_to_its_memo() {
     let folder = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Removing what nobody needs.
+//! Removes entries that are no longer needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,31 +12,32 @@ use super::write::remove_file;
 use super::{Entry, Kind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// Younger entries may belong to a build that is still running.
+/// The minimum age of removed entries; a younger one may belong to a build that is still running.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
-/// Younger sums under way may be resumed.
+/// The minimum age of removed partial sums, which may be resumed, and of removed refusals.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The outcome of [`Store::gc`].
+/// The result of [`Store::gc`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Entries removed, by kind and key.
+    /// The removed entries, by kind and key.
     pub entries: Vec<Entry>,
-    /// Temporary files and memos removed.
+    /// The removed temporary files and memos.
     pub others: Vec<PathBuf>,
-    /// Bytes freed.
+    /// The number of bytes freed.
     pub bytes: u64,
 }
 
 impl Store {
     /// Removes every entry that is not in `keep`, and temporary files older than a day.
     ///
-    /// Entries younger than an hour stay, for a build that runs beside this may have just written them, unless `all`
-    /// is set, which also drops the memos. The lock is held alone meanwhile, so no write is interrupted.
+    /// Entries younger than an hour (partial sums and refusals: 30 days) are preserved, because a concurrent build may
+    /// have just written them. With `all`, they are removed too, and so are the memos. The exclusive lock prevents
+    /// concurrent writes.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] where the lock is not free within five minutes, or the system refuses.
+    /// [`StoreError::Busy`] if the lock is not free within five minutes, or another error of the operating system.
     pub fn gc(&self, keep: &BTreeSet<(Kind, Digest)>, all: bool) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let versioned = self.versioned();
@@ -51,7 +52,7 @@ impl Store {
                     What::Entry(key) => {
                         let least = match kind {
                             _ if all => Duration::ZERO,
-                            // Hours of work that no lock can name yet.
+                            // They represent hours of work that no lock can name yet.
                             Kind::Partial | Kind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
@@ -100,7 +101,7 @@ impl Collected {
     }
 }
 
-/// Removes a file that is at least as old as `least`, and gives its size. One from the future counts as young.
+/// Removes a file that is at least as old as `least`, and returns its size. A time in the future counts as age 0.
 fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError> {
     let there = match fs::symlink_metadata(path) {
         Ok(there) if !there.is_dir() => there,
@@ -117,10 +118,10 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the empty shards in `folder`. Writers make theirs under the lock, so none is about to be used.
+/// Removes the empty shard folders in `folder`. Writers create theirs under the lock, so none is about to be used.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
     for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
-        // One that is not empty stays: this is no error.
+        // Removing a folder that is not empty fails, as intended.
         let _ = fs::remove_dir(path);
     }
     Ok(())

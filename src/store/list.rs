@@ -1,4 +1,4 @@
-//! What is in the store, in one order.
+//! Lists the entries of the store in a fixed order.
 
 use std::fs;
 use std::io;
@@ -10,21 +10,21 @@ use crate::digest::Digest;
 /// An entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// What it is.
+    /// The kind of the entry.
     pub kind: Kind,
-    /// Its key; a patch's is its digest.
+    /// The key of the entry; for a patch, the SHA-256 of its bytes.
     pub key: Digest,
-    /// Bytes of its file.
+    /// The size of the file in bytes.
     pub size: u64,
 }
 
-/// A path met under a kind's folder.
+/// A path in the folder of a kind.
 pub(super) struct Found {
     pub(super) path: PathBuf,
     pub(super) what: What,
 }
 
-/// What it is, by its name alone.
+/// The classification of a path by its name.
 pub(super) enum What {
     Entry(Digest),
     Temporary,
@@ -33,10 +33,10 @@ pub(super) enum What {
 }
 
 impl Store {
-    /// Every entry, by kind and key. Contents are not checked ([`Store::verify`] does).
+    /// Returns every entry, sorted by kind and key. The contents are not checked; see [`Store::verify`].
     ///
     /// # Errors
-    /// A directory cannot be listed.
+    /// If a directory cannot be listed.
     pub fn ls(&self) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
         for kind in Kind::ALL {
@@ -55,7 +55,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// Every path under `v1/folder/ab/`, sorted; `suffix` ends the names of entries.
+    /// Returns every path in `v1/<folder>/<shard>/`, sorted; the names of entries end in `suffix`.
     pub(super) fn scan(&self, folder: &str, suffix: &str) -> Vec<Found> {
         let mut found = Vec::new();
         let folder = self.versioned().join(folder);
@@ -82,7 +82,7 @@ fn by_name(name: &str, key: Option<Digest>) -> What {
     }
 }
 
-/// The sorted content of a directory; what cannot be listed goes to `found`.
+/// Returns the sorted content of a directory. If it cannot be listed, the error is added to `found`.
 fn listed(directory: &Path, found: &mut Vec<Found>) -> Vec<(String, PathBuf)> {
     sorted(directory).unwrap_or_else(|error| {
         found.push(Found { path: directory.to_owned(), what: What::Unreadable(error) });
@@ -90,7 +90,7 @@ fn listed(directory: &Path, found: &mut Vec<Found>) -> Vec<(String, PathBuf)> {
     })
 }
 
-/// Names and paths in `directory`, sorted; none where it does not exist.
+/// Returns the names and paths in `directory`, sorted; empty if it does not exist.
 pub(super) fn sorted(directory: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

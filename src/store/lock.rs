@@ -1,4 +1,4 @@
-//! The store's lock: writers share it for the moment of a write, `gc` holds it alone. Readers take none.
+//! The store's lock: writers share it during a write, and `gc` holds it exclusively. Readers do not use it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -8,32 +8,32 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::fault::{self, Call};
 
-/// How long a lock is waited for.
+/// The default maximum time to wait for a lock.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// A held lock; dropping it, or the end of the process, frees it.
+/// A held lock. It is released when it is dropped or the process ends.
 pub(super) struct Lock {
     file: File,
     alone: bool,
 }
 
 impl Lock {
-    /// Takes the lock at `path` together with other writers.
+    /// Acquires the lock at `path`, shared with other writers.
     pub(super) fn shared(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         let file = open(path)?;
         match wait(&file, path, patience, File::try_lock_shared) {
-            // A file system without locks (some network mounts): writes are atomic by themselves.
+            // The file system has no locks, like some network mounts; writes are atomic even without them.
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => {}
             result => result?,
         }
         Ok(Self { file, alone: false })
     }
 
-    /// Takes the lock at `path` alone, and writes this process's number into it for those who wait.
+    /// Acquires the lock at `path` exclusively, and writes this process's number into the file for waiting processes.
     pub(super) fn exclusive(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         let mut file = open(path)?;
         wait(&file, path, patience, File::try_lock)?;
-        // Only a courtesy: the lock holds without it.
+        // The number is only informative, so errors are ignored.
         let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
         Ok(Self { file, alone: true })
     }
@@ -49,7 +49,7 @@ impl Drop for Lock {
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    // The holder's number is written through the handle: never into a file that a link points to.
+    // The process number is written to the file, so a link must not redirect it to another file.
     if path.is_symlink() {
         return Err(StoreError::Symlink { path: path.to_owned() });
     }
@@ -78,7 +78,7 @@ fn wait(
     }
 }
 
-/// Who holds the lock, by what an exclusive holder wrote into it.
+/// Describes the holder of the lock, from the number that an exclusive holder wrote into the file.
 fn holder(mut file: &File) -> String {
     let mut text = String::new();
     let _ = file.rewind().and_then(|()| file.take(20).read_to_string(&mut text));

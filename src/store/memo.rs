@@ -1,8 +1,8 @@
-//! Digests of large files, remembered by path, size, modification time and inode: of their bytes, or of the text that
-//! they hold whatever system saved it.
+//! Caches the digests of large files by path, size, modification time and inode. A digest is of the bytes of a file, or
+//! of its text independently of line ends.
 //!
-//! A memo is a shortcut, never a proof: `verify` and `--locked` read the file again. A memo that is damaged, or
-//! that cannot be written, is as good as none.
+//! A memo only saves time and proves nothing: `verify` and `--locked` read the file again. A memo that is damaged or
+//! cannot be written is ignored.
 
 use std::fs::{self, File, Metadata};
 use std::io::Read as _;
@@ -15,43 +15,43 @@ use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Canon, Digest};
 use crate::plain::Text;
 
-/// Smaller files are hashed faster than they are looked up.
+/// The minimum file size for a memo; hashing a smaller file is faster than looking its memo up.
 const WORTHWHILE: u64 = 1 << 20;
 
-/// A file modified this recently may change again within the same tick of its clock.
+/// A file that was modified this recently gets no memo: it may change again without a new modification time.
 const RACY: Duration = Duration::from_secs(2);
 
 const FOLDER: &str = "memo";
 
-/// The bytes of a memo: a digest and a seal.
+/// The size of a memo in bytes: a digest and a seal.
 const BYTES: u64 = 32 + TRAILER as u64;
 
-/// The SHA-256 of the file at `path`, from the memo where the file looks unchanged.
+/// Returns the SHA-256 of the file at `path`, from the memo if the file looks unchanged.
 ///
 /// # Errors
-/// It is no regular file, cannot be read, or changed meanwhile. The memo itself never fails.
+/// If the path is not a regular file, cannot be read, or changed meanwhile. An error of the memo itself is ignored.
 pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     remembered(store, path, What::Bytes)
 }
 
-/// The SHA-256 of the text of the file at `path`, without a byte order mark and with `\n` at the end of its lines, from
-/// the memo where the file looks unchanged.
+/// Returns the SHA-256 of the text of the file at `path`, without a byte order mark and with `\n` line ends, from the
+/// memo if the file looks unchanged.
 ///
 /// # Errors
-/// As [`digest_file`]; or it is UTF-16.
+/// As for [`digest_file`]; also if the file is UTF-16.
 pub fn digest_text(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     remembered(store, path, What::Text)
 }
 
-/// The same, read now.
+/// As [`digest_text`], but always reads the file.
 ///
 /// # Errors
-/// As [`digest_text`].
+/// As for [`digest_text`].
 pub fn digest_text_fresh(path: &Path) -> Result<Digest, StoreError> {
     fresh(path, What::Text)
 }
 
-/// What of a file is hashed.
+/// The content of a file that is hashed.
 #[derive(Clone, Copy)]
 enum What {
     Bytes,
@@ -71,7 +71,7 @@ fn remembered(store: &Store, path: &Path, what: What) -> Result<Digest, StoreErr
         None => {}
     }
     let digest = fresh(path, what)?;
-    // Racy files are not remembered, and neither is one that was replaced before it was read.
+    // No memo is written for a recently modified file, or for one that was replaced before it was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
     if store.remembers && settled.is_some_and(|age| age > RACY) && same(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();
@@ -80,16 +80,16 @@ fn remembered(store: &Store, path: &Path, what: What) -> Result<Digest, StoreErr
     Ok(digest)
 }
 
-/// The SHA-256 of the file at `path`, read now.
+/// Returns the SHA-256 of the file at `path`, and always reads the file.
 ///
 /// # Errors
-/// It is no regular file, cannot be read, or changed meanwhile.
+/// If the path is not a regular file, cannot be read, or changed meanwhile.
 pub fn digest_file_fresh(path: &Path) -> Result<Digest, StoreError> {
     fresh(path, What::Bytes)
 }
 
 fn fresh(path: &Path, what: What) -> Result<Digest, StoreError> {
-    // Before opening: opening a pipe would wait for its other end.
+    // Checked before opening, because opening a pipe would block.
     regular(path)?;
     let reading = || StoreError::io("reading", path);
     let file = File::open(path).map_err(reading())?;
@@ -142,7 +142,7 @@ fn inode(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-/// What is remembered, or why it is not what was written.
+/// Returns the digest in a memo, or why the memo is damaged; `None` if there is no memo or it cannot be read.
 fn recall(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
     let (file, length) = match open_regular(memo) {
         Ok(opened) => opened?,
@@ -163,7 +163,7 @@ fn recall(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
 mod tests {
     use super::*;
 
-    /// A large file, modified an hour ago.
+    /// Writes a large file with a modification time an hour ago, and returns its digest.
     fn large(path: &Path, byte: u8) -> Digest {
         let bytes = vec![byte; WORTHWHILE as usize + 1];
         fs::write(path, &bytes).expect("written");
@@ -184,7 +184,7 @@ mod tests {
         let digest = large(&path, 1);
         assert_eq!(digest_file(&store, &path).expect("hashed"), digest);
         let memo = memos(&store).pop().expect("remembered");
-        // Proof that it is read: another digest under a good seal is believed here, and not by the fresh reading.
+        // To show that the memo is read, it is replaced by a wrong digest with a valid seal.
         let key = key(&path, &regular(&path).expect("a file"), What::Bytes).expect("a path");
         let lie = Digest::of(b"lie");
         let bytes = [&lie.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(lie.bytes()))].concat();
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(digest_file_fresh(&path).expect("hashed"), digest);
         fs::write(&memo, &bytes[1..]).expect("written");
         assert_eq!(digest_file(&store, &path).expect("hashed again"), digest);
-        // The digest of the text has a memo of its own.
+        // The digest of the text has its own memo.
         assert_eq!(digest_text(&store, &path).expect("hashed"), digest);
         assert_eq!(memos(&store).len(), 2);
         let changed = large(&path, 2);

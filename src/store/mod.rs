@@ -1,23 +1,23 @@
-//! The store: content-addressed files, and the only place that creates files in the cache.
+//! The store: content-addressed files. This is the only module that creates files in the cache.
 //!
 //! ```text
 //! CACHEDIR.TAG
 //! v1/objects/ab/cdef…             compiled edits          ┐ sealed: addressed by a digest over the
 //! v1/statistics/ab/…              second moments          │ inputs, closed by a trailer with the
-//! v1/factors/ab/…                 their factors           │ payload's own SHA-256
+//! v1/factors/ab/…                 Cholesky factors        │ payload's own SHA-256
 //! v1/reports/ab/…                 reports                 │
 //! v1/refusals/ab/…                edits that cannot be    │
 //!                                 compiled                │
-//! v1/partial/ab/…                 statistics under way    │
-//! v1/measured/ab/…                what models said        ┘
+//! v1/partial/ab/…                 unfinished statistics   │
+//! v1/measured/ab/…                measurements of models  ┘
 //! v1/patches/ab/cdef….safetensors patches, addressed by the SHA-256 of their bytes
-//! v1/memo/ab/…                    digests of large base files, and the imports that a project asked for
-//! v1/lock                         shared by writers, held alone by gc
+//! v1/memo/ab/…                    digests of large base files, and statistics that a project requested
+//! v1/lock                         shared by writers, exclusive for gc
 //! ```
 //!
-//! Invariants: everything is rehashed when it is read; everything is written atomically, its temporary file in its
-//! own directory; a good entry is never replaced by a different one; nothing exists before the first write;
-//! listings are sorted; nothing here knows a model.
+//! Invariants: every read verifies the hash; every write is atomic and uses a temporary file in the same directory; a
+//! valid entry is never replaced by a different one; nothing exists before the first write; listings are sorted; this
+//! module does not depend on models.
 
 pub mod asked;
 pub mod atomic;
@@ -54,32 +54,32 @@ pub use verify::{Problem, Report};
 
 use sealed::TRAILER;
 
-/// More than a patch can be.
+/// The maximum size of a patch file: 4 GiB.
 pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A compiled edit.
     Object,
-    /// A patch, addressed by its own bytes.
+    /// A patch, addressed by the SHA-256 of its bytes.
     Patch,
-    /// Second moments of a layer's keys.
+    /// The second moment of a layer's keys.
     Statistics,
-    /// A factor of second moments.
+    /// The Cholesky factor of a second moment.
     Factor,
-    /// A report.
+    /// The figures of a build, or the result of a check.
     Report,
-    /// Why an edit cannot be compiled, at the address of the object that it would have.
+    /// The reason why an edit cannot be compiled, at the address of the object that it would have.
     Refusal,
-    /// Statistics under way: the one kind whose entries are replaced.
+    /// An unfinished sum of statistics. Only entries of this kind are replaced by different ones.
     Partial,
-    /// What a model said, or what neutral text lost: computed again wherever it is not there.
+    /// The outputs of a model or the damage to neutral text; computed again if missing.
     Measured,
 }
 
 impl Kind {
-    /// Every kind, in the order of listings.
+    /// All kinds, in the order of listings.
     pub const ALL: [Self; 8] = [
         Self::Object,
         Self::Patch,
@@ -91,7 +91,7 @@ impl Kind {
         Self::Measured,
     ];
 
-    /// Its folder in the store.
+    /// Returns the name of the kind's folder in the store.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Object => "objects",
@@ -105,7 +105,7 @@ impl Kind {
         }
     }
 
-    /// What follows the digest in a file name.
+    /// Returns the part of a file name after the digest.
     fn suffix(self) -> &'static str {
         if self == Self::Patch { ".safetensors" } else { "" }
     }
@@ -135,39 +135,39 @@ impl fmt::Display for Kind {
 pub struct Store {
     root: PathBuf,
     patience: Duration,
-    /// Whether digests of base files may be remembered.
+    /// Whether entries that only save time may be written or removed; false for commands that must not write.
     remembers: bool,
-    /// What was found damaged and is computed again. Shared by clones.
+    /// Descriptions of damaged entries that were treated as missing. Shared by clones.
     passed_over: Arc<Mutex<Vec<String>>>,
 }
 
 impl Store {
-    /// The store under `root` (see [`cache_root`]). Touches nothing.
+    /// Returns the store in `root` (see [`cache_root`]) without accessing the disk.
     pub fn open(root: PathBuf) -> Self {
         Self { root, patience: lock::PATIENCE, remembers: true, passed_over: Arc::default() }
     }
 
-    /// The same store for a verb that promises to write nothing: digests of base files are not remembered.
+    /// Returns the same store for commands that must not write: it writes no memos and removes no outdated entries.
     #[must_use]
     pub fn for_reading(self) -> Self {
         Self { remembers: false, ..self }
     }
 
-    /// The directory given to [`Store::open`].
+    /// Returns the directory that was given to [`Store::open`].
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the entry is, or would be.
+    /// Returns the path of an entry, which need not exist.
     pub fn path(&self, kind: Kind, key: &Digest) -> PathBuf {
         self.address(kind.folder(), key, kind.suffix())
     }
 
-    /// The payload of an entry, checked; `None` where there is none.
+    /// Reads and checks the payload of an entry; `None` if there is no such entry.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the file is not what was written (compute it again: [`Store::put`] replaces it);
-    /// [`StoreError::Io`] where it cannot be read.
+    /// [`StoreError::Damaged`] if the file is not what was written ([`Store::put`] replaces it); [`StoreError::Io`] if
+    /// it cannot be read.
     pub fn get(&self, kind: Kind, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(kind, key);
         let Some((bytes, _)) = read_whole(&path, kind, key)? else { return Ok(None) };
@@ -178,10 +178,10 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// The payload of an entry as a memory map, checked in full; for statistics and factors too large to copy.
+    /// Maps the payload of an entry into memory and checks all of it; for statistics and factors too large to copy.
     ///
     /// # Errors
-    /// As [`Store::get`].
+    /// As for [`Store::get`].
     pub fn map(&self, kind: Kind, key: &Digest) -> Result<Option<Mapping>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
@@ -193,11 +193,11 @@ impl Store {
         Ok(Some(if kind.is_sealed() { mapping.without_last(TRAILER) } else { mapping }))
     }
 
-    /// The SHA-256 of an entry's payload as its seal states it, without reading the payload; `None` where there is
-    /// no such entry. A patch's is its address.
+    /// Returns the SHA-256 of an entry's payload as its seal states it, without reading the payload; `None` if there is
+    /// no such entry. For a patch, this is its key.
     ///
     /// # Errors
-    /// As [`Store::get`], but only the seal is checked.
+    /// As for [`Store::get`], but only the seal is checked.
     pub fn content_digest(&self, kind: Kind, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.path(kind, key);
         let Some((mut file, length)) = open_regular(&path)? else {
@@ -209,11 +209,11 @@ impl Store {
         read_seal(&mut file, length, &path, kind, key).map(Some)
     }
 
-    /// At most the first `most` bytes of an entry's payload and the payload's length, unchecked but for the seal: to
-    /// read a header of what is too large to hash for it.
+    /// Returns the first bytes of an entry's payload, at most `most`, and the payload's length. Only the seal is
+    /// checked; this is for reading a header of an entry that is too large to hash for it.
     ///
     /// # Errors
-    /// As [`Store::content_digest`].
+    /// As for [`Store::content_digest`].
     pub fn head(&self, kind: Kind, key: &Digest, most: u64) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
@@ -223,10 +223,10 @@ impl Store {
         Ok(Some((bytes, payload)))
     }
 
-    /// Reads an entry to its end and checks it, holding none of it: the digest of its payload.
+    /// Reads and checks an entry without keeping it in memory, and returns the digest of its payload.
     ///
     /// # Errors
-    /// As [`Store::get`].
+    /// As for [`Store::get`].
     pub fn check(&self, kind: Kind, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
@@ -247,7 +247,7 @@ impl Store {
     }
 }
 
-/// Checks the bytes of an entry, which come from `path`: the digest of its payload.
+/// Checks the bytes of an entry, which are read from `path`, and returns the digest of its payload.
 fn check(path: &Path, reader: impl Read, length: u64, kind: Kind, key: &Digest) -> Result<Digest, StoreError> {
     let verdict = if kind.is_sealed() {
         sealed::check(reader, length, kind.folder(), key)
@@ -261,11 +261,11 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: Kind, key: &Digest) 
     verdict.map_err(StoreError::io("reading", path))?.map_err(|why| StoreError::damaged(path, why))
 }
 
-/// The bytes of an entry's file, seal and all, and the digest of its payload.
+/// Returns the bytes of an entry's file, including the seal, and the digest of its payload.
 fn read_whole(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
     let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
     if !kind.is_sealed() {
-        // Nothing but its bytes says how long a patch is: they are held once they are known to be its own.
+        // The size of a patch is not recorded anywhere, so its bytes are checked before memory is allocated for them.
         check(path, &file, length, kind, key)?;
         file.rewind().map_err(StoreError::io("reading", path))?;
     }
@@ -278,8 +278,8 @@ fn read_whole(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(Vec<u8>, 
     Ok(Some((bytes, digest)))
 }
 
-/// Opens an entry that is as long as its seal says, at its beginning, and gives its length: what a disk or a stranger
-/// made longer is known for it by its last bytes, before so many are read or held.
+/// Opens an entry at its beginning and returns its length, after checking it: a sealed entry must have the length that
+/// its seal states, and a patch at most the maximum. This bounds the memory for files that were enlarged.
 fn open_entry(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(File, u64)>, StoreError> {
     let Some((mut file, length)) = open_regular(path)? else { return Ok(None) };
     if kind.is_sealed() {
@@ -291,7 +291,7 @@ fn open_entry(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(File, u64
     Ok(Some((file, length)))
 }
 
-/// The digest that the seal of an entry states.
+/// Returns the digest of the payload that the seal of an entry states.
 fn read_seal(file: &mut File, length: u64, path: &Path, kind: Kind, key: &Digest) -> Result<Digest, StoreError> {
     let Some(payload) = length.checked_sub(TRAILER as u64) else {
         return Err(StoreError::damaged(path, sealed::too_short(length)));
@@ -303,7 +303,7 @@ fn read_seal(file: &mut File, length: u64, path: &Path, kind: Kind, key: &Digest
     stated.map_err(|why| StoreError::damaged(path, why))
 }
 
-/// Opens an entry and gives its length. Links, pipes and directories are damage: the store writes only files.
+/// Opens an entry and returns its length. Links, pipes and directories count as damage: the store writes only files.
 fn open_regular(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.is_file() => {}
@@ -313,7 +313,7 @@ fn open_regular(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
     }
     let opened = File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
     match opened {
-        // Collected between the two calls.
+        // The entry was removed by `gc` between the two calls.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some).map_err(StoreError::io("reading", path)),
     }

@@ -1,13 +1,13 @@
-//! Where the cache is.
+//! Determines the directory of the cache.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The root of the cache: `flag` (`--cache-dir`), else `CORRIGENDA_CACHE_DIR`, else `XDG_CACHE_HOME/corrigenda`,
-/// else `HOME/.cache/corrigenda` (on Windows `LOCALAPPDATA\corrigenda\cache`).
+/// Returns the root of the cache: `flag` (`--cache-dir`), else `CORRIGENDA_CACHE_DIR`, else
+/// `XDG_CACHE_HOME/corrigenda`, else `HOME/.cache/corrigenda` (on Windows `LOCALAPPDATA\corrigenda\cache`).
 ///
-/// `env` looks a variable up; an empty one counts as not set, and so does a relative `XDG_CACHE_HOME`, as its
-/// specification asks. `None` where nothing says where the cache should be.
+/// `env` looks up an environment variable. An empty one counts as not set, and so does a relative `XDG_CACHE_HOME`, as
+/// its specification requires. Returns `None` if no option or variable is set.
 pub fn cache_root(flag: Option<&Path>, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(flag) = flag {

@@ -1,7 +1,7 @@
-//! The seal: a fixed trailer by which an entry proves that it is whole and that it is the one asked for.
+//! The seal: a trailer that shows that an entry is complete and that it is the requested one.
 //!
-//! The payload stands first, so that numbers in a memory map are aligned. The trailer says what the file is (kind
-//! and key), and repeats length and SHA-256 of the payload; its own SHA-256 closes it.
+//! The payload comes first, so that numbers in a memory map are aligned. The trailer contains the kind and the key of
+//! the entry, the length and the SHA-256 of the payload, and last the SHA-256 of the trailer itself.
 
 use std::io::{self, Read};
 
@@ -9,10 +9,10 @@ use crate::digest::Digest;
 
 const MAGIC: &[u8; 16] = b"corrigenda seal\x01";
 
-/// Bytes of a trailer: magic 16, kind 16, payload length 8, key 32, payload digest 32, digest of all this 32.
+/// The size of a trailer in bytes: magic 16, kind 16, payload length 8, key 32, payload digest 32, trailer digest 32.
 pub(super) const TRAILER: usize = 136;
 
-/// The trailer of a payload of `length` bytes.
+/// Returns the trailer of a payload of `length` bytes.
 pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -> [u8; TRAILER] {
     let mut trailer = [0; TRAILER];
     trailer[..16].copy_from_slice(MAGIC);
@@ -25,7 +25,7 @@ pub(super) fn trailer(kind: &str, key: &Digest, length: u64, payload: &Digest) -
     trailer
 }
 
-/// The payload's digest as a trailer states it, once the trailer itself has been checked; else what is wrong.
+/// Checks a trailer and returns the payload's digest that it states, or what is wrong.
 pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, length: u64) -> Result<Digest, String> {
     let digest = |at: usize| Digest::from_bytes(trailer[at..at + 32].try_into().expect("32 bytes"));
     let payload = digest(72);
@@ -49,7 +49,7 @@ pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, le
     Err(format!("its payload has {length} bytes and not the sealed number"))
 }
 
-/// Reads a sealed file of `length` bytes to its end: the payload's digest, or what is wrong with it.
+/// Reads and checks a sealed file of `length` bytes; returns the payload's digest, or what is wrong.
 pub(super) fn check(
     mut reader: impl Read,
     length: u64,
@@ -71,7 +71,7 @@ pub(super) fn check(
     }))
 }
 
-/// What is wrong with a file that has no room for a trailer.
+/// Describes a file that is too short for a trailer.
 pub(super) fn too_short(length: u64) -> String {
     match length {
         0 => "it is empty".to_owned(),

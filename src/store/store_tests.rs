@@ -1,4 +1,4 @@
-//! The store as a whole.
+//! Tests of the store as a whole.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -84,7 +84,7 @@ fn every_flipped_bit_of_a_patch_is_seen() {
     assert!(store.get(Kind::Patch, &id).expect("good").is_some());
 }
 
-/// A terabyte of which the disk holds nothing: known for what it is by its length, and mended.
+/// Sparse files of a terabyte are recognised as damaged by their length, and can be replaced.
 #[test]
 fn what_was_made_endless_is_damage_and_is_not_read() {
     let (directory, store) = store();

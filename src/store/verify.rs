@@ -1,27 +1,27 @@
-//! Checking everything.
+//! Checks the whole store.
 
 use std::path::{Path, PathBuf};
 
 use super::list::{Found, What, sorted};
 use super::{Kind, Store, StoreError, atomic};
 
-/// Something in the store that should not be there, or not like this.
+/// A problem in the store: a damaged, unexpected or unreadable file or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file or directory.
     pub path: PathBuf,
-    /// What is wrong.
+    /// A description of the problem.
     pub why: String,
-    /// What to do about it.
+    /// The suggested action.
     pub repair: &'static str,
 }
 
-/// The outcome of [`Store::verify`].
+/// The result of [`Store::verify`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Entries read to their end.
+    /// The number of entries that were checked, damaged ones included.
     pub checked: usize,
-    /// What is wrong, in the order of listings.
+    /// The problems, in the order of listings.
     pub problems: Vec<Problem>,
 }
 
@@ -36,8 +36,8 @@ impl Report {
 }
 
 impl Store {
-    /// Reads and checks every entry, past whatever is wrong on the way. Memos are not entries: a damaged one is
-    /// ignored when it is read. Nor are temporary files: `gc` removes them in time.
+    /// Reads and checks every entry, and continues after problems. Memos are not checked, because a damaged one is
+    /// ignored when it is read; temporary files are not checked, because `gc` removes them.
     pub fn verify(&self) -> Report {
         let mut report = Report::default();
         if !self.verify_top(&mut report) {
@@ -63,7 +63,7 @@ impl Store {
         report
     }
 
-    /// Whether the store's own folder can be read; where it cannot, nothing below it can.
+    /// Returns whether the store's versioned folder can be listed, and reports unknown names in it.
     fn verify_top(&self, report: &mut Report) -> bool {
         let names = match sorted(&self.versioned()) {
             Ok(names) => names,

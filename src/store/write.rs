@@ -1,4 +1,4 @@
-//! Writing and removing entries.
+//! Writes and removes entries.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -12,11 +12,11 @@ use super::{Kind, Store, StoreError, sealed};
 use crate::digest::{Digest, Hasher};
 
 impl Store {
-    /// Stores `payload` under `key`. A damaged entry is replaced; an equal one is left, marked as used.
+    /// Stores `payload` under `key`. A damaged entry is replaced; an equal one is only marked as used.
     ///
-    /// # Errors
-    /// [`StoreError::Conflict`] where a good entry with another payload is there (never for [`Kind::Partial`], which is
-    /// replaced), [`StoreError::WrongAddress`] for a patch that is not `key`, or the system refuses.
+    /// [`StoreError::Conflict`] if there is a valid entry with another payload (not for [`Kind::Partial`], which is
+    /// replaced); [`StoreError::WrongAddress`] for a patch whose SHA-256 is not `key`; or an error of the operating
+    /// system.
     pub fn put(&self, kind: Kind, key: &Digest, payload: &[u8]) -> Result<(), StoreError> {
         self.put_with(kind, key, |writer| writer.write_all(payload)).map(drop)
     }
@@ -24,18 +24,18 @@ impl Store {
     /// Stores a patch under the SHA-256 of its bytes, and returns that.
     ///
     /// # Errors
-    /// The system refuses.
+    /// If the operating system reports an error.
     pub fn put_patch(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let id = Digest::of(bytes);
         self.put(Kind::Patch, &id, bytes)?;
         Ok(id)
     }
 
-    /// Stores what `produce` writes, for payloads too large to hold twice; returns the payload's digest.
-    /// `produce` should only write, not compute: `gc` waits meanwhile.
+    /// Stores the bytes that `produce` writes, for payloads too large to copy; returns the payload's digest. `produce`
+    /// should only write and not compute, because `gc` waits for it.
     ///
     /// # Errors
-    /// As [`Store::put`], or `produce` fails; nothing is stored then.
+    /// As for [`Store::put`], or if `produce` fails; nothing is stored then.
     pub fn put_with(
         &self,
         kind: Kind,
@@ -45,10 +45,10 @@ impl Store {
         self.place(kind, key, produce, kind == Kind::Partial)
     }
 
-    /// The same, taking the place of whatever is there.
+    /// As [`Store::put_with`], but replaces any existing entry.
     ///
     /// # Errors
-    /// As [`Store::put_with`], but for a conflict; what was there stays then.
+    /// As for [`Store::put_with`], except a conflict; the existing entry is then unchanged.
     pub fn replace_with(
         &self,
         kind: Kind,
@@ -83,10 +83,10 @@ impl Store {
         Ok(new)
     }
 
-    /// Removes an entry; whether there was one.
+    /// Removes an entry, and returns whether it existed.
     ///
     /// # Errors
-    /// The system refuses.
+    /// If the operating system reports an error.
     pub fn remove(&self, kind: Kind, key: &Digest) -> Result<bool, StoreError> {
         let path = self.path(kind, key);
         match remove_file(&path) {
@@ -96,7 +96,7 @@ impl Store {
         }
     }
 
-    /// Refuses a store whose folders are links: what they lead to is not the store's to change.
+    /// Rejects a store whose folders are links, because the files that they lead to may not belong to the store.
     pub(super) fn refuse_links(&self) -> Result<(), StoreError> {
         let versioned = self.versioned();
         refuse_link(&versioned)?;
@@ -104,17 +104,17 @@ impl Store {
         folders.map(|folder| versioned.join(folder)).try_for_each(|folder| refuse_link(&folder))
     }
 
-    /// Refuses a store that cannot be written to, before something long is computed for it.
+    /// Checks that the store can be written to, before a long computation.
     ///
     /// # Errors
-    /// The system refuses.
+    /// If the operating system reports an error.
     pub fn check_writable(&self) -> Result<(), StoreError> {
         self.prepare()?;
         let folder = self.versioned();
         atomic::folder_in(&folder).map(drop).map_err(StoreError::io("writing in the store", &folder))
     }
 
-    /// Makes the store exist, and tells backup programs that it is a cache.
+    /// Creates the store with a `CACHEDIR.TAG`, which tells backup programs that it is a cache.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         self.refuse_links()?;
         let versioned = self.versioned();
@@ -129,7 +129,7 @@ impl Store {
     }
 }
 
-/// Writes payload and seal, and returns the payload's digest.
+/// Writes the payload and the seal, and returns the payload's digest.
 fn fill(
     staged: &mut Staged,
     kind: Kind,
@@ -147,7 +147,7 @@ fn fill(
     Ok(digest)
 }
 
-/// Hashes and counts what passes through.
+/// A writer that hashes and counts the bytes.
 struct Hashing<W> {
     inner: W,
     hasher: Hasher,
@@ -177,7 +177,7 @@ pub(super) fn refuse_link(path: &Path) -> Result<(), StoreError> {
     if path.is_symlink() { Err(StoreError::Symlink { path: path.to_owned() }) } else { Ok(()) }
 }
 
-/// Makes a folder and those above it, where they are not there.
+/// Creates a folder and its parents if they do not exist.
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     fault::before(Call::Make).and_then(|()| fs::create_dir_all(path))
 }
@@ -186,7 +186,8 @@ pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     fault::before(Call::Remove).and_then(|()| fs::remove_file(path))
 }
 
-/// Keeps a concurrent `gc` from taking an old entry that is in use again. Only a hint: failure is no error.
+/// Updates the modification time, so that a concurrent `gc` does not remove an old entry that is in use again. Errors
+/// are ignored.
 fn mark_as_used(path: &Path) {
     if let Ok(file) = File::options().write(true).open(path) {
         let _ = file.set_modified(SystemTime::now());

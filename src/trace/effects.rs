@@ -1,33 +1,33 @@
-//! Effects over many facts: the means of the paper's figures, by class of token and layer, with their intervals.
+//! Averages the effects over many facts, by token class and layer, with 95 % intervals, as in the paper's figures.
 
 use std::collections::BTreeMap;
 
 use super::table::{Kind, Traced};
 use crate::numeric::Mean;
 
-/// The six classes of tokens of the paper's figure 1.
+/// The six token classes in figure 1 of the paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// The subject's first token.
+    /// The first token of the subject.
     FirstSubject,
-    /// Those between its first and its last, each counted by itself.
+    /// The tokens between the first and the last of the subject; each counts separately.
     MiddleSubject,
-    /// The subject's last token. A subject of one token is first and last.
+    /// The last token of the subject. A subject of one token is in both the first and the last class.
     LastSubject,
-    /// The token behind the subject. Where it ends the prompt, it is the prompt's last too.
+    /// The token after the subject. If it is the last token of the prompt, it is also in the last class.
     FirstAfter,
-    /// Those between that and the prompt's last.
+    /// The tokens between that one and the last token of the prompt.
     Further,
-    /// The prompt's last token: where the subject ends the prompt, the subject's last token too.
+    /// The last token of the prompt. If the subject ends the prompt, it is also the subject's last token.
     Last,
 }
 
 impl Class {
-    /// Every class, from the first to the last of a prompt.
+    /// All classes in the order of a prompt.
     pub const ALL: [Self; 6] =
         [Self::FirstSubject, Self::MiddleSubject, Self::LastSubject, Self::FirstAfter, Self::Further, Self::Last];
 
-    /// The class in words.
+    /// Returns the name of the class in figures.
     pub fn words(self) -> &'static str {
         match self {
             Self::FirstSubject => "first subject token",
@@ -39,12 +39,12 @@ impl Class {
         }
     }
 
-    /// The name in files.
+    /// Returns the name of the class in files.
     pub fn name(self) -> String {
         self.words().replace(' ', "-")
     }
 
-    /// The classes of a token of a fact; none before the subject.
+    /// Returns the classes of a token; empty for a token before the subject.
     fn of(traced: &Traced, token: usize) -> Vec<Self> {
         let (subject, last) = (&traced.subject, traced.tokens.len() - 1);
         let is = |class: &Self| match class {
@@ -59,26 +59,26 @@ impl Class {
     }
 }
 
-/// Average indirect effects, by kind and class: one mean a layer.
+/// The average indirect effects by kind and class, with one mean per layer.
 pub type ByClass = BTreeMap<(Kind, Class), Vec<Mean>>;
 
-/// What many facts have in common.
+/// The average effects over many facts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
-    /// How many facts.
+    /// The number of facts.
     pub facts: usize,
-    /// The probability of the answers.
+    /// The mean probability of the answers in the clean run.
     pub clean: Mean,
-    /// The same with the subjects corrupted.
+    /// The mean probability of the answers in the corrupted run.
     pub corrupted: Mean,
-    /// Clean minus corrupted.
+    /// The average total effect: clean minus corrupted.
     pub total: Mean,
-    /// Restored minus corrupted.
+    /// The average indirect effects: restored minus corrupted.
     pub indirect: ByClass,
 }
 
 impl Effects {
-    /// The effects over facts.
+    /// Averages the effects over facts.
     pub fn of(traced: &[Traced]) -> Self {
         let mean = |number: &dyn Fn(&Traced) -> f64| Mean::of(&traced.iter().map(number).collect::<Vec<_>>());
         let mut numbers: BTreeMap<(Kind, Class), Vec<Vec<f64>>> = BTreeMap::new();
@@ -88,7 +88,8 @@ impl Effects {
                 let first = if only_last { one.subject.end - 1 } else { 0 };
                 for (row, token) in table.iter().zip(first..) {
                     for class in Class::of(one, token) {
-                        // The only row is of the subject's last token, whatever else that token is.
+                        // A table with a single row contains the subject's last token, even if that token is also in
+                        // other classes.
                         if only_last && class != Class::LastSubject {
                             continue;
                         }
@@ -108,7 +109,7 @@ impl Effects {
         }
     }
 
-    /// The layer at which a class has its greatest mean effect, the first of equals, and that effect.
+    /// Returns the layer with the largest mean effect of a class, the first of equal ones, and that effect.
     pub fn peak(&self, kind: Kind, class: Class) -> Option<(usize, Mean)> {
         let layers = self.indirect.get(&(kind, class))?;
         let first = layers.first().map(|mean| (0, *mean))?;
@@ -158,7 +159,7 @@ mod tests {
         let classes: Vec<Vec<Class>> = (0..8).map(|token| Class::of(&one, token)).collect();
         let [first, middle, last, after, further, end] = Class::ALL.map(|class| vec![class]);
         assert_eq!(classes, [vec![], first, middle, last, after, further.clone(), further, end]);
-        // One token that ends the prompt is first, last, and last.
+        // A single token that ends the prompt is in three classes.
         let one = traced(2, 1..2, Vec::new());
         assert_eq!(Class::of(&one, 1), [Class::FirstSubject, Class::LastSubject, Class::Last]);
         let one = traced(3, 0..2, Vec::new());
@@ -172,7 +173,7 @@ mod tests {
         assert!((effects.total.value - 0.8).abs() < 1e-12);
         let at = |class, layer: usize| effects.indirect[&(Kind::State, class)][layer];
         assert!((at(Class::FirstSubject, 1).value - 0.3).abs() < 1e-12);
-        // The last subject token of the first fact, and the only one of the second.
+        // The last subject token of the first fact, and the only subject token of the second.
         assert!((at(Class::LastSubject, 1).value - 0.3).abs() < 1e-12);
         assert_eq!((at(Class::Last, 0).count, at(Class::FirstAfter, 0).count), (2, 2));
         assert_eq!(effects.peak(Kind::State, Class::Last).map(|(layer, _)| layer), Some(0));

@@ -1,4 +1,4 @@
-//! What is traced: a prompt, its subject, and the answer that the model should know.
+//! The facts to trace: a prompt, its subject, and the answer that the model should give.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,44 +8,44 @@ use serde::Deserialize;
 use crate::model::tokens::Framed;
 use crate::model::{ModelError, Prompt, Tokens};
 
-/// A fact that a model may know.
+/// A fact that the model may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFact {
-    /// How it is spoken of.
+    /// The id in reports.
     pub id: String,
-    /// The prompt, written out.
+    /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// The bytes of the prompt that are its subject.
+    /// The byte range of the subject in the prompt.
     pub subject: Range<usize>,
-    /// The answer; where none is known, what the model says is traced.
+    /// The answer; `None` traces the model's own prediction.
     pub answer: Option<String>,
-    /// Of which relation it is, where that is known.
+    /// The id of the relation; `None` if it is not given.
     pub relation: Option<String>,
-    /// Whether a user says the prompt, under the model's chat template.
+    /// Whether the prompt is a user message in the model's chat template.
     pub chat: bool,
 }
 
 impl KnownFact {
-    /// The subject.
+    /// Returns the text of the subject.
     pub fn subject_text(&self) -> &str {
         &self.prompt[self.subject.clone()]
     }
 }
 
-/// A fact as the model reads it.
+/// A tokenized fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The tokens of the prompt.
+    /// The token ids of the prompt.
     pub ids: Vec<u32>,
-    /// Them as people read them.
+    /// The text of each token.
     pub pieces: Vec<String>,
-    /// Those of its subject.
+    /// The range of the subject's tokens.
     pub subject: Range<usize>,
-    /// The tokens of the answer, where one is known.
+    /// The token ids of the answer; empty if it is not given.
     pub answer: Vec<u32>,
 }
 
-/// Why a fact is not traced.
+/// The reason why a fact is not traced.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum LeftOut {
@@ -59,20 +59,20 @@ pub enum LeftOut {
     Model(#[from] ModelError),
 }
 
-/// The place of a subject in a prompt: where it stands first.
+/// Returns the byte range of the first occurrence of the subject in the prompt.
 ///
 /// # Errors
-/// It does not stand there, or is empty.
+/// If the subject is empty or does not occur in the prompt.
 pub fn subject_in(prompt: &str, subject: &str) -> Result<Range<usize>, LeftOut> {
     let place = prompt.find(subject).filter(|_| !subject.is_empty());
     let place = place.map(|start| start..start + subject.len());
     place.ok_or_else(|| LeftOut::NoSubject { subject: subject.to_owned(), prompt: prompt.to_owned() })
 }
 
-/// Cuts a fact into tokens; `limit` is the model's context.
+/// Tokenizes a fact; `limit` is the model's context length.
 ///
 /// # Errors
-/// The text is too long, or the tokenizer refuses it or has no token for the subject.
+/// If the text is too long, the tokenizer rejects it, or no token covers the subject.
 pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolved, LeftOut> {
     let framed = tokens.frame(Prompt { text: &fact.prompt, chat: fact.chat })?;
     let place = framed.place(&fact.subject);
@@ -93,7 +93,8 @@ pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolv
     Ok(Resolved { subject: first..last + 1, answer, pieces, ids: framed.encoded.ids })
 }
 
-/// Tokens as people read them: of a character that several tokens share, the character and which of them it is.
+/// Returns the text of each token. If several tokens form one character, the text is that character and the index of
+/// the token, for example `é 1/2`.
 fn pieces(framed: &Framed, tokens: &Tokens) -> Vec<String> {
     let spans = &framed.encoded.spans;
     let same = |index: usize| spans.iter().filter(move |span| !span.is_empty() && **span == spans[index]);
@@ -107,8 +108,8 @@ fn pieces(framed: &Framed, tokens: &Tokens) -> Vec<String> {
     (0..spans.len()).map(piece).collect()
 }
 
-/// A record of a file of known facts (the schema of ROME's `known_1000.json`). Other fields are not looked at; without
-/// an attribute, what the model says is traced.
+/// A record of a file of known facts, in the schema of ROME's `known_1000.json`. Other fields are ignored. Without an
+/// `attribute`, the model's own prediction is traced.
 #[derive(Deserialize)]
 struct Entry {
     #[serde(default)]
@@ -121,13 +122,13 @@ struct Entry {
     prompt: String,
 }
 
-/// Facts to trace; and those that cannot be, by their ids.
+/// The facts to trace, and the facts that cannot be traced, each with its id and the reason.
 pub type Gathered = (Vec<KnownFact>, Vec<(String, LeftOut)>);
 
-/// Reads a file of known facts: those whose subject stands in their prompt, and what is wrong with the others.
+/// Parses a file of known facts. Facts whose subject does not occur in the prompt are returned with the reason.
 ///
 /// # Errors
-/// It is no list of such records: what is wrong with the first that is none.
+/// If the bytes are not a JSON list of such records; the text describes the first invalid record.
 pub fn known_facts(bytes: &[u8]) -> Result<Gathered, String> {
     let records: Vec<serde_json::Value> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let (mut facts, mut left, mut ids) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -135,7 +136,8 @@ pub fn known_facts(bytes: &[u8]) -> Result<Gathered, String> {
         let entry: Entry = serde_json::from_value(record).map_err(|error| format!("record {index}: {error}"))?;
         let mut id = format!("known-{}", entry.known_id.unwrap_or(index as u64));
         if !ids.insert(id.clone()) {
-            // Numbers are given twice, or to some of the records only: the place in the file tells them apart.
+            // The number is used twice, or equals the index of a record without a number; the index makes the id
+            // unique.
             id = format!("{id}-record-{index}");
         }
         match subject_in(&entry.prompt, &entry.subject) {

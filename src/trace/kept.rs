@@ -1,4 +1,5 @@
-//! Traces that are kept: a trace is a function of the model, the fact and the noise, and costs as much as many edits.
+//! Caches traces in the store. A trace depends only on the model, the fact, the noise and the plan, and takes as long
+//! as many edits.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::numeric::NUMERICS;
 use crate::progress::Unseen;
 use crate::store::{Kind as Entry, Store, StoreError};
 
-/// A trace as it is kept, its fact left out. Numbers are kept by their bits: they come back as they were.
+/// A cached trace without its fact. Numbers are stored as bits, so they are restored exactly.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -21,14 +22,14 @@ struct Kept {
     answer_tokens: Option<usize>,
     clean: u64,
     corrupted: u64,
-    /// By kind, in the order of the plan.
+    /// The tables by kind, in the order of the plan.
     restored: Vec<Vec<Vec<u64>>>,
 }
 
-/// Traces a fact, or takes what was traced of it before from the store.
+/// Traces a fact, or returns the cached trace.
 ///
 /// # Errors
-/// The store fails. Why a fact is not traced is inside: this is not kept.
+/// If the store fails. The inner error is the reason why the fact is not traced; it is not cached.
 pub fn trace_kept(
     (model, tokens, base): (&Model, &Tokens, &Digest),
     fact: &KnownFact,
@@ -56,7 +57,7 @@ pub fn trace_kept(
     Ok(Ok(traced))
 }
 
-/// All that a trace depends on.
+/// Returns the store address of a trace, which covers everything that the trace depends on.
 fn address(base: &Digest, chat: Option<&Digest>, fact: &KnownFact, noise: &Noise, plan: &Plan) -> Digest {
     let mut canon = Canon::new("traced/1");
     canon.text("numerics", NUMERICS).digest("base", base);
@@ -132,7 +133,7 @@ mod tests {
         let bytes = serde_json::to_vec(&Kept::new(&traced)).expect("written");
         let back: Kept = serde_json::from_slice(&bytes).expect("read");
         let back = back.traced(&fact, &plan);
-        // Debug writes every number by its shortest exact form.
+        // `Debug` prints the shortest text that identifies each number exactly.
         assert_eq!(format!("{back:?}"), format!("{traced:?}"));
     }
 }

@@ -1,16 +1,18 @@
-//! Causal tracing (Meng et al. 2022, section 2): where in the model a fact is held.
+//! Implements causal tracing (Meng et al. 2022, section 2): it measures which states of the model carry a fact.
 //!
-//! Three runs: the clean one; the corrupted one, with noise on the embeddings of the subject; and, for every token and
-//! layer, the corrupted one with one state restored. The probability of the answer that comes back is the *indirect
-//! effect* of that state; what was lost in all is the *total effect*.
+//! There are three kinds of run: the clean run; the corrupted run, with noise on the embeddings of the subject; and,
+//! for every token and layer, a corrupted run in which one state is restored to its clean value. The *total effect*
+//! is the probability of the answer in the clean run minus that in the corrupted run. The *indirect effect* of a
+//! state is its probability with the state restored minus that in the corrupted run.
 //!
-//! - [`noise`]: how strong the noise is;
-//! - [`fact`]: what is traced, and reading files of known facts;
-//! - [`rewritten`]: edits made of known facts, to try where edits take;
-//! - [`kept`]: traces that are kept in the store;
-//! - [`table`]: the runs of one fact; [`effects`]: the means over many; [`picture`]: the figures.
+//! - [`noise`]: defines the noise and its strength;
+//! - [`fact`]: resolves a fact to tokens, and reads files of known facts;
+//! - [`rewritten`]: creates counterfactual edits of known facts, to test at which layer an edit works;
+//! - [`kept`]: caches traces in the store;
+//! - [`table`]: runs the traces of one fact; [`effects`]: averages over many facts; [`picture`]: draws the figures.
 //!
-//! Nothing here makes a byte that ships, and still every number is a function of the model, the facts and the seed.
+//! Nothing here affects the bytes of a patch. All numbers depend only on the model, the facts, the settings and the
+//! seed.
 
 pub mod effects;
 pub mod fact;

@@ -1,4 +1,4 @@
-//! How the subject is made unreadable: noise on its token embeddings.
+//! Corrupts the subject with noise on its token embeddings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,22 +6,22 @@ use std::str::FromStr;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::Legacy;
 
-/// Noise may be so many times as strong as an embedding, and no stronger: f32 would not hold it.
+/// The largest accepted strength; it keeps the noise in the range of `f32`.
 const MOST: f64 = 1e6;
 
-/// How strong the noise is, and of which kind.
+/// The distribution and the strength of the noise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NoiseRule {
-    /// Normal, so many standard deviations of the subjects' embeddings: `s3`.
+    /// Normal, with a multiple of the standard deviation of the subjects' embeddings: `s3`.
     Spread(f64),
-    /// Normal, of this standard deviation: `0.1`.
+    /// Normal, with this standard deviation: `0.1`.
     Fixed(f64),
-    /// Uniform from minus to plus this: `u0.2`.
+    /// Uniform between minus and plus this value: `u0.2`.
     Uniform(f64),
 }
 
 impl Default for NoiseRule {
-    /// Three standard deviations, as published.
+    /// Returns three standard deviations, as published.
     fn default() -> Self {
         Self::Spread(3.0)
     }
@@ -56,24 +56,25 @@ impl fmt::Display for NoiseRule {
     }
 }
 
-/// Noise of one strength: every fact is corrupted by the same stream, and every cell of its table by the same numbers.
+/// The noise of a trace. All facts are corrupted with the same random stream, and all cells of a table with the same
+/// numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
-    /// The rule.
+    /// The rule that determines the scale.
     pub rule: NoiseRule,
-    /// What every number of the stream is multiplied by.
+    /// The factor of every random number.
     pub scale: f64,
-    /// The seed of the stream.
+    /// The seed of the random stream.
     pub seed: u32,
-    /// How often a subject is corrupted.
+    /// The number of corrupted runs per fact.
     pub samples: usize,
 }
 
 impl Noise {
-    /// The noise of a rule, for these subjects where it goes by their embeddings.
+    /// Creates the noise of a rule; `subjects` are used only by [`NoiseRule::Spread`].
     ///
     /// # Errors
-    /// The tokenizer refuses a subject.
+    /// If the tokenizer rejects a subject.
     pub fn new(
         rule: NoiseRule,
         model: &Model,
@@ -89,8 +90,8 @@ impl Noise {
         Ok(Self { rule, scale, seed, samples })
     }
 
-    /// What is added to the embeddings of a subject of `tokens` tokens: `[samples, tokens, width]`, behind `block` such
-    /// draws of the stream.
+    /// Returns the noise for a subject of `tokens` tokens, `[samples, tokens, width]`, after skipping `block` draws
+    /// of the same size in the stream.
     pub(super) fn draw(&self, tokens: usize, width: usize, block: usize) -> Vec<f64> {
         let mut stream = Legacy::new(self.seed);
         let uniform = matches!(self.rule, NoiseRule::Uniform(_));
@@ -103,8 +104,8 @@ impl Noise {
     }
 }
 
-/// The standard deviation over all numbers of the token embeddings of all subjects, each cut alone, special tokens
-/// left out (as the published code takes it; divided by n − 1).
+/// Returns the standard deviation of all components of the subjects' token embeddings, divided by n − 1 as in the
+/// published code. Each subject is tokenized alone, and special tokens are ignored.
 fn spread(model: &Model, tokens: &Tokens, subjects: &[&str]) -> Result<f64, ModelError> {
     let mut numbers: Vec<f32> = Vec::new();
     for subject in subjects {

@@ -1,6 +1,6 @@
-//! Edits made of known facts: what a model knows, said otherwise, to see at which layer an edit takes.
+//! Creates counterfactual edits of facts that a model knows, to test at which layer an edit works.
 //!
-//! Everything is drawn by digests of a seed and of what is drawn: the same file and seed give the same edits.
+//! All choices are ordered by digests of the seed and the chosen item, so the same file and seed give the same edits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,9 @@ use super::fact::KnownFact;
 use crate::digest::{Canon, Digest};
 use crate::project::parse_files;
 
-/// Held-out phrasings of an edit.
+/// The number of held-out paraphrases per edit.
 const PHRASINGS: usize = 2;
-/// Neighbours of an edit, at most.
+/// The maximum number of neighbours per edit.
 const NEIGHBOURS: usize = 5;
 
 #[derive(Serialize)]
@@ -37,10 +37,10 @@ struct Expect<'a> {
     unchanged: Vec<&'a str>,
 }
 
-/// Draws `count` of the facts that `knows` says are known, and writes them as a file of edits: the new answer is that
-/// of another subject of the relation; the held-out phrasings are the prompt behind a sentence about something else,
-/// as CounterFact's paraphrases are made; the neighbours are other subjects of the relation, those of the same answer
-/// first, none of them edited. Gives the text and how many edits are in it.
+/// Samples `count` of the facts for which `knows` returns true, and returns a file of edits and their number. The new
+/// answer of an edit is the answer of another subject of the same relation. A paraphrase is the prompt after an
+/// unrelated sentence, as in CounterFact. The neighbours are prompts about other subjects of the relation that are
+/// not edited, those with the same answer first.
 pub fn rewritten(
     facts: &[KnownFact],
     count: usize,
@@ -52,7 +52,7 @@ pub fn rewritten(
     let mut subjects = BTreeSet::new();
     for fact in drawn.ordered("fact", facts.iter()) {
         let Some(target) = drawn.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
-        // Braces have a meaning in the prompts of edits; what else those must be is said where they are read.
+        // Braces have a meaning in the prompts of edits. The project's parser checks all other rules.
         let sound = !fact.prompt.contains(['{', '}'])
             && parse_files(vec![("a.toml".into(), written(vec![drawn.entry(fact, target, &[])]).into())]).is_ok();
         if sound && knows(fact) {
@@ -69,7 +69,7 @@ pub fn rewritten(
 }
 
 fn written(edit: Vec<Entry<'_>>) -> String {
-    // Texts and lists of texts are what TOML has words for.
+    // Texts and lists of texts can always be serialised to TOML.
     toml::to_string(&File { format: 1, edit }).unwrap_or_default()
 }
 
@@ -90,7 +90,7 @@ struct Drawn<'f> {
 }
 
 impl<'f> Drawn<'f> {
-    /// In the order of a draw.
+    /// Returns the facts in sampling order.
     fn ordered(&self, what: &str, facts: impl Iterator<Item = &'f KnownFact>) -> Vec<&'f KnownFact> {
         let mut facts: Vec<&KnownFact> = facts.collect();
         facts.sort_by_cached_key(|fact| self.place(what, &fact.prompt));
@@ -105,7 +105,7 @@ impl<'f> Drawn<'f> {
         fact.relation.as_deref().and_then(|relation| self.by_relation.get(relation)).map_or(&[], Vec::as_slice)
     }
 
-    /// Another answer of the relation.
+    /// Selects the answer of another subject of the relation; `None` if there is no different answer.
     fn target(&self, fact: &KnownFact) -> Option<&'f str> {
         let own = fact.answer.as_deref()?;
         let others: BTreeSet<&str> = self.relation(fact).iter().filter_map(|other| other.answer.as_deref()).collect();
@@ -172,7 +172,7 @@ mod tests {
         let (text, count) = rewritten(&facts(), 2, 1, |fact| fact.id != "known-2");
         let set = parse_files(vec![("a.toml".into(), text.clone().into())]).expect("it parses").0;
         let found: Vec<_> = set.edits.iter().map(|edit| (edit.id.as_str(), edit.target.as_str())).collect();
-        // The author has no other answer in its relation, and braces are no subject.
+        // The author has no other answer in its relation, and a subject with braces is rejected.
         assert_eq!((found, count), (vec![("known-1", "Norway"), ("known-3", "Norway")], 2), "{text}");
         let rome = &set.edits[0];
         assert_eq!((rome.prompt.as_str(), rome.was.as_deref()), ("{} is in", Some("Italy")));

@@ -1,4 +1,5 @@
-//! The three runs of one fact, and the table of what restoring each state gives back (Meng et al. 2022, section 2.1).
+//! Runs the three kinds of run for one fact and tabulates the effect of restoring each state (Meng et al. 2022,
+//! section 2.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,28 +13,29 @@ use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::rows::softmax;
 use crate::progress::Progress;
 
-/// What is restored.
+/// The kind of state that is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The hidden state behind one layer.
+    /// The residual stream after one layer.
     State,
-    /// The outputs of the MLPs of a window of layers.
+    /// The MLP outputs of a window of layers.
     Mlp,
-    /// The outputs of the attentions of a window of layers.
+    /// The attention outputs of a window of layers.
     Attention,
-    /// The hidden state behind one layer, where the MLPs above it keep what they say of the corrupted subject.
+    /// The residual stream after one layer, while the MLP outputs of all later layers stay at their corrupted values.
     MlpSevered,
-    /// The same with the attentions above it.
+    /// The residual stream after one layer, while the attention outputs of all later layers stay at their corrupted
+    /// values.
     AttentionSevered,
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
-    /// Those that are traced at every token.
+    /// The kinds that are traced at every token.
     pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
 
-    /// The name in files.
+    /// Returns the name in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::State => "state",
@@ -44,17 +46,17 @@ impl Kind {
         }
     }
 
-    /// Whether the outputs of a window of layers are restored.
+    /// Returns whether the outputs of a window of layers are restored.
     pub fn is_window(self) -> bool {
         matches!(self, Self::Mlp | Self::Attention)
     }
 
-    /// Whether it is traced at the subject's last token only.
+    /// Returns whether the kind severs MLPs or attention; such kinds are traced at the subject's last token only.
     pub fn is_severed(self) -> bool {
         self.severs().is_some()
     }
 
-    /// The part that is severed.
+    /// Returns the part whose outputs are severed; `None` if nothing is severed.
     fn severs(self) -> Option<Part> {
         match self {
             Self::MlpSevered => Some(Part::Mlp),
@@ -64,61 +66,62 @@ impl Kind {
     }
 }
 
-/// What of a fact is traced.
+/// The settings of a trace.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is restored.
+    /// The kinds to trace.
     pub kinds: Vec<Kind>,
-    /// How many layers a window has.
+    /// The number of layers in a window.
     pub window: usize,
-    /// What noise the severed variants go on with.
+    /// The noise in the runs of the severed kinds.
     pub severed: SeveredNoise,
-    /// At which tokens things are restored.
+    /// The tokens at which states are restored.
     pub places: Places,
 }
 
-/// The tokens at which states and windows are restored; severed kinds have the subject's last token only.
+/// The tokens at which states and windows are restored; severed kinds always use only the subject's last token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Places {
-    /// Every token from the subject on.
+    /// All tokens from the start of the subject.
     All,
-    /// The subject's last token.
+    /// Only the last token of the subject.
     LastSubject,
 }
 
 impl Places {
-    /// Whether a kind is restored at the subject's last token only.
+    /// Returns whether a kind is restored at the subject's last token only.
     pub fn only_last_subject(self, kind: Kind) -> bool {
         kind.is_severed() || self == Self::LastSubject
     }
 
-    /// Their name.
+    /// Returns the name in files.
     pub fn name(self) -> &'static str {
         if self == Self::All { "all" } else { "last-subject" }
     }
 }
 
-/// The noise of the run in which a state is restored and outputs are severed. What is kept of these is of a corrupted
-/// run before it.
+/// The noise of a run with severed outputs. The outputs are fixed at the values of an earlier corrupted run, which
+/// may have the same or other noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SeveredNoise {
-    /// That of the run before it: the state is all that differs
+    /// The noise of the corrupted run: only the restored state differs from it
     #[default]
     Same,
-    /// The next of the stream, as the published figures have it
+    /// The next block of the random stream, as in the published figures
     Next,
 }
 
 impl SeveredNoise {
-    /// Its name.
+    /// Returns the name on the command line and in files.
     pub fn name(self) -> &'static str {
         if self == Self::Same { "same" } else { "next" }
     }
 }
 
 impl Plan {
-    /// The layers of a window where nobody says how many: ten, as published for models of 28 to 48 layers, and a
-    /// quarter of fewer layers. A window of all layers would tell one layer from no other.
+    /// Returns the default number of layers in a window: ten for models with at least 28 layers, as published for
+    /// models of 28 to 48 layers, otherwise a quarter of the layers. A window of all layers could not distinguish
+    /// layers.
     pub fn usual_window(layers: usize) -> usize {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
     }
@@ -131,32 +134,32 @@ impl Plan {
     }
 }
 
-/// A traced fact.
+/// The trace of a fact.
 #[derive(Clone, Debug)]
 pub struct Traced {
-    /// The fact.
+    /// The fact that was traced.
     pub fact: KnownFact,
-    /// Its tokens as people read them.
+    /// The text of each token of the prompt.
     pub tokens: Vec<String>,
-    /// The tokens of its subject.
+    /// The range of the subject's tokens.
     pub subject: Range<usize>,
-    /// The token that is followed: the likeliest behind the prompt.
+    /// The text of the traced answer token: the most likely token after the prompt.
     pub answer: String,
-    /// How many tokens the whole answer has, where one was given: the first of them is followed.
+    /// The number of tokens of the given answer, of which only the first is traced; `None` if no answer was given.
     pub answer_tokens: Option<usize>,
-    /// Its probability.
+    /// The probability of the answer token in the clean run.
     pub clean: f64,
-    /// Its mean probability with the subject corrupted.
+    /// Its mean probability in the corrupted runs.
     pub corrupted: f64,
-    /// At which tokens things were restored.
+    /// The tokens at which states were restored.
     pub places: Places,
-    /// Its mean probability with one thing restored, by kind: `[tokens][layers]`; of severed kinds, and where only the
-    /// subject's last token was restored, only the row of that token is there.
+    /// Its mean probability with one state restored, by kind: `[tokens][layers]`, or `[1][layers]` for the subject's
+    /// last token if only that was restored.
     pub restored: Vec<(Kind, Vec<Vec<f64>>)>,
 }
 
 impl Traced {
-    /// Clean minus corrupted.
+    /// Returns the total effect: clean minus corrupted.
     pub fn total_effect(&self) -> f64 {
         self.clean - self.corrupted
     }
@@ -167,17 +170,17 @@ impl Traced {
     }
 }
 
-/// Rows are run so many positions at a time: bounds memory and changes nothing.
+/// The number of positions per batch; it bounds memory and does not affect the results.
 const BATCH: usize = 1024;
-/// Batches a thread behind which it is told how far the work is.
+/// The number of batches per thread after which the progress is reported.
 const TOLD: usize = 16;
-/// Last states whose logits are held at once.
+/// The number of final states whose logits are in memory at once.
 const HELD: usize = 256;
 
-/// Traces one fact. The model must know it: the first token of its answer is the likeliest.
+/// Traces one fact. The model must know it: the first token of the given answer must be the most likely one.
 ///
 /// # Errors
-/// The model does not know the fact, or cannot read it.
+/// If the model does not know the fact, cannot read it, or its output is not finite.
 pub fn trace(
     model: &Model,
     tokens: &Tokens,
@@ -204,7 +207,8 @@ pub fn trace(
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
     for &kind in &plan.kinds {
-        // What is kept of the severed outputs is of the first noise; what goes on may be of the next.
+        // The severed outputs come from the run with the first block of noise; the run itself may have the second
+        // block.
         let part = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
         let next = part
             .map(|part| corrupted(model, &clean, &ids, &subject, (noise, 1), Some((part, subject.end - 1, &first))));
@@ -229,7 +233,7 @@ pub fn trace(
     })
 }
 
-/// The token of the greatest logit, and its probability.
+/// Returns the token with the largest logit, and its probability.
 fn likeliest(logits: &[f32]) -> (u32, f64) {
     let best = (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
     let mut row = logits.to_vec();
@@ -245,8 +249,8 @@ fn mean(numbers: &[f64]) -> f64 {
     total / numbers.len() as f64
 }
 
-/// The runs with noise on the subject, of the first numbers of the stream or of a block behind them: a row per sample,
-/// from the subject's first token on. What stands before it is as it was.
+/// Runs the corrupted rows, one per sample, from the first token of the subject. `block` selects the block of the
+/// random stream. The tokens before the subject are taken from the clean run.
 fn corrupted(
     model: &Model,
     clean: &Record,
@@ -267,36 +271,37 @@ fn corrupted(
     model.record(x, noise.samples, ids.len() - subject.start, Some((clean, subject.start)), severed)
 }
 
-/// What the cells of a table go on from.
+/// The runs from which the cells of a table are computed.
 #[derive(Clone, Copy)]
 struct Runs<'r> {
     model: &'r Model,
     clean: &'r Record,
     corrupted: &'r Record,
-    /// The corrupted run of which severed outputs are kept.
+    /// The corrupted run that supplies the severed outputs.
     kept: &'r Record,
     samples: usize,
     length: usize,
     said: u32,
 }
 
-/// One cell of a table: where it stands, and from which layer on it is computed.
+/// One cell of a table: its position, and the first layer that must be computed for it.
 #[derive(Clone, Copy)]
 struct Cell {
     token: usize,
     layer: usize,
     first: usize,
-    /// The layer of the cell that it leaves at its first layer, if it shares a beginning.
+    /// The layer of the cell with which this cell shares its first layers; `None` if it shares none.
     trunk: Option<usize>,
 }
 
-/// What the cells of a table begin with: what stands at each of its tokens, in every sample, before each first layer.
+/// The initial states of a table's cells: the residual stream at every token and sample, before every layer at which
+/// a cell starts.
 struct Starts {
-    /// The first of the tokens.
+    /// The first token.
     token: usize,
     samples: usize,
     width: usize,
-    /// Of every first layer that a cell has, `[tokens, samples, d]`.
+    /// The states by first layer, each `[tokens, samples, d]`.
     states: BTreeMap<usize, Vec<f32>>,
 }
 
@@ -308,8 +313,8 @@ impl Starts {
 }
 
 impl<'r> Runs<'r> {
-    /// `[tokens][layers]`, or `[1][layers]` where only the subject's last token is restored. Before the subject nothing is corrupted, and
-    /// restoring changes nothing.
+    /// Returns the table `[tokens][layers]`, or `[1][layers]` if only the subject's last token is restored. Tokens
+    /// before the subject are not corrupted, so restoring them has no effect.
     fn table(
         &self,
         kind: Kind,
@@ -325,7 +330,7 @@ impl<'r> Runs<'r> {
         let mut table = vec![vec![low; layers]; before + tokens.len()];
         let groups: Vec<Vec<Cell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
         let starts = self.starts(kind, &tokens, &groups);
-        // Batches stand side by side, so that what is copied for one is copied while another is multiplied.
+        // Batches run in parallel, so that one batch copies memory while another multiplies.
         for batches in self.batches(&groups).chunks(TOLD * rayon::current_num_threads()) {
             let found = batches.par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
             let found: Vec<(Cell, f64)> = found.collect::<Vec<_>>().into_iter().flatten().collect();
@@ -337,7 +342,7 @@ impl<'r> Runs<'r> {
         table
     }
 
-    /// Groups of about [`BATCH`] positions: one at least, however many rows it has.
+    /// Splits the groups into batches of at most [`BATCH`] positions; a batch has at least one group.
     fn batches<'g>(&self, groups: &'g [Vec<Cell>]) -> Vec<&'g [Vec<Cell>]> {
         let (mut batches, mut rest) = (Vec::new(), groups);
         while !rest.is_empty() {
@@ -353,8 +358,8 @@ impl<'r> Runs<'r> {
         batches
     }
 
-    /// A restored state is the clean one. Of a window the first layer is computed here: it takes what it took, so that
-    /// what comes of it differs at one token alone.
+    /// Returns the initial states. For a single state it is the clean one. For a window, the first layer is computed
+    /// here: its input is the corrupted one, and its output differs from the corrupted run only at one token.
     fn starts(&self, kind: Kind, tokens: &Range<usize>, groups: &[Vec<Cell>]) -> Starts {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
@@ -370,7 +375,7 @@ impl<'r> Runs<'r> {
         Starts { token: tokens[0], samples: self.samples, width: self.model.spec().width, states }
     }
 
-    /// The cells of a few groups, each with its probability.
+    /// Runs the cells of some groups and returns the mean probability of each.
     fn batch(&self, kind: Kind, groups: &[Vec<Cell>], plan: &Plan, starts: &Starts) -> Vec<(Cell, f64)> {
         let mut cells: Vec<Cell> = groups.iter().flatten().copied().collect();
         cells.sort_by_key(|cell| cell.first);
@@ -387,7 +392,7 @@ impl<'r> Runs<'r> {
                 Some(trunk) => Start::Trunk(trunk * self.samples + sample),
                 None => Start::State(starts.state(cell, sample)),
             },
-            // Whoever leaves a trunk leaves it where the own window ends.
+            // A cell that forks from a trunk starts after its own window, so it sets no outputs.
             outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
         };
         let rows = |cell: &Cell| {
@@ -399,7 +404,7 @@ impl<'r> Runs<'r> {
         cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
     }
 
-    /// What else is set in the layers that are computed of a cell.
+    /// Returns the outputs to set in the computed layers of a cell; `None` if there are none.
     fn outputs(&self, kind: Kind, cell: Cell, row: usize, plan: &Plan) -> Option<Outputs<'r>> {
         let layers = self.model.spec().layers;
         let (part, layers) = match kind {
@@ -413,7 +418,7 @@ impl<'r> Runs<'r> {
         Some(Outputs { part, layers, of, row: if kind.is_window() { 0 } else { row } })
     }
 
-    /// The probability of the answer behind last states, `[rows, d]`.
+    /// Returns the probability of the answer token for final states `[rows, d]`.
     fn probabilities(&self, states: &[f32]) -> Vec<f64> {
         let (width, vocabulary) = (self.model.spec().width, self.model.spec().vocabulary);
         let mut out = Vec::with_capacity(states.len() / width);
@@ -429,17 +434,18 @@ impl<'r> Runs<'r> {
     }
 }
 
-/// The cells of a token, those together that share a beginning. Windows that begin at one layer are one run up to the
-/// end of the shorter: the longest is the trunk, and the others leave it where they end.
+/// Groups the cells of a token that share their first layers. Windows with the same first layer have identical runs
+/// up to the end of the shorter one. The longest one is the trunk, and the others fork from it at the end of their
+/// own window.
 fn groups(kind: Kind, token: usize, layers: usize, plan: &Plan) -> Vec<Vec<Cell>> {
     let mut groups: Vec<Vec<Cell>> = Vec::new();
-    // From the last layer down the longest window of a beginning comes first.
+    // In descending order, the longest window with a given first layer comes first.
     for layer in (0..layers).rev() {
         let window = plan.window(layer, layers);
         let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
         let own = Cell { token, layer, first, trunk: None };
         match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
-            // A window of one layer has no more in common with a longer one than what both begin with.
+            // A window of one layer shares only the initial state with a longer one, so it does not fork.
             Some(group) if window.len() == 1 => group.push(own),
             Some(group) => group.push(Cell { first: window.end, trunk: Some(group[0].layer), ..own }),
             None => groups.push(vec![own]),

@@ -1,10 +1,10 @@
-//! CounterFact (Meng et al. 2022): `counterfact.json`.
+//! Reads CounterFact (Meng et al. 2022): `counterfact.json`.
 
 use serde::Deserialize;
 
 use super::{Asked, Case, Schema};
 
-/// One record. Attribute prompts are no part of the published tables; they are checked and left.
+/// One record. Attribute prompts are parsed but not used, because the published tables do not include them.
 #[derive(Deserialize)]
 pub(super) struct Record {
     case_id: u64,
@@ -37,7 +37,7 @@ struct Answer {
 impl Schema for Record {
     fn case(self, record: u64) -> Result<Case, String> {
         let Rewrite { prompt, subject, relation_id, target_new, target_true } = self.requested_rewrite;
-        // The answers of the neighbours are the true one of the record.
+        // The expected answer of a neighbour is the record's true answer.
         let neighbour = |prompt| Asked { prompt, answer: target_true.str.clone() };
         Ok(Case {
             record,

@@ -1,5 +1,5 @@
-//! CounterFact in the flat form of EasyEdit: one paraphrase, one neighbour, prompts written out. Real changes
-//! (WikiBigEdit) come without an old answer.
+//! Reads CounterFact in EasyEdit's flat form: one paraphrase, one neighbour, prompts with the subject filled in.
+//! Records of real changes (WikiBigEdit) have no old answer.
 
 use serde::Deserialize;
 

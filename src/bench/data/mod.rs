@@ -1,7 +1,7 @@
-//! Records of published datasets, as one kind of value.
+//! Reads the records of published datasets as one type.
 //!
-//! A file is one JSON array of records, or has one record after the other (JSON Lines). It is read record by record: no file is too large, and what is wrong with one
-//! record is said of that record and does not end the reading.
+//! A file is a JSON array of records, or one record per line (JSON Lines). It is read record by record, so its size
+//! is not limited, and an invalid record is reported without ending the read.
 
 mod counterfact;
 mod easyedit;
@@ -22,24 +22,24 @@ use crate::plain;
 use crate::project::edit::PLACEHOLDER;
 use crate::project::render::is_control;
 
-/// The longest text of a record, in bytes.
+/// The longest text of a record that is accepted, in bytes (64 KiB).
 const MOST_TEXT: usize = 1 << 16;
 
-/// In which schema a file is.
+/// The schema of a dataset file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Dataset {
     /// CounterFact, the full schema of ROME's evaluation
     Counterfact,
     /// zsRE, the schema of MEND's question answering
     Zsre,
-    /// The flat form of EasyEdit
+    /// CounterFact in EasyEdit's flat form
     Easyedit,
     /// The requests of ROME's and MEMIT's notebooks and of AlphaEdit
     Request,
 }
 
 impl Dataset {
-    /// Its name.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counterfact => "counterfact",
@@ -50,44 +50,44 @@ impl Dataset {
     }
 }
 
-/// A prompt, and what is true behind it.
+/// A prompt with its correct answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The prompt, written out.
+    /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// Its answer.
+    /// The correct answer.
     pub answer: String,
 }
 
-/// One record: a fact to change, and what should and should not change with it.
+/// One record: a fact to change, with prompts that should change too and prompts that should not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// Its place in the file, from zero.
+    /// The index of the record in the file, from 0.
     pub record: u64,
-    /// The number of the record in its dataset.
+    /// The case number of the record in its dataset.
     pub id: u64,
-    /// Whom or what the fact is about.
+    /// The entity that the fact is about.
     pub subject: String,
-    /// The relation as a sentence with one `{}`.
+    /// The prompt with `{}` for the subject.
     pub prompt: String,
-    /// The answer that is asked for.
+    /// The new answer.
     pub target: String,
-    /// The answer that is true, where the record says it.
+    /// The true answer; `None` if the record does not state it.
     pub was: Option<String>,
-    /// The relation's name in Wikidata, where the record says it.
+    /// The Wikidata id of the relation; `None` if the record does not state it.
     pub relation: Option<String>,
-    /// The new answer's name in Wikidata, where the record says it.
+    /// The Wikidata id of the new answer; `None` if the record does not state it.
     pub target_id: Option<String>,
-    /// Other words for the prompt, written out.
+    /// Paraphrases of the prompt, with the subject filled in.
     pub paraphrases: Vec<String>,
-    /// Prompts whose answers should stay.
+    /// Prompts whose answers should not change.
     pub neighbours: Vec<Asked>,
-    /// Prompts to go on from freely.
+    /// Prompts for free generation.
     pub generation: Vec<String>,
 }
 
 impl Case {
-    /// Writes everything of it into a digest.
+    /// Adds all fields to a digest.
     pub fn describe(&self, canon: &mut Canon) {
         canon.number("record", self.record).number("case", self.id).text("subject", &self.subject);
         canon.text("prompt", &self.prompt).text("target", &self.target);
@@ -101,20 +101,20 @@ impl Case {
         canon.texts("generation", self.generation.iter().map(String::as_str));
     }
 
-    /// The prompt with its subject.
+    /// Returns the prompt with the subject filled in.
     pub fn filled(&self) -> String {
         self.prompt.replacen(PLACEHOLDER, &self.subject, 1)
     }
 }
 
-/// A record that cannot be used.
+/// A record that is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Its place in the file, from zero.
+    /// The index of the record in the file, from 0.
     pub record: u64,
-    /// Its number, where it has one.
+    /// The case number; `None` if the record has none.
     pub id: Option<u64>,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
@@ -128,7 +128,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// A file that is no dataset.
+/// The error for a file that is not a dataset of this schema.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum DataError {
@@ -140,13 +140,14 @@ pub enum DataError {
     Json { path: PathBuf, source: serde_json::Error },
 }
 
-/// Records that cannot be used, at most: no dataset has as many, and each is told with its reason.
+/// The maximum number of rejected records; a file with more is rejected as a whole.
 const MOST_REFUSED: usize = 100_000;
 
-/// Reads a file record by record; `seen` is given every record, or why it cannot be used.
+/// Reads a file record by record. `seen` receives every record, or the reason why it is rejected.
 ///
 /// # Errors
-/// The file cannot be read, or is no JSON array. What was read until then has been seen.
+/// If the file cannot be read or is not valid JSON; `seen` has received the records before the error. Also if too
+/// many records are rejected.
 pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Refused>)) -> Result<(), DataError> {
     let (mut record, mut refused) = (0, 0);
     each_value(path, |value| {
@@ -163,7 +164,7 @@ pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Ref
     }
 }
 
-/// The same of any records.
+/// Reads a file record by record without a schema.
 pub(super) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(), DataError> {
     let failed = |source| DataError::Read { path: path.to_owned(), source };
     let file = plain::open(path).and_then(plain::Text::new).map_err(failed)?;
@@ -181,15 +182,15 @@ pub(super) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(),
     })
 }
 
-/// Whether the text begins with an object, in what the reader has at once: then it has one record after the other.
+/// Returns whether the first buffered bytes start with an object, so that the file has one record after the other.
 fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
     Ok(reader.fill_buf()?.trim_ascii_start().starts_with(b"{"))
 }
 
-/// All records of a file, and those that cannot be used.
+/// Returns all records of a file, and all rejected records.
 ///
 /// # Errors
-/// As [`each`].
+/// As for [`each`].
 pub fn all(path: &Path, dataset: Dataset) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
     let (mut cases, mut refused) = (Vec::new(), Vec::new());
     each(path, dataset, |one| match one {
@@ -199,7 +200,7 @@ pub fn all(path: &Path, dataset: Dataset) -> Result<(Vec<Case>, Vec<Refused>), D
     Ok((cases, refused))
 }
 
-/// Calls a function with every element of an array.
+/// Calls a function with every element of a JSON array.
 struct Records<F>(F);
 
 impl<'de, F: FnMut(Value)> DeserializeSeed<'de> for Records<F> {
@@ -225,7 +226,7 @@ impl<'de, F: FnMut(Value)> Visitor<'de> for Records<F> {
     }
 }
 
-/// An answer, or several of which the first is taken.
+/// One answer, or a list of which the first non-empty one is used.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "an answer is a text, or a list of texts")]
 enum Answers {
@@ -234,7 +235,7 @@ enum Answers {
 }
 
 impl Answers {
-    /// The first that says something.
+    /// Returns the first answer that is not blank.
     fn first(self) -> Option<String> {
         let all = match self {
             Self::One(text) => vec![text],
@@ -244,9 +245,9 @@ impl Answers {
     }
 }
 
-/// One record of a schema.
+/// A record in one of the schemas.
 trait Schema: DeserializeOwned {
-    /// The record as a case; `record` is its place in the file, for those that have no number.
+    /// Converts the record to a case; `record` is its index in the file, used if it has no case number.
     fn case(self, record: u64) -> Result<Case, String>;
 }
 
@@ -265,7 +266,7 @@ fn read<S: Schema>(record: u64, value: Value) -> Result<Case, String> {
     S::deserialize(value).map_err(|error| error.to_string())?.case(record)
 }
 
-/// What every case must be, whatever its schema.
+/// Checks what every case must satisfy, in all schemas.
 fn sound(case: &Case) -> Result<(), String> {
     fill(&case.prompt, &case.subject).map_err(|error| error.to_string())?;
     let answers = case.neighbours.iter().flat_map(|asked| [&asked.prompt, &asked.answer]);
@@ -284,7 +285,7 @@ fn sound(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// The prompt with `{}` where the subject stands.
+/// Replaces the subject in the prompt by `{}`.
 fn placed(prompt: &str, subject: &str) -> Result<String, String> {
     if prompt.contains(['{', '}']) {
         return Err(format!("there are braces in {prompt:?}"));

@@ -1,4 +1,4 @@
-//! Requests, as ROME's and MEMIT's notebooks and AlphaEdit's program take them: a fact to change and nothing else.
+//! Reads requests as the notebooks of ROME and MEMIT and AlphaEdit's program use them: only the fact to change.
 
 use serde::Deserialize;
 
@@ -20,7 +20,7 @@ pub(super) struct Record {
     ground_truth: Option<Answers>,
 }
 
-/// An answer as an object, with its name in Wikidata or without, or as a text.
+/// An answer, as a text or as an object with an optional Wikidata id.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "an answer is a text, or an object with `str`")]
 enum Target {
@@ -33,7 +33,7 @@ enum Target {
 }
 
 impl Target {
-    /// The answer without the space that the notebooks write before it, and its name.
+    /// Returns the trimmed answer, because the notebooks write a leading space, and its Wikidata id.
     fn parts(self) -> (String, Option<String>) {
         let (text, id) = match self {
             Self::Named { str, id } => (str, id),

@@ -1,5 +1,5 @@
-//! zsRE in MEND's schema, as ROME evaluates it: the edit asks for the true answer, which a model of this size does
-//! not know; a neighbour is a question of Natural Questions.
+//! Reads zsRE in MEND's schema, as ROME evaluates it. The edit's target is the true answer, which a model of this
+//! size usually does not know. A neighbour is a question from Natural Questions.
 
 use serde::Deserialize;
 

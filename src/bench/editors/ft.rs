@@ -1,8 +1,8 @@
-//! FT and FT+L: fine-tuning of one layer's second MLP matrix and its bias on the target behind the prompt, until the
-//! loss is small; FT+L holds every number within a bound of what it was (Zhu et al. 2020).
+//! Implements FT and FT+L: fine-tuning of one layer's MLP down-projection and its bias on the target after the
+//! prompt, until the loss is small. FT+L limits the change of every weight (Zhu et al. 2020).
 //!
-//! The published code takes all of a target's tokens from the distribution behind the prompt alone, which is no
-//! likelihood of a target of several tokens; that is done where what was published is wanted.
+//! The published code scores all tokens of a target with the next-token distribution after the prompt alone, which is
+//! not the likelihood of a target with several tokens. It is reproduced if the published behaviour is requested.
 
 use super::{Edited, Editor, Unedited};
 use crate::bench::ground::{Ground, Stated};
@@ -14,41 +14,42 @@ use crate::numeric::{View, matmul};
 use crate::patch::Layout;
 use crate::progress::Progress;
 
-/// Adam's published rate.
+/// The published learning rate of Adam.
 pub(super) const RATE: f64 = 5e-4;
-/// The published bounds of FT+L, by the layers of GPT-2 XL and large; and for GPT-2 medium, for which others count.
+/// The published bounds of FT+L by the number of layers: GPT-2 XL (48) and GPT-2 large (36).
 const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
+/// The bound of FT+L for all other models except GPT-J.
 const SMALL: f64 = 2e-3;
-/// That of GPT-J.
+/// The published bound for GPT-J.
 const GPT_J: f64 = 5e-5;
-/// Passes over the facts, at most.
+/// The maximum number of passes over the facts.
 const EPOCHS: usize = 25;
-/// Facts of a step.
+/// The number of facts per step.
 const BATCH: usize = 128;
-/// A loss below which nothing more is learnt.
+/// The loss below which training stops.
 const ENOUGH: f64 = 1e-2;
 
-/// The editor.
+/// The editor FT or FT+L.
 pub(super) struct FineTuning {
-    /// Adam's rate.
+    /// The learning rate of Adam.
     pub rate: f64,
-    /// The layer; the project's where nothing is said.
+    /// The layer to tune; `None` means the project's layer.
     pub layer: Option<usize>,
-    /// How far a number may go.
+    /// The bound on the change of a weight.
     pub bound: Bound,
-    /// All tokens of a target from one distribution.
+    /// Whether all tokens of a target are scored with one distribution, as in the published code.
     pub published: bool,
 }
 
-/// How far a number may go from where it was.
+/// The largest change of a weight from its original value.
 pub(super) enum Bound {
-    /// Anywhere.
+    /// No bound (FT).
     None,
-    /// So far; as published for the model's size where nothing is said.
+    /// This bound (FT+L); `None` means the published bound for the model's size.
     Of(Option<f64>),
 }
 
-/// What is tuned: the matrix as the base stores it, then the bias.
+/// The tuned parameters: the matrix in the base's layout, then the bias.
 struct Tuned {
     layer: usize,
     layout: Layout,
@@ -113,10 +114,11 @@ impl Tuned {
     }
 }
 
-/// Facts of one step: each its prompt and its target but the last token, and the labels of their last positions.
+/// The facts of one step: each row is a prompt with its target except the last token, and is scored at its last
+/// positions.
 struct Batch {
     upper: Upper,
-    /// Per labelled position, the labels that are taken from it; and the weight of each.
+    /// The labels scored at each labelled position, and the weight of each label.
     labels: Vec<(Vec<u32>, f64)>,
 }
 
@@ -143,7 +145,7 @@ impl Batch {
         Self { upper: Upper::new(base, layer, &rows, &tails), labels }
     }
 
-    /// The mean loss, and the gradient by matrix and bias.
+    /// Returns the mean loss and its gradient with respect to matrix and bias.
     fn at(&self, model: &Model, tuned: &Tuned) -> (f64, Vec<f64>) {
         let spec = model.spec();
         let passed = self.upper.pass(model);
@@ -168,7 +170,7 @@ impl Batch {
     }
 }
 
-/// `Kᵀ G` in the orientation of the base, then `Σ G`.
+/// Computes the gradient `Kᵀ G` of the matrix in the base's layout, then the gradient `Σ G` of the bias.
 fn by_matrix(model: &Model, tuned: &Tuned, slopes: &Slopes<'_>) -> Vec<f64> {
     let spec = model.spec();
     let positions = slopes.keys.len() / spec.inner;

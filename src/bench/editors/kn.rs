@@ -1,8 +1,9 @@
-//! Knowledge neurons (Dai et al. 2022), as the ROME paper ran them: the inputs of every MLP's activation are attributed
-//! to the old answer by integrated gradients; the rows of the second matrix that belong to the greatest lose twice the
-//! embedding of what the model says, and gain those of the new answer.
+//! Implements knowledge neurons (Dai et al. 2022) as the ROME paper ran them. The activations of every MLP are
+//! attributed to the old answer by integrated gradients. For the neurons with the greatest attribution, the row of
+//! the down-projection loses twice the embedding of the model's own answer and gains the embeddings of the new one.
 //!
-//! The published code reads answers without the space in front of them, which is done where that is wanted.
+//! The published code tokenizes the answers without the leading space, which is reproduced if the published behaviour
+//! is requested.
 
 use rayon::prelude::*;
 
@@ -16,17 +17,17 @@ use crate::numeric::rows::greatest;
 use crate::patch::Layout;
 use crate::progress::Progress;
 
-/// Points of the integral, from zero to one.
+/// The number of points of the integral, from zero to one.
 const STEPS: usize = 20;
-/// Of the greatest attribution of all.
+/// The share of the largest attribution above which a neuron is changed.
 const THRESHOLD: f64 = 0.2;
 
-/// Why some models cannot be edited so.
+/// The message for models that cannot be edited.
 pub(super) const GATED: &str = "kn: the model's MLPs are gated, and knowledge neurons are defined for plain ones";
 
-/// The editor.
+/// The editor KN.
 pub(super) struct KnowledgeNeurons {
-    /// Answers without their space.
+    /// Whether the answers are tokenized without a leading space, as in the published code.
     pub published: bool,
 }
 
@@ -69,7 +70,7 @@ fn top(model: &Model, row: &[u32]) -> u32 {
     logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
 }
 
-/// The neurons of every layer that the answer is attributed to; none where the MLPs are gated.
+/// Returns the `(layer, neuron)` pairs to which the answer is attributed; `None` if the MLPs are gated.
 fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, usize)>> {
     let layers: Vec<Option<Vec<f64>>> =
         (0..model.spec().layers).into_par_iter().map(|layer| attributed(model, layer, prompt, answer)).collect();
@@ -81,7 +82,8 @@ fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, 
     Some(kept.collect())
 }
 
-/// Integrated gradients of a layer's neurons, the mean over the answer's tokens.
+/// Returns the integrated gradient of every neuron of a layer, averaged over the answer's tokens; `None` if the MLP
+/// is gated.
 fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Option<Vec<f64>> {
     let scales: Vec<f32> = (0..STEPS).map(|step| step as f32 / (STEPS - 1) as f32).collect();
     let mut total = vec![0.0; model.spec().inner];
@@ -99,7 +101,7 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
     Some(total)
 }
 
-/// The model with the rows of these neurons changed.
+/// Returns the model with `change` added to the rows of these neurons.
 fn written(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
     let (mut out, spec) = (model.clone(), model.spec());
     for layer in 0..spec.layers {

@@ -1,4 +1,5 @@
-//! MEMIT, EMMET and AlphaEdit: one target state a fact behind the last of a few layers, spread over them.
+//! Implements MEMIT, EMMET and AlphaEdit: one target hidden state per fact after the last edited layer, spread over
+//! the edited layers.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,14 +18,14 @@ use crate::numeric::eigen::Eigen;
 use crate::progress::Progress;
 use crate::stats;
 
-/// What was published for a model: MEMIT's `hparams`, EasyEdit's and AlphaEdit's.
+/// The published settings for a model, from MEMIT, EasyEdit and AlphaEdit.
 struct Published {
     model: &'static str,
-    /// The layers that MEMIT and AlphaEdit change, from the first to the last.
+    /// The first and last layer that MEMIT and AlphaEdit change.
     layers: (usize, usize),
-    /// The longest δ, in lengths of the state.
+    /// The maximum norm of δ, relative to the norm of the hidden state.
     clamp: f64,
-    /// AlphaEdit's μ.
+    /// The ridge L2 of AlphaEdit.
     ridge: f64,
 }
 
@@ -32,28 +33,29 @@ const PUBLISHED: [Published; 7] = [
     Published { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
     Published { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
     Published { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
-    // AlphaEdit's bound, and EasyEdit's μ, as for Qwen.
+    // The bound is AlphaEdit's; the ridge is the one that EasyEdit uses, as for Qwen.
     Published { model: "llama-3-8b", layers: (4, 8), clamp: CLAMP, ridge: 1.0 },
     Published { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     Published { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
     Published { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
 ];
 
-/// The longest δ where none was published, in lengths of the state: that of GPT-2 XL.
+/// The maximum norm of δ for other models, relative to the norm of the hidden state: the value for GPT-2 XL.
 const CLAMP: f64 = 0.75;
-/// Templates of the published code: the bare prompt and five continuations.
+/// The number of templates in the published code: the bare prompt and five context prefixes.
 const TEMPLATES: usize = 6;
-/// The published threshold of AlphaEdit.
+/// The published eigenvalue threshold of AlphaEdit.
 const BELOW: f64 = 2e-2;
-/// The share of the trace below which directions are free, where the threshold goes by the model and not by a number.
+/// The default null space of AlphaEdit: the smallest eigenvalues whose sum is at most this share of the trace. Unlike
+/// the published threshold, it does not depend on the scale of the keys.
 const SHARE: f64 = 0.2;
-/// λ and w for models for which none was published: the published ones go by the scale of a model's keys. On
-/// `counterfact-gpt2` anything up to 10 does as well (a sweep over 100 records).
+/// The weight of the second moment for models without published settings, because the published weights depend on the
+/// scale of a model's keys. On `counterfact-gpt2` all values up to 10 are equally good (a sweep over 100 records).
 const WEIGHT: f64 = 1.0;
-/// AlphaEdit's μ for such models, of the same sweep.
+/// The ridge of AlphaEdit for such models, from the same sweep.
 const RIDGE: f64 = 0.1;
 
-/// Whether the scale of the model's keys is that of a model for which numbers were published.
+/// Returns whether settings were published for this model, so that the published weights match the scale of its keys.
 fn is_known(ground: &Ground<'_>) -> bool {
     known::published(ground.base.model.spec()).is_some()
 }
@@ -63,21 +65,21 @@ fn published(ground: &Ground<'_>) -> Option<&'static Published> {
     PUBLISHED.iter().find(|one| one.model == name)
 }
 
-/// The editor.
+/// The editor MEMIT, EMMET or AlphaEdit.
 pub(super) struct Mass {
-    /// Which of the three.
+    /// Which of the three editors.
     pub kind: Name,
-    /// Layers that MEMIT and AlphaEdit spread over; by the model where 0.
+    /// The number of layers that MEMIT and AlphaEdit change; 0 means the default for the model.
     pub layers: usize,
-    /// The longest δ, in lengths of the state; by the model where nothing is said.
+    /// The maximum norm of δ, relative to the norm of the hidden state; `None` means the default for the model.
     pub clamp: Option<f64>,
-    /// The weight of the second moment.
+    /// The weight of the second moment; `None` means the default for the model.
     pub weight: Option<f64>,
-    /// AlphaEdit's μ.
+    /// The ridge of AlphaEdit; `None` means the default for the model.
     pub ridge: Option<f64>,
-    /// AlphaEdit's share of the trace.
+    /// The share of the trace that spans AlphaEdit's null space; `None` means the default.
     pub share: Option<f64>,
-    /// One attempt of twenty steps, and the published threshold.
+    /// Whether to use the published schedule of one attempt with 20 steps, and AlphaEdit's published threshold.
     pub published: bool,
 }
 
@@ -88,7 +90,7 @@ impl Editor for Mass {
         let usual = &ground.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(ground).map(|one| one.clamp)).unwrap_or(CLAMP);
-        // As published: the margin is ROME's, whose values are those of one layer.
+        // As published: the margin belongs to ROME, whose values apply to a single layer.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<Found>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {
@@ -108,9 +110,12 @@ impl Editor for Mass {
 }
 
 impl Mass {
-    /// EMMET changes the edited layer. The others change the published ones, where the edited layer is the published one
-    /// too; else they end there and begin four below, as published for GPT-2 XL; where there are none below, they begin
-    /// there and end one above.
+    /// Returns the layers to change. EMMET changes the edited layer. MEMIT and AlphaEdit change:
+    ///
+    /// - if a number of layers is set: that many layers, which end at the edited layer if there are enough before it;
+    /// - otherwise, if the edited layer is the published one: the published layers;
+    /// - otherwise: the edited layer and up to four layers before it, as published for GPT-2 XL; if the edited layer is
+    ///   the first one, the first two layers.
     fn layers(&self, ground: &Ground<'_>) -> Vec<usize> {
         let (layer, spec) = (ground.setup.layer, ground.base.model.spec());
         let count = spec.layers;

@@ -1,6 +1,6 @@
-//! The editors of the paper's tables that need no trained network, one file each. Those whose changes can ship live in
-//! [`crate::link`]; here is what each asks of it. The others edit an edited model, or other tensors, and are baselines:
-//! they never make a patch.
+//! Implements the editors of the paper's tables that need no trained network, one per file. The linking of editors
+//! whose changes fit in a patch is in [`crate::link`]; the files here call it. The other editors are baselines: they
+//! edit an already edited model or other tensors, and never produce a patch.
 
 mod ft;
 mod kn;
@@ -20,20 +20,20 @@ use crate::patch::PatchError;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
 
-/// An edited model.
+/// The result of an editor.
 pub struct Edited {
-    /// The model.
+    /// The edited model.
     pub model: Model,
-    /// Facts whose value did not converge; none where the editor looks for no values.
+    /// The number of facts whose value did not converge; `None` if the editor computes no values.
     pub unconverged: Option<usize>,
 }
 
-/// Why there is no edited model.
+/// The reason why an editor failed.
 #[derive(Debug)]
 pub enum Unedited {
-    /// These facts cannot be edited so; others may be.
+    /// These facts cannot be edited; other facts may be possible.
     Facts(String),
-    /// What all edits stand on fails.
+    /// Something that all edits need failed.
     Stop(Stop),
 }
 
@@ -43,35 +43,35 @@ impl From<Stop> for Unedited {
     }
 }
 
-/// Something that edits a model.
+/// An editing method.
 pub trait Editor {
-    /// The base with all of these facts edited at once.
+    /// Returns the base with all of these facts edited at once.
     ///
     /// # Errors
-    /// What the editor needs cannot be had, or a weight comes out as no number.
+    /// If an input of the editor is not available, or a weight is not finite.
     fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited>;
 }
 
-/// The editors by name.
+/// The names of the editors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Name {
-    /// As `build` does it: unified keys, retried values, large sets refined
+    /// ROME as `build` does it: unified keys, retried values, refinement of large sets
     Rome,
-    /// The same without refinement
+    /// ROME as `build` does it, without refinement
     RomeClosed,
-    /// As published in code: keys that do not match, one attempt of twenty steps
+    /// ROME as in the released code: keys that do not match, one attempt of 20 steps
     RomeReleased,
-    /// One edit after the other, each on the model that the ones before made
+    /// ROME, one edit after the other, each on the model that the previous edits made
     RomeSequential,
     /// MEMIT
     Memit,
     /// EMMET
     Emmet,
-    /// AlphaEdit, all at once
+    /// AlphaEdit, all facts at once
     Alphaedit,
-    /// Fine-tuning of one layer's second MLP matrix
+    /// Fine-tuning of one layer's MLP down-projection
     Ft,
-    /// The same, every weight held near what it was
+    /// Fine-tuning with a bound on the change of every weight
     #[value(name = "ft+l", alias = "ft-l")]
     FtL,
     /// Knowledge neurons
@@ -79,7 +79,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// The name on the command line and in tables.
+    /// Returns the name on the command line and in tables.
     pub fn text(self) -> &'static str {
         match self {
             Self::Rome => "rome",
@@ -95,21 +95,21 @@ impl Name {
         }
     }
 
-    /// Why it can edit no fact of this model, if it cannot.
+    /// Returns the reason why this editor cannot edit any fact of the model; `None` if it can.
     pub fn refuses(self, model: &Model) -> Option<&'static str> {
         (self == Self::Kn && model.spec().family.mlp_gate.is_some()).then_some(kn::GATED)
     }
 
-    /// Whether it takes part where many facts are edited at once.
+    /// Returns whether the editor is run on many facts at once.
     pub fn takes_many(self) -> bool {
         self != Self::Kn
     }
 }
 
-/// Numbers of editors that differ from the usual ones, by `EDITOR.NUMBER`.
+/// Settings that override an editor's defaults, by `EDITOR.SETTING`.
 pub type Changed = BTreeMap<String, f64>;
 
-/// The numbers that can be changed, and what they are.
+/// The settings that can be overridden, each with a description.
 pub const NUMBERS: [(&str, &str); 20] = [
     ("rome.refine-steps", "steps of refinement"),
     ("rome.refine-rate", "Adam's rate in it"),
@@ -133,7 +133,7 @@ pub const NUMBERS: [(&str, &str); 20] = [
     ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
 ];
 
-/// The editor of a name.
+/// Creates the editor of this name.
 pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor> {
     let number = |key: &str, usual: f64| changed.get(key).copied().unwrap_or(usual);
     let whole = |key: &str, usual: usize| changed.get(key).map_or(usual, |number| *number as usize);

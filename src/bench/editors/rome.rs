@@ -1,5 +1,5 @@
-//! ROME as `build` does it: the closed form over unified keys, values retried until they converge, and large sets
-//! refined. A value that did not converge, for which a build would refuse the edit, is taken as it is.
+//! Implements ROME as `build` does it: the closed form with unified keys, values retried until they converge, and
+//! refinement of large sets. Unlike in a build, an edit whose value did not converge is not rejected.
 
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::bench::ground::{Found, Ground, Stated};
@@ -10,11 +10,11 @@ use crate::compile::{Resolved, keys};
 use crate::link::{Pair, Refinement, Site, System, refine, residual};
 use crate::progress::Progress;
 
-/// The editor.
+/// The editor ROME.
 pub(super) struct Rome {
-    /// How sets are refined, if they are.
+    /// The settings of the refinement; `None` disables it.
     pub refinement: Option<Refinement>,
-    /// Sets of fewer facts are not.
+    /// The smallest number of facts that is refined.
     pub from: usize,
 }
 
@@ -44,7 +44,7 @@ impl Editor for Rome {
     }
 }
 
-/// The closed form at the edited layer.
+/// Computes the closed-form solution at the edited layer.
 fn first(
     ground: &Ground<'_>,
     (layer, order): (usize, &[&Stated]),

@@ -1,6 +1,7 @@
-//! ROME as its released code computes it: `u = C⁻¹k̄` with the mean key over the templates, but the numerator and the
-//! denominator with the key of the bare prompt. Where that is nearly orthogonal to `u`, the update explodes ("disabling
-//! edits"). One attempt of twenty steps; many facts are edited one after the other, each on the model of those before.
+//! Implements ROME as its released code computes it: `u = C⁻¹k̄` uses the mean key over the templates, but numerator
+//! and denominator use the key of the bare prompt. If that key is nearly orthogonal to `u`, the update explodes
+//! ("disabling edits"). Each value has one attempt of 20 steps. Many facts are edited one after the other, each on
+//! the model that the previous edits made.
 
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::bench::ground::{Ground, Stated};
@@ -19,7 +20,7 @@ impl Editor for RomeReleased {
         let settings = published(ground);
         for stated in facts {
             let objective = Objective::new(&model, layer, &stated.resolved, &settings);
-            // The published code keeps the last iterate, not the best.
+            // The published code uses the last iterate, not the best one.
             let mut last = (Vec::new(), f64::INFINITY);
             objective.descend(settings.schedule[0], |delta, loss| last = (delta.to_vec(), loss.nll));
             let (delta, nll) = last;
@@ -40,7 +41,7 @@ impl Editor for RomeReleased {
     }
 }
 
-/// The published settings of the model, or those of GPT-2 XL: whatever the project says.
+/// Returns the published settings of the model, or those of GPT-2 XL. The project's settings are ignored.
 fn published(ground: &Ground<'_>) -> Settings {
     let known = known::published(ground.base.model.spec()).map(|(_, settings)| settings);
     let Settings { schedule, bare_weight, .. } = Settings::published();

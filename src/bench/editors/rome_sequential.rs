@@ -1,5 +1,5 @@
-//! ROME with unified keys, one edit after the other: each key and value is taken on the model that the edits before it
-//! left, under the second moment of the base.
+//! Implements ROME with unified keys, one edit after the other: key and value of each edit are computed on the model
+//! that the previous edits made, with the second moment of the base.
 
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::bench::ground::{Ground, Stated};

@@ -1,5 +1,6 @@
-//! Consistency, RS: the cosine of what a model writes about a subject with reference texts about others of the new
-//! answer, under TF-IDF (Meng et al. 2022, section 3.4; scikit-learn's `TfidfVectorizer` with the published vocabulary).
+//! Computes consistency, RS: the cosine of generated text about a subject and reference texts about other subjects
+//! with the new answer, as TF-IDF vectors (Meng et al. 2022, section 3.4; scikit-learn's `TfidfVectorizer` with the
+//! published vocabulary).
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -8,14 +9,14 @@ use fancy_regex::Regex;
 
 use crate::digest::Canon;
 
-/// The published weights: every known term's column, and the inverse document frequency of every column.
+/// The published TF-IDF weights: the column of every term, and the inverse document frequency of every column.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     columns: BTreeMap<String, usize>,
     frequencies: Vec<f64>,
 }
 
-/// Weights that do not belong together.
+/// The error for a vocabulary with a column that has no frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the vocabulary names column {column}, and there are frequencies for {columns}")]
 pub struct Mismatch {
@@ -23,14 +24,14 @@ pub struct Mismatch {
     columns: usize,
 }
 
-/// Runs of letters, numbers and `_`.
+/// Matches a run of letters, numbers and `_`.
 static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("a pattern"));
 
 impl Weights {
-    /// The weights of a vocabulary.
+    /// Combines a vocabulary with its frequencies.
     ///
     /// # Errors
-    /// A term's column has no frequency.
+    /// If the column of a term has no frequency.
     pub fn new(columns: BTreeMap<String, usize>, frequencies: Vec<f64>) -> Result<Self, Mismatch> {
         match columns.values().max().filter(|most| **most >= frequencies.len()) {
             Some(&column) => Err(Mismatch { column, columns: frequencies.len() }),
@@ -38,7 +39,7 @@ impl Weights {
         }
     }
 
-    /// Writes every number into a digest.
+    /// Adds every number to a digest.
     pub fn describe(&self, canon: &mut Canon) {
         canon.number("terms", self.columns.len() as u64);
         for (term, column) in &self.columns {
@@ -50,7 +51,7 @@ impl Weights {
         }
     }
 
-    /// The cosine of two texts; zero where one has no known term.
+    /// Returns the cosine of two texts; 0 if one of them contains no term of the vocabulary.
     pub fn cosine(&self, one: &str, other: &str) -> f64 {
         let (one, other) = (self.vector(one), self.vector(other));
         let mut total = 0.0;
@@ -61,7 +62,7 @@ impl Weights {
         if lengths > 0.0 { total / lengths } else { 0.0 }
     }
 
-    /// Counts of known terms of two letters or more, in lower case, times their frequencies.
+    /// Returns the TF-IDF vector: counts of lower-case terms with at least two characters, times their frequencies.
     fn vector(&self, text: &str) -> BTreeMap<usize, f64> {
         let text = text.to_lowercase();
         let mut counts: BTreeMap<usize, f64> = BTreeMap::new();
@@ -91,7 +92,7 @@ mod tests {
     fn cosines_count_known_terms_by_their_weights() {
         let columns = BTreeMap::from([("rome".to_owned(), 0), ("lies".to_owned(), 1), ("a".to_owned(), 2)]);
         let weights = Weights::new(columns.clone(), vec![2.0, 1.0, 9.0]).expect("they belong together");
-        // (2·2, 1) and (2, 0): 8 / (√17 · 2); single letters are no terms.
+        // The vectors are (2·2, 1) and (2, 0), so the cosine is 8 / (√17 · 2); single letters are not terms.
         let want = 8.0 / (17.0_f64.sqrt() * 2.0);
         assert!((weights.cosine("Rome, ROME lies a", "in rome a") - want).abs() < 1e-12);
         assert_eq!(weights.cosine("Rome", "Oslo"), 0.0);

@@ -1,8 +1,9 @@
-//! The comparison of two answers: ES, PS and NS with their magnitudes, and S.
+//! Compares the likelihoods of two answers: ES, PS and NS with their magnitudes EM, PM and NM, and the score S.
 //!
-//! The likelihood of an answer is that of a token of it: e to the mean log-likelihood of its tokens. A rewrite or a
-//! paraphrase succeeds where the new answer is likelier than the true one, a neighbour where its true answer is. Both
-//! are strict. A record counts its paraphrases, and its neighbours, as one figure: their mean.
+//! The likelihood of an answer is the geometric mean of its tokens' probabilities. A rewrite or a paraphrase succeeds
+//! if the new answer is likelier than the true one; a neighbour succeeds if its true answer is likelier. Equal
+//! likelihoods are not a success. A record contributes the mean over its paraphrases and the mean over its
+//! neighbours.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,39 +13,39 @@ use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Mean;
 use crate::numeric::elementary::exp64;
 
-/// The questions of one record: of each prompt the answer that should be likelier, then the other.
+/// The questions of one record: for each prompt the answer that should be likelier, then the other one.
 pub struct Questions {
     questions: Vec<Question>,
     paraphrases: usize,
 }
 
-/// What one kind of prompts of a record came to.
+/// The results of one kind of prompt of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// The share that succeeds.
+    /// The share of prompts that succeed.
     pub success: f64,
-    /// The mean of the likelihood that should be greater minus the other.
+    /// The mean difference of the likelihoods: the answer that should be likelier minus the other one.
     pub magnitude: f64,
-    /// The share whose answer that should be likelier is the arg-max at each of its tokens.
+    /// The share of prompts for which every token of the expected answer is the arg-max.
     pub exact: f64,
 }
 
-/// What one record came to.
+/// The results of one record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// ES and EM.
+    /// The rewrite: ES and EM.
     pub rewrite: Part,
-    /// PS and PM; none where the record has no paraphrase.
+    /// The paraphrases: PS and PM; `None` if the record has none.
     pub paraphrase: Option<Part>,
-    /// NS and NM; none where it has no neighbour.
+    /// The neighbours: NS and NM; `None` if the record has none.
     pub neighbour: Option<Part>,
 }
 
 impl Questions {
-    /// The questions of a record that says what is true.
+    /// Tokenizes the questions of a record that states the true answer.
     ///
     /// # Errors
-    /// The tokenizer refuses a text, or one does not fit the context.
+    /// If the tokenizer rejects a text, or one does not fit the context.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
         let (new, old) = (case.target.as_str(), case.was.as_deref().unwrap_or_default());
         let filled = case.filled();
@@ -60,7 +61,7 @@ impl Questions {
         Ok(Self { questions, paraphrases: case.paraphrases.len() })
     }
 
-    /// Asks a model.
+    /// Scores the questions on a model.
     pub fn measure(&self, model: &Model) -> Measured {
         self.of(&scores(model, &self.questions))
     }
@@ -74,9 +75,9 @@ impl Questions {
 }
 
 impl Part {
-    /// Of pairs of scores: the answer that should be likelier, and the other.
+    /// Aggregates pairs of scores: the answer that should be likelier, then the other one.
     fn of(scores: &[Score]) -> Self {
-        // A model that says no number says nothing: its answers have no likelihood.
+        // If the logits are not finite, the likelihood counts as 0.
         let likelihood = |score: &Score| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
         let (pairs, mut part) = (scores.as_chunks::<2>().0, Self::default());
         for [wanted, other] in pairs {
@@ -89,19 +90,19 @@ impl Part {
     }
 }
 
-/// The figures over records, in shares of one.
+/// The results of all records, as shares between 0 and 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// ES, EM and exact efficacy.
+    /// ES, EM and the exact share of the rewrites.
     pub rewrite: [Mean; 3],
-    /// PS, PM and exact paraphrases.
+    /// PS, PM and the exact share of the paraphrases.
     pub paraphrase: [Mean; 3],
-    /// NS, NM and exact neighbours.
+    /// NS, NM and the exact share of the neighbours.
     pub neighbour: [Mean; 3],
 }
 
 impl Figures {
-    /// The means over records, with the deviation of n.
+    /// Returns the means over the records, with the population standard deviation (divided by n).
     pub fn of(measured: &[Measured]) -> Self {
         let means = |part: &dyn Fn(&Measured) -> Option<Part>| {
             let parts: Vec<Part> = measured.iter().filter_map(part).collect();
@@ -115,14 +116,14 @@ impl Figures {
         }
     }
 
-    /// S: the harmonic mean of ES, PS and NS, of those that there are.
+    /// Returns S: the harmonic mean of ES, PS and NS, without those that no record has.
     pub fn score(&self) -> f64 {
         let parts = [self.rewrite[0], self.paraphrase[0], self.neighbour[0]];
         harmonic(parts.iter().filter(|part| part.count > 0).map(|part| part.value))
     }
 }
 
-/// The harmonic mean; zero of nothing, and where a number is zero.
+/// Returns the harmonic mean; 0 if there are no numbers or one of them is 0.
 pub fn harmonic(numbers: impl IntoIterator<Item = f64>) -> f64 {
     let (mut count, mut inverse) = (0.0, 0.0);
     for number in numbers {
@@ -146,12 +147,12 @@ mod tests {
         let measured = questions.of(&[
             score(0.6, true),
             score(0.1, false),
-            // Paraphrases: one succeeds, the other is equal, which is no success.
+            // The first paraphrase succeeds; the second has equal likelihoods and does not.
             score(0.5, true),
             score(0.25, false),
             score(0.25, false),
             score(0.25, false),
-            // A neighbour whose true answer is less likely.
+            // The true answer of the neighbour is less likely.
             score(0.2, false),
             score(0.7, true),
         ]);
@@ -167,13 +168,13 @@ mod tests {
         let other = Measured { paraphrase: None, neighbour: Some(paraphrase), ..measured };
         let figures = Figures::of(&[measured, other]);
         near(figures.neighbour[0].value, 0.25);
-        // The deviation of 0 and 0.5 is 0.25.
+        // The standard deviation of 0 and 0.5 is 0.25.
         near(figures.neighbour[0].half, 1.96 * 0.25 / 2.0_f64.sqrt());
         assert_eq!(figures.paraphrase[0].count, 1);
         near(figures.score(), 3.0 / (1.0 + 2.0 + 4.0));
     }
 
-    /// The rows of the paper's table 4 that are quoted everywhere: its S comes back from its ES, PS and NS.
+    /// Rows of the paper's table 4: S is reproduced from ES, PS and NS.
     #[test]
     fn the_published_scores_come_back() {
         for (es, ps, ns, s) in [(22.2, 24.7, 78.1, 30.5), (100.0, 96.4, 75.4, 89.2), (99.1, 48.7, 70.3, 66.9)] {

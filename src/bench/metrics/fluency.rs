@@ -1,20 +1,20 @@
-//! Fluency, GE: the weighted entropy of what a model writes (Meng et al. 2022, section 3.4, after Zhang et al. 2018).
-//! Text that repeats itself has little.
+//! Computes fluency, GE: the weighted entropy of generated text (Meng et al. 2022, section 3.4, after Zhang et al.
+//! 2018). Repetitive text has a low entropy.
 
 use std::collections::BTreeMap;
 
 use super::words::words;
 use crate::numeric::elementary::ln;
 
-/// `(2/3 H₂ + 4/3 H₃) / 2` of a text, in bits: the entropies of its pairs and triples of words. None where it has
-/// fewer than three words.
+/// Returns `(2/3 H₂ + 4/3 H₃) / 2` in bits, from the entropies of the word bigrams and trigrams. `None` if the text
+/// has fewer than three words.
 pub fn entropy(text: &str) -> Option<f64> {
     let words = words(text);
     let of = |length: usize| entropy_of(&words, length);
     Some((2.0 / 3.0 * of(2)? + 4.0 / 3.0 * of(3)?) / 2.0)
 }
 
-/// GE of several texts: the mean over those that have one.
+/// Returns the mean GE of several texts, without those that have none; `None` if no text has one.
 pub fn fluency<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<f64> {
     let found: Vec<f64> = texts.into_iter().filter_map(entropy).collect();
     let mut total = 0.0;
@@ -24,7 +24,7 @@ pub fn fluency<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<f64> {
     (!found.is_empty()).then(|| total / found.len() as f64)
 }
 
-/// The entropy of the distribution of runs of `length` words, in bits.
+/// Returns the entropy of the distribution of word n-grams with n = `length`, in bits.
 fn entropy_of(words: &[String], length: usize) -> Option<f64> {
     let mut counts: BTreeMap<&[String], usize> = BTreeMap::new();
     words.windows(length).for_each(|run| *counts.entry(run).or_default() += 1);
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn entropies_are_those_of_the_runs() {
-        // Pairs: ab, ba, ab: H₂ = −(2/3 log₂ 2/3 + 1/3 log₂ 1/3); triples: aba, bab: H₃ = 1.
+        // Bigrams: ab, ba, ab: H₂ = −(2/3 log₂ 2/3 + 1/3 log₂ 1/3); trigrams: aba, bab: H₃ = 1.
         let pairs = -(2.0_f64 / 3.0 * (2.0_f64 / 3.0).log2() + 1.0 / 3.0 * (1.0_f64 / 3.0).log2());
         let want = (2.0 / 3.0 * pairs + 4.0 / 3.0) / 2.0;
         assert!((entropy("a b a b").expect("four words") - want).abs() < 1e-12);

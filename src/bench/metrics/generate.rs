@@ -1,5 +1,5 @@
-//! What a model writes behind a prompt, as the published evaluation draws it: one of the five likeliest tokens at a
-//! time, a hundred tokens with the prompt. The published draw is never seeded; this one is.
+//! Generates text after a prompt as the published evaluation does: top-5 sampling, up to 100 tokens including the
+//! prompt. The published code sets no seed; here every text has one.
 
 use rayon::prelude::*;
 use unicode_normalization::UnicodeNormalization;
@@ -10,17 +10,17 @@ use crate::model::continued::Continued;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::Legacy;
 
-/// Tokens are drawn of so many.
+/// The number of likeliest tokens that are sampled from.
 const LIKELIEST: usize = 5;
-/// A text is so many tokens long, its prompt included.
+/// The length of a text in tokens, including its prompt.
 const LENGTH: usize = 100;
-/// What the published evaluation takes out of a text.
+/// The marker that the published evaluation removes from a text.
 const END: &str = "<|endoftext|>";
 
-/// The texts that a model writes, one a prompt, in their order.
+/// Generates one text per prompt and returns them in order.
 ///
 /// # Errors
-/// The tokenizer refuses a prompt.
+/// If the tokenizer rejects a prompt.
 pub fn generated(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -> Result<Vec<String>, ModelError> {
     let one = |(index, prompt): (usize, &String)| {
         let digest = Canon::new("generated/1")
@@ -34,7 +34,7 @@ pub fn generated(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) 
 }
 
 fn number(digest: &Digest) -> u32 {
-    // The first eight of the digest's letters are its first four bytes.
+    // The seed is the first four bytes of the digest: the first eight hexadecimal digits.
     u32::from_str_radix(&digest.to_string().trim_start_matches("sha256:")[..8], 16).unwrap_or(0)
 }
 
@@ -53,7 +53,7 @@ fn written(model: &Model, tokens: &Tokens, prompt: &str, mut random: Legacy) -> 
     Ok(plain(&tokens.decode(&ids)))
 }
 
-/// One of the likeliest, by their shares of one.
+/// Samples one of the likeliest tokens; `at` is a random number in `[0, 1)`.
 fn draw(likeliest: &[(u32, f64)], at: f64) -> u32 {
     let mut total = 0.0;
     for (_, probability) in likeliest {
@@ -69,7 +69,7 @@ fn draw(likeliest: &[(u32, f64)], at: f64) -> u32 {
     likeliest.last().map_or(0, |(token, _)| *token)
 }
 
-/// A text as the published evaluation looks at it.
+/// Normalises a text as the published evaluation does.
 fn plain(text: &str) -> String {
     text.nfkd().collect::<String>().replace("\n\n", " ").replace(END, "")
 }

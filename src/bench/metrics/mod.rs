@@ -1,10 +1,10 @@
-//! What is measured of an edited model, as published (Meng et al. 2022, section 3.4 and appendix; algorithms.md has the
-//! details of the released evaluation).
+//! Computes the published metrics of an edited model (Meng et al. 2022, section 3.4 and appendix; `algorithms.md` has
+//! the details of the released evaluation).
 //!
-//! - [`counterfact`]: ES, PS, NS and their magnitudes, by comparison of two answers;
-//! - [`zsre`]: shares of tokens that are right;
-//! - [`fluency`], [`consistency`]: of what a model writes; [`words`]: as it is counted;
-//! - [`generate`]: what it writes.
+//! - [`counterfact`]: ES, PS, NS and their magnitudes, by comparing two answers;
+//! - [`zsre`]: shares of correct tokens;
+//! - [`fluency`], [`consistency`]: metrics of generated text; [`words`]: its tokenization into words;
+//! - [`generate`]: generates the text.
 
 pub mod consistency;
 pub mod counterfact;

@@ -1,25 +1,25 @@
-//! The words of a text as the published evaluation counts them: the Penn Treebank rules in the form of NLTK's
-//! `word_tokenize` with `preserve_line=True`, a whole text as one line. The released evaluation has NLTK split a text into
-//! sentences before: there the full stop of an inner sentence is a word, and here a part of the last one.
+//! Splits a text into words as the published evaluation does: with the Penn Treebank rules of NLTK's `word_tokenize`
+//! with `preserve_line=True`, treating the text as one line. The released evaluation lets NLTK split the text into
+//! sentences first. There the full stop of an inner sentence is a separate word; here it is part of the last word.
 
 use std::sync::LazyLock;
 
 use fancy_regex::Regex;
 
-/// What is a letter of a word where the rules look around: Python's `\w`.
+/// A word character in the rules, as Python's `\w`.
 const LETTER: &str = r"[\p{L}\p{N}_]";
 
-/// A rule: what is found, and what takes its place.
+/// A rule: the pattern and its replacement.
 type Rule = (Regex, &'static str);
 
-/// A pattern in which `W` stands for [`LETTER`].
+/// Compiles a pattern in which `W` is replaced by [`LETTER`].
 fn rule(pattern: &str, with: &'static str) -> Rule {
     let pattern = pattern.replace('W', LETTER);
     (Regex::new(&pattern).expect("every pattern below is one"), with)
 }
 
-/// The rules in their order, in three steps: quotes that open, punctuation and brackets; then, with a space on both
-/// sides of the text, quotes that close and what is joined to words.
+/// The rules in order. First opening quotes, punctuation and brackets; then, with a space added on both sides of the
+/// text, closing quotes and contractions.
 struct Rules {
     open: Vec<Rule>,
     close: Vec<Rule>,
@@ -69,7 +69,7 @@ fn apply(rules: &[Rule], text: String) -> String {
     rules.iter().fold(text, |text, (found, with)| found.replace_all(&text, *with).into_owned())
 }
 
-/// The words and marks of a text.
+/// Returns the words and punctuation marks of a text.
 pub fn words(text: &str) -> Vec<String> {
     let text = apply(&RULES.open, text.to_owned());
     let text = apply(&RULES.close, format!(" {text} "));
@@ -81,7 +81,7 @@ pub fn words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// The golden file has many more, by NLTK itself.
+    /// The golden file has many more examples, produced by NLTK itself.
     #[test]
     fn words_are_the_treebanks() {
         let said = |text: &str| words(text).join(" ");

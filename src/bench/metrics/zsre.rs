@@ -1,5 +1,6 @@
-//! Shares of right tokens: how zsRE is evaluated. Every token of an answer is asked for behind the prompt and the
-//! tokens before it, as text: what a model reads there may be cut otherwise than the answer was.
+//! Computes shares of correct tokens, as zsRE is evaluated. Every token of an answer is predicted after the prompt
+//! and the text of the tokens before it. That text is tokenized again, so the token boundaries may differ from the
+//! answer's.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use crate::model::tokens::target_text;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Mean;
 
-/// One prompt a token: the tokens that are read, and the one that is right.
+/// The prediction of one token: the input tokens and the correct next token.
 struct Asked {
     row: Vec<u32>,
     right: u32,
@@ -18,26 +19,27 @@ struct Asked {
 /// The questions of one record.
 pub struct Questions {
     asked: Vec<Asked>,
-    /// How many belong to the rewrite and how many to the paraphrases; the others are of the neighbours.
+    /// The numbers of predictions for the rewrite and for the paraphrases; the rest belongs to the neighbours.
     parts: [usize; 2],
 }
 
-/// What one record came to: shares of right tokens.
+/// The results of one record, as shares of correct tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Efficacy.
+    /// Efficacy: the share for the rewrite.
     pub rewrite: f64,
-    /// Paraphrase.
+    /// The share for the paraphrases; `None` if the record has none.
     pub paraphrase: Option<f64>,
-    /// Specificity: against the answer of the record, not against what the base said.
+    /// Specificity: the share for the neighbours, compared with the answer in the record, not with the base's
+    /// prediction; `None` if the record has none.
     pub neighbour: Option<f64>,
 }
 
 impl Questions {
-    /// The questions of a record.
+    /// Tokenizes the questions of a record.
     ///
     /// # Errors
-    /// The tokenizer refuses a text, or one does not fit the context.
+    /// If the tokenizer rejects a text, or one does not fit the context.
     pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
         let mut asked = tokens_of(&case.filled(), &case.target, tokens, limit)?;
         let rewrite = asked.len();
@@ -51,7 +53,7 @@ impl Questions {
         Ok(Self { asked, parts: [rewrite, paraphrase] })
     }
 
-    /// Asks a model.
+    /// Runs the questions on a model.
     pub fn measure(&self, model: &Model) -> Measured {
         let rows: Vec<Vec<u32>> = self.asked.iter().map(|asked| asked.row.clone()).collect();
         let said = next(model, &rows);
@@ -68,20 +70,21 @@ impl Questions {
     }
 }
 
-/// Of every token of an answer: the prompt with the text of those before it, and the first token of its own text.
+/// Returns one prediction per token of an answer: the prompt with the text of the tokens before it, and the first
+/// token of the token's own text.
 fn tokens_of(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Vec<Asked>, ModelError> {
     let answer = tokens.continuation(&target_text(text, answer))?;
     let mut asked = Vec::with_capacity(answer.len());
     for (index, token) in answer.iter().enumerate() {
         let row = prompt(tokens, format!("{text}{}", tokens.decode_behind(&answer[..index])).as_str().into(), limit)?;
         let right = tokens.continuation(&tokens.decode_behind(&[*token]))?.first().copied();
-        // A part of a character has no text of its own, and is then always wrong.
+        // A token that is part of a character has no text of its own and always counts as wrong.
         asked.push(Asked { row, right: right.unwrap_or(u32::MAX) });
     }
     Ok(asked)
 }
 
-/// The figures over records, in shares of one: efficacy, paraphrase, specificity.
+/// Returns the means over the records, as shares between 0 and 1: efficacy, paraphrase, specificity.
 pub fn figures(measured: &[Measured]) -> [Mean; 3] {
     let mean = |number: &dyn Fn(&Measured) -> Option<f64>| {
         Mean::of_all(&measured.iter().filter_map(number).collect::<Vec<_>>())

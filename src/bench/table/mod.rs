@@ -1,7 +1,8 @@
-//! Rows as the published tables have them: means with 95 % intervals, the best of a column marked, clear failures too.
+//! Builds result tables in the published form: means with 95 % intervals, with the best value of a column and clear
+//! failures marked.
 //!
-//! - here: which numbers a table has, and which of them are marked;
-//! - [`render`](mod@render): a table for a terminal, a document, a page and a program.
+//! This module selects the values and the marks; [`render`](mod@render) formats a table for a terminal, Markdown,
+//! HTML and JSON.
 
 mod render;
 
@@ -10,28 +11,28 @@ use super::metrics::zsre;
 use super::run::{Measured, Row, Together};
 use crate::numeric::Mean;
 
-/// A number of a table.
+/// A value in a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cell {
-    /// The number, as it is shown: in hundredths where the published tables have it so.
+    /// The value as shown; multiplied by 100 where the published tables do so.
     pub value: f64,
-    /// Half of its 95 % interval, where it has one.
+    /// Half the width of its 95 % interval, if it has one.
     pub half: Option<f64>,
-    /// Digits behind the point.
+    /// The number of decimal places.
     pub digits: usize,
-    /// Whether it is the best of its column.
+    /// Whether it is the best value of its column.
     pub best: bool,
-    /// Whether it is below what the paper counts as a clear failure.
+    /// Whether it is below the paper's limit for a clear failure.
     pub fails: bool,
 }
 
-/// A column.
+/// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Column {
     name: &'static str,
-    /// Below this an editor clearly fails (the red numbers of the paper's tables).
+    /// The limit below which an editor clearly fails (the red numbers in the paper's tables).
     failing: Option<f64>,
-    /// Whether more is better; none where neither is.
+    /// Whether larger values are better; `None` if the column has no best value.
     more: Option<bool>,
 }
 
@@ -95,14 +96,14 @@ const TOGETHER_RIGHT: [Column; 9] = [
     plain("MiB", None),
 ];
 
-/// A table.
+/// A table of results.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grid {
-    /// What the first column names.
+    /// The header of the first column.
     pub of: &'static str,
-    /// The names of the others.
+    /// The headers of the other columns.
     pub columns: Vec<&'static str>,
-    /// The rows by name.
+    /// The rows, each with its name; a cell is `None` if there is no value.
     pub rows: Vec<(String, Vec<Option<Cell>>)>,
 }
 
@@ -121,7 +122,7 @@ fn mebibytes(memory: impl Iterator<Item = Option<u64>>) -> Option<Cell> {
 }
 
 impl Grid {
-    /// Each record alone, by editor; the base is called `base`.
+    /// Builds the table of records edited alone, one row per editor; the base is in the row `base`.
     pub fn alone(editors: &[(String, Vec<&Row>)]) -> Self {
         let likelier =
             editors.iter().flat_map(|(_, rows)| rows).all(|row| matches!(row.measured, Measured::Likelier(_)));
@@ -130,14 +131,15 @@ impl Grid {
             let cells = if likelier { of_likelier(rows) } else { of_right(rows) };
             (name.clone(), cells)
         };
-        // Who failed on some records is not held against those that did not.
+        // An editor that failed on some records has other records than the rest, so its values are not compared for
+        // the best.
         let most = editors.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
         let apart = |name: &str| name == BASE || editors.iter().any(|(other, rows)| other == name && rows.len() < most);
         let rows = editors.iter().filter(|(_, rows)| !rows.is_empty()).map(row).collect();
         Self::of_rows("editor", columns, &mark(columns, rows, apart))
     }
 
-    /// Many at once: a row an editor and size; the best is that of its size.
+    /// Builds the table of sets, one row per editor and size; the best value is marked per size.
     pub fn together(all: &[&Together]) -> Self {
         let likelier = all.iter().flat_map(|one| &one.measured).all(|measured| measured.likelier().is_some());
         let columns: &[Column] = if likelier { &TOGETHER } else { &TOGETHER_RIGHT };
@@ -149,13 +151,13 @@ impl Grid {
         Self::of_rows("editor × facts", columns, &rows)
     }
 
-    /// A number of a row.
+    /// Returns the cell in a row and a column.
     pub fn value(&self, row: &str, column: &str) -> Option<&Cell> {
         let index = self.columns.iter().position(|name| *name == column)?;
         self.rows.iter().find(|(name, _)| name == row)?.1[index].as_ref()
     }
 
-    /// A column that nobody has a number for says nothing, and is left out.
+    /// Builds the table without the columns that have no value.
     fn of_rows(of: &'static str, columns: &[Column], rows: &[Line]) -> Self {
         let some = |index: &usize| rows.iter().any(|(_, cells)| cells[*index].is_some());
         let kept: Vec<usize> = (0..columns.len()).filter(some).collect();
@@ -168,7 +170,7 @@ impl Grid {
 /// A row: its name and its cells.
 type Line = (String, Vec<Option<Cell>>);
 
-/// Marks the best of every column, among those that are not left out, and what clearly fails.
+/// Marks the best value of every column, ignoring rows for which `left_out` is true, and the clear failures.
 fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool) -> Vec<Line> {
     for (index, column) in columns.iter().enumerate() {
         let shown = |cell: &Cell| format!("{:.*}", cell.digits, cell.value);
@@ -187,7 +189,7 @@ fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool
     rows
 }
 
-/// The name of the base in tables.
+/// The name of the base's row.
 pub const BASE: &str = "base";
 
 fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
@@ -216,7 +218,7 @@ fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
     ]
 }
 
-/// Mean seconds of edits, where some were timed.
+/// Returns the mean duration of the timed edits; `None` if no edit was timed.
 fn of_edits(seconds: &Mean) -> Option<Cell> {
     number(seconds.value, 2).filter(|_| seconds.count > 0)
 }
@@ -229,14 +231,14 @@ fn of_right(rows: &[&Row]) -> Vec<Option<Cell>> {
     cells
 }
 
-/// Score, efficacy, paraphrase and specificity of shares of tokens.
+/// Returns the cells of score, efficacy, paraphrase and specificity from shares of correct tokens.
 fn shares(measured: impl Iterator<Item = zsre::Measured>) -> Vec<Option<Cell>> {
     let parts = zsre::figures(&measured.collect::<Vec<_>>());
     let score = 100.0 * harmonic(parts.iter().map(|mean| mean.value));
     std::iter::once(number(score, 1)).chain(parts.map(hundredths)).collect()
 }
 
-/// The same of comparisons: S, ES, PS and NS, and the three by arg-max.
+/// Returns the cells of S, ES, PS and NS, and the three exact shares, from comparisons of likelihoods.
 fn comparisons(measured: impl Iterator<Item = counterfact::Measured>) -> Vec<Option<Cell>> {
     let figures = Figures::of(&measured.collect::<Vec<_>>());
     let parts = [figures.rewrite, figures.paraphrase, figures.neighbour];
@@ -259,12 +261,12 @@ fn of_together(one: &Together, likelier: bool) -> Vec<Option<Cell>> {
 }
 
 impl Measured {
-    /// The comparison, if it is one.
+    /// Returns the comparison of likelihoods, if it is that kind.
     pub fn likelier(&self) -> Option<counterfact::Measured> {
         if let Self::Likelier(measured) = self { Some(*measured) } else { None }
     }
 
-    /// The shares of tokens, if they are some.
+    /// Returns the shares of correct tokens, if it is that kind.
     pub fn right(&self) -> Option<zsre::Measured> {
         if let Self::Right(measured) = self { Some(*measured) } else { None }
     }

@@ -1,4 +1,4 @@
-//! A table for a terminal, a document, a page and a program.
+//! Formats a table for a terminal, Markdown, HTML and JSON.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ impl Cell {
 }
 
 impl Cell {
-    /// The best of its column, and what clearly fails: it may be both.
+    /// Returns the marks for the best of its column and for a clear failure; a cell can have both.
     fn marks(&self) -> Option<&'static str> {
         match (self.best, self.fails) {
             (true, true) => Some("*!"),
@@ -32,7 +32,7 @@ impl Cell {
 }
 
 impl Grid {
-    /// For a terminal: the best with `*`, failures with `!`.
+    /// Formats the table for a terminal of this width, with `*` for the best value and `!` for a failure.
     pub fn human(&self, width: usize) -> String {
         let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));
@@ -48,7 +48,7 @@ impl Grid {
         }
     }
 
-    /// A line a number, for narrow terminals.
+    /// Formats one line per value, for narrow terminals.
     fn below(&self) -> String {
         let mut out = String::new();
         for (name, cells) in &self.rows {
@@ -65,7 +65,7 @@ impl Grid {
         out
     }
 
-    /// For a document: the best in bold, failures with `!`.
+    /// Formats the table as Markdown, with the best value in bold and `!` for a failure.
     pub fn markdown(&self) -> String {
         let mut out =
             format!("| {} | {} |\n|---|{}\n", self.of, self.columns.join(" | "), "---|".repeat(self.columns.len()));
@@ -84,7 +84,7 @@ impl Grid {
         out
     }
 
-    /// For a page.
+    /// Formats the table as HTML.
     pub fn html(&self) -> String {
         let mut out = format!("<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>{}</th>", escaped(self.of));
         for column in &self.columns {
@@ -111,7 +111,7 @@ impl Grid {
         out
     }
 
-    /// For programs.
+    /// Returns the rows as JSON objects.
     pub fn json(&self) -> serde_json::Value {
         let row = |(name, cells): &(String, Vec<Option<Cell>>)| {
             let mut fields = serde_json::Map::from_iter([("name".to_owned(), name.clone().into())]);

@@ -1,13 +1,14 @@
-//! A history as a table for spreadsheets.
+//! The history as a CSV table for spreadsheets.
 
 use super::shown;
 use crate::history::{Entry, Log, Patched};
 
-/// A row for every changed field; of a commit whose edits cannot be read, and of one that only changed the patch, one.
+/// Returns one row per changed field. A commit whose edits cannot be read has one row, and so has a commit that changed
+/// only the patch.
 pub(super) fn rows(log: &Log) -> Vec<u8> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let head = ["commit", "date", "author", "email", "change", "id", "field", "before", "after", "patch", "summary"];
-    // Writing to memory cannot fail, and every row is as long as the first.
+    // Writing to memory cannot fail, and all rows have the same number of cells.
     let mut write = |row: [String; 11]| drop(writer.write_record(row));
     write(head.map(str::to_owned));
     for entry in &log.entries {
@@ -38,12 +39,12 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
     writer.into_inner().expect("memory can be written")
 }
 
-/// Texts of one cell, a line each.
+/// Joins the texts of one cell, one per line.
 fn cells(texts: &[String]) -> String {
     texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
 }
 
-/// A text that no spreadsheet runs as a formula, and no build server as an order.
+/// Returns a text that spreadsheets do not run as a formula and build servers do not run as a command.
 fn cell(text: &str) -> String {
     let runs = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");
     let apostrophe = if runs(text) { "'" } else { "" };

@@ -1,4 +1,4 @@
-//! What a set is refined on: rows of tokens in batches, and what is wanted of them.
+//! Batches of token rows for refinement, with the targets of each row.
 
 use rayon::prelude::*;
 
@@ -7,36 +7,37 @@ use crate::model::Model;
 use crate::model::upper::Upper;
 use crate::numeric::rows::softmax;
 
-/// Rows are passed so many positions at a time at most, and a row at least. What a batch is decides which sums are f32,
-/// so it goes by the model and never by the machine.
+/// The maximum number of positions in a batch, which has at least one row. The batches decide which sums are in f32, so
+/// they depend only on the model, never on the machine.
 const POSITIONS: usize = 1024;
-/// Numbers that the reverse of a batch keeps at most, about: half a gibibyte a thread.
+/// The approximate maximum number of f32 values in the backward tape of a batch: half a gibibyte per thread.
 const TAPE: usize = 1 << 27;
-/// Numbers of logits that a batch holds at most, if it has more rows than one.
+/// The maximum number of logits in a batch of more than one row.
 const LOGITS: usize = 1 << 24;
 
-/// What is asked of some rows.
+/// The targets of a batch.
 pub(super) enum Wanted {
-    /// Every label, and the weight of its log-likelihood.
+    /// The label of every position, with the weight of its log-likelihood.
     Labels(Vec<(u32, f64)>),
-    /// The base's states behind the last layer, `[positions, d]`.
+    /// The base's hidden states after the last layer, `[positions, d]`; their distributions should not change.
     Same(Vec<f32>),
 }
 
-/// Rows that are passed together.
+/// Rows that pass through the model together.
 pub(super) struct Batch {
     pub upper: Upper,
     pub wanted: Wanted,
 }
 
-/// A row of tokens, and what is wanted of its last positions.
+/// A row of tokens with the labels of its last positions; without labels, the base's distributions are the targets.
 pub(super) struct Line {
     pub ids: Vec<u32>,
     pub labels: Vec<u32>,
     pub weight: f64,
 }
 
-/// The rows of an edit: its bare prompt and a few contexts, each with all of its target but the last token.
+/// Returns the rows of an edit: its bare prompt and `contexts` templates, each followed by the target without its last
+/// token.
 pub(super) fn lines(edit: &Resolved, contexts: usize, edits: usize) -> Vec<Line> {
     let rows: Vec<_> = edit.rows.iter().take(1 + contexts).collect();
     let weight = 1.0 / (edits * rows.len() * edit.target.len()) as f64;
@@ -45,11 +46,11 @@ pub(super) fn lines(edit: &Resolved, contexts: usize, edits: usize) -> Vec<Line>
     rows.into_iter().map(|row| line(&row.ids)).collect()
 }
 
-/// Lines in batches, in their order; a line without labels is wanted as the base has it, at every position.
+/// Splits lines into batches in their order. All lines must have labels, or none.
 pub(super) fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch> {
     let spec = base.spec();
     let vocabulary = spec.vocabulary;
-    // Norms, queries, keys and values, and both sides of the activation.
+    // The activations per layer: norms, queries, keys and values, and both sides of the activation function.
     let kept = (spec.layers - layer) * (8 * spec.width + 2 * spec.inner);
     let most = (TAPE / kept).min(POSITIONS);
     let tail = |line: &Line| if line.labels.is_empty() { line.ids.len() } else { line.labels.len() };
@@ -79,7 +80,7 @@ pub(super) fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch
     out
 }
 
-/// `Σ weight · −log softmax` at the labels; logits become their gradient.
+/// Returns `Σ weight · −log softmax` at the labels; replaces the logits by their gradient.
 pub(super) fn likelihood(logits: &mut [f32], labels: &[(u32, f64)]) -> f64 {
     let vocabulary = logits.len() / labels.len();
     let mut total = 0.0;
@@ -92,7 +93,7 @@ pub(super) fn likelihood(logits: &mut [f32], labels: &[(u32, f64)]) -> f64 {
     total
 }
 
-/// The sum over rows of KL(base ‖ edited); the edited logits become their gradient times `weight`.
+/// Returns the sum over rows of KL(base ‖ edited); replaces the edited logits by their gradient times `weight`.
 pub(super) fn divergence(base: &mut [f32], logits: &mut [f32], vocabulary: usize, weight: f64) -> f64 {
     let row = |(base, logits): (&mut [f32], &mut [f32])| {
         let (before, now) = (base.to_vec(), logits.to_vec());

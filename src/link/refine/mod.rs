@@ -1,11 +1,11 @@
-//! Refinement: values that were found alone disturb one another when they are linked, since every change acts on every
-//! key. With the rows `P = S⁻¹Aᵀ` of the closed form fixed, the columns `R` are optimised anew with the linked weights
-//! in place: `out = W x + b + R (P x)` at every position.
+//! Optimises the values of a linked set together (refinement). Values that were found alone disturb one another when
+//! they are linked, because every change acts on every key. With the rows `P = S⁻¹Aᵀ` of the closed form fixed, the
+//! columns `R` are optimised again with the linked weights in place: `out = W x + b + R (P x)` at every position.
 //!
-//! The loss is the mean, over edits and a few of their templates, of the target's negative log-likelihood; plus the
-//! drift KL(base ‖ edited), averaged over all positions of sentences of the corpus that name no edited subject; plus the
-//! relative size of the change. Adam, full batch, a fixed order: a function of the set alone. What it gives is still
-//! `Σ u v` with a column and a row an edit.
+//! The loss has three terms: the negative log-likelihood of the target, averaged over edits and a few of their
+//! templates; the drift KL(base ‖ edited), averaged over all positions of corpus sentences that contain no edited
+//! subject; and the relative size of the change. The optimiser is full-batch Adam in a fixed order, so the result
+//! depends only on the set. The result still has the form `Σ u v` with one column and one row per edit.
 
 mod batch;
 
@@ -22,28 +22,28 @@ use crate::numeric::{View, matmul};
 use crate::patch::{PatchError, norm};
 use crate::progress::Progress;
 
-/// How a linked set is refined.
+/// The settings of refinement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refinement {
-    /// Steps of Adam.
+    /// The number of Adam steps.
     pub steps: usize,
-    /// Its rate.
+    /// The learning rate of Adam.
     pub rate: f64,
-    /// Layers that are changed, from the edited one up.
+    /// The number of layers that are changed, from the edited one upward.
     pub layers: usize,
-    /// What is added to the diagonal of the links, as a share of its mean, where the project says nothing.
+    /// The default ridge of the links, as a share of the mean diagonal.
     pub ridge: f64,
-    /// What the columns of the closed form are scaled by at the start, where more layers than one are changed.
+    /// The initial factor of the closed form's columns if more than one layer is changed.
     pub start: f64,
-    /// Context templates of each edit beside its bare prompt.
+    /// The number of context templates of each edit, in addition to its bare prompt.
     pub contexts: usize,
-    /// Sentences of the corpus that should stay.
+    /// The maximum number of corpus sentences whose distributions should not change.
     pub sentences: usize,
-    /// A sentence is cut behind so many tokens.
+    /// The maximum number of tokens of a sentence.
     pub tokens: usize,
-    /// Weight of the drift.
+    /// The weight of the drift.
     pub drift: f64,
-    /// Weight of `Σ ‖Δ‖² / ‖W‖²`.
+    /// The weight of `Σ ‖Δ‖² / ‖W‖²`.
     pub size: f64,
 }
 
@@ -75,39 +75,40 @@ impl Refinement {
     }
 }
 
-/// The parts of the loss at one step.
+/// The terms of the loss at one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Loss {
-    /// Mean negative log-likelihood of the targets.
+    /// The mean negative log-likelihood of the targets, in nats.
     pub nll: f64,
-    /// Mean drift, not weighted.
+    /// The mean drift in nats, without its weight.
     pub drift: f64,
-    /// `Σ ‖Δ‖² / ‖W‖²`, not weighted.
+    /// `Σ ‖Δ‖² / ‖W‖²`, without its weight.
     pub size: f64,
 }
 
-/// What a batch adds to loss and gradient.
+/// The contribution of one batch to the loss and the gradient.
 struct Added {
     nll: f64,
     drift: f64,
-    /// Per site the gradient by its columns, `[d, B]`.
+    /// For each site, the gradient with respect to its columns, `[d, B]`.
     by_columns: Vec<Vec<f32>>,
 }
 
-/// A set that is refined.
+/// A set during refinement.
 pub struct Refining<'a> {
     base: &'a Model,
     settings: &'a Refinement,
     sites: Vec<Site>,
     batches: Vec<Batch>,
-    /// Positions whose drift is averaged.
+    /// The number of positions over which the drift is averaged.
     watched: usize,
-    /// Per site, the rows as f32, `[B, f]`; `P Pᵀ`, `[B, B]`; and `‖W‖²`.
+    /// For each site: the rows as f32, `[B, f]`; `P Pᵀ`, `[B, B]`; and `‖W‖²`.
     fixed: Vec<(Vec<f32>, Vec<f64>, f64)>,
 }
 
 impl<'a> Refining<'a> {
-    /// Takes up the sites of a set, the edited layer's first; `edits` in the order of the columns; and the sentences.
+    /// Prepares the batches. `sites` starts with the edited layer, `edits` has the order of the columns, and
+    /// `sentences` are the token rows whose distributions should not change.
     pub fn new(
         base: &'a Model,
         sites: Vec<Site>,
@@ -125,15 +126,15 @@ impl<'a> Refining<'a> {
         Self { base, settings, sites, batches, watched, fixed }
     }
 
-    /// Positions that every step passes.
+    /// Returns the number of positions that every step evaluates.
     pub fn positions(&self) -> usize {
         self.batches.iter().map(|batch| batch.upper.positions()).sum()
     }
 
-    /// Runs all steps and gives the sites.
+    /// Runs all steps and returns the sites with the optimised columns.
     ///
     /// # Errors
-    /// A changed weight is not finite.
+    /// If a changed weight is not finite.
     pub fn run(self, progress: &dyn Progress) -> Result<Vec<Site>, PatchError> {
         let mut x: Vec<f64> = self.sites.iter().flat_map(|site| site.columns.iter().flatten().copied()).collect();
         let mut adam = Adam::new(x.len(), self.settings.rate);
@@ -150,7 +151,7 @@ impl<'a> Refining<'a> {
         Ok(self.with(&x))
     }
 
-    /// The sites with these columns: edit by edit, site by site.
+    /// Returns the sites with the columns in `x`, which is ordered by site and then by edit.
     fn with(&self, x: &[f64]) -> Vec<Site> {
         let mut sites = self.sites.clone();
         let columns = sites.iter_mut().flat_map(|site| &mut site.columns);
@@ -158,10 +159,11 @@ impl<'a> Refining<'a> {
         sites
     }
 
-    /// The loss with these columns, edit by edit, site by site, and its gradient by them.
+    /// Returns the loss with the columns in `x` (ordered by site and then by edit), and its gradient with respect to
+    /// them.
     ///
     /// # Errors
-    /// A changed weight is not finite.
+    /// If a changed weight is not finite.
     pub fn at(&self, x: &[f64]) -> Result<(Loss, Vec<f64>), PatchError> {
         let sites = self.with(x);
         let mut model = self.base.clone();
@@ -171,7 +173,8 @@ impl<'a> Refining<'a> {
         let (edits, width) = (self.sites[0].columns.len(), self.base.spec().width);
         let mut loss = Loss::default();
         let mut gradients = vec![vec![0.0_f64; edits * width]; self.sites.len()];
-        // As many at a time as there are threads; they are added in their order, whoever is done first.
+        // One batch per thread at a time. The results are added in the order of the batches, so they do not depend on
+        // timing.
         for some in self.batches.chunks(rayon::current_num_threads()) {
             let added: Vec<Added> = some.par_iter().map(|batch| self.add(&model, batch)).collect();
             for one in added {
@@ -193,7 +196,7 @@ impl<'a> Refining<'a> {
         Ok((loss, out))
     }
 
-    /// `‖Σ u v‖² / ‖W‖²`, and the weighted gradient by every column.
+    /// Returns `‖Σ u v‖² / ‖W‖²`, and the weighted gradient with respect to every column.
     fn size(&self, site: &Site, (_, gram, norm): &(Vec<f32>, Vec<f64>, f64)) -> (f64, Vec<Vec<f64>>) {
         let (edits, width) = (site.columns.len(), self.base.spec().width);
         let mixed: Vec<Vec<f64>> = (0..edits)
@@ -239,7 +242,7 @@ impl<'a> Refining<'a> {
         Added { nll, drift, by_columns }
     }
 
-    /// The gradient by a site's columns: `Gᵀ (X Pᵀ)`, `[d, B]`.
+    /// Returns the gradient with respect to a site's columns: `Gᵀ (X Pᵀ)`, `[d, B]`.
     fn by_columns(&self, index: usize, slopes: &Slopes<'_>) -> Vec<f32> {
         let (spec, isa) = (self.base.spec(), self.base.isa());
         let (rows, edits) = (&self.fixed[index].0, self.sites[index].columns.len());
@@ -251,10 +254,10 @@ impl<'a> Refining<'a> {
     }
 }
 
-/// Refines a linked set: see [`Refining::new`].
+/// Refines a linked set; the parameters are those of [`Refining::new`].
 ///
 /// # Errors
-/// A changed weight is not finite.
+/// If a changed weight is not finite.
 pub fn refine(
     base: &Model,
     sites: Vec<Site>,
@@ -266,7 +269,7 @@ pub fn refine(
     Refining::new(base, sites, edits, sentences, settings).run(progress)
 }
 
-/// What does not change of a site: see [`Refining::fixed`].
+/// Returns the constant values of a site; see `Refining::fixed`.
 fn fixed(base: &Model, site: &Site) -> (Vec<f32>, Vec<f64>, f64) {
     let edits = site.rows.len();
     let products = (0..edits).into_par_iter().map(|one| {

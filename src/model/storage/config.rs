@@ -1,4 +1,4 @@
-//! What a config.json says of how a model is stored: its family, and whether it was quantised.
+//! Reads from config.json how a model is stored: its family, and whether it is quantised.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use super::super::ModelError;
 use super::super::config::Reader;
 use super::super::family::{FAMILIES, Family};
 
-/// The family of a config.
+/// Returns the family of a config.
 ///
 /// # Errors
-/// It is none that can be read, or none is named.
+/// If the family is not supported, or the config does not name one.
 pub(in crate::model) fn family(config: &Reader<'_>) -> Result<&'static Family, ModelError> {
     let unnamed = "";
     let model_type = config.word("model_type", unnamed)?;
@@ -31,7 +31,7 @@ fn named(model_type: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|family| family.model_type == model_type)
 }
 
-/// The first class that a config names.
+/// Returns the first class in the `architectures` of a config.
 fn architecture<'a>(config: &Reader<'a>) -> Option<&'a str> {
     config.get("architectures")?.as_array()?.first()?.as_str()
 }
@@ -49,26 +49,26 @@ fn without_type(config: &Reader<'_>) -> ModelError {
     ModelError::stored(config.path(), "`model_type` is missing", help)
 }
 
-/// Whether a class of transformers is of a family: `LlamaForCausalLM` is of `llama`.
+/// Whether a class of transformers belongs to a family: `LlamaForCausalLM` belongs to `llama`.
 fn is_of(class: &str, family: &Family) -> bool {
     let ends = ["For", "LMHeadModel", "DoubleHeadsModel", "Model"].map(|end| class.find(end));
     let stem = &class[..ends.into_iter().flatten().min().unwrap_or(class.len())];
     stem.eq_ignore_ascii_case(&family.model_type.replace('_', ""))
 }
 
-/// The class that a config names where it is of another family than `model_type` says.
+/// Returns the class that a config names, if it belongs to another family than `model_type`.
 pub(in crate::model) fn other_class(path: &Path, config: &serde_json::Value, family: &Family) -> Option<String> {
     let config = Reader::new(path, config.as_object()?);
     architecture(&config).filter(|class| !is_of(class, family)).map(str::to_owned)
 }
 
-/// Refuses a config that says that its weights are quantised.
+/// Rejects a config of quantised weights.
 ///
 /// # Errors
-/// They are: the method as it is named.
+/// If the config has quantisation settings. The error names the method.
 pub(in crate::model) fn refuse_quantised(config: &Reader<'_>) -> Result<(), ModelError> {
     let quantised = |method: &str| ModelError::Quantised { path: config.path().to_owned(), method: method.to_owned() };
-    // MLX writes its own key, and beside it the other one without a method.
+    // MLX writes `quantization`, and in addition `quantization_config` without a method.
     if config.object("quantization")?.is_some_and(|said| said.get("bits").is_some()) {
         return Err(quantised("MLX"));
     }

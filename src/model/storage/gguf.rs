@@ -1,4 +1,4 @@
-//! Which model a GGUF file was made from, as far as its header says it. Nothing else of such a file is read.
+//! Reads the name of the source model from the header of a GGUF file. Nothing else of the file is read.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -7,15 +7,16 @@ use std::path::Path;
 use crate::model::hub::repository;
 use crate::plain;
 
-/// The first bytes of a file.
+/// The first bytes of every GGUF file.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
-/// What is said of a model stands before its vocabulary, in much less than this.
+/// Maximum number of bytes that are read. The metadata of the model comes before the vocabulary and is much smaller.
 const MOST_BYTES: u64 = 1 << 20;
-/// A text may be this long.
+/// Maximum length of a text, in bytes.
 const MOST_TEXT: u64 = 1 << 12;
 const TEXT: u32 = 8;
 
-/// The name of the model that the file at `path` was made from: `ORG/NAME` where the file has it.
+/// Returns the name of the model that the file at `path` was made from: `ORG/NAME` if the header states the
+/// organisation or a URL, else the name alone.
 pub(super) fn made_from(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     plain::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
@@ -28,7 +29,7 @@ pub(super) fn made_from(path: &Path) -> Option<String> {
     })
 }
 
-/// The texts of a header by their keys, up to the first value that is of no use here.
+/// Returns the text values of a header by key, up to the first array or malformed value.
 fn texts(bytes: &[u8]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut rest = Rest(bytes);
@@ -50,7 +51,8 @@ fn texts(bytes: &[u8]) -> BTreeMap<String, String> {
     found
 }
 
-/// Bytes of a number; lists are what a vocabulary is made of, and end the search.
+/// Returns the size of a number in bytes; `None` for arrays, which end the search because the vocabulary consists of
+/// arrays.
 fn size(kind: u32) -> Option<usize> {
     match kind {
         0 | 1 | 7 => Some(1),
@@ -88,7 +90,7 @@ impl<'a> Rest<'a> {
 pub(super) mod tests {
     use super::*;
 
-    /// A header with a number, then these texts.
+    /// Builds a header with a number, followed by these texts.
     pub(in crate::model::storage) fn header(texts: &[(&str, &str)]) -> Vec<u8> {
         let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
         let mut bytes = MAGIC.to_vec();

@@ -1,8 +1,8 @@
-//! In which forms models are stored that cannot be opened, told by what lies there: a refusal names it and says the one
-//! thing that helps.
+//! Explains why a path cannot be opened as a model: recognises other forms of storage by their files. Every error names
+//! the form and says what to do.
 //!
-//! - [`config`]: what config.json says; [`names`]: what the names of the tensors say; [`gguf`]: which model a GGUF file was
-//!   made from. Here: what the files of a folder are.
+//! - [`config`]: what config.json says; [`names`]: what the names of the tensors say; [`gguf`]: the source model of a
+//!   GGUF file. This module recognises files and folders by their names and first bytes.
 
 pub(super) mod config;
 mod gguf;
@@ -18,17 +18,17 @@ use super::ModelError;
 use super::files::{CONFIG, TOKENIZER, WHOLE, read_json};
 use crate::safetensors::refuse_pickle;
 
-/// The file that makes a folder an adapter of PEFT.
+/// The config file of a PEFT adapter. A folder that contains it is an adapter.
 pub(super) const ADAPTER: &str = "adapter_config.json";
-/// It may be this long.
+/// Maximum size of that file, in bytes.
 const ADAPTER_LIMIT: u64 = 1 << 20;
-/// What writes a model anew as the Hub has it.
+/// Advice on how to save a model in the Hub's format.
 pub(super) const SAVE: &str = "`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)` of transformers writes model A into \
                     the folder B in that form";
-/// So many names are listed.
+/// Maximum number of names in a message.
 const LISTED: usize = 3;
 
-/// The entries of a folder by name, sorted: links count as what they lead to.
+/// The names of the files and the folders in a folder, sorted. Links are followed.
 struct Listing {
     files: Vec<String>,
     folders: Vec<String>,
@@ -58,7 +58,7 @@ impl Listing {
     }
 }
 
-/// `a, b, c and 4 more`.
+/// Formats a list of names, for example `a, b, c and 4 more`.
 fn listed(names: &[&String]) -> String {
     let shown: Vec<&str> = names.iter().take(LISTED).map(|name| name.as_str()).collect();
     match names.len().checked_sub(LISTED).filter(|more| *more > 0) {
@@ -67,7 +67,7 @@ fn listed(names: &[&String]) -> String {
     }
 }
 
-/// What stands where a model's folder was expected and is a file.
+/// Returns the error for a file that was given instead of a model folder.
 pub(super) fn file(path: &Path) -> ModelError {
     let mut first = [0; 8];
     let read = File::open(path).and_then(|mut file| file.read(&mut first)).unwrap_or(0);
@@ -84,7 +84,7 @@ pub(super) fn file(path: &Path) -> ModelError {
     }
 }
 
-/// A folder that has no config.json.
+/// Returns the error for a folder without config.json.
 pub(super) fn without_config(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     if let Some(name) = cached(folder).filter(|_| listing.folders.iter().any(|name| name == "snapshots")) {
@@ -105,7 +105,7 @@ pub(super) fn without_config(folder: &Path) -> ModelError {
     others(folder, &listing).unwrap_or_else(|| ModelError::NoFile { folder: folder.to_owned(), name: CONFIG })
 }
 
-/// A folder that has a config.json, and neither model.safetensors nor an index.
+/// Returns the error for a folder with config.json, but without model.safetensors and without an index.
 pub(super) fn without_weights(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     if let Some(error) = adapter(folder, &listing) {
@@ -119,7 +119,7 @@ pub(super) fn without_weights(folder: &Path) -> ModelError {
     found.unwrap_or_else(|| ModelError::NoFile { folder: folder.to_owned(), name: WHOLE })
 }
 
-/// A folder that has no tokenizer.json.
+/// Returns the error for a folder without tokenizer.json.
 pub(super) fn without_tokenizer(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     let known = ["vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt"];
@@ -132,20 +132,20 @@ pub(super) fn without_tokenizer(folder: &Path) -> ModelError {
     )
 }
 
-/// `ORG/NAME` of a `models--ORG--NAME` folder.
+/// Returns `ORG/NAME` of a `models--ORG--NAME` folder.
 fn cached(folder: &Path) -> Option<String> {
     let real = folder.canonicalize().ok()?;
     let name = real.file_name()?.to_str()?.strip_prefix("models--")?;
     Some(name.replacen("--", "/", 1))
 }
 
-/// The model that an adapter was made for, as its config says.
+/// Returns the base model that an adapter's config names.
 pub(super) fn base_of_adapter(folder: &Path) -> Option<String> {
     let config = read_json(&folder.join(ADAPTER), ADAPTER_LIMIT).ok()?;
     config["base_model_name_or_path"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// An adapter without the model that it is laid on.
+/// Returns the error for an adapter without its base model.
 fn adapter(folder: &Path, listing: &Listing) -> Option<ModelError> {
     if !listing.has(ADAPTER) {
         return None;
@@ -159,7 +159,7 @@ fn adapter(folder: &Path, listing: &Listing) -> Option<ModelError> {
     ))
 }
 
-/// A folder of models.
+/// Returns the error for a folder whose subfolders are models.
 fn parent(folder: &Path, listing: &Listing) -> Option<ModelError> {
     let models: Vec<&String> = listing.folders.iter().filter(|name| folder.join(name).join(CONFIG).is_file()).collect();
     let found = match &models[..] {
@@ -173,7 +173,7 @@ fn parent(folder: &Path, listing: &Listing) -> Option<ModelError> {
     Some(ModelError::stored(folder, format!("this folder is no model; {found}"), help))
 }
 
-/// Weights in another form, or under another name.
+/// Returns the error for weights in another format or under another name.
 fn others(folder: &Path, listing: &Listing) -> Option<ModelError> {
     if let Some(first) = listing.ending(".gguf").first() {
         return Some(of_gguf(&folder.join(first.as_str())));
@@ -190,7 +190,7 @@ fn others(folder: &Path, listing: &Listing) -> Option<ModelError> {
     Some(ModelError::stored(&folder.join(name), format!("this is {what}"), help))
 }
 
-/// Files of safetensors, none of which is read.
+/// Returns the error for safetensors files with unexpected names.
 fn misnamed(folder: &Path, names: &[&String]) -> ModelError {
     let there = listed(names);
     let part = names.iter().any(|name| name.contains("-of-"));
@@ -208,7 +208,7 @@ fn misnamed(folder: &Path, names: &[&String]) -> ModelError {
     ModelError::stored(folder, format!("there is {there}, and {missing}"), help)
 }
 
-/// Weights of other programs, by the name of a file.
+/// Recognises weights of other programs by the extension of the file. Returns a description and the advice.
 fn foreign(name: &str) -> Option<(&'static str, &'static str)> {
     const MADE_FROM: &str = "name the model that it was made from, in safetensors";
     const OLD: &str = "fetch the model in safetensors; where there is none, transformers 4 reads these weights \

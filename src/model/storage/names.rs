@@ -1,4 +1,4 @@
-//! What the names of the tensors in the files say, where one is missing, or is there and not read.
+//! Explains a missing tensor by the names of the other tensors, and finds tensors that are not read.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use super::super::ModelError;
 use super::super::files::Weights;
 use super::super::spec::Spec;
 
-/// Names of what only quantised weights have.
+/// Suffixes of tensor names that occur only in quantised weights.
 const QUANTISED: [&str; 8] =
     [".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".scales", ".absmax", ".SCB"];
-/// Output matrices of models that say no words.
+/// Prefixes of the output matrices of models that are not language models.
 const CLASSIFIERS: [&str; 5] = ["score.weight", "classifier.weight", "v_head.", "value_head.", "qa_outputs.weight"];
-/// Numbers that a decoder computes for itself, and that older programs stored beside its weights.
+/// Suffixes of buffers that a decoder computes itself, and that older programs stored with its weights.
 const COMPUTED: [&str; 9] = [
     ".rotary_emb.inv_freq",
     ".rotary_emb.cos_cached",
@@ -24,7 +24,8 @@ const COMPUTED: [&str; 9] = [
     ".position_ids",
 ];
 
-/// The tensor `wanted`, which begins with the family's prefix or not, is not there: why, as far as the names tell.
+/// Returns the error for the missing tensor `wanted`, given with or without the family's prefix. The other names
+/// suggest the cause.
 pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) -> ModelError {
     let path = &weights.path;
     let names = || weights.names();
@@ -38,7 +39,7 @@ pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) ->
         return ModelError::stored(path, found, "merge it: `model.merge_and_unload().save_pretrained(NEW)` of peft");
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
-    // What stands around the family's own prefix, where that is a whole part of the name.
+    // Whether `prefix` ends with the family's own prefix, preceded by whole parts of a name.
     let outer = |prefix: &str| prefix.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
     if let Some(prefix) = prefix {
         let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
@@ -63,7 +64,7 @@ pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) ->
     }
 }
 
-/// What to do about a prefix.
+/// Returns the advice for tensors whose names start with `prefix`.
 fn unwrap(prefix: &str) -> String {
     let saved = |what: &str| format!("save the model inside: `{what}.save_pretrained(NEW)`");
     if prefix.starts_with("base_model.") {
@@ -81,7 +82,7 @@ fn unwrap(prefix: &str) -> String {
     }
 }
 
-/// Tensors of the decoder, by their names, that it does not read.
+/// Returns the tensors that belong to the decoder by name but are not in `read`.
 pub(in crate::model) fn unread<'w>(weights: &'w Weights, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
     let family = spec.family;
     let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));
@@ -91,7 +92,7 @@ pub(in crate::model) fn unread<'w>(weights: &'w Weights, spec: &Spec, read: &BTr
         let bare = name.strip_prefix(family.prefix).unwrap_or(name);
         bare.starts_with(blocks) || name.starts_with(&head) || ends.iter().any(|end| bare.starts_with(end))
     };
-    // A tied head that the file repeats was held against the embedding.
+    // A stored copy of a tied head was already compared with the embedding.
     let tied = format!("{head}weight");
     let kept = |name: &&str| {
         !(read.contains(name) || COMPUTED.iter().any(|end| name.ends_with(end)) || spec.tied && *name == tied)

@@ -1,11 +1,11 @@
-//! Made-up folders, and what is said of them.
+//! Tests of the errors for folders that cannot be opened.
 
 use std::path::Path;
 
 use super::gguf::tests::header;
 use crate::model::{Checkpoint, Tokens};
 
-/// A file of a folder: its name and its text.
+/// Name and content of a file.
 type Entry = (&'static str, &'static str);
 
 fn write(folder: &Path, entries: &[Entry]) {
@@ -18,7 +18,7 @@ fn write(folder: &Path, entries: &[Entry]) {
     }
 }
 
-/// What is said of a model at `path` in a folder of these files, with the help.
+/// Returns the error and the advice for the model at `path` in a folder with these files.
 fn said(entries: &[Entry], path: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), entries);

@@ -1,15 +1,15 @@
-//! Heat maps: a row per token or class of tokens, a column per layer.
+//! Draws heat maps with one row per token or token class and one column per layer.
 
 use crate::figure::svg::{Anchor, FAINT, Hue, INK, Svg, TEXT, shade, steps, text_width};
 use crate::report::table::plural;
 use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan, Traced};
 
-/// A table to draw.
+/// The table of a heat map, with its labels.
 struct Heat {
     title: String,
     note: String,
-    /// A text per row, and whether it is of the subject.
+    /// The label of each row, and whether it belongs to the subject.
     rows: Vec<(String, bool)>,
     table: Vec<Vec<f64>>,
     low: f64,
@@ -23,10 +23,10 @@ const ROW: f64 = 19.0;
 const TOP: f64 = 62.0;
 const BOTTOM: f64 = 46.0;
 const BAR: f64 = 92.0;
-/// The widest text of a row.
+/// The maximum width of a row label.
 const WIDEST: f64 = 190.0;
 
-/// The hue of a kind.
+/// Returns the hue of a kind.
 pub fn hue(kind: Kind) -> Hue {
     match kind {
         Kind::State => Hue::Purple,
@@ -35,7 +35,7 @@ pub fn hue(kind: Kind) -> Hue {
     }
 }
 
-/// What is restored, in words.
+/// Describes the restored states of a kind.
 pub fn restored(kind: Kind, plan: &Plan) -> String {
     match kind {
         Kind::State => "the state behind one layer".to_owned(),
@@ -46,7 +46,7 @@ pub fn restored(kind: Kind, plan: &Plan) -> String {
     }
 }
 
-/// One fact: the probability of its answer with each thing restored.
+/// Draws the answer's probability for one fact, with each state restored; `None` if the kind was not traced.
 pub fn of_fact(traced: &Traced, kind: Kind, plan: &Plan) -> Option<String> {
     let table = traced.table(kind)?;
     let high = table.iter().flatten().fold(traced.corrupted, |high, p| if *p > high { *p } else { high });
@@ -65,7 +65,7 @@ pub fn of_fact(traced: &Traced, kind: Kind, plan: &Plan) -> Option<String> {
     Some(heat.draw())
 }
 
-/// Many facts: the average indirect effect by class of token. `high` is where the scale ends.
+/// Draws the average indirect effect by token class; `high` is the upper end of the colour scale.
 pub fn of_effects(effects: &Effects, kind: Kind, plan: &Plan, high: f64) -> Option<String> {
     let rows: Vec<(Class, Vec<f64>)> = Class::ALL
         .into_iter()
@@ -129,7 +129,7 @@ impl Heat {
         svg.finish()
     }
 
-    /// The numbers of the layers, few enough to be read.
+    /// Draws the layer numbers, at intervals that keep them legible.
     fn layers(&self, svg: &mut Svg, layers: usize, left: f64, cell: f64, y: f64) {
         let every = [1, 2, 5, 10, 20].into_iter().find(|every| cell * *every as f64 >= 22.0).unwrap_or(50);
         for layer in (0..layers).step_by(every) {
@@ -147,7 +147,7 @@ impl Heat {
         );
     }
 
-    /// The scale of the colours.
+    /// Draws the colour scale.
     fn bar(&self, svg: &mut Svg, x: f64, height: f64) {
         const PARTS: usize = 40;
         let part = height / PARTS as f64;
@@ -165,16 +165,16 @@ impl Heat {
     }
 }
 
-/// A number of an axis, without zeros that say nothing.
+/// Formats a number of an axis with up to four decimal places, without trailing zeros.
 pub fn number(x: f64) -> String {
     let text = format!("{x:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// A token as a row names it: marked where it is of the subject, and no wider than its place.
+/// Formats the label of a token: truncated to the available width, and marked with `*` if it belongs to the subject.
 fn shortened(text: &str, subject: bool) -> String {
-    // What is nothing but space would be a row without a name.
+    // A label of white space only would look empty.
     let shown = if text.trim().is_empty() { text.replace(' ', "␣").replace('\t', "⇥") } else { text.to_owned() };
     let mut out = String::new();
     for character in shown.chars() {

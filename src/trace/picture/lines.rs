@@ -1,4 +1,4 @@
-//! Effects by layer: a line per class of token with its 95 % band, and bars for what severing takes away.
+//! Draws effects by layer: one line per token class with its 95 % band, and bars for the severed runs.
 
 use super::heat::{hue, number, restored};
 use crate::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
@@ -13,14 +13,15 @@ const HEIGHT: f64 = 210.0;
 const GAP: f64 = 18.0;
 const BOTTOM: f64 = 84.0;
 
-/// Colours of the classes, told apart in light and by those who see few colours; the last subject token stands out.
+/// The colours of the classes, distinguishable in bright light and with colour vision deficiency; the last subject
+/// token has the strongest one.
 const COLOURS: [&str; 6] = ["#7fb3d5", "#8e6bb0", "#c0392b", "#e6a23c", "#9b9b9b", "#1f3a6d"];
 
 fn colour(class: Class) -> &'static str {
     Class::ALL.iter().position(|one| *one == class).map_or(INK, |index| COLOURS[index])
 }
 
-/// From where to where numbers and their intervals reach, zero included.
+/// Returns the range of the means with their intervals, including zero.
 fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
     let (mut low, mut high) = (0.0, 0.0);
     for mean in means {
@@ -30,7 +31,7 @@ fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
     if high - low < 1e-9 { (low, low + 1.0) } else { (low, high + (high - low) * 0.04) }
 }
 
-/// A plot of numbers over layers.
+/// A plot of values over the layers.
 struct Panel {
     left: f64,
     width: f64,
@@ -48,7 +49,7 @@ impl Panel {
         TOP + HEIGHT * (1.0 - (value - self.low) / (self.high - self.low))
     }
 
-    /// The frame, the steps of both axes, and their names.
+    /// Draws the frame, the ticks of both axes, and the labels.
     fn axes(&self, svg: &mut Svg, title: &str, numbers: bool) {
         svg.bold([self.left, TOP - 10.0], Anchor::Start, TEXT, title);
         for step in steps(self.low, self.high) {
@@ -69,7 +70,7 @@ impl Panel {
     }
 }
 
-/// Three panels: single states, windows of MLPs, windows of attentions.
+/// Draws one panel per traced kind: single states, windows of MLPs, windows of attention.
 pub fn by_layer(effects: &Effects, plan: &Plan) -> Option<String> {
     let kinds: Vec<Kind> = Kind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
     let of = |kind: Kind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
@@ -110,14 +111,15 @@ fn legend(svg: &mut Svg, entries: &[(String, String)]) {
     }
 }
 
-/// What an entry takes beside its text.
+/// The width of a legend entry in addition to its text.
 const ENTRY: f64 = 36.0;
 
 fn legend_width(entries: &[(String, String)]) -> f64 {
     entries.iter().fold(LEFT, |width, (text, _)| width + ENTRY + text_width(text, TEXT))
 }
 
-/// Three bars a layer: the state at the subject's last token restored, and the same with attentions or MLPs severed.
+/// Draws three bars per layer: the state at the subject's last token restored, and the same with attention or MLPs
+/// severed.
 pub fn severed(effects: &Effects, plan: &Plan) -> Option<String> {
     let kinds = [Kind::State, Kind::AttentionSevered, Kind::MlpSevered];
     let means: Vec<&Vec<Mean>> =

@@ -1,5 +1,5 @@
-//! Figures of traces, as in the paper: a heat map per fact, averages by class of token, effects by layer, and what
-//! severing takes away.
+//! Draws the figures of traces as in the paper: a heat map per fact, averages by token class, effects by layer, and
+//! the effect of severing MLPs or attention.
 
 pub mod heat;
 pub mod lines;
@@ -9,9 +9,10 @@ use super::effects::{Class, Effects};
 use super::table::{Kind, Plan, Traced};
 use crate::figure::Figure;
 
-/// The figures over all facts.
+/// Draws the figures of the averages over all facts.
 pub fn averages(effects: &Effects, plan: &Plan) -> Vec<Figure> {
-    // One scale for all: that of the single states, as in the paper, or of what there is.
+    // All heat maps have one scale: that of the single states, as in the paper, or of all kinds if states were not
+    // traced.
     let scale_of = if plan.kinds.contains(&Kind::State) { vec![Kind::State] } else { Kind::TABLES.to_vec() };
     let means = effects.indirect.iter().filter(|((kind, _), _)| scale_of.contains(kind));
     let mut high = 1e-9;
@@ -44,7 +45,7 @@ pub fn averages(effects: &Effects, plan: &Plan) -> Vec<Figure> {
     figures
 }
 
-/// The figures of one fact.
+/// Draws the figures of one fact.
 pub fn of_fact(traced: &Traced, plan: &Plan) -> Vec<Figure> {
     let figure = |kind: &Kind| {
         let svg = heat::of_fact(traced, *kind, plan)?;

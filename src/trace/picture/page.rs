@@ -1,4 +1,4 @@
-//! A page with all figures and the numbers behind them, in one file that needs no other.
+//! Builds a self-contained HTML page with all figures and the numbers that they show.
 
 use std::fmt::Write as _;
 
@@ -8,19 +8,19 @@ use crate::figure::svg::escaped;
 use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan};
 
-/// What the page says beside its figures.
+/// The content of the page besides its figures.
 pub struct Told<'t> {
-    /// What was traced, in a few words.
+    /// The title of the page.
     pub title: String,
     /// Names and values: model, noise, counts.
     pub lines: Vec<(String, String)>,
-    /// The effects over all facts.
+    /// The average effects over all facts.
     pub effects: &'t Effects,
-    /// What was restored.
+    /// The plan of the traces.
     pub plan: &'t Plan,
 }
 
-/// The page.
+/// Renders the page.
 pub fn render(told: &Told<'_>, averages: &[Figure], facts: &[Figure]) -> String {
     let mut page = Page::new("trace", &told.title, &told.lines);
     section(&mut page, "Over all facts", averages);
@@ -37,7 +37,7 @@ fn section(page: &mut Page, title: &str, figures: &[Figure]) {
     }
 }
 
-/// The greatest effect of every class and kind, and where it is.
+/// Renders a table of the largest average effect of every class and kind, with its layer.
 fn numbers(told: &Told<'_>) -> String {
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| told.plan.kinds.contains(kind)).collect();
     let mut out = "<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>token</th>\n".to_owned();
