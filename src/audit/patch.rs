@@ -1,7 +1,5 @@
 //! Checks one patch: its digest, its encoding, and the base that it names.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::{Audit, Check, Ground, State};
@@ -10,7 +8,7 @@ use crate::build::named::Found;
 use crate::digest::Digest;
 use crate::export::fact::facts;
 use crate::export::{ExportError, folder, weights};
-use crate::patch::{Patch, PatchError, Target, delta_norms};
+use crate::patch::{Patch, PatchError, Target, delta_norms, edit_norms};
 
 /// Checks the patch in `found` against the opened base.
 ///
@@ -88,17 +86,6 @@ fn refused(name: &str, target: &Target, error: &ExportError) -> Check {
         Some((expected, found)) => check.detail(format!("expected {expected}")).detail(format!("found    {found}")),
         None => check.detail(error.to_string()),
     }
-}
-
-/// Returns the Frobenius norm of each edit's own update over all tensors, by meaning digest.
-pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
-    let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
-    for target in patch.targets().values() {
-        for (meaning, norm) in target.edits.iter().zip(delta_norms(target).edits) {
-            *squares.entry(*meaning).or_default() += norm * norm;
-        }
-    }
-    squares.into_iter().map(|(meaning, square)| (meaning, square.sqrt())).collect()
 }
 
 fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {

@@ -77,7 +77,7 @@ pub enum ExportError {
         count: usize,
     },
     /// A tensor stored in a type to which no patch can be applied.
-    #[error("`{parameter}` is stored as {found}; this version lays patches on F32 only")]
+    #[error("`{parameter}` is stored as {found}: patches are applied to F32, F16 and BF16")]
     Dtype {
         /// The name of the tensor.
         parameter: String,

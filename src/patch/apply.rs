@@ -129,7 +129,7 @@ mod tests {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
         // The spacing of f64 numbers at 2^60 is 256: adding 100 changes nothing, and adding the sum of all products does.
-        let third = Digest::of(b"a third edit");
+        let third = crate::digest::Digest::of(b"a third edit");
         target.edits.push(third);
         (target.u, target.v) = (vec![1.0, 1.0, -1.0], vec![100.0, 100.0, 2_f32.powi(60)]);
         assert_ne!(2_f64.powi(60) + (100.0 + 100.0 - 2_f64.powi(60)), 0.0);

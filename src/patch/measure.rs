@@ -1,8 +1,11 @@
 //! Measures the size of a patch and the share of it that survives rounding, in f64 and in a fixed order.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
-use super::Target;
+use super::{Patch, Target};
+use crate::digest::Digest;
 
 /// The Frobenius norms of a target's change.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +14,17 @@ pub struct DeltaNorms {
     pub edits: Vec<f64>,
     /// `‖Σ u v‖`, the norm of the whole change.
     pub total: f64,
+}
+
+/// Returns the Frobenius norm of each edit's own update over all tensors, by meaning digest.
+pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
+    let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
+    for target in patch.targets().values() {
+        for (meaning, norm) in target.edits.iter().zip(delta_norms(target).edits) {
+            *squares.entry(*meaning).or_default() += norm * norm;
+        }
+    }
+    squares.into_iter().map(|(meaning, square)| (meaning, square.sqrt())).collect()
 }
 
 /// Returns the norms of `target`'s change. They are computed from the Gram matrices of the factors, without forming the

@@ -22,7 +22,7 @@ use crate::safetensors::Dtype;
 pub use apply::{materialise, materialise_with};
 pub use bytes::FORMAT;
 pub use error::PatchError;
-pub use measure::{DeltaNorms, delta_norms, norm, surviving_share};
+pub use measure::{DeltaNorms, delta_norms, edit_norms, norm, surviving_share};
 
 /// The orientation in which the base file stores a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

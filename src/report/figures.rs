@@ -1,6 +1,6 @@
 //! Formats numbers and counts for people, the same way in all formats.
 
-use super::Gate;
+use super::{Answer, Culprit, Gate};
 
 /// Formats a probability or a share in percent.
 pub(crate) fn percent(share: f64) -> String {
@@ -85,6 +85,15 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }
+}
+
+/// Formats what the omission that helps most gives: the probability of the wanted answer, or the KL divergence in nats of
+/// a prompt that should stay unchanged.
+pub(crate) fn nearest(culprit: &Culprit, answers: &[Answer]) -> Option<String> {
+    let (_, value) = culprit.nearest.as_ref()?;
+    let own = |one: &&Answer| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt);
+    let wanted = answers.iter().find(own).is_some_and(|one| one.target.is_some());
+    Some(format!("{} {value:.3}", if wanted { "P" } else { "KL" }))
 }
 
 #[cfg(test)]

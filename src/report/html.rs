@@ -3,7 +3,7 @@
 //! Everything that the page shows is in it as text. The script only searches, sorts and filters that text. The page's
 //! content security policy allows only this script and this style, by their digests, so no text can be executed.
 
-use super::figures::{gate, limit, nats, number, percent, plural, short, thousands};
+use super::figures::{gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::html_answers::answers;
 use super::html_text::{allowed, escape, text};
 use super::verdict::sentence;
@@ -224,7 +224,8 @@ const HEADS: &str = "<thead><tr><td></td><th scope=\"col\">before</th><th scope=
 fn culprits(report: &Report) -> String {
     let line = |one: &Culprit| {
         let breaks: Vec<String> = one.breaks.iter().map(|id| escape(id)).collect();
-        let nearest = one.nearest.as_ref().map(|(id, share)| format!("{} ({})", escape(id), escape(&percent(*share))));
+        let figure = nearest(one, &report.answers).unwrap_or_default();
+        let nearest = one.nearest.as_ref().map(|(id, _)| format!("{} ({})", escape(id), escape(&figure)));
         format!(
             "<tr>{}{}{}{}{}</tr>\n",
             cell("id", &escape(&one.id)),

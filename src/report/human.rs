@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::figures::short;
+use super::figures::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
 use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Finding, Gate, Report, Says, Verdict, Weights};
 use crate::project::Code;
@@ -156,14 +156,12 @@ fn top(says: &Says) -> String {
 }
 
 fn blame(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
-    let wanted =
-        answers.iter().any(|one| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt) && one.target.is_some());
-    let figure = if wanted { "P" } else { "KL" };
     let list = |ids: &[String]| ids.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" and ");
     let who = match (&culprit.breaks[..], &culprit.nearest, culprit.alone) {
         (_, _, false) => "not met even with its edit alone: no other edit breaks it".to_owned(),
-        ([], Some((id, nearest)), _) => {
-            format!("no single other edit breaks it; leaving out `{id}` comes nearest ({figure} {nearest:.3})")
+        ([], Some((id, _)), _) => {
+            let nearest = nearest(culprit, answers).unwrap_or_default();
+            format!("no single other edit breaks it; leaving out `{id}` comes nearest ({nearest})")
         }
         ([], None, _) => "no single other edit breaks it".to_owned(),
         ([id], ..) => format!("broken by `{id}`: it is met without that edit"),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::figures::{cut, gate, limit, nats, number, percent, plural, short, thousands};
+use super::figures::{cut, gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::markdown_page::{Page, Section, row};
 use super::markdown_text::{code, escape, wrapped};
 use super::verdict::{edits, moves, sentence};
@@ -254,8 +254,8 @@ fn gates(report: &Report) -> Option<Section<'_>> {
 fn culprits(report: &Report) -> Option<Section<'_>> {
     let line = |one: &super::Culprit| {
         let breaks: Vec<String> = one.breaks.iter().take(8).map(|id| code(id, NAME)).collect();
-        let nearest =
-            one.nearest.as_ref().map(|(id, share)| format!("{} {}", code(id, NAME), escape(&percent(*share))));
+        let figure = nearest(one, &report.answers).unwrap_or_default();
+        let nearest = one.nearest.as_ref().map(|(id, _)| format!("{} {}", code(id, NAME), escape(&figure)));
         row(&[
             code(&one.id, NAME),
             code(&one.prompt, TEXT),

@@ -14,7 +14,7 @@ use crate::build::Stop;
 use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path};
 use crate::digest::Digest;
 use crate::model::Model;
-use crate::patch::{delta_norms, norm};
+use crate::patch::{edit_norms, norm};
 use crate::project::facts::compare;
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project, Sources};
 use crate::report::{self, Answer, Asked, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
@@ -172,6 +172,7 @@ fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
 }
 
 fn edit_weights(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<EditWeight> {
+    let norms = |side: &Side| side.patch.as_ref().map_or_else(BTreeMap::new, |(_, patch)| edit_norms(patch));
     let (was, is) = (norms(before), norms(after));
     let names: BTreeMap<Digest, String> = names(before, after, ground);
     let mut found: BTreeMap<String, (Option<f64>, Option<f64>)> = BTreeMap::new();
@@ -183,13 +184,6 @@ fn edit_weights(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<EditWeig
         found.entry(name(meaning)).or_default().1 = Some(*norm);
     }
     found.into_iter().map(|(id, (before, after))| EditWeight { id, before, after }).collect()
-}
-
-/// Returns the Frobenius norm of `u v` of every edit of a patch, by meaning. If an edit changes several tensors, the
-/// norm is that of the last one only.
-fn norms(side: &Side) -> BTreeMap<Digest, f64> {
-    let targets = side.patch.iter().flat_map(|(_, patch)| patch.targets().values());
-    targets.flat_map(|target| target.edits.iter().copied().zip(delta_norms(target).edits)).collect()
 }
 
 /// Returns the labels of all edits by meaning; the label of an alias is its id followed by the alias.
