@@ -7,6 +7,7 @@ const STOPPED: i32 = 130;
 
 /// Installs a handler for Ctrl-C that reports whether the results so far are stored. Files are written atomically; a
 /// temporary file or folder may remain, as after a kill. Without a terminal, no handler is installed.
+#[expect(clippy::exit, reason = "the handler ends the run: the thread that computes does not listen")]
 pub(super) fn listen(keeps: bool) {
     if !std::io::stderr().is_terminal() {
         return;
