@@ -170,7 +170,7 @@ class Editor:
         return first["value"] + best.pop("delta"), {**best, "evaluations": evaluations}
 
     def key(self, edit):
-        """Returns the left and the right key: means over the templates; with "released" keys, the right one is the bare prompt's."""
+        """Returns the left and the right key: means over the templates; with "released" keys, the right is the bare prompt's."""
         rows, positions = [], []
         for template in self.templates:
             encoding = self.tokenizer.encode(

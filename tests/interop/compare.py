@@ -79,7 +79,7 @@ class Table:
         print("interop: " + ", ".join(self.rows[-1]), file=sys.stderr, flush=True)
 
     def near(self, model, client, what, ours, theirs, limit, base):
-        """Adds a row that compares the logits of all positions of all prompts. NaN fails, and so do edits that hardly move them."""
+        """Adds a row that compares the logits of all positions of all prompts. NaN fails, and so do edits with little effect."""
         difference, moved = apart(ours, theirs), apart(ours, base)
         passed = difference <= limit and moved > 100 * limit
         self.add(model, client, what, f"{difference:.1e}", f"{limit:.0e}", f"{moved:.1f}", passed)

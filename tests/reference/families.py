@@ -22,7 +22,7 @@ DELTA = 0xDE17B000  # + number of the case
 WIDTH, BLOCKS, HEADS, INNER, VOCABULARY, CONTEXT = 32, 3, 4, 48, 64, 64
 LAYER, TOKENS, MIDDLE = 1, 12, 5
 SCORED = [9, 10, 11]
-# The position at which delta is added; default: 4. With a window of 4 in the last block, position 4 cannot affect the scored ones.
+# The position of delta; default: 4. With a window of 4 in the last block, position 4 does not affect the scored ones.
 DELTA_AT = {"mistral": 8, "qwen2-window": 8, "ministral": 8}
 
 
