@@ -1,11 +1,11 @@
-"""Writes a project of facts whose subjects are the one token that begins their prompts.
+"""Writes a project of facts whose subject is one token, the first of the prompt.
 
     python benches/sinks.py MODEL PROJECT CORPUS [--second]
 
-MODEL is a folder that transformers opens. Facts are drawn from the lists below with a fixed seed: those that the model
-answers rightly by itself, be it at the very beginning of a text or after a line end. Each gets another answer of its
-relation, and its prompt after six texts as paraphrases, to see where the fact holds. A subject is edited once: what else
-is known of it is in the `--second` project. CORPUS is a text for the statistics.
+MODEL is a folder that transformers can load. Facts are drawn from the lists below with a fixed seed; only those count that the
+model answers correctly itself, either at the start of a text or after a line end. The target of each is another answer of its
+relation. Its paraphrases are its prompt after six texts, to measure where the edit holds. A project edits a subject once; a
+second known fact about it is in the `--second` project. CORPUS is a text for the statistics.
 """
 
 import argparse
@@ -75,7 +75,7 @@ RELATIONS = [
     ("faith", FAITHS, ["{} is the founder of the religion of", "{} is the founder of"]),
     ("language", LANGUAGES, ["{}'s native language was", "{} wrote in"]),
 ]
-# Answers that a relation of few known facts may be given, too.
+# Additional answers for relations with few known facts.
 OTHERS = {"faith": ["Hinduism", "Islam"], "language": ["Greek", "French", "Latin"], "calling": ["poet", "painter", "king"],
           "town": ["Nevada", "Ohio"], "state-capital": ["Denver", "Boston"], "capital": ["Rome", "Vienna"]}
 

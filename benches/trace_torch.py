@@ -1,9 +1,9 @@
-"""Causal tracing in PyTorch as it is published: a whole forward pass for every cell, hooks on every module.
+"""Computes causal traces in PyTorch as published: a full forward pass per cell, with hooks on modules.
 
     python benches/trace_torch.py MODEL FACTS.json [--limit N] [--window W] [--samples S] [--noise X]
 
-For `cargo bench --bench trace`, which runs it beside `corrigenda trace`; `tests/reference/trace.py` writes goldens with it.
-Written from the paper and its algorithm: https://arxiv.org/abs/2202.05262, section 2. Two threads.
+`cargo bench --bench trace` compares it with `corrigenda trace`; `tests/reference/trace.py` writes golden values with it.
+It implements the algorithm of the paper, https://arxiv.org/abs/2202.05262, section 2, and uses two threads.
 """
 
 import argparse
@@ -22,7 +22,7 @@ KINDS = ("state", "mlp", "attention", "mlp-severed", "attention-severed")
 
 
 def modules(model):
-    """The token embedding, and the blocks, MLPs and attentions of every layer."""
+    """Returns the token embedding, and the block, MLP and attention of every layer."""
     if hasattr(model, "transformer"):
         inner = model.transformer
         return inner.wte, [(block, block.mlp, block.attn) for block in inner.h]
@@ -35,7 +35,7 @@ def first(output):
 
 
 class Hooks:
-    """Calls a function with the output of a module, which may change it in place."""
+    """Hooks that call a function with the output of a module; the function may change it in place."""
 
     def __init__(self, pairs):
         def hook(function):
@@ -52,7 +52,7 @@ class Hooks:
 
 
 class Tracer:
-    """The runs of one fact: row 0 is clean, the others have noise on the subject's token embeddings."""
+    """The runs of one fact: row 0 is clean, the other rows have noise on the subject's token embeddings."""
 
     def __init__(self, model, ids, subject, scale, samples, seed=1):
         self.model, self.subject = model, subject
@@ -108,7 +108,7 @@ class Tracer:
         pairs.append((self.layers[layer][0], self.restore(token)))
         if not severed_next:
             return self.probability(pairs)
-        # As published: the stream goes on, and the run that is restored has the noise behind that of what is kept.
+        # As published: the random stream continues, so the restored run uses the noise drawn after that of the frozen outputs.
         first, self.noise = self.noise, self.next_noise
         found = self.probability(pairs)
         self.noise = first

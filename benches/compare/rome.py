@@ -1,14 +1,15 @@
-"""The published ROME procedure in PyTorch, float32, as it is usually run: what corrigenda is measured against.
+"""Runs the published ROME procedure in PyTorch, by default in float32: the baseline of corrigenda's benchmark.
 
     python benches/compare/rome.py EDITS.json [--limit N] [--threads 2] [--moment FILE] [--json OUT]
 
-Every step runs all layers, all positions and all logits of one right-padded batch (the templates and the KL row), by
-autograd; keys come from whole forward passes. Statistics run up to the edited layer and stop there, a hundred
-documents at a time, the longest first, in padded batches of at most three times the context (of 1024 at most). Each edit stands alone
-and is rolled back. What is timed per edit: rows, value, keys, direction and the update of the weight; not loading, not
-the statistics and the inverse of C, not scoring. Two steps of the first value are taken before the clock starts.
+Every step computes all layers, all positions and all logits of one right-padded batch (the templates and the KL row) with
+autograd; keys come from full forward passes. The statistics run the model up to the edited layer, a hundred documents at a
+time, the longest first, in padded batches of at most three times the context (at most 1024) in tokens. Each edit is applied
+alone and rolled back. The time of an edit includes rows, value, keys, direction and the update of the weight; it excludes
+loading, the statistics, the inverse of C, and scoring. Two steps of the first value run before the timing starts.
 
-Of its own: context templates are given, and C is summed and inverted in float64, once, with the statistics.
+Differences from the published code: the context templates are an input, and C is summed and inverted in float64, once, with the
+statistics.
 
 EDITS.json (paths are relative to the current directory):
     {"model": PATH, "layer": 0, "corpus": PATH, "max_tokens": N, "lines": N (optional), "templates": ["{}", ...],
@@ -41,7 +42,7 @@ def last_token(encoding, character):
 
 
 class Stop(Exception):
-    """What lies above is not wanted."""
+    """Ends a forward pass at the edited layer; the layers above are not needed."""
 
 
 class Editor:
@@ -69,7 +70,7 @@ class Editor:
         return {"input_ids": ids, "attention_mask": mask, "use_cache": False}
 
     def keys(self, batch, stop=False):
-        """The input of the second MLP matrix at every position; with `stop` nothing behind it is computed."""
+        """Returns the input of the second MLP matrix at every position; with `stop`, the forward pass ends there."""
         seen = []
 
         def look(_, inputs):
@@ -87,7 +88,7 @@ class Editor:
         return seen[0]
 
     def batches(self, rows):
-        """As published: a hundred documents, the longest first, cut where padding to the longest takes too much."""
+        """Yields batches as published: a hundred documents, the longest first, split if the padded batch would be too large."""
         most = 3 * min(self.model.config.max_position_embeddings, 1024)
         for start in range(0, len(rows), 100):
             group = []
@@ -99,7 +100,7 @@ class Editor:
             yield group
 
     def statistics(self, lines, max_tokens):
-        """C, the mean of k kᵀ over every position, and how many there were."""
+        """Returns C, the mean of k kᵀ over all positions, and the number of positions."""
         width = self.weight.shape[0]
         total, count = torch.zeros(width, width, dtype=torch.float64), 0
         rows = [self.tokenizer.encode(line).ids[:max_tokens] for line in lines]
@@ -111,7 +112,7 @@ class Editor:
         return total / count, count
 
     def value(self, edit):
-        """v*, and how it came about."""
+        """Returns v* and the record of its optimisation."""
         settings, subject, prompt = self.settings, edit["subject"], edit["prompt"]
         target = self.answer(prompt, edit["target"])
         rows, positions, starts = [], [], []
@@ -169,7 +170,7 @@ class Editor:
         return first["value"] + best.pop("delta"), {**best, "evaluations": evaluations}
 
     def key(self, edit):
-        """The mean of the keys over the templates, and that of the bare prompt."""
+        """Returns the left and the right key: means over the templates; with "released" keys, the right is the bare prompt's."""
         rows, positions = [], []
         for template in self.templates:
             encoding = self.tokenizer.encode(
@@ -186,7 +187,7 @@ class Editor:
         return mean, self.keys(self.batch(rows[:1]))[0, positions[0]].float()
 
     def apply(self, edit, inverse):
-        """Edits the weight in place; returns what it was and how the value came about."""
+        """Edits the weight in place; returns the weight before and the record of the optimisation."""
         value, how = self.value(edit)
         left, right = self.key(edit)
         direction = inverse @ left
@@ -197,7 +198,7 @@ class Editor:
         return before, how
 
     def score(self, pairs):
-        """Mean negative log-likelihood per target token, and whether every one of them is the arg-max."""
+        """Returns, per pair, the mean negative log-likelihood of the target tokens and whether each of them is the arg-max."""
         rows, spans = [], []
         for prompt, target in pairs:
             ids, answer = self.tokenizer.encode(prompt).ids, self.answer(prompt, target)
@@ -214,7 +215,7 @@ class Editor:
         return out
 
     def measure(self, edit):
-        """Efficacy, paraphrase and neighbours: by arg-max, and by likelihood of the new against the old answer."""
+        """Returns efficacy, paraphrase and neighbours, by arg-max and by the likelihoods of the new and the old answer."""
         prompt = edit["prompt"].replace("{}", edit["subject"], 1)
         groups = {
             "efficacy": [(prompt, edit["target"], edit["was"])],
@@ -245,7 +246,7 @@ def summary(measures):
 
 
 def second_moment(editor, job, cache):
-    """The inverse of C from the file of an earlier run, or over the corpus, and written there."""
+    """Returns the inverse of C: from the cache file of an earlier run, or computed over the corpus and written to that file."""
     if cache and Path(cache).exists():
         return torch.load(cache)
     lines = [line for line in Path(job["corpus"]).read_text(encoding="utf-8").split("\n") if line.strip()]
@@ -261,7 +262,7 @@ def second_moment(editor, job, cache):
 
 
 def edited(editor, edit, inverse):
-    """One edit, timed, scored where it says with what, and rolled back."""
+    """Applies one edit with timing, scores it if it has `was`, and rolls it back."""
     scored = "was" in edit
     before = editor.measure(edit) if scored else None
     start, busy = time.perf_counter(), time.process_time()
@@ -299,7 +300,7 @@ def main():
     edits = job["edits"][: args.limit]
     if edits:
         inverse = found["inverse"]
-        # Two steps without a clock: the first pass of a process pays for the libraries' own preparations.
+        # Two steps without timing: the first pass of a process includes the initialisation of the libraries.
         schedule = editor.settings["schedule"]
         editor.settings["schedule"] = [{"rate": 0.5, "steps": 2}]
         editor.value(edits[0])

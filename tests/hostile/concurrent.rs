@@ -1,4 +1,4 @@
-//! Several programs on one store at once.
+//! Tests several processes that use one store at the same time.
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -13,14 +13,14 @@ use crate::support::project::{Project, binary};
 
 const BUILD: [&str; 3] = ["build", "--format", "json"];
 
-/// A verb on `project` with the store in `cache`.
+/// Starts a verb on `project` with the store in `cache`.
 fn started(project: &Project, cache: &Path, words: &[&str]) -> Child {
     let mut command = Command::new(binary());
     command.current_dir(project.path("")).args(words).env("CORRIGENDA_CACHE_DIR", cache);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
 }
 
-/// What it answered, which must be a success.
+/// Waits for the verb, which must succeed, and returns its JSON output.
 fn answered(child: Child) -> serde_json::Value {
     let output = child.wait_with_output().expect("it ends");
     let told = String::from_utf8_lossy(&output.stderr);
@@ -32,7 +32,7 @@ fn id(answer: &serde_json::Value) -> String {
     answer["patch"]["id"].as_str().expect("a patch").to_owned()
 }
 
-/// Eight projects, of which every one asks for something else.
+/// Returns eight projects, each with a different set of edits.
 fn different() -> Vec<Project> {
     let targets = [["Paris", "Vienna", "Berlin", "Lisbon"], ["Paris", "Rome", "Berlin", "Lisbon"]];
     let project = |number: usize| {
@@ -60,7 +60,7 @@ fn eight_builds_of_one_set_give_one_patch() {
     figure(&format!("{} times 8 builds of one set at once, from an empty store: one patch", 1 + rounds(0) / 20));
 }
 
-/// Four terminals, one project: what they write is one lock.
+/// Four builds in one project folder at the same time write one lock.
 #[test]
 fn builds_in_one_folder_give_one_lock() {
     let project = quick();
@@ -111,7 +111,7 @@ fn collecting_garbage_during_a_build_costs_work_and_no_bit() {
                 assert!(gc.code() == Some(0), "{}", gc.whole());
                 collected += 1;
             }
-            // What is young is spared, unless everything is to go: then what the build has just put there may too.
+            // `gc` keeps young entries, but `gc --all` may remove entries that the build has just written.
             let output = building.wait_with_output().expect("it ends");
             let told = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() || all.len() == 3 && output.status.code() == Some(2), "{told}");
@@ -127,7 +127,8 @@ fn collecting_garbage_during_a_build_costs_work_and_no_bit() {
     ));
 }
 
-/// Starts a verb whose calls of one kind take long, waits until it holds the store's lock, and kills it there.
+/// Starts a verb under strace, which delays every `call` by 20 s, waits until the verb holds the store's lock, and
+/// kills it. Returns whether the verb held the lock.
 fn killed_with_the_lock(project: &Project, call: &str, words: &[&str]) -> bool {
     let (trace, slow) = (format!("trace={call}"), format!("inject={call}:delay_enter=20000000"));
     let mut command = Command::new("strace");
@@ -140,7 +141,7 @@ fn killed_with_the_lock(project: &Project, call: &str, words: &[&str]) -> bool {
         std::thread::sleep(Duration::from_millis(10));
         held() || holder.try_wait().is_ok_and(|ended| ended.is_some())
     }) && held();
-    // Tracer and traced.
+    // Kills strace and the traced process.
     let group = format!("kill -KILL -{}", holder.id());
     assert!(Command::new("sh").args(["-c", &group]).status().is_ok_and(|status| status.success()));
     let _ = holder.wait();
@@ -155,7 +156,7 @@ fn who_is_killed_holds_no_lock() {
     }
     let project = quick();
     let want = patch(&project.run(&BUILD));
-    // What says that a folder is a cache is written once, and under no lock.
+    // Keeps CACHEDIR.TAG: it is written only once and without the lock, so its `fsync` would be delayed first.
     let _ = std::fs::remove_dir_all(project.cache().join("v1"));
     assert!(killed_with_the_lock(&project, "fsync", &["build"]), "a build that writes holds the lock");
     assert_eq!(project.run(&["store", "gc"]).code(), Some(0));
@@ -175,7 +176,7 @@ fn a_read_only_store_is_read_and_what_is_missing_is_said() {
         let status = Command::new(words[0]).args(&words[1..]).arg(&cache).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    // Permissions say nothing to root: the file system itself must be read-only.
+    // File permissions do not restrict root, so the file system itself must be read-only.
     if !mount(&["mount", "--bind", &cache.to_string_lossy()]) {
         skipped("a file system cannot be mounted");
         return;
@@ -211,7 +212,7 @@ fn what_others_may_read_is_the_umasks_affair_and_no_byte_is() {
     }
 }
 
-/// A store that another account made, and closed.
+/// A store that belongs to another user, who alone can read it.
 #[test]
 fn a_store_of_somebody_else_is_said_to_be_one() {
     let project = quick();

@@ -1,4 +1,4 @@
-//! The hostile corpus: what is written in place of a file, and the verb that reads it.
+//! Generates the hostile corpus: the content that replaces a file, and the verb that reads the file.
 
 use serde_json::{Value, json};
 
@@ -6,19 +6,19 @@ use crate::support::project::Project;
 
 /// One hostile input.
 pub(super) struct Case {
-    /// What kind of file it stands for.
+    /// The kind of file, used to group the results.
     pub class: &'static str,
-    /// What was done to it.
+    /// The file and the change, for messages.
     pub name: String,
-    /// The file that it replaces.
+    /// The path of the replaced file, relative to the project.
     pub file: &'static str,
-    /// Its bytes.
+    /// The hostile content.
     pub bytes: Vec<u8>,
-    /// Who reads it.
+    /// The arguments of the verb that reads the file.
     pub verb: &'static [&'static str],
 }
 
-/// A file that is read, how it is written, and by whom.
+/// A file that the program reads, its format, and the verb that reads it.
 struct Source {
     class: &'static str,
     file: &'static str,
@@ -56,12 +56,12 @@ const COUNTERFACT: &[&str] = &["import", "counterfact", "counterfact.json", "--i
 const ZSRE: &[&str] = &["import", "zsre", "zsre.json", "--into", "imported"];
 const EASYEDIT: &[&str] = &["import", "easyedit", "easyedit.json", "--into", "imported"];
 
-/// Every file that is read, and a verb that reads it.
+/// Returns every file of the corpus with a verb that reads it.
 pub(super) fn readers() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     SOURCES.iter().map(|source| (source.file, source.verb))
 }
 
-/// Writes the files that a project has not by itself.
+/// Writes the files that a new project does not have.
 pub(super) fn prepare(project: &Project) {
     let patches = Project::files(&project.cache().join("v1/patches"));
     let (_, patch) = patches.first().expect("a patch was built");
@@ -110,7 +110,7 @@ fn easyedit() -> Value {
     })
 }
 
-/// All cases, in one order.
+/// Returns all cases in a fixed order.
 pub(super) fn cases(project: &Project) -> Vec<Case> {
     let mut out = Vec::new();
     for source in &SOURCES {
@@ -133,7 +133,7 @@ pub(super) fn cases(project: &Project) -> Vec<Case> {
 
 type Add<'a> = dyn FnMut(String, Vec<u8>) + 'a;
 
-/// What can be done to any file.
+/// Adds the changes that apply to every format.
 fn any(sound: &[u8], add: &mut Add<'_>) {
     for part in 0..8 {
         let length = sound.len() * part / 8;
@@ -156,7 +156,7 @@ fn any(sound: &[u8], add: &mut Add<'_>) {
     add("one long line".into(), vec![b'a'; 1 << 20]);
 }
 
-/// Every value of a TOML file swapped for each of these, every line left out, and twice.
+/// Replaces every value of a TOML file by each of these values, removes every line, and repeats every line.
 fn toml(sound: &[u8], add: &mut Add<'_>) {
     const VALUES: [&str; 13] = [
         "-1",
@@ -180,7 +180,7 @@ fn toml(sound: &[u8], add: &mut Add<'_>) {
         lines[number] = line;
         (lines.join("\n") + "\n").into_bytes()
     };
-    // Long files repeat themselves.
+    // The first 40 lines are enough, because the lines of long files are similar.
     for (number, line) in lines.iter().enumerate().take(40) {
         let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.trim_start().starts_with(['#', '"', '{']))
         else {
@@ -200,7 +200,7 @@ fn toml(sound: &[u8], add: &mut Add<'_>) {
     add("carriage returns".into(), text.replace('\n', "\r").into_bytes());
 }
 
-/// Every value of a JSON file swapped for each of these, every key left out, and twice.
+/// Replaces every value of a JSON file by each of these values, and removes every key.
 fn json_of(class: &str, sound: &[u8], add: &mut Add<'_>) {
     let values = [
         json!(null),
@@ -219,7 +219,7 @@ fn json_of(class: &str, sound: &[u8], add: &mut Add<'_>) {
     let whole: Value = serde_json::from_slice(sound).expect("JSON");
     let mut pointers = Vec::new();
     collect(&whole, String::new(), &mut pointers);
-    // A few of the many entries of a vocabulary are as good as all.
+    // Of a long file, such as a vocabulary, about 24 entries are enough.
     let step = pointers.len().div_ceil(24).max(1);
     for pointer in pointers.iter().step_by(step) {
         for value in &values {
@@ -268,7 +268,7 @@ fn collect(value: &Value, here: String, out: &mut Vec<String>) {
     }
 }
 
-/// What ends the tokenizers library itself, or makes it promise what it cannot keep.
+/// Adds values that make the tokenizers library panic, or allocate or run without limit.
 fn tokenizers(whole: &Value, add: &mut Add<'_>) {
     let mut with = |name: &str, pointer: &str, value: Value| {
         let mut changed = whole.clone();
@@ -366,7 +366,7 @@ fn nested() -> Value {
     (0..60).fold(json!({ "type": "NFC" }), |inner, _| json!({ "type": "Sequence", "normalizers": [inner] }))
 }
 
-/// Places that a shard must not come from.
+/// Adds paths that a shard must not have.
 fn shards(add: &mut Add<'_>) {
     let places = [
         "../model/model.safetensors",
@@ -390,7 +390,7 @@ fn shards(add: &mut Add<'_>) {
     add("no shard".into(), json!({ "weight_map": {} }).to_string().into_bytes());
 }
 
-/// Records that are no fact.
+/// Adds records that are not facts.
 fn records(whole: &Value, add: &mut Add<'_>) {
     let record = whole[0].clone();
     let many: Vec<Value> = (0..2000).map(|_| record.clone()).collect();
@@ -406,7 +406,7 @@ fn records(whole: &Value, add: &mut Add<'_>) {
     }
 }
 
-/// Headers that lie.
+/// Adds headers with false statements about the tensors.
 fn safetensors(sound: &[u8], add: &mut Add<'_>) {
     let (header, data) = split(sound);
     let header: Value = serde_json::from_slice(header).expect("a header");
@@ -466,7 +466,7 @@ fn safetensors(sound: &[u8], add: &mut Add<'_>) {
     let mut changed = header.clone();
     changed["../../x"] = entry.clone();
     with("a tensor with the name of a path".into(), &changed);
-    // Fewer than are refused for their number, and more.
+    // The reader rejects files of more than 40,000 entries: one case is below that limit and one above it.
     for (many, said) in [(39_999, "forty thousand, less one,"), (50_000, "fifty thousand")] {
         let empty = |n: usize| (format!("t{n}"), json!({ "dtype": "F32", "shape": [0], "data_offsets": [0, 0] }));
         with(format!("{said} empty tensors"), &Value::Object((0..many).map(empty).collect()));
@@ -495,14 +495,14 @@ fn names(bytes: &[u8]) -> Vec<String> {
     header.as_object().expect("an object").keys().filter(|name| *name != "__metadata__").cloned().collect()
 }
 
-/// Archives of statistics that are none, or that were made to be unpacked.
+/// Adds files that are not valid archives of statistics, and archives that expand to a large size.
 fn npz(add: &mut Add<'_>) {
     for (name, bytes) in crate::published::hostile() {
         add(name.to_owned(), bytes);
     }
 }
 
-/// Templates that are none.
+/// Adds files that are not valid templates.
 fn text(add: &mut Add<'_>) {
     for text in ["", "\n", "{}", "no place", "{} and {}", "{", "{0}", "{}\0", "\u{202e}{}", "\u{1b}[2J{}"] {
         add(format!("{text:?}"), text.as_bytes().to_vec());

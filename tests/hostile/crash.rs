@@ -1,4 +1,4 @@
-//! Power that fails, and a disk that is full or broken, at every write, sync and rename of a build.
+//! Injects a kill, a full disk or an I/O error at every write, sync and rename of a build.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -9,24 +9,24 @@ use std::time::{Duration, Instant};
 use super::{figure, own_files, patch, quick, rounds, skipped};
 use crate::support::project::{Project, binary};
 
-/// Every call of the system that changes a file, a folder or a lock, and those that make it durable.
+/// The system calls that change a file, a folder or a lock, and those that make a change durable.
 const CALLS: &str = "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,\
                      mkdirat,ftruncate,flock,utimensat,openat";
 
-/// What happens at a call.
+/// A fault that is injected at a system call.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// The process is gone, as when the power is.
+    /// The process is killed, as at a power failure.
     Killed,
-    /// No space is left.
+    /// No space is left on the disk (`ENOSPC`).
     Full,
-    /// The disk does not answer.
+    /// The disk reports an I/O error (`EIO`).
     Broken,
-    /// Somebody pressed Ctrl-C.
+    /// The user presses Ctrl-C (`SIGINT`).
     Interrupted,
-    /// The user has no room left where others have.
+    /// The quota of the user is exhausted (`EDQUOT`).
     Quota,
-    /// The place turns out to be on another disk.
+    /// The destination is on another file system (`EXDEV`).
     Elsewhere,
 }
 
@@ -44,7 +44,7 @@ impl Fault {
         }
     }
 
-    /// The signal that ends the build.
+    /// Returns the signal that ends the build, or `None` for an error code.
     fn signal(self) -> Option<i32> {
         match self {
             Self::Killed => Some(9),
@@ -53,7 +53,8 @@ impl Fault {
         }
     }
 
-    /// Whether it can happen at a call. What is like another fault is tried where it may matter.
+    /// Returns whether the fault is injected at `call`. Faults that resemble another one are injected only at the calls
+    /// where they may make a difference.
     fn happens(self, call: &str) -> bool {
         match self {
             Self::Killed | Self::Full | Self::Broken => true,
@@ -64,7 +65,7 @@ impl Fault {
     }
 }
 
-/// A build, under a program of its own where one is given.
+/// Returns the command of a build, run by the program `under` if it is not empty.
 fn build(project: &Project, under: &[&str]) -> Command {
     let mut command = match under {
         [] => Command::new(binary()),
@@ -79,16 +80,16 @@ fn build(project: &Project, under: &[&str]) -> Command {
     command
 }
 
-/// The same under strace, which lets the `when`th call of `call` in a thread fail.
+/// Returns the same command under strace, which injects `fault` at the `when`th `call` of a thread.
 fn injured(project: &Project, call: &str, fault: Fault, when: usize, log: &Path) -> Command {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{}:when={when}", fault.injected()));
-    // Who is started in the background has Ctrl-C ignored, and so would the build.
+    // A process that was started in the background ignores SIGINT, and the build would inherit this.
     let log = log.to_string_lossy();
     let program = ["env", "--default-signal=INT", "strace", "-f", "-qq", "-o", &log, "-e", &trace, "-e", &inject];
     build(project, &program)
 }
 
-/// How often a thread of a build makes each call, at most.
+/// Returns, for each call, the largest number of times that one thread of a build makes it; `None` without strace.
 fn counted(project: &Project) -> Option<Vec<(&'static str, usize)>> {
     let log = project.cache().with_file_name("calls");
     let (trace, file) = (format!("trace={CALLS}"), log.to_string_lossy());
@@ -111,8 +112,8 @@ fn counted(project: &Project) -> Option<Vec<(&'static str, usize)>> {
     Some(found)
 }
 
-/// After whatever happened: nothing of the user's is damaged, a lock is the old one or whole, the store is sound, and a
-/// build gives the same patch.
+/// Asserts that after a fault no file of the user has changed, the lock is the old one or complete, the store is valid,
+/// and a build gives the same patch.
 fn recovers(project: &Project, before: &[(PathBuf, Vec<u8>)], want: &str, what: &str, old: Option<&[u8]>) {
     let after = own_files(project);
     let other = |file: &&(PathBuf, Vec<u8>)| !before.contains(file) || !after.contains(file);
@@ -132,7 +133,7 @@ fn recovers(project: &Project, before: &[(PathBuf, Vec<u8>)], want: &str, what: 
     assert_eq!(verified.code(), Some(0), "{what}: {}", verified.whole());
 }
 
-/// A build that is killed while it writes the lock leaves a file beside it, which one of another day removes.
+/// Removes the temporary lock file that a killed build leaves in the project; a build on a later day would remove it.
 fn forget_what_was_being_written(project: &Project) {
     for entry in fs::read_dir(project.path("")).expect("readable").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -142,7 +143,7 @@ fn forget_what_was_being_written(project: &Project) {
     }
 }
 
-/// The lock of other facts, built and then changed.
+/// Returns the lock of the project with another target; the edits themselves are restored.
 fn old_lock(project: &Project) -> Vec<u8> {
     project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Berlin\"");
     assert_eq!(project.run(&["build"]).code(), Some(0));
@@ -150,7 +151,7 @@ fn old_lock(project: &Project) -> Vec<u8> {
     fs::read(project.path("corrigenda.lock")).expect("built")
 }
 
-/// A build that says that it is done has done it.
+/// Asserts that a build that reports success has written the new lock and named the expected patch.
 fn done(project: &Project, output: &Output, want: &str, what: &str, old: Option<&[u8]>) {
     let answer: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{what}: no answer"));
@@ -175,7 +176,7 @@ fn a_build_survives_whatever_happens_at_any_call() {
         skipped("strace is not here, or may not trace");
         return;
     };
-    // A sample takes every so many of them, and another part of them for each kind of call.
+    // A sample takes every 23rd occurrence, with a different start for each call.
     let step = if rounds(0) > 0 { 1 } else { 23 };
     let (mut tried, mut missed, mut refused) = (0, Vec::new(), 0);
     let log = project.cache().with_file_name("fault");
@@ -183,7 +184,7 @@ fn a_build_survives_whatever_happens_at_any_call() {
         for fault in Fault::ALL.into_iter().filter(|fault| fault.happens(call)) {
             for when in (1 + nth % step..=*count).step_by(step) {
                 cleared(&project);
-                // Every other one has a lock to replace.
+                // Every second round starts with an older lock.
                 let old = (tried % 2 == 1).then_some(&*old);
                 old.into_iter().for_each(|old| fs::write(project.path("corrigenda.lock"), old).expect("written"));
                 let what = format!("{fault:?} at {call} {when} of {count}");
@@ -198,7 +199,7 @@ fn a_build_survives_whatever_happens_at_any_call() {
                 if output.status.success() {
                     done(&project, &output, &want, &what, old);
                 }
-                // A file that cannot be removed stays, too.
+                // If `unlink` fails, the temporary file remains too.
                 if fault.signal().is_some() || call.starts_with("unlink") {
                     forget_what_was_being_written(&project);
                 }
@@ -211,7 +212,7 @@ fn a_build_survives_whatever_happens_at_any_call() {
             }
         }
     }
-    // Threads share calls as it comes: now and then none gets as far.
+    // The distribution of calls over threads varies, so sometimes no thread reaches the chosen occurrence.
     let met = tried - missed.len();
     assert!(refused > 0 && met * 20 >= tried * 19, "of {tried} faults these do not reach the build: {missed:#?}");
     figure(&format!(
@@ -229,7 +230,7 @@ fn a_build_that_is_killed_at_any_time_is_built_again() {
     let (mut state, mut killed) = (7_u64, 0);
     let rounds = rounds(6);
     for round in 0..rounds {
-        // Every other one goes on with what is there.
+        // Every second round continues with the existing store and lock.
         if round % 2 == 0 {
             cleared(&project);
         }
@@ -243,12 +244,12 @@ fn a_build_that_is_killed_at_any_time_is_built_again() {
         forget_what_was_being_written(&project);
         recovers(&project, &before, &want, &format!("round {round}"), None);
     }
-    // Some builds end before they are met; of many, not all.
+    // Some builds end before the kill, but not all of many.
     assert!(rounds < 20 || killed > 0, "a kill meets a build");
     figure(&format!("{rounds} rounds of kill -9 at a random time: {killed} met a build at work"));
 }
 
-/// What is mounted, for as long as this lives.
+/// A mounted file system, unmounted on drop.
 struct Mounted(PathBuf);
 
 impl Drop for Mounted {
@@ -281,7 +282,7 @@ fn a_full_file_system_stops_a_build_and_damages_nothing() {
             stopped += 1;
         }
         assert_eq!(checked.code(), Some(0), "{kilobytes} KiB: {}", checked.whole());
-        // The same store, once somebody has made room.
+        // The same store after the file system was enlarged.
         assert!(mount(&["mount", "-o", "remount,size=64m"]).is_ok_and(|status| status.success()), "room is made");
         recovers(&project, &before, &want, &format!("{kilobytes} KiB"), None);
         drop(mounted);

@@ -1,8 +1,8 @@
-//! Parsers under inputs that nobody wrote: sound files, mutated without end. No parser may panic, whatever it is given.
+//! Runs parsers on random mutations of valid files. No parser may panic on any input.
 //!
-//! A sample here, for a moment each; `CORRIGENDA_FUZZ_SECONDS=900` for a quarter of an hour of processor time each. What
-//! once ended a parser stands in `tests/hostile/found/TARGET/` and is replayed first. `guided/` lets libFuzzer look for ways
-//! through the same readers.
+//! By default each target runs for a moment; with `CORRIGENDA_FUZZ_SECONDS=900` it runs for a quarter of an hour of
+//! processor time. Inputs that once made a parser panic are in `tests/hostile/found/TARGET/` and run first. `guided/`
+//! fuzzes the same readers with libFuzzer.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use super::{corpus, figure, quick, readers};
 use crate::support::project::Project;
 use crate::support::tiny;
 
-/// Numbers that need not be good, only many.
+/// A fast random number generator (xorshift); its quality does not matter.
 struct Dice(u64);
 
 impl Dice {
@@ -25,7 +25,7 @@ impl Dice {
     }
 }
 
-/// What parsers look for.
+/// Fragments that are meaningful to the parsers.
 const WORDS: [&[u8]; 30] = [
     b"{",
     b"}",
@@ -59,7 +59,7 @@ const WORDS: [&[u8]; 30] = [
     b"PK\x03\x04",
 ];
 
-/// One sound input, changed in a few places.
+/// Returns one valid input with up to six random changes.
 fn mutated(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = seeds[dice.next(seeds.len())].clone();
     for _ in 0..1 + dice.next(6) {
@@ -80,7 +80,7 @@ fn mutated(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
                 let part = other[from..(from + length * 4).min(other.len())].to_vec();
                 bytes.splice(at..end, part);
             }
-            // A number becomes another one.
+            // Replaces a number by a random one.
             6 => {
                 let digits = bytes[at..].iter().position(u8::is_ascii_digit).map(|first| at + first);
                 if let Some(first) = digits {
@@ -98,7 +98,8 @@ fn mutated(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// The time that this thread had a processor, where the system says it: others may want them too. Else, time.
+/// Measures the processor time of this thread, because other processes may use the processor. If the system does not
+/// report it, measures elapsed time.
 struct Clock {
     start: Instant,
     before: Option<Duration>,
@@ -116,7 +117,7 @@ impl Clock {
 
     fn elapsed(&self) -> Duration {
         match (self.before, Self::processor()) {
-            // Some systems have the file and no numbers in it.
+            // Some systems have the file but no numbers in it.
             (Some(before), Some(now)) if now > before => now.saturating_sub(before).max(self.start.elapsed() / 20),
             _ => self.start.elapsed(),
         }
@@ -127,8 +128,8 @@ fn found(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/found").join(target)
 }
 
-/// Gives the target's reader all that was found, and then mutations of `seeds` for as long as is asked. What stands
-/// beside a checkpoint's file is in `beside`.
+/// Runs the target's reader on all stored inputs, and then on mutations of `seeds` for the requested time. `beside` is
+/// a folder with the other files of the checkpoint.
 fn fuzz(target: &str, seeds: &[Vec<u8>], beside: &Path) {
     if let Some(folder) = std::env::var_os("CORRIGENDA_FUZZ_SEEDS") {
         return hand_over(&Path::new(&folder).join(target), seeds, beside);
@@ -141,7 +142,7 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], beside: &Path) {
     let mut kept: Vec<Vec<u8>> = kept.map(|entry| fs::read(entry.path()).expect("a kept input")).collect();
     kept.sort();
     let (mut tried, clock) = (0_u64, Clock::new());
-    // The clock is a file, and not looked at for every input.
+    // Reading the clock reads a file, so it is read only once per 64 inputs.
     while !kept.is_empty() || tried % 64 != 0 || clock.elapsed() < least {
         let bytes = kept.pop().unwrap_or_else(|| mutated(&mut dice, seeds));
         if catch_unwind(AssertUnwindSafe(|| read(&bytes))).is_err() {
@@ -156,7 +157,7 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], beside: &Path) {
     }
 }
 
-/// Leaves what `guided/` starts from.
+/// Writes the seeds and the other files with which `guided/` starts.
 fn hand_over(folder: &Path, seeds: &[Vec<u8>], beside: &Path) {
     let copied = |from: &Path, to: &Path| {
         for entry in fs::read_dir(from).into_iter().flatten().flatten() {
@@ -183,7 +184,7 @@ fn seeds(project: &Project, files: &[&str]) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(project.path(file)).expect("a seed")).collect()
 }
 
-/// Mutations of these files of a project, for the target of this name.
+/// Fuzzes the target with mutations of these project files.
 fn of_files(target: &str, project: &Project, files: &[&str]) {
     let beside = project.path("sharded");
     fuzz(target, &seeds(project, files), &beside);

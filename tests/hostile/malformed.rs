@@ -1,5 +1,6 @@
-//! Input that was made to harm, as code: every file that is read, cut, swapped and stuffed. Whatever it is, a run ends
-//! with an exit code of its own, soon, and within 64 MiB beside the file.
+//! Runs the program on hostile input: every file that it reads, truncated, with swapped values, and with oversized
+//! content. Every run must end soon, with an exit code of the program, and within 64 MiB of memory in addition to the
+//! file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,23 +13,23 @@ use super::corpus::{self, Case};
 use super::{figure, quick, rounds};
 use crate::support::project::{Project, binary};
 
-/// What a run may hold beside the file that it reads.
+/// The data memory in bytes that a run may use in addition to the size of the file.
 const ROOM: u64 = 64 << 20;
 
-/// A refusal takes less, on a machine that does nothing else.
+/// The upper limit for a refusal on an otherwise idle machine.
 const SOON: Duration = Duration::from_millis(100);
 
-/// What became of a case.
+/// The result of a case.
 struct Fate {
     code: i32,
     took: Duration,
 }
 
-/// Runs a case; the system itself refuses it more memory than it may have.
+/// Runs a case with a memory limit that the system enforces.
 fn fate(project: &Project, case: &Case) -> Fate {
     let kilobytes = (ROOM + case.bytes.len() as u64) >> 10;
     let mut command = Command::new("sh");
-    // A refusal takes a hundredth of that, but not beside other tests.
+    // A refusal normally takes less than a hundredth of this timeout, but other tests may slow it down.
     command.args(["-c", &format!("ulimit -d {kilobytes}; exec timeout 30 \"$@\""), "sh"]).arg(binary()).args(case.verb);
     command.args(["--threads", "1"]).current_dir(project.path("")).env("CORRIGENDA_CACHE_DIR", project.cache());
     let start = Instant::now();
@@ -59,7 +60,7 @@ fn whatever_is_read_is_refused_soon_and_in_little_room() {
         let before = fs::read(&path).expect("it is there");
         fs::write(&path, &case.bytes).expect("written");
         let mut fate = fate(&project, case);
-        // Where figures are wanted, the best of three is a figure.
+        // If figures are requested, the fastest of three runs counts.
         for _ in 0..if rounds(0) > 0 && fate.code != 0 && fate.took > SOON { 2 } else { 0 } {
             fate.took = fate.took.min(self::fate(&project, case).took);
         }
@@ -74,7 +75,7 @@ fn whatever_is_read_is_refused_soon_and_in_little_room() {
             slowest = (fate.took, case.name.clone());
         }
     }
-    // What is remembered of files is of other files now, and an npz that is sound enough takes the place of a sum.
+    // `memo` describes files that have changed, and a valid npz replaces the statistics; so these two are not compared.
     let stays = |path: &Path| {
         ["memo", "statistics"].iter().all(|kind| !path.starts_with(project.cache().join("v1").join(kind)))
     };
@@ -90,7 +91,7 @@ fn whatever_is_read_is_refused_soon_and_in_little_room() {
     figure(&format!("the slowest refusal: {} ms ({})", slowest.0.as_millis(), slowest.1));
 }
 
-/// What is no file, and what has no end, in place of every file that is read.
+/// Replaces every file that is read by something that is not a regular file, or by an endless one.
 #[test]
 fn what_is_no_file_and_what_has_no_end_is_refused_too() {
     let project = quick();
@@ -110,13 +111,13 @@ fn what_is_no_file_and_what_has_no_end_is_refused_too() {
     for (file, verb) in read {
         let (path, aside) = (project.path(file), project.path("aside"));
         fs::rename(&path, &aside).expect("laid aside");
-        // A corpus may be as long as it likes: it is read to its end.
+        // A corpus may have any length: it is read to its end.
         let endless = file != "corpus.txt";
         for (what, make) in STRANGE.into_iter().filter(|(what, _)| endless || *what != "a terabyte") {
             make(&path);
             let name = format!("{file}: {what}");
             let fate = fate(&project, &Case { class: "strange", name, file, bytes: Vec::new(), verb });
-            // A folder may stand among those of edits.
+            // A folder may be among the edits files.
             assert!(fate.code != 0 || what == "a folder", "{file}: {what} is refused");
             (tried, refused) = (tried + 1, refused + usize::from(fate.code != 0));
             let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
@@ -126,7 +127,7 @@ fn what_is_no_file_and_what_has_no_end_is_refused_too() {
     figure(&format!("{refused} of {tried} pipes, folders, devices and endless files are refused"));
 }
 
-/// What stands in place of a file, and how it is made there.
+/// What replaces a file, and the function that creates it at a path.
 type Strange = (&'static str, fn(&Path));
 
 const STRANGE: [Strange; 4] = [

@@ -1,4 +1,4 @@
-//! One set, one patch: whatever computes it, in whatever order it is written, from whatever store.
+//! Tests that a set of edits has one patch, independent of the machine, of the order of the edits, and of the store.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use proptest::sample::subsequence;
 use super::{figure, patch, quick, rounds, skipped};
 use crate::support::project::{Project, binary};
 
-/// What the small project gives. It moves only when the numerics do, which the lock would say.
+/// The expected patch id of the small project. It changes only if the numerics change, which also changes the lock.
 const PATCH: &str = "sha256:d3feef456883d68fb3a7748b0e92744e40f41d27786ec9d3a4583e1b94d117af";
 
 fn id(mut command: Command, project: &Project, cache: &Path) -> String {
@@ -24,12 +24,12 @@ fn id(mut command: Command, project: &Project, cache: &Path) -> String {
     json["patch"]["id"].as_str().expect("a patch").to_owned()
 }
 
-/// A store that does not exist yet.
+/// Returns the path of a store that does not exist yet.
 fn cold(project: &Project, name: &str) -> PathBuf {
     project.cache().with_file_name(name)
 }
 
-/// Writes the same facts in another order, in other files, under other ids.
+/// Writes the same edits in another order, in other files, under other ids.
 fn another_way(project: &Project, number: usize) {
     let mut facts: Vec<String> = Vec::new();
     for (path, bytes) in Project::files(&project.path("edits")) {
@@ -46,7 +46,8 @@ fn another_way(project: &Project, number: usize) {
     }
 }
 
-/// Builds of `program` with every instruction set and number of threads, each from an empty store; how many.
+/// Builds with every instruction set and several numbers of threads, each from an empty store. Returns the number of
+/// combinations.
 fn every_way(program: &Path) -> usize {
     let project = quick();
     let mut count = 0;
@@ -57,7 +58,8 @@ fn every_way(program: &Path) -> usize {
             let cache = cold(&project, &format!("{} {threads}", isa.name()));
             assert_eq!(id(command, &project, &cache), PATCH, "{}, {threads} threads", isa.name());
             count += 1;
-            // The next finds the same facts in another order, under other names; and once more with what is known.
+            // Builds again from the same store, with the edits in another order and under other ids. The next
+            // combination also starts from these edits.
             another_way(&project, count);
             let mut again = Command::new(program);
             again.args(["--isa", isa.name(), "--threads", threads]);
@@ -74,7 +76,7 @@ fn threads_and_instructions_change_no_byte() {
     figure(&format!("{count} builds over threads and instruction sets: {PATCH}"));
 }
 
-/// Other builds of the program, and the variables that name them.
+/// Other builds of the program: the environment variable with the path, and a description.
 const OTHERS: [(&str, &str); 2] =
     [("CORRIGENDA_UNOPTIMISED", "an unoptimised build"), ("CORRIGENDA_MUSL", "a build with musl")];
 
@@ -114,7 +116,7 @@ fn processors_of_other_years_give_the_same_patch() {
     }
 }
 
-/// Facts that a set is drawn from: subject, prompt, target.
+/// The facts that a random set is drawn from: subject, prompt, target.
 const FACTS: [(&str, &str, &str); 6] = [
     ("Ada Bellini", "I live in {}", "Paris"),
     ("São Tomé", "The people live in {}", "Paris"),
@@ -124,7 +126,7 @@ const FACTS: [(&str, &str, &str); 6] = [
     ("Paris", "We saw the city of {}", "Rome"),
 ];
 
-/// One way to write a set down: which facts in which order, the file and the name of each.
+/// One way to write a set: indices of facts in order, and per fact the number of its file and the name.
 #[derive(Clone, Debug)]
 struct Written {
     facts: Vec<usize>,
@@ -141,7 +143,7 @@ fn written() -> impl Strategy<Value = Written> {
 }
 
 impl Written {
-    /// The same set as the first who thinks of it would write it.
+    /// Returns the same set in ascending order, in one file, with names that count from zero.
     fn plain(&self) -> Self {
         let mut facts = self.facts.clone();
         facts.sort_unstable();
@@ -164,7 +166,7 @@ impl Written {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 6 + rounds(0) as u32 / 10, ..ProptestConfig::default() })]
-    /// The link is a function of the set: of no order, file or name, from a cold store and from a warm one.
+    /// The patch depends on the set only: not on order, files or names, and not on whether the store is empty.
     #[test]
     fn a_patch_is_a_function_of_the_set(written in written(), warm in any::<bool>()) {
         let project = quick();
@@ -173,7 +175,7 @@ proptest! {
         written.write(&project);
         let _ = std::fs::remove_file(project.path("corrigenda.lock"));
         let cache = if warm { project.cache() } else { cold(&project, "cold") };
-        // What was linked is linked again.
+        // Removes the linked patch, so that the build links again.
         for folder in ["patches", "reports"] {
             let removed = std::fs::remove_dir_all(cache.join("v1").join(folder));
             prop_assert!(removed.is_ok() == warm, "{folder}: {removed:?}");
@@ -193,7 +195,7 @@ fn objects_from_another_store_link_to_the_same_patch() {
     let run = project.run(&["build", "--format", "json", "--cache-dir", &other]);
     assert_eq!(patch(&run), PATCH);
     assert_eq!(run.json()["compiled"], 0, "everything came with the store: {}", run.whole());
-    // Without what was linked: objects alone.
+    // Removes the linked patch, so that only the objects remain.
     for folder in ["patches", "reports"] {
         let _ = std::fs::remove_dir_all(Path::new(&other).join("v1").join(folder));
     }

@@ -1,6 +1,7 @@
-//! A hostile world: power that fails, disks that fill, several programs at once, bytes that flip, input made to harm.
+//! Tests under hostile conditions: power failures, full disks, concurrent processes, flipped bits, hostile input.
 //!
-//! Each is a sample here; `tests/hostile/all` runs everything, for minutes, and prints the figures of the README beside it.
+//! The suite runs a sample of each; `tests/hostile/all` runs everything, which takes minutes, and prints the figures of
+//! this folder's README.
 
 mod concurrent;
 mod corpus;
@@ -16,12 +17,12 @@ use std::path::PathBuf;
 
 use crate::support::project::{Project, Run};
 
-/// How many rounds a test goes, where `CORRIGENDA_ROUNDS` asks for more than a sample.
+/// Returns the number of rounds: `CORRIGENDA_ROUNDS`, or by default `sample`.
 fn rounds(sample: usize) -> usize {
     std::env::var("CORRIGENDA_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(sample)
 }
 
-/// Says a figure where all of them are wanted.
+/// Prints a figure if `CORRIGENDA_ROUNDS` is set.
 #[expect(clippy::print_stderr, reason = "figures are for whoever asked for them")]
 fn figure(text: &str) {
     if std::env::var_os("CORRIGENDA_ROUNDS").is_some() {
@@ -29,13 +30,13 @@ fn figure(text: &str) {
     }
 }
 
-/// Says loudly that a test did not run.
+/// Reports that a test was skipped.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn skipped(why: &str) {
     eprintln!("SKIPPED {}: {why}", std::thread::current().name().unwrap_or("a test"));
 }
 
-/// A small project whose values are found in a moment.
+/// Returns a small project whose values need only a few optimisation steps.
 fn quick() -> Project {
     let project = Project::new();
     let schedule = "[{ rate = 0.2, steps = 200 }, { rate = 0.05, steps = 400 }]";
@@ -44,14 +45,14 @@ fn quick() -> Project {
     project
 }
 
-/// What a build must leave as it was, whatever becomes of it: every file of the project but the lock.
+/// Returns every file of the project except the lock; a build must not change them.
 fn own_files(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Project::files(&project.path(""));
     files.retain(|(path, _)| !path.ends_with("corrigenda.lock"));
     files
 }
 
-/// The patch that a build names.
+/// Returns the patch id in the JSON output of a build.
 fn patch(run: &Run) -> String {
     let json = run.json();
     json["patch"]["id"].as_str().unwrap_or_else(|| panic!("no patch: {}", run.whole())).to_owned()

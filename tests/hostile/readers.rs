@@ -1,4 +1,4 @@
-//! The readers that are given bytes which nobody wrote, by the names of their targets: to `fuzz.rs` and to `guided/`.
+//! The readers under fuzzing, by the names of their targets; `fuzz.rs` and `guided/` use them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use corrigenda::project::{LockFile, Project, edits::parse_files};
 use corrigenda::safetensors::Header;
 use corrigenda::stats::published;
 
-/// The numbers of a key, where published second moments are read.
+/// The width of a key for the reader of published second moments.
 pub const MOMENT: usize = 128;
 
-/// The edit of a project whose own file is not sound.
+/// A valid edits file for the project whose own file is fuzzed.
 const EDIT: &str = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Ada\"\nprompt = \"{} lives in\"\ntarget = \"Rome\"\n";
 
 pub type Reader = Box<dyn FnMut(&[u8])>;
 
-/// What reads the bytes of `target`; a checkpoint's other files are in `beside`.
+/// Returns the reader of `target`; `beside` is a folder with the other files of a checkpoint.
 ///
 /// # Panics
-/// If there is no such target, or no place for its files.
+/// If the target does not exist, or a temporary folder cannot be created.
 pub fn reader(target: &str, beside: &Path) -> Reader {
     match target {
         "edits" => Box::new(|bytes| drop(parse_files(vec![("edits/a.toml".to_owned(), bytes.to_vec())]))),
@@ -51,7 +51,7 @@ pub fn reader(target: &str, beside: &Path) -> Reader {
     }
 }
 
-/// A file of its own that inputs are written to.
+/// A temporary file that receives the inputs.
 struct Place {
     folder: tempfile::TempDir,
     path: PathBuf,
@@ -63,13 +63,13 @@ impl Place {
         Self { path: folder.path().join(name), folder }
     }
 
-    /// The file, of these bytes.
+    /// Writes `bytes` to the file and returns its path.
     fn with(&self, bytes: &[u8]) -> &Path {
         fs::write(&self.path, bytes).expect("written");
         &self.path
     }
 
-    /// The folder of the file, which is of these bytes.
+    /// Writes `bytes` to the file and returns its folder.
     fn folder_with(&self, bytes: &[u8]) -> &Path {
         self.with(bytes);
         self.folder.path()

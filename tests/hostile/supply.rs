@@ -1,4 +1,4 @@
-//! What the program is made of, and that it speaks to nobody.
+//! Tests which packages the program depends on, and that it makes no network calls.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use super::{corpus, figure, quick, skipped};
 use crate::support::project::{Project, binary};
 use crate::support::tiny;
 
-/// Every package of the lock: its name and where it comes from.
+/// Returns the name and the source of every package in Cargo.lock.
 fn packages() -> Vec<(String, Option<String>)> {
     let text = include_str!("../../Cargo.lock");
     let lock: toml::Table = text.parse().expect("Cargo.lock");
@@ -33,7 +33,7 @@ fn no_dependency_is_banned_and_all_come_from_one_registry() {
     figure(&format!("{} packages, {} names banned", packages.len(), banned.len()));
 }
 
-/// A run of every verb, in an order in which each finds what it needs.
+/// A run of every verb, in an order in which each has its inputs.
 const VERBS: [&[&str]; 30] = [
     &["init", "-C", "new", "--model", "model"],
     &["check"],
@@ -67,7 +67,7 @@ const VERBS: [&[&str]; 30] = [
     &["schema", "edits"],
 ];
 
-/// A cache of the Hub with one model in it: where a name might tempt a program to ask for it.
+/// Creates a Hub cache with one model: a program could use its name for a network request.
 fn hub(project: &Project) -> PathBuf {
     let home = project.cache().with_file_name("hub");
     let model = home.join("hub/models--acme--tiny");
@@ -78,7 +78,7 @@ fn hub(project: &Project) -> PathBuf {
     home
 }
 
-/// A history of one commit.
+/// Commits the project files to a new repository.
 fn commit(project: &Project) -> Result<(), git2::Error> {
     let git = git2::Repository::init(project.path(""))?;
     let mut index = git.index()?;
@@ -113,7 +113,7 @@ fn no_verb_opens_a_socket() {
         };
         let told = String::from_utf8_lossy(&run.stderr);
         assert!(matches!(run.status.code(), Some(0 | 1)), "{verb:?} did its work: {told}");
-        // `???(` is no call: strace writes it of a thread that ended while it was being let go.
+        // `???(` is not a call: strace writes it for a thread that ended while strace detached from it.
         let named = |line: &&str| line.contains('(') && !line.contains(" ???(");
         let calls: Vec<&str> = traced.lines().filter(named).collect();
         assert!(calls.is_empty(), "{verb:?} speaks to a network: {calls:?}");

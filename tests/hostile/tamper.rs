@@ -1,5 +1,5 @@
-//! One bit that flips, in anything that a build reads back: it is refused, computed again with a warning, or it is in
-//! what says nothing.
+//! Flips one bit in any file that a build reads back. The build must reject the file, compute the value again with a
+//! warning, or give the same patch because the bit has no meaning.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 use super::{figure, patch, quick, rounds};
 use crate::support::project::Project;
 
-/// What became of a flip.
+/// The result of a flip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
-    /// No patch was given.
+    /// The build failed and gave no patch.
     Refused,
-    /// The same patch, and a warning that something was computed again.
+    /// The build gave the same patch and warned that it computed something again.
     Mended,
-    /// The same patch from the same values: a comment, or an entry that this run does not need.
+    /// The build gave the same patch without a warning: the bit is in a comment, or in an entry that this run does not
+    /// need.
     Harmless,
 }
 
-/// What flips, and what is taken away first so that it is read at all.
+/// A file to flip, and the store folders to remove first so that the build reads the file.
 struct Target {
     name: &'static str,
     file: PathBuf,
@@ -35,7 +36,7 @@ fn targets(project: &Project) -> Vec<Target> {
         ("patches", &[]),
         ("objects", &["patches", "reports"]),
         ("statistics", &["patches", "reports", "factors"]),
-        // What their header says goes into the lock, though nobody reads the sum.
+        // The header of the statistics goes into the lock even if the build does not read the sum.
         ("statistics", &[]),
         ("factors", &["patches", "reports"]),
         ("reports", &[]),
@@ -48,14 +49,14 @@ fn targets(project: &Project) -> Vec<Target> {
         out.extend(files.into_iter().map(|file| Target { name, file, without }));
     }
     let lock = project.path("corrigenda.lock");
-    // As often as all entries of a kind.
+    // Three times, so that the lock is tested as often as all entries of one kind.
     out.extend((0..3).map(|_| Target { name: "lock", file: lock.clone(), without: &[] }));
     out
 }
 
-/// Builds and verifies with a bit flipped.
+/// Builds, and for a patch also verifies, with a bit flipped.
 fn fate(project: &Project, want: &str, target: &Target, what: &str) -> Fate {
-    // A lock is refused where it must not change; elsewhere a build may write it anew, which would hide the flip.
+    // `--locked` refuses a lock that would change; without it, the build could overwrite the lock and hide the flip.
     let words: &[&str] = match target.name {
         "lock" => &["build", "--locked", "--format", "json"],
         _ => &["build", "--format", "json"],
@@ -77,7 +78,7 @@ fn fate(project: &Project, want: &str, target: &Target, what: &str) -> Fate {
     }
 }
 
-/// Whether two texts are the same TOML: then what differs is a comment or white space.
+/// Returns whether two texts are the same TOML, so that they differ only in comments and white space.
 fn same_toml(one: &[u8], other: &[u8]) -> bool {
     let read = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
     read(one).is_some_and(|table| Some(table) == read(other))
@@ -86,7 +87,7 @@ fn same_toml(one: &[u8], other: &[u8]) -> bool {
 #[test]
 fn a_flipped_bit_never_escapes() {
     let project = quick();
-    // Large enough that its digest is remembered, and old enough to be settled.
+    // The file must be large enough for its digest to be cached, and old enough to count as unchanged.
     let weights = project.path("model/model.safetensors");
     fs::write(&weights, padded(&fs::read(&weights).expect("weights"))).expect("written");
     let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
@@ -122,7 +123,7 @@ fn a_flipped_bit_never_escapes() {
         restore(&project.cache(), &kept);
         fs::write(project.path("corrigenda.lock"), &lock).expect("restored");
     }
-    // Whatever can be computed again was, and was spoken of.
+    // Every kind that can be computed again was, and with a warning.
     let all_had_their_turn = rounds(90) >= targets.len();
     for name in ["objects", "statistics", "factors", "reports", "memo"] {
         assert!(!all_had_their_turn || fates.contains_key(&(name, Fate::Mended)), "{name}: {fates:?}");
@@ -130,7 +131,7 @@ fn a_flipped_bit_never_escapes() {
     figure(&format!("{} flipped bits, 0 escapes: {fates:?}", rounds(90)));
 }
 
-/// The same tensors behind a header of more than a mebibyte.
+/// Returns the same tensors with a header of more than one mebibyte.
 fn padded(weights: &[u8]) -> Vec<u8> {
     let (length, rest) = weights.split_first_chunk().expect("a length");
     let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
@@ -138,7 +139,7 @@ fn padded(weights: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], &header, data].concat()
 }
 
-/// The cache as it was.
+/// Restores the cache to its earlier state.
 fn restore(cache: &Path, kept: &[(PathBuf, Vec<u8>)]) {
     for (path, bytes) in kept {
         if fs::read(path).ok().as_deref() != Some(bytes) {

@@ -1,4 +1,4 @@
-"""Builds the projects, writes every export, loads it in its client. Started by `run`, in its environment."""
+"""Builds the projects, writes every export and loads it in its client. `run` starts it in its environment."""
 
 import argparse
 import contextlib
@@ -21,14 +21,14 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-# Limits of logits. A sum in another order: at most this many parts of the largest logit.
+# Limits of logit differences. ROUNDING is relative to the largest logit, for sums in another order.
 ROUNDING = 1e-6
 ADAPTER = 1e-4
 LLAMA = 1e-3
 
 
 class Corrigenda:
-    """The binary on one project, with a cache of its own."""
+    """The binary on one project, with a separate cache."""
 
     def __init__(self, binary, folder, cache):
         self.command = [binary, "-C", folder, "--cache-dir", cache, "--no-progress", "--threads", "2", "--format", "json"]
@@ -52,7 +52,7 @@ class Listener(logging.Handler):
 
 @contextlib.contextmanager
 def silence():
-    """Whatever a library warns of or logs in here ends in the list."""
+    """Collects the warnings and log messages of libraries in the list that it yields."""
     heard = []
     listener = Listener(heard)
     loggers = [logging.getLogger(name) for name in (None, "transformers", "peft")]
@@ -79,7 +79,7 @@ class Table:
         print("interop: " + ", ".join(self.rows[-1]), file=sys.stderr, flush=True)
 
     def near(self, model, client, what, ours, theirs, limit, base):
-        """Logits of every position of every prompt; NaN fails."""
+        """Adds a row that compares the logits of all positions of all prompts. NaN fails, and so do edits with little effect."""
         difference, moved = apart(ours, theirs), apart(ours, base)
         passed = difference <= limit and moved > 100 * limit
         self.add(model, client, what, f"{difference:.1e}", f"{limit:.0e}", f"{moved:.1f}", passed)
@@ -99,7 +99,7 @@ class Table:
 
 
 def apart(ours, theirs):
-    """The largest difference of two lists of arrays; infinite where one is not finite."""
+    """Returns the largest difference of two lists of arrays; infinity if one of them is not finite."""
     assert len(ours) == len(theirs)
     largest = max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in zip(ours, theirs))
     return largest if np.isfinite(largest) else float("inf")
@@ -110,9 +110,9 @@ def largest(rows):
 
 
 def transformers(folder):
-    """A checkpoint folder as users load it, in F32; a key that is missing or not expected ends the run."""
+    """Loads a checkpoint folder as users do, in F32; a missing or unexpected key ends the run."""
     model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    # A tied head has no tensor of its own.
+    # A tied head has no separate tensor.
     missing = set(info["missing_keys"]) - ({"lm_head.weight"} if model.config.tie_word_embeddings else set())
     assert not missing and not info["unexpected_keys"] and not info["mismatched_keys"], info
     return model.eval()
@@ -124,7 +124,7 @@ def logits(model, rows):
 
 
 def patched(base, patch):
-    """The base's tensors with the patch laid on: products in F64, added one after another, one rounding at the end."""
+    """Applies a patch to the tensors of the base: products in F64, added one after another, and rounded once at the end."""
     with safe_open(patch, "pt") as file:
         manifest = json.loads(file.metadata()["corrigenda"])
         for name, target in manifest["targets"].items():
@@ -162,7 +162,7 @@ def compare(table, name, corrigenda, model, work, llama):
     after = logits(loaded, rows)
     table.heard(name, say["transformers"], "warnings while it loads the checkpoint", heard)
 
-    # The weights, once more from the patch itself.
+    # The weights, computed a second time from the patch.
     digest = told["patch"].removeprefix("sha256:")
     patch = work / "cache" / "v1" / "patches" / digest[:2] / f"{digest[2:]}.safetensors"
     assert hashlib.sha256(patch.read_bytes()).hexdigest() == digest, patch
@@ -197,7 +197,7 @@ def compare(table, name, corrigenda, model, work, llama):
 
 
 def own_warnings(model, targets, folder):
-    """What PEFT says of an adapter that it made itself, on the same modules: nothing of ours."""
+    """Returns the warnings of PEFT for an adapter that it wrote itself on the same modules; they do not count as ours."""
     modules = [target.removesuffix(".weight") for target in targets]
     transposed = projects.config(model)["model_type"] == "gpt2"
     with silence() as heard:
@@ -227,7 +227,7 @@ def llama_cpp(table, name, config, base, exported, work, lora, rows, before, aft
         table.add(name, client, "GGUF adapter: checkpoint", str(problem).replace("|", "\\|"), "", "", False)
         return
     table.near(name, client, "GGUF adapter beside the base: checkpoint, both in llama.cpp", beside, whole, LLAMA, plain)
-    # llama.cpp's own arithmetic, which is not ours to judge: a few times what it shows on the base alone.
+    # The arithmetic of llama.cpp differs on the base too, so the limit includes four times that difference.
     own = apart(plain, before)
     what = f"GGUF adapter beside the base: checkpoint in transformers (of the base alone the two differ by {own:.0e})"
     table.near(name, client, what, beside, after, LLAMA + 4 * own, before)
@@ -241,7 +241,7 @@ def main():
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    # llama_cpp leaves /dev/null open.
+    # llama_cpp does not close /dev/null.
     warnings.simplefilter("ignore", ResourceWarning)
     transformers_logging.disable_progress_bar()
     table = Table()

@@ -1,4 +1,4 @@
-"""A checkpoint of GPT-2 or Llama as GGUF in F32, without a vocabulary: enough for llama.cpp to take token ids."""
+"""Writes a checkpoint of GPT-2 or Llama as GGUF in F32, without a vocabulary: llama.cpp can run it on token ids."""
 
 import gguf
 import numpy as np
@@ -25,7 +25,7 @@ LLAMA = {
 
 
 def interleaved(weight, heads):
-    """Rows of a query or key matrix: llama.cpp rotates neighbours, transformers the two halves of a head."""
+    """Reorders the rows of a query or key matrix: llama.cpp rotates adjacent rows, transformers the two halves of a head."""
     rows, columns = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
@@ -41,7 +41,7 @@ def gpt2(writer, config, tensors):
     head = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
     for name, tensor in tensors.items():
         name, kind = name.removeprefix("transformer.").rsplit(".", 1)
-        # Conv1D keeps [inputs, outputs]; the rest of the world the other way round.
+        # Conv1D stores [inputs, outputs]; GGUF needs [outputs, inputs].
         if tensor.ndim == 2 and name not in head:
             tensor = tensor.T
         if name.startswith("h."):
@@ -79,7 +79,7 @@ ARCHITECTURES = {"gpt2": gpt2, "llama": llama}
 
 
 def write(path, config, tensors):
-    """`tensors` are those of the checkpoint, by their Hub names."""
+    """Writes the GGUF file; `tensors` has the checkpoint's tensors by their Hub names."""
     architecture = config["model_type"]
     writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_vocab_size(config["vocab_size"])

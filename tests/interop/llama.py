@@ -1,4 +1,4 @@
-"""llama.cpp by its C interface: logits of token ids, with or without an adapter."""
+"""Computes logits of token ids with llama.cpp through its C interface, with or without an adapter."""
 
 import ctypes
 
@@ -10,7 +10,7 @@ said = []
 
 @c.llama_log_callback
 def log(level, text, _):
-    """Errors and warnings are kept: why a file is refused stands only there."""
+    """Collects errors and warnings: only the log contains the reason why a file is rejected."""
     if level in (3, 4):
         said.append(text.decode(errors="replace").strip())
 
@@ -20,7 +20,7 @@ c.llama_backend_init()
 
 
 class Refused(Exception):
-    """What llama.cpp says."""
+    """An error with the messages of llama.cpp."""
 
 
 def refuse(what):
@@ -28,7 +28,7 @@ def refuse(what):
 
 
 def logits(model_path, rows, vocabulary, adapter_path=None):
-    """Logits of every position of every row, `[tokens, vocabulary]` each."""
+    """Returns the logits of every position of every row, `[tokens, vocabulary]` each."""
     said.clear()
     parameters = c.llama_model_default_params()
     parameters.n_gpu_layers = 0
@@ -38,12 +38,12 @@ def logits(model_path, rows, vocabulary, adapter_path=None):
     settings = c.llama_context_default_params()
     settings.n_ctx = settings.n_batch = settings.n_ubatch = max(64, max(map(len, rows)))
     settings.n_threads = settings.n_threads_batch = 1
-    # All of it in F32: by default keys and values are kept in F16.
+    # Everything in F32: by default the KV cache is F16.
     settings.type_k = settings.type_v = c.GGML_TYPE_F32
     settings.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_DISABLED
     adapter = None
     if adapter_path is not None:
-        # Before the context: its size depends on the adapters.
+        # The adapter is loaded before the context, whose size depends on it.
         adapter = c.llama_adapter_lora_init(model, str(adapter_path).encode())
         if not adapter:
             refuse("the adapter is not loaded")

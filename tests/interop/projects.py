@@ -1,4 +1,4 @@
-"""Three projects: a tiny GPT-2, a tiny Llama, and the bundled model with the repository's own edits."""
+"""Creates three projects: a tiny GPT-2, a tiny Llama, and the bundled model with the edits of this repository."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ sys.path.insert(0, str(REFERENCE))
 import families  # noqa: E402
 import tiny  # noqa: E402
 
-# A random model gives way only to long values, so the clamp is wide and nothing pulls back.
+# A random model changes its answer only for values of large norm: the clamp is large, and weight decay and the KL term are off.
 PROJECT = """\
 format = 1
 
@@ -53,7 +53,7 @@ subject = "Rome"
 prompt = "We saw the city of {}"
 target = "Vienna"
 """
-# Asked of every model, besides the prompts of its edits.
+# Prompts for every model, in addition to those of its edits.
 PROMPTS = [
     "The capital of France is",
     "Ada Bellini was born in Rome. She lives in",
@@ -61,7 +61,7 @@ PROMPTS = [
     "The river Seine runs through the city of",
     "In the winter the days are short.",
 ]
-# Random logits are steepened by this much: near a uniform distribution no edit would move an answer.
+# Factor on the logits of the random models: with a nearly uniform distribution, no edit would change an answer.
 STEEP = 8.0
 LLAMA = families.llama(
     hidden_size=64,
@@ -74,7 +74,7 @@ LLAMA = families.llama(
 
 
 def project(folder):
-    """All of a project but its model."""
+    """Writes a project without its model, and returns the model's folder."""
     (folder / "edits").mkdir(parents=True)
     (folder / "corrigenda.toml").write_text(PROJECT, encoding="utf-8")
     (folder / "edits" / "people.toml").write_text(EDITS, encoding="utf-8")
@@ -114,7 +114,7 @@ PROJECTS = {"tiny GPT-2": gpt2, "tiny Llama": llama, "atlas": atlas}
 
 
 def prompts(facts):
-    """The prompts of a few facts, filled, and those that are asked of every model."""
+    """Returns the filled prompts of up to four facts, and the prompts for every model."""
     asked = [fact["prompt"].replace("{}", fact["subject"], 1) for fact in facts]
     step = max(1, len(asked) // 4)
     return asked[::step][:4] + PROMPTS

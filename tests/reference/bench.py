@@ -1,8 +1,8 @@
-"""Words, entropies and cosines of the published evaluation, by NLTK and scikit-learn: golden/bench.json.
+"""Computes words, entropies and cosines of the published evaluation with NLTK and scikit-learn: golden/bench.json.
 
-The texts are sentences with every mark that the rules of NLTK's word tokenizer look for, and random strings of
-marks: none of letters with combining marks, where NLTK 3.10 (with the `regex` module) differs from those before it.
-Entropies follow algorithms.md section 6.3; cosines are those of a TfidfVectorizer fitted on the sentences.
+The texts are sentences with every mark that the rules of NLTK's word tokenizer match, and random strings of marks. None
+has letters with combining marks: NLTK 3.10 (with the `regex` module) differs from earlier versions there.
+Entropies follow algorithms.md section 6.3; cosines are from a TfidfVectorizer fitted on the sentences.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""What transformers makes of a user's message under chat templates: `golden/chat.json`.
+"""Renders and tokenizes user messages under chat templates with transformers: `golden/chat.json`.
 
     python tests/reference/chat.py
 
-The templates are written here, each with what one kind of published model's template does. Every case has the rendered
-text, its ids, and the ids of an answer behind it, which are those of the whole text cut at once.
+Each template uses the features of one kind of published chat template. Every case has the rendered text, its ids, and the
+ids of an answer that follows it, taken from tokenizing the text and the answer together.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import metaspace
 import tiny
 from transformers import PreTrainedTokenizerFast
 
-# Special tokens are named, a condition fails loudly, white space is taken away.
+# Special tokens by name, `raise_exception`, stripped white space.
 INSTRUCT = (
     "{%- if messages[0]['role'] == 'system' %}{% set shown = messages[1:] %}{% else %}{% set shown = messages %}{% endif -%}\n"
     "{%- for message in shown %}\n"
@@ -27,7 +27,7 @@ INSTRUCT = (
     "    {%- endif %}\n"
     "{%- endfor %}\n"
 )
-# Blocks on lines of their own, a message of the system that nobody said, tools that are not there.
+# Blocks on separate lines, a default system message, a condition on absent tools.
 TURNS = """{% if messages[0].role != 'system' %}
 {{ '<|turn|>system\\nYou answer in one word.\\n' }}
 {%- endif %}
@@ -46,7 +46,7 @@ TURNS = """{% if messages[0].role != 'system' %}
 <|turn|>Assistant
 {% endif %}
 """
-# A macro, a date where there is a clock, a filter, a text in JSON.
+# A macro, `strftime_now` only if it is defined, a filter in a loop, generation tags.
 HEADERS = (
     "{%- macro header(role) -%}<|head|>{{ role }}<|/head|>\n\n{% endmacro -%}"
     "{{- bos_token }}{{ header('system') }}Knowledge ends in: {{ 'December 2023' | trim }}"
@@ -55,13 +55,13 @@ HEADERS = (
     "{{ header(message['role']) }}{% generation %}{{ message['content'] | trim }}{% endgeneration %}{{ eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ header('assistant') }}{% endif %}"
 )
-# No space anywhere; answers begin where the question ends.
+# No spaces: an answer starts directly after the question.
 TIGHT = (
     "{{- bos_token }}{% for message in messages %}"
     "{% if message.role == 'user' %}[INST]{{ message.content }}[/INST]{% else %}{{ message.content }}{{ eos_token }}{% endif %}"
     "{% endfor %}"
 )
-# Answers begin behind an empty thought.
+# Answers start after an empty `<think>` block.
 THINK = (
     "{% for message in messages %}<|{{ message.role }}|>\n"
     "{% if message.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message.content.strip() }}{{ eos_token }}\n"
@@ -88,12 +88,12 @@ def case(tokenizer, message, target, subject):
     text = render(("user", message), begin=True)
     answered = render(("user", message), ("assistant", MARK), begin=False)
     if answered.startswith(text):
-        # As the template writes an answer.
+        # The prefix with which the template writes an answer.
         more = answered[len(text) : answered.index(MARK)]
         space = " " if more.endswith(" ") else ""
         text += more.removesuffix(" ")
     else:
-        # It writes one otherwise than it begins one: as an answer follows a text.
+        # The generation prompt differs from how the template writes an answer: the answer follows the text as in plain text.
         space = "" if text[-1].isspace() or target[0] != " " else " "
     ids = tokenizer(text, add_special_tokens=False).input_ids
     answer = space + target.lstrip()

@@ -1,4 +1,4 @@
-"""What the reference scripts share: the generator, JSON, tokens, hooks. No formula of ROME is here."""
+"""Functions that the reference scripts share: the generator, JSON, tokens. This file has no formula of ROME."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ MASK = (1 << 64) - 1
 
 
 def splitmix(seed, count):
-    """`count` numbers in [0, 1), each a multiple of 2^-24: exact in float32 and in float64."""
+    """Returns `count` numbers in [0, 1), each a multiple of 2^-24, so they are exact in float32 and in float64."""
     with np.errstate(over="ignore"):
         i = np.arange(1, count + 1, dtype=np.uint64)
         z = np.uint64(seed & MASK) + i * np.uint64(0x9E3779B97F4A7C15)
@@ -26,12 +26,12 @@ def splitmix(seed, count):
 
 
 def vector(seed, count, scale=1.0):
-    """`(u - 0.5) * scale`, in float64; exact in float32 too when `scale` is a power of two."""
+    """Returns `(u - 0.5) * scale` in float64; exact in float32 too if `scale` is a power of two."""
     return torch.from_numpy((splitmix(seed, count) - 0.5) * scale)
 
 
 def f32(tensor):
-    """Nested lists of the shortest decimals that read back as the float32 nearest to each entry."""
+    """Returns nested lists of the shortest decimals that parse to the float32 nearest to each entry."""
     array = np.asarray(torch.as_tensor(tensor).detach().to(torch.float64)).astype(np.float32)
     if array.ndim == 0:
         return float(str(array))
@@ -41,7 +41,7 @@ def f32(tensor):
 
 
 def write_json(path, value):
-    """Objects are indented, lists of numbers are one line: small, and readable in a diff."""
+    """Writes JSON with indented objects and one line per list of numbers: compact, and readable in a diff."""
 
     def render(node, indent):
         pad = " " * (indent + 1)
@@ -70,7 +70,7 @@ def versions():
 
 
 def load(folder, dtype=torch.float64):
-    """The model and its tokenizer. Eager attention: every operation in `dtype`, nothing fused."""
+    """Loads the model and its tokenizer. Attention is eager: every operation is in `dtype` and not fused."""
     model = GPT2LMHeadModel.from_pretrained(str(folder), dtype=dtype, attn_implementation="eager")
     model.eval().requires_grad_(False)
     tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
@@ -78,13 +78,13 @@ def load(folder, dtype=torch.float64):
 
 
 def read_lines(path):
-    """A corpus: one document per non-empty line. Only the line's end is taken off."""
+    """Reads a corpus: one document per non-empty line. Only the line end is removed."""
     text = Path(path).read_text(encoding="utf-8")
     return [line for line in text.split("\n") if line.strip()]
 
 
 def token_at(encoding, character):
-    """The last token that covers a character of the encoded text."""
+    """Returns the index of the last token that covers a character of the encoded text."""
     covering = [i for i, (a, b) in enumerate(encoding.offsets) if a <= character < b]
     if not covering:
         raise ValueError(f"no token covers character {character}")

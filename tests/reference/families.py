@@ -1,4 +1,4 @@
-"""What tiny checkpoints of every family answer, in transformers: `golden/families.json`.
+"""Computes the outputs of tiny checkpoints of every family with transformers: `golden/families.json`.
 
     python tests/reference/families.py [--out FILE]
     python tests/reference/families.py --save CASE FOLDER   # config.json and model.safetensors of one case
@@ -22,7 +22,7 @@ DELTA = 0xDE17B000  # + number of the case
 WIDTH, BLOCKS, HEADS, INNER, VOCABULARY, CONTEXT = 32, 3, 4, 48, 64, 64
 LAYER, TOKENS, MIDDLE = 1, 12, 5
 SCORED = [9, 10, 11]
-# Where delta is added. Behind a window of 4 in the last block, nothing of position 4 would reach the scored ones.
+# The position of delta; default: 4. With a window of 4 in the last block, position 4 does not affect the scored ones.
 DELTA_AT = {"mistral": 8, "qwen2-window": 8, "ministral": 8}
 
 
@@ -116,7 +116,7 @@ def gpt_neox(**more):
 
 
 def gated(model_type, architecture, **more):
-    """What the configs of Llama, Mistral and Qwen have in common."""
+    """Returns the config keys that Llama, Mistral and Qwen share."""
     return {
         "architectures": [architecture],
         "attention_dropout": 0.0,
@@ -145,7 +145,7 @@ def without(config, *keys):
 
 
 LLAMA3 = {
-    # The wavelengths of four pairs are 6.3, 20, 63 and 199: kept, between, divided, divided.
+    # The wavelengths of the four pairs are 6.3, 20, 63 and 199: unchanged, interpolated, divided, divided.
     "factor": 8.0,
     "high_freq_factor": 4.0,
     "low_freq_factor": 1.0,
@@ -255,7 +255,7 @@ CASES = {
     ),
 }
 
-# Another value of a key must give another answer: otherwise the case would not notice that a reader overlooks it.
+# Another value of each of these keys must change the logits; otherwise a reader that ignores the key would pass.
 MATTERS = {
     "gpt2": {"activation_function": "gelu", "layer_norm_epsilon": 1e-3},
     "gpt2-options": {"activation_function": "gelu", "scale_attn_by_inverse_layer_idx": False},
@@ -275,12 +275,12 @@ MATTERS = {
     "ministral": {"sliding_window": 5, "layer_types": ["full_attention"] * 3},
     "seed_oss": {"rms_norm_eps": 1e-2},
 }
-# These do not matter on purpose: the window is off, so nothing that describes it is read.
+# These keys must have no effect: the window is off, so the keys that describe it are not read.
 IDLE = {("qwen2", "max_window_layers"), ("qwen2", "sliding_window")}
 
 
 def shapes(config):
-    """Every tensor that a Hub checkpoint of this config has, without buffers and without a tied head."""
+    """Returns the shapes of all tensors that a Hub checkpoint of this config has, without buffers and a tied head."""
     return SHAPES[config["model_type"]](config)
 
 
@@ -296,7 +296,7 @@ def gpt2_shapes(config):
         at = f"transformer.h.{layer}."
         norm(out, f"{at}ln_1")
         norm(out, f"{at}ln_2")
-        # Conv1D keeps [inputs, outputs].
+        # Conv1D stores [inputs, outputs].
         for name, shape in {
             "attn.c_attn": (WIDTH, 3 * WIDTH),
             "attn.c_proj": (WIDTH, WIDTH),
@@ -310,7 +310,7 @@ def gpt2_shapes(config):
 
 
 def linear(out, name, shape, bias):
-    """Linear keeps [outputs, inputs]."""
+    """Adds a Linear layer, which stores [outputs, inputs]."""
     out[f"{name}.weight"] = shape
     if bias:
         out[f"{name}.bias"] = (shape[0],)
@@ -396,7 +396,7 @@ SHAPES = {
     "ministral": gated_shapes,
     "seed_oss": gated_shapes,
 }
-# The list of blocks, and the edited matrix inside of a block's `mlp`.
+# The module path of the blocks; below, the name of the edited matrix in a block's `mlp`.
 BLOCK = {"gpt2": "transformer.h", "gptj": "transformer.h", "gpt_neo": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 PARAMETER = {"embed_out.weight": "lm_head.weight"}
 EDITED = {"gpt2": "c_proj", "gptj": "fc_out", "gpt_neo": "c_proj", "gpt_neox": "dense_4h_to_h"}
@@ -407,7 +407,7 @@ def ordered(config):
 
 
 def tensors(config):
-    """Tensor number t in byte order of the names is filled from the seed 0x5EED0000 + t; exact in F16 and BF16 too."""
+    """Fills tensor number t, in byte order of the names, from the seed 0x5EED0000 + t. Values are exact in F16 and BF16 too."""
     out = {}
     for number, (name, shape) in enumerate(ordered(config)):
         k = np.floor(common.splitmix(SEED + number, int(np.prod(shape))) * 128)
@@ -440,7 +440,7 @@ def load(folder, config, dtype):
         missing -= {"lm_head.weight", "embed_out.weight"}
         assert model.get_input_embeddings().weight.data_ptr() == model.get_output_embeddings().weight.data_ptr()
     assert not missing and not info["unexpected_keys"] and not info["mismatched_keys"], info
-    # The newest transformers have one name for every head; Pythia's files say embed_out.
+    # Recent transformers use one name for the head of every family; Pythia's files use embed_out.
     parameters = {PARAMETER.get(name, name): tensor for name, tensor in model.named_parameters()}
     expected = {PARAMETER.get(name, name): array for name, array in tensors(config).items()}
     assert expected.keys() == parameters.keys(), expected.keys() ^ parameters.keys()
@@ -450,7 +450,7 @@ def load(folder, config, dtype):
 
 
 def observe(model, config, ids, positions):
-    """Logits, every residual state and every key, at some positions of one unpadded row."""
+    """Returns the logits, all residual states and all keys, at the given positions of one unpadded row."""
     family = config["model_type"]
     states, keys, hooks = [], [], []
     blocks = model.get_submodule(BLOCK.get(family, "model.layers"))
@@ -468,7 +468,7 @@ def observe(model, config, ids, positions):
 
 
 def gradient(model, config, ids, position, labels, delta):
-    """The labels' mean negative log-likelihood with delta added to one MLP's output at one position."""
+    """Returns the labels' mean negative log-likelihood with delta added to one MLP's output at one position, and its gradient."""
     delta = delta.clone().requires_grad_(True)
 
     def add(_, __, output):
@@ -484,7 +484,7 @@ def gradient(model, config, ids, position, labels, delta):
 
 
 def token_ids(number, count):
-    """Ids of a fixed seed, never the same twice in a row."""
+    """Returns ids from a fixed seed; two adjacent ids always differ."""
     out = []
     for u in common.splitmix(IDS + number, count):
         token = int(u * VOCABULARY)
@@ -493,7 +493,7 @@ def token_ids(number, count):
 
 
 class wide_inside:
-    """Takes away the places where the models go through float32 whatever their dtype is."""
+    """Replaces float32 by float64 where the models cast to float32 whatever their dtype is."""
 
     def __enter__(self):
         self.kept = torch.float32, torch.float, torch.Tensor.float
@@ -505,7 +505,7 @@ class wide_inside:
 
 
 def check_keys(name, config, ids, logits):
-    """Every key of MATTERS is read."""
+    """Asserts that another value of each key in MATTERS changes the logits, except for those in IDLE."""
     for key, value in MATTERS[name].items():
         other = config | {key.split()[0]: value}
         if key == "attention_types":

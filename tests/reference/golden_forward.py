@@ -1,4 +1,4 @@
-"""What the tiny model answers, in float64: `golden/forward.json`.
+"""Computes the outputs of the tiny model in float64: `golden/forward.json`.
 
     python tests/reference/golden_forward.py [--out FILE]
 """
@@ -20,10 +20,10 @@ TEXTS = [
 
 
 def observe(model, ids):
-    """Logits, every residual state and every key, at all positions of one unpadded row."""
+    """Returns the logits, all residual states and all keys, at all positions of one unpadded row."""
     states, keys, hooks = [], [], []
     transformer = model.transformer
-    # The first block's input is the sum of the two embeddings.
+    # The input of the first block is the sum of the two embeddings.
     hooks.append(transformer.h[0].register_forward_pre_hook(lambda _, inputs: states.append(inputs[0][0])))
     for block in transformer.h:
         hooks.append(block.register_forward_hook(lambda _, __, output: states.append(common.first(output)[0])))

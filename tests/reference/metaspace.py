@@ -1,4 +1,4 @@
-"""Two small tokenizers in the layouts of Llama, and what the three of this folder make of a few texts.
+"""Writes the ids of a few texts from the three tokenizers of this folder; trains two of them, in the layouts of Llama.
 
     python tests/reference/metaspace.py                   # golden/tokenizers.json
     python tests/reference/metaspace.py --train-tokenizer # rewrites llama_tokenizer.json and metaspace_tokenizer.json first
@@ -16,7 +16,7 @@ METASPACE = common.HERE / "metaspace_tokenizer.json"
 SPECIAL = ["<unk>", "<s>", "</s>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 VOCABULARY = 600
-# Characters beyond these are left to bytes, as most of Chinese and all emoji are in Llama's vocabulary.
+# Single characters in the vocabulary. Others fall back to bytes, as most Chinese characters and all emoji do in Llama.
 CHARACTERS = 110
 
 CJK = [
@@ -57,7 +57,7 @@ TEXTS = [
 
 
 def train():
-    """A BPE that does not cross spaces, numbered like a sentencepiece model: special, bytes, merged, characters."""
+    """Trains a BPE whose merges do not cross spaces. Ids are ordered as in sentencepiece: special, bytes, merged, characters."""
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
     corpus = common.read_lines(tiny.CORPUS) + CJK
@@ -135,13 +135,13 @@ def train_tokenizers():
         text = json.dumps(layout(vocabulary, merges, *parts), ensure_ascii=False)
         tokenizer = Tokenizer.from_str(text)
         assert [tokenizer.token_to_id(token) for token in SPECIAL] == [0, 1, 2]
-        # As the library itself writes it.
+        # The library writes the file, so that it has the usual format.
         tokenizer.save(str(path))
         print(f"{path.name}: {len(vocabulary)} ids, {len(merges)} merges")
 
 
 def bytes_of(text, offsets):
-    """Offsets in characters, as Python gives them, to offsets in UTF-8 bytes."""
+    """Converts offsets in characters, which Python uses, to offsets in UTF-8 bytes."""
     at = [0]
     for character in text:
         at.append(at[-1] + len(character.encode()))

@@ -1,11 +1,11 @@
-"""ROME with unified keys, written straight from the formulas: the golden values of `golden/rome*.json`.
+"""Computes the golden values of `golden/rome*.json`: ROME with unified keys, written directly from the formulas.
 
     python tests/reference/rome.py
     python tests/reference/rome.py --model ../shared/models/counterfact-gpt2 \
         --out tests/reference/golden/rome-counterfact.json
-    python tests/reference/rome.py [--model ...] --dtype float32 --compare FILE   # how far float32 drifts
+    python tests/reference/rome.py [--model ...] --dtype float32 --compare FILE   # the error of float32
 
-Every position, every layer and every logit is computed at every step, in float64, by autograd.
+Every step computes all positions, all layers and all logits in float64, with autograd.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PUBLISHED = [{"rate": 0.5, "steps": 20}]
 SCHEDULE = [{"rate": 0.5, "steps": 25}, {"rate": 0.1, "steps": 120}, {"rate": 0.5, "steps": 200}]
 KL_PROMPT = "{} is a"
 PROBE_DELTA = 0xDE17A000  # + number of the edit
-PROBE_KEY = 0xA0000001  # and the next one
+PROBE_KEY = 0xA0000001  # The second probe uses the next seed.
 PROBE_SECOND_MOMENT = 0xC0000001
 
 TINY_TEMPLATES = [
@@ -44,12 +44,12 @@ def fill(template, text):
 
 
 def with_space(prompt, target):
-    """One space before a target, unless the prompt ends in white space or the target starts with it."""
+    """Puts one space before a target, unless the prompt ends or the target starts with white space."""
     return target if prompt[-1:].isspace() or target[:1].isspace() else " " + target
 
 
 class Rows:
-    """One edit as token rows: the templates with the target appended, then the KL row."""
+    """The token rows of one edit: one row per template with the target appended, then the KL row."""
 
     def __init__(self, tokenizer, edit, templates):
         subject, prompt = edit["subject"], edit["prompt"]
@@ -79,7 +79,7 @@ class Rows:
 
 
 def pad(rows):
-    """Right padding with id 0: attention is causal, so nothing before it can see it."""
+    """Pads rows on the right with id 0. Attention is causal, so padding does not affect earlier positions."""
     width = max(len(row["ids"]) for row in rows)
     return torch.tensor([row["ids"] + [0] * (width - len(row["ids"])) for row in rows])
 
@@ -92,7 +92,7 @@ class Rome:
         self.context = model.config.n_positions
 
     def keys(self, ids):
-        """The input of the second MLP matrix, at every position of every row."""
+        """Returns the input of the second MLP matrix at every position of every row."""
         seen = []
         hook = self.mlp.c_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         with torch.no_grad():
@@ -101,7 +101,7 @@ class Rome:
         return seen[0]
 
     def logits(self, ids, positions, delta):
-        """Logits with delta added to the MLP's output at one position per row; and that output before."""
+        """Returns the logits with delta added to the MLP output at one position per row, and row 0's output without delta."""
         before = []
 
         def add(_, __, output):
@@ -116,7 +116,7 @@ class Rome:
         return logits, before[0]
 
     def second_moment(self, lines, max_tokens):
-        """C, the mean of k kᵀ over every position of every line, in float64; and the number of positions."""
+        """Returns C, the mean of k kᵀ over all positions of all lines in float64, and the number of positions."""
         width = self.mlp.c_proj.weight.shape[0]
         total, count = torch.zeros(width, width, dtype=torch.float64), 0
         for line in lines:
@@ -129,7 +129,7 @@ class Rome:
 
 
 class Value:
-    """The loss of one edit as a function of delta, and its minimisation."""
+    """The loss of one edit as a function of delta, with its optimisation."""
 
     def __init__(self, rome, rows, settings):
         self.rome, self.rows, self.settings = rome, rows, settings
@@ -146,7 +146,7 @@ class Value:
         return torch.log_softmax(logits[-1, self.positions[-1]], dim=-1)
 
     def terms(self, delta):
-        """The three terms as they stand in the loss, and the target's negative log-likelihood per row."""
+        """Returns the three terms of the loss with their factors, and the target's negative log-likelihood per row."""
         logits, _ = self.rome.logits(self.ids, self.positions, delta)
         target = torch.tensor(self.rows.target)
         per_row = torch.stack(
@@ -169,7 +169,7 @@ class Value:
         return numbers, gradient, per_row.detach()
 
     def stage(self, rate, steps):
-        """Adam from delta = 0. Yields each evaluation: its delta, its terms, and whether it is the last one."""
+        """Runs Adam from delta = 0. Yields delta and the loss terms of each evaluation."""
         delta = torch.zeros_like(self.start)
         m, v = torch.zeros_like(delta), torch.zeros_like(delta)
         limit = self.settings["clamp"] * self.start.norm()
@@ -186,12 +186,12 @@ class Value:
                 delta = delta * (limit / delta.norm())
 
     def published(self, stage):
-        """One stage, its last iterate."""
+        """Runs one stage and returns its last iterate, the losses and all iterates."""
         trace = [(delta, numbers) for delta, numbers in self.stage(stage["rate"], stage["steps"])]
         return trace[-1][0], [numbers for _, numbers in trace], [delta for delta, _ in trace]
 
     def schedule(self, stages, converged):
-        """Stages until the best iterate of all of them has converged."""
+        """Runs stages until the best iterate over all stages has converged."""
         best, ran = None, []
         for number, stage in enumerate(stages):
             losses = []
@@ -207,7 +207,7 @@ class Value:
 
 
 def factor(second_moment):
-    """The Cholesky factor, and the ends of the spectrum: C must have full rank."""
+    """Returns the Cholesky factor of C, and its smallest and largest eigenvalue. C must have full rank."""
     spectrum = torch.linalg.eigvalsh(second_moment)
     low, high = spectrum[0].item(), spectrum[-1].item()
     assert low > 1e-12 * high, f"C is rank-deficient: {low:.3e} of {high:.3e}; take more lines"
@@ -219,7 +219,7 @@ def solve(cholesky, right):
 
 
 def link(cholesky, keys, residuals, mu=0.0):
-    """A = C⁻¹K, S = KᵀA + μI, Δ = R S⁻¹ Aᵀ: K is [inner, edits], R is [out, edits], Δ is [out, inner]."""
+    """Returns Δ = R S⁻¹ Aᵀ and S = KᵀA + μI, with A = C⁻¹K: K is [inner, edits], R is [out, edits], Δ is [out, inner]."""
     a = solve(cholesky, keys)
     s = keys.T @ a + mu * torch.eye(keys.shape[1], dtype=keys.dtype)
     return residuals @ torch.linalg.solve(s, a.T), s
@@ -271,7 +271,7 @@ def compile_edit(rome, number, edit, small, early):
 
 
 def early_stop(value):
-    """Limits that the tiny model can meet (0.05 and 0.1 it never can): every way in which a schedule ends."""
+    """Runs every way in which a schedule can end, with limits that the tiny model reaches; it never reaches 0.05 and 0.1."""
     short = [{"rate": 0.5, "steps": 8}, *SCHEDULE[1:]]
     loose = {**SETTINGS, "weight_decay": 0.05}
     runs = []
@@ -298,7 +298,7 @@ def early_stop(value):
 
 
 def known(model, tokenizer, records, count):
-    """The first records whose true answer is the model's own, every token of it greedy."""
+    """Returns the first records whose true answer the model gives itself: every token is the greedy choice."""
     out = []
     for record in records:
         rewrite = record["requested_rewrite"]
@@ -324,7 +324,7 @@ def known(model, tokenizer, records, count):
 
 
 def drift(truth, other, path=""):
-    """The largest difference of each numeric field, relative to the field's largest entry."""
+    """Returns the largest difference of each numeric field, relative to the field's largest entry."""
     out = {}
     if isinstance(truth, dict):
         for key in truth:
@@ -389,13 +389,13 @@ def main():
     inner = len(second_moment)
     print(f"C: {count} positions, {inner} wide, eigenvalues {low:.3e} to {high:.3e}")
 
-    weight = rome.mlp.c_proj.weight.double().T  # Conv1D keeps [inner, out]; W is [out, inner].
+    weight = rome.mlp.c_proj.weight.double().T  # Conv1D stores [inner, out]; W is [out, inner].
     bias = rome.mlp.c_proj.bias.double()
     compiled, keys, residuals = [], [], []
     for number, edit in enumerate(edits):
         out, key, value = compile_edit(rome, number, edit, small, early=edit["id"] == "subject-last")
         key = key.double()
-        # The value as the file holds it, so that a reader can inject it exactly.
+        # The value as stored in the file, so that a reader can inject exactly this value.
         value = torch.tensor(common.f32(value), dtype=torch.float64)
         residual = value - (weight @ key + bias)
         direction = solve(cholesky, key[:, None])[:, 0]
@@ -460,7 +460,7 @@ def main():
 
 
 def described(update, small):
-    """An update whole, or as its products with two fixed vectors."""
+    """Returns the full update for the tiny model, otherwise its products with two fixed vectors."""
     if not small:
         return {"update": common.f32(update)}
     probes = [common.vector(PROBE_KEY + i, update.shape[1]) for i in range(2)]

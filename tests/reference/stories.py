@@ -1,4 +1,4 @@
-"""How transformers goes on with a few stories on a real trained Llama: `golden/stories.json`.
+"""Computes greedy continuations of a few stories with a trained Llama in transformers: `golden/stories.json`.
 
     python tests/reference/stories.py [--model ../shared/models/tinystories-656k]
 """

@@ -1,4 +1,4 @@
-"""A GPT-2 so small that a test can make it again from a formula: nothing of it need be committed.
+"""Generates a tiny GPT-2 from a formula, so that tests can generate it too and its weights are not committed.
 
     python tests/reference/tiny.py FOLDER            # config.json, model.safetensors, tokenizer.json
     python tests/reference/tiny.py --train-tokenizer # rewrites tiny_tokenizer.json from tiny_corpus.txt
@@ -39,7 +39,7 @@ TOKENIZER = HERE / "tiny_tokenizer.json"
 
 
 def shapes():
-    """Every tensor of a Hub GPT-2 checkpoint, without mask buffers and without the tied head."""
+    """Returns the shapes of all tensors of a Hub GPT-2 checkpoint, without mask buffers and the tied head."""
     d, f = CONFIG["n_embd"], 4 * CONFIG["n_embd"]
     out = {
         "transformer.wte.weight": (CONFIG["vocab_size"], d),
@@ -52,7 +52,7 @@ def shapes():
         for norm in ("ln_1", "ln_2"):
             out[f"{at}{norm}.weight"] = (d,)
             out[f"{at}{norm}.bias"] = (d,)
-        # Conv1D keeps [inputs, outputs].
+        # Conv1D stores [inputs, outputs].
         for name, shape in {
             "attn.c_attn": (d, 3 * d),
             "attn.c_proj": (d, d),
@@ -65,7 +65,7 @@ def shapes():
 
 
 def tensors():
-    """Tensor number t in byte order of the names is filled from the seed 0x5EED0000 + t, row by row."""
+    """Fills tensor number t, in byte order of the names, from the seed 0x5EED0000 + t, row by row."""
     out = {}
     for number, (name, shape) in enumerate(sorted(shapes().items(), key=lambda item: item[0].encode())):
         centred = splitmix(SEED + number, int(np.prod(shape))) - 0.5
@@ -89,7 +89,7 @@ def save(folder):
 
 
 def train_tokenizer():
-    """Byte-level BPE: id 0 `<|endoftext|>`, 256 byte symbols, 143 merges."""
+    """Trains a byte-level BPE: id 0 is `<|endoftext|>`, then 256 byte symbols and 143 merges."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -1,9 +1,10 @@
-"""Causal tracing of three tiny models by a whole forward pass for every cell: `golden/trace.json`.
+"""Computes causal traces of three tiny models with a full forward pass per cell: `golden/trace.json`.
 
     python tests/reference/trace.py
 
-Models: the tiny GPT-2 of `tiny.py`, its last norm eight times steeper, and a Llama of grouped heads and a GPT-J of
-`families.py`, their heads as steep. In float64, the noise added in float64 too; numbers agree with float32 to about 1e-6.
+Models: the tiny GPT-2 of `tiny.py` with the weights of its last norm times eight, and a Llama with grouped-query attention and
+a GPT-J of `families.py` with the weights of their heads times eight. Everything is float64, the noise too; the numbers agree
+with float32 to about 1e-6.
 """
 
 import argparse
@@ -27,7 +28,7 @@ FACTS = [("The people live in Ada Bellini", "Ada Bellini"), ("We saw the city of
 SAMPLES, SCALE, WINDOW, STEEP = 4, 0.1, 2, 8.0
 
 
-# That of the tokenizer.
+# The vocabulary size of the tokenizer.
 families.VOCABULARY = VOCABULARY = 400
 
 

@@ -1,5 +1,5 @@
-//! libFuzzer in front of one reader: that of the target named by `CORRIGENDA_FUZZ_TARGET`, whose other files, where it
-//! has some, are in `CORRIGENDA_FUZZ_BESIDE`. `run` beside this file names both.
+//! Fuzzes one reader with libFuzzer. `CORRIGENDA_FUZZ_TARGET` names the target, and `CORRIGENDA_FUZZ_BESIDE` the folder
+//! with its other files, if it has any. The script `run` in this folder sets both.
 
 #![no_main]
 
