@@ -66,7 +66,7 @@ fn another_template_is_another_edit() {
     let project = project();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     let before = project.read("corrigenda.lock");
-    // The same text around one message, but another text for a conversation of more messages.
+    // The same text around one message, but another text for a conversation of three or more messages.
     let settings = json!({ "chat_template": format!("{TEMPLATE}{{% if messages[2] %}}x{{% endif %}}") });
     project.write("model/tokenizer_config.json", &settings.to_string());
     let run = project.run(&["build", "--locked"]);

@@ -1,4 +1,4 @@
-//! Tests `init`, `completions` and `man`.
+//! Tests `init`, and the help, completions and manual, which are generated from the command-line definition.
 
 use std::path::Path;
 use std::process::Command;

@@ -88,6 +88,7 @@ fn a_head_of_its_own_is_read() {
     assert!(error.contains("no tensor `lm_head.weight`"), "{error}");
 }
 
+/// Tensor names without `transformer.`, as in the Hub's gpt2, and tensors at odd addresses give the same logits.
 #[test]
 fn other_exports_of_the_same_model_say_the_same() {
     let (_folder, model, tokens) = tiny_model(Isa::detect());

@@ -118,7 +118,7 @@ fn artefacts_are_verified_without_a_project() {
         let found = run(&["verify", what, "--base", "model"]);
         assert_eq!(found.status.code(), Some(0), "{what}: {}{}", text(&found.stdout), text(&found.stderr));
     }
-    // With an empty store, `--patch` names the patch.
+    // With an empty store, `--patch` must name the patch file.
     let apart = ["--cache-dir", "empty"];
     for what in ["out", "adapter", "adapter.gguf"] {
         let unknown = run(&[&["verify", what, "--base", "model"][..], &apart].concat());

@@ -199,7 +199,7 @@ fn layers_are_tried_with_known_facts_said_otherwise() {
     let json = run.json();
     // The random model answers the second prompt with half a word, and it does not know the answer for Oslo.
     assert_eq!(json["edits"].as_array().map(Vec::len), Some(1), "{facts:?}");
-    // A held-out phrasing for the fact of the other relation, and the other facts of its own relation as neighbours.
+    // The edit has one paraphrase, its prompt after the fact of the other relation, and its own relation's neighbours.
     let layers = json["layers"].as_array().expect("layers");
     let asked = |what: &str, all: u64| layers.iter().filter(|layer| layer[what]["all"] == all).count();
     assert_eq!(asked("paraphrase", 1), 3, "{layers:?}");
