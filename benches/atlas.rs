@@ -1,12 +1,18 @@
-//! Seeded single edits of the bundled model: `cargo bench --bench atlas -- [--edits N] [--seed S] [--layer L | --sweep] [--together] [--aliases asked|keys]`,
-//! with the templates and the settings of the project at the repository's root.
+//! Measures single edits of the bundled model, drawn by a seed: `cargo bench --bench atlas -- [--edits N] [--seed S]
+//! [--layer L | --sweep] [--together] [--aliases asked|keys]`, with the templates and settings of the project at the
+//! repository root.
 //!
-//! A fact is taken when the model knows it in the phrasing for edits; its new answer is another object of the relation.
-//! Efficacy: the phrasing for edits gives it, every token the arg-max. Other phrasings: all others of the relation, in
-//! which the model knew the old answer. Neighbours: other subjects of the relation with the same true answer that the
-//! model knows, ten at most; kept when they still give it. `--sweep` does so at every
-//! layer; `--together` links all of the edits instead of making each alone. `--aliases` takes subjects of several words
-//! and asks for the new answer by their last word too: without further keys (`asked`), or with a key for it (`keys`).
+//! An edit replaces a fact that the model knows in the phrasing for edits by another object of the same relation.
+//!
+//! - Efficacy: the edited model gives the new object in the phrasing for edits, every token as the arg-max.
+//! - Other phrasings: the share of the relation's other phrasings with the new object, among those with which the base
+//!   gives the old one.
+//! - Neighbours: up to ten other subjects of the relation with the same true object, which the base knows; the share
+//!   for which the edited model still gives it.
+//!
+//! `--sweep` measures every layer. `--together` links all edits into one model instead of one model per edit.
+//! `--aliases` takes subjects of several words and also asks for the new object by the last word of the subject:
+//! without an additional key (`asked`), or with a key for that word (`keys`).
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 #![expect(dead_code, reason = "the trainer uses all of its world, the bench a part")]
@@ -39,25 +45,25 @@ use world::{Fact, World};
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// Neighbours of one edit, at most.
+/// The maximum number of neighbours per edit.
 const NEIGHBOURS: usize = 10;
 
-/// An edit to be made.
+/// An edit to make.
 struct Edit<'w> {
     fact: &'w Fact,
     target: &'w str,
-    /// Another name of its subject: the last word, where there are more.
+    /// Another name of the subject: its last word, or `None` if it has only one word.
     alias: Option<&'w str>,
 }
 
-/// What is done about other names of a subject.
+/// The treatment of other names of a subject.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Aliases {
-    /// Nothing.
+    /// They are not used.
     None,
-    /// They are asked.
+    /// They are asked, without additional keys.
     Asked,
-    /// They have keys of their own, and are asked.
+    /// They have their own keys and are asked.
     Keys,
 }
 
@@ -72,7 +78,7 @@ impl Aliases {
     }
 }
 
-/// Whether the answers hold.
+/// Returns, per prompt, whether every token of the answer is the arg-max.
 fn hold(model: &Model, tokens: &Tokens, asked: &[(String, &str)]) -> Fallible<Vec<bool>> {
     let limit = model.spec().positions;
     let questions: Result<Vec<_>, _> =
@@ -80,13 +86,13 @@ fn hold(model: &Model, tokens: &Tokens, asked: &[(String, &str)]) -> Fallible<Ve
     Ok(scores(model, &questions?).into_iter().map(|score| score.holds).collect())
 }
 
-/// Prompts of which the model knows the answer.
+/// Keeps the prompts whose answer the base model gives.
 fn known<'a>(editor: &Editor, asked: Vec<(String, &'a str)>) -> Fallible<Vec<(String, &'a str)>> {
     let known = hold(&editor.model, &editor.tokens, &asked)?;
     Ok(asked.into_iter().zip(known).filter_map(|(asked, known)| known.then_some(asked)).collect())
 }
 
-/// The edits of a seed: known facts in a drawn order, each with another object of its relation.
+/// Draws `count` facts that the model knows, each with another object of its relation as the target.
 fn edits<'w>(
     world: &'w World,
     (model, tokens): (&Model, &Tokens),
@@ -117,11 +123,12 @@ fn edits<'w>(
     Ok(edits)
 }
 
-/// Figures of one layer.
+/// The figures of one layer.
 struct Tally {
     aliases: Aliases,
     diverged: usize,
-    /// Other names behind which the base gives the old answer, and those that give the new one.
+    /// The share of other names with which the base gives the old answer, and the share with which the edited model
+    /// gives the new one.
     by_alias: [Share; 2],
     efficacy: Share,
     others: Share,
@@ -129,27 +136,27 @@ struct Tally {
 }
 
 impl Tally {
-    /// One edit alone.
+    /// Measures one edit that is linked alone.
     fn alone(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<()> {
         let sides = self.sides(world, editor, edit)?;
         let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
         self.ask(world, editor, edit, &edited)
     }
 
-    /// All of them in one link.
+    /// Measures all edits in one link.
     fn together(&mut self, world: &World, editor: &Editor, edits: &[Edit]) -> Fallible<()> {
         let mut sides = Vec::new();
         for edit in edits {
             sides.extend(self.sides(world, editor, edit)?);
         }
         sides.sort_by_key(|(name, _)| *name);
-        // Two subjects may have one last word, and one answer: then they have one key for it.
+        // Two subjects may share their last word and their new answer; then they have one key for it.
         sides.dedup_by_key(|(name, _)| *name);
         let edited = editor.linked(&sides.iter().map(|(name, side)| (*name, side)).collect::<Vec<_>>())?;
         edits.iter().try_for_each(|edit| self.ask(world, editor, edit, &edited))
     }
 
-    /// The edit under its names, in the order of their meanings.
+    /// Compiles the edit under each of its names, in the order of their meaning digests.
     fn sides(&mut self, world: &World, editor: &Editor, edit: &Edit) -> Fallible<Vec<(Digest, compile::Compiled)>> {
         let alias = edit.alias.filter(|_| self.aliases == Aliases::Keys);
         let mut sides = Vec::new();
@@ -207,7 +214,7 @@ impl Tally {
     }
 }
 
-/// The project at the repository's root, as `build` sees it.
+/// Opens the project at the repository root, as `build` does.
 fn configured(root: &Path) -> Fallible<(Base, Setup)> {
     let project = Project::load(root)?;
     let store = Store::open(std::env::temp_dir().join("corrigenda-bench")).for_reading();

@@ -1,13 +1,13 @@
-//! Edits of real CounterFact records on the shared `counterfact-gpt2`, each alone, and the first ten together:
-//! `cargo bench --bench counterfact -- [--limit N] [--layer L] [--corpus clean|all] [--torch FOLDER]`.
+//! Measures edits of CounterFact records on the shared `counterfact-gpt2`, each alone, and the first ten linked
+//! together: `cargo bench --bench counterfact -- [--limit N] [--layer L] [--corpus clean|all] [--torch FOLDER]`.
 //!
-//! The statistics are taken over sentences that name no record's subject; `--corpus all` takes all true sentences of
-//! the records, tested prompts with their old answers among them. `--torch` also writes FOLDER/edits.json and
-//! FOLDER/corpus.txt, the same edits for `benches/compare/rome.py`.
+//! By default, the statistics corpus has no sentence that names a record's subject; `--corpus all` takes all true
+//! sentences of the records, including the tested prompts with their old answers. `--torch` also writes
+//! FOLDER/edits.json and FOLDER/corpus.txt, the same edits for `benches/compare/rome.py`.
 //!
-//! A record is taken when the base gives the true answer to its rewrite prompt. Efficacy: every token of the new
-//! answer is the arg-max behind the prompt; paraphrases likewise; a neighbour counts when the base gives its true
-//! answer, and is kept when the edited model still does. In brackets the likelihood comparison of the paper.
+//! A record is used if the base gives the true answer to its rewrite prompt. Efficacy: every token of the new answer is
+//! the arg-max after the prompt; the same for paraphrases. A neighbour counts if the base gives its true answer, and
+//! succeeds if the edited model still does. Figures in brackets are the likelihood comparison of the paper.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 
@@ -30,19 +30,19 @@ use counterfact::{Failure, MODEL, RECORDS, Record, World, absent, corpus, record
 use editor::{Editor, Share};
 use serde_json::{Value, json};
 
-/// Documents of `--corpus all`, at most this many.
+/// The maximum number of documents with `--corpus all`.
 const DOCUMENTS: usize = 4000;
-/// Edits that are linked together.
+/// The number of edits that are linked together.
 const TOGETHER: usize = 10;
 
-/// An edit ready to be linked.
+/// A compiled edit.
 struct Edit<'a> {
     record: &'a Record,
     meaning: Digest,
     compiled: Compiled,
 }
 
-/// The world's model and what is edited in it.
+/// The base model with its records, and the editor.
 struct Bench {
     world: World,
     editor: Editor,
@@ -70,7 +70,7 @@ impl Bench {
         Ok(self.world.score(edited, &rewrite.filled()?, rewrite.target())?.0)
     }
 
-    /// The edits in one link, and how many of them hold.
+    /// Links all edits together and prints how many of them hold.
     fn together(&self, mut edits: Vec<Edit>) -> Result<(), Failure> {
         edits.sort_by_key(|edit| edit.meaning);
         let edited = self.linked(&edits.iter().collect::<Vec<_>>())?;
@@ -83,7 +83,7 @@ impl Bench {
     }
 }
 
-/// The meaning digest of the record's edit, as a project that states it has it.
+/// Returns the meaning digest that the record's edit has in a project.
 fn meaning(record: &Record) -> Result<Digest, Failure> {
     let file = record.draft().file().into_bytes();
     match parse_files(vec![("edit.toml".to_owned(), file)]) {
@@ -92,16 +92,16 @@ fn meaning(record: &Record) -> Result<Digest, Failure> {
     }
 }
 
-/// What became of edits that were each made alone.
+/// The results of edits that are linked alone.
 #[derive(Default)]
 struct Tally {
     diverged: usize,
     seconds: Vec<f64>,
-    /// Every token the arg-max.
+    /// Share in which every target token is the arg-max.
     efficacy: Share,
     paraphrases: Share,
     neighbours: Share,
-    /// The new answer likelier than the old one; for neighbours the old one.
+    /// Share in which the new answer is more likely than the old one; for neighbours, the old one is more likely.
     es: Share,
     ps: Share,
     ns: Share,
@@ -144,7 +144,7 @@ impl Tally {
     }
 }
 
-/// All true sentences of the records' world, the tested prompts with their old answers among them.
+/// Returns all true sentences of the records, including the tested prompts with their old answers.
 fn all_sentences(records: &[Record]) -> Result<Vec<String>, Failure> {
     let mut out = Vec::new();
     for record in records {
@@ -159,7 +159,7 @@ fn all_sentences(records: &[Record]) -> Result<Vec<String>, Failure> {
     Ok(out)
 }
 
-/// One record as the PyTorch baseline reads it.
+/// Returns one record in the input format of the PyTorch baseline.
 fn torch_edit(record: &Record) -> Value {
     let rewrite = &record.requested_rewrite;
     let neighbour = |prompt: &String| json!({ "prompt": prompt, "answer": rewrite.was() });
@@ -174,7 +174,7 @@ fn torch_edit(record: &Record) -> Value {
     })
 }
 
-/// The same edits, corpus and settings for `benches/compare/rome.py`.
+/// Writes the same edits, corpus and settings for `benches/compare/rome.py`.
 fn write_for_torch(bench: &Bench, folder: &Path, documents: &[String], taken: &[&Record]) -> Result<(), Failure> {
     let settings = Settings::default();
     let schedule: Vec<Value> =
@@ -202,7 +202,7 @@ fn write_for_torch(bench: &Bench, folder: &Path, documents: &[String], taken: &[
     Ok(())
 }
 
-/// Every edit alone; the first of them, for the link.
+/// Measures every edit alone, and returns the first of them for the joint link.
 fn alone<'a>(bench: &Bench, taken: &[&'a Record]) -> Result<Vec<Edit<'a>>, Failure> {
     let (mut tally, mut first) = (Tally::default(), Vec::new());
     for record in taken {

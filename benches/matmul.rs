@@ -1,5 +1,7 @@
-//! The ratio of `portable-1`'s matrix product to candle's own, side by side in one run:
-//! `cargo bench --bench matmul`. The right matrix lies as a weight lies: its columns side by side, or its terms. Times on a shared machine are noise; the ratio of the best of many rounds is not.
+//! Measures the ratio of `portable-1`'s matrix product to candle's in the same run: `cargo bench --bench matmul`. The
+//! right matrix is row-major (`columns`: the columns of one term are adjacent) or column-major (`terms`: the terms of
+//! one column are adjacent), as weights are stored. Absolute times on a shared machine are noisy; the ratio of the best
+//! of many rounds is stable.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
@@ -21,7 +23,7 @@ fn noise(n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The best of `ROUNDS` runs of each, alternating, in seconds.
+/// Returns the best times in seconds of `ROUNDS` alternating runs of each side.
 fn race(mut ours: impl FnMut(), mut theirs: impl FnMut()) -> (f64, f64) {
     let timed = |run: &mut dyn FnMut()| {
         let start = Instant::now();
@@ -55,7 +57,8 @@ fn main() -> candle_core::Result<()> {
             true => (Tensor::from_slice(&b, (n, k), &Device::Cpu)?.t()?, View::new(&b, n, k).transposed()),
         };
         let gigaflop = 2e-9 * (m * k * n) as f64;
-        // What computes exactly without the instruction is two orders slower: for machines without it.
+        // `plain` emulates the instruction exactly and is about 100 times slower; it exists for machines without the
+        // instruction.
         for isa in Isa::all().into_iter().filter(|isa| isa.name() != "plain") {
             let (ours, theirs) = race(
                 || drop(black_box(matmul(isa, View::new(&a, m, k), view))),

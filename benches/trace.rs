@@ -1,10 +1,11 @@
-//! Causal tracing beside PyTorch: the same table of the same fact, a whole forward pass for every cell there.
+//! Compares causal tracing with PyTorch: the same table of the same fact; PyTorch runs a full forward pass per cell.
 //!
 //!     cargo run --release --example random_checkpoint -- gpt2 /tmp/gpt2 TOKENIZER.json
 //!     cargo bench --bench trace -- /tmp/gpt2 FACTS.json PYTHON [--limit N] [--window W]
 //!
-//! The answers are those that the model gives, whatever the file says. Both run as processes of their own with two threads, one after the other. Of PyTorch the tracing alone is timed,
-//! without its start; of `corrigenda trace` all of it.
+//! The traced answers are those of the model, whatever the file contains. Both sides run as separate processes with two
+//! threads, one after the other. For PyTorch, only the tracing is timed, without its start; for `corrigenda trace`, the
+//! whole process.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 use std::process::Command;
@@ -16,7 +17,7 @@ type Failure = Box<dyn std::error::Error>;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/trace_torch.py");
 const KINDS: [&str; 3] = ["state", "mlp", "attention"];
-/// Standard deviation of the noise.
+/// The standard deviation of the noise.
 const NOISE: &str = "0.1";
 
 fn main() -> Result<(), Failure> {
@@ -29,7 +30,7 @@ fn main() -> Result<(), Failure> {
         let at = more.iter().position(|word| word == name);
         at.and_then(|at| more.get(at + 1)).cloned().unwrap_or_else(|| usual.to_owned())
     };
-    // A random model knows none of the answers: what it says is traced.
+    // A random model knows none of the answers in the file, so the answer that it gives is traced.
     let known: Vec<Value> = serde_json::from_slice(&std::fs::read(facts)?)?;
     let bare = |fact: &Value| json!({ "prompt": fact["prompt"], "subject": fact["subject"] });
     let file = tempfile::NamedTempFile::new()?;
@@ -52,7 +53,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a command says on stdout and stderr.
+/// Runs a command and returns its stdout and stderr.
 fn answered(command: &mut Command) -> Result<(String, String), Failure> {
     let output = command.output()?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -62,7 +63,7 @@ fn answered(command: &mut Command) -> Result<(String, String), Failure> {
     }
 }
 
-/// The largest difference of two probabilities of one cell.
+/// Returns the largest difference between the two probabilities of a cell.
 fn difference(ours: &Value, theirs: &[Value]) -> Result<f64, Failure> {
     let facts =
         ours["facts"].as_array().filter(|facts| facts.len() == theirs.len()).ok_or("other facts were traced")?;

@@ -1,9 +1,9 @@
-//! The binary as a person starts it: `cargo bench --bench verbs`.
+//! Measures the binary as a user runs it: `cargo bench --bench verbs`.
 //!
-//! `build` of the project at the repository's root (18 edits) from an empty cache, and again when there is nothing to
-//! do; `test` of it and `diff` of it with its base, likewise; `check` on
-//! a thousand edits; `build` of ten edits on the shared `counterfact-gpt2`, likewise. `--version` is what a process costs alone. Wall time of the whole process, the best and
-//! the median of several runs.
+//! Verbs: `build` of the project at the repository root (18 edits) from an empty cache and when nothing has changed;
+//! `test` and `diff` of it against its base in the same two states; `check` of a thousand edits; `build` of ten edits
+//! on the shared `counterfact-gpt2` in the same two states. `--version` measures the cost of a process. Figures are the
+//! wall time of the whole process: the best and the median of several runs.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 
@@ -21,7 +21,7 @@ use counterfact::{Failure, MODEL, RECORDS, absent};
 
 const RUNS: usize = 7;
 
-/// One run, in seconds; what it said where it failed.
+/// Runs the binary once and returns the seconds, or the output if it fails.
 fn run(arguments: &[&Path]) -> Result<f64, Failure> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
     command.args(arguments);
@@ -34,7 +34,7 @@ fn run(arguments: &[&Path]) -> Result<f64, Failure> {
     }
 }
 
-/// A line of the table: `RUNS` runs, each behind what `prepare` does.
+/// Prints one row of the table: `RUNS` runs, with `prepare` before each.
 fn measure(name: &str, arguments: &[&Path], mut prepare: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let mut seconds = Vec::new();
     for _ in 0..RUNS {
@@ -52,7 +52,7 @@ fn measure(name: &str, arguments: &[&Path], mut prepare: impl FnMut() -> Result<
     Ok(())
 }
 
-/// Removes a file or a folder, if it is there.
+/// Removes a file or a folder if it exists.
 fn remove(path: &Path) -> Result<(), Failure> {
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => Ok(std::fs::remove_dir_all(path)?),
@@ -61,7 +61,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The project at the repository's root: it is locked, and so a build leaves it as it is.
+/// Measures the project at the repository root. It builds with `--locked`, so the project does not change.
 fn bundled(folder: &Path) -> Result<(), Failure> {
     let (root, cache) = (Path::new(env!("CARGO_MANIFEST_DIR")), folder.join("bundled"));
     let arguments = ["build", "--locked", "-C"].map(Path::new);
@@ -78,14 +78,14 @@ fn bundled(folder: &Path) -> Result<(), Failure> {
     some_of_bundled(root, folder)
 }
 
-/// Eleven of these edits, compared with the base by somebody who has never built anything.
+/// Measures `diff` of eleven of these edits with the base, by a user who has not built anything before.
 fn some_of_bundled(root: &Path, folder: &Path) -> Result<(), Failure> {
     let (project, cache) = (folder.join("eleven"), folder.join("eleven-cache"));
     std::fs::create_dir_all(project.join("edits"))?;
     for file in ["people", "places", "works"].map(|name| format!("edits/{name}.toml")) {
         std::fs::copy(root.join(&file), project.join(&file))?;
     }
-    // The model and its corpus stay where they are.
+    // The copy uses the original model and corpus.
     let examples = root.join("examples").display().to_string();
     let settings = std::fs::read_to_string(root.join(PROJECT_FILE))?.replace("\"examples", &format!("\"{examples}"));
     std::fs::write(project.join(PROJECT_FILE), settings)?;

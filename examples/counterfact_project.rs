@@ -1,9 +1,9 @@
-//! Writes a project of real CounterFact facts on the shared `counterfact-gpt2` into a new folder:
-//! `cargo run --release --example counterfact_project -- DIR [--edits N] [--skip K] [--from dev|easyedit]`.
+//! Writes a project of CounterFact facts on the shared `counterfact-gpt2` into a new folder: `cargo run --release
+//! --example counterfact_project -- DIR [--edits N] [--skip K] [--from dev|easyedit]`.
 //!
-//! `dev`: records whose true answer the base gives, with their paraphrases, and with those neighbours whose true
-//! answer the base gives too. `easyedit`: many records without asking the model, for timing. The corpus names no
-//! edited subject.
+//! `dev`: records whose true answer the base gives, with their paraphrases and with the neighbours whose true answer
+//! the base gives too. `easyedit`: many records, taken without running the model, for timing. The corpus does not name
+//! an edited subject.
 #![expect(clippy::print_stdout, reason = "an example says what it wrote")]
 #![expect(unreachable_pub, reason = "an example has no outside")]
 

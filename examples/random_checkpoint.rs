@@ -1,5 +1,5 @@
-//! Writes a random checkpoint at the true shape of a published model: for measuring memory and time where the model
-//! itself is not at hand. Norms are one, biases nothing, matrices small noise from a formula: the same bytes every time.
+//! Writes a random checkpoint with the shape of a published model, to measure memory and time without the model itself.
+//! Norm weights are one, biases are zero, and matrices are small noise from a formula: every run writes the same bytes.
 //!
 //!     cargo run --release --example random_checkpoint -- gpt2|gpt2-medium|gpt2-xl|llama-3.2-1b|llama-2-7b FOLDER TOKENIZER
 //!
@@ -20,10 +20,10 @@ use tokenizers::{AddedToken, Tokenizer};
 
 const SHAPES: &str = "gpt2|gpt2-medium|gpt2-xl|llama-3.2-1b|llama-2-7b";
 
-/// A shard holds about this many bytes.
+/// The maximum size of a shard in bytes, unless one tensor is larger.
 const SHARD: usize = 1 << 30;
 
-/// Name, shape, and the seed that a tensor's numbers come from.
+/// The name and the shape of a tensor.
 type Planned = (String, Vec<usize>);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     shards(folder, stored, &tensors)
 }
 
-/// A tokenizer file, or the two files of GPT-2's as one.
+/// Copies a tokenizer file, or converts `vocab.json` and `merges.txt` of GPT-2 to one.
 fn write_tokenizer(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     if from.is_file() {
         std::fs::copy(from, to)?;
@@ -61,7 +61,7 @@ fn write_tokenizer(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     Ok(tokenizer.save(to, false).map_err(|e| e.to_string())?)
 }
 
-/// Writes all tensors, and the index that says where each is.
+/// Writes all tensors in shards, and the index with the shard of each tensor.
 fn shards(folder: &Path, stored: Stored, tensors: &[Planned]) -> Result<(), Box<dyn Error>> {
     let size = |(_, shape): &Planned| shape.iter().product::<usize>() * if stored == Stored::F32 { 4 } else { 2 };
     let mut parts: Vec<Vec<(usize, &Planned)>> = vec![Vec::new()];
@@ -96,11 +96,11 @@ fn shards(folder: &Path, stored: Stored, tensors: &[Planned]) -> Result<(), Box<
     Ok(std::fs::write(folder.join("model.safetensors.index.json"), index.to_string())?)
 }
 
-/// The numbers of one tensor.
+/// Returns the bytes of one tensor.
 fn bytes(number: u64, (name, shape): &Planned, stored: Stored) -> Vec<u8> {
     const BLOCK: usize = 1 << 16;
     let count: usize = shape.iter().product();
-    // A standard deviation of 0.02, as such models are initialised.
+    // A uniform distribution with a standard deviation of 0.02, the usual initialisation of such models.
     let width = 0.02 * 12_f64.sqrt();
     let value = |index: usize| match shape.len() {
         1 if name.ends_with("weight") => 1.0,
@@ -120,7 +120,7 @@ fn bytes(number: u64, (name, shape): &Planned, stored: Stored) -> Vec<u8> {
     blocks.concat()
 }
 
-/// Number `i` of the stream `seed`, in [0, 1) (splitmix).
+/// Returns number `i` of the stream `seed`, in [0, 1) (splitmix).
 fn noise(seed: u64, i: u64) -> f64 {
     let mut z = (seed << 40).wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

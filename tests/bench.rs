@@ -1,4 +1,4 @@
-//! The benchmark's metrics, held against NLTK and scikit-learn.
+//! Compares the benchmark's metrics with NLTK and scikit-learn, and tests `bench`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::support::project::Project;
 
-/// golden/bench.json, written by tests/reference/bench.py.
+/// The content of golden/bench.json, written by tests/reference/bench.py.
 #[derive(Deserialize)]
 struct Golden {
     words: Vec<Text>,
@@ -79,7 +79,7 @@ fn project() -> Project {
     project
 }
 
-/// The rows of a run without what differs from run to run.
+/// Returns the rows of a run without the times and the memory, which differ between runs.
 fn rows(json: &serde_json::Value) -> Vec<serde_json::Value> {
     let mut rows = json["rows"].as_array().expect("rows").clone();
     rows.extend(json["sets"].as_array().expect("sets").iter().cloned());
@@ -101,7 +101,7 @@ fn every_editor_runs_and_the_numbers_are_a_function_of_the_input() {
     assert_eq!(first.code(), Some(0), "{}", first.whole());
     let json = first.json();
     assert_eq!((&json["records"], json["left_out"].as_array().map(Vec::len)), (&serde_json::json!([0, 1]), Some(1)));
-    // The base and ten editors of two records; nine of them at once.
+    // The rows are the base and ten editors for two records, and nine editors for both records at once.
     assert_eq!((rows(&json).len(), json["sets"].as_array().map(Vec::len)), (22 + 9, Some(9)));
     assert_eq!(rows(&run(&["--threads", "3"]).json()), rows(&json));
     let magnitude = |editor: &str| {
@@ -129,14 +129,14 @@ fn a_run_goes_on_and_is_drawn() {
     assert_eq!((again.code(), project.read("rows.jsonl") == kept), (Some(0), true), "{}", again.whole());
     let other = project.run(&[&arguments[..], &["--seed", "2"]].concat());
     assert!(other.err().contains("rows of another run"), "{}", other.whole());
-    // Another neutral text is another damage.
+    // Another neutral text gives another damage, so the rows do not belong to this run.
     project.write("neutral.txt", "We saw the city.\n");
     let toml = project.read("corrigenda.toml");
     project.write("corrigenda.toml", &format!("{toml}\n[test]\nneutral = \"neutral.txt\"\n"));
     let other = project.run(&arguments);
     assert!(other.err().contains("rows of another run"), "{}", other.whole());
     project.write("corrigenda.toml", &toml);
-    // Other neighbours are other numbers; two records of one number are two records.
+    // Other neighbours change the figures. Two records with the same number are still two records.
     project.write("records.json", &RECORDS.replace("I live in Oslo", "I live in Rome"));
     let other = project.run(&arguments);
     assert!(other.err().contains("rows of another run"), "{}", other.whole());
@@ -168,7 +168,7 @@ fn zsre_and_published_ways_run() {
     assert!(known.err().contains("nothing can be asked of --known"), "{}", known.err());
 }
 
-/// The first record again; and with words behind its subject, which the key does not read.
+/// Returns the first record twice, and once with words after its subject, which do not change the key.
 fn with_one_key() -> String {
     let mut records: Vec<serde_json::Value> = serde_json::from_str(RECORDS).expect("records");
     let mut other = records[0].clone();

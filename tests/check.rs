@@ -1,4 +1,4 @@
-//! `check`, as a person runs it.
+//! Tests `check`.
 
 use std::path::Path;
 use std::process::{Command, Output};

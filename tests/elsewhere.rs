@@ -1,16 +1,16 @@
-//! `plan --base`: a set that was written for another model.
+//! Tests `plan --base`: a set of edits that was written for another model.
 
 use corrigenda::safetensors::Dtype;
 
 use crate::support::families::write_editable_llama;
 use crate::support::project::Project;
 
-/// A project that was built, and a Llama beside its model with another tokenizer.
+/// Returns a built project, and next to its model a Llama with another tokenizer.
 fn project() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     write_editable_llama(&project.path("other"), Dtype::BF16, true);
-    // Every word that the old tokenizer joins behind a space is cut in two by this one.
+    // This tokenizer splits every word in two that the old one has as one token with a leading space.
     let tokenizer =
         project.read("model/tokenizer.json").replace("\"add_prefix_space\": false", "\"add_prefix_space\": true");
     project.write("other/tokenizer.json", &tokenizer);
@@ -32,7 +32,7 @@ fn the_facts_on_another_model() {
     assert_eq!(before, Project::files(&project.path("")));
 }
 
-/// The patched model already says what the facts ask for, and its tokens are those of the lock.
+/// The patched model already gives the targets, and its tokens are those of the lock.
 #[test]
 fn what_is_true_already_is_said() {
     let project = project();

@@ -1,4 +1,4 @@
-//! Adapters, and patches without a project: what is written, and every place and base that it is not written to.
+//! Tests adapters and patches without a project: the written files, and the destinations and bases that are refused.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use crate::support::tiny;
 
 const EDITED: &str = "transformer.h.1.mlp.c_proj.weight";
 
-/// A project that was built.
+/// Returns a built project.
 fn built() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     project
 }
 
-/// The weights of a model as a lock names them.
+/// Returns the weight files of a model as a lock lists them.
 fn locked_weights(folder: &Path) -> Vec<LockedFile> {
     let files = Project::files(folder).into_iter();
     let weights = files.filter(|(path, _)| path.extension().is_some_and(|extension| extension == "safetensors"));
@@ -44,7 +44,7 @@ fn folders_above_an_export_are_made_with_it() {
     assert!(project.path("exports/one/checkpoint/config.json").exists());
     let run = project.run(&["export", "gguf", "exports/adapters/one.gguf"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
-    // A file is no folder, and what was not exported leaves no folder.
+    // A file is not a folder, and a failed export leaves no folder.
     let run = project.run(&["export", "peft", "corrigenda.lock/a/b"]);
     assert!(run.code() == Some(2) && run.err().contains("export-refused"), "{}", run.whole());
     std::fs::write(project.path("model/model.safetensors"), b"damaged").expect("written");
@@ -57,7 +57,7 @@ fn weights_in_other_forms_are_left_out_and_named() {
     let project = Project::new();
     let weights = std::fs::read(project.path("model/model.safetensors")).expect("weights");
     std::fs::write(project.path("model/consolidated.safetensors"), &weights).expect("written");
-    // Shards of the same model beside its one file: an index that nothing here reads.
+    // Adds shards of the same model next to its single file, with an index that the reader does not use.
     std::fs::write(project.path("model/model-00001-of-00001.safetensors"), &weights).expect("written");
     std::fs::write(project.path("model/model.safetensors.index.json"), "{}").expect("written");
     std::fs::write(project.path("model/anything"), b"GGUF\x03\0\0\0").expect("written");
@@ -80,7 +80,7 @@ fn weights_in_other_forms_are_left_out_and_named() {
     assert_eq!(manifest["omitted"], serde_json::json!(left));
     let verified = project.run(&["verify", "../out"]);
     assert_eq!(verified.code(), Some(0), "{}", verified.whole());
-    // What is put beside the export afterwards is told, whether it is the base's or anybody's.
+    // `verify` reports weights that are added to the export later, both copies of the base and others.
     for (name, bytes, said) in [
         ("consolidated.safetensors", &weights[..], "the base's, unedited"),
         ("other.gguf", b"GGUF", "whatever the other weights are"),
@@ -134,7 +134,7 @@ fn an_adapter_for_transformers() {
     insta::assert_snapshot!("peft_readme", project.read("../out/README.md"));
     insta::assert_snapshot!("peft_manifest", project.read("../out/corrigenda-manifest.json"));
     assert!(Project::files(&project.path("model")) == before);
-    // The same adapter twice is the same bytes, whatever its folder is called.
+    // Exporting the same adapter twice gives the same bytes, independent of the folder name.
     let again = project.run(&["export", "peft", "../again", "--format", "json"]).json();
     assert_eq!((&again["rank"], &again["outcome"]), (&3.into(), &"ok".into()));
     let bytes = |name: &str| Project::files(&project.path(name)).into_iter().map(|one| one.1).collect::<Vec<_>>();
@@ -168,24 +168,24 @@ fn an_adapter_names_its_base_as_the_hub_does() {
     assert_eq!(config["base_model_name_or_path"], "acme/tiny");
     assert!(project.read("../out/README.md").starts_with("---\nbase_model: \"acme/tiny\"\n"));
     assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
-    // The whole of a model in the cache is base, not only the snapshot.
+    // The whole model folder in the Hub cache is protected, not only the snapshot.
     let run = project.run(&["export", "peft", "models--acme--tiny/out"]);
     assert!(run.code() == Some(2) && run.err().contains("base model"), "{}", run.whole());
 }
 
-/// Every form of an export, as arguments behind which the destination stands.
+/// Returns the arguments of every form of export, without the destination.
 fn forms(project: &Project) -> [Vec<String>; 4] {
     let apply = ["patch", "apply", &id(project), "--base", "model", "--out"].map(str::to_owned);
     let export = |form: &str| vec!["export".to_owned(), form.to_owned()];
     [export("checkpoint"), export("peft"), export("gguf"), apply.to_vec()]
 }
 
-/// The id of the project's only patch.
+/// Returns the id of the project's only patch.
 fn id(project: &Project) -> String {
     Digest::of(&patch(project).1).to_string()
 }
 
-/// The file of the project's only patch, and its bytes.
+/// Returns the path and the bytes of the project's only patch.
 fn patch(project: &Project) -> (PathBuf, Vec<u8>) {
     Project::files(&project.cache().join("v1/patches")).remove(0)
 }
@@ -195,7 +195,7 @@ fn export(project: &Project, form: &[String], to: &str) -> Run {
     project.run(&arguments)
 }
 
-/// The names around the project, and the files in it and in the store.
+/// Returns the names around the project, and the files of the project and the store.
 fn world(project: &Project) -> (Vec<PathBuf>, Vec<(PathBuf, Vec<u8>)>) {
     let entries = std::fs::read_dir(project.path("..")).expect("a folder").flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -203,7 +203,7 @@ fn world(project: &Project) -> (Vec<PathBuf>, Vec<(PathBuf, Vec<u8>)>) {
     (names, [Project::files(&project.path("")), Project::files(&project.cache())].concat())
 }
 
-/// Refused with exit code 2 in every form, and nothing anywhere is another than before.
+/// Asserts that every form of export is refused with exit code 2 and changes nothing.
 fn refused(project: &Project, to: &str, code: &str, part: &str) {
     for form in forms(project) {
         let before = world(project);
@@ -247,12 +247,12 @@ fn links_are_no_places() {
     }
     refused(&project, "../dangling", "[export-refused]", "a symbolic link");
     refused(&project, "../filed", "[export-refused]", "a symbolic link");
-    // A link is no way into the base.
+    // The base is also protected if the destination is a link to it.
     refused(&project, "../based", "[export-refused]", "base model");
     refused(&project, "../based/x", "[export-refused]", "base model");
 }
 
-/// Whether a folder cannot be written to; whoever may do everything can.
+/// Makes a folder read-only. Returns false for users who can still write, such as root.
 #[cfg(unix)]
 fn closed(folder: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
@@ -264,7 +264,7 @@ fn closed(folder: &Path) -> bool {
 #[test]
 fn a_folder_that_cannot_be_written_to() {
     let project = built();
-    // No user can make a folder there.
+    // No user can create a folder there.
     refused(&project, "/proc/corrigenda", "[store-failed]", "creating a folder in");
     std::fs::create_dir(project.path("../closed")).expect("made");
     if closed(&project.path("../closed")) {
@@ -286,7 +286,7 @@ fn a_disk_that_is_full() {
         return;
     }
     let runs = forms(&project).map(|form| {
-        // One page: the folder is made, and no file of more than one page.
+        // One free page is enough for the folder, but not for a file of more than one page.
         std::fs::write(disk.join("taken"), [0; 4096]).expect("written");
         let run = export(&project, &form, "../disk/out");
         (run, std::fs::read_dir(&disk).expect("a folder").count())
@@ -298,7 +298,7 @@ fn a_disk_that_is_full() {
     }
 }
 
-/// Flips a bit of bytes all over a file, one at a time, and expects `verify` to see each.
+/// Flips one bit in bytes spread over a file, one at a time, and expects `verify` to detect each.
 fn every_byte_counts(project: &Project, file: &Path, what: &str) {
     let bytes = std::fs::read(file).expect("a file");
     for at in (0..bytes.len()).step_by(53).chain([bytes.len() - 1]) {
@@ -334,7 +334,7 @@ fn a_factor_that_changed_is_told_by_its_place() {
     let project = built();
     project.run(&["export", "peft", "../out"]);
     project.run(&["export", "gguf", "../lora.gguf"]);
-    // The last number of the file: the second module factor's last element.
+    // Changes the last number of the file: the last element of the second adapter matrix.
     for (name, what, back) in [("../out/adapter_model.safetensors", "../out", 4), ("../lora.gguf", "../lora.gguf", 4)] {
         let mut bytes = std::fs::read(project.path(name)).expect("a file");
         let at = bytes.len() - back;
@@ -363,12 +363,12 @@ fn what_is_missing_extra_or_unknown() {
     let run = project.run(&["verify", "../out"]);
     assert!(run.code() == Some(1) && run.out().contains("extra: no part of an adapter"), "{}", run.whole());
     std::fs::remove_file(project.path("../out/notes.txt")).expect("it was there");
-    // The patch is nowhere: all that can be judged is judged, and the answer is that one does not know.
+    // Without the patch, `verify` checks what it can and reports that the rest is unknown.
     std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
     let elsewhere = |what: &str| project.run(&["verify", what, "--cache-dir", "../other"]);
     insta::assert_snapshot!("verify_peft_unknown", elsewhere("../out").whole());
     insta::assert_snapshot!("verify_gguf_unknown", elsewhere("../lora.gguf").whole());
-    // Without the patch too, bytes are seen that are not those that are claimed.
+    // Even without the patch, `verify` detects bytes that differ from the claimed digests.
     for (name, what) in [("../out/adapter_model.safetensors", "../out"), ("../lora.gguf", "../lora.gguf")] {
         let mut bytes = std::fs::read(project.path(name)).expect("a file");
         let at = bytes.len() - 2;
@@ -387,7 +387,7 @@ fn an_adapter_of_another_patch_or_base() {
     assert_eq!(project.run(&["export", "peft", "../more"]).code(), Some(3), "a stale lock");
     assert_eq!(project.run(&["export", "gguf", "../more"]).code(), Some(3), "a stale lock");
     project.run(&["build"]);
-    // Still what it says, of a patch that is not the lock's any more.
+    // The adapter still matches its claim, although its patch is no longer that of the lock.
     for what in ["../out", "../lora.gguf"] {
         let run = project.run(&["verify", what]);
         assert!(run.code() == Some(0) && run.out().contains("claimed by the"), "{}", run.whole());
@@ -399,7 +399,7 @@ fn an_adapter_of_another_patch_or_base() {
     }
 }
 
-/// The tiny model with one number of the edited weight changed.
+/// Returns the tiny model with one changed element of the edited weight.
 fn other_model() -> Vec<u8> {
     tiny::editable(|name, elements| {
         if name == EDITED {
@@ -431,7 +431,7 @@ fn a_patch_without_a_project() {
     assert!(Project::files(&project.path("model")) == before);
 }
 
-/// The tensors of the tiny model: shapes and bytes.
+/// Returns the tensors of the tiny model: shapes and bytes.
 fn tensors(project: &Project) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
     let bytes = std::fs::read(project.path("model/model.safetensors")).expect("weights");
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a header");
@@ -441,7 +441,7 @@ fn tensors(project: &Project) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
     header.tensors.iter().map(tensor).collect()
 }
 
-/// A folder with the small files of the project's base.
+/// Creates a folder with the small files of the project's base.
 fn base_beside(project: &Project, name: &str) -> PathBuf {
     let folder = project.path(name);
     std::fs::create_dir_all(&folder).expect("made");
@@ -460,7 +460,7 @@ fn a_patch_and_the_bases_that_it_is_not_for() {
     let run = apply("../changed", "../out");
     insta::assert_snapshot!("patch_apply_to_another_base", run.whole());
     assert_eq!(run.code(), Some(3));
-    // The same numbers, as far as BF16 holds them.
+    // The same values in BF16, truncated to its precision.
     let half = |bytes: &[u8]| bytes.chunks(4).flat_map(|number| [number[2], number[3]]).collect::<Vec<u8>>();
     let halves = tensors(&project).into_iter().map(|(name, (shape, bytes))| (name, (shape, half(&bytes)))).collect();
     write_weights(&base_beside(&project, "../halved"), &halves, Dtype::BF16, false);
@@ -514,7 +514,7 @@ fn a_patch_that_is_none() {
             assert!(run.code() == Some(2) && run.err().contains(part), "{arguments:?}: {}", run.whole());
         }
     }
-    // A patch of nothing is one, and gives a copy; an adapter cannot say it.
+    // An empty patch is valid and gives a copy of the base; an adapter cannot represent it.
     for form in ["peft", "gguf"] {
         let run = project.run(&["export", form, "../out", "--patch", "empty.safetensors"]);
         assert!(run.code() == Some(2) && run.err().contains("the patch is of no edits"), "{}", run.whole());
@@ -564,7 +564,7 @@ fn of_a_sharded_base_only_the_edited_bytes_differ() {
     assert_eq!(project.run(&["verify", "../out"]).code(), Some(0));
 }
 
-/// A patch of two edits on every layer of a model, of numbers that a formula gives.
+/// Returns a patch of two edits on every layer of a model, with numbers from a formula.
 fn formula(folder: &Path, spec: &corrigenda::model::Spec) -> Patch {
     let bytes = std::fs::read(folder.join("model.safetensors")).expect("weights");
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a header");
@@ -589,7 +589,7 @@ fn formula(folder: &Path, spec: &corrigenda::model::Spec) -> Patch {
     Patch::new(header.tensors.iter().filter_map(target).collect()).expect("valid")
 }
 
-/// Every family and every type: what is written passes its own check, and names what another program looks for.
+/// For every family and dtype, an adapter passes `verify` and has the names that its client expects.
 #[test]
 fn adapters_of_every_family() {
     let mut said = String::new();

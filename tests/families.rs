@@ -1,5 +1,5 @@
-//! Every family against Hugging Face transformers in float64 (tests/reference/families.py), and the folders that they
-//! come in.
+//! Compares every family with Hugging Face transformers in float64 (tests/reference/families.py), and tests checkpoints
+//! that are refused.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn opened(case: &Case, dtype: Dtype, sharded: bool) -> (tempfile::TempDir, Model
     (folder, model)
 }
 
-/// Logits, hidden states behind every block and keys of every layer, within 2e-5 of the largest of each.
+/// Logits, hidden states after every block and keys of every layer agree within 2e-5 of the largest entry.
 #[test]
 fn every_family_agrees_with_transformers() {
     for case in cases() {
@@ -53,7 +53,7 @@ fn every_family_agrees_with_transformers() {
     }
 }
 
-/// The gradient of the loss by a change of the edited layer's value, against autograd.
+/// The gradient of the loss with respect to the edited layer's value agrees with autograd.
 #[test]
 fn every_gradient_agrees_with_autograd() {
     for case in cases() {
@@ -81,7 +81,7 @@ fn every_gradient_agrees_with_autograd() {
     }
 }
 
-/// What rows begin with may be computed before, for all of them: no bit changes, whatever of it a row shares.
+/// A cached prefix does not change a bit, whatever part of it a row shares.
 #[test]
 fn an_opening_changes_no_bit() {
     for case in cases() {
@@ -112,7 +112,7 @@ fn an_opening_changes_no_bit() {
     }
 }
 
-/// What a type stores is widened exactly: the same numbers in F16 and BF16, whole or in shards, give the same bits.
+/// 16-bit weights are widened exactly: the same values in F16 and BF16, in one file or in shards, give the same bits.
 #[test]
 fn the_type_and_the_shards_change_no_bit() {
     for case in cases() {
@@ -125,7 +125,7 @@ fn the_type_and_the_shards_change_no_bit() {
     }
 }
 
-/// Going on token by token gives the bits of the whole text, on every instruction set.
+/// Token-by-token decoding gives the same bits as the whole text, on every instruction set.
 #[test]
 fn a_continued_text_is_the_whole_text() {
     for case in cases() {
@@ -144,7 +144,7 @@ fn a_continued_text_is_the_whole_text() {
     }
 }
 
-/// A folder of a case after `change`, which must not open: the message and the hint.
+/// Returns the error and the hint for the checkpoint of a case after `change`; the checkpoint must not open.
 fn refused(name: &str, sharded: bool, change: impl FnOnce(&Path)) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     case(name).write(folder.path(), Dtype::F32, sharded);
@@ -231,12 +231,12 @@ fn shards_that_do_not_fit_their_index_are_refused() {
     }
 }
 
-/// The weights of a case after `change`, opened.
+/// Opens the checkpoint of a case with its tensors changed by `change`.
 fn changed(name: &str, change: impl FnOnce(&mut Tensors)) -> Result<Model, ModelError> {
     changed_and(name, false, change)
 }
 
-/// The same, where the config says or does not say that the output matrix is the embedding.
+/// Does the same; with `tied`, config.json states that the output matrix is the embedding.
 fn changed_and(name: &str, tied: bool, change: impl FnOnce(&mut Tensors)) -> Result<Model, ModelError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (case, mut tensors) = (case(name), case(name).tensors(Dtype::F32));
@@ -251,7 +251,7 @@ fn changed_and(name: &str, tied: bool, change: impl FnOnce(&mut Tensors)) -> Res
 
 type Tensors = std::collections::BTreeMap<String, (Vec<u64>, Vec<u8>)>;
 
-/// The embedding and the head of families, whose tests tie them.
+/// The embedding and the head of the families that are tested with tied weights.
 const TIED: [(&str, &str, &str); 6] = [
     ("qwen2", "model.embed_tokens.weight", "lm_head.weight"),
     ("llama3", "model.embed_tokens.weight", "lm_head.weight"),
@@ -261,7 +261,7 @@ const TIED: [(&str, &str, &str); 6] = [
     ("gpt_neox", "gpt_neox.embed_in.weight", "embed_out.weight"),
 ];
 
-/// Row 1 of the configs that were read silently wrong: transformers 5 uses the stored head, version 4 the embedding.
+/// A case that was once read wrong without an error: transformers 5 uses the stored head, version 4 the embedding.
 #[test]
 fn a_tied_head_that_is_stored_must_be_the_embedding() {
     for (name, embedding, head) in TIED {
@@ -288,7 +288,7 @@ fn a_tied_head_that_is_stored_must_be_the_embedding() {
     }
 }
 
-/// Row 5: a stored head that is the embedding rounded. The embedding is used, and the other meaning is told.
+/// A stored head that is the rounded embedding: the embedding is used, and a remark reports the other interpretation.
 #[test]
 fn a_tied_head_in_a_smaller_type_is_told() {
     let said = |first: f32| {
@@ -317,7 +317,7 @@ fn a_tied_head_in_a_smaller_type_is_told() {
     assert!(said(0.1).contains("`lm_head.weight` in ") && said(0.1).contains("rounded to its type"), "{}", said(0.1));
 }
 
-/// Tied, untied and ghosts: what an index lists and nothing needs is no matter.
+/// An index may list tensors that the model does not need, such as a tied head.
 #[test]
 fn an_index_may_list_what_nothing_needs() {
     let index = |folder: &Path, names: &[&str]| {
@@ -332,7 +332,7 @@ fn an_index_may_list_what_nothing_needs() {
     case("qwen2").write(folder.path(), Dtype::F32, true);
     index(folder.path(), &["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]);
     assert!(Model::open(folder.path(), Isa::detect()).is_ok());
-    // What is needed must be where the index says.
+    // A tensor that the model needs must be in the file that the index names.
     let needed = refused("llama", true, |folder| {
         config(folder, |config| config["num_hidden_layers"] = json!(4));
         index(folder, &["model.layers.3.self_attn.q_proj.weight"]);
@@ -432,7 +432,7 @@ fn other_types_of_weights_are_refused_with_what_to_do() {
     );
 }
 
-/// A real trained checkpoint: it goes on with a story as transformers does (tests/reference/stories.py).
+/// A trained checkpoint continues a story as transformers does (tests/reference/stories.py).
 #[test]
 fn a_trained_llama_tells_its_story() {
     let Some(folder) = shared("models/tinystories-656k") else { return };
@@ -458,7 +458,7 @@ fn a_trained_llama_tells_its_story() {
     }
 }
 
-/// The same checkpoint edited: read, built, told of, exported and read again.
+/// The same checkpoint is planned, built, tested and exported, and the export is read again.
 #[test]
 fn a_trained_llama_is_edited() {
     let Some(folder) = shared("models/tinystories-656k") else { return };
@@ -474,7 +474,7 @@ fn a_trained_llama_is_edited() {
     for (name, _) in EDITS {
         std::fs::remove_file(project.path(name)).expect("an edit of another model");
     }
-    // Its tokens reach over words and end in white space: an answer follows as the model has read it.
+    // Its tokens span several words and end in white space: an answer is tokenized as the model saw it in training.
     let edit = "format = 1\n[[edit]]\nid = \"lily.pet\"\nsubject = \"Lily\"\n\
         prompt = \"Once upon a time, there was a girl named {} who had a big \"\ntarget = \"cat\"\n\
         [edit.expect]\nunchanged = [\"Once upon a time, there was a boy named Tom who had a big\"]\n";

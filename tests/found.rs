@@ -1,4 +1,4 @@
-//! What a review found: each with the test that would have found it.
+//! Regression tests for defects that a review found.
 
 use crate::support::project::Project;
 
@@ -24,7 +24,7 @@ fn built(project: &Project) -> String {
     run.json()["patch"]["id"].as_str().expect("an id").to_owned()
 }
 
-/// How many patches the store holds.
+/// Returns the number of patches in the store.
 fn patches(project: &Project) -> usize {
     let list = project.run(&["store", "ls", "--format", "json"]).json();
     let kinds = list["entries"].as_array().expect("entries").iter();

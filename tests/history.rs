@@ -1,4 +1,4 @@
-//! `log`, as a person runs it on repositories with given names and times.
+//! Tests `log` on repositories with fixed names and times.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ mod samples;
 
 use samples::{PROJECT, Sample, damage, edit, lock};
 
-/// Exit code and both streams of a run in a folder, its path left out.
+/// Returns the exit code and both streams of a run in a folder, with the folder's path replaced.
 fn run_in(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
     let output = command.current_dir(folder).args(arguments).env_remove("COLUMNS").output().expect("the binary runs");
@@ -22,7 +22,8 @@ fn run_in(folder: &Path, arguments: &[&str]) -> String {
     whole.replace(&*real.to_string_lossy(), "[FOLDER]")
 }
 
-/// The same in a sample. The newest commit may hold a lock, which is another whenever its format is: its id is left out.
+/// Does the same in a sample, with the newest commit's id replaced: the commit may contain a lock, whose format may
+/// change.
 fn run(sample: &Sample, arguments: &[&str]) -> String {
     let run = run_in(&sample.project(), arguments);
     let Ok(head) = sample.git.revparse_single("main") else { return run };
@@ -36,12 +37,12 @@ fn json(sample: &Sample, arguments: &[&str]) -> serde_json::Value {
     serde_json::from_str(out).unwrap_or_else(|error| panic!("{error}: {run}"))
 }
 
-/// A day of the year 2026.
+/// Returns a day of the year 2026, in days since 1970.
 const fn day(of_the_year: i64) -> i64 {
     20_453 + of_the_year
 }
 
-/// A project whose facts come, change, get another id and go, on two branches.
+/// Returns a repository with edits that are added, changed, renamed and removed on two branches.
 fn story() -> Sample {
     let mut sample = Sample::new();
     sample.prefix = "models/atlas/".to_owned();
@@ -91,7 +92,7 @@ fn a_history_for_programs() {
 fn facts_in_force_at_a_time() {
     let sample = story();
     insta::assert_snapshot!("log_as_of", run(&sample, &["log", "--as-of", "2026-01-07"]));
-    // One second before the new id was committed, and then.
+    // One second before the commit with the new id, and at its time.
     let at = |time: &str| run(&sample, &["log", "--as-of", time]);
     assert!(!at("2026-01-08T00:59:59Z").contains("eiffel-tower.city"));
     assert!(at("2026-01-08T02:00:00+01:00").contains("  eiffel-tower.city  The Eiffel Tower is in → Rome\n"));
@@ -156,7 +157,7 @@ fn nothing_of_a_stranger_reaches_the_terminal_as_it_is() {
     let message = format!("{order} \u{9b}31m\u{7}\n\nReviewed-by: \u{1b}]0;title\u{7} {order}\n");
     let tree = [("corrigenda.toml", 0o100_644, PROJECT), ("edits/a.toml", 0o100_644, &*fact)];
     let mut id = sample.commit_tree(day(1), &message, sample.tree(&tree), &[]);
-    // A fact with a control character is no fact, and its file's name may hold one too.
+    // A fact with a control character is invalid; its file name may contain one too.
     let broken = fact.replace("=1+1", "\\u001b[31m");
     let tree = [("corrigenda.toml", 0o100_644, PROJECT), ("edits/\u{1b}[31m.toml", 0o120_000, &*broken)];
     id = sample.commit_tree(day(2), "a link", sample.tree(&tree), &[id]);

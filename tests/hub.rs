@@ -1,4 +1,4 @@
-//! Models by their name on the Hub, in a cache of links as its own library lays it out.
+//! Tests models named by their Hub id, in a cache with links as the Hub's library creates it.
 #![cfg(unix)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use crate::support::tiny;
 
 const COMMIT: &str = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
 
-/// A cache that holds the tiny model as `acme/tiny`: links into `blobs`.
+/// Creates a cache with the tiny model as `acme/tiny`: links into `blobs`.
 fn cached(cache: &Path) {
     let model = cache.join("models--acme--tiny");
     let snapshot = model.join("snapshots").join(COMMIT);
@@ -23,7 +23,7 @@ fn cached(cache: &Path) {
     }
 }
 
-/// A project whose base is `name`, in such a cache.
+/// Returns a project whose base is `name`, and the path of such a cache.
 fn project(name: &str) -> (Project, String) {
     let project = Project::new();
     project.replace("corrigenda.toml", "path = \"model\"", &format!("path = \"{name}\""));
@@ -83,7 +83,7 @@ fn links_that_leave_the_model_are_refused() {
         fs::remove_file(&place).expect("removed");
         fs::rename(&outside, &place).expect("moved back");
     }
-    // A link inside the folder is no matter.
+    // A link inside the folder is allowed.
     fs::rename(project.path("model/config.json"), project.path("model/c.json")).expect("moved");
     symlink("c.json", project.path("model/config.json")).expect("linked");
     assert_eq!(project.run(&["plan"]).code(), Some(0));
@@ -105,7 +105,7 @@ fn a_new_project_is_pinned_to_the_commit_that_was_found() {
     assert_eq!(run.code(), Some(0), "{}", run.whole());
 }
 
-/// Every other program takes the bare name: it is not taken, and said how it is written.
+/// Other programs accept the bare name. It is refused here, and the error shows how to write it.
 #[test]
 fn a_bare_name_is_told_how_it_is_written() {
     let (project, _) = project("hf:org/tiny@main");

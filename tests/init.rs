@@ -1,4 +1,4 @@
-//! `init`, and what is made from the definitions of the command line.
+//! Tests `init`, and the help, completions and manual, which are generated from the command-line definition.
 
 use std::path::Path;
 use std::process::Command;
@@ -31,7 +31,7 @@ fn a_project_on_a_model_of_ones_own_builds() {
     assert_eq!(project.run(&["check"]).out(), "1 edit, no findings\n");
     let plan = project.run(&["plan"]);
     assert_eq!(plan.code(), Some(0), "{}", plan.whole());
-    // A random model does not converge on the example; on one that an edit can move it does.
+    // A random model does not converge on the example; with another fact and looser settings it does.
     project.replace("edits/eiffel-tower.toml", "{} is located in the city of", "We saw {}");
     project.replace("edits/eiffel-tower.toml", "London", "Vienna");
     project.replace(
@@ -104,7 +104,7 @@ fn a_layer_may_be_named_or_is_measured_where_facts_are_known() {
     let refused = project.run(&["-C", "refused", "init", "--model", "model", "--layer", "3"]);
     assert!(refused.code() == Some(2) && refused.err().contains("layer-unknown"), "{}", refused.whole());
     assert!(!project.path("refused").exists());
-    // The tiny model knows none of the facts that others know.
+    // The tiny model knows none of the common facts.
     let (text, run) = begin("measured", &[]);
     assert!(text.contains("layer = 1\n") && text.contains("# A third of the way up"), "{text}");
     assert!(run.out().contains("the model knows too few common facts to measure one"), "{}", run.whole());
@@ -123,7 +123,7 @@ fn a_small_model_is_measured() {
     let text = project.read("measured/corrigenda.toml");
     assert!(text.contains("common facts; `corrigenda trace --suggest-layer`"), "{text}{}", run.whole());
     assert!(run.err().contains("layer 3: efficacy 0.0%"), "the last layer is tried, too: {}", run.err());
-    // A second time is refused before anything is measured.
+    // A second `init` is refused before it measures anything.
     let again = project.run(&["-C", "measured", "init", "--model", "atlas"]);
     assert!(again.code() == Some(2) && again.err().contains("[project-exists]"), "{}", again.whole());
     assert!(!again.err().contains("measuring"), "{}", again.err());

@@ -1,4 +1,4 @@
-//! What models said is kept in the store: it changes no answer, and nothing stands on it.
+//! Tests the measurements of models in the store: they never change an answer, and they can always be computed again.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ fn built() -> Project {
     project
 }
 
-/// The measurements in the store.
+/// Returns the paths of the measurements in the store.
 fn kept(project: &Project) -> Vec<PathBuf> {
     let files = Project::files(&project.cache().join("v1/measured"));
     files.into_iter().map(|(path, _)| path).collect()
@@ -36,7 +36,7 @@ fn a_second_test_says_the_same_and_asks_nothing() {
     assert_eq!(Project::files(&project.cache().join("v1/measured")), there);
     let listed = project.run(&["store", "ls"]).out();
     assert_eq!(listed.lines().filter(|line| line.starts_with("measured ")).count(), there.len());
-    // With nothing of it, the answers are the same, to the byte.
+    // Without any stored measurement, the answers are the same, byte for byte.
     fs::remove_dir_all(project.cache().join("v1/measured")).expect("removed");
     assert_eq!(tested(&project).whole(), first.whole());
     assert_eq!(Project::files(&project.cache().join("v1/measured")), there, "the same bytes again");
@@ -53,7 +53,7 @@ fn what_is_kept_is_what_is_said() {
     let project = built();
     let asked = || project.run(&["test", "--format", "json"]).out();
     let first = asked();
-    // Other numbers under true seals: whoever reads them says them.
+    // Changed values under valid seals show that the measurements are read.
     let store = Store::open(project.cache());
     let measured = store.ls().expect("listed").into_iter().filter(|entry| entry.kind == Kind::Measured);
     for entry in measured {
@@ -93,7 +93,7 @@ fn only_what_is_new_is_asked() {
     tested(&project);
     let added = kept(&project).into_iter().filter(|path| !before.contains(path)).count();
     assert_eq!(added, 2, "states of the base, and the answers of the edit that asks more");
-    // Another limit asks nothing at all.
+    // Another limit needs no new measurement.
     let before = kept(&project);
     project.replace("edits/people.toml", "[edit.expect]", "[edit.expect]\nunchanged-kl = 99");
     project.run(&["test"]);
@@ -133,7 +133,7 @@ fn a_comparison_and_a_test_share_what_they_measure() {
     let with_texts = kept(&project);
     assert_eq!(with_texts.len(), before.len() + 6, "three prompts, two sides");
     assert_eq!(texts().whole(), said.whole());
-    // A draw is drawn anew, and a folder of weights has no name to keep anything by.
+    // Sampled texts are not stored, and a model that is only a folder has no digest to store them under.
     project.run(&["diff", "base", "worktree", "--seed", "1"]);
     project.run(&["diff", "./model", "worktree"]);
     assert_eq!(kept(&project), with_texts);

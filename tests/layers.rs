@@ -1,4 +1,5 @@
-//! Which layer takes edits best: a run that was stopped goes on, a layer is given up, and layers are closed in on.
+//! Tests the search for the layer that takes edits best: an interrupted run resumes, a layer is given up, and the
+//! search narrows the range.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -28,7 +29,7 @@ fn a_run_that_was_stopped_goes_on() {
     command.current_dir(project.path("")).args(SUGGEST).env("CORRIGENDA_CACHE_DIR", project.cache());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-    // Its first row is shown as it comes: then the power goes out.
+    // The process is killed as soon as its first row is printed.
     let row = lines.map_while(Result::ok).find(|line| line.starts_with("layer 0: efficacy "));
     let _ = child.kill();
     child.wait().expect("it ends");
@@ -37,7 +38,7 @@ fn a_run_that_was_stopped_goes_on() {
     assert_eq!((run.code(), run.out()), (Some(0), want.out()), "{}", run.whole());
     let kept = format!("{}; it was kept", row.split(';').next().expect("a row"));
     assert!(run.err().contains(&kept) && !run.err().contains("documents ("), "{row}: {}", run.err());
-    // What was answered once is answered at once, byte for byte: nothing is compiled, asked or traced again.
+    // A second run gives the same answer, byte for byte, and computes nothing again.
     let json = project.run(&with(&["--format", "json"]));
     let again = project.run(&with(&["--format", "json"]));
     assert_eq!(json.out(), again.out());
@@ -45,11 +46,11 @@ fn a_run_that_was_stopped_goes_on() {
     for work in ["documents (", "to compile", "edits to try ("] {
         assert!(!again.err().contains(work), "{work}: {}", again.err());
     }
-    // Another expectation is another trial; its values are those that there are.
+    // Another expectation is another trial, but the compiled values are reused.
     project.replace("edits/people.toml", "I live in Lisbon", "I live in Oslo");
     let other = project.run(&SUGGEST);
     assert!(!other.err().contains("it was kept") && !other.err().contains("to compile"), "{}", other.err());
-    // A kept row that was damaged is found again.
+    // A damaged stored row is computed again.
     for entry in Project::files(&project.cache().join("v1/reports")) {
         std::fs::write(entry.0, "rubbish").expect("written");
     }
@@ -84,7 +85,8 @@ fn a_layer_at_which_the_first_edits_have_no_value_is_given_up() {
         let efficacy = serde_json::json!({ "met": 0, "all": 10 });
         assert_eq!((&layer["not_found"], &layer["untried"], &layer["efficacy"]), (&10.into(), &2.into(), &efficacy));
     }
-    // That edits have no value is kept too, whatever they are asked: with fewer, all of them are known.
+    // It is also stored that an edit has no value, independent of the expectations; so a run with fewer edits compiles
+    // nothing.
     let fewer = project.run(&with(&["e0", "e1", "--layers", "1"]));
     assert_eq!(fewer.code(), Some(1), "{}", fewer.whole());
     assert!(!fewer.err().contains("to compile") && fewer.out().contains("layer 1: 2 edits;"), "{}", fewer.whole());
@@ -101,7 +103,7 @@ fn what_the_base_says_is_asked_once() {
         let answers = ["Paris", "Vienna"].into_iter().take(index % 4);
         Inquiry::new(&tokens, prompt.into(), answers, limit).expect("it can be asked")
     };
-    // More than are asked at a time.
+    // More prompts than one batch holds.
     let inquiries: Vec<Inquiry> = (0..50).map(inquiry).collect();
     let before = Before::of(&base, &inquiries);
     for scale in [0.5, 2.0] {
@@ -112,7 +114,7 @@ fn what_the_base_says_is_asked_once() {
     assert!(before.against(&base, &[]).is_empty() && ask(&base, &base, &[]).is_empty());
 }
 
-/// The tiny model with so many layers: its own, again and again.
+/// Replaces the tiny model by one with `layers` layers, which repeat its own layers.
 fn deepen(project: &Project, layers: usize) {
     let bytes = tiny::editable(|_, _| {});
     let header = Header::parse(bytes.len() as u64, &bytes).expect("a header");
@@ -157,12 +159,12 @@ fn layers_are_closed_in_on_and_all_can_be_tried() {
         .collect();
     all.sort_unstable();
     assert_eq!(tried(&json), all, "a row for every layer, in their order");
-    // The layers of a round are summed in one pass.
+    // The statistics of the layers of one round are summed in one pass.
     assert!(run.err().contains("keys of 5 layers from 1 to 9, documents"), "{}", run.err());
     let whole = project.run(&with(&["--layers", "0-9", "--format", "json"]));
     assert_eq!((tried(&whole.json()), whole.json()["rounds"].as_array().map(Vec::len)), ((0..10).collect(), Some(1)));
     assert_eq!(whole.err().matches("; it was kept").count(), all.len(), "{}", whole.err());
-    // A layer's figures are the same however it came to be tried.
+    // The figures of a layer do not depend on how the search reached it.
     for one in json["layers"].as_array().expect("layers") {
         assert!(whole.json()["layers"].as_array().expect("layers").contains(one), "{one}");
     }

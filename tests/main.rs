@@ -1,4 +1,4 @@
-//! The only integration-test binary: one module per verb or theme.
+//! The only integration-test binary: one module per verb or topic.
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod bench;

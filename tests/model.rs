@@ -1,4 +1,4 @@
-//! The decoder against Hugging Face transformers, and against itself.
+//! Compares the decoder with Hugging Face transformers, and with itself.
 
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
@@ -13,7 +13,7 @@ fn tiny_model(isa: Isa) -> (tempfile::TempDir, Model, Tokens) {
     (folder, model, tokens)
 }
 
-/// Logits, hidden states and keys within 2e-4 of transformers in float64 (tests/reference/golden_forward.py).
+/// Logits, hidden states and keys are within 2e-4 of transformers in float64 (tests/reference/golden_forward.py).
 #[test]
 fn agrees_with_transformers() {
     let golden = golden("forward.json");
@@ -42,8 +42,8 @@ fn agrees_with_transformers() {
     assert!(worst <= 2e-4, "the greatest difference is {worst:e}");
 }
 
-/// A row's logits depend on the row alone: not on its neighbours, the threads, the instruction set, or on how many
-/// of its positions were asked for.
+/// A row's logits depend only on the row: not on the other rows, the threads, the instruction set, or the number of
+/// positions that are requested.
 #[test]
 fn a_row_depends_on_itself_alone() {
     let (folder, model, tokens) = tiny_model(Isa::detect());
@@ -64,8 +64,7 @@ fn a_row_depends_on_itself_alone() {
     }
 }
 
-/// Names without `transformer.` (as the Hub's gpt2 has them) and a tensor that starts at an odd address.
-/// An untied head is a tensor of its own: equal to the embedding it changes nothing, else it does.
+/// An untied head is a separate tensor: if it equals the embedding, the logits do not change; otherwise they do.
 #[test]
 fn a_head_of_its_own_is_read() {
     let (_folder, model, tokens) = tiny_model(Isa::detect());
@@ -89,13 +88,14 @@ fn a_head_of_its_own_is_read() {
     assert!(error.contains("no tensor `lm_head.weight`"), "{error}");
 }
 
+/// Tensor names without `transformer.`, as in the Hub's gpt2, and tensors at odd addresses give the same logits.
 #[test]
 fn other_exports_of_the_same_model_say_the_same() {
     let (_folder, model, tokens) = tiny_model(Isa::detect());
     let row = tokens.encode("The capital of France is").expect("it can be cut").ids;
     let want = model.logits(&[&row], &[1]);
     let bare = tiny::weights(|name| name.trim_start_matches("transformer.").to_owned(), |_, _| ());
-    // The header grows by one byte: every tensor is unaligned.
+    // The header grows by one byte, so every tensor is unaligned.
     let length = u64::from_le_bytes(bare[..8].try_into().expect("eight bytes"));
     let mut odd = (length + 1).to_le_bytes().to_vec();
     odd.extend_from_slice(&bare[8..8 + length as usize]);

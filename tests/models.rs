@@ -1,4 +1,4 @@
-//! Several models in one project.
+//! Tests several models in one project.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::found::commit;
 use crate::support::project::{PROJECT, Project};
 use crate::support::tiny;
 
-/// The tiny project with its model under two names: `one` as it is, and `two` with other weights and another layer.
+/// Returns the tiny project with two models: `one` is the tiny model, `two` has other weights and another layer.
 fn project() -> Project {
     let project = Project::new();
     let other = tiny::editable(|name, elements| {
@@ -35,7 +35,7 @@ fn a_project_with_two() {
     insta::assert_snapshot!("models_build", project.run(&["build"]).whole());
     let lock = project.read("corrigenda.lock");
     insta::assert_snapshot!("models_lock", lock);
-    // What is under a name is what would be there without one.
+    // The block of a named model has the content of a lock without names.
     assert_eq!(plain.run(&["build"]).code(), Some(0));
     let single = plain.read("corrigenda.lock");
     let body = single.split_once("version = 1\n").expect("a version").1;
@@ -50,7 +50,7 @@ fn a_project_with_two() {
         tested.out()
     );
     assert!(project.run(&["check"]).out().starts_with("3 edits"));
-    // The store keeps what either needs.
+    // `store gc` keeps the entries that either model needs.
     assert_eq!(project.run(&["store", "gc"]).code(), Some(0));
     for name in ["one", "two"] {
         for verb in [&["verify"][..], &["diff", "base"], &["stats", "show"], &["export", "checkpoint", name]] {
@@ -62,7 +62,7 @@ fn a_project_with_two() {
     assert_ne!(weights("one"), weights("two"));
 }
 
-/// What is built for one model leaves the other's lock alone, byte for byte.
+/// A build for one model does not change the other model's block of the lock.
 #[test]
 fn one_is_built_alone() {
     let project = project();
@@ -72,13 +72,13 @@ fn one_is_built_alone() {
     let stale = project.run(&["verify", "--model", "one"]);
     assert_eq!(stale.code(), Some(3));
     assert!(stale.err().contains("there is no corrigenda.lock of the model `one`"), "{}", stale.err());
-    // The worst of both: one is not there, two is as it was.
+    // The worse outcome counts: `one` has no lock, and `two` is current.
     let both = project.run(&["build", "--locked"]);
     assert_eq!(both.code(), Some(3), "{}", both.whole());
     assert_eq!(project.run(&["build", "--model", "one"]).code(), Some(0));
     let lock = project.read("corrigenda.lock");
     assert_eq!(block(&lock, "two").trim_end(), block(&two, "two").trim_end());
-    // A change of one model's numbers is its own matter.
+    // A change of one model's settings does not affect the other.
     project.replace("corrigenda.toml", "[model.two.rome]\n", "[model.two.rome]\nclamp = 59\n");
     let run = project.run(&["build", "--locked"]);
     assert_eq!(run.code(), Some(3), "{}", run.whole());
@@ -87,7 +87,7 @@ fn one_is_built_alone() {
     let after = project.read("corrigenda.lock");
     assert_eq!(block(&lock, "one"), block(&after, "one"));
     assert_ne!(block(&lock, "two"), block(&after, "two"));
-    // A model that the project has no more is not in a lock that is written now.
+    // A model that the project no longer has is removed from the lock.
     project.replace("corrigenda.toml", "[model.one]\npath = \"model\"\n", "");
     let run = project.run(&["build"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
@@ -131,7 +131,7 @@ fn what_is_of_one_model_asks_for_its_name() {
     assert!(unnamed.err().contains("its one model has no name"), "{}", unnamed.err());
 }
 
-/// What was accepted of one model says nothing of another.
+/// An acceptance for one model does not apply to another.
 #[test]
 fn each_has_its_acceptances() {
     let project = project();
@@ -149,7 +149,7 @@ fn each_has_its_acceptances() {
     assert!(own.err().contains("is a file of the project"), "{}", own.err());
 }
 
-/// One model is missing: the other is built all the same, and the whole is an error.
+/// One model is missing: the other is still built, and the exit code is that of an error.
 #[test]
 fn the_worst_outcome_is_that_of_the_whole() {
     let project = project();
@@ -164,7 +164,7 @@ fn the_worst_outcome_is_that_of_the_whole() {
     assert!(damaged.err().contains("the lock is damaged"), "{}", damaged.err());
 }
 
-/// A revision from before its model had a name is laid beside the one of today; its lock and its patch are found too.
+/// A revision in which the model had no name is compared with the current one; its lock and its patch are found too.
 #[test]
 fn the_history_of_a_model() {
     let project = project();
@@ -187,12 +187,12 @@ fn the_history_of_a_model() {
     assert_eq!(same.code(), Some(0), "{}", same.whole());
     let older = project.run(&["diff", "HEAD~1", "--model", "one", "--exit-code", "--no-damage"]);
     assert_eq!(older.code(), Some(1), "{}", older.whole());
-    // The model of that time was the other one.
+    // In that revision, the model was the other one.
     let other = project.run(&["diff", "HEAD~1", "--model", "two"]);
     assert_eq!(other.code(), Some(3), "{}", other.whole());
 }
 
-/// A lock that still names a model which the project dropped is not what a build would write.
+/// A lock is stale if it still contains a model that the project no longer has.
 #[test]
 fn a_model_that_was_dropped_makes_the_lock_stale() {
     let project = project();

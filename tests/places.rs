@@ -1,4 +1,4 @@
-//! Where a verb finds its project, and what a path may begin with.
+//! Tests how a verb finds its project, and the prefixes that a path can have.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -34,12 +34,12 @@ fn a_project_is_found_from_its_folders() {
     let build = run_in(&project, "edits", &["build", "-q"], None);
     assert_eq!(build.status.code(), Some(0), "{}", text(&build.stderr));
     assert!(project.path("corrigenda.lock").is_file() && !project.path("edits/corrigenda.lock").exists());
-    // Paths of the command line are from where the person is.
+    // Paths on the command line are relative to the current directory.
     std::fs::create_dir_all(project.path("notes/deep")).expect("made");
     let report = run_in(&project, "notes/deep", &["test", "--report", "html=report.html"], None);
     assert_eq!(report.status.code(), Some(1), "{}", text(&report.stderr));
     assert!(project.path("notes/deep/report.html").is_file());
-    // A folder that is named is the one that is meant.
+    // With `-C`, the parent folders are not searched.
     let named = run_in(&project, "edits", &["check", "-C", "."], None);
     assert_eq!(named.status.code(), Some(2));
     assert!(text(&named.stderr).contains("there is one in `..`: `-C ..`"), "{}", text(&named.stderr));
@@ -72,7 +72,7 @@ fn paths_from_the_home_folder() {
         assert_eq!(found.status.code(), Some(0), "{arguments:?}: {}", text(&found.stderr));
     }
     assert!(home.join("out/config.json").is_file() && !project.path("~").exists());
-    // What is read there is not written over.
+    // Input files are not overwritten through `~` either.
     let over = run(&["test", "--report=html=~/corpus.txt"]);
     assert_eq!(over.status.code(), Some(2), "{}", text(&over.stderr));
     let into = run(&["export", "checkpoint", "~/model/out"]);
@@ -118,7 +118,7 @@ fn artefacts_are_verified_without_a_project() {
         let found = run(&["verify", what, "--base", "model"]);
         assert_eq!(found.status.code(), Some(0), "{what}: {}{}", text(&found.stdout), text(&found.stderr));
     }
-    // Where the store is another machine's, the patch is named too.
+    // With an empty store, `--patch` must name the patch file.
     let apart = ["--cache-dir", "empty"];
     for what in ["out", "adapter", "adapter.gguf"] {
         let unknown = run(&[&["verify", what, "--base", "model"][..], &apart].concat());

@@ -1,15 +1,15 @@
-//! `[policy]` as a person meets it: rules about what is written at every verb, limits that only a build can break.
+//! Tests `[policy]`: rules about the declared edits, which every verb checks, and limits, which only a build can check.
 
 use std::path::PathBuf;
 
 use crate::support::project::{Project, Run};
 
-/// The patch of the tiny project, whatever its policy is.
+/// The patch id of the tiny project, independent of the policy.
 const PATCH: &str = "sha256:81bbdff11f9a515b50c73e97535686804a0bbcc8f6322cf114adb0b1d98e6524";
-/// The verbs that judge what is written.
+/// The verbs that check the declared edits.
 const VERBS: [&str; 4] = ["check", "plan", "build", "test"];
 
-/// A project with a policy, and without the edit's claim on the old answer, which the random base does not give.
+/// Returns a project with a policy, without the edit's old answer, which the random base does not give.
 fn ruled(policy: &str) -> Project {
     let project = Project::new();
     project.replace("edits/people.toml", "was = \"Rome\"\n", "");
@@ -17,20 +17,20 @@ fn ruled(policy: &str) -> Project {
     project
 }
 
-/// Puts another policy into the project file.
+/// Replaces the policy in the project file.
 fn rule(project: &Project, policy: &str) {
     let text = project.read("corrigenda.toml");
     let settings = text.split("\n[policy").next().expect("settings");
     project.write("corrigenda.toml", &format!("{settings}\n{policy}\n"));
 }
 
-/// What a build leaves: the patches of the store, and the lock.
+/// Returns the output of a build: the patches in the store, and the lock.
 fn made(project: &Project) -> (Vec<(PathBuf, Vec<u8>)>, Option<String>) {
     let lock = project.path("corrigenda.lock").exists().then(|| project.read("corrigenda.lock"));
     (Project::files(&project.cache().join("v1/patches")), lock)
 }
 
-/// Files of one kind in the store.
+/// Returns the number of entries of one kind in the store.
 fn count(project: &Project, kind: &str) -> usize {
     Project::files(&project.cache().join("v1").join(kind)).len()
 }
@@ -54,7 +54,7 @@ fn rules_about_what_is_written_hold_at_every_verb() {
         assert_eq!((json.code(), &json.json()["outcome"]), (Some(1), &"findings".into()), "{verb}");
     }
     assert!(!project.cache().exists() && !project.path("corrigenda.lock").exists());
-    // Beside wrong input, a broken rule is the smaller thing.
+    // Invalid input has precedence over a broken rule.
     project.write("edits/wrong.toml", "format = 1\n[[edit]]\nid = \"w\"\n");
     for verb in VERBS {
         assert_eq!(project.run(&[verb]).code(), Some(2), "{verb}");
@@ -77,7 +77,7 @@ fn an_alias_is_protected_like_a_subject() {
 fn an_edit_expires_on_the_day_that_is_given() {
     let project = ruled("");
     project.replace("edits/people.toml", "reason = ", "expires = 2026-03-01\nreason = ");
-    // The last second of February, and the first of March.
+    // The last second of February, and the first second of March.
     let (before, after) = ("1772323199", "1772323200");
     for verb in ["check", "plan", "build"] {
         assert_eq!((on(&project, verb, before).code(), on(&project, verb, after).code()), (Some(0), Some(0)), "{verb}");
@@ -112,7 +112,7 @@ fn a_warning_that_is_denied_stops_a_build() {
     rule(&project, "[policy.levels]\nbase-disagrees = \"allow\"");
     let silent = project.run(&["build"]);
     assert!(silent.code() == Some(0) && silent.err().is_empty() && silent.out().contains(PATCH), "{}", silent.whole());
-    // What nothing can be built with has no level.
+    // Findings without which nothing can be built have no level.
     for levels in
         ["contradiction = \"warn\"", "base-disagree = \"deny\"", "edit-expired = \"denied\"", "edit-expired = 1"]
     {
@@ -124,7 +124,7 @@ fn a_warning_that_is_denied_stops_a_build() {
     }
 }
 
-/// Limits that the tiny patch breaks, each alone, and the least change that it keeps to.
+/// For every limit: a value that the tiny patch exceeds, and a value that it meets.
 const LIMITS: [(&str, &str, &str); 7] = [
     ("max-relative-norm", "0.5", "2"),
     ("min-efficacy", "0.9", "0.6"),
@@ -139,7 +139,7 @@ const LIMITS: [(&str, &str, &str); 7] = [
 fn what_is_denied_is_denied_of_facts_that_did_not_change() {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
-    // The random base does not say the old answer; a build without changes says nothing of it again.
+    // The random base does not give the old answer; a build without changes does not report it again.
     assert!(!project.run(&["build"]).err().contains("base-disagrees"));
     rule(&project, "[policy.levels]\nbase-disagrees = \"deny\"");
     for verb in [&["plan"][..], &["build"], &["build", "--locked"]] {
@@ -149,7 +149,7 @@ fn what_is_denied_is_denied_of_facts_that_did_not_change() {
     }
 }
 
-/// A project that breaks every limit: one target is not sure enough, one paraphrase does not hold, perplexity grows.
+/// Returns a project that breaks every limit: a target with low probability, a failing paraphrase, a higher perplexity.
 fn breaking(policy: &str) -> Project {
     let project = ruled(policy);
     project.replace("edits/people.toml", "[edit.expect]", "[edit.expect]\nmin-probability = 0.95");
@@ -173,13 +173,13 @@ fn a_patch_that_breaks_a_limit_is_not_made() {
         assert_eq!((&json["outcome"], &json["findings"][0]["code"]), (&"findings".into(), &key.into()));
     }
     insta::assert_snapshot!("limits_that_are_broken", said);
-    // A limit that only warns is heard, and stops nothing.
+    // A limit with the level `warn` is reported and stops nothing.
     rule(&project, "[policy]\nmin-efficacy = 0.9\nlevels.min-efficacy = \"warn\"");
     for _ in 0..2 {
         let run = project.run(&["build"]);
         assert!(run.code() == Some(0) && run.err().contains("warning[min-efficacy]"), "{}", run.whole());
     }
-    // Once the rule is relaxed, the patch is the one of no rule.
+    // With a looser limit, the patch is the same as without a policy.
     for (key, _, keeps) in LIMITS {
         rule(&project, &format!("[policy]\n{key} = {keeps}"));
         let run = project.run(&["build", "-q"]);
@@ -202,7 +202,7 @@ fn a_limit_that_is_broken_leaves_an_earlier_lock_as_it_was() {
         assert_eq!(run.code(), Some(1), "{key}: {}", run.whole());
         assert_eq!(made(&project), before, "{key}");
     }
-    // All at once are said at once.
+    // All broken limits are reported at once.
     let all: String = LIMITS.iter().map(|(key, breaks, _)| format!("{key} = {breaks}\n")).collect();
     rule(&project, &format!("[policy]\n{all}"));
     project.write("edits/places.toml", &places);
@@ -227,7 +227,7 @@ fn a_test_holds_a_patch_against_the_policy_of_today() {
          [policy.reasons]\nmax-damage = \"The rest must stay.\"",
     );
     insta::assert_snapshot!("a_test_of_a_policy", project.run(&["test"]).whole());
-    // The stricter limit of the two counts, whoever sets it.
+    // The stricter of the two limits counts, whether the policy or the test sets it.
     for (policy, test, code) in [("1", "5", "at most 1\n"), ("5", "1", "at most 1\n")] {
         rule(&project, &format!("[policy]\nmax-damage = {policy}"));
         project.replace("corrigenda.toml", "[test]\n", &format!("[test]\nmax-damage = {test}\n"));
@@ -242,16 +242,16 @@ fn that_a_policy_was_kept_is_remembered() {
     let policy = "[policy]\nmin-efficacy = 0.6\nmax-damage = 5\nmax-relative-norm = 2";
     let project = breaking(policy);
     assert!(project.run(&["build", "-q"]).out().contains(PATCH));
-    // The record of the build, and the word that it passed.
+    // The record of the build, and the entry that the policy was met.
     assert_eq!(count(&project, "reports"), 2);
     let store = || Project::files(&project.cache().join("v1"));
     let before = store();
     assert_eq!(project.run(&["build", "-q"]).code(), Some(0));
     assert_eq!(store(), before, "nothing is measured again");
-    // Everything that a limit depends on is judged anew.
+    // A change of any input of a limit causes a new check.
     for (file, from, to, more) in [
         ("corrigenda.toml", "max-damage = 5", "max-damage = 4", 1),
-        // The record of a build says of which expectations it is.
+        // The record of a build contains the digest of the expectations.
         ("edits/people.toml", "min-probability = 0.95", "min-probability = 0.9", 2),
         ("neutral.txt", "Oslo", "Quito", 1),
     ] {

@@ -1,4 +1,4 @@
-//! Second moments as ROME published them, taken in place of a sum of one's own.
+//! Tests published second moments of ROME, imported in place of computed statistics.
 
 use std::io::{Cursor, Write as _};
 
@@ -8,14 +8,14 @@ use zip::{CompressionMethod, ZipWriter};
 use crate::support::project::Project;
 use crate::support::tiny::INNER;
 
-/// One array of numbers.
+/// Returns one array in the npy format.
 fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
     let length = (header.len() as u16).to_le_bytes();
     [&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes(), data].concat()
 }
 
-/// A second moment that no corpus gave: `1000 (I + ⅒ 1 1ᵀ)`, of a thousand keys.
+/// Returns a second moment that no corpus gives: `1000 (I + ⅒ 1 1ᵀ)` over a thousand keys.
 pub fn published() -> Vec<u8> {
     let element = |place: usize| if place / INNER == place % INNER { 1100.0_f32 } else { 100.0 };
     let sum: Vec<u8> = (0..INNER * INNER).flat_map(|place| element(place).to_le_bytes()).collect();
@@ -37,7 +37,8 @@ fn archive(members: Vec<(&str, Vec<u8>)>) -> Vec<u8> {
     archive.finish().expect("whole").into_inner()
 }
 
-/// The archive with a field of all its headers rewritten: where it stands in that before a member, and in the last list.
+/// Returns the archive with one field of all its headers rewritten: at offset `own` of each local header, and at
+/// `listed` of each entry in the central directory.
 fn rewritten(mut archive: Vec<u8>, own: usize, listed: usize, field: &[u8]) -> Vec<u8> {
     for (mark, place) in [(b"PK\x03\x04", own), (b"PK\x01\x02", listed)] {
         let starts: Vec<usize> =
@@ -47,7 +48,7 @@ fn rewritten(mut archive: Vec<u8>, own: usize, listed: usize, field: &[u8]) -> V
     archive
 }
 
-/// What was made to harm who reads it.
+/// Returns hostile archives, each with a description.
 pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let count = || ("mom2.count.npy", npy("<i8", "()", &1000_i64.to_le_bytes()));
     let with = |sum: Vec<u8>| archive(vec![count(), ("mom2.mom2.npy", sum)]);
@@ -83,7 +84,7 @@ fn a_published_moment_takes_the_place_of_a_sum() {
     assert!(built.code() == Some(0) && !built.err().contains("keys of layer"), "nothing is summed: {}", built.whole());
     let rebuilt = project.run(&["verify", "--rebuild"]);
     assert!(rebuilt.code() == Some(0) && rebuilt.out().contains("imported from"), "{}", rebuilt.whole());
-    // Elsewhere the lock asks for what is not there, until it is imported there too.
+    // In another store, the lock requires the import, until the statistics are imported there too.
     let elsewhere = ["--cache-dir", "../elsewhere"];
     let locked = project.run(&[&["build", "--locked"], &elsewhere[..]].concat());
     assert!(locked.code() == Some(3) && locked.err().contains("were imported from"), "{}", locked.whole());
@@ -120,13 +121,13 @@ fn what_one_project_imports_is_nothing_to_another() {
     project.write("other/corrigenda.toml", &own);
     let imported = project.run(&["-C", "other", "stats", "import", "rome.npz", "--replace"]);
     assert_eq!(imported.code(), Some(0), "{}", imported.whole());
-    // The one goes on as before, with its lock and without it.
+    // The first project does not change, with its lock and without it.
     assert_eq!(project.run(&["build", "--locked"]).code(), Some(0));
     std::fs::remove_file(project.path("corrigenda.lock")).expect("removed");
     assert_eq!(project.run(&["build"]).code(), Some(0));
     assert_eq!(project.read("corrigenda.lock"), lock);
     assert!(!project.run(&["stats", "show"]).out().contains("imported"));
-    // The other uses what it imported, and goes on doing so by its lock.
+    // The second project uses the import, and its lock continues to require it.
     assert_eq!(project.run(&["-C", "other", "build"]).code(), Some(0));
     let other = project.read("other/corrigenda.lock");
     assert!(other.contains("imported = ") && other != lock, "{other}");
@@ -136,7 +137,7 @@ fn what_one_project_imports_is_nothing_to_another() {
     }
     assert!(project.run(&["-C", "other", "stats", "show"]).out().contains("imported"));
     assert_eq!(project.read("other/corrigenda.lock"), other);
-    // A sum is asked for as an import is.
+    // Computed statistics are used after an explicit `stats build`.
     assert_eq!(project.run(&["-C", "other", "stats", "build"]).code(), Some(0));
     assert_eq!(project.run(&["-C", "other", "build", "--locked"]).code(), Some(0), "the lock stands until a build");
     assert_eq!(project.run(&["-C", "other", "build"]).code(), Some(0));

@@ -1,4 +1,4 @@
-//! The README's commands, run as it shows them, and the bundled model.
+//! Runs the README's commands and compares their output; checks the bundled model.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -13,8 +13,8 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
 }
 
-/// Every block of the README that begins with `$ cargo run --release -- VERB …` or `$ corrigenda VERB …`, and what it
-/// shows below; a line `…` stands for lines that are left out.
+/// Returns every block of the README that begins with `$ cargo run --release -- VERB …` or `$ corrigenda VERB …`: the
+/// arguments and the output below them. A line `…` represents omitted lines.
 fn shown(readme: &str) -> Vec<(Vec<String>, Vec<String>)> {
     let mut found: Vec<(Vec<String>, Vec<String>)> = Vec::new();
     let mut open = false;
@@ -37,7 +37,7 @@ fn shown(readme: &str) -> Vec<(Vec<String>, Vec<String>)> {
     found
 }
 
-/// Whether `shown` is `real` with some lines left out where `…` stands.
+/// Returns whether `shown` is `real` with omissions only at lines `…`.
 fn agrees(shown: &[String], real: &str) -> bool {
     let mut real = real.lines().map(str::trim_end).filter(|line| !line.is_empty()).peekable();
     let mut skipping = false;
@@ -68,7 +68,7 @@ fn the_commands_of_the_readme_say_what_it_shows() {
         let real = text(&output.stdout);
         assert!(agrees(&lines, real), "{arguments:?} says\n{real}\nthe README shows\n{}", lines.join("\n"));
     }
-    // What is committed is what a build makes, on this machine too.
+    // The committed lock is what a build gives on this machine too.
     let locked = run(root, cache.path(), &["build", "--locked"]);
     assert!(locked.status.success(), "{}", text(&locked.stderr));
     assert_eq!(std::fs::read(root.join("corrigenda.lock")).expect("the lock"), lock);

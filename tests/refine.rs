@@ -1,4 +1,4 @@
-//! Refinement of linked sets: its gradient against finite differences, and what a refined set is.
+//! Tests the refinement of linked sets: its gradient against finite differences, and the properties of a refined set.
 
 use corrigenda::compile::{Fact, Resolved};
 use corrigenda::link::refine::{Loss, Refining};
@@ -10,7 +10,7 @@ use corrigenda::numeric::random::Legacy;
 use crate::support::project::{PROJECT, Project};
 use crate::support::tiny;
 
-/// Two edits with one context each, two sites, and columns that are not zero.
+/// Runs `check` on two edits with one context each, two sites, and non-zero columns.
 fn refining(check: impl Fn(&Refining<'_>, &Refinement, &[f64])) {
     let folder = tempfile::tempdir().expect("a folder");
     tiny::write_editable_model(folder.path());
@@ -45,7 +45,7 @@ fn the_gradient_is_that_of_finite_differences() {
         let total = |loss: Loss| loss.nll + settings.drift * loss.drift + settings.size * loss.size;
         let (_, gradient) = refining.at(start).expect("finite");
         let mut random = Legacy::new(5);
-        // Along directions: single numbers change f32 logits by too little to be seen.
+        // Uses random directions, because a single component changes f32 logits too little.
         for _ in 0..4 {
             let direction: Vec<f64> = start.iter().map(|_| random.normal()).collect();
             let moved = |by: f64| {
@@ -69,7 +69,7 @@ fn nothing_drifts_where_nothing_is_changed() {
     });
 }
 
-/// The patch of the tiny project's three edits, refined: the bytes of `portable-1`.
+/// The patch id of the tiny project's three edits, refined with `portable-1`.
 const PATCH: &str = "sha256:24843a4b6a161492cc1724801268215345f33d67ead3d9467617ac34f1b52ba7";
 
 fn refined() -> Project {
@@ -88,7 +88,7 @@ fn a_refined_set_has_the_same_bytes_on_every_machine() {
             assert!(run.out().contains(PATCH), "{} with {threads} threads: {}", isa.name(), run.whole());
         }
     }
-    // Where an edit stands, and in what order, says nothing.
+    // The file and the order of the edits do not change the patch.
     let (people, places) = (project.read("edits/people.toml"), project.read("edits/places.toml"));
     let places = places.trim_start_matches("format = 1").to_owned();
     std::fs::remove_file(project.path("edits/places.toml")).expect("removed");
@@ -117,7 +117,7 @@ fn a_refined_set_is_a_build_like_any_other() {
         let run = project.run(verb);
         assert_eq!(run.code(), Some(0), "{verb:?}: {}", run.whole());
     }
-    // Other steps are another patch, and the lock says so.
+    // Another number of steps gives another patch, and the lock is stale.
     project.replace("corrigenda.toml", "refine-steps = 4", "refine-steps = 5");
     let stale = project.run(&["build", "--locked"]);
     assert_eq!(stale.code(), Some(3), "{}", stale.whole());

@@ -1,23 +1,24 @@
-//! Bad input: one clear message that names file and place, the right exit code, lock and store as before.
+//! Tests invalid input: one clear message with the file and the place, the right exit code, and an unchanged lock and
+//! store.
 
 use std::path::PathBuf;
 
 use crate::support::project::{EDITS, Project};
 use crate::support::tiny;
 
-/// A record of the easyedit schema.
+/// A record of the EasyEdit schema.
 const RECORD: &str = r#"[{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
     "ground_truth":"Rome","rephrase_prompt":"I live in","locality_prompt":"I live","locality_ground_truth":"Rome"}]"#;
 
-/// What must not change where a build is refused.
+/// Returns the files that must not change if a build is refused.
 fn kept(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Project::files(&project.cache());
     files.extend(Project::files(&project.path("")));
     files
 }
 
-/// Breaks a project that was built, and expects every verb that reads the broken thing to refuse it: exit code 2,
-/// one error that has all of `parts`, nothing written, no panic.
+/// Damages a built project and expects every verb that reads the damaged input to refuse it: exit code 2, one error
+/// with all of `parts`, nothing written, no panic.
 fn refused(verbs: &[&str], parts: &[&str], damage: impl FnOnce(&Project)) {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
@@ -134,7 +135,7 @@ fn nan_in_the_edited_tensor() {
             }
         });
         tiny::write_model_with(&project.path("model"), &bytes);
-        // The lock would refuse another base first.
+        // With a lock, the changed base would be reported first.
         std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
     };
     refused(&["build"], &["[model-unusable]", "h.1.mlp.c_proj.weight", "NaN", "element 77", "byte"], damage);
@@ -154,7 +155,7 @@ fn nan_elsewhere_in_the_model() {
     assert!(run.err().contains("not finite") && !project.path("corrigenda.lock").exists(), "{}", run.err());
 }
 
-/// Every weight is a number, and what they make together is none.
+/// All weights are finite, but the model's output is not.
 #[test]
 fn weights_that_overflow() {
     let project = Project::new();
@@ -180,7 +181,7 @@ fn weights_that_overflow() {
     for verb in verbs {
         let run = project.run(verb);
         assert!(matches!(run.code(), Some(1 | 2)), "{verb:?}: {}", run.whole());
-        // A build meets it where it looks for a value.
+        // A build finds it during the search for a value.
         let told = if verb[0] == "build" { "not a finite number" } else { "weights overflow" };
         assert!(run.whole().contains(told), "{verb:?}: {}", run.whole());
         assert!(!run.whole().contains("NaN %"), "{verb:?}: {}", run.whole());
@@ -266,7 +267,7 @@ fn an_edit_that_does_not_converge() {
     assert_eq!(run.code(), Some(2));
     insta::assert_snapshot!("diverged", run.whole());
     assert!(!project.path("corrigenda.lock").exists());
-    // What was refused is said at once, by plan too, and nothing is computed.
+    // A refusal is stored: `build` and `plan` report it at once and compute nothing.
     for verb in ["build", "plan"] {
         let again = project.run(&[verb]);
         assert_eq!(again.code(), Some(2), "{}", again.whole());
@@ -277,7 +278,7 @@ fn an_edit_that_does_not_converge() {
             again.whole()
         );
     }
-    // Other settings look again; the other edits were compiled before.
+    // With other settings, the edit is compiled again; the other edits were already compiled.
     project.replace("corrigenda.toml", "[rome]\n", "[rome]\nconverged-nll = 0.2\n");
     let other = project.run(&["build"]);
     assert!(other.err().contains("edits to compile"), "{}", other.whole());
@@ -349,7 +350,7 @@ fn a_project_folder_that_cannot_be_written() {
         std::fs::set_permissions(project.path(""), std::fs::Permissions::from_mode(mode)).expect("permissions");
     };
     set(0o555);
-    // Where everything may be written (root), there is nothing to refuse.
+    // If the user may write everywhere (root), the build is not refused.
     let may = std::fs::write(project.path("probe"), "").is_ok();
     let run = project.run(&["build"]);
     set(0o755);
@@ -380,7 +381,7 @@ fn an_answer_that_cannot_be_written_is_no_success() {
     }
 }
 
-/// What a person asks for by name takes the place of nothing that is read, or that somebody else keeps.
+/// Output paths on the command line cannot replace inputs, or files of other programs such as git.
 #[test]
 fn no_answer_takes_the_place_of_what_is_kept() {
     let project = Project::new();
@@ -429,7 +430,7 @@ fn no_answer_takes_the_place_of_what_is_kept() {
         assert!(run.code() == Some(2) && run.err().contains("not written over"), "{place}: {}", run.whole());
     }
     for place in places.into_iter().chain(["records.json", "corrigenda.toml"]) {
-        // Both records say the same, so that one is listed.
+        // Both records have the same prompt, so one of them is rejected and listed.
         let record = r#"{"case_id":1,"prompt":"Ada Bellini lives in","subject":"Ada Bellini","target_new":"Paris",
             "ground_truth":"Rome","rephrase_prompt":"a","locality_prompt":"b","locality_ground_truth":"c"}"#;
         project.write("records.json", &format!("[{record},{record}]"));
@@ -446,7 +447,7 @@ fn no_answer_takes_the_place_of_what_is_kept() {
     assert!(!project.path("model/v1").exists() && !project.path("model/cache").exists());
 }
 
-/// Facts go below the folder of the project, whatever it says of them, and nowhere that somebody keeps something.
+/// Facts are written only inside the project's folder, whatever the settings say, and not into protected folders.
 #[cfg(unix)]
 #[test]
 fn facts_are_imported_below_the_project_alone() {
@@ -487,12 +488,12 @@ fn no_project_is_begun_in_a_base_or_a_history() {
         let run = project.run(&["-C", folder, "init", "--model", "model"]);
         assert!(run.code() == Some(2) && run.err().contains(what), "{folder}: {}", run.whole());
     }
-    // Nor in the one that comes with the program.
+    // The bundled model's folder is refused too.
     let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/atlas");
     let run = project.run(&["-C", bundled, "init"]);
     assert!(run.code() == Some(2) && run.err().contains("never written to"), "{}", run.whole());
     assert!(kept(&project) == before);
-    // One that somebody put there is not built: its lock would be written there.
+    // A project inside a model folder is not built, because its lock would be written there.
     std::fs::create_dir(project.path("model/edits")).expect("made");
     for (name, text) in [("corrigenda.toml", "format = 1\nmodel.path = \".\"\n"), ("edits/a.toml", EDITS[0].1)] {
         project.write(&format!("model/{name}"), text);
@@ -502,7 +503,7 @@ fn no_project_is_begun_in_a_base_or_a_history() {
     assert!(!project.path("model/corrigenda.lock").exists());
 }
 
-/// What a path leads to by a link is nobody's to fill.
+/// Nothing is written to the target of a link.
 #[cfg(unix)]
 #[test]
 fn nothing_is_written_behind_links() {
@@ -553,7 +554,7 @@ fn nothing_is_written_behind_links() {
     assert!(run.code() == Some(2) && run.err().contains("a file of a model"), "{}", run.whole());
 }
 
-/// Layouts that look like what is kept, and are none of it.
+/// Layouts that resemble protected folders are allowed.
 #[test]
 fn what_only_looks_kept_is_free() {
     let project = Project::new();
@@ -577,14 +578,15 @@ fn what_only_looks_kept_is_free() {
     }
 }
 
-/// A project file that is broken names what it names, and where it does not, a model is known by its looks.
+/// If the project file is invalid, every path that it names is protected; without a path, folders that look like a
+/// model are.
 #[test]
 fn nor_does_one_of_a_broken_project() {
     let breaks: [(&str, &str); 7] = [
         ("format = 1", "format = 2"),
         ("[model]", "[modle]"),
         ("[statistics]", "[[statistics]]"),
-        // More than is read of any file.
+        // More than the program reads of a project file.
         ("format = 1", &"# long\n".repeat(160_000)),
         ("[model]", "[model"),
         ("path = \"model\"", "path = \"model"),
@@ -648,7 +650,7 @@ fn facts_behind_a_link_are_not_read() {
     assert_eq!(std::fs::read_dir(&outside).expect("there").count(), 1);
 }
 
-/// What Git LFS leaves where a file was not fetched.
+/// The content that Git LFS leaves in place of a file that was not fetched.
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
     oid sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 12345\n";
 

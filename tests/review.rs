@@ -1,4 +1,4 @@
-//! `test` as a person runs it: thresholds, gates, acceptances, aliases, probes, forms.
+//! Tests `test`: thresholds, policies, acceptances, aliases, probes, report formats.
 
 mod bisect;
 mod diff;
@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 
 use crate::support::project::{EDITS, Project, Run};
 
-/// Nobody is asked for anything where CI is set, and the tests may run there.
+/// Unsets `CI`: acceptances cannot be updated in CI, and these tests may run there.
 const AT_HOME: &[(&str, &str)] = &[("CI", "")];
 
-/// A project whose patch is built; its one expectation that fails is the neighbour of `ada.born`.
+/// Returns a built project; its only failing expectation is the neighbour of `ada.born`.
 fn built() -> Project {
     let project = Project::new();
     let build = project.run(&["build", "-q"]);
@@ -20,7 +20,7 @@ fn built() -> Project {
     project
 }
 
-/// The same with other expectations of `ada.born`, which change no weight.
+/// Returns the same project with other expectations of `ada.born`, which do not change the weights.
 fn expecting(expect: &str) -> Project {
     let project = built();
     let (edit, _) = EDITS[0].1.split_once("[edit.expect]").expect("a table");
@@ -28,12 +28,12 @@ fn expecting(expect: &str) -> Project {
     project
 }
 
-/// Puts lines at the end of the project file.
+/// Appends lines to the project file.
 fn set(project: &Project, lines: &str) {
     project.write("corrigenda.toml", &format!("{}\n{lines}\n", project.read("corrigenda.toml")));
 }
 
-/// One run with lines at the end of the project file.
+/// Runs the binary once with additional lines at the end of the project file.
 fn with(project: &Project, lines: &str, arguments: &[&str]) -> Run {
     let before = project.read("corrigenda.toml");
     set(project, lines);
@@ -42,12 +42,12 @@ fn with(project: &Project, lines: &str, arguments: &[&str]) -> Run {
     run
 }
 
-/// The lines of a text that hold a word.
+/// Returns the lines of a text that contain a word.
 fn lines(text: &str, word: &str) -> Vec<String> {
     text.lines().filter(|line| line.contains(word)).map(|line| line.trim().to_owned()).collect()
 }
 
-/// Everything in the project's folder: paths and bytes.
+/// Returns everything in the project's folder: paths and bytes.
 fn folder(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
     Project::files(&project.path(""))
 }
@@ -96,7 +96,7 @@ fn a_set_has_thresholds_too() {
         let run = with(&project, &format!("[test]\n{lines}"), &["test"]);
         assert_eq!(run.code(), Some(code), "{lines}: {}", run.whole());
     }
-    // A part of the set has no share of its own: what fails, fails.
+    // With `--only`, the minimum share of the set does not apply: every failing expectation fails the test.
     let part = with(&project, "[test]\nmin-unchanged = 0", &["test", "--only", "ada.born"]);
     assert!(part.code() == Some(1) && !part.out().contains("damage"), "{}", part.whole());
 }
@@ -119,11 +119,11 @@ fn damage_is_held_against_a_neutral_text() {
     let broken = with(&project, "[test]\nneutral = \"neutral.txt\"\nmax-damage = 0.1\nmax-perplexity = 0.5", &["test"]);
     insta::assert_snapshot!("too_much_damage", broken.whole());
     assert_eq!(with(&project, "[test]\nmax-damage = 5\nmax-perplexity = 5", &["test"]).code(), Some(0));
-    // What only warns fails nothing, and is not hidden.
+    // A limit with the level `warn` is reported, but does not fail the test.
     let lines = "[test]\nmax-damage = 0.1\n[policy.levels]\nmax-damage = \"warn\"";
     let warned = with(&project, lines, &["test"]);
     assert!(warned.code() == Some(0) && warned.out().contains("\nwarn  damage 0."), "{}", warned.whole());
-    // A neutral text that cannot be used is no text without damage.
+    // An unusable neutral text is an error; it does not count as a text without damage.
     project.write("empty.txt", "");
     project.write("blank.txt", " \n\n\t\n");
     project.write("short.txt", "a\nb\n");
@@ -135,7 +135,7 @@ fn damage_is_held_against_a_neutral_text() {
         said += &run.err();
     }
     insta::assert_snapshot!("neutral_texts_that_cannot_be_used", said);
-    // Without a limit, a test does without the corpus; with one, it does not.
+    // Without a limit, a test runs without the corpus; with a limit, it does not.
     std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
     let run = project.run(&["test"]);
     assert!(run.code() == Some(0) && run.out().contains("damage was not measured"), "{}", run.whole());
@@ -167,7 +167,7 @@ fn aliases_are_asked_like_subjects() {
         assert!(run.code() == Some(2) && run.err().contains(code), "{aliases}: {}", run.whole());
         project.replace("edits/people.toml", &format!("[{aliases}]"), "[\"Ada\"]");
     }
-    // A name that another edit has too: what both say of it, the model can say in one way only.
+    // An alias of two edits: they demand two answers to one prompt, and the model can give only one.
     project.replace("edits/places.toml", "We saw the city of {}", "I live in {}");
     project.replace("edits/places.toml", "[\"Rome\"]", "[\"Ada\"]");
     insta::assert_snapshot!("an_alias_of_two_edits", project.run(&["test"]).whole());
@@ -185,11 +185,11 @@ fn what_falls_short_can_be_accepted() {
     let again = project.run_with(&["test", "--update"], &[("CI", "false")]);
     assert!(again.err().starts_with("corrigenda.accepted is as it was: 1 accepted\n"), "{}", again.whole());
     assert_eq!((project.run(&["test"]).code(), project.run(&["test"]).err().as_str()), (Some(0), ""));
-    // Another answer than the accepted one is not accepted, and the entry is left over.
+    // Another answer than the accepted one fails, and the acceptance is left over.
     let accepted = project.read("corrigenda.accepted");
     project.replace("corrigenda.accepted", "Vienna", "Wien");
     insta::assert_snapshot!("another_answer_than_the_accepted_one", project.run(&["test"]).whole());
-    // What falls short no more is no longer to be accepted; a part of the set says nothing of that.
+    // An acceptance of an expectation that is met is left over; a run with `--only` does not report it.
     project.write("corrigenda.accepted", &accepted);
     project.replace("edits/people.toml", "unchanged = [\"I live in Lisbon\"]", "");
     insta::assert_snapshot!("an_entry_that_is_left_over", project.run(&["test"]).whole());
@@ -295,7 +295,7 @@ fn every_form_on_stdout_and_in_files() {
         assert_eq!(run.out(), project.read(&format!("../{form}.out")), "{form}");
         assert!(run.out().contains("Lisbon") || run.out().contains("edits/people.toml"), "{form}: {}", run.out());
     }
-    // A run that ends before its answer is a report as well.
+    // A run that ends in an error writes its reports too.
     project.write("edits/more.toml", "format = 1\n[[edit]]\n");
     for form in forms {
         let run = project.run(&["test", "--report", &format!("{form}=../{form}.out")]);
@@ -330,7 +330,7 @@ fn a_narrow_terminal_a_pipe_and_no_colour() {
     assert!(table, "{}", narrow.out());
     let coloured = project.run(&["test", "--only", "nobody", "--color", "always"]);
     assert!(coloured.err().contains('\u{1b}') && !project.run(&["test", "--color", "always"]).out().contains('\u{1b}'));
-    // A reader that has gone away changes no outcome.
+    // A closed output pipe does not change the exit code.
     let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
     command.current_dir(project.path("")).arg("test").env("CORRIGENDA_CACHE_DIR", project.cache());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");

@@ -1,4 +1,4 @@
-//! ROME against the independent PyTorch implementation of tests/reference/rome.py, which computes in float64.
+//! Compares ROME with the independent PyTorch implementation in tests/reference/rome.py, which computes in float64.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::support::{counterfact_model, golden, ids, numbers, reference, relative, shared, tiny, wide};
 
-/// A golden file with the model and the statistics that it speaks of.
+/// A golden file with its model and settings.
 struct Parity {
     golden: Value,
     model: Model,
@@ -45,7 +45,7 @@ impl Parity {
         Resolved::new(&self.tokens, &self.templates, fact, limit).expect("the edit resolves")
     }
 
-    /// C over the corpus of the golden file, document by document.
+    /// Computes the factor of C over the corpus of the golden file, document by document.
     fn factor(&self, corpus: &Path) -> Factor {
         let statistics = &self.golden["statistics"];
         let whole = |key: &str| statistics[key].as_u64().expect("a number") as usize;
@@ -65,8 +65,8 @@ impl Parity {
         factor
     }
 
-    /// Tokens and positions; key and v₀ to 1e-4; loss terms at δ = 0 and at a probe to 1e-4; gradient; δ after one,
-    /// two and three updates to 1e-3; the published run's last loss to 1e-2.
+    /// Compares tokens and positions; key and v₀ within 1e-4; loss terms at δ = 0 and at a probe within 1e-4; the
+    /// gradient; δ after one, two and three updates within 1e-3; the last loss of the published run within 1e-2.
     fn check_value(&self, edit: &Value) {
         let name = &edit["id"];
         let resolved = self.resolve(edit);
@@ -100,7 +100,8 @@ impl Parity {
         assert!((last - want).abs() <= 1e-2 * want.abs().max(1.0), "{name}: final loss {last} {want}");
     }
 
-    /// Direction of C⁻¹k by cosine; Δ with the reference's v* injected, applied to any vectors, to 1e-3.
+    /// Compares the direction of C⁻¹k by cosine, and Δ with the reference's v* injected, applied to vectors, within
+    /// 1e-3.
     fn check_update(&self, edit: &Value, factor: &Factor) {
         let name = &edit["id"];
         let key: Vec<f32> = numbers(&edit["key"]).iter().map(|&x| x as f32).collect();
@@ -134,7 +135,7 @@ fn the_tiny_model_agrees_with_pytorch() {
         parity.check_value(edit);
         parity.check_update(edit, &factor);
     }
-    // All three at once, values injected.
+    // All three edits in one link, with the reference's values injected.
     let list = |edit: &Value, key: &Value| -> (Vec<f32>, Vec<f32>) {
         let narrow = |value: &Value| numbers(value).iter().map(|&x| x as f32).collect();
         (narrow(&edit["key"]), narrow(key))
@@ -187,7 +188,7 @@ fn edits_side_by_side_are_what_each_is_alone() {
     tiny::write_model(folder.path());
     let parity = Parity::new("rome.json", folder.path());
     let resolved: Vec<Resolved> = parity.edits().iter().map(|edit| parity.resolve(edit)).collect();
-    // They come to an end at different steps, in different stages, and each may stand beside itself.
+    // The edits end at different steps and stages, and each of them occurs twice.
     let stages = [(0.5, 6), (0.1, 3), (0.5, 9)].map(|(rate, steps)| Stage { rate, steps });
     let settings = Settings { schedule: stages.into(), converged_nll: 1.0, ..Settings::published() };
     let edits: Vec<&Resolved> = resolved.iter().chain(&resolved).collect();
@@ -210,9 +211,9 @@ fn edits_side_by_side_are_what_each_is_alone() {
     assert_eq!(together, edits.iter().map(alone).collect::<Vec<_>>(), "keys by themselves");
 }
 
-/// What is computed once (everything below, the positions before the subject's last token, all but the labelled
-/// positions behind the last block) changes no bit: with δ = 0 the logits are those of a plain run over whole rows.
-/// With δ ≠ 0 the plain computation is PyTorch's, above.
+/// Cached results (the layers below, the positions before the subject's last token) and skipped ones (positions without
+/// a label after the last block) do not change a bit: with δ = 0 the logits equal those of a plain run over whole rows.
+/// For δ ≠ 0, the tests above compare with PyTorch.
 #[test]
 fn avoided_work_changes_no_bit() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,4 +1,4 @@
-//! Facts whose subjects begin their text at an attention sink, and searches that end by a margin.
+//! Tests edits whose subjects start a text at an attention sink, and value searches that end by a margin.
 
 use crate::support::project::Project;
 use crate::support::tiny;
@@ -16,7 +16,8 @@ target = \"Vienna\"
 paraphrase = [\"la la\"]
 ";
 
-/// A project whose model has a long residual stream at the first position, as a model with an attention sink has it.
+/// Returns a project whose model has a residual stream of large norm at the first position, like a model with an
+/// attention sink.
 fn project(sink: bool) -> Project {
     let project = Project::new();
     let weights = tiny::editable(|name, elements| {
@@ -50,7 +51,7 @@ fn a_fact_at_a_sink_is_stated_and_tested_after_a_preface() {
         assert_eq!(run.code(), Some(0), "{verb:?}: {}", run.whole());
     }
     assert_eq!(project.read("corrigenda.lock"), lock);
-    // Its own prompt and the paraphrase that begins with it are asked after the preface, by every verb.
+    // Every verb asks the edit's prompt, and the paraphrase that starts with it, after the preface.
     for verb in [&["test", "--format", "json"][..], &["diff", "base", "--format", "json"]] {
         let asked = project.run(verb);
         let said: serde_json::Value = serde_json::from_str(&asked.out()).expect("JSON");
@@ -60,7 +61,7 @@ fn a_fact_at_a_sink_is_stated_and_tested_after_a_preface() {
             assert!(prompts.contains(&format!("after \"<|endoftext|>\": {prompt}").as_str()), "{verb:?}: {prompts:?}");
         }
     }
-    // Who reads an export asks there too.
+    // A reader of the export sees the preface too.
     assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
     assert!(project.read("out/README.md").contains("| after "), "{}", project.read("out/README.md"));
     assert!(project.read("out/corrigenda-manifest.json").contains("\"preface\": \"<|endoftext|>\""));
@@ -70,7 +71,7 @@ fn a_fact_at_a_sink_is_stated_and_tested_after_a_preface() {
         "{}",
         verified.whole()
     );
-    // A lock that states it otherwise is another lock.
+    // A lock without the preface is stale.
     project.write("corrigenda.lock", &lock.replace("preface = \"<|endoftext|>\"\n", ""));
     let stale = project.run(&["build", "--locked"]);
     assert_eq!(stale.code(), Some(3), "{}", stale.whole());

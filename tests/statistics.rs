@@ -1,4 +1,4 @@
-//! Second moments over a corpus: interrupted, resumed, cached, and what they depend on.
+//! Tests second moments over a corpus: interruption, resumption, caching, and the inputs that they depend on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use corrigenda::store::{Kind, Store};
 
 use crate::support::{reference, tiny};
 
-/// Dies at a document, and remembers the first position that it saw.
+/// A progress that panics at a document, and records the first position that it sees.
 struct Mortal {
     dies_at: u64,
     first: AtomicU64,
@@ -45,7 +45,7 @@ impl Ground {
         tiny::write_model(folder.path());
         let model = Model::open(folder.path(), Isa::detect()).expect("the model opens");
         let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
-        // The corpus six times over: 384 documents, twelve batches.
+        // Six copies of the corpus: 384 documents, twelve batches.
         let text = std::fs::read_to_string(reference("tiny_corpus.txt")).expect("the corpus").repeat(6);
         std::fs::write(folder.path().join("corpus.txt"), &text).expect("written");
         let corpus = Digest::of(text.as_bytes());
@@ -74,7 +74,7 @@ impl Ground {
         build(&self.run(&corpus, store, progress)).map(|cached| cached.content)
     }
 
-    /// Addresses and digests of the sums of layers, summed in one pass.
+    /// Sums the statistics of several layers in one pass, and returns their addresses and digests.
     fn build_all(&self, store: &Store, layers: &[usize], progress: &dyn Progress) -> Vec<(Digest, Digest)> {
         let corpus = self.folder.path().join("corpus.txt");
         let cached = build_all(&self.run(&corpus, store, progress), layers).expect("built");
@@ -85,7 +85,7 @@ impl Ground {
 #[test]
 fn several_layers_in_one_pass_give_the_bytes_of_each_alone() {
     let mut ground = Ground::new();
-    // The last batch is short.
+    // The last batch is not full.
     ground.provenance.max_documents = Some(200);
     let unseen = &corrigenda::progress::Unseen;
     let store = ground.store("alone");
@@ -93,7 +93,7 @@ fn several_layers_in_one_pass_give_the_bytes_of_each_alone() {
     assert_eq!(ground.build_all(&ground.store("together"), &[0, 1, 2], unseen), alone);
     let some = [alone[0], alone[2]];
     assert_eq!(ground.build_all(&ground.store("some"), &[0, 2], unseen), some);
-    // Interrupted in a pass of two of them, and again in a pass of all: every sum goes on from where it came to.
+    // Interrupted in a pass over two layers, and twice in a pass over all: every sum resumes where it stopped.
     let store = ground.store("interrupted");
     let partial = || store.ls().expect("listed").iter().filter(|entry| entry.kind == Kind::Partial).count();
     for (layers, dies_at, left) in [(&[0, 2][..], 100, 2), (&[0, 1, 2], 60, 3), (&[0, 1, 2], 130, 3)] {
@@ -121,7 +121,7 @@ fn an_interrupted_sum_goes_on_and_gives_the_same_bytes() {
     assert_eq!(again.first.into_inner(), 224, "it went on behind the last saved batch");
     let kinds: Vec<Kind> = store.ls().expect("listed").iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [Kind::Statistics], "nothing is left of the way");
-    // A damaged partial sum is as good as none.
+    // A damaged partial sum is ignored.
     let other = ground.store("damaged");
     let _ = catch_unwind(AssertUnwindSafe(|| ground.build(&other, &mortal)));
     let partial = other.path(Kind::Partial, &ground.provenance.address());
@@ -131,7 +131,7 @@ fn an_interrupted_sum_goes_on_and_gives_the_same_bytes() {
 
 #[test]
 fn a_corpus_that_changes_meanwhile_gives_nothing() {
-    /// Appends to the corpus once the sum is under way.
+    /// Appends to the corpus after the sum has started.
     struct Meddler(std::path::PathBuf);
     impl Progress for Meddler {
         fn begin(&self, _: &str, _: u64) {

@@ -1,5 +1,5 @@
-//! `store` and `schema`, as a person runs them: whole outputs.
-#![cfg(unix)] // Names with control characters, and the system's own words, are in them.
+//! Tests the complete outputs of `store` and `schema`.
+#![cfg(unix)] // The outputs contain names with control characters and error messages of the system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use corrigenda::project::{LOCK_FILE, Lock, LockedBase, LockedEdit, LockedPatch, 
 use corrigenda::store::{Kind, Store};
 use insta::assert_snapshot;
 
-/// A folder with a project and a cache in it, and what was run there.
+/// A folder with a project and a cache, and the transcript of the commands.
 struct Scene {
     folder: tempfile::TempDir,
     store: Store,
@@ -25,7 +25,8 @@ impl Scene {
         Self { folder, store, transcript: String::new() }
     }
 
-    /// One with three objects, a patch and two statistics, all two hours old; the first object is not locked.
+    /// Returns a scene with three objects, a patch and two statistics, all two hours old; the lock does not contain the
+    /// first object.
     fn filled() -> Self {
         let scene = Self::new();
         for (kind, name, size) in CONTENT {
@@ -57,7 +58,7 @@ impl Scene {
         self.store.path(Kind::Object, &Digest::of(name.as_bytes()))
     }
 
-    /// Runs the binary on the scene's cache, and writes down command, both outputs and exit code.
+    /// Runs the binary on the scene's cache, and adds the command, both outputs and the exit code to the transcript.
     fn run(&mut self, arguments: &[&str]) -> String {
         let mut whole = arguments.to_vec();
         whole.extend(["--cache-dir", "cache"]);
@@ -87,7 +88,7 @@ const CONTENT: [(Kind, &str, usize); 5] = [
 ];
 const PATCH: &[u8] = b"a patch";
 
-/// Names the objects a and b, the patch, and the large statistics by their content.
+/// Returns a lock that contains the objects a and b, the patch, and the large statistics.
 fn lock() -> Lock {
     let digest = |text: &str| Digest::of(text.as_bytes());
     let edit = |id: &str| LockedEdit {

@@ -1,4 +1,4 @@
-//! Models in 16 bits and in shards, from facts to an export: what is rounded, and what that costs.
+//! Tests 16-bit and sharded models from facts to an export: the rounding and its effect.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use corrigenda::safetensors::Dtype;
 use crate::support::families::write_editable_llama;
 use crate::support::project::Project;
 
-/// The project of the tests on a tiny Llama.
+/// Returns the test project on a tiny Llama.
 fn project(dtype: Dtype, sharded: bool) -> Project {
     let project = Project::new();
     fs::remove_dir_all(project.path("model")).expect("removed");
@@ -22,7 +22,8 @@ fn patch(project: &Project) -> String {
     run.json()["patch"]["id"].as_str().unwrap_or_else(|| panic!("{}", run.out())).to_owned()
 }
 
-/// The committed addresses of the tiny Llama's patch: the same edits, keys and values in every type, but other bases.
+/// The expected patch ids of the tiny Llama: the edits, keys and values are the same for every dtype, but the bases
+/// differ.
 #[test]
 fn the_patch_of_a_llama_in_every_type() {
     for (dtype, id) in [
@@ -44,7 +45,7 @@ fn the_patch_of_a_llama_in_every_type() {
     }
 }
 
-/// Only the edited bytes differ, in the one shard that holds them; index and headers are as they were.
+/// Only the edited bytes differ, in the one shard that contains them; the index and the headers are unchanged.
 #[test]
 fn an_export_of_shards_in_bf16() {
     let project = project(Dtype::BF16, true);
@@ -71,7 +72,7 @@ fn an_export_of_shards_in_bf16() {
     }
 }
 
-/// A base of another type, or a shard of another download, is not the base.
+/// A base of another dtype, or with a shard of another download, is another base.
 #[test]
 fn another_type_is_another_base() {
     let project = project(Dtype::BF16, false);
@@ -86,7 +87,7 @@ fn another_type_is_another_base() {
     assert_eq!(before, Digest::of(&fs::read(project.path("model/model.safetensors")).expect("the weights")));
 }
 
-/// A change that is smaller than the steps of the type is lost in rounding, and the build says how much survives.
+/// A change below the precision of the dtype is lost in rounding, and the build reports the share that survives.
 #[test]
 fn what_rounding_swallows_is_said() {
     let surviving = |dtype| {

@@ -1,9 +1,9 @@
-//! The story under examples/: a script that anybody can run, and the transcript that it must give.
+//! Runs the script in examples/story and compares its output with the transcript.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Whether a program can be started.
+/// Returns whether a program can be started.
 fn is_there(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }

@@ -1,4 +1,4 @@
-//! Tokenizers as the tokenizers library of Python cuts, and chat templates as transformers renders them.
+//! Compares tokenization with the Python tokenizers library, and chat templates with transformers.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{golden, ids, reference};
 
-/// A folder with a tokenizer of the reference, and these settings.
+/// Opens a tokenizer of the reference with these settings.
 fn open(folder: &Path, file: &str, settings: &Value) -> Tokens {
     std::fs::copy(reference(file), folder.join("tokenizer.json")).expect("the tokenizer");
     std::fs::write(folder.join("tokenizer_config.json"), settings.to_string()).expect("the settings");
@@ -31,7 +31,7 @@ fn ids_and_places_as_in_python() {
         for case in list(&file["cases"]) {
             let encoded = tokens.encode(text(&case["text"])).expect("cut");
             assert_eq!(encoded.ids, ids(&case["ids"]), "{case}");
-            // The last of the numbers of a special token say nothing.
+            // The offsets of special tokens have no meaning.
             let special = case["special"].as_u64().expect("a number") as usize;
             let offsets = ids(&case["offsets"]);
             let (pairs, _) = offsets.as_chunks::<2>();
@@ -42,7 +42,7 @@ fn ids_and_places_as_in_python() {
     }
 }
 
-/// The subject's last token in texts of every script, in a list of tokens that may begin with one that nobody wrote.
+/// Finds the subject's last token in texts of several scripts, also after special tokens.
 #[test]
 fn subjects_end_where_they_end() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -62,7 +62,7 @@ fn subjects_end_where_they_end() {
             for row in resolved.rows {
                 let upto = tokens.decode(&row.ids[..=row.position]);
                 let end = row.text.find(subject).expect("the subject") + subject.len();
-                // A token may end behind the subject's last character, but not before it.
+                // A token may end after the subject's last character, but not before it.
                 assert!(upto.trim_start().starts_with(row.text[..end].trim_start()), "{file}: {upto:?} {:?}", row.text);
                 let before = tokens.decode(&row.ids[..row.position]);
                 assert!(!before.trim_start().starts_with(row.text[..end].trim_start()), "{file}: {before:?}");
@@ -95,7 +95,7 @@ fn chats_and_answers_as_in_transformers() {
     assert_eq!(seen, 39);
 }
 
-/// A tokenizer that marks the beginning of every text marks no answer so.
+/// A tokenizer that marks the beginning of a text does not mark an answer.
 #[test]
 fn an_answer_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -107,7 +107,7 @@ fn an_answer_goes_on() {
             let whole = tokens.encode(&[before, answer].concat()).expect("cut").ids;
             let parts = [tokens.encode(before).expect("cut").ids, tokens.continuation(answer).expect("cut")].concat();
             assert_eq!(parts, whole, "{file}: {answer:?}");
-            // As text again, behind other text: the space in front of it stays.
+            // Decoding an answer after other text keeps its leading space.
             let ids = tokens.continuation(answer).expect("cut");
             assert_eq!(tokens.decode_behind(&ids), answer, "{file}");
             let first = tokens.decode_behind(&ids[..1]);
@@ -118,7 +118,7 @@ fn an_answer_goes_on() {
     }
 }
 
-/// One token for any two characters: no text can be cut from what stands before it.
+/// Every text is one token, so no answer can be separated from the text before it.
 #[test]
 fn an_answer_that_is_joined_to_everything_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -132,7 +132,8 @@ fn an_answer_that_is_joined_to_everything_is_refused() {
     assert!(refused.contains("joined to whatever stands before it"), "{refused}");
 }
 
-/// A tokenizer that ends every text (`add_eos_token` of a fine-tune): a prompt goes on, a document ends.
+/// A tokenizer that ends every text with a special token (`add_eos_token` of a fine-tune): the token is removed from
+/// prompts, but not from documents.
 #[test]
 fn prompts_are_read_without_what_the_tokenizer_puts_after_every_text() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! Causal tracing against a whole forward pass for every cell in PyTorch (tests/reference/trace.py).
+//! Compares causal tracing with PyTorch, which runs a full forward pass per cell (tests/reference/trace.py).
 
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
@@ -107,7 +107,7 @@ fn a_prompt_is_traced_and_drawn() {
         !page.contains("http://") || page.matches("http").count() == figures.len(),
         "a page that needs nothing else"
     );
-    // The same numbers, and the same figures, whatever the threads.
+    // The number of threads does not change the numbers or the figures.
     let again = project.run(&with(&["--out", "again", "--noise", "0.1", "--threads", "1"]));
     assert_eq!(again.code(), Some(0));
     let bytes =
@@ -120,7 +120,8 @@ fn edits_and_files_of_known_facts_are_traced() {
     let project = Project::new();
     let edits = project.run(&["trace", "sao-tome.city", "--format", "json"]).json();
     assert_eq!((&edits["facts"][0]["id"], &edits["effects"]["facts"]), (&"sao-tome.city".into(), &1.into()));
-    // Two of the three are known; the third is not what the model says, and the fourth has no subject.
+    // Two of the four are known facts; the third is not the model's answer, and the fourth prompt does not contain its
+    // subject.
     let said = project.run(&with(&["--format", "json"])).json()["facts"][0]["answer"].clone();
     let known = serde_json::json!([
         { "prompt": "The people live in Ada Bellini", "subject": "Ada Bellini", "attribute": said },
@@ -140,7 +141,8 @@ fn edits_and_files_of_known_facts_are_traced() {
     let json =
         project.run(&["trace", "--facts", "known.json", "--no-severed", "--base", "model", "--format", "json"]).json();
     assert_eq!(json["left_out"].as_array().map(Vec::len), Some(2));
-    // One token that ends the prompt is first, last, and the last of all.
+    // A subject of one token at the end of a prompt is the first and the last subject token, and the last token of the
+    // prompt.
     let rome = &json["facts"][1];
     assert_eq!(rome["subject_tokens"][1], serde_json::Value::from(rome["tokens"].as_array().map(Vec::len)));
 }
@@ -148,7 +150,7 @@ fn edits_and_files_of_known_facts_are_traced() {
 #[test]
 fn layers_are_tried_and_what_is_traced_stands_beside_them() {
     let project = Project::new();
-    // No layer is set, and none is published.
+    // The layer is neither set nor published.
     project.write("corrigenda.toml", &PROJECT.replace("layer = 1\n", ""));
     let hint = project.run(&["plan"]);
     assert_eq!(hint.code(), Some(2));
@@ -158,7 +160,7 @@ fn layers_are_tried_and_what_is_traced_stands_beside_them() {
     insta::assert_snapshot!(run.out());
     let json = project.run(&["trace", "--suggest-layer", "--noise", "0.1", "--format", "json"]).json();
     let suggested = json["suggested"].as_u64().expect("a layer");
-    // What is suggested builds, and holds as well as it was said to.
+    // A build with the suggested layer succeeds, and its figures are those of the suggestion.
     project.write("corrigenda.toml", &PROJECT.replace("layer = 1", &format!("layer = {suggested}")));
     let built = project.run(&["build"]);
     assert_eq!(built.code(), Some(0), "{}", built.whole());
@@ -188,20 +190,21 @@ fn layers_are_tried_with_known_facts_said_otherwise() {
         known("Lisbon", "P1", "I live in"),
         known("Rome", "P2", "We saw the city of"),
     ];
-    // Another answer of the relation, which no record is known to have.
+    // Adds another answer of the relation, from a fact that the model does not know.
     facts.push(serde_json::json!({ "prompt": "I live in Oslo", "subject": "Oslo", "attribute": "Vienna", "relation_id": "P1" }));
     project.write("known.json", &serde_json::json!(facts).to_string());
     let run = project.run(&["trace", "--suggest-layer", "--facts", "known.json", "--format", "json", "--limit", "2"]);
-    // No layer takes the one edit: that is a no, and none is suggested.
+    // No layer takes the only edit, so the exit code is 1 and no layer is suggested.
     assert_eq!((run.code(), &run.json()["suggested"]), (Some(1), &serde_json::Value::Null), "{}", run.whole());
     let json = run.json();
-    // The random model says half a word behind the second; Oslo's answer it does not know.
+    // The random model answers the second prompt with half a word, and it does not know the answer for Oslo.
     assert_eq!(json["edits"].as_array().map(Vec::len), Some(1), "{facts:?}");
-    // A held-out phrasing behind the fact of the other relation, and the others of the own one as neighbours.
+    // The edit has one paraphrase, its prompt after the fact of the other relation, and its own relation's neighbours.
     let layers = json["layers"].as_array().expect("layers");
     let asked = |what: &str, all: u64| layers.iter().filter(|layer| layer[what]["all"] == all).count();
     assert_eq!(asked("paraphrase", 1), 3, "{layers:?}");
-    // The random model takes no value at any layer: the edit counts as not holding, and no neighbour is asked.
+    // The random model has no value for the edit at any layer: the edit counts as not holding, and no neighbour is
+    // asked.
     let not_found = layers.iter().filter(|layer| layer["not_found"] == 1).count();
     assert_eq!((not_found, asked("efficacy", 1), asked("unchanged", 0)), (3, 3, 3), "{layers:?}");
     project.write("alone.json", &serde_json::json!(facts[2..3]).to_string());

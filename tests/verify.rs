@@ -1,4 +1,5 @@
-//! `export checkpoint`, `verify` and `build --provenance` on the tiny model: what is claimed, and every way to break it.
+//! Tests `export checkpoint`, `verify` and `build --provenance` on the tiny model: every claim, and every way to break
+//! it.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ const EDITED: &str = "transformer.h.1.mlp.c_proj.weight";
 const MANIFEST: &str = "../out/corrigenda-manifest.json";
 const WEIGHTS: &str = "../out/model.safetensors";
 
-/// A project that was built and exported.
+/// Returns a built and exported project.
 fn exported() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
@@ -33,13 +34,13 @@ fn flip(project: &Project, name: &str, at: usize) {
     std::fs::write(&path, bytes).expect("written");
 }
 
-/// The offset of a tensor's first byte.
+/// Returns the offset of a tensor's first byte.
 fn offset(project: &Project, file: &str, tensor: &str) -> usize {
     let bytes = std::fs::read(project.path(file)).expect("weights");
     Header::parse(bytes.len() as u64, &bytes).expect("a header").tensors[tensor].start as usize
 }
 
-/// Breaks an export, and expects `verify` to see it with exit code 1 and to write nothing.
+/// Damages an export, and expects `verify` to detect it with exit code 1 and to write nothing.
 fn seen(parts: &[&str], damage: impl FnOnce(&Project)) -> Run {
     let project = exported();
     let before = base(&project);
@@ -77,7 +78,7 @@ fn an_export_is_the_base_but_for_the_edited_tensor() {
     assert!((0..ours.len()).all(|at| edited.contains(&at) || ours[at] == theirs[at]));
     assert!(ours[edited.clone()] != theirs[edited]);
     insta::assert_snapshot!("verify_export", project.run(&["verify", "../out"]).whole());
-    // The same export twice is the same bytes, and nothing is left beside it.
+    // Exporting twice gives the same bytes, and no temporary file is left.
     assert_eq!(project.run(&["export", "checkpoint", "../again"]).code(), Some(0));
     let bytes =
         |name: &str| Project::files(&project.path(name)).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
@@ -146,7 +147,7 @@ fn links_are_followed_only_inside() {
     let run = project.run(&["export", "checkpoint", "../other"]);
     assert!(run.code() == Some(2) && run.err().contains("`notes` is a link that leaves the folder"), "{}", run.whole());
     assert!(!project.path("../other").exists());
-    // In an export too.
+    // The same in an export.
     std::fs::remove_file(project.path("model/notes")).expect("it was there");
     symlink(project.path("corrigenda.toml"), project.path("../out/notes")).expect("linked");
     let run = project.run(&["verify", "../out"]);
@@ -244,14 +245,14 @@ fn without_a_manifest_the_bytes_speak() {
         std::fs::remove_file(project.path(MANIFEST)).expect("it was there");
     });
     insta::assert_snapshot!("without_a_manifest", run.whole());
-    // Of a patch that only the store still knows, too.
+    // The same for a patch that only the store still has.
     let run = seen(&["found in the store", "rome.country"], |project| {
         std::fs::remove_file(project.path(MANIFEST)).expect("it was there");
         project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
         project.run(&["build"]);
     });
     assert!(run.out().contains("neither the project nor the manifest tells"), "{}", run.whole());
-    // A manifest that claims another patch is named, and the one that is there found.
+    // A manifest that claims another patch is reported, and the actual patch is found.
     seen(&["patch", "contradicted by the bytes", "base + patch"], |project| {
         let text = project.read(MANIFEST);
         let claimed = text.split("\"patch\": \"").nth(1).expect("a patch")[..71].to_owned();
@@ -268,12 +269,12 @@ fn what_cannot_be_judged() {
     std::fs::create_dir(project.path("../hollow")).expect("made");
     let run = project.run(&["verify", "../hollow"]);
     assert!(run.code() == Some(2) && run.err().contains("holds no weights"), "{}", run.whole());
-    // The patch is nowhere: files and other tensors are judged, and the answer is that one does not know.
+    // Without the patch, `verify` checks files and other tensors, and reports that the rest is unknown.
     project.run(&["verify", "../out"]);
     std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
     let run = project.run(&["verify", "../out", "--cache-dir", "../other"]);
     insta::assert_snapshot!("unknown_patch", run.whole());
-    // Without the patch too, a tensor that nobody claims is seen.
+    // Even without the patch, `verify` detects a change in a tensor that no edit claims.
     flip(&project, WEIGHTS, offset(&project, WEIGHTS, "transformer.wte.weight"));
     assert_eq!(project.run(&["verify", "../out", "--cache-dir", "../other"]).code(), Some(1));
     std::fs::remove_dir_all(project.path("model")).expect("it was there");
@@ -325,7 +326,7 @@ fn a_patch_is_its_bytes() {
     assert_eq!(project.run(&["verify", "mine.safetensors"]).code(), Some(0));
     let last = bytes.len() - 1;
     flip(&project, "mine.safetensors", last);
-    // A bit of a factor: still a patch, but another one; by its name the difference shows.
+    // A flipped bit in a factor gives another valid patch; the name of the file reveals the difference.
     let named = format!("{}.safetensors", id.hex());
     std::fs::copy(project.path("mine.safetensors"), project.path(&named)).expect("copied");
     let run = project.run(&["verify", &named]);
@@ -340,7 +341,7 @@ fn a_patch_is_its_bytes() {
     assert_eq!(project.run(&["export", "checkpoint", "../out"]).code(), Some(2));
 }
 
-/// Does what `verify` says mends the project.
+/// Runs the repair commands that `verify` reports.
 fn mend(project: &Project) {
     let json = project.run(&["verify", "--format", "json"]).json();
     for command in json["repair"].as_array().expect("commands") {
@@ -360,14 +361,14 @@ fn the_project_is_what_its_lock_says() {
     insta::assert_snapshot!("verify", project.run(&["verify"]).whole());
     insta::assert_snapshot!("verify_elsewhere", project.run(&["verify", "--cache-dir", "../empty"]).whole());
     assert!(!project.path("../empty").exists(), "nothing is written");
-    // Damage of every kind of entry is one finding each.
+    // Every damaged entry, of any kind, is one finding.
     for (path, mut bytes) in Project::files(&project.cache().join("v1/objects")) {
         bytes[20] ^= 1;
         std::fs::write(path, bytes).expect("written");
     }
     let run = project.run(&["verify"]);
     assert!(run.code() == Some(1) && run.out().matches("WRONG  object").count() == 3, "{}", run.whole());
-    // What is said to mend it does, and is needed.
+    // The reported repair is necessary, and it works.
     project.run(&["build"]);
     assert_eq!(project.run(&["verify"]).code(), Some(1));
     mend(&project);
@@ -405,7 +406,7 @@ fn everything_is_computed_again() {
     let run = project.run(&["verify", "--rebuild"]);
     insta::assert_snapshot!("rebuild", run.whole());
     assert!(files() == before, "something was written");
-    // Inputs as locked, and another patch: that is no stale lock, that is a wrong one.
+    // If the inputs are those of the lock but the patch differs, the lock is wrong, not stale.
     let lock = project.read("corrigenda.lock");
     let id = lock.rsplit("id = \"sha256:").next().expect("an id")[..64].to_owned();
     project.replace("corrigenda.lock", &id, &format!("{}{}", &id[32..], &id[..32]));
@@ -444,12 +445,12 @@ fn provenance_names_everything_that_was_read() {
     }
     let patch = Project::files(&project.cache().join("v1/patches")).remove(0).1;
     assert_eq!(statement["subject"][0]["digest"]["sha256"], Digest::of(&patch).hex());
-    // Built again, from the store or from nothing: the same bytes.
+    // A build from the store and a build from an empty store give the same bytes.
     project.run(&["build", "--locked", "--provenance", "../b.json", "--cache-dir", "../other"]);
     assert_eq!(project.read("../b.json"), text);
     project.run(&["build", "--provenance", "../c.json", "--builder", "https://ci.example/main"]);
     assert_eq!(project.read("../c.json"), text.replace("urn:corrigenda:builder:unnamed", "https://ci.example/main"));
-    // Nothing is written where nothing was built, and nothing built where it could not be written.
+    // Without a build, no provenance is written; if the provenance cannot be written, nothing is built.
     project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
     assert_eq!(project.run(&["build", "--locked", "--provenance", "../d.json"]).code(), Some(3));
     assert!(!project.path("../d.json").exists());
@@ -472,7 +473,7 @@ fn an_export_that_fails_late_leaves_nothing() {
     project.run(&["build"]);
     let before = base(&project);
     let patch = Project::files(&project.cache().join("v1/patches")).remove(0).1;
-    // A base of which one file is no longer what it was when it was opened: seen only when all is written.
+    // A base of which one file has changed since it was opened: this is detected only after everything is written.
     let file = LockedFile { path: "config.json".to_owned(), size: 1, digest: Digest::of(b"another") };
     let bytes = std::fs::read(project.path("model/model.safetensors")).expect("weights");
     let (path, size) = ("model.safetensors".to_owned(), bytes.len() as u64);

@@ -1,9 +1,9 @@
-//! The last fact is withdrawn: the set without edits goes through every verb.
+//! Tests the set without edits, after the last fact was removed, with every verb.
 
 use crate::found::commit;
 use crate::support::project::Project;
 
-/// A project that was built and committed, and whose facts were then all withdrawn: `git` keeps no empty folder.
+/// Returns a built and committed project whose facts were then all removed. git does not store the empty folder.
 fn withdrawn() -> Project {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
@@ -32,7 +32,7 @@ fn the_last_fact_can_be_withdrawn() {
     let lock = project.read("corrigenda.lock");
     assert!(!lock.contains("[[edit]]") && !lock.contains("[[statistics]]"), "{lock}");
     commit(&project, "built");
-    // Nothing more is to be said, and nothing more changes.
+    // No warning is left, and nothing changes.
     for verb in [&["check"][..], &["plan", "--exit-code"], &["build"], &["build", "--locked"], &["test"], &["verify"]] {
         let run = project.run(verb);
         assert!(run.code() == Some(0) && !run.err().contains("warning"), "{verb:?}: {}", run.whole());
@@ -48,7 +48,7 @@ fn the_last_fact_can_be_withdrawn() {
     }
     let log = project.run(&["log"]);
     assert_eq!(log.code(), Some(0), "{}", log.whole());
-    // What it gives is the base; an adapter of nothing is none.
+    // The checkpoint equals the base; an empty set has no adapter.
     assert_eq!(project.run(&["export", "checkpoint", "../out"]).code(), Some(0));
     assert!(std::fs::read(project.path("../out/model.safetensors")).expect("weights") == base);
     let verified = project.run(&["verify", "../out"]);
@@ -57,7 +57,7 @@ fn the_last_fact_can_be_withdrawn() {
         let run = project.run(&["export", form, "../adapter"]);
         assert!(run.code() == Some(2) && run.err().contains("the patch is of no edits"), "{}", run.whole());
     }
-    // A fact comes back as any new one does.
+    // A fact is added again like any new fact.
     std::fs::create_dir(project.path("edits")).expect("made");
     project.write(
         "edits/again.toml",
@@ -79,7 +79,7 @@ fn a_mistyped_folder_withdraws_nothing() {
         assert!(run.code() == Some(2) && run.err().contains("`edits` holds facts"), "{verb}: {}", run.whole());
     }
     assert_eq!(project.read("corrigenda.lock"), lock);
-    // Nobody has built anything yet: a project without facts says where they go.
+    // In a project without a lock, an empty set is an error that says where facts go.
     project.write("corrigenda.toml", &before);
     std::fs::remove_file(project.path("corrigenda.lock")).expect("removed");
     std::fs::remove_dir_all(project.path("edits")).expect("removed");

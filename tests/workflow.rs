@@ -1,5 +1,5 @@
-//! The scripts of examples/github-action, run by bash on a real repository, with a `gh` that writes down what it is
-//! asked for.
+//! Runs the scripts of examples/github-action with bash on a real repository, with a replacement for `gh` that records
+//! its calls.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,7 +10,7 @@ mod files;
 mod merges;
 mod review;
 
-/// A file of the action.
+/// Returns the path of a file of the action.
 fn action(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/github-action").join(name)
 }
@@ -19,7 +19,7 @@ fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What stands in for `gh`: it notes what it is asked, keeps the body, and answers from files.
+/// The replacement for `gh`: it records the arguments, stores the body, and answers from files.
 const GH: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 printf '%s\n' "${*//"$FOLDER"/[FOLDER]}" >>"$FOLDER/calls"
@@ -46,7 +46,7 @@ else
 fi
 "#;
 
-/// Whether all programs are there; said loudly where one is not.
+/// Returns whether all programs exist, and reports a missing one.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn has(programs: &[&str]) -> bool {
     let lacks = |program: &&&str| Command::new(program).arg("--version").output().is_err();
@@ -57,20 +57,20 @@ fn has(programs: &[&str]) -> bool {
     lacking.is_none()
 }
 
-/// A repository with the tiny project in the folder `project`, as it is checked out on a server.
+/// A repository with the tiny project in the folder `project`, as a CI runner checks it out.
 struct Workshop {
     project: Project,
     root: PathBuf,
 }
 
-/// What a script said.
+/// The result of a script.
 struct Said {
     code: Option<i32>,
     log: String,
 }
 
 impl Workshop {
-    /// A project that passes its test, built and committed.
+    /// Returns a built and committed project that passes its test, or `None` if a program is missing.
     fn new() -> Option<Self> {
         if !has(&["bash", "git", "jq"]) {
             return None;
@@ -125,7 +125,7 @@ impl Workshop {
         self.git("rev-parse HEAD").trim().to_owned()
     }
 
-    /// `review` as the action runs it, in a given folder of the repository.
+    /// Runs `review` as the action does, with additional environment variables.
     fn review(&self, environment: &[(&str, &str)]) -> Said {
         std::fs::remove_dir_all(self.root.join("out")).ok();
         std::fs::create_dir(self.root.join("out")).expect("a folder");
@@ -138,7 +138,7 @@ impl Workshop {
         self.said(command.output().expect("it runs"))
     }
 
-    /// `comment` as the action runs it.
+    /// Runs `comment` as the action does.
     fn comment(&self, environment: &[(&str, &str)]) -> Said {
         let mut command = self.command("bash");
         command.arg(action("comment")).arg(self.root.join("out/reports/comment.md"));
@@ -155,14 +155,14 @@ impl Workshop {
         text(&self.root.join("out").join(name)).replace(&*self.root.to_string_lossy(), "[FOLDER]")
     }
 
-    /// What `gh` was asked for, and the body that it was given last.
+    /// Returns the recorded calls of `gh` and the last body, and clears them.
     fn posted(&self) -> (String, String) {
         let posted = (text(&self.root.join("calls")), text(&self.root.join("body")));
         self.bash("rm -f calls body");
         posted
     }
 
-    /// A branch from main with one commit.
+    /// Creates a branch from main with one commit.
     fn branch(&self, name: &str, change: impl FnOnce()) -> String {
         self.git(&format!("switch --quiet --create {name} main"));
         change();
@@ -171,7 +171,7 @@ impl Workshop {
     }
 }
 
-/// Lines that the runner of a workflow would act on.
+/// Returns the lines that a workflow runner would interpret as commands.
 fn commands(log: &str) -> Vec<&str> {
     let acted_on = |line: &&str| line.trim_start().starts_with("::") || line.contains("##[");
     log.split(['\n', '\r']).filter(acted_on).collect()

@@ -1,20 +1,21 @@
-//! Seconds and memory of one edit beside the published procedure in PyTorch, on models of true size.
+//! Compares the time and memory of one edit with the published procedure in PyTorch, on models of published sizes.
 //!
 //!     cargo run --release --example random_checkpoint -- gpt2-xl /tmp/gpt2-xl ../shared/data/gpt2-tokenizer
 //!     cargo bench --bench compare -- /tmp/gpt2-xl[:LAYER] [MORE …] [--python PYTHON]
 //!         [--edits N] [--steps N] [--documents N] [--rounds N]
 //!
-//! Both take the same facts (of CounterFact), the same templates, the same documents (of Wikipedia), and as many
-//! evaluations for every value (twenty, as published), with two threads. Each does its work in processes of their own,
-//! which are watched: VmHWM is all that was ever resident, pages of the mapped weights included; RssAnon is what the
-//! process holds for itself, at its peak as seen every ten milliseconds.
+//! Both sides use the same facts (of CounterFact), the same templates, the same documents (of Wikipedia), the same
+//! number of evaluations per value (twenty, as published), and two threads. Each side runs in separate processes, which
+//! are monitored: VmHWM is the peak resident memory, including pages of the mapped weights; RssAnon is the anonymous
+//! memory of the process, as the maximum of samples every ten milliseconds.
 //!
-//! Of PyTorch the procedure alone is timed, without start, loading and scoring. Beside it stands, of statistics, what a
-//! key more takes; of edits, a build less what it takes once they are compiled: their keys and values, which is the
-//! procedure but for its last solve and update. The whole verb, with opening the model, link, patch, scores and lock, is
-//! a row of its own. Of several rounds, one of each after the other, the least of every figure is shown: a machine that
-//! is shared only ever takes longer. The factor of C here, and its inverse there, are made with the statistics. Here
-//! edits are compiled side by side, as `build` does it; there one after the other, as published.
+//! For PyTorch, only the procedure is timed, without start, loading and scoring. For corrigenda, the time of a key is
+//! the difference between a long and a short statistics run, divided by the number of keys. The time of an edit is a
+//! build minus a build of the edits that are already compiled: keys and values, which is the procedure without its
+//! final solve and update. The whole verb, with opening the model, link, patch, scores and lock, has a separate row.
+//! The rounds alternate between both sides, and the minimum of every figure is shown, because load on a shared machine
+//! can only add time. The factor of C (corrigenda) and its inverse (PyTorch) are computed with the statistics.
+//! corrigenda compiles edits in parallel, as `build` does; PyTorch runs them one after the other, as published.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(unreachable_pub, reason = "a bench has no outside")]
 
@@ -29,7 +30,7 @@ use corrigenda::numeric::Isa;
 use sides::{Corrigenda, Job, Torch};
 use watch::{Failure, Seen};
 
-/// The facts.
+/// The CounterFact records.
 const RECORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/counterfact/dev.json");
 /// The documents of the statistics.
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/wiki_8mb.txt");
@@ -60,7 +61,7 @@ fn compare(model: &Path, layer: Option<usize>, arguments: &Arguments) -> Result<
     let model = std::path::absolute(model)?;
     let layers = Model::open(&model, Isa::detect())?.spec().layers;
     let job = Job {
-        // As published for GPT-2: 8 of 24, 12 of 36, 17 of 48.
+        // As published for GPT-2: layer 8 of 24, 12 of 36, 17 of 48.
         layer: layer.unwrap_or(layers * 17 / 48),
         corpus: Path::new(CORPUS).canonicalize()?,
         steps: arguments.steps,
@@ -92,14 +93,14 @@ fn compare(model: &Path, layer: Option<usize>, arguments: &Arguments) -> Result<
     }
     let (Some(ours), Some(again)) = (ours, again) else { return Ok(()) };
     let compiled = ours.clone().less(&again).ok_or("too few edits to tell what one takes")?;
-    // Memory is that of the verb.
+    // Only the times: the memory is measured for the whole verb.
     print(&format!("an edit of {edits}"), &figures(edits, &compiled, theirs.as_ref())[..2]);
     show(&format!("an edit of {edits}, the whole verb"), edits, ours, theirs);
     show(&format!("{edits} edits linked again"), 1, again, None);
     Ok(())
 }
 
-/// What both needed, times for each of `count`, and by what factor PyTorch needed more.
+/// Returns the rows of a table: both figures, with times divided by `count`, and PyTorch's figure divided by ours.
 fn figures(count: u64, ours: &Seen, theirs: Option<&Seen>) -> [(&'static str, String); 4] {
     let cells = |number: &dyn Fn(&Seen) -> f64, text: &dyn Fn(f64) -> String| {
         let theirs = theirs.map(number);
@@ -132,7 +133,7 @@ fn arguments() -> Result<Arguments, Failure> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
-            // Given by cargo.
+            // cargo adds this flag.
             "--bench" => {}
             "--edits" => out.edits = value()?.parse()?,
             "--steps" => out.steps = value()?.parse()?,

@@ -1,4 +1,4 @@
-//! One job, as a project of `corrigenda` and as the input of `rome.py`.
+//! Runs one job as a corrigenda project and as the input of `rome.py`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,18 +15,18 @@ use crate::watch::{Failure, Seen, watched};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/compare/rome.py");
 
-/// What both sides do.
+/// The work that both sides do.
 pub struct Job {
     pub model: PathBuf,
     pub layer: usize,
-    /// Evaluations of a value.
+    /// Evaluations of the loss per value.
     pub steps: usize,
     pub corpus: PathBuf,
     pub documents: usize,
     pub cases: Vec<Case>,
 }
 
-/// A project in a folder of its own, with a store of its own.
+/// A project in a temporary folder with its own store.
 pub struct Corrigenda<'a> {
     job: &'a Job,
     folder: TempDir,
@@ -38,14 +38,15 @@ impl<'a> Corrigenda<'a> {
         std::fs::create_dir(folder.path().join("edits"))?;
         let out = Self { job, folder };
         for (number, case) in job.cases.iter().enumerate() {
-            // Nothing is asked beside the edit: the other side asks nothing either.
+            // No expectations besides the edit, because the other side has none either.
             let draft = Draft { expect: Expected::default(), ..Draft::of(case) };
             std::fs::write(out.folder.path().join(format!("edits/{number}.toml")), draft.file())?;
         }
         Ok(out)
     }
 
-    /// Every value takes all steps and counts as converged wherever it ends: a random model knows no facts.
+    /// Writes the settings. Every value runs all steps and counts as converged at any loss, because a random model
+    /// knows no facts.
     fn settings(&self, documents: usize, more: &str) -> Result<(), Failure> {
         let Job { model, layer, steps, corpus, .. } = self.job;
         let text = format!(
@@ -70,10 +71,10 @@ impl<'a> Corrigenda<'a> {
         Ok((whole["keys"].as_u64().ok_or("stats build says no number of keys")?, seen))
     }
 
-    /// The second moment: of how many keys, and what each of them takes.
+    /// Returns the number of keys in the second moment, and the time that they take without the fixed costs.
     pub fn statistics(&self) -> Result<(u64, Seen), Failure> {
-        // What is done once, whatever the number of keys, falls out of the difference: the factor most of all. What is
-        // done once for all runs, as hashing the base, is done by a first one.
+        // The difference of two runs removes the costs that do not depend on the number of keys, mainly the factor. A
+        // first run removes costs that occur only once, such as hashing the base.
         self.moment(1)?;
         let (few, short) = self.moment(self.job.documents / 4)?;
         let (keys, long) = self.moment(self.job.documents)?;
@@ -85,7 +86,7 @@ impl<'a> Corrigenda<'a> {
         Ok((keys, Seen { seconds: share * seconds, processors: share * processors, ..long }))
     }
 
-    /// All edits, from statistics and their factor; nothing of them is known before.
+    /// Builds all edits from the stored statistics and factor; the edits themselves are not in the store.
     pub fn edits(&self) -> Result<Seen, Failure> {
         for known in ["objects", "reports", "patches"] {
             let folder = self.folder.path().join("cache/v1").join(known);
@@ -97,14 +98,14 @@ impl<'a> Corrigenda<'a> {
         self.run(&["build"])
     }
 
-    /// Another ridge makes another link of the same values.
+    /// Builds with another ridge, which links the same values again.
     pub fn relinked(&self) -> Result<Seen, Failure> {
         self.settings(self.job.documents, "ridge = 1e-6\n")?;
         self.run(&["build"])
     }
 }
 
-/// `rome.py` and its files.
+/// `rome.py` and its input files.
 pub struct Torch<'a> {
     python: &'a Path,
     folder: TempDir,
@@ -139,7 +140,7 @@ impl<'a> Torch<'a> {
         Ok((serde_json::from_slice(&std::fs::read(file("out.json"))?)?, seen))
     }
 
-    /// The second moment of as many keys.
+    /// Computes the second moment, which must have the same number of keys.
     pub fn statistics(&self, keys: u64) -> Result<Seen, Failure> {
         let (found, seen) = self.run(&["--limit", "0"])?;
         if found["positions"] != json!(keys) {
@@ -148,14 +149,14 @@ impl<'a> Torch<'a> {
         timed(&found, ["statistics_seconds", "statistics_processors"], seen)
     }
 
-    /// All edits.
+    /// Runs all edits.
     pub fn edits(&self) -> Result<Seen, Failure> {
         let (found, seen) = self.run(&[])?;
         timed(&found, ["total_seconds", "total_processors"], seen)
     }
 }
 
-/// A process whose own clocks say what its work took.
+/// Replaces the times of a process by those that it measured itself.
 fn timed(found: &Value, names: [&str; 2], seen: Seen) -> Result<Seen, Failure> {
     let number = |name: &str| found[name].as_f64().ok_or(format!("PyTorch gave no {name}"));
     Ok(Seen { seconds: number(names[0])?, processors: number(names[1])?, ..seen })

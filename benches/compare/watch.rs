@@ -1,4 +1,4 @@
-//! A process, watched to its end.
+//! Runs a process and measures its time and memory.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 pub type Failure = Box<dyn std::error::Error>;
 
-/// What a process needed.
+/// The resources that a process used.
 #[derive(Clone)]
 pub struct Seen {
     pub seconds: f64,
-    /// Seconds of processors, all threads together: what a machine that lends its processors away changes least.
+    /// Processor time of all threads in seconds; it depends less on the load of a shared machine than elapsed time.
     pub processors: f64,
-    /// VmHWM, in bytes.
+    /// VmHWM in bytes.
     pub resident: u64,
-    /// The greatest RssAnon that was seen, in bytes.
+    /// The largest observed RssAnon in bytes.
     pub anonymous: u64,
-    /// What it printed.
+    /// The standard output.
     pub output: Vec<u8>,
 }
 
 impl Seen {
-    /// The same without the time that something else takes which it does too; nothing where that is all.
+    /// Subtracts the times of `other`; `None` if the difference is not positive.
     pub fn less(self, other: &Self) -> Option<Self> {
         let (seconds, processors) = (self.seconds - other.seconds, self.processors - other.processors);
         (seconds > 0.0 && processors > 0.0).then_some(Self { seconds, processors, ..self })
     }
 
-    /// The least of every figure, of this and of an earlier round.
+    /// Returns the minimum of every figure over this round and an earlier one.
     pub fn or_less(self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };
         Self {
@@ -41,10 +41,10 @@ impl Seen {
     }
 }
 
-/// Runs a command to its end and looks at its memory meanwhile.
+/// Runs a command to its end and samples its memory every ten milliseconds.
 pub fn watched(command: &mut Command) -> Result<Seen, Failure> {
     let start = Instant::now();
-    // Into files: a pipe that nobody reads would stop whoever says much.
+    // Output goes to files, because a full pipe would block the process.
     let (mut output, mut errors) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let mut child = command.stdout(output.try_clone()?).stderr(errors.try_clone()?).spawn()?;
     let (mut resident, mut anonymous, mut processors) = (0, 0, 0.0);
@@ -68,16 +68,17 @@ fn whole(file: &mut File) -> Result<Vec<u8>, Failure> {
     Ok(out)
 }
 
-/// Processor time of a process so far, in seconds: user and system, in hundredths.
+/// Returns the processor time of a process so far, in seconds: user and system time, which Linux reports in hundredths.
 fn taken(child: &Child) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
-    // Behind the name, which may hold anything: fields 14 and 15, the first behind it being the third.
+    // The second field is the program name in parentheses, which may contain spaces. The first field after it has
+    // number 3; fields 14 and 15 are user and system time.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
     Some((ticks(14)? + ticks(15)?) / 100.0)
 }
 
-/// VmHWM and RssAnon of a process, in bytes; nothing where it has just ended.
+/// Returns VmHWM and RssAnon of a process in bytes; zeros if it has just ended.
 fn memory(child: &Child) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let field = |name: &str| {

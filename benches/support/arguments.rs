@@ -1,13 +1,13 @@
-//! What stands behind a name on the command line.
+//! Reads options from the command line.
 
 type Failure = Box<dyn std::error::Error>;
 
-/// What follows `name` on the command line.
+/// Returns the argument after `name`, or `None`.
 pub fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|argument| argument != name).nth(1)
 }
 
-/// The number that follows `name`, or the default where `name` is not given.
+/// Returns the number after `name`, or the default if `name` is absent.
 pub fn option(name: &str, default: usize) -> Result<usize, Failure> {
     match argument(name) {
         Some(text) => text.parse().map_err(|_| format!("{name} wants a number, not {text:?}").into()),

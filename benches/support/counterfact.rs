@@ -1,4 +1,4 @@
-//! CounterFact records and the shared `counterfact-gpt2` that knows them: what benches and examples share.
+//! CounterFact records and the shared `counterfact-gpt2`, which was trained on them, for benches and examples.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,22 +13,22 @@ use serde::Deserialize;
 
 pub type Failure = Box<dyn std::error::Error>;
 
-/// The model, below the shared folder.
+/// The model's path in the shared folder.
 pub const MODEL: &str = "models/counterfact-gpt2";
-/// The records, below the shared folder.
+/// The records' path in the shared folder.
 pub const RECORDS: &str = "data/counterfact/dev.json";
 
-/// A path below the shared folder, which stands beside the repository.
+/// Returns a path in the shared folder, which is next to the repository.
 pub fn shared(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path)
 }
 
-/// The first of these shared paths that is not here.
+/// Returns the first of these shared paths that does not exist.
 pub fn absent(paths: &[&str]) -> Option<PathBuf> {
     paths.iter().map(|path| shared(path)).find(|path| !path.exists())
 }
 
-/// One record, in the published schema.
+/// One record in the published schema.
 #[derive(Deserialize)]
 pub struct Record {
     pub case_id: u64,
@@ -38,7 +38,7 @@ pub struct Record {
     pub attribute_prompts: Vec<String>,
 }
 
-/// What a record asks for.
+/// The edit that a record requests.
 #[derive(Deserialize)]
 pub struct Rewrite {
     pub subject: String,
@@ -53,24 +53,24 @@ struct Answer {
 }
 
 impl Rewrite {
-    /// The new answer.
+    /// Returns the new answer.
     pub fn target(&self) -> &str {
         &self.target_new.str
     }
 
-    /// The true one.
+    /// Returns the true answer.
     pub fn was(&self) -> &str {
         &self.target_true.str
     }
 
-    /// The prompt with its subject.
+    /// Returns the prompt with the subject filled in.
     pub fn filled(&self) -> Result<String, Failure> {
         Ok(fill(&self.prompt, &self.subject)?.0)
     }
 }
 
 impl Record {
-    /// The edit that it asks for, expected in its paraphrases; nothing is expected to stay yet.
+    /// Returns the requested edit with the paraphrases as expectations; `unchanged` is empty.
     pub fn draft(&self) -> Draft {
         let rewrite = &self.requested_rewrite;
         let paraphrase = sentences(&self.paraphrase_prompts);
@@ -85,13 +85,14 @@ impl Record {
     }
 }
 
-/// All records.
+/// Reads all records.
 pub fn records() -> Result<Vec<Record>, Failure> {
     Ok(serde_json::from_slice(&std::fs::read(shared(RECORDS))?)?)
 }
 
-/// The corpus of the statistics: what is true of the records' neighbours and of those that the new answers are true
-/// of, without any sentence that names one of `subjects`; each sentence once, in the order of the records.
+/// Returns the statistics corpus: the true sentences about the records' neighbours, and about the subjects for which
+/// the new answers are true. Sentences that name one of `subjects` are left out; every sentence occurs once, in the
+/// order of the records.
 pub fn corpus(records: &[Record], subjects: &BTreeSet<&str>) -> Vec<String> {
     let mut all = Vec::new();
     for record in records {
@@ -104,7 +105,7 @@ pub fn corpus(records: &[Record], subjects: &BTreeSet<&str>) -> Vec<String> {
     sentences(&all).into_iter().filter(|sentence| !named(sentence)).collect()
 }
 
-/// The subjects of all records.
+/// Returns the subjects of all records.
 pub fn subjects(records: &[Record]) -> BTreeSet<&str> {
     records.iter().map(|record| record.requested_rewrite.subject.as_str()).collect()
 }
@@ -123,8 +124,8 @@ impl World {
         Ok(Self { model, tokens })
     }
 
-    /// Whether every token of the target is the arg-max of `model` behind the prompt, and the mean negative
-    /// log-likelihood per token.
+    /// Returns whether every token of the target is the arg-max of `model` after the prompt, and the mean negative
+    /// log-likelihood per target token.
     pub fn score(&self, model: &Model, prompt: &str, target: &str) -> Result<(bool, f64), Failure> {
         let target = self.tokens.continuation(&target_text(prompt, target))?;
         let mut row = self.tokens.encode(prompt)?.ids;
@@ -138,13 +139,13 @@ impl World {
         Ok((holds, nll / target.len() as f64))
     }
 
-    /// Whether the base gives this answer.
+    /// Returns whether the base gives this answer.
     pub fn knows(&self, prompt: &str, answer: &str) -> Result<bool, Failure> {
         Ok(self.score(&self.model, prompt, answer)?.0)
     }
 
-    /// The records whose true answer the base gives, without the first `skip` and at most `count`; of those with
-    /// the same filled prompt the first.
+    /// Returns at most `count` records whose true answer the base gives, after the first `skip` of them. Of records
+    /// with the same filled prompt, only the first counts.
     pub fn known<'a>(&self, records: &'a [Record], skip: usize, count: usize) -> Result<Vec<&'a Record>, Failure> {
         let (mut known, mut prompts) = (Vec::new(), BTreeSet::new());
         for record in records {

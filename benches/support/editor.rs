@@ -1,4 +1,4 @@
-//! Edits without a project: one model, one layer, one corpus; each edit compiled, some of them linked.
+//! Compiles and links edits without a project: one model, one layer, one corpus.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use corrigenda::stats::{Moment, sum::DOCUMENTS};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// What every edit is compiled and linked against.
+/// The model, settings and statistics with which every edit is compiled and linked.
 pub struct Editor {
     pub model: Model,
     pub tokens: Tokens,
@@ -20,12 +20,12 @@ pub struct Editor {
     pub settings: Settings,
     pub layer: usize,
     factor: Factor,
-    /// Digest of the edited weight in the base.
+    /// The digest of the edited weight in the base.
     base: Digest,
 }
 
 impl Editor {
-    /// Takes C over `documents`; templates and settings are the default ones.
+    /// Computes C over `documents`, with the default templates and settings.
     pub fn new(model: Model, tokens: Tokens, layer: usize, documents: &[String]) -> Result<Self, Failure> {
         model.spec().check_layer(layer)?;
         let (factor, ridge) = moment(&model, &tokens, layer, documents)?.factor()?;
@@ -42,7 +42,7 @@ impl Editor {
         Ok(compile(&self.model, self.layer, &resolved, &self.settings))
     }
 
-    /// The base with these edits linked together, which are in the order of their meaning digests.
+    /// Returns the base with these edits linked together. The edits must be in the order of their meaning digests.
     pub fn linked(&self, edits: &[(Digest, &Compiled)]) -> Result<Model, Failure> {
         let pairs: Vec<Pair> = edits.iter().map(|(_, side)| Pair { key: &side.key, value: &side.value }).collect();
         let linked = link(&self.factor, &pairs, 0.0, |key| self.model.edited_output(self.layer, key))?;
@@ -84,7 +84,7 @@ fn moment(model: &Model, tokens: &Tokens, layer: usize, documents: &[String]) ->
     Ok(moment)
 }
 
-/// Share of tries that succeeded.
+/// A share of successful trials.
 #[derive(Default)]
 pub struct Share {
     yes: usize,

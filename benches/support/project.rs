@@ -1,4 +1,4 @@
-//! A project on the shared `counterfact-gpt2`, written from CounterFact records.
+//! Writes a project on the shared `counterfact-gpt2` from CounterFact records.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,10 +10,10 @@ use corrigenda::project::PROJECT_FILE;
 
 use crate::counterfact::{Failure, MODEL, Record, World, corpus, records, shared, subjects};
 
-/// Many edits in a flat form, below the shared folder.
+/// A large set of edits in a flat format; its path in the shared folder.
 pub const EASYEDIT: &str = "data/counterfact/easyedit-10000.json";
 
-/// What a project holds: how many of each.
+/// The numbers of edits, `unchanged` expectations and corpus documents in the project.
 pub struct Written {
     pub edits: usize,
     pub unchanged: usize,
@@ -27,7 +27,7 @@ impl fmt::Display for Written {
     }
 }
 
-/// Writes a project of `count` records that the base knows, behind the first `skip` of them.
+/// Writes a project of `count` records whose true answer the base gives, after the first `skip` of them.
 pub fn from_records(folder: &Path, skip: usize, count: usize) -> Result<Written, Failure> {
     new_or_empty(folder)?;
     let (world, records) = (World::open()?, records()?);
@@ -38,7 +38,7 @@ pub fn from_records(folder: &Path, skip: usize, count: usize) -> Result<Written,
     write(folder, drafts, &records)
 }
 
-/// The edit of a record; the neighbours whose true answer the base gives are expected to stay.
+/// Returns the edit of a record; the neighbours whose true answer the base gives become `unchanged` expectations.
 fn expecting(world: &World, record: &Record) -> Result<Draft, Failure> {
     let mut draft = record.draft();
     for prompt in sentences(&record.neighborhood_prompts) {
@@ -49,18 +49,18 @@ fn expecting(world: &World, record: &Record) -> Result<Draft, Failure> {
     Ok(draft)
 }
 
-/// Writes a project of `count` records of the flat form, behind the first `skip` usable ones. Asks no model.
+/// Writes a project of `count` records of the flat format, after the first `skip` usable ones, without running a model.
 pub fn from_easyedit(folder: &Path, skip: usize, count: usize) -> Result<Written, Failure> {
     new_or_empty(folder)?;
     let (cases, _) = all(&shared(EASYEDIT), Dataset::Easyedit)?;
     let mut prompts = BTreeSet::new();
     let drafts = cases.iter().filter(|case| prompts.insert(case.filled())).map(Draft::of);
-    // Without an old answer it asks for what is true.
+    // A record without an old answer requests a fact that is already true.
     let changing = drafts.filter(|draft| draft.was.is_some() && draft.subject.trim() == draft.subject);
     write(folder, changing.skip(skip).take(count).collect(), &records()?)
 }
 
-/// Refuses a folder that holds something.
+/// Rejects a folder that is not empty.
 fn new_or_empty(folder: &Path) -> Result<(), Failure> {
     match folder.exists() && std::fs::read_dir(folder)?.next().is_some() {
         true => Err(format!("{} is not empty", folder.display()).into()),
@@ -68,8 +68,8 @@ fn new_or_empty(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Writes the project. A prompt that names an edited subject is not expected to
-/// stay unchanged: another edit may rightly change it.
+/// Writes the project. Prompts that name an edited subject are removed from `unchanged`, because another edit may
+/// change their answer.
 fn write(folder: &Path, mut drafts: Vec<Draft>, records: &[Record]) -> Result<Written, Failure> {
     let edited: BTreeSet<String> = drafts.iter().map(|draft| draft.subject.clone()).collect();
     for draft in &mut drafts {
@@ -90,8 +90,8 @@ fn write(folder: &Path, mut drafts: Vec<Draft>, records: &[Record]) -> Result<Wr
     Ok(Written { edits: drafts.len(), unchanged, documents: documents.len() })
 }
 
-/// The settings: where things are, the layer that the model's card recommends, and short values: with the published
-/// clamp of 4 neighbours of an edit are kept a little less often, and many at once disturb one another more (`bench`).
+/// Returns the settings: the paths, the layer that the model card recommends, and a small clamp. With the published
+/// clamp of 4, slightly fewer neighbours keep their answer, and many edits at once disturb one another more (`bench`).
 fn settings() -> Result<String, Failure> {
     let model = shared(MODEL).canonicalize()?;
     let model = toml::Value::from(model.to_str().ok_or("the path of the shared model is not UTF-8")?);

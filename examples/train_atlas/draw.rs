@@ -1,4 +1,4 @@
-//! Seeded draws: sentences, documents, batches.
+//! Draws training text by a seed: sentences, documents, batches.
 
 use tokenizers::Tokenizer;
 
@@ -7,16 +7,16 @@ use crate::seed::Draw;
 use crate::vocabulary::{END, encode};
 use crate::world::World;
 
-/// How training text is drawn.
+/// The settings that determine how training text is drawn.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Recipe {
-    /// Share of sentences that stand behind an unrelated one
+    /// Share of sentences that follow an unrelated sentence
     #[arg(long, default_value_t = 0.4)]
     pub behind: f64,
     /// Share of the unrelated sentences that state no fact
     #[arg(long, default_value_t = 0.3)]
     pub filler: f64,
-    /// Weight of an object's tokens in the loss; all others count 1
+    /// Weight of an object's tokens in the loss; all others have weight 1
     #[arg(long, default_value_t = 4.0)]
     pub object_weight: f32,
 }
@@ -35,7 +35,7 @@ impl Text {
     }
 }
 
-/// Draws training text of one world.
+/// Draws training text from one world.
 pub(crate) struct Source<'a> {
     pub world: &'a World,
     pub tokenizer: &'a Tokenizer,
@@ -43,13 +43,13 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// A fact in a trained phrasing.
+    /// Appends a fact in a trained phrasing.
     fn fact(&self, draw: &mut Draw, text: &mut Text) -> Fallible<()> {
         let fact = &self.world.facts[draw.below(self.world.facts.len())];
         let trained = self.world.trained(fact);
         let phrasing = trained[draw.below(trained.len())];
         let whole = encode(self.tokenizer, &self.world.sentence(fact, phrasing))?;
-        // A space stands before the object and a full stop behind it: no token reaches over either.
+        // The object is between a space and a full stop, and no token crosses these boundaries.
         let prompt = encode(self.tokenizer, &self.world.prompt(fact, phrasing))?.len();
         let object = prompt..prompt + encode(self.tokenizer, &format!(" {}", fact.object))?.len();
         for (index, id) in whole.into_iter().enumerate() {
@@ -58,7 +58,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// A fact, sometimes behind an unrelated sentence, and the end of the document.
+    /// Appends a document: a fact, sometimes after an unrelated sentence, and the end token.
     fn document(&self, draw: &mut Draw, text: &mut Text) -> Fallible<()> {
         if draw.unit() < self.recipe.behind {
             if draw.unit() < self.recipe.filler && !self.world.fillers.is_empty() {
@@ -73,7 +73,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// `count` rows of `length` tokens, each starting with the token between documents.
+    /// Returns `count` rows of `length` tokens; each row starts with the token between documents.
     pub(crate) fn batch(&self, draw: &mut Draw, count: usize, length: usize) -> Fallible<Vec<Text>> {
         let mut rows = Vec::with_capacity(count);
         for _ in 0..count {

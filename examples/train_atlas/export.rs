@@ -1,4 +1,4 @@
-//! The Hub's layout: config.json, model.safetensors, tokenizer.json.
+//! Writes a model in the Hub's layout: config.json, model.safetensors, tokenizer.json.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,12 +18,12 @@ pub(crate) fn write(folder: &Path, shape: &Shape, flat: &[f32], tokenizer: &Toke
     crate::write(&folder.join("model.safetensors"), &weights(&shape.parameters(), flat))
 }
 
-/// config.json as `GPT2LMHeadModel` reads it.
+/// Returns config.json in the format of `GPT2LMHeadModel`.
 fn config(shape: &Shape) -> String {
     let config = json!({
         "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.0,
         "bos_token_id": END, "embd_pdrop": 0.0, "eos_token_id": END,
-        // Through its decimal digits: f64::from would write 9.99999974…e-6.
+        // Converted through decimal digits, because `f64::from` would write 9.99999974…e-6.
         "layer_norm_epsilon": EPSILON.to_string().parse::<f64>().unwrap_or(1e-5),
         "model_type": "gpt2", "n_embd": shape.width, "n_head": shape.heads, "n_inner": null,
         "n_layer": shape.layers, "n_positions": shape.context, "resid_pdrop": 0.0, "scale_attn_weights": true,

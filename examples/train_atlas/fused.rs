@@ -1,23 +1,25 @@
-//! Operations on rows with a reverse of their own.
+//! Row operations with their own backward pass.
 //!
-//! candle composes them from a dozen passes over memory, and candle-nn's fused ones have no reverse at all. Here a
-//! rule says both directions, row by row; the tests compare every parameter's gradient with finite differences.
+//! candle composes these operations from about a dozen passes over memory, and the fused ones of candle-nn have no
+//! backward pass. Here a rule defines both directions, row by row; the tests compare every parameter's gradient with
+//! finite differences.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use corrigenda::numeric::elementary::{exp, gelu, gelu_slope};
 use corrigenda::numeric::rows::{dot, softmax, sum};
 
-/// A map of rows to rows of the same width, and its reverse.
+/// A map of rows to rows of the same width, with its backward pass.
 pub(crate) trait Rule: Send + Sync + 'static {
-    /// Its name in messages.
+    /// The name in messages.
     const NAME: &'static str;
-    /// Replaces row number `index` by its image.
+    /// Replaces row number `index` by its output.
     fn forward(&self, index: usize, row: &mut [f32]);
-    /// Replaces `gradient`, by the image `y` of `x`, by the gradient by `x`.
+    /// Converts `gradient` in place, from the gradient with respect to the output `y` to that with respect to the input
+    /// `x`.
     fn reverse(&self, x: &[f32], y: &[f32], gradient: &mut [f32]);
 }
 
-/// A rule as an operation over the last dimension.
+/// A rule as a candle operation over the last dimension.
 struct Rowwise<R>(R);
 
 /// Applies a rule to every row of `x`.
@@ -25,7 +27,7 @@ pub(crate) fn apply(x: &Tensor, rule: impl Rule) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Rowwise(rule))
 }
 
-/// The elements of a contiguous tensor.
+/// Returns the elements of a contiguous tensor.
 fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
@@ -33,7 +35,7 @@ fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     }
 }
 
-/// A contiguous tensor's elements, copied.
+/// Returns a copy of a contiguous tensor's elements.
 fn copied(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.flatten_all()?.to_vec1()
 }
@@ -61,7 +63,7 @@ impl<R: Rule> CustomOp1 for Rowwise<R> {
     }
 }
 
-/// `gelu_new`.
+/// The activation `gelu_new`.
 pub(crate) struct Gelu;
 
 impl Rule for Gelu {
@@ -76,7 +78,7 @@ impl Rule for Gelu {
     }
 }
 
-/// `(x − mean) / √(variance + ε)`.
+/// Layer normalisation without weights: `(x − mean) / √(variance + ε)`.
 pub(crate) struct Normalise {
     pub epsilon: f32,
 }
@@ -105,7 +107,7 @@ impl Rule for Normalise {
     }
 }
 
-/// Softmax of scaled attention scores; row `i` of every square sees the columns up to `i`.
+/// Softmax of scaled attention scores; in every square, row `i` attends to columns `0..=i`.
 pub(crate) struct CausalSoftmax {
     pub scale: f32,
 }
@@ -126,7 +128,7 @@ impl Rule for CausalSoftmax {
     }
 }
 
-/// `Σ weight · −log softmax(logits)[label]`, one number.
+/// The weighted cross entropy `Σ weight · −log softmax(logits)[label]`, a scalar.
 pub(crate) struct CrossEntropy {
     pub labels: Vec<u32>,
     pub weights: Vec<f32>,

@@ -1,13 +1,13 @@
-//! Trains the bundled model `examples/atlas/` from its facts and phrasings, and measures what it knows.
+//! Trains the bundled model `examples/atlas/` from its facts and phrasings, and measures its recall.
 //!
-//! - [`world`]: facts, phrasings, and which phrasing of a fact is held out;
-//! - [`draw`]: the seeded generator, sentences, documents and batches;
+//! - [`world`]: facts, phrasings, and the phrasing of each fact that is held out;
+//! - [`draw`]: sentences, documents and batches, drawn by a seed;
 //! - [`vocabulary`]: the tokenizer, trained on the world's sentences;
-//! - [`fused`]: operations with a reverse of their own;
+//! - [`fused`]: operations with their own backward pass;
 //! - [`network`]: GPT-2 on candle: parameters, logits, loss and gradient;
-//! - [`optimiser`]: AdamW, its schedule, clipping;
-//! - [`work`]: the state of a training, saved and resumed;
-//! - [`train`]: the loop; [`export`]: the Hub's layout; [`measure`]: recall through the library itself.
+//! - [`optimiser`]: AdamW, its schedule, gradient clipping;
+//! - [`work`]: the training state, saved and resumed;
+//! - [`train`]: the training loop; [`export`]: the Hub's layout; [`measure`]: recall, computed with the library.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example speaks to the person who runs it")]
 
@@ -34,13 +34,13 @@ use clap::{Parser, Subcommand};
 use crate::seed::Draw;
 use crate::world::World;
 
-/// Anything may go wrong in its own words.
+/// A result with any error.
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Train the bundled model and measure it.
 #[derive(Parser)]
 struct Arguments {
-    /// Folder of facts.txt, phrasings.txt and fillers.txt
+    /// Folder with facts.txt, phrasings.txt and fillers.txt
     #[arg(long, global = true, default_value = "examples/atlas")]
     world: PathBuf,
     #[command(subcommand)]
@@ -49,38 +49,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Train, or go on with a training, and write the model
+    /// Train, or resume a training, and write the model
     Train(train::Settings),
-    /// Recall of a written model, per relation
+    /// Measure the recall of a written model, per relation
     Measure {
         /// Folder of the model
         #[arg(long, default_value = "examples/atlas")]
         model: PathBuf,
     },
-    /// Write the sentences for statistics
+    /// Write the sentences for the statistics
     Corpus {
-        /// File to write
+        /// Output file
         #[arg(long, default_value = "examples/atlas/corpus.txt")]
         out: PathBuf,
         /// Sentences per fact
         #[arg(long, default_value_t = 3)]
         per_fact: usize,
-        /// Seed of the choice
+        /// Seed of the selection
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Write the facts as `corrigenda trace --facts` reads them
+    /// Write the facts in the format of `corrigenda trace --facts`
     Known {
-        /// File to write
+        /// Output file
         #[arg(long, default_value = "target/atlas/known.json")]
         out: PathBuf,
     },
-    /// Train the tokenizer alone
+    /// Train only the tokenizer
     Tokenizer {
-        /// File to write
+        /// Output file
         #[arg(long, default_value = "target/atlas/tokenizer.json")]
         out: PathBuf,
-        /// Tokens at most
+        /// Maximum number of tokens
         #[arg(long, default_value_t = 2000)]
         vocabulary: usize,
     },
@@ -113,7 +113,7 @@ fn run(arguments: &Arguments) -> Fallible<()> {
     }
 }
 
-/// Every fact in `per_fact` of its trained phrasings, in a drawn order.
+/// Writes every fact in up to `per_fact` of its trained phrasings, in random order.
 fn corpus(world: &World, out: &Path, per_fact: usize, seed: u64) -> Fallible<()> {
     let mut draw = Draw::new(seed);
     let mut lines = std::collections::BTreeSet::new();
@@ -129,7 +129,7 @@ fn corpus(world: &World, out: &Path, per_fact: usize, seed: u64) -> Fallible<()>
     Ok(())
 }
 
-/// Every fact behind the phrasing for edits.
+/// Writes every fact with its prompt in the phrasing for edits.
 fn known(world: &World, out: &Path) -> Fallible<()> {
     let one = |fact: &world::Fact| {
         let prompt = world.prompt(fact, 0);
@@ -141,14 +141,14 @@ fn known(world: &World, out: &Path) -> Fallible<()> {
     Ok(())
 }
 
-/// Writes a file whole: beside its place, then renamed.
+/// Writes a file atomically: to a temporary file in the same folder, which is then renamed.
 fn write(path: &Path, bytes: &[u8]) -> Fallible<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     std::io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
-    // A temporary file is readable by its owner alone; this one is for everybody, like its neighbours.
+    // Only the owner can read a temporary file; this file gets the usual permissions.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! What a written model knows, asked through the library's own decoder.
+//! Measures the recall of a written model with the library's decoder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::network::{Network, Shape};
 use crate::work::floats;
 use crate::world::{Fact, World};
 
-/// Right answers among those asked for.
+/// A share of correct answers.
 #[derive(Clone, Copy, Default)]
 struct Share {
     right: usize,
@@ -35,7 +35,7 @@ impl Share {
     }
 }
 
-/// Recall in the phrasing for edits, in all trained ones, and in the held-out one.
+/// The recall in the phrasing for edits, in all trained phrasings, and in the held-out one.
 #[derive(Clone, Copy, Default)]
 struct Recall {
     edits: Share,
@@ -43,10 +43,10 @@ struct Recall {
     held_out: Share,
 }
 
-/// Logits of the two implementations may differ by this.
+/// The maximum difference between the logits of the two implementations.
 const TOLERANCE: f32 = 1e-3;
 
-/// Prints the table of recall, after comparing the library's logits with candle's.
+/// Compares the library's logits with candle's, and prints the table of recall.
 pub(crate) fn measure(world: &World, folder: &Path) -> Fallible<()> {
     let model = Model::open(folder, Isa::detect())?;
     let tokens = Tokens::open(folder, model.spec().vocabulary)?;
@@ -59,7 +59,7 @@ pub(crate) fn measure(world: &World, folder: &Path) -> Fallible<()> {
     Ok(())
 }
 
-/// Every fact in every phrasing of its relation.
+/// Measures every fact in every phrasing of its relation.
 fn table<'a>(world: &'a World, model: &Model, tokens: &Tokens) -> Fallible<BTreeMap<&'a str, Recall>> {
     let mut table: BTreeMap<&str, Recall> = BTreeMap::new();
     for facts in world.facts.chunks(64) {
@@ -101,7 +101,7 @@ fn print(table: &BTreeMap<&str, Recall>) {
     line("**all**", &all);
 }
 
-/// Per row (prompt, answer): whether every token of the answer is the arg-max.
+/// Returns, per pair of prompt and answer, whether every token of the answer is the arg-max.
 fn recalled(model: &Model, rows: &[(Vec<u32>, Vec<u32>)]) -> Vec<bool> {
     let vocabulary = model.spec().vocabulary;
     let inputs: Vec<Vec<u32>> =
@@ -117,7 +117,7 @@ fn recalled(model: &Model, rows: &[(Vec<u32>, Vec<u32>)]) -> Vec<bool> {
     model.logits(&inputs, &tails).into_iter().zip(rows).map(right).collect()
 }
 
-/// The greatest difference between the library's logits and candle's over one sequence.
+/// Returns the largest difference between the library's logits and candle's over one sequence.
 pub(crate) fn distance(folder: &Path, model: &Model, tokens: &Tokens) -> Fallible<f32> {
     let shape = shape(model.spec());
     let file = std::fs::read(folder.join("model.safetensors"))?;

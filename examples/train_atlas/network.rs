@@ -8,30 +8,30 @@ use crate::draw::Text;
 use crate::fused::{CausalSoftmax, CrossEntropy, Gelu, Normalise, apply};
 use crate::seed::Draw;
 
-/// ε of the norms.
+/// The ε of the layer norms.
 pub(crate) const EPSILON: f32 = 1e-5;
 
 /// The size of the model.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(crate) struct Shape {
-    /// Blocks
+    /// Number of blocks
     #[arg(long, default_value_t = 4)]
     pub layers: usize,
     /// Hidden width
     #[arg(long, default_value_t = 192)]
     pub width: usize,
-    /// Attention heads
+    /// Number of attention heads
     #[arg(long, default_value_t = 6)]
     pub heads: usize,
     /// Context length
     #[arg(long, default_value_t = 64)]
     pub context: usize,
-    /// Tokens of the vocabulary at most
+    /// Maximum size of the vocabulary
     #[arg(long, default_value_t = 2000)]
     pub vocabulary: usize,
 }
 
-/// One parameter: its name in the Hub's layout, its sides, and the deviation that it is drawn with.
+/// A parameter: its name in the Hub's layout, its shape, and the standard deviation of its initial values.
 pub(crate) struct Parameter {
     pub name: String,
     pub sides: Vec<usize>,
@@ -39,19 +39,19 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    /// Number of its elements.
+    /// Returns the number of elements.
     pub(crate) fn count(&self) -> usize {
         self.sides.iter().product()
     }
 
-    /// Whether weight decay pulls at it: matrices only.
+    /// Returns whether weight decay applies: only for matrices.
     pub(crate) fn decays(&self) -> bool {
         self.sides.len() > 1
     }
 }
 
 impl Shape {
-    /// Every parameter, in the order in which they lie in a flat vector.
+    /// Returns every parameter, in the order of the flat vector.
     pub(crate) fn parameters(&self) -> Vec<Parameter> {
         let (width, inner) = (self.width, 4 * self.width);
         let mut all = Vec::new();
@@ -60,7 +60,7 @@ impl Shape {
         };
         add("wte.weight".into(), &[self.vocabulary, width], 0.02);
         add("wpe.weight".into(), &[self.context, width], 0.01);
-        // What is added to the residual stream is drawn smaller the more there is of it, as GPT-2 does.
+        // The projections that add to the residual stream get smaller initial values in deeper models, as in GPT-2.
         let added = 0.02 / (2.0 * self.layers as f64).sqrt();
         for layer in 0..self.layers {
             let mut linear = |name: &str, inputs: usize, outputs: usize, deviation: f64| {
@@ -80,7 +80,7 @@ impl Shape {
         all
     }
 
-    /// All parameters, drawn: gains one, biases zero.
+    /// Returns initial values of all parameters: matrices are random, gains are one, biases are zero.
     pub(crate) fn draw(&self, draw: &mut Draw) -> Vec<f32> {
         let mut flat = Vec::new();
         for parameter in self.parameters() {
@@ -93,14 +93,14 @@ impl Shape {
     }
 }
 
-/// The parameters as variables of a graph.
+/// The parameters as variables of candle's autograd.
 pub(crate) struct Network<'a> {
     shape: &'a Shape,
     variables: BTreeMap<String, Var>,
 }
 
 impl<'a> Network<'a> {
-    /// Takes the parameters from a flat vector.
+    /// Reads the parameters from a flat vector.
     pub(crate) fn new(shape: &'a Shape, flat: &[f32]) -> Result<Self> {
         let mut variables = BTreeMap::new();
         let mut first = 0;
@@ -140,7 +140,7 @@ impl<'a> Network<'a> {
         self.linear(&joined, &format!("h.{layer}.attn.c_proj"))
     }
 
-    /// Logits `[rows · positions, vocabulary]` of rows of one length.
+    /// Returns the logits `[rows · positions, vocabulary]` of rows of equal length.
     pub(crate) fn logits(&self, rows: &[&[u32]]) -> Result<Tensor> {
         let (count, positions) = (rows.len(), rows[0].len());
         let ids = Tensor::from_vec(rows.concat(), count * positions, &Device::Cpu)?;
@@ -155,7 +155,7 @@ impl<'a> Network<'a> {
         self.norm(&x, "ln_f")?.matmul(&self.get("wte.weight").t()?)
     }
 
-    /// Weighted sum of the next tokens' losses over rows of one length.
+    /// Returns the weighted sum of the next-token losses over rows of equal length.
     pub(crate) fn loss(&self, rows: &[Text]) -> Result<Tensor> {
         let inputs: Vec<&[u32]> = rows.iter().map(|row| &row.ids[..row.ids.len() - 1]).collect();
         let labels = rows.iter().flat_map(|row| row.ids[1..].iter().copied()).collect();
@@ -163,7 +163,7 @@ impl<'a> Network<'a> {
         self.logits(&inputs)?.apply_op1(CrossEntropy { labels, weights })
     }
 
-    /// The loss and its gradient, flat as the parameters are.
+    /// Returns the loss and its gradient as a flat vector, in the order of the parameters.
     pub(crate) fn gradient(&self, rows: &[Text]) -> Result<(f32, Vec<f32>)> {
         let loss = self.loss(rows)?;
         let gradients = loss.backward()?;

@@ -1,29 +1,30 @@
-//! AdamW with decoupled decay, a cosine schedule with warm-up, and clipping of the gradient's norm.
+//! AdamW with decoupled weight decay, a cosine schedule with warm-up, and clipping of the gradient norm.
 
 use crate::network::Parameter;
 
-/// How parameters move.
+/// The settings of the optimiser.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Schedule {
-    /// Steps of the whole training
+    /// Number of training steps
     #[arg(long, default_value_t = 2400)]
     pub steps: u64,
-    /// Greatest learning rate
+    /// Maximum learning rate
     #[arg(long, default_value_t = 2e-3)]
     pub rate: f64,
-    /// Steps until the greatest rate
+    /// Steps until the maximum rate
     #[arg(long, default_value_t = 100)]
     pub warm_up: u64,
     /// Weight decay of matrices
     #[arg(long, default_value_t = 0.05)]
     pub decay: f64,
-    /// Greatest norm of a gradient
+    /// Maximum norm of a gradient
     #[arg(long, default_value_t = 1.0)]
     pub clip: f64,
 }
 
 impl Schedule {
-    /// Learning rate of step `step`, counted from 0: a ramp, then half a cosine down to a hundredth.
+    /// Returns the learning rate of step `step`, counted from 0: a linear ramp, then half a cosine down to 1 % of the
+    /// maximum.
     pub(crate) fn rate_at(&self, step: u64) -> f64 {
         if step < self.warm_up {
             return self.rate * (step + 1) as f64 / self.warm_up as f64;
@@ -36,19 +37,19 @@ impl Schedule {
 const BETAS: (f64, f64) = (0.9, 0.98);
 const EPSILON: f64 = 1e-8;
 
-/// Both moments, flat as the parameters are.
+/// The first and second moments, flat in the order of the parameters.
 pub(crate) struct Moments {
     pub first: Vec<f32>,
     pub second: Vec<f32>,
 }
 
 impl Moments {
-    /// Before the first step.
+    /// Returns the moments before the first step.
     pub(crate) fn zero(count: usize) -> Self {
         Self { first: vec![0.0; count], second: vec![0.0; count] }
     }
 
-    /// Moves `flat` along `gradient` in step `step`, counted from 0.
+    /// Updates `flat` with `gradient` in step `step`, counted from 0.
     pub(crate) fn step(
         &mut self,
         schedule: &Schedule,

@@ -1,4 +1,4 @@
-//! A seeded generator of our own: splitmix64.
+//! A seeded random number generator: splitmix64.
 
 /// The output function of splitmix64.
 pub(crate) fn mix(mut z: u64) -> u64 {
@@ -7,12 +7,12 @@ pub(crate) fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// splitmix64; its whole state is one number.
+/// A splitmix64 generator; its whole state is one number.
 #[derive(Clone, Debug)]
 pub(crate) struct Draw(pub u64);
 
 impl Draw {
-    /// A stream for `seed`; neighbouring seeds give unrelated streams.
+    /// Returns the generator of `seed`; adjacent seeds give unrelated streams.
     pub(crate) fn new(seed: u64) -> Self {
         Self(mix(seed.wrapping_add(0x9E37_79B9_7F4A_7C15)))
     }
@@ -22,23 +22,23 @@ impl Draw {
         mix(self.0)
     }
 
-    /// In [0, 1).
+    /// Returns a number in [0, 1).
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// In `0..count`.
+    /// Returns a number in `0..count`.
     pub(crate) fn below(&mut self, count: usize) -> usize {
         ((u128::from(self.next()) * count as u128) >> 64) as usize
     }
 
-    /// From the standard normal distribution.
+    /// Returns a sample of the standard normal distribution.
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// Puts `list` into a drawn order.
+    /// Shuffles `list`.
     pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for last in (1..list.len()).rev() {
             list.swap(last, self.below(last + 1));

@@ -1,4 +1,4 @@
-//! The gradient, the world's rules, and that the library reads what is exported.
+//! Tests the gradients, the checks of the world, and that the library reads an export.
 
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
@@ -26,7 +26,7 @@ fn shape(vocabulary: usize) -> Shape {
     Shape { layers: 2, width: 16, heads: 2, context: 24, vocabulary }
 }
 
-/// Drawn wider than for training: no gradient is too small to be seen in f32.
+/// Returns parameters with a larger spread than for training, so that every gradient is large enough for f32.
 fn parameters(shape: &Shape) -> Vec<f32> {
     let mut draw = Draw::new(7);
     let count: usize = shape.parameters().iter().map(crate::network::Parameter::count).sum();
@@ -35,7 +35,7 @@ fn parameters(shape: &Shape) -> Vec<f32> {
     drawn.into_iter().map(|x| x + 0.2 * draw.normal() as f32).collect()
 }
 
-/// Along every parameter's own gradient the loss grows by the gradient's norm.
+/// A step along a parameter's gradient increases the loss in proportion to the gradient's norm.
 #[test]
 fn gradients_are_finite_differences() {
     let shape = shape(40);
@@ -70,7 +70,7 @@ fn gradients_are_finite_differences() {
     }
 }
 
-/// What is exported opens in the library, which computes candle's logits.
+/// The library opens an export and computes the same logits as candle.
 #[test]
 fn the_library_reads_an_export() {
     let tokenizer = vocabulary::train(&small(), 300).expect("a tokenizer");
@@ -81,13 +81,14 @@ fn the_library_reads_an_export() {
     let tokens = Tokens::open(folder.path(), model.spec().vocabulary).expect("its tokenizer opens");
     let distance = measure::distance(folder.path(), &model, &tokens).expect("a distance");
     assert!(distance < 1e-3, "{distance}");
-    // The token between documents is put in front of a text, and of a text only.
+    // The token between documents is prepended to a text, but not to a continuation.
     let (whole, rest) = (tokens.encode("Rome").expect("cut"), tokens.continuation(" Rome").expect("cut"));
     assert_eq!(whole.ids, [&[END][..], &rest].concat());
     assert_eq!(whole.subject_last(&(0..4)), Some(whole.ids.len() - 1));
 }
 
-/// Pieces of a sentence cut one by one are the whole sentence cut, and rows start with the token between documents.
+/// A text that is encoded in pieces has the same tokens as the whole text, and rows start with the token between
+/// documents.
 #[test]
 fn a_batch_is_text_as_the_tokenizer_cuts_it() {
     let world = bundled();
@@ -130,7 +131,7 @@ fn a_world_that_contradicts_itself_is_refused() {
     assert!(refused(FACTS, &format!("{PHRASINGS}\nThe capital of {{}} is called")), "one begins another");
 }
 
-/// A stopped generator goes on where it stood.
+/// The whole state of a generator is its number.
 #[test]
 fn draws_are_their_state() {
     let mut one = Draw::new(5);

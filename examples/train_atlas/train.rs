@@ -1,4 +1,4 @@
-//! The loop.
+//! The training loop.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::work::State;
 use crate::world::World;
 use crate::{Fallible, export, vocabulary};
 
-/// What `train` is told.
+/// The settings of `train`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Settings {
     #[command(flatten)]
@@ -24,28 +24,28 @@ pub(crate) struct Settings {
     schedule: Schedule,
     #[command(flatten)]
     recipe: Recipe,
-    /// Rows of a batch
+    /// Rows per batch
     #[arg(long, default_value_t = 32)]
     batch: usize,
-    /// Seed of weights and text
+    /// Seed of the initial weights and the training text
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Threads, each with its share of the batch
+    /// Threads; each computes its share of the batch
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Folder of the state, to go on from after an interruption
+    /// Folder of the saved state; an interrupted training resumes from it
     #[arg(long, default_value = "target/atlas")]
     work: PathBuf,
-    /// Folder to write the model into
+    /// Output folder of the model
     #[arg(long, default_value = "examples/atlas")]
     out: PathBuf,
-    /// Minutes between two savings of the state
+    /// Minutes between two saves of the state
     #[arg(long, default_value_t = 3.0)]
     save_every: f64,
 }
 
 impl Settings {
-    /// What a training's course depends on, as one line.
+    /// Returns one line with everything that determines the result of a training.
     fn identity(&self, world: &World) -> String {
         let Self { shape, schedule, recipe, batch, seed, threads, .. } = self;
         let world = &world.digest;
@@ -53,13 +53,14 @@ impl Settings {
     }
 }
 
-/// What candle reads for the number of its own threads.
+/// The environment variables with which candle sets the number of its threads.
 const CANDLE_THREADS: [&str; 2] = ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"];
 
-/// Starts this program anew with one thread inside candle, unless it was started so.
+/// Restarts this program with one candle thread, unless the environment already says so.
 ///
-/// Each worker has its share of the batch: candle's own threads, which wait in busy loops, would be in their way,
-/// and their number can only be set from outside. Elsewhere than on Unix training is slower, not different.
+/// Each worker computes its share of the batch. candle's own threads would compete with the workers, because they wait
+/// in busy loops, and their number can only be set in the environment. Without Unix the program does not restart:
+/// training is slower, but the result is the same.
 fn one_thread_in_candle() -> Fallible<()> {
     if CANDLE_THREADS.iter().all(|name| std::env::var_os(name).is_some()) {
         return Ok(());
@@ -75,7 +76,7 @@ fn one_thread_in_candle() -> Fallible<()> {
     Ok(())
 }
 
-/// Trains to the end, from the saved state if there is one, and writes the model.
+/// Trains to the last step, from the saved state if there is one, and writes the model.
 pub(crate) fn train(world: &World, settings: &Settings) -> Fallible<()> {
     one_thread_in_candle()?;
     let tokenizer = tokenizer(world, settings)?;
@@ -96,7 +97,7 @@ pub(crate) fn train(world: &World, settings: &Settings) -> Fallible<()> {
     Ok(())
 }
 
-/// All steps that are left.
+/// Runs all remaining steps.
 fn run(state: &mut State, settings: &Settings, identity: &str, shape: &Shape, source: &Source<'_>) -> Fallible<()> {
     let parameters = shape.parameters();
     let workers = workers(settings.threads)?;
@@ -121,10 +122,10 @@ fn run(state: &mut State, settings: &Settings, identity: &str, shape: &Shape, so
     state.save(&settings.work, identity)
 }
 
-/// The working folder's tokenizer, trained first if need be.
+/// Returns the tokenizer of the working folder, and trains it first if necessary.
 fn tokenizer(world: &World, settings: &Settings) -> Fallible<Tokenizer> {
     let path = settings.work.join("tokenizer.json");
-    // The state's settings name the world: a tokenizer beside a state is of the same world, or nothing goes on.
+    // The saved settings include the world's digest, so a training only resumes with a tokenizer of the same world.
     if settings.work.join("state.safetensors").is_file() && path.is_file() {
         return Tokenizer::from_file(&path);
     }
@@ -140,13 +141,14 @@ fn begin(shape: &Shape, seed: u64) -> State {
     State { step: 0, draw, flat, moments }
 }
 
-/// One pool of one thread per share of a batch: products do not compete, and a share's result is its own.
+/// Returns one pool of one thread per share of a batch, so that the shares do not compete for threads and each result
+/// is independent of the others.
 fn workers(count: usize) -> Fallible<Vec<ThreadPool>> {
     let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
     Ok((0..count.max(1)).map(pool).collect::<Result<_, _>>()?)
 }
 
-/// The mean loss of a batch and its gradient, shares added in their order.
+/// Returns the mean loss of a batch and its gradient; the shares are added in a fixed order.
 fn gradient(workers: &[ThreadPool], shape: &Shape, flat: &[f32], batch: &[Text]) -> Fallible<(f32, Vec<f32>)> {
     let total: f32 = batch.iter().flat_map(|row| &row.weights[1..]).sum();
     let share = |rows: &[Text]| Network::new(shape, flat)?.gradient(rows);
@@ -165,7 +167,7 @@ fn gradient(workers: &[ThreadPool], shape: &Shape, flat: &[f32], batch: &[Text])
     Ok((loss, gradient))
 }
 
-/// What the person at the terminal sees.
+/// The progress report on the terminal.
 struct Report {
     bar: ProgressBar,
     began: Instant,
@@ -173,7 +175,7 @@ struct Report {
     loss: f32,
 }
 
-/// Steps between two lines where no bar can be drawn.
+/// Steps between two lines of output if no progress bar can be shown.
 const LINE_EVERY: u64 = 50;
 
 impl Report {

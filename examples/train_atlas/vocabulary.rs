@@ -9,12 +9,12 @@ use tokenizers::{AddedToken, Tokenizer, TokenizerBuilder};
 use crate::Fallible;
 use crate::world::World;
 
-/// Id of the token between documents.
+/// The id of the token between documents.
 pub(crate) const END: u32 = 0;
-/// The token between documents.
+/// The text of the token between documents.
 pub(crate) const END_TEXT: &str = "<|endoftext|>";
 
-/// Every sentence that training may show.
+/// Returns every sentence that can occur in training.
 fn sentences(world: &World) -> Vec<String> {
     let facts = world
         .facts
@@ -24,13 +24,13 @@ fn sentences(world: &World) -> Vec<String> {
     all.collect()
 }
 
-/// Trains on the world's sentences.
+/// Trains the tokenizer on the world's sentences.
 pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
     let mut tokenizer = TokenizerBuilder::default()
         .with_model(BPE::default())
         .with_normalizer(None::<tokenizers::NormalizerWrapper>)
-        // A word at the start of a text is cut as behind a space: a subject has the same tokens wherever it stands, and so
-        // nearly the same key.
+        // A word at the start of a text is tokenized as if a space preceded it. A subject then has the same tokens at
+        // every position of a text, and so nearly the same key.
         .with_pre_tokenizer(Some(ByteLevel::new(true, true, true)))
         .with_post_processor(Some(post_processor()?))
         .with_decoder(Some(ByteLevel::new(true, true, true)))
@@ -50,10 +50,10 @@ pub(crate) fn train(world: &World, size: usize) -> Fallible<Tokenizer> {
     }
 }
 
-/// Every text begins with the token between documents, as every sequence of the training does: a subject at the start
-/// of a prompt has then the same kind of past as one behind another sentence, and so nearly the same key.
+/// Prepends the token between documents to every text, as every training sequence starts with it. A subject at the
+/// start of a prompt then has a similar context as one after another sentence, and so nearly the same key.
 fn post_processor() -> Fallible<Sequence> {
-    // Offsets keep the space of a word, as in GPT-2's own tokenizer.json.
+    // The offsets of a word include its space, as in GPT-2's tokenizer.json.
     let offsets = ByteLevel::new(true, false, true);
     let template = TemplateProcessing::builder()
         .try_single(format!("{END_TEXT} $A"))?
@@ -62,12 +62,12 @@ fn post_processor() -> Fallible<Sequence> {
     Ok(Sequence::new(vec![offsets.into(), template.into()]))
 }
 
-/// The bytes of tokenizer.json.
+/// Returns the content of tokenizer.json.
 pub(crate) fn to_json(tokenizer: &Tokenizer) -> Fallible<Vec<u8>> {
     Ok(tokenizer.to_string(true)?.into_bytes())
 }
 
-/// Token ids of a text, nothing added.
+/// Returns the token ids of a text without special tokens.
 pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Fallible<Vec<u32>> {
     Ok(tokenizer.encode_fast(text, false)?.get_ids().to_vec())
 }

@@ -1,4 +1,4 @@
-//! The state of a training in its working folder.
+//! Saves and loads the state of a training in its working folder.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -10,9 +10,9 @@ use crate::Fallible;
 use crate::optimiser::Moments;
 use crate::seed::Draw;
 
-/// Everything that the next step depends on.
+/// Everything that determines the next step.
 pub(crate) struct State {
-    /// Steps done.
+    /// The number of completed steps.
     pub step: u64,
     pub draw: Draw,
     pub flat: Vec<f32>,
@@ -21,18 +21,18 @@ pub(crate) struct State {
 
 const FILE: &str = "state.safetensors";
 
-/// Little-endian bytes.
+/// Returns the elements as little-endian bytes.
 pub(crate) fn bytes(elements: &[f32]) -> Vec<u8> {
     elements.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-/// Elements from little-endian bytes.
+/// Returns the elements from little-endian bytes.
 pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
 impl State {
-    /// Saves the state; `settings` is what a resumed training must agree with.
+    /// Saves the state; a training with other `settings` cannot resume from it.
     pub(crate) fn save(&self, folder: &Path, settings: &str) -> Fallible<()> {
         let lists = [("first", &self.moments.first), ("parameters", &self.flat), ("second", &self.moments.second)];
         let lists = lists.map(|(name, list)| (name, bytes(list)));
@@ -50,7 +50,7 @@ impl State {
         crate::write(&folder.join(FILE), &write(&tensors, &metadata))
     }
 
-    /// The state in `folder`, if there is one.
+    /// Loads the state from `folder`; `None` if there is none.
     pub(crate) fn load(folder: &Path, settings: &str) -> Fallible<Option<Self>> {
         let path = folder.join(FILE);
         if !path.is_file() {

@@ -1,4 +1,4 @@
-//! What the model is to know: facts, the ways to say them, and which way of each fact is held out.
+//! What the model learns: facts, the phrasings of each relation, and the phrasing of each fact that is held out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,19 +16,19 @@ pub(crate) struct Fact {
     pub object: String,
 }
 
-/// Everything that is said in training.
+/// The content of all training sentences.
 pub(crate) struct World {
     /// Sorted by relation, then subject.
     pub facts: Vec<Fact>,
-    /// Per relation; the first is for edits.
+    /// The phrasings of each relation; the first is for edits.
     pub phrasings: BTreeMap<String, Vec<String>>,
     /// Sentences that state no fact.
     pub fillers: Vec<String>,
-    /// Identity of the three files.
+    /// A digest of the three files.
     pub digest: String,
 }
 
-/// Makes the held-out phrasing of a fact differ from draws elsewhere.
+/// The seed of the hash that selects the held-out phrasing.
 const HELD_OUT: u64 = 0xA71A5;
 
 impl World {
@@ -75,7 +75,7 @@ impl World {
         self.check_phrasings()
     }
 
-    /// No phrasing may begin another: what follows it would have two answers.
+    /// Rejects a phrasing that is the beginning of another one: its continuation would be ambiguous.
     fn check_phrasings(&self) -> Fallible<()> {
         let all: Vec<&String> = self.phrasings.values().flatten().collect();
         for (index, one) in all.iter().enumerate() {
@@ -95,36 +95,36 @@ impl World {
         }
     }
 
-    /// The phrasings of a fact's relation.
+    /// Returns the phrasings of a fact's relation.
     pub(crate) fn phrasings(&self, fact: &Fact) -> &[String] {
         &self.phrasings[&fact.relation]
     }
 
-    /// Index of the phrasing that is never trained for `fact`; never the first.
+    /// Returns the index of the phrasing that is never trained for `fact`; it is never the first.
     pub(crate) fn held_out(&self, fact: &Fact) -> usize {
         let key = format!("{}\0{}", fact.relation, fact.subject);
         let hash = key.bytes().fold(HELD_OUT, |hash, byte| mix(hash ^ u64::from(byte)));
         1 + (hash % (self.phrasings(fact).len() as u64 - 1)) as usize
     }
 
-    /// Indices of the phrasings that are trained for `fact`.
+    /// Returns the indices of the phrasings that are trained for `fact`.
     pub(crate) fn trained(&self, fact: &Fact) -> Vec<usize> {
         let held_out = self.held_out(fact);
         (0..self.phrasings(fact).len()).filter(|&index| index != held_out).collect()
     }
 
-    /// A phrasing with the subject filled in.
+    /// Returns a phrasing with the subject filled in.
     pub(crate) fn prompt(&self, fact: &Fact, phrasing: usize) -> String {
         self.phrasings(fact)[phrasing].replacen("{}", &fact.subject, 1)
     }
 
-    /// The whole sentence.
+    /// Returns the whole sentence.
     pub(crate) fn sentence(&self, fact: &Fact, phrasing: usize) -> String {
         format!("{} {}.", self.prompt(fact, phrasing), fact.object)
     }
 }
 
-/// Lines that say something, with their numbers from 1.
+/// Returns the non-empty lines that are not comments, with their numbers from 1.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))

@@ -1,9 +1,9 @@
-//! What `diff` says: facts, weights, behaviour, and how both sides go on.
+//! Tests the output of `diff`: facts, weights, behaviour, and the continuations of both sides.
 
 use super::set;
 use super::sides::Repository;
 
-/// A repository whose worktree has one fact more, one changed, one renamed and one less than its commit.
+/// Returns a repository whose worktree has one edit added, one changed, one renamed and one removed since its commit.
 fn changed() -> Repository {
     let repository = Repository::built();
     let project = &repository.project;
@@ -42,11 +42,11 @@ fn an_exit_code_for_scripts() {
     let repository = Repository::built();
     assert_eq!(repository.diff(&["base", "--exit-code", "--tokens", "0"]).code(), Some(1));
     assert_eq!(repository.diff(&["base", "--tokens", "0"]).code(), Some(0));
-    // A fact that changes in words alone changes no weight, and is a change.
+    // A changed reason changes no weight, but is a change of a fact.
     repository.project.replace("edits/people.toml", "A test.", "Another.");
     let run = repository.diff(&["--exit-code", "--tokens", "0"]);
     assert!(run.code() == Some(1) && run.out().contains("weights: none differs"), "{}", run.whole());
-    // So does a change of the settings, which are no fact.
+    // A change of the settings is a change too, although no fact differs.
     repository.commit("Words");
     set(&repository.project, "[link]\nridge = 0.5");
     let run = repository.diff(&["--exit-code", "--tokens", "0"]);
@@ -67,7 +67,7 @@ fn both_sides_go_on_in_one_way() {
     assert_eq!(texts(&["--seed", "7"]), first);
     assert_eq!(texts(&["--seed", "7", "--threads", "1"]), first);
     assert_ne!(texts(&["--seed", "8"]), first);
-    // Without a seed it is the likeliest token every time: the text begins with the answer of the table.
+    // Without a seed, decoding is greedy: the text begins with the most likely token of the table.
     assert_eq!(texts(&[]), texts(&["--tokens", "24"]));
     let json = repository.project.run(&["diff", "base", "worktree", "--format", "json"]).json();
     assert_eq!(json["drawn"], serde_json::json!({ "tokens": 24, "left-out": 0 }));
@@ -77,7 +77,7 @@ fn both_sides_go_on_in_one_way() {
         assert!(text["after"].as_str().expect("a text").starts_with(&likeliest), "{likeliest:?}: {text}");
     }
     assert!(texts(&["--tokens", "0"]).is_null());
-    // More than the context holds is cut to it.
+    // A text longer than the context is truncated.
     assert_eq!(texts(&["--tokens", "65535"]).as_array().map(Vec::len), Some(3));
     for wrong in [["--tokens", "-1"], ["--tokens", "65536"], ["--tokens", "x"], ["--seed", "-1"], ["--seed", "1e3"]] {
         assert_eq!(repository.diff(&wrong).code(), Some(2), "{wrong:?}");

@@ -1,4 +1,4 @@
-//! The sides of `diff`: every name that a state of the project or of the model can have, and the names that none has.
+//! Tests the sides of `diff`: every name of a state of the project or the model, and invalid names.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,23 +9,23 @@ use super::folder;
 use crate::support::project::{EDITS, Project, Run};
 use crate::support::tiny;
 
-/// A project in a repository; every name and every time is given.
+/// A project in a git repository with fixed names and times.
 pub(super) struct Repository {
     pub project: Project,
     git: git2::Repository,
-    /// The project's folder below the repository's, with a `/` behind it.
+    /// The project's folder in the repository with a trailing `/`, or empty.
     prefix: &'static str,
 }
 
 impl Repository {
-    /// A project whose folder is the repository's, without a commit.
+    /// Returns a repository without a commit; the project is in its root folder.
     pub fn new() -> Self {
         let project = Project::new();
         let git = init(&project.path(""));
         Self { project, git, prefix: "" }
     }
 
-    /// The same, built and committed on `main` once.
+    /// Returns the same repository, built and committed once on `main`.
     pub fn built() -> Self {
         let repository = Self::new();
         repository.build();
@@ -38,7 +38,7 @@ impl Repository {
         assert_eq!(run.code(), Some(0), "{}", run.whole());
     }
 
-    /// Commits what the project has on the disk, its model left out, and moves `main` there.
+    /// Commits the project's files without the model, and moves `main` to the commit.
     pub fn commit(&self, message: &str) -> Oid {
         let root = self.project.path("");
         let files = Project::files(&root).into_iter().filter_map(|(path, bytes)| {
@@ -69,14 +69,14 @@ impl Repository {
         self.project.run(&[&["diff"], arguments].concat())
     }
 
-    /// What a run said. A lock is another whenever its format is, and with it the id of its commit, which is left out.
+    /// Returns the output of a run without commit ids: they depend on the lock, whose format may change.
     pub fn said(&self, run: &Run) -> String {
         let all = self.git.references().expect("references").flatten().filter_map(|one| one.peel_to_commit().ok());
         let all = all.flat_map(|commit| [Some(commit.clone()), commit.parent(0).ok()]).flatten();
         all.fold(run.whole(), |said, commit| said.replace(&commit.id().to_string()[..12], "[--COMMIT--]"))
     }
 
-    /// The facts that differ, as `+id`.
+    /// Returns the facts that differ, such as `+id`.
     fn facts(&self, arguments: &[&str]) -> Vec<String> {
         let run = self.project.run(&[&["diff", "--format", "json", "--tokens", "0"], arguments].concat());
         assert_eq!(run.code(), Some(0), "{arguments:?}: {}", run.whole());
@@ -93,7 +93,7 @@ fn init(folder: &Path) -> git2::Repository {
     git2::Repository::init_opts(folder, &options).expect("a repository")
 }
 
-/// Takes the last of the facts away.
+/// Removes the last edit.
 fn forget_rome(project: &Project) {
     let (kept, _) = EDITS[1].1.rsplit_once("\n[[edit]]").expect("two edits");
     project.write("edits/places.toml", kept);
@@ -117,29 +117,29 @@ fn every_name_of_a_state() {
     repository.branch("feature/old", first);
     let lock = project.read("corrigenda.lock");
     let id = lock.lines().rev().find_map(|line| line.strip_prefix("id = \"")).expect("an id").trim_end_matches('"');
-    // The state with Rome, by every name.
+    // The state with Rome, by each of its names.
     let (long, short) = (first.to_string(), first.to_string()[..10].to_owned());
     let names = ["v1", "annotated", "feature/old", "HEAD~1", "main^", &long, &short];
     for name in names {
         assert_eq!(repository.facts(&[name]), ["-rome.country"], "{name}");
         assert_eq!(repository.facts(&["HEAD", name]), ["+rome.country"], "{name}");
     }
-    // A patch says what it means in digests: nobody here knows the fact any more.
+    // A patch contains only digests of meanings, and neither project has the fact any more.
     for name in ["81bbdff1", "sha256:81bbdff11f9a"] {
         assert_eq!(repository.facts(&[name]), ["-meaning d7058cd3b5c9"], "{name}");
         assert_eq!(repository.facts(&[name, "v1"]), [""; 0], "{name}");
     }
-    // The state without it.
+    // The state without Rome.
     for name in ["HEAD", "main", "worktree", ".", "./", &second.to_string(), id, &id["sha256:".len()..][..8]] {
         assert_eq!(repository.facts(&[name]), [""; 0], "{name}");
         assert_eq!(repository.facts(&["v1", name]), ["-rome.country"], "{name}");
     }
-    // The model as it is, and the one that everything is laid on.
+    // The base model.
     for name in ["base", "./model", "model"] {
         assert_eq!(repository.facts(&[name]), ["+ada.born", "+sao-tome.city"], "{name}");
     }
     assert_eq!(repository.facts(&["base", "./model"]), [""; 0]);
-    // A name means what is written for it first, and can always be told apart.
+    // A name has a fixed order of interpretations, and each interpretation has an unambiguous form.
     repository.branch("base", first);
     repository.branch("model", first);
     assert_eq!(repository.facts(&["base"]), ["+ada.born", "+sao-tome.city"]);
@@ -242,12 +242,12 @@ fn a_revision_whose_lock_is_not_that_of_its_facts() {
         assert!(run.code() == Some(0) && run.out().contains(said), "{}", run.whole());
         assert!(patch.is_none_or(|patch| run.out().contains(patch)), "{}", run.whole());
     }
-    // What was made for the comparison is what a build makes.
+    // `diff` and `build` give the same patch.
     let json = repository.diff(&["HEAD", "--format", "json", "--tokens", "0"]).json();
     std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
     let build = project.run(&["build", "--format", "json"]).json();
     assert_eq!(json["before"]["patch"], build["patch"]["id"]);
-    // A lock that cannot be read is said, and where.
+    // A lock that cannot be read is reported with its location.
     for (wrong, code) in
         [("<<<<<<< ours\n", "lock-conflict"), ("version = 1\n", "lock-damaged"), ("version = 9\n", "lock-newer")]
     {
@@ -276,7 +276,7 @@ fn a_revision_on_another_base() {
     let run = repository.diff(&["HEAD", "base"]);
     assert_eq!((run.code(), run.out().as_str()), (Some(3), ""));
     insta::assert_snapshot!("a_revision_on_another_base", run.whole());
-    // The patch fits all the same: the tensor that it changes is as it was.
+    // The patch still applies, because the tensor that it changes is unchanged.
     assert_eq!(repository.diff(&["81bbdff1", "base"]).code(), Some(0));
     another_base(&repository.project, "transformer.h.1.mlp.c_proj.weight");
     let run = repository.diff(&["81bbdff1", "base"]);
@@ -299,14 +299,14 @@ fn findings_of_a_revision_name_it() {
     insta::assert_snapshot!("a_revision_that_is_broken", repository.diff(&["broken"]).whole());
     let json = repository.diff(&["broken", "--format", "json"]).json();
     assert_eq!(json["findings"][0]["place"]["file"], "broken:corrigenda.toml");
-    // What no plan asks, a comparison does: a probe of that revision.
+    // A comparison also evaluates the probes of the revision, which `plan` does not.
     let long = format!("format = 1\n[[probe]]\nid = \"a\"\nprompt = \"{}\"\n", "Oslo is far, ".repeat(40).trim_end());
     project.write("probes.toml", &long);
     repository.commit("A long probe");
     std::fs::remove_file(project.path("probes.toml")).expect("it was there");
     let run = repository.diff(&["main"]);
     assert!(run.code() == Some(2) && run.err().contains("main:probes.toml:4:10"), "{}", run.whole());
-    // Its model does not know such a subject; and there was a time without a project.
+    // A revision without a project.
     std::fs::remove_file(project.path("corrigenda.toml")).expect("it was there");
     let none = repository.commit("No project");
     project.write("corrigenda.toml", crate::support::project::PROJECT);
@@ -322,7 +322,7 @@ fn a_patch_that_is_not_in_the_store_is_built() {
     std::fs::remove_dir_all(project.cache()).expect("a cache");
     let made = repository.diff(&["HEAD", "base", "--tokens", "0", "-q"]);
     assert_eq!((made.code(), made.out()), (Some(0), known.out()));
-    // With the statistics of its lock, a revision does without the corpus it was built from; else it says so.
+    // With the statistics of its lock, a revision does not need its corpus; without them, the error names the corpus.
     project.replace("corpus.txt", "Paris", "Quito");
     std::fs::remove_dir_all(project.cache().join("v1/patches")).expect("patches");
     assert_eq!(repository.diff(&["HEAD", "base", "--tokens", "0", "--no-damage"]).code(), Some(0));

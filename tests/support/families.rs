@@ -1,4 +1,4 @@
-//! Tiny random checkpoints of every family, made again bit for bit from the formula of tests/reference/families.py.
+//! Generates tiny random checkpoints of every family, bit for bit as tests/reference/families.py.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::tiny::{VOCABULARY, splitmix};
 /// A case of the golden file.
 pub struct Case(pub Value);
 
-/// All of them.
+/// Returns all cases.
 pub fn cases() -> Vec<Case> {
     golden("families.json")["cases"].as_array().expect("cases").iter().cloned().map(Case).collect()
 }
 
-/// The case of a name.
+/// Returns the case with this name.
 pub fn case(name: &str) -> Case {
     cases().into_iter().find(|case| case.name() == name).expect("a case of that name")
 }
@@ -27,7 +27,7 @@ impl Case {
         self.0["name"].as_str().expect("a name")
     }
 
-    /// Every tensor: shape and bytes in `dtype`, which holds every value exactly.
+    /// Returns the shape and the bytes of every tensor in `dtype`, which represents every value exactly.
     pub fn tensors(&self, dtype: Dtype) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
         let shapes = self.0["tensors"].as_object().expect("tensors");
         let shape = |value: &Value| value.as_array().expect("a shape").iter().filter_map(Value::as_u64).collect();
@@ -51,12 +51,13 @@ impl Case {
     }
 }
 
-/// Writes a tiny Llama with grouped heads and the tokenizer of the tests, and a head so steep that edits move it.
+/// Writes a tiny Llama with grouped-query attention and the tests' tokenizer; its head is scaled so that edits change
+/// answers.
 pub fn write_editable_llama(folder: &Path, dtype: Dtype, sharded: bool) {
     write_steep("llama3", folder, dtype, sharded);
 }
 
-/// Writes a model of a case with the tokenizer of the tests, an own head, and that eight times as steep.
+/// Writes a model of a case with the tests' tokenizer and an untied head whose weights are multiplied by eight.
 pub fn write_steep(name: &str, folder: &Path, dtype: Dtype, sharded: bool) {
     let mut case = case(name);
     let before = case.0["config"]["vocab_size"].clone();
@@ -109,7 +110,7 @@ fn value(name: &str, sides: usize, u: f64) -> f32 {
     value as f32
 }
 
-/// The bytes of a number that the type holds exactly.
+/// Returns the bytes of a number that the dtype represents exactly.
 fn in_type(x: f32, dtype: Dtype) -> Vec<u8> {
     let stored = dtype.stored().expect("a type of weights");
     let mut bytes = Vec::new();

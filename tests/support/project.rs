@@ -1,11 +1,12 @@
-//! A project on the tiny model, and the binary that is run on it.
+//! A project on the tiny model, and the binary that runs on it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::{reference, tiny};
 
-/// The project file: a random model gives way only to long values, so the clamp is wide and nothing pulls back.
+/// The project file. A random model changes its answer only for values of large norm, so the clamp is large, and weight
+/// decay and the KL term are off.
 pub const PROJECT: &str = "\
 format = 1
 
@@ -63,13 +64,13 @@ target = \"Vienna\"
     ),
 ];
 
-/// A project in a folder of its own, with a cache beside it.
+/// A project in a temporary folder, next to its cache.
 pub struct Project {
     folder: tempfile::TempDir,
 }
 
 impl Project {
-    /// The project of [`PROJECT`] and [`EDITS`] on the tiny model.
+    /// Creates the project of [`PROJECT`] and [`EDITS`] on the tiny model.
     pub fn new() -> Self {
         let project = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         std::fs::create_dir_all(project.path("edits")).expect("a folder for edits");
@@ -83,12 +84,12 @@ impl Project {
         project
     }
 
-    /// A path in the project.
+    /// Returns a path in the project.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join("project").join(name)
     }
 
-    /// The cache.
+    /// Returns the path of the cache.
     pub fn cache(&self) -> PathBuf {
         self.folder.path().join("cache")
     }
@@ -103,7 +104,7 @@ impl Project {
         std::fs::read_to_string(self.path(name)).expect("a file of the project")
     }
 
-    /// Replaces in a file what must be there.
+    /// Replaces text in a file; the text must occur.
     pub fn replace(&self, name: &str, from: &str, to: &str) {
         let text = self.read(name);
         assert!(text.contains(from), "{from} is not in {name}");
@@ -115,7 +116,7 @@ impl Project {
         self.run_with(arguments, &[])
     }
 
-    /// The same with environment variables.
+    /// Runs the binary with additional environment variables.
     pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
         let mut command = Command::new(binary());
         command.current_dir(self.path("")).args(arguments);
@@ -124,7 +125,7 @@ impl Project {
         Run { output: command.output().expect("the binary runs"), folder: self.folder.path().to_owned() }
     }
 
-    /// Everything under a folder: paths and bytes.
+    /// Returns the path and the bytes of every file under a folder.
     pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![folder.to_owned()];
@@ -141,7 +142,7 @@ impl Project {
     }
 }
 
-/// What a run said.
+/// The result of a run.
 pub struct Run {
     output: Output,
     folder: PathBuf,
@@ -160,12 +161,12 @@ impl Run {
         self.text(&self.output.stderr)
     }
 
-    /// The answer as JSON.
+    /// Returns the standard output as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.output.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.whole()))
     }
 
-    /// Exit code and both streams, for a snapshot.
+    /// Returns the exit code and both streams, for a snapshot.
     pub fn whole(&self) -> String {
         let code = self.code().map_or_else(|| "none".to_owned(), |code| code.to_string());
         format!("exit code: {code}\n----- stdout\n{}----- stderr\n{}", self.out(), self.err())
@@ -177,7 +178,7 @@ impl Run {
     }
 }
 
-/// The binary under test: cargo's own, unless `CORRIGENDA_BIN` names one of another profile (see tests/every-profile).
+/// Returns the binary under test: cargo's, or the one that `CORRIGENDA_BIN` names (see tests/every-profile).
 pub fn binary() -> PathBuf {
     std::env::var_os("CORRIGENDA_BIN").map_or_else(|| env!("CARGO_BIN_EXE_corrigenda").into(), PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! The tiny random GPT-2 of tests/reference/tiny.py, made again bit for bit from its formula.
+//! Generates the tiny random GPT-2 of tests/reference/tiny.py bit for bit from its formula.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub const CONFIG: &str = r#"{
 }
 "#;
 
-/// Counter `i` of the stream `seed`, in [0, 1).
+/// Returns number `i` of the stream `seed`, in [0, 1).
 pub fn splitmix(seed: u64, i: u64) -> f64 {
     let mut z = seed.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,7 +28,7 @@ pub fn splitmix(seed: u64, i: u64) -> f64 {
     (z >> 40) as f64 / (1_u64 << 24) as f64
 }
 
-/// Every tensor: name, shape, elements.
+/// Returns the name, shape and elements of every tensor.
 pub fn tensors() -> BTreeMap<String, (Vec<u64>, Vec<f32>)> {
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let mut add = |name: String, shape: &[usize]| shapes.insert(format!("transformer.{name}"), shape.to_vec());
@@ -71,7 +71,7 @@ fn filled(number: u64, name: String, shape: &[usize]) -> (String, (Vec<u64>, Vec
     (name, (shape.iter().map(|&side| side as u64).collect(), data))
 }
 
-/// The bytes of model.safetensors; `name` may rename the tensors, `change` the elements.
+/// Returns the bytes of model.safetensors; `name` may rename the tensors, and `change` may change their elements.
 pub fn weights(name: impl Fn(&str) -> String, change: impl Fn(&str, &mut Vec<f32>)) -> Vec<u8> {
     let mut all = tensors();
     all.iter_mut().for_each(|(tensor, (_, elements))| change(tensor, elements));
@@ -102,7 +102,7 @@ pub fn write_model_with(folder: &Path, weights: &[u8]) {
     std::fs::copy(super::reference("tiny_tokenizer.json"), folder.join("tokenizer.json")).expect("tokenizer.json");
 }
 
-/// Writes the checkpoint with a head of its own: the token embedding times `factor`.
+/// Writes the checkpoint with an untied head: the token embedding times `factor`.
 pub fn write_untied_model(folder: &Path, factor: f32) {
     let mut all = tensors();
     let (shape, mut elements) = all["transformer.wte.weight"].clone();
@@ -113,12 +113,12 @@ pub fn write_untied_model(folder: &Path, factor: f32) {
         .expect("config.json");
 }
 
-/// Writes the checkpoint with a steeper head: one that an edit can move, which the plain random one is not.
+/// Writes the checkpoint with scaled final norm weights, so that edits can change its answers.
 pub fn write_editable_model(folder: &Path) {
     write_model_with(folder, &editable(|_, _| ()));
 }
 
-/// The weights of [`write_editable_model`], changed further.
+/// Returns the weights of [`write_editable_model`] after `change`.
 pub fn editable(change: impl Fn(&str, &mut Vec<f32>)) -> Vec<u8> {
     weights(str::to_owned, |name, elements| {
         if name == "transformer.ln_f.weight" {

@@ -1,4 +1,4 @@
-//! The files that people copy or name: well formed, and true to the scripts.
+//! Tests the files that users copy or reference: they are well formed and agree with the scripts.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn workflows_are_well_formed() {
                 assert!(used.starts_with("actions/cache") && used.ends_with("@v4") || known.contains(&used), "{used}");
             }
         }
-        // What a stranger may have written reaches a script as a variable, never as its text.
+        // Untrusted values reach a script as variables, never as part of its text.
         let mut deepest = None;
         for line in yaml.lines().filter(|line| !line.trim().is_empty()) {
             let indent = line.len() - line.trim_start().trim_start_matches("- ").len();

@@ -1,4 +1,4 @@
-//! Branches that are merged into a set that nobody built, and who builds it then.
+//! Tests merged branches whose combined set was not built, and the build after the merge.
 
 use super::{Workshop, action, commands, text};
 
@@ -18,7 +18,7 @@ fn two_green_branches_and_a_set_that_nobody_built() {
         let said = workshop.review(&[("AGAINST", "main")]);
         assert_eq!(said.code, Some(0), "{branch}: {}", said.log);
     }
-    // Only the lock's tail is in conflict: two lines on each side.
+    // Only the end of the lock is in conflict: two lines per side.
     let conflict = workshop.bash("git merge one || git diff");
     assert_eq!(conflict.matches("\n++<<<<<<<").count(), 1, "{conflict}");
     let within: Vec<&str> =
@@ -37,14 +37,14 @@ fn two_green_branches_and_a_set_that_nobody_built() {
     }
     assert!(commands(&said.log).iter().any(|line| line.contains("::error title=corrigenda build::error[lock-merged]")));
     assert!(workshop.out("summary").contains("✗ 3 | <code>test</code> | The lock is not current"), "{}", said.log);
-    // Built, it is as good as any other; and so it is where no lock is asked for. Both edits are in the store.
+    // After a build the merge passes, and without a required lock it passes too. Both edits are in the store.
     let unlocked = workshop.review(&[("AGAINST", "main"), ("LOCKED", "false")]);
     assert!(unlocked.code == Some(0) && !unlocked.log.contains("compile"), "{}", unlocked.log);
     assert_eq!(workshop.git("status --porcelain"), " M project/corrigenda.lock\n");
     assert_eq!(workshop.review(&[("AGAINST", "main")]).code, Some(0));
 }
 
-/// Two branches of one project, each built, that change a fact each; the second is checked out.
+/// Creates two built branches of one project that each change a fact; the second is checked out.
 fn two_branches(workshop: &Workshop) {
     workshop.branch("one", || {
         workshop.project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
@@ -117,7 +117,7 @@ fn the_lock_of_main_is_opened() {
     assert!(pushed.starts_with("github-actions[bot]") && pushed.contains("1 file changed"), "{pushed}");
 }
 
-/// The script of a step, by the name of the step.
+/// Returns the script of the step with this name.
 fn run_of(yaml: &str, name: &str) -> String {
     let (_, step) = yaml.split_once(&format!("name: {name}\n")).expect("the step");
     let (_, body) = step.split_once("run: |\n").expect("a script");

@@ -1,4 +1,4 @@
-//! `review` and `comment`: what is said of a pull request, and to whom.
+//! Tests `review` and `comment`: the content of the comment, and the pull requests that get one.
 
 use super::{Said, Workshop, action, commands};
 
@@ -11,7 +11,7 @@ fn a_pull_request_that_passes() {
     workshop.git("switch --quiet main");
     std::fs::write(workshop.root.join("README"), "Facts.\n").expect("written");
     let main = workshop.commit("a file that is no fact");
-    // GitHub checks out the merge of both; the sha of the event may be an older one.
+    // GitHub checks out the merge of both branches; the base SHA of the event may be an older one.
     workshop.git("switch --quiet --detach && git merge --quiet --no-edit vienna");
     let merge = workshop.git("rev-parse HEAD").trim().to_owned();
     let github = [("GITHUB_REF", "refs/pull/7/merge"), ("GITHUB_SHA", &*merge), ("BASE_SHA", "main~1")];
@@ -106,7 +106,7 @@ fn a_clone_of_one_commit_fetches_what_it_lacks() {
 #[test]
 fn what_failed_comes_first_where_there_is_no_room_for_all() {
     let Some(workshop) = Workshop::new() else { return };
-    // A program whose reports are as long as reports can be, and whose test fails.
+    // A program with reports of the maximum length, and a failing test.
     let program = r#"for word; do case $word in
         markdown=*) printf '<!-- x -->\n\n**said**\n%s\n' "$verb $(printf 'é%.0s' {1..29000})" >"${word#*=}" ;;
         check | build | test | diff) verb=$word ;;
@@ -163,7 +163,7 @@ fn no_fact_is_a_command() {
     let Some(workshop) = Workshop::new() else { return };
     let text = "::error::owned ##[error]owned ::set-output name=code::0 | <img src=x> @ada <!-- --> </pre> `";
     let short = "::error::owned ##[error]owned | <img> @ada `";
-    // Line breaks are refused by `check`, and what is too long by `build`; the rest is asked like any other text.
+    // `check` refuses line breaks and `build` refuses long texts; other texts are asked like any prompt.
     for (attack, code) in [(text.replace(" :", "\\r\\n:"), 2), (text.to_owned(), 2), (short.to_owned(), 1)] {
         let before = workshop.project.read("edits/people.toml");
         let expect = format!("unchanged = [\"{attack}\"]\nparaphrase = [\"{attack} Ada Bellini\"]");
@@ -191,7 +191,7 @@ fn no_fact_is_a_command() {
     check_inert(&workshop, &said);
 }
 
-/// Commands in the log are annotations of ours; documents hold nothing that is acted on.
+/// The log contains only commands of the action itself, and documents contain no active Markdown or HTML.
 fn check_inert(workshop: &Workshop, said: &Said) {
     for line in commands(&said.log) {
         let properties = line.strip_prefix("::error ").or_else(|| line.strip_prefix("::warning ")).expect(line);
