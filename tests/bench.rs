@@ -165,7 +165,7 @@ fn zsre_and_published_ways_run() {
     assert!(sets.out().contains("specificity") && !sets.out().contains("NS"), "{}", sets.out());
     let known = project.run(&["bench", "zsre", "zsre.json", "--known"]);
     assert_eq!(known.code(), Some(2), "{}", known.whole());
-    assert!(known.err().contains("nothing can be asked of --known"), "{}", known.err());
+    assert!(known.err().contains("so `--known` cannot be used"), "{}", known.err());
 }
 
 /// Returns the first record twice, and once with words after its subject, which do not change the key.
@@ -192,11 +192,11 @@ fn what_fails_is_said_and_the_others_go_on() {
     assert_eq!(serde_json::json!(sets), serde_json::json!([["rome-closed", 2], ["ft", 2], ["ft", 3]]));
     assert_eq!(
         json["left_out"],
-        serde_json::json!([{ "record": 2, "case_id": 1, "why": "its prompt is that of record 0" }])
+        serde_json::json!([{ "record": 2, "case_id": 1, "why": "it has the prompt of record 0" }])
     );
     let failed = json["failed"].as_array().expect("failures");
     assert_eq!((failed.len(), &failed[0]["editor"], &failed[0]["size"]), (1, &"rome-closed".into(), &3.into()));
-    assert!(failed[0]["why"].as_str().is_some_and(|why| why.contains("have one key")), "{failed:?}");
+    assert!(failed[0]["why"].as_str().is_some_and(|why| why.contains("have the same key")), "{failed:?}");
     assert!(project.read("charts/together.md").contains("Failed: rome-closed, 1 edit; 3 at once: "));
     let rows = project.read("rows.jsonl");
     let again = project.run(&[&arguments[..], &kept].concat());
@@ -211,11 +211,11 @@ fn what_cannot_be_benched_says_why() {
     let cases: [(&[&str], &str); 9] = [
         (&["nowhere.json"], "nowhere.json"),
         (&["none.json"], "there is no record to edit"),
-        (&["records.json", "--batch", "9"], "there are 2 records, not 9"),
-        (&["records.json", "--batch", "0"], "a number of records, or all"),
+        (&["records.json", "--batch", "9"], "`--batch 9` is more than 2 records"),
+        (&["records.json", "--batch", "0"], "a number of records, or `all`"),
         (&["records.json", "--set", "rome.steps=3"], "rome.refine-steps: steps of refinement"),
         (&["records.json", "--editors", "ft", "--set", "ft.layer=99"], "ft.layer: "),
-        (&["records.json", "--set", "rome.refine-steps=2.5"], "rome.refine-steps is a whole number"),
+        (&["records.json", "--set", "rome.refine-steps=2.5"], "rome.refine-steps must be a whole number"),
         (&["records.json", "--references", "nowhere"], "tfidf_vocab.json"),
         (&["records.json", "--out", "model/x"], "model"),
     ];

@@ -39,7 +39,7 @@ fn what_is_true_already_is_said() {
     assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
     let run = project.run(&["plan", "--base", "out", "--exit-code"]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
-    assert!(run.out().contains("0 needed, 3 already true, 0 with other tokens than the lock has"), "{}", run.out());
+    assert!(run.out().contains("0 needed, 3 already true, 0 with other tokens than in the lock"), "{}", run.out());
     let one = project.run(&["plan", "--base", "out", "--only", "ada.born", "--format", "json"]).json();
     assert_eq!((one["edits"].as_array().map(Vec::len), &one["edits"][0]["moved"]), (Some(1), &serde_json::Value::Null));
 }
@@ -55,7 +55,7 @@ fn a_model_without_a_known_layer_and_facts_that_it_cannot_read() {
     assert_eq!(run.code(), Some(0), "{}", run.whole());
     assert!(run.out().contains("none: no layer is set"), "{}", run.out());
     assert!(run.out().contains("cannot be read"), "{}", run.out());
-    for (name, said) in [("nowhere", "there is no model folder"), ("hf:../x", "is no name of a model")] {
+    for (name, said) in [("nowhere", "there is no model folder"), ("hf:../x", "is not the name of a model")] {
         let run = project.run(&["plan", "--base", name]);
         assert_eq!(run.code(), Some(2));
         assert!(run.err().contains(said), "{}", run.err());

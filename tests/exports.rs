@@ -82,7 +82,7 @@ fn weights_in_other_forms_are_left_out_and_named() {
     assert_eq!(verified.code(), Some(0), "{}", verified.whole());
     // `verify` reports weights that are added to the export later, both copies of the base and others.
     for (name, bytes, said) in [
-        ("consolidated.safetensors", &weights[..], "the base's, unedited"),
+        ("consolidated.safetensors", &weights[..], "the unedited file of the base"),
         ("other.gguf", b"GGUF", "whatever the other weights are"),
         ("pytorch_model.bin", b"x", "a pickle"),
     ] {
@@ -228,7 +228,7 @@ fn places_that_nothing_is_exported_to() {
         ("../cache/out", "the store"),
         ("../file", "is a file"),
         ("../full", "a folder"),
-        ("../file/where", "is no folder, or lies in something that is none"),
+        ("../file/where", "is not a folder and cannot be created"),
     ] {
         refused(&project, to, "[export-refused]", part);
     }
@@ -361,7 +361,7 @@ fn what_is_missing_extra_or_unknown() {
     }
     project.write("../out/notes.txt", "x");
     let run = project.run(&["verify", "../out"]);
-    assert!(run.code() == Some(1) && run.out().contains("extra: no part of an adapter"), "{}", run.whole());
+    assert!(run.code() == Some(1) && run.out().contains("extra: not part of an adapter"), "{}", run.whole());
     std::fs::remove_file(project.path("../out/notes.txt")).expect("it was there");
     // Without the patch, `verify` checks what it can and reports that the rest is unknown.
     std::fs::remove_file(project.path("corrigenda.lock")).expect("it was there");
@@ -499,7 +499,7 @@ fn a_patch_that_is_none() {
         ("short.safetensors", "[patch-unusable]"),
         (&*named, "[patch-unusable]"),
         ("model", "not a regular file"),
-        ("model/model.safetensors", "this is no patch"),
+        ("model/model.safetensors", "this is not a patch"),
         ("model/config.json", "[patch-unusable]"),
         ("0123456789", "[patch-missing]"),
         ("nowhere", "neither a file nor the id"),
@@ -517,7 +517,7 @@ fn a_patch_that_is_none() {
     // An empty patch is valid and gives a copy of the base; an adapter cannot represent it.
     for form in ["peft", "gguf"] {
         let run = project.run(&["export", form, "../out", "--patch", "empty.safetensors"]);
-        assert!(run.code() == Some(2) && run.err().contains("the patch is of no edits"), "{}", run.whole());
+        assert!(run.code() == Some(2) && run.err().contains("the patch has no edits"), "{}", run.whole());
     }
     assert!(world(&project) == before, "something was written");
     let run = project.run(&["patch", "apply", "empty.safetensors", "--base", "model", "--out", "../out"]);

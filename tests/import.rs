@@ -30,7 +30,7 @@ fn records_become_facts_of_the_project() {
     let again = project.run(&["import", "counterfact", "records.json", "--into", "again", "--format", "json"]);
     assert_eq!(again.code(), Some(2), "all of them are there already: {}", again.whole());
     let taken = project.run(&["import", "counterfact", "records.json"]);
-    assert!(taken.err().contains("is there already"), "{}", taken.whole());
+    assert!(taken.err().contains("already exists"), "{}", taken.whole());
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn what_cannot_be_imported_says_why_and_writes_nothing() {
         (&["counterfact", "object.json"], "record 0: missing field"),
         (&["counterfact", "none.json"], "record 0 (case 9): missing field `requested_rewrite`"),
         (&["zsre", "records.json"], "missing field `subject`"),
-        (&["counterfact", "records.json", "--into", "../x"], "is no name of a folder"),
+        (&["counterfact", "records.json", "--into", "../x"], "is not a valid name for a folder"),
         (&["counterfact", "records.json", "--skip", "9"], "no record can be declared"),
     ];
     for (arguments, why) in cases {

@@ -107,7 +107,7 @@ fn a_layer_may_be_named_or_is_measured_where_facts_are_known() {
     // The tiny model knows none of the common facts.
     let (text, run) = begin("measured", &[]);
     assert!(text.contains("layer = 1\n") && text.contains("# A third of the way up"), "{text}");
-    assert!(run.out().contains("the model knows too few common facts to measure one"), "{}", run.whole());
+    assert!(run.out().contains("the model knows too few common facts to measure the best layer"), "{}", run.whole());
 }
 
 #[test]

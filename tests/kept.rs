@@ -146,7 +146,7 @@ fn a_test_without_damage() {
     assert_eq!((run.code(), &run.json()["damage"]), (Some(1), &serde_json::Value::Null));
     assert!(run.json()["command"].as_str().is_some_and(|command| command.contains("--no-damage")), "{}", run.out());
     let said = project.run(&["test", "--no-damage"]).out();
-    assert!(said.contains("damage was not measured, as `--no-damage` says"), "{said}");
+    assert!(said.contains("damage was not measured because of `--no-damage`"), "{said}");
     project.write("corrigenda.toml", &format!("{}\n[test]\nmax-damage = 0.0000001\n", project.read("corrigenda.toml")));
     let limited = project.run(&["test", "--no-damage"]).out();
     assert!(limited.contains("and its limits were not checked"), "{limited}");

@@ -36,20 +36,20 @@ fn a_run_that_was_stopped_goes_on() {
     let row = row.expect("a row of layer 0");
     let run = project.run(&SUGGEST);
     assert_eq!((run.code(), run.out()), (Some(0), want.out()), "{}", run.whole());
-    let kept = format!("{}; it was kept", row.split(';').next().expect("a row"));
+    let kept = format!("{}; read from the store", row.split(';').next().expect("a row"));
     assert!(run.err().contains(&kept) && !run.err().contains("documents ("), "{row}: {}", run.err());
     // A second run gives the same answer, byte for byte, and computes nothing again.
     let json = project.run(&with(&["--format", "json"]));
     let again = project.run(&with(&["--format", "json"]));
     assert_eq!(json.out(), again.out());
-    assert_eq!(again.err().matches("; it was kept").count(), 3, "{}", again.err());
+    assert_eq!(again.err().matches("; read from the store").count(), 3, "{}", again.err());
     for work in ["documents (", "to compile", "edits to try ("] {
         assert!(!again.err().contains(work), "{work}: {}", again.err());
     }
     // Another expectation is another trial, but the compiled values are reused.
     project.replace("edits/people.toml", "I live in Lisbon", "I live in Oslo");
     let other = project.run(&SUGGEST);
-    assert!(!other.err().contains("it was kept") && !other.err().contains("to compile"), "{}", other.err());
+    assert!(!other.err().contains("read from the store") && !other.err().contains("to compile"), "{}", other.err());
     // A damaged stored row is computed again.
     for entry in Project::files(&project.cache().join("v1/reports")) {
         std::fs::write(entry.0, "rubbish").expect("written");
@@ -77,7 +77,7 @@ fn a_layer_at_which_the_first_edits_have_no_value_is_given_up() {
     project.replace("corrigenda.toml", "[statistics]", "[link]\nridge = 0.1\n\n[statistics]");
     let run = project.run(&SUGGEST);
     assert_eq!(run.code(), Some(1), "{}", run.whole());
-    let words = "layer 0: 10 edits (given up: none of the first 8 has one)";
+    let words = "layer 0: 10 edits (stopped: none of the first 8 has one)";
     assert!(run.out().contains(words) && run.out().contains("suggested  none"), "{}", run.out());
     assert_eq!(run.err().matches("edits to compile (8)").count(), 3, "{}", run.err());
     let json = project.run(&with(&["--format", "json"])).json();
@@ -163,7 +163,7 @@ fn layers_are_closed_in_on_and_all_can_be_tried() {
     assert!(run.err().contains("keys of 5 layers from 1 to 9, documents"), "{}", run.err());
     let whole = project.run(&with(&["--layers", "0-9", "--format", "json"]));
     assert_eq!((tried(&whole.json()), whole.json()["rounds"].as_array().map(Vec::len)), ((0..10).collect(), Some(1)));
-    assert_eq!(whole.err().matches("; it was kept").count(), all.len(), "{}", whole.err());
+    assert_eq!(whole.err().matches("; read from the store").count(), all.len(), "{}", whole.err());
     // The figures of a layer do not depend on how the search reached it.
     for one in json["layers"].as_array().expect("layers") {
         assert!(whole.json()["layers"].as_array().expect("layers").contains(one), "{one}");

@@ -291,7 +291,8 @@ fn edits_that_ask_for_the_same_key() {
     project.write("edits/twin.toml", &twin.replace("subject = \"Ada Bellini\"", "subject = \"in Ada Bellini\""));
     let run = project.run(&["build"]);
     assert_eq!(run.code(), Some(2), "{}", run.whole());
-    for part in ["[parallel-keys]", "edits/twin.toml:5", "edits/people.toml:5", "`ada.twin`", "have one key: cosine 1"]
+    for part in
+        ["[parallel-keys]", "edits/twin.toml:5", "edits/people.toml:5", "`ada.twin`", "have the same key: cosine 1"]
     {
         assert!(run.err().contains(part), "{part} is missing: {}", run.err());
     }
@@ -423,11 +424,11 @@ fn no_answer_takes_the_place_of_what_is_kept() {
         ];
         for verb in verbs {
             let run = project.run(verb);
-            assert!(run.code() != Some(0) && run.err().contains("not written over"), "{verb:?}: {}", run.whole());
+            assert!(run.code() != Some(0) && run.err().contains("not overwritten"), "{verb:?}: {}", run.whole());
         }
         let provenance = ["build", "--provenance", place, "--builder", "https://example.org/b"];
         let run = project.run(&provenance);
-        assert!(run.code() == Some(2) && run.err().contains("not written over"), "{place}: {}", run.whole());
+        assert!(run.code() == Some(2) && run.err().contains("not overwritten"), "{place}: {}", run.whole());
     }
     for place in places.into_iter().chain(["records.json", "corrigenda.toml"]) {
         // Both records have the same prompt, so one of them is rejected and listed.
@@ -442,7 +443,7 @@ fn no_answer_takes_the_place_of_what_is_kept() {
     assert!(kept(&project) == before, "all is as it was");
     for cache in ["model", "model/cache", "missing/../model/cache"] {
         let run = project.run_with(&["build"], &[("CORRIGENDA_CACHE_DIR", cache)]);
-        assert!(run.code() == Some(2) && run.err().contains("lies in the folder of a base model"), "{}", run.whole());
+        assert!(run.code() == Some(2) && run.err().contains("is in the folder of a base model"), "{}", run.whole());
     }
     assert!(!project.path("model/v1").exists() && !project.path("model/cache").exists());
 }
@@ -482,8 +483,8 @@ fn no_project_is_begun_in_a_base_or_a_history() {
     for (folder, what) in [
         ("model", "never written to"),
         ("model/sub", "never written to"),
-        (".git/x", "in a git history"),
-        ("linked", "a folder of links"),
+        (".git/x", "in the data of a git repository"),
+        ("linked", "a folder with symbolic links"),
     ] {
         let run = project.run(&["-C", folder, "init", "--model", "model"]);
         assert!(run.code() == Some(2) && run.err().contains(what), "{folder}: {}", run.whole());
@@ -499,7 +500,7 @@ fn no_project_is_begun_in_a_base_or_a_history() {
         project.write(&format!("model/{name}"), text);
     }
     let run = project.run(&["-C", "model", "build"]);
-    assert!(run.err().contains("the project lies in the folder of its base model"), "{}", run.whole());
+    assert!(run.err().contains("the project is in the folder of its base model"), "{}", run.whole());
     assert!(!project.path("model/corrigenda.lock").exists());
 }
 
@@ -599,10 +600,10 @@ fn nor_does_one_of_a_broken_project() {
         let before = kept(&project);
         for place in ["model/config.json", "model/new", "corpus.txt", "edits/x.toml", "corrigenda.toml"] {
             let run = project.run(&["check", "--report", &format!("json={place}")]);
-            assert!(run.code() == Some(2) && run.err().contains("not written over"), "{bad}: {}", run.whole());
+            assert!(run.code() == Some(2) && run.err().contains("not overwritten"), "{bad}: {}", run.whole());
         }
         let run = project.run_with(&["store", "ls"], &[("CORRIGENDA_CACHE_DIR", "model/cache")]);
-        assert!(run.err().contains("lies in the folder of a base model"), "{bad}: {}", run.whole());
+        assert!(run.err().contains("is in the folder of a base model"), "{bad}: {}", run.whole());
         assert!(kept(&project) == before, "{bad}: all is as it was");
         let run = project.run(&["check", "--report", "json=report.json"]);
         assert!(run.code() == Some(2) && project.path("report.json").exists(), "{bad}: a report has its place");

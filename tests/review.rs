@@ -71,8 +71,8 @@ fn an_edit_sets_its_own_thresholds() {
         assert_eq!(run.code(), Some(code), "{to}: {}", run.whole());
     }
     assert_eq!(
-        lines(&project.run(&["test"]).out(), "asked for"),
-        ["\"Å\" 88.8% → \"Å\" 96.7%, KL 0.176: less than 0.17 is asked for"]
+        lines(&project.run(&["test"]).out(), "is required"),
+        ["\"Å\" 88.8% → \"Å\" 96.7%, KL 0.176: less than 0.17 is required"]
     );
     for wrong in ["min-probability = 1.1", "min-paraphrase = -1", "unchanged-kl = 0", "unchanged-kl = nan"] {
         project.replace("edits/people.toml", "unchanged-kl = 0.17", wrong);
@@ -183,7 +183,7 @@ fn what_falls_short_can_be_accepted() {
     insta::assert_snapshot!("an_update", update.whole());
     insta::assert_snapshot!("accepted", project.read("corrigenda.accepted"));
     let again = project.run_with(&["test", "--update"], &[("CI", "false")]);
-    assert!(again.err().starts_with("corrigenda.accepted is as it was: 1 accepted\n"), "{}", again.whole());
+    assert!(again.err().starts_with("corrigenda.accepted is unchanged: 1 accepted\n"), "{}", again.whole());
     assert_eq!((project.run(&["test"]).code(), project.run(&["test"]).err().as_str()), (Some(0), ""));
     // Another answer than the accepted one fails, and the acceptance is left over.
     let accepted = project.read("corrigenda.accepted");
@@ -201,7 +201,7 @@ fn what_falls_short_can_be_accepted() {
     assert!(none.code() == Some(0) && none.err().contains("written: 0 accepted"), "{}", none.whole());
     std::fs::remove_file(project.path("corrigenda.accepted")).expect("it was there");
     let nothing = project.run_with(&["test", "--update"], AT_HOME);
-    assert_eq!(nothing.err(), "nothing falls short: there is nothing to accept\n");
+    assert_eq!(nothing.err(), "nothing fails: there is nothing to accept\n");
     assert!(!project.path("corrigenda.accepted").exists());
 }
 

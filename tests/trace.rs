@@ -210,7 +210,7 @@ fn layers_are_tried_with_known_facts_said_otherwise() {
     project.write("alone.json", &serde_json::json!(facts[2..3]).to_string());
     let none = project.run(&["trace", "--suggest-layer", "--facts", "alone.json"]);
     assert_eq!(none.code(), Some(2));
-    assert!(none.err().contains("none of these facts can be edited"), "{}", none.err());
+    assert!(none.err().contains("none of these facts can be used"), "{}", none.err());
 }
 
 #[test]
@@ -221,17 +221,17 @@ fn what_cannot_be_traced_says_why() {
     let long = "word ".repeat(90) + "Rome";
     let before = Project::files(&project.path("model"));
     let cases: [(&[&str], i32, &str); 11] = [
-        (&["--prompt", "I live in Rome", "--subject", "Oslo"], 2, "does not stand in"),
-        (&["--prompt", "I live in Rome", "--subject", ""], 2, "does not stand in"),
+        (&["--prompt", "I live in Rome", "--subject", "Oslo"], 2, "is not in"),
+        (&["--prompt", "I live in Rome", "--subject", ""], 2, "is not in"),
         (&["--prompt", &long, "--subject", "Rome"], 2, "the model's context is 64"),
-        (&["--prompt", "I live in Rome", "--subject", "Rome", "--answer", "Vienna"], 1, "the model does not say"),
+        (&["--prompt", "I live in Rome", "--subject", "Rome", "--answer", "Vienna"], 1, "not \"Vienna\""),
         (&["--facts", "nowhere.json"], 2, "reading nowhere.json"),
         (&["--facts", "list.json"], 2, "record 0: missing field `prompt`"),
         (&["--facts", "empty.json"], 2, "no fact to trace"),
         (&["nobody"], 2, "no edit has the id `nobody`"),
         (&["--prompt", "I live in Rome", "--subject", "Rome", "--out", "edits"], 2, "edits"),
         (&["--prompt", "I live in Rome", "--subject", "Rome", "--out", "model/figures"], 2, "model"),
-        (&["--prompt", "I live in Rome", "--subject", "Rome", "--noise", "m"], 2, "is no noise"),
+        (&["--prompt", "I live in Rome", "--subject", "Rome", "--noise", "m"], 2, "is not a noise level"),
     ];
     for (arguments, code, why) in cases {
         let run = project.run(&[&["trace"], arguments].concat());

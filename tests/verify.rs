@@ -124,7 +124,7 @@ fn folders_that_are_not_exported_to() {
         ("../file", "is a file"),
         ("../full", "a folder that is not empty"),
         ("../out", "a folder that is not empty"),
-        ("../file/where", "is no folder, or lies in something that is none"),
+        ("../file/where", "is not a folder and cannot be created"),
     ];
     for (to, part) in refused {
         let run = project.run(&["export", "checkpoint", to]);
@@ -145,13 +145,17 @@ fn links_are_followed_only_inside() {
     assert!(run.code() == Some(2) && run.err().contains("a symbolic link"), "{}", run.whole());
     symlink(project.path("corrigenda.toml"), project.path("model/notes")).expect("linked");
     let run = project.run(&["export", "checkpoint", "../other"]);
-    assert!(run.code() == Some(2) && run.err().contains("`notes` is a link that leaves the folder"), "{}", run.whole());
+    assert!(
+        run.code() == Some(2) && run.err().contains("`notes` is a link to a target outside the folder"),
+        "{}",
+        run.whole()
+    );
     assert!(!project.path("../other").exists());
     // The same in an export.
     std::fs::remove_file(project.path("model/notes")).expect("it was there");
     symlink(project.path("corrigenda.toml"), project.path("../out/notes")).expect("linked");
     let run = project.run(&["verify", "../out"]);
-    assert!(run.code() == Some(1) && run.out().contains("is a link that leaves the folder"), "{}", run.whole());
+    assert!(run.code() == Some(1) && run.out().contains("is a link to a target outside the folder"), "{}", run.whole());
 }
 
 #[test]
@@ -178,7 +182,7 @@ fn a_stale_lock_exports_nothing_but_a_named_patch_can_be() {
 
 #[test]
 fn every_byte_of_an_export_counts() {
-    let run = seen(&["not as the base", "1 of 12800 elements differ"], |project| {
+    let run = seen(&["not the same as in the base", "1 of 12800 elements differ"], |project| {
         flip(project, WEIGHTS, offset(project, WEIGHTS, "transformer.wte.weight"));
     });
     insta::assert_snapshot!("flipped_untouched", run.whole());
@@ -202,7 +206,7 @@ fn every_byte_of_an_export_counts() {
     seen(&["README.md", "missing"], |project| {
         std::fs::remove_file(project.path("../out/README.md")).expect("it was there");
     });
-    seen(&["every tensor is as the base", "the patch is not in it"], |project| {
+    seen(&["every tensor is the same as in the base", "the patch is not in it"], |project| {
         std::fs::copy(project.path("model/model.safetensors"), project.path(WEIGHTS)).expect("copied");
     });
 }
@@ -215,18 +219,18 @@ fn every_claim_of_a_manifest_counts() {
         text.replacen(from, to, 1)
     };
     let lies = [
-        (edit("\"digest\": \"sha256:", "\"digest\": \"sha256;"), "cannot be believed"),
+        (edit("\"digest\": \"sha256:", "\"digest\": \"sha256;"), "not valid"),
         (edit("\"config.json\"", "\"../config.json\""), "no file of the folder"),
         (edit("\"config.json\"", "\"/etc/passwd\""), "no file of the folder"),
         (edit("\"format\": 1", "\"format\": 2"), "of format 2"),
-        (edit("\"format\": 1", "\"format\": 1, \"by\": \"me\""), "cannot be believed"),
+        (edit("\"format\": 1", "\"format\": 1, \"by\": \"me\""), "not valid"),
         (edit("portable-1", "portable-2"), "this program computes with portable-1"),
         (edit("\"target\": \"Paris\"", "\"target\": \"Quito\""), "contradicted by the bytes"),
         (edit("\"reason\": \"A test.\"", "\"reason\": \"A lie.\""), "README.md"),
         (edit("\"id\": \"ada.born\"", "\"id\": \"ada.dead\""), "README.md"),
         (edit(EDITED, "transformer.h.0.mlp.c_proj.weight"), "a tensor that the patch does not change"),
         (edit("  \"facts\"", "   \"facts\""), "not those that `export` writes"),
-        (text.replacen("\"size\": ", "\"size\": 1", 1), "other files, or files of other bytes"),
+        (text.replacen("\"size\": ", "\"size\": 1", 1), "other files, or files with other bytes"),
     ];
     for (lie, part) in lies {
         seen(&[part], |project| project.write(MANIFEST, &lie));
@@ -251,7 +255,7 @@ fn without_a_manifest_the_bytes_speak() {
         project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");
         project.run(&["build"]);
     });
-    assert!(run.out().contains("neither the project nor the manifest tells"), "{}", run.whole());
+    assert!(run.out().contains("neither the project nor the manifest describes"), "{}", run.whole());
     // A manifest that claims another patch is reported, and the actual patch is found.
     seen(&["patch", "contradicted by the bytes", "base + patch"], |project| {
         let text = project.read(MANIFEST);
@@ -309,7 +313,11 @@ fn an_export_of_another_model_is_one_finding() {
     tiny::write_model_with(&project.path("model"), &other);
     let run = project.run(&["verify", "../out", "--base", "model"]);
     assert_eq!(run.code(), Some(1), "{}", run.whole());
-    assert!(run.out().contains("the export is of another model: no tensor is as in the base"), "{}", run.whole());
+    assert!(
+        run.out().contains("the export is of another model: no tensor is the same as in the base"),
+        "{}",
+        run.whole()
+    );
     assert_eq!(run.out().matches("WRONG").count(), 1, "{}", run.whole());
 }
 
@@ -330,10 +338,10 @@ fn a_patch_is_its_bytes() {
     let named = format!("{}.safetensors", id.hex());
     std::fs::copy(project.path("mine.safetensors"), project.path(&named)).expect("copied");
     let run = project.run(&["verify", &named]);
-    assert!(run.code() == Some(1) && run.out().contains("not what the name says"), "{}", run.whole());
+    assert!(run.code() == Some(1) && run.out().contains("not the digest in the name"), "{}", run.whole());
     flip(&project, &named, 9);
     let run = project.run(&["verify", &named]);
-    assert!(run.code() == Some(1) && run.out().contains("not a sound patch"), "{}", run.whole());
+    assert!(run.code() == Some(1) && run.out().contains("not a valid patch"), "{}", run.whole());
     // The same in the store.
     std::fs::copy(project.path("mine.safetensors"), &path).expect("copied");
     let run = project.run(&["verify", &id.to_string()]);
@@ -393,7 +401,7 @@ fn a_base_or_a_corpus_that_changed_is_read_and_seen() {
     insta::assert_snapshot!("verify_another_base", run.whole());
     assert_eq!(project.run(&["verify", "--rebuild"]).code(), Some(3));
     std::fs::remove_file(project.path("corpus.txt")).expect("it was there");
-    assert!(project.run(&["verify"]).out().contains("the statistics stand for it"));
+    assert!(project.run(&["verify"]).out().contains("the statistics were computed from it"));
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Chosen {
     pub(super) fn modules(&self, audit: &mut Audit, found: &Adapter, spec: &Spec) {
         let Some(known) = &self.patch else {
             for pair in &found.pairs {
-                let check = Check::wrong("module", &pair.module, "of a patch that is not here");
+                let check = Check::wrong("module", &pair.module, "its patch is not available");
                 audit.add(check.state(State::Unknown));
             }
             return;
@@ -130,14 +130,14 @@ fn factors(name: String, rank: usize, ours: &Pair, (found, theirs): (usize, &Pai
     };
     let [a, b] = [differ(&ours.a, &theirs.a), differ(&ours.b, &theirs.b)];
     if a.is_empty() && b.is_empty() {
-        return Check::ok("module", name, format!("rank {rank}, the patch's factors and sums"));
+        return Check::ok("module", name, format!("rank {rank}, the same factors and product as the patch"));
     }
-    let mut check = Check::wrong("module", name, "other factors than the patch's");
+    let mut check = Check::wrong("module", name, "not the factors of the patch");
     for (factor, places, columns) in [("A", a, ours.inner), ("B", b, rank)] {
         if let Some(first) = places.first() {
             let place = format!("row {}, column {}", first / columns, first % columns);
             check = check.detail(format!(
-                "{factor}: {} other than the patch's, the first at {place}",
+                "{factor}: {} differ from the patch, the first at {place}",
                 count(places.len(), "element")
             ));
         }
@@ -154,7 +154,7 @@ pub(super) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, comma
     }
     if let Some(known) = &chosen.patch {
         let (base, modules) = (ground.base.locked.digest.short(), count(known.adapter.pairs.len(), "module"));
-        audit.verdict = format!("this adds to base {base} what patch {} adds, exactly: {modules}", known.id);
+        audit.verdict = format!("this adds to base {base} exactly what patch {} adds: {modules}", known.id);
     }
 }
 
@@ -172,7 +172,7 @@ pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     found.files(&mut audit, ground, &chosen);
     match &found.adapter {
         Ok(adapter) => chosen.modules(&mut audit, adapter, ground.base.model.spec()),
-        Err(why) => audit.add(Check::wrong("adapter", "factors", "cannot be believed").detail(why)),
+        Err(why) => audit.add(Check::wrong("adapter", "factors", "not valid").detail(why)),
     }
     if let Claimed::Read(manifest, bytes) = &found.claimed {
         let files = found.digests.iter().filter(|(name, _)| *name != MANIFEST_FILE);
@@ -256,9 +256,9 @@ impl Folder {
             let wrong = |said: &str| Check::wrong("file", name, said);
             audit.add(match (self.digests.get(name), expected.get(name)) {
                 (None, _) => wrong("missing"),
-                (Some(_), _) if !ours.contains(&name) => wrong("extra: no part of an adapter"),
+                (Some(_), _) if !ours.contains(&name) => wrong("extra: not part of an adapter"),
                 (Some(_), _) if name == MANIFEST_FILE => match &self.claimed {
-                    Claimed::Broken(why) => wrong("cannot be believed").detail(why),
+                    Claimed::Broken(why) => wrong("not valid").detail(why),
                     _ => Check::ok("file", name, "read; its claims are below"),
                 },
                 // Without the patch, the factors can only be compared with the manifest.
@@ -274,7 +274,7 @@ impl Folder {
             audit.add(Check::wrong("file", name, why));
         }
         for name in self.listing.folders.iter().filter(|name| !super::checkpoint::TOOLS.contains(&name.as_str())) {
-            audit.add(Check::wrong("file", name, "extra: a folder, which was not looked into"));
+            audit.add(Check::wrong("file", name, "extra: a folder, which was not read"));
         }
     }
 
@@ -283,7 +283,7 @@ impl Folder {
         let mut files = self.manifest().into_iter().flat_map(|manifest| &manifest.files);
         match files.any(|file| file.path == name && file.digest == *digest) {
             true => Check::wrong("file", name, "as the manifest claims").state(State::Unknown),
-            false => Check::wrong("file", name, "nothing that is known tells what it should be"),
+            false => Check::wrong("file", name, "neither a patch nor the manifest gives this content"),
         }
     }
 }

@@ -41,9 +41,9 @@ pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     audit.fields = json!({ "base": ground.base.locked.digest, "patch": chosen.patch.as_ref().map(|one| one.id) });
     if let Some(other) = judging.of_another_model() {
         // Every tensor would be reported as different.
-        let said = "the export is of another model: no tensor is as in the base";
+        let said = "the export is of another model: no tensor is the same as in the base";
         audit.add(Check::wrong("base", other.short(), said));
-        audit.repair("corrigenda verify DIR --base DIR (the model that it was made of)");
+        audit.repair("corrigenda verify DIR --base DIR (the model that it was made from)");
         return Ok(audit);
     }
     judging.patch(&mut audit, &chosen);
@@ -182,7 +182,7 @@ impl<'a> Judging<'a> {
         let known = chosen.patch.as_ref().map(|known| (known.id, known.how));
         audit.add(match chosen.carried || !untouched {
             true => named(self.ground, known, chosen.carried, claim, CLAIMED),
-            false => Check::wrong("patch", "none", "every tensor is as the base"),
+            false => Check::wrong("patch", "none", "every tensor is the same as in the base"),
         });
     }
 
@@ -216,7 +216,7 @@ impl<'a> Judging<'a> {
             let check = match (name, self.digests.get(name)) {
                 (_, None) => wrong(name, "missing"),
                 (MANIFEST_FILE, Some(_)) => match &self.claimed {
-                    Claimed::Broken(why) => wrong(name, "cannot be believed").detail(why),
+                    Claimed::Broken(why) => wrong(name, "not valid").detail(why),
                     _ => Check::ok("file", name, "read; its claims are below"),
                 },
                 (name, Some((_, digest))) => self.file(name, digest, chosen)?,
@@ -227,7 +227,7 @@ impl<'a> Judging<'a> {
             audit.add(wrong(name, why));
         }
         for name in self.found.folders.iter().filter(|name| !TOOLS.contains(&name.as_str())) {
-            audit.add(wrong(name, "extra: a folder, which was not looked into"));
+            audit.add(wrong(name, "extra: a folder, which was not read"));
         }
         Ok(())
     }
@@ -244,11 +244,11 @@ impl<'a> Judging<'a> {
         let base = member.map(|member| memo::digest_file_fresh(&member.path)).transpose()?;
         let exported = self.exported(name, chosen.patch.as_ref())?;
         if exported.is_some() && exported == Some(*digest) {
-            return Ok(Check::ok("file", name, if exported == base { "as the base" } else { "as exported" }));
+            return Ok(Check::ok("file", name, if exported == base { "same as in the base" } else { "as exported" }));
         }
         let Some(expected) = exported.or(base) else { return Ok(wrong("extra: not in the base")) };
         if expected == *digest {
-            return Ok(Check::ok("file", name, "as the base"));
+            return Ok(Check::ok("file", name, "same as in the base"));
         }
         let claimed = self.unproved(chosen).is_some_and(|manifest| {
             let edited = manifest.tensors.iter().any(|tensor| tensor.file == name);
@@ -257,21 +257,21 @@ impl<'a> Judging<'a> {
         if claimed {
             return Ok(wrong("as the manifest claims").state(State::Unknown));
         }
-        let said = if base == Some(*digest) { "as the base, not as exported" } else { "changed" };
+        let said = if base == Some(*digest) { "same as in the base, not as exported" } else { "changed" };
         Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
     }
 
     /// Reports weights in a format that no export writes.
     fn unedited(&self, found: &Member, digest: &Digest) -> Result<Check, Stop> {
         let said = match found.pickle {
-            true => "a pickle, which no export has",
-            false => "weights in a form that no patch is laid on, which no export has",
+            true => "a pickle, which an export never contains",
+            false => "weights in a format that a patch cannot change, which an export never contains",
         };
         let base = self.base.get(&found.name).map(|member| memo::digest_file_fresh(&member.path)).transpose()?;
         let check = Check::wrong("file", &found.name, said);
         let why = match base == Some(*digest) {
-            true => "it is the base's, unedited: a program that prefers it says what the base says",
-            false => "a program that prefers it says what is in it, whatever the other weights are",
+            true => "it is the unedited file of the base: a program that loads it behaves like the base",
+            false => "a program that loads it uses its weights, whatever the other weights are",
         };
         Ok(check.detail(why))
     }

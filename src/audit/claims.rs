@@ -53,11 +53,11 @@ pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Tr
     let base = &ground.base.locked;
     claims.digest("base", &manifest.base.digest, &base.digest);
     let files: Vec<FileEntry> = base.files.iter().map(FileEntry::from).collect();
-    claims.equal("base files", "the base has other files, or files of other bytes", manifest.base.files == files);
+    claims.equal("base files", "the base has other files, or files with other bytes", manifest.base.files == files);
     let numerics = format!("this program computes with {NUMERICS}, not with {}", manifest.numerics);
     claims.equal("numerics", &numerics, manifest.numerics == NUMERICS);
     claims.files(&manifest.files, truth.files);
-    let omitted = format!("what is left out of an export of this base: {}", listed(truth.omitted));
+    let omitted = format!("an export of this base leaves out: {}", listed(truth.omitted));
     claims.equal("omitted", &omitted, manifest.omitted == truth.omitted);
     if let Some((patch, id, laid)) = truth.patch {
         claims.digest("patch", &manifest.patch, &id);
@@ -68,14 +68,14 @@ pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Tr
             claims.digest("settings", settings, &lock.patch.settings);
         }
     }
-    let form = "its bytes are not those that `export` writes for what it says";
+    let form = "its bytes are not those that `export` writes for the same content";
     claims.equal("form", form, manifest.render() == bytes);
     if claims.checks.is_empty() {
         let mut said = count(manifest.files.len(), "file");
         if truth.patch.is_some() {
             said = [said, count(manifest.tensors.len(), "tensor"), count(manifest.facts.len(), "fact")].join(", ");
         }
-        let said = format!("{said}: as the bytes are");
+        let said = format!("{said}: confirmed by the bytes");
         claims.checks.push(Check::ok("claim", "manifest", said));
     }
     claims.checks
@@ -108,7 +108,7 @@ impl Claims {
     fn files(&mut self, claimed: &[FileEntry], found: &BTreeMap<String, (u64, Digest)>) {
         for file in claimed {
             match found.get(&file.path) {
-                None => self.equal(&file.path, "a file that is not there", false),
+                None => self.equal(&file.path, "a file that does not exist", false),
                 Some((_, digest)) => self.digest(&file.path, &file.digest, digest),
             }
             let other = found.get(&file.path).is_some_and(|(size, _)| *size != file.size);
@@ -153,7 +153,7 @@ impl Claims {
             self.equal(&name, "a fact that is not in the patch", known);
         }
         for meaning in left {
-            self.equal(&meaning.short(), "a fact of the patch that the manifest does not tell", false);
+            self.equal(&meaning.short(), "a fact of the patch that the manifest does not contain", false);
         }
     }
 }

@@ -37,7 +37,8 @@ pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Stop> {
     let file = match Gguf::from_bytes(&bytes) {
         Ok(file) => file,
         Err(error) => {
-            audit.add(Check::wrong("file", name, "no adapter as `export gguf` writes it").detail(error.to_string()));
+            audit
+                .add(Check::wrong("file", name, "not an adapter as `export gguf` writes it").detail(error.to_string()));
             audit.repair("corrigenda export gguf NEW-FILE");
             return Ok(audit);
         }
@@ -51,7 +52,7 @@ pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Stop> {
     pairs(&mut audit, ground, &file, &chosen)?;
     match &adapter {
         Ok(adapter) => chosen.modules(&mut audit, adapter, spec),
-        Err(why) => audit.add(Check::wrong("adapter", "factors", "cannot be believed").detail(why)),
+        Err(why) => audit.add(Check::wrong("adapter", "factors", "not valid").detail(why)),
     }
     if let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) {
         tell(&mut audit, ground, &known.patch, &[]);
@@ -96,7 +97,7 @@ fn pairs(audit: &mut Audit, ground: &Ground<'_>, file: &Gguf, chosen: &Chosen) -
         }
     }
     if audit.failures() == before {
-        audit.add(Check::ok("claim", "keys", format!("{}: as the bytes are", count(file.pairs.len(), "key"))));
+        audit.add(Check::ok("claim", "keys", format!("{}: confirmed by the bytes", count(file.pairs.len(), "key"))));
     }
     Ok(())
 }

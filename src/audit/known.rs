@@ -17,7 +17,7 @@ pub(super) const CLAIMED: &str = "claimed by the manifest";
 /// How a patch was identified: the lock names it.
 const LOCKED: &str = "named by the lock";
 /// How a patch was identified: the user named it.
-const NAMED: &str = "the patch that was named";
+const NAMED: &str = "named by the user";
 /// How a patch was identified: it is in the store.
 pub(super) const STORED: &str = "found in the store";
 
@@ -53,15 +53,15 @@ pub(super) fn named(
 ) -> Check {
     match (known, claim) {
         (Some((id, how)), _) if carried => Check::ok("patch", id.short(), how),
-        (Some((id, how)), _) => Check::wrong("patch", id.short(), format!("{how}, and not in the weights")),
+        (Some((id, how)), _) => Check::wrong("patch", id.short(), format!("{how}, but not in the weights")),
         (None, Some(id)) => {
             let state = if matches!(ground.store.get(Kind::Patch, &id), Ok(None)) { "not" } else { "damaged" };
-            Check::wrong("patch", id.short(), format!("{claimed}, and {state} in the store"))
+            Check::wrong("patch", id.short(), format!("{claimed}, but {state} in the store"))
                 .state(State::Unknown)
-                .detail("without its bytes it cannot be laid on the base again")
-                .detail("`--base DIR --patch FILE` names them, or they are brought into the store")
+                .detail("without its bytes it cannot be applied to the base again")
+                .detail("name the patch with `--base DIR --patch FILE`, or import it into the store")
         }
-        (None, None) => Check::wrong("patch", "none", "no patch that is known gives these weights"),
+        (None, None) => Check::wrong("patch", "none", "no known patch gives these weights"),
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) fn tell(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch, claime
         let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();
         let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
             Some((prompt, target)) => format!("{prompt} → {}", target.trim()),
-            None => "a fact that neither the project nor the manifest tells".to_owned(),
+            None => "a fact that neither the project nor the manifest describes".to_owned(),
         };
         audit.add(Check::ok("fact", name, said));
     }

@@ -19,7 +19,7 @@ pub fn patch(ground: &Ground<'_>, found: &Found) -> Result<Audit, Stop> {
     let bytes = found.bytes()?;
     let id = Digest::of(&bytes);
     let check = match found.id {
-        Some(expected) if expected != id => Check::wrong("bytes", id.short(), "not what the name says")
+        Some(expected) if expected != id => Check::wrong("bytes", id.short(), "not the digest in the name")
             .detail(format!("expected {expected}"))
             .detail(format!("found    {id}")),
         _ => Check::ok("bytes", id.short(), format!("{} bytes, {id}", bytes.len())),
@@ -32,13 +32,13 @@ pub fn patch(ground: &Ground<'_>, found: &Found) -> Result<Audit, Stop> {
             targets(&mut audit, ground, &patch)?;
             edits(&mut audit, ground, &patch);
         }
-        Err(error) => audit.add(Check::wrong("form", "patch", "not a sound patch").detail(error.to_string())),
+        Err(error) => audit.add(Check::wrong("form", "patch", "not a valid patch").detail(error.to_string())),
     }
     if audit.state() != State::Ok {
         audit.repair("corrigenda build");
     }
     audit.verdict =
-        format!("patch {} is sound, and made for this base {}", id.short(), ground.base.locked.digest.short());
+        format!("patch {} is valid, and made for this base {}", id.short(), ground.base.locked.digest.short());
     Ok(audit)
 }
 
@@ -98,7 +98,7 @@ fn edits(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) {
         let name = fact.id.clone().unwrap_or_else(|| meaning.short());
         let said = match fact.filled_prompt().zip(fact.target.as_ref()) {
             Some((prompt, target)) => format!("{prompt} → {}, ‖Δ‖ {norm:.3}", target.trim()),
-            None => format!("no edit that is known here means this, ‖Δ‖ {norm:.3}"),
+            None => format!("no edit of the project has this meaning, ‖Δ‖ {norm:.3}"),
         };
         list.push(json!({ "id": fact.id, "meaning": meaning, "norm": norm }));
         audit.add(Check::ok("edit", name, said));

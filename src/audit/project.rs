@@ -19,7 +19,7 @@ use crate::stats;
 use crate::store::{Kind, Store, StoreError, memo};
 
 const BUILD: &str = "corrigenda build";
-const BASE: &str = "put the base's files back; or, where the new base is wanted, corrigenda build --update-base";
+const BASE: &str = "restore the base's files; or, to use the new base, corrigenda build --update-base";
 
 /// Checks the store and the lock.
 ///
@@ -42,7 +42,7 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Stop
     entries(&mut audit, store);
     mend(&mut audit, store, &lock, same);
     audit.verdict = format!(
-        "everything is as {LOCK_FILE} says: {} on base {}, patch {}",
+        "everything matches {LOCK_FILE}: {} on base {}, patch {}",
         count(lock.edits.len(), "edit"),
         lock.base.digest.short(),
         lock.patch.id.short()
@@ -58,8 +58,8 @@ fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     for locked in &lock.base.files {
         let check = |said: &str| Check::wrong("base", &locked.path, said).state(State::Stale);
         let check = match memo::digest_file_fresh(&place.join(&locked.path)) {
-            _ if !folder::is_plain_name(&locked.path) => check("no file of the base's folder: it was not read"),
-            Ok(digest) if digest == locked.digest => Check::ok("base", &locked.path, "as the lock names it, read anew"),
+            _ if !folder::is_plain_name(&locked.path) => check("not a file of the base's folder: it was not read"),
+            Ok(digest) if digest == locked.digest => Check::ok("base", &locked.path, "as in the lock, read again"),
             Ok(digest) => check("not the file that the lock names")
                 .detail(format!("expected {}", locked.digest))
                 .detail(format!("found    {digest}")),
@@ -80,11 +80,11 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     let (path, name) = (project.config.resolve(&statistics.corpus), statistics.corpus.display().to_string());
     let Some(locked) = lock.statistics.first().map(|locked| locked.corpus) else { return };
     if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        return audit.add(Check::ok("corpus", name, "not here; the statistics stand for it"));
+        return audit.add(Check::ok("corpus", name, "missing, but not needed: the statistics were computed from it"));
     }
     let stale = |said: &str| Check::wrong("corpus", &name, said).state(State::Stale);
     let check = match memo::digest_text_fresh(&path) {
-        Ok(digest) if digest == locked => Check::ok("corpus", &name, "as the lock names it, read anew"),
+        Ok(digest) if digest == locked => Check::ok("corpus", &name, "as in the lock, read again"),
         Ok(digest) => stale("not the corpus that the lock names")
             .detail(format!("expected {locked}"))
             .detail(format!("found    {digest}")),
@@ -148,7 +148,7 @@ fn entry(
 ) -> Check {
     match found {
         Ok(Some(digest)) => match judge(digest) {
-            Ok(()) => Check::ok(group, name, "in the store, sound"),
+            Ok(()) => Check::ok(group, name, "in the store, intact"),
             Err((expected, found)) => Check::wrong(group, name, "not what the lock names")
                 .detail(format!("expected {expected}"))
                 .detail(format!("found    {found}")),
@@ -164,7 +164,7 @@ fn objects(audit: &mut Audit, store: &Store, lock: &Lock) {
         let read = store.get(Kind::Object, &edit.object);
         let check = match read {
             Ok(Some(bytes)) => match Object::from_bytes(&bytes) {
-                Ok(_) => Check::ok("object", &edit.id, "in the store, sound").common(),
+                Ok(_) => Check::ok("object", &edit.id, "in the store, intact").common(),
                 Err(error) => Check::wrong("object", &edit.id, "not an object").detail(error.to_string()),
             },
             Ok(None) => Check::wrong("object", &edit.id, "not in the store"),
@@ -182,7 +182,7 @@ fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Res
             Ok(patch) => {
                 let listing = folder::list(&place_of(project))?;
                 match weights::open_all(&listing, &lock.base).and_then(|weights| weights::lay(&weights, &patch)) {
-                    Ok(_) => Check::ok("patch", name, "in the store, sound, and for this base"),
+                    Ok(_) => Check::ok("patch", name, "in the store, intact, and for this base"),
                     Err(error) => Check::wrong("patch", name, "not for this base").detail(error.to_string()),
                 }
             }
@@ -198,7 +198,7 @@ fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Res
 fn entries(audit: &mut Audit, store: &Store) {
     let report = store.verify();
     let name = format!("{} {}", report.checked, if report.checked == 1 { "entry" } else { "entries" });
-    let mut check = Check::ok("store", &name, "all sound");
+    let mut check = Check::ok("store", &name, "all intact");
     if !report.problems.is_empty() {
         check = Check::wrong("store", &name, count(report.problems.len(), "problem"));
         for problem in &report.problems {

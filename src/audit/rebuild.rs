@@ -34,9 +34,9 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
         audit.repair("corrigenda build");
         return Ok(audit);
     }
-    audit.add(Check::ok("inputs", LOCK_FILE, "base, corpus, edits and settings are what it names, read anew"));
+    audit.add(Check::ok("inputs", LOCK_FILE, "base, corpus, edits and settings are as it names them, read again"));
     let folder = tempfile::tempdir().map_err(|error| {
-        let message = format!("no temporary folder for an empty store: {error}");
+        let message = format!("a temporary folder for an empty store cannot be created: {error}");
         Stop::wrong(vec![Diagnostic::new(Code::StoreFailed, message)], &Sources::default())
     })?;
     let empty = Store::open(folder.path().join("store"));
@@ -64,7 +64,7 @@ fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store)
         let Some((cached, file)) = found.and_then(|cached| Some((cached, cached.imported?))) else { continue };
         let Some(bytes) = ground.store.get(Kind::Statistics, &cached.address)? else { continue };
         empty.put(Kind::Statistics, &cached.address, &bytes)?;
-        let said = format!("imported from {file}, not summed: taken as they are");
+        let said = format!("imported from {file}, not computed: used unchanged");
         audit.add(Check::ok("statistics", format!("layer {layer}"), said));
         out.push(layer as u64);
     }
@@ -78,13 +78,13 @@ fn same(
     (built, imported): (&Built, &[u64]),
 ) -> Result<(), Stop> {
     for statistics in built.lock.statistics.iter().filter(|one| !imported.contains(&one.layer)) {
-        let said = format!("{} keys summed again: as the lock says", statistics.count);
+        let said = format!("computed again from {} keys: as in the lock", statistics.count);
         audit.add(Check::ok("statistics", format!("layer {}", statistics.layer), said));
     }
-    audit.add(Check::ok("values", count(built.compiled, "edit"), "found again"));
+    audit.add(Check::ok("values", count(built.compiled, "edit"), "computed again"));
     let id = built.record.patch;
     audit.fields["found"] = json!(id);
-    audit.add(Check::ok("patch", id.short(), "linked again: as the lock says"));
+    audit.add(Check::ok("patch", id.short(), "linked again: as in the lock"));
     let made = empty.get(Kind::Patch, &id)?;
     let check = match ground.store.get(Kind::Patch, &id) {
         Ok(Some(bytes)) if Some(&bytes) == made.as_ref() => Check::ok("store", id.short(), "holds the same bytes"),

@@ -89,15 +89,19 @@ impl Pair {
         }
         let replaced = laid.get(&self.file).and_then(|tensors| tensors.get(&self.name));
         match replaced {
-            None if digest == before => Ok(Check::ok("tensor", &self.name, "as the base").common()),
+            None if digest == before => Ok(Check::ok("tensor", &self.name, "same as in the base").common()),
             Some(one) if *digest == one.after => Ok(Check::ok("tensor", &self.name, "base + patch")),
-            Some(one) if digest == before => Ok(wrong("as the base: the patch is not in it")
+            Some(one) if digest == before => Ok(wrong("same as in the base: the patch is not in it")
                 .detail(format!("expected {}", one.after))
                 .detail(format!("found    {digest}"))),
             replaced => {
                 let read = || base.read(ours);
                 let expected = replaced.map_or_else(read, |one| Ok(one.bytes.clone()))?;
-                let what = if replaced.is_some() { "neither the base nor base + patch" } else { "not as the base" };
+                let what = if replaced.is_some() {
+                    "neither the base nor base + patch"
+                } else {
+                    "not the same as in the base"
+                };
                 let check = wrong(what)
                     .detail(format!("expected {}", Digest::of(&expected)))
                     .detail(format!("found    {digest}"));
@@ -119,7 +123,7 @@ fn difference(dtype: Dtype, expected: &[u8], found: &[u8]) -> String {
     for (a, b) in expected.iter().zip(&*found) {
         let apart = (f64::from(*a) - f64::from(*b)).abs();
         if a.to_bits() != b.to_bits() && !apart.is_finite() {
-            return format!("{said}, one of them is no finite number");
+            return format!("{said}, one of them is not finite");
         }
         if apart > largest {
             largest = apart;
@@ -142,7 +146,7 @@ mod tests {
         let said = |numbers: &[f32]| difference(Dtype::F32, &base, &bytes(numbers));
         assert_eq!(said(&[1.0, 2.5, f32::NAN]), "1 of 3 elements differ, by 5e-1 at most");
         assert_eq!(said(&[-1.0, 2.5, f32::NAN]), "2 of 3 elements differ, by 2e0 at most");
-        assert_eq!(said(&[1.0, 2.0, 0.0]), "1 of 3 elements differ, one of them is no finite number");
+        assert_eq!(said(&[1.0, 2.0, 0.0]), "1 of 3 elements differ, one of them is not finite");
         assert_eq!(difference(Dtype::I16, &[0, 1, 2, 3], &[0, 1, 2, 4]), "1 of 2 elements differ");
         let said = difference(Dtype::BF16, &[0, 0, 0x80, 0x3f], &[0, 0, 0, 0x40]);
         assert_eq!(said, "1 of 2 elements differ, by 1e0 at most");

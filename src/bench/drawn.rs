@@ -36,7 +36,7 @@ pub fn drawn(
             left.push(Refused {
                 record,
                 id: Some(id),
-                why: format!("its prompt is that of record {}", cases[first].record),
+                why: format!("it has the prompt of record {}", cases[first].record),
             });
         }
     }
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(records(&kept), [1, 2]);
         assert_eq!(
             left.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["record 3 (case 3): its prompt is that of record 1"]
+            ["record 3 (case 3): it has the prompt of record 1"]
         );
     }
 }

@@ -116,12 +116,12 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
         let path = path(folder, case.id, &draft.id);
         match drafts.get(&path) {
             Some((first, _)) => {
-                imported.refused.push(refused(case, format!("its number is that of record {} too", first.record)));
+                imported.refused.push(refused(case, format!("it has the number of record {}", first.record)));
             }
             None => match keys.get(&words_to_key(&draft.prompt, &draft.subject)) {
                 // An exact duplicate gets its own message from the project's rules.
                 Some((other, words)) if *words != (draft.prompt.clone(), draft.subject.clone()) => {
-                    let why = format!("one-key: its subject is edited by `{other}`, behind the same words");
+                    let why = format!("one-key: its subject is edited by `{other}`, after the same words");
                     imported.refused.push(refused(case, why));
                 }
                 _ => {
@@ -293,7 +293,7 @@ mod tests {
         apart.prompt = "Who built {}? It was".into();
         let imported = import(&[case(1, "Rome", "Peru", &[]), other, apart], "edits", &BTreeMap::new());
         assert_eq!((imported.files.len(), imported.refused.len()), (2, 1));
-        assert_eq!(imported.refused[0].why, "one-key: its subject is edited by `case-1-rome`, behind the same words");
+        assert_eq!(imported.refused[0].why, "one-key: its subject is edited by `case-1-rome`, after the same words");
     }
 
     #[test]

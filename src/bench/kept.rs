@@ -34,11 +34,11 @@ pub enum Line {
 pub enum KeptError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{0} holds rows of another run: another base, dataset, setting, seed or version")]
+    #[error("{0} contains rows of another run: another base, dataset, setting, seed or version")]
     Other(PathBuf),
-    #[error("line {line} of {path} is no row: {why}")]
+    #[error("line {line} of {path} is not a row: {why}")]
     Damaged { path: PathBuf, line: usize, why: String },
-    #[error("{0} is in use: another run adds rows to it")]
+    #[error("{0} is in use: another run appends rows to it")]
     Busy(PathBuf),
 }
 

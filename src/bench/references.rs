@@ -64,7 +64,7 @@ fn numbers(path: &Path) -> Result<Vec<f64>, String> {
     let array = Array::parse(&bytes)?;
     match array.shape.len() {
         1 => Ok(array.numbers().collect()),
-        _ => Err(format!("its shape is {:?}, and one row is wanted", array.shape)),
+        _ => Err(format!("its shape is {:?}, but one dimension is expected", array.shape)),
     }
 }
 

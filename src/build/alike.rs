@@ -39,7 +39,7 @@ pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<D
         let finding = Diagnostic::new(Code::NearParallel, message)
             .at(edit.place.file, span, "this subject")
             .with(other.place.file, partner, "and this one")
-            .help("both are had at the price of a larger change: `corrigenda diff` shows what else moves");
+            .help("both edits need a larger change of the weights: run `corrigenda diff` to see what else changes");
         Some(finding)
     };
     alike.iter().filter_map(finding).collect()

@@ -115,8 +115,8 @@ impl Base {
 fn check_apart(project: &Project, folder: &Path) -> Result<(), Diagnostic> {
     match hub::root(folder).is_ok_and(|base| resolved(&project.config.root).starts_with(base)) {
         false => Ok(()),
-        true => Err(Diagnostic::new(Code::ModelUnusable, "the project lies in the folder of its base model")
-            .help("nothing is written to a base: move corrigenda.toml and the facts into a folder of their own")),
+        true => Err(Diagnostic::new(Code::ModelUnusable, "the project is in the folder of its base model")
+            .help("move corrigenda.toml and the facts to another folder: nothing is written to a base")),
     }
 }
 
@@ -156,7 +156,7 @@ fn place(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
 }
 
 /// Help that explains how `[model] path` is resolved.
-const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is taken from the folder of corrigenda.toml";
+const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is relative to the folder of corrigenda.toml";
 
 /// Returns the folder that the user wrote. If it does not exist and the text could be a name on the Hub, returns an
 /// error that suggests the name.
@@ -165,7 +165,7 @@ fn there(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
         None => Ok(folder),
         Some(name) => {
             let error = ModelError::NoFolder(folder);
-            let help = format!("if a model of the Hugging Face Hub is meant, write `{}`", name.written());
+            let help = format!("to name a model of the Hugging Face Hub, write `{}`", name.written());
             Err(Diagnostic::new(Code::ModelUnusable, error.to_string()).help(help))
         }
     }
@@ -199,7 +199,8 @@ fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
     found.map_err(|error| {
         let finding = Diagnostic::new(Code::ModelUnusable, error.to_string());
         match error.command() {
-            Some(command) => finding.help(format!("nothing is fetched here; to have it in the cache: `{command}`")),
+            Some(command) => finding
+                .help(format!("nothing is downloaded automatically; to download it into the cache, run `{command}`")),
             None => finding,
         }
     })
@@ -209,7 +210,7 @@ fn snapshot(name: &str) -> Result<Snapshot, Diagnostic> {
 fn missing_of_snapshot(folder: &Path, finding: Diagnostic) -> Diagnostic {
     let whole = ["config.json", "tokenizer.json", "model.safetensors"].iter().all(|name| folder.join(name).is_file());
     match HubName::of_snapshot(folder).filter(|_| !whole) {
-        Some(name) => finding.help(format!("to have all of it in the cache: `{}`", name.command())),
+        Some(name) => finding.help(format!("to download all of it into the cache, run `{}`", name.command())),
         None => finding,
     }
 }

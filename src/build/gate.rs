@@ -107,7 +107,7 @@ fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
         );
         policy
             .broken(Code::MaxRelativeNorm, message, limit)
-            .help("fewer edits, or edits of less weight: see ‖Δ‖ per edit")
+            .help("remove edits, or reduce their change: see ‖Δ‖ per edit")
     };
     broken.map(finding).collect()
 }
@@ -139,7 +139,7 @@ fn behaviour(project: &Project, base: &Base, patched: &Model, prefaces: &Preface
             &policy.min_unchanged,
             figures.unchanged,
             of(&[Asked::Unchanged, Asked::Probe]),
-            "prompts stay",
+            "prompts stay unchanged",
         ),
     ];
     let mut found: Vec<Diagnostic> = shares
@@ -162,7 +162,7 @@ fn too_few(
         return None;
     }
     let message =
-        format!("{} of {} {what}: {:.3}; the policy demands {}", share.met, share.all, share.value(), limit.value);
+        format!("{} of {} {what}: {:.3}; the policy requires {}", share.met, share.all, share.value(), limit.value);
     // The first label is an expectation that fails; the policy's rule is shown last.
     let mut finding = Diagnostic::new(code, message);
     for (index, one) in unmet.iter().take(MOST_PLACES).enumerate() {
@@ -205,7 +205,7 @@ fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnosti
     let mut found = Vec::new();
     if let Some(limit) = policy.max_damage.as_ref().filter(|limit| !limit.allows(measured.divergence)) {
         let message = format!(
-            "neutral text diverges by {:.4} nats in the mean; the policy allows {}",
+            "neutral text diverges by {:.4} nats on average; the policy allows {}",
             measured.divergence, limit.value
         );
         found.push(policy.broken(Code::MaxDamage, message, limit));
@@ -259,8 +259,9 @@ fn unusable(project: &Project, error: &str) -> Stop {
 
 /// Returns an error about the neutral text.
 pub fn unreadable(project: &Project, why: &str) -> Stop {
-    let finding = Diagnostic::new(Code::CorpusUnusable, why)
-        .help("`neutral` under `[test]` names a text, one document a line; else the corpus of the statistics is used");
+    let finding = Diagnostic::new(Code::CorpusUnusable, why).help(
+        "set `neutral` under `[test]` to a text, one document per line; by default it is the corpus of the statistics",
+    );
     Stop::wrong(vec![finding], &project.edits.sources)
 }
 
@@ -279,7 +280,7 @@ pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Stop {
             ModelError::Overflow => Code::NotFinite,
             _ => Code::PromptTooLong,
         };
-        let finding = Diagnostic::new(code, message).at(one.file, &one.place, "cannot be asked");
+        let finding = Diagnostic::new(code, message).at(one.file, &one.place, "cannot be evaluated");
         one.error.hint().into_iter().fold(finding, Diagnostic::help)
     };
     Stop::wrong(unasked.iter().map(finding).collect(), &project.edits.sources)

@@ -151,7 +151,7 @@ impl<'a> Linking<'a> {
         Diagnostic::new(Code::ParallelKeys, message)
             .at(edit.place.file, planned.place, "this subject")
             .with(other.place.file, partner.place, "and this one")
-            .help("leave one of them out, or set `ridge` under `[link]` (then neither is had in full)")
+            .help("leave one of them out, or set `ridge` under `[link]` (then both hold only in part)")
     }
 
     /// Returns a patch error as a finding at the edit that caused it.
@@ -167,7 +167,7 @@ impl<'a> Linking<'a> {
             None => Diagnostic::new(code, error.to_string()),
             Some(edit) => Diagnostic::new(code, format!("edit `{}`: {error}", edit.id))
                 .at(edit.place.file, &edit.place.id, "this edit")
-                .help("the base may give the target already: `corrigenda plan` shows what it says"),
+                .help("the base may already give the target: run `corrigenda plan` to see what it says"),
         }
     }
 }

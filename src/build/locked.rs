@@ -41,7 +41,7 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop>
 pub fn patch(store: &Store, id: &Digest) -> Result<Patch, Stop> {
     let refuse = |message: String| {
         let finding = Diagnostic::new(Code::PatchMissing, message);
-        Stop::wrong(vec![finding.help("`corrigenda build` makes it anew")], &Sources::default())
+        Stop::wrong(vec![finding.help("run `corrigenda build` to make it again")], &Sources::default())
     };
     let bytes = store.get(Kind::Patch, id).map_err(|error| refuse(error.to_string()))?;
     let bytes = bytes.ok_or_else(|| refuse(format!("the patch {id} is not in the store")))?;

@@ -35,7 +35,7 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
     if let Some(lock) = lock.as_ref().filter(|lock| lock.base.digest != base.locked.digest) {
         let mut stop = stale_base(lock, base, name);
         for finding in &mut stop.findings {
-            finding.help.push("both sides of a comparison stand on one base: that of the worktree".to_owned());
+            finding.help.push("both sides of a comparison must have the same base: that of the worktree".to_owned());
         }
         return Err(stop);
     }
@@ -98,9 +98,9 @@ pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, st
         let setup = Setup::new(project, base, store, Corpus::Remembered)?;
         // A past revision is built only from the corpus that its lock names.
         if project.is_kept() && setup.provenance.corpus != locked.corpus {
-            let message = format!("the corpus is not the one of {name}: {LOCK_FILE} there has another digest");
+            let message = format!("the corpus is not that of {name}: {LOCK_FILE} there has another digest");
             let finding = Diagnostic::new(Code::CorpusUnusable, message)
-                .help("check out the corpus of that revision, or bring its statistics with `corrigenda store import`");
+                .help("check out the corpus of that revision, or import its statistics with `corrigenda store import`");
             return Err(Stop::stale(vec![finding], &Sources::default()));
         }
         return Ok(setup);

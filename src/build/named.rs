@@ -107,7 +107,7 @@ impl Found {
         };
         let found = Digest::of(&bytes);
         if let Some(id) = self.id.filter(|id| *id != found) {
-            return Err(refuse(format!("its bytes are {found}, and not {id}")));
+            return Err(refuse(format!("the digest of its bytes is {found}, and not {id}")));
         }
         Patch::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
     }

@@ -113,13 +113,13 @@ fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnos
             .at(place.file, name, "no token covers its last character")
             .help("the key of an edit is taken at the subject's last token: check the tokenizer, or reword"),
         ResolveError::TooLong { .. } => Diagnostic::new(Code::PromptTooLong, message)
-            .at(place.file, &place.prompt, "with a context template before it and the target behind it")
+            .at(place.file, &place.prompt, "with a context template before it and the target after it")
             .help("shorten the prompt"),
         ResolveError::Model(ModelError::Chat { .. }) => {
-            without_chat(message).at(place.file, place.chat.as_ref().unwrap_or(&place.prompt), "said in a chat")
+            without_chat(message).at(place.file, place.chat.as_ref().unwrap_or(&place.prompt), "asked in a chat")
         }
         ResolveError::EmptyTarget(_) | ResolveError::Model(_) => {
-            Diagnostic::new(Code::TargetUnresolved, message).at(place.file, &place.target, "cannot be cut into tokens")
+            Diagnostic::new(Code::TargetUnresolved, message).at(place.file, &place.target, "cannot be tokenized")
         }
     }
 }
@@ -127,8 +127,8 @@ fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnos
 /// Returns the error for a prompt in a chat when the model has no usable chat template.
 fn without_chat(message: String) -> Diagnostic {
     Diagnostic::new(Code::ChatUnusable, message).help(
-        "`chat` is for models that were trained to chat, with the template that they were trained on; leave it out \
-               for others",
+        "use `chat` only for models that were trained to chat, with the template of that training; leave it out for \
+               others",
     )
 }
 
@@ -143,11 +143,11 @@ fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic
         let message = format!("{what} `{id}`: {error}");
         let finding = match error {
             ModelError::Chat { .. } => without_chat(message),
-            _ => Diagnostic::new(Code::PromptTooLong, message).help("shorten it"),
+            _ => Diagnostic::new(Code::PromptTooLong, message).help("shorten the text"),
         };
-        let finding = finding.at(file, span, "cannot be asked");
+        let finding = finding.at(file, span, "cannot be evaluated");
         found.push(match edit.and_then(|edit| edit.place.chat.as_ref()) {
-            Some(chat) => finding.with(file, chat, "it is said in a chat"),
+            Some(chat) => finding.with(file, chat, "it is asked in a chat"),
             None => finding,
         });
     };
@@ -175,7 +175,7 @@ pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<S
     let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
     Diagnostic::new(Code::BaseDisagrees, message)
         .at(edit.place.file, span, label)
-        .help("correct `was`, or reword the prompt as the model may have read it")
+        .help("correct `was`, or reword the prompt as the training text may have it")
 }
 
 /// Reports edits whose keys are identical, because the model reads the same tokens up to the subject's last one under
@@ -188,12 +188,12 @@ fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
     }
     let finding = |(other, planned): (&&Planned<'_>, &&Planned<'_>)| {
         let (edit, before) = (planned.edit, other.edit);
-        let message = format!("edits `{}` and `{}` have one key: cosine 1", before.id, edit.id);
+        let message = format!("edits `{}` and `{}` have the same key: cosine 1", before.id, edit.id);
         Diagnostic::new(Code::ParallelKeys, message)
-            .at(edit.place.file, planned.place, "the model reads the same words up to here")
-            .with(before.place.file, other.place, "as up to here")
+            .at(edit.place.file, planned.place, "the model reads the same tokens up to here")
+            .with(before.place.file, other.place, "and up to here")
             .help("a key has one value: leave one of the edits out, or begin its prompt with other words")
-            .help("with `ridge` under `[link]` both are had in part")
+            .help("or set `ridge` under `[link]`: then both hold in part")
     };
     groups.values().flat_map(|group| pairs(group)).map(finding).collect()
 }
@@ -265,11 +265,11 @@ impl Planned<'_> {
                     place.file,
                     &place.prompt,
                     match self.edit.chat {
-                        true => "the chat template goes on after it",
-                        false => "the prompt goes on after the subject",
+                        true => "the chat template continues after it",
+                        false => "the prompt continues after the subject",
                     },
                 )
-                .help("edit a lower layer: `corrigenda trace --suggest-layer` measures which takes edits best"),
+                .help("edit a lower layer: run `corrigenda trace --suggest-layer` to measure the best one"),
         )
     }
 
@@ -278,23 +278,24 @@ impl Planned<'_> {
         let Self { edit, name, resolved, .. } = self;
         let (place, filled, start) = (&edit.place, edit.filled_with(name), edit.head().len());
         if let Some((other, _)) = filled.match_indices(name).find(|(at, _)| *at != start) {
-            let side = if other < start { "before" } else { "behind" };
-            let message = format!("edit `{}`: the subject also stands {side} the place of `{{}}`", edit.id);
+            let side = if other < start { "before" } else { "after" };
+            let message = format!("edit `{}`: the subject also occurs {side} `{{}}`", edit.id);
             found.push(
                 Diagnostic::new(Code::SubjectRepeated, message)
                     .at(place.file, &place.prompt, "here")
                     .with(place.file, self.place, "the subject")
-                    .help("the key is taken where `{}` stands; a prompt that names its subject once is clearer"),
+                    .help("the key is taken at `{}`; name the subject only once in the prompt if you can"),
             );
         }
         if let Some(row) = resolved.rows.iter().find(|row| row.merged) {
             let piece = base.tokens.piece(row.ids[row.position]);
-            let message = format!("edit `{}`: the subject's last token {piece:?} also covers what follows", edit.id);
+            let message =
+                format!("edit `{}`: the subject's last token {piece:?} also covers the text after it", edit.id);
             found.push(
                 Diagnostic::new(Code::SubjectMerged, message)
                     .at(place.file, &place.prompt, "the tokenizer joins the subject to this")
                     .with(place.file, self.place, "the subject")
-                    .help("the edit then answers to this spelling only; put a space or a word behind `{}` if you can"),
+                    .help("the edit then holds for this spelling only; put a space or a word after `{}` if you can"),
             );
         }
         found
@@ -391,7 +392,7 @@ pub fn only<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, S
         let finding = |id: &&String| {
             if let Some(why) = project.edits.written().get(id.as_str()).and_then(|edit| edit.parked.as_ref()) {
                 let message = format!("edit `{id}` is parked: {why}");
-                return Diagnostic::new(Code::UnknownId, message).help("a parked fact is no part of the set");
+                return Diagnostic::new(Code::UnknownId, message).help("a parked fact is not part of the set");
             }
             let finding = Diagnostic::new(Code::UnknownId, format!("no edit has the id `{id}`"));
             let near = project.edits.edits.iter().map(|edit| (strsim::jaro_winkler(&edit.id, id), &edit.id));

@@ -107,15 +107,16 @@ fn unread(path: &Path, why: &str) -> Stop {
 pub fn check(path: &Path, builder: &str) -> Result<(), Stop> {
     let odd = |character: char| character.is_whitespace() || character.is_control();
     if !builder.contains(':') || builder.starts_with(':') || builder.contains(odd) {
-        let message = format!("`{builder}` is no URI, and a builder is named by one");
-        let finding =
-            Diagnostic::new(Code::OutOfRange, message).help("for example `--builder https://ci.example/main`");
+        let message = format!("`{builder}` is not a URI, and a builder is named by a URI");
+        let finding = Diagnostic::new(Code::OutOfRange, message)
+            .help("give a URI, for example `--builder https://ci.example/main`");
         return Err(Stop::wrong(vec![finding], &Sources::default()));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
     if let Some(folder) = folder {
-        let message = format!("`{}` cannot be written: there is no folder `{}`", path.display(), folder.display());
-        let finding = Diagnostic::new(Code::StoreFailed, message).help("make the folder first");
+        let message =
+            format!("`{}` cannot be written: the folder `{}` does not exist", path.display(), folder.display());
+        let finding = Diagnostic::new(Code::StoreFailed, message).help("create the folder first");
         return Err(Stop::wrong(vec![finding], &Sources::default()));
     }
     let staged = atomic::Staged::new(path).map(drop);

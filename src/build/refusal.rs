@@ -91,7 +91,7 @@ impl Refusal {
             }
             Reason::Null => {
                 let message =
-                    format!("edit `{}` changes nothing: the value that it asks for is there already", edit.id);
+                    format!("edit `{}` changes nothing: the base already has the value that it needs", edit.id);
                 Diagnostic::new(Code::NullEdit, message)
                     .at(place.file, &place.target, "the base gives this")
                     .with(place.file, &place.id, "this edit")
@@ -116,7 +116,7 @@ impl Refusal {
             .help("a model can only give answers that it has read: check the target's spelling and case")
             .help("reword the prompt or the target, edit another layer, or lengthen `schedule` under `[rome]`")
             .help("`converged-nll` under `[rome]` is the threshold")
-            .help("`status = \"parked\"` with a `status-reason` leaves the edit out and keeps it in review")
+            .help("set `status = \"parked\"` and a `status-reason` to leave the edit out and keep it in review")
     }
 }
 

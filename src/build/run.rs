@@ -285,7 +285,7 @@ pub fn unsound(project: &Project, error: &Problem) -> Stop {
         finding = finding.at(project.config.file, &statistics.span, "the corpus");
     }
     if code == Code::StatisticsDeficient {
-        finding = finding.help("a longer corpus gives keys of more directions");
+        finding = finding.help("use a longer corpus: its keys span more directions");
     }
     Stop::wrong(vec![finding], &project.edits.sources)
 }
@@ -320,10 +320,10 @@ fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop>
 
 /// Returns the error for imported statistics that the project requires and the store does not have.
 fn not_imported(layer: usize, file: &Digest) -> Diagnostic {
-    let message = format!("the statistics of layer {layer} were imported from {file}, and are not in the store");
+    let message = format!("the statistics of layer {layer} were imported from {file}, but are not in the store");
     Diagnostic::new(Code::StatisticsMissing, message)
-        .help(format!("`corrigenda stats import FILE --layer {layer}` takes them from the same file"))
-        .help(format!("or sum them instead: `corrigenda stats build --layer {layer}`"))
+        .help(format!("run `corrigenda stats import FILE --layer {layer}` with the same file"))
+        .help(format!("or compute them instead: run `corrigenda stats build --layer {layer}`"))
 }
 
 fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
@@ -357,7 +357,7 @@ pub fn check_merged(lock: &Lock) -> Result<(), Stop> {
     if !lock.is_merged() {
         return Ok(());
     }
-    let message = format!("nobody built this set of edits: {LOCK_FILE} was merged, and its patch is of other edits");
+    let message = format!("this set of edits was never built: {LOCK_FILE} was merged, and its patch is of other edits");
     let finding = Diagnostic::new(Code::LockMerged, message)
         .help("run `corrigenda build` and `corrigenda test` on the merge, and commit the lock");
     Err(Stop::stale(vec![finding], &Sources::default()))

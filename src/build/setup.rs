@@ -200,7 +200,7 @@ pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
         .at(config.file, &config.model.span, "of this model")
         .help(format!(
             "write `layer = N` under `[{}rome]`, N from 0 to {last}: `corrigenda trace --suggest-layer` measures which \
-             layer takes these edits best",
+             layer is best for these edits",
             config.model.prefix()
         ))
         .help(format!("a layer is published for {}", known::names())));
@@ -241,11 +241,11 @@ pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
     let kept = project.kept(path);
     let wrong = |why: String| {
         Diagnostic::new(Code::TemplatesUnusable, why)
-            .help("a file of templates has one a line, each with one `{}`; the first line is `{}` alone")
+            .help("write one template per line, each with one `{}` at its end; the first line is `{}` alone")
     };
     let text = match kept {
         Some(bytes) => {
-            let bytes = bytes.ok_or_else(|| wrong(format!("the templates {shown} are not there")))?;
+            let bytes = bytes.ok_or_else(|| wrong(format!("the templates {shown} do not exist")))?;
             String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').to_owned()
         }
         None => read_templates(project, path).map_err(wrong)?,
@@ -278,7 +278,7 @@ fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(Path
     let Some(statistics) = &project.config.statistics else {
         return Err(Diagnostic::new(Code::CorpusUnusable, "no corpus is set for the statistics of the keys").help(
             "write `corpus = \"corpus.txt\"` under `[statistics]`: plain text of the kind that the model was trained \
-             on, one document a line",
+             on, one document per line",
         ));
     };
     let path = project.config.resolve(&statistics.corpus);
@@ -297,6 +297,6 @@ fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(Path
     };
     match digest {
         Ok(digest) => Ok((path, digest)),
-        Err(error) => Err(unusable(error.to_string()).help("a path is taken from the folder of corrigenda.toml")),
+        Err(error) => Err(unusable(error.to_string()).help("paths are relative to the folder of corrigenda.toml")),
     }
 }

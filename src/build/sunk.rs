@@ -84,7 +84,7 @@ fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
     let Sink { excess, preface, also } = one.sink.as_ref()?;
     let message = format!(
         "edit `{}`: at the very beginning of a text, {:?} is an attention sink at layer {} (the residual stream is \
-         {excess:.1} times as long as usual): no value there carries a fact",
+         {excess:.1} times as long as usual): a value there cannot store a fact",
         one.label(),
         one.name,
         setup.layer
@@ -100,10 +100,10 @@ fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
     };
     Some(match preface {
         Some(preface) => finding
-            .help(format!("the fact is stated and tested after {preface:?}: it will hold where text stands before it"))
+            .help(format!("the fact is stated and tested after {preface:?}: it will hold if there is text before it"))
             .help(format!("it will not hold at the very beginning of a text{}", after(also)))
-            .help("put words before `{}` in the prompt to state it otherwise"),
-        None => finding.help("put words before `{}` in the prompt: the fact will hardly hold otherwise"),
+            .help("put words before `{}` in the prompt to use another text"),
+        None => finding.help("put words before `{}` in the prompt: otherwise the fact is unlikely to hold"),
     })
 }
 
@@ -141,7 +141,7 @@ fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths
         }
         let message = format!(
             "edit `{}`: in a paraphrase {name:?} ends at an attention sink of layer {} (the residual stream is {excess:.1} \
-             times as long as usual): the fact will hardly hold after it",
+             times as long as usual): the fact is unlikely to hold after it",
             edit.id, setup.layer
         );
         let finding = Diagnostic::new(Code::SubjectSink, message);

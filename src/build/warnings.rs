@@ -33,11 +33,11 @@ pub(super) fn large(setup: &Setup, names: usize) -> Option<Diagnostic> {
     let finding = |message: String| Some(Diagnostic::new(Code::SetLarge, message));
     if setup.refinement.is_none() && names >= REFINED_FROM {
         return finding(format!("{names} facts are linked without refinement: they disturb one another"))
-            .map(|finding| finding.help("leave `refine-steps` under `[link]` out, and `test` what became of each"));
+            .map(|finding| finding.help("remove `refine-steps` from `[link]`, and run `corrigenda test`"));
     }
     if names > MEASURED {
         return finding(format!("{names} facts are linked; sets of more than {MEASURED} were not measured"))
-            .map(|finding| finding.help("`corrigenda test` says what became of each, and what neutral text lost"));
+            .map(|finding| finding.help("run `corrigenda test` to check each fact and the damage on neutral text"));
     }
     None
 }
@@ -48,20 +48,18 @@ pub(super) fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
     let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";
     let finding =
         Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
-    Some(finding.help("a longer corpus lets edits disturb less of what else the model knows"))
+    Some(finding.help("use a longer corpus: edits then disturb fewer other facts"))
 }
 
 /// Warns if the corpus has less than a quarter of the neutral sentences that refinement uses.
 pub(super) fn unwatched(project: &Project, record: &Record) -> Option<Diagnostic> {
     let (there, wanted) = record.watched.filter(|(there, wanted)| there * 4 < *wanted)?;
     let statistics = project.config.statistics.as_ref()?;
-    let message = format!(
-        "{there} sentences of the corpus name no edited subject; refinement holds {wanted} still if it has them"
-    );
+    let message =
+        format!("the corpus has {there} sentences that name no edited subject; refinement uses up to {wanted}");
     let finding =
         Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
-    Some(
-        finding
-            .help("a longer corpus, or more `max-documents`, of other things than what is edited, lets less else move"),
-    )
+    Some(finding.help(
+        "use a longer corpus, or a greater `max-documents`, with text about other subjects: less else then changes",
+    ))
 }

@@ -90,7 +90,7 @@ impl std::str::FromStr for Size {
         match text.parse::<usize>() {
             Ok(size) if size > 0 => Ok(Self::Of(size)),
             _ if text == "all" => Ok(Self::All),
-            _ => Err("a number of records, or all".to_owned()),
+            _ => Err("expected a number of records, or `all`".to_owned()),
         }
     }
 }
@@ -114,10 +114,12 @@ impl std::str::FromStr for Setting {
         let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
         let counts = WHOLE.iter().any(|end| name.ends_with(end));
         if counts && number.is_some_and(|number| number.fract() != 0.0) {
-            return Err(format!("{name} is a whole number"));
+            return Err(format!("{name} must be a whole number"));
         }
         match NUMBERS.iter().any(|(other, _)| *other == name) {
-            true => number.map(|number| Self(name.to_owned(), number)).ok_or_else(|| format!("{text} has no number")),
+            true => number
+                .map(|number| Self(name.to_owned(), number))
+                .ok_or_else(|| format!("{text}: the value must be a number of at least 0")),
             false => Err(known()),
         }
     }
@@ -128,7 +130,7 @@ impl Arguments {
     /// is greater than `count`.
     fn sizes(&self, count: usize) -> Result<Vec<usize>, Stop> {
         let size = |size: &Size| match size {
-            Size::Of(size) if *size > count => Err(wrong(format!("there are {count} records, not {size}"))),
+            Size::Of(size) if *size > count => Err(wrong(format!("`--batch {size}` is more than {count} records"))),
             Size::Of(size) => Ok(*size),
             Size::All => Ok(count),
         };
@@ -151,7 +153,7 @@ fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome>
     let (project, store) = context.ground()?;
     let stop = |stop: Stop| context.stop(&stop);
     if arguments.known && arguments.dataset == Dataset::Zsre {
-        let why = "records of zsRE do not say what is true before the edit: nothing can be asked of --known";
+        let why = "records of zsRE do not contain the answer before the edit, so `--known` cannot be used";
         return Err(stop(wrong(why.to_owned())));
     }
     let base = context.base(&project, &store, false).map_err(stop)?;
@@ -209,7 +211,9 @@ fn over(
         .map_err(|error| silent(&error))?;
     let ground = Ground::new(project, base, store)?;
     let references = match &arguments.references {
-        Some(folder) => Some(references::read(folder, &cases).map_err(|why| wrong(format!("the references: {why}")))?),
+        Some(folder) => Some(
+            references::read(folder, &cases).map_err(|why| wrong(format!("the references cannot be used: {why}")))?,
+        ),
         None => None,
     };
     let (stated, left) = chosen(context, arguments, &ground, cases)?;
@@ -276,7 +280,7 @@ fn chosen(
     for case in drawn {
         let (record, id) = (case.record, Some(case.id));
         if likelier && case.was.is_none() {
-            let why = "it names no old answer, and the new one is compared with that".to_owned();
+            let why = "it has no old answer to compare the new one with".to_owned();
             left.push(Refused { record, id, why });
             continue;
         }

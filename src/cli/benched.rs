@@ -198,7 +198,7 @@ fn page(told: &Told, grids: &[Option<Grid>; 2], figures: &[Figure]) -> String {
             page.part(&grid.html());
         }
     }
-    page.part("<p>The best of a column is bold; what the paper counts as a clear failure is red.</p>\n");
+    page.part("<p>The best value of a column is bold; a value that the paper counts as a clear failure is red.</p>\n");
     page.figures(figures);
     page.finish()
 }

@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 impl Arguments {
     /// Describes the output that can hold only one model, if such an output is requested.
     pub(super) fn alone(&self) -> Option<&'static str> {
-        self.provenance.as_ref().map(|_| "a provenance")
+        self.provenance.as_ref().map(|_| "a provenance statement")
     }
 }
 

@@ -95,7 +95,7 @@ impl Context {
             return Ok(store.clone());
         }
         let root = cache_root(self.cache_dir.as_deref(), |name| std::env::var_os(name)).ok_or_else(|| {
-            let nothing = "nothing says where the cache is: neither HOME nor XDG_CACHE_HOME is set";
+            let nothing = "the folder of the cache is unknown: neither HOME nor XDG_CACHE_HOME is set";
             Diagnostic::new(Code::StoreFailed, nothing)
                 .help("name a folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR")
         })?;
@@ -108,7 +108,7 @@ impl Context {
         let damaged = self.store.borrow().as_ref().map(Store::passed_over).unwrap_or_default();
         let finding = |damage| {
             Diagnostic::new(Code::StoreDamaged, damage).help(
-                "it was not used; `corrigenda store verify` reads every entry, and every build heals what it needs",
+                "the entry is not used; run `corrigenda store verify` to check every entry; a build repairs those it needs",
             )
         };
         let findings: Vec<Diagnostic> = damaged.into_iter().map(finding).collect();
@@ -252,7 +252,8 @@ impl Context {
     /// Ends a run whose verb does not support the requested format.
     pub(super) fn unknown_format(&self, format: Format, known: &[Format]) -> Outcome {
         let known: Vec<String> = known.iter().map(|format| format.name()).collect();
-        let message = format!("this verb does not answer as {}: it knows {}", format.name(), known.join(", "));
+        let message =
+            format!("this command does not support the format {}; it supports {}", format.name(), known.join(", "));
         self.ui.findings(&[Diagnostic::new(Code::FormatUnknown, message)], &Sources::default());
         Outcome::Error
     }

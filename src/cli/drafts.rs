@@ -10,7 +10,7 @@ pub(super) type Draft = (&'static str, String);
 pub(super) const SCHEMA: &str = "#:schema schemas/project.schema.json\n";
 
 /// The limit on damage that every new project has.
-pub(super) const GATE: &str = "\n[test]\n# What neutral text may lose in the mean, in nats; `[policy]` can stop a build by the same figure.\n\
+pub(super) const GATE: &str = "\n[test]\n# The maximum mean divergence on neutral text, in nats; `[policy]` can limit a build by the same figure.\n\
     max-damage = 0.1\n";
 
 pub(super) const FACT_FILE: &str = "edits/eiffel-tower.toml";
@@ -18,7 +18,7 @@ pub(super) const FACT: &str = "\
 #:schema ../schemas/edits.schema.json
 format = 1
 
-# One fact a file is a good habit: two branches that add facts then never touch the same lines.
+# Keep one fact per file: two branches that add facts then never change the same lines.
 [[edit]]
 id = \"eiffel-tower.city\"
 subject = \"The Eiffel Tower\"
@@ -36,13 +36,13 @@ const PROBES: &str = "\
 #:schema schemas/probes.schema.json
 format = 1
 
-# Prompts that `corrigenda test` and `corrigenda diff` put to the model whatever the facts say. This one is to stay as it
-# is: something that no edit is about, and that should not suffer from any.
+# Prompts that `corrigenda test` and `corrigenda diff` always evaluate, whatever the facts are. The answer to this
+# one must not change: no edit is about it.
 [[probe]]
 id = \"colosseum.country\"
 prompt = \"The Colosseum is located in the country of\"
 
-# This one is only watched: it may change, and `diff` shows how the model goes on with it.
+# This one is only watched: its answer may change, and `diff` shows how the model continues it.
 [[probe]]
 id = \"eiffel-tower.visit\"
 prompt = \"Visitors of the Eiffel Tower take a train to\"
@@ -51,21 +51,21 @@ unchanged = false
 
 const ATTRIBUTES_FILE: &str = ".gitattributes";
 const ATTRIBUTES: &str = "\
-# The same bytes on every machine: digests are taken of them.
+# The bytes must be the same on every machine, because digests are computed from them.
 *.toml text eol=lf
 corpus.txt text eol=lf
 corrigenda.lock text eol=lf merge=corrigenda
 corrigenda*.accepted text eol=lf
-# Of two locks that were merged neither is right: build and test the merge. Git takes one side by itself after
+# After a merge of two locks neither side is valid: build and test the merge. Git takes one side automatically after
 # `git config merge.corrigenda.driver 'git merge-file --ours %A %O %B'`, and shows a conflict in the last lines otherwise.
 ";
 
 const IGNORED_FILE: &str = ".gitignore";
 const IGNORED: &str = "\
-# Folders and files of `corrigenda export` and of reports, where they are put here: all can be made again.
+# Output of `corrigenda export` and reports, if it is written here: it can be generated again.
 /exports/
 /reports/
-# What an import could not declare, and what an interrupted write leaves.
+# Records that an import left out, and temporary files of interrupted writes.
 rejected-*.json
 .corrigenda-*.tmp
 ";

@@ -82,9 +82,9 @@ fn summary(elsewhere: &Elsewhere<'_>) -> String {
     let moved = count(|one| one.before.is_some());
     let disagree = count(|one| !one.target.holds && one.was.is_some_and(|was| !was.holds));
     let mut parts = vec![format!("{needed} needed"), format!("{} already true", elsewhere.readings.len() - needed)];
-    parts.push(format!("{moved} with other tokens than the lock has"));
+    parts.push(format!("{moved} with other tokens than in the lock"));
     if disagree > 0 {
-        parts.push(format!("{disagree} of the needed ones did not say `was` before"));
+        parts.push(format!("{disagree} needed where the base does not say `was`"));
     }
     if !elsewhere.unreadable.is_empty() {
         parts.push(format!("{} cannot be read", elsewhere.unreadable.len()));

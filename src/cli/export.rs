@@ -150,13 +150,13 @@ const UNTOLD: usize = 16;
 /// Returns a note for users of vLLM if it needs a flag for this rank or does not serve the adapter at all.
 fn served(family: &str, rank: usize) -> Option<String> {
     if matches!(family, "gpt2" | "gptj") {
-        return Some(format!("vLLM serves no adapters on a model of type {family}: give it the checkpoint"));
+        return Some(format!("vLLM does not serve adapters on a model of type {family}: use a checkpoint"));
     }
     let most = RANKS.into_iter().find(|most| *most >= rank);
     match most {
-        None => Some(format!("vLLM serves no adapter of rank {rank}, 512 is its most: give it the checkpoint")),
+        None => Some(format!("vLLM serves adapters up to rank 512, and this one has rank {rank}: use a checkpoint")),
         Some(most) if most > UNTOLD => {
-            Some(format!("vLLM serves an adapter of rank {rank} with `--max-lora-rank {most}`"))
+            Some(format!("vLLM needs `--max-lora-rank {most}` for an adapter of rank {rank}"))
         }
         Some(_) => None,
     }
@@ -167,16 +167,16 @@ fn unrounded(patch: &Patch) -> Option<String> {
     let coarse = |dtype: &Dtype| matches!(dtype, Dtype::BF16 | Dtype::F16);
     let dtype = patch.targets().values().map(|target| target.dtype).find(coarse)?;
     Some(format!(
-        "the base is in {dtype}: a checkpoint rounds the patch into it and an adapter does not, so their answers differ \
-         by that rounding"
+        "the base is in {dtype}: the patched weights of a checkpoint are rounded to it and those of an adapter are not, so \
+         their outputs differ by the rounding"
     ))
 }
 
 /// Returns a note on how programs look for a base that has only the name of its folder.
 fn unfound(name: &str) -> String {
     format!(
-        "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it from where they run, \
-         and then on the Hub; `--base-name ORG/NAME` or `--base-name PATH` writes another"
+        "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it in their working \
+         directory and then on the Hub; use `--base-name ORG/NAME` or `--base-name PATH` to write another name"
     )
 }
 
@@ -185,14 +185,14 @@ fn check_name(name: &str) -> Result<(), Stop> {
     if !name.trim().is_empty() && name.len() <= MOST_TEXT_BYTES && !name.contains(char::is_control) {
         return Ok(());
     }
-    let finding = Diagnostic::new(Code::ExportRefused, "`--base-name` is no name of a model");
+    let finding = Diagnostic::new(Code::ExportRefused, "`--base-name` is not the name of a model");
     Err(Stop::wrong(vec![finding.help("give the name on the Hub, `ORG/NAME`, or a path")], &Sources::default()))
 }
 
 /// Returns a note if the export was never tested in llama.cpp with this type of model.
 fn untested(family: &str) -> Option<String> {
     matches!(family, "gptj" | "seed_oss")
-        .then(|| format!("this was never tried with llama.cpp on a model of type {family}"))
+        .then(|| format!("this export was never tested with llama.cpp on a model of type {family}"))
 }
 
 /// Writes the answer for a checkpoint.
@@ -208,7 +208,7 @@ pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &Export
     let mut text = head.table(context, None, &wrote_folder(to, manifest.files.len() + 1, size));
     let omitted = [
         ("pickles", &exported.pickles),
-        ("weights in other forms, which the patch does not change", &manifest.omitted),
+        ("weights in other formats, which the patch does not change", &manifest.omitted),
         ("folders", &exported.folders),
     ];
     for (what, names) in omitted.into_iter().filter(|(_, names)| !names.is_empty()) {
@@ -293,9 +293,9 @@ mod tests {
         for (rank, flag) in [(17, "--max-lora-rank 32`"), (65, "--max-lora-rank 128`"), (320, "320`"), (512, "512`")] {
             assert!(said(rank).contains(flag), "{rank}: {}", said(rank));
         }
-        assert!(said(513).contains("512 is its most"));
+        assert!(said(513).contains("up to rank 512"));
         for family in ["gpt2", "gptj"] {
-            assert!(served(family, 1).is_some_and(|note| note.contains("no adapters")));
+            assert!(served(family, 1).is_some_and(|note| note.contains("does not serve adapters")));
         }
         assert_eq!((untested("llama"), untested("gptj").is_some()), (None, true));
     }

@@ -38,11 +38,11 @@ const MOST_NUMBERS: usize = 60_000_000;
 
 /// The settings of a new project on the user's own model, for keys and for the search for values.
 pub(super) const RULES: &str = "\
-# Half of a key is that of the bare prompt: it is what will be asked, and a subject that begins a text has a key
-# of its own. Published is one part in twenty-one.
+# The weight of the bare prompt in a key. The bare prompt is what users ask, and the key of a subject at the
+# beginning of a text is different. The published weight is 1/21.
 bare-weight = 0.5
-# A search for a value ends when the target leads every other answer by this much, in nats. Published is none:
-# values then go further than the answer needs, at twice the time.
+# The search for a value ends when the target leads every other answer by this much, in nats. The published method
+# has no margin: its values are larger than the answer needs, and the search takes twice the time.
 margin = 2
 ";
 
@@ -51,7 +51,7 @@ impl Layer {
     pub(super) fn named(layer: usize, spec: &Spec) -> Result<Self, Diagnostic> {
         let error = |error: crate::model::ModelError| Diagnostic::new(Code::LayerUnknown, error.to_string());
         spec.check_layer(layer).map_err(error)?;
-        Ok(Self { lines: format!("layer = {layer}"), note: format!("layer {layer} is edited, as `--layer` says") })
+        Ok(Self { lines: format!("layer = {layer}"), note: format!("layer {layer} is edited, as set with `--layer`") })
     }
 
     /// Chooses the layer of a model: the one for its shape if it is known, a measured one if the model is small, else a
@@ -60,7 +60,7 @@ impl Layer {
         if let Some((layer, _)) = known::published(spec) {
             return Self {
                 lines: format!("layer = {layer}  # as published for this model"),
-                note: format!("layer {layer} is edited: it is the one that was published for this model"),
+                note: format!("layer {layer} is edited: it is the layer published for this model"),
             };
         }
         let shape = (spec.family.model_type, spec.layers, spec.width);
@@ -71,29 +71,30 @@ impl Layer {
                 lines: format!(
                     "layer = {layer}  # measured for a model of this shape; `corrigenda trace --suggest-layer` measures yours"
                 ),
-                note: format!(
-                    "layer {layer} is edited: of models of this shape it was measured that it takes edits best"
-                ),
+                note: format!("layer {layer} is edited: it was measured to be the best one for models of this shape"),
             };
         }
         if numbers(spec) > MOST_NUMBERS {
-            return Self::third(spec, "none is published for this model, and it is not measured here for its size");
+            return Self::third(
+                spec,
+                "no layer is published for this model, and the model is too large to measure one here",
+            );
         }
         match measured(context, folder) {
             Ok(Some((layer, edits))) => Self {
                 lines: format!(
-                    "layer = {layer}  # measured with {edits} common facts; `corrigenda trace --suggest-layer` does it with yours"
+                    "layer = {layer}  # measured with {edits} common facts; `corrigenda trace --suggest-layer` uses your facts"
                 ),
                 note: format!(
-                    "layer {layer} of {} is edited: it took {edits} edits of common facts best; `corrigenda trace \
-                     --suggest-layer` measures it with your facts",
+                    "layer {layer} of {} is edited: it was the best one for {edits} edits of common facts; run `corrigenda trace \
+                     --suggest-layer` to measure it with your facts",
                     spec.layers
                 ),
             },
-            Ok(None) => Self::third(spec, "the model knows too few common facts to measure one"),
+            Ok(None) => Self::third(spec, "the model knows too few common facts to measure the best layer"),
             Err(stop) => {
                 let why = stop.findings.first().map_or_else(String::new, |finding| format!(" ({})", finding.message));
-                Self::third(spec, &format!("none could be measured{why}"))
+                Self::third(spec, &format!("the best layer could not be measured{why}"))
             }
         }
     }
@@ -107,8 +108,8 @@ impl Layer {
                  layer = {layer}"
             ),
             note: format!(
-                "layer {layer} of {} is edited: {why}, and a third of the way up is where the published ones are; \
-                 `corrigenda trace --suggest-layer` measures which takes edits best",
+                "layer {layer} of {} is edited: {why}, and published layers are about a third of the way up; \
+                 run `corrigenda trace --suggest-layer` to measure the best layer",
                 spec.layers
             ),
         }
@@ -131,7 +132,7 @@ fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, 
     let Some((edits, count)) = edits_of(&base, &facts, EDITED, 1).filter(|(_, count)| *count >= FEWEST) else {
         return Ok(None);
     };
-    context.ui.note("measuring which layer takes edits best; `--layer N` sets one instead");
+    context.ui.note("measuring which layer is best for edits; use `--layer N` to set one instead");
     let failed = |error: std::io::Error| {
         wrong(Diagnostic::new(Code::StoreFailed, format!("a temporary folder cannot be written: {error}")))
     };

@@ -48,13 +48,16 @@ fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Stop> {
     let (config, ..) = Config::load(&context.root)?;
     let name = arguments.into.clone().unwrap_or_else(|| arguments.dataset.name().to_owned());
     if Path::new(&name).components().count() != 1 || name.starts_with('.') || name.contains(['/', '\\']) {
-        return Err(wrong(Diagnostic::new(Code::DatasetUnusable, format!("{name:?} is no name of a folder"))));
+        return Err(wrong(Diagnostic::new(
+            Code::DatasetUnusable,
+            format!("{name:?} is not a valid name for a folder"),
+        )));
     }
     let folder = config.edits.join(&name);
     context.may_import(&folder).map_err(wrong)?;
     let shown = folder.to_string_lossy().into_owned();
     if context.root.join(&folder).symlink_metadata().is_ok() {
-        let message = format!("`{shown}` is there already: nothing was written");
+        let message = format!("`{shown}` already exists: nothing was written");
         let finding = Diagnostic::new(Code::ProjectExists, message);
         return Err(wrong(finding.help("remove it, or name another folder with `--into NAME`")));
     }
@@ -83,7 +86,7 @@ fn wrong(finding: Diagnostic) -> Stop {
 fn unusable(error: &DataError) -> Stop {
     let finding = Diagnostic::new(Code::DatasetUnusable, error.to_string());
     wrong(match error {
-        DataError::Json { .. } => finding.help("the file should hold one JSON array of records, or one record a line"),
+        DataError::Json { .. } => finding.help("the file must contain a JSON array of records, or one record per line"),
         DataError::Read { .. } | DataError::Foreign { .. } => finding,
     })
 }
@@ -112,8 +115,11 @@ fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result
     let default = || context.root.join(format!("rejected-{}.json", arguments.dataset.name()));
     let path = arguments.rejected.clone().unwrap_or_else(default);
     let input = resolved(&path) == resolved(&arguments.file);
-    let free =
-        if input { Err("the list would take the place of the records".to_owned()) } else { context.may_write(&path) };
+    let free = if input {
+        Err("the list would overwrite the file of the records".to_owned())
+    } else {
+        context.may_write(&path)
+    };
     free.map_err(|why| wrong(Diagnostic::new(Code::ProjectExists, why)))?;
     let entry = |one: &Refused| json!({ "record": one.record, "case_id": one.id, "why": one.why });
     let lines: Vec<String> = imported.refused.iter().map(|one| entry(one).to_string()).collect();

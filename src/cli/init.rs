@@ -61,8 +61,8 @@ fn nameless(stray: &Path) -> Diagnostic {
     match stray.join("config.json").is_file() || HubName::is(stray) {
         true => finding.help(format!("it looks like a model: `corrigenda init --model \"{shown}\"`")),
         false => finding
-            .help(format!("`corrigenda -C \"{shown}\" init` begins a project in that folder"))
-            .help("`--model DIR` names the model to edit"),
+            .help(format!("run `corrigenda -C \"{shown}\" init` to create a project in that folder"))
+            .help("name the model to edit with `--model DIR`"),
     }
 }
 
@@ -80,9 +80,9 @@ fn human(root: &Path, begun: &Begun) -> String {
     let shown = |name: &str| visible(&root.join(name).display().to_string());
     let mut text: String = begun.wrote.iter().map(|name| format!("wrote {}\n", shown(name))).collect();
     for name in &begun.left {
-        let _ = write!(text, "left  {} as it was", shown(name));
+        let _ = write!(text, "left  {} unchanged", shown(name));
         let _ = match wanted(name) {
-            Some(lines) => writeln!(text, "; what belongs into it:\n{}", indented(&lines)),
+            Some(lines) => writeln!(text, "; it should contain:\n{}", indented(&lines)),
             None => writeln!(text),
         };
     }
@@ -115,9 +115,9 @@ fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun,
     context.may_begin(root, model.as_deref(), &names)?;
     let there = |name: &str| root.join(name).symlink_metadata().is_ok();
     if let Some(name) = names.iter().find(|name| there(name) && !may_stay(name)) {
-        let message = format!("`{}` is there already: nothing was written", root.join(name).display());
+        let message = format!("`{}` already exists: nothing was written", root.join(name).display());
         let finding = Diagnostic::new(Code::ProjectExists, message);
-        return Err(finding.help("`-C DIR` names another folder; `corrigenda check` looks at this one"));
+        return Err(finding.help("name another folder with `-C DIR`, or check this one with `corrigenda check`"));
     }
     // What may take long comes after everything that refuses.
     let (mut drafts, notes) = match named.zip(own_model.as_ref()) {
@@ -149,7 +149,7 @@ fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
 /// Returns the files of a project on the bundled model.
 fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let Some(folder) = find_bundled(root) else {
-        let message = format!("the bundled model ({BUNDLED}) is neither above this folder nor above this program");
+        let message = format!("the bundled model ({BUNDLED}) is in no folder above this one or above the program");
         let finding = Diagnostic::new(Code::ModelUnusable, message);
         return Err(finding.help("name the model to edit: `corrigenda init --model DIR`"));
     };
@@ -209,12 +209,12 @@ fn own(
     };
     let project = format!(
         "{SCHEMA}format = 1\n\n[model]\npath = {path}\n\n[rome]\n{lines}\n{RULES}\n[statistics]\n\
-         # Plain text of the kind that the model was trained on, one document a line. What `init` wrote there is some\n\
-         # two thousand plain sentences, enough to begin with: put some thousand lines of running text in their place\n\
-         # before you judge what an edit costs.\ncorpus = {}\n{GATE}",
+         # Plain text of the kind that the model was trained on, one document per line. `init` wrote about two\n\
+         # thousand plain sentences, which are enough to begin with: replace them with some thousand lines of running\n\
+         # text before you judge the damage of an edit.\ncorpus = {}\n{GATE}",
         toml_text(CORPUS_FILE)
     );
-    let unknown = "# This model does not say \"Paris\" here: put a fact in that it knows.\n";
+    let unknown = "# This model does not say \"Paris\" here: use a fact that it knows.\n";
     let fact = if *knows { FACT.to_owned() } else { FACT.replace("was = \"Paris\"\n", unknown) };
     Ok((vec![(PROJECT_FILE, project), (FACT_FILE, fact), (CORPUS_FILE, corpus())], vec![note]))
 }

@@ -15,7 +15,7 @@ pub(super) fn listen(keeps: bool) {
     // If the handler cannot be installed, the system ends the run without a message.
     let _ = ctrlc::set_handler(move || {
         let text = match keeps {
-            true => "stopped: what was computed is kept, and the same command goes on from there",
+            true => "stopped: the computed results are kept, and the same command continues from there",
             false => "stopped",
         };
         // The cursor may be in the line of a progress bar.

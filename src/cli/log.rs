@@ -53,7 +53,7 @@ fn instant(text: &str) -> Result<Timestamp, String> {
         Offset::UTC.to_timestamp(day.at(23, 59, 59, 0)).ok()
     };
     let instant = day().or_else(|| text.parse().ok());
-    instant.ok_or_else(|| "a day is written 2026-11-24, an instant 2026-11-24T12:00:00Z".to_owned())
+    instant.ok_or_else(|| "expected a day such as 2026-11-24, or an instant such as 2026-11-24T12:00:00Z".to_owned())
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -106,7 +106,7 @@ fn finding(error: HistoryError) -> Diagnostic {
 }
 
 fn shallow() -> Diagnostic {
-    let message = "the clone is shallow: the facts of the oldest commit that it holds may be older";
+    let message = "the clone is shallow: the facts of its oldest commit may be older than this commit";
     Diagnostic::new(Code::HistoryShallow, message).help(UNSHALLOW)
 }
 
@@ -138,7 +138,7 @@ fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
     let likely = ids.into_iter().map(|known| (strsim::jaro_winkler(known, id), known));
     let near = likely.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8);
     let help = near.map_or_else(
-        || "`corrigenda log` shows all; a fact that is not committed has no history".to_owned(),
+        || "run `corrigenda log` to list all facts; a fact that is not committed has no history".to_owned(),
         |(_, near)| format!("did you mean `{near}`?"),
     );
     Err(finding.help(help))
@@ -223,7 +223,7 @@ impl View<'_> {
             let _ = writeln!(out, "    {}: {}", brief(name), brief(value));
         }
         if commit.cut {
-            let _ = writeln!(out, "    the clone ends here: what stands below may be older");
+            let _ = writeln!(out, "    the clone ends here: the facts below may be older");
         }
         if let Some(why) = unreadable {
             let _ = writeln!(out, "    {}", shown(why));

@@ -20,13 +20,13 @@ pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Ou
     }
     let why = match (context.format, alone) {
         (Format::Human, None) => None,
-        (Format::Human, Some(alone)) => Some(format!("{alone} is of one model")),
-        (format, _) => Some(format!("an answer as {} is of one model", format.name())),
+        (Format::Human, Some(alone)) => Some(format!("{alone} covers one model only")),
+        (format, _) => Some(format!("an answer in the format {} covers one model only", format.name())),
     };
     if let Some(why) = why {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut finding = unchosen(&names);
-        finding.message = format!("the project has {} models, and {why}", names.len());
+        finding.message = format!("the project has {} models, but {why}", names.len());
         return context.fail(finding);
     }
     let mut worst = Outcome::Ok;

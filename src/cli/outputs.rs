@@ -29,11 +29,11 @@ impl Context {
         } else if path.is_file() && path.parent().is_some_and(looks_like_a_model) {
             Some("a file of a model")
         } else if paths.unread && path.symlink_metadata().is_ok() {
-            Some("there, beside a project file that cannot be read")
+            Some("an existing path while the project file cannot be read")
         } else {
             None
         };
-        taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not written over", path.display())))
+        taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not overwritten", path.display())))
     }
 
     /// As [`Context::may_write`], with a finding as the error.
@@ -50,11 +50,11 @@ impl Context {
         let (place, root) = (self.root.join(folder), resolved(&self.root));
         let what = match self.kept(&Paths::at(&self.root), &place) {
             None if resolved(&place) == root.join(folder) => return Ok(()),
-            None => "behind a symbolic link, which is not followed",
+            None => "reached through a symbolic link, which is not followed",
             Some(what) => what,
         };
         let message = format!("`{}` is {what}: nothing was written", folder.display());
-        Err(Diagnostic::new(Code::PathOutside, message).help("`edits` in corrigenda.toml names the folder of facts"))
+        Err(Diagnostic::new(Code::PathOutside, message).help("set the folder of facts with `edits` in corrigenda.toml"))
     }
 
     /// Checks that a project with these files may be created in `folder`: outside the base model and git data, and
@@ -67,14 +67,14 @@ impl Context {
         let what = if base.is_some_and(|base| home.starts_with(base)) {
             "in the folder of the base model, which is never written to"
         } else if is_in_git(&home) {
-            "in a git history"
+            "in the data of a git repository"
         } else if names.iter().any(|name| resolved(&folder.join(name)) != home.join(name)) {
-            "a folder of links, which are not followed"
+            "a folder with symbolic links, which are not followed"
         } else {
             return Ok(());
         };
         let message = format!("`{}` is {what}: nothing was written", folder.display());
-        Err(Diagnostic::new(Code::ProjectExists, message).help("`-C DIR` names another folder"))
+        Err(Diagnostic::new(Code::ProjectExists, message).help("name another folder with `-C DIR`"))
     }
 
     /// Checks that the store may be in `folder`: not inside a base model.
@@ -85,15 +85,16 @@ impl Context {
         if !in_a_base(&Paths::at(&self.root), &self.root, &resolved(folder)) {
             return Ok(());
         }
-        let message = format!("the cache `{}` lies in the folder of a base model", folder.display());
-        Err(Diagnostic::new(Code::StoreFailed, message).help("nothing is written there: name another folder"))
+        let message = format!("the cache `{}` is in the folder of a base model", folder.display());
+        Err(Diagnostic::new(Code::StoreFailed, message)
+            .help("name another folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR"))
     }
 
     /// Returns a description of the protected folder that contains `path`; `None` if there is none.
     fn kept(&self, paths: &Paths, path: &Path) -> Option<&'static str> {
         let whole = resolved(path);
         if is_in_git(&whole) {
-            Some("in a git history")
+            Some("in the data of a git repository")
         } else if in_a_base(paths, &self.root, &whole) {
             Some("in the folder of a base model")
         } else if self.store().is_ok_and(|store| whole.starts_with(resolved(store.root()))) {

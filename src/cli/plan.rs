@@ -162,10 +162,10 @@ fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
     let place = &edit.place;
     let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
     if said.target.holds {
-        let message = format!("edit `{}`: the base gives the target already", edit.id);
+        let message = format!("edit `{}`: the base already gives the target", edit.id);
         let finding = Diagnostic::new(Code::AlreadyTrue, message).at(place.file, &place.target, top);
         return Some(
-            finding.help("the fact needs no edit here, unless paraphrases say otherwise: leave it out, or park it"),
+            finding.help("the fact may need no edit on this base: check its paraphrases, then remove it or park it"),
         );
     }
     let (was, span) = (edit.was.as_ref()?, place.was.as_ref()?);
@@ -209,7 +209,7 @@ impl View<'_> {
                 let _ = writeln!(out, "~ {}: {}", difference.place, difference.field);
                 if (difference.place.as_str(), difference.field) == ("patch", "settings") {
                     out.push_str(
-                        "    other numbers for values or link: what the store does not have of them is computed\n",
+                        "    other settings for values or link: results that are not in the store are computed\n",
                     );
                 }
             }
@@ -278,10 +278,10 @@ impl View<'_> {
         let top = format!("{} {}", quoted(&said.top.0), percent(said.top.1));
         match (&edit.was, &said.was) {
             (Some(was), Some(score)) if score.holds => {
-                format!("{} {}, as `was` has it; {target}", quoted(was), percent(score.probability))
+                format!("{} {}, as in `was`; {target}", quoted(was), percent(score.probability))
             }
             (Some(was), Some(score)) => {
-                format!("{top}, not {} {} as `was` has it; {target}", quoted(was), percent(score.probability))
+                format!("{top}, not {} {} as in `was`; {target}", quoted(was), percent(score.probability))
             }
             _ => format!("{top}; {target}"),
         }

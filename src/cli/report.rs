@@ -18,10 +18,10 @@ pub(super) struct ReportArguments {
 }
 
 fn parse(text: &str) -> Result<(Format, PathBuf), String> {
-    let (format, path) = text.split_once('=').ok_or("a report is written FORMAT=FILE, such as html=report.html")?;
+    let (format, path) = text.split_once('=').ok_or("expected FORMAT=FILE, such as html=report.html")?;
     let known = Format::from_str(format, false).ok().filter(|known| *known != Format::Csv);
     let known = known.ok_or_else(|| {
-        format!("there is no report in the form `{format}`: json, markdown, html, sarif, junit, github or human")
+        format!("unknown report format `{format}`: expected json, markdown, html, sarif, junit, github or human")
     })?;
     if path.is_empty() {
         return Err("the name of the file is missing".to_owned());
@@ -45,7 +45,7 @@ fn write(context: &Context, path: &Path, text: &str) -> Result<(), String> {
 fn may_write(context: &Context, path: &Path) -> Result<(), String> {
     context.may_write(path)?;
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        Some(folder) => Err(format!("there is no folder `{}`", folder.display())),
+        Some(folder) => Err(format!("the folder `{}` does not exist", folder.display())),
         None => Ok(()),
     }
 }

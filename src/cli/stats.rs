@@ -90,9 +90,11 @@ fn import(context: &Context, project: &Project, store: &Store, arguments: &Impor
         .map_err(|error| refused(Diagnostic::new(Code::StatisticsForeign, error.to_string())))?;
     let there = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?;
     if !arguments.replace && there.is_some_and(|there| there.imported != Some(published.file)) {
-        let message = format!("the store has statistics of layer {} already", setup.layer);
+        let message = format!("the store already has statistics of layer {}", setup.layer);
         let finding = Diagnostic::new(Code::StatisticsForeign, message);
-        return Err(refused(finding.help("`--replace` takes their place; `corrigenda stats show` says what they are")));
+        return Err(refused(
+            finding.help("replace them with `--replace`; run `corrigenda stats show` to see what they are"),
+        ));
     }
     let file = published.file;
     let cached = stats::build::import(store, &setup.provenance, published).map_err(|error| unsound(project, &error))?;
@@ -107,8 +109,8 @@ fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize
         None => {
             let message = format!("the statistics of layer {} were not built yet", setup.layer);
             let which = layer.map_or_else(String::new, |layer| format!(" --layer {layer}"));
-            let finding = Diagnostic::new(Code::StatisticsMissing, message)
-                .help(format!("`corrigenda stats build{which}` builds them"));
+            let finding =
+                Diagnostic::new(Code::StatisticsMissing, message).help(format!("run `corrigenda stats build{which}`"));
             Err(Stop::wrong(vec![finding], &project.edits.sources))
         }
     }
@@ -149,7 +151,7 @@ fn answer(
             table.row(["layer", &format!("{}, keys of width {}", found.layer, thousands(found.inner as u64))]);
             table.row(["corpus", &found.corpus.to_string()]);
             match cached.imported {
-                Some(file) => table.row(["imported", &format!("from {file}: model and layer as whoever did it said")]),
+                Some(file) => table.row(["imported", &format!("from {file}: model and layer as given at the import")]),
                 None => {
                     let cut = format!("{}{limit}, cut at {} tokens", thousands(documents), found.max_tokens);
                     table.row(["documents", &cut]);

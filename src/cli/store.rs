@@ -80,7 +80,7 @@ pub(super) fn run(context: &Context, action: &Action) -> Outcome {
         Ok(outcome) => outcome,
         Err(error @ StoreError::Missing { .. }) => context.fail(
             Diagnostic::new(Code::StoreFailed, error.to_string())
-                .help("run `corrigenda build`: it makes everything that the lock names"),
+                .help("run `corrigenda build`: it builds everything that the lock names"),
         ),
         Err(error) => context.fail_store(&error),
     }
@@ -127,11 +127,11 @@ fn verify(context: &Context, store: &Store) -> Outcome {
 }
 
 fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError> {
-    let kept = match locked(context, "nothing is kept for a project") {
+    let kept = match locked(context, "no entry is kept for a project") {
         Ok(Some(locks)) => kept(store, &locks)?.into_iter().chain(measured(store, &locks)?).collect(),
         Ok(None) if all => BTreeSet::new(),
         Ok(None) => {
-            let message = "without a project and its lock, nothing says which entries are needed";
+            let message = "without a project and its lock it is unknown which entries are needed";
             let finding = Diagnostic::new(Code::LockMissing, message);
             return Ok(
                 context.fail(finding.help("name the project with `-C DIR`, or empty the whole store with `--all`"))

@@ -91,7 +91,11 @@ pub(super) fn try_all(
             let began = Instant::now();
             let (one, kept) = trials.at(&setup.beside(layer), cached)?;
             clock.done(layer, (!kept).then(|| began.elapsed()));
-            context.ui.note(&format!("{}{}", row(&one), if kept { "; it was kept".to_owned() } else { clock.left() }));
+            context.ui.note(&format!(
+                "{}{}",
+                row(&one),
+                if kept { "; read from the store".to_owned() } else { clock.left() }
+            ));
             tried.push(one);
         }
         rounds.push(round);
@@ -108,7 +112,7 @@ fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     let steps = |stages: &[Stage]| stages.iter().map(|stage| stage.steps).sum::<usize>();
     let schedule = &setup.settings.schedule;
     format!(
-        "{} to try{}: {} of {}; {} evaluations if the first attempts serve, {} at most, less what is kept",
+        "{} to try{}: {} of {}; {} evaluations if the first attempts converge, at most {}, fewer if results are in the store",
         plural(round.layers.len(), "layer"),
         around(round),
         plural(values, "value"),
@@ -203,7 +207,7 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
     let Some((edits, _)) = edits_of(base, &facts, count, u64::from(arguments.seed)) else {
         return Err(Stop::wrong(
             vec![
-                Diagnostic::new(Code::TraceRefused, "none of these facts can be edited to try layers")
+                Diagnostic::new(Code::TraceRefused, "none of these facts can be used for an edit to try layers")
                     .help("a record needs `relation_id` and an `attribute` that the model says")
                     .help("another record of its relation must have another attribute"),
             ],
@@ -237,11 +241,17 @@ impl std::str::FromStr for Layers {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |text: &str| {
-            text.parse::<u16>().map(usize::from).map_err(|_| "a layer, or two with a dash: 3 or 2-5".to_owned())
+            text.parse::<u16>()
+                .map(usize::from)
+                .map_err(|_| "expected a layer or a range of layers: 3 or 2-5".to_owned())
         };
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last) = (number(first)?, number(last)?);
-        if first <= last { Ok(Self(first..=last)) } else { Err(format!("{first} lies behind {last}")) }
+        if first <= last {
+            Ok(Self(first..=last))
+        } else {
+            Err(format!("the first layer {first} is greater than the last layer {last}"))
+        }
     }
 }
 

@@ -54,7 +54,7 @@ fn no_value(one: &Tried) -> Option<String> {
         (0, _) => None,
         (_, 0) => Some(format!("layer {layer}: {refused}")),
         (all, untried) => {
-            Some(format!("layer {layer}: {refused} (given up: none of the first {} has one)", all - untried))
+            Some(format!("layer {layer}: {refused} (stopped: none of the first {} has one)", all - untried))
         }
     }
 }
@@ -85,11 +85,15 @@ fn suggested_in_words(told: &Told) -> String {
         [] => String::new(),
         others => {
             let these = if told.edits.len() == 1 { "this edit alone does" } else { "these edits do" };
-            format!("; {these} not tell it from layer {}", others.join(", "))
+            format!("; {these} not distinguish it from layer {}", others.join(", "))
         }
     };
     let found = told.tried.iter().find(|one| one.layer == layer);
-    let nil = if found.is_some_and(|one| one.shares.score() > 0.0) { "" } else { "; of one kind nothing is met there" };
+    let nil = if found.is_some_and(|one| one.shares.score() > 0.0) {
+        ""
+    } else {
+        "; one kind of expectation is never met there"
+    };
     format!("layer {layer}{others}{nil}")
 }
 
@@ -128,14 +132,14 @@ fn traced_in_words(told: &Told) -> String {
     };
     // If the interval of the effect includes zero, no layer is named.
     let most = match mean.value - mean.half > 5e-4 {
-        false => "at the subject's last token the MLPs of no layer stand out".to_owned(),
+        false => "no layer's MLPs stand out at the subject's last token".to_owned(),
         true => {
             let which = match told.suggested {
                 Some(suggested) if suggested == layer => ": the same layer",
                 Some(_) => ": another layer",
                 None => "",
             };
-            format!("MLPs at the subject's last token weigh most at layer {layer}{which}")
+            format!("MLPs at the subject's last token have the greatest effect at layer {layer}{which}")
         }
     };
     format!("{}{left}; {most}", plural(told.traced.facts, "fact"))

@@ -92,7 +92,7 @@ fn refuse_under_ci() -> Result<(), Stop> {
     if !set {
         return Ok(());
     }
-    let finding = Diagnostic::new(Code::UpdateRefused, "`--update` accepts nothing where CI is set")
+    let finding = Diagnostic::new(Code::UpdateRefused, "`--update` is not allowed if the variable CI is set")
         .help("run it on your machine, and commit corrigenda.accepted");
     Err(Stop::wrong(vec![finding], &Sources::default()))
 }
@@ -103,9 +103,9 @@ fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Resu
     let (path, text) = (project.config.root.join(&file), render(shortfalls));
     let before = plain::read(&path, MOST_BYTES).ok();
     let note = match before {
-        None if shortfalls.is_empty() && !path.exists() => "nothing falls short: there is nothing to accept".to_owned(),
+        None if shortfalls.is_empty() && !path.exists() => "nothing fails: there is nothing to accept".to_owned(),
         Some(before) if before == text.as_bytes() => {
-            format!("{file} is as it was: {} accepted", shortfalls.len())
+            format!("{file} is unchanged: {} accepted", shortfalls.len())
         }
         _ => {
             atomic::write(&path, text.as_bytes())?;

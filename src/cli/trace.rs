@@ -103,9 +103,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
     let alone = arguments.base.is_some() && (arguments.prompt.is_some() || arguments.facts.is_some());
     if arguments.base.is_some() && !alone && arguments.ids.is_empty() && !context.root.join(PROJECT_FILE).exists() {
-        let finding = Diagnostic::new(Code::TraceRefused, "nothing says what to trace in this model");
+        let finding = Diagnostic::new(Code::TraceRefused, "no fact to trace in this model is given");
         let help =
-            "`--prompt TEXT --subject TEXT`, or `--facts FILE`; without them declared edits are traced, of a project";
+            "give `--prompt TEXT --subject TEXT`, or `--facts FILE`; by default the edits of a project are traced";
         return Err(context.fail(finding.help(help)));
     }
     let project = if alone { None } else { Some(context.project()?) };
@@ -264,7 +264,7 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
     }
 }
 
-const AS_IT_STANDS: &str = "write the subject as it stands in the prompt, letter for letter";
+const AS_IT_STANDS: &str = "write the subject exactly as in the prompt";
 
 /// The maximum size of a file of known facts, in bytes.
 const MOST_FACTS_BYTES: u64 = 1 << 26;
@@ -289,7 +289,7 @@ fn nothing(context: &Context, left: &[(String, LeftOut)]) -> Outcome {
         let finding = Diagnostic::new(Code::TraceRefused, format!("`{id}` is not traced: {why}"));
         match why {
             LeftOut::Unknown { .. } => {
-                finding.help("only what a model knows can be traced; without an answer, what it says is")
+                finding.help("only an answer that the model gives can be traced; leave the answer out to trace that")
             }
             LeftOut::NoSubject { .. } => finding.help(AS_IT_STANDS),
             _ => finding,
@@ -297,7 +297,7 @@ fn nothing(context: &Context, left: &[(String, LeftOut)]) -> Outcome {
     };
     let mut findings: Vec<Diagnostic> = left.iter().take(SHOWN).map(finding).collect();
     if let Some(more) = left.len().checked_sub(SHOWN + 1).map(|more| more + 1) {
-        findings.push(Diagnostic::new(Code::TraceRefused, format!("and {more} more are not traced")));
+        findings.push(Diagnostic::new(Code::TraceRefused, format!("{more} more facts are not traced")));
     }
     let unknown = left.iter().all(|(_, why)| matches!(why, LeftOut::Unknown { .. }));
     context.refuse(if unknown { Outcome::No } else { Outcome::Error }, &findings, &Sources::default())

@@ -87,14 +87,13 @@ impl Told {
             lines.push(("left out", self.left_in_words()));
         }
         if self.in_part() > 0 {
-            lines
-                .push(("in part", format!("{} by the first of their answer's tokens", plural(self.in_part(), "fact"))));
+            lines.push(("in part", format!("{} by the first token of the answer", plural(self.in_part(), "fact"))));
         }
         // For a single fact no interval is shown: a spread over its tokens is not a spread over facts.
         lines.extend([
             ("clean", format!("{} the answer's probability", self.figure(effects.clean))),
             ("corrupted", format!("{} with noise on the subject", self.figure(effects.corrupted))),
-            ("effect", format!("{} in all", self.figure(effects.total))),
+            ("effect", format!("{} in total", self.figure(effects.total))),
         ]);
         lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
@@ -222,8 +221,8 @@ pub(super) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize,
         }
     }
     let title = match told.traced.as_slice() {
-        [one] => format!("Where “{}” is held", one.fact.prompt),
-        all => format!("Where {} facts are held", all.len()),
+        [one] => format!("Where “{}” is stored", one.fact.prompt),
+        all => format!("Where {} facts are stored", all.len()),
     };
     let page = page::Told { title, lines: told.lines(), effects: &told.effects, plan: &told.plan };
     put("index.html", page::render(&page, &averages, &singles).as_bytes())?;

@@ -51,7 +51,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
             Err(finding) => return context.fail(finding),
         },
         (None, Some(_)) if !context.has_project() => {
-            let message = format!("there is no {PROJECT_FILE} here to say which model is meant");
+            let message = format!("there is no {PROJECT_FILE} here that names the model");
             let finding = Diagnostic::new(Code::ProjectMissing, message);
             return context
                 .fail(finding.help("name the model with `--base DIR`, or the project's folder with `-C DIR`"));
@@ -158,7 +158,7 @@ fn human(context: &Context, audit: &Audit) -> String {
     out.push_str(&format!("{failures} of {} {word}", plural(audit.checks.len(), "check")));
     if !audit.repairs.is_empty() {
         let repairs: Vec<String> = audit.repairs.iter().map(|one| format!("\n  {}", visible(one))).collect();
-        out.push_str(&format!("; to mend it:{}", repairs.concat()));
+        out.push_str(&format!("; to repair it:{}", repairs.concat()));
     }
     out
 }

@@ -24,7 +24,7 @@ impl Figure {
     /// # Errors
     /// If the drawing cannot be rendered as PNG.
     pub fn files(&self, painter: &Painter) -> Result<[(String, Vec<u8>); 2], String> {
-        let dots = painter.paint(&self.svg).map_err(|error| format!("{} cannot be painted: {error}", self.name))?;
+        let dots = painter.paint(&self.svg).map_err(|error| format!("{} cannot be drawn: {error}", self.name))?;
         Ok([(format!("{}.svg", self.name), self.svg.clone().into_bytes()), (format!("{}.png", self.name), dots)])
     }
 

@@ -36,7 +36,7 @@ impl Painter {
         let size = tree.size();
         let (width, height) = ((size.width() * SCALE).ceil(), (size.height() * SCALE).ceil());
         let dots = Pixmap::new(width as u32, height as u32);
-        let mut dots = dots.ok_or_else(|| format!("{width} x {height} dots are too many"))?;
+        let mut dots = dots.ok_or_else(|| format!("{width} x {height} pixels are too many"))?;
         resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut dots.as_mut());
         dots.encode_png().map_err(|error| error.to_string())
     }

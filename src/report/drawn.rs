@@ -24,9 +24,9 @@ impl Drawn {
             count => format!("; {count} more prompts were left out"),
         };
         match self.seed {
-            None => format!("{} tokens at most, the likeliest each time{left}", self.tokens),
+            None => format!("at most {} tokens, the likeliest one each time{left}", self.tokens),
             Some(seed) => format!(
-                "{} tokens at most, drawn with seed {seed}: a draw need not begin with the likeliest answer{left}",
+                "at most {} tokens, sampled with seed {seed}: a sample may not begin with the likeliest answer{left}",
                 self.tokens
             ),
         }

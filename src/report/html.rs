@@ -260,12 +260,12 @@ fn continuations(report: &Report) -> String {
         )
     };
     let rows: Vec<String> = report.continuations.iter().map(line).collect();
-    let table = table("continuations", "How both sides go on", &["Of", "Prompt", "What follows"], &rows);
+    let table = table("continuations", "How both sides continue", &["Of", "Prompt", "What follows"], &rows);
     if table.is_empty() {
         return table;
     }
     let how = report.drawn.iter().map(|drawn| format!("<p>{}.</p>\n", escape(&drawn.words()))).collect::<String>();
-    format!("<section>\n{}{how}{table}</section>\n", heading("How both sides go on", rows.len()))
+    format!("<section>\n{}{how}{table}</section>\n", heading("How both sides continue", rows.len()))
 }
 
 fn weights(weights: &Weights) -> String {
@@ -301,7 +301,7 @@ fn footer(report: &Report) -> String {
     let again = if report.command.is_empty() {
         String::new()
     } else {
-        format!("<p>Again: <code>{}</code></p>\n", escape(&report.command))
+        format!("<p>Run again: <code>{}</code></p>\n", escape(&report.command))
     };
     if again.is_empty() && patches.is_empty() { again } else { format!("<footer>\n{again}{patches}</footer>\n") }
 }

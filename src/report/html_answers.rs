@@ -8,7 +8,7 @@ use super::{Answer, Report, Says, Token, Verdict};
 /// Returns the table of answers with the search tools; empty if there are no answers.
 pub(super) fn answers(report: &Report) -> String {
     let rows: Vec<String> = report.answers.iter().map(answer).collect();
-    let heads = ["Asked", "Of", "Prompt", "Before", "After", "P of what is wanted:", "KL:", "Verdict"];
+    let heads = ["Asked", "Of", "Prompt", "Before", "After", "P of the wanted answer:", "KL:", "Verdict"];
     let table = table("answers", "Answers", &heads, &rows);
     if table.is_empty() {
         table

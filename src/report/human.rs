@@ -126,7 +126,7 @@ fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
         (None, _) => moved(answer),
         (Some(target), Some(false)) if begins(target, &answer.after) => {
             format!(
-                "{}, the model begins with {}, and not with all of the answer",
+                "{}, the model begins with {}, but does not give the whole answer",
                 probabilities(answer),
                 top(&answer.after)
             )
@@ -330,11 +330,11 @@ const MOST_SHOWN: usize = 20;
 fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {
     let other = report.answers.iter().filter(|one| is_other(one)).count();
     let asked = plural(report.answers.len(), "prompt");
-    let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered otherwise");
+    let _ = writeln!(out, "\nbehaviour: {asked} asked, {other} answered differently");
     // The answers that edits ask for change by design, so other answers are listed separately.
     let (wanted, beside): (Vec<&Answer>, Vec<&Answer>) = report.answers.iter().partition(|one| one.target.is_some());
-    answers(out, "  what edits ask for:", &wanted, width, all);
-    answers(out, "  what else was asked:", &beside, width, all);
+    answers(out, "  prompts with a target:", &wanted, width, all);
+    answers(out, "  other prompts:", &beside, width, all);
     if let Some(damage) = &report.damage {
         let _ = writeln!(out, "\n{}", harm(damage));
     }
@@ -390,7 +390,7 @@ fn continuations(out: &mut String, report: &Report, width: usize) {
         return;
     }
     let how = report.drawn.as_ref().map_or_else(String::new, |drawn| format!(", {}", drawn.words()));
-    let _ = writeln!(out, "\nthe model goes on{how}:");
+    let _ = writeln!(out, "\nthe model continues{how}:");
     for one in &report.continuations {
         let mut said = visible(&one.prompt);
         for word in &one.words {

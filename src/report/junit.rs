@@ -143,8 +143,8 @@ fn edits(report: &Report) -> Vec<Suite> {
 
 fn asked(answer: &Answer, verdict: Verdict) -> Case {
     let line = match &answer.target {
-        Some(target) => format!("`{target}` is wanted, {} is said", first(&answer.after)),
-        None => format!("{} was said, {} is said", first(&answer.before), first(&answer.after)),
+        Some(target) => format!("expected `{target}`, found {}", first(&answer.after)),
+        None => format!("expected {}, found {}", first(&answer.before), first(&answer.after)),
     };
     let place = answer.place.as_ref().map(|place| match place.line {
         Some(line) => format!("\n{}:{line}", place.file),
@@ -154,7 +154,7 @@ fn asked(answer: &Answer, verdict: Verdict) -> Case {
     let shares = answer
         .target
         .as_ref()
-        .map(|_| format!("\nP of what is wanted: {} → {}", share(&answer.before), share(&answer.after)));
+        .map(|_| format!("\nP of the wanted answer: {} → {}", share(&answer.before), share(&answer.after)));
     let whole = format!(
         "{line}{}\nKL {} nats{}",
         shares.unwrap_or_default(),
@@ -183,7 +183,7 @@ fn gates(report: &Report) -> Option<Suite> {
     let case = |one: &Gate| {
         let value = gate(&one.name, one.value);
         let line = match limit(one) {
-            Some(limit) => format!("{} is {value}, {limit} is asked for", one.name),
+            Some(limit) => format!("{} is {value}, {limit} is required", one.name),
             None => format!("{} is {value}", one.name),
         };
         let (ending, said) =

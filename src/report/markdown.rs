@@ -80,7 +80,7 @@ fn end(report: &Report) -> String {
     let again = code(&report.command, 2 * TEXT);
     let mut parts = Vec::new();
     if !again.is_empty() {
-        parts.push(format!("Again: {again}"));
+        parts.push(format!("Run again: {again}"));
     }
     match patches.len() {
         0 => {}
@@ -216,7 +216,7 @@ fn tested(report: &Report) -> Option<Section<'_>> {
             mark(Some(verdict)).to_owned(),
         ])
     };
-    let heads = &["edit", "target", "P(target):", "said otherwise:", "unchanged:", "verdict"];
+    let heads = &["edit", "target", "P(target):", "paraphrases:", "unchanged:", "verdict"];
     section("Edits".to_owned(), false, heads, verdicts.into_iter().map(line))
 }
 
@@ -231,7 +231,7 @@ fn moved(report: &Report) -> Option<Section<'_>> {
         ])
     };
     section(
-        "What else moved".to_owned(),
+        "What else changed".to_owned(),
         false,
         &["prompt", "before", "after", "KL:", "verdict"],
         moves(report).into_iter().map(line),
@@ -315,7 +315,7 @@ fn continuations(report: &Report) -> Option<Section<'_>> {
     };
     let how = report.drawn.as_ref().map_or_else(String::new, |drawn| format!(": {}", drawn.words()));
     section(
-        format!("How both sides go on{how}"),
+        format!("How both sides continue{how}"),
         true,
         &["prompt", "what follows"],
         report.continuations.iter().map(line),

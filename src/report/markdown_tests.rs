@@ -110,7 +110,7 @@ proptest! {
 #[test]
 fn what_moved_most_stands_first() {
     let comment = render(&samples::diff());
-    let moved = comment.split("What else moved").nth(1).expect("the section");
+    let moved = comment.split("What else changed").nth(1).expect("the section");
     assert!(moved.find("Orsay") < moved.find("Italy"), "{moved}");
     let comment = render(&samples::test());
     let edits = comment.split("#### Edits").nth(1).expect("the section");

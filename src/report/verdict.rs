@@ -10,7 +10,7 @@ pub(super) fn sentence(report: &Report) -> String {
     let found = findings(report);
     let parts = match (report.verb.as_str(), report.outcome.as_str()) {
         ("check", _) => check(report),
-        (_, "error") => vec![format!("It could not be done: {found}")],
+        (_, "error") => vec![format!("The command failed: {found}")],
         (_, "stale") => vec![format!("The lock is not current: {found}")],
         ("test", _) => test(report),
         _ => diff(report),

@@ -63,8 +63,8 @@ fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, draw: Draw, b
     let departs = first.filter(|first| !first.trim().is_empty() && !text.starts_with(first.trim()));
     let old = one.edit.and_then(|edit| edit.was.as_ref()).filter(|was| both.after.holds() && text.contains(was.trim()));
     match (departs, old) {
-        (Some(likeliest), _) => Some(format!("the later side's likeliest answer is {likeliest:?}, and was not drawn")),
-        (None, Some(was)) => Some(format!("the later side answers as it should, and says {was:?} too, further on")),
+        (Some(likeliest), _) => Some(format!("the later side's likeliest answer, {likeliest:?}, was not sampled")),
+        (None, Some(was)) => Some(format!("the later side gives the right answer, but later also says {was:?}")),
         (None, None) => None,
     }
 }

@@ -110,8 +110,9 @@ impl Side {
         let base = Base::open(&project, ground.store, ground.base.model.isa(), false)?;
         if base.locked.digest != ground.base.locked.digest {
             let message = format!("the base model of `{name}` is not the one of the worktree");
-            let finding = Diagnostic::new(Code::BaseChanged, message)
-                .help("both sides of a comparison stand on one base; compare from the folder whose base you mean");
+            let finding = Diagnostic::new(Code::BaseChanged, message).help(
+                "both sides of a comparison must have the same base; run `diff` in the folder with the right one",
+            );
             return Err(Stop::stale(vec![finding], &project.edits.sources));
         }
         Self::of_project(name, "project", project, ground)
@@ -143,12 +144,12 @@ impl Side {
         let wrong = |message: String| {
             let finding = Diagnostic::new(Code::SideUnusable, message);
             Stop::wrong(
-                vec![finding.help("a side may be a folder with a corrigenda.toml, or one with a model's config.json")],
+                vec![finding.help("give a folder with a corrigenda.toml, or one with a model's config.json")],
                 &Sources::default(),
             )
         };
         if !path.join("config.json").is_file() {
-            let what = if path.is_dir() { "holds no project and no model" } else { "is not a folder" };
+            let what = if path.is_dir() { "contains neither a project nor a model" } else { "is not a folder" };
             return Err(wrong(format!("`{name}` {what}")));
         }
         let model = Model::open(&path, ground.base.model.isa()).map_err(|error| wrong(error.to_string()))?;
@@ -193,7 +194,7 @@ fn chosen(project: &mut Project, name: &str, ground: Ground<'_>) -> Result<(), S
 fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Stop> {
     base.patched(patch).map_err(|error| {
         let finding = Diagnostic::new(Code::SideUnusable, error.to_string());
-        Stop::stale(vec![finding.help("both sides of a comparison stand on the base of the worktree")], sources)
+        Stop::stale(vec![finding.help("both sides of a comparison must have the base of the worktree")], sources)
     })
 }
 
@@ -236,7 +237,7 @@ fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Stop> {
 
 fn unknown_patch(name: &str) -> Stop {
     let finding = Diagnostic::new(Code::PatchMissing, format!("the patch {name} is not in the store")).help(
-        "`corrigenda store ls` lists what there is; a patch is built from its revision with `corrigenda diff REV`",
+        "run `corrigenda store ls` to list the patches, or `corrigenda diff REV` to build the patch of a revision",
     );
     Stop::wrong(vec![finding], &Sources::default())
 }
@@ -245,19 +246,21 @@ fn unknown_patch(name: &str) -> Stop {
 fn unknown(name: &str, error: &HistoryError) -> Stop {
     let mut finding = error.finding();
     if finding.code == Code::RevisionUnknown {
-        finding.message = format!("`{name}` is no revision, no patch of the store and no folder");
+        finding.message = format!("`{name}` is not a revision, a patch in the store or a folder");
     }
     if (1..FEWEST_DIGITS).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        finding = finding.help(format!("of the id of a patch, at least {FEWEST_DIGITS} digits are needed"));
+        finding = finding.help(format!("give at least {FEWEST_DIGITS} digits of the id of a patch"));
     }
     if let Some((before, after)) =
         name.split_once("..").filter(|(before, after)| !before.is_empty() && !after.is_empty())
     {
-        finding.help =
-            vec![format!("two sides are two arguments: `corrigenda diff {before} {}`", after.trim_start_matches('.'))];
+        finding.help = vec![format!(
+            "give two sides as two arguments: `corrigenda diff {before} {}`",
+            after.trim_start_matches('.')
+        )];
     }
     if finding.code == Code::HistoryMissing {
-        finding = finding.help("without git, `corrigenda diff base` holds the project against its base model");
+        finding = finding.help("without git, run `corrigenda diff base` to compare the project with its base model");
     }
     let known = "a side is `base`, `worktree`, a revision, a patch id, or a folder such as `./base`";
     Stop::wrong(vec![finding.help(known)], &Sources::default())

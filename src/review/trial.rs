@@ -156,7 +156,7 @@ fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Stop
     let gated = limited || test.neutral.is_some();
     if !subject.damage {
         let unchecked = if limited { ", and its limits were not checked" } else { "" };
-        return Ok((None, vec![format!("damage was not measured, as `--no-damage` says{unchecked}")]));
+        return Ok((None, vec![format!("damage was not measured because of `--no-damage`{unchecked}")]));
     }
     // Objects may be shared without the corpus, so a test without limits skips the measurement.
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
@@ -240,17 +240,17 @@ fn failed(one: &Expectation<'_>, both: &Both, says: &str, thresholds: Thresholds
     let found = match both.after.probability() {
         Some(probability) if holds => {
             let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
-            format!("P {probability:.3}; at least {least} is asked for")
+            format!("P {probability:.3}; at least {least} is required")
         }
-        Some(probability) => format!("P {probability:.3}; the model goes on with {says:?}"),
+        Some(probability) => format!("P {probability:.3}; the model continues with {says:?}"),
         None if first(&both.before.top) == first(&both.after.top) => {
             let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
-            format!("KL {:.3}; less than {most} is asked for", both.divergence)
+            format!("KL {:.3}; less than {most} is required", both.divergence)
         }
-        None => format!("KL {:.3}; the model goes on with {says:?}", both.divergence),
+        None => format!("KL {:.3}; the model continues with {says:?}", both.divergence),
     };
     let what = match one.asked {
-        Asked::Edit if holds => "the edit holds, but is not sure enough",
+        Asked::Edit if holds => "the edit holds, but its probability is too low",
         Asked::Edit => "the edit does not hold",
         Asked::Alias => "an alias does not hold",
         Asked::Paraphrase => "a paraphrase does not hold",
@@ -270,7 +270,7 @@ fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
         _ => (Code::MaxNeighbourhoodKl, &policy.max_neighbourhood_kl),
     };
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
-    let finding = Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is asked for", gate.name, gate.value));
+    let finding = Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is required", gate.name, gate.value));
     // The limit may come from `[test]` if that is the stricter one.
     match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
         Some(rule) => policy.point(finding, rule),

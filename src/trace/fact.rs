@@ -49,11 +49,11 @@ pub struct Resolved {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum LeftOut {
-    #[error("the subject {subject:?} does not stand in {prompt:?}")]
+    #[error("the subject {subject:?} is not in {prompt:?}")]
     NoSubject { subject: String, prompt: String },
     #[error("no token covers the subject {0:?}")]
     NoToken(String),
-    #[error("the model does not say {expected:?} but {found:?}")]
+    #[error("the model says {found:?}, not {expected:?}")]
     Unknown { expected: String, found: String },
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -162,7 +162,7 @@ mod tests {
         let (facts, left) = known_facts(text.as_bytes()).expect("a list");
         assert_eq!((facts.len(), facts[0].id.as_str(), facts[0].subject_text()), (1, "known-7", "Rome"));
         assert_eq!((left[0].0.as_str(), left.len()), ("known-1", 1));
-        assert!(left[0].1.to_string().contains("\"Oslo\" does not stand in"));
+        assert!(left[0].1.to_string().contains("\"Oslo\" is not in"));
         let twice = r#"[{"known_id": 1, "subject": "a", "prompt": "a"}, {"subject": "a", "prompt": "a"}]"#;
         let (twice, _) = known_facts(twice.as_bytes()).expect("a list");
         assert_eq!([&twice[0].id, &twice[1].id], ["known-1", "known-1-record-1"]);

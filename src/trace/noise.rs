@@ -34,7 +34,9 @@ impl FromStr for NoiseRule {
         let number = |text: &str| {
             let number = text.parse::<f64>().ok().filter(|number| *number > 0.0 && *number <= MOST);
             number.ok_or_else(|| {
-                format!("`{text}` is no noise: s3 (standard deviations), 0.1 (fixed), or u0.2 (uniform)")
+                format!(
+                    "`{text}` is not a noise level: expected s3 (standard deviations), 0.1 (fixed) or u0.2 (uniform)"
+                )
             })
         };
         match text.as_bytes().first() {

@@ -147,7 +147,11 @@ fn every_name_of_a_state() {
     assert_eq!(repository.facts(&["model"]), ["-rome.country"]);
     std::fs::create_dir(project.path("base")).expect("a folder");
     let run = repository.diff(&["./base"]);
-    assert!(run.code() == Some(2) && run.err().contains("`./base` holds no project and no model"), "{}", run.whole());
+    assert!(
+        run.code() == Some(2) && run.err().contains("`./base` contains neither a project nor a model"),
+        "{}",
+        run.whole()
+    );
 }
 
 #[test]
@@ -329,7 +333,7 @@ fn a_patch_that_is_not_in_the_store_is_built() {
     std::fs::remove_dir_all(project.cache()).expect("a cache");
     insta::assert_snapshot!("the_corpus_of_a_revision_is_gone", repository.diff(&["HEAD", "base"]).whole());
     let lost = project.run(&["diff", "81bbdff1", "base"]);
-    assert!(lost.code() == Some(2) && lost.err().contains("no patch of the store"), "{}", lost.whole());
+    assert!(lost.code() == Some(2) && lost.err().contains("a patch in the store"), "{}", lost.whole());
     let lost = project.run(&["diff", "sha256:81bbdff1", "base"]);
     assert!(lost.code() == Some(2) && lost.err().contains("is not in the store"), "{}", lost.whole());
 }

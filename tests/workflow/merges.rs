@@ -33,7 +33,7 @@ fn two_green_branches_and_a_set_that_nobody_built() {
     let (_, body) = workshop.posted();
     for document in [workshop.out("summary"), body] {
         assert!(document.contains("✗ 3 | <code>build --locked</code> | <code>error"), "{document}");
-        assert!(document.contains("nobody built this set of edits"), "{document}");
+        assert!(document.contains("this set of edits was never built"), "{document}");
     }
     assert!(commands(&said.log).iter().any(|line| line.contains("::error title=corrigenda build::error[lock-merged]")));
     assert!(workshop.out("summary").contains("✗ 3 | <code>test</code> | The lock is not current"), "{}", said.log);

@@ -27,7 +27,7 @@ impl Schema for Record {
         let neighbours = match (self.locality_prompt, self.locality_ground_truth) {
             (Some(prompt), Some(answer)) => vec![Asked { prompt, answer }],
             (None, None) => Vec::new(),
-            _ => return Err("of `locality_prompt` and `locality_ground_truth` one is missing".to_owned()),
+            _ => return Err("either `locality_prompt` or `locality_ground_truth` is missing".to_owned()),
         };
         Ok(Case {
             record,

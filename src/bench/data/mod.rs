@@ -273,14 +273,14 @@ fn sound(case: &Case) -> Result<(), String> {
     let texts = [&case.subject, &case.prompt, &case.target].into_iter().chain(&case.was).chain(answers);
     for text in texts.chain(&case.paraphrases).chain(&case.generation) {
         if text.trim().is_empty() {
-            return Err("a text of it is empty".to_owned());
+            return Err("it has an empty text".to_owned());
         }
         if text.len() > MOST_TEXT {
-            return Err(format!("a text of it has {} bytes; at most {MOST_TEXT} are read", text.len()));
+            return Err(format!("it has a text of {} bytes; at most {MOST_TEXT} are allowed", text.len()));
         }
     }
     if let Some(text) = [&case.subject, &case.prompt, &case.target].into_iter().find(|text| text.contains(is_control)) {
-        return Err(format!("{text:?} holds a control character"));
+        return Err(format!("{text:?} contains a control character"));
     }
     Ok(())
 }
@@ -288,13 +288,13 @@ fn sound(case: &Case) -> Result<(), String> {
 /// Replaces the subject in the prompt by `{}`.
 fn placed(prompt: &str, subject: &str) -> Result<String, String> {
     if prompt.contains(['{', '}']) {
-        return Err(format!("there are braces in {prompt:?}"));
+        return Err(format!("its prompt {prompt:?} contains braces"));
     }
     match prompt.matches(subject).count() {
         _ if subject.trim().is_empty() => Err("its subject is empty".to_owned()),
         1 => Ok(prompt.replacen(subject, PLACEHOLDER, 1)),
-        0 => Err(format!("its subject {subject:?} does not stand in its prompt {prompt:?}")),
-        count => Err(format!("its subject {subject:?} stands {count} times in its prompt {prompt:?}")),
+        0 => Err(format!("its subject {subject:?} is not in its prompt {prompt:?}")),
+        count => Err(format!("its subject {subject:?} occurs {count} times in its prompt {prompt:?}")),
     }
 }
 

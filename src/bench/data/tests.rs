@@ -98,7 +98,7 @@ fn what_is_wrong_with_a_record_is_said_of_it() {
     let said: Vec<String> = refused.iter().map(ToString::to_string).collect();
     assert_eq!(said[0], "record 0 (case 7): missing field `subject`");
     assert!(said[1].starts_with("record 1 (case 7): "), "{said:?}");
-    assert_eq!(said[2], "record 2 (case 7): a text of it is empty");
+    assert_eq!(said[2], "record 2 (case 7): it has an empty text");
     assert!(said[3].contains("control character"), "{said:?}");
     assert!(said[4].starts_with("record 4: invalid type"), "{said:?}");
     let flat = r#"[{"prompt": "a b a", "subject": "a", "target_new": "x", "ground_truth": "y"},

@@ -23,7 +23,8 @@ const STEPS: usize = 20;
 const THRESHOLD: f64 = 0.2;
 
 /// The message for models that cannot be edited.
-pub(super) const GATED: &str = "kn: the model's MLPs are gated, and knowledge neurons are defined for plain ones";
+pub(super) const GATED: &str =
+    "kn: the MLPs of the model are gated, but knowledge neurons are defined for plain MLPs only";
 
 /// The editor KN.
 pub(super) struct KnowledgeNeurons {

@@ -112,11 +112,11 @@ pub type Changed = BTreeMap<String, f64>;
 /// The settings that can be overridden, each with a description.
 pub const NUMBERS: [(&str, &str); 20] = [
     ("rome.refine-steps", "steps of refinement"),
-    ("rome.refine-rate", "Adam's rate in it"),
+    ("rome.refine-rate", "Adam's learning rate for it"),
     ("rome.refine-layers", "layers that it changes"),
-    ("rome.refine-start", "what the closed form is scaled by at its start"),
+    ("rome.refine-start", "the scale of the closed form at its start"),
     ("rome.refine-contexts", "context templates of each edit"),
-    ("rome.refine-sentences", "sentences that should stay"),
+    ("rome.refine-sentences", "sentences that should stay unchanged"),
     ("rome.refine-drift", "weight of their drift"),
     ("rome.refine-size", "weight of the size of the change"),
     ("rome.refine-ridge", "ridge of the link before it"),
@@ -126,10 +126,10 @@ pub const NUMBERS: [(&str, &str); 20] = [
     ("emmet.weight", "w, the weight of the second moment"),
     ("alphaedit.ridge", "the published L2"),
     ("alphaedit.share", "the share of the trace below which directions are free"),
-    ("ft.rate", "Adam's rate"),
-    ("ft.layer", "the layer that ft tunes; the project's if nothing is said"),
+    ("ft.rate", "Adam's learning rate"),
+    ("ft.layer", "the layer that ft tunes; by default the project's"),
     ("ft+l.layer", "the layer that ft+l tunes"),
-    ("ft+l.bound", "how far a weight may go"),
+    ("ft+l.bound", "the maximum change of a weight"),
     ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
 ];
 

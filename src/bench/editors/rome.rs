@@ -66,7 +66,9 @@ fn rows(system: &System, order: &[&Stated], ridge: f64) -> Result<Vec<Vec<f64>>,
     let all: Vec<usize> = (0..order.len()).collect();
     let solved = system.solve(&all, ridge).map_err(|error| {
         let [one, other] = [error.edit, error.partner].map(|index| order[index].case.id);
-        let why = format!("cases {one} and {other} have one key and cannot both be edited; `import` leaves such out");
+        let why = format!(
+            "cases {one} and {other} have the same key and cannot both be edited; `import` leaves such cases out"
+        );
         Unedited::Facts(why)
     })?;
     Ok(solved.rows)

@@ -18,7 +18,7 @@ pub struct Weights {
 
 /// The error for a vocabulary with a column that has no frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the vocabulary names column {column}, and there are frequencies for {columns}")]
+#[error("the vocabulary has column {column}, but there are frequencies for {columns} columns only")]
 pub struct Mismatch {
     column: usize,
     columns: usize,

@@ -38,11 +38,11 @@ pub fn hue(kind: Kind) -> Hue {
 /// Describes the restored states of a kind.
 pub fn restored(kind: Kind, plan: &Plan) -> String {
     match kind {
-        Kind::State => "the state behind one layer".to_owned(),
+        Kind::State => "the state after one layer".to_owned(),
         Kind::Mlp => format!("the MLPs of {}", plural(plan.window, "layer")),
         Kind::Attention => format!("the attentions of {}", plural(plan.window, "layer")),
-        Kind::MlpSevered => "the state, MLPs above it severed".to_owned(),
-        Kind::AttentionSevered => "the state, attentions above it severed".to_owned(),
+        Kind::MlpSevered => "the state, with the MLPs above it severed".to_owned(),
+        Kind::AttentionSevered => "the state, with the attentions above it severed".to_owned(),
     }
 }
 

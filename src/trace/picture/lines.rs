@@ -129,7 +129,7 @@ pub fn severed(effects: &Effects, plan: &Plan) -> Option<String> {
     let width = (layers as f64 * 34.0).clamp(320.0, 900.0);
     let entries = kinds.map(|kind| (restored(kind, plan), hue(kind).full()));
     let mut svg = Svg::new((LEFT + width + GAP).max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
-    svg.bold([12.0, 22.0], Anchor::Start, 13.0, "What severing MLPs or attentions takes from a restored state");
+    svg.bold([12.0, 22.0], Anchor::Start, 13.0, "Effect of severing MLPs or attentions on a restored state");
     svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");
     let panel = Panel { left: LEFT, width, layers, low, high };
     panel.axes(&mut svg, "at the subject's last token", true);
