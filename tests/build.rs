@@ -119,7 +119,7 @@ fn a_patch_id_that_was_tampered_with_is_found() {
     project.replace("corrigenda.lock", PATCH, &other);
     let run = project.run(&["build", "--locked"]);
     assert_eq!(run.code(), Some(3), "{}", run.whole());
-    assert!(run.err().contains("patch, id: the lock says 91bbdff11f9a, found 81bbdff11f9a"), "{}", run.err());
+    assert!(run.err().contains("patch, id: the lock has 91bbdff11f9a, found 81bbdff11f9a"), "{}", run.err());
     assert_eq!(project.run(&["test"]).code(), Some(2), "that patch is in no store");
     assert!(project.run(&["build"]).out().contains("written: no edit changed"));
 }
@@ -141,7 +141,7 @@ fn another_base_must_be_wanted() {
     for arguments in [&["build"][..], &["build", "--locked"]] {
         let run = project.run(arguments);
         assert_eq!(run.code(), Some(3), "{}", run.whole());
-        assert!(run.err().contains("model.safetensors, digest: the lock says"), "{}", run.err());
+        assert!(run.err().contains("model.safetensors, digest: the lock has"), "{}", run.err());
     }
     assert_eq!(project.read("corrigenda.lock"), lock);
     assert!(project.run(&["plan"]).out().contains("NOT the base that the lock names"));

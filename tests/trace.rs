@@ -224,7 +224,7 @@ fn what_cannot_be_traced_says_why() {
         (&["--prompt", "I live in Rome", "--subject", "Oslo"], 2, "is not in"),
         (&["--prompt", "I live in Rome", "--subject", ""], 2, "is not in"),
         (&["--prompt", &long, "--subject", "Rome"], 2, "the model's context is 64"),
-        (&["--prompt", "I live in Rome", "--subject", "Rome", "--answer", "Vienna"], 1, "not \"Vienna\""),
+        (&["--prompt", "I live in Rome", "--subject", "Rome", "--answer", "Vienna"], 1, "the model says"),
         (&["--facts", "nowhere.json"], 2, "reading nowhere.json"),
         (&["--facts", "list.json"], 2, "record 0: missing field `prompt`"),
         (&["--facts", "empty.json"], 2, "no fact to trace"),

@@ -33,7 +33,7 @@ pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<D
             return None;
         }
         let message = format!(
-            "the keys of edits `{}` and `{}` are alike: cosine {:.3}, condition number of S {condition:.0}",
+            "the keys of edits `{}` and `{}` are similar: cosine {:.3}, condition number of S {condition:.0}",
             other.id, edit.id, pair.cosine
         );
         let finding = Diagnostic::new(Code::NearParallel, message)

@@ -145,7 +145,7 @@ impl<'a> Linking<'a> {
         let [planned, partner] = [error.edit, error.partner].map(|index| self.edits[index]);
         let (edit, other) = (planned.edit, partner.edit);
         let message = format!(
-            "the keys of edits `{}` and `{}` are alike (cosine {:.6}): the model cannot tell the subjects apart",
+            "the keys of edits `{}` and `{}` are similar (cosine {:.6}): the model cannot tell the subjects apart",
             edit.id, other.id, error.cosine
         );
         Diagnostic::new(Code::ParallelKeys, message)

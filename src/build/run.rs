@@ -333,7 +333,7 @@ fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
     }
     let mut stop = stale_base(before, base, "the lock");
     for finding in &mut stop.findings {
-        finding.help.push("if the new base is wanted, run `corrigenda build --update-base`".to_owned());
+        finding.help.push("to use the new base, run `corrigenda build --update-base`".to_owned());
     }
     Err(stop)
 }
@@ -390,7 +390,7 @@ const MOST_SHOWN: usize = 20;
 fn sentence(difference: &Difference) -> String {
     let Difference { place, field, locked, found } = difference;
     let short = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |digest: Digest| digest.short());
-    format!("{place}, {field}: the lock says {}, found {}", short(locked), short(found))
+    format!("{place}, {field}: the lock has {}, found {}", short(locked), short(found))
 }
 
 /// Writes the lock if it changed, and returns whether it did. With `locked`, a change is an error.

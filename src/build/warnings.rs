@@ -19,7 +19,7 @@ pub(super) fn disagreements(project: &Project, record: &Record, changes: &[Chang
         let record = records.get(&edit.meaning())?;
         let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.place.was.as_ref()?);
         (!said.held)
-            .then(|| disagrees(edit, was, span, "not what it says").help("`corrigenda plan` shows what it says"))
+            .then(|| disagrees(edit, was, span, "not what it says").help("run `corrigenda plan` to see what it says"))
     };
     let found = project.edits.edits.iter().filter_map(|edit| Some((edit, finding(edit)?)));
     found.filter(|(edit, finding)| is_new(edit) || denied(finding)).map(|(_, finding)| finding).collect()

@@ -184,7 +184,7 @@ fn lock_line(built: &Built) -> String {
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
     let edits = if said.is_empty() { "no edit changed".to_owned() } else { said.join(", ") };
-    let said = [vec![edits], built.moved.iter().map(|part| format!("other {part}")).collect()].concat().join(", ");
+    let said = [vec![edits], built.moved.iter().map(|part| format!("new {part}")).collect()].concat().join(", ");
     format!("{LOCK_FILE} written: {said}")
 }
 

@@ -63,8 +63,8 @@ fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
         let now = key(&one.tokens, one.position);
         let ends = match &one.before {
             Some((tokens, position)) => match key(tokens, *position) {
-                same if same == now => format!("{now}, other tokens around it"),
-                before => format!("{now}, locked {before}"),
+                same if same == now => format!("{now}, with other tokens around it"),
+                before => format!("{now}, in the lock {before}"),
             },
             None => now,
         };

@@ -149,7 +149,7 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
     let mut text = format!("removed {}", counted(entries.len(), "entry", "entries"));
     match (entries.len(), others.len()) {
         (0, 0) if all => text = "nothing to remove".into(),
-        (0, 0) => text = "nothing to remove (entries younger than an hour stay without --all)".into(),
+        (0, 0) => text = "nothing to remove (entries younger than an hour are kept without --all)".into(),
         (_, 0) => text += &format!(", {}", table::bytes(bytes)),
         (_, count) => text += &format!(" and {}, {}", counted(count, "other file", "other files"), table::bytes(bytes)),
     }
@@ -175,10 +175,10 @@ fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Pa
     let of = |kind| entries.iter().filter(|entry| entry.kind == kind).count();
     let (objects, patches) = (of(Kind::Object), of(Kind::Patch));
     let text = if entries.is_empty() {
-        format!("nothing to copy: the store at {} holds no object and no patch", shown(store.root()))
+        format!("nothing to copy: the store at {} contains no object and no patch", shown(store.root()))
     } else {
         let (objects, patches) = (counted(objects, "object", "objects"), counted(patches, "patch", "patches"));
-        format!("{} holds {objects} and {patches}, {}", shown(to), table::bytes(bytes(&entries)))
+        format!("{} contains {objects} and {patches}, {}", shown(to), table::bytes(bytes(&entries)))
     };
     Ok(answer(context, Outcome::Ok, json!({ "entries": values(&entries), "bytes": bytes(&entries) }), &text))
 }

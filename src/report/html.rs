@@ -260,7 +260,7 @@ fn continuations(report: &Report) -> String {
         )
     };
     let rows: Vec<String> = report.continuations.iter().map(line).collect();
-    let table = table("continuations", "How both sides continue", &["Of", "Prompt", "What follows"], &rows);
+    let table = table("continuations", "How both sides continue", &["Of", "Prompt", "Continuation"], &rows);
     if table.is_empty() {
         return table;
     }

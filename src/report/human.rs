@@ -161,7 +161,7 @@ fn blame(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
         (_, _, false) => "not met even with its edit alone: no other edit breaks it".to_owned(),
         ([], Some((id, _)), _) => {
             let nearest = nearest(culprit, answers).unwrap_or_default();
-            format!("no single other edit breaks it; leaving out `{id}` comes nearest ({nearest})")
+            format!("no single other edit breaks it; leaving out `{id}` is closest ({nearest})")
         }
         ([], None, _) => "no single other edit breaks it".to_owned(),
         ([id], ..) => format!("broken by `{id}`: it is met without that edit"),

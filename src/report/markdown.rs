@@ -317,7 +317,7 @@ fn continuations(report: &Report) -> Option<Section<'_>> {
     section(
         format!("How both sides continue{how}"),
         true,
-        &["prompt", "what follows"],
+        &["prompt", "continuation"],
         report.continuations.iter().map(line),
     )
 }

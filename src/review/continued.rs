@@ -42,7 +42,7 @@ fn all_continued(
     draw: Draw,
 ) -> Result<Vec<Continuation>, Stop> {
     let mut out = Vec::new();
-    ground.progress.begin_short("prompts that both sides go on with", wanted.len() as u64);
+    ground.progress.begin_short("prompts that both sides continue", wanted.len() as u64);
     for (done, (one, both)) in wanted.iter().enumerate() {
         let found = continued(before, after, ground, one, draw);
         if found.is_err() {

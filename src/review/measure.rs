@@ -76,7 +76,7 @@ impl Pair<'_> {
         if !missing.is_empty() {
             let after = (self.after)()?;
             let count = missing.iter().map(|group| group.len()).sum::<usize>();
-            self.progress.begin_short("prompts put to both models", count as u64);
+            self.progress.begin_short("prompts evaluated by both models", count as u64);
             let said = ask_kept(&self.kept, self.before, after, &missing, self.progress);
             self.progress.end();
             let mut said = said.into_iter();
@@ -96,7 +96,7 @@ impl Pair<'_> {
             return Ok(known);
         }
         let after = (self.after)()?;
-        self.progress.begin_short("neutral documents put to both models", neutral.documents().len() as u64);
+        self.progress.begin_short("neutral documents evaluated by both models", neutral.documents().len() as u64);
         let measured = damage_kept(&self.kept, self.before, after, neutral, self.progress);
         self.progress.end();
         measured.map_err(|error| silent(&error))
