@@ -128,7 +128,7 @@ fn what_is_of_one_model_asks_for_its_name() {
     assert_eq!(project.run(&["check", "--model", "two"]).code(), Some(0));
     let unnamed = Project::new().run(&["plan", "--model", "two"]);
     assert_eq!(unnamed.code(), Some(2));
-    assert!(unnamed.err().contains("its one model has no name"), "{}", unnamed.err());
+    assert!(unnamed.err().contains("its only model has no name"), "{}", unnamed.err());
 }
 
 /// An acceptance for one model does not apply to another.

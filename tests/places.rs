@@ -42,7 +42,7 @@ fn a_project_is_found_from_its_folders() {
     // With `-C`, the parent folders are not searched.
     let named = run_in(&project, "edits", &["check", "-C", "."], None);
     assert_eq!(named.status.code(), Some(2));
-    assert!(text(&named.stderr).contains("there is one in `..`: `-C ..`"), "{}", text(&named.stderr));
+    assert!(text(&named.stderr).contains("there is one in `..`: use `-C ..`"), "{}", text(&named.stderr));
 }
 
 #[test]

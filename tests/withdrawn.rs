@@ -55,7 +55,7 @@ fn the_last_fact_can_be_withdrawn() {
     assert_eq!(verified.code(), Some(0), "{}", verified.whole());
     for form in ["peft", "gguf"] {
         let run = project.run(&["export", form, "../adapter"]);
-        assert!(run.code() == Some(2) && run.err().contains("the patch is of no edits"), "{}", run.whole());
+        assert!(run.code() == Some(2) && run.err().contains("the patch has no edits"), "{}", run.whole());
     }
     // A fact is added again like any new fact.
     std::fs::create_dir(project.path("edits")).expect("made");
@@ -76,7 +76,7 @@ fn a_mistyped_folder_withdraws_nothing() {
     project.write("corrigenda.toml", &format!("edits = \"facts\"\n{before}"));
     for verb in ["check", "plan", "build"] {
         let run = project.run(&[verb]);
-        assert!(run.code() == Some(2) && run.err().contains("`edits` holds facts"), "{verb}: {}", run.whole());
+        assert!(run.code() == Some(2) && run.err().contains("`edits` contains facts"), "{verb}: {}", run.whole());
     }
     assert_eq!(project.read("corrigenda.lock"), lock);
     // In a project without a lock, an empty set is an error that says where facts go.

@@ -243,7 +243,7 @@ fn missing(root: &Path) -> Diagnostic {
     let folder = if root.as_os_str().is_empty() { ".".into() } else { root.to_string_lossy() };
     if root.is_file() {
         return Diagnostic::new(Code::ProjectMissing, format!("`{folder}` is a file"))
-            .help("`-C` wants the folder that holds corrigenda.toml");
+            .help("`-C` takes the folder that contains corrigenda.toml");
     }
     let finding = Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"));
     // The canonical path, because the parents of a path with `..` are other folders than the real ones.
@@ -252,7 +252,7 @@ fn missing(root: &Path) -> Diagnostic {
     if let Some((steps, _)) = above.find(|(_, folder)| folder.join(PROJECT_FILE).is_file()) {
         let up = vec![".."; steps + 1].join("/");
         let up = if root == Path::new(".") { up } else { root.join(up).display().to_string() };
-        return finding.help(format!("there is one in `{up}`: `-C {up}`"));
+        return finding.help(format!("there is one in `{up}`: use `-C {up}`"));
     }
     finding.help("name the project's folder with `-C DIR`, or start one with `corrigenda init`")
 }

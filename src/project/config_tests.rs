@@ -47,7 +47,7 @@ fn facts_are_looked_for_below_the_project_alone() {
     }
     for folder in ["/", ".", "./", "..", "../facts", "facts/../..", "/facts"] {
         let told = with(folder).expect_err("not below");
-        assert!(told.contains("path-outside") && told.contains("names no folder below"), "{folder}: {told}");
+        assert!(told.contains("path-outside") && told.contains("is not a folder below"), "{folder}: {told}");
     }
 }
 

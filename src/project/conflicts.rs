@@ -59,12 +59,12 @@ pub(super) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
             Some(first) => findings.push(
                 pair(
                     Code::DuplicateId,
-                    format!("the id `{}` is given twice", edit.id),
+                    format!("the id `{}` is used twice", edit.id),
                     |edit| &edit.place.id,
                     edit,
                     first,
                 )
-                .help("an id names one fact in the whole project; give one of them another"),
+                .help("an id must be unique in the project; give one of the edits another id"),
             ),
             None => {
                 seen.insert(&edit.id, edit);
@@ -86,17 +86,17 @@ fn same_words(named: &[Named<'_>], findings: &mut Capped) {
         if !std::ptr::eq(same, edit) {
             // Two edits with one id are reported as a duplicate id.
             if same.id != edit.id {
-                let message = format!("`{}` and `{}` say the same thing", same.id, edit.id);
+                let message = format!("`{}` and `{}` have the same prompt, subject and target", same.id, edit.id);
                 let finding = pair(Code::DuplicateEdit, message, |edit| &edit.place.entry, edit, same);
                 findings.push(finding.help("remove one of them"));
             }
         } else if group.target != edit.target {
             let message = format!("`{}` and `{}` contradict each other", group.id, edit.id);
             let finding = Diagnostic::new(Code::Contradiction, message)
-                .at(edit.place.file, &edit.place.target, format!("`{}` asks for this", edit.id))
-                .with(group.place.file, &group.place.target, format!("`{}` asks for this", group.id));
+                .at(edit.place.file, &edit.place.target, format!("`{}` requires this", edit.id))
+                .with(group.place.file, &group.place.target, format!("`{}` requires this", group.id));
             findings
-                .push(finding.help(format!("after \"{}\" the model can say one thing only", shortened(&one.words))));
+                .push(finding.help(format!("the model can give only one answer after \"{}\"", shortened(&one.words))));
         }
     }
 }
@@ -114,7 +114,8 @@ fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
             findings.push(shared(
                 other,
                 one,
-                "their keys differ only by the words before the subject: `corrigenda build` warns where they disturb one another",
+                "their keys differ only by the words before the subject: `corrigenda build` warns if the edits affect \
+                 each other",
             ));
         }
         if before.len() < 2 && before.iter().all(|other| !have_one_key(other, one)) {
@@ -184,16 +185,16 @@ fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic 
         return shared(
             first,
             second,
-            "the model reads the same words up to the end of the subject: both edits have one key, and with `ridge` under \
-             `[link]` each is had in part",
+            "the model reads the same words up to the end of the subject: both edits have the same key, and with \
+             `ridge` under `[link]` each holds in part",
         );
     }
-    let message = format!("`{}` and `{}` have one key: both cannot be had", first.edit.id, second.edit.id);
+    let message = format!("`{}` and `{}` have the same key: both edits cannot be made", first.edit.id, second.edit.id);
     Diagnostic::new(Code::ParallelKeys, message)
         .at(second.edit.place.file, second.span, "the model reads the same words up to here")
-        .with(first.edit.place.file, first.span, "as up to here")
-        .help("a key has one value: leave one of the edits out, or begin its prompt with other words")
-        .help("with `ridge` under `[link]` both are had in part")
+        .with(first.edit.place.file, first.span, "and up to here")
+        .help("a key has only one value: remove one of the edits, or begin its prompt with other words")
+        .help("or set `ridge` under `[link]`: then both hold in part")
 }
 
 /// Adds a finding for every paraphrase that should give the target although another edit changes it to another answer.
@@ -206,12 +207,12 @@ fn lost_paraphrases(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) 
             else {
                 continue;
             };
-            let message = format!("`{}` and `{}` expect different answers of one prompt", edit.id, other.id);
+            let message = format!("`{}` and `{}` expect different answers to the same prompt", edit.id, other.id);
             findings.push(
                 Diagnostic::new(Code::ParaphraseEdited, message)
                     .at(edit.place.file, span, format!("should give {:?} here", shortened(&edit.target)))
-                    .with(other.place.file, &other.place.target, "and this here, by its edit")
-                    .help("take the paraphrase out, or accept the other answer under `expect.accept`"),
+                    .with(other.place.file, &other.place.target, "should give this, by the other edit")
+                    .help("remove the paraphrase, or accept the other answer under `expect.accept`"),
             );
         }
     }
@@ -229,12 +230,12 @@ fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
             if edit.filled_prompt() == *text {
                 continue;
             }
-            let message = format!("`{}` expects unchanged what `{}` changes", edit.id, other.id);
+            let message = format!("`{}` expects a prompt to stay unchanged, but `{}` changes it", edit.id, other.id);
             findings.push(
                 Diagnostic::new(Code::UnchangedEdited, message)
                     .at(edit.place.file, span, "expected to stay unchanged here")
                     .with(other.place.file, &other.place.prompt, "changed here")
-                    .help("take the prompt out of the list, or remove the edit"),
+                    .help("remove the prompt from the list, or remove the edit"),
             );
         }
     }
@@ -246,11 +247,12 @@ pub(super) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
     let changed: BTreeMap<Said<'_>, &Named<'_>> = named.iter().map(|one| (one.said(), one)).rev().collect();
     let finding = |probe: &Probe| {
         let one = changed.get(&(probe.prompt.as_str(), probe.chat)).filter(|_| probe.unchanged)?;
-        let message = format!("the probe `{}` expects unchanged what `{}` changes", probe.id, one.edit.id);
+        let message =
+            format!("the probe `{}` expects its prompt to stay unchanged, but `{}` changes it", probe.id, one.edit.id);
         let finding = Diagnostic::new(Code::UnchangedEdited, message)
             .at(probe.file, &probe.place, "expected to stay unchanged here")
             .with(one.edit.place.file, &one.edit.place.prompt, "changed here")
-            .help("write `unchanged = false` to watch it only");
+            .help("write `unchanged = false` to report the prompt without an expectation");
         Some(finding)
     };
     probes.iter().filter_map(finding).collect()

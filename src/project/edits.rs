@@ -95,10 +95,12 @@ impl EditSet {
             if let Some(other) = withdrawal::mistaken(display_root, folder) {
                 let other = files::display_path(&other, display_root);
                 finding =
-                    finding.help(format!("`{other}` holds facts: name it, `edits = \"{other}\"`, in corrigenda.toml"));
+                    finding.help(format!("`{other}` contains facts: write `edits = \"{other}\"` in corrigenda.toml"));
             }
-            let finding = finding
-                .help("facts are read from the `*.toml` files in it; `edits = \"…\"` in corrigenda.toml names another");
+            let finding = finding.help(
+                "facts are read from the `*.toml` files in it; `edits = \"…\"` in corrigenda.toml names another \
+                 folder",
+            );
             return Err(Findings { diagnostics: vec![finding], sources });
         }
         let texts = texts(folder, display_root, &mut sources, &mut findings);
@@ -304,18 +306,18 @@ fn read_status(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Option<Range<usize>>,
     let reason = reason.inspect(|reason| rules::fact(walk, "status-reason", reason));
     match (&status, &reason) {
         (Some(status), _) if status.value != PARKED => {
-            let message = format!("`status` is {:?}; the one status is \"parked\"", shortened(&status.value));
+            let message = format!("`status` is {:?}; the only status is \"parked\"", shortened(&status.value));
             let finding = Diagnostic::new(Code::StatusUnknown, message).at(walk.file, &status.span, "unknown status");
-            walk.push(finding.help("leave `status` out of a fact that is to be built"));
+            walk.push(finding.help("remove `status` to build the fact"));
         }
         (Some(status), None) if !entry.has("status-reason") => {
             let finding = Diagnostic::new(Code::StatusUnknown, "a parked fact has no `status-reason`");
             let finding = finding.at(walk.file, &status.span, "parked without a reason");
-            walk.push(finding.help("say why, for a reviewer: `status-reason = \"…\"`"));
+            walk.push(finding.help("give the reason for reviewers: `status-reason = \"…\"`"));
         }
         (None, Some(reason)) if !entry.has("status") => {
-            let finding = Diagnostic::new(Code::StatusUnknown, "`status-reason` stands without `status`");
-            let finding = finding.at(walk.file, &reason.span, "of which status?");
+            let finding = Diagnostic::new(Code::StatusUnknown, "`status-reason` is set without `status`");
+            let finding = finding.at(walk.file, &reason.span, "there is no `status`");
             walk.push(finding.help("write `status = \"parked\"` too, or remove the reason"));
         }
         _ => {}
@@ -329,7 +331,7 @@ fn is_parked(edit: &Edit) -> Diagnostic {
     let why = edit.parked.as_deref().unwrap_or_default();
     let finding = Diagnostic::new(Code::EditParked, format!("edit `{}` is parked: {why}", edit.id));
     let finding = match &edit.place.status {
-        Some(span) => finding.at(edit.place.file, span, "no part of the set"),
+        Some(span) => finding.at(edit.place.file, span, "not part of the set"),
         None => finding,
     };
     finding.help("remove `status` and `status-reason` to build it")

@@ -172,7 +172,7 @@ fn pairs_of(edits: &[(&str, &str)], ridge: bool) -> Vec<String> {
 fn every_pair_of_one_key_is_told_whatever_comes_first() {
     let facts =
         [("home", "{} lives in"), ("plays", "Today {} plays"), ("work", "{} works in"), ("born", "{} was born in")];
-    let key = |a: &str, b: &str| format!("parallel-keys: `{a}` and `{b}` have one key: both cannot be had");
+    let key = |a: &str, b: &str| format!("parallel-keys: `{a}` and `{b}` have the same key: both edits cannot be made");
     let alike = |a: &str, b: &str| format!("shared-subject: `{a}` and `{b}` edit the same subject");
     let want =
         [key("born", "home"), key("born", "work"), key("home", "work"), alike("born", "plays"), alike("plays", "work")];
@@ -370,7 +370,7 @@ fn what_is_wrong_nine_thousand_times_is_told_a_thousand_times() {
     let findings = parse_files(vec![("edits/a.toml".to_owned(), text.into_bytes())]).expect_err("all the same");
     assert_eq!(findings.diagnostics.len(), 1001);
     let last = &findings.diagnostics.iter().find(|finding| finding.labels.is_empty()).expect("one without a place");
-    assert!(last.message.contains("more of this kind"), "{}", last.message);
+    assert!(last.message.contains("more findings of this kind"), "{}", last.message);
     // The two places are a mebibyte apart; the text between them is not rendered.
     let far = &findings.diagnostics.iter().rfind(|finding| !finding.labels.is_empty()).expect("the last");
     let drawn = super::super::render(far, &findings.sources, super::super::RenderStyle::default());

@@ -58,7 +58,7 @@ pub(super) fn toml_files(
                 // Two names that are not UTF-8 can have the same display path, and one file would replace the other.
                 Kind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
                     let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
-                    findings.push(finding.help("give it another: where a fact stands is said to people"));
+                    findings.push(finding.help("rename the file: reports name the file of every fact"));
                 }
                 Kind::Toml => files.push((path, shown)),
                 Kind::Link if is_kept_beside(&path, &shown_name(&path)) => {}
@@ -151,7 +151,7 @@ fn ignored(sources: &mut Sources, path: &Path, shown: &str) -> Diagnostic {
 
 fn link(sources: &mut Sources, shown: &str) -> Diagnostic {
     refusal(sources, shown, Code::FileIrregular, "a symbolic link is not followed")
-        .help("put the file or the folder itself here: a fact must be readable where it is reviewed")
+        .help("replace the link by the file or the folder: a fact must be readable where it is reviewed")
 }
 
 fn listing(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -176,7 +176,7 @@ pub(super) fn read_up_to(most: u64, path: &Path, shown: &str, sources: &mut Sour
         return Err(link(sources, shown));
     }
     plain::read(path, most).map_err(|error| match error.kind() {
-        ErrorKind::InvalidInput => refusal(sources, shown, Code::FileIrregular, "this is not a plain file"),
+        ErrorKind::InvalidInput => refusal(sources, shown, Code::FileIrregular, "this is not a regular file"),
         ErrorKind::FileTooLarge => {
             refusal(sources, shown, Code::FileTooLarge, format!("the file is larger than {most} bytes"))
         }

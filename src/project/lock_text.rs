@@ -266,7 +266,7 @@ impl Reader<'_> {
         self.0.known_keys(top, &["version", "model"]);
         let table = self.0.table(top, "model", "`[model]`")?;
         if table.table.is_empty() {
-            self.0.note(Code::LockDamaged, "`[model]` names no model", &table.span, "nothing below it");
+            self.0.note(Code::LockDamaged, "`[model]` does not name a model", &table.span, "nothing below it");
         }
         let mut locks = BTreeMap::new();
         for (key, value) in table.table {
@@ -425,7 +425,7 @@ impl Reader<'_> {
         for (name, span) in names {
             if let Some(first) = seen.insert(name, span) {
                 let file = self.0.file;
-                let finding = Diagnostic::new(Code::LockDamaged, format!("the {noun} `{name}` stands twice"))
+                let finding = Diagnostic::new(Code::LockDamaged, format!("the {noun} `{name}` is listed twice"))
                     .at(file, span, "second here")
                     .with(file, first, "first here");
                 self.0.push(finding);

@@ -19,12 +19,12 @@ pub(super) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     for edit in edits {
         for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
             let Some((words, name)) = nearly(edit, text) else { continue };
-            let message = format!("edit `{}`: a paraphrase names {words:?}, and the subject is {name:?}", edit.id);
+            let message = format!("edit `{}`: a paraphrase contains {words:?}, but the subject is {name:?}", edit.id);
             found.push(
                 Diagnostic::new(Code::SubjectMisspelt, message)
-                    .at(edit.place.file, span, "nearly the subject")
+                    .at(edit.place.file, span, "similar to the subject")
                     .with(edit.place.file, &edit.place.subject, "the subject")
-                    .help("write the subject as the edit has it, or add this name to `aliases`"),
+                    .help("write the subject as in the edit, or add this name to `aliases`"),
             );
         }
     }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_slip_is_told_and_other_words_are_not() {
         let slip = said("Mont Blanc", "", "The summit of Mont Blank's massif is in");
-        assert_eq!(slip, ["edit `a`: a paraphrase names \"Mont Blank\", and the subject is \"Mont Blanc\""]);
+        assert_eq!(slip, ["edit `a`: a paraphrase contains \"Mont Blank\", but the subject is \"Mont Blanc\""]);
         assert_eq!(said("France", "", "The capital of Frnace is in").len(), 1);
         for fine in ["Mont Blanc lies in", "the top of mont blanc is in", "The mountain is in", "Montreal is in"] {
             assert!(said("Mont Blanc", "", fine).is_empty(), "{fine}");

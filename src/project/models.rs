@@ -79,12 +79,12 @@ pub(super) fn read(
         return (model, BTreeMap::new());
     };
     if let Some(path) = table.table.get("path") {
-        let message = "`[model]` is one model by its `path`, and names others below it";
+        let message = "`[model]` has a `path`, and also contains models with names";
         let finding = Diagnostic::new(Code::ModelAmbiguous, message)
             .at(walk.file, &path.span(), "a model without a name")
             .with(walk.file, &first.span(), "a model with a name")
             .help("give every model a name: move this `path` under a `[model.NAME]` of its own")
-            .help("what holds for a single model stands under `[rome]` and `[statistics]`");
+            .help("if the project has one model only, write its settings under `[rome]` and `[statistics]`");
         walk.push(finding);
         return Models::default();
     }
@@ -157,7 +157,7 @@ impl Config {
 
 /// Returns the error that a command needs one model and the project has several.
 pub fn unchosen(names: &[&str]) -> Diagnostic {
-    let message = format!("the project has {} models, and this is done with one", names.len());
+    let message = format!("the project has {} models, and the command works on one", names.len());
     Diagnostic::new(Code::ModelUnchosen, message).help(format!("choose one with `--model NAME`: {}", listed(names)))
 }
 
@@ -166,8 +166,8 @@ fn unknown(name: &str, names: &[&str]) -> Diagnostic {
     let near = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
     let finding = near.into_iter().fold(finding, Diagnostic::help);
     match names {
-        [] => finding.help("its one model has no name: leave `--model` out, or write `[model.NAME]`"),
-        names => finding.help(format!("it has {}", listed(names))),
+        [] => finding.help("its only model has no name: omit `--model`, or write `[model.NAME]`"),
+        names => finding.help(format!("its models are {}", listed(names))),
     }
 }
 

@@ -174,8 +174,8 @@ impl Policy {
         let finding = |edit: &Edit| {
             let (day, span) = edit.expires.filter(|day| *day <= today).zip(edit.place.expires.as_ref())?;
             let message = format!("edit `{}` expired on {day}", edit.id);
-            let finding = Diagnostic::new(Code::EditExpired, message).at(edit.place.file, span, "out of date");
-            Some(finding.help("look at the fact again: remove the edit, or write a later day"))
+            let finding = Diagnostic::new(Code::EditExpired, message).at(edit.place.file, span, "expired");
+            Some(finding.help("review the fact: remove the edit, or set a later date"))
         };
         self.apply(edits.edits.iter().chain(&edits.parked).filter_map(finding).collect())
     }
@@ -273,14 +273,14 @@ fn is_like(pattern: &str, name: &str) -> bool {
 fn required(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<(String, Range<usize>)> {
     let fields = walk.texts(table, "require", REQUIRABLE.len());
     for Text { value, span } in fields.iter().filter(|field| !REQUIRABLE.contains(&field.value.as_str())) {
-        let finding = Diagnostic::new(Code::UnknownKey, format!("an edit has no field `{value}` to require")).at(
+        let finding = Diagnostic::new(Code::UnknownKey, format!("a policy cannot require the field `{value}`")).at(
             walk.file,
             span,
             "unknown field",
         );
         walk.push(match nearest(value, REQUIRABLE) {
             Some(near) => finding.help(format!("did you mean `{near}`?")),
-            None => finding.help(format!("what can be required is {}", listed(REQUIRABLE))),
+            None => finding.help(format!("the fields that can be required are {}", listed(REQUIRABLE))),
         });
     }
     let known = fields.into_iter().filter(|field| REQUIRABLE.contains(&field.value.as_str()));
@@ -327,11 +327,9 @@ fn adjustable(walk: &mut Walk, name: &str, span: &Range<usize>) -> Option<Code> 
     match code {
         Some(code) if code.is_adjustable() => return Some(code),
         Some(_) => {
-            let finding = Diagnostic::new(
-                Code::LevelFixed,
-                format!("`{name}` has no level: nothing can be built with it"),
-            )
-            .at(walk.file, span, "always an error");
+            let finding =
+                Diagnostic::new(Code::LevelFixed, format!("the level of `{name}` is fixed: a policy cannot change it"))
+                    .at(walk.file, span, "fixed level");
             walk.push(finding);
         }
         None => {
@@ -344,7 +342,7 @@ fn adjustable(walk: &mut Walk, name: &str, span: &Range<usize>) -> Option<Code> 
             );
             walk.push(match nearest(name, &names) {
                 Some(near) => finding.help(format!("did you mean `{near}`?")),
-                None => finding.help(format!("what has a level is {}", listed(&names))),
+                None => finding.help(format!("the findings with a level are {}", listed(&names))),
             });
         }
     }

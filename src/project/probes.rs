@@ -48,7 +48,7 @@ pub(super) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
     for (Probe { id, .. }, span) in &read {
         if let Some(first) = seen.get(id.as_str()) {
-            let finding = Diagnostic::new(Code::DuplicateId, format!("the probe `{id}` is given twice"))
+            let finding = Diagnostic::new(Code::DuplicateId, format!("the id of the probe `{id}` is used twice"))
                 .at(file, span, "second here")
                 .with(file, first, "first here");
             walk.push(finding);

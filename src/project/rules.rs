@@ -20,7 +20,7 @@ pub const MOST_ID_BYTES: usize = 128;
 pub(super) fn fact(walk: &mut Walk, key: &str, text: &Text) {
     if text.value.trim().is_empty() {
         let state = if text.value.is_empty() { "empty" } else { "only white space" };
-        walk.note(Code::EmptyText, format!("`{key}` is {state}"), &text.span, "say something here");
+        walk.note(Code::EmptyText, format!("`{key}` is {state}"), &text.span, "write a text here");
     }
     length(walk, key, text);
     characters(walk, key, text, is_control);
@@ -41,7 +41,7 @@ pub(super) fn record(walk: &mut Walk, key: &str, text: &Text) {
 /// Checks a path, and returns whether it is not empty.
 pub(super) fn path(walk: &mut Walk, key: &str, text: &Text) -> bool {
     if text.value.trim().is_empty() {
-        walk.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "name a path here");
+        walk.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "write a path here");
     }
     length(walk, key, text);
     characters(walk, key, text, is_control);
@@ -55,7 +55,7 @@ pub(super) fn path_below(walk: &mut Walk, key: &str, text: &Text) -> Option<Path
     let below: Option<PathBuf> = parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
     let below = below.filter(|path| !path.as_os_str().is_empty());
     if below.is_none() {
-        let finding = Diagnostic::new(Code::PathOutside, format!("`{key}` names no folder below that of the project"));
+        let finding = Diagnostic::new(Code::PathOutside, format!("`{key}` is not a folder below the project's folder"));
         walk.push(
             finding.at(walk.file, &text.span, "not below it").help("move the folder there, and name it without `..`"),
         );
@@ -78,7 +78,7 @@ fn characters(walk: &mut Walk, key: &str, text: &Text, refused: impl Fn(char) ->
     if let Some(found) = text.value.chars().find(|character| is_bidi(*character)) {
         let message = format!("`{key}` holds the invisible character {}", code_point(found));
         let finding = Diagnostic::new(Code::BidiCharacter, message)
-            .at(walk.file, &text.span, "this may read differently from what it is")
+            .at(walk.file, &text.span, "the displayed text may differ from the stored one")
             .help("a reviewer sees the characters in another order than the model does; remove it if you can");
         walk.push(finding);
     }
@@ -165,7 +165,7 @@ pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     if count > 1 {
         let finding = Diagnostic::new(Code::PlaceholderRepeated, format!("the prompt has {count} `{{}}`"))
             .at(walk.file, &prompt.span, "exactly one is needed")
-            .help("write the subject out where it is said again");
+            .help("write the subject itself at every further place");
         walk.push(finding);
         return;
     }
@@ -175,10 +175,10 @@ pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
             let mended = prompt.value.replacen(&subject.value, PLACEHOLDER, 1);
             format!("put `{{}}` in place of the subject: `prompt = {}`", quoted(&shortened(&mended)))
         }
-        None => "put `{}` where the subject stands in the sentence".to_owned(),
+        None => "write `{}` in place of the subject".to_owned(),
     };
     let finding = Diagnostic::new(Code::PlaceholderMissing, "the prompt has no `{}`")
-        .at(walk.file, &prompt.span, "the subject has no place here")
+        .at(walk.file, &prompt.span, "there is no place for the subject")
         .help(advice);
     walk.push(finding);
 }
@@ -188,8 +188,8 @@ pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
 fn trailing_space(walk: &mut Walk, what: &str, text: &Text) {
     if text.value.ends_with(char::is_whitespace) && !text.value.trim().is_empty() {
         let finding = Diagnostic::new(Code::TrailingSpace, format!("{what} ends in white space"))
-            .at(walk.file, &text.span, "a model reads the answer's space with the answer")
-            .help("end it with its last word: the space before the answer is put there");
+            .at(walk.file, &text.span, "the space before the answer belongs to the answer")
+            .help("remove the white space: the space before the answer is added automatically");
         walk.push(finding);
     }
 }
@@ -231,9 +231,9 @@ pub(super) fn together(walk: &mut Walk, edit: &Edit) {
         && was.trim() == edit.target.trim()
         && !was.trim().is_empty()
     {
-        let finding = Diagnostic::new(Code::TargetUnchanged, "the target is what the model says already")
+        let finding = Diagnostic::new(Code::TargetUnchanged, "the target is the same as the old answer")
             .at(walk.file, &place.target, "the new answer")
-            .with(walk.file, span, "is the old one")
+            .with(walk.file, span, "the old answer")
             .help("remove the edit if the fact has not changed");
         walk.push(finding);
     }
@@ -241,7 +241,7 @@ pub(super) fn together(walk: &mut Walk, edit: &Edit) {
     let filled: Vec<String> = edit.names().map(|(name, _)| edit.filled_with(name)).collect();
     for (text, span) in edit.expect.unchanged.iter().zip(&place.unchanged) {
         let other = if filled.contains(text) {
-            Some((&place.prompt, "this prompt, with its subject, is the one that the edit changes"))
+            Some((&place.prompt, "the edit changes this prompt, with its subject"))
         } else {
             let same = edit.expect.paraphrase.iter().position(|paraphrase| paraphrase == text);
             same.map(|index| (&place.paraphrase[index], "and expected to give the target here"))
@@ -268,13 +268,13 @@ fn accepted(walk: &mut Walk, edit: &Edit) {
         if let Some((_, span_of_old)) = old.as_ref().filter(|(old, _)| begins(old, &folded(text))) {
             let finding = Diagnostic::new(Code::AcceptsOld, "the old answer counts as the target")
                 .at(walk.file, span, "this answer is accepted")
-                .with(walk.file, span_of_old, "and is what the model says already")
-                .help("take it out of `accept`: with it, the expectation is met before anything is edited");
+                .with(walk.file, span_of_old, "it is the old answer, or the beginning of it")
+                .help("remove it from `accept`: with it, the base already meets the expectation");
             walk.push(finding);
         }
         match seen.iter().find(|(other, _)| *other == text.trim()) {
             Some((_, first)) => {
-                let finding = Diagnostic::new(Code::DuplicateEntry, "this answer counts as the target already")
+                let finding = Diagnostic::new(Code::DuplicateEntry, "this answer already counts as the target")
                     .at(walk.file, span, "again here")
                     .with(walk.file, first, "first here");
                 walk.push(finding);

@@ -25,10 +25,10 @@ pub(super) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
     let finding = || {
         let shown = display_path(&root.join(edits), root);
         let names = if ids.len() == 1 { "1 fact".to_owned() } else { format!("{} facts", ids.len()) };
-        let message = format!("there is no fact in `{shown}`, and {LOCK_FILE} names {names}");
+        let message = format!("there is no fact in `{shown}`, but {LOCK_FILE} lists {names}");
         Diagnostic::new(Code::FactsWithdrawn, message).help(format!(
-            "`corrigenda build` withdraws what was built; if the facts are in another folder, name it with `edits = \"…\"` \
-             in {PROJECT_FILE}"
+            "run `corrigenda build` to withdraw what was built; if the facts are in another folder, name it with \
+             `edits = \"…\"` in {PROJECT_FILE}"
         ))
     };
     (Empty::Allowed, (!ids.is_empty()).then(finding))
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(told(root), said);
         fs::write(root.join("facts/a.toml"), EDIT).expect("written");
         let said = told(root);
-        assert!(said.contains("there is no folder `edits`") && said.contains("`facts` holds facts"), "{said}");
+        assert!(said.contains("there is no folder `edits`") && said.contains("`facts` contains facts"), "{said}");
         fs::create_dir(root.join("edits")).expect("made");
         assert!(told(root).starts_with("warning[facts-withdrawn]"), "{}", told(root));
         fs::write(root.join("edits/a.toml"), EDIT).expect("written");
