@@ -171,18 +171,18 @@ fn configs_that_cannot_be_read_say_which_key() {
         ("llama", "num_attention_heads", json!(0), "`num_attention_heads` is 0"),
         ("llama3", "num_key_value_heads", json!(3), "does not divide num_attention_heads"),
         ("llama", "hidden_size", json!(-4), "`hidden_size` is -4"),
-        ("llama", "intermediate_size", json!(49), "has shape [48, 32], config.json asks for [49, 32]"),
+        ("llama", "intermediate_size", json!(49), "has shape [48, 32], but config.json requires [49, 32]"),
         ("llama", "num_hidden_layers", json!(4), "has no tensor `model.layers.3."),
         ("llama", "vocab_size", json!(65), "has shape [64, 32]"),
         ("llama", "rope_scaling", json!({ "rope_type": "yarn", "factor": 2 }), "supported: default, linear, llama3"),
         ("llama", "rope_scaling", json!({ "rope_type": "linear" }), "`factor` is missing"),
         ("llama", "rope_scaling", json!("linear"), "an object was expected"),
         ("llama", "hidden_act", json!("mish"), "`hidden_act` is \"mish\""),
-        ("llama", "head_dim", json!(7), "an even part was expected"),
-        ("gpt_neo", "attention_types", json!([[["global"], 2]]), "does not say what each of the 3 layers is"),
+        ("llama", "head_dim", json!(7), "a positive even number of them was expected"),
+        ("gpt_neo", "attention_types", json!([[["global"], 2]]), "does not give the kind of each of the 3 layers"),
         ("gpt_neo", "attention_types", json!([[["sparse"], 3]]), "supported: global, local"),
         ("qwen2-window", "max_window_layers", json!("x"), "a number of layers was expected"),
-        ("gptj", "rotary_dim", json!(3), "turns 3 of a head's 8 numbers"),
+        ("gptj", "rotary_dim", json!(3), "rotates 3 of the 8 numbers of a head"),
     ];
     for (name, key, value, said) in changes {
         let found = refused(name, false, |folder| config(folder, |config| config[key] = value.clone()));
@@ -201,7 +201,7 @@ fn shards_that_do_not_fit_their_index_are_refused() {
     let said = |change: &dyn Fn(&Path)| refused("llama", true, change);
     let second = "model-00002-of-00002.safetensors";
     let missing = said(&|folder| std::fs::remove_file(folder.join(second)).expect("removed"));
-    assert!(missing.contains("names model-00002-of-00002.safetensors, which is not there"), "{missing}");
+    assert!(missing.contains("names model-00002-of-00002.safetensors, which does not exist"), "{missing}");
     for out in [
         "../../etc/x.safetensors",
         "/x.safetensors",
@@ -212,12 +212,15 @@ fn shards_that_do_not_fit_their_index_are_refused() {
         "x.bin",
     ] {
         let found = said(&|folder| index(folder, &|index| index["weight_map"]["model.norm.weight"] = json!(out)));
-        assert!(found.contains("no safetensors file of this folder"), "{out}: {found}");
+        assert!(found.contains("not a safetensors file of this folder"), "{out}: {found}");
     }
     let elsewhere = said(&|folder| {
         index(folder, &|index| index["weight_map"]["lm_head.weight"] = json!(second));
     });
-    assert!(elsewhere.contains("puts `lm_head.weight` into") && elsewhere.contains("does not have it"), "{elsewhere}");
+    assert!(
+        elsewhere.contains("assigns `lm_head.weight` to") && elsewhere.contains("does not contain it"),
+        "{elsewhere}"
+    );
     let twice = said(&|folder| {
         let all = case("llama").tensors(Dtype::F32);
         let inner = tempfile::tempdir().expect("a folder");
@@ -282,7 +285,7 @@ fn a_tied_head_that_is_stored_must_be_the_embedding() {
                 tensors.insert(head.to_owned(), (shape, bytes));
             });
             let error = error.expect_err("two heads");
-            assert!(error.to_string().contains(&format!("`{head}` is another matrix")), "{name}: {error}");
+            assert!(error.to_string().contains(&format!("`{head}` is a different matrix")), "{name}: {error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("set `tie_word_embeddings` to false")), "{name}");
         }
     }
@@ -398,11 +401,14 @@ fn names_of_tensors_say_what_was_saved() {
         );
     }
     let found = renamed(&|name| name.replace("lm_head.weight", "score.weight"));
-    assert!(found.contains("`score.weight` and no `lm_head.weight`") && found.contains("says no words"), "{found}");
+    assert!(
+        found.contains("`score.weight` and no `lm_head.weight`") && found.contains("not a language model"),
+        "{found}"
+    );
     let found = renamed(&|name| name.replace("lm_head.weight", "x"));
     assert!(found.contains("set it to true"), "{found}");
     let found = renamed(&|name| name.replace("q_proj.weight", "q_proj.base_layer.weight"));
-    assert!(found.contains("adapter beside the model"), "{found}");
+    assert!(found.contains("adapter in addition to the model"), "{found}");
 }
 
 #[test]
@@ -414,8 +420,8 @@ fn an_adapter_and_another_class_are_told() {
     config(folder.path(), |config| config["architectures"] = json!(["GemmaForCausalLM"]));
     let model = Model::open(folder.path(), Isa::detect()).expect("it opens");
     let said: Vec<&str> = model.checkpoint().remarks().iter().map(|one| one.message.as_str()).collect();
-    assert!(said[0].contains("names GemmaForCausalLM, and `model_type` is `llama`"), "{said:?}");
-    assert!(said[1].contains("an adapter for `org/base`, and is not read"), "{said:?}");
+    assert!(said[0].contains("names GemmaForCausalLM, but `model_type` is `llama`"), "{said:?}");
+    assert!(said[1].contains("an adapter for `org/base`, which is not read"), "{said:?}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn what_the_cache_lacks_is_named_with_the_command_that_fetches_it() {
     let other = said("hf:acme/tiny@v2", &nothing);
     assert!(other.contains("`hf download acme/tiny --revision v2`"), "{other}");
     let wrong = said("hf:../../etc", &nothing);
-    assert!(wrong.contains("is no name of a model"), "{wrong}");
+    assert!(wrong.contains("is not the name of a model"), "{wrong}");
     let part = said("hf:acme/tiny", &|home| {
         fs::remove_file(home.join(format!("hub/models--acme--tiny/snapshots/{COMMIT}/tokenizer.json"))).expect("gone");
     });

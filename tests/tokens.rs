@@ -129,7 +129,7 @@ fn an_answer_that_is_joined_to_everything_is_refused() {
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).expect("the tokenizer");
     let tokens = Tokens::open(folder.path(), 10).expect("it opens");
     let refused = tokens.continuation("Rome").expect_err("refused").to_string();
-    assert!(refused.contains("joined to whatever stands before it"), "{refused}");
+    assert!(refused.contains("merged with the text before it"), "{refused}");
 }
 
 /// A tokenizer that ends every text with a special token (`add_eos_token` of a fine-tune): the token is removed from

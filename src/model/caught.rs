@@ -32,7 +32,7 @@ pub(super) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
 
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
-    text.unwrap_or("it does not say why").escape_debug().to_string()
+    text.unwrap_or("no reason was reported").escape_debug().to_string()
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ impl Chat {
         let rendered = self.render(QUESTION, None).map_err(|error| failed(&self.name, &error))?;
         let around = rendered.split_once(QUESTION).filter(|(_, behind)| !behind.contains(QUESTION));
         let Some((before, behind)) = around else {
-            let problem = format!("{} does not write what the user says once, and as it is", self.name);
+            let problem = format!("{} does not write the user's message exactly once and unchanged", self.name);
             return Err(ModelError::Chat { problem });
         };
         let mut around = Around { before: before.to_owned(), behind: behind.to_owned(), ..Around::default() };
@@ -166,7 +166,7 @@ impl Chat {
                 Ok((rendered, place, *space))
             }
             None => {
-                Err(ModelError::Chat { problem: format!("{} writes {text:?} otherwise than it is said", self.name) })
+                Err(ModelError::Chat { problem: format!("{} does not write the text {text:?} unchanged", self.name) })
             }
         }
     }
@@ -196,17 +196,18 @@ fn deep<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'sta
         let done = caught(work).unwrap_or_else(|said| Err(Error::new(ErrorKind::InvalidOperation, said)));
         let _ = sender.send(done);
     });
-    started.map_err(|error| refused(&format!("no thread: {error}")))?;
+    started.map_err(|error| refused(&format!("its thread could not be started: {error}")))?;
     receiver.recv_timeout(PATIENCE).unwrap_or_else(|ended| match ended {
         RecvTimeoutError::Timeout => Err(refused(&format!("it takes more than {} seconds", PATIENCE.as_secs()))),
-        RecvTimeoutError::Disconnected => Err(refused("its thread ended")),
+        RecvTimeoutError::Disconnected => Err(refused("its thread ended without a result")),
     })
 }
 
 fn failed(what: &str, error: &Error) -> ModelError {
     let text = format!("{error:#}");
     let clock = if text.contains("strftime_now") || text.contains("not callable") {
-        "; it may ask for the date of today: there is no clock here, for the same facts would make other bytes tomorrow"
+        "; the template may call a function for the current date, which is not available: a build must not depend on \
+         the date"
     } else {
         ""
     };
@@ -331,7 +332,8 @@ fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String
         Some(text) => Ok(Some((SETTINGS, text.to_owned()))),
         None => {
             let path = folder.join(SETTINGS);
-            let problem = format!("{}: `chat_template` is no text, and has none named `default`", path.display());
+            let problem =
+                format!("{}: `chat_template` is not a text, and has no template named `default`", path.display());
             Err(ModelError::Chat { problem })
         }
     }

@@ -35,9 +35,9 @@ pub enum ModelError {
     Pickle(#[from] PickleError),
     #[error("{}: {problem}", path.display())]
     Index { path: PathBuf, problem: String },
-    #[error("{} names {shard}, which is not there", index.display())]
+    #[error("{} names {shard}, which does not exist", index.display())]
     NoShard { index: PathBuf, shard: String },
-    #[error("{} puts `{tensor}` into {shard}, which does not have it", index.display())]
+    #[error("{} assigns `{tensor}` to {shard}, which does not contain it", index.display())]
     NotInShard { index: PathBuf, tensor: String, shard: String },
     #[error("the tensor `{tensor}` is in two files: {} and {}", shards[0], shards[1])]
     Twice { tensor: String, shards: [String; 2] },
@@ -45,7 +45,7 @@ pub enum ModelError {
     Header { path: PathBuf, source: HeaderError },
     #[error("{} has no tensor `{tensor}`", path.display())]
     NoTensor { path: PathBuf, tensor: String },
-    #[error("{}: tensor `{tensor}` has shape {found:?}, config.json asks for {expected:?}", path.display())]
+    #[error("{}: tensor `{tensor}` has shape {found:?}, but config.json requires {expected:?}", path.display())]
     Shape { path: PathBuf, tensor: String, expected: Vec<u64>, found: Vec<u64> },
     #[error("{}: tensor `{tensor}` is {found}; weights are read in F32, F16 and BF16", path.display())]
     Dtype { path: PathBuf, tensor: String, found: String },
@@ -53,9 +53,9 @@ pub enum ModelError {
     NotFinite { path: PathBuf, tensor: String, value: f32, index: usize, offset: u64 },
     #[error("{}: the tokenizer cannot be loaded: {problem}", path.display())]
     Tokenizer { path: PathBuf, problem: String },
-    #[error("the tokenizer cannot cut {text:?}: {problem}")]
+    #[error("the tokenizer cannot encode {text:?}: {problem}")]
     Encode { text: String, problem: String },
-    #[error("what the model says is no number: its weights overflow")]
+    #[error("the model's output is not finite: its weights overflow")]
     Overflow,
     #[error("the tokenizer gives the id {id} for {text:?}; the model's vocabulary ends at {vocabulary}")]
     Vocabulary { text: String, id: u32, vocabulary: usize },
@@ -78,7 +78,7 @@ impl ModelError {
     /// Returns the help line for the user; `None` if there is no advice.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoFolder(_) => "`[model] path` in corrigenda.toml is taken from the folder of corrigenda.toml".into(),
+            Self::NoFolder(_) => "`[model] path` in corrigenda.toml is relative to the folder of that file".into(),
             Self::NoFile { name: "model.safetensors", .. } => {
                 format!("only safetensors are read: {SAVE}")
             }
@@ -88,33 +88,34 @@ impl ModelError {
             }
             Self::Stored { help, .. } => help.clone(),
             Self::Quantised { method, .. } if matches!(method.as_str(), "fp8" | "mxfp4") => format!(
-                "name the model that it was made from; where it was published in {method} alone, \
-                 `AutoModelForCausalLM.from_pretrained(A, quantization_config={}(dequantize=True)).save_pretrained(B)` of \
-                 transformers writes it in bfloat16",
+                "name the model that it was made from; if it was published only in {method}, write it in bfloat16 \
+                 with `AutoModelForCausalLM.from_pretrained(A, \
+                 quantization_config={}(dequantize=True)).save_pretrained(B)` of transformers",
                 if method == "fp8" { "FineGrainedFP8Config" } else { "Mxfp4Config" }
             ),
             Self::Quantised { .. } => {
-                "an edit needs the numbers that quantising threw away: name the model that it was made from, and quantise \
-                 what `corrigenda export checkpoint` writes"
+                "an edit needs the precision that quantising removed: name the model that it was made from, and \
+                 quantise what `corrigenda export checkpoint` writes"
                     .into()
             }
             Self::Dtype { found, .. } if found == "F64" => {
-                "save it in float32: `AutoModelForCausalLM.from_pretrained(A, dtype=torch.float32).save_pretrained(B)` of \
-                 transformers"
+                "save it in float32 with `AutoModelForCausalLM.from_pretrained(A, \
+                 dtype=torch.float32).save_pretrained(B)` of transformers"
                     .into()
             }
             Self::Dtype { .. } => {
                 "name the model as it was before it was quantised, or save it in float32, float16 or bfloat16".into()
             }
             Self::LinkLeaves { .. } => {
-                "copy the file into the folder; only a snapshot of the Hugging Face cache may lead to its own blobs".into()
+                "copy the file into the folder; only a snapshot of the Hugging Face cache may link to its own blobs"
+                    .into()
             }
             Self::NoShard { .. } | Self::NotInShard { .. } | Self::Twice { .. } => {
-                "the index and the files are not of one download: fetch the model again".into()
+                "the index and the files are not from the same download: fetch the model again".into()
             }
             Self::Architecture { part: Some(part), .. } => format!(
-                "its language part is `{part}`, which is read: name a folder that holds that part alone, with the names and \
-                 the config.json of a `{part}` model"
+                "its language part is `{part}`, which is supported: name a folder that contains only that part, with \
+                 the names and the config.json of a `{part}` model"
             ),
             Self::Architecture { .. } => {
                 "the model's own code is never run: only architectures that are built in can be read".into()
@@ -123,9 +124,9 @@ impl ModelError {
                 "the file is damaged or was cut short: fetch it again".into()
             }
             Self::Overflow => {
-                "a base that says nothing is damaged, or was saved in a type that is too small for it: fetch it again".into()
+                "the base is damaged, or was saved in a type whose range is too small: fetch it again".into()
             }
-            Self::Vocabulary { .. } => "tokenizer.json and config.json are not of one model".into(),
+            Self::Vocabulary { .. } => "tokenizer.json and config.json do not belong to the same model".into(),
             _ => return None,
         })
     }

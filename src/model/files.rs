@@ -145,9 +145,9 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let place = |(tensor, shard): (&String, &Value)| match shard.as_str() {
         Some(name) if is_shard(name) => Ok((tensor.clone(), name.to_owned())),
         Some(name) => {
-            Err(wrong(format!("it puts `{tensor}` into {name:?}, which is no safetensors file of this folder")))
+            Err(wrong(format!("it assigns `{tensor}` to {name:?}, which is not a safetensors file of this folder")))
         }
-        None => Err(wrong(format!("it puts `{tensor}` into {shard}, which is no name"))),
+        None => Err(wrong(format!("it assigns `{tensor}` to {shard}, which is not a file name"))),
     };
     match map.is_empty() {
         true => Err(wrong("its `weight_map` is empty".into())),

@@ -39,9 +39,9 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum HubError {
-    #[error("`{text}` is no name of a model: {problem}")]
+    #[error("`{text}` is not the name of a model: {problem}")]
     Name { text: String, problem: &'static str },
-    #[error("nothing says where the Hugging Face cache is: neither HOME nor HF_HOME is set")]
+    #[error("the Hugging Face cache cannot be found: neither HOME nor HF_HOME is set")]
     NoCache,
     #[error("{name} is not in the Hugging Face cache at {}", cache.display())]
     NoModel { name: HubName, cache: PathBuf },

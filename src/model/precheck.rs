@@ -45,7 +45,7 @@ fn check_amount(file: &Value) -> Result<(), String> {
     let added = file["added_tokens"].as_array().into_iter().flatten();
     let bytes: usize = added.filter_map(|token| token["content"].as_str()).map(str::len).sum();
     match bytes > MOST_ADDED_BYTES {
-        true => Err(format!("its added tokens are more than {MOST_ADDED_BYTES} bytes long together")),
+        true => Err(format!("its added tokens are longer than {MOST_ADDED_BYTES} bytes in total")),
         false => Ok(()),
     }
 }
@@ -62,7 +62,7 @@ fn count_steps(value: &Value) -> usize {
 fn check_dropout(model: &Value) -> Result<(), String> {
     match model["dropout"].as_f64() {
         Some(dropout) if dropout != 0.0 => Err(format!(
-            "its `dropout` is {dropout}: the same text would be cut into other tokens every time; set it to null"
+            "its `dropout` is {dropout}: the same text would give different tokens every time; set it to null"
         )),
         _ => Ok(()),
     }
@@ -119,7 +119,7 @@ fn longest_of_map(map: &str) -> Result<usize, String> {
     let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };
     let stated = u32::from_le_bytes(*stated) as usize;
     let Some(texts) = rest.get(stated..) else {
-        return Err(format!("its map of characters says to have {stated} bytes, and is shorter"));
+        return Err(format!("its map of characters states a length of {stated} bytes, but is shorter"));
     };
     Ok(texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0).max(1))
 }

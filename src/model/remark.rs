@@ -45,19 +45,19 @@ pub(super) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Fam
     let mut found = Vec::new();
     if let Some(class) = other_class(path, config, family) {
         let message = format!(
-            "{}: `architectures` names {class}, and `model_type` is `{}`: the model is computed as the latter",
+            "{}: `architectures` names {class}, but `model_type` is `{}`: the latter is used",
             path.display(),
             family.model_type
         );
-        let help = "correct the one that is wrong; a model of another family, relabelled, gives wrong numbers";
+        let help = "correct the wrong one; a model that is read as another family gives wrong results";
         found.push(Remark::new(Kind::ArchitectureDiffers, message, help));
     }
     if folder.join(ADAPTER).is_file() {
         let base = base_of_adapter(folder).map_or_else(String::new, |base| format!(" for `{base}`"));
         let message =
-            format!("{} beside the model is an adapter{base}, and is not read", folder.join(ADAPTER).display());
-        let help = "transformers with peft lays it on the model: merge it (`merge_and_unload().save_pretrained(NEW)`) and \
-                    name the result, or move it out of the folder";
+            format!("{} in the model's folder is an adapter{base}, which is not read", folder.join(ADAPTER).display());
+        let help = "transformers with peft applies it to the model: merge it \
+                    (`merge_and_unload().save_pretrained(NEW)`) and name the result, or move it out of the folder";
         found.push(Remark::new(Kind::AdapterUnread, message, help));
     }
     found
@@ -68,7 +68,8 @@ pub(super) fn unread(path: &Path, names: &[&str]) -> Option<Remark> {
     let (first, count) = (names.first()?, names.len());
     let more = if count == 1 { String::new() } else { format!(" and {} more", count - 1) };
     let message = format!("the decoder does not read {} in {}: `{first}`{more}", tensors(count), path.display());
-    let help = "the numbers are those of a model without them: check that config.json is the one of these weights";
+    let help = "the results are those of a model without these tensors: check that config.json belongs to these \
+                weights";
     Some(Remark::new(Kind::TensorsUnread, message, help))
 }
 

@@ -19,7 +19,7 @@ const USUAL_BASE: f64 = 10_000.0;
 /// The keys of the two objects that may contain the settings.
 const PLACES: [&str; 2] = ["rope_parameters", "rope_scaling"];
 /// The message about two places that disagree.
-const DISAGREE: &str = "programs disagree about which of them counts: keep the one that the model was trained with";
+const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
 
 /// Reads the RoPE of heads of `head` numbers. `base` is the family's own key of the base, in addition to `rope_theta`.
 /// `part` is the key and the default of the fraction of a head that is rotated; `None` rotates all of it.
@@ -63,7 +63,7 @@ fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
     if let [(key, one), (other, two)] = &found[..]
         && meaning(config, one) != meaning(config, two)
     {
-        return Err(config.error(other, &format!("is there beside another `{key}`; {DISAGREE}")));
+        return Err(config.error(other, &format!("differs from `{key}`; {DISAGREE}")));
     }
     Ok(found.into_iter().next())
 }
@@ -86,7 +86,7 @@ fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, Mo
     let Some((first, number)) = said.first() else { return Ok(None) };
     match said.iter().find(|(_, other)| other != number) {
         None => Ok(Some(*number)),
-        Some((key, other)) => Err(config.error(key, &format!("is {other}, and `{first}` is {number}; {DISAGREE}"))),
+        Some((key, other)) => Err(config.error(key, &format!("is {other}, but `{first}` is {number}; {DISAGREE}"))),
     }
 }
 
@@ -132,7 +132,10 @@ fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64
 pub(super) fn turned(config: &Reader<'_>, key: &str, numbers: usize, head: usize) -> Result<usize, ModelError> {
     match numbers {
         _ if numbers.is_multiple_of(2) && (2..=head).contains(&numbers) => Ok(numbers),
-        _ => Err(config.error(key, &format!("turns {numbers} of a head's {head} numbers; an even part was expected"))),
+        _ => Err(config.error(
+            key,
+            &format!("rotates {numbers} of the {head} numbers of a head; a positive even number of them was expected"),
+        )),
     }
 }
 

@@ -139,7 +139,7 @@ fn epsilon(config: &Reader<'_>, key: &str, default: f64) -> Result<f32, ModelErr
 fn gpt2(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
     let activation = activation(config, "activation_function", "gelu_new")?;
     if config.flag("add_cross_attention", false)? {
-        return Err(config.error("add_cross_attention", "must be false: this is no decoder-only model"));
+        return Err(config.error("add_cross_attention", "must be false: only decoder-only models are supported"));
     }
     let width = config.size("n_embd", MOST_WIDTH)?;
     let heads = heads(config, "n_head", width, "n_embd")?;

@@ -33,17 +33,17 @@ pub(super) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Op
         head.name,
         path.display()
     );
-    let help = format!("drop `{}` from the weights, so that there is one meaning", head.name);
+    let help = format!("remove `{}` from the weights, so that all programs use the same matrix", head.name);
     Ok((!exact).then(|| Remark::new(Kind::HeadRounded, message, help)))
 }
 
 /// Returns the error for a head that differs from the embedding.
 pub(super) fn differs(path: &Path, head: &str) -> ModelError {
     let found = format!(
-        "`tie_word_embeddings` says that the output matrix is the token embedding, and `{head}` is another matrix: \
-         programs disagree about such a model"
+        "`tie_word_embeddings` says that the output matrix is the token embedding, but `{head}` is a different \
+         matrix: programs disagree on such a model"
     );
     let help =
-        format!("set `tie_word_embeddings` to false in config.json to use `{head}`, or drop it from the weights");
+        format!("set `tie_word_embeddings` to false in config.json to use `{head}`, or remove it from the weights");
     ModelError::stored(path, found, help)
 }

@@ -145,8 +145,8 @@ impl Tokens {
             "{} puts {pieces:?} after every text; an answer follows a prompt, so prompts are read without it",
             path.display()
         );
-        let help = "take it out of the `post_processor` of tokenizer.json (`add_eos_token` of tokenizer_config.json writes it \
-                    there): programs that serve the model put it after prompts too, and no answer follows it";
+        let help = "remove it from the `post_processor` of tokenizer.json (`add_eos_token` of tokenizer_config.json \
+                    adds it there): programs that serve the model append it to prompts too, and no answer follows it";
         Some(Remark::new(Kind::TextsEnded, message, help))
     }
 
@@ -242,7 +242,7 @@ impl Tokens {
                 return Ok(whole.ids[first..].to_vec());
             }
         }
-        Err(ModelError::Encode { text: text.to_owned(), problem: "it is joined to whatever stands before it".into() })
+        Err(ModelError::Encode { text: text.to_owned(), problem: "it is merged with the text before it".into() })
     }
 
     fn cut(&self, text: &str, special: bool) -> Result<Encoded, ModelError> {

@@ -16,7 +16,7 @@ pub(super) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>
     let default = serde_json::json!([[["global", "local"], layers / 2]]);
     let types = config.get("attention_types").unwrap_or(&default);
     let mut kinds = Vec::new();
-    for group in types.as_array().ok_or_else(|| wrong("is no list"))? {
+    for group in types.as_array().ok_or_else(|| wrong("is not a list"))? {
         let (names, times) = (group[0].as_array(), group[1].as_u64().filter(|times| *times <= MOST_LAYERS as u64));
         let (Some(names), Some(times)) = (names, times) else {
             return Err(wrong("has an entry that is not [[kinds], times]"));
@@ -34,7 +34,7 @@ pub(super) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>
     }
     match kinds.len() == layers {
         true => Ok(kinds),
-        false => Err(wrong(&format!("does not say what each of the {layers} layers is"))),
+        false => Err(wrong(&format!("does not give the kind of each of the {layers} layers"))),
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn windows(config: &Reader<'_>, family: &Family, layers: usize) -> Re
     let Some(types) = config.get("layer_types") else {
         return Ok((0..layers).map(|layer| window.filter(|_| layer >= from)).collect());
     };
-    let wrong = || config.error("layer_types", "does not say full_attention or sliding_attention for every layer");
+    let wrong = || config.error("layer_types", "does not give full_attention or sliding_attention for every layer");
     let types = types.as_array().filter(|types| types.len() == layers).ok_or_else(wrong)?;
     let kind = |kind: &Value| match kind.as_str() {
         Some("full_attention") => Ok(None),

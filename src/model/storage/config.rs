@@ -125,7 +125,7 @@ mod tests {
             (json!({ "model_type": "mamba" }), "architecture `mamba` is not supported"),
             (
                 json!({ "model_type": "mistral3", "text_config": { "model_type": "mistral" } }),
-                "its language part is `mistral`, which is read",
+                "its language part is `mistral`, which is supported",
             ),
             (
                 json!({ "model_type": "gemma3", "text_config": { "model_type": "gemma3_text" } }),

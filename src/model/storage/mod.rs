@@ -88,18 +88,19 @@ pub(super) fn file(path: &Path) -> ModelError {
 pub(super) fn without_config(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     if let Some(name) = cached(folder).filter(|_| listing.folders.iter().any(|name| name == "snapshots")) {
-        let found = "this is a model's whole place in the Hugging Face cache; the model is a folder inside it";
+        let found = "this folder of the Hugging Face cache holds all revisions of a model; the model is a folder \
+                     inside it";
         return ModelError::stored(folder, found, format!("write `hf:{name}`"));
     }
     if let Some(error) = adapter(folder, &listing).or_else(|| parent(folder, &listing)) {
         return error;
     }
     if listing.has("params.json") {
-        let found = "params.json is there and no config.json: this is the form in which its makers run the model";
+        let found = "it has params.json and no config.json: this is not the format of transformers";
         return ModelError::stored(
             folder,
             found,
-            "fetch the model in the form of transformers: config.json, model.safetensors, tokenizer.json",
+            "fetch the model in the format of transformers: config.json, model.safetensors, tokenizer.json",
         );
     }
     others(folder, &listing).unwrap_or_else(|| ModelError::NoFile { folder: folder.to_owned(), name: CONFIG })
@@ -113,7 +114,7 @@ pub(super) fn without_weights(folder: &Path) -> ModelError {
     }
     if listing.has("quantize_config.json") || listing.has("hf_quant_config.json") {
         let name = if listing.has("quantize_config.json") { "quantize_config.json" } else { "hf_quant_config.json" };
-        return ModelError::Quantised { path: folder.to_owned(), method: format!("{name} is there") };
+        return ModelError::Quantised { path: folder.to_owned(), method: format!("it has {name}") };
     }
     let found = others(folder, &listing).or_else(|| parent(folder, &listing));
     found.unwrap_or_else(|| ModelError::NoFile { folder: folder.to_owned(), name: WHOLE })
@@ -128,7 +129,8 @@ pub(super) fn without_tokenizer(folder: &Path) -> ModelError {
     ModelError::stored(
         folder,
         format!("there is no {TOKENIZER}{there}"),
-        "`AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers writes one, DIR being the model's folder",
+        "write one with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers, where DIR is the \
+         model's folder",
     )
 }
 
@@ -154,8 +156,8 @@ fn adapter(folder: &Path, listing: &Listing) -> Option<ModelError> {
     Some(ModelError::stored(
         folder,
         format!("this is an adapter{base}, not a model"),
-        "merge it into its model and name that: `AutoPeftModelForCausalLM.from_pretrained(DIR).merge_and_unload()\
-         .save_pretrained(NEW)` of peft",
+        "merge it into its model with `AutoPeftModelForCausalLM.from_pretrained(DIR).merge_and_unload()\
+         .save_pretrained(NEW)` of peft, and name the result",
     ))
 }
 
@@ -164,13 +166,13 @@ fn parent(folder: &Path, listing: &Listing) -> Option<ModelError> {
     let models: Vec<&String> = listing.folders.iter().filter(|name| folder.join(name).join(CONFIG).is_file()).collect();
     let found = match &models[..] {
         [] => return None,
-        [one] => format!("`{one}` in it is a model"),
-        _ => format!("{} in it are models", listed(&models)),
+        [one] => format!("its subfolder `{one}` is a model"),
+        _ => format!("its subfolders {} are models", listed(&models)),
     };
     let path = folder.join(models.last()?.as_str());
     let help = format!("name one of them, for example {}", path.display());
-    let help = if models.len() == 1 { format!("name it: {}", path.display()) } else { help };
-    Some(ModelError::stored(folder, format!("this folder is no model; {found}"), help))
+    let help = if models.len() == 1 { format!("name the subfolder: {}", path.display()) } else { help };
+    Some(ModelError::stored(folder, format!("this folder is not a model; {found}"), help))
 }
 
 /// Returns the error for weights in another format or under another name.
@@ -203,16 +205,16 @@ fn misnamed(folder: &Path, names: &[&String]) -> ModelError {
             "no model.safetensors",
             format!("if {one} is the whole model, give it that name: `mv {one} model.safetensors`"),
         ),
-        _ => ("no model.safetensors", format!("fetch the weights in the form of transformers; or {SAVE}")),
+        _ => ("no model.safetensors", format!("fetch the weights in the format of transformers; or {SAVE}")),
     };
-    ModelError::stored(folder, format!("there is {there}, and {missing}"), help)
+    ModelError::stored(folder, format!("it has {there}, but {missing}"), help)
 }
 
 /// Recognises weights of other programs by the extension of the file. Returns a description and the advice.
 fn foreign(name: &str) -> Option<(&'static str, &'static str)> {
     const MADE_FROM: &str = "name the model that it was made from, in safetensors";
-    const OLD: &str = "fetch the model in safetensors; where there is none, transformers 4 reads these weights \
-                       (`from_tf=True`, `from_flax=True`) and `save_pretrained(B)` writes them anew";
+    const OLD: &str = "fetch the model in safetensors; if it is published only in this format, load these weights with \
+                       transformers 4 (`from_tf=True`, `from_flax=True`) and save them with `save_pretrained(B)`";
     let (_, end) = name.rsplit_once('.')?;
     Some(match end.to_ascii_lowercase().as_str() {
         "h5" | "keras" => ("a file of weights for TensorFlow, which are not read", OLD),
@@ -227,14 +229,14 @@ fn foreign(name: &str) -> Option<(&'static str, &'static str)> {
 
 fn of_gguf(path: &Path) -> ModelError {
     let made_from = gguf::made_from(path);
-    let named = made_from.as_ref().map_or_else(String::new, |name| format!(", made from `{name}` as it says"));
+    let named = made_from.as_ref().map_or_else(String::new, |name| format!(", made from `{name}`"));
     let which = match made_from.filter(|name| name.contains('/')) {
         Some(name) => format!("`path = \"hf:{name}\"` in corrigenda.toml"),
         None => "`[model] path` in corrigenda.toml".to_owned(),
     };
     let help = format!(
         "facts are compiled on the model that it was made from: name that model, in safetensors, with {which}; then \
-         `corrigenda export gguf FILE` writes an adapter that llama.cpp lays on this very file"
+         run `corrigenda export gguf FILE` to write an adapter that llama.cpp applies to this file"
     );
     ModelError::stored(path, format!("this is a GGUF file{named}"), help)
 }

@@ -35,8 +35,12 @@ pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) ->
     let family = spec.family;
     let bare = wanted.strip_prefix(family.prefix).unwrap_or(wanted);
     if names().any(|name| name.contains(".lora_A.") || name.contains(".base_layer.")) {
-        let found = format!("the weights hold an adapter beside the model, and no tensor `{wanted}`");
-        return ModelError::stored(path, found, "merge it: `model.merge_and_unload().save_pretrained(NEW)` of peft");
+        let found = format!("the weights contain an adapter in addition to the model, and no tensor `{wanted}`");
+        return ModelError::stored(
+            path,
+            found,
+            "merge it with `model.merge_and_unload().save_pretrained(NEW)` of peft",
+        );
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
     // Whether `prefix` ends with the family's own prefix, preceded by whole parts of a name.
@@ -51,14 +55,14 @@ pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) ->
     match classifier.filter(|_| wanted == head) {
         Some(name) => ModelError::stored(
             path,
-            format!("it has `{name}` and no `{wanted}`: it sorts texts and says no words"),
+            format!("it has `{name}` and no `{wanted}`: it is a classifier, not a language model"),
             "name the language model that it was made from",
         ),
         None if wanted == head => ModelError::stored(
             path,
             format!("it has no tensor `{wanted}`"),
-            "config.json says that the output matrix is not the embedding (`tie_word_embeddings`): set it to true if the \
-             model was trained so, or fetch the model again",
+            "config.json says that the output matrix is not the embedding (`tie_word_embeddings`): set it to true if \
+             the model was trained that way, or fetch the model again",
         ),
         None => ModelError::NoTensor { path: path.clone(), tensor: wanted.to_owned() },
     }
@@ -66,9 +70,10 @@ pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) ->
 
 /// Returns the advice for tensors whose names start with `prefix`.
 fn unwrap(prefix: &str) -> String {
-    let saved = |what: &str| format!("save the model inside: `{what}.save_pretrained(NEW)`");
+    let saved = |what: &str| format!("save the inner model: `{what}.save_pretrained(NEW)`");
     if prefix.starts_with("base_model.") {
-        return "merge the adapter into its model: `model.merge_and_unload().save_pretrained(NEW)` of peft".to_owned();
+        return "merge the adapter into its model with `model.merge_and_unload().save_pretrained(NEW)` of peft"
+            .to_owned();
     }
     if prefix.contains("_orig_mod.") {
         return saved("model._orig_mod");
@@ -78,7 +83,7 @@ fn unwrap(prefix: &str) -> String {
     }
     match prefix.starts_with("module.") {
         true => saved("model.module"),
-        false => format!("save the model by itself, under names without `{prefix}`"),
+        false => format!("save only the model, under names without `{prefix}`"),
     }
 }
 

@@ -49,7 +49,7 @@ fn what_lies_in_a_folder_is_named_with_what_helps() {
         (&[LLAMA, ("hf_quant_config.json", "{}")], &["quantised (hf_quant_config.json"]),
         (
             &[LLAMA, ("model.fp16.safetensors", "x")],
-            &["there is model.fp16.safetensors, and no model.safetensors", "`mv model.fp16.safetensors"],
+            &["it has model.fp16.safetensors, but no model.safetensors", "`mv model.fp16.safetensors"],
         ),
         (
             &[LLAMA, ("model-00001-of-00002.safetensors", "x"), ("model-00002-of-00002.safetensors", "x")],
@@ -57,10 +57,13 @@ fn what_lies_in_a_folder_is_named_with_what_helps() {
         ),
         (
             &[LLAMA, ("consolidated.safetensors", "x")],
-            &["there is consolidated.safetensors, and no", "form of transformers"],
+            &["it has consolidated.safetensors, but no", "format of transformers"],
         ),
-        (&[("params.json", "{}"), ("consolidated.00.pth", "x")], &["params.json", "in the form of transformers"]),
-        (&[("params.json", "{}"), ("consolidated.safetensors", "x")], &["params.json", "in the form of transformers"]),
+        (&[("params.json", "{}"), ("consolidated.00.pth", "x")], &["params.json", "in the format of transformers"]),
+        (
+            &[("params.json", "{}"), ("consolidated.safetensors", "x")],
+            &["params.json", "in the format of transformers"],
+        ),
         (&[LLAMA, ("pytorch_model.bin", "x")], &["named like a pickle", SAVE]),
         (&[LLAMA, ("pytorch_model-00001-of-00002.bin", "x")], &["named like a pickle", SAVE]),
         (&[("model.pth", "x")], &["named like a pickle", SAVE]),
@@ -77,7 +80,7 @@ fn what_lies_in_a_folder_is_named_with_what_helps() {
         (&[("model-Q4_1.gguf", "x")], &["this is a GGUF file"]),
         (
             &[("checkpoint-500/config.json", "{}"), ("trainer_state.json", "{}")],
-            &["`checkpoint-500` in it is a model", "name it: DIR/checkpoint-500"],
+            &["its subfolder `checkpoint-500` is a model", "name the subfolder: DIR/checkpoint-500"],
         ),
         (
             &[
@@ -87,9 +90,9 @@ fn what_lies_in_a_folder_is_named_with_what_helps() {
                 ("d/config.json", "{}"),
                 ("e/x", ""),
             ],
-            &["a, b, c and 1 more in it are models", "for example DIR/d"],
+            &["its subfolders a, b, c and 1 more are models", "for example DIR/d"],
         ),
-        (&[LLAMA, ("checkpoint-500/config.json", "{}")], &["`checkpoint-500` in it is a model"]),
+        (&[LLAMA, ("checkpoint-500/config.json", "{}")], &["its subfolder `checkpoint-500` is a model"]),
         (&[("config.json", "{\"architectures\":[\"LlamaForCausalLM\"]}")], &["`model_type` is missing", "\"llama\""]),
     ];
     for (entries, wants) in cases {
