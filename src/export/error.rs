@@ -31,7 +31,7 @@ pub enum ExportError {
         what: &'static str,
     },
     /// The parent of the destination is not a folder and cannot be created.
-    #[error("`{}` cannot be made: `{}` is no folder, or lies in something that is none", path.display(), parent.display())]
+    #[error("`{}` cannot be created: `{}` is not a folder and cannot be created", path.display(), parent.display())]
     NoParent {
         /// The path of the destination.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum ExportError {
         parent: PathBuf,
     },
     /// The destination lies inside the base model or the store, which an export must not write to.
-    #[error("`{}` lies in {what}, where nothing is written: name another place", path.display())]
+    #[error("`{}` is inside {what}, where exports are not written: name another place", path.display())]
     Inside {
         /// The path of the destination.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum ExportError {
         what: &'static str,
     },
     /// The folder contains entries that are not copied, for example links out of the folder.
-    #[error("`{}` holds what is not copied: {}", folder.display(), said(names))]
+    #[error("`{}` contains entries that cannot be exported: {}", folder.display(), said(names))]
     Refused {
         /// The path of the folder.
         folder: PathBuf,
@@ -69,7 +69,7 @@ pub enum ExportError {
         folder: PathBuf,
     },
     /// A tensor that the patch changes is in no weights file, or in more than one.
-    #[error("the patch changes `{parameter}`, which stands in {count} of the base's weights files, not in one")]
+    #[error("the patch changes `{parameter}`, which is in {count} of the base's weights files; expected exactly one")]
     NotOnce {
         /// The name of the tensor.
         parameter: String,
@@ -85,18 +85,19 @@ pub enum ExportError {
         found: Dtype,
     },
     /// The patch has no edits; an adapter cannot represent that.
-    #[error("the patch is of no edits: an adapter of nothing has no rank, and no program loads one")]
+    #[error("the patch has no edits: an adapter of rank 0 cannot be loaded")]
     Empty,
     /// The patch changes a weight that is not an MLP down-projection of this model.
     #[error(
-        "the patch changes `{parameter}`, which is no second MLP matrix of this model: no adapter can be made of it"
+        "the patch changes `{parameter}`, which is not an MLP down-projection of this model: an adapter cannot \
+         represent it"
     )]
     NoModule {
         /// The name of the weight in the patch.
         parameter: String,
     },
     /// llama.cpp does not support the model family.
-    #[error("llama.cpp knows no architecture `{family}`: there is no GGUF adapter for it")]
+    #[error("llama.cpp does not support the architecture `{family}`: a GGUF adapter cannot be written")]
     NoArchitecture {
         /// The name of the family, as in `model_type`.
         family: &'static str,
@@ -114,7 +115,7 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// A written file differs when it is read back.
-    #[error("`{file}` was read back and is not what was written ({what}): nothing was exported; check the disk")]
+    #[error("`{file}` was read back and differs from what was written ({what}): nothing was exported; check the disk")]
     Differs {
         /// The name of the file in the export.
         file: String,
@@ -169,19 +170,21 @@ impl ExportError {
         };
         let finding = Diagnostic::new(code, self.to_string());
         match self {
-            Self::Empty => finding.help("what it gives is the base itself; `corrigenda export checkpoint` copies that"),
+            Self::Empty => finding.help("the result is the base itself: run `corrigenda export checkpoint` to copy it"),
             Self::NoArchitecture { .. } => finding.help(
                 "write a checkpoint with `corrigenda export checkpoint`, or an adapter for transformers with \
                  `corrigenda export peft`",
             ),
             Self::Refused { .. } => finding.help(
-                "links are followed inside the folder, and inside the `models--*` folder of a Hugging Face cache: put \
-                 the files themselves there, or take them away",
+                "replace these entries by regular files, or remove them; links are followed only inside the folder, \
+                 and inside the `models--*` folder of a Hugging Face cache",
             ),
-            Self::Patch(PatchError::BaseDtype { .. }) => finding
-                .help("it may be the same model, converted: a patch fits only the very bytes that it was made for"),
+            Self::Patch(PatchError::BaseDtype { .. }) => finding.help(
+                "it may be the same model, converted: a patch can be applied only to the exact bytes that it was \
+                 made for",
+            ),
             _ if self.is_another_base() => {
-                finding.help("the patch was made for another base: `corrigenda build` makes one for this")
+                finding.help("the patch was made for another base: run `corrigenda build` to make one for this base")
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 finding.help("a checkpoint takes as much space as its base: free some, or name a place on another disk")

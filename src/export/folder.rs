@@ -87,11 +87,11 @@ fn add(listing: &mut Listing, root: &Path, path: &Path) -> Result<(), ExportErro
         None => path.to_owned(),
         Some(Ok(Some(target))) => target,
         Some(Ok(None)) => {
-            refuse("is a link that leaves the folder");
+            refuse("is a link to a target outside the folder");
             return Ok(());
         }
         Some(Err(_)) => {
-            refuse("is a link that leads nowhere");
+            refuse("is a broken link");
             return Ok(());
         }
     };

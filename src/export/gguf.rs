@@ -51,16 +51,16 @@ pub enum GgufError {
     #[error("it does not begin with `GGUF`")]
     Magic,
     /// The file has another format version.
-    #[error("it is GGUF version {0}, and not {VERSION}")]
+    #[error("it is GGUF version {0}; expected version {VERSION}")]
     Version(u32),
     /// The file ends too early; the offset of the value that is cut off.
-    #[error("it ends within what begins at byte {0}")]
+    #[error("it is truncated: the value at byte {0} is incomplete")]
     Short(usize),
     /// The value or tensor at this byte offset has a type that no export writes.
-    #[error("at byte {0} it holds what no adapter of ours does")]
+    #[error("the value at byte {0} has a type that `export` does not write")]
     Kind(usize),
     /// The content is valid, but its bytes differ from the canonical ones, from this offset on.
-    #[error("its bytes differ from byte {0} on from those that `export` writes for what it says")]
+    #[error("from byte {0} on, its bytes differ from those that `export` writes for the same content")]
     NotCanonical(usize),
 }
 

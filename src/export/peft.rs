@@ -168,7 +168,7 @@ pub fn read(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, Strin
     let header = Header::parse(weights.len() as u64, weights).map_err(|error| format!("{WEIGHTS_FILE}: {error}"))?;
     let layers = config.target_modules.iter().map(|module| {
         let layer = (0..spec.layers).find(|layer| spec.module(*layer) == *module);
-        layer.ok_or_else(|| format!("{CONFIG_FILE}: `{module}` is no module of the base that is edited"))
+        layer.ok_or_else(|| format!("{CONFIG_FILE}: `{module}` is not an editable module of the base"))
     });
     let layers = layers.collect::<Result<Vec<_>, _>>()?;
     let layout = if config.fan_in_fan_out { Layout::Conv1d } else { Layout::Linear };
@@ -187,7 +187,7 @@ pub fn read(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, Strin
     }
     match header.tensors.len() == 2 * adapter.pairs.len() {
         true => Ok(adapter),
-        false => Err(format!("{WEIGHTS_FILE}: it holds tensors of no module that {CONFIG_FILE} names")),
+        false => Err(format!("{WEIGHTS_FILE}: it contains tensors that belong to no module in {CONFIG_FILE}")),
     }
 }
 
@@ -195,7 +195,7 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
     let info = header.tensors.get(name).ok_or_else(|| format!("{WEIGHTS_FILE}: it lacks `{name}`"))?;
     if (info.dtype, &*info.shape) != (Dtype::F32, &shape) {
         let found = format!("{} of shape {:?}", info.dtype, info.shape);
-        return Err(format!("{WEIGHTS_FILE}: `{name}` should be F32 of shape {shape:?}, and is {found}"));
+        return Err(format!("{WEIGHTS_FILE}: `{name}` should be F32 of shape {shape:?}, but is {found}"));
     }
     // In range: the header was checked against the number of bytes.
     let bytes = &bytes[info.start as usize..info.end as usize];
@@ -298,8 +298,8 @@ mod tests {
             ("r", json!(2), "should be F32 of shape [2, 32]"),
             ("lora_alpha", json!(6), "changes what the factors mean"),
             ("use_rslora", json!(true), "changes what the factors mean"),
-            ("target_modules", json!(["c_proj"]), "`c_proj` is no module"),
-            ("target_modules", json!(["transformer.h.0.mlp.c_proj"]), "tensors of no module"),
+            ("target_modules", json!(["c_proj"]), "`c_proj` is not an editable module"),
+            ("target_modules", json!(["transformer.h.0.mlp.c_proj"]), "tensors that belong to no module"),
             ("target_modules", json!(["transformer.h.1.mlp.c_proj"]), "it lacks `base_model"),
             ("rank_pattern", json!({ "c_proj": 2 }), "unknown field"),
             ("news", json!(1), "unknown field"),

@@ -109,7 +109,7 @@ fn manifest(header: &Header) -> Result<Manifest, PatchError> {
     let malformed = |error: serde_json::Error| PatchError::Metadata(error.to_string());
     match serde_json::from_str::<Format>(text).map_err(malformed)?.format {
         FORMAT => serde_json::from_str(text).map_err(malformed),
-        0 => Err(PatchError::Metadata("there is no format 0".to_owned())),
+        0 => Err(PatchError::Metadata("format 0 does not exist".to_owned())),
         found => Err(PatchError::Newer { found }),
     }
 }

@@ -55,7 +55,7 @@ fn comes_back() {
 #[test]
 fn wrong_metadata() {
     refused(|json, _| *json = json.replace("\"format\":1", "\"format\":2,\"new\":0"), "newer corrigenda");
-    refused(|json, _| *json = json.replace("\"format\":1", "\"format\":0"), "no format 0");
+    refused(|json, _| *json = json.replace("\"format\":1", "\"format\":0"), "format 0 does not exist");
     refused(|json, _| *json = json.replace("\"format\":1", "\"format\":1,\"id\":0"), "unknown field `id`");
     refused(|json, _| *json = json.replacen("\"base\"", "\"x\":0,\"base\"", 1), "unknown field `x`");
     refused(|json, _| *json = json.replace("F32", "F99"), "unknown dtype `F99`");
@@ -72,7 +72,7 @@ fn wrong_tensors() {
     refused(|_, tensors| drop(tensors.pop()), "lacks the tensor `h.1.w.v`");
     refused(|_, tensors| tensors[0].name = "x".to_owned(), "lacks the tensor `h.0.w.u`");
     let extra = Tensor { name: "x.u".to_owned(), dtype: Dtype::U8, shape: vec![0], data: &[] };
-    refused(move |_, tensors| tensors.push(extra), "tensor `x.u`, which belongs to none");
+    refused(move |_, tensors| tensors.push(extra), "tensor `x.u`, which does not belong to any");
     refused(|_, tensors| tensors[0].shape = vec![2, 3], "found F32 of shape [2, 3]");
     refused(|_, tensors| tensors[0].dtype = Dtype::I32, "found I32");
     refused(|_, tensors| tensors[1].data = &[0; 16], "null");

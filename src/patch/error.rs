@@ -12,13 +12,13 @@ pub enum PatchError {
     #[error("reading the patch's header: {0}")]
     Header(#[from] HeaderError),
     /// The metadata is not that of a patch.
-    #[error("this is no patch: its metadata should have the single key `corrigenda`, it has {found:?}")]
+    #[error("this is not a patch: its metadata should have the single key `corrigenda`, but has {found:?}")]
     NotAPatch {
         /// The metadata keys of the file.
         found: Vec<String>,
     },
     /// The patch was made by a newer release.
-    #[error("the patch has format {found}, this program reads up to {FORMAT}: it needs a newer corrigenda")]
+    #[error("the patch has format {found}, but this version reads up to {FORMAT}: use a newer corrigenda")]
     Newer {
         /// The format of the patch.
         found: u64,
@@ -33,7 +33,7 @@ pub enum PatchError {
         tensor: String,
     },
     /// A tensor does not belong to any target.
-    #[error("the patch holds the tensor `{tensor}`, which belongs to none of its targets")]
+    #[error("the patch contains the tensor `{tensor}`, which does not belong to any of its targets")]
     Extra {
         /// The name of the tensor.
         tensor: String,
@@ -81,7 +81,7 @@ pub enum PatchError {
         second: Digest,
     },
     /// A factor has the wrong size.
-    #[error("patching `{parameter}`: {factor} should hold {expected:?} numbers, it holds {found}")]
+    #[error("patching `{parameter}`: {factor} should have {expected:?} numbers, but has {found}")]
     FactorLength {
         /// The name of the parameter.
         parameter: String,
@@ -93,7 +93,7 @@ pub enum PatchError {
         found: usize,
     },
     /// A factor contains NaN or infinity.
-    #[error("patching `{parameter}`: {factor} holds {value} at row {row}, column {column}")]
+    #[error("patching `{parameter}`: {factor} has {value} at row {row}, column {column}")]
     NotFinite {
         /// The name of the parameter.
         parameter: String,
@@ -107,7 +107,7 @@ pub enum PatchError {
         value: f32,
     },
     /// An edit changes nothing, because its part of a factor is zero.
-    #[error("patching `{parameter}`: the edit {edit} is null, its part of {factor} is all zero")]
+    #[error("patching `{parameter}`: the edit {edit} changes nothing: its part of {factor} is all zero")]
     Null {
         /// The name of the parameter.
         parameter: String,
@@ -124,8 +124,8 @@ pub enum PatchError {
     },
     /// The base stores the weight in another dtype.
     #[error(
-        "`{parameter}` is {found} in this base, the patch was made for {expected}: build it again for this base, or \
-         use the base in {expected}"
+        "`{parameter}` is {found} in this base, but the patch was made for {expected}: build it again for this base, \
+         or use the base in {expected}"
     )]
     BaseDtype {
         /// The name of the parameter.
@@ -136,7 +136,7 @@ pub enum PatchError {
         found: Dtype,
     },
     /// The weight has another shape in the base.
-    #[error("`{parameter}` has shape {found:?} in this base, the patch was made for {expected:?}")]
+    #[error("`{parameter}` has shape {found:?} in this base, but the patch was made for {expected:?}")]
     BaseShape {
         /// The name of the parameter.
         parameter: String,
@@ -146,7 +146,7 @@ pub enum PatchError {
         found: Vec<u64>,
     },
     /// The weight has other bytes in the base.
-    #[error("`{parameter}` is {found} in this base, the patch was made for {expected}: this is another model")]
+    #[error("`{parameter}` is {found} in this base, but the patch was made for {expected}: this is another model")]
     BaseDigest {
         /// The name of the parameter.
         parameter: String,
@@ -156,7 +156,7 @@ pub enum PatchError {
         found: Digest,
     },
     /// The given weight has the wrong number of elements.
-    #[error("applying the patch to `{parameter}`: expected {expected} numbers, {found} were given")]
+    #[error("applying the patch to `{parameter}`: expected {expected} numbers, found {found}")]
     WeightLength {
         /// The name of the parameter.
         parameter: String,

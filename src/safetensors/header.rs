@@ -54,7 +54,7 @@ pub enum HeaderError {
         left: u64,
     },
     /// The caller passed only a part of the file, which ends inside the header.
-    #[error("reading the header needs the first {needed} bytes of the file, {given} were given")]
+    #[error("reading the header needs the first {needed} bytes of the file, but {given} were given")]
     NotGiven {
         /// Number of bytes that are needed.
         needed: u64,
@@ -139,7 +139,7 @@ pub enum HeaderError {
         found: u64,
     },
     /// The file ends before the last tensor does.
-    #[error("the file is truncated: the tensors need {expected} bytes after the header, {found} are there")]
+    #[error("the file is truncated: the tensors need {expected} bytes after the header, but it has {found}")]
     Truncated {
         /// Number of bytes that the tensors need after the header.
         expected: u64,
