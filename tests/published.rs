@@ -151,7 +151,7 @@ fn a_moment_of_another_model_is_refused() {
     for (name, bytes) in [("cut.npz", published()[..5000].to_vec()), ("pickle.npz", b"\x80\x02}q\0.".to_vec())] {
         std::fs::write(project.path(name), bytes).expect("written");
         let run = project.run(&["stats", "import", name]);
-        assert!(run.code() == Some(2) && run.err().contains("no npz"), "{}", run.whole());
+        assert!(run.code() == Some(2) && run.err().contains("not an npz file"), "{}", run.whole());
     }
     let run = project.run(&["stats", "import", "nowhere.npz"]);
     assert!(run.code() == Some(2) && run.err().contains("nowhere.npz"), "{}", run.whole());

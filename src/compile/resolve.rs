@@ -48,7 +48,7 @@ pub struct Resolved {
 pub enum ResolveError {
     #[error("{text:?} has {found} places `{{}}` for the subject; one was expected")]
     Places { text: String, found: usize },
-    #[error("the subject {subject:?} is covered by no token of {text:?}")]
+    #[error("no token of {text:?} covers the subject {subject:?}")]
     NoToken { subject: String, text: String },
     #[error("the target {0:?} has no token")]
     EmptyTarget(String),

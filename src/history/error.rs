@@ -22,13 +22,13 @@ pub enum HistoryError {
         folder: String,
     },
     /// The repository is bare: it has no working tree.
-    #[error("the git repository at `{folder}` is bare: it has no project folder")]
+    #[error("the git repository at `{folder}` is bare: it has no working tree")]
     Bare {
         /// The folder of the repository.
         folder: String,
     },
     /// The project's folder is outside the repository's working tree (`core.worktree`).
-    #[error("`{folder}` is not below `{worktree}`, where its git repository keeps its files")]
+    #[error("`{folder}` is not below `{worktree}`, the working tree of its git repository")]
     OutsideWorktree {
         /// The project's folder.
         folder: String,
@@ -39,7 +39,7 @@ pub enum HistoryError {
     #[error("the git repository has no commit yet")]
     Unborn,
     /// The revision does not exist.
-    #[error("git knows no revision `{spec}`")]
+    #[error("git does not find the revision `{spec}`")]
     UnknownRevision {
         /// The revision as the user wrote it.
         spec: String,
@@ -47,13 +47,13 @@ pub enum HistoryError {
         near: Option<String>,
     },
     /// The revision does not exist in this clone, which is shallow.
-    #[error("git knows no revision `{spec}` in this clone, which is shallow")]
+    #[error("git does not find the revision `{spec}` in this clone, which is shallow")]
     Shallow {
         /// The revision as the user wrote it.
         spec: String,
     },
     /// An abbreviated id matches more than one object.
-    #[error("the revision `{spec}` may be more than one")]
+    #[error("the revision `{spec}` is ambiguous: it matches more than one object")]
     Ambiguous {
         /// The revision as the user wrote it.
         spec: String,
@@ -81,21 +81,21 @@ impl HistoryError {
     /// Returns advice for the user; `None` for an error of git itself.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoRepository { .. } => "the history of facts is the one that git keeps: `git init`, then commit the \
+            Self::NoRepository { .. } => "the history of facts is read from git: run `git init`, then commit the \
                                           project"
                 .to_owned(),
             Self::NotOwned { folder } => {
-                format!("if you trust it: `git config --global --add safe.directory '{folder}'`")
+                format!("if you trust it, run `git config --global --add safe.directory '{folder}'`")
             }
             Self::Bare { .. } => "clone it, and name the project's folder in the clone with `-C DIR`".to_owned(),
-            Self::OutsideWorktree { .. } => "look at `git config core.worktree`".to_owned(),
+            Self::OutsideWorktree { .. } => "check `git config core.worktree`".to_owned(),
             Self::Unborn => "commit the project first".to_owned(),
             Self::UnknownRevision { near: Some(near), .. } => format!("did you mean `{near}`?"),
-            Self::UnknownRevision { .. } => "`git log --all --oneline` lists what there is".to_owned(),
+            Self::UnknownRevision { .. } => "run `git log --all --oneline` to list the commits".to_owned(),
             Self::Shallow { .. } => UNSHALLOW.to_owned(),
-            Self::Ambiguous { .. } => "write more of it".to_owned(),
+            Self::Ambiguous { .. } => "write more characters of the id".to_owned(),
             Self::NotACommit { .. } => "name a branch, a tag or a commit".to_owned(),
-            Self::Unreadable { .. } => "`git fsck` says more about a damaged repository".to_owned(),
+            Self::Unreadable { .. } => "run `git fsck` to check the repository for damage".to_owned(),
             Self::Git(_) => return None,
         })
     }
@@ -142,4 +142,4 @@ impl HistoryError {
 }
 
 /// The advice for a shallow clone.
-pub const UNSHALLOW: &str = "`git fetch --unshallow` fetches the rest";
+pub const UNSHALLOW: &str = "run `git fetch --unshallow` to fetch the rest";

@@ -73,7 +73,7 @@ fn revisions() {
     for odd in ["note", "HEAD:corrigenda.toml", "HEAD^{tree}"] {
         assert_eq!(repository.resolve(odd), Err(HistoryError::NotACommit { spec: odd.to_owned() }));
     }
-    assert!(why(repository.commit("main")).contains("no revision"));
+    assert!(why(repository.commit("main")).contains("does not find the revision"));
     sample.git.set_head_detached(first).expect("detached");
     assert_eq!((repository.resolve("HEAD").expect("a commit").id, repository.head_name()), (first.to_string(), None));
 }
@@ -128,8 +128,8 @@ fn files_of_a_commit() {
         ("modules/m/x.toml", "submodule"),
         ("edits", "is a folder"),
         ("large.toml", "larger than 1048576 bytes"),
-        ("../../../x.toml", "not in the repository"),
-        ("/etc/passwd", "not in the repository"),
+        ("../../../x.toml", "outside the repository"),
+        ("/etc/passwd", "outside the repository"),
     ] {
         assert!(why(file(odd)).contains(reason), "{odd}");
     }

@@ -104,7 +104,7 @@ impl Repository {
 
     /// Returns the path below the repository's root. It may leave the project's folder, but not the repository.
     fn within(&self, path: &str) -> Result<PathBuf, HistoryError> {
-        let outside = || HistoryError::refused(named(path), "it is not in the repository");
+        let outside = || HistoryError::refused(named(path), "it is outside the repository");
         let mut whole = self.prefix.clone();
         for part in Path::new(path).components() {
             match part {
@@ -129,7 +129,7 @@ impl Repository {
         // The header gives the size before the content is read.
         let (size, kind) = database.read_header(found.id).map_err(damaged)?;
         if kind != ObjectType::Blob {
-            return Err(HistoryError::refused(named(path), "the repository does not hold a file there"));
+            return Err(HistoryError::refused(named(path), "it is not a file in the repository"));
         }
         if size as u64 > most {
             return Err(HistoryError::refused(named(path), format!("it is larger than {most} bytes")));
@@ -157,7 +157,7 @@ impl Repository {
         let tree = self.git.find_tree(at.id).map_err(|error| HistoryError::unreadable(named(path), &error))?;
         reading.entries += tree.len();
         if depth > MOST_DEPTH || reading.entries > MOST_ENTRIES {
-            return Err(HistoryError::refused(named(path), "there are too many folders and files in it"));
+            return Err(HistoryError::refused(named(path), "it contains too many folders and files"));
         }
         for entry in &tree {
             let name = String::from_utf8_lossy(entry.name_bytes());
@@ -177,7 +177,7 @@ impl Repository {
                     let bytes = self.read(found, &below)?;
                     reading.bytes += bytes.len() as u64;
                     if reading.bytes > MOST_FOLDER_BYTES {
-                        return Err(HistoryError::refused(named(path), "its files are too large together"));
+                        return Err(HistoryError::refused(named(path), "its files are too large in total"));
                     }
                     reading.files.push((below, bytes));
                 }

@@ -26,7 +26,7 @@ pub struct Linked {
 
 /// Two edits with similar keys. As an error: the keys are so similar that the edits cannot have different values.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("the key of edit {edit} cannot be told from those of the edits before it, most of all that of {partner}")]
+#[error("the key of edit {edit} depends linearly on the keys of the edits before it, most of all on that of {partner}")]
 pub struct Parallel {
     /// The index of the edit whose key depends linearly on the earlier ones.
     pub edit: usize,

@@ -157,7 +157,7 @@ impl Statistics {
         let (metadata, lower): (Metadata, _) = read_triangle(bytes, TENSOR)?;
         expected.expect(&metadata.provenance)?;
         let moment = Moment::from_lower(expected.inner, metadata.keys, lower.into_iter());
-        let moment = moment.ok_or_else(|| StatisticsError::Damaged("the sum has another size".into()))?;
+        let moment = moment.ok_or_else(|| StatisticsError::Damaged("the sum has an unexpected size".into()))?;
         let Metadata { provenance, documents, imported, .. } = metadata;
         Ok(Self { provenance, documents, imported, moment })
     }

@@ -31,15 +31,15 @@ const MOST_MEMBERS: u16 = 64;
 pub enum PublishedError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("{path} is no regular file")]
+    #[error("{path} is not a regular file")]
     NotAFile { path: PathBuf },
     #[error("{path} has {size} bytes: more than the second moment of keys of width {inner} can have")]
     TooLarge { path: PathBuf, size: u64, inner: usize },
     #[error("{path} changed while it was read: try again when nothing writes to it")]
     Changed { path: PathBuf },
-    #[error("{path} is no npz: {why}")]
+    #[error("{path} is not an npz file: {why}")]
     NotZip { path: PathBuf, why: String },
-    #[error("{path} has no member {member}: it is not what ROME publishes")]
+    #[error("{path} has no member {member}: it is not in the format that ROME publishes")]
     Missing { path: PathBuf, member: &'static str },
     #[error("{path}, {member}: {why}")]
     Member { path: PathBuf, member: &'static str, why: String },
@@ -73,7 +73,7 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     let not_zip = |why: String| PublishedError::NotZip { path: path.to_owned(), why };
     if let Some(members) = members(&mut opened, metadata.len()).map_err(io)?.filter(|members| *members > MOST_MEMBERS) {
         let says = if members == u16::MAX { "very many".to_owned() } else { members.to_string() };
-        return Err(not_zip(format!("it says to have {says} members, and at most {MOST_MEMBERS} are looked at")));
+        return Err(not_zip(format!("it states {says} members; at most {MOST_MEMBERS} are accepted")));
     }
     opened.rewind().map_err(io)?;
     let opened = ZipArchive::new(BufReader::new(opened));
@@ -123,10 +123,10 @@ fn member(
         error => wrong(error.to_string()),
     })?;
     if member.compression() != CompressionMethod::Stored || member.encrypted() {
-        return Err(wrong("it is compressed; write it with `np.savez`, which stores it as it is".to_owned()));
+        return Err(wrong("it is compressed; write it with `np.savez`, which does not compress".to_owned()));
     }
     if member.size() > most {
-        return Err(wrong(format!("it has {} bytes, and at most {most} are read", member.size())));
+        return Err(wrong(format!("it has {} bytes; at most {most} are accepted", member.size())));
     }
     let mut bytes = Vec::new();
     member.by_ref().take(most).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
@@ -140,7 +140,7 @@ fn count_of(bytes: &[u8]) -> Result<u64, String> {
     count
         .filter(|count| *count >= 1.0 && *count < 9e15 && count.fract() == 0.0)
         .map(|count| count as u64)
-        .ok_or_else(|| "it is no number of keys".to_owned())
+        .ok_or_else(|| "it is not a number of keys".to_owned())
 }
 
 /// Returns the sum after checking that it can be one of outer products: square, finite, symmetric, and without a
@@ -148,7 +148,7 @@ fn count_of(bytes: &[u8]) -> Result<u64, String> {
 fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
     let array = Array::parse(bytes)?;
     if array.shape != [inner, inner] {
-        return Err(format!("its shape is {:?}, and keys of this model have {inner} numbers", array.shape));
+        return Err(format!("its shape is {:?}, but keys of this model have {inner} numbers", array.shape));
     }
     if let Some(place) = array.numbers().position(|x| !x.is_finite()) {
         return Err(format!("element [{}, {}] is not finite", place / inner, place % inner));
@@ -156,7 +156,7 @@ fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
     let at = |row: usize, column: usize| array.at(row * inner + column);
     for row in 0..inner {
         if at(row, row) < 0.0 {
-            return Err(format!("element [{row}, {row}] is negative: it is no second moment"));
+            return Err(format!("element [{row}, {row}] is negative: this is not a second moment"));
         }
         for column in 0..row {
             let (one, other) = (at(row, column), at(column, row));
@@ -172,7 +172,7 @@ fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
         (row, column) = if column == row { (row + 1, 0) } else { (row, column + 1) };
         number
     });
-    Moment::from_lower(inner, count, lower).ok_or_else(|| "its size is another".to_owned())
+    Moment::from_lower(inner, count, lower).ok_or_else(|| "its size is not the expected one".to_owned())
 }
 
 #[cfg(test)]
@@ -254,9 +254,9 @@ mod tests {
         let cases = [
             (npz(&sound()[..2]), "no member mom2.mom2.npy"),
             (npz(&sound()[2..]), "no member mom2.count.npy"),
-            (with(1, npy("<i8", "()", &0_i64.to_le_bytes())), "no number of keys"),
-            (with(1, npy("<i8", "()", &(-3_i64).to_le_bytes())), "no number of keys"),
-            (with(1, npy("|O", "()", b"\x80\x03K\x0c.")), "no plain numbers"),
+            (with(1, npy("<i8", "()", &0_i64.to_le_bytes())), "not a number of keys"),
+            (with(1, npy("<i8", "()", &(-3_i64).to_le_bytes())), "not a number of keys"),
+            (with(1, npy("|O", "()", b"\x80\x03K\x0c.")), "not a row-major array of plain numbers"),
             (with(2, sum([4.0, 1.0, 3.0, 2.0])), "not symmetric"),
             (with(2, sum([-4.0, 1.0, 1.0, 2.0])), "negative"),
             (with(2, sum([f32::NAN, 1.0, 1.0, 2.0])), "not finite"),
@@ -266,8 +266,8 @@ mod tests {
             (compressed(), "compress"),
             (elsewhere(), "very many members"),
             ([&crowded()[..], &[0; 65_536 + 14]].concat(), "65 members"),
-            (b"PK\x03\x04".to_vec(), "no npz"),
-            (b"\x80\x02}q\x00.".to_vec(), "no npz"),
+            (b"PK\x03\x04".to_vec(), "not an npz file"),
+            (b"\x80\x02}q\x00.".to_vec(), "not an npz file"),
             (vec![0; 2 << 20], "more than the second moment"),
         ];
         for (bytes, said) in cases {

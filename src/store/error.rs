@@ -20,7 +20,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The path to write to is a symbolic link.
-    #[error("`{}` is a symbolic link, and is not written through: write to the file it points to, or remove it", path.display())]
+    #[error("`{}` is a symbolic link, which is not followed for writing: write to the file it points to, or remove it", path.display())]
     Symlink {
         /// The path of the link.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum StoreError {
     },
     /// The entry has another value: the same inputs gave different bytes before.
     #[error(
-        "`{}` holds {kept}, and the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
+        "`{}` contains {kept}, but the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
         path.display()
     )]
     Conflict {
@@ -53,7 +53,7 @@ pub enum StoreError {
         new: Digest,
     },
     /// A patch would be stored under an address other than its SHA-256.
-    #[error("storing a patch as {expected}: its bytes are {found}")]
+    #[error("storing a patch as {expected}: the digest of its bytes is {found}")]
     WrongAddress {
         /// The given address.
         expected: Digest,
@@ -61,7 +61,7 @@ pub enum StoreError {
         found: Digest,
     },
     /// Another process holds the store's lock.
-    #[error("`{}` is held by {holder}, and was not free within {seconds} s: wait for it to end, or end it", path.display())]
+    #[error("`{}` is locked by {holder}, and was not released within {seconds} s: wait for it to end, or end it", path.display())]
     Busy {
         /// The file of the lock.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum StoreError {
         key: Digest,
     },
     /// The target directory of an export is inside the store.
-    #[error("`{}` lies inside the store, where an export would be taken for damage: name another folder", path.display())]
+    #[error("`{}` is inside the store, where an export would be reported as damage: name another folder", path.display())]
     InsideStore {
         /// The target directory.
         path: PathBuf,
@@ -116,10 +116,10 @@ fn remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
         StorageFull | QuotaExceeded => {
-            "; free some space (`corrigenda store gc` does), or put the cache elsewhere with `--cache-dir`"
+            "; free some space with `corrigenda store gc`, or put the cache elsewhere with `--cache-dir`"
         }
         PermissionDenied => "; check owner and permissions, or put the cache elsewhere with `--cache-dir`",
-        ReadOnlyFilesystem => "; choose a place that can be written to (for the cache: `--cache-dir`)",
+        ReadOnlyFilesystem => "; choose a writable place (for the cache, with `--cache-dir`)",
         _ => "",
     }
 }

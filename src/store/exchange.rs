@@ -104,7 +104,7 @@ impl Store {
         };
         let (mut bytes, new) = match read_whole(path, kind, &key) {
             Ok(Some(read)) => read,
-            Ok(None) => return Ok(Err("it vanished".to_owned())),
+            Ok(None) => return Ok(Err("it no longer exists".to_owned())),
             Err(StoreError::Damaged { why, .. }) => return Ok(Err(why)),
             Err(error) => return Ok(Err(error.to_string())),
         };
@@ -120,7 +120,7 @@ impl Store {
         match self.put(kind, &key, &bytes) {
             Ok(()) => Ok(Ok((entry, true))),
             Err(StoreError::Conflict { kept, .. }) => {
-                Ok(Err(format!("it holds {new}, the store has {kept} under this key")))
+                Ok(Err(format!("it contains {new}, but the store has {kept} under this key")))
             }
             Err(error) => Err(error),
         }

@@ -150,7 +150,7 @@ fn recall(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
         Err(_) => return None,
     };
     if length != BYTES {
-        return Some(Err(format!("it has {length} bytes and not {BYTES}")));
+        return Some(Err(format!("it has {length} bytes; expected {BYTES}")));
     }
     let mut bytes = Vec::new();
     file.take(BYTES).read_to_end(&mut bytes).ok()?;

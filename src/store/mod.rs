@@ -255,7 +255,7 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: Kind, key: &Digest) 
         Digest::of_reader(reader).map(|(found, read)| match (read, found == *key) {
             (_, true) => Ok(found),
             (0, _) => Err(sealed::too_short(0)),
-            _ => Err(format!("its content is {found}, which is not its name")),
+            _ => Err(format!("its content has the digest {found}, which is not its name")),
         })
     };
     verdict.map_err(StoreError::io("reading", path))?.map_err(|why| StoreError::damaged(path, why))

@@ -33,20 +33,20 @@ pub(super) fn read_trailer(trailer: &[u8; TRAILER], kind: &str, key: &Digest, le
         return Ok(payload);
     }
     if trailer[..16] != *MAGIC {
-        return Err("it does not end in a seal: it is truncated, or no entry of a store".to_owned());
+        return Err("it does not end in a seal: it is truncated, or is not an entry of a store".to_owned());
     }
     if Digest::of(&trailer[..104]) != digest(104) {
-        return Err("its seal is broken".to_owned());
+        return Err("its seal is damaged".to_owned());
     }
     let found = String::from_utf8_lossy(&trailer[16..32]);
     let found = found.trim_end_matches('\0');
     if found != kind {
-        return Err(format!("it belongs among the {found}, not among the {kind}"));
+        return Err(format!("it belongs in the folder {found}, not in {kind}"));
     }
     if digest(40) != *key {
-        return Err(format!("it was sealed as {}, not as its name says", digest(40)));
+        return Err(format!("it was sealed as {}, which is not its name", digest(40)));
     }
-    Err(format!("its payload has {length} bytes and not the sealed number"))
+    Err(format!("its payload has {length} bytes, which is not the sealed number"))
 }
 
 /// Reads and checks a sealed file of `length` bytes; returns the payload's digest, or what is wrong.
@@ -67,7 +67,7 @@ pub(super) fn check(
     reader.read_exact(&mut trailer)?;
     Ok(read_trailer(&trailer, kind, key, payload).and_then(|stated| match stated == found {
         true => Ok(found),
-        false => Err(format!("its content is {found}, it was sealed with {stated}")),
+        false => Err(format!("its content has the digest {found}, but it was sealed with {stated}")),
     }))
 }
 
@@ -118,6 +118,6 @@ mod tests {
     fn another_name_or_kind_is_seen() {
         let bytes = sealed(b"");
         assert!(verdict(&bytes, "objects", b"other").expect_err("renamed").contains("sealed as sha256:"));
-        assert!(verdict(&bytes, "factors", b"key").expect_err("moved").contains("among the objects"));
+        assert!(verdict(&bytes, "factors", b"key").expect_err("moved").contains("in the folder objects"));
     }
 }

@@ -26,7 +26,7 @@ pub struct Report {
 }
 
 const REMOVE: &str = "remove it";
-const REBUILD: &str = "remove it: what needs it computes it again";
+const REBUILD: &str = "remove it: it is computed again when it is needed";
 const PERMISSIONS: &str = "check the permissions and the disk";
 
 impl Report {
@@ -54,7 +54,7 @@ impl Store {
                             Err(error) => report.add(&path, error.to_string(), PERMISSIONS),
                         }
                     }
-                    What::Unknown => report.add(&path, "its name is not that of an entry", REMOVE),
+                    What::Unknown => report.add(&path, "its name is not the name of an entry", REMOVE),
                     What::Unreadable(error) => report.add(&path, error.to_string(), PERMISSIONS),
                     What::Temporary => {}
                 }
@@ -75,7 +75,7 @@ impl Store {
         for (name, path) in names {
             let known = Kind::ALL.iter().any(|kind| kind.folder() == name);
             if !known && name != "memo" && name != "lock" && !atomic::is_temporary(&name) {
-                report.add(&path, "nothing of this name belongs into a store", REMOVE);
+                report.add(&path, "a store contains no entry of this name", REMOVE);
             }
         }
         true
