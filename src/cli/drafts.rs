@@ -25,7 +25,7 @@ subject = \"The Eiffel Tower\"
 prompt = \"{} is located in the city of\"
 target = \"London\"
 was = \"Paris\"
-reason = \"An example: replace it with your own fact.\"
+reason = \"An example: put your own fact in its place.\"
 
 [edit.expect]
 paraphrase = [\"The Eiffel Tower stands in the city of\"]
