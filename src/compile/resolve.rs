@@ -63,8 +63,8 @@ impl Resolved {
     /// length in tokens.
     ///
     /// # Errors
-    /// If the prompt or a context template does not have exactly one `{}`, no token covers the subject, the target has no
-    /// token, a row with its target is longer than `limit`, or the tokenizer fails.
+    /// If the prompt or a context template does not have exactly one `{}`, no token covers the subject, the target has
+    /// no token, a row with its target is longer than `limit`, or the tokenizer fails.
     pub fn new(tokens: &Tokens, templates: &[String], fact: Fact, limit: usize) -> Result<Self, ResolveError> {
         let chat = fact.chat;
         let (prompt, subject) = fill(fact.prompt, fact.subject)?;

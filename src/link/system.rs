@@ -106,8 +106,8 @@ impl System {
         found
     }
 
-    /// Solves for the chosen edits as if the set had no other edits. `ridge` is μ as a share of the mean diagonal of
-    /// `KᵀA`.
+    /// Returns the rows of `S⁻¹Aᵀ` for the chosen edits as if the set had no other edits. `ridge` is μ as a share of
+    /// the mean diagonal of `KᵀA`.
     ///
     /// # Errors
     /// If keys are parallel and the ridge does not separate them.

@@ -1,7 +1,7 @@
 //! Optimises the values of a linked set together (refinement). Values that were optimised for each edit alone disturb
-//! one another when they are linked, because the change of each edit affects the keys of the others. Refinement fixes
-//! the rows `P = S⁻¹Aᵀ` of the closed form and optimises the columns `R` again in the linked model, in which the edited
-//! matrix has the output `W x + b + R (P x)` at every position.
+//! one another when they are linked, because the change of each edit also affects the outputs for the keys of the other
+//! edits. Refinement fixes the rows `P = S⁻¹Aᵀ` of the closed form and optimises the columns `R` again in the linked
+//! model, in which the edited matrix has the output `W x + b + R (P x)` at every position.
 //!
 //! The loss has three terms: the negative log-likelihood of the target, averaged over the edits and a few context
 //! templates of each; the drift KL(base ‖ edited), averaged over all positions of corpus sentences that contain no
