@@ -1,4 +1,6 @@
-//! Generates continuations of prompts by both sides of a comparison.
+//! Generates continuations of prompts with the models of both sides of a comparison.
+//!
+//! At most [`MOST_CONTINUED`] prompts are continued. Both sides use the same seed or greedy decoding.
 
 use super::side::{Ground, Side};
 use crate::behaviour::ask::Both;
@@ -11,10 +13,10 @@ use crate::report::{Continuation, Drawn};
 /// The maximum number of prompts that are continued.
 const MOST_CONTINUED: usize = 24;
 
-/// The continuations of both sides.
+/// The generated continuations, each with the texts of both sides.
 pub(super) struct Texts {
     pub continuations: Vec<Continuation>,
-    /// How they were generated; `None` if there are none.
+    /// The generation settings, for the report; `None` if nothing was generated.
     pub drawn: Option<Drawn>,
 }
 
