@@ -1,4 +1,4 @@
-//! The errors of reading and writing an export.
+//! Defines the errors of reading and writing an export, and converts them to diagnostics with help.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub enum ExportError {
     NoParent {
         /// The path of the destination.
         path: PathBuf,
-        /// The parent folder that is needed.
+        /// The parent folder of the destination.
         parent: PathBuf,
     },
     /// The destination lies inside the base model or the store, which an export must not write to.
@@ -51,7 +51,7 @@ pub enum ExportError {
     Refused {
         /// The path of the folder.
         folder: PathBuf,
-        /// The names, each with the reason.
+        /// The names of the entries, each with the reason why it is not copied.
         names: Vec<(String, String)>,
     },
     /// A weights file whose header is invalid.
@@ -76,12 +76,12 @@ pub enum ExportError {
         /// The number of weights files that contain it.
         count: usize,
     },
-    /// A tensor stored in a type to which no patch can be applied.
+    /// A tensor that the patch changes is stored in a type other than F32, F16 and BF16.
     #[error("`{parameter}` is stored as {found}: patches are applied to F32, F16 and BF16")]
     Dtype {
         /// The name of the tensor.
         parameter: String,
-        /// The type in which the base stores it.
+        /// The element type of the tensor in the base.
         found: Dtype,
     },
     /// The patch has no edits; an adapter cannot represent that.
@@ -101,7 +101,7 @@ pub enum ExportError {
         /// The name of the family, as in `model_type`.
         family: &'static str,
     },
-    /// The patch does not fit the base.
+    /// The patch does not fit the base, or a patched weight is not finite.
     #[error(transparent)]
     Patch(#[from] PatchError),
     /// A file cannot be hashed.
