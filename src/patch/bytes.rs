@@ -14,7 +14,7 @@ pub const FORMAT: u64 = 1;
 /// The only metadata key.
 const KEY: &str = "corrigenda";
 
-/// The metadata. The fields are in alphabetical order, so that the JSON is canonical.
+/// The JSON value of the metadata key. Its fields are in alphabetical order, so that the JSON is canonical.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {

@@ -24,7 +24,7 @@ pub fn render(report: &Report) -> String {
     for note in report.notes.iter().take(8) {
         start += &format!("\n> {}\n", code(note, 2 * TEXT));
     }
-    // Warnings are folded. Errors come first, because there is no other answer.
+    // Warnings are folded. Errors come first, because a report with errors has no other result.
     let wrong = report.findings.iter().any(Finding::is_error);
     let sections = [
         wrong.then(|| findings(report, false)).flatten(),
@@ -43,7 +43,8 @@ pub fn render(report: &Report) -> String {
     Page::new(start, end(report), &report.command).finish(sections.into_iter().flatten().collect())
 }
 
-/// Returns the letters and digits of a word. Inside an HTML comment, other characters cannot be escaped.
+/// Returns the ASCII letters and digits of a text, for the marker in an HTML comment, where other characters cannot be
+/// escaped.
 fn word(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).take(NAME).collect()
 }

@@ -1,4 +1,4 @@
-//! Fits a comment into its maximum size: sections are shortened by whole rows.
+//! Assembles a comment on a pull request and keeps it below the maximum size by omitting whole rows of its tables.
 
 use super::figures::thousands;
 use super::markdown_text::code;
@@ -30,7 +30,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Begins a comment with its first lines and its last lines. Shortened sections refer to `command`.
+    /// Begins a comment with its first lines `start` and its last lines `end`. Shortened sections refer to `command`,
+    /// which shows everything.
     pub(super) fn new(start: String, end: String, command: &str) -> Self {
         let command = code(command, usize::MAX);
         let again = if command.is_empty() || command.len() > MOST_COMMAND {
