@@ -1,5 +1,5 @@
-//! Reads and runs decoder-only language models. The weights are read in place from the mapped file, and a hook exposes
-//! the MLP of one layer.
+//! Reads and runs decoder-only language models. The weights are read in place from the mapped file, and a hook reads
+//! the keys and values of one layer's MLP.
 //!
 //! - [`family`]: what distinguishes one architecture from another, as constants; [`spec`]: the dimensions and options
 //!   in a parsed `config.json`; [`rotary`]: RoPE; `storage`: errors that explain why a model cannot be opened;
