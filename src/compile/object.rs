@@ -42,7 +42,7 @@ pub struct Search {
     pub evaluations: usize,
 }
 
-/// The only metadata key.
+/// The only metadata key of the safetensors file; its value is the [`Search`] as JSON.
 const KEY: &str = "corrigenda";
 
 /// The error for bytes that are not a valid object.

@@ -31,7 +31,7 @@ pub struct Row {
     pub merged: bool,
 }
 
-/// A tokenized edit.
+/// A tokenized edit, as [`compile`](super::compile) reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// One row per context template: the prompt in that template, without the target. The bare prompt is the first row.

@@ -156,7 +156,7 @@ const POSITIONS: usize = 512;
 /// The approximate maximum number of cached f32 values for a batch of edits: two gibibytes.
 const NUMBERS: usize = 1 << 29;
 
-/// A progress report of a search.
+/// What [`compile_all`] reports about the search of one edit.
 pub enum Step {
     /// The search continues: the number of evaluations so far, and the best loss so far. Reported every five
     /// evaluations.

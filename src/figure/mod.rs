@@ -14,7 +14,7 @@ pub struct Figure {
     pub name: String,
     /// A description in words, for readers who cannot see the figure.
     pub shows: String,
-    /// The drawing, as an SVG document.
+    /// The SVG document.
     pub svg: String,
 }
 

@@ -18,7 +18,7 @@ fn text(text: &str) -> String {
     escaped(&visible(text).to_string())
 }
 
-/// A page under construction.
+/// An HTML page that is being built.
 pub struct Page {
     out: String,
 }

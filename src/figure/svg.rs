@@ -25,7 +25,7 @@ pub struct Svg {
     body: String,
 }
 
-/// The colour of texts and lines.
+/// The colour of texts and lines, as a CSS colour.
 pub const INK: &str = "#1a1a1a";
 /// The colour of less important texts and lines.
 pub const FAINT: &str = "#767676";
@@ -158,11 +158,11 @@ pub fn shade(hue: Hue, share: f64) -> String {
 /// The hue of a figure about one component of the model, as in the figures of the ROME paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hue {
-    /// Hidden states.
+    /// The hue of figures about hidden states.
     Purple,
-    /// MLPs.
+    /// The hue of figures about MLP outputs.
     Green,
-    /// Attentions.
+    /// The hue of figures about attention outputs.
     Red,
 }
 

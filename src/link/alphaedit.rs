@@ -24,7 +24,7 @@ pub enum Small {
 /// The projector on the eigenvectors with small eigenvalues. It stores either these eigenvectors or the others,
 /// whichever are fewer.
 pub struct Projector {
-    /// Eigenvectors, each of length f.
+    /// Orthonormal eigenvectors of `C`, each of length f.
     vectors: Vec<Vec<f64>>,
     /// Whether `vectors` span the space of the projector rather than its complement.
     kept: bool,
@@ -83,7 +83,7 @@ pub struct AlphaEdit {
     pub ridge: f64,
 }
 
-/// μ in the published settings.
+/// The absolute ridge μ in the published settings.
 pub const RIDGE: f64 = 10.0;
 
 impl Rows for AlphaEdit {

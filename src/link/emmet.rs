@@ -13,7 +13,7 @@ use crate::numeric::cholesky::Factor;
 pub const WEIGHT: f64 = 10_000.0;
 /// The weight in EasyEdit's settings for GPT-J and Llama.
 pub const OTHERS: f64 = 100_000.0;
-/// μ in EasyEdit's settings.
+/// The ridge μ in EasyEdit's settings.
 pub const RIDGE: f64 = 0.1;
 
 /// The method EMMET: computes the rows of a layer with the ridge `μ w`.

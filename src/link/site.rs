@@ -7,7 +7,7 @@ use crate::patch::{PatchError, Target, materialise};
 /// A change of one layer's second MLP matrix: `Σ u v`, with one column and one row per edit.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The index of the layer.
+    /// The index of the changed layer, from 0.
     pub layer: usize,
     /// The columns `u`, one `[d]` per edit. With the ridge μ = 0, this is what the edit adds to the matrix's output for
     /// an input equal to the edit's key.

@@ -110,7 +110,7 @@ impl System {
     /// the mean diagonal of `KᵀA`.
     ///
     /// # Errors
-    /// If keys are parallel and the ridge does not separate them.
+    /// If keys are linearly dependent and the ridge does not separate them.
     pub fn solve(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
         let mut trace = 0.0;
         for &edit in chosen {
@@ -122,7 +122,7 @@ impl System {
     /// As [`System::solve`], with `ridge` as the absolute μ.
     ///
     /// # Errors
-    /// If keys are parallel and μ does not separate them.
+    /// If keys are linearly dependent and μ does not separate them.
     pub fn solve_with(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
         let count = chosen.len();
         let mut coupling: Vec<f64> =
@@ -165,7 +165,7 @@ fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
 /// diagonal of `KᵀC⁻¹K`.
 ///
 /// # Errors
-/// If keys are parallel and the ridge does not separate them.
+/// If keys are linearly dependent and the ridge does not separate them.
 pub fn link(
     factor: &Factor,
     pairs: &[Pair],

@@ -14,7 +14,7 @@ pub enum PatchError {
     /// The metadata is not that of a patch.
     #[error("this is no patch: its metadata should have the single key `corrigenda`, it has {found:?}")]
     NotAPatch {
-        /// The metadata keys of the file.
+        /// The metadata keys that the file has instead.
         found: Vec<String>,
     },
     /// The patch was made by a newer release.
@@ -26,7 +26,7 @@ pub enum PatchError {
     /// The metadata does not have the content of a patch.
     #[error("reading the patch's metadata `corrigenda`: {0}")]
     Metadata(String),
-    /// A tensor is missing.
+    /// A factor `u` or `v` of a target is missing.
     #[error("the patch lacks the tensor `{tensor}`")]
     Missing {
         /// The name in the patch file; `<parameter>.u` or `<parameter>.v` for a tensor of a target.

@@ -143,7 +143,7 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
     section("Findings".to_owned(), folded, heads, report.findings.iter().map(line))
 }
 
-/// Returns the answers to the edits' own prompts by id, for the columns that the table of facts takes from them.
+/// Returns the answer to the prompt of each edit, by edit id. The table of facts shows these answers.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
     let asked = report.answers.iter().filter(|answer| answer.asked == Asked::Edit);
     // Each edit is asked once. If it were asked twice, the first answer would be used.

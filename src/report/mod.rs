@@ -38,12 +38,12 @@ pub use drawn::Drawn;
 /// changes its meaning.
 pub const VERSION: u32 = 1;
 
-/// The result of a verb.
+/// The result of `check`, `test` or `diff`.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(title = "corrigenda report")]
 pub struct Report {
-    /// The version of this format.
+    /// The version of this JSON format, an integer from 1.
     pub version: u32,
     /// The verb: check, test or diff.
     pub verb: String,
@@ -51,7 +51,7 @@ pub struct Report {
     pub outcome: String,
     /// The command that produces this report again.
     pub command: String,
-    /// Errors and warnings.
+    /// Errors and warnings, with their places.
     pub findings: Vec<Finding>,
     /// The files of facts that were read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -97,7 +97,7 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// An error or a warning.
+/// An error or a warning about the project, or a failed expectation or limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
@@ -249,7 +249,7 @@ pub enum Asked {
 }
 
 impl Asked {
-    /// Returns the name in JSON.
+    /// Returns the name of the variant in JSON, which is also shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Edit => "edit",
@@ -322,7 +322,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the name in JSON.
+    /// Returns the name of the variant in JSON, which is also shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",

@@ -33,7 +33,7 @@ pub enum Problem {
 /// A second moment in the store: its address, and what its header states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cached {
-    /// The address of the entry.
+    /// The key of the store entry.
     pub address: Digest,
     /// The SHA-256 of the payload, which `corrigenda.lock` records.
     pub content: Digest,
@@ -41,7 +41,7 @@ pub struct Cached {
     pub documents: u64,
     /// The number of keys in the sum, one per token.
     pub keys: u64,
-    /// The size of the payload in bytes.
+    /// The size of the entry's payload in bytes, without the seal.
     pub size: u64,
     /// The digest of the file from which the statistics were imported; `None` if they were summed here.
     pub imported: Option<Digest>,

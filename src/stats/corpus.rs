@@ -20,7 +20,7 @@ pub enum CorpusError {
     /// The operating system reported an error.
     #[error("reading the corpus {}: {source}", path.display())]
     Read {
-        /// The corpus file.
+        /// The path of the corpus file.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
@@ -28,7 +28,7 @@ pub enum CorpusError {
     /// A line is not valid UTF-8.
     #[error("the corpus {} is not UTF-8 text at line {line}", path.display())]
     NotText {
-        /// The corpus file.
+        /// The path of the corpus file.
         path: PathBuf,
         /// The number of the line, from 1.
         line: u64,
@@ -36,7 +36,7 @@ pub enum CorpusError {
     /// A line is longer than 64 MiB.
     #[error("the corpus {} has a line of more than 64 MiB, line {line}: a document is one line", path.display())]
     LongLine {
-        /// The corpus file.
+        /// The path of the corpus file.
         path: PathBuf,
         /// The number of the line, from 1.
         line: u64,

@@ -16,7 +16,7 @@ use crate::safetensors::{Dtype, Header, HeaderError, header_bytes};
 pub struct Provenance {
     /// The version of the arithmetic, such as `portable-1`.
     pub numerics: String,
-    /// The digest of the base model.
+    /// The digest of the base model's files.
     pub base: Digest,
     /// The index of the layer whose keys are summed.
     pub layer: usize,
@@ -62,9 +62,9 @@ pub enum StatisticsError {
     Foreign {
         /// The name of the field that differs.
         field: &'static str,
-        /// The requested value.
+        /// The value of the field in the requested provenance.
         expected: String,
-        /// The value in the file.
+        /// The value of the field in the file.
         found: String,
     },
 }

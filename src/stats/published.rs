@@ -15,9 +15,9 @@ use crate::digest::Digest;
 use crate::numeric::npy::Array;
 use crate::plain;
 
-/// The member with the raw sum.
+/// The archive member with the raw sum `Σ k kᵀ`.
 const SUM: &str = "mom2.mom2.npy";
-/// The member with the number of keys.
+/// The archive member with the number of keys in the sum.
 const COUNT: &str = "mom2.count.npy";
 /// The maximum size in bytes of a member's `.npy` header, and of the whole member with the number of keys.
 const HEADER: u64 = 1 << 12;
@@ -46,7 +46,7 @@ pub enum PublishedError {
     Member { path: PathBuf, member: &'static str, why: String },
 }
 
-/// A published second moment.
+/// A published second moment, read from a file.
 #[derive(Debug, PartialEq)]
 pub struct Published {
     /// The SHA-256 of the file.

@@ -33,7 +33,7 @@ pub struct Run<'a> {
     pub corpus: &'a Path,
     /// The store for finished and unfinished sums.
     pub store: &'a Store,
-    /// The receiver of progress reports.
+    /// The receiver of progress reports, in documents.
     pub progress: &'a dyn Progress,
     /// The minimum interval at which unfinished sums are saved.
     pub save_every: Duration,
@@ -120,7 +120,7 @@ struct Pass<'r, 'a> {
     run: &'r Run<'a>,
     /// One sum per layer. After an interrupted run, the sums may have different numbers of documents.
     sums: Vec<(Statistics, Pieces)>,
-    /// The number of documents to read.
+    /// The number of documents to read: all of the corpus, or the limit in the provenance.
     total: u64,
 }
 

@@ -1,8 +1,8 @@
 //! Records which statistics a project requested, until its `corrigenda.lock` names them.
 //!
 //! Several projects may share a store. A project uses imported statistics only if it requested them, with
-//! `stats import` or in its `corrigenda.lock`. Between the import and the build that writes `corrigenda.lock`, the request is
-//! stored here, under a key derived from the path of the project's folder.
+//! `stats import` or in its `corrigenda.lock`. Between the import and the build that writes `corrigenda.lock`, the
+//! request is stored here, under a key derived from the path of the project's folder.
 
 use std::fs;
 use std::io::Read as _;

@@ -22,7 +22,7 @@ pub enum StoreError {
     /// The path to write to is a symbolic link.
     #[error("`{}` is a symbolic link, and is not written through: write to the file it points to, or remove it", path.display())]
     Symlink {
-        /// The path of the link.
+        /// The path of the link, which is not followed.
         path: PathBuf,
     },
     /// The path is a directory, a pipe or a device.
@@ -55,9 +55,9 @@ pub enum StoreError {
     /// A patch would be stored under an address other than its SHA-256.
     #[error("storing a patch as {expected}: its bytes are {found}")]
     WrongAddress {
-        /// The given address.
+        /// The key that the caller gave.
         expected: Digest,
-        /// The SHA-256 of the bytes.
+        /// The SHA-256 of the patch's bytes, under which it would have to be stored.
         found: Digest,
     },
     /// Another process holds the store's lock file.

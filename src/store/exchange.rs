@@ -11,10 +11,10 @@ use super::{Entry, Kind, Store, StoreError, atomic, read_whole};
 use crate::digest::Digest;
 use crate::plain::resolved;
 
-/// A file that was not imported.
+/// A file that an import rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The path of the file.
+    /// The path of the file in the imported directory.
     pub path: PathBuf,
     /// The reason for the rejection, as part of a message.
     pub why: String,

@@ -25,7 +25,7 @@ pub struct Collected {
     pub entries: Vec<Entry>,
     /// The removed temporary files and memos.
     pub others: Vec<PathBuf>,
-    /// The number of bytes freed.
+    /// The sum of the sizes of all removed files, in bytes.
     pub bytes: u64,
 }
 

@@ -60,7 +60,7 @@ pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 /// The kind of an entry, which determines its folder and whether it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A compiled edit.
+    /// A compiled edit: its key and its value at each edited layer.
     Object,
     /// A patch, addressed by the SHA-256 of its bytes.
     Patch,
