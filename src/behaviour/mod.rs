@@ -85,7 +85,7 @@ fn check_length(text: &str, tokens: usize, limit: usize) -> Result<(), ModelErro
 /// The number of rows whose logits are in memory at once; it does not affect the results.
 const HELD: usize = 64;
 
-/// Returns the score of each question, in order. Runs the model on batches of [`HELD`] rows.
+/// Returns the score of each question, in order. The model runs on batches of 64 rows.
 pub fn scores(model: &Model, questions: &[Question]) -> Vec<Score> {
     questions.chunks(HELD).flat_map(|some| scores_of(model, some)).collect()
 }
