@@ -8,9 +8,6 @@
 //!   keys and values are cached;
 //! - after the last block only the labelled positions (those whose next token is scored) are needed, so the last block,
 //!   the final norm and the output matrix compute only these.
-//!   and values are cached;
-//! - after the last block only the labelled positions are needed, so the last block, the final norm and the output
-//!   matrix compute only these.
 //!
 //! The results are bit-identical to those of a full forward pass: every output is the same sum in the same order.
 

@@ -32,7 +32,7 @@ pub struct Past {
     pub values: Vec<Arc<Vec<f32>>>,
 }
 
-/// The intermediate results of one block that its reverse pass needs.
+/// The tape of one block: the intermediate results that its reverse pass needs.
 pub(super) struct BlockTape {
     pub attention: AttentionTape,
     pub mlp: MlpTape,

@@ -23,7 +23,7 @@ pub(super) struct Asked {
     pub head_norms: Option<[Normalised; 2]>,
 }
 
-/// The intermediate results of the attention half of a block that its reverse pass needs.
+/// The tape of the attention half of a block: the intermediate results that its reverse pass needs.
 pub(super) struct AttentionTape {
     pub norm: Normalised,
     /// Queries, keys and values after head norms and RoPE, `[positions, fused]`.
@@ -33,7 +33,7 @@ pub(super) struct AttentionTape {
     pub probabilities: Vec<Vec<f32>>,
 }
 
-/// The intermediate results of the MLP half of a block that its reverse pass needs.
+/// The tape of the MLP half of a block: the intermediate results that its reverse pass needs.
 pub(super) struct MlpTape {
     pub norm: Normalised,
     /// Input of the activation, `[positions, f]`.

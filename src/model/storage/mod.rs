@@ -5,7 +5,6 @@
 //! - [`names`]: finds the cause of a missing tensor in the names of the other tensors;
 //! - [`gguf`]: reads the source model of a GGUF file;
 //! - this module recognises files and folders by their names and first bytes.
-//!   GGUF file. This module recognises files and folders by their names and first bytes.
 
 pub(super) mod config;
 mod gguf;
