@@ -21,7 +21,7 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// One weights file, memory-mapped.
+/// One weights file: its header, and its bytes as a memory map.
 #[derive(Clone, Debug)]
 pub(super) struct Shard {
     /// Name of the file in the model's folder.
@@ -31,7 +31,7 @@ pub(super) struct Shard {
     pub map: Arc<Mmap>,
 }
 
-/// All weights files of a folder.
+/// All weights files of a model's folder.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     pub shards: Vec<Shard>,

@@ -38,7 +38,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Rejects a file with more than [`MOST_STEPS`] steps, or with more than [`MOST_ADDED_BYTES`] bytes of added tokens.
-/// Their number decides the time and memory that every text costs.
+/// Every text passes through all of them, so they bound the time and memory of tokenising.
 fn check_amount(file: &Value) -> Result<(), String> {
     let steps = ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map(|key| count_steps(&file[key]));
     if steps.iter().sum::<usize>() > MOST_STEPS {

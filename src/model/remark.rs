@@ -1,4 +1,4 @@
-//! Warnings about a model that can be opened, but may not be what the user intends.
+//! Collects warnings about a model that can be opened, but may not be the model that the user intends.
 
 use std::path::Path;
 

@@ -117,7 +117,7 @@ impl Tokens {
             chat: OnceLock::new(),
         };
         tokens.tail = tokens.ending();
-        // If the tokenizer writes no mark before a text, the first token of `a` is `a`.
+        // Without such a mark, the first token of `a` is `a` itself.
         tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
         });
