@@ -37,11 +37,11 @@ use crate::store::Store;
 /// The outcome of a check. The variants are ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// The check passed.
+    /// The checked item is as expected.
     Ok,
     /// The check could not be made: something that it needs is missing.
     Unknown,
-    /// The check failed.
+    /// The checked item differs from what is expected, or is missing.
     Wrong,
     /// The lock no longer matches the project or the base; a new build is needed.
     Stale,

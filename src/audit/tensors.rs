@@ -18,9 +18,9 @@ pub struct Pair {
     pub file: String,
     /// The name of the tensor in the header of the weights file.
     pub name: String,
-    /// Its position and digest in the base; `None` if the base does not have it.
+    /// The tensor's type, shape, position and digest in the base; `None` if the base does not have it.
     pub base: Option<(TensorInfo, Digest)>,
-    /// Its position and digest in the checkpoint; `None` if the checkpoint does not have it.
+    /// The tensor's type, shape, position and digest in the checkpoint; `None` if the checkpoint does not have it.
     pub found: Option<(TensorInfo, Digest)>,
 }
 

@@ -30,9 +30,9 @@ pub struct Told {
 /// The results of both models for one inquiry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Both {
-    /// The result of the earlier model.
+    /// The predictions of the earlier model, usually the base.
     pub before: Told,
-    /// The result of the later model.
+    /// The predictions of the later model, usually the patched one.
     pub after: Told,
     /// KL(before ‖ after) of the next token, in nats.
     pub divergence: f64,
@@ -44,7 +44,7 @@ impl Told {
         self.scores.iter().any(|score| score.holds)
     }
 
-    /// Returns whether all values are finite.
+    /// Returns whether all probabilities and scores are finite.
     fn is_finite(&self) -> bool {
         let mut numbers = self.top.iter().map(|(_, p)| *p).chain(self.scores.iter().map(|score| score.nll));
         numbers.all(f64::is_finite)
@@ -64,7 +64,7 @@ impl Both {
 }
 
 impl Inquiry {
-    /// Tokenizes a prompt and its answers.
+    /// Tokenizes a prompt and its accepted answers.
     ///
     /// # Errors
     /// If the tokenizer rejects a text, or one does not fit the model's context of `limit` tokens.
@@ -218,7 +218,7 @@ fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
     group.iter().flat_map(Inquiry::rows).collect()
 }
 
-/// Runs a model on inquiries.
+/// Runs a model on inquiries and returns its predictions with the whole next-token distribution.
 fn tell_of(model: &Model, inquiries: &[Inquiry]) -> Vec<(Told, Next)> {
     let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows(inquiries).into_iter().unzip();
     let all: Vec<&Inquiry> = inquiries.iter().collect();

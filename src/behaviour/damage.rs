@@ -30,7 +30,7 @@ impl Damage {
     }
 }
 
-/// An error of reading a neutral text.
+/// The error for a neutral text that cannot be read or tokenized.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum NeutralError {

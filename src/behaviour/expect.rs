@@ -14,7 +14,7 @@ use crate::report::Asked;
 pub struct Expectation<'p> {
     /// The kind of the prompt: the edit itself, an alias, a paraphrase, a neighbour or a probe.
     pub asked: Asked,
-    /// The id of the edit or of the probe.
+    /// The id of the edit or of the probe that states the expectation.
     pub id: &'p str,
     /// The edit that states the expectation; `None` for a probe.
     pub edit: Option<&'p Edit>,
@@ -46,7 +46,7 @@ pub struct Thresholds {
 /// A prompt that cannot be run, or for which a model's logits are not finite.
 #[derive(Debug)]
 pub struct Unasked {
-    /// The id of the edit or of the probe.
+    /// The id of the edit or of the probe that states the prompt.
     pub id: String,
     /// The project file that states the prompt, for diagnostics.
     pub file: FileId,
@@ -130,7 +130,8 @@ impl Expectation<'_> {
         Unasked { id: self.id.to_owned(), file: self.file, place: self.place.clone(), error }
     }
 
-    /// Returns whether the later model's output meets the expectation.
+    /// Returns whether the later model's output meets the expectation. Thresholds of the edit take precedence over
+    /// `thresholds`.
     pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
         match self.asked {

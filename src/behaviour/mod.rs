@@ -30,7 +30,7 @@ pub struct Question {
     answer: Vec<u32>,
 }
 
-/// The score of an answer.
+/// How well a model predicts an answer after a prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// Whether every token of the answer is the arg-max under teacher forcing.
@@ -41,7 +41,7 @@ pub struct Score {
     pub nll: f64,
 }
 
-/// The distribution of the next token after a prompt.
+/// A model's distribution of the next token after a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Next {
     /// The most probable token; of equal ones, the one with the lowest id.
@@ -173,7 +173,7 @@ pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<Compa
 }
 
 impl Next {
-    /// Computes the distribution from logits.
+    /// Computes the distribution from the logits of all tokens, `[vocabulary]`.
     pub fn of(logits: &[f32]) -> Self {
         Self::new(logits.to_vec())
     }

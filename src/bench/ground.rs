@@ -22,7 +22,7 @@ use crate::project::Project;
 use crate::project::edit::meaning;
 use crate::store::{Kind, Store};
 
-/// A record, tokenized for the model.
+/// A record with its tokenized prompts and questions.
 pub struct Stated {
     /// The record as read from the dataset.
     pub case: Case,
@@ -30,11 +30,11 @@ pub struct Stated {
     pub resolved: Resolved,
     /// The meaning digest that the record would have as an edit; values are cached under it.
     pub meaning: Digest,
-    /// The questions that measure an edited model.
+    /// The tokenized questions of the record, to measure an edited model.
     pub questions: Questions,
 }
 
-/// The questions that measure an edited model.
+/// The questions of one record, by the metrics of its dataset.
 pub enum Questions {
     /// Compares the likelihoods of the new and the true answer.
     Likelier(counterfact::Questions),

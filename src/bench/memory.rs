@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The sampling interval.
+/// The interval between two samples; shorter peaks may be missed.
 const EVERY: Duration = Duration::from_millis(10);
 
 /// A thread that samples the memory until it is stopped.

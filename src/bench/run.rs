@@ -33,7 +33,7 @@ pub enum Measured {
 /// The result of one record, edited alone or measured on the base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// The editor; `None` for the base.
+    /// The name of the editor; `None` for the unedited base.
     pub editor: Option<String>,
     /// The index of the record in the file, from 0.
     pub record: u64,
@@ -56,7 +56,7 @@ pub struct Row {
 /// The result of a set of records edited at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Together {
-    /// The name of the editor.
+    /// The name of the editor, as on the command line.
     pub editor: String,
     /// The number of records in the set.
     pub size: usize,
@@ -82,7 +82,7 @@ pub type Finite = Option<f64>;
 /// A failed edit of one record or of one set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
-    /// The name of the editor.
+    /// The name of the editor that failed, as on the command line.
     pub editor: String,
     /// The index of the record in the file; `None` if a set was edited.
     pub record: Option<u64>,

@@ -19,7 +19,7 @@ use crate::figure::page::Page;
 use crate::figure::{Figure, png::Painter};
 use crate::project::{Code, Diagnostic, Sources, visible};
 
-/// The results of one run of `bench`.
+/// The results of one run of `bench`, from which the answer is formatted.
 pub(super) struct Told {
     pub base: (String, String),
     pub dataset: Dataset,

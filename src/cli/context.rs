@@ -265,7 +265,7 @@ impl Context {
         self.refuse(Outcome::Error, &[finding], &Sources::default())
     }
 
-    /// Ends a run with an error of the store.
+    /// Ends a run with an error of the store, such as a failed write.
     pub(super) fn fail_store(&self, error: &StoreError) -> Outcome {
         self.fail(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }

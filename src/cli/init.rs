@@ -66,7 +66,7 @@ fn nameless(stray: &Path) -> Diagnostic {
     }
 }
 
-/// The results of one run of `init`.
+/// The results of one run of `init`, from which the answer is formatted.
 struct Begun {
     wrote: Vec<&'static str>,
     /// The files that existed before and were not changed.

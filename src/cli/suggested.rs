@@ -10,7 +10,7 @@ use crate::review::coarse::Round;
 use crate::review::layers::Tried;
 use crate::trace::{Class, Effects, Kind, LeftOut, Noise};
 
-/// The results of one run of `trace --suggest-layer`.
+/// The results of one run of `trace --suggest-layer`, from which the answer is formatted.
 pub(super) struct Told {
     pub base: (String, String),
     pub edits: Vec<String>,

@@ -15,7 +15,7 @@ use crate::project::{Code, Diagnostic, Sources, visible};
 use crate::trace::picture::{self, page};
 use crate::trace::{Class, Effects, Kind, LeftOut, Noise, NoiseRule, Plan, Traced};
 
-/// The results of one run of `trace`.
+/// The results of one run of `trace`, from which the answer is formatted.
 pub(super) struct Told {
     base: (String, String),
     pub noise: Noise,

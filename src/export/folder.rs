@@ -20,7 +20,7 @@ pub struct Member {
     pub name: String,
     /// The path to read the file from; for a link, the path of the link's target.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// The size in bytes; for a link, that of the target.
     pub size: u64,
     /// Whether the name or the first bytes are those of a pickle.
     pub pickle: bool,

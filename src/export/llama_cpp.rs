@@ -41,7 +41,8 @@ pub struct LlamaCpp {
     pub tensors: Vec<TensorEntry>,
 }
 
-/// Builds the GGUF file of an adapter.
+/// Builds the content of the GGUF file of an adapter: metadata with the digests of base and patch, and two tensors per
+/// module.
 ///
 /// # Errors
 /// If llama.cpp does not support the architecture.

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::numeric::NUMERICS;
 use crate::project::{LockedBase, LockedFile};
 
-/// The file name of the manifest.
+/// The file name of the manifest in an export.
 pub const MANIFEST_FILE: &str = "corrigenda-manifest.json";
 /// The format number of manifests that this version of the program writes and reads.
 pub const MANIFEST_FORMAT: u64 = 1;
@@ -59,11 +59,11 @@ pub struct BaseEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
-    /// The SHA-256 digest of its bytes.
+    /// The SHA-256 digest of the file.
     pub digest: Digest,
     /// The file name, without a folder.
     pub path: String,
-    /// Its size in bytes.
+    /// The size of the file in bytes.
     pub size: u64,
 }
 
@@ -71,9 +71,9 @@ pub struct FileEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorEntry {
-    /// The digest of its bytes in the export.
+    /// The digest of the tensor's bytes in the export.
     pub after: Digest,
-    /// The digest of its bytes in the base.
+    /// The digest of the tensor's bytes in the base.
     pub before: Digest,
     /// The name of the weights file that contains the tensor.
     pub file: String,

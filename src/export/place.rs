@@ -22,7 +22,7 @@ use crate::store::memo;
 pub struct Place {
     /// The path as the user gave it.
     named: PathBuf,
-    /// The path with links resolved.
+    /// The absolute path of the destination, with links resolved.
     path: PathBuf,
     /// The parent folder, which is created if necessary.
     parent: PathBuf,
@@ -81,7 +81,7 @@ impl Place {
         ExportError::Taken { path: self.named.clone(), what }
     }
 
-    /// Returns the name of the destination file or folder.
+    /// Returns the last component of the destination's path; empty if there is none.
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }

@@ -35,7 +35,7 @@ pub(super) fn texts(
     Ok(Texts { continuations, drawn })
 }
 
-/// Continues every prompt on both sides.
+/// Continues every prompt on both sides; prompts that fill the context are skipped.
 fn all_continued(
     before: &Side,
     after: &Side,
@@ -59,7 +59,7 @@ fn all_continued(
 
 /// Returns a note if the continuation disagrees with the answers to the same prompt.
 fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, draw: Draw, base: &Base) -> Option<String> {
-    // In greedy decoding the likeliest token is always the first, so only sampled text is checked.
+    // Greedy decoding always starts with the likeliest token, so only sampled text can depart from it.
     let first = both.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
     let text = found.after.trim_start();
     let departs = first.filter(|first| !first.trim().is_empty() && !text.starts_with(first.trim()));

@@ -18,15 +18,15 @@ use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project, Sources};
 use crate::store::{Kind, Store};
 
-/// The name of the base without a patch.
+/// The name that the user gives for the base without a patch.
 pub const BASE: &str = "base";
-/// The name of the project in the working directory.
+/// The name that the user gives for the project in the working directory.
 pub const WORKTREE: &str = "worktree";
 
 /// The context in which the names of sides are resolved.
 #[derive(Clone, Copy)]
 pub struct Ground<'a> {
-    /// The project in the working directory.
+    /// The project in the working directory, whose prompts are the default.
     pub project: &'a Project,
     /// The base of that project, to which the patch of every side is applied.
     pub base: &'a Base,
@@ -36,7 +36,7 @@ pub struct Ground<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// One side of a comparison.
+/// One side of a comparison: a model, with its project and patch if it has them.
 pub struct Side {
     /// The name as the user gave it.
     pub name: String,

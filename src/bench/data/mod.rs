@@ -25,7 +25,7 @@ use crate::project::render::is_control;
 /// The longest text of a record that is accepted, in bytes (64 KiB).
 const MOST_TEXT: usize = 1 << 16;
 
-/// The schema of a dataset file.
+/// The schema of a dataset file, which the user names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Dataset {
     /// CounterFact, the full schema of ROME's evaluation
@@ -39,7 +39,7 @@ pub enum Dataset {
 }
 
 impl Dataset {
-    /// Returns the name on the command line.
+    /// Returns the name of the schema on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counterfact => "counterfact",
@@ -55,7 +55,7 @@ impl Dataset {
 pub struct Asked {
     /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// The answer that the edited model should still give.
+    /// The answer that counts as correct for the prompt.
     pub answer: String,
 }
 
@@ -112,7 +112,7 @@ impl Case {
 pub struct Refused {
     /// The index of the record in the file, from 0.
     pub record: u64,
-    /// The case number; `None` if the record has none.
+    /// The record's case number in its dataset; `None` if the record has none.
     pub id: Option<u64>,
     /// The reason why the record is rejected, for the user.
     pub why: String,
@@ -164,7 +164,7 @@ pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Ref
     }
 }
 
-/// Reads a file record by record without a schema.
+/// Calls `seen` with every record of a file as a JSON value, without checking a schema.
 pub(super) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(), DataError> {
     let failed = |source| DataError::Read { path: path.to_owned(), source };
     let file = plain::open(path).and_then(plain::Text::new).map_err(failed)?;
@@ -187,7 +187,7 @@ fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
     Ok(reader.fill_buf()?.trim_ascii_start().starts_with(b"{"))
 }
 
-/// Returns all records of a file, and all rejected records.
+/// Reads a whole file and returns its records, and the rejected records with the reason.
 ///
 /// # Errors
 /// As for [`each`].
