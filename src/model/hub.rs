@@ -86,7 +86,8 @@ impl FromStr for HubName {
     }
 }
 
-/// Whether a part of a name is a valid folder name on every system and cannot be mistaken for a command-line option.
+/// Whether a part of a name has only letters, digits, `-`, `_` and `.`, does not start with `-` or `.`, and does not
+/// contain `..`. It then cannot leave its folder or be mistaken for a command-line option.
 fn is_part(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty() && part.chars().all(plain) && !part.starts_with(['-', '.']) && !part.contains("..")
