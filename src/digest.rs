@@ -1,8 +1,8 @@
-//! SHA-256 digests, and [`Canon`], the only way to hash structured values.
+//! Computes SHA-256 digests. [`Canon`] is the only way to hash structured values.
 //!
 //! A digest prints as `sha256:<64 hex>`; messages for users show its first 12 digits.
-//! [`Canon`] prefixes every field name and every value with its length, so two different inputs never produce the
-//! same byte stream.
+//! [`Canon`] prefixes every field name and every value with its length, so no text can move from one field into the
+//! next.
 
 use std::fmt;
 use std::io::{self, Read, Write};

@@ -12,7 +12,7 @@ pub(crate) fn expanded(path: &Path) -> PathBuf {
     in_home(path, folder().as_deref()).unwrap_or_else(|| path.to_owned())
 }
 
-/// Returns the command-line arguments with `~` expanded in every path.
+/// Returns the command-line arguments with a leading `~` expanded in those that are paths.
 pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     expanded_in(given, folder().as_deref())
 }

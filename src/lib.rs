@@ -3,15 +3,15 @@
 //!
 //! The modules:
 //!
-//! - [`numeric`]: `portable-1`, the arithmetic that determines the bytes. It does no I/O and does not know models.
+//! - [`numeric`]: `portable-1`, the arithmetic that determines the bytes. It does no I/O and does not depend on models.
 //! - [`model`]: a decoder-only transformer, described by data: memory-mapped weights, tokenizer, the hook at one MLP,
 //!   the forward pass and its hand-written backward pass.
 //! - [`compile`]: compiles one edit against the base, independently of other edits: its key and its value.
 //! - [`stats`]: the second moment of the keys, over a corpus or as published, and its Cholesky factor.
-//! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the mass
-//!   editors.
-//! - [`build`]: builds a patch and a lock from declared facts and a base. Also `plan`, and what `test` needs from a
-//!   build.
+//! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the
+//!   editors MEMIT, EMMET and AlphaEdit.
+//! - [`build`]: builds a patch and `corrigenda.lock` from declared facts and a base. Also `plan`, and what `test` needs
+//!   from a build.
 //! - [`behaviour`]: measures what a model says, and whether it changed.
 //! - [`trace`]: finds where in the model a fact is stored, by causal tracing.
 //! - [`review`]: expectations, limits and comparisons for the review of a change.
@@ -19,19 +19,20 @@
 //! - [`safetensors`]: the strict header reader and the canonical writer.
 //! - [`patch`]: the patch file: canonical bytes, strict reading, application to the base's tensors, norms.
 //! - [`store`]: content-addressed files: atomic writes, verified reads, removal, export and import.
-//! - [`project`]: the files of a project: edit sets, settings and the lock. One run reports all findings of all files.
-//!   It does not know models.
+//! - [`project`]: the files of a project: edit sets, settings and `corrigenda.lock`. One run reports all findings of
+//!   all files. The module does not depend on models.
 //! - [`history`]: git: the project at a commit, and when, by whom and why each fact changed. No other module uses git.
 //! - `home`: expands `~` in paths that no shell has expanded.
 //! - [`figure`]: figures as SVG and PNG, and HTML pages with figures.
 //! - [`export`]: writes the patched model for other programs, as a checkpoint or as one of two kinds of adapter.
-//! - [`audit`]: the checks of `verify`: compares claims with bytes, and a lock with everything computed again.
-//! - [`report`]: the result of a verb as one value, and its formats for people and programs.
-//! - [`cli`], [`ui`], [`progress`]: one module per verb; the output to the terminal; the progress of long work.
+//! - [`audit`]: the checks of `verify`: compares claims with bytes, and `corrigenda.lock` with a repeated computation.
+//! - [`report`]: the result of a command as one value, and its formats for people and programs.
+//! - [`cli`]: the command line, with one module per command.
+//! - [`ui`] and [`progress`]: the output to the terminal, and the progress reports of long work.
 //! - [`digest`]: SHA-256, and the hash of structured values.
 //!
-//! Invariants: no code writes to a base model, opens a socket, or executes data. The result of a row of a batch depends
-//! on that row only.
+//! Invariants: no code writes to a base model, opens a socket, or executes data. The result of a row in a batch does
+//! not depend on the other rows.
 
 pub mod audit;
 pub mod behaviour;

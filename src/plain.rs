@@ -129,7 +129,7 @@ impl<R: Read> Read for Text<R> {
     }
 }
 
-/// Decodes the bytes of a whole file and drops a byte order mark.
+/// Decodes a whole file as UTF-8 and drops a byte order mark; line ends stay as they are.
 ///
 /// # Errors
 /// If the bytes are not UTF-8; the error is a message for the user.
@@ -141,7 +141,7 @@ pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// Returns the path with symbolic links and `..` resolved; its end may not exist yet.
+/// Returns the path with symbolic links and `..` resolved; the last parts of the path need not exist.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for there in whole.ancestors() {

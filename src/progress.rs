@@ -1,4 +1,4 @@
-//! Reports the progress of long work, without access to a terminal.
+//! Defines the interface by which long work reports its progress. It does not access a terminal.
 
 /// A receiver of progress reports. It handles one piece of work at a time.
 pub trait Progress {
@@ -10,12 +10,12 @@ pub trait Progress {
     }
     /// Reports that `position` units are done.
     fn at(&self, position: u64);
-    /// Reports one finished step.
+    /// Reports one finished step, described by `text`.
     fn line(&self, text: &str);
     /// Reports that work continues without a finished step. A receiver without a progress bar prints such a line from
     /// time to time.
     fn still(&self, _: &str) {}
-    /// Reports a message that is always shown at once, even next to a progress bar.
+    /// Reports a message that is shown at once, even if a progress bar is visible.
     fn tell(&self, text: &str) {
         self.line(text);
     }
@@ -23,7 +23,7 @@ pub trait Progress {
     fn end(&self);
 }
 
-/// A receiver that ignores all reports.
+/// A receiver that ignores all reports, for work whose progress is not shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unseen;
 

@@ -1,4 +1,4 @@
-//! Writes to the terminal: answers to stdout, everything else to stderr.
+//! Writes to the terminal. The result of a command goes to stdout; findings, notes and progress go to stderr.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use crate::progress::Progress;
 use crate::project::{Diagnostic, RenderStyle, Sources, render, visible};
 
-/// When to use colours.
+/// When to use colours on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Color {
     /// Colours are used if stderr is a terminal and NO_COLOR is not set.
@@ -24,7 +24,7 @@ pub enum Color {
     Never,
 }
 
-/// How much is printed in addition to the answer.
+/// How much is printed on stderr in addition to the command's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loudness {
     /// Errors only.
@@ -35,21 +35,21 @@ pub enum Loudness {
     Verbose,
 }
 
-/// The terminal, and how to write to it.
+/// The writer of all output of a command, with the properties of the terminal.
 pub struct Ui {
     style: RenderStyle,
     loudness: Loudness,
     /// Whether progress bars are drawn. Otherwise progress is printed as lines.
     bars: bool,
     bar: RefCell<Option<ProgressBar>>,
-    /// The position at which the work of the bar began.
+    /// The position at which this run began the bar's work; above 0 if an earlier run did a part of it.
     first: Arc<AtomicU64>,
-    /// Work without a progress bar. Lines are printed for it only if it takes long.
+    /// Short work without a progress bar. Lines are printed for it only if it takes long.
     slow: RefCell<Option<Slow>>,
     /// The time at which the last line was printed.
     said: Cell<Instant>,
     lost: Cell<bool>,
-    /// Whether the output goes to a build server, which reads some lines as commands.
+    /// Whether GitHub Actions reads the output and would execute some lines as workflow commands.
     overheard: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct Ui {
 struct Slow {
     what: String,
     total: u64,
-    /// The first position that was reported: a run that goes on begins there.
+    /// The position at which this run began the work; `None` until a position is reported.
     first: Option<u64>,
     begun: Instant,
     told: Instant,
@@ -96,8 +96,8 @@ impl Ui {
         }
     }
 
-    /// Returns the number of columns for the answer. It is `usize::MAX` if stdout is not a terminal and COLUMNS is not
-    /// set.
+    /// Returns the number of columns for the command's result: COLUMNS if it is set, else the width of the terminal. It
+    /// is `usize::MAX` if stdout is not a terminal.
     pub fn width(&self) -> usize {
         let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         set.unwrap_or_else(|| if std::io::stdout().is_terminal() { self.style.width } else { usize::MAX })
@@ -108,12 +108,12 @@ impl Ui {
         self.loudness == Loudness::Verbose
     }
 
-    /// Writes the answer, with one line break at its end. A closed pipe is not an error.
+    /// Writes a command's result to stdout, with one line break at its end. A closed pipe is not an error.
     pub fn answer(&self, text: &str) {
         self.raw(format!("{}\n", self.heard(text.trim_end_matches('\n'))).as_bytes());
     }
 
-    /// Writes an answer unchanged, byte for byte.
+    /// Writes a command's result to stdout byte for byte. A closed pipe is not an error.
     pub fn raw(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -125,7 +125,7 @@ impl Ui {
         }
     }
 
-    /// Returns whether an answer could not be written. A closed pipe does not count.
+    /// Returns whether writing to stdout failed. A closed pipe does not count as a failure.
     pub fn lost(&self) -> bool {
         self.lost.get()
     }
@@ -151,7 +151,7 @@ impl Ui {
         }
     }
 
-    /// Returns the text without workflow commands, if a build server reads the output.
+    /// Returns the text with workflow commands escaped if GitHub Actions reads the output, otherwise unchanged.
     fn heard<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.overheard { Cow::Owned(inert(text)) } else { Cow::Borrowed(text) }
     }
@@ -174,7 +174,7 @@ impl Progress for Ui {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let template = "{prefix} {wide_bar} {pos}/{len} {left}";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            // Work comes in bursts, so the pace is that of the whole run.
+            // Progress is reported in bursts, so the remaining time is computed from the average pace of the whole run.
             let first = Arc::clone(&self.first);
             first.store(NO_POSITION, Ordering::Relaxed);
             let style = style.with_key("left", move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
@@ -253,23 +253,23 @@ impl Slow {
     }
 }
 
-/// No position was reported yet.
+/// The value of `first` as long as no position was reported.
 const NO_POSITION: u64 = u64::MAX;
 
-/// The position at which work began, by the first that was reported: a run that goes on reports at once what an earlier
-/// one did.
+/// Returns the position at which this run began its work, from the first reported `position`. A run that resumes an
+/// earlier one reports the earlier run's position within a second; otherwise the work began at 0.
 fn beginning(elapsed: Duration, position: u64) -> u64 {
     if elapsed < Duration::from_secs(1) { position } else { 0 }
 }
 
-/// Returns the remaining time at the average pace so far; `None` at the beginning and at the end.
+/// Formats the remaining time at the average pace so far. `None` before the first unit and after the last one.
 fn left(elapsed: Duration, position: u64, total: u64) -> Option<String> {
     let rest = total.checked_sub(position).filter(|rest| position > 0 && *rest > 0)?;
     let pace = elapsed.as_secs_f64() / position as f64;
     Some(format!("about {} left", lasting(pace * rest as f64)))
 }
 
-/// Formats a duration, rounded.
+/// Formats a duration in whole seconds, minutes or hours.
 fn lasting(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 90.0 => format!("{} s", seconds.ceil().max(1.0)),

@@ -1,7 +1,7 @@
 //! Compares an exported adapter with its patch.
 //!
-//! Both adapter formats are functions of base, patch and facts, so every byte has one expected value. That the
-//! factors add the same update as the patch is computed separately from the factors of the file, independently of the
+//! Base, patch and facts determine every byte of both adapter formats, so each byte has one expected value. In
+//! addition, the product of the file's factors is compared with the update of the patch. That check does not use the
 //! expected bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ use crate::store::memo;
 
 /// The largest adapter file that is read, in bytes (4 GiB).
 const MOST_BYTES: u64 = 4 << 30;
-/// Returns whether a folder contains an adapter for transformers.
+/// Returns whether a folder contains an adapter for transformers: its configuration or its weights file is enough.
 pub fn is_peft(folder: &Path) -> bool {
     [CONFIG_FILE, WEIGHTS_FILE].iter().any(|name| folder.join(name).exists())
 }
@@ -43,7 +43,7 @@ pub(super) struct Known {
     how: &'static str,
 }
 
-/// The patch to compare an adapter with, and whether the adapter's factors are exactly that patch's.
+/// The patch to compare an adapter with; `carried` is true if the adapter's factors are exactly that patch's.
 pub(super) struct Chosen {
     pub patch: Option<Known>,
     pub carried: bool,
@@ -145,7 +145,8 @@ fn factors(name: String, rank: usize, ours: &Pair, (found, theirs): (usize, &Pai
     check
 }
 
-/// Sets the verdict and the command that fixes a failure.
+/// Sets the verdict and, unless every check passed, adds `command` as the fix. If a check could not be made because
+/// the patch is missing, the fix is an import into the store.
 pub(super) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, command: &str) {
     match audit.state() {
         State::Ok => {}
@@ -158,7 +159,7 @@ pub(super) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, comma
     }
 }
 
-/// Checks an adapter for transformers.
+/// Checks an adapter folder for transformers against its patch.
 ///
 /// # Errors
 /// If the base or the folder cannot be read.
@@ -187,7 +188,7 @@ pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
     Ok(audit)
 }
 
-/// The files of an adapter folder.
+/// The content of an adapter folder: files with size and digest, the manifest, and the parsed adapter.
 struct Folder {
     listing: Listing,
     digests: BTreeMap<String, (u64, Digest)>,
@@ -221,8 +222,8 @@ impl Folder {
         }
     }
 
-    /// Returns the digests that the files should have, for the chosen patch or, without one, for the claims of the
-    /// manifest.
+    /// Returns the digest that each file should have, by file name. They are computed from the chosen patch; without
+    /// one, from the adapter in the folder and the claims of its manifest. `None` if neither is available.
     fn expected(&self, ground: &Ground<'_>, chosen: &Chosen) -> Option<BTreeMap<&'static str, Digest>> {
         let known = chosen.patch.as_ref();
         let adapter = known.map(|known| &known.adapter).or(self.adapter.as_ref().ok())?;

@@ -1,4 +1,4 @@
-//! Checks an exported checkpoint against base + patch, by file and by tensor.
+//! Checks an exported checkpoint against the base with the patch applied, file by file and tensor by tensor.
 //!
 //! The manifest only suggests which patch to try first; nothing in it is trusted. The patch is applied to the base
 //! again. If the result does not match, every other candidate patch is tried. Files are only looked up in the listing
@@ -30,7 +30,7 @@ use crate::store::memo;
 /// Folders that tools create in a checkpoint and that no program loads weights from.
 pub(super) const TOOLS: [&str; 2] = [".cache", ".git"];
 
-/// Checks the checkpoint in `folder`.
+/// Checks the checkpoint in `folder` against the base with the patch that it contains.
 ///
 /// # Errors
 /// If it is not a folder or contains no weights.
@@ -72,14 +72,14 @@ struct Known {
     patch: Patch,
     id: Digest,
     laid: Laid,
-    /// How the patch was identified, for example `claimed by the manifest`.
+    /// How the patch was identified, as shown in the report, for example `claimed by the manifest`.
     how: &'static str,
 }
 
 /// The patch to compare the checkpoint with.
 struct Chosen {
     patch: Option<Known>,
-    /// Whether the weights contain the whole patch.
+    /// Whether every tensor that the patch replaces has the patched bytes.
     carried: bool,
 }
 
@@ -130,7 +130,8 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// Returns the base digest of the manifest, if it differs from this base and no tensor equals this base's.
+    /// Returns the base digest in the manifest if it differs from this base's digest and no tensor of the checkpoint
+    /// equals the base's: the checkpoint was exported from another model.
     fn of_another_model(&self) -> Option<Digest> {
         let other = self.manifest()?.base.digest;
         let digest = |side: &Option<(_, Digest)>| side.as_ref().map(|(_, digest)| *digest);
@@ -186,7 +187,8 @@ impl<'a> Judging<'a> {
         });
     }
 
-    /// Returns the patch id, the facts and the settings digest that the README and the manifest should state.
+    /// Returns the patch id, the facts and the settings digest that the README and the manifest should state; `None`
+    /// without a manifest and without a patch.
     fn told(&self, known: Option<&Known>) -> Option<(Digest, Vec<Fact>, Option<Digest>)> {
         let id = known.map(|known| known.id);
         match (self.manifest(), known) {
@@ -261,7 +263,7 @@ impl<'a> Judging<'a> {
         Ok(wrong(said).detail(format!("expected {expected}")).detail(format!("found    {digest}")))
     }
 
-    /// Reports weights in a format that no export writes.
+    /// Builds the failed check of a weights file in a format that no export writes.
     fn unedited(&self, found: &Member, digest: &Digest) -> Result<Check, Stop> {
         let said = match found.pickle {
             true => "a pickle, which an export never contains",

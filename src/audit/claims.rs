@@ -12,7 +12,7 @@ use crate::export::{ExportError, MANIFEST_FILE, Manifest};
 use crate::numeric::NUMERICS;
 use crate::patch::Patch;
 
-/// The manifest of an export, as read.
+/// The result of reading the manifest of an export.
 pub(super) enum Claimed {
     /// The folder has no manifest.
     Absent,
@@ -35,14 +35,14 @@ pub(super) fn claimed(found: &Listing) -> Result<Claimed, ExportError> {
     })
 }
 
-/// The actual content of an export.
+/// The actual content of an export, which the claims of its manifest are compared with.
 pub struct Truth<'a> {
     /// The patch that it contains, the patch's id, and the tensors that it replaces; `None` if no patch was
     /// identified.
     pub patch: Option<(&'a Patch, Digest, &'a Laid)>,
     /// The size and digest of every file except the manifest, by name.
     pub files: &'a BTreeMap<String, (u64, Digest)>,
-    /// The files of the base that an export omits.
+    /// The names of the base's files that an export omits, such as pickled weights.
     pub omitted: &'a [String],
 }
 

@@ -14,17 +14,17 @@ use crate::export::gguf::{Gguf, MAGIC, Value};
 use crate::export::llama_cpp;
 use crate::plain;
 
-/// How a patch was identified if the GGUF file names it.
+/// How the report describes a patch that the metadata of the GGUF file names.
 const CLAIMED: &str = "claimed by the file";
 
-/// Returns whether a file is an adapter for llama.cpp, by its first bytes or its extension.
+/// Returns whether `path` is a GGUF file: its extension is `gguf` or it starts with the magic bytes.
 pub fn is_gguf(path: &Path) -> bool {
     let mut first = Vec::new();
     let read = plain::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
     path.is_file() && (path.extension().is_some_and(|it| it == "gguf") || read.is_ok() && first == MAGIC)
 }
 
-/// Checks an adapter for llama.cpp.
+/// Checks an adapter file for llama.cpp against its patch.
 ///
 /// # Errors
 /// If the base or the file cannot be read.

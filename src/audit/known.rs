@@ -12,16 +12,17 @@ use crate::export::fact::{Fact, facts};
 use crate::patch::Patch;
 use crate::store::Kind;
 
-/// How a patch was identified: the manifest claims it.
+/// How the report describes a patch that the manifest of the export claims.
 pub(super) const CLAIMED: &str = "claimed by the manifest";
-/// How a patch was identified: the lock names it.
+/// How the report describes the patch in `corrigenda.lock`.
 const LOCKED: &str = "named by the lock";
-/// How a patch was identified: the user named it.
+/// How the report describes a patch that the user named on the command line.
 const NAMED: &str = "named by the user";
-/// How a patch was identified: it is in the store.
+/// How the report describes a candidate that is only known from the store.
 pub(super) const STORED: &str = "found in the store";
 
-/// Returns the candidate patch ids without duplicates, each with how it was identified.
+/// Returns the candidate patch ids without duplicates, in the order in which they are tried. The second value is the
+/// description of the candidate for the report.
 pub(super) fn candidates(
     ground: &Ground<'_>,
     claim: Option<Digest>,
@@ -43,7 +44,7 @@ pub(super) fn stored(ground: &Ground<'_>, id: &Digest, how: &'static str) -> Opt
     Patch::from_bytes(&bytes).ok().filter(|patch| how != STORED || !patch.targets().is_empty())
 }
 
-/// Builds the check of which patch an export contains.
+/// Builds the check that states which patch an export contains.
 pub(super) fn named(
     ground: &Ground<'_>,
     known: Option<(Digest, &'static str)>,
@@ -65,8 +66,8 @@ pub(super) fn named(
     }
 }
 
-/// Adds one line per fact of the patch, with the project's texts, otherwise the claimed texts, otherwise only the
-/// digest.
+/// Adds one passed check per fact of the patch. It shows the texts of the project's edit or, if the project has no
+/// such edit, those of the manifest. Without either, only the digest is shown.
 pub(super) fn tell(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch, claimed: &[Fact]) {
     for fact in facts(patch, &ground.edits, &ground.prefaces()) {
         // A text of the manifest is used only if its meaning digest is in the patch.

@@ -1,13 +1,13 @@
-//! Implements the checks of `verify`, which compare every claim with the bytes.
+//! Implements the checks of `verify`: they compare what the lock, manifests and patches state with the actual bytes.
 //!
-//! - [`project`](mod@project): checks the store and the lock, after reading the base again;
+//! - [`project`](mod@project): checks the store, `corrigenda.lock` and the base, whose files it reads again;
 //! - [`patch`](mod@patch): checks one patch: its digest, its encoding, and the base that it names;
-//! - [`checkpoint`](mod@checkpoint): compares an exported checkpoint with base + patch, by file and by tensor
-//!   ([`tensors`]);
+//! - [`checkpoint`](mod@checkpoint): compares an exported checkpoint with the patched base, file by file and tensor
+//!   by tensor ([`tensors`]);
 //! - [`adapter`], [`gguf`](mod@gguf): compare an adapter for transformers or llama.cpp with its patch;
 //! - [`known`]: lists the patches that an export may contain, and reports its facts;
 //! - [`claims`]: compares a manifest with the bytes of the export;
-//! - [`rebuild`](mod@rebuild): computes everything again in an empty store.
+//! - [`rebuild`](mod@rebuild): builds everything again in an empty store and compares the bytes with the lock.
 //!
 //! All of them return an [`Audit`]: every check with its state, in the order of the report. A failed check is a value
 //! and does not end the run, so one run reports all failures. Nothing here writes to the project, the store or the
@@ -34,21 +34,21 @@ use crate::numeric::Isa;
 use crate::project::{EditSet, Lock, Prefaces, Project, Sources};
 use crate::store::Store;
 
-/// The result of a check, from best to worst.
+/// The outcome of a check. The variants are ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// The check passed.
+    /// The checked item is as expected.
     Ok,
     /// The check could not be made: something that it needs is missing.
     Unknown,
-    /// The check failed.
+    /// The checked item differs from what is expected, or is missing.
     Wrong,
     /// The lock no longer matches the project or the base; a new build is needed.
     Stale,
 }
 
 impl State {
-    /// Returns the word shown in the report.
+    /// Returns the word shown in the report; failures are in upper case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -59,16 +59,16 @@ impl State {
     }
 }
 
-/// One check and its result.
+/// One line of the report: a checked item and the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// The result.
+    /// Whether the check passed, failed or could not be made.
     pub state: State,
     /// The kind of the checked item: `file`, `tensor`, `object` …
     pub group: &'static str,
-    /// The name of the checked item.
+    /// The name of the checked item: a file, a tensor, a module, a short digest …
     pub name: String,
-    /// The finding, in a few words.
+    /// The finding in a few words, for example `as exported` or `missing`.
     pub said: String,
     /// Further lines, for example expected and found digests.
     pub details: Vec<String>,
@@ -77,24 +77,24 @@ pub struct Check {
 }
 
 impl Check {
-    /// Returns a passed check.
+    /// Creates a passed check without details.
     pub fn ok(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         let (name, said) = (name.into(), said.into());
         Self { state: State::Ok, group, name, said, details: Vec::new(), common: false }
     }
 
-    /// Returns a failed check.
+    /// Creates a failed check with state [`State::Wrong`].
     pub fn wrong(group: &'static str, name: impl Into<String>, said: impl Into<String>) -> Self {
         Self { state: State::Wrong, ..Self::ok(group, name, said) }
     }
 
-    /// Returns the check with another state.
+    /// Replaces the state, for failures that are [`State::Unknown`] or [`State::Stale`].
     #[must_use]
     pub fn state(self, state: State) -> Self {
         Self { state, ..self }
     }
 
-    /// Adds a line of detail.
+    /// Appends a line that the report shows indented below the check.
     #[must_use]
     pub fn detail(mut self, line: impl Into<String>) -> Self {
         self.details.push(line.into());
@@ -108,7 +108,7 @@ impl Check {
     }
 }
 
-/// The result of an audit.
+/// The result of one run of `verify`: all checks, the verdict, and the commands that fix failures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
     /// The kind of the audit: `project`, `patch`, `checkpoint`, `adapter` or `rebuild`.
@@ -119,7 +119,7 @@ pub struct Audit {
     pub verdict: String,
     /// How to fix the failures, without duplicates, in order; most of them are commands.
     pub repairs: Vec<String>,
-    /// Additional fields of the JSON output.
+    /// Additional fields of the JSON output; an object, empty by default.
     pub fields: Value,
 }
 
@@ -156,16 +156,16 @@ pub struct Ground<'a> {
     pub edits: EditSet,
     /// The base, with every file read again instead of using stored digests.
     pub base: Base,
-    /// The store with statistics, objects and patches.
+    /// The store from which statistics, objects and candidate patches are read.
     pub store: &'a Store,
-    /// The lock; `None` without a project or before the first build.
+    /// The content of `corrigenda.lock`; `None` without a project or before the first build.
     pub lock: Option<Lock>,
     /// A patch named on the command line, as digest and bytes: the audited export may contain it.
     pub named: Option<(Digest, Vec<u8>)>,
 }
 
 impl<'a> Ground<'a> {
-    /// Returns the prefaces that the lock records for the edits; empty without a lock.
+    /// Returns the prefaces that `corrigenda.lock` records for the edits; empty without a lock.
     pub(super) fn prefaces(&self) -> Prefaces {
         self.lock.as_ref().map(|lock| lock.prefaces(&self.edits)).unwrap_or_default()
     }

@@ -10,7 +10,7 @@ use crate::export::fact::facts;
 use crate::export::{ExportError, folder, weights};
 use crate::patch::{Patch, PatchError, Target, delta_norms, edit_norms};
 
-/// Checks the patch in `found` against the opened base.
+/// Checks that the bytes of the patch match its id and encoding, and that its targets match the opened base.
 ///
 /// # Errors
 /// If the bytes of the patch or the base cannot be read.

@@ -1,5 +1,4 @@
-//! Checks the store and the lock: whether the lock still matches the project, and whether the stored files are
-//! intact.
+//! Checks whether `corrigenda.lock` still matches the project, and whether the entries of the store are intact.
 
 use std::path::Path;
 
@@ -21,7 +20,8 @@ use crate::store::{Kind, Store, StoreError, memo};
 const BUILD: &str = "corrigenda build";
 const BASE: &str = "restore the base's files; or, to use the new base, corrigenda build --update-base";
 
-/// Checks the store and the lock.
+/// Checks `corrigenda.lock` against the base, the corpus, the edits and the settings, and then the entries of the
+/// store.
 ///
 /// # Errors
 /// If there is no lock, the lock is damaged, or the base that it names cannot be opened.
@@ -51,7 +51,7 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Stop
     Ok(audit)
 }
 
-/// Checks that every file of the base has the digest in the lock; returns whether all of them have.
+/// Checks that every file of the base has the digest in the lock; returns whether all files do.
 fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     let place = place_of(project);
     let mut same = true;
@@ -74,7 +74,7 @@ fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
     same
 }
 
-/// Checks the digest of the corpus. A missing corpus is not a failure, because the statistics were computed from it.
+/// Checks the digest of the corpus. A missing corpus is not a failure, because the stored statistics replace it.
 fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     let Some(statistics) = &project.config.statistics else { return };
     let (path, name) = (project.config.resolve(&statistics.corpus), statistics.corpus.display().to_string());
@@ -93,7 +93,8 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
     audit.add(check);
 }
 
-/// Checks edits and settings against the lock as `build --locked` does, and the statistics in the store.
+/// Checks edits and settings against the lock as `build --locked` does. Also checks the stored statistics of every
+/// layer.
 fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Stop> {
     let base = Base::open(project, store, isa, false)?;
     let setup = Setup::new(project, &base, store, Corpus::of(lock))?.locked(lock);
@@ -139,7 +140,8 @@ fn changes(audit: &mut Audit, changes: &[Change]) {
     }
 }
 
-/// Checks that a store entry exists, is intact, and has the content that the lock names.
+/// Checks that a store entry exists and is intact, and that `judge` accepts its digest. An error of `judge` is the
+/// expected and the found digest.
 fn entry(
     group: &'static str,
     name: &str,
@@ -174,7 +176,7 @@ fn objects(audit: &mut Audit, store: &Store, lock: &Lock) {
     }
 }
 
-/// Checks that the patch exists, is intact, and fits the base.
+/// Checks that the lock's patch is in the store, is intact, and fits the base.
 fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Stop> {
     let name = lock.patch.id.short();
     let check = match store.get(Kind::Patch, &lock.patch.id) {
@@ -194,7 +196,7 @@ fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Res
     Ok(())
 }
 
-/// Checks all entries of the store.
+/// Checks every entry of the store, including those that the lock does not name.
 fn entries(audit: &mut Audit, store: &Store) {
     let report = store.verify();
     let name = format!("{} {}", report.checked, if report.checked == 1 { "entry" } else { "entries" });
@@ -211,7 +213,8 @@ fn entries(audit: &mut Audit, store: &Store) {
     audit.add(check);
 }
 
-/// Adds the commands that rebuild what is missing; they follow the commands that remove damaged entries.
+/// Adds the commands that rebuild missing entries; they follow the commands that remove damaged entries. `same` is
+/// true if the base matches the lock.
 fn mend(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != State::Ok);
     // A build whose report is in the store does not compile its objects again, so the report must be removed first.

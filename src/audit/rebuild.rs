@@ -1,4 +1,6 @@
-//! Computes everything that the lock names again, in an empty store, and compares the bytes with the lock.
+//! Repeats the locked build in an empty store and compares statistics, objects and patch with `corrigenda.lock`.
+//!
+//! Imported statistics cannot be computed again and are copied from the project's store.
 
 use serde_json::json;
 
@@ -11,7 +13,8 @@ use crate::project::{Code, Diagnostic, LOCK_FILE, Project, Sources};
 use crate::stats;
 use crate::store::{Kind, Store};
 
-/// Builds from an empty store. Writes neither to the project nor to its store.
+/// Builds the project from an empty store and compares the results with the lock. Writes neither to the project nor
+/// to its store.
 ///
 /// # Errors
 /// If there is no lock or the build fails. A lock that is older than the project is a failed check.
@@ -55,7 +58,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
     Ok(audit)
 }
 
-/// Copies imported statistics into the empty store, because they cannot be computed again; returns their layers.
+/// Copies imported statistics to the empty store, because they cannot be computed again; returns their layers.
 fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store) -> Result<Vec<u64>, Stop> {
     let mut out = Vec::new();
     for layer in setup.layers(&ground.base) {

@@ -1,4 +1,4 @@
-//! Compares the tensors of a checkpoint with those of its base.
+//! Compares the tensors of a checkpoint with those of its base, byte by byte, after applying the patch.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::safetensors::{Dtype, TensorInfo};
 
 use super::Check;
 
-/// A tensor that is in the base, in the checkpoint, or in both.
+/// A tensor name of one weights file, with the tensor in the base, in the checkpoint, or in both.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The name of the file that contains it.
+    /// The name of the weights file; it is the same in the base and the checkpoint.
     pub file: String,
-    /// The name of the tensor.
+    /// The name of the tensor in the header of the weights file.
     pub name: String,
-    /// Its position and digest in the base; `None` if the base does not have it.
+    /// The tensor's type, shape, position and digest in the base; `None` if the base does not have it.
     pub base: Option<(TensorInfo, Digest)>,
-    /// Its position and digest in the checkpoint; `None` if the checkpoint does not have it.
+    /// The tensor's type, shape, position and digest in the checkpoint; `None` if the checkpoint does not have it.
     pub found: Option<(TensorInfo, Digest)>,
 }
 
@@ -69,7 +69,7 @@ impl Pair {
         manifest.tensors.iter().any(claims)
     }
 
-    /// Checks whether the tensor equals the base's, base + patch, or neither.
+    /// Builds the check of the tensor: whether its bytes equal the base's or the patched ones, as expected, or neither.
     ///
     /// # Errors
     /// If a file cannot be read.

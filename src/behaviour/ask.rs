@@ -6,7 +6,7 @@ use crate::digest::Canon;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::progress::{Progress, Unseen};
 
-/// The number of likeliest tokens in a result.
+/// The number of next tokens that a result lists, the likeliest first.
 pub const TOP: usize = 3;
 /// The number of rows whose logits are in memory at once; it does not affect the results.
 const HELD: usize = 32;
@@ -18,33 +18,33 @@ pub struct Inquiry {
     answers: Vec<Question>,
 }
 
-/// The result of one model for one inquiry.
+/// What one model predicts for one inquiry: the top next tokens and the scores of the accepted answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     /// The [`TOP`] likeliest next tokens with their probabilities, in descending order.
     pub top: Vec<(u32, f64)>,
-    /// One score per answer, in order.
+    /// One score per accepted answer, in the order of the inquiry.
     pub scores: Vec<Score>,
 }
 
 /// The results of both models for one inquiry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Both {
-    /// The result of the earlier model.
+    /// The predictions of the earlier model, usually the base.
     pub before: Told,
-    /// The result of the later model.
+    /// The predictions of the later model, usually the patched one.
     pub after: Told,
     /// KL(before ‖ after) of the next token, in nats.
     pub divergence: f64,
 }
 
 impl Told {
-    /// Returns whether one of the answers holds.
+    /// Returns whether at least one accepted answer holds; false without answers.
     pub fn holds(&self) -> bool {
         self.scores.iter().any(|score| score.holds)
     }
 
-    /// Returns whether all values are finite.
+    /// Returns whether all probabilities and scores are finite.
     fn is_finite(&self) -> bool {
         let mut numbers = self.top.iter().map(|(_, p)| *p).chain(self.scores.iter().map(|score| score.nll));
         numbers.all(f64::is_finite)
@@ -64,7 +64,7 @@ impl Both {
 }
 
 impl Inquiry {
-    /// Tokenizes a prompt and its answers.
+    /// Tokenizes a prompt and its accepted answers.
     ///
     /// # Errors
     /// If the tokenizer rejects a text, or one does not fit the model's context of `limit` tokens.
@@ -94,7 +94,7 @@ impl Inquiry {
         Self { prompt: prompt.to_vec(), answers: answers.iter().map(question).collect() }
     }
 
-    /// Returns the number of accepted answers.
+    /// Returns the number of accepted answers; 0 if the output should stay unchanged.
     pub(super) fn answers(&self) -> usize {
         self.answers.len()
     }
@@ -112,17 +112,18 @@ impl Inquiry {
 pub struct Before(Vec<(Told, Next)>);
 
 impl Before {
-    /// Runs the earlier model.
+    /// Runs the earlier model on every inquiry, without a cache.
     pub fn of(model: &Model, inquiries: &[Inquiry]) -> Self {
         Self(batches(inquiries).flat_map(|some| tell_of(model, some)).collect())
     }
 
-    /// Returns the number of log-probabilities in memory.
+    /// Returns the number of log-probabilities in memory, to bound it: inquiries × vocabulary size.
     pub fn numbers(&self) -> usize {
         self.0.iter().map(|(_, next)| next.numbers()).sum()
     }
 
-    /// Runs the later model on the same inquiries and compares the results, in order.
+    /// Runs the later model on the same inquiries and compares the results. `inquiries` must be those that were passed
+    /// to [`Before::of`], in the same order.
     pub fn against(&self, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
         let now = batches(inquiries).flat_map(|some| tell_of(after, some));
         let both = |((before, was), (after, is)): (&(Told, Next), (Told, Next))| Both {
@@ -183,7 +184,7 @@ fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     })
 }
 
-/// Runs some groups as one batch.
+/// Runs groups of inquiries on both models as one batch and caches the answers of each group.
 fn both(kept: &Kept<'_>, before: &Model, after: &Model, groups: &[&[Inquiry]]) -> Vec<Both> {
     let wanted: Vec<Vec<(&[u32], usize)>> = groups.iter().map(|group| rows(group)).collect();
     let states = kept.states(before, &wanted);
@@ -217,7 +218,7 @@ fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
     group.iter().flat_map(Inquiry::rows).collect()
 }
 
-/// Runs a model on inquiries.
+/// Runs a model on inquiries and returns its predictions with the whole next-token distribution.
 fn tell_of(model: &Model, inquiries: &[Inquiry]) -> Vec<(Told, Next)> {
     let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows(inquiries).into_iter().unzip();
     let all: Vec<&Inquiry> = inquiries.iter().collect();

@@ -1,4 +1,6 @@
-//! Measures how a change affects unrelated text.
+//! Measures damage: the KL divergence and the change in perplexity between two models on neutral text.
+//!
+//! Neutral text is unrelated to the edits. Sums run in the order of the text, so results do not depend on threads.
 
 use std::path::Path;
 
@@ -12,23 +14,23 @@ use crate::progress::{Progress, Unseen};
 use crate::report::Damage;
 use crate::stats::corpus::{CorpusError, Documents, count};
 
-/// The number of documents read from a neutral text, spread evenly over it.
+/// The maximum number of documents read from a neutral text; they are spread evenly over it.
 pub const NEUTRAL_DOCUMENTS: usize = 64;
 /// The number of tokens after which a neutral document is truncated.
 pub const NEUTRAL_TOKENS: usize = 128;
 
-/// The tokenized documents of a neutral text.
+/// The token ids of the documents of a neutral text; each has at most [`NEUTRAL_TOKENS`] tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neutral(Vec<Vec<u32>>);
 
 impl Damage {
-    /// Returns the relative growth of perplexity; negative if it fell.
+    /// Returns the relative growth of perplexity: `after / before - 1`, negative if it fell.
     pub fn growth(&self) -> f64 {
         self.perplexity_after / self.perplexity_before - 1.0
     }
 }
 
-/// An error of reading a neutral text.
+/// The error for a neutral text that cannot be read or tokenized.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum NeutralError {
@@ -39,7 +41,7 @@ pub enum NeutralError {
 }
 
 impl Neutral {
-    /// Reads [`NEUTRAL_DOCUMENTS`] documents of the text at `path`, spread evenly over it.
+    /// Reads up to [`NEUTRAL_DOCUMENTS`] documents of the text at `path`, spread evenly over it.
     ///
     /// # Errors
     /// If the text cannot be read, or the tokenizer rejects a document.
@@ -62,7 +64,7 @@ impl Neutral {
         Ok(Self(out))
     }
 
-    /// Returns the token ids of each document.
+    /// Returns the token ids of each document, in the order of the text.
     pub fn documents(&self) -> &[Vec<u32>] {
         &self.0
     }

@@ -9,12 +9,12 @@ use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::project::{Edit, FileId, Prefaces, Probe};
 use crate::report::Asked;
 
-/// A prompt and its expected answer.
+/// A prompt with its accepted answers, or with the expectation that the output stays unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation<'p> {
     /// The kind of the prompt: the edit itself, an alias, a paraphrase, a neighbour or a probe.
     pub asked: Asked,
-    /// The id of the edit or of the probe.
+    /// The id of the edit or of the probe that states the expectation.
     pub id: &'p str,
     /// The edit that states the expectation; `None` for a probe.
     pub edit: Option<&'p Edit>,
@@ -28,9 +28,9 @@ pub struct Expectation<'p> {
     pub answers: Vec<&'p str>,
     /// Whether nothing is expected: the probe is only reported.
     pub watched: bool,
-    /// The file that states the expectation.
+    /// The project file that states the expectation, for diagnostics.
     pub file: FileId,
-    /// Its byte range in that file.
+    /// The byte range of the prompt in that file.
     pub place: Range<usize>,
 }
 
@@ -46,13 +46,13 @@ pub struct Thresholds {
 /// A prompt that cannot be run, or for which a model's logits are not finite.
 #[derive(Debug)]
 pub struct Unasked {
-    /// The id of the edit or of the probe.
+    /// The id of the edit or of the probe that states the prompt.
     pub id: String,
-    /// The file that states the prompt.
+    /// The project file that states the prompt, for diagnostics.
     pub file: FileId,
-    /// Its byte range in that file.
+    /// The byte range of the prompt in that file.
     pub place: Range<usize>,
-    /// The reason why it cannot be run.
+    /// The tokenizer's error, the exceeded context length, or the overflow.
     pub error: ModelError,
 }
 
@@ -112,7 +112,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
 }
 
 impl Expectation<'_> {
-    /// Returns the prompt as the model's input.
+    /// Returns the prompt text with its flag for the chat template, as input for the tokenizer.
     pub fn given(&self) -> Prompt<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
@@ -130,7 +130,8 @@ impl Expectation<'_> {
         Unasked { id: self.id.to_owned(), file: self.file, place: self.place.clone(), error }
     }
 
-    /// Returns whether the later model's output meets the expectation.
+    /// Returns whether the later model's output meets the expectation. Thresholds of the edit take precedence over
+    /// `thresholds`.
     pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
         match self.asked {
@@ -163,7 +164,7 @@ pub fn asked(
     spoken(ask(before, after, &inquiries), expectations)
 }
 
-/// Encodes the expectations, one inquiry for each.
+/// Tokenizes the expectations, one inquiry for each. `limit` is the context length in tokens.
 ///
 /// # Errors
 /// If a prompt is rejected by the tokenizer or does not fit the context: all such prompts.
@@ -208,12 +209,12 @@ pub fn spoken(said: Vec<Both>, expectations: &[Expectation<'_>]) -> Result<Vec<B
     }
 }
 
-/// A number of successes out of a total.
+/// The number of expectations that are met out of a total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// The number of expectations that are met.
+    /// The number of met expectations, at most `all`.
     pub met: usize,
-    /// The number of all expectations.
+    /// The total number of expectations; 0 if the project states none of this kind.
     pub all: usize,
 }
 
@@ -223,13 +224,13 @@ impl Share {
         self.met += usize::from(met);
     }
 
-    /// Returns the share; 1 if there are no expectations.
+    /// Returns `met / all`, between 0 and 1; 1 if there are no expectations.
     pub fn value(self) -> f64 {
         if self.all == 0 { 1.0 } else { self.met as f64 / self.all as f64 }
     }
 }
 
-/// The aggregate results of a set.
+/// The aggregate results of a set of edits and probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
     /// Prompts of edits whose answer holds; every name of the subject counts as one.
@@ -238,7 +239,7 @@ pub struct Figures {
     pub paraphrase: Share,
     /// Neighbour prompts that stay unchanged: `expect.unchanged`, and probes that should stay unchanged.
     pub unchanged: Share,
-    /// The largest KL divergence of a neighbour prompt, in nats.
+    /// The largest KL divergence of a neighbour prompt, in nats; NaN if one of them is NaN.
     pub neighbourhood_kl: f64,
 }
 

@@ -19,7 +19,7 @@ use crate::store::{Kind, Store};
 /// The measurement cache for two models on one base.
 #[derive(Clone, Copy)]
 pub struct Kept<'a> {
-    /// The store; `None` disables the cache.
+    /// The store that contains the cache; `None` disables the cache.
     store: Option<&'a Store>,
     head: Head,
 }
@@ -69,7 +69,7 @@ impl<'a> Kept<'a> {
         canon.field("row", &bytes_of(row)).number("tokens", draw.tokens as u64).finish()
     }
 
-    /// Returns the cached damage on neutral text, if there is any.
+    /// Returns the cached damage on neutral text; `None` if it is not cached or the cache is disabled.
     pub fn damage(&self, neutral: &Neutral) -> Option<Damage> {
         let parse = |bytes: &[u8]| kept_bytes::damage(bytes, &self.head);
         self.store?.recall_if_any(Kind::Measured, &self.damage_address(neutral), parse)

@@ -1,4 +1,6 @@
-//! Encodes cached measurements: a head that names the models, then the values, little-endian.
+//! Encodes and decodes cached measurements: a head that names the models, then the values, little-endian.
+//!
+//! Every decoder returns `None` if the head differs, if bytes are missing, or if bytes are left over.
 
 use super::Score;
 use super::ask::{Both, Inquiry, TOP, Told};
@@ -13,7 +15,7 @@ const HEAD: usize = 8 + 3 * 32;
 /// The models of a measurement: a base and the patches applied to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The digest of the base.
+    /// The digest of the base model, over all its files.
     pub base: Digest,
     /// The patch of the earlier model; `None` for the base itself.
     pub before: Option<Digest>,
@@ -34,7 +36,7 @@ impl Head {
         }
     }
 
-    /// Returns the patches that it names.
+    /// Returns the ids of the patches of both models; empty if both are the base.
     pub fn patches(&self) -> impl Iterator<Item = Digest> {
         [self.before, self.after].into_iter().flatten()
     }
@@ -61,7 +63,7 @@ impl Head {
     }
 }
 
-/// The bytes that are not read yet.
+/// A cursor over an entry: the bytes that are not read yet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,9 +1,9 @@
 //! Measures model behaviour: answers, their probabilities, and whether they changed.
 //!
-//! The definitions are the same for every verb (design §3). An answer *holds* if each of its tokens is the arg-max
+//! The definitions are the same for every command (design §3). An answer *holds* if each of its tokens is the arg-max
 //! under teacher forcing. Its probability *P* is the product over its tokens. A prompt is *unchanged* if the top
-//! token is the base's and KL(base ‖ patched) of the next token is below the threshold. The scored model has the
-//! rounded weights that an export has. Every row is scored independently; no result depends on the batch.
+//! token is the base's and KL(base ‖ patched) of the next token is below the threshold. The scored model has the same
+//! rounded weights as an export. Every prompt is scored independently of the other prompts in its batch.
 
 pub mod ask;
 pub mod continuation;
@@ -30,25 +30,25 @@ pub struct Question {
     answer: Vec<u32>,
 }
 
-/// The score of an answer.
+/// How well a model predicts an answer after a prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// Whether every token of the answer is the arg-max under teacher forcing.
     pub holds: bool,
-    /// The product of the tokens' probabilities.
+    /// The product of the probabilities of the answer's tokens, between 0 and 1.
     pub probability: f64,
-    /// The mean negative log-likelihood of the tokens, in nats, as published benchmarks compare it.
+    /// The mean negative log-likelihood of the answer's tokens, in nats; published benchmarks compare this value.
     pub nll: f64,
 }
 
-/// The distribution of the next token after a prompt.
+/// A model's distribution of the next token after a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Next {
     /// The most probable token; of equal ones, the one with the lowest id.
     pub top: u32,
-    /// The probability of that token.
+    /// The probability of the most probable token.
     pub probability: f64,
-    /// The log-probabilities of all tokens.
+    /// The natural logarithms of the probabilities, by token id.
     log: Vec<f64>,
 }
 
@@ -85,7 +85,7 @@ fn check_length(text: &str, tokens: usize, limit: usize) -> Result<(), ModelErro
 /// The number of rows whose logits are in memory at once; it does not affect the results.
 const HELD: usize = 64;
 
-/// Scores questions in order.
+/// Returns the score of each question, in order. The model runs on batches of 64 rows.
 pub fn scores(model: &Model, questions: &[Question]) -> Vec<Score> {
     questions.chunks(HELD).flat_map(|some| scores_of(model, some)).collect()
 }
@@ -112,9 +112,9 @@ fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) ->
 /// The next-token predictions of the base and the patched model for one prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// The base's top token and its probability.
+    /// The id and the probability of the base's top token.
     pub before: (u32, f64),
-    /// The patched model's top token and its probability.
+    /// The id and the probability of the patched model's top token.
     pub after: (u32, f64),
     /// KL(base ‖ patched) of the next token, in nats.
     pub divergence: f64,
@@ -127,7 +127,7 @@ impl Comparison {
     }
 }
 
-/// Returns the token ids of a prompt whose next token is predicted.
+/// Returns the token ids of a prompt, with the chat template applied if the prompt asks for it.
 ///
 /// # Errors
 /// If the tokenizer rejects the text, or it does not fit the model's context.
@@ -137,8 +137,8 @@ pub fn prompt(tokens: &Tokens, prompt: Prompt<'_>, limit: usize) -> Result<Vec<u
     Ok(row)
 }
 
-/// Rejects a model whose output is not finite, which is possible although every weight is finite. Runs the first of
-/// `texts` that can be tokenized and fits the context.
+/// Rejects a model whose output is not finite, which can happen even if every weight is finite. Runs the first of
+/// `texts` that can be tokenized and fits the context; passes if there is no such text.
 ///
 /// # Errors
 /// If the weights overflow.
@@ -173,7 +173,7 @@ pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<Compa
 }
 
 impl Next {
-    /// Computes the distribution from logits.
+    /// Computes the distribution from the logits of all tokens, `[vocabulary]`.
     pub fn of(logits: &[f32]) -> Self {
         Self::new(logits.to_vec())
     }

@@ -11,7 +11,7 @@ const HEIGHT: f64 = 240.0;
 const BOTTOM: f64 = 46.0;
 const MARGIN: f64 = 18.0;
 
-/// Colours that remain distinguishable in bright light and with colour vision deficiency.
+/// The colours of editors, in order; distinguishable in bright light and with colour vision deficiency.
 const COLOURS: [&str; 12] = [
     "#c0392b", "#1f3a6d", "#e6a23c", "#2e8b57", "#8e6bb0", "#7fb3d5", "#767676", "#a0522d", "#d4679e", "#4daf9c",
     "#8c8c1a", "#1a1a1a",
@@ -21,7 +21,7 @@ fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
 }
 
-/// A plot whose vertical axis ranges from `low` to `high`.
+/// An unfinished plot; its vertical axis ranges from `low` to `high`.
 struct Plot {
     svg: Svg,
     low: f64,
@@ -53,7 +53,7 @@ impl Plot {
     }
 }
 
-/// Draws the score of every editor, for records edited alone.
+/// Draws one bar per editor: its score for records edited alone. `None` if the table has no columns or no rows.
 pub fn scores(grid: &Grid) -> Option<Figure> {
     let column = *grid.columns.first()?;
     let rows: Vec<(&str, f64)> =
@@ -78,10 +78,10 @@ pub fn scores(grid: &Grid) -> Option<Figure> {
     Some(Figure { name: "scores".to_owned(), shows, svg: svg.finish() })
 }
 
-/// The height of a bar including the space around it.
+/// The height of a bar including the space around it, in SVG units.
 const BAR: f64 = 24.0;
 
-/// Draws efficacy against specificity, one point per editor.
+/// Draws efficacy against specificity, one point per editor: ES against NS for CounterFact.
 pub fn trade(grid: &Grid) -> Option<Figure> {
     let [along, up] = match grid.columns.contains(&"ES") {
         true => ["ES", "NS"],
@@ -128,7 +128,7 @@ pub fn curve(name: &str, title: &str, up: &str, lines: &[(String, Vec<(usize, f6
     }
     let room = ((high - low) * 0.06).max(1e-3);
     let mut plot = Plot::new(title, up, (low - room, high + room), 130.0);
-    // The sizes are equally spaced, because they grow by factors.
+    // Sizes usually grow by factors, so they are equally spaced on the axis.
     let x = |size: usize| {
         let place = sizes.iter().position(|other| *other == size).unwrap_or(0);
         LEFT + WIDTH * (place as f64 + 0.5) / sizes.len() as f64

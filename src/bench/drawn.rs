@@ -1,13 +1,14 @@
-//! Samples the records of a run.
+//! Samples the records of a run with a seed. The same file and seed give the same records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::data::{Case, Refused};
 use crate::digest::{Canon, Digest};
 
-/// Samples `limit` of the records for which `wanted` is true, without replacement, ordered by a digest of the seed.
-/// The sampled records keep their order. Of several wanted records with the same filled prompt only the first can be
-/// sampled; the others that occur are returned with the reason. `wanted` is called for as few records as possible.
+/// Samples up to `limit` of the records for which `wanted` is true, without replacement; without a limit, all of them.
+/// Candidates are visited in the order of a digest of the seed and the record, and the result has the order of the
+/// file. Of several wanted records with the same filled prompt only the first can be sampled. The others that were
+/// visited are returned with the reason. `wanted` is called for as few records as possible.
 pub fn drawn(
     cases: Vec<Case>,
     limit: Option<usize>,

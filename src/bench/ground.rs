@@ -1,4 +1,5 @@
-//! Provides the common input of all editors: one base, one corpus, one set of settings, and the tokenized records.
+//! Provides the common input of all editors: one base, one corpus and one set of settings. Also tokenizes records, and
+//! caches second moments, values and projectors, so that editors share them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,32 +22,32 @@ use crate::project::Project;
 use crate::project::edit::meaning;
 use crate::store::{Kind, Store};
 
-/// A record, tokenized for the model.
+/// A record with its tokenized prompts and questions.
 pub struct Stated {
     /// The record as read from the dataset.
     pub case: Case,
-    /// Its prompt with every template.
+    /// The tokenized prompt of the record, one row per prompt template, the bare prompt first.
     pub resolved: Resolved,
-    /// Its meaning digest as an edit.
+    /// The meaning digest that the record would have as an edit; values are cached under it.
     pub meaning: Digest,
-    /// The questions that measure an edited model.
+    /// The tokenized questions of the record, to measure an edited model.
     pub questions: Questions,
 }
 
-/// The questions that measure an edited model.
+/// The questions of one record, by the metrics of its dataset.
 pub enum Questions {
-    /// Compares the likelihoods of two answers.
+    /// Compares the likelihoods of the new and the true answer.
     Likelier(counterfact::Questions),
-    /// Compares tokens with the correct ones.
+    /// Compares the top tokens with those of the correct answer.
     Right(zsre::Questions),
 }
 
 /// The key and the value of one record at one layer.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The key `k*`, `[f]`.
+    /// The key `k*`, `[f]` with f = the MLP width.
     pub key: Vec<f32>,
-    /// The value `v*`, `[d]`.
+    /// The value `v*`, `[d]` with d = the hidden size.
     pub value: Vec<f32>,
     /// Whether the optimisation of the value converged.
     pub converged: bool,
@@ -54,13 +55,13 @@ pub struct Found {
 
 /// The common input of all editors, with caches for factors and projectors.
 pub struct Ground<'a> {
-    /// The project whose settings apply.
+    /// The project whose settings apply to all editors.
     pub project: &'a Project,
-    /// The base model.
+    /// The base model, which every editor starts from.
     pub base: &'a Base,
     /// The store for statistics, values and factors.
     pub store: &'a Store,
-    /// The settings of the project.
+    /// The resolved settings of the project: layer, prompt templates, value search, statistics.
     pub setup: Setup,
     /// The number of values that were read from the store instead of being computed.
     pub recalled: Cell<usize>,
@@ -69,7 +70,7 @@ pub struct Ground<'a> {
 }
 
 impl<'a> Ground<'a> {
-    /// Prepares a project for editing.
+    /// Resolves the settings of a project; no statistics are computed yet.
     ///
     /// # Errors
     /// If its layer, templates or corpus cannot be used.
@@ -79,7 +80,7 @@ impl<'a> Ground<'a> {
         Ok(Self { project, base, store, setup, recalled: Cell::new(0), factors, projectors })
     }
 
-    /// Returns the factor of a layer's second moment, computing it on the first call.
+    /// Returns the Cholesky factor of a layer's second moment, computing it on the first call.
     ///
     /// # Errors
     /// If the corpus, the model or the store fails.
@@ -100,14 +101,15 @@ impl<'a> Ground<'a> {
         self.projectors.borrow().get(&layer).map(Rc::clone)
     }
 
-    /// Caches AlphaEdit's projector of a layer.
+    /// Stores AlphaEdit's projector of a layer in memory and returns it.
     pub(super) fn keep_projector(&self, layer: usize, projector: Projector) -> Rc<Projector> {
         let projector = Rc::new(projector);
         self.projectors.borrow_mut().insert(layer, Rc::clone(&projector));
         projector
     }
 
-    /// Tokenizes a record; `likelier` selects the comparison of likelihoods over shares of correct tokens.
+    /// Tokenizes a record. If `likelier` is true, it is measured by comparing likelihoods, otherwise by the share of
+    /// correct tokens.
     ///
     /// # Errors
     /// If the model cannot read the record.

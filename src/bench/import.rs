@@ -1,7 +1,7 @@
-//! Converts dataset records to edit files with stable ids, and reports the records that cannot be declared.
+//! Converts dataset records to edit files with stable ids, and reports the records that cannot be edits.
 //!
-//! The rules of edit files are defined only in [`crate::project`]. Every draft is parsed as part of the project,
-//! together with the existing edits, and a record whose draft is rejected there is rejected here.
+//! The rules of edit files are defined only in [`crate::project`]. All drafts are parsed together with the project's
+//! existing edits. A record whose draft the project's parser rejects is rejected here with the same reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,28 +18,28 @@ use crate::project::{Code, Diagnostic, Edit, Sources, parse_files};
 /// The maximum number of files in one folder; larger folders are slow to list.
 const IN_A_FOLDER: u64 = 1000;
 
-/// An edit as written to a file.
+/// An edit in the form in which it is written to a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Draft {
     /// The stable id, from the case number and the subject.
     pub id: String,
-    /// The subject.
+    /// The entity that the fact is about.
     pub subject: String,
     /// The prompt with `{}` for the subject.
     pub prompt: String,
-    /// The new answer.
+    /// The new answer, which follows the prompt.
     pub target: String,
     /// The old answer; `None` if the record does not state it or it equals the new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
-    /// The expectations of the edit.
+    /// The prompts that test the edit.
     pub expect: Expected,
 }
 
-/// The expectations of an edit.
+/// The `expect` table of an edit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Expected {
-    /// Held-out paraphrases.
+    /// Paraphrases, which test the edit and are not used to compile it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paraphrase: Vec<String>,
     /// Neighbour prompts that should stay unchanged.
@@ -93,12 +93,12 @@ pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String>
     normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
 }
 
-/// The result of an import.
+/// The edit files of an import, and the records that were rejected.
 #[derive(Debug, Default)]
 pub struct Imported {
-    /// The contents of the files, by their path below the folder of edits.
+    /// The texts of the edit files, by path relative to the project's folder.
     pub files: BTreeMap<String, String>,
-    /// The records that cannot be declared, in order.
+    /// The records that cannot be edits, each with the reason.
     pub refused: Vec<Refused>,
     /// The number of neighbours that were dropped because they contain an edited subject.
     pub dropped: usize,
@@ -157,7 +157,7 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
 /// For every text up to the subject's key position: the edit's id, and its prompt and subject.
 type Keys = BTreeMap<String, (String, (String, String))>;
 
-/// Returns the keys of the existing files.
+/// Returns the key texts of the edits in the project's existing files; empty if the files are invalid.
 fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
     let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
     let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };

@@ -1,4 +1,6 @@
-//! Stores the rows of a run in a file, one per line, so that an interrupted run can resume.
+//! Stores the results of a run in a file, one per line, so that an interrupted run can resume.
+//!
+//! The first line is a digest of everything that the results depend on, so results of another run are never reused.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,24 +13,24 @@ use super::run::{Failed, Row, Together};
 use crate::digest::Digest;
 use crate::plain;
 
-/// The longest line that is read, in bytes (16 MiB). The row of a set has about two hundred bytes per record.
+/// The longest line that is read, in bytes (16 MiB). The line of a set has about two hundred bytes per record.
 const MOST_LINE_BYTES: u64 = 1 << 24;
 
-/// A line of the file.
+/// One line of the results file, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
     /// The digest of everything that the rows depend on; always the first line.
     Of(Digest),
-    /// The result of one record.
+    /// The result of one record, edited alone or measured on the base.
     Row(Row),
     /// The result of a set of records edited at once.
     Together(Together),
-    /// An edit of a record or a set that failed.
+    /// A record or a set whose edit failed, with the reason.
     Failed(Failed),
 }
 
-/// The error for a file of rows that cannot be continued.
+/// The error for a results file that cannot be continued.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum KeptError {
@@ -42,7 +44,7 @@ pub enum KeptError {
     Busy(PathBuf),
 }
 
-/// The rows of a run, and the file to which new rows are appended.
+/// The results of a run in memory, and the file to which new results are appended.
 pub struct Kept {
     out: Option<(PathBuf, File)>,
     rows: BTreeMap<(Option<String>, u64), Row>,
@@ -51,13 +53,13 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Creates an empty set of rows without a file.
+    /// Creates an empty set of results without a file, for a run that is not resumed.
     pub fn nowhere() -> Self {
         Self { out: None, rows: BTreeMap::new(), together: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
-    /// Opens the file of rows of the run with this digest, or creates it. A truncated last line is removed. The file
-    /// is locked while it is open.
+    /// Opens the results file of the run with this digest, or creates it. A truncated last line is removed. The file is
+    /// locked while it is open, so that no other run appends to it.
     ///
     /// # Errors
     /// If the file cannot be read or written, belongs to another run, or is in use by another run.
@@ -89,7 +91,8 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Reads all complete lines and returns their length in bytes. Rejects a file whose first line is not `first`.
+    /// Reads all complete lines and returns their total length in bytes. Rejects a file whose first line is not
+    /// `first`.
     fn read(&mut self, reader: &mut impl BufRead, first: &str, path: &Path) -> Result<u64, KeptError> {
         let other = || KeptError::Other(path.to_owned());
         let (mut sound, mut text) = (0, String::new());
@@ -104,7 +107,7 @@ impl Kept {
                 let why = format!("it is longer than {MOST_LINE_BYTES} bytes");
                 return Err(KeptError::Damaged { path: path.to_owned(), line: number, why });
             }
-            // Only a truncated last line of this run is removed; a file of another origin must not be changed.
+            // Only a truncated last line of this run is removed; a file of another run or program must not be changed.
             match text.strip_suffix('\n') {
                 None if number == 1 && !first.starts_with(&text) => return Err(other()),
                 None => break,
@@ -133,7 +136,7 @@ impl Kept {
         }
     }
 
-    /// Appends a line.
+    /// Adds a result in memory and appends it to the file, if there is one.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -146,19 +149,20 @@ impl Kept {
         Ok(())
     }
 
-    /// Returns whether the record has a row or a recorded failure.
+    /// Returns whether the file has a result or a failure of this editor for the record; `None` means the base.
     pub fn has(&self, editor: Option<&str>, record: u64) -> bool {
         let failed = |editor: &str| self.failed.contains_key(&(editor.to_owned(), Some(record), None));
         self.rows.contains_key(&(editor.map(str::to_owned), record)) || editor.is_some_and(failed)
     }
 
-    /// Returns whether the set has a row or a recorded failure.
+    /// Returns whether the file has a result or a failure of this editor for the first `size` records as a set.
     pub fn has_together(&self, editor: &str, size: usize) -> bool {
         let failed = self.failed.contains_key(&(editor.to_owned(), None, Some(size)));
         failed || self.together.contains_key(&(editor.to_owned(), size))
     }
 
-    /// Returns the rows of an editor for these records, in their order; `None` means the base.
+    /// Returns the results of an editor for these records, in the order of `records`; `None` means the base. Records
+    /// without a result are skipped.
     pub fn rows(&self, editor: Option<&str>, records: &[u64]) -> Vec<&Row> {
         records.iter().filter_map(|record| self.rows.get(&(editor.map(str::to_owned), *record))).collect()
     }
@@ -170,7 +174,7 @@ impl Kept {
         all
     }
 
-    /// Returns the sets of an editor, the smallest first.
+    /// Returns the results of an editor for sets, the smallest set first.
     pub fn together(&self, editor: &str) -> Vec<&Together> {
         self.together.values().filter(|one| one.editor == editor).collect()
     }

@@ -1,11 +1,11 @@
-//! Measures the peak anonymous memory of this process during an operation, on Linux.
+//! Measures the peak anonymous memory (`RssAnon`) of this process during an operation. Only Linux reports it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The sampling interval.
+/// The interval between two samples; shorter peaks may be missed.
 const EVERY: Duration = Duration::from_millis(10);
 
 /// A thread that samples the memory until it is stopped.
@@ -16,7 +16,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts sampling.
+    /// Starts a thread that samples the memory every 10 ms.
     pub fn start() -> Self {
         let (most, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (seen, end) = (Arc::clone(&most), Arc::clone(&done));
@@ -41,7 +41,7 @@ impl Watch {
     }
 }
 
-/// Returns `RssAnon` of this process in bytes.
+/// Returns `RssAnon` of this process in bytes; `None` if the system does not report it.
 fn anonymous() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;

@@ -1,4 +1,5 @@
-//! Reads the reference texts published with CounterFact: `attribute_snippets.json`, `tfidf_vocab.json`, `idf.npy`.
+//! Reads the reference texts and TF-IDF weights published with CounterFact: `attribute_snippets.json`,
+//! `tfidf_vocab.json` and `idf.npy`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,7 +31,7 @@ struct Sample {
 /// Reads the three files in a folder. Only the snippets of the given records are loaded.
 ///
 /// # Errors
-/// A text describes the problem: a file is missing or does not have the published format.
+/// If a file is missing or does not have the published format; the text describes the problem.
 pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
     let at = |name: &str| folder.join(name);
     let text = plain::read(&at("tfidf_vocab.json"), MOST).map_err(|error| format!("tfidf_vocab.json: {error}"))?;

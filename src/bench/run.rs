@@ -1,4 +1,4 @@
-//! Runs editors on records: each record alone, and many at once.
+//! Runs editors on records, each record alone or many at once, and measures the edited models.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -20,11 +20,11 @@ use crate::model::{Model, ModelError};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
 
-/// The results of a record, by the kind of its metric.
+/// The results of a record; the dataset determines which metrics apply.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measured {
-    /// The comparison of two likelihoods, as for CounterFact.
+    /// Comparisons of the likelihoods of two answers, as for CounterFact.
     Likelier(counterfact::Measured),
     /// Shares of correct tokens, as for zsRE.
     Right(zsre::Measured),
@@ -33,13 +33,13 @@ pub enum Measured {
 /// The result of one record, edited alone or measured on the base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// The editor; `None` for the base.
+    /// The name of the editor; `None` for the unedited base.
     pub editor: Option<String>,
-    /// The index of the record in the file.
+    /// The index of the record in the file, from 0.
     pub record: u64,
     /// The case number of the record in its dataset.
     pub case: u64,
-    /// The results.
+    /// The metrics of the edited model, or of the base.
     pub measured: Measured,
     /// GE of the generated text, in bits; `None` if none was generated.
     pub fluency: Option<f64>,
@@ -56,18 +56,19 @@ pub struct Row {
 /// The result of a set of records edited at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Together {
-    /// The name of the editor.
+    /// The name of the editor, as on the command line.
     pub editor: String,
-    /// The number of records.
+    /// The number of records in the set.
     pub size: usize,
-    /// The results of each record.
+    /// The metrics of each record of the set, in order.
     pub measured: Vec<Measured>,
-    /// The facts outside the set that the base knows: how many the edited model still knows, and how many there are.
+    /// The facts outside the set that the base knows, at most 60: how many of them the edited model still knows, and
+    /// their number. `None` if there are none.
     pub untouched: Option<(usize, usize)>,
     /// The mean KL(base ‖ edited) on neutral text, in nats, and the relative growth of perplexity; `None` if not
     /// measured.
     pub damage: Option<(Finite, Finite)>,
-    /// The duration of the edit in seconds; values in the store are not computed again.
+    /// The duration of the edit in seconds; values read from the store take almost no time.
     pub seconds: f64,
     /// The peak anonymous memory during the edit, in bytes; `None` if the system does not report it.
     pub memory: Option<u64>,
@@ -78,24 +79,24 @@ pub struct Together {
 /// A number, or `None` if it is not finite, which JSON cannot represent.
 pub type Finite = Option<f64>;
 
-/// An edit that failed.
+/// A failed edit of one record or of one set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
-    /// The name of the editor.
+    /// The name of the editor that failed, as on the command line.
     pub editor: String,
-    /// The index of the record in the file, if one record was edited alone.
+    /// The index of the record in the file; `None` if a set was edited.
     pub record: Option<u64>,
-    /// The number of records, if a set was edited at once.
+    /// The number of records in the set; `None` if one record was edited alone.
     pub size: Option<usize>,
-    /// The reason.
+    /// The reason of the failure, for the user.
     pub why: String,
 }
 
 impl Failed {
-    /// Converts an editor's error to a row.
+    /// Converts an editor's error to a recorded failure.
     ///
     /// # Errors
-    /// If the failure is not specific to this edit but affects all of them.
+    /// If the error affects all edits ([`Unedited::Stop`]).
     pub fn of(error: Unedited, name: Name, record: Option<u64>, size: Option<usize>) -> Result<Self, Stop> {
         match error {
             Unedited::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
@@ -107,38 +108,38 @@ impl Failed {
 /// The maximum number of facts outside the set that are tested.
 const UNTOUCHED: usize = 60;
 
-/// How text is generated and compared with references.
+/// The settings of text generation, for GE and RS.
 pub struct Writing<'a> {
     /// Text is generated for every N-th record; 0 disables it.
     pub every: usize,
-    /// The sampling seed.
+    /// The seed of the run, from which the seed of each text is derived.
     pub seed: u64,
     /// The reference texts and their TF-IDF weights, if they were given.
     pub references: Option<&'a References>,
 }
 
-/// The reference texts, joined per relation and answer.
+/// The published reference texts for RS.
 #[derive(Debug, Default)]
 pub struct References {
-    /// The TF-IDF weights.
+    /// The TF-IDF weights of the published vocabulary.
     pub weights: Weights,
-    /// The texts by the Wikidata ids of relation and answer.
+    /// The joined texts about subjects with this answer, by the Wikidata ids of relation and answer.
     pub texts: BTreeMap<(String, String), String>,
 }
 
-/// The input of a benchmark.
+/// The input of a benchmark run.
 pub struct Bench<'a> {
     /// The common input of all editors.
     pub ground: &'a Ground<'a>,
-    /// The records, tokenized.
+    /// The tokenized records to edit, in the order of the file.
     pub stated: Vec<Stated>,
-    /// How text is generated.
+    /// The settings of text generation.
     pub writing: Writing<'a>,
     /// The neutral text; `None` if damage is not measured.
     pub neutral: Option<Neutral>,
 }
 
-/// Returns whether a model gives the true answer of a record; false if the record does not state it.
+/// Returns whether the true answer of a record holds on a model; false if the record does not state it.
 ///
 /// # Errors
 /// If the tokenizer rejects a text.
@@ -150,7 +151,7 @@ pub fn knows(ground: &Ground<'_>, model: &Model, case: &Case) -> Result<bool, Mo
 }
 
 impl Bench<'_> {
-    /// Measures one record on the base.
+    /// Measures one record, by its index in `stated`, on the unedited base.
     ///
     /// # Errors
     /// If the tokenizer rejects a text.
@@ -258,7 +259,7 @@ impl Bench<'_> {
 }
 
 impl Stated {
-    /// Runs the record's questions on a model.
+    /// Runs the record's questions on a model and returns its metrics.
     fn measure(&self, model: &Model) -> Measured {
         match &self.questions {
             Questions::Likelier(questions) => Measured::Likelier(questions.measure(model)),

@@ -21,8 +21,8 @@ use crate::store::{Kind, Store, StoreError};
 /// The largest set of which a plan compares all pairs of keys; a larger set is compared when it is built.
 const MOST_PLANNED: usize = 300;
 
-/// Returns one finding for each pair of similar keys. `alike` names the edits by their meaning; `condition` is the
-/// condition number of `S`.
+/// Returns one finding for each pair of similar keys. `alike` identifies the edits by the digest of their meaning;
+/// `condition` is the condition number of `S`, the linear system of the edited layer.
 pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<Diagnostic> {
     let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
         plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.place))).collect();

@@ -14,7 +14,7 @@ use crate::plain::resolved;
 use crate::project::{Code, Diagnostic, LockedBase, LockedFile, Project};
 use crate::store::{Store, StoreError, memo};
 
-/// An opened base model.
+/// The base model of a project, with its tokenizer and the digests that identify it.
 pub struct Base {
     /// The weights and the configuration.
     pub model: Model,

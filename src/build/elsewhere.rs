@@ -1,5 +1,5 @@
-//! Reads a set of facts with another base model: which facts it already knows, which ones would need an edit, and which
-//! subjects have other tokens than the lock records.
+//! Evaluates a set of facts with another base model: which facts it already knows, which ones would need an edit, and
+//! which subjects have other tokens than the lock records.
 
 use super::setup::{layer_for, templates_of};
 use super::sink;
@@ -34,11 +34,11 @@ pub struct Reading<'a> {
 pub struct Unreadable<'a> {
     /// The edit that states the fact.
     pub edit: &'a Edit,
-    /// The error message.
+    /// The reason, as a sentence for the user.
     pub why: String,
 }
 
-/// A set of facts, read with a base.
+/// The predictions of a base for a set of facts.
 pub struct Elsewhere<'a> {
     /// The facts that were read, by id; the aliases of an edit follow its subject.
     pub readings: Vec<Reading<'a>>,
@@ -57,10 +57,10 @@ struct Resolvable<'a> {
     questions: Vec<Question>,
 }
 
-/// Reads the chosen edits with `base`, which need not be the project's base.
+/// Evaluates the chosen edits with `base`, which need not be the project's base.
 ///
 /// # Errors
-/// If the project's templates cannot be used.
+/// If the project's context templates cannot be used.
 pub fn read<'a>(
     project: &'a Project,
     base: &Base,

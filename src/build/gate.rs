@@ -51,7 +51,8 @@ pub fn judge(
 
 const PASSED: &[u8] = b"passed";
 
-/// Returns the digest of everything that the measured limits depend on.
+/// Returns the address at which the store records that no limit is broken: the digest of everything that the
+/// measurement depends on.
 fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Result<Digest, Stop> {
     let (config, mut canon) = (&project.config, Canon::new("policy-passed/1"));
     canon.digest("base", &base.locked.digest).digest("patch", &record.patch);

@@ -70,7 +70,7 @@ impl<'a> Linking<'a> {
         Self { project, base, setup, edits, system, residuals, uppers: Vec::new(), sentences: Vec::new() }
     }
 
-    /// The edits, in the order in which they are linked.
+    /// Returns the edits in the order in which they are linked: by the digest of their meaning.
     pub fn edits(&self) -> &[&'a Planned<'a>] {
         &self.edits
     }

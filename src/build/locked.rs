@@ -34,7 +34,7 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop>
     }
 }
 
-/// Returns a patch of the store.
+/// Reads the patch with this id from the store.
 ///
 /// # Errors
 /// If the store does not have the patch, or its bytes are damaged.

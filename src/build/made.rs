@@ -15,13 +15,13 @@ use crate::store::{Kind, Store};
 
 /// A patch that was read from the store or built.
 pub struct Made {
-    /// The patch.
+    /// The patch of the state, which can be applied to the base.
     pub patch: Patch,
-    /// The SHA-256 of its bytes.
+    /// The id of the patch: the SHA-256 of its file.
     pub id: Digest,
     /// A note for the user if the patch is not the one that the lock names; `None` otherwise.
     pub note: Option<String>,
-    /// The prefaces after which facts are stated.
+    /// The prefaces of the facts whose subject would otherwise be at an attention sink.
     pub prefaces: Prefaces,
 }
 
@@ -39,8 +39,8 @@ pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress:
         }
         return Err(stop);
     }
-    // A project on the disk uses the corpus as it is now. A past revision, or a project without its corpus, uses the
-    // one that its lock names.
+    // A project on disk uses the current corpus. A past revision, or a project whose corpus is missing, uses the corpus
+    // whose digest its lock records.
     let past = project.is_kept() || !has_corpus(project);
     let corpus = lock.as_ref().filter(|_| past).map_or(Corpus::Remembered, Corpus::of);
     let looked = Setup::new(project, base, store, corpus)?;

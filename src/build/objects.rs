@@ -45,7 +45,7 @@ pub fn objects(
     if refused.is_empty() { Ok((objects, compiled)) } else { Err(Stop::wrong(refused, &project.edits.sources)) }
 }
 
-/// As [`objects`], for callers that continue without the refused edits.
+/// Does the same as [`objects`], but returns the refused edits in the result instead of as an error.
 ///
 /// # Errors
 /// If the store fails.
@@ -118,7 +118,7 @@ fn compile_all(
         }
         Ok::<_, StoreError>(())
     })?;
-    // Searches end in an order that differs from that of the edits.
+    // The searches do not end in the order of the edits.
     refused.sort_by_key(|(index, _)| *index);
     Ok(refused.into_iter().map(|(_, finding)| finding).collect())
 }

@@ -29,9 +29,10 @@ pub struct Planned<'a> {
     pub place: &'a Range<usize>,
     /// The digest of what the weights depend on: subject, prompt, target and `chat`.
     pub meaning: Digest,
-    /// The tokens and positions of its rows.
+    /// The tokens of the prompt under every context template, the position of the subject's last token in each, and the
+    /// tokens of the target.
     pub resolved: Resolved,
-    /// The attention sink at which the bare prompt ends the subject, if there is one.
+    /// The attention sink at the subject's last token in the bare prompt; `None` if there is none.
     pub sink: Option<Sink>,
     /// The address of the compiled object in the store; the object may not exist yet.
     pub object: Digest,
@@ -178,9 +179,9 @@ pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<S
         .help("correct `was`, or reword the prompt as the training text may have it")
 }
 
-/// Reports edits whose keys are identical, because the model reads the same tokens up to the subject's last one under
-/// every template. `check` reports only those that share their words. Without a ridge, the link would reject them after
-/// everything was computed.
+/// Returns a finding for every pair of edits with identical keys: the model reads the same tokens up to the subject's
+/// last one under every context template. `corrigenda check` only compares texts, so it misses some of these pairs.
+/// Without a ridge, the link would reject them after everything was computed.
 fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&Planned<'_>>> = BTreeMap::new();
     for planned in &plan.edits {
@@ -199,7 +200,8 @@ fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
 }
 
 impl Planned<'_> {
-    /// The text before the bare prompt, chosen to avoid an attention sink; `None` if there is no sink or no text helps.
+    /// Returns the text that is put before the bare prompt to avoid an attention sink; `None` if there is no sink or no
+    /// text avoids it.
     pub fn preface(&self) -> Option<&str> {
         self.sink.as_ref()?.preface.as_deref()
     }
@@ -219,13 +221,13 @@ impl Planned<'_> {
         Prompt { text: filled, chat: self.edit.chat }
     }
 
-    /// The alias of the subject, or `None` for the subject itself.
+    /// Returns the alias of the subject; `None` for the subject itself.
     pub fn alias(&self) -> Option<&str> {
         (self.name != self.edit.subject).then_some(self.name)
     }
 
-    /// Returns the digest of what else decides how the prompts are tokenized, apart from the files of the base: the
-    /// chat template. `None` if the edit is not in a chat.
+    /// Returns the digest of the chat template with which the prompts are tokenized; `None` if the edit is not in a
+    /// chat. All other inputs of the tokenization are files of the base.
     pub fn reading(&self, base: &Base) -> Option<Digest> {
         // An edit with an unusable template was rejected when it was resolved.
         base.tokens.reading(self.edit.chat).ok().flatten()

@@ -19,7 +19,7 @@ const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "https://slsa.dev/provenance/v1";
 /// The SLSA build type, which defines how the parameters of the statement are read.
 pub const BUILD_TYPE: &str = "urn:corrigenda:build:1";
-/// The default builder id.
+/// The builder id of a statement if the user names no builder.
 pub const BUILDER: &str = "urn:corrigenda:builder:unnamed";
 
 /// Returns the statement for the patch of `lock`, which was just built from `project`.

@@ -1,4 +1,4 @@
-//! Measures a build: probabilities, norms and sizes.
+//! Measures a build: the probabilities of the answers before and after the patch, the norms and the sizes.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,7 @@ pub struct EditRecord {
     pub target: Answer,
     /// The probabilities of the old answer; `None` if the edit has no `was`.
     pub was: Option<Answer>,
-    /// `‖u v‖` of its part of the patch, over all tensors.
+    /// The norm `‖u v‖` of the edit's part of the patch, over all tensors.
     pub norm: f64,
     /// The share of this norm that survives rounding if the edit is applied alone.
     pub surviving: f64,
@@ -110,7 +110,7 @@ pub struct Answer {
     pub holds: bool,
 }
 
-/// The figures of one tensor.
+/// The figures of one tensor that the patch changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TensorRecord {
@@ -122,7 +122,7 @@ pub struct TensorRecord {
     pub after: Digest,
     /// The Frobenius norm of the change, `‖Δ‖`.
     pub norm: f64,
-    /// `‖Δ‖ / ‖W‖`.
+    /// The norm of the change relative to that of the weight, `‖Δ‖ / ‖W‖`.
     pub relative: f64,
     /// The share of `‖Δ‖` that survives rounding.
     pub surviving: f64,

@@ -22,7 +22,7 @@ enum Reason {
     NotConverged,
 }
 
-/// A refused edit.
+/// The reason why an edit is refused and the figures of its search, as the store contains them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Refusal {

@@ -1,4 +1,6 @@
 //! Runs the steps of a build in order.
+//!
+//! The patch is stored and the lock is written only after all policy checks have passed.
 
 use std::path::Path;
 
@@ -30,11 +32,11 @@ pub struct Options {
     pub update_base: bool,
 }
 
-/// The result of a build.
+/// The result of a build, for the report of the command.
 pub struct Built {
-    /// The measured figures.
+    /// The measured figures of the patch and its edits.
     pub record: Record,
-    /// The new lock.
+    /// The lock of the chosen model after the build.
     pub lock: Lock,
     /// The edits that were added, changed or removed since the previous lock.
     pub changes: Vec<Change>,
@@ -348,8 +350,8 @@ pub(super) fn stale_base(before: &Lock, base: &Base, whose: &str) -> Stop {
     Stop::stale(vec![finding], &Sources::default())
 }
 
-/// Rejects a lock of two merged locks: two branches that each built their own set can merge into a set that was never
-/// built.
+/// Rejects a lock that git merged from two locks. Two branches that each built their own set can merge into a set that
+/// was never built.
 ///
 /// # Errors
 /// If the lock's patch was built from other edits than the lock lists.
@@ -399,7 +401,7 @@ fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: boo
         stale(&before.differences(lock))?;
     }
     let config = &project.config;
-    // The file is read again because another model may have been built meanwhile; that model's lock must be preserved.
+    // The file is read again because another model may have been built during this build; its lock must be preserved.
     let found = project.lock_file()?;
     let fresh =
         found.clone().unwrap_or_default().with(config.model.name.as_deref(), lock.clone(), &config.model_names());
@@ -407,14 +409,15 @@ fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: boo
         return Ok(false);
     }
     if locked {
-        // The lock of this model is up to date, so only entries of models that the project no longer has differ.
+        // The lock of this model is up to date, so the difference can only be locks of models that the project no
+        // longer has.
         return Err(left_over(&found.unwrap_or_default(), &fresh));
     }
     atomic::write(&config.root.join(LOCK_FILE), fresh.render().as_bytes())?;
     Ok(true)
 }
 
-/// Returns the error for a lock that contains models which the project does not have.
+/// Returns the error for a lock file with locks of models that the project does not have.
 fn left_over(found: &LockFile, fresh: &LockFile) -> Stop {
     let gone = found.entries.keys().filter(|name| !fresh.entries.contains_key(*name));
     let gone: Vec<String> = gone

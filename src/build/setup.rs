@@ -1,4 +1,4 @@
-//! Combines the project's settings with the defaults.
+//! Combines the project's settings with the published values for its base and the defaults.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use crate::project::{Code, Diagnostic, Lock, Project, RomeConfig};
 use crate::stats::Provenance;
 use crate::store::{Store, asked, memo};
 
-/// All inputs of a build except the edits.
+/// All inputs of a build except the edits and the base.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The edited layer.
@@ -35,7 +35,7 @@ pub struct Setup {
     pub imports: BTreeMap<usize, Digest>,
 }
 
-/// How the digest of the corpus is obtained.
+/// The way in which the digest of the corpus is obtained.
 #[derive(Clone, Copy, Debug)]
 pub enum Corpus {
     /// From the store's memo if the file looks unchanged, or else by reading it.
@@ -70,7 +70,7 @@ impl Setup {
         Self::at_layer(project, base, store, corpus, layer_for(project, base))
     }
 
-    /// As [`Setup::new`], at a layer that the caller chooses.
+    /// Does the same as [`Setup::new`] at a layer that the caller chooses.
     ///
     /// # Errors
     /// As for [`Setup::new`]; an error in `layer` is reported with the others.
@@ -117,7 +117,7 @@ impl Setup {
         (self.layer..base.model.spec().layers).take(count).collect()
     }
 
-    /// Returns the same setup for another layer.
+    /// Returns the same setup for another layer, with the provenance of that layer's statistics.
     #[must_use]
     pub fn beside(&self, layer: usize) -> Self {
         let imported = self.imports.get(&layer).copied();

@@ -14,16 +14,16 @@ use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::store::{Kind, Store, StoreError};
 
-/// The norm of the residual stream, as a multiple of its usual norm, from which a position is a sink.
+/// The norm of the residual stream, as a multiple of its usual norm, at or above which a position is a sink.
 pub const SINK: f64 = 2.0;
 
 /// Sinks occur at the first tokens, so subjects that end at this position of the bare prompt or later are not checked.
 pub const EARLY: usize = 4;
 
-/// A neutral preface.
+/// The preface that is tried last: a line break.
 const LINE_END: &str = "\n";
 
-/// The measurements of a subject whose bare prompt ends it at a sink.
+/// The measurements of a subject whose last token in the bare prompt is at an attention sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
     /// The norm of the residual stream after the edited layer, as a multiple of the usual norm.
@@ -42,7 +42,7 @@ pub struct Lengths<'a> {
 }
 
 impl<'a> Lengths<'a> {
-    /// Uses the edited layer of `setup`.
+    /// Creates a measurement at the edited layer of `setup`.
     pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
         Self { base, layer: setup.layer, store }
     }

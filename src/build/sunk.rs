@@ -9,7 +9,7 @@ use crate::compile::{Fact, Resolved};
 use crate::project::{Code, Diagnostic};
 use crate::report::Asked;
 
-/// Finds the edits whose bare prompt ends the subject at a sink, and gives each a preface that avoids the sink.
+/// Finds the edits whose subject ends at a sink in the bare prompt, and gives each a preface that avoids the sink.
 ///
 /// # Errors
 /// If the store fails.

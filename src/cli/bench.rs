@@ -1,4 +1,4 @@
-//! `bench`: compares editing methods on the records of a published dataset.
+//! Implements `bench`: compares editing methods on the records of a published dataset.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     /// Schema of the file
     #[arg(value_enum)]
     pub(super) dataset: Dataset,
-    /// File with one JSON array of records
+    /// File with one JSON array of records, or with one record per line (JSON Lines)
     pub(super) file: PathBuf,
     /// Editors to compare; by default, rome
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', default_values_t = [Name::Rome])]
@@ -95,10 +95,10 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// Endings of the names of numbers that count something and so must be whole.
+/// Endings of the names of numbers that must be whole, because they count something.
 const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
 
-/// A number of an editor: its name, such as `rome.refine-steps`, and its new value, which is at least 0.
+/// The value of `--set`: the name of an editor's number, such as `rome.refine-steps`, and its new value, at least 0.
 #[derive(Clone, Debug, PartialEq)]
 struct Setting(String, f64);
 
@@ -167,7 +167,7 @@ fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome>
     told.left.extend(refused);
     told.left.sort_by_key(|one| one.record);
     let files = place.map(|place| write(place, &told)).transpose().map_err(|why| {
-        // The numbers took longer to compute than the files to write, so a person still gets them.
+        // The results took long to compute, so they are printed even if the files cannot be written.
         if context.format == Format::Human {
             answer(context, &told, None);
         }
@@ -189,7 +189,7 @@ fn unkept(error: KeptError) -> Stop {
     wrong(error.to_string())
 }
 
-/// Runs the editors on the records.
+/// Samples the records, opens the results file of `--resume`, and runs every editor on the records.
 fn over(
     context: &Context,
     arguments: &Arguments,
@@ -248,8 +248,8 @@ fn over(
     })
 }
 
-/// Returns the project's settings for refinement. If the project sets a number of steps, every set is refined, as in
-/// `build`.
+/// Returns the project's `[link]` settings of the refinement as numbers of the editor `rome`. If the project sets a
+/// number of steps, sets of any size are refined, as in `build`.
 fn usual(project: &Project) -> Changed {
     let link = &project.config.link;
     let steps = link.refine_steps.map(|steps| [("rome.refine-steps", steps), ("rome.refine-from", 1)]);
@@ -258,7 +258,7 @@ fn usual(project: &Project) -> Changed {
     said.map(|(name, number)| (name.to_owned(), number as f64)).collect()
 }
 
-/// Returns the records to edit, and the records that are left out.
+/// Returns the sampled records, tokenized, and the records that are left out with the reason.
 fn chosen(
     context: &Context,
     arguments: &Arguments,
@@ -271,7 +271,7 @@ fn chosen(
     let (drawn, mut left) = drawn(cases, limit, arguments.seed, |case| {
         asked += 1;
         context.ui.at(asked);
-        // A record that cannot be read is accepted here and reported below.
+        // A record that cannot be tokenized is sampled here and reported as left out below.
         !arguments.known || knows(ground, &ground.base.model, case).unwrap_or(true)
     });
     context.ui.end();
@@ -295,7 +295,8 @@ fn chosen(
     }
 }
 
-/// Returns the digest of everything that rows depend on, except the editor. Rows of another digest are not reused.
+/// Returns the digest of everything that results depend on, except the editor. Results in a file with another digest
+/// are not reused.
 fn identity(
     arguments: &Arguments,
     ground: &Ground<'_>,
@@ -304,10 +305,10 @@ fn identity(
     changed: &Changed,
 ) -> Result<Digest, Stop> {
     let mut canon = Canon::new("bench/2");
-    // The editors' default numbers change only with the version.
+    // The default numbers of editors change only with the version of the program.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
-    // How the project links its own set has no influence, except through the ridge that it sets.
+    // The project's link settings do not affect the editors, except for the ridge.
     let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
     canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
@@ -316,7 +317,7 @@ fn identity(
         canon.digest("neutral", &digest);
     }
     canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
-    // Without imports nothing is added, so digests are the same as in versions that had no import.
+    // Without imported statistics nothing is added, so digests equal those of program versions without imports.
     for (layer, file) in &ground.setup.imports {
         canon.number("layer", *layer as u64).digest("imported", file);
     }
@@ -397,7 +398,7 @@ fn together(
     Ok(())
 }
 
-/// Returns the arguments of the run, for the JSON answer.
+/// Returns the settings of the run as JSON, for the answer of the command.
 fn settings(arguments: &Arguments, changed: &Changed) -> Value {
     json!({
         "seed": arguments.seed, "limit": arguments.limit, "known": arguments.known, "generate": arguments.generate,

@@ -1,4 +1,4 @@
-//! The answer of `bench`: tables for a terminal, JSON with all numbers, and a folder of charts.
+//! Writes the answer of `bench`: tables for a terminal, JSON with all numbers, and a folder of charts.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::figure::page::Page;
 use crate::figure::{Figure, png::Painter};
 use crate::project::{Code, Diagnostic, Sources, visible};
 
-/// The results of one run of `bench`.
+/// The results of one run of `bench`, from which the answer is formatted.
 pub(super) struct Told {
     pub base: (String, String),
     pub dataset: Dataset,
@@ -117,7 +117,7 @@ impl Told {
     }
 }
 
-/// Writes the answer, and says where the charts were written.
+/// Prints the tables or the JSON answer on stdout. `wrote` is the folder with the charts and its number of files.
 pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
     if context.format == Format::Json {
         context.answer_json(Outcome::Ok, &[], &Sources::default(), json(told));
@@ -138,7 +138,7 @@ pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize
     context.ui.answer(&out);
 }
 
-/// Returns all results as JSON.
+/// Returns the JSON answer: the run's settings, the tables, and the results of every record and set.
 fn json(told: &Told) -> Value {
     let [alone, together] = told.grids();
     let rows: Vec<&Row> = told.alone().into_iter().flat_map(|(_, rows)| rows).collect();
@@ -154,7 +154,7 @@ fn json(told: &Told) -> Value {
     })
 }
 
-/// Writes the tables, the charts, the page and the numbers to a new folder. Returns the number of files.
+/// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files.
 pub(super) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
     let (painter, grids) = (Painter::default(), told.grids());
     let figures = told.figures(grids[0].as_ref());

@@ -1,4 +1,4 @@
-//! `build`: compiles the edits that are not in the store, links all edits, and shows what changed.
+//! Implements `build`: compiles the edits that are not in the store, links all edits, and shows what changed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Describes the output that can hold only one model, if such an output is requested.
+    /// Returns a description of the requested output that can contain only one model; `None` without `--provenance`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.provenance.as_ref().map(|_| "a provenance statement")
     }
@@ -58,21 +58,21 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Returns an error, before the build, if the provenance could not be written after it.
+/// Checks before the build that the provenance can be written after it.
 fn checked(context: &Context, arguments: &Arguments) -> Result<(), Stop> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     context.may_export(path).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
     provenance::check(path, &arguments.builder)
 }
 
-/// Writes the provenance, if it was requested.
+/// Writes the provenance if `--provenance` is set.
 fn told(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Stop> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     let statement = provenance::statement(project, &built.lock, &arguments.builder)?;
     Ok(provenance::write(path, &statement)?)
 }
 
-/// An edit under its subject or an alias, and its measurements.
+/// An edit with one name of its subject, and the measurements of that name.
 struct Named<'p> {
     edit: &'p Edit,
     /// The alias; `None` for the subject itself.
@@ -80,9 +80,9 @@ struct Named<'p> {
     record: &'p EditRecord,
 }
 
-/// Returns the edits, ordered by id, each under its subject and then under its aliases.
+/// Returns one item per edit and name, ordered by edit id; the subject comes before the aliases.
 fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<Named<'p>> {
-    // The record was made for these edits, so each of them has an entry.
+    // The build record was made for these edits, so it has an entry for each of them.
     let records: BTreeMap<_, _> = built.record.edits.iter().map(|record| (record.meaning, record)).collect();
     let named = |edit: &'p Edit| {
         let found = edit.names().map(|(name, _)| (name, records.get(&edit.meaning_of(name)))).collect::<Vec<_>>();
@@ -95,7 +95,7 @@ fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<Named<'p>> {
     project.edits.edits.iter().flat_map(named).collect()
 }
 
-/// The width in columns from which each row has room for all figures.
+/// The terminal width, in columns, from which the table shows all its columns.
 const ROOMY: usize = 112;
 
 fn sign(changes: &[Change], id: &str) -> &'static str {
@@ -116,7 +116,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
         head.row(["stats", &format!("layer {}, {keys} keys{ridge}  {}", statistics.layer, statistics.digest.short())]);
     }
     let mut edits = Table::new(&[1, 2, 4], &[3, 5, 6, 7]);
-    // In a narrow terminal only the answers are shown.
+    // In a narrow terminal the norm and the retained share are not shown.
     let columns = if width < ROOMY { 6 } else { 8 };
     let names = ["", "edit", "new answer", "before → after", "old answer", "before → after", "‖Δ‖", "kept"];
     edits.row(&names[..columns]);
@@ -198,7 +198,7 @@ fn verdict(project: &Project, built: &Built) -> String {
         return String::new();
     }
     let label = |named: &Named<'_>| named.edit.label(named.alias.unwrap_or(&named.edit.subject));
-    // Alone an edit has nobody to break it.
+    // A single edit cannot be broken by another one.
     let bisect = match project.edits.edits.len() {
         1 => "",
         _ => "; `corrigenda test --bisect` names the edits that break others",

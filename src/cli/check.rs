@@ -1,4 +1,4 @@
-//! `check`: checks the project's files for syntax, contradictions and violations of the policy.
+//! Implements `check`: checks the project's files for syntax, contradictions and violations of the policy.
 
 use super::report::{ReportArguments, deliver};
 use super::{Context, Outcome};
@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     context.expect_reports("check", &arguments.reports);
     match Project::load(&context.root) {
         Ok(mut project) => {
-            // The files apply to all models, so a model's name is only looked up.
+            // The files apply to all models, so the name of `--model` is only checked.
             let unknown = context.chosen().and_then(|name| project.config.choose(Some(&name)).err());
             let expired = context.expired(&project);
             let findings = [unknown.into_iter().collect(), project.warnings.clone(), expired].concat();

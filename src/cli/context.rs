@@ -1,4 +1,5 @@
-//! The state that all verbs share: the terminal, the project's folder, the store, and the ways to end a run.
+//! Holds the state that all commands share: the terminal, the project's folder and the store. Also loads projects and
+//! base models, prints warnings, and ends runs with an error.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -20,11 +21,11 @@ use crate::report::{Finding, Report, VERSION};
 use crate::store::{Store, StoreError, cache_root};
 use crate::ui::{Loudness, Ui};
 
-/// The context of one run.
+/// The state of one run of the program.
 pub(super) struct Context {
     pub ui: Ui,
     pub root: PathBuf,
-    /// The folder given with `-C`.
+    /// The folder given with `-C`; `None` without that option.
     named: Option<PathBuf>,
     pub format: Format,
     pub isa: Isa,
@@ -35,9 +36,9 @@ pub(super) struct Context {
     model: RefCell<Option<String>>,
     /// Whether the project's warnings were printed. They apply to all models, so they are printed only once.
     told: Cell<bool>,
-    /// The warnings so far, with their sources. They become findings of a JSON answer or a report.
+    /// The warnings printed so far, with their sources. They are added to the findings of a JSON answer or a report.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
-    /// The verb, if the run ends with a report.
+    /// The command, if it ends with a report ([`Context::expect_reports`]).
     reporting: Cell<Option<&'static str>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
@@ -45,7 +46,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(common: &Common) -> Self {
         if let Some(threads) = common.threads {
-            // The thread pool can only be rejected if one exists already, and nothing has run yet.
+            // This fails only if a thread pool already exists, and nothing has created one yet.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         }
         let loudness = match (common.quiet, common.verbose) {
@@ -69,12 +70,13 @@ impl Context {
         }
     }
 
-    /// Returns the folder in which `init` starts a project. A project in a folder above it is not used.
+    /// Returns the folder in which `init` creates a project: that of `-C`, or the current folder. Unlike in other
+    /// commands, a project in a folder above it is not used.
     pub(super) fn beginning(&self) -> PathBuf {
         self.named.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
-    /// Returns whether there is a project file, even one that cannot be read.
+    /// Returns whether the project's folder has a project file, even one that cannot be read.
     pub(super) fn has_project(&self) -> bool {
         self.root.join(PROJECT_FILE).symlink_metadata().is_ok()
     }
@@ -89,7 +91,7 @@ impl Context {
     /// Returns the store, which is opened at the first call.
     ///
     /// # Errors
-    /// If no environment variable says where the cache is, or if the cache is inside a base model.
+    /// If no environment variable determines the cache's folder, or if that folder is inside a base model.
     pub(super) fn store(&self) -> Result<Store, Diagnostic> {
         if let Some(store) = &*self.store.borrow() {
             return Ok(store.clone());
@@ -125,8 +127,8 @@ impl Context {
         self.model.replace(Some(name));
     }
 
-    /// Loads the project with its selected model and prints its warnings. The error is the outcome of a run that was
-    /// ended because of findings.
+    /// Loads the project with its selected model and prints its warnings. If the project has errors, they are printed
+    /// and the outcome of the run is returned as the error.
     pub(super) fn project(&self) -> Result<Project, Outcome> {
         let mut project = Project::load(&self.root).map_err(|findings| self.stop(&findings.into()))?;
         let chosen = project.config.choose(self.chosen().as_deref());
@@ -144,8 +146,8 @@ impl Context {
         Ok(project)
     }
 
-    /// Opens the base model of a project and prints its warnings, which are also findings of the answer. With `fresh`,
-    /// all files are hashed again.
+    /// Opens the base model of a project and prints its warnings, which are also added to the answer. With `fresh`, all
+    /// files are hashed again instead of using stored digests.
     pub(super) fn base(&self, project: &Project, store: &Store, fresh: bool) -> Result<Base, Stop> {
         let base = Base::open(project, store, self.isa, fresh)?;
         self.warn(project.config.policy.apply(base.warnings.clone()), &project.edits.sources)?;
@@ -183,7 +185,8 @@ impl Context {
         }
     }
 
-    /// Returns the project and the store. The error is the outcome of a run that was ended because of findings.
+    /// Loads the project and opens the store. If one of them fails, the findings are printed and the outcome of the run
+    /// is returned as the error.
     pub(super) fn ground(&self) -> Result<(Project, Store), Outcome> {
         let project = self.project()?;
         let store = self.store().map_err(|finding| self.fail(finding))?;
@@ -209,14 +212,14 @@ impl Context {
             (None, _) => {}
             (Some(verb), _) => {
                 let report = self.report(verb, outcome, &format!("corrigenda {verb}"), findings, sources);
-                // Without an answer, the findings printed on stderr are all that a person needs.
+                // In human format the findings were already printed on stderr, so the answer is empty.
                 return deliver(self, &report, |_, _| String::new());
             }
         }
         outcome
     }
 
-    /// Makes the run end with a report, whether it succeeds or fails.
+    /// Declares that the command ends with a report, whether it succeeds or fails, and stores where to write it.
     pub(super) fn expect_reports(&self, verb: &'static str, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
@@ -227,7 +230,7 @@ impl Context {
         self.reports.borrow().clone()
     }
 
-    /// Returns a report with the project's warnings and the verb's findings. The verb fills in the other fields.
+    /// Returns a report with the project's warnings and the command's findings. The command fills in the other fields.
     pub(super) fn report(
         &self,
         verb: &str,
@@ -249,7 +252,7 @@ impl Context {
         }
     }
 
-    /// Ends a run whose verb does not support the requested format.
+    /// Ends a run whose command does not support the requested format; `known` are the supported formats.
     pub(super) fn unknown_format(&self, format: Format, known: &[Format]) -> Outcome {
         let known: Vec<String> = known.iter().map(|format| format.name()).collect();
         let message =
@@ -263,12 +266,13 @@ impl Context {
         self.refuse(Outcome::Error, &[finding], &Sources::default())
     }
 
-    /// Ends a run with an error of the store.
+    /// Ends a run with an error of the store, such as a failed write.
     pub(super) fn fail_store(&self, error: &StoreError) -> Outcome {
         self.fail(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }
 
-    /// Writes the JSON answer: the version, the outcome and the findings, merged with the object `rest`.
+    /// Prints the JSON answer: the version of the answer's format, the outcome and the findings, merged with the object
+    /// `rest`.
     pub(super) fn answer_json(&self, outcome: Outcome, findings: &[Diagnostic], sources: &Sources, rest: Value) {
         let warned = self.warned.take();
         let warned = warned.iter().map(|(one, sources)| Finding::new(one, sources));

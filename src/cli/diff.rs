@@ -1,4 +1,4 @@
-//! `diff`: compares two states: facts, weights, and what the model says.
+//! Implements `diff`: compares the facts, the weights and the answers of two states of a project or model.
 
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Format, Outcome};

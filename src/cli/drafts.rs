@@ -1,4 +1,4 @@
-//! The texts of the files that `init` writes.
+//! Contains the texts of the files that `init` writes.
 
 use crate::project::PROBES_FILE;
 use crate::project::schema::{SchemaKind, render};
@@ -6,10 +6,10 @@ use crate::project::schema::{SchemaKind, render};
 /// A file to write: its path in the project, and its text.
 pub(super) type Draft = (&'static str, String);
 
-/// The line of a project file that tells editors where its schema is.
+/// The first line of a project file, which text editors read to find its JSON Schema.
 pub(super) const SCHEMA: &str = "#:schema schemas/project.schema.json\n";
 
-/// The limit on damage that every new project has.
+/// The section of a new project file that limits damage on neutral text.
 pub(super) const GATE: &str = "\n[test]\n# The maximum mean divergence on neutral text, in nats; `[policy]` can limit a build by the same figure.\n\
     max-damage = 0.1\n";
 
@@ -74,7 +74,8 @@ pub(super) const CORPUS_FILE: &str = "corpus.txt";
 
 /// The sentences of the bundled model's corpus, one per line.
 const SENTENCES: &str = include_str!("../../examples/atlas/corpus.txt");
-/// The number of sentences in a new corpus: enough for their keys to span the key space of the known models.
+/// The number of sentences in a new corpus: enough for their keys to span the key space of the known models, so that
+/// the second moment has full rank.
 const ENOUGH: usize = 2000;
 
 /// Returns a corpus for a new project: plain sentences from the bundled corpus, except those about the first fact.
@@ -83,7 +84,7 @@ pub(super) fn corpus() -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Returns the files that every new project has, whatever its model.
+/// Returns the files that every new project has, independently of its model.
 pub(super) fn beside() -> Vec<Draft> {
     vec![
         (PROBES_FILE, PROBES.to_owned()),

@@ -1,4 +1,5 @@
-//! `plan --base`: shows what the project's facts need on another model. Writes nothing and needs no statistics.
+//! Implements `plan --base`: shows which of the project's facts another model needs. Writes nothing and needs no
+//! statistics.
 
 use std::path::Path;
 
@@ -11,8 +12,8 @@ use crate::build::{Base, Stop};
 use crate::project::{Edit, Project, quoted, visible};
 use crate::store::Store;
 
-/// Answers what the selected facts need on the model `name`, which is a folder or a name on the Hub. With `strict`, the
-/// outcome is `No` if a fact is needed there or cannot be read.
+/// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. With `strict`,
+/// the outcome is `No` if a fact is needed there or cannot be tokenized.
 pub(super) fn shown(
     context: &Context,
     (project, store): (&Project, &Store),

@@ -1,4 +1,4 @@
-//! `export`: writes the patched model for other programs.
+//! Implements `export`: writes the patch or the patched model for other programs.
 
 use std::path::{Path, PathBuf};
 
@@ -115,7 +115,7 @@ fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) ->
     Ok(Outcome::Ok)
 }
 
-/// Returns a request with what is exported and where.
+/// Builds the request of an export from its input and its destination.
 pub(super) fn request<'a>(
     context: &'a Context,
     base: &'a Base,
@@ -128,7 +128,8 @@ pub(super) fn request<'a>(
     Request { folder, base, patch, facts, settings, store, to, progress }
 }
 
-/// Returns the patch, and the digest of its settings if the lock names this patch.
+/// Returns the patch with this name, or the lock's patch without a name. The digest of its settings is `None` if the
+/// lock does not name this patch.
 fn chosen(name: Option<&str>, project: &Project, base: &Base, store: &Store) -> Result<(Patch, Option<Digest>), Stop> {
     match name {
         None => {
@@ -143,11 +144,11 @@ fn chosen(name: Option<&str>, project: &Project, base: &Base, store: &Store) -> 
     }
 }
 
-/// The values of vLLM's `--max-lora-rank`, ascending, and the rank that vLLM accepts without this flag.
+/// The values of vLLM's `--max-lora-rank`, ascending. [`UNTOLD`] is the largest rank that vLLM accepts without it.
 const RANKS: [usize; 9] = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 const UNTOLD: usize = 16;
 
-/// Returns a note for users of vLLM if it needs a flag for this rank or does not serve the adapter at all.
+/// Returns a note for users of vLLM if vLLM needs a flag for this rank or cannot serve the adapter.
 fn served(family: &str, rank: usize) -> Option<String> {
     if matches!(family, "gpt2" | "gptj") {
         return Some(format!("vLLM does not serve adapters on a model of type {family}: use a checkpoint"));
@@ -172,7 +173,7 @@ fn unrounded(patch: &Patch) -> Option<String> {
     ))
 }
 
-/// Returns a note on how programs look for a base that has only the name of its folder.
+/// Returns a note on how programs find the base if the adapter names only the base's folder.
 fn unfound(name: &str) -> String {
     format!(
         "base_model_name_or_path is `{name}`, the name of the base's folder: programs look for it in their working \
@@ -195,7 +196,7 @@ fn untested(family: &str) -> Option<String> {
         .then(|| format!("this export was never tested with llama.cpp on a model of type {family}"))
 }
 
-/// Writes the answer for a checkpoint.
+/// Prints the answer for an exported checkpoint.
 pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &Exported) {
     let manifest = &exported.manifest;
     let fields = json!({
@@ -250,7 +251,7 @@ fn noted(mut text: String, notes: &[String]) -> String {
     text
 }
 
-/// The lines that all export answers begin with.
+/// The values in the first lines of all export answers.
 struct Head<'a> {
     base: &'a Base,
     patch: Digest,

@@ -1,5 +1,5 @@
-//! Chooses the layer that a new project edits: the layer published or measured for models of this shape, else the
-//! result of a quick measurement if the model is small, else a third of the number of layers.
+//! Chooses the layer that a new project edits. It is the published or measured layer for models of this shape. For
+//! other small models it is measured, and for other large models it is a third of the number of layers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ const MEASURED: [(&str, usize, usize, usize); 1] = [("llama", 30, 576, 5)];
 /// Facts that most language models know, in the schema of known_1000.json. The quick measurement edits them.
 const COMMON: &[u8] = include_bytes!("../trace/common.json");
 
-/// The number of facts that are edited, and the least number that is enough for a measurement.
+/// The number of facts that the measurement edits; with fewer than [`FEWEST`] no layer is measured.
 const EDITED: usize = 8;
 const FEWEST: usize = 4;
 
@@ -36,7 +36,7 @@ const FEWEST: usize = 4;
 /// a CPU.
 const MOST_NUMBERS: usize = 60_000_000;
 
-/// The settings of a new project on the user's own model, for keys and for the search for values.
+/// The settings of keys and of the search for values in a new project on the user's own model.
 pub(super) const RULES: &str = "\
 # The weight of the bare prompt in a key. The bare prompt is what users ask, and the key of a subject at the
 # beginning of a text is different. The published weight is 1/21.
@@ -149,7 +149,7 @@ fn layer_of(context: &Context, project: &Project, ground: (&Base, &Store)) -> Re
     Ok(best(&tried).map(|one| one.layer))
 }
 
-/// Returns a new project that exists only in memory.
+/// Returns a project with this model and corpus that exists only in memory, for the measurement.
 fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Stop> {
     let path = |path: &Path| toml_text(&path.display().to_string());
     let settings = format!(

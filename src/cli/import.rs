@@ -1,4 +1,4 @@
-//! `import`: declares the records of a published dataset as facts.
+//! Implements `import`: writes the records of a published dataset as edit files of the project.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -91,7 +91,7 @@ fn unusable(error: &DataError) -> Stop {
     })
 }
 
-/// Returns the selected records, and those of the selected ones that are malformed.
+/// Reads the records that `--skip` and `--limit` select. Malformed ones are returned with the reason.
 fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
     let (mut cases, mut refused, mut record) = (Vec::new(), Vec::new(), 0);
     let most = arguments.limit.unwrap_or(usize::MAX);
@@ -107,7 +107,7 @@ fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
     Ok((cases, refused))
 }
 
-/// Writes the list of records that are left out and returns its path. Without such records, no file is written.
+/// Writes the list of records that are left out and returns its path; `None` if no record is left out.
 fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result<Option<PathBuf>, Stop> {
     if imported.refused.is_empty() {
         return Ok(None);
@@ -145,7 +145,8 @@ fn write(context: &Context, folder: &Path, imported: &Imported) -> Result<(), St
         folders.insert(parent.to_owned());
         files.push(path);
     }
-    // Sync after all files are written: by then the system has written most of the data, so each sync is fast.
+    // All files are synced after the last one is written. By then the system has written most of the data, so each
+    // sync is fast.
     for path in &files {
         File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
     }

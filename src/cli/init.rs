@@ -1,4 +1,4 @@
-//! `init`: creates a project that can be built, with one fact.
+//! Implements `init`: creates a project with one fact that can be built at once.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Returns the finding for a folder without an option, with the option that probably was meant.
+/// Returns the finding for a folder without an option. The help names the option that the user probably meant.
 fn nameless(stray: &Path) -> Diagnostic {
     let shown = stray.display();
     let finding = Diagnostic::new(Code::ProjectMissing, format!("`init` takes no folder without an option: `{shown}`"));
@@ -66,16 +66,16 @@ fn nameless(stray: &Path) -> Diagnostic {
     }
 }
 
-/// The results of one run of `init`.
+/// The results of one run of `init`, from which the answer is formatted.
 struct Begun {
     wrote: Vec<&'static str>,
-    /// Files that existed before and were not changed.
+    /// The files that existed before and were not changed.
     left: Vec<&'static str>,
-    /// Sentences about the choices that were made.
+    /// Sentences for the user about the choices of `init`, such as the layer.
     notes: Vec<String>,
 }
 
-/// Returns the answer for a terminal. Writing to a `String` cannot fail.
+/// Returns the answer for a terminal. Results of `write!` are ignored, because writing to a `String` cannot fail.
 fn human(root: &Path, begun: &Begun) -> String {
     let shown = |name: &str| visible(&root.join(name).display().to_string());
     let mut text: String = begun.wrote.iter().map(|name| format!("wrote {}\n", shown(name))).collect();
@@ -119,7 +119,7 @@ fn start(context: &Context, root: &Path, arguments: &Arguments) -> Result<Begun,
         let finding = Diagnostic::new(Code::ProjectExists, message);
         return Err(finding.help("name another folder with `-C DIR`, or check this one with `corrigenda check`"));
     }
-    // What may take long comes after everything that refuses.
+    // The layer may have to be measured, which takes minutes, so all checks come before it.
     let (mut drafts, notes) = match named.zip(own_model.as_ref()) {
         Some((named, model)) => own(root, named, model, arguments.layer, context)?,
         None => (bundled(root)?, Vec::new()),
@@ -146,7 +146,7 @@ fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
     atomic::write(path, text.as_bytes()).map_err(|error| failed(&error))
 }
 
-/// Returns the files of a project on the bundled model.
+/// Returns the files of a new project on the bundled model.
 fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     let Some(folder) = find_bundled(root) else {
         let message = format!("the bundled model ({BUNDLED}) is in no folder above this one or above the program");
@@ -164,7 +164,7 @@ fn bundled(root: &Path) -> Result<Vec<Draft>, Diagnostic> {
     Ok(vec![(PROJECT_FILE, project), (FACT_FILE, FACT.to_owned())])
 }
 
-/// The user's own model.
+/// The model that the user named with `--model`, after it was opened.
 struct Opened {
     folder: PathBuf,
     spec: Spec,
@@ -172,7 +172,7 @@ struct Opened {
     knows: bool,
 }
 
-/// Opens the user's own model.
+/// Opens the user's own model and runs the prompt of the example fact.
 fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     let folder = folder_named(named)?;
     let looked = Model::open(&folder, context.isa).and_then(|model| {
@@ -192,7 +192,7 @@ fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     Ok(Opened { folder, spec, knows })
 }
 
-/// Returns the files of a project on the user's own model, and notes about the choices.
+/// Returns the files of a new project on the user's own model, and notes about the choices.
 fn own(
     root: &Path,
     named: &Path,
@@ -248,7 +248,7 @@ fn relative(root: &Path, path: &Path) -> String {
     if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
 }
 
-/// A TOML string.
+/// Returns the text as a quoted TOML string.
 pub(super) fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

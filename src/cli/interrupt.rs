@@ -1,12 +1,12 @@
-//! Prints a message if the user stops a run with Ctrl-C.
+//! Handles Ctrl-C: prints whether the results so far are stored, and ends the run.
 
 use std::io::{IsTerminal as _, Write as _};
 
 /// The exit code of an interrupted run, as in shells: 128 + SIGINT (2).
 const STOPPED: i32 = 130;
 
-/// Installs a handler for Ctrl-C that reports whether the results so far are stored. Files are written atomically; a
-/// temporary file or folder may remain, as after a kill. Without a terminal, no handler is installed.
+/// Installs the handler for Ctrl-C; `keeps` is true if the command stores results as it computes them. Files are
+/// written atomically, but a temporary file or folder may remain. Without a terminal, no handler is installed.
 #[expect(clippy::exit, reason = "the handler ends the run: the thread that computes does not listen")]
 pub(super) fn listen(keeps: bool) {
     if !std::io::stderr().is_terminal() {
@@ -18,7 +18,7 @@ pub(super) fn listen(keeps: bool) {
             true => "stopped: the computed results are kept, and the same command continues from there",
             false => "stopped",
         };
-        // The cursor may be in the line of a progress bar.
+        // The cursor may be on the line of a progress bar, so the message starts on a new line.
         let _ = writeln!(std::io::stderr(), "\n{text}");
         std::process::exit(STOPPED);
     });

@@ -1,4 +1,4 @@
-//! `log`: shows when, by whom and why facts changed.
+//! Implements `log`: shows from the git history when, by whom and why facts changed.
 
 mod csv;
 
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     limit: Option<NonZeroUsize>,
 }
 
-/// The data of one answer.
+/// The data from which the answer of the command is formatted.
 struct View<'a> {
     arguments: &'a Arguments,
     /// The newest commit at the time of `--as-of`; `None` without that option.
@@ -95,7 +95,7 @@ fn logged(context: &Context, arguments: &Arguments) -> Result<Outcome, Diagnosti
 
 /// Returns the model whose patches are shown: the only model, or the selected one.
 fn chosen(context: &Context) -> Result<Option<String>, Diagnostic> {
-    // A project that cannot be read today still has a history.
+    // The history can be shown even if the project file of the worktree is invalid.
     let Ok((mut config, ..)) = Config::load(&context.root) else { return Ok(context.chosen()) };
     config.choose(context.chosen().as_deref())?;
     Ok(config.model.name)
@@ -120,7 +120,7 @@ fn committed(repository: &Repository, head: &Commit) -> Result<(), Diagnostic> {
     Err(finding.help("commit the project, or name its folder with `-C DIR`"))
 }
 
-/// Returns the commit that was the newest at an instant.
+/// Returns the newest commit at an instant, on the first-parent history of `head`.
 fn at(repository: &Repository, head: &Commit, instant: Timestamp) -> Result<Commit, Diagnostic> {
     history::log::as_of(repository, head, instant).map_err(finding)?.ok_or_else(|| {
         let finding = Diagnostic::new(Code::HistoryMissing, format!("the history begins after {instant}"));
@@ -149,7 +149,7 @@ fn shown(text: &str) -> String {
     visible(text).replace("##[", "\\u{23}#[")
 }
 
-/// As [`shown`], but shortened, because texts of a commit can be megabytes long.
+/// Makes a text safe to print like [`shown`], and truncates it, because texts of a commit can be megabytes long.
 fn brief(text: &str) -> String {
     shown(&legible(text))
 }
@@ -158,7 +158,7 @@ fn day(time: Timestamp) -> String {
     Offset::UTC.to_datetime(time).date().to_string()
 }
 
-/// Returns the state of a lock as text.
+/// Returns the state of `corrigenda.lock` in a commit as text.
 fn locked(patch: &Patched) -> String {
     match patch {
         Patched::Unlocked => "no lock".to_owned(),
@@ -167,7 +167,7 @@ fn locked(patch: &Patched) -> String {
     }
 }
 
-/// Results of writing to a `String` are ignored: it cannot fail.
+// Results of `write!` are ignored below, because writing to a `String` cannot fail.
 impl View<'_> {
     fn human(&self, width: usize) -> String {
         let mut out = String::new();
@@ -310,7 +310,7 @@ fn sentence(fact: &Fact) -> String {
     format!("{} → {}", prompt.replacen(PLACEHOLDER, subject, 1).trim(), target.trim())
 }
 
-/// Returns the removed and the added texts of a list, one per line.
+/// Returns the removed and the added texts of a list, one per line, or a note that only the order changed.
 fn list(before: &[String], after: &[String]) -> String {
     let line = |sign: &str, text: &String| format!("\n        {sign} {}", shown(text));
     let lost = before.iter().filter(|text| !after.contains(text)).map(|text| line("-", text));

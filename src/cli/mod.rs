@@ -1,5 +1,5 @@
-//! The command line, with one module per verb. A verb parses its arguments, calls the library, writes the answer and
-//! returns an exit code.
+//! Implements the command line, with one module per verb; a verb is a subcommand such as `build`. Each module defines
+//! its arguments, calls the library, prints the answer and returns the outcome of the run.
 
 mod bench;
 mod benched;
@@ -138,7 +138,7 @@ enum Verb {
 }
 
 impl Verb {
-    /// Returns whether the verb works on a project. If it does, a note names a project found above the current folder.
+    /// Returns whether the verb needs a project. If it does, a note names a project found above the current folder.
     fn has_project(&self) -> bool {
         let apart = matches!(self, Self::Init(_) | Self::Patch(_) | Self::Completions(_) | Self::Man(_));
         !apart && !matches!(self, Self::Schema { .. }) && !matches!(self, Self::Verify(verify) if verify.is_apart())
@@ -150,7 +150,7 @@ impl Verb {
             || matches!(self, Self::Trace(trace) if trace.suggest_layer)
     }
 
-    /// Returns the formats that the verb supports.
+    /// Returns the formats that the verb supports for its answer on stdout.
     fn formats(&self) -> &'static [Format] {
         use Format::{Csv, Github, Html, Human, Json, Junit, Markdown, Sarif};
         match self {
@@ -163,7 +163,7 @@ impl Verb {
     }
 }
 
-/// The format of an answer or of a report.
+/// The format of the answer on stdout (`--format`) or of a report file (`--report`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// Text for a terminal.
@@ -206,7 +206,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// Returns the name of the outcome in JSON.
+    /// Returns the name of the outcome in JSON answers and reports.
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -246,7 +246,7 @@ pub fn said(answer: &clap::Error) -> ExitCode {
     }
 }
 
-/// Runs one command and returns its exit code.
+/// Runs the parsed command and returns the exit code of the process.
 pub fn run(arguments: &Arguments) -> ExitCode {
     interrupt::listen(arguments.verb.keeps());
     let context = Context::new(&arguments.common);

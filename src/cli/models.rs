@@ -1,4 +1,4 @@
-//! Runs a verb for every model of a project.
+//! Runs a command for every model of a project, for `plan`, `build` and `test`.
 
 use super::{Context, Format, Outcome};
 use crate::project::config::Config;
@@ -7,8 +7,8 @@ use crate::project::models::unchosen;
 /// Runs a verb for every model of the project, each below a heading, or once if a model was selected. Returns the worst
 /// outcome.
 ///
-/// Answers in formats other than human cover only one model, and so does the output that `alone` describes. For several
-/// models, they are rejected.
+/// An answer in a format other than human can contain only one model, and so can the output that `alone` describes.
+/// They are rejected if the project has several models and none is selected.
 pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Outcome) -> Outcome {
     let names = match (context.chosen(), Config::load(&context.root)) {
         (None, Ok((config, ..))) => config.models.into_keys().collect(),

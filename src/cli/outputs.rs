@@ -1,5 +1,5 @@
-//! Checks where verbs may write: never over files that the project reads, and never inside a base model, the store or
-//! the data of a git repository.
+//! Checks where commands may write: never over files that the project reads, and never inside a base model, the store
+//! or the data of a git repository.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ impl Context {
     /// file that the project consists of or reads.
     ///
     /// # Errors
-    /// If `path` must not be written. The error says why.
+    /// If `path` must not be written; the text says why.
     pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
         let paths = Paths::at(&self.root);
         let read = || paths.read.iter().any(|read| resolved(&self.root.join(expanded(read))) == resolved(path));
@@ -36,7 +36,7 @@ impl Context {
         taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not overwritten", path.display())))
     }
 
-    /// As [`Context::may_write`], with a finding as the error.
+    /// Checks like [`Context::may_write`] that `path` may be written; the error is a finding.
     pub(super) fn may_export(&self, path: &Path) -> Result<(), Diagnostic> {
         self.may_write(path).map_err(|why| Diagnostic::new(Code::ExportRefused, why))
     }
@@ -45,7 +45,7 @@ impl Context {
     /// the base models, the store and git data.
     ///
     /// # Errors
-    /// If they may not be written there.
+    /// If facts must not be written there.
     pub(super) fn may_import(&self, folder: &Path) -> Result<(), Diagnostic> {
         let (place, root) = (self.root.join(folder), resolved(&self.root));
         let what = match self.kept(&Paths::at(&self.root), &place) {
@@ -61,7 +61,7 @@ impl Context {
     /// without symbolic links.
     ///
     /// # Errors
-    /// If it may not be created there.
+    /// If the project must not be created there.
     pub(super) fn may_begin(&self, folder: &Path, model: Option<&Path>, names: &[&str]) -> Result<(), Diagnostic> {
         let (home, base) = (resolved(folder), model.and_then(|model| root(model).ok()));
         let what = if base.is_some_and(|base| home.starts_with(base)) {
@@ -90,7 +90,8 @@ impl Context {
             .help("name another folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR"))
     }
 
-    /// Returns a description of the protected folder that contains `path`; `None` if there is none.
+    /// Returns a description of the protected folder that contains `path`, such as `in the store`; `None` if `path` is
+    /// not in a protected folder.
     fn kept(&self, paths: &Paths, path: &Path) -> Option<&'static str> {
         let whole = resolved(path);
         if is_in_git(&whole) {

@@ -1,4 +1,4 @@
-//! `patch`: shows one patch, or applies it to a base, without a project.
+//! Implements `patch`: shows one patch, or applies it to a base, without a project.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `plan`: shows what a build would do, and what the base says today. Writes nothing.
+//! Implements `plan`: shows what a build would do, and how the base answers the prompts of the edits. Writes nothing.
 
 use std::fmt::Write as _;
 
@@ -40,7 +40,7 @@ struct Said {
     was: Option<Score>,
 }
 
-/// The data of one answer.
+/// The data from which the answer of the command is formatted.
 struct View<'a> {
     base: &'a Base,
     plan: &'a Plan<'a>,
@@ -48,7 +48,7 @@ struct View<'a> {
     project: &'a Project,
     lock: Option<&'a Lock>,
     changes: &'a [Change],
-    /// The differences between the lock and the one that a build would write.
+    /// The differences between the existing lock and the one that a build would write; empty without a lock.
     differences: &'a [Difference],
     built: bool,
     /// Whether the build is known to reject an edit.
@@ -81,7 +81,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     if plan.warnings.iter().any(Diagnostic::is_error) {
         return Err(Stop::findings(plan.warnings, &project.edits.sources));
     }
-    // An edit that the build is known to reject stops the build, but not its plan.
+    // An edit that a build is known to reject does not end the plan, which reports it.
     let refused = refusal::known(&plan, store)?.into_iter();
     let refused = refused
         .filter(|(one, _)| chosen.iter().any(|edit| edit.id == one.edit.id))
@@ -123,7 +123,7 @@ fn outcome(refused: &[Diagnostic]) -> Outcome {
     if refused.is_empty() { Outcome::Ok } else { Outcome::Error }
 }
 
-/// Asks the base for the probabilities of the new and old answers, and for its likeliest next token.
+/// Runs the prompts on the base. Returns the scores of the new and old answers and the likeliest next token per edit.
 fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
     let limit = base.model.spec().positions;
@@ -201,7 +201,8 @@ impl View<'_> {
             self.edit(&mut out, planned, said);
         }
         if whole {
-            // The digest of the set differs whenever an edit differs, so it is not shown.
+            // Differences of edits are shown with the edits. The digest of the set differs whenever an edit does, so
+            // it is not shown.
             let told = |one: &&Difference| {
                 !one.place.starts_with("edit ") && (one.place.as_str(), one.field) != ("patch", "set")
             };
@@ -238,7 +239,7 @@ impl View<'_> {
         out
     }
 
-    /// Writes the lines of one edit. Writing to a `String` cannot fail.
+    /// Appends the lines of one edit. Results of `write!` are ignored, because writing to a `String` cannot fail.
     fn edit(&self, out: &mut String, planned: &Planned<'_>, said: &Said) {
         let edit = planned.edit;
         let change = self.changes.iter().find(|change| change.id == edit.id);
@@ -268,7 +269,7 @@ impl View<'_> {
 
     /// Returns the entries of an edit for the aliases of its subject.
     fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &Planned<'_>> {
-        // An edit's aliases follow its subject.
+        // The plan is ordered by edit id, and the aliases of an edit follow its subject.
         let own = self.plan.edits.partition_point(|one| one.edit.id < edit.id);
         self.plan.edits[own..].iter().take_while(|one| one.edit.id == edit.id).filter(|one| one.alias().is_some())
     }

@@ -1,4 +1,4 @@
-//! Writes the reports of verbs: to stdout in the requested format, and to files.
+//! Writes the report of a command to stdout in the requested format, and to the files of `--report`.
 
 use std::path::{Path, PathBuf};
 
@@ -50,8 +50,8 @@ fn may_write(context: &Context, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Returns whether all requested reports can be written, and prints a finding for each that cannot. Verbs that take
-/// minutes check this before they begin.
+/// Returns whether all requested report files can be written, and prints a finding for each that cannot. Commands that
+/// take minutes check this before they begin.
 pub(super) fn have_places(context: &Context) -> bool {
     let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
     let finding = |why: &String| Diagnostic::new(Code::StoreFailed, format!("the report was not written: {why}"));
@@ -60,7 +60,8 @@ pub(super) fn have_places(context: &Context) -> bool {
     findings.is_empty()
 }
 
-/// Writes the answer to stdout and to all requested files. Returns the outcome of the run.
+/// Writes the report to stdout and to all requested files. Returns the outcome of the run, which is an error if a file
+/// cannot be written. `human` formats the report for a terminal, from the width in columns and the flag `--verbose`.
 pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, bool) -> String) -> Outcome {
     let form = |format: Format, width: usize| match format {
         Format::Human | Format::Csv => human(width, context.ui.verbose()),

@@ -1,4 +1,5 @@
-//! `schema`: prints the JSON Schemas of a project's files, for editors, and of the JSON answer, for programs.
+//! Implements `schema`: prints the JSON Schemas of a project's files, for text editors, and of JSON reports, for
+//! programs.
 
 use clap::ValueEnum;
 

@@ -1,4 +1,5 @@
-//! `completions` and `man`: generate shell completions and manual pages from the definitions of the help.
+//! Implements `completions` and `man`: generates shell completions and manual pages from the definitions of the
+//! arguments.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `stats`: computes, shows and imports the second moments of the keys.
+//! Implements `stats`: computes, shows and imports the second moments of the keys.
 
 use std::path::PathBuf;
 
@@ -60,7 +60,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
     done.unwrap_or_else(|stop| context.stop(&stop))
 }
 
-/// Opens the base and returns it with the settings, for another layer if one is given.
+/// Opens the base and resolves the project's settings for `layer`; `None` means the project's own layer.
 fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<(Base, Setup), Stop> {
     let base = context.base(project, store, false)?;
     let mut project = project.clone();
@@ -116,8 +116,8 @@ fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize
     }
 }
 
-/// Shows the provenance and the ridge. The Cholesky factor is computed for this, so that the ridge is known before the
-/// first edit.
+/// Prints the provenance of the statistics and the ridge. The ridge is known only after the Cholesky factor is
+/// computed, so this computes it.
 fn answer(
     context: &Context,
     project: &Project,

@@ -1,4 +1,5 @@
-//! `store`: lists, checks, removes, exports and imports the entries of the cache.
+//! Implements `store`: lists, checks, removes, exports and imports the entries of the store, which is the cache of
+//! compiled edits, patches, statistics and measurements.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -198,8 +199,8 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     Ok(answer(context, outcome, fields, &text))
 }
 
-/// Returns the entries that belong to the locks of all models. `gc` keeps them, and `export` copies those of the kinds
-/// that can be exported.
+/// Returns the entries that belong to the locks of all models. `gc` does not remove them, and `export` copies those
+/// whose kind can be exported.
 fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
     Ok(kept.into_iter().flatten().collect())
@@ -209,7 +210,8 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, Store
     let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (Kind::Object, edit.object)).collect();
     kept.insert((Kind::Patch, lock.patch.id));
     for Entry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Statistics) {
-        // The lock names the digest of the content, the store that of the inputs. Damaged statistics belong to no lock.
+        // The lock names statistics by the digest of the content, the store by the digest of the inputs. Damaged
+        // statistics match no lock.
         let content = match store.content_digest(kind, &key) {
             Err(StoreError::Damaged { .. }) => None,
             content => content?,
@@ -223,7 +225,7 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, Store
     Ok(kept)
 }
 
-/// Returns the measurements for which the base and all patches are locked.
+/// Returns the measurements of models that the locks name: the base and all patches of the entry belong to one model.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
     let own = |head: &Head| {
         let patches: BTreeSet<Digest> = head.patches().collect();
@@ -245,8 +247,8 @@ fn optional(kind: Kind) -> bool {
     matches!(kind, Kind::Report | Kind::Factor)
 }
 
-/// Returns the project's lock. If there is none, prints a note with the `consequence` and returns `None`. A damaged
-/// lock ends the run.
+/// Reads `corrigenda.lock` with the locks of all models. If the file or the project is missing, prints a note with the
+/// `consequence` and returns `None`. A damaged file ends the run.
 fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outcome> {
     let root = &context.root;
     // A mistyped folder must not be treated as a project without a lock.
@@ -267,7 +269,7 @@ fn locked(context: &Context, consequence: &str) -> Result<Option<LockFile>, Outc
     }
 }
 
-/// Writes the answer in the requested format.
+/// Prints the answer: `fields` as JSON, or `text`. Returns `outcome`.
 fn answer(context: &Context, outcome: Outcome, fields: Value, text: &str) -> Outcome {
     match context.format {
         Format::Json => context.answer_json(outcome, &[], &Sources::default(), fields),

@@ -1,4 +1,5 @@
-//! `trace --suggest-layer`: measures which layer takes edits best, and traces the same facts for comparison.
+//! Implements `trace --suggest-layer`: measures at which layer edits work best, and traces the same facts for
+//! comparison.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::trace::kept::trace_kept;
 use crate::trace::rewritten::rewritten;
 use crate::trace::{Effects, Kind, KnownFact, Places};
 
-/// The default number of edits to try.
+/// The number of edits to try without `--limit`.
 const EDITS: usize = 24;
 
 pub(super) fn suggest(
@@ -35,7 +36,7 @@ pub(super) fn suggest(
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
     let facts: Vec<KnownFact> = project.edits.edits.iter().map(of_edit).collect();
-    // Only the effects at the subject's last token are shown.
+    // The answer shows only the effects at the subject's last token.
     let restored = (vec![Kind::Mlp, Kind::Attention], Places::LastSubject);
     let (noise, plan) = arguments.rules(base, &facts, restored)?;
     let ground = (&base.model, &base.tokens, &base.locked.digest);
@@ -105,7 +106,7 @@ pub(super) fn try_all(
     Ok((rounds, tried))
 }
 
-/// Describes the work of a round before it begins.
+/// Returns a sentence on the work of a round: layers, values to search, and forward-backward evaluations.
 fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     let names: usize = project.edits.edits.iter().map(|edit| edit.names().count()).sum();
     let values = names * round.layers.len();
@@ -122,7 +123,7 @@ fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
     )
 }
 
-/// Formats the results of one layer on one line.
+/// Formats the results of one layer as a line for the progress output.
 fn row(one: &Tried) -> String {
     let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
     let Shares { efficacy, paraphrase, unchanged } = one.shares;
@@ -149,7 +150,7 @@ impl Clock {
         self.count - layer
     }
 
-    /// Marks a layer as done. `took` is `None` if its results came from the store.
+    /// Marks a layer as done. `took` is `None` if its results were read from the store.
     fn done(&mut self, layer: usize, took: Option<Duration>) {
         self.left.retain(|left| *left != layer);
         if let Some(took) = took {
@@ -173,7 +174,7 @@ fn wrong(message: String) -> Stop {
     Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default())
 }
 
-/// Returns the layers given with `--layers`; `None` if there are none.
+/// Returns the distinct layers of `--layers`, ascending; `None` without that option.
 fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Stop> {
     let count = base.model.spec().layers;
     let mut named: Vec<usize> = arguments.layers.iter().flat_map(|range| range.0.clone()).collect();

@@ -1,4 +1,4 @@
-//! The answer of `trace --suggest-layer`: a table for a terminal, and JSON with all numbers.
+//! Formats the answer of `trace --suggest-layer`: a table for a terminal, and JSON with all numbers.
 
 use serde_json::{Value, json};
 
@@ -10,13 +10,13 @@ use crate::review::coarse::Round;
 use crate::review::layers::Tried;
 use crate::trace::{Class, Effects, Kind, LeftOut, Noise};
 
-/// The results of one run of `trace --suggest-layer`.
+/// The results of one run of `trace --suggest-layer`, from which the answer is formatted.
 pub(super) struct Told {
     pub base: (String, String),
     pub edits: Vec<String>,
-    /// Which layers were tried together, and why.
+    /// The rounds of the search, in order: the layers tried, and the best layers that they are around.
     pub rounds: Vec<Round>,
-    /// The results, in ascending order of layers.
+    /// The results of each layer, ascending.
     pub tried: Vec<Tried>,
     /// The best layer; `None` if no edit holds at any layer.
     pub suggested: Option<usize>,
@@ -47,7 +47,7 @@ pub(super) fn human(told: &Told, prefix: &str, width: usize) -> String {
     format!("{}\n{}", head.render_wrapped(width), layers_in_rows(told).render(usize::MAX))
 }
 
-/// Describes how many edits have no value at a layer; `None` if all have one.
+/// Returns the words for how many edits have no value at a layer; `None` if all have one.
 fn no_value(one: &Tried) -> Option<String> {
     let (layer, refused) = (one.layer, plural(one.refused, "edit"));
     match (one.refused, one.untried) {
@@ -59,7 +59,7 @@ fn no_value(one: &Tried) -> Option<String> {
     }
 }
 
-/// Describes the layers around which the layers of a round are; empty if there are none.
+/// Returns the words for the best layers that a round searches around, such as ` around 5, 9`; empty if there are none.
 pub(super) fn around(round: &Round) -> String {
     if round.around.is_empty() { String::new() } else { format!(" around {}", numbers(&round.around)) }
 }
@@ -68,7 +68,7 @@ fn numbers(layers: &[usize]) -> String {
     layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Describes which layers were tried together, and why.
+/// Returns the layers of every round, with the layers that it searches around.
 fn rounds_in_words(rounds: &[Round]) -> String {
     let said = |round: &Round| format!("{}{}", numbers(&round.layers), around(round));
     rounds.iter().map(said).collect::<Vec<_>>().join("; then ")
@@ -130,7 +130,7 @@ fn traced_in_words(told: &Told) -> String {
         0 => String::new(),
         left => format!(" ({left} not known)"),
     };
-    // If the interval of the effect includes zero, no layer is named.
+    // A layer is named only if the interval of its effect is above zero.
     let most = match mean.value - mean.half > 5e-4 {
         false => "no layer's MLPs stand out at the subject's last token".to_owned(),
         true => {

@@ -1,4 +1,4 @@
-//! `test`: checks whether the patched model answers as the edits expect.
+//! Implements `test`: checks whether the patched model answers as the edits and probes expect.
 
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Outcome};
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Describes the output that can hold only one model, if such an output is requested.
+    /// Returns a description of the requested output that can contain only one model; `None` without `--report`.
     pub(super) fn alone(&self) -> Option<&'static str> {
         self.reports.reports.first().map(|_| "a report")
     }
@@ -75,7 +75,7 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
     let subject = Subject { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {
-        // The file is replaced, so earlier acceptances do not matter, even if they are damaged.
+        // The file is replaced, so its content is not read here: it may be damaged.
         accept(context, project, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
     }
     let accepted = Acceptances::load(&project.config.root, project.config.model.name.as_deref(), &mut sources)?;
@@ -86,7 +86,7 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     Ok(deliver(context, &report, |width, verbose| report::human::test(&report, width, verbose)))
 }
 
-/// Returns an error in CI: a person must decide to accept a failure, not a machine.
+/// Rejects `--update` if the environment variable `CI` is set, because a person must decide to accept a failure.
 fn refuse_under_ci() -> Result<(), Stop> {
     let set = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     if !set {
@@ -97,7 +97,7 @@ fn refuse_under_ci() -> Result<(), Stop> {
     Err(Stop::wrong(vec![finding], &Sources::default()))
 }
 
-/// Writes the accepted failures, if the file differs from them.
+/// Writes the accepted failures to the file of acceptances, unless it already has the same content. Prints a note.
 fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Stop> {
     let file = accepted_file(project.config.model.name.as_deref());
     let (path, text) = (project.config.root.join(&file), render(shortfalls));
@@ -116,8 +116,8 @@ fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Resu
     Ok(())
 }
 
-/// Returns the findings that the table of edits and the lines of limits do not show: those about the file of
-/// acceptances and about rules.
+/// Returns the findings that the report's table of edits and lines of limits do not show: those about the file of
+/// acceptances and about policy rules.
 fn of_the_set(findings: &[Diagnostic]) -> Vec<Diagnostic> {
     let apart = |one: &&Diagnostic| one.code != Code::ExpectationFailed && one.primary().is_some();
     findings.iter().filter(apart).cloned().collect()

@@ -1,4 +1,4 @@
-//! `trace`: finds where in the model a fact is stored, by causal tracing.
+//! Implements `trace`: finds where in the model a fact is stored, by causal tracing.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -145,7 +145,7 @@ impl Arguments {
         self.limit.and_then(|limit| usize::try_from(limit).ok())
     }
 
-    /// Returns the noise for these facts, and the plan of what is restored.
+    /// Returns the noise, whose strength may depend on the subjects of `facts`, and the plan of what is restored.
     pub(super) fn rules(
         &self,
         base: &Base,
@@ -163,7 +163,7 @@ impl Arguments {
     }
 }
 
-/// The traced facts, and the ids of facts that could not be traced, with the reason.
+/// The traced facts, and the facts that could not be traced, each as its id and the reason.
 type Results = (Vec<Traced>, Vec<(String, LeftOut)>);
 
 /// Traces facts one after the other. Facts that cannot be traced are returned with the reason.

@@ -1,4 +1,4 @@
-//! The answer of `trace`: a table for a terminal, JSON with all numbers, and a folder of figures.
+//! Formats the answer of `trace`: a table for a terminal, JSON with all numbers, and a folder of figures.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::project::{Code, Diagnostic, Sources, visible};
 use crate::trace::picture::{self, page};
 use crate::trace::{Class, Effects, Kind, LeftOut, Noise, NoiseRule, Plan, Traced};
 
-/// The results of one run of `trace`.
+/// The results of one run of `trace`, from which the answer is formatted.
 pub(super) struct Told {
     base: (String, String),
     pub noise: Noise,
@@ -32,7 +32,7 @@ impl Told {
         Self { base, noise, plan, asked, traced: Vec::new(), left, effects: Effects::default() }
     }
 
-    /// Computes the mean effects, after all facts are traced.
+    /// Computes the mean effects; called after all facts are traced.
     pub(super) fn sum_up(&mut self) {
         self.effects = Effects::of(&self.traced);
     }
@@ -104,7 +104,7 @@ pub(super) fn figure(mean: Mean) -> String {
     if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.half) } else { format!("{:.3}", mean.value) }
 }
 
-/// Writes the answer, and says where the figures were written.
+/// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and its number of files.
 pub(super) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
     match context.format {
         Format::Json => {
@@ -131,12 +131,12 @@ fn human(told: &Told, wrote: Option<(&Path, usize)>, width: usize) -> String {
     format!("{}\n{table}", head.render_wrapped(width))
 }
 
-/// Returns the greatest mean effect of a kind at a class of tokens, with its layer.
+/// Returns the largest mean effect of a kind at a class of tokens, with its layer; `None` if there is no such effect.
 fn peak(told: &Told, kind: Kind, class: Class) -> Option<String> {
     told.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", told.figure(mean)))
 }
 
-/// Returns a table with one column per kind.
+/// Returns a table of the largest effects, with one row per token class and one column per kind.
 fn side_by_side(told: &Told, of: &str) -> Table {
     let kinds = &told.plan.kinds;
     let mut table = Table::new(&[], &[]);
@@ -151,7 +151,7 @@ fn side_by_side(told: &Told, of: &str) -> Table {
     table
 }
 
-/// Returns lines with one kind each, for narrow terminals.
+/// Returns the largest effects with one line per token class and kind, for narrow terminals.
 fn below(told: &Told, of: &str) -> String {
     let mut out = format!("{of}\n");
     for class in Class::ALL {
@@ -169,7 +169,7 @@ fn below(told: &Told, of: &str) -> String {
     out
 }
 
-/// Returns all results as JSON.
+/// Returns the JSON answer: the settings, the mean effects, and the tables of every fact.
 fn json(told: &Told) -> Value {
     let mean = |mean: &Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
     let effects = &told.effects;
@@ -198,7 +198,8 @@ fn json(told: &Told) -> Value {
     })
 }
 
-/// Writes the figures, the page and the numbers to a new folder. Returns the number of files.
+/// Writes the figures, the HTML page and the JSON to a new folder, with figures of at most `pictures` single facts.
+/// Returns the number of files.
 pub(super) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize, Stop> {
     let painter = Painter::default();
     let averages = picture::averages(&told.effects, &told.plan);

@@ -1,4 +1,4 @@
-//! `verify`: checks the lock, the store, exports and patches.
+//! Implements `verify`: checks `corrigenda.lock`, the store, exports and patches.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns whether the run needs no project.
+    /// Returns whether `--base` is given, so that no project is needed.
     pub(super) fn is_apart(&self) -> bool {
         self.base.is_some()
     }
@@ -76,7 +76,7 @@ fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store
     }
 }
 
-/// Verifies an artefact against the given base, without a project.
+/// Checks the export or patch `what` against the given base, without a project.
 fn without_project(
     context: &Context,
     arguments: &Arguments,
@@ -91,7 +91,7 @@ fn without_project(
     })
 }
 
-/// Verifies the artefact `name`, which is an adapter, a checkpoint or a patch.
+/// Checks `name`, which is an adapter, a checkpoint or a patch. Its kind is determined before `ground` opens the base.
 fn artefact<'g>(name: &str, store: &Store, ground: impl FnOnce() -> Result<Ground<'g>, Stop>) -> Result<Audit, Stop> {
     let path = Path::new(name);
     if path.is_dir() && adapter::is_peft(path) {
@@ -163,13 +163,13 @@ fn human(context: &Context, audit: &Audit) -> String {
     out
 }
 
-/// One check, or several checks with the same result.
+/// One row of the report: a check, or several passed checks of the same kind.
 struct Row<'a> {
     check: &'a Check,
     times: usize,
 }
 
-/// Returns the rows to show. Passed checks of a common kind share one row, unless `every` is set.
+/// Returns the rows to show. Passed checks that are marked as common share one row per group, unless `every` is set.
 fn rows(audit: &Audit, every: bool) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for check in &audit.checks {

@@ -14,7 +14,7 @@ struct Known {
     layers: usize,
     width: usize,
     inner: usize,
-    /// The edited layer.
+    /// The index of the layer that the published settings edit.
     layer: usize,
     clamp: f64,
     weight_decay: f64,
@@ -60,7 +60,8 @@ static KNOWN: [Known; 12] = [
     Known { name: "qwen2.5-7b", family: "qwen2", layers: 28, width: 3584, inner: 18_944, ..LLAMA },
 ];
 
-/// Returns the layer and the settings that were published for a model of this shape, or `None`.
+/// Returns the layer and the settings that were published for a model of this family, depth and widths. `None` if no
+/// entry of the table has this shape.
 pub fn published(spec: &Spec) -> Option<(usize, Settings)> {
     let settings =
         |known: &Known| Settings { clamp: known.clamp, weight_decay: known.weight_decay, ..Settings::default() };
@@ -82,7 +83,7 @@ pub fn names() -> String {
     KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
 }
 
-/// Splits a text into templates, one per line.
+/// Splits the text of a template file into context templates, one per line.
 pub fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }

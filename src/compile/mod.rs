@@ -1,10 +1,10 @@
 //! Compiles one edit alone against the base model: computes its key `k*` and its value `v*`.
 //!
 //! - [`resolve`]: the texts of an edit as rows of tokens, and the position of its subject in each;
-//! - [`settings`]: the settings of the optimisation;
+//! - [`settings`]: the weights of the loss, the schedule of attempts and the conditions that end a search;
 //! - [`value`]: the loss of an edit as a function of δ;
 //! - [`search`]: the optimisation of δ, for one edit or a batch of edits;
-//! - [`object`]: the result as bytes, and its address;
+//! - [`object`]: the key and the value as bytes, and the address of an edit in the store;
 //! - [`known`]: the context templates, and the published hyper-parameters of some models;
 //! - [`optimiser`]: Adam for one vector, in f64.
 

@@ -1,4 +1,5 @@
-//! The object: the key and the value of a compiled edit as bytes, and the address that covers everything it depends on.
+//! Writes and reads the object of a compiled edit (its key and its value as bytes), and computes the object's address,
+//! a digest over everything that the object depends on.
 //!
 //! An object contains one key and one value per edited layer, so that the format also suits editors that spread an edit
 //! over several layers. Its bytes are a safetensors file with `layer.N.key` (`[f]`) and `layer.N.value` (`[d]`), F32.
@@ -22,12 +23,12 @@ pub struct Site {
     pub value: Vec<f32>,
 }
 
-/// A compiled edit.
+/// A compiled edit as the store contains it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The key and the value at each edited layer.
     pub sites: BTreeMap<usize, Site>,
-    /// A summary of the search for the value.
+    /// How the value was found; both numbers are 0 for an object that contains only a key.
     pub search: Search,
 }
 
@@ -37,11 +38,11 @@ pub struct Object {
 pub struct Search {
     /// The index of the schedule's stage that found the value.
     pub stage: usize,
-    /// The total number of evaluations.
+    /// The number of evaluations of the loss, over all stages that ran.
     pub evaluations: usize,
 }
 
-/// The only metadata key.
+/// The only metadata key of the safetensors file; its value is the [`Search`] as JSON.
 const KEY: &str = "corrigenda";
 
 /// The error for bytes that are not a valid object.
@@ -69,13 +70,13 @@ impl Object {
         Self { sites: BTreeMap::from([(layer, site)]), search }
     }
 
-    /// Returns an object with only a key, for a layer at which the edit has no value of its own.
+    /// Returns an object with only a key, for a layer at which no value was optimised.
     pub fn of_key(layer: usize, key: Vec<f32>) -> Self {
         let site = Site { key, value: Vec::new() };
         Self { sites: BTreeMap::from([(layer, site)]), search: Search { stage: 0, evaluations: 0 } }
     }
 
-    /// Returns the canonical bytes.
+    /// Returns the object as a safetensors file. Equal objects have equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut data = Vec::new();
         for (layer, site) in &self.sites {
@@ -92,10 +93,11 @@ impl Object {
         write(&tensors, &BTreeMap::from([(KEY.to_owned(), search)]))
     }
 
-    /// Parses an object.
+    /// Parses the bytes that [`Object::to_bytes`] writes.
     ///
     /// # Errors
-    /// If the bytes are not what [`Object::to_bytes`] writes, or a number is not finite.
+    /// If the bytes are not a safetensors file, the metadata does not describe the search, a tensor is unknown,
+    /// incomplete or not F32, or a number is not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ObjectError> {
         let header = Header::parse(bytes.len() as u64, bytes)?;
         let search = header.metadata.get(KEY).and_then(|text| serde_json::from_str(text).ok());
@@ -125,9 +127,9 @@ impl Object {
     }
 }
 
-/// Returns the address of an edit's object. It covers the base (weights, configuration, tokenizer; for an edit in a
-/// chat also the `chat` template), the meaning of the edit, the layer, the templates, the settings and the version of
-/// the arithmetic. It does not cover ids, reasons or file names.
+/// Returns the address of an edit's object. It covers the base model (weights, configuration and tokenizer), the
+/// meaning of the edit, the layer, the context templates, the settings and the version of the arithmetic; for an edit
+/// in a chat also the chat template, whose digest is `reading`. It does not cover ids, reasons or file names.
 pub fn address(
     base: &Digest,
     reading: Option<&Digest>,
@@ -146,7 +148,8 @@ pub fn address(
     canon.finish()
 }
 
-/// Returns the address of an object with only a key: as [`address`], without the settings that affect only values.
+/// Returns the address of an object with only a key. It covers what [`address`] covers, except the settings that affect
+/// only values.
 pub fn key_address(
     base: &Digest,
     reading: Option<&Digest>,

@@ -1,4 +1,4 @@
-//! Adam for one vector, in f64. The model receives the vector rounded to f32.
+//! Implements Adam for one vector in f64. Callers round the vector to f32 before they pass it to the model.
 
 /// The state of Adam for one vector (Kingma and Ba; β₁ 0.9, β₂ 0.999, ε 1e-8, bias correction, no weight decay).
 pub struct Adam {
@@ -13,12 +13,12 @@ const BETA: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 
 impl Adam {
-    /// Returns the initial state for a vector of `width` elements.
+    /// Returns the initial state for a vector of `width` elements and the learning rate `rate`.
     pub fn new(width: usize, rate: f64) -> Self {
         Self { rate, first: vec![0.0; width], second: vec![0.0; width], powers: [1.0, 1.0] }
     }
 
-    /// Updates `x` by one step against `gradient`.
+    /// Updates `x` by one Adam step that decreases the loss; `gradient` is the loss's gradient at `x`.
     pub fn step(&mut self, x: &mut [f64], gradient: &[f64]) {
         self.powers[0] *= BETA[0];
         self.powers[1] *= BETA[1];

@@ -14,16 +14,16 @@ pub struct Fact<'a> {
     pub prompt: &'a str,
     /// The new object of the fact.
     pub target: &'a str,
-    /// Whether the prompt is a user's message in the model's chat template.
+    /// Whether the prompt is formatted as a user's message with the model's chat template; otherwise it is plain text.
     pub chat: bool,
 }
 
 /// A tokenized text that contains the subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The text with the subject filled in.
+    /// The text that was tokenized, with the subject filled in; for a chat, with the chat template around it.
     pub text: String,
-    /// The token ids.
+    /// The token ids of `text`, without those of the target.
     pub ids: Vec<u32>,
     /// The index of the last token that covers the subject's last character.
     pub position: usize,
@@ -31,14 +31,14 @@ pub struct Row {
     pub merged: bool,
 }
 
-/// An edit in tokens.
+/// A tokenized edit, as [`compile`](super::compile) reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The prompt under every context template, without the target; the bare prompt is the first.
+    /// One row per context template: the prompt in that template, without the target. The bare prompt is the first row.
     pub rows: Vec<Row>,
     /// `"{} is a"` with the subject; the KL divergence from the base is measured on it.
     pub drift: Row,
-    /// The tokens of the target, with its leading space if one belongs there.
+    /// The token ids of the target, with a leading space if the prompt needs one before the target.
     pub target: Vec<u32>,
 }
 
@@ -59,11 +59,12 @@ pub enum ResolveError {
 }
 
 impl Resolved {
-    /// Tokenizes all texts of `fact`. Each template has one `{}` for the prompt; `limit` is the model's context length.
+    /// Tokenizes all texts of `fact`. Each context template has one `{}` for the prompt; `limit` is the model's context
+    /// length in tokens.
     ///
     /// # Errors
-    /// If a text does not have exactly one `{}`, no token covers the subject, the target has no token, or a text is too
-    /// long.
+    /// If the prompt or a context template does not have exactly one `{}`, no token covers the subject, the target has
+    /// no token, a row with its target is longer than `limit`, or the tokenizer fails.
     pub fn new(tokens: &Tokens, templates: &[String], fact: Fact, limit: usize) -> Result<Self, ResolveError> {
         let chat = fact.chat;
         let (prompt, subject) = fill(fact.prompt, fact.subject)?;
@@ -72,7 +73,7 @@ impl Resolved {
         if target.is_empty() {
             return Err(ResolveError::EmptyTarget(fact.target.to_owned()));
         }
-        // In a chat, the text that a template puts before the prompt is part of the user's message.
+        // In a chat, the text that a context template puts before the prompt is part of the user's message.
         let row = |template: &String| {
             let (text, place) = fill(template, &prompt)?;
             let subject = place.start + subject.start..place.start + subject.end;
@@ -98,7 +99,8 @@ pub fn fill(template: &str, replacement: &str) -> Result<(String, Range<usize>),
     }
 }
 
-/// Tokenizes a prompt that will be followed by `more` tokens.
+/// Tokenizes a prompt and finds the last token of its subject, which is at the byte range `subject` of the prompt.
+/// Rejects a prompt that exceeds `limit` tokens together with `more` tokens after it.
 fn cut(
     tokens: &Tokens,
     prompt: Prompt<'_>,

@@ -11,7 +11,7 @@ use crate::model::above::Above;
 use crate::numeric::buffers;
 
 impl Objective<'_> {
-    /// Returns the loss at `delta` and its gradient with respect to `delta`.
+    /// Returns the loss at `delta` and its gradient with respect to `delta`, from one forward and one backward pass.
     pub fn at(&self, delta: &[f64]) -> (Loss, Vec<f64>) {
         abreast(&self.above, &[(self, delta)]).remove(0)
     }
@@ -56,7 +56,7 @@ fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, 
     out
 }
 
-/// The progress of one edit in one stage.
+/// The state of one edit's search in one stage of the schedule.
 struct Attempt {
     stage: Stage,
     adam: Adam,
@@ -83,7 +83,7 @@ impl Attempt {
     }
 }
 
-/// The progress of one edit through the whole schedule.
+/// The state of one edit's search over the whole schedule.
 struct Search<'a> {
     index: usize,
     objective: Objective<'a>,
@@ -99,8 +99,8 @@ impl<'a> Search<'a> {
         Self { index, attempt: Attempt::new(&objective, *first), objective, stage: 0, best: None, evaluations: 0 }
     }
 
-    /// Takes the loss and the gradient at the current δ. Returns whether another evaluation is needed, in this stage or
-    /// in the next one if no value has converged.
+    /// Takes the loss and the gradient at the current δ. Returns whether another evaluation is needed. When a stage
+    /// ends and no value has converged, the next stage of the schedule begins.
     fn step(&mut self, loss: Loss, gradient: &[f64]) -> bool {
         self.evaluations += 1;
         // The comparison is false for a NaN loss, so NaN never replaces an earlier loss.
@@ -131,7 +131,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Compiles one edit at `layer`: computes its key, and the value with the lowest loss that the schedule finds.
+/// Compiles one edit at `layer`: computes its key, and the value with the lowest loss that the schedule finds, or the
+/// first value that leads by [`Settings::margin`].
 pub fn compile(model: &Model, layer: usize, edit: &Resolved, settings: &Settings) -> Compiled {
     compile_at(model, layer, edit, settings, Hook::Mlp)
 }
@@ -149,16 +150,18 @@ pub fn compile_at(model: &Model, layer: usize, edit: &Resolved, settings: &Setti
     out.expect("every edit comes to an end")
 }
 
-/// The maximum number of positions in a batch of edits, so that each weight is loaded once for all of them.
+/// The maximum number of token positions in a batch of edits; a single edit may exceed it. Edits are evaluated in
+/// batches so that each weight is loaded once for all edits of the batch.
 const POSITIONS: usize = 512;
 /// The approximate maximum number of cached f32 values for a batch of edits: two gibibytes.
 const NUMBERS: usize = 1 << 29;
 
-/// A progress report of a search.
+/// What [`compile_all`] reports about the search of one edit.
 pub enum Step {
-    /// The search continues: the number of evaluations, and the best loss. Reported every five evaluations.
+    /// The search continues: the number of evaluations so far, and the best loss so far. Reported every five
+    /// evaluations.
     Goes(usize, Loss),
-    /// The search has ended.
+    /// The search has ended, with this key and value.
     Ended(Compiled),
 }
 
@@ -168,14 +171,15 @@ const TOLD: usize = 5;
 /// Compiles edits at `layer` in batches; each result is bit-identical to that of the edit alone. `told` receives the
 /// index of an edit and the progress of its search. Searches end in an order that can differ from that of the edits.
 ///
-/// Meanwhile the allocator of the process retains freed memory ([`buffers::keep`]). In addition to the activations of
-/// the batch, the KV cache of the rows' common prefixes is in memory, at most a quarter of the size.
+/// While the function runs, the allocator of the process retains freed memory ([`buffers::keep`]). The activations of a
+/// batch need about two gibibytes at most. The KV cache of the prefixes that all edits share needs at most half a
+/// gibibyte in addition.
 ///
 /// # Errors
-/// If `told` returns an error, that error.
+/// The error that `told` returns, if any.
 ///
 /// # Panics
-/// If the schedule is empty; the reader of the settings rejects that.
+/// If the schedule in `settings` is empty. The reader of a project's settings rejects an empty schedule.
 pub fn compile_all<E>(
     model: &Model,
     layer: usize,
@@ -201,7 +205,7 @@ pub fn compile_all<E>(
     }
 }
 
-/// Returns whether one more edit of average size fits into the batch.
+/// Returns whether one more edit of average size fits into the batch. An empty batch has room for any edit.
 fn room(searches: &[Search<'_>]) -> bool {
     let count = searches.len();
     let fits = |of: &dyn Fn(&Above<'_>) -> usize, most: usize| {
@@ -211,7 +215,8 @@ fn room(searches: &[Search<'_>]) -> bool {
     fits(&|above| above.positions(), POSITIONS) && fits(&|above| above.numbers(), NUMBERS)
 }
 
-/// Evaluates all edits until at least one search ends, and returns the ended searches in their order.
+/// Evaluates all edits of the batch repeatedly until at least one search ends. Removes the ended searches from
+/// `searches` and returns them in their order.
 fn until_one_ends<'a, E>(
     searches: &mut Vec<Search<'a>>,
     told: &mut impl FnMut(usize, Step) -> Result<(), E>,

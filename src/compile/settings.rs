@@ -1,5 +1,5 @@
-//! The settings of the value optimisation: the published numbers, and a schedule that retries edits that do not
-//! converge.
+//! Defines the settings of the value optimisation: the published numbers of ROME, and a schedule that retries edits
+//! that do not converge.
 
 use super::value::Loss;
 use crate::digest::Canon;
@@ -13,10 +13,10 @@ pub struct Stage {
     pub steps: usize,
 }
 
-/// The settings of the value optimisation.
+/// The settings of the value optimisation: the weights of the loss, the attempts, and when a search ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The attempts; each one runs only if the earlier ones did not converge.
+    /// The attempts in order. An attempt runs only if no earlier one converged.
     pub schedule: Vec<Stage>,
     /// The weight of `‖δ‖ / ‖v₀‖²` in the loss.
     pub weight_decay: f64,
@@ -68,7 +68,7 @@ impl Settings {
         self.margin.is_some_and(|margin| loss.lead >= margin && loss.total().is_finite())
     }
 
-    /// Writes every number of the settings into a digest.
+    /// Adds every setting to a digest, in a fixed order.
     pub fn describe(&self, canon: &mut Canon) {
         canon.number("stages", self.schedule.len() as u64);
         for stage in &self.schedule {

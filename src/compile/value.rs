@@ -45,13 +45,13 @@ pub struct Compiled {
     pub value: Vec<f32>,
     /// v₀, the value before the edit, `[d]`.
     pub value_before: Vec<f32>,
-    /// The loss at the chosen δ.
+    /// The loss at the δ of `value`.
     pub loss: Loss,
     /// The index of the stage that found δ.
     pub stage: usize,
-    /// The total number of evaluations.
+    /// The number of evaluations of the loss, over all stages that ran.
     pub evaluations: usize,
-    /// Whether the value converged.
+    /// Whether the loss reaches [`Settings::converged_nll`] or the lead reaches [`Settings::margin`].
     pub converged: bool,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Objective<'a> {
         Self::behind(&Openings::none(), model, layer, edit, (settings, Hook::Mlp))
     }
 
-    /// As [`Objective::new`], with δ at a hook and with the cached prefixes in `openings`.
+    /// As [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in `openings`.
     pub fn behind(
         openings: &Openings,
         model: &'a Model,
@@ -125,7 +125,7 @@ impl<'a> Objective<'a> {
         objective
     }
 
-    /// The number of logits of all rows of this edit.
+    /// Returns the number of logits that this edit has in a batch, over all of its rows.
     pub(super) fn logits(&self) -> usize {
         (self.templates * self.target.len() + 1) * self.vocabulary
     }
@@ -136,7 +136,7 @@ impl<'a> Objective<'a> {
         row.iter().map(|&logit| f64::from(logit) - log).collect()
     }
 
-    /// The number of rows of this edit: its templates and the drift row.
+    /// Returns the number of rows of this edit: one per context template, and the drift row.
     pub(super) fn rows(&self) -> usize {
         self.templates + 1
     }
@@ -164,7 +164,7 @@ impl<'a> Objective<'a> {
         slope
     }
 
-    /// The penalty per unit of `‖δ‖`.
+    /// Returns the penalty per unit of `‖δ‖`.
     fn decay(&self) -> f64 {
         self.settings.weight_decay / (self.length_before * self.length_before)
     }
@@ -223,8 +223,9 @@ fn greatest_other(row: &[f32], label: usize) -> f64 {
 /// The maximum number of f32 values in the KV cache of common prefixes: half a gibibyte.
 const OPENING_NUMBERS: usize = 1 << 27;
 
-/// Caches the prefixes that the first two edits share in each row, that is, what the templates put before the prompt,
-/// for the layers below `layers`. Returns an empty cache for a single edit, or if the cache would be too large.
+/// Returns the KV cache, in the layers below `layers`, of the prefix that the first two edits share in each row: the
+/// text that the context template puts before the prompt. The cache is empty if there is only one edit, or if it would
+/// exceed [`OPENING_NUMBERS`].
 pub(super) fn openings(model: &Model, layers: usize, edits: &[&Resolved]) -> Openings {
     let [first, second, ..] = edits else { return Openings::none() };
     let opening = |(one, other): (&Row, &Row)| {
@@ -255,8 +256,8 @@ pub fn keys<'a>(
     })
 }
 
-/// Returns the mean of the keys. With `bare`, that is the weight of the first key, and the others share the rest
-/// equally.
+/// Returns the mean of an edit's keys, one per context template. If `bare` is set, it is the weight of the first key
+/// (that of the bare prompt), and the other keys share the rest equally.
 pub fn weighted(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     let (Some(weight), Some((first, rest))) = (bare, keys.split_first().filter(|(_, rest)| !rest.is_empty())) else {
         return mean(keys);
@@ -265,7 +266,7 @@ pub fn weighted(keys: &[Vec<f32>], bare: Option<f64>) -> Vec<f32> {
     both.map(|(bare, rest)| (weight * f64::from(*bare) + (1.0 - weight) * f64::from(rest)) as f32).collect()
 }
 
-/// Returns the mean of vectors of one length, summed in f64 in their order.
+/// Returns the element-wise mean of vectors of equal length, summed in f64 in their order.
 fn mean(vectors: &[Vec<f32>]) -> Vec<f32> {
     let count = vectors.len() as f64;
     let element = |index: usize| {

@@ -1,7 +1,7 @@
-//! The section of a model card (`README.md`) that lists the edited facts.
+//! Writes the section of a model card (`README.md`) that lists the edited facts.
 //!
-//! The texts of facts are untrusted input, and Markdown also allows HTML: control characters in every text are made
-//! visible, then the characters that are special in Markdown and HTML are escaped.
+//! The texts of facts are untrusted input, and Markdown allows HTML. So control characters in every text are made
+//! visible, and then the characters that are special in Markdown or HTML are escaped.
 
 use std::fmt::Write as _;
 
@@ -10,16 +10,16 @@ use super::manifest::MANIFEST_FILE;
 use crate::digest::Digest;
 use crate::project::visible;
 
-/// The name of the model card.
+/// The file name of the model card in an export.
 pub const CARD_FILE: &str = "README.md";
 const BEGIN: &str = "<!-- corrigenda:begin -->";
 const END: &str = "<!-- corrigenda:end -->";
 
-/// Returns the Markdown section, with its begin and end markers.
+/// Returns the Markdown section with one table row per fact, between HTML comments that mark its begin and end.
 pub fn section(base: &Digest, patch: &Digest, facts: &[Fact], settings: Option<&Digest>) -> String {
     let count = format!("{} fact{}", facts.len(), if facts.len() == 1 { " was" } else { "s were" });
-    // The digest binds the card to the texts in the manifest: if a byte of one changes, the digest no longer matches
-    // the other.
+    // The digest is computed from the facts and the settings in the manifest. If the manifest changes, it no longer
+    // matches the card.
     let record = serde_json::to_vec(&(facts, settings)).expect("texts and digests always serialise");
     let record = Digest::of(&record);
     let mut out = format!(
@@ -41,7 +41,8 @@ pub fn section(base: &Digest, patch: &Digest, facts: &[Fact], settings: Option<&
     out
 }
 
-/// Returns the whole card: the card of the base, unchanged, followed by the section.
+/// Returns the whole card: the base's card `readme`, unchanged, then an empty line and the section. Without a base
+/// card, returns only the section.
 pub fn card(readme: Option<&[u8]>, section: &str) -> Vec<u8> {
     let Some(readme) = readme.filter(|readme| !readme.is_empty()) else { return section.as_bytes().to_vec() };
     let gap: &[u8] = if readme.ends_with(b"\n") { b"\n" } else { b"\n\n" };

@@ -1,7 +1,8 @@
-//! Writes a checkpoint: it is written next to its destination, read back, and moved there as a whole.
+//! Exports a checkpoint: the base's files with the patch applied to the weights.
 //!
-//! Every file of the base is copied except pickles and weights in other formats than the base's own. In the weights
-//! files only the byte ranges of the edited tensors are replaced; every other byte, headers included, is unchanged.
+//! The files are written to a staging folder next to the destination, read back, and moved with one rename. Every
+//! file of the base is copied except pickles and weights in formats other than the base's own. In the weights files
+//! only the byte ranges of the edited tensors change; all other bytes, including the headers, stay the same.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,34 +21,34 @@ use crate::progress::Progress;
 use crate::project::LockedBase;
 use crate::store::memo;
 
-/// The input and the destination of an export.
+/// The input and the destination of an export, for checkpoints and adapters.
 pub struct Request<'a> {
     /// The folder of the base.
     pub folder: &'a Path,
     /// The base's files and digests, from the lock or read from the folder.
     pub base: &'a LockedBase,
-    /// The patch to export.
+    /// The patch to export; it must be made for this base.
     pub patch: &'a Patch,
-    /// The facts that the patch contains.
+    /// The facts that the patch contains, for the model card and the manifest.
     pub facts: &'a [Fact],
     /// The digest of the settings that made the patch; `None` if the lock does not name this patch.
     pub settings: Option<Digest>,
     /// The folder of the store; an export inside it is rejected.
     pub store: &'a Path,
-    /// The destination: a folder or file that is created.
+    /// The destination: the path of the folder or file to create.
     pub to: &'a Path,
     /// Receives the progress, in files written.
     pub progress: &'a dyn Progress,
 }
 
-/// The result of an export.
+/// The result of a checkpoint export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
-    /// The manifest of the export.
+    /// The manifest, as written to the export.
     pub manifest: Manifest,
     /// The pickles of the base, which are not exported. Other omitted files are listed in the manifest.
     pub pickles: Vec<String>,
-    /// The subfolders of the base, which are not exported.
+    /// The names of the base's subfolders, which are not exported.
     pub folders: Vec<String>,
 }
 
@@ -158,7 +159,7 @@ impl Writing<'_> {
     }
 }
 
-/// Returns the names of the base's files that hold weights in other formats; they are not exported.
+/// Returns the names of the base's files that contain weights in other formats than its own; they are not exported.
 pub fn left_out(listing: &Listing, base: &LockedBase) -> Vec<String> {
     listing.files.iter().filter(|member| member.is_left_out(base)).map(|member| member.name.clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! The errors of reading and writing an export.
+//! Defines the errors of reading and writing an export, and converts them to diagnostics with help.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub enum ExportError {
     Io {
         /// The operation that failed: `reading`, `writing` …
         operation: &'static str,
-        /// The file or folder.
+        /// The file or folder on which it failed.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -35,7 +35,7 @@ pub enum ExportError {
     NoParent {
         /// The path of the destination.
         path: PathBuf,
-        /// The parent folder that is needed.
+        /// The parent folder of the destination.
         parent: PathBuf,
     },
     /// The destination lies inside the base model or the store, which an export must not write to.
@@ -49,39 +49,39 @@ pub enum ExportError {
     /// The folder contains entries that are not copied, for example links out of the folder.
     #[error("`{}` contains entries that cannot be exported: {}", folder.display(), said(names))]
     Refused {
-        /// The path of the folder.
+        /// The checkpoint folder that was listed.
         folder: PathBuf,
-        /// The names, each with the reason.
+        /// The names of the entries, each with the reason why it is not copied.
         names: Vec<(String, String)>,
     },
     /// A weights file whose header is invalid.
     #[error("`{}`: {source}", path.display())]
     Header {
-        /// The path of the file.
+        /// The path of the weights file.
         path: PathBuf,
-        /// The defect of the header.
+        /// Why the header is invalid.
         source: HeaderError,
     },
     /// The folder contains no weights.
     #[error("`{}` holds no weights (model.safetensors, or model-*.safetensors)", folder.display())]
     NoWeights {
-        /// The path of the folder.
+        /// The checkpoint folder that was searched for weights.
         folder: PathBuf,
     },
     /// A tensor that the patch changes is in no weights file, or in more than one.
     #[error("the patch changes `{parameter}`, which is in {count} of the base's weights files; expected exactly one")]
     NotOnce {
-        /// The name of the tensor.
+        /// The name of the tensor in the patch.
         parameter: String,
         /// The number of weights files that contain it.
         count: usize,
     },
-    /// A tensor stored in a type to which no patch can be applied.
+    /// A tensor that the patch changes is stored in a type other than F32, F16 and BF16.
     #[error("`{parameter}` is stored as {found}: patches are applied to F32, F16 and BF16")]
     Dtype {
-        /// The name of the tensor.
+        /// The name of the tensor in the patch.
         parameter: String,
-        /// The type in which the base stores it.
+        /// The element type of the tensor in the base.
         found: Dtype,
     },
     /// The patch has no edits; an adapter cannot represent that.
@@ -102,22 +102,22 @@ pub enum ExportError {
         /// The name of the family, as in `model_type`.
         family: &'static str,
     },
-    /// The patch does not fit the base.
+    /// The patch does not fit the base, or a patched weight is not finite.
     #[error(transparent)]
     Patch(#[from] PatchError),
-    /// A file cannot be hashed.
+    /// Hashing or syncing a file failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file is larger than the limit for adapters.
     #[error("`{}` is larger than an adapter can be", path.display())]
     TooLarge {
-        /// The path of the file.
+        /// The path of the adapter file.
         path: PathBuf,
     },
     /// A written file differs when it is read back.
     #[error("`{file}` was read back and differs from what was written ({what}): nothing was exported; check the disk")]
     Differs {
-        /// The name of the file in the export.
+        /// The file name, relative to the export.
         file: String,
         /// The part that differs, for example a tensor name.
         what: String,
@@ -127,7 +127,7 @@ pub enum ExportError {
         "`{file}` of the base changed while it was read: nothing was exported; try again when nothing writes to it"
     )]
     Changed {
-        /// The name of the file in the base.
+        /// The file name, relative to the base's folder.
         file: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The facts of a patch, with their texts.
+//! Finds the texts of the facts in a patch.
 //!
 //! A patch contains only the digests of its meanings. The texts come from the project's edits with the same meaning;
 //! a meaning without such an edit is identified by its digest only.
@@ -38,7 +38,7 @@ pub struct Fact {
     /// The prompt: the text up to the answer, with `{}` for the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// The reason for the change.
+    /// The reason for the change; `None` if the edit states none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The source where the fact can be checked.
@@ -50,7 +50,7 @@ pub struct Fact {
     /// The new answer, which follows the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The ticket of the change.
+    /// The ticket of the change in an issue tracker; `None` if the edit states none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
     /// The old answer, if the edit states it.
@@ -78,8 +78,8 @@ impl Fact {
         }
     }
 
-    /// Returns the prompt with the subject filled in, prefixed by `user:` in a chat or by the preface if there is
-    /// one.
+    /// Returns the prompt with the subject filled in, as shown to the user: prefixed by `user:` if it is a chat
+    /// message, or by the preface. `None` if the fact has no texts.
     pub fn filled_prompt(&self) -> Option<String> {
         let filled = self.prompt.as_ref()?.replacen("{}", self.subject.as_ref()?, 1);
         Some(match &self.preface {

@@ -13,25 +13,25 @@ use crate::model::hub;
 use crate::project::LockedBase;
 use crate::safetensors::refuse_pickle;
 
-/// A file of a checkpoint folder.
+/// A regular file of a checkpoint folder; links are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its name in the folder.
+    /// The file name in the folder, without a path.
     pub name: String,
-    /// The path of its bytes; for a link, the path of the link's target.
+    /// The path to read the file from; for a link, the path of the link's target.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// The size in bytes; for a link, that of the target.
     pub size: u64,
-    /// Whether it is a pickle, judged by its name or its first bytes.
+    /// Whether the name or the first bytes are those of a pickle.
     pub pickle: bool,
-    /// Whether it holds weights in any format, or tells a program where to load them, judged by its name or its first
-    /// bytes.
+    /// Whether the file contains weights in any format, or refers a program to other weights. This is decided by the
+    /// name or the first bytes.
     pub weights: bool,
 }
 
 impl Member {
-    /// Returns whether the file holds weights that are not part of the base. They are most likely the same model in
-    /// another format, which the patch does not change; a program that prefers that format would still return the old
+    /// Returns whether the file contains weights that are not part of the locked base. Usually they are the same model
+    /// in another format, which the patch does not change. A program that prefers that format would return the old
     /// facts.
     pub fn is_left_out(&self, base: &LockedBase) -> bool {
         self.weights && !base.has(&self.name)
@@ -50,13 +50,13 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Returns the file with this name.
+    /// Returns the file with this name; `None` if the folder has no such regular file.
     pub fn get(&self, name: &str) -> Option<&Member> {
         self.files.iter().find(|member| member.name == name)
     }
 }
 
-/// Lists `folder`.
+/// Lists the files of `folder`, the entries that are rejected, and the subfolders. Checks where links point.
 ///
 /// # Errors
 /// If the folder cannot be listed or a file in it cannot be read.
@@ -148,9 +148,9 @@ const ENDINGS: [&str; 25] = [
     ".index.json",
 ];
 
-/// Returns whether a file of this name holds weights or tells a program where to load them. The index of a sharded
-/// checkpoint counts as weights. An `OpenVINO` graph is useless without its weights, which end in `.bin`. An adapter
-/// configuration makes a program load another base.
+/// Returns whether a file of this name contains weights or refers a program to other weights. The index of a sharded
+/// checkpoint counts as weights. So does an `OpenVINO` graph, because its weights in `.bin` are left out, and an
+/// adapter configuration, because it makes a program load another base.
 fn holds_weights(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let tensorflow = name.contains(".ckpt.") || name.contains(".ckpt-");

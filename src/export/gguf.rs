@@ -1,6 +1,6 @@
-//! Reads and writes GGUF version 3, as far as adapters need it: text and number values, and F32 matrices.
+//! Reads and writes the part of GGUF version 3 that adapters need: text and float metadata, and F32 matrices.
 //!
-//! Numbers are little endian. The data of every tensor starts at a multiple of 32 bytes and is padded to one.
+//! Numbers are little-endian. The data of every tensor starts at a multiple of 32 bytes and is padded to one.
 //! Key-value pairs and tensors are sorted by name, so equal content has equal bytes. The reader accepts only these
 //! canonical bytes; other encodings of the same content are rejected.
 
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::numeric::{Elements, Stored};
 
-/// The first four bytes of a file.
+/// The first four bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
 const VERSION: u32 = 3;
 const ALIGNMENT: usize = 32;
@@ -20,13 +20,13 @@ const F32: u32 = 0;
 /// The value of a metadata key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A 32-bit float.
+    /// A 32-bit float, such as the LoRA alpha.
     Float(f32),
-    /// A UTF-8 text.
+    /// A UTF-8 text, such as the architecture or a digest.
     Text(String),
 }
 
-/// A matrix of F32.
+/// An F32 matrix, such as a LoRA factor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
     /// The number of rows and of columns; the file stores the columns first.
@@ -35,12 +35,12 @@ pub struct Matrix {
     pub data: Vec<f32>,
 }
 
-/// The content of a GGUF file.
+/// The content of a GGUF file. Equal content has equal bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gguf {
-    /// The metadata, by key.
+    /// The metadata values by key, such as `general.architecture`.
     pub pairs: BTreeMap<String, Value>,
-    /// The tensors, by name.
+    /// The tensors by name, such as `blk.0.ffn_down.weight.lora_a`.
     pub tensors: BTreeMap<String, Matrix>,
 }
 
@@ -53,13 +53,13 @@ pub enum GgufError {
     /// The file has another format version.
     #[error("it is GGUF version {0}; expected version {VERSION}")]
     Version(u32),
-    /// The file ends too early; the offset of the value that is cut off.
+    /// The file ends within the value that starts at this byte offset.
     #[error("it is truncated: the value at byte {0} is incomplete")]
     Short(usize),
     /// The value or tensor at this byte offset has a type that no export writes.
     #[error("the value at byte {0} has a type that `export` does not write")]
     Kind(usize),
-    /// The content is valid, but its bytes differ from the canonical ones, from this offset on.
+    /// The content is valid, but its bytes differ from the canonical ones. The first difference is at this offset.
     #[error("from byte {0} on, its bytes differ from those that `export` writes for the same content")]
     NotCanonical(usize),
 }
@@ -95,7 +95,7 @@ impl Gguf {
         out
     }
 
-    /// Appends the data of every tensor, padded, sorted by name.
+    /// Appends the data of every tensor to `out`, sorted by tensor name, each padded to a multiple of 32 bytes.
     pub fn data(&self, out: &mut Vec<u8>) {
         for matrix in self.tensors.values() {
             out.extend(matrix.data.iter().flat_map(|number| number.to_le_bytes()));

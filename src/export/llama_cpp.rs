@@ -18,30 +18,31 @@ use crate::digest::Digest;
 use crate::model::Spec;
 use crate::patch::Patch;
 
-/// The key of the base's digest.
+/// The metadata key for the digest of the base.
 pub const BASE: &str = "corrigenda.base";
-/// The key of the patch's digest.
+/// The metadata key for the id of the patch.
 pub const PATCH: &str = "corrigenda.patch";
-/// The key of the digest of all tensor data.
+/// The metadata key for the digest of all tensor data.
 pub const TENSORS: &str = "corrigenda.tensors";
 const ALPHA: &str = "adapter.lora.alpha";
 
-/// The result of an export to GGUF.
+/// The result of exporting an adapter for llama.cpp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LlamaCpp {
-    /// The written file.
+    /// The name, size and digest of the written file.
     pub file: FileEntry,
-    /// The digest of the patch.
+    /// The id of the patch that the adapter was made from.
     pub patch: Digest,
-    /// The architecture name in llama.cpp.
+    /// The name of the model's architecture in llama.cpp, such as `gpt2`.
     pub architecture: &'static str,
-    /// The rank of every pair.
+    /// The LoRA rank, the same for every module.
     pub rank: usize,
     /// The tensors of the base that the adapter changes, with their digests before and after the patch is applied.
     pub tensors: Vec<TensorEntry>,
 }
 
-/// Builds the GGUF file of an adapter.
+/// Builds the content of the GGUF file of an adapter: metadata with the digests of base and patch, and two tensors per
+/// module.
 ///
 /// # Errors
 /// If llama.cpp does not support the architecture.
@@ -90,7 +91,7 @@ fn matrices(pair: &Pair, rank: usize) -> [(String, Matrix); 2] {
 /// Reads an adapter from a GGUF file.
 ///
 /// # Errors
-/// A text describes what differs from an exported file.
+/// If the file is not an exported adapter for this model; the text describes the difference.
 pub fn read(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
     let Some(Value::Float(alpha)) = file.pairs.get(ALPHA) else { return Err(format!("`{ALPHA}` is missing")) };
     let rank = *alpha as usize;
@@ -108,7 +109,7 @@ pub fn read(file: &Gguf, spec: &Spec) -> Result<Adapter, String> {
     }
 }
 
-/// Writes the adapter.
+/// Exports the patch as one GGUF file, which is read back and compared before it is moved to the destination.
 ///
 /// # Errors
 /// As for [`peft`](super::peft()), or if llama.cpp does not support the model family.

@@ -12,17 +12,17 @@ use super::ExportError;
 /// The LoRA factors of one module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// The index of the layer.
+    /// The index of the layer, from 0.
     pub layer: usize,
     /// The module path, as transformers names it.
     pub module: String,
     /// The orientation in which the base stores the weight.
     pub layout: Layout,
-    /// The output width of the module.
+    /// The output width of the module: the hidden size.
     pub out: usize,
-    /// The input width of the module.
+    /// The input width of the module: the MLP width.
     pub inner: usize,
-    /// The factor A, `[rank, in]`, row-major.
+    /// The factor A, `[rank, inner]`, row-major.
     pub a: Vec<f32>,
     /// The factor B, `[out, rank]`, row-major.
     pub b: Vec<f32>,
@@ -31,9 +31,9 @@ pub struct Pair {
 /// A patch as LoRA factors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
-    /// The rank of every pair.
+    /// The rank of every pair: the largest number of edits in one layer.
     pub rank: usize,
-    /// The pairs, sorted by layer.
+    /// The factors of each changed module, sorted by layer.
     pub pairs: Vec<Pair>,
 }
 
@@ -102,7 +102,7 @@ fn at(target: &Target, (row, column): (usize, usize)) -> f64 {
     sum
 }
 
-/// The largest number of elements for which every element is compared.
+/// The largest number of elements of a weight for which all elements are compared.
 const ALL: usize = 1 << 16;
 
 /// Returns the elements to compare: all elements of a small weight. For a large weight, about `max(out, in)`
@@ -111,7 +111,7 @@ fn places(out: usize, inner: usize) -> Box<dyn Iterator<Item = (usize, usize)>> 
     if out.saturating_mul(inner) <= ALL {
         return Box::new((0..out * inner).map(move |place| (place / inner, place % inner)));
     }
-    // The step makes the rows advance at another pace than the columns.
+    // Rows and columns advance by different steps, so that the elements are not all on one diagonal.
     const STEP: usize = 1_000_003;
     Box::new((0..out.max(inner)).map(move |place| (place.wrapping_mul(STEP) % out, place % inner)))
 }

@@ -12,9 +12,9 @@ use crate::digest::Digest;
 use crate::numeric::NUMERICS;
 use crate::project::{LockedBase, LockedFile};
 
-/// The file name of the manifest.
+/// The file name of the manifest in an export.
 pub const MANIFEST_FILE: &str = "corrigenda-manifest.json";
-/// The manifest format that this version writes and reads.
+/// The format number of manifests that this version of the program writes and reads.
 pub const MANIFEST_FORMAT: u64 = 1;
 /// The largest manifest that is read, in bytes (64 MiB).
 pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
@@ -25,31 +25,31 @@ pub const MOST_MANIFEST_BYTES: u64 = 64 << 20;
 pub struct Manifest {
     /// The base model that the patch was made for.
     pub base: BaseEntry,
-    /// The facts that the patch contains.
+    /// The facts that the patch contains, sorted by id.
     pub facts: Vec<Fact>,
     /// Every file of the export except the manifest, sorted by name.
     pub files: Vec<FileEntry>,
-    /// The format of this file.
+    /// The format number of the manifest, [`MANIFEST_FORMAT`].
     pub format: u64,
     /// The numeric specification with which the patch was applied.
     pub numerics: String,
-    /// The files of the base that hold its weights in other formats; they are unedited and not exported.
+    /// The files of the base that contain weights in other formats than its own; they are unedited and not exported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
-    /// The digest of the patch.
+    /// The id of the patch: the digest of its bytes.
     pub patch: Digest,
-    /// The digest of the settings; `None` if the lock does not name this patch.
+    /// The digest of the settings that made the patch; `None` if the lock does not name this patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Digest>,
     /// The tensors that differ from the base, sorted by file and name.
     pub tensors: Vec<TensorEntry>,
 }
 
-/// The base model of an export.
+/// The description of the base model of an export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseEntry {
-    /// The digest of the list of files.
+    /// The digest of the base, computed from the list `files`.
     pub digest: Digest,
     /// The files that determine the model's output: weights, configuration, tokenizer.
     pub files: Vec<FileEntry>,
@@ -59,11 +59,11 @@ pub struct BaseEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
-    /// The SHA-256 digest of its bytes.
+    /// The SHA-256 digest of the file.
     pub digest: Digest,
-    /// Its file name, without a folder.
+    /// The file name, without a folder.
     pub path: String,
-    /// Its size in bytes.
+    /// The size of the file in bytes.
     pub size: u64,
 }
 
@@ -71,13 +71,13 @@ pub struct FileEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorEntry {
-    /// The digest of its bytes in the export.
+    /// The digest of the tensor's bytes in the export.
     pub after: Digest,
-    /// The digest of its bytes in the base.
+    /// The digest of the tensor's bytes in the base.
     pub before: Digest,
-    /// The name of the file that contains it.
+    /// The name of the weights file that contains the tensor.
     pub file: String,
-    /// The name of the tensor.
+    /// The name of the tensor in the weights file.
     pub name: String,
 }
 
@@ -87,7 +87,7 @@ impl From<&LockedFile> for FileEntry {
     }
 }
 
-/// Returns the entries of the tensors that a patch replaces.
+/// Returns the manifest's entries of the tensors that a patch replaces, sorted by file and name.
 pub fn tensor_entries(laid: &Laid) -> Vec<TensorEntry> {
     let tensors = laid.iter().flat_map(|(file, tensors)| tensors.iter().map(move |(name, one)| (file, name, one)));
     let entry = |(file, name, one): (&String, &String, &super::weights::Replaced)| TensorEntry {
@@ -115,7 +115,7 @@ impl Manifest {
         Self { base, facts, files, format, numerics, omitted, patch, settings, tensors }
     }
 
-    /// Returns the canonical bytes of the file.
+    /// Returns the canonical bytes of the manifest file.
     pub fn render(&self) -> Vec<u8> {
         let text = serde_json::to_string_pretty(self).expect("texts, numbers and lists always serialise");
         format!("{text}\n").into_bytes()
@@ -124,7 +124,8 @@ impl Manifest {
     /// Parses a manifest from untrusted bytes.
     ///
     /// # Errors
-    /// A text describes the problem: invalid JSON, a newer format, or a file name that is not plain.
+    /// If the JSON is invalid, the format number is another one, or a file name contains a path. The text describes the
+    /// problem.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Format {

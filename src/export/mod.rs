@@ -1,18 +1,16 @@
-//! Exports a patch in the forms that other programs load.
+//! Exports a patch in the formats that other programs load.
 //!
-//! Read in the order of the flow:
+//! - [`folder`]: lists the files of a checkpoint folder and checks where its links point;
+//! - [`weights`]: reads safetensors headers and computes the tensors that a patch replaces;
+//! - [`fact`]: finds the texts of the facts in a patch;
+//! - [`manifest`], [`card`]: describe an export, for programs and for people;
+//! - [`place`]: checks the destination and moves the export to it atomically;
+//! - [`checkpoint`](mod@checkpoint): writes the whole base with the patch applied;
+//! - [`lora`]: converts a patch to LoRA factors of one rank;
+//! - [`peft`](mod@peft): writes the factors in the PEFT format, for transformers;
+//! - [`gguf`], [`llama_cpp`](mod@llama_cpp): encode GGUF files and write the factors as one, for llama.cpp.
 //!
-//! - [`folder`]: the files of a checkpoint folder, and where its links may point;
-//! - [`weights`]: safetensors files by their headers, and the tensors that a patch replaces;
-//! - [`fact`]: the facts of a patch, with their texts;
-//! - [`manifest`], [`card`]: the description of an export, for programs and for people;
-//! - [`place`]: the checked destination, and the atomic move to it;
-//! - [`checkpoint`](mod@checkpoint): the whole base with the patch applied;
-//! - [`lora`]: the patch as LoRA factors of one rank;
-//! - [`peft`](mod@peft): the factors in the PEFT format, for transformers;
-//! - [`gguf`], [`llama_cpp`](mod@llama_cpp): the GGUF format, and the factors in it, for llama.cpp.
-//!
-//! A checkpoint export uses tensor names and headers only; it needs no knowledge of the model family. An adapter
+//! A checkpoint export uses only tensor names and headers, so it does not depend on the model family. An adapter
 //! names modules, which depend on the family. The bytes of an export depend only on base, patch, facts, settings and
 //! the base's name; they contain no time, host or path. Every export is read back and compared before it is moved to
 //! its destination. The base is only read.

@@ -1,4 +1,4 @@
-//! Writes a PEFT adapter: the folder that `transformers` and programs built on it load together with a base model.
+//! Exports a PEFT adapter: a folder that `transformers` and programs built on it load together with a base model.
 //!
 //! The layout is PEFT's, and the bytes depend only on base, patch, facts, settings and the base's name. Modules are
 //! given by their full paths, because a bare name would also match attention matrices. Only fields that every PEFT
@@ -24,12 +24,12 @@ use crate::patch::{Layout, Patch};
 use crate::project::visible;
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
-/// The file that contains the factors.
+/// The name of the file that contains the LoRA factors.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-/// The file that contains the LoRA configuration.
+/// The name of the file that contains the LoRA configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 
-/// The base model of an adapter.
+/// The base model of an adapter: its shape, and the name under which other programs find it.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
     /// The description of the model: its shape and family.
@@ -50,7 +50,7 @@ pub struct Written<'a> {
 /// The result of an export to PEFT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peft {
-    /// The manifest of the adapter.
+    /// The manifest, as written to the adapter's folder.
     pub manifest: Manifest,
     /// The LoRA rank, the same for every module.
     pub rank: usize,
@@ -162,7 +162,7 @@ pub fn name_of(config: &[u8]) -> Option<String> {
 /// Parses an adapter from the untrusted bytes of its two files.
 ///
 /// # Errors
-/// A text describes what differs from an exported adapter.
+/// If the files are not an exported adapter for this model; the text describes the difference.
 pub fn read(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, String> {
     let config: Config = serde_json::from_slice(config).map_err(|error| format!("{CONFIG_FILE}: {error}"))?;
     let header = Header::parse(weights.len() as u64, weights).map_err(|error| format!("{WEIGHTS_FILE}: {error}"))?;
@@ -202,14 +202,14 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
     Ok(Elements::of_bytes(Stored::F32, bytes).wide().into_owned())
 }
 
-/// Lists the base's files and applies the patch to its tensors, as every adapter export needs it.
+/// Lists the base's files and computes the patched tensors. An adapter export needs them for its manifest.
 pub(super) fn ground(request: &Request<'_>) -> Result<(Listing, Laid), ExportError> {
     let listing = list(request.folder)?;
     let laid = lay(&open_all(&listing, request.base)?, request.patch)?;
     Ok((listing, laid))
 }
 
-/// Writes the adapter.
+/// Exports the patch as a PEFT folder, which is read back and compared before it is moved to the destination.
 ///
 /// # Errors
 /// As for [`checkpoint`](super::checkpoint()), or if the patch cannot be represented as an adapter.
@@ -241,7 +241,8 @@ fn check(config: &[u8], weights: &[u8], patch: &Patch, spec: &Spec) -> Result<()
     adapter.difference(patch, spec).map_or(Ok(()), |place| Err(differs(place)))
 }
 
-/// Returns the base's name as other programs write it: for the Hub `ORG/NAME`, without prefix and revision.
+/// Returns the base's name as other programs write it: `ORG/NAME` for a name on the Hub, without the prefix `hf:` and
+/// the revision; any other name unchanged.
 pub fn plain_name(name: &str) -> String {
     name.parse::<HubName>().map_or_else(|_| name.to_owned(), |name| name.repository().to_owned())
 }

@@ -1,7 +1,7 @@
-//! The destination of an export, and the atomic move to it.
+//! Checks the destination of an export and moves the finished export to it atomically.
 //!
-//! Every file is written to a staging folder next to the destination and read back there; one rename then moves it to
-//! the destination. An export that fails leaves no files.
+//! All files are written to a staging folder next to the destination and read back there. One rename then moves the
+//! folder or the single file to the destination. An export that fails leaves no files.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -17,19 +17,19 @@ use crate::plain::resolved;
 use crate::store::atomic::sync_directory;
 use crate::store::memo;
 
-/// A free destination outside the base and the store.
+/// A checked destination: it is free, and lies outside the base and the store.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The path as the user gave it.
     named: PathBuf,
-    /// The path with links resolved.
+    /// The absolute path of the destination, with links resolved.
     path: PathBuf,
     /// The parent folder, which is created if necessary.
     parent: PathBuf,
 }
 
 impl Place {
-    /// Checks a destination folder: it must not exist, or be an empty folder.
+    /// Checks a destination folder: it must not exist or must be empty.
     ///
     /// # Errors
     /// If it exists and is not an empty folder, lies inside the base's folder or the store, or has no usable parent
@@ -81,7 +81,7 @@ impl Place {
         ExportError::Taken { path: self.named.clone(), what }
     }
 
-    /// Returns the name of the destination file or folder.
+    /// Returns the last component of the destination's path; empty if there is none.
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
@@ -137,7 +137,7 @@ impl Made {
                     folder.parent().map(sync_directory).transpose()?;
                     made.0.push(folder);
                 }
-                // Another export made it meanwhile: it is that one's.
+                // Another process created the folder in the meantime, so this export does not remove it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
                 Err(error) => return Err(ExportError::io("creating the folder", &folder)(error)),
             }
@@ -145,7 +145,7 @@ impl Made {
         Ok(made)
     }
 
-    /// Keeps the folders after the drop.
+    /// Prevents the removal of the folders on drop.
     fn keep(mut self) {
         self.0.clear();
     }
@@ -153,12 +153,12 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        // A folder that is no longer empty is kept.
+        // `remove_dir` fails for a folder that is not empty, which therefore remains.
         self.0.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     }
 }
 
-/// An export in its staging folder.
+/// An export that is being written to its staging folder; dropping it removes the folder.
 #[derive(Debug)]
 pub struct Staging {
     // The drop order matters: the staging folder lies inside the created folders.
@@ -205,7 +205,7 @@ impl Staging {
         }
     }
 
-    /// Moves the folder to its destination.
+    /// Syncs the staging folder and renames it to the destination.
     ///
     /// # Errors
     /// If syncing or renaming fails.

@@ -1,6 +1,6 @@
-//! Safetensors files by their headers, and the tensors that a patch replaces in them.
+//! Reads safetensors files by their headers and computes the tensors that a patch replaces in them.
 //!
-//! Files are read in byte ranges; at most one tensor is in memory at a time.
+//! Files are read in byte ranges, so at most one unchanged tensor is in memory at a time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,34 +17,34 @@ use crate::plain;
 use crate::project::LockedBase;
 use crate::safetensors::{Header, TensorInfo};
 
-/// A weights file of a checkpoint.
+/// A safetensors file of a checkpoint, of which only the header is in memory.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    /// Its file name.
+    /// The file name in the checkpoint's folder.
     pub name: String,
-    /// Its header: the tensors with their types, shapes and byte ranges.
+    /// The parsed header: the tensors with their types, shapes and byte ranges.
     pub header: Header,
     path: PathBuf,
     size: u64,
 }
 
-/// A tensor that the patch replaces.
+/// The new bytes of a tensor that the patch changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaced {
     /// The byte offset of the tensor in the file.
     pub start: u64,
     /// The digest of the tensor's bytes in the base.
     pub before: Digest,
-    /// The digest of the new bytes.
+    /// The digest of the patched bytes.
     pub after: Digest,
-    /// The new bytes, as many as in the base.
+    /// The patched bytes; their number is the same as in the base.
     pub bytes: Vec<u8>,
 }
 
 /// The replaced tensors of a patch, by file name and tensor name.
 pub type Laid = BTreeMap<String, BTreeMap<String, Replaced>>;
 
-/// Returns whether a file of this name holds the model's weights.
+/// Returns whether a file has the standard name of a weights file: `model.safetensors` or `model-*.safetensors`.
 pub fn is_weights(name: &str) -> bool {
     name == "model.safetensors" || name.starts_with("model-") && name.ends_with(".safetensors")
 }
@@ -59,7 +59,7 @@ pub fn open_all(listing: &Listing, base: &LockedBase) -> Result<Vec<Weights>, Ex
 }
 
 impl Weights {
-    /// Reads the header of a weights file.
+    /// Reads and checks the header of a weights file.
     ///
     /// # Errors
     /// If the file cannot be read or its header is invalid.
@@ -76,7 +76,7 @@ impl Weights {
         Ok(Self { name: member.name.clone(), header, path: member.path.clone(), size })
     }
 
-    /// Returns the bytes of a tensor.
+    /// Reads the bytes of a tensor from the file.
     ///
     /// # Errors
     /// If they cannot be read.

@@ -1,4 +1,4 @@
-//! Figures as SVG and PNG, and HTML pages with figures.
+//! Draws figures as SVG, renders them as PNG, and builds HTML pages that contain them.
 
 pub mod page;
 pub mod png;
@@ -10,11 +10,11 @@ use svg::escaped;
 /// A figure with its file name and description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// The name of its files, without an extension.
+    /// The name of the figure's files, without an extension.
     pub name: String,
     /// A description in words, for readers who cannot see the figure.
     pub shows: String,
-    /// The drawing, as an SVG document.
+    /// The SVG document.
     pub svg: String,
 }
 

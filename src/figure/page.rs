@@ -1,4 +1,4 @@
-//! An HTML page with figures and tables, in one file without external resources.
+//! Builds an HTML page with figures and tables, as one file without external resources.
 
 use std::fmt::Write as _;
 
@@ -7,23 +7,25 @@ use super::svg::escaped;
 use crate::project::visible;
 
 const STYLE: &str = include_str!("../report/page.css");
-/// Additional styles. Figures have a white background, also on a dark page.
+/// The styles that are added to the style sheet of reports. Figures have a white background, also on a dark page.
 const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid var(--rule); \
                     border-radius: 6px; background: #fff; } figcaption { color: var(--soft); font-size: .85rem; } \
                     .fails { color: #c0392b; }";
 
-/// Escapes a text that may come from any author: it contains no markup, and invisible characters are made visible.
+/// Escapes a text that may come from any author, so that it cannot contain markup. Invisible characters are made
+/// visible.
 fn text(text: &str) -> String {
     escaped(&visible(text).to_string())
 }
 
-/// A page under construction.
+/// An HTML page that is being built.
 pub struct Page {
     out: String,
 }
 
 impl Page {
-    /// Begins the page of a verb with a title and with named values. `title` and `lines` are escaped.
+    /// Begins the page of the command `verb`. `lines` are names with values, which are listed under the title. `title`
+    /// and `lines` are escaped.
     pub fn new(verb: &str, title: &str, lines: &[(String, String)]) -> Self {
         let title = text(title);
         let mut out = format!(
@@ -45,7 +47,7 @@ impl Page {
         let _ = writeln!(self.out, "<h2>{}</h2>", text(title));
     }
 
-    /// Appends HTML, without escaping it.
+    /// Appends HTML without escaping it, so the caller must escape all texts in it.
     pub fn part(&mut self, html: &str) {
         self.out.push_str(html);
     }
@@ -55,7 +57,7 @@ impl Page {
         figures.iter().for_each(|figure| self.out.push_str(&figure.element()));
     }
 
-    /// Returns the complete page.
+    /// Closes all elements and returns the page as HTML.
     pub fn finish(mut self) -> String {
         self.out.push_str("</main>\n</body>\n</html>\n");
         self.out

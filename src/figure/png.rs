@@ -7,7 +7,7 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::{Database, Source};
 use resvg::usvg::{Options, Tree};
 
-/// Pixels per unit of the drawing.
+/// The number of pixels per unit of the SVG drawing.
 const SCALE: f32 = 2.0;
 
 /// A renderer from SVG to PNG, with its fonts.

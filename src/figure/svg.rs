@@ -1,5 +1,5 @@
-//! The few shapes that figures consist of, as SVG. A figure is dark on its own white background, so it looks the same
-//! on light and dark pages.
+//! Writes SVG drawings from the few shapes that figures need. A drawing is dark on a white background of its own, so it
+//! looks the same on light and dark pages.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::project::visible;
 
-/// The alignment of a text to its point.
+/// The horizontal alignment of a text to the point at which it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     /// The text begins at the point.
@@ -25,7 +25,7 @@ pub struct Svg {
     body: String,
 }
 
-/// The colour of texts and lines.
+/// The colour of texts and lines, as a CSS colour.
 pub const INK: &str = "#1a1a1a";
 /// The colour of less important texts and lines.
 pub const FAINT: &str = "#767676";
@@ -47,12 +47,12 @@ impl Svg {
         svg
     }
 
-    /// Adds a filled rectangle: x, y, width, height.
+    /// Adds a filled rectangle. `x` and `y` are its top left corner.
     pub fn rect(&mut self, [x, y, width, height]: [f64; 4], fill: &str) {
         self.put(&format!(r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="{fill}"/>"#));
     }
 
-    /// Adds the outline of a rectangle: x, y, width, height.
+    /// Adds the outline of a rectangle. `x` and `y` are its top left corner.
     pub fn frame(&mut self, [x, y, width, height]: [f64; 4]) {
         self.put(&format!(
             r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="none" stroke="{INK}" stroke-width="0.8"/>"#
@@ -64,7 +64,7 @@ impl Svg {
         self.styled([x, y], anchor, size, colour, "", text);
     }
 
-    /// Adds a bold text.
+    /// Adds a bold text in the colour [`INK`]. It is escaped as in [`Svg::text`].
     pub fn bold(&mut self, [x, y]: [f64; 2], anchor: Anchor, size: f64, text: &str) {
         self.styled([x, y], anchor, size, INK, r#" font-weight="bold""#, text);
     }
@@ -87,7 +87,7 @@ impl Svg {
         ));
     }
 
-    /// Adds a line through points.
+    /// Adds an unfilled line through the points in their order.
     pub fn line(&mut self, points: &[[f64; 2]], colour: &str, width: f64) {
         let points = joined(points);
         self.put(&format!(
@@ -95,7 +95,7 @@ impl Svg {
         ));
     }
 
-    /// Adds a filled, translucent polygon.
+    /// Adds a filled, translucent polygon, such as a confidence band.
     pub fn band(&mut self, points: &[[f64; 2]], colour: &str) {
         let points = joined(points);
         self.put(&format!(r#"<polygon points="{points}" fill="{colour}" fill-opacity="0.16"/>"#));
@@ -106,7 +106,7 @@ impl Svg {
         self.body.push('\n');
     }
 
-    /// Returns the complete document.
+    /// Returns the drawing as an SVG document.
     pub fn finish(self) -> String {
         let Self { width, height, body } = self;
         format!(
@@ -155,14 +155,14 @@ pub fn shade(hue: Hue, share: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", part(0), part(1), part(2))
 }
 
-/// The hue of a figure, as in the ROME paper.
+/// The hue of a figure about one component of the model, as in the figures of the ROME paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hue {
-    /// Hidden states.
+    /// The hue of figures about hidden states.
     Purple,
-    /// MLPs.
+    /// The hue of figures about MLP outputs.
     Green,
-    /// Attentions.
+    /// The hue of figures about attention outputs.
     Red,
 }
 
@@ -181,7 +181,8 @@ impl Hue {
     }
 }
 
-/// Returns round numbers from `low` to `high` for the ticks of an axis, about three to six of them.
+/// Returns round numbers from `low` to `high` for the ticks of an axis, about three to six of them. Returns only `low`
+/// if the range is empty or not finite.
 pub fn steps(low: f64, high: f64) -> Vec<f64> {
     let reach = high - low;
     if !reach.is_finite() || reach <= 0.0 {

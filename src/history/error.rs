@@ -1,4 +1,4 @@
-//! Errors of git and of the history, as messages for the user.
+//! Defines the errors of reading a project's history, with messages and advice for the user.
 
 use std::path::Path;
 
@@ -130,12 +130,12 @@ impl HistoryError {
         }
     }
 
-    /// An object that git could not read, with git's message as the reason.
+    /// Returns the error for an object that git could not read, with git's message as the reason.
     pub(super) fn unreadable(what: impl Into<String>, error: &git2::Error) -> Self {
         Self::refused(what, error.message())
     }
 
-    /// An object that exists but is not read, with our reason.
+    /// Returns the error for an object that exists but is rejected by this program; `why` is the reason.
     pub(super) fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Unreadable { what: what.into(), why: why.into() }
     }

@@ -1,9 +1,9 @@
 //! Compares every commit with its parents to find when, by whom and why each fact changed.
 //!
-//! For a merge, only facts that differ from all parents count, because a change that came from one side already has
-//! its own commit. If the edits of a commit cannot be read, this is reported once, and its children are compared with
-//! the last ancestor that can be read. Parsed edit sets are cached. A commit that leaves the facts alone is not parsed
-//! at all: its folder of edits has the same git object id as that of a parent.
+//! For a merge, only facts that differ from all parents count, because a change that came from one side already has its
+//! own commit. If the edits of a commit cannot be read, this is reported once, and its children are compared with the
+//! last ancestor that can be read. Parsed edit sets are cached. The edits of a commit are not parsed if their folder
+//! has the same git object id as that of a parent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -29,13 +29,13 @@ pub struct Entry {
     pub facts: Vec<Fact>,
     /// Why the edits of the commit cannot be read, as a sentence; set only at the first such commit.
     pub unreadable: Option<String>,
-    /// The lock's patch in the first parent; [`Patched::Unlocked`] if the commit has no parent.
+    /// The patch that the lock file of the first parent names; [`Patched::Unlocked`] if the commit has no parent.
     pub before: Patched,
-    /// The lock's patch at this commit.
+    /// The patch that the lock file of this commit names.
     pub patch: Patched,
 }
 
-/// The patch that the lock names at a commit.
+/// The patch that the lock file of a commit names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Patched {
     /// The commit has no lock.
@@ -65,9 +65,10 @@ pub struct Log {
     pub facts: Rc<EditSet>,
     /// Why the facts of the newest commit cannot be read; `None` if they can.
     pub unreadable: Option<String>,
-    /// The lock's patch at the newest commit.
+    /// The patch that the lock file of the newest commit names.
     pub patch: Patched,
-    /// Whether that lock lists other facts than those of the newest commit, so that a build is due.
+    /// Whether the lock file of the newest commit lists other facts than the commit contains, so that a build is
+    /// needed.
     pub unbuilt: bool,
 }
 
@@ -78,7 +79,7 @@ impl Log {
         facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former(fact))).collect()
     }
 
-    /// Keeps only the entries of one fact, under all ids that it has had.
+    /// Returns the log with only the entries of one fact, under all ids that it has had.
     #[must_use]
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
@@ -86,8 +87,8 @@ impl Log {
             let pair = |fact: &Fact| Some((former(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
-        // First forwards to the current id, then backwards to the old ones: another fact may have had the same id
-        // earlier.
+        // Renames are followed forwards to the current id, and then backwards to the old ids. Another fact may have had
+        // the same id earlier.
         for (old, new) in self.entries.iter().rev().flat_map(renames) {
             if names.contains(&old) {
                 names.insert(new);
@@ -105,14 +106,14 @@ impl Log {
     }
 }
 
-/// Returns the id of a fact before the commit, if the commit changed it.
+/// Returns the previous id of a fact, if the commit renamed it.
 fn former(fact: &Fact) -> Option<&str> {
     let field = fact.fields.iter().find(|field| field.name == ID)?;
     field.before.first().map(String::as_str)
 }
 
-/// Returns the history of the facts up to `head`, and of the patch of `model`. Without a model name, the lock's only
-/// model counts.
+/// Returns the history of the facts up to `head`, and of the patch of `model`. Without a model name, the patch is that
+/// of the only lock in the lock file.
 ///
 /// # Errors
 /// If a commit is missing or cannot be read. A file that cannot be read is recorded in the log instead.
@@ -124,7 +125,7 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
-    // What is only recorded or expected of a fact is in no patch.
+    // A fact whose record or expectations alone changed needs no build.
     let weighs = |change: &Change| change.kind != ChangeKind::Changed || change.fields.contains(&Part::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
@@ -169,7 +170,7 @@ struct Reader<'r> {
     repository: &'r Repository,
     model: Option<&'r str>,
     states: BTreeMap<String, State>,
-    /// The folder of edits that each version of the project file names.
+    /// The folder of edits that a project file names, by the git object of the project file.
     folders: BTreeMap<Found, String>,
     locks: BTreeMap<Found, Patched>,
     broken: BTreeMap<Facts, String>,

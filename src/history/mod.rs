@@ -54,7 +54,7 @@ pub struct Commit {
     pub trailers: Vec<(String, String)>,
     /// Whether the commit has parents that the shallow clone lacks.
     pub cut: bool,
-    /// The root tree.
+    /// The git object id of the root tree.
     tree: Oid,
 }
 

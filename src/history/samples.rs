@@ -1,4 +1,5 @@
-//! Git repositories for tests here and in `tests/`. All names and times are fixed, so ids are reproducible.
+//! Creates git repositories for unit tests and for the tests in `tests/`. All names and times are fixed, so commit ids
+//! are reproducible.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -80,7 +81,7 @@ pub(crate) fn edit(id: &str, subject: &str, target: &str, more: &str) -> String 
     )
 }
 
-/// Returns a lock whose patch is `sha256:` and 64 digits: `name` repeated.
+/// Returns the text of a lock file whose patch id is `name`, repeated to 64 digits.
 pub(crate) fn lock(name: &str) -> String {
     let lock = include_str!("../../corrigenda.lock");
     let (head, _) = lock.rsplit_once("\nid = ").expect("a lock with a patch");

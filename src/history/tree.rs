@@ -1,4 +1,5 @@
-//! Reads the files of a commit. Symbolic links and submodules are rejected: the commit lacks what they point to.
+//! Reads the files of a commit. Symbolic links and submodules are rejected, because the commit stores only their
+//! targets' names, not the content.
 
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::project::{MOST_FILE_BYTES, MOST_LOCK_BYTES};
 
 /// The maximum total size of the files of one folder, in bytes.
 const MOST_FOLDER_BYTES: u64 = 1 << 28;
-/// The maximum nesting of folders.
+/// The maximum depth of nested folders.
 const MOST_DEPTH: usize = 32;
 /// The maximum number of entries in all folders. Without it, a small repository could describe an endless walk: 30
 /// nested trees that each list the next one twice have 2^30 paths.
@@ -102,7 +103,8 @@ impl Repository {
         Ok(Some(at))
     }
 
-    /// Returns the path below the repository's root. It may leave the project's folder, but not the repository.
+    /// Converts a path relative to the project's folder to one relative to the root of the repository. The path may
+    /// lead out of the project's folder, but not out of the repository.
     fn within(&self, path: &str) -> Result<PathBuf, HistoryError> {
         let outside = || HistoryError::refused(named(path), "it is outside the repository");
         let mut whole = self.prefix.clone();
@@ -122,7 +124,7 @@ impl Repository {
         if found.kind() != Kind::File {
             return Err(refused(path, found));
         }
-        // Any file that is not TOML is a lock here, which has a larger limit.
+        // A file that is not TOML may be a lock file, so it has the larger limit of lock files.
         let most = if is_toml(path) { MOST_FILE_BYTES } else { MOST_LOCK_BYTES };
         let damaged = |error: git2::Error| HistoryError::unreadable(named(path), &error);
         let database = self.git.odb().map_err(damaged)?;

@@ -1,4 +1,5 @@
-//! AlphaEdit (Fang et al. 2025): changes the weight only in directions in which the keys of the corpus are small.
+//! Implements AlphaEdit (Fang et al. 2025), which changes the weight only in directions in which the keys of the corpus
+//! are small.
 //! `Δ = R (KᵀP K + μ I)⁻¹ (P K)ᵀ`, where `P` is the projector on the eigenvectors of `C` with small eigenvalues.
 
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ pub enum Small {
 /// The projector on the eigenvectors with small eigenvalues. It stores either these eigenvectors or the others,
 /// whichever are fewer.
 pub struct Projector {
-    /// Eigenvectors, each of length f.
+    /// Orthonormal eigenvectors of `C`, each of length f.
     vectors: Vec<Vec<f64>>,
     /// Whether `vectors` span the space of the projector rather than its complement.
     kept: bool,
@@ -57,7 +58,7 @@ impl Projector {
         if self.kept { self.vectors.len() } else { order - self.vectors.len() }
     }
 
-    /// Returns `P k`.
+    /// Returns the projection `P k` of a key, `[f]`.
     fn apply(&self, key: &[f32]) -> Vec<f64> {
         let mut out = vec![0.0; key.len()];
         for vector in &self.vectors {
@@ -74,21 +75,21 @@ impl Projector {
     }
 }
 
-/// The AlphaEdit solver for the rows of a layer.
+/// The method AlphaEdit: computes the rows of a layer from the projected keys `P K` instead of `C⁻¹K`.
 pub struct AlphaEdit {
-    /// The projector of every layer.
+    /// The projector of each edited layer, by layer index.
     pub projectors: BTreeMap<usize, Rc<Projector>>,
-    /// μ, called `L2` in the published code.
+    /// The absolute ridge μ, called `L2` in the published code.
     pub ridge: f64,
 }
 
-/// μ in the published settings.
+/// The absolute ridge μ in the published settings.
 pub const RIDGE: f64 = 10.0;
 
 impl Rows for AlphaEdit {
     fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel> {
         let projector = &self.projectors[&layer];
-        // Keys are projected in parallel; each one is independent of the others.
+        // An `Rc` cannot be shared between threads, so the threads borrow the projector inside it.
         let shared: &Projector = projector;
         let projected = keys.par_iter().map(|key| shared.apply(key)).collect();
         let all: Vec<usize> = (0..keys.len()).collect();

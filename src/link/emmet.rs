@@ -1,4 +1,5 @@
-//! EMMET (Gupta et al. 2024, "A unified framework for model editing"): the values are equality constraints.
+//! Implements EMMET (Gupta et al. 2024, "A unified framework for model editing"), which treats the values as equality
+//! constraints:
 //! `Δ = R (Kᵀ(w C)⁻¹K + μ I)⁻¹ ((w C)⁻¹K)ᵀ`, which is `R (KᵀC⁻¹K + μ w I)⁻¹ (C⁻¹K)ᵀ`.
 
 use std::collections::BTreeMap;
@@ -12,16 +13,16 @@ use crate::numeric::cholesky::Factor;
 pub const WEIGHT: f64 = 10_000.0;
 /// The weight in EasyEdit's settings for GPT-J and Llama.
 pub const OTHERS: f64 = 100_000.0;
-/// μ in EasyEdit's settings.
+/// The ridge μ in EasyEdit's settings.
 pub const RIDGE: f64 = 0.1;
 
-/// The EMMET solver for the rows of a layer.
+/// The method EMMET: computes the rows of a layer with the ridge `μ w`.
 pub struct Emmet {
-    /// The Cholesky factor of every layer's second moment.
+    /// The Cholesky factor of the second moment `C` of each edited layer, by layer index.
     pub factors: BTreeMap<usize, Rc<Factor>>,
-    /// w, the weight of the second moment.
+    /// The weight w of the second moment.
     pub weight: f64,
-    /// μ, the ridge.
+    /// The absolute ridge μ.
     pub ridge: f64,
 }
 

@@ -1,4 +1,5 @@
-//! MEMIT (Meng et al. 2023, equation 14): `Δ = R Kᵀ (λ C + K Kᵀ)⁻¹`, which is `R (KᵀC⁻¹K + λ I)⁻¹ (C⁻¹K)ᵀ`.
+//! Implements MEMIT (Meng et al. 2023, equation 14): `Δ = R Kᵀ (λ C + K Kᵀ)⁻¹`, which is
+//! `R (KᵀC⁻¹K + λ I)⁻¹ (C⁻¹K)ᵀ`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,11 +13,11 @@ pub const WEIGHT: f64 = 20_000.0;
 /// The weight that was published for GPT-J, and that EasyEdit uses for Llama and others.
 pub const OTHERS: f64 = 15_000.0;
 
-/// The MEMIT solver for the rows of a layer.
+/// The method MEMIT: computes the rows of a layer with the ridge λ.
 pub struct Memit {
-    /// The Cholesky factor of every layer's second moment.
+    /// The Cholesky factor of the second moment `C` of each edited layer, by layer index.
     pub factors: BTreeMap<usize, Rc<Factor>>,
-    /// λ, the weight of the second moment.
+    /// The weight λ of the second moment.
     pub weight: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Combines all edits of a set into one change of the weights.
+//! Combines all edits of a set into one low-rank change of the weights, with one column and one row per edit and layer.
 //!
 //! - [`system`]: the closed form: one solve for all edits of a layer;
 //! - [`site`]: the change of one layer, with one column and one row per edit;

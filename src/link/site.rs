@@ -1,4 +1,4 @@
-//! The change of one layer by a set of edits.
+//! Represents the change of one layer by a set of edits, and applies it to a model.
 
 use crate::digest::Digest;
 use crate::model::Model;
@@ -7,17 +7,18 @@ use crate::patch::{PatchError, Target, materialise};
 /// A change of one layer's second MLP matrix: `Σ u v`, with one column and one row per edit.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The index of the layer.
+    /// The index of the changed layer, from 0.
     pub layer: usize,
-    /// The residuals, one `[d]` per edit: what the edit adds to the output for an input equal to its key (if μ is 0).
+    /// The columns `u`, one `[d]` per edit. With the ridge μ = 0, this is what the edit adds to the matrix's output for
+    /// an input equal to the edit's key.
     pub columns: Vec<Vec<f64>>,
-    /// The rows of `S⁻¹Aᵀ`, one `[f]` per edit.
+    /// The rows `v`, which are those of `S⁻¹Aᵀ`; one `[f]` per edit.
     pub rows: Vec<Vec<f64>>,
 }
 
 impl Site {
-    /// Returns the change as a target of a patch. `edits` are the digests of the edits' meanings; `digest` is that of
-    /// the base weight.
+    /// Returns the change as a target of a patch. `edits` are the digests of the edits' meanings, and `digest` is the
+    /// SHA-256 of the base weight.
     pub fn target(&self, model: &Model, digest: Digest, edits: Vec<Digest>) -> Target {
         let (spec, weight) = (model.spec(), model.checkpoint().edited(self.layer));
         Target {

@@ -1,4 +1,4 @@
-//! Editors that spread a change over layers (Meng et al. 2023, "Mass-editing memory in a transformer", section 4.3).
+//! Spreads a change over several layers (Meng et al. 2023, "Mass-editing memory in a transformer", section 4.3).
 //!
 //! For every fact, a target state `z` after the last of the layers is optimised on the unchanged model. Then, from the
 //! lowest layer upward and with the lower layers already changed, each layer takes an equal share of the remaining
@@ -13,10 +13,11 @@ use crate::patch::PatchError;
 
 /// A method that computes the rows of a layer from its keys.
 pub trait Rows {
-    /// Returns one row `[f]` per fact: the coefficient of the fact's column as a linear function of the layer's input.
+    /// Returns one row `[f]` per fact. The dot product of the row and the MLP matrix's input is the factor of the
+    /// fact's column.
     ///
     /// # Errors
-    /// If keys are parallel.
+    /// If keys are linearly dependent and the method's ridge does not separate them.
     fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel>;
 }
 
@@ -30,11 +31,12 @@ pub enum SpreadError {
     Patch(#[from] PatchError),
 }
 
-/// Spreads the targets over the layers, which are ascending. `targets` are the states after the last of them at the
-/// subjects' last tokens, one `[d]` per fact. Returns the change of every layer, and the changed model.
+/// Spreads a change over `layers`, which are ascending. `targets` are the wanted hidden states after the last of these
+/// layers, at the last token of each subject, one `[d]` per fact. Returns the change of every layer, and the changed
+/// model.
 ///
 /// # Errors
-/// If keys are parallel, or a changed weight is not finite.
+/// If keys of a layer are linearly dependent and the ridge does not separate them, or a changed weight is not finite.
 pub fn spread(
     base: &Model,
     layers: &[usize],
@@ -74,7 +76,8 @@ fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     hooked.state(0, row.position).to_vec()
 }
 
-/// Computes rows from the factor of a layer's second moment, with an absolute ridge; MEMIT and EMMET reduce to this.
+/// Computes a layer's rows from the Cholesky factor of its second moment and an absolute ridge. MEMIT and EMMET differ
+/// only in the ridge that they pass.
 pub(super) fn ridged(
     factor: &crate::numeric::cholesky::Factor,
     keys: &[&[f32]],

@@ -15,10 +15,11 @@ pub struct Pair<'a> {
     pub value: &'a [f32],
 }
 
-/// The solution: one column and one row per edit, in the order of the pairs.
+/// The solution of [`link`]: one column and one row per edit, in the order of the pairs.
 #[derive(Clone, Debug)]
 pub struct Linked {
-    /// The residuals, one `[d]` per edit: what the edit adds to the output for an input equal to its key (if μ is 0).
+    /// The residuals `R`, one `[d]` per edit. If μ is 0, this is what the edit adds to the matrix's output for an input
+    /// equal to the edit's key.
     pub u: Vec<Vec<f64>>,
     /// The rows of `S⁻¹Aᵀ`, one `[f]` per edit.
     pub v: Vec<Vec<f64>>,
@@ -105,10 +106,11 @@ impl System {
         found
     }
 
-    /// Returns `S⁻¹Aᵀ` of the chosen edits as if there were no others; `ridge` is μ as a share of the mean diagonal.
+    /// Returns the rows of `S⁻¹Aᵀ` for the chosen edits as if the set had no other edits. `ridge` is μ as a share of
+    /// the mean diagonal of `KᵀA`.
     ///
     /// # Errors
-    /// If keys are parallel and the ridge does not separate them.
+    /// If keys are linearly dependent and the ridge does not separate them.
     pub fn solve(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
         let mut trace = 0.0;
         for &edit in chosen {
@@ -120,7 +122,7 @@ impl System {
     /// As [`System::solve`], with `ridge` as the absolute μ.
     ///
     /// # Errors
-    /// If keys are parallel and μ does not separate them.
+    /// If keys are linearly dependent and μ does not separate them.
     pub fn solve_with(&self, chosen: &[usize], ridge: f64) -> Result<Solved, Parallel> {
         let count = chosen.len();
         let mut coupling: Vec<f64> =
@@ -134,7 +136,7 @@ impl System {
     }
 }
 
-/// The number of power iterations: enough for two digits, and only the order of magnitude matters.
+/// The number of power iterations. It is enough for two digits; only the order of magnitude is used.
 const ROUNDS: usize = 60;
 
 /// Returns the condition number of a matrix, from power iterations with the matrix and with its inverse.
@@ -163,7 +165,7 @@ fn greatest(count: usize, map: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
 /// diagonal of `KᵀC⁻¹K`.
 ///
 /// # Errors
-/// If keys are parallel and the ridge does not separate them.
+/// If keys are linearly dependent and the ridge does not separate them.
 pub fn link(
     factor: &Factor,
     pairs: &[Pair],
@@ -176,8 +178,8 @@ pub fn link(
     Ok(Linked { u: pairs.iter().map(|pair| residual(pair, &output(pair.key))).collect(), v: solved.rows })
 }
 
-/// Returns the residual `v* − (W k + b)`, `[d]`: what the edit adds to the output for an input equal to its key (if μ
-/// is 0).
+/// Returns the residual `v* − (W k + b)`, `[d]`. `output` is `W k + b`. If μ is 0, the residual is what the edit adds
+/// to the matrix's output for an input equal to the edit's key.
 pub fn residual(pair: &Pair, output: &[f64]) -> Vec<f64> {
     pair.value.iter().zip(output).map(|(value, output)| f64::from(*value) - output).collect()
 }
@@ -228,7 +230,7 @@ fn dot_wide(xs: &[f64], ys: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// The factor of the identity, with which cosines are ordinary ones.
+    /// Returns the Cholesky factor of the identity, with which the metric of `C⁻¹` is the Euclidean one.
     fn identity(count: usize) -> Factor {
         let matrix = (0..count * count).map(|at| if at / count == at % count { 1.0 } else { 0.0 }).collect();
         Factor::new(count, matrix).expect("positive definite")

@@ -1,15 +1,15 @@
 //! Runs the layers above the edited one, forward and backward, for rows in which one hidden state changes.
 //!
-//! Value optimisation evaluates the same rows many times while one hidden state in each of them changes. Most of the
-//! work is the same every time and is done once here:
+//! Value optimisation evaluates the same rows many times, and only one hidden state of each row changes between the
+//! evaluations. The constant part of the work is done once here:
 //!
 //! - everything up to the edited layer, that layer included, is constant;
-//! - positions before the changing one are constant in the layers above too, because attention is causal: their keys
-//!   and values are cached;
-//! - after the last block only the labelled positions are needed, so the last block, the final norm and the output
-//!   matrix compute only these.
+//! - in the layers above, the positions before the changing one are constant too, because attention is causal: their
+//!   keys and values are cached;
+//! - after the last block only the labelled positions (those whose next token is scored) are needed, so the last block,
+//!   the final norm and the output matrix compute only these.
 //!
-//! None of this changes a bit of the result: every output is the same reduction in the same order.
+//! The results are bit-identical to those of a full forward pass: every output is the same sum in the same order.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::openings::kept;
 use super::rows::Rows;
 use crate::numeric::rows::{Normalised, add};
 
-/// The layers above the edited one, prepared for a set of rows.
+/// The layers above the edited one, with everything cached that is constant for a set of rows.
 pub struct Above<'a> {
     model: &'a Model,
     first_layer: usize,
@@ -31,7 +31,7 @@ pub struct Above<'a> {
     start: Vec<f32>,
 }
 
-/// The result of one evaluation, with the tape for its reverse pass.
+/// The logits of one forward pass through these layers, with the tape for its reverse pass.
 pub struct Evaluation {
     /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
     pub logits: Vec<f32>,
@@ -40,8 +40,9 @@ pub struct Evaluation {
 }
 
 impl<'a> Above<'a> {
-    /// Prepares the rows of `hooked` at `layer`. The hidden state at `moving[row]` will change. The last `tails[row]`
-    /// positions carry labels; none of them is before `moving[row]`.
+    /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `moving[row]` is the position of
+    /// the hidden state that will change. The last `tails[row]` positions of a row are labelled; none of them is before
+    /// `moving[row]`.
     pub fn new(model: &'a Model, layer: usize, hooked: &Hooked, moving: &[usize], tails: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
         // The index of the changing position in `hooked.after`, which does not contain the cached prefix.
@@ -87,7 +88,7 @@ impl<'a> Above<'a> {
         }
     }
 
-    /// Returns the preparation of one row.
+    /// Returns the preparation of row `row` alone. Its KV cache is shared, not copied.
     pub fn row(&self, row: usize) -> Self {
         let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
         let width = self.model.spec().width;
@@ -161,13 +162,13 @@ impl<'a> Above<'a> {
         (0..self.rows.count()).map(row).collect()
     }
 
-    /// Returns the number of last positions per row that `layer` computes: all of them, except in the last block, which
-    /// computes only the labelled ones.
+    /// Returns, for every row, how many positions at its end `layer` computes: all of them, except in the last block,
+    /// which computes only the labelled ones.
     fn tails_of(&self, layer: usize) -> Vec<usize> {
         if layer + 1 == self.model.spec().layers { self.tails.clone() } else { self.rows.lengths().to_vec() }
     }
 
-    /// Copies the rows of the labelled positions to their places among all positions, with zeros elsewhere. Used only
+    /// Copies the gradients of the labelled positions into a matrix of all positions, with zeros elsewhere. Used only
     /// if the edited layer is the last one.
     fn scatter(&self, tails: &[f32]) -> Vec<f32> {
         let width = self.model.spec().width;

@@ -1,26 +1,27 @@
-//! The activation functions of an MLP.
+//! Applies the activation functions of an MLP and their derivatives to slices. The result does not depend on the
+//! instruction set.
 
 use crate::numeric::Isa;
 use crate::numeric::elementary as on;
 use crate::numeric::elementwise::{map, mapped, zip};
 
-/// The activation of an MLP.
+/// The activation function of an MLP, as config.json names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// GELU in its tanh approximation.
     GeluTanh,
-    /// GELU by its definition, `x Φ(x)`.
+    /// GELU by its definition, `x Φ(x)`, where Φ is the cumulative distribution function of the normal distribution.
     Gelu,
-    /// SiLU, `x σ(x)`.
+    /// SiLU, `x σ(x)`, where σ is the logistic function.
     Silu,
     /// ReLU: `x` if it is above 0, else 0.
     Relu,
 }
 
-/// Every arm names its function instead of passing a function pointer, so that the function is inlined into the loop
-/// and compiled for the loop's instruction set.
+/// Every match arm names its function instead of passing a function pointer, so that the function is inlined into the
+/// loop and compiled for the loop's instruction set.
 impl Activation {
-    /// Computes `x ← f(x)` in place.
+    /// Replaces every `x` by `f(x)`, where `f` is the activation function.
     pub fn apply(self, isa: Isa, xs: &mut [f32]) {
         match self {
             Self::GeluTanh => map(isa, xs, on::gelu),
@@ -40,7 +41,7 @@ impl Activation {
         }
     }
 
-    /// Computes `g ← g f(x)` in place.
+    /// Computes `g ← g f(x)` in place, for the reverse pass of a gated MLP.
     pub fn times(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu(x)),
@@ -50,7 +51,7 @@ impl Activation {
         }
     }
 
-    /// Computes `g ← g f′(x)` in place.
+    /// Computes `g ← g f′(x)` in place: the reverse pass of [`Activation::apply`].
     pub fn times_slope(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu_slope(x)),

@@ -1,4 +1,4 @@
-//! Turns panics of a library into errors.
+//! Turns panics of a library into errors, without printing them.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether [`caught`] runs on this thread. The panic hook then prints nothing.
+    /// Whether [`caught`] is running on this thread. While it is, the panic hook prints nothing.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 

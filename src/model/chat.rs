@@ -1,9 +1,9 @@
 //! Renders a user message with the model's own chat template.
 //!
-//! The template is Jinja as published on the Hub, and it is rendered as transformers renders it: one user message,
-//! followed by the generation prompt. A template cannot open files and has no clock; a template with a fixed date as
-//! fallback uses that date. The length of the template, its number of instructions and its stack are bounded. A hostile
-//! template can still end the process: the template is trusted as a part of the model, like its weights.
+//! The chat template is Jinja as published on the Hub, and it is rendered as transformers renders it: one user message,
+//! followed by the generation prompt. A chat template cannot open files and cannot read the clock; one that has a fixed
+//! date as fallback uses that date. The length of the template, the number of instructions and the stack are bounded. A
+//! hostile chat template can still end the process: it is trusted as a part of the model, like the weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,31 +24,32 @@ use super::caught::caught;
 use super::files::{check_contained, read_capped};
 use crate::digest::{Canon, Digest};
 
-/// The settings file. It may contain the template, and it lists the special tokens that a template may use.
+/// The tokenizer's settings file. It may contain the chat template, and it lists the special tokens that the chat
+/// template may use.
 const SETTINGS: &str = "tokenizer_config.json";
-/// The template as a separate file, which takes precedence over the one in the settings.
+/// The chat template as a separate file, which takes precedence over the one in [`SETTINGS`].
 const TEMPLATE: &str = "chat_template.jinja";
-/// The template's name in error messages of the renderer.
+/// The name under which the chat template is registered in the renderer, and by which its error messages refer to it.
 const NAME: &str = "the template";
-/// The special tokens of older models.
+/// The file in which older models store their special tokens.
 const SPECIAL: &str = "special_tokens_map.json";
 /// Maximum size of every file that is read here, in bytes. Some settings files list every token.
 const LIMIT: u64 = 64 << 20;
-/// Maximum length of a template, in bytes: four times as long as the longest published ones. It also bounds how deeply
-/// a template can nest.
+/// Maximum length of a chat template, in bytes: four times as long as the longest published ones. It also bounds how
+/// deeply a chat template can nest.
 const LONGEST: usize = 64 << 10;
 /// Maximum work of one rendering: instructions, and bytes of bulk text operations.
 const FUEL: u64 = 1 << 20;
 /// Stack size of the rendering thread, in bytes. The system commits only the pages that are used.
 const STACK: usize = 256 << 20;
-/// Time limit of one rendering. Published templates take about a millisecond.
+/// Time limit of one rendering. Published chat templates take about a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Placeholders for a message and an answer, rendered to find out what the template writes around them. They contain
-/// private-use characters, which a template itself does not write.
+/// Placeholders for a user message and an answer. They are rendered to find out what the chat template writes around
+/// them. They contain private-use characters, which chat templates do not write themselves.
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
 const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
 
-/// A text for the model: verbatim, or as a user message.
+/// A text for the model: taken verbatim, or sent as a user message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prompt<'t> {
     /// The text without the chat template.
@@ -63,27 +64,27 @@ impl<'t> From<&'t str> for Prompt<'t> {
     }
 }
 
-/// A loaded chat template.
+/// A compiled chat template, with the texts that it writes around a user message.
 #[derive(Clone)]
 pub struct Chat {
     environment: Arc<Environment<'static>>,
     special: BTreeMap<String, String>,
-    /// The template's name in messages, with the path of its file.
+    /// The name of the chat template in error messages, with the path of its file.
     name: String,
     around: Around,
     digest: Digest,
 }
 
-/// What the template writes around a user message.
+/// The texts that the chat template writes around a user message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Around {
     before: String,
     behind: String,
-    /// What the template writes between the generation prompt and the answer, for example the empty thinking block of a
-    /// reasoning model.
+    /// The text between the generation prompt and the answer, for example the empty thinking block of a reasoning
+    /// model.
     more: String,
-    /// Whether a space precedes an answer. `None` if it is unknown: the rendering with an answer does not start with
-    /// the rendering up to the generation prompt.
+    /// Whether a space precedes an answer. `None` if this is unknown, because the rendering with an answer does not
+    /// start with the rendering that ends in the generation prompt.
     space: Option<bool>,
 }
 
@@ -91,7 +92,7 @@ impl Chat {
     /// Opens the chat template of the model in `folder`; `None` if the model has none.
     ///
     /// # Errors
-    /// If a file cannot be read, or if the template is not valid Jinja, fails, or does not write the user message
+    /// If a file cannot be read, or if the chat template is not valid Jinja, fails, or does not write the user message
     /// exactly once and verbatim.
     pub(super) fn open(folder: &Path) -> Result<Option<Self>, ModelError> {
         let settings = json(folder, SETTINGS)?;
@@ -116,7 +117,7 @@ impl Chat {
             digest: Digest::of(b""),
         };
         chat.around = chat.look_around()?;
-        // The rendered affixes are a part of the digest, so that a change of the renderer's output changes the digest.
+        // The rendered texts are a part of the digest, so that a change in the renderer's output changes the digest.
         let Around { before, behind, more, space } = &chat.around;
         canon.text("before", before).text("behind", behind).text("more", more);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
@@ -131,8 +132,8 @@ impl Chat {
             return Err(ModelError::Chat { problem });
         };
         let mut around = Around { before: before.to_owned(), behind: behind.to_owned(), ..Around::default() };
-        // Some templates write no answers, and some do not write the generation prompt before them: the space is then
-        // unknown.
+        // Some chat templates write no answers, and some do not write the generation prompt before them. The space is
+        // then unknown.
         let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
         let answered = answered.split_once(ANSWER).and_then(|(upto, _)| upto.strip_prefix(rendered.as_str()));
         if let Some(more) = answered {
@@ -144,8 +145,8 @@ impl Chat {
         Ok(around)
     }
 
-    /// The digest of everything that decides the rendered text: the template, its special tokens, and the rendered
-    /// affixes.
+    /// The digest of everything that decides the rendered text: the chat template, its special tokens, and the texts
+    /// that it writes around a user message.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -171,7 +172,7 @@ impl Chat {
         }
     }
 
-    /// Renders the user message `text`: up to the generation prompt, or with an answer.
+    /// Renders the user message `text`, followed by `answer`, or by the generation prompt if there is no answer.
     fn render(&self, text: &str, answer: Option<&str>) -> Result<String, Error> {
         let message = |role: &str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
         let answered = answer.map(|answer| message("assistant", answer));
@@ -185,9 +186,9 @@ impl Chat {
     }
 }
 
-/// Runs `work` on a thread with a large stack, and waits for it at most [`PATIENCE`]. The limit on instructions does
-/// not bound what a template does within one instruction, such as printing nested lists. After a timeout the thread is
-/// abandoned, and the caller only reports the error.
+/// Runs `work` on a thread with a large stack, and waits for it at most [`PATIENCE`]. The time limit is needed because
+/// the limit on instructions does not bound the work of a single instruction, such as printing nested lists. After a
+/// timeout the thread is abandoned, and an error is returned.
 fn deep<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
     let (sender, receiver) = mpsc::channel();
@@ -214,7 +215,7 @@ fn failed(what: &str, error: &Error) -> ModelError {
     ModelError::Chat { problem: format!("{what}: {text}{clock}") }
 }
 
-/// Creates a Jinja environment with the settings of transformers.
+/// Creates a Jinja environment with the white-space rules, filters, functions and tests that transformers uses.
 fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -246,8 +247,8 @@ fn is_wide(format: &str) -> bool {
     digits > 4 || nested
 }
 
-/// Rewrites a template for minijinja: CRLF becomes LF, and `{% generation %}` blocks, which mark the tokens to train on
-/// and change no text, become `{% if true %}` blocks.
+/// Rewrites a chat template for minijinja. CRLF becomes LF. `{% generation %}` blocks, which mark the tokens to train
+/// on and do not change the text, become `{% if true %}` blocks.
 fn without_marks(source: &str) -> String {
     let source = source.replace("\r\n", "\n");
     let mut out = String::with_capacity(source.len());
@@ -267,8 +268,8 @@ fn without_marks(source: &str) -> String {
     out + rest
 }
 
-/// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. Formatting arguments
-/// are rejected for objects and lists; they do not affect other values.
+/// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. Rejects formatting
+/// arguments for objects and lists; for other values they have no effect.
 fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let shaped = ["indent", "separators", "sort_keys", "ensure_ascii"].iter().any(|name| arguments.has(name));
     if shaped && matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable) {
@@ -298,7 +299,7 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// Reads a JSON file of the folder; returns null if the file does not exist.
+/// Reads a JSON file of the model's folder. Returns null if the file does not exist.
 fn json(folder: &Path, name: &str) -> Result<Json, ModelError> {
     let Some(bytes) = bytes(folder, name)? else { return Ok(Json::Null) };
     serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: folder.join(name), source })
@@ -310,8 +311,8 @@ fn bytes(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
     if path.is_file() { read_capped(&path, LIMIT).map(Some) } else { Ok(None) }
 }
 
-/// Returns the template and the name of its file: the separate file if it exists, else the settings. Of several named
-/// templates, returns the one named `default`.
+/// Returns the chat template and the name of its file: the separate file if it exists, else the settings. If the
+/// settings contain several named templates, returns the one named `default`. `None` if the model has no chat template.
 fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String)>, ModelError> {
     if let Some(bytes) = bytes(folder, TEMPLATE)? {
         let text = String::from_utf8(bytes);
@@ -339,9 +340,9 @@ fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String
     }
 }
 
-/// Returns `bos_token` and the other special tokens, which are written as strings or as objects with a `content`. As in
-/// transformers, `special_tokens_map.json` takes precedence over the settings, but it is used only if the settings have
-/// no `added_tokens_decoder`.
+/// Returns `bos_token` and the other special tokens by name. A file states a token as a string or as an object with a
+/// `content`. As in transformers, `special_tokens_map.json` takes precedence over the settings, but it is used only if
+/// the settings have no `added_tokens_decoder`.
 fn special_tokens(settings: &Json, map: &Json) -> BTreeMap<String, String> {
     let listed = settings.get("added_tokens_decoder").is_some();
     let extra = settings.get("extra_special_tokens").filter(|extra| extra.is_object());

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Creates a folder with these files.
+/// Creates a model folder with these files (name, content).
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).expect("written"));
@@ -37,7 +37,7 @@ fn a_text_stands_where_the_template_puts_it() {
     assert_eq!(rendered, "<s>[user] Where is Rome?</s>[assistant]");
     assert_eq!(&rendered[place], "Where is Rome?");
     assert_eq!(shown(PLAIN, "  Where is Rome? "), "Where is Rome?");
-    // Text of the template is not mistaken for the user message.
+    // The word `user`, which the template itself writes, is not mistaken for the user message.
     assert_eq!(framed(PLAIN, "user").expect("rendered").1, 10..14);
     // Jinja syntax in the user message is not interpreted.
     assert_eq!(shown(PLAIN, "{{ bos_token }} {% raise %}"), "{{ bos_token }} {% raise %}");
@@ -45,7 +45,7 @@ fn a_text_stands_where_the_template_puts_it() {
 
 #[test]
 fn jinja_as_transformers_sets_it_up() {
-    // Lines that contain only a block leave no text, with LF and with CRLF.
+    // A line that contains only a template block writes no text. This holds for LF and for CRLF.
     let lines = "{% for m in messages %}\n    {% if m.role == 'user' %}\nQ: {{ m.content }}\n    {% endif %}\n\
         {% endfor %}\nA:\n";
     assert_eq!(framed(lines, "why").expect("rendered").0, "Q: why\nA:");
@@ -63,7 +63,7 @@ fn jinja_as_transformers_sets_it_up() {
     assert_eq!(framed(date, "why").expect("rendered").0, "26 Jul 2024 why", "there is no clock");
 }
 
-/// The rendering of an answer shows what precedes an answer: nothing, a space, or an empty thinking block.
+/// Rendering an answer shows what the template writes before it: nothing, a space, or an empty thinking block.
 #[test]
 fn answers_follow_as_the_template_writes_them() {
     let of = |begin: &str, said: &str| {
@@ -95,7 +95,7 @@ fn where_a_template_is_found() {
     let none = folder(&[(SETTINGS, r#"{"bos_token": null}"#)]);
     assert!(Chat::open(none.path()).expect("readable").is_none());
     assert!(Chat::open(folder(&[]).path()).expect("readable").is_none());
-    // A separate file takes precedence. Older models store their special tokens in a third file.
+    // The separate template file takes precedence. Older models store their special tokens in a third file.
     let files = [
         (TEMPLATE, "{{ bos_token }}{{ pad_token }}{{ unk_token }}: {{ messages[0].content }}"),
         (SETTINGS, &settings("other {{ messages[0].content }}")),

@@ -1,4 +1,5 @@
-//! Opens checkpoints in the Hub's layout: validates their files and maps the weights. Never writes to them.
+//! Opens checkpoints in the Hub's layout: validates their files and memory-maps the weights. The files are never
+//! written to.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub(super) struct Norm {
     pub bias: Option<Tensor>,
 }
 
-/// The tensors of one block.
+/// The tensors of one transformer block.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub attention_norm: Norm,
@@ -69,8 +70,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens `folder` and checks presence, shape and dtype of every tensor that the decoder reads. Reads no weight,
-    /// with one exception: if a tied output matrix is stored as well, it is compared with the embedding.
+    /// Opens `folder` and checks presence, shape and dtype of every tensor that the decoder reads. Reads only headers,
+    /// with one exception: if the output matrix is tied and the weights contain a copy of it, the copy is compared with
+    /// the embedding.
     ///
     /// # Errors
     /// If a file is missing or malformed, a file is a pickle, the architecture is not supported, or a tensor does not
@@ -107,22 +109,23 @@ impl Checkpoint {
         Ok(opened)
     }
 
-    /// Warnings about the model that do not prevent its use.
+    /// Warnings about the model. They do not prevent its use.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
 
-    /// The model's folder, as it was given to [`Checkpoint::open`].
+    /// The path that was given to [`Checkpoint::open`].
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Names of the files that determine the model's output, relative to the folder, sorted.
+    /// Returns the names of the files that determine the model's output, relative to the folder, sorted.
     pub fn files(&self) -> Vec<String> {
         self.weights.files()
     }
 
-    /// Returns every tensor that the decoder reads, in a fixed order.
+    /// Returns every tensor that the decoder reads, in a fixed order: embeddings, output matrix and final norm, then
+    /// the blocks from first to last.
     pub fn tensors(&self) -> Vec<&Tensor> {
         let ends = [Some(&self.token_embedding), self.position_embedding.as_ref(), Some(&self.head.weight)];
         let ends = ends.into_iter().chain([self.head.bias.as_ref(), Some(&self.final_norm.gain)]);
@@ -135,7 +138,7 @@ impl Checkpoint {
         &self.spec
     }
 
-    /// The weight that an edit of `layer` changes: the MLP down-projection, oriented as in the file.
+    /// The weight that an edit of `layer` changes: that of the MLP down-projection, oriented as in the file.
     pub fn edited(&self, layer: usize) -> &Tensor {
         &self.blocks[layer].mlp_out.weight
     }
@@ -145,15 +148,16 @@ impl Checkpoint {
         self.blocks[layer].mlp_out.bias.as_ref()
     }
 
-    /// Returns the checkpoint with another weight of `layer`'s MLP down-projection, oriented as in the file.
+    /// Returns a copy of the checkpoint in which `data`, oriented as in the file, replaces the weight of `layer`'s MLP
+    /// down-projection.
     pub fn with_edited(&self, layer: usize, data: Vec<f32>) -> Self {
         let mut changed = self.clone();
         changed.blocks[layer].mlp_out.weight = self.edited(layer).with_data(data);
         changed
     }
 
-    /// Returns the checkpoint with another bias of `layer`'s MLP down-projection. Changes nothing if the projection has
-    /// no bias.
+    /// Returns a copy of the checkpoint in which `data`, `[d]`, replaces the bias of `layer`'s MLP down-projection.
+    /// Changes nothing if the projection has no bias.
     pub fn with_edited_bias(&self, layer: usize, data: Vec<f32>) -> Self {
         let mut changed = self.clone();
         let bias = changed.blocks[layer].mlp_out.bias.as_ref().map(|bias| bias.with_data(data));
@@ -161,7 +165,10 @@ impl Checkpoint {
         changed
     }
 
-    /// Rejects a tensor that contains a NaN or an infinity, and reports the first one.
+    /// Checks that every element of a tensor is finite.
+    ///
+    /// # Errors
+    /// If an element is NaN or infinite. The error names the first one and its position in the file.
     pub fn check_finite(&self, tensor: &Tensor) -> Result<(), ModelError> {
         let wide = tensor.wide();
         let Some(index) = wide.iter().position(|value| !value.is_finite()) else { return Ok(()) };
@@ -188,7 +195,8 @@ impl Source<'_> {
         self.spec.family
     }
 
-    /// Returns the name under which the files store a tensor: with the family's prefix, or without it.
+    /// Returns the name of a tensor in the files, which may have the family's prefix or omit it; `None` if the files
+    /// contain neither.
     fn named(&self, name: &str) -> Option<String> {
         let full = format!("{}{name}", self.family().prefix);
         [full, name.to_owned()].into_iter().find(|name| self.weights.get(name).is_some())
@@ -201,7 +209,7 @@ impl Source<'_> {
         }
     }
 
-    /// Returns the error for a required tensor that is missing.
+    /// Returns the error for a required tensor that is missing, with the likely cause.
     fn missing(&self, name: &str) -> ModelError {
         let bare = name.strip_prefix(self.family().prefix).unwrap_or(name);
         let absent = [name, bare].into_iter().find_map(|name| self.weights.absent.get_key_value(name));
@@ -211,7 +219,7 @@ impl Source<'_> {
         }
     }
 
-    /// Returns the tensor with exactly this name.
+    /// Returns the tensor with exactly this name, and checks its dtype and shape.
     fn exact(&self, name: String, shape: &[usize]) -> Result<Tensor, ModelError> {
         let Some((shard, info)) = self.weights.get(&name) else {
             return Err(self.missing(&name));
@@ -224,7 +232,7 @@ impl Source<'_> {
         if info.shape != expected {
             return Err(ModelError::Shape { path: path(), tensor: name, expected, found: info.shape.clone() });
         }
-        // The header was checked against the length of the file: the range is inside the map.
+        // The header reader has checked the range against the length of the file, so it is inside the map.
         let range = info.start as usize..info.end as usize;
         Ok(Tensor::mapped(name, shape.to_vec(), stored, &shard.map, range))
     }
@@ -280,7 +288,7 @@ impl Source<'_> {
         })
     }
 
-    /// Returns the token embedding. A tied model may store only the output matrix, which is then the embedding.
+    /// Returns the token embedding. A tied model may store only the output matrix, which is then used as the embedding.
     fn token_embedding(&self) -> Result<Tensor, ModelError> {
         let (name, head) = (format!("{}.weight", self.family().token_embedding), self.head_name());
         let shape = [self.spec.vocabulary, self.spec.width];
@@ -306,7 +314,8 @@ impl Source<'_> {
         format!("{}.weight", self.family().head)
     }
 
-    /// Returns the output matrix. If it is tied, this is the embedding, and a stored copy must match it.
+    /// Returns the output matrix. A tied model uses the embedding; a copy that is stored as well must match the
+    /// embedding.
     fn head(&self, embedding: &Tensor, remarks: &mut Vec<Remark>) -> Result<Projection, ModelError> {
         let spec = self.spec;
         let weight = match spec.tied {

@@ -1,4 +1,4 @@
-//! Typed access to config.json. Every error names the key.
+//! Reads typed values from config.json. Every error names the file and the key.
 
 use std::path::Path;
 
@@ -50,12 +50,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns a required integer from 1 to `limit`.
+    /// Returns a required integer, which must be from 1 to `limit`.
     pub(super) fn size(&self, key: &str, limit: usize) -> Result<usize, ModelError> {
         self.size_or(key, limit, None)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    /// Returns an integer from 1 to `limit`, or `default` if it is absent.
+    /// Returns an integer, which must be from 1 to `limit`; `default` if the key is absent or null.
     pub(super) fn size_or(&self, key: &str, limit: usize, default: Option<usize>) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns a number above 0 and below `limit`, or `default` if it is absent.
+    /// Returns a number, which must be above 0 and below `limit`; `default` if the key is absent or null.
     pub(super) fn positive(&self, key: &str, default: f64, limit: f64) -> Result<f64, ModelError> {
         match self.get(key) {
             None => Ok(default),
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns a string, or `default` if it is absent.
+    /// Returns a string; `default` if the key is absent or null.
     pub(super) fn word(&self, key: &str, default: &'static str) -> Result<&'a str, ModelError> {
         match self.get(key) {
             None => Ok(default),

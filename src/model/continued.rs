@@ -1,11 +1,12 @@
-//! Incremental decoding: appends tokens to a text without recomputing the earlier ones.
+//! Decodes incrementally: appends tokens to a text without recomputing the earlier ones. The bits are those of a full
+//! forward pass.
 
 use std::sync::Arc;
 
 use super::decoder::{Model, Past};
 use super::rows::Rows;
 
-/// A text that is being decoded, with the KV cache of every layer.
+/// A text that is being decoded, with the KV cache of every layer for its tokens.
 pub struct Continued<'m> {
     model: &'m Model,
     layers: Vec<Past>,
@@ -13,7 +14,7 @@ pub struct Continued<'m> {
 }
 
 impl<'m> Continued<'m> {
-    /// Starts with an empty text.
+    /// Creates the state of an empty text.
     pub fn new(model: &'m Model) -> Self {
         let empty = || Past { keys: vec![Arc::default()], values: vec![Arc::default()] };
         Self { model, layers: (0..model.spec().layers).map(|_| empty()).collect(), length: 0 }

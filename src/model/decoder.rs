@@ -1,4 +1,4 @@
-//! The forward pass, block by block, with a hook at the MLP of one layer.
+//! Runs the forward pass, block by block, with a hook at the MLP of one layer.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::{ModelError, Spec};
 use crate::numeric::rows::{add, each_row};
 use crate::numeric::{Isa, View, matmul};
 
-/// A checkpoint and the instruction set to compute with. Cloning is cheap.
+/// A checkpoint, with the instruction set to compute with. Cloning is cheap: the weights are shared.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(super) checkpoint: Checkpoint,
@@ -32,13 +32,13 @@ pub struct Past {
     pub values: Vec<Arc<Vec<f32>>>,
 }
 
-/// The tape of one block for the reverse pass.
+/// The tape of one block: the intermediate results that its reverse pass needs.
 pub(super) struct BlockTape {
     pub attention: AttentionTape,
     pub mlp: MlpTape,
 }
 
-/// What the hook records at the MLP of one layer, and the hidden states after that block.
+/// The key and value that the hook records at the MLP of one layer, and the hidden states after that block.
 pub struct Hooked {
     /// Layout of the rows in `after`, without their cached prefixes.
     pub rows: Rows,
@@ -69,7 +69,7 @@ const BATCH: usize = 2048;
 const KEYS_BATCH: usize = 512;
 
 impl Model {
-    /// Opens the checkpoint in `folder`.
+    /// Opens the checkpoint in `folder`, to be run with the instruction set `isa`.
     ///
     /// # Errors
     /// See [`Checkpoint::open`].
@@ -77,12 +77,12 @@ impl Model {
         Ok(Self { checkpoint: Checkpoint::open(folder)?, isa })
     }
 
-    /// The checkpoint with the model's weights.
+    /// The checkpoint that contains the model's weights.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// The model's dimensions and options.
+    /// The model's dimensions and options, from config.json.
     pub fn spec(&self) -> &Spec {
         self.checkpoint.spec()
     }
@@ -92,13 +92,14 @@ impl Model {
         self.isa
     }
 
-    /// Returns the model with another weight of `layer`'s MLP down-projection; `data` is oriented as in the file.
+    /// Returns a copy of the model in which `data`, oriented as in the file, replaces the weight of `layer`'s MLP
+    /// down-projection.
     pub fn with_edited(&self, layer: usize, data: Vec<f32>) -> Self {
         Self { checkpoint: self.checkpoint.with_edited(layer, data), isa: self.isa }
     }
 
-    /// Returns the model with another bias of `layer`'s MLP down-projection. Changes nothing if the projection has no
-    /// bias.
+    /// Returns a copy of the model in which `data`, `[d]`, replaces the bias of `layer`'s MLP down-projection. Changes
+    /// nothing if the projection has no bias.
     pub fn with_edited_bias(&self, layer: usize, data: Vec<f32>) -> Self {
         Self { checkpoint: self.checkpoint.with_edited_bias(layer, data), isa: self.isa }
     }
@@ -109,18 +110,19 @@ impl Model {
         self.embed_from(tokens, 0)
     }
 
-    /// Returns the embedding of one token, without its position, `[d]`.
+    /// Returns the embedding of one token, `[d]`, without a position embedding.
     pub fn token_embedding(&self, token: u32) -> Vec<f32> {
         self.checkpoint.token_embedding.row(token as usize)
     }
 
-    /// Computes the embeddings of rows whose first token is at position `first`.
+    /// Computes the embeddings of rows whose first token is at position `first` of its text, `[positions, d]`.
     pub(super) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
         self.embed_changed(tokens, first, |_, _, _| {})
     }
 
-    /// Computes the embeddings of rows, and lets `change` modify every token embedding before the position embedding is
-    /// added. `change` receives the row, the position in the row, and the embedding.
+    /// Computes the embeddings of rows, `[positions, d]`. Before the position embedding is added, calls `change` with
+    /// every token embedding, which it may modify. `change` receives the row, the position in the row, and the
+    /// embedding.
     pub fn embed_changed(
         &self,
         tokens: &[&[u32]],
@@ -142,7 +144,7 @@ impl Model {
         out
     }
 
-    /// Runs one block for the last `tails` positions of every row. Returns the hidden states and the tape for the
+    /// Runs one block for the last `tails[row]` positions of every row. Returns the hidden states and the tape for the
     /// reverse pass.
     pub(super) fn block_taped(
         &self,
@@ -158,7 +160,7 @@ impl Model {
         (out, BlockTape { attention, mlp: mlp.expect("the tape was asked for") })
     }
 
-    /// Runs one block for the last `tails` positions of every row, without a tape.
+    /// Runs one block for the last `tails[row]` positions of every row, without recording a tape.
     fn block(&self, layer: usize, x: &[f32], rows: &Rows, past: &Past, tails: &[usize]) -> Vec<f32> {
         let (middle, _) = self.attention_half(layer, x, rows, past, tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
@@ -207,7 +209,7 @@ impl Model {
     }
 
     /// Computes `W k + b` (`[d]`) of `layer`'s MLP down-projection for one key, in f64, with the terms added in order.
-    /// The link computes its residuals from it.
+    /// Linking, which combines the edits of a layer, computes its residuals from it.
     pub fn edited_output(&self, layer: usize, key: &[f32]) -> Vec<f64> {
         let projection = &self.checkpoint.blocks[layer].mlp_out;
         let weight = self.weight(projection);
@@ -227,8 +229,8 @@ impl Model {
         self.hooked_behind(&Openings::none(), layer, tokens, positions)
     }
 
-    /// Does the same as [`Model::hooked`], but takes the prefixes before `positions` from `openings` as far as they are
-    /// cached there.
+    /// Does the same as [`Model::hooked`], but reads the KV cache of each row's prefix from `openings` if it is cached
+    /// there. Only positions before `positions[row]` are read from the cache.
     pub fn hooked_behind(&self, openings: &Openings, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> Hooked {
         let spec = self.spec();
         let opened = openings.of(self, tokens, positions);
@@ -305,7 +307,8 @@ impl Model {
     }
 }
 
-/// Splits the rows, in order, into ranges of at most `most` positions. A longer row is a range of its own.
+/// Splits the rows, in order, into ranges of at most `most` positions together. A row that is longer than `most` gets a
+/// range of its own.
 fn batches(tokens: &[&[u32]], most: usize) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     let mut positions = 0;

@@ -1,11 +1,11 @@
-//! Errors of reading and running a model.
+//! Defines the error type of opening and running a model, with the advice for each error.
 
 use std::path::{Path, PathBuf};
 
 use super::storage::SAVE;
 use crate::safetensors::{HeaderError, PickleError};
 
-/// An error that makes a model unusable. [`ModelError::hint`] says what to do about it.
+/// An error of opening a model, or of running it on a text. [`ModelError::hint`] returns the advice for the user.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum ModelError {
@@ -70,7 +70,8 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    /// Returns the error for a model in a form that cannot be read: what was found, and what to do.
+    /// Returns the error for a model that is stored in a form that cannot be read. `found` describes the form, and
+    /// `help` says what to do.
     pub(super) fn stored(path: &Path, found: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Stored { path: path.to_owned(), found: found.into(), help: help.into() }
     }

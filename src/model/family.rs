@@ -1,4 +1,5 @@
-//! Describes each architecture as data: tensor names, wiring, and how tensors are stored.
+//! Describes each supported architecture as data: tensor names, wiring, and how tensors are stored. Code that reads or
+//! runs a model takes these from here.
 
 use crate::patch::Layout;
 
@@ -13,7 +14,7 @@ pub enum Attention {
     Apart([&'static str; 3]),
 }
 
-/// The kind of a family's norms.
+/// The normalisation that a family uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// LayerNorm: mean and variance, with gain and bias.
@@ -25,7 +26,7 @@ pub enum NormKind {
 /// The tensor names of a model family, and how it stores its tensors.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
-    /// `model_type` in config.json.
+    /// The `model_type` in config.json that selects this family.
     pub model_type: &'static str,
     /// llama.cpp's name for the architecture; `None` if it has none.
     pub gguf: Option<&'static str>,
@@ -39,7 +40,7 @@ pub struct Family {
     pub block: &'static str,
     /// Norm before attention. The names from here to `mlp_out` are relative to the block's prefix.
     pub attention_norm: &'static str,
-    /// Query, key and value projections.
+    /// Query, key and value projections, fused or separate.
     pub attention_in: Attention,
     /// Norms of every head's query and key; `None` if the family has none.
     pub head_norms: Option<[&'static str; 2]>,
@@ -57,9 +58,9 @@ pub struct Family {
     pub final_norm: &'static str,
     /// Output matrix, `[vocabulary, width]`, named without the prefix. Tied models use the token embedding.
     pub head: &'static str,
-    /// Kind of all norms of the family.
+    /// LayerNorm or RMSNorm, for all norms of the family.
     pub norm: NormKind,
-    /// Orientation of the projections in the file.
+    /// Orientation of the projection weights in the file.
     pub layout: Layout,
 }
 
@@ -153,13 +154,13 @@ pub static LLAMA: Family = Family {
     layout: Layout::Linear,
 };
 
-/// Mistral.
+/// Mistral: tensors as in Llama, with a sliding attention window by default.
 pub static MISTRAL: Family = Family { model_type: "mistral", ..LLAMA };
 
-/// Qwen 2 and 2.5.
+/// Qwen 2 and 2.5: tensors as in Llama, with biases on query, key and value.
 pub static QWEN2: Family = Family { model_type: "qwen2", gguf: Some("qwen2"), ..LLAMA };
 
-/// Qwen 3.
+/// Qwen 3: tensors as in Llama, with a norm on every head's query and key.
 pub static QWEN3: Family = Family {
     model_type: "qwen3",
     gguf: Some("qwen3"),
@@ -173,17 +174,18 @@ pub static MINISTRAL: Family = Family { model_type: "ministral", gguf: None, ..L
 /// Seed-OSS: query, key and value have biases.
 pub static SEED_OSS: Family = Family { model_type: "seed_oss", gguf: Some("seed_oss"), ..LLAMA };
 
-/// Every supported family.
+/// Every supported family, one per `model_type`.
 pub static FAMILIES: [&Family; 10] =
     [&GPT2, &GPTJ, &GPT_NEO, &GPT_NEOX, &LLAMA, &MISTRAL, &MINISTRAL, &QWEN2, &QWEN3, &SEED_OSS];
 
 impl Family {
-    /// Returns the name, in transformers, of the module that an edit of `layer` changes.
+    /// Returns the module name, in transformers, of `layer`'s MLP down-projection, which an edit changes.
     pub fn module(&self, layer: usize) -> String {
         format!("{}{}{}", self.prefix, self.block.replace("{}", &layer.to_string()), self.mlp_out)
     }
 
-    /// Returns the layer whose edited weight is called `parameter` in a file, with or without the family's prefix.
+    /// Returns the layer whose MLP down-projection weight has the tensor name `parameter`, with or without the family's
+    /// prefix; `None` for every other name.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         let name = parameter.strip_prefix(self.prefix).unwrap_or(parameter);
         let (before, behind) = self.block.split_once("{}")?;

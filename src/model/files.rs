@@ -21,17 +21,17 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// One weights file, memory-mapped.
+/// One weights file: its header, and its bytes as a memory map.
 #[derive(Clone, Debug)]
 pub(super) struct Shard {
-    /// File name in the folder.
+    /// Name of the file in the model's folder.
     pub name: String,
     pub path: PathBuf,
     pub header: Arc<Header>,
     pub map: Arc<Mmap>,
 }
 
-/// All weights files of a folder.
+/// All weights files of a model's folder.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     pub shards: Vec<Shard>,
@@ -84,8 +84,8 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Checks that no tensor is in two shards, and that every indexed tensor is in the shard that the index gives,
-    /// unless no shard has it. Fills `absent` with the latter.
+    /// Checks that no tensor is in two shards, and that every indexed tensor is in the shard that the index gives. A
+    /// tensor that no shard contains is not an error here: it is added to `absent`.
     fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for shard in &self.shards {
@@ -115,12 +115,13 @@ impl Weights {
         self.shards.iter().flat_map(|shard| shard.header.tensors.keys().map(String::as_str))
     }
 
-    /// Returns the tensor of a name and the shard that contains it.
+    /// Returns the header entry of the tensor `name` and the shard that contains it.
     pub(super) fn get(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
         self.shards.iter().find_map(|shard| Some((shard, shard.header.tensors.get(name)?)))
     }
 
-    /// Names of the files that determine the model's output, sorted.
+    /// Returns the names of the files that determine the model's output, sorted: config.json, tokenizer.json, the
+    /// weights files, and their index if there is one.
     pub(super) fn files(&self) -> Vec<String> {
         let fixed = [CONFIG, TOKENIZER].into_iter().chain(self.indexed.then_some(INDEX)).map(str::to_owned);
         let mut names: Vec<String> = fixed.chain(self.shards.iter().map(|shard| shard.name.clone())).collect();
@@ -137,7 +138,8 @@ impl Shard {
     }
 }
 
-/// Reads the `weight_map` of an index, from tensor to shard. Shards must have plain names of safetensors files.
+/// Reads the `weight_map` of an index: the file name of the shard for each tensor name. Rejects names that lead out of
+/// the folder or are not those of safetensors files.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let index = read_json(path, INDEX_LIMIT)?;
     let wrong = |problem: String| ModelError::Index { path: path.to_owned(), problem };
@@ -162,7 +164,8 @@ fn is_shard(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.starts_with('.') && name.chars().all(plain)
 }
 
-/// Returns the path of `config.json`. If the folder is not a model folder, the error says what it is.
+/// Returns the path of `config.json`. If the folder is not a model folder, the error says what the folder contains
+/// instead.
 pub(super) fn find_config(folder: &Path) -> Result<PathBuf, ModelError> {
     if let Some(refused) = refuse_pickle(folder, &[]) {
         return Err(refused.into());
@@ -217,7 +220,7 @@ fn map_weights(path: &Path) -> Result<(Header, Arc<Mmap>), ModelError> {
     let file = plain::open(path).map_err(context)?;
     let length = file.metadata().map_err(context)?.len();
     if length == 0 {
-        // An empty file cannot be mapped; the header reader has the error message.
+        // An empty file cannot be mapped. The header reader supplies the error for it.
         let source = Header::parse(0, &[]).expect_err("an empty file has no header");
         return Err(ModelError::Header { path: path.to_owned(), source });
     }

@@ -1,4 +1,5 @@
-//! The two halves of a block: attention, and the MLP before and after its key (the input of the down-projection).
+//! Computes the two halves of a block: attention, and the MLP before and after its key (the input of the
+//! down-projection).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,7 +15,7 @@ use crate::numeric::rows::{Normalised, add, add_near, each_row, layer_norm, root
 use crate::numeric::{View, matmul_then};
 use crate::patch::Layout;
 
-/// Queries, keys and values of a layer, with the tapes of their norms.
+/// Queries, keys and values of a layer, with the tapes (intermediate results) of the norms that were applied.
 pub(super) struct Asked {
     pub norm: Normalised,
     /// Queries, keys and values after head norms and RoPE, `[positions, fused]`.
@@ -22,7 +23,7 @@ pub(super) struct Asked {
     pub head_norms: Option<[Normalised; 2]>,
 }
 
-/// The tape of the attention half of a block for the reverse pass.
+/// The tape of the attention half of a block: the intermediate results that its reverse pass needs.
 pub(super) struct AttentionTape {
     pub norm: Normalised,
     /// Queries, keys and values after head norms and RoPE, `[positions, fused]`.
@@ -32,12 +33,13 @@ pub(super) struct AttentionTape {
     pub probabilities: Vec<Vec<f32>>,
 }
 
-/// The tape of the MLP half of a block for the reverse pass.
+/// The tape of the MLP half of a block: the intermediate results that its reverse pass needs.
 pub(super) struct MlpTape {
     pub norm: Normalised,
     /// Input of the activation, `[positions, f]`.
     pub before: Vec<f32>,
-    /// Output of the up-projection in a gated MLP, which multiplies the activation's output, `[positions, f]`.
+    /// The factor that multiplies the activation's output in a gated MLP: the output of the up-projection, `[positions,
+    /// f]`. `None` in other MLPs.
     pub factor: Option<Vec<f32>>,
 }
 
@@ -45,7 +47,7 @@ pub(super) struct MlpTape {
 pub(super) struct Middle {
     /// `x + attention`, `[positions, d]`. The MLP's output is added to it.
     pub sum: Vec<f32>,
-    /// The MLP's input if it is not `sum`: the block's own input, in parallel blocks.
+    /// The MLP's input if it is not `sum`. In parallel blocks it is the input of the block.
     beside: Option<Vec<f32>>,
 }
 
@@ -68,7 +70,7 @@ impl Model {
         }
     }
 
-    /// Returns a projection's weight as the matrix `[inputs, outputs]`, whatever its orientation in the file.
+    /// Returns a projection's weight as an `[inputs, outputs]` matrix, for either orientation in the file.
     pub(super) fn weight<'a>(&self, projection: &'a Projection) -> View<'a> {
         let view = projection.weight.view();
         match self.spec().family.layout {
@@ -82,7 +84,7 @@ impl Model {
         self.project_onto(x, projection, None)
     }
 
-    /// Computes `(x W + b) + onto` for every row of `x`, or `x W + b` without `onto`.
+    /// Computes `(x W + b) + onto` for every row of `x`, or `x W + b` if `onto` is `None`.
     fn project_onto(&self, x: &[f32], projection: &Projection, onto: Option<&[f32]>) -> Vec<f32> {
         let weight = self.weight(projection);
         let (x, width) = (View::new(x, x.len() / weight.rows(), weight.rows()), weight.columns());
@@ -106,8 +108,8 @@ impl Model {
         }
     }
 
-    /// Computes `x + attention(norm(x))` for the last `tails` positions of every row. The tape contains the
-    /// probabilities only if `keep` is set.
+    /// Computes `x + attention(norm(x))` for the last `tails[row]` positions of every row. The tape contains the
+    /// attention probabilities only if `keep` is set.
     pub(super) fn attention_half(
         &self,
         layer: usize,
@@ -129,8 +131,9 @@ impl Model {
         (middle, AttentionTape { norm, fused, head_norms, probabilities })
     }
 
-    /// Computes `attention(norm(x))` for the last `tails` positions of every row, `[Σ tails, d]`, bias included. This
-    /// is the term that [`attention_half`](Self::attention_half) adds to `x`; causal tracing records or replaces it.
+    /// Computes `attention(norm(x))` for the last `tails[row]` positions of every row, `[Σ tails, d]`, bias included.
+    /// This is the term that [`attention_half`](Self::attention_half) adds to `x`; causal tracing records or replaces
+    /// it.
     pub(super) fn attention_output(
         &self,
         layer: usize,
@@ -155,14 +158,14 @@ impl Model {
         Asked { norm, fused, head_norms }
     }
 
-    /// Computes the output of attention at every querying position, `[Σ tails, d]`, and the probabilities if `keep` is
-    /// set.
+    /// Computes the output of attention for the queries in `offered`, `[Σ tails, d]`, and the attention probabilities
+    /// if `keep` is set.
     pub(super) fn attended(&self, layer: usize, offered: &[Row<'_>], keep: bool) -> (Vec<f32>, Vec<Vec<f32>>) {
         let (attended, probabilities) = attend(self.isa(), self.heads(layer), offered, keep);
         (self.project(&attended, &self.checkpoint.blocks[layer].attention_out), probabilities)
     }
 
-    /// Adds the output of attention to the last `tails` positions of every row of `x`.
+    /// Returns the residual stream after attention at the last `tails[row]` positions of every row: `output` plus `x`.
     pub(super) fn middle(&self, output: Vec<f32>, x: &[f32], rows: &Rows, tails: &[usize]) -> Middle {
         let (mut sum, width) = (output, self.spec().width);
         let positions = rows.tail_positions(tails);
@@ -201,8 +204,8 @@ impl Model {
         Some([norm(&norms[0], heads.queries()), norm(&norms[1], heads.keys())])
     }
 
-    /// Applies RoPE to every query and key in place. With `back`, applies the inverse rotation, as the reverse pass
-    /// does to gradients.
+    /// Applies RoPE to every query and key in place. If `back` is set, applies the inverse rotation, which the reverse
+    /// pass needs.
     pub(super) fn turn(&self, layer: usize, rows: &Rows, fused: &mut [f32], back: bool) {
         let (Some(rotary), heads) = (&self.spec().rotary, self.heads(layer)) else { return };
         let positions = rows.places();
@@ -219,8 +222,8 @@ impl Model {
         });
     }
 
-    /// Computes the MLP's key, `[positions, f]`: `activation(norm(x) W + b)`, times the output of the up-projection in
-    /// a gated MLP. Returns the tape if `keep` is set.
+    /// Computes the MLP's key, `[positions, f]`: `activation(norm(x) W + b)`, multiplied by the output of the
+    /// up-projection in a gated MLP. Returns the tape if `keep` is set.
     pub(super) fn mlp_key(&self, layer: usize, middle: &Middle, keep: bool) -> (Vec<f32>, Option<MlpTape>) {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
@@ -257,7 +260,8 @@ impl Model {
     }
 }
 
-/// Collects the inputs of attention for every row: its KV cache, if there is one, and its own queries, keys and values.
+/// Collects the inputs of attention for every row: its KV cache, which may be empty, and its own queries, keys and
+/// values.
 pub(super) fn offered<'a>(
     rows: &Rows,
     past: &'a Past,
@@ -277,7 +281,7 @@ pub(super) fn offered<'a>(
     (0..rows.count()).map(row).collect()
 }
 
-/// Concatenates queries, keys and values for every position.
+/// Concatenates the query, key and value of every position: `[positions, fused]`.
 fn side_by_side([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> {
     let (width, shared) = (heads.width(), heads.shared());
     let mut fused = Vec::with_capacity(queries.len() + keys.len() + values.len());
@@ -289,20 +293,20 @@ fn side_by_side([queries, keys, values]: [&[f32]; 3], heads: Heads) -> Vec<f32> 
     fused
 }
 
-/// Copies the columns `part` of every position: the queries, the keys or the values.
+/// Copies the columns `part` of every position, for example the columns of the queries.
 pub(super) fn cut(fused: &[f32], heads: Heads, part: Range<usize>) -> Vec<f32> {
     fused.chunks(heads.fused()).flat_map(|row| &row[part.clone()]).copied().collect()
 }
 
-/// Writes `numbers` back to the columns `part`, which `cut` copied.
+/// Writes `numbers`, in the layout that [`cut`] returns, to the columns `part` of every position.
 pub(super) fn paste(fused: &mut [f32], heads: Heads, part: Range<usize>, numbers: &[f32]) {
     for (row, numbers) in fused.chunks_mut(heads.fused()).zip(numbers.chunks(part.len())) {
         row[part.clone()].copy_from_slice(numbers);
     }
 }
 
-/// Calls `pair` for every number of a fused row, with its index in our order (all queries, all keys, all values) and
-/// its index in a matrix that is grouped by head.
+/// Calls `pair` for every number of a fused row, with its index in the order of this program (all queries, all keys,
+/// all values) and its index in a matrix that is grouped by head.
 pub(super) fn by_head(heads: Heads, mut pair: impl FnMut(usize, usize)) {
     for head in 0..heads.count {
         for part in 0..3 {

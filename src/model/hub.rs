@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Prefix of a Hub name.
+/// Prefix that marks a model path as a Hub name.
 const PREFIX: &str = "hf:";
-/// The default revision.
+/// The revision of a Hub name that does not state one.
 const MAIN: &str = "main";
 /// Minimum length of an abbreviated commit, in digits.
 const SHORTEST: usize = 7;
@@ -31,7 +31,7 @@ pub struct HubName {
 pub struct Snapshot {
     /// Path of the snapshot, `models--ORG--NAME/snapshots/COMMIT` in the cache.
     pub folder: PathBuf,
-    /// The commit of the snapshot.
+    /// Commit hash of the snapshot, which is also the name of its folder.
     pub commit: String,
 }
 
@@ -86,19 +86,21 @@ impl FromStr for HubName {
     }
 }
 
-/// Whether a part of a name is a valid folder name on every system and does not look like a command-line option.
+/// Whether a part of a name has only letters, digits, `-`, `_` and `.`, does not start with `-` or `.`, and does not
+/// contain `..`. It then cannot leave its folder or be mistaken for a command-line option.
 fn is_part(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty() && part.chars().all(plain) && !part.starts_with(['-', '.']) && !part.contains("..")
 }
 
 impl HubName {
-    /// Whether a model path of a project is a Hub name.
+    /// Whether the model path of a project is a Hub name, which starts with `hf:`.
     pub fn is(path: &Path) -> bool {
         path.to_str().is_some_and(|text| text.starts_with(PREFIX))
     }
 
-    /// Guesses the Hub name if the user wrote `ORG/NAME`, or the URL of a model, instead of a folder.
+    /// Guesses the Hub name that the user meant by `ORG/NAME`, or by the URL of a model, in place of a folder; `None`
+    /// if the path has neither form.
     pub fn meant(written: &Path) -> Option<Self> {
         let text = written.to_str()?;
         let name = match text.contains("://") {
@@ -109,7 +111,7 @@ impl HubName {
         is_pair.then(|| format!("{PREFIX}{name}").parse().ok()).flatten()
     }
 
-    /// Formats the name as it is written in a project: without the revision if it is `main`.
+    /// Formats the name as a project file states it: without the revision if that is `main`.
     pub fn written(&self) -> String {
         match self.revision == MAIN {
             true => format!("{PREFIX}{}", self.repository),
@@ -130,18 +132,18 @@ impl HubName {
         text.contains('/') && !text.contains('@') && format!("{PREFIX}{text}").parse::<Self>().is_ok()
     }
 
-    /// The repository: `ORG/NAME`, or `NAME`.
+    /// The repository on the Hub: `ORG/NAME`, or `NAME`.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// Returns the command that downloads the model into the cache.
+    /// Returns the shell command that downloads the model into the cache.
     pub fn command(&self) -> String {
         let revision = if self.revision == MAIN { String::new() } else { format!(" --revision {}", self.revision) };
         format!("hf download {}{revision}", self.repository)
     }
 
-    /// Finds the model's snapshot in `cache`.
+    /// Returns the model's snapshot in `cache`.
     ///
     /// # Errors
     /// If the cache does not contain the model or the revision, or if an abbreviated commit is ambiguous.
@@ -158,8 +160,8 @@ impl HubName {
         }
     }
 
-    /// Resolves the revision to a commit: the content of a ref, or the snapshot whose name is, or starts with, the
-    /// revision.
+    /// Resolves the revision to a commit. A branch or tag is the content of a file in `refs`; a commit, full or
+    /// abbreviated, is the name of a snapshot folder.
     fn commit(&self, model: &Path) -> Result<String, HubError> {
         let place = model.join("refs").join(&self.revision);
         let short = fs::metadata(&place).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LONGEST_REF);
@@ -219,7 +221,7 @@ pub fn root(folder: &Path) -> std::io::Result<PathBuf> {
     Ok(model.unwrap_or(&real).to_owned())
 }
 
-/// Returns the real path of a file of a model's folder; `None` if its link leaves `root`.
+/// Returns the path of a file of a model's folder with all links resolved; `None` if it is outside `root`.
 ///
 /// # Errors
 /// If the path cannot be resolved, for example because the target of a link is missing.

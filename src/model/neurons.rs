@@ -7,7 +7,8 @@ use super::rows::Rows;
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
 
-/// A row, prepared at one MLP.
+/// A row of tokens, prepared for evaluations in which the activation's inputs of one MLP are scaled at the last
+/// position.
 pub struct Neurons<'m> {
     model: &'m Model,
     layer: usize,
@@ -15,13 +16,13 @@ pub struct Neurons<'m> {
     copies: usize,
     /// The inputs of the activation at the last position, `[f]`.
     pub inputs: Vec<f32>,
-    /// The MLP's output for these inputs, `[d]`.
+    /// The MLP's output for the unscaled inputs, `[d]`.
     value: Vec<f32>,
 }
 
 impl<'m> Neurons<'m> {
-    /// Prepares a row; [`Neurons::at`] evaluates `copies` scaled copies of it at a time. Returns `None` if the MLP is
-    /// gated, because its key is then not a function of the activation's inputs alone.
+    /// Prepares a row at the MLP of `layer`; [`Neurons::at`] then evaluates `copies` scaled copies of it at a time.
+    /// Returns `None` if the MLP is gated, because its key is then not a function of the activation's inputs alone.
     pub fn new(model: &'m Model, layer: usize, row: &[u32], copies: usize) -> Option<Self> {
         if model.checkpoint().blocks[layer].mlp_gate.is_some() {
             return None;
@@ -38,8 +39,9 @@ impl<'m> Neurons<'m> {
         Some(Self { model, layer, above, copies, inputs, value })
     }
 
-    /// Evaluates the row with its inputs multiplied by each of `scales`, one per copy. Returns the probability of
-    /// `token` after the row, and its gradient with respect to the scaled inputs, `[copies, f]`.
+    /// Evaluates one copy of the row per entry of `scales`, with [`Neurons::inputs`] multiplied by it. Returns, for
+    /// each copy, the probability of `token` after the row and its gradient with respect to the scaled inputs,
+    /// `[copies, f]`.
     pub fn at(&self, scales: &[f32], token: u32) -> (Vec<f64>, Vec<f32>) {
         let (spec, isa) = (self.model.spec(), self.model.isa());
         assert_eq!(scales.len(), self.copies, "a scale for every copy");

@@ -1,7 +1,7 @@
-//! Caches keys and values of prefixes that many rows share.
+//! Caches the keys and values of prefixes that many rows share, so that they are computed once.
 //!
-//! The prompt of every edit is run after the same context templates, and the templates are a large part of the rows.
-//! Attention is causal: the keys and values of a prefix do not depend on the text after it.
+//! The prompt of every edit is run after the same context templates (short texts that precede it), which are a large
+//! part of the rows. Attention is causal: the keys and values of a prefix do not depend on the text after it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use super::halves::cut;
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
 
-/// Prefixes, one per row, with their KV cache in every layer.
+/// Token prefixes, one per row, with their KV cache in every layer.
 #[derive(Clone, Debug, Default)]
 pub struct Openings {
     tokens: Vec<Vec<u32>>,
     layers: Vec<Past>,
 }
 
-/// The cached prefixes of some rows.
+/// The cached prefixes of a batch, cut to the tokens that each row has in common with its prefix.
 #[derive(Clone, Debug, Default)]
 pub struct Opened {
     /// Length of the cached prefix of every row, in positions.
@@ -51,7 +51,8 @@ impl Openings {
         Self { tokens, layers }
     }
 
-    /// Returns the cached prefix of every row: what row `i` shares with prefix `i`, at most `most[i]` positions.
+    /// Returns the cached prefix of every row: the first tokens that row `i` has in common with prefix `i`, at most
+    /// `most[i]` of them.
     pub fn of(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> Opened {
         let shared = |(index, row): (usize, &&[u32])| {
             self.tokens.get(index).map_or(0, |opening| alike(opening, row).min(most[index]))
@@ -69,7 +70,7 @@ impl Openings {
 }
 
 impl Opened {
-    /// The KV cache of one layer.
+    /// The KV cache of one layer for all rows; empty if no prefix is cached.
     ///
     /// # Panics
     /// If the prefixes were run through fewer layers.
@@ -78,13 +79,14 @@ impl Opened {
     }
 }
 
-/// Returns the length of the common prefix, in tokens.
+/// Returns the length of the common prefix of two texts, in tokens.
 pub fn alike(one: &[u32], other: &[u32]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
-/// Runs constant positions, `x` (`[positions, d]`), through `layers`. Returns the KV cache of every row in each of
-/// these layers, cached prefixes included. The last of the layers computes only keys and values.
+/// Runs positions that stay constant through `layers`. `x` contains their hidden states, `[positions, d]`. Returns the
+/// KV cache of every row in each of these layers, cached prefixes included. In the last of the layers only keys and
+/// values are computed.
 pub(super) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &Rows, opened: &Opened) -> Vec<Past> {
     let mut out = Vec::with_capacity(layers.len());
     for layer in layers.clone() {
@@ -101,7 +103,7 @@ pub(super) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &
     out
 }
 
-/// Appends the keys and values of a fused matrix to the KV cache, row by row.
+/// Returns the KV cache extended by the keys and values of a fused matrix, row by row.
 fn behind(past: &Past, fused: &[f32], rows: &Rows, heads: Heads) -> Past {
     let part = |before: &[Arc<Vec<f32>>], row: usize, part: Range<usize>| {
         let positions = rows.range(row);

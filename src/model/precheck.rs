@@ -1,31 +1,33 @@
-//! Rejects tokenizer.json files that would end the process in the tokenizers library, or that tokenise at random.
+//! Rejects tokenizer.json files that would crash the tokenizers library or exhaust memory in it, or that tokenise at
+//! random.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-/// Maximum length of a text of [`TEXT`] bytes after normalisation, in bytes: about a thousand times as long. Published
-/// tokenizers stay far below.
+/// Maximum length of a text of [`TEXT`] bytes after normalisation or decoding, in bytes: about a thousand times its
+/// length. Published tokenizers stay far below.
 const MOST: usize = 1 << 22;
 const TEXT: usize = 1 << 12;
 
-/// Maximum number of steps of a tokenizer. Published ones have one or two dozen.
+/// Maximum number of normalisers, pre-tokenisers, post-processors and decoders together. Published tokenizers have one
+/// or two dozen.
 const MOST_STEPS: usize = 256;
 /// Maximum total length of the added tokens, in bytes. A hundred thousand short ones, as in audio and image models,
 /// take a few MiB.
 const MOST_ADDED_BYTES: usize = 1 << 22;
 
-/// Base64 as the tokenizers library decodes character maps: padding is optional.
+/// Base64 with optional padding, as the tokenizers library decodes character maps.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Checks the bytes of a tokenizer.json.
+/// Rejects a tokenizer.json that is unsafe to load or not deterministic. `bytes` is the content of the file.
 ///
 /// # Errors
-/// If the file is not JSON, or fails one of the checks. The text describes the problem.
+/// If the file is not JSON, or fails one of the checks. The `String` describes the problem.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let file: Value = serde_json::from_slice(bytes).map_err(|problem| format!("it is not JSON: {problem}"))?;
     check_dropout(&file["model"])?;
@@ -35,8 +37,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     check_growth(&[&file["decoder"]], "decoder")
 }
 
-/// Rejects an unreasonable number of steps and an unreasonable length of added tokens: every text passes through all of
-/// them.
+/// Rejects a file with more than [`MOST_STEPS`] steps, or with more than [`MOST_ADDED_BYTES`] bytes of added tokens.
+/// Every text passes through all of them, so they bound the time and memory of tokenising.
 fn check_amount(file: &Value) -> Result<(), String> {
     let steps = ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map(|key| count_steps(&file[key]));
     if steps.iter().sum::<usize>() > MOST_STEPS {
@@ -50,7 +52,7 @@ fn check_amount(file: &Value) -> Result<(), String> {
     }
 }
 
-/// Counts the steps, nested ones included.
+/// Counts the steps in a part of the file. A step is an object with a `type`, at any depth.
 fn count_steps(value: &Value) -> usize {
     let own = usize::from(value.get("type").is_some_and(Value::is_string));
     let inner = value.as_object().into_iter().flat_map(|fields| fields.values());
@@ -68,8 +70,8 @@ fn check_dropout(model: &Value) -> Result<(), String> {
     }
 }
 
-/// Rejects steps that can make a text grow excessively: the library allocates the memory for it, and the process aborts
-/// if an allocation fails.
+/// Rejects steps that can lengthen a text excessively. The library allocates the memory for the longer text, and the
+/// process aborts if the allocation fails. `what` names the steps in the error.
 fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     let (mut length, mut growth, mut rest) = (TEXT, 1_usize, steps.to_vec());
     while let Some(value) = rest.pop() {
@@ -86,10 +88,11 @@ fn check_growth(steps: &[&Value], what: &str) -> Result<(), String> {
     }
 }
 
-/// Returns the maximum number of bytes that a step writes per byte that it reads.
+/// Returns the maximum number of bytes that a step writes per byte that it reads. Other types of steps are taken to add
+/// nothing.
 fn step_growth(step: &Value) -> Result<usize, String> {
     Ok(match step["type"].as_str() {
-        // Every byte that is not printable ASCII becomes a character of two bytes.
+        // Every byte that is not printable ASCII becomes a character that takes two bytes.
         Some("ByteLevel") => 2,
         Some("Replace") => replaced(&step["pattern"], step["content"].as_str().map_or(0, str::len)),
         Some("Metaspace") => step["replacement"].as_str().map_or(1, str::len).max(1),
@@ -98,7 +101,7 @@ fn step_growth(step: &Value) -> Result<usize, String> {
     })
 }
 
-/// Returns the growth factor of replacing a pattern by `content` bytes.
+/// Returns the maximum growth factor of a step that replaces `pattern` by `content` bytes.
 fn replaced(pattern: &Value, content: usize) -> usize {
     let least = match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
         (Some(text), _) => text.len(),
@@ -112,8 +115,9 @@ fn replaced(pattern: &Value, content: usize) -> usize {
     }
 }
 
-/// Returns the length of the longest replacement in a precompiled character map (a trie, then NUL-terminated texts).
-/// Rejects a map that claims to be longer than it is, because the library allocates the claimed length.
+/// Returns the length of the longest replacement in a precompiled character map, which consists of a trie and
+/// NUL-terminated texts. Rejects a map that ends before the stated end of its trie, because the library allocates the
+/// stated length.
 fn longest_of_map(map: &str) -> Result<usize, String> {
     let bytes = BASE64.decode(map).map_err(|problem| format!("its map of characters is not base 64: {problem}"))?;
     let Some((stated, rest)) = bytes.split_first_chunk::<4>() else { return Ok(1) };

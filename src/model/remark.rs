@@ -1,4 +1,4 @@
-//! Warnings about a model that can be opened, but may not be what the user intends.
+//! Collects warnings about a model that can be opened, but may not be the model that the user intends.
 
 use std::path::Path;
 
@@ -8,25 +8,25 @@ use super::family::Family;
 use super::storage::config::other_class;
 use super::storage::{ADAPTER, base_of_adapter};
 
-/// The kind of a remark.
+/// The subject of a remark, which decides the code of the warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Tensors that belong to the decoder by name are not read.
+    /// The files contain tensors that belong to the decoder by name, but are not read.
     TensorsUnread,
     /// The class in `architectures` belongs to another family than `model_type`.
     ArchitectureDiffers,
     /// The folder contains an adapter, which is not read.
     AdapterUnread,
-    /// A tied output matrix is stored as well, rounded to its own type.
+    /// The output matrix is tied, and the weights contain a copy of it that is rounded to another type.
     HeadRounded,
     /// The tokenizer appends special tokens to every text.
     TextsEnded,
 }
 
-/// A warning about a model.
+/// A warning about a model that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// The kind, which decides the code of the warning.
+    /// The subject of the warning.
     pub kind: Kind,
     /// The warning, one sentence.
     pub message: String,
@@ -40,7 +40,8 @@ impl Remark {
     }
 }
 
-/// Returns the remarks about a folder and its config.
+/// Returns the remarks about a folder and its config: a class in `architectures` of another family, and an adapter that
+/// is not read.
 pub(super) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Family) -> Vec<Remark> {
     let mut found = Vec::new();
     if let Some(class) = other_class(path, config, family) {
@@ -63,7 +64,7 @@ pub(super) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Fam
     found
 }
 
-/// Returns the remark about tensors that are not read; `None` if there are none.
+/// Returns the remark about the tensors `names`, which are not read; `None` if `names` is empty.
 pub(super) fn unread(path: &Path, names: &[&str]) -> Option<Remark> {
     let (first, count) = (names.first()?, names.len());
     let more = if count == 1 { String::new() } else { format!(" and {} more", count - 1) };

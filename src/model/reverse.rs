@@ -1,7 +1,7 @@
-//! The hand-written reverse pass: from the gradient of a block's output to the gradient of its input.
+//! Computes the hand-written reverse pass: from the gradient of a block's output to the gradient of its input.
 //!
 //! Only hidden states need a gradient, so there are four rules: norm, matrix product (for its input), attention, and
-//! activation. Weights get no gradient here.
+//! activation. This module computes no gradient of weights.
 
 use super::checkpoint::{Norm, Projection};
 use super::decoder::{BlockTape, Model, Past};
@@ -14,14 +14,14 @@ use crate::numeric::rows::{Normalised, add, each_row, layer_norm_reverse, root_n
 use crate::numeric::{View, matmul};
 
 impl Model {
-    /// Computes `g Wᵀ`: the gradient of a projection's input.
+    /// Computes `g Wᵀ`: the gradient of a projection's input, where `g` is the gradient of its output.
     fn project_reverse(&self, gradient: &[f32], projection: &Projection) -> Vec<f32> {
         let weight = self.weight(projection);
         let width = weight.columns();
         matmul(self.isa(), View::new(gradient, gradient.len() / width, width), weight.transposed())
     }
 
-    /// Back-propagates through a norm of rows of `width` numbers, in place.
+    /// Back-propagates through a norm, in place. `gradient` consists of rows of `width` numbers.
     pub(super) fn norm_reverse(&self, gradient: &mut [f32], width: usize, norm: &Norm, tape: &Normalised) {
         let reverse = match self.spec().family.norm {
             NormKind::Layer => layer_norm_reverse,
@@ -30,8 +30,8 @@ impl Model {
         reverse(gradient, width, &norm.gain.wide(), tape);
     }
 
-    /// Back-propagates through one block: from the gradient of the last `tails` positions to the gradient of all
-    /// positions.
+    /// Back-propagates through one block: from the gradient of its output at the last `tails[row]` positions to the
+    /// gradient of its input at all positions.
     pub(super) fn block_reverse(
         &self,
         layer: usize,
@@ -44,8 +44,8 @@ impl Model {
         let width = self.spec().width;
         let mut through = self.mlp_reverse(layer, &tape.mlp, &gradient);
         add(&mut through, &gradient);
-        // In a parallel block, attention's output gets only the incoming gradient; in a sequential block, also the
-        // MLP's part.
+        // In a parallel block, attention's output gets only the incoming gradient. In a sequential block, it also gets
+        // the gradient that returns through the MLP.
         let by_sum = if self.spec().parallel { &gradient } else { &through };
         let mut out = self.attention_reverse(layer, &tape.attention, rows, past, tails, by_sum);
         if tails == rows.lengths() {
@@ -84,8 +84,8 @@ impl Model {
         out
     }
 
-    /// Back-propagates through `attention(norm(x))`: from the gradient of the last `tails` positions to that of all
-    /// positions.
+    /// Back-propagates through `attention(norm(x))`: from the gradient of its output at the last `tails[row]` positions
+    /// to the gradient of `x` at all positions.
     fn attention_reverse(
         &self,
         layer: usize,

@@ -1,8 +1,8 @@
-//! Reads RoPE settings in the spellings that configs have used over the years: a base and a scaling under separate
-//! keys, or `rope_parameters` with everything.
+//! Reads RoPE settings in the spellings that configs have used over the years: base and scaling under separate keys, or
+//! all settings in the object `rope_parameters`.
 //!
-//! The reference is transformers 5. A config that states one setting in two places with different values is rejected,
-//! because programs disagree about such a model.
+//! The reference is transformers 5. A config that states a setting in two places with different values is rejected,
+//! because programs disagree about which value counts.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,18 @@ use super::ModelError;
 use super::config::Reader;
 use super::rotary::{Pairing, Rotary, Scaling};
 
-/// Upper bound of bases and factors; larger values are rejected.
+/// Upper bound of RoPE bases and scaling parameters. Larger values are rejected.
 const MOST_BASE: f64 = 1e12;
-/// The default base.
+/// The RoPE base (`rope_theta`) if the config states none.
 const USUAL_BASE: f64 = 10_000.0;
-/// The keys of the two objects that may contain the settings.
+/// The keys of the two objects that may contain RoPE settings.
 const PLACES: [&str; 2] = ["rope_parameters", "rope_scaling"];
-/// The message about two places that disagree.
+/// The end of every message about two settings that disagree.
 const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
 
-/// Reads the RoPE of heads of `head` numbers. `base` is the family's own key of the base, in addition to `rope_theta`.
-/// `part` is the key and the default of the fraction of a head that is rotated; `None` rotates all of it.
+/// Reads the RoPE of heads of `head` numbers. `base` is the family's own key for the RoPE base; `rope_theta` is read as
+/// well. `part` gives the key and the default of the fraction of a head that is rotated; if it is `None`, the whole
+/// head is rotated.
 pub(super) fn rotary(
     config: &Reader<'_>,
     head: usize,
@@ -43,10 +44,11 @@ pub(super) fn rotary(
     Ok(Rotary::new(Pairing::Halves, numbers, theta, scaling))
 }
 
-/// An object of settings, with its key.
+/// An object that contains RoPE settings, with its key in the config.
 type Place<'a> = (&'static str, Reader<'a>);
 
-/// Returns the object with the settings, if there is one. If there are two, they must state the same settings.
+/// Returns the object with the RoPE settings; `None` if there is none. If the config has both objects, they must state
+/// the same settings.
 fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
     let mut found: Vec<Place<'a>> = Vec::new();
     for key in PLACES {
@@ -68,7 +70,7 @@ fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
     Ok(found.into_iter().next())
 }
 
-/// Returns the settings of an object in a canonical form, with defaults filled in.
+/// Returns the RoPE settings of an object in a canonical form, with defaults filled in, for comparison.
 fn meaning(config: &Reader<'_>, place: &Reader<'_>) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
     let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
@@ -81,7 +83,8 @@ fn meaning(config: &Reader<'_>, place: &Reader<'_>) -> BTreeMap<String, String> 
     said
 }
 
-/// Returns a number that several places may state, or `None` if none does. All of them must state the same number.
+/// Returns a number that several keys may state; `None` if no key states it. `said` lists the keys that do, with their
+/// values, which must all be equal.
 fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
     let Some((first, number)) = said.first() else { return Ok(None) };
     match said.iter().find(|(_, other)| other != number) {
@@ -90,7 +93,8 @@ fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, Mo
     }
 }
 
-/// Returns a number and the name of its place; `None` if it is absent.
+/// Returns the number under `key` and the full name of the key for messages, which starts with `inside`; `None` if the
+/// key is absent.
 fn number(reader: &Reader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),
@@ -116,7 +120,7 @@ fn theta(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str) -> Result<f6
     Ok(agreed(config, &said)?.unwrap_or(USUAL_BASE))
 }
 
-/// Returns the fraction of a head that is rotated.
+/// Returns the fraction of a head that is rotated. Several keys may state it; `default` applies if none does.
 fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
     const ALL: f64 = 1.000_001;
     let mut said = Vec::new();
@@ -128,7 +132,7 @@ fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64
     Ok(agreed(config, &said)?.unwrap_or(default))
 }
 
-/// Checks how many numbers of a head are rotated: RoPE rotates pairs, so the number must be even.
+/// Checks that `numbers`, the number of rotated numbers of a head, is even and from 2 to `head`. RoPE rotates pairs.
 pub(super) fn turned(config: &Reader<'_>, key: &str, numbers: usize, head: usize) -> Result<usize, ModelError> {
     match numbers {
         _ if numbers.is_multiple_of(2) && (2..=head).contains(&numbers) => Ok(numbers),
@@ -148,7 +152,7 @@ fn scaling(config: &Reader<'_>, (name, place): &Place<'_>) -> Result<Scaling, Mo
     match place.word(key, "default")? {
         "default" => Ok(Scaling::None),
         "linear" => Ok(Scaling::Linear { factor: needed("factor")? }),
-        // Dynamic scaling starts beyond the model's context length, and longer texts are rejected.
+        // Dynamic scaling changes nothing up to the model's context length, and longer texts are rejected.
         "dynamic" => needed("factor").map(|_| Scaling::None),
         "llama3" => {
             let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
@@ -186,7 +190,8 @@ mod tests {
         Ok(Rotary::new(Pairing::Halves, 8, theta, scaling))
     }
 
-    /// The expected values are those of transformers 5.24. Some of these configs were once misread without an error.
+    /// The expected values are those of transformers 5.24. Earlier versions of this reader misread some of these
+    /// configs without an error.
     #[test]
     fn the_base_counts_inside_and_outside() {
         let linear = Scaling::Linear { factor: 4.0 };
@@ -209,7 +214,7 @@ mod tests {
         }
     }
 
-    /// An earlier version ignored yarn in `rope_scaling` if `rope_parameters` was present.
+    /// Regression test: an earlier version ignored yarn in `rope_scaling` if `rope_parameters` was present.
     #[test]
     fn two_places_must_agree() {
         let linear = json!({ "type": "linear", "factor": 4.0 });

@@ -1,8 +1,9 @@
-//! Rotary position embedding (RoPE): rotates pairs of a head's numbers by an angle that grows with the position.
+//! Applies rotary position embedding (RoPE): rotates pairs of a head's numbers by an angle that is proportional to the
+//! position.
 
 use crate::numeric::elementary::{cos, pow, sin};
 
-/// Which numbers of a head are rotated together, `n` being the number of rotated ones.
+/// Which numbers of a head are rotated together. `n` is the number of rotated numbers per head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairing {
     /// Number `i` with number `i + n/2` (NeoX, Llama, Mistral, Qwen).
@@ -11,7 +12,7 @@ pub enum Pairing {
     Neighbours,
 }
 
-/// How the frequencies are scaled for a context longer than the trained one.
+/// How the frequencies are scaled for a context that is longer than the one in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
     /// The frequencies are not scaled.
@@ -21,7 +22,7 @@ pub enum Scaling {
         /// The divisor.
         factor: f64,
     },
-    /// Low frequencies are divided, high ones are unchanged, and those in between are interpolated (Llama 3.1).
+    /// Low frequencies are divided, high ones are unchanged, and those between are interpolated (Llama 3.1).
     Llama3 {
         /// The divisor of the low frequencies.
         factor: f64,
@@ -34,7 +35,7 @@ pub enum Scaling {
     },
 }
 
-/// The RoPE of one model.
+/// The RoPE of one model: which numbers of a head form pairs, and how fast each pair rotates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rotary {
     pairing: Pairing,
@@ -51,8 +52,8 @@ pub struct Turns<'a> {
 }
 
 impl Rotary {
-    /// Creates the RoPE of the first `numbers` numbers of every head. The frequencies fall from 1 to nearly `1 / base`,
-    /// before scaling.
+    /// Creates the RoPE of the first `numbers` numbers of every head. Before scaling, the frequencies fall from 1 to
+    /// nearly `1 / base`.
     pub fn new(pairing: Pairing, numbers: usize, base: f64, scaling: Scaling) -> Self {
         let pairs = numbers / 2;
         let frequency = |pair: usize| {
@@ -62,8 +63,8 @@ impl Rotary {
         Self { pairing, frequencies: (0..pairs).map(frequency).collect() }
     }
 
-    /// Computes the rotations of positions `first .. first + count`. Angles are rounded to f32, as in other
-    /// implementations.
+    /// Computes the cosine and sine of every pair at positions `first .. first + count`. Angles are rounded to f32, as
+    /// in other implementations.
     pub fn turns(&self, first: usize, count: usize) -> Turns<'_> {
         let angles = (first..first + count)
             .flat_map(|position| self.frequencies.iter().map(move |frequency| position as f32 * frequency));

@@ -1,4 +1,4 @@
-//! Ragged batches: several texts laid end to end, without padding.
+//! Describes ragged batches: several texts, concatenated without padding.
 
 use std::ops::Range;
 
@@ -12,12 +12,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rows of these lengths, without cached positions.
+    /// Lays out rows of the given lengths, without cached positions.
     pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
         Self::after(lengths.into_iter().map(|length| (0, length)))
     }
 
-    /// Rows given as (cached positions, length).
+    /// Lays out rows, each given as (number of cached positions, length).
     pub fn after(rows: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut out = Self::default();
         let mut start = 0;
@@ -30,7 +30,7 @@ impl Rows {
         out
     }
 
-    /// Number of rows.
+    /// Number of rows (texts) in the batch.
     pub fn count(&self) -> usize {
         self.starts.len()
     }
@@ -40,7 +40,7 @@ impl Rows {
         self.starts.last().map_or(0, |start| start + self.lengths[self.lengths.len() - 1])
     }
 
-    /// The range of row `row` in the matrix.
+    /// The positions of row `row` in the `[positions, width]` matrix.
     pub fn range(&self, row: usize) -> Range<usize> {
         self.starts[row]..self.starts[row] + self.lengths[row]
     }
@@ -60,12 +60,12 @@ impl Rows {
         self.past[row]
     }
 
-    /// For every position of the matrix, its position in its text.
+    /// Returns, for every position of the matrix, its position in its own text, cached positions counted.
     pub fn places(&self) -> Vec<usize> {
         (0..self.count()).flat_map(|row| self.past[row]..self.past[row] + self.lengths[row]).collect()
     }
 
-    /// Returns the indices, in this matrix, of the last `tails[row]` positions of every row.
+    /// Returns the matrix positions of the last `tails[row]` positions of every row.
     pub fn tail_positions(&self, tails: &[usize]) -> Vec<usize> {
         let mut out = Vec::new();
         for (row, &tail) in tails.iter().enumerate() {
@@ -75,7 +75,7 @@ impl Rows {
         out
     }
 
-    /// Copies the given rows of a `[positions, width]` matrix.
+    /// Copies the rows at `positions` of a `[positions, width]` matrix, in the given order.
     pub fn gather(matrix: &[f32], width: usize, positions: &[usize]) -> Vec<f32> {
         let mut out = Vec::with_capacity(positions.len() * width);
         for &position in positions {

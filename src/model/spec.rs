@@ -1,4 +1,5 @@
-//! The dimensions and options of one model: its family, and the values of its config.json.
+//! Reads the dimensions and options of a model from its config.json. An optional key that is missing gets the default
+//! of transformers; values that are not supported are rejected.
 
 use std::path::Path;
 
@@ -26,7 +27,7 @@ pub struct Biases {
     pub head: bool,
 }
 
-/// The dimensions and options of one model.
+/// The dimensions and options of one model, from its config.json.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// The architecture: tensor names and how tensors are stored.
@@ -45,17 +46,17 @@ pub struct Spec {
     pub head_width: usize,
     /// Context length, in tokens.
     pub positions: usize,
-    /// Vocabulary size.
+    /// Number of token ids, which is the number of rows of the token embedding.
     pub vocabulary: usize,
-    /// ε of the norms.
+    /// The ε that every norm adds to the variance.
     pub epsilon: f32,
-    /// Whether the output matrix is the token embedding.
+    /// Whether the output matrix is the token embedding (`tie_word_embeddings`).
     pub tied: bool,
-    /// The activation of the MLP.
+    /// The activation function of the MLP.
     pub activation: Activation,
     /// Whether attention and MLP run in parallel on the same hidden state.
     pub parallel: bool,
-    /// Which projections have a bias.
+    /// Which projections have a bias vector.
     pub biases: Biases,
     /// RoPE; `None` for models with learned position embeddings.
     pub rotary: Option<Rotary>,
@@ -63,7 +64,7 @@ pub struct Spec {
     pub windows: Vec<Option<usize>>,
     /// Whether attention scores are divided by √(head width).
     scaled: bool,
-    /// Whether they are also divided by the layer's number (from 1).
+    /// Whether attention scores are also divided by the number of the layer, counted from 1.
     scaled_by_layer: bool,
 }
 
@@ -79,22 +80,30 @@ impl Spec {
         if self.scaled_by_layer { by_width / (layer + 1) as f32 } else { by_width }
     }
 
-    /// Returns the name, in transformers, of the module that an edit of `layer` changes.
+    /// Returns the module name, in transformers, of `layer`'s MLP down-projection, which an edit changes.
     pub fn module(&self, layer: usize) -> String {
         self.family.module(layer)
     }
 
-    /// Returns the layer whose edited weight is called `parameter` in a file; `None` if the model has no such layer.
+    /// Returns the layer whose MLP down-projection weight has the tensor name `parameter`; `None` for other names and
+    /// for layers that the model does not have.
     pub fn layer_of(&self, parameter: &str) -> Option<usize> {
         self.family.layer_of(parameter).filter(|layer| *layer < self.layers)
     }
 
-    /// Rejects a layer that the model does not have.
+    /// Checks that the model has a layer.
+    ///
+    /// # Errors
+    /// If `layer` is not below the number of layers.
     pub fn check_layer(&self, layer: usize) -> Result<(), ModelError> {
         if layer < self.layers { Ok(()) } else { Err(ModelError::NoLayer { layer, last: self.layers - 1 }) }
     }
 
-    /// Reads a parsed config.json; `path` is used in messages only.
+    /// Reads a parsed config.json. `path` is used in messages only.
+    ///
+    /// # Errors
+    /// If the architecture is not supported, the weights are quantised, or a value is missing, invalid or not
+    /// supported.
     pub fn parse(path: &Path, config: &Value) -> Result<Self, ModelError> {
         let empty = Map::new();
         let config = Reader::new(path, config.as_object().unwrap_or(&empty));
@@ -135,7 +144,7 @@ fn epsilon(config: &Reader<'_>, key: &str, default: f64) -> Result<f32, ModelErr
     Ok(config.positive(key, default, 1.0)? as f32)
 }
 
-/// Reads a GPT-2 config. GPT-J uses the same keys and changes some of the values.
+/// Reads a GPT-2 config. GPT-J uses the same keys; its reader starts from this result and replaces some values.
 fn gpt2(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
     let activation = activation(config, "activation_function", "gelu_new")?;
     if config.flag("add_cross_attention", false)? {

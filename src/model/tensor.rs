@@ -1,4 +1,4 @@
-//! One tensor of a model: mapped from the file in its stored type, or in memory as f32 if it was changed.
+//! Stores one tensor of a model: mapped from the file in its stored type, or in memory as f32 if it was changed.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -11,14 +11,14 @@ use crate::digest::{Digest, Hasher};
 use crate::numeric::half::append;
 use crate::numeric::{Elements, Stored, View};
 
-/// One tensor of a model. Cloning is cheap.
+/// One tensor of a model. Cloning is cheap: clones share the elements.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    /// Name in the file.
+    /// Name of the tensor in the weights file.
     pub name: String,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
-    /// The type in which it is stored.
+    /// The element type in the file.
     pub stored: Stored,
     storage: Storage,
 }
@@ -41,7 +41,7 @@ impl Tensor {
         Self { name, shape, stored, storage: Storage::Mapped(Arc::clone(map), range) }
     }
 
-    /// The elements in their stored type, row-major, without copying.
+    /// The elements, row-major, without copying: in the type of the file, or as f32 if the tensor was changed.
     pub fn elements(&self) -> Elements<'_> {
         match &self.storage {
             Storage::Owned(data) => Elements::Own(data),
@@ -66,13 +66,17 @@ impl Tensor {
         out
     }
 
-    /// Returns the tensor with other elements. Each must be a value of the stored type.
+    /// Returns a copy of the tensor with other elements. Each must be exactly representable in the type of the file.
+    ///
+    /// # Panics
+    /// If the number of elements does not match the shape.
     pub fn with_data(&self, data: Vec<f32>) -> Self {
         assert_eq!(data.len(), self.shape.iter().product::<usize>(), "elements of {}", self.name);
         Self { storage: Storage::Owned(Arc::new(data)), ..self.clone() }
     }
 
-    /// Returns the digest of the bytes that a file stores for it.
+    /// Returns the digest of the elements' bytes in the type of the file. For a changed tensor, these are the bytes
+    /// that a new file would contain.
     pub fn digest(&self) -> Digest {
         match &self.storage {
             Storage::Mapped(map, range) => Digest::of(&map[range.clone()]),
@@ -90,7 +94,7 @@ impl Tensor {
         }
     }
 
-    /// Whether both tensors are mapped and have the same type and the same bytes.
+    /// Whether both tensors are mapped from files and have the same type and the same bytes.
     pub(super) fn is_same_bytes(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {
             (Storage::Mapped(a, from), Storage::Mapped(b, to)) => {

@@ -1,4 +1,5 @@
-//! Checks an output matrix that is stored although config.json says that it is the token embedding.
+//! Checks a copy of the output matrix that is stored although config.json says that the output matrix is the token
+//! embedding (`tie_word_embeddings`).
 
 use std::path::Path;
 
@@ -7,11 +8,11 @@ use super::remark::{Kind, Remark};
 use super::tensor::Tensor;
 use crate::numeric::half::round;
 
-/// Compares a stored head with the embedding, which is the one that is used. Returns a remark if the head is the
-/// embedding rounded to the head's type.
+/// Compares the stored copy, `head`, with the token embedding, which the decoder uses. Returns `None` if they are
+/// equal, and a remark if `head` is the embedding rounded to the type of `head`.
 ///
 /// # Errors
-/// If the head is another matrix: some programs use the head, others the embedding.
+/// If `head` is any other matrix, because some programs would use it and others the embedding.
 pub(super) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Option<Remark>, ModelError> {
     if embedding.is_same_bytes(head) {
         return Ok(None);
@@ -37,7 +38,7 @@ pub(super) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Op
     Ok((!exact).then(|| Remark::new(Kind::HeadRounded, message, help)))
 }
 
-/// Returns the error for a head that differs from the embedding.
+/// Returns the error for a stored output matrix that differs from the embedding.
 pub(super) fn differs(path: &Path, head: &str) -> ModelError {
     let found = format!(
         "`tie_word_embeddings` says that the output matrix is the token embedding, but `{head}` is a different \

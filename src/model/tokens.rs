@@ -1,4 +1,4 @@
-//! Tokenises texts, and finds the last token of a subject.
+//! Tokenises and decodes texts, frames prompts with the chat template, and finds the last token of a subject.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,15 @@ use super::remark::{Kind, Remark};
 use super::{precheck, storage};
 use crate::digest::{Canon, Digest};
 
-/// The message if a chat template is requested and the model has none.
+/// The error message if a chat template is requested and the model has none.
 const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
                            tokenizer_config.json";
 
 /// Maximum size of tokenizer.json and config.json, in bytes.
 const LIMIT: u64 = 64 << 20;
 
-/// Texts that are put before a continuation to tokenise it. No tokenizer merges all of them with the text after them.
+/// Texts that are put before a continuation to tokenise it. They are tried in order, until the tokenizer does not merge
+/// one with the continuation.
 const ANCHORS: [&str; 3] = ["\n", ".", "a"];
 
 /// A loaded tokenizer.json, with the chat template of the same folder.
@@ -32,30 +33,30 @@ pub struct Tokens {
     /// Whether the tokenizer puts a mark such as `▁` before every text, which is correct only at the beginning of a
     /// text.
     prepends: bool,
-    /// Special tokens that the post-processor appends to every text.
+    /// Special tokens that the tokenizer's post-processor appends to every text.
     tail: Vec<u32>,
     folder: PathBuf,
-    /// Opened on first use: most models do not need it, and a broken template then does no harm.
+    /// The chat template, opened on first use. A broken chat template is therefore an error only if it is needed.
     chat: OnceLock<Result<Chat, String>>,
 }
 
-/// A prompt as the model reads it.
+/// A prompt in the form in which the model receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed {
-    /// The whole text: the prompt, and what the chat template writes around it.
+    /// The whole text: the prompt, and the texts that the chat template writes around it.
     pub text: String,
-    /// The difference between a byte position in `text` and in the prompt. If the template strips white space before
-    /// the prompt, the length of that white space is subtracted.
+    /// The number that is added to a byte position in the prompt to get the position in `text`. It is negative if the
+    /// chat template strips white space before the prompt and writes less text before it.
     shift: isize,
-    /// Whether a space precedes an answer; `None` if there is no chat template that defines it.
+    /// Whether a space precedes an answer; `None` if there is no chat template, or if it does not define this.
     space: Option<bool>,
     /// The tokens of `text`.
     pub encoded: Encoded,
 }
 
 impl Framed {
-    /// Returns an answer as it follows the prompt: in the form that the chat template writes, or else by
-    /// [`target_text`].
+    /// Returns `answer` in the form in which it continues the prompt. The chat template decides whether a space
+    /// precedes it; if that is unknown, the rule of [`target_text`] applies.
     pub fn answer(&self, answer: &str) -> String {
         match self.space {
             Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
@@ -81,8 +82,8 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Returns the index of the last token that covers the last byte of `subject` (a byte range of the text), if there
-    /// is one.
+    /// Returns the index of the last token that covers the last byte of `subject`, a byte range of the text; `None` if
+    /// no token does.
     pub fn subject_last(&self, subject: &Range<usize>) -> Option<usize> {
         let last = subject.end.checked_sub(1)?;
         self.spans.iter().rposition(|span| span.contains(&last))
@@ -116,7 +117,7 @@ impl Tokens {
             chat: OnceLock::new(),
         };
         tokens.tail = tokens.ending();
-        // If the first token of `a` is `a`, the tokenizer puts nothing before a text.
+        // Without such a mark, the first token of `a` is `a` itself.
         tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
         });
@@ -133,8 +134,8 @@ impl Tokens {
         if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
     }
 
-    /// Returns the remark that prompts are read without the tokens that the tokenizer appends; `None` if it appends
-    /// none.
+    /// Returns the remark that prompts are read without the special tokens that the tokenizer appends to texts; `None`
+    /// if it appends none.
     pub fn remark(&self) -> Option<Remark> {
         if self.tail.is_empty() {
             return None;
@@ -150,9 +151,10 @@ impl Tokens {
         Some(Remark::new(Kind::TextsEnded, message, help))
     }
 
-    /// Returns the digest of what decides how a prompt is read, apart from the prompt and the files of the base: the
-    /// chat template for a user message, else the fact that appended tokens are left out. `None` if prompts are read
-    /// exactly as tokenizer.json says.
+    /// Returns a digest of the rules for reading a prompt that the files of the base model do not decide. For a user
+    /// message (`chat`), this is the digest of the chat template. For other prompts, it is a fixed digest if the
+    /// tokenizer appends special tokens, because these are left out of prompts. `None` if prompts are read exactly as
+    /// tokenizer.json says.
     ///
     /// # Errors
     /// As [`Tokens::chat`].
@@ -178,8 +180,8 @@ impl Tokens {
     }
 
     /// Returns the texts of the tokens that start or end the model's texts, as config.json names them: `bos_token_id`,
-    /// then `eos_token_id`, without repetition. Reads only config.json, because it is a part of the base and the other
-    /// tokenizer settings are not: a patch may not depend on them.
+    /// then `eos_token_id`, without repetition. Only config.json is read, because a patch may depend only on the files
+    /// of the base model, and the other tokenizer settings are not among them.
     pub fn start_texts(&self) -> Vec<String> {
         let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
         let config: serde_json::Value =
@@ -196,9 +198,9 @@ impl Tokens {
         texts
     }
 
-    /// Tokenises a prompt. A plain prompt is preceded by the special tokens of [`Tokens::encode`]; a user message is
-    /// rendered with the chat template, which writes its own. Tokens that the tokenizer appends are removed, because an
-    /// answer follows.
+    /// Tokenises a prompt. A plain prompt gets the special tokens that [`Tokens::encode`] puts before a text. A user
+    /// message is rendered with the chat template, which writes its own special tokens. Tokens that the tokenizer
+    /// appends are removed, because an answer follows.
     ///
     /// # Errors
     /// As [`Tokens::encode`]; or if the chat template is missing or fails.
@@ -227,10 +229,11 @@ impl Tokens {
         self.cut(text, true)
     }
 
-    /// Tokenises a continuation, without special tokens and without the mark of a text's beginning.
+    /// Tokenises a text that continues another one: without special tokens, and without the mark (such as `▁`) that
+    /// some tokenizers put before a text.
     ///
     /// # Errors
-    /// As [`Tokens::encode`]; or if the tokenizer merges the text with whatever precedes it.
+    /// As [`Tokens::encode`]; or if the tokenizer merges the text with each of the texts that are put before it.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
             return Ok(self.cut(text, false)?.ids);
@@ -264,14 +267,15 @@ impl Tokens {
         text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
 
-    /// Decodes tokens. Special tokens are left out.
+    /// Decodes tokens, without the special ones among them. If the tokenizer cannot decode them, returns the texts of
+    /// the single tokens, concatenated.
     pub fn decode(&self, ids: &[u32]) -> String {
         let text = caught(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
         text.unwrap_or_else(|| self.pieces(ids).concat())
     }
 
-    /// Decodes tokens that follow other tokens: keeps a leading space, which a decoder strips at the beginning of a
-    /// text.
+    /// Decodes tokens that follow other tokens. Unlike [`Tokens::decode`], keeps a leading space, which some decoders
+    /// strip at the beginning of a text.
     pub fn decode_behind(&self, ids: &[u32]) -> String {
         let own = || self.decode(ids);
         let Some(before) = self.cut(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };
@@ -284,7 +288,7 @@ impl Tokens {
         self.tokenizer.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
-    /// Returns each token as [`Tokens::piece`] does.
+    /// Returns the text of each token by [`Tokens::piece`].
     pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
         ids.iter().map(|&id| self.piece(id)).collect()
     }
@@ -292,7 +296,7 @@ impl Tokens {
 
 impl Tokens {
     /// Returns each token as readable text. Tokens that share one character are shown as that character with their
-    /// number, for example `é 1/2`, because the vocabulary spells such parts in unrelated letters.
+    /// number, for example `é 1/2`, because the vocabulary spells parts of a character in unrelated letters.
     pub fn shown(&self, ids: &[u32]) -> Vec<String> {
         let decode = |ids: &[u32]| {
             let text = caught(|| self.tokenizer.decode(ids, false).ok()).ok().flatten();
@@ -322,8 +326,8 @@ impl Tokens {
 /// it.
 const MOST_SHARED: usize = 5;
 
-/// Returns the target as it continues `prompt`: after one space, unless the prompt ends with white space, the target
-/// starts with white space, or the character on either side belongs to a script without spaces.
+/// Returns `target` in the form in which it continues `prompt`: after one space, unless the prompt ends with white
+/// space, the target starts with white space, or the character on either side belongs to a script without spaces.
 pub fn target_text(prompt: &str, target: &str) -> String {
     let (before, after) = (prompt.chars().next_back(), target.chars().next());
     let joined = [before, after].into_iter().flatten().any(|c| c.is_whitespace() || writes_no_spaces(c));

@@ -1,9 +1,9 @@
-//! Records the activations of a run, and resumes rows from such a record with some states replaced: the basis of causal
-//! tracing (Meng et al. 2022, section 2).
+//! Records the activations of a run, and resumes rows from such a record with some hidden states replaced: the basis of
+//! causal tracing (Meng et al. 2022, section 2).
 //!
-//! A row that is restored at one token differs from the recorded run only at that token and after it. Everything below
-//! the restored layer or before the restored token is read from the record. Rows join a batch at their first layer, so
-//! that the weights are read once for many rows.
+//! A row that is restored at one token differs from the recorded run only at that token and after it. The states below
+//! the restored layer and the states before the restored token are therefore read from the record. Rows join a batch
+//! at their first layer, so that each weight is read once for many rows.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ pub enum Part {
     Mlp,
 }
 
-/// The activation cache of a run: the activations of every layer at every position of every row.
+/// The activation cache of a run: hidden states, outputs of attention and MLP, and keys and values, for every layer and
+/// every position of every row.
 pub struct Record {
     /// Layout of the rows in the matrices.
     rows: Rows,
@@ -39,7 +40,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Returns the index, in the matrices, of a position of a text.
+    /// Converts a position of a text to its index in the matrices.
     fn at(&self, row: usize, position: usize) -> usize {
         self.rows.range(row).start + position - self.rows.past(row)
     }
@@ -50,7 +51,7 @@ impl Record {
         &self.hidden[layer][self.at(row, position) * self.width..][..self.width]
     }
 
-    /// Returns the output of a part of `layer` at a position of a text, `[d]`.
+    /// Returns the output of attention or of the MLP in `layer` at a position of a text, `[d]`.
     pub fn output(&self, part: Part, layer: usize, row: usize, position: usize) -> &[f32] {
         let outputs = match part {
             Part::Attention => &self.attention,
@@ -59,7 +60,8 @@ impl Record {
         &outputs[layer][self.at(row, position) * self.width..][..self.width]
     }
 
-    /// If `part` is severed, replaces its outputs in a layer, at the severed position, by those of the other record.
+    /// Replaces the outputs of `part` in a layer by those of the record in `severed`, at the position in `severed`.
+    /// Does nothing if `severed` names the other part.
     fn keep(&self, part: Part, layer: usize, severed: Option<(Part, usize, &Self)>, outputs: &mut [f32]) {
         if let Some((_, position, of)) = severed.filter(|(severed, ..)| *severed == part) {
             for row in 0..self.rows.count() {
@@ -79,26 +81,27 @@ impl Record {
 
 /// A row that resumes from a record at one position, from one layer on.
 pub struct Resumed<'r> {
-    /// The record to resume from.
+    /// The record from which the row resumes.
     pub from: &'r Record,
-    /// The index of the row in that record.
+    /// The index of the row in `from`.
     pub row: usize,
-    /// The first position that is computed. Earlier ones are read from the record.
+    /// The first position that is computed. Earlier positions are read from the record.
     pub position: usize,
-    /// The first layer that is computed; the number of layers, if none is.
+    /// The first layer that is computed. If it equals the number of layers, no layer is computed.
     pub first: usize,
-    /// The hidden states before the first computed layer.
+    /// The hidden states before the layer `first`.
     pub start: Start<'r>,
-    /// Outputs of one part at the position that are read from another record in some layers.
+    /// Outputs at `position` that are replaced by those of another record; `None` if none are replaced.
     pub outputs: Option<Outputs<'r>>,
 }
 
 /// The hidden states before the first computed layer of a resumed row.
 #[derive(Clone, Copy)]
 pub enum Start<'r> {
-    /// This state at the row's position, `[d]`, and the record's states after it.
+    /// This hidden state at the row's position, `[d]`, and the hidden states of the record after it.
     State(&'r [f32]),
-    /// The states of the batch row with this index: the row forks from it.
+    /// The current hidden states of another row of the batch, given by its index: the row forks from that row, its
+    /// trunk.
     Trunk(usize),
 }
 
@@ -108,29 +111,32 @@ impl Resumed<'_> {
         self.from.rows.past(self.row) + self.from.rows.length(self.row)
     }
 
-    /// Returns the row's part of a matrix of the record from `position` on; `width` is the number of columns.
+    /// Returns the row's part of a matrix of the record, from `position` to the end of the row. `width` is the number
+    /// of columns of the matrix.
     fn of_record<'m>(&self, matrix: &'m [f32], width: usize, position: usize) -> &'m [f32] {
         &matrix[self.from.at(self.row, position) * width..][..(self.end() - position) * width]
     }
 }
 
-/// Outputs of one part that are replaced at one position.
+/// Replacements for the outputs of attention or of the MLP at the position of a resumed row.
 pub struct Outputs<'r> {
-    /// The part whose outputs are replaced.
+    /// Which outputs are replaced.
     pub part: Part,
     /// The layers in which they are replaced.
     pub layers: std::ops::Range<usize>,
     /// The record that contains the replacements.
     pub of: &'r Record,
-    /// The index of the row in that record.
+    /// The index, in `of`, of the row that contains the replacements.
     pub row: usize,
 }
 
 impl Model {
-    /// Runs `count` rows of `length` positions with the embeddings `x` through all layers and records them. `before` is
-    /// a record and a number of positions: the first positions of its row 0 precede every row, as KV cache. `severed`
-    /// is a part, a position and a record: in every layer, the part's output at that position is read from the same row
-    /// of that record.
+    /// Runs `count` rows of `length` positions with the embeddings `x` through all layers and records them.
+    ///
+    /// - `before` is a record and a number of positions. The first positions of row 0 of that record precede every row,
+    ///   as KV cache.
+    /// - `severed` is a part, a position and a record. In every layer, the part's output at that position is read from
+    ///   the same row of that record.
     pub fn record(
         &self,
         x: Vec<f32>,
@@ -189,9 +195,9 @@ impl Model {
         out
     }
 
-    /// Returns the hidden states after `layer` at each of the positions in every row of `from`, with the output of
-    /// `part` there replaced by that of row 0 of `of`: `[positions, rows, d]`. Attention is not recomputed, because its
-    /// input is unchanged.
+    /// Returns the hidden states after `layer` at each of `positions` in every row of `from`, `[positions, rows, d]`,
+    /// with the output of `part` at that position replaced by the one in row 0 of `of`. Attention is not recomputed,
+    /// because its input is unchanged.
     pub fn set_once(&self, layer: usize, part: Part, from: &Record, of: &Record, positions: &[usize]) -> Vec<f32> {
         let places: Vec<(usize, usize)> =
             positions.iter().flat_map(|&position| (0..from.rows.count()).map(move |row| (row, position))).collect();
@@ -215,9 +221,9 @@ impl Model {
         out
     }
 
-    /// Runs resumed rows, and returns the hidden states after the last layer at the last position of every row, `[rows,
-    /// d]`. Rows must be sorted by their first layer. A row that forks from a trunk must come after it and have a later
-    /// first layer.
+    /// Runs resumed rows through the remaining layers. Returns the hidden states after the last layer at the last
+    /// position of every row, `[rows, d]`. The rows must be sorted by their first layer. A row that forks from a trunk
+    /// must come after the trunk and have a later first layer.
     pub fn resume(&self, rows: &[Resumed<'_>]) -> Vec<f32> {
         let (layers, width) = (self.spec().layers, self.spec().width);
         let mut running = Running { rows: Rows::default(), joined: 0, settled: 0, x: Vec::new() };
@@ -225,8 +231,8 @@ impl Model {
             running.join(rows, layer);
             self.resume_layer(layer, &rows[..running.joined], &mut running);
         }
-        // After the last layer only last positions are left. Rows without a computed layer join with their last
-        // positions.
+        // After the last layer, `x` contains only the last position of every row. A row that computes no layer joins
+        // here with its last position.
         let mut out = running.x;
         for row in &rows[running.joined..] {
             match row.start {
@@ -266,8 +272,8 @@ impl Model {
         running.settled = running.joined;
     }
 
-    /// Returns queries, keys and values of all rows. A row that has just joined with a state differs from its record
-    /// only at its first position, so only that position is computed.
+    /// Returns queries, keys and values of all rows. A row that joined with a replaced state in this layer differs from
+    /// its record only at its first position, so the other positions are read from the record.
     fn resumed_queries(&self, layer: usize, rows: &[Resumed<'_>], running: &Running) -> Vec<f32> {
         let (width, fused) = (self.spec().width, self.heads(layer).fused());
         let fresh = |index: usize| index >= running.settled && matches!(rows[index].start, Start::State(_));
@@ -292,7 +298,7 @@ impl Model {
     }
 }
 
-/// The rows that have joined a batch so far.
+/// The rows of a batch that have joined so far, with their current hidden states.
 struct Running {
     rows: Rows,
     joined: usize,
@@ -324,8 +330,8 @@ impl Running {
     }
 }
 
-/// Replaces outputs of `part` at the first position of every row that requests it, if that position is among the row's
-/// tail.
+/// Replaces the outputs of `part` at the first position of every row that has a replacement for this layer. Skips a row
+/// of which only the last positions are computed.
 fn set(part: Part, layer: usize, rows: &[Resumed<'_>], running: &Running, tails: &[usize], output: &mut [f32]) {
     let mut first = 0;
     for (index, row) in rows.iter().enumerate() {

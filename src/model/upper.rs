@@ -1,15 +1,17 @@
-//! Runs the layers from one MLP down-projection upward, forward and backward, for changes of its weight.
+//! Runs the layers from one MLP down-projection upward, forward and backward, for changes to the weight of that
+//! projection.
 //!
-//! A changed weight matrix affects every position. What is below it is computed once: its input keys, and the residual
-//! stream to which its output is added. Everything above is recomputed for every change. The reverse pass returns the
-//! gradient of the MLP outputs; the gradient of a weight matrix follows from it and the keys.
+//! A changed weight matrix affects every position. Its inputs (the keys) and the residual stream to which its output is
+//! added do not change, so they are computed once. Everything above is recomputed for every change. The reverse pass
+//! returns the gradient of the MLP outputs; the gradient of a weight matrix is the product of the keys and that
+//! gradient.
 
 use super::decoder::{BlockTape, Model, Past};
 use super::rows::Rows;
 use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{Normalised, add};
 
-/// Rows, computed up to the key of one layer.
+/// Rows of tokens, computed up to the MLP key of one layer.
 pub struct Upper {
     layer: usize,
     rows: Rows,
@@ -20,7 +22,7 @@ pub struct Upper {
     below: Vec<f32>,
 }
 
-/// The result of one forward pass, with the tape for its reverse pass.
+/// The logits of one forward pass, with the tape for its reverse pass.
 pub struct Passed {
     /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
     pub logits: Vec<f32>,
@@ -31,11 +33,11 @@ pub struct Passed {
 /// The inputs of one layer's down-projection and the gradient of its outputs, with one matrix row per computed
 /// position.
 pub struct Slopes<'a> {
-    /// Index of the layer.
+    /// Index of the layer in the model.
     pub layer: usize,
-    /// The keys, `[positions, f]`.
+    /// The inputs of the down-projection, `[positions, f]`.
     pub keys: &'a [f32],
-    /// The gradient of the outputs, `[positions, d]`.
+    /// The gradient of the loss with respect to the outputs of the down-projection, `[positions, d]`.
     pub gradient: &'a [f32],
 }
 
@@ -50,7 +52,7 @@ impl Upper {
         Self { layer, tails: tails.to_vec(), keys, below: middle.sum, rows }
     }
 
-    /// Number of positions of all rows.
+    /// Total number of positions of all rows.
     pub fn positions(&self) -> usize {
         self.rows.positions()
     }
@@ -84,8 +86,8 @@ impl Upper {
         (x, blocks)
     }
 
-    /// Back-propagates from the gradient of the logits. Calls `seen` with the gradient of every layer, from the last
-    /// one down to the prepared one.
+    /// Back-propagates `logits`, the gradient of the logits. Calls `seen` with the inputs and the output gradient of
+    /// every layer's down-projection, from the last layer down to the prepared one.
     pub fn reverse(&self, model: &Model, passed: &Passed, logits: &[f32], mut seen: impl FnMut(Slopes<'_>)) {
         let width = model.spec().width;
         let mut gradient = model.unembed_reverse(logits);
@@ -106,8 +108,8 @@ impl Upper {
         seen(Slopes { layer: self.layer, keys: &self.keys, gradient: &gradient });
     }
 
-    /// Returns the number of last positions per row that `layer` computes: all of them, except in the last block, which
-    /// computes only the labelled ones.
+    /// Returns, for every row, how many positions at its end `layer` computes: all of them, except in the last block,
+    /// which computes only the labelled ones.
     fn tails_of(&self, model: &Model, layer: usize) -> Vec<usize> {
         if layer + 1 == model.spec().layers { self.tails.clone() } else { self.rows.lengths().to_vec() }
     }

@@ -1,4 +1,4 @@
-//! Reads the attention window of each layer from a config.
+//! Reads from a config which positions each layer attends to: all earlier ones, or a sliding window.
 
 use serde_json::Value;
 
@@ -7,10 +7,11 @@ use super::config::Reader;
 use super::family::Family;
 use super::spec::{MOST_LAYERS, MOST_TOKENS};
 
-/// The default window of Mistral, if the config does not have the key.
+/// The attention window of a Mistral whose config does not have the key `sliding_window`, in positions.
 const MISTRAL_WINDOW: usize = 4096;
 
-/// Returns which layers of a GPT-Neo use local attention: `[[["global", "local"], 12]]` describes 24 layers.
+/// Returns, for each layer of a GPT-Neo, whether it uses local attention. The config lists patterns and repetitions:
+/// `[[["global", "local"], 12]]` describes 24 layers.
 pub(super) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
     let wrong = |problem: &str| config.error("attention_types", problem);
     let default = serde_json::json!([[["global", "local"], layers / 2]]);
@@ -38,10 +39,10 @@ pub(super) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>
     }
 }
 
-/// Returns the attention window of each layer, `None` for full attention: from `layer_types` if the config has it, else
-/// from the family's own keys.
+/// Returns the attention window of each layer, in positions; `None` for full attention. `layer_types` decides if the
+/// config has it, else the family's own keys.
 pub(super) fn windows(config: &Reader<'_>, family: &Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
-    // Mistral has a window unless its config sets the key to null.
+    // A Mistral has a window unless its config sets `sliding_window` to null.
     let always = matches!(family.model_type, "mistral" | "ministral");
     let from = match family.model_type {
         _ if always => 0,

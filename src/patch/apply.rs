@@ -1,4 +1,4 @@
-//! Applies a patch to a weight.
+//! Computes a patched weight: adds the change of a target to the base weight in f64, and rounds once at the end.
 
 use rayon::prelude::*;
 
@@ -57,7 +57,8 @@ pub fn materialise_with<T: Send>(
     Ok(patched)
 }
 
-/// The factors for rows as stored: `along[e]` has one number per column, `across[e]` one number per row.
+/// The factors of a target in the orientation in which the base stores the weight. For edit `e`, `along[e]` has one
+/// number per column of the stored weight, and `across[e]` has one number per row.
 struct Plan {
     along: Vec<Vec<f64>>,
     across: Vec<Vec<f64>>,
@@ -75,8 +76,9 @@ impl Plan {
         }
     }
 
-    /// Returns the sums of one row before rounding. The product of two f32 is exact in f64, so the order of the factors
-    /// does not matter. The order of the additions does, and is that of the edits.
+    /// Returns one row of the stored weight with the change of all edits, before rounding. The product of two f32 is
+    /// exact in f64, so the order of the factors does not matter. The order of the additions matters; it is that of the
+    /// edits.
     fn row(&self, row: usize, weights: &[f32]) -> Vec<f64> {
         let mut sums: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
         for (along, across) in self.along.iter().zip(&self.across) {
@@ -95,7 +97,7 @@ mod tests {
     use super::*;
     use crate::safetensors::Dtype;
 
-    /// The definition of the patched weight, for one element.
+    /// Returns one element of the patched weight, computed directly from the definition.
     fn expected(target: &Target, base: &[f32], out: usize, inner: usize) -> f32 {
         let index = match target.layout {
             Layout::Linear => out * target.inner + inner,
@@ -128,7 +130,8 @@ mod tests {
     fn every_product_is_added_to_the_weight_on_its_own() {
         let mut target = target(Layout::Linear);
         (target.out, target.inner) = (1, 1);
-        // The spacing of f64 numbers at 2^60 is 256: adding 100 changes nothing, and adding the sum of all products does.
+        // The spacing of f64 numbers at 2^60 is 256. Adding 100 alone changes nothing there, but adding the sum of all
+        // products at once would.
         let third = crate::digest::Digest::of(b"a third edit");
         target.edits.push(third);
         (target.u, target.v) = (vec![1.0, 1.0, -1.0], vec![100.0, 100.0, 2_f32.powi(60)]);

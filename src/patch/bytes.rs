@@ -11,10 +11,10 @@ use crate::safetensors::{Dtype, Header, Tensor, write};
 /// The patch format that this program writes, and the newest one that it reads.
 pub const FORMAT: u64 = 1;
 
-/// The only metadata key.
+/// The only metadata key of the safetensors file; its value is the [`Manifest`] as JSON.
 const KEY: &str = "corrigenda";
 
-/// The metadata. The fields are in alphabetical order, so that the JSON is canonical.
+/// The JSON value of the metadata key. Its fields are in alphabetical order, so that the JSON is canonical.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {

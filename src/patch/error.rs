@@ -1,4 +1,4 @@
-//! The errors of reading, making and applying a patch.
+//! Defines the errors of reading, making and applying a patch.
 
 use crate::digest::Digest;
 use crate::safetensors::{Dtype, HeaderError};
@@ -14,43 +14,44 @@ pub enum PatchError {
     /// The metadata is not that of a patch.
     #[error("this is not a patch: its metadata should have the single key `corrigenda`, but has {found:?}")]
     NotAPatch {
-        /// The metadata keys of the file.
+        /// The metadata keys that the file has instead.
         found: Vec<String>,
     },
     /// The patch was made by a newer release.
     #[error("the patch has format {found}, but this version reads up to {FORMAT}: use a newer corrigenda")]
     Newer {
-        /// The format of the patch.
+        /// The format number in the patch, which is larger than [`FORMAT`].
         found: u64,
     },
     /// The metadata does not have the content of a patch.
     #[error("reading the patch's metadata `corrigenda`: {0}")]
     Metadata(String),
-    /// A tensor is missing.
+    /// A factor `u` or `v` of a target is missing.
     #[error("the patch lacks the tensor `{tensor}`")]
     Missing {
-        /// The name of the tensor.
+        /// The name in the patch file; `<parameter>.u` or `<parameter>.v` for a tensor of a target.
         tensor: String,
     },
     /// A tensor does not belong to any target.
     #[error("the patch contains the tensor `{tensor}`, which does not belong to any of its targets")]
     Extra {
-        /// The name of the tensor.
+        /// The name in the patch file; `<parameter>.u` or `<parameter>.v` for a tensor of a target.
         tensor: String,
     },
     /// A tensor does not have the dtype or the shape of its target.
     #[error("patch tensor `{tensor}`: expected F32 of shape {expected:?}, found {dtype} of shape {found:?}")]
     Shape {
-        /// The name of the tensor.
+        /// The name in the patch file; `<parameter>.u` or `<parameter>.v` for a tensor of a target.
         tensor: String,
         /// The shape that its target requires.
         expected: [u64; 2],
-        /// The dtype of the tensor.
+        /// The dtype in the patch file.
         dtype: Dtype,
-        /// The shape of the tensor.
+        /// The shape in the patch file.
         found: Vec<u64>,
     },
-    /// The content is valid, but the bytes are not canonical; the same patch would have two addresses.
+    /// The content is valid, but the bytes are not canonical. Such bytes are rejected, because the same patch would
+    /// otherwise have two addresses.
     #[error("the patch is not in canonical form: its bytes differ from byte {offset} on")]
     NotCanonical {
         /// The offset of the first byte that differs.
@@ -59,7 +60,7 @@ pub enum PatchError {
     /// The stored dtype cannot be patched.
     #[error("patching `{parameter}`: a base of type {found} cannot be patched (F32, F16 and BF16 can)")]
     Dtype {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
         /// The dtype in which the base stores it.
         found: Dtype,
@@ -67,25 +68,25 @@ pub enum PatchError {
     /// The target has no name, no edit, no output or no input.
     #[error("patching `{parameter}` changes nothing: it has no name, no edit or no size")]
     Nothing {
-        /// The name of the parameter, possibly empty.
+        /// The name of the weight in the base's files; may be empty.
         parameter: String,
     },
     /// The edits are out of order or repeated.
     #[error("patching `{parameter}`: edits must be strictly ascending, {second} follows {first}")]
     EditOrder {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
-        /// The meaning of the edit that is listed first.
+        /// The meaning digest of the edit that is listed first.
         first: Digest,
-        /// The meaning of the edit that follows it.
+        /// The meaning digest of the edit that follows it, which is not larger.
         second: Digest,
     },
-    /// A factor has the wrong size.
+    /// A factor has the wrong number of elements.
     #[error("patching `{parameter}`: {factor} should have {expected:?} numbers, but has {found}")]
     FactorLength {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
-        /// The factor: `u` or `v`.
+        /// Which factor it is: `u` or `v`.
         factor: &'static str,
         /// The expected numbers of rows and columns.
         expected: [usize; 2],
@@ -95,9 +96,9 @@ pub enum PatchError {
     /// A factor contains NaN or infinity.
     #[error("patching `{parameter}`: {factor} has {value} at row {row}, column {column}")]
     NotFinite {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
-        /// The factor: `u` or `v`.
+        /// Which factor it is: `u` or `v`.
         factor: &'static str,
         /// The row in the factor, from 0.
         row: usize,
@@ -106,20 +107,20 @@ pub enum PatchError {
         /// The value, NaN or infinity.
         value: f32,
     },
-    /// An edit changes nothing, because its part of a factor is zero.
+    /// An edit changes nothing, because its column of `u` or its row of `v` is zero.
     #[error("patching `{parameter}`: the edit {edit} changes nothing: its part of {factor} is all zero")]
     Null {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
-        /// The factor: `u` or `v`.
+        /// Which factor it is: `u` or `v`.
         factor: &'static str,
-        /// The meaning of the edit.
+        /// The meaning digest of the edit.
         edit: Digest,
     },
     /// The base has no editable weight of this name.
     #[error("the base has no weight `{parameter}` that can be edited: the patch is for another model")]
     NoParameter {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
     },
     /// The base stores the weight in another dtype.
@@ -128,7 +129,7 @@ pub enum PatchError {
          or use the base in {expected}"
     )]
     BaseDtype {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
         /// The dtype that the patch requires.
         expected: Dtype,
@@ -138,7 +139,7 @@ pub enum PatchError {
     /// The weight has another shape in the base.
     #[error("`{parameter}` has shape {found:?} in this base, but the patch was made for {expected:?}")]
     BaseShape {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
         /// The shape that the patch requires.
         expected: [u64; 2],
@@ -148,7 +149,7 @@ pub enum PatchError {
     /// The weight has other bytes in the base.
     #[error("`{parameter}` is {found} in this base, but the patch was made for {expected}: this is another model")]
     BaseDigest {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
         /// The SHA-256 that the patch requires.
         expected: Digest,
@@ -158,7 +159,7 @@ pub enum PatchError {
     /// The given weight has the wrong number of elements.
     #[error("applying the patch to `{parameter}`: expected {expected} numbers, found {found}")]
     WeightLength {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
         /// The number of elements in the target's shape.
         expected: usize,
@@ -170,7 +171,7 @@ pub enum PatchError {
         "applying the patch to `{parameter}` gives a number that is not finite at [{row}, {column}], element {index}"
     )]
     Diverged {
-        /// The name of the parameter.
+        /// The name of the weight in the base's files.
         parameter: String,
         /// The row in the stored orientation, from 0.
         row: usize,

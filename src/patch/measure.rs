@@ -16,7 +16,7 @@ pub struct DeltaNorms {
     pub total: f64,
 }
 
-/// Returns the Frobenius norm of each edit's own update over all tensors, by meaning digest.
+/// Returns the Frobenius norm of each edit's change over all weights of the patch, by meaning digest.
 pub fn edit_norms(patch: &Patch) -> BTreeMap<Digest, f64> {
     let mut squares: BTreeMap<Digest, f64> = BTreeMap::new();
     for target in patch.targets().values() {

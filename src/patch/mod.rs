@@ -1,4 +1,4 @@
-//! The patch: the change of a model by a set of edits, as a value with a content address.
+//! Defines the patch: the change of a model by a set of edits, as a value with a content address.
 //!
 //! For each base parameter, a patch contains one column of `u` and one row of `v` per edit, so that every part of a
 //! change can be traced to its fact: `W += Σ u·v` in `[out, in]` orientation, whatever orientation the base file
@@ -43,9 +43,9 @@ pub struct Target {
     pub dtype: Dtype,
     /// The orientation in which the base stores the parameter.
     pub layout: Layout,
-    /// The number of outputs of the linear map.
+    /// The number of outputs of the linear map, in either layout.
     pub out: usize,
-    /// The number of inputs of the linear map.
+    /// The number of inputs of the linear map, in either layout.
     pub inner: usize,
     /// The meaning digests of the n edits, strictly ascending.
     pub edits: Vec<Digest>,
@@ -83,7 +83,7 @@ impl Target {
         }
     }
 
-    /// Returns the target with only the edit at index `edit`.
+    /// Returns the target with only the edit at index `edit`, to measure or apply that edit's part of the change.
     pub fn alone(&self, edit: usize) -> Self {
         Self {
             edits: vec![self.edits[edit]],
@@ -167,7 +167,7 @@ impl Patch {
         edits
     }
 
-    /// Returns the SHA-256 of the canonical bytes.
+    /// Returns the SHA-256 of the canonical bytes. Every call serialises the patch.
     pub fn id(&self) -> PatchId {
         PatchId(Digest::of(&self.to_bytes()))
     }

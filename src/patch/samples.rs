@@ -6,7 +6,7 @@ use super::{Layout, Patch, Target};
 use crate::digest::Digest;
 use crate::safetensors::Dtype;
 
-/// Returns two edits of a map from two inputs to three outputs.
+/// Returns a target with two edits of a linear map from two inputs to three outputs.
 pub(super) fn target(layout: Layout) -> Target {
     let mut edits = vec![Digest::of(b"one"), Digest::of(b"two")];
     edits.sort_unstable();

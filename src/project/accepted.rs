@@ -1,7 +1,7 @@
-//! `corrigenda.accepted`: unmet expectations that a reviewer has accepted.
+//! Reads and writes `corrigenda.accepted`: the unmet expectations that a reviewer has accepted.
 //!
-//! `corrigenda test --update` writes the file, and it is reviewed like the facts. It has one entry per prompt that is
-//! not answered as expected, with the accepted answer. An entry accepts only exactly this answer.
+//! `corrigenda test --update` writes the file, and it is reviewed like the facts. It has one entry per prompt that the
+//! patched model does not answer as expected. An entry accepts only the answer that it records.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -21,7 +21,7 @@ pub fn accepted_file(model: Option<&str>) -> String {
     model.map_or_else(|| ACCEPTED_FILE.to_owned(), |name| format!("corrigenda.{name}.accepted"))
 }
 
-/// Returns whether a file name is that of a file of acceptances.
+/// Returns whether `name` is the file name of acceptances, of a named model or of one without a name.
 pub fn is_accepted_file(name: &str) -> bool {
     let model = name.strip_prefix("corrigenda.").and_then(|rest| rest.strip_suffix(".accepted"));
     name == ACCEPTED_FILE || model.is_some_and(super::models::is_model_name)
@@ -38,7 +38,7 @@ pub const MOST_BYTES: u64 = 1 << 24;
 /// An accepted shortfall: a prompt that the patched model does not answer as expected.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Accepted {
-    /// The id of the edit or of the probe.
+    /// The id of the edit or of the probe that the prompt belongs to.
     pub id: String,
     /// The kind of the prompt: edit, alias, paraphrase, unchanged or probe.
     pub asked: String,
@@ -49,7 +49,7 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// Returns all fields except the answer; they identify the prompt.
+    /// Returns all fields except the answer `says`; they identify the prompt.
     fn asks(&self) -> [&str; 3] {
         [&self.id, &self.asked, &self.prompt]
     }
@@ -106,12 +106,12 @@ impl Acceptances {
         if findings.is_empty() { Ok(Self { entries, file: Some(file) }) } else { Err(advised(findings)) }
     }
 
-    /// Returns whether the shortfall was accepted with this very answer.
+    /// Returns whether an entry accepts the shortfall with exactly this answer.
     pub fn has(&self, shortfall: &Accepted) -> bool {
         self.entries.iter().any(|(accepted, _)| accepted == shortfall)
     }
 
-    /// Returns a finding for every entry that matches none of the current shortfalls.
+    /// Returns a finding for every entry that equals none of the current shortfalls.
     pub fn orphans(&self, shortfalls: &[Accepted]) -> Vec<Diagnostic> {
         let Some(file) = self.file else { return Vec::new() };
         let orphans = self.entries.iter().filter(|(accepted, _)| !shortfalls.contains(accepted));
@@ -129,14 +129,14 @@ impl Acceptances {
     }
 }
 
-/// Returns the first marker of an unfinished merge.
+/// Returns the byte range of the first conflict marker of git.
 fn merge_marker(text: &str) -> Option<Range<usize>> {
     let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
     let marker = |at: &usize| ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|marker| text[*at..].starts_with(marker));
     { starts }.find(marker).map(|at| at..at + 7)
 }
 
-/// Adds to the last finding the advice to generate the file again.
+/// Adds the advice to generate the file again to the last finding.
 fn advised(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(last) = findings.last_mut() {
         last.help.push(ANEW.to_owned());

@@ -1,6 +1,6 @@
 //! Reads `corrigenda.toml`: the paths and the settings of a project.
 //!
-//! A setting that is not written is `None`; the module that uses it defines the default.
+//! A key that the file does not set is `None`; the module that uses it defines the default.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,15 +19,15 @@ use super::sources::{FileId, Sources};
 use super::walk::{Entry, Homes, Text, Walk};
 use crate::home;
 
-/// The name of the project file.
+/// The name of the project file, in the root folder of the project.
 pub const PROJECT_FILE: &str = "corrigenda.toml";
-/// The default folder of edits.
+/// The folder of edits if the project file does not set `edits`.
 pub const DEFAULT_EDITS: &str = "edits";
-/// The version of the project file format that this version reads.
+/// The version of the project file format that this program reads.
 pub const PROJECT_FORMAT: i64 = 1;
-/// The maximum number of stages in a schedule.
+/// The maximum number of attempts in `schedule`.
 pub const MOST_STAGES: usize = 8;
-/// The maximum number of steps in one stage.
+/// The maximum of `steps` in one attempt of `schedule`.
 pub const MOST_STEPS: i64 = 10_000;
 
 pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
@@ -73,7 +73,7 @@ const HOMES: Homes = &[
     ("under `[[policy.protected]]`", PROTECTED_KEYS),
 ];
 
-/// The settings of a project.
+/// The settings of a project: the content of `corrigenda.toml`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The folder that contains the project file; all paths are relative to it.
@@ -94,7 +94,7 @@ pub struct Config {
     pub statistics: Option<StatisticsConfig>,
     /// The thresholds of `corrigenda test`.
     pub test: TestConfig,
-    /// The rules that the project sets for itself.
+    /// The limits and requirements of `[policy]`.
     pub policy: Policy,
 }
 
@@ -105,9 +105,10 @@ pub struct RomeConfig {
     pub layer: Option<usize>,
     /// The byte range of `layer` in the project file.
     pub layer_span: Option<Range<usize>>,
-    /// A file of context templates: texts that are put before the prompt.
+    /// A file of context templates, one per line, each with `{}` in place of the prompt; by default the built-in
+    /// templates.
     pub templates: Option<PathBuf>,
-    /// The attempts of the optimisation, in order.
+    /// The attempts of the optimisation; each is only made if the previous ones did not converge.
     pub schedule: Option<Vec<Stage>>,
     /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where δ is the change of the initial value v₀.
     pub weight_decay: Option<f64>,
@@ -127,12 +128,12 @@ pub struct RomeConfig {
     pub margin: Option<f64>,
 }
 
-/// One attempt of the optimisation.
+/// One attempt of the optimisation, with its learning rate and length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
     /// The learning rate of Adam.
     pub rate: f64,
-    /// The number of evaluations of the loss; there is one Adam update fewer.
+    /// The number of evaluations of the loss. The last one is not followed by an Adam update.
     pub steps: u32,
 }
 
@@ -168,11 +169,11 @@ pub struct TestConfig {
     pub unchanged_kl: Option<f64>,
     /// The minimum probability of the target after the edit's own prompt.
     pub min_probability: Option<f64>,
-    /// The minimum share of edits that must hold; all by default.
+    /// The minimum share of edits that must hold, from 0 to 1; all by default.
     pub min_efficacy: Option<f64>,
-    /// The minimum share of paraphrases that must hold; all by default.
+    /// The minimum share of paraphrases that must hold, from 0 to 1; all by default.
     pub min_paraphrase: Option<f64>,
-    /// The minimum share of neighbours whose answer must stay unchanged; all by default.
+    /// The minimum share of neighbours whose answer must stay unchanged, from 0 to 1; all by default.
     pub min_unchanged: Option<f64>,
     /// The maximum mean KL divergence on neutral text, in nats.
     pub max_damage: Option<f64>,
@@ -246,7 +247,7 @@ fn missing(root: &Path) -> Diagnostic {
             .help("`-C` takes the folder that contains corrigenda.toml");
     }
     let finding = Diagnostic::new(Code::ProjectMissing, format!("there is no {PROJECT_FILE} in `{folder}`"));
-    // The canonical path, because the parents of a path with `..` are other folders than the real ones.
+    // The path is made canonical first: the textual parent of a path with `..` is not its real parent folder.
     let whole = std::fs::canonicalize(root).unwrap_or_default();
     let mut above = whole.ancestors().skip(1).enumerate();
     if let Some((steps, _)) = above.find(|(_, folder)| folder.join(PROJECT_FILE).is_file()) {
@@ -360,7 +361,7 @@ fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
     Some(stages.collect())
 }
 
-/// Reads the table; keys that it does not set are taken from `shared`.
+/// Reads a `[statistics]` table; keys that it does not set are taken from `shared`.
 pub(super) fn read_statistics(
     walk: &mut Walk,
     above: &Entry<'_, '_>,

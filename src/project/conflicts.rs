@@ -1,6 +1,6 @@
 //! Finds edits that conflict with one another, in all files together and for every alias of a subject.
 //!
-//! Each edit is compared with the first one of its group, not with all others: the work is `n log n`, and a fact that
+//! Each edit is compared with the first one of its group, not with all others. The time is `n log n`, and a fact that
 //! is written a hundred times gives 99 findings rather than 4,950.
 
 use std::collections::BTreeMap;
@@ -27,11 +27,11 @@ struct Named<'e> {
     edit: &'e Edit,
     name: &'e str,
     span: &'e Range<usize>,
-    /// The filled prompt.
+    /// The prompt with `name` filled in.
     words: String,
 }
 
-/// A prompt, and whether it is put through the chat template: then the model reads another text.
+/// A prompt, and whether it is put into the chat template. Both together determine the text that the model reads.
 type Said<'w> = (&'w str, bool);
 
 impl<'e> Named<'e> {
@@ -50,7 +50,7 @@ impl<'e> Named<'e> {
     }
 }
 
-/// Adds a finding for every id that is used twice, parked facts included.
+/// Adds a finding for every edit whose id is already used, parked edits included.
 pub(super) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     let mut findings = Capped::default();
     let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
@@ -74,7 +74,7 @@ pub(super) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
     out.extend(findings.finish());
 }
 
-/// Groups edits by the text that the model reads, because only one answer can follow it, whatever part of it is the
+/// Adds findings for edits with the same filled prompt. Only one answer can follow a text, whichever part of it is the
 /// subject.
 fn same_words(named: &[Named<'_>], findings: &mut Capped) {
     let mut first: BTreeMap<Said<'_>, &Edit> = BTreeMap::new();
@@ -101,11 +101,11 @@ fn same_words(named: &[Named<'_>], findings: &mut Capped) {
     }
 }
 
-/// Adds a finding for two facts of one subject: their keys are nearly equal and differ only by the words before the
-/// subject, so the facts may disturb each other. Pairs with exactly one key are reported by [`one_key`] instead.
+/// Adds a finding for two facts of one subject. Their keys are nearly equal and differ only by the words before the
+/// subject, so the facts may disturb each other. Pairs with equal keys are reported by [`one_key`] instead.
 fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
-    // For every name, the first edits of up to two different keys: at least one of them has another key than any later
-    // edit.
+    // Stores, for every name, the first edits of up to two different keys, so that at least one of the two has another
+    // key than any later edit.
     let mut first: BTreeMap<&str, Vec<&Named<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
@@ -124,7 +124,7 @@ fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
     }
 }
 
-/// Returns the finding for two edits of one subject.
+/// Returns the warning for two edits of one subject.
 fn shared(other: &Named<'_>, one: &Named<'_>, help: &str) -> Diagnostic {
     let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
     Diagnostic::new(Code::SharedSubject, message)
@@ -140,14 +140,14 @@ fn by_id<'n, 'e>(named: &'n [Named<'e>]) -> Vec<&'n Named<'e>> {
     sorted
 }
 
-/// Returns whether two names belong to different edits with different texts. Equal texts are reported as duplicates
-/// or contradictions.
+/// Returns whether two names belong to different edits with different filled prompts. Equal prompts are reported as
+/// duplicates or contradictions.
 fn others(a: &Named<'_>, b: &Named<'_>) -> bool {
     !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.said() != b.said()
 }
 
-/// Returns whether two edits have the same key in every model: the same text up to the end of the subject, and a word
-/// ends there, so that no tokenizer merges the subject with what follows.
+/// Returns whether two edits have the same key in every model. That is certain if the texts up to the end of the
+/// subject are equal and a word ends there, so that no tokenizer merges the subject with the next characters.
 fn have_one_key(a: &Named<'_>, b: &Named<'_>) -> bool {
     let key = |one: &Named<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
     a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
@@ -164,7 +164,8 @@ pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
 }
 
 /// Returns a finding for every pair of edits that have the same key in every model. Without a ridge in the linear
-/// system, no build can give both facts; with a ridge, each is reached only in part, which is a warning.
+/// system, no build can satisfy both facts, which is an error. With a ridge, each is satisfied only in part, which is a
+/// warning.
 pub(super) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
     let mut groups: BTreeMap<(String, bool), Vec<&Named<'_>>> = BTreeMap::new();
@@ -179,7 +180,7 @@ pub(super) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
     found.finish()
 }
 
-/// Returns the finding for two edits with one key.
+/// Returns the finding for two edits with equal keys: a warning with a ridge, an error without.
 fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic {
     if ridge {
         return shared(
@@ -197,7 +198,7 @@ fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic 
         .help("or set `ridge` under `[link]`: then both hold in part")
 }
 
-/// Adds a finding for every paraphrase that should give the target although another edit changes it to another answer.
+/// Adds a finding for every paraphrase to which another edit gives an answer that its own edit does not accept.
 fn lost_paraphrases(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
     let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
     for edit in edits {
@@ -241,7 +242,7 @@ fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
     }
 }
 
-/// Returns a finding for every probe that should stay unchanged although an edit changes it.
+/// Returns a finding for every probe whose answer should stay unchanged although an edit changes it.
 pub(super) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
     let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
     let changed: BTreeMap<Said<'_>, &Named<'_>> = named.iter().map(|one| (one.said(), one)).rev().collect();

@@ -1,4 +1,4 @@
-//! The findings about a project, as values: codes, severities, labels.
+//! Defines findings about a project as values: codes, severities, labels and advice.
 //!
 //! A diagnostic never stops the run. All diagnostics are collected, and the caller decides what to do with them. The
 //! codes are part of the public interface, because users filter by them and link to them. A code is never renamed, and
@@ -21,7 +21,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Returns the word for output.
+    /// Returns `error` or `warning`, as output shows it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -70,15 +70,15 @@ macro_rules! codes {
                 match self { $(Self::$variant => $description,)* }
             }
 
-            /// Returns the default severity, which a policy may change.
+            /// Returns the default severity; a policy may change it if [`Code::is_adjustable`].
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Weight::$severity.severity(),)* }
             }
 
-            /// Returns whether a policy may change the severity: only if the project's meaning is clear despite the
-            /// finding.
+            /// Returns whether a policy may change the severity. It may not if the finding makes the meaning of the
+            /// project unclear.
             pub fn is_adjustable(self) -> bool {
-                // The store does not belong to the project, so its policy has no say in it.
+                // The store is not part of the project, so the project's policy does not apply to it.
                 let own = self != Self::StoreDamaged;
                 match self { $(Self::$variant => own && !matches!(Weight::$severity, Weight::Error),)* }
             }
@@ -216,20 +216,20 @@ pub struct Label {
     pub span: Range<usize>,
     /// The text under the marked place; may be empty.
     pub text: String,
-    /// Whether this is the main place.
+    /// Whether this is the main place of the finding; the others give context.
     pub primary: bool,
 }
 
 /// One finding about the project: an error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The kind of the finding.
+    /// The kind of the finding, which determines its default severity.
     pub code: Code,
     /// The severity, after the policy is applied.
     pub severity: Severity,
     /// One sentence, without a full stop.
     pub message: String,
-    /// The places that it points to.
+    /// The places in files that the finding points to.
     pub labels: Vec<Label>,
     /// Advice on what to do, one sentence per entry.
     pub help: Vec<String>,
@@ -247,13 +247,13 @@ impl Diagnostic {
         }
     }
 
-    /// Adds the main place.
+    /// Adds a primary label: the main place of the finding.
     #[must_use]
     pub fn at(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
         self.label(file, span, text, true)
     }
 
-    /// Adds a further place.
+    /// Adds a secondary label: another place that explains the finding.
     #[must_use]
     pub fn with(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
         self.label(file, span, text, false)
@@ -271,7 +271,7 @@ impl Diagnostic {
         self
     }
 
-    /// Returns whether this stops a build.
+    /// Returns whether the finding is an error, so that nothing can be built.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
@@ -282,8 +282,7 @@ impl Diagnostic {
     }
 }
 
-/// A list of findings with at most 1,000 of each code. The limit bounds memory for untrusted projects; more would not
-/// be read anyway.
+/// A list of findings with at most 1,000 of each code. The limit bounds the memory for untrusted projects.
 #[derive(Debug, Default)]
 pub struct Capped {
     kept: Vec<Diagnostic>,
@@ -305,7 +304,8 @@ impl Capped {
         }
     }
 
-    /// Returns the findings that were not dropped, in the order in which they were added.
+    /// Returns the findings in the order in which they were added, with one note per code whose further findings were
+    /// dropped.
     pub fn finish(self) -> Vec<Diagnostic> {
         self.kept
     }
@@ -323,9 +323,9 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", summary(.diagnostics))]
 pub struct Findings {
-    /// Errors and warnings, in reading order.
+    /// Errors and warnings, by default sorted by file and place.
     pub diagnostics: Vec<Diagnostic>,
-    /// The files that they point into.
+    /// The files that the labels point into.
     pub sources: Sources,
 }
 

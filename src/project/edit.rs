@@ -1,4 +1,5 @@
-//! An edit: the fact that the model should state, and the expectations that are tested with it.
+//! Defines an edit, that is, a fact that the model should state and the expectations that are tested with it, and the
+//! digests of an edit.
 
 use std::ops::Range;
 
@@ -87,11 +88,11 @@ pub struct Edit {
     pub ticket: Option<String>,
     /// The day on which the edit expires and must be reviewed again.
     pub expires: Option<Date>,
-    /// The reason why the edit is parked; `None` if it is not. A parked edit is checked, but not part of the set.
+    /// The reason why the edit is parked; `None` if it is not. A parked edit is checked, but not built.
     pub parked: Option<String>,
-    /// The expectations.
+    /// The expectations that `corrigenda test` checks.
     pub expect: Expect,
-    /// The place of the edit in its file.
+    /// The byte ranges of the edit and its texts, for the labels of diagnostics.
     pub place: Place,
 }
 
@@ -117,12 +118,12 @@ impl Edit {
         [before, name, after].concat()
     }
 
-    /// Returns the prompt before the subject.
+    /// Returns the part of the prompt before the subject.
     pub fn head(&self) -> &str {
         self.halves().0
     }
 
-    /// Returns the text that determines the key for `name`: all that the model reads up to the end of the subject.
+    /// Returns the text that determines the key for `name`: the prompt up to the end of the subject.
     pub fn words_to_key(&self, name: &str) -> String {
         words_to_key(&self.prompt, name)
     }
@@ -139,12 +140,12 @@ impl Edit {
         start..start + self.subject.len()
     }
 
-    /// Returns the digest of all that the weights depend on: subject, prompt, target and `chat`.
+    /// Returns the digest of all fields that the weights depend on: subject, prompt, target and `chat`.
     pub fn meaning(&self) -> Digest {
         self.meaning_of(&self.subject)
     }
 
-    /// Returns the meaning under one of its names: the same digest as that of an edit with `name` as its subject.
+    /// Returns [`Edit::meaning`] of an edit with `name` as its subject; used for aliases.
     pub fn meaning_of(&self, name: &str) -> Digest {
         meaning(name, &self.prompt, &self.target, self.chat)
     }
@@ -154,7 +155,7 @@ impl Edit {
         std::iter::once(self.target.as_str()).chain(self.expect.accept.iter().map(String::as_str))
     }
 
-    /// Returns the digest of all that is tested: the old answer and the expectations.
+    /// Returns the digest of all fields that are only tested: the old answer and the expectations.
     pub fn expectation(&self) -> Digest {
         let mut canon = Canon::new("edit-expectation/1");
         canon.texts("was", self.was.as_deref().into_iter());
@@ -185,7 +186,8 @@ impl Edit {
         canon.finish()
     }
 
-    /// Returns all fields as name and texts, in the usual order of the file; a single text is a list of one.
+    /// Returns all fields as pairs of name and texts, in the usual order of the file. A field with one text has a list
+    /// of one entry, and a missing field an empty list.
     pub fn fields(&self) -> Vec<(&'static str, Vec<String>)> {
         let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
         let number = |number: Option<f64>| number.iter().map(f64::to_string).collect::<Vec<_>>();
@@ -213,14 +215,14 @@ impl Edit {
     }
 }
 
-/// Returns the text up to the end of the subject. Edits with the same text have the same key, so only one of these
-/// facts can hold.
+/// Returns the prompt up to the end of the subject. Edits with the same text have the same key, so a patch can satisfy
+/// only one of them.
 pub fn words_to_key(prompt: &str, subject: &str) -> String {
     let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
     [head, subject].concat()
 }
 
-/// Returns the digest of all that the weights depend on.
+/// Returns the digest of the four fields that the weights depend on.
 pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
     let mut canon = Canon::new("edit-meaning/1");
     canon.text("subject", subject).text("prompt", prompt).text("target", target);

@@ -22,7 +22,7 @@ pub const MOST_EDITS: usize = 100_000;
 pub const MOST_EXPECTATIONS: usize = 256;
 /// The maximum number of aliases of one subject.
 pub const MOST_ALIASES: usize = 16;
-/// The version of the edit file format that this version reads.
+/// The version of the edit file format that this program reads.
 pub const EDITS_FORMAT: i64 = 1;
 
 /// The `status` value of an edit that is checked but not built.
@@ -76,7 +76,8 @@ impl EditSet {
         Self::load_beside(Sources::default(), folder, display_root, Empty::Refused)
     }
 
-    /// Does the same as [`EditSet::load`], but adds to existing sources, so that file ids are valid for both.
+    /// Does the same as [`EditSet::load`], but adds the files to existing sources, so that the file ids in `sources`
+    /// stay valid.
     pub(super) fn load_beside(
         mut sources: Sources,
         folder: &Path,
@@ -172,7 +173,7 @@ pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>,
     }
 }
 
-/// What to do if a folder has no edits.
+/// The treatment of a folder without edits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Empty {
     /// Report an error: no edit is written yet, or the project file names the wrong folder.

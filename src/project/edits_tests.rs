@@ -323,7 +323,7 @@ proptest! {
             ",", ".", "1", "format = 1\n", "é", "\r", "\u{1b}", "'''", "#", "edit", "expect"]), 0..40,
     )) {
         if let Err(findings) = one(&parts.concat()) {
-            // Every finding can be rendered.
+            // Rendering must succeed for every finding.
             prop_assert!(!drawn(&findings.diagnostics, &findings.sources).is_empty());
         }
     }
@@ -360,7 +360,7 @@ fn a_tower_of_dots_is_refused() {
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
-/// Nine thousand equal edits give one thousand findings and a note that there are more, quickly.
+/// Nine thousand equal edits give one thousand findings and a note that there are more.
 #[test]
 fn what_is_wrong_nine_thousand_times_is_told_a_thousand_times() {
     let edit = |n: usize| {

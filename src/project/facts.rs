@@ -36,14 +36,15 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
     facts
 }
 
-/// Returns the facts that are in both lists, with the fields that are in both: the changes of a merge that neither
-/// parent has. The values before the change are those of the first list.
+/// Returns the facts that are in both lists, each with the fields that are in both. For a merge commit, these are the
+/// changes relative to both parents. The values before the change are those of `first`, unless the fact is changed only
+/// in `second`.
 pub fn common(first: Vec<Fact>, second: &[Fact]) -> Vec<Fact> {
     let others: BTreeMap<&str, &Fact> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
         let changed = |fact: &Fact| fact.change == ChangeKind::Changed.sign();
-        // A fact can be new relative to one parent and changed relative to the other; "changed" is more specific.
+        // A fact may be added relative to one parent and changed relative to the other; it is then returned as changed.
         let (mut told, beside) = if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
         if changed(beside) {
             told.fields.retain(|field| beside.fields.iter().any(|one| one.name == field.name));
@@ -67,7 +68,7 @@ fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a
     new.filter_map(|edit| Some((edit.id.as_str(), was(edit)?))).collect()
 }
 
-/// Returns the fields that differ; if one side is missing, all fields of the other.
+/// Returns the fields that differ between two edits; if one of them is missing, all set fields of the other.
 fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<Field> {
     let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
     let (old, new) = (fields(before), fields(after));

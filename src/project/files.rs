@@ -1,4 +1,6 @@
-//! Finds and reads the files of a project; every rejected file gives a diagnostic.
+//! Finds and reads the files of a project, and returns a diagnostic for every rejected file.
+//!
+//! Symbolic links, special files, files that are not UTF-8 and files over the size limit are rejected.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _};
@@ -11,7 +13,7 @@ use crate::plain;
 /// The maximum size of a TOML file of the project, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1 << 20;
 
-/// The maximum nesting of folders.
+/// The maximum depth of nested folders below the folder of edits.
 const MOST_DEPTH: usize = 32;
 
 /// Returns the path relative to `root`, with `/` as the separator on every system.
@@ -97,8 +99,8 @@ const OTHERS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv", "tsv"]
 /// The suffixes of backup and temporary files that editors and merge tools write.
 const KEPT: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
 
-/// Returns whether an ignored file may have been meant to hold facts, by its name or, if the name is not specific, by
-/// its content.
+/// Returns whether a file that is not read looks like a file of facts. Its name decides; for a name without an ending
+/// or with `.txt`, its content decides.
 fn seems_facts(path: &Path) -> bool {
     let name = shown_name(path).to_lowercase();
     if is_kept_beside(path, &name) {

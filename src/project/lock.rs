@@ -1,4 +1,4 @@
-//! The lock, `corrigenda.lock`: the inputs and the result of a build, in a file that is committed.
+//! Defines the lock, `corrigenda.lock`: the inputs and the result of a build, in a file that is committed.
 //!
 //! The lock is only compared: with a fresh build ([`Lock::differences`]), and with the current edits
 //! ([`Lock::changes`]). Each lock has exactly one text (see `lock_text`), so a build without changes leaves the file
@@ -11,23 +11,23 @@ use super::edits::EditSet;
 use super::prefaces::Prefaces;
 use crate::digest::{Canon, Digest};
 
-/// The name of the lock file.
+/// The name of the file with the locks of all models, in the root folder of the project.
 pub const LOCK_FILE: &str = "corrigenda.lock";
-/// The version of the lock format that this version writes and reads.
+/// The version of the lock format that this program writes and reads.
 pub const LOCK_VERSION: i64 = 1;
 
 /// The inputs and the result of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
-    /// The name of the arithmetic, for example `portable-1`.
+    /// The name of the floating-point arithmetic of the build, for example `portable-1`.
     pub numerics: String,
-    /// The base model.
+    /// The base model that was edited, with the digests of its files.
     pub base: LockedBase,
     /// The second moments of the keys, one entry per edited layer.
     pub statistics: Vec<LockedStatistics>,
     /// The edits, one entry per name of a subject.
     pub edits: Vec<LockedEdit>,
-    /// The result of the build.
+    /// The patch that the build made, with the digests of its settings and its set.
     pub patch: LockedPatch,
 }
 
@@ -39,7 +39,7 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Returns the lock of a model.
+    /// Returns the lock of a model; `None` as `model` is the model without a name.
     pub fn of(&self, model: Option<&str>) -> Option<&Lock> {
         self.entries.get(&model.map(str::to_owned))
     }
@@ -51,7 +51,8 @@ impl LockFile {
         self.of(model).or(only.filter(|(name, _)| model.is_none() || name.is_none()).map(|(_, lock)| lock))
     }
 
-    /// Returns the file with the lock of `model` replaced, and without the locks of models that are not in `names`.
+    /// Returns the file with the lock of `model` replaced. Locks of models that are not in `names` and locks without a
+    /// name are removed.
     #[must_use]
     pub fn with(mut self, model: Option<&str>, lock: Lock, names: &[&str]) -> Self {
         self.entries.retain(|name, _| name.as_deref().is_some_and(|name| names.contains(&name)));
@@ -63,7 +64,7 @@ impl LockFile {
 /// The base model and its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedBase {
-    /// The digest over the table of files.
+    /// The digest of the list of files.
     pub digest: Digest,
     /// The files that determine the model's output.
     pub files: Vec<LockedFile>,
@@ -83,7 +84,7 @@ pub struct LockedFile {
     pub path: String,
     /// The size in bytes.
     pub size: u64,
-    /// The digest of its bytes.
+    /// The digest of the content.
     pub digest: Digest,
 }
 
@@ -136,7 +137,7 @@ fn said(digest: Option<Digest>) -> String {
 }
 
 impl LockedStatistics {
-    /// Returns the layer as text.
+    /// Returns the key that matches the entries of two locks: the layer.
     fn name(&self) -> String {
         self.layer.to_string()
     }
@@ -152,7 +153,7 @@ impl LockedEdit {
     }
 }
 
-/// The result of a build.
+/// The patch of a build and the digests that identify its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
     /// The digest of the settings that the build depends on.
@@ -218,7 +219,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Returns the word for output.
+    /// Returns the lower-case name, as output shows it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Meaning => "meaning",
@@ -242,7 +243,7 @@ pub struct Change {
 const PRESENT: &str = "present";
 const ABSENT: &str = "absent";
 
-/// Collects the differences of a lock, place by place.
+/// Collects the differences between a lock and a fresh build. `place` is the part that is compared at present.
 struct Comparison {
     place: String,
     found: Vec<Difference>,
@@ -303,7 +304,8 @@ impl Comparison {
 }
 
 impl LockedEdit {
-    /// Returns id, name and preface, if the edit has a preface; `subject` is the name of an edit without an alias.
+    /// Returns id, name of the subject and preface; `None` without a preface. For an entry without an alias, the name
+    /// is `subject`.
     fn stated<'l>(&'l self, subject: &'l str) -> Option<(&'l str, &'l str, &'l str)> {
         Some((&self.id, self.alias.as_deref().unwrap_or(subject), self.preface.as_deref()?))
     }
@@ -316,7 +318,7 @@ impl Lock {
         self.edits.iter().filter_map(|one| one.stated(subject(one)?)).collect()
     }
 
-    /// Returns the first entry of the edit with this id.
+    /// Returns the first entry of the edit with this id; an edit has one entry per name of its subject.
     pub fn edit(&self, id: &str) -> Option<&LockedEdit> {
         self.edits.iter().find(|edit| edit.id == id)
     }

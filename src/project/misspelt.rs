@@ -54,9 +54,9 @@ fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
     })
 }
 
-/// Returns whether words may be a misspelling of a name: each word equals that of the name, or has its first letter and
-/// differs in more than its ending. `German`, `World War II` and `North Korea` are not misspellings of `Germany`, `World
-/// War I` and `South Korea`.
+/// Returns whether `words` may be a misspelling of `name`. Each word must equal the word of the name at its place, or
+/// begin with the same letter and differ not only in its ending. `German`, `World War II` and `North Korea` are not
+/// misspellings of `Germany`, `World War I` and `South Korea`.
 fn is_slip(words: &str, name: &str) -> bool {
     let ends = |word: &str| {
         (word.chars().next().map(char::to_lowercase).map(Iterator::collect::<String>), word.chars().next_back())
@@ -71,7 +71,8 @@ fn is_slip(words: &str, name: &str) -> bool {
     words.split_whitespace().zip(name.split_whitespace()).all(same)
 }
 
-/// Returns whether two words of different length differ in their last two letters only.
+/// Returns whether two words differ in length, and their common beginning lacks at most two letters of the shorter
+/// word.
 fn is_ending(word: &str, own: &str) -> bool {
     let (word, own): (Vec<char>, Vec<char>) =
         (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());

@@ -76,7 +76,7 @@ pub use sources::{FileId, Position, Sources};
 pub struct Project {
     /// The settings of `corrigenda.toml`.
     pub config: Config,
-    /// The edits; their sources include the other files of the project.
+    /// The edits that are built and those that are parked; their sources include the other files of the project.
     pub edits: EditSet,
     /// The probes: prompts that the project watches.
     pub probes: Vec<Probe>,
@@ -152,8 +152,8 @@ impl Project {
             }
             Err(more) => {
                 findings.extend(more.diagnostics);
-                // The named folder was rejected and the default one was read instead, so that it is missing or empty is
-                // not a mistake.
+                // The folder in the project file was rejected, and the default folder was read instead. The default
+                // folder may be missing or empty, so that is not reported.
                 if findings.iter().any(|finding| finding.code == Code::PathOutside) {
                     findings.retain(|finding| finding.code != Code::NoEdits);
                 }
@@ -185,7 +185,7 @@ impl Project {
         }
     }
 
-    /// Returns the lock of the chosen model; `None` if there is none.
+    /// Returns the lock of the chosen model; `None` if the project has no lock file, or the file no lock of the model.
     ///
     /// # Errors
     /// If the lock file cannot be read.
@@ -194,7 +194,7 @@ impl Project {
         Ok(self.lock_file()?.and_then(|file| file.of(name).cloned()))
     }
 
-    /// Returns the lock file with the locks of all models; `None` if there is none.
+    /// Returns the lock file with the locks of all models; `None` if the project has no lock file.
     ///
     /// # Errors
     /// If the lock file cannot be read.
@@ -213,7 +213,7 @@ impl Project {
         }
     }
 
-    /// Returns whether the project is in memory, as a past state is.
+    /// Returns whether the files of the project are in memory, because it is a past state.
     pub fn is_kept(&self) -> bool {
         self.kept.is_some()
     }

@@ -20,7 +20,7 @@ pub(super) const NAMED_KEYS: &[&str] = &["path", "rome", "statistics"];
 /// The maximum length of a model name, in bytes.
 pub const MOST_NAME_BYTES: usize = 64;
 
-/// A base model.
+/// A base model as the project file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
     /// The name in the project; `None` if it is the only model and has no name.
@@ -43,9 +43,9 @@ impl ModelConfig {
 pub struct NamedModel {
     /// The name and the folder.
     pub model: ModelConfig,
-    /// The settings of the value optimisation, with those of the project where the model sets none.
+    /// The settings of the value optimisation; keys that the model does not set are those of the project.
     pub rome: RomeConfig,
-    /// The source of the second moments, with the settings of the project where the model sets none.
+    /// The source of the second moments; keys that the model does not set are those of the project.
     pub statistics: Option<StatisticsConfig>,
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Zero {
 }
 
 impl Walk {
-    /// Reads an optional integer in a range.
+    /// Reads an optional integer; one outside `range` gives a finding.
     pub(super) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.optional(entry, key)?;
         let DeValue::Integer(digits) = value.get_ref() else {

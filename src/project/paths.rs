@@ -16,7 +16,7 @@ use crate::plain;
 /// The paths that a project file names, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The folder of edits.
+    /// The folder of edits; the default one if the file does not name a valid one.
     pub edits: String,
     /// The files of context templates.
     pub templates: BTreeSet<String>,
@@ -33,7 +33,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Collects the paths in the text of a project file.
+    /// Collects the paths in the text of a project file, also from tables where a key has no meaning.
     pub fn of(text: &str) -> Self {
         let mut sources = Sources::default();
         let file = sources.add(PROJECT_FILE, text);
@@ -59,7 +59,7 @@ impl Paths {
         }
     }
 
-    /// Collects the paths of the project in `root`; if its file cannot be read, returns the defaults.
+    /// Collects the paths of the project in `root`. If its file cannot be read, returns the defaults and sets `unread`.
     pub fn at(root: &Path) -> Self {
         match plain::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
             Ok(bytes) => match String::from_utf8(bytes) {

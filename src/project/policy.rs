@@ -1,8 +1,8 @@
-//! Reads and applies `[policy]` of corrigenda.toml: the rules that a project sets for itself.
+//! Reads and applies `[policy]` of `corrigenda.toml`: the limits and requirements of a project.
 //!
-//! Rules about the texts of edits are checked here, so `corrigenda check` already reports them. Rules about a patch are
-//! limits that other layers check. Every finding points at the edit and at the rule, with the reason that the policy
-//! gives.
+//! Rules about the texts of edits are checked here, so `corrigenda check` already reports them. Limits on a patch are
+//! only read here; a build and a test check them. Every finding points at the edit and at the rule, with the reason
+//! that the policy gives.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -39,7 +39,7 @@ pub(super) const PROTECTED_KEYS: &[&str] = &["subject", "reason"];
 pub(super) const REQUIRABLE: &[&str] =
     &["was", "reason", "source", "owner", "ticket", "expires", "paraphrase", "unchanged"];
 
-/// The rules that a project sets for itself. A rule that is `None` is not set.
+/// The limits and requirements that a project sets. A limit that is `None` is not checked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
     /// The project file; `None` without `[policy]`.
@@ -56,9 +56,9 @@ pub struct Policy {
     pub min_paraphrase: Option<Limit>,
     /// The minimum share of neighbours whose answer stays unchanged.
     pub min_unchanged: Option<Limit>,
-    /// The maximum KL divergence of any neighbour from the base model, in nats.
+    /// The maximum KL divergence between base and patched model on any neighbour, in nats.
     pub max_neighbourhood_kl: Option<Limit>,
-    /// The maximum mean KL divergence from the base model on neutral text, in nats.
+    /// The maximum mean KL divergence between base and patched model on neutral text, in nats.
     pub max_damage: Option<Limit>,
     /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
     pub max_perplexity: Option<Limit>,
@@ -70,13 +70,13 @@ pub struct Policy {
 /// A number of the policy, with its place in the project file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
-    /// The limit.
+    /// The largest or the smallest allowed value, depending on the rule.
     pub value: f64,
     span: Range<usize>,
 }
 
 impl Limit {
-    /// Returns whether a value is at most the limit; false for NaN.
+    /// Returns whether `figure` is at most the limit, for limits that are a maximum; false for NaN.
     pub fn allows(&self, figure: f64) -> bool {
         figure <= self.value
     }
@@ -91,7 +91,7 @@ struct Protected {
     reason: Option<String>,
 }
 
-/// The effect of a finding.
+/// The level that a policy assigns to a kind of finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The finding is an error: it stops a build and fails a check.
@@ -204,7 +204,7 @@ impl Policy {
         self.point(Diagnostic::new(code, message), limit)
     }
 
-    /// Adds a label at the limit to a finding about it, with the policy's reason.
+    /// Adds a label at the limit to a finding that reports a value over or under it, with the policy's reason.
     #[must_use]
     pub fn point(&self, finding: Diagnostic, limit: &Limit) -> Diagnostic {
         let key = finding.code.as_str();
@@ -215,7 +215,7 @@ impl Policy {
         self.because(finding, span, self.reasons.get(key).map(String::as_str))
     }
 
-    /// Adds a label at the rule, with its reason.
+    /// Adds a label at the policy's rule to a finding, with the reason of the rule.
     fn because(&self, finding: Diagnostic, span: &Range<usize>, reason: Option<&str>) -> Diagnostic {
         let Some(file) = self.file else { return finding };
         let label = reason.map_or_else(|| "the policy".to_owned(), |reason| format!("the policy: {reason}"));

@@ -14,7 +14,8 @@ impl Prefaces {
         self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
     }
 
-    /// Returns the preface of another prompt of an edit: that of the name with which the prompt begins, or empty.
+    /// Returns the preface of a paraphrase or another expected prompt of an edit: the preface of the name with which
+    /// the prompt begins, or an empty text.
     pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
         let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
         begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()

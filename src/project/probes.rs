@@ -8,9 +8,9 @@ use super::rules;
 use super::sources::FileId;
 use super::walk::{Entry, Homes, Text, Walk};
 
-/// The name of the file of probes.
+/// The name of the file of probes, in the root folder of the project.
 pub const PROBES_FILE: &str = "probes.toml";
-/// The version of the probes file format that this version reads.
+/// The version of the probes file format that this program reads.
 pub const PROBES_FORMAT: i64 = 1;
 
 pub(super) const PROBES_KEYS: &[&str] = &["format", "probe"];
@@ -29,7 +29,7 @@ pub struct Probe {
     pub chat: bool,
     /// Whether the answer should stay unchanged; if so, the probe counts as a neighbour of every edit. True by default.
     pub unchanged: bool,
-    /// The file of the probe.
+    /// The file that the probe was read from.
     pub file: FileId,
     /// The byte range of the prompt.
     pub place: Range<usize>,

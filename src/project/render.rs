@@ -50,7 +50,7 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-/// Returns the text in quotes, with invisible characters escaped.
+/// Returns the text in double quotes, with invisible characters escaped.
 pub fn quoted(text: &str) -> String {
     visible(&format!("{text:?}"))
 }
@@ -113,7 +113,7 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
     files
 }
 
-/// The number of bytes that are shown after the last label of a line; more than any terminal shows.
+/// The maximum number of bytes that a snippet contains after its last label; more than a terminal shows in one line.
 const MOST_BEHIND: usize = 1 << 12;
 
 /// Groups the labels in a file into snippets of nearby labels; the snippet with the primary label is first.

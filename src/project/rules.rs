@@ -1,4 +1,4 @@
-//! Checks the texts of a single edit.
+//! Checks the texts of a single edit, and the paths of the project file, and adds a finding for every broken rule.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,12 +11,13 @@ use super::edit::{Edit, PLACEHOLDER};
 use super::render::{is_bidi, is_control};
 use super::walk::{Text, Walk, shortened};
 
-/// The maximum length of a text, in bytes.
+/// The maximum length of one text in a project file, in bytes.
 pub const MOST_TEXT_BYTES: usize = 4096;
 /// The maximum length of an id, in bytes.
 pub const MOST_ID_BYTES: usize = 128;
 
-/// Checks a text that the model reads.
+/// Checks a text that the model reads: it must not be empty, too long, or contain control characters, and it should be
+/// in Unicode normal form C.
 pub(super) fn fact(walk: &mut Walk, key: &str, text: &Text) {
     if text.value.trim().is_empty() {
         let state = if text.value.is_empty() { "empty" } else { "only white space" };
@@ -95,7 +96,7 @@ fn code_point(character: char) -> String {
     format!("U+{:04X}{name}", u32::from(character))
 }
 
-/// Checks an id.
+/// Adds a finding for an invalid id, with a similar valid id as a suggestion.
 pub(super) fn id(walk: &mut Walk, id: &Text) {
     if is_id(&id.value) {
         return;
@@ -121,7 +122,7 @@ pub fn is_id(text: &str) -> bool {
     bytes.len() <= MOST_ID_BYTES && bytes.first().is_some_and(|b| head(*b)) && bytes.iter().all(|b| tail(*b))
 }
 
-/// Checks a subject.
+/// Checks a subject: it must be a valid text ([`fact`]) without white space at either end.
 pub(super) fn subject(walk: &mut Walk, subject: &Text) {
     fact(walk, "subject", subject);
     let trimmed = subject.value.trim();
@@ -133,7 +134,7 @@ pub(super) fn subject(walk: &mut Walk, subject: &Text) {
     }
 }
 
-/// Checks the aliases of a subject.
+/// Checks the aliases of a subject: they must differ from each other and from the subject, which is `own`.
 pub(super) fn aliases(walk: &mut Walk, aliases: &[Text], own: Option<&Text>) {
     for (index, alias) in aliases.iter().enumerate() {
         fact(walk, "aliases", alias);
@@ -154,7 +155,7 @@ pub(super) fn aliases(walk: &mut Walk, aliases: &[Text], own: Option<&Text>) {
     }
 }
 
-/// Checks a prompt.
+/// Checks a prompt: it must contain the placeholder exactly once, and should not end in white space.
 pub(super) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     fact(walk, "prompt", prompt);
     trailing_space(walk, "the prompt", prompt);
@@ -198,7 +199,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Checks a list of expected prompts.
+/// Checks a list of expected prompts: each is a full prompt without the placeholder, and no prompt is repeated.
 pub(super) fn expectations(walk: &mut Walk, key: &str, texts: &[Text]) {
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
     for text in texts {
@@ -255,7 +256,7 @@ pub(super) fn together(walk: &mut Walk, edit: &Edit) {
     }
 }
 
-/// Checks the accepted answers: none may be the old answer or its beginning, and none may be there twice.
+/// Checks the accepted answers: an answer must not be the old answer or its first words, and must not be repeated.
 fn accepted(walk: &mut Walk, edit: &Edit) {
     let place = &edit.place;
     let old = edit.was.as_deref().map(folded).zip(place.was.as_ref());
@@ -284,7 +285,8 @@ fn accepted(walk: &mut Walk, edit: &Edit) {
     }
 }
 
-/// Returns whether an answer equals another or is its first words: a model that gives the whole also gives these.
+/// Returns whether `start` equals `whole` or is its first words. A model that answers `whole` then also answers
+/// `start`.
 fn begins(whole: &str, start: &str) -> bool {
     whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }

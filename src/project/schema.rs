@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::schema_project::ProjectFile;
 use crate::report::Report;
 
-/// The kind of a schema.
+/// The kinds of files for which a schema is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaKind {
     /// The schema of the files in the folder of edits.
@@ -27,7 +27,7 @@ pub enum SchemaKind {
 }
 
 impl SchemaKind {
-    /// All schemas.
+    /// All kinds of schemas; each has a file in `schemas/`.
     pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
 
     /// Returns the name of the file in `schemas/`.

@@ -1,4 +1,4 @@
-//! Mirrors `corrigenda.toml` in types from which its JSON Schema is derived.
+//! Mirrors `corrigenda.toml` in types from which its JSON Schema is derived. The types are not used to read the file.
 
 use std::collections::BTreeMap;
 

@@ -47,12 +47,12 @@ impl Sources {
         &self.0[file.0 as usize]
     }
 
-    /// Returns the display path.
+    /// Returns the path of a file as messages show it.
     pub fn path(&self, file: FileId) -> &str {
         &self.source(file).path
     }
 
-    /// Returns the text, without a byte order mark.
+    /// Returns the text of a file, without a byte order mark; empty if the file could not be read.
     pub fn text(&self, file: FileId) -> &str {
         &self.source(file).text
     }
@@ -85,12 +85,12 @@ impl Sources {
         self.0.iter().map(|source| source.path.clone()).collect()
     }
 
-    /// Returns the number of files.
+    /// Returns the number of files, including those that could not be read.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns whether there are no files.
+    /// Returns whether no file was added yet.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -15,8 +15,8 @@ use super::sources::FileId;
 /// The maximum number of syntax errors that are reported for a file; a binary file would give millions.
 const MOST_SYNTAX_ERRORS: usize = 100;
 
-/// The number of delimiters (`,`, `[`, `=` …) that any file may contain; a larger file may contain one per eight bytes.
-/// The limit bounds memory, because two bytes of a file may take two hundred in memory. Real project files and locks
+/// The maximum number of delimiters (`,`, `[`, `=` …) in a file; a larger file may contain one per eight bytes. The
+/// limit bounds memory, because two bytes of a file may take two hundred bytes in memory. Real project files and locks
 /// have about one delimiter per fifteen bytes.
 const MOST_PARTS: usize = 150_000;
 
@@ -63,14 +63,14 @@ pub(super) struct Walk {
     homes: Homes,
 }
 
-/// Arrays of tables: one header with two brackets per entry.
+/// The names of arrays of tables, whose headers have double brackets: `[[edit]]`.
 const LISTS: [&str; 2] = ["edit", "probe"];
 
-/// Wrong keys whose meaning is not the most similar valid key, with the key that is meant.
+/// Wrong keys, each with the valid key that is meant although another valid key is more similar.
 const PLURALS: [(&str, &str); 1] = [("subjects", "aliases")];
 
-/// All tables of a kind of file, each described in words, with their keys. It tells the user where a misplaced key
-/// belongs.
+/// The tables of one kind of file, each with a description in words and its keys. Messages use them to say in which
+/// table a misplaced key belongs.
 ///
 /// In TOML, keys are easily misplaced: every key after `[edit.expect]` is in that table, even if it was meant for the
 /// edit.
@@ -132,12 +132,11 @@ impl Walk {
         self.push(finding.help(help));
     }
 
-    /// Returns the top-level table.
+    /// Returns the top-level table of a document.
     pub(super) fn root<'a, 'i>(tree: &'a DeTable<'i>) -> Entry<'a, 'i> {
         Entry { table: tree, span: 0..0, what: "the file" }
     }
 
-    /// Adds a finding.
     pub(super) fn push(&mut self, finding: Diagnostic) {
         self.findings.push(finding);
     }

@@ -15,7 +15,7 @@ use super::{LockFile, PROJECT_FILE};
 
 /// Returns whether the empty set is accepted, and the warning for withdrawn facts; `edits` is the folder of edits.
 pub(super) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
-    // A lock that cannot be read was written by a build too. The error is reported where the lock is used.
+    // A lock that cannot be read was also written by a build. The error is reported where the lock is used.
     if !root.join(LOCK_FILE).is_file() || mistaken(root, &root.join(edits)).is_some() {
         return (Empty::Refused, None);
     }

@@ -1,4 +1,4 @@
-//! How the continuations of a report were generated.
+//! Describes how the continuations of a report were generated.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// Returns a description in words, for the end of a sentence.
+    /// Returns the token limit, the seed and the number of omitted prompts in words, for the end of a sentence.
     pub fn words(&self) -> String {
         let left = match self.left_out {
             0 => String::new(),

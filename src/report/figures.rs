@@ -1,8 +1,9 @@
-//! Formats numbers and counts for people, the same way in all formats.
+//! Formats numbers and counts for people, in the same way in all report formats.
 
 use super::{Answer, Culprit, Gate};
 
-/// Formats a probability or a share in percent.
+/// Formats a probability or a share in percent. A value that is not 0 or 1 but would be rounded to it is shown as
+/// `<0.1%` or `>99.9%`.
 pub(crate) fn percent(share: f64) -> String {
     match share {
         share if share > 0.0 && share < 0.0005 => "<0.1%".to_owned(),
@@ -11,7 +12,7 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
-/// Formats a divergence in nats. Values below half a thousandth are not shown in detail.
+/// Formats a divergence in nats with three decimals. A positive value below 0.0005 is shown as `<0.001`.
 pub(crate) fn nats(divergence: f64) -> String {
     match divergence {
         small if small > 0.0 && small < 0.0005 => "<0.001".to_owned(),
@@ -40,12 +41,13 @@ pub(crate) fn gate(name: &str, value: f64) -> String {
     }
 }
 
-/// Formats the limit of a gate as it was written, as a minimum or a maximum.
+/// Formats the limit of a gate with its sign, `≥` for a minimum and `≤` for a maximum. `None` if no limit is set.
+/// Shares are shown in percent; other limits are not rounded unless they are long.
 pub(crate) fn limit(gate: &Gate) -> Option<String> {
     let sign = if gate.more_is_better { "≥" } else { "≤" };
     let limit = gate.limit?;
     let written = format!("{limit}");
-    // A number of any magnitude can have three hundred digits.
+    // The decimal form of a very small limit can have three hundred digits.
     let short = written.len() <= 8 && !is_share(&gate.name);
     Some(format!("{sign} {}", if short { written } else { self::gate(&gate.name, limit) }))
 }
@@ -87,8 +89,8 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Formats what the omission that helps most gives: the probability of the wanted answer, or the KL divergence in nats of
-/// a prompt that should stay unchanged.
+/// Formats the measurement with the edit of `culprit.nearest` left out: the probability `P` of the wanted answer, or
+/// the divergence `KL` in nats for a prompt without one. `None` if there is no such edit.
 pub(crate) fn nearest(culprit: &Culprit, answers: &[Answer]) -> Option<String> {
     let (_, value) = culprit.nearest.as_ref()?;
     let own = |one: &&Answer| (&one.id, &one.prompt) == (&culprit.id, &culprit.prompt);

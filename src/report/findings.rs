@@ -24,7 +24,7 @@ impl Finding {
         }
     }
 
-    /// Returns whether the finding stops a build.
+    /// Returns whether the finding is an error, which stops a build.
     pub fn is_error(&self) -> bool {
         self.severity == "error"
     }

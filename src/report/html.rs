@@ -1,7 +1,8 @@
 //! Formats a report as one page without external resources: no network access, no external script, no external font.
 //!
-//! Everything that the page shows is in it as text. The script only searches, sorts and filters that text. The page's
-//! content security policy allows only this script and this style, by their digests, so no text can be executed.
+//! The page contains everything that it shows as text. The script only searches, sorts and filters that text. The
+//! page's content security policy allows only this script and this style, by their digests, so no text of a report can
+//! be executed.
 
 use super::figures::{gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::html_answers::answers;
@@ -21,7 +22,7 @@ pub fn render(report: &Report) -> String {
         allowed(SCRIPT)
     );
     let found = findings(report);
-    // Errors come first, because there is no other answer. Warnings come after the answer.
+    // Findings with an error come first, because the report then has no other result. Warnings come last.
     let (first, last) =
         if report.findings.iter().any(Finding::is_error) { (found, String::new()) } else { (String::new(), found) };
     let parts = [

@@ -1,4 +1,4 @@
-//! The table of answers on a page, with bars for probabilities and with search tools.
+//! Builds the table of answers of an HTML page, with bars for probabilities and with search tools.
 
 use super::figures::{nats, percent};
 use super::html::{cell, figure, heading, table, tag};
@@ -46,7 +46,7 @@ fn answer(answer: &Answer) -> String {
     )
 }
 
-/// Returns a cell with the likeliest token. All top tokens are in its tooltip.
+/// Returns a cell with the likeliest token of one side. The tooltip lists all tokens of `says.top`.
 fn says(says: &Says) -> String {
     let shown = |token: &Token| format!("{} {}", token.text, percent(token.probability));
     let Some(first) = says.top.first() else { return cell("says", "") };

@@ -1,11 +1,12 @@
-//! Escapes texts of any author for a page, and names the script and style that its policy allows.
+//! Escapes texts of any author for an HTML page, and writes the digests by which the page's content security policy
+//! allows a script or a style.
 
 use std::fmt::Write as _;
 
 use crate::digest::Digest;
 use crate::project::visible;
 
-/// Escapes a text for an element or a quoted attribute.
+/// Escapes a text for the content of an element or for a quoted attribute.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in visible(text).chars() {

@@ -1,4 +1,4 @@
-//! Formats reports for a terminal.
+//! Formats the reports of `test` and `diff` for a terminal.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -73,7 +73,8 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Returns how many expectations of these kinds are met, and how many there are.
+/// Returns how many judged answers to prompts of these kinds pass, and how many there are. Accepted failures do not
+/// count as passed.
 fn count(answers: &[&Answer], kinds: &[Asked]) -> (usize, usize) {
     let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
     of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
@@ -100,12 +101,13 @@ fn row(group: &Group<'_>) -> [String; 6] {
     [word.into(), group.id.into(), target.into(), change, paraphrases, share(&[Asked::Unchanged, Asked::Probe])]
 }
 
-/// Formats the probability of the wanted answer on both sides.
+/// Formats the probability of the wanted answer before and after; 0 on a side without a measurement.
 fn probabilities(answer: &Answer) -> String {
     table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
 }
 
-/// Returns the required value, if the answer is right and so the numbers alone do not show why the expectation fails.
+/// Returns what the failed expectation of an answer requires, if the answer itself is right. The numbers alone do not
+/// show why such an expectation fails.
 fn reason<'r>(report: &'r Report, answer: &Answer) -> Option<&'r str> {
     let right = answer.after.holds.unwrap_or_else(|| !is_other(answer));
     let about = |finding: &&Finding| finding.code == Code::ExpectationFailed.as_str() && finding.place == answer.place;
@@ -139,7 +141,8 @@ fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
     let _ = writeln!(out, "      {word:<4}  {what}: {}\n            {}", visible(&answer.prompt), visible(&figures));
 }
 
-/// Returns whether the likeliest token begins a target of several tokens, so that the answer is wrong only after it.
+/// Returns whether the likeliest token is a proper beginning of the target. The answer then differs from the target
+/// only after this token.
 fn begins(target: &str, says: &Says) -> bool {
     let Some(token) = says.top.first() else { return false };
     let rest = target.trim_start().strip_prefix(token.text.trim_start()).filter(|_| !token.text.trim().is_empty());
@@ -173,7 +176,7 @@ fn blame(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
 fn limit(gate: &Gate) -> String {
     let limit = gate.limit.unwrap_or_default();
     let kept = if gate.more_is_better { gate.value >= limit } else { gate.value <= limit };
-    // The policy can let a gate pass with a warning.
+    // The policy can let a gate beyond its limit pass with a warning.
     let word = match (gate.pass, kept) {
         (false, _) => "FAIL",
         (true, false) => "warn",
@@ -184,7 +187,7 @@ fn limit(gate: &Gate) -> String {
     format!("{word:<4}  {name} {:.4}, {side} {limit}\n", gate.value)
 }
 
-/// Formats the damage on neutral text on one line.
+/// Formats the damage on neutral text on one line: KL divergence, perplexity before and after, number of tokens.
 pub fn harm(damage: &Damage) -> String {
     format!(
         "damage on neutral text: KL {:.4}, perplexity {:.2} → {:.2} ({})",
@@ -320,11 +323,11 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize)
     out.push_str(&rows.render(width));
 }
 
-/// The divergence in nats from which an answer counts as changed.
+/// The divergence in nats from which a prompt is listed although its likeliest token is the same.
 const MOVED: f64 = 0.01;
-/// The width in columns from which an answer fits on one line.
+/// The width in columns from which an answer is shown on one line.
 const ROOMY: usize = 140;
-/// The maximum number of prompts of each kind, unless all are shown.
+/// The maximum number of prompts in each of the two lists, unless all are shown.
 const MOST_SHOWN: usize = 20;
 
 fn behaviour(out: &mut String, report: &Report, width: usize, all: bool) {

@@ -1,4 +1,5 @@
-//! Formats a report as one line of JSON, for programs.
+//! Formats a report as one line of JSON, for programs. Characters on which a terminal or a build log would act are
+//! escaped.
 
 use std::fmt::Write as _;
 

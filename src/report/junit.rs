@@ -8,12 +8,12 @@ use super::xml::{attribute, text};
 use super::{Answer, Asked, Finding, Gate, Report, Says, Verdict};
 use crate::project::PROJECT_FILE;
 
-/// The result of a case.
+/// The result of a test case.
 enum Ending {
     Passed,
-    /// The expectation is not met but the failure was accepted: the reason.
+    /// The expectation is not met, but the failure was accepted. The text is the reason.
     Skipped(String),
-    /// The message on one line, and the full text.
+    /// The case failed, with the message on one line and the full text.
     Failed(String, String),
 }
 
@@ -89,14 +89,16 @@ fn write(out: &mut String, suite: &Suite) {
     *out += "  </testsuite>\n";
 }
 
-/// Returns whether a finding has its own case: a test shows expectations by edit, and limits as gates.
+/// Returns whether the result of `test` shows a finding outside the suite of files: a failed expectation in the suite
+/// of its edit, and an exceeded limit in the suite of the gates.
 fn has_case(report: &Report, finding: &Finding) -> bool {
     let code = finding.code.as_str();
     let limit = code.starts_with("min-") || code.starts_with("max-");
     report.verb == "test" && (code == "expectation-failed" || (limit && !report.gates.is_empty()))
 }
 
-/// Returns a suite with a case for each file of facts, and for each other file that a finding names.
+/// Returns a suite with a case for each file of facts, and for each other file that a finding without its own case
+/// names.
 fn files(report: &Report) -> Suite {
     let file = |finding: &Finding| finding.place.as_ref().map_or(PROJECT_FILE.to_owned(), |place| place.file.clone());
     let told: Vec<&Finding> = report.findings.iter().filter(|finding| !has_case(report, finding)).collect();

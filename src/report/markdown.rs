@@ -24,7 +24,7 @@ pub fn render(report: &Report) -> String {
     for note in report.notes.iter().take(8) {
         start += &format!("\n> {}\n", code(note, 2 * TEXT));
     }
-    // Warnings are folded. Errors come first, because there is no other answer.
+    // Warnings are folded. Errors come first, because a report with errors has no other result.
     let wrong = report.findings.iter().any(Finding::is_error);
     let sections = [
         wrong.then(|| findings(report, false)).flatten(),
@@ -43,7 +43,8 @@ pub fn render(report: &Report) -> String {
     Page::new(start, end(report), &report.command).finish(sections.into_iter().flatten().collect())
 }
 
-/// Returns the letters and digits of a word. Inside an HTML comment, other characters cannot be escaped.
+/// Returns the ASCII letters and digits of a text, for the marker in an HTML comment, where other characters cannot be
+/// escaped.
 fn word(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).take(NAME).collect()
 }
@@ -142,7 +143,7 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
     section("Findings".to_owned(), folded, heads, report.findings.iter().map(line))
 }
 
-/// Returns the answers to the edits' own prompts by id, for the columns that the table of facts takes from them.
+/// Returns the answer to the prompt of each edit, by edit id. The table of facts shows these answers.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
     let asked = report.answers.iter().filter(|answer| answer.asked == Asked::Edit);
     // Each edit is asked once. If it were asked twice, the first answer would be used.

@@ -1,4 +1,4 @@
-//! Fits a comment into its maximum size: sections are shortened by whole rows.
+//! Assembles a comment on a pull request and keeps it below the maximum size by omitting whole rows of its tables.
 
 use super::figures::thousands;
 use super::markdown_text::code;
@@ -11,10 +11,10 @@ const FRAME: usize = 1024;
 /// The maximum size of an escaped command in bytes. A longer command is shown only at the end of the comment.
 const MOST_COMMAND: usize = 256;
 
-/// A table with a title.
+/// A section of a comment: a table with a title.
 pub(super) struct Section<'a> {
     pub title: String,
-    /// Whether the section is folded.
+    /// Whether the section is collapsed until the reader opens it.
     pub folded: bool,
     /// The column headers. A trailing colon means that the column is aligned to the right.
     pub heads: &'a [&'a str],
@@ -22,7 +22,7 @@ pub(super) struct Section<'a> {
     pub rows: Box<dyn ExactSizeIterator<Item = String> + 'a>,
 }
 
-/// A comment under construction.
+/// A comment that is being built.
 pub(super) struct Page {
     text: String,
     end: String,
@@ -30,7 +30,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Begins a comment with its first lines and its last lines. Shortened sections refer to `command`.
+    /// Begins a comment with its first lines `start` and its last lines `end`. Shortened sections refer to `command`,
+    /// which shows everything.
     pub(super) fn new(start: String, end: String, command: &str) -> Self {
         let command = code(command, usize::MAX);
         let again = if command.is_empty() || command.len() > MOST_COMMAND {
@@ -85,7 +86,7 @@ impl Page {
     }
 }
 
-/// Returns the cells as a table row.
+/// Returns the cells as a row of a Markdown table. The cells must be escaped.
 pub(super) fn row<T: AsRef<str>>(cells: &[T]) -> String {
     let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
     format!("| {} |", cells.join(" | "))

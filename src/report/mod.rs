@@ -1,4 +1,4 @@
-//! The result of a verb as one value, and its formats for people and programs.
+//! Represents the result of a command (a verb) as one value, and formats it for people and programs.
 //!
 //! A [`Report`] is plain data: a renderer formats it and adds nothing. Its texts can come from any author and are not
 //! escaped; each renderer escapes them for its own format. A renderer is one function, usually `render`:
@@ -38,12 +38,12 @@ pub use drawn::Drawn;
 /// changes its meaning.
 pub const VERSION: u32 = 1;
 
-/// The result of a verb.
+/// The result of `check`, `test` or `diff`.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(title = "corrigenda report")]
 pub struct Report {
-    /// The version of this format.
+    /// The version of this JSON format, an integer from 1.
     pub version: u32,
     /// The verb: check, test or diff.
     pub verb: String,
@@ -51,7 +51,7 @@ pub struct Report {
     pub outcome: String,
     /// The command that produces this report again.
     pub command: String,
-    /// Errors and warnings.
+    /// Errors and warnings, with their places.
     pub findings: Vec<Finding>,
     /// The files of facts that were read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -59,7 +59,7 @@ pub struct Report {
     /// The number of edits that were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edits: Option<usize>,
-    /// The base model.
+    /// The base model; absent if the command did not read one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
     /// The earlier side of the comparison.
@@ -97,7 +97,7 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// An error or a warning.
+/// An error or a warning about the project, or a failed expectation or limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
@@ -105,7 +105,7 @@ pub struct Finding {
     pub code: String,
     /// The severity: error or warning.
     pub severity: String,
-    /// The message, in one sentence.
+    /// What is wrong, in one sentence.
     pub message: String,
     /// The place in a file, if the finding has one.
     pub place: Option<Place>,
@@ -121,7 +121,7 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Related {
-    /// The place.
+    /// The place in a file.
     pub place: Place,
     /// The message for this place.
     pub label: String,
@@ -249,7 +249,7 @@ pub enum Asked {
 }
 
 impl Asked {
-    /// Returns the name in JSON.
+    /// Returns the name of the variant in JSON, which is also shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Edit => "edit",
@@ -305,7 +305,7 @@ pub struct Says {
 pub struct Token {
     /// The text of the token, with its leading space.
     pub text: String,
-    /// The probability of the token.
+    /// The probability of the token after the prompt, from 0 to 1.
     pub probability: f64,
 }
 
@@ -322,7 +322,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the name in JSON.
+    /// Returns the name of the variant in JSON, which is also shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -337,7 +337,7 @@ impl Verdict {
 pub struct Gate {
     /// The name: efficacy, paraphrase, unchanged, damage, perplexity, relative-norm, neighbourhood-kl, edits.
     pub name: String,
-    /// The measured value.
+    /// The measured value; a share is between 0 and 1.
     pub value: f64,
     /// The limit, if one is set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -352,7 +352,7 @@ pub struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Damage {
-    /// The number of documents.
+    /// The number of documents of neutral text that were measured.
     pub documents: usize,
     /// The number of predicted tokens.
     pub tokens: usize,
@@ -369,7 +369,7 @@ pub struct Damage {
 pub struct Continuation {
     /// The id of the edit or of the probe.
     pub id: String,
-    /// The prompt.
+    /// The prompt, with its subject filled in.
     pub prompt: String,
     /// The text that the earlier side generates.
     pub before: String,
@@ -396,7 +396,7 @@ pub struct Word {
 pub struct Culprit {
     /// The id of the edit or of the probe that has the expectation.
     pub id: String,
-    /// The prompt.
+    /// The prompt, with its subject filled in.
     pub prompt: String,
     /// Whether the expectation is met if its edit is linked alone.
     pub alone: bool,

@@ -46,8 +46,8 @@ fn rule(name: &str) -> Value {
     rule
 }
 
-/// Formats a finding. Code scanners reject a finding without a place, so one about the whole project refers to its
-/// file.
+/// Formats a finding as a SARIF result. Code scanners reject a result without a place, so a finding about the whole
+/// project refers to the project file.
 fn result(finding: &Finding, codes: &[&str], seen: &mut BTreeMap<String, usize>) -> Value {
     let whole = Place { file: PROJECT_FILE.to_owned(), line: None, column: None, end_line: None, end_column: None };
     let place = finding.place.as_ref().unwrap_or(&whole);
@@ -105,7 +105,7 @@ fn uri(path: &str) -> String {
     if out.starts_with("//") { format!(".{out}") } else { out }
 }
 
-/// Returns an identifier that does not change if the lines of the finding move. Equal findings are numbered.
+/// Returns an identifier of a finding that does not depend on its line numbers. Equal findings are numbered.
 fn fingerprint(finding: &Finding, place: &Place, seen: &mut BTreeMap<String, usize>) -> String {
     let mut canon = Canon::new("finding/1");
     canon.text("code", &finding.code).text("file", &place.file).text("label", &finding.label);

@@ -1,11 +1,11 @@
-//! Tables with aligned columns, and formats of numbers.
+//! Formats tables with aligned columns, paragraphs and sizes for a terminal.
 
 use unicode_width::UnicodeWidthStr;
 
 pub(crate) use super::figures::{percent, plural, thousands};
 use crate::project::visible;
 
-/// Rows of cells. Every text is made safe to print.
+/// Rows of text cells. If the table has a header, it is the first row. Control characters are made visible.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     /// The columns that are shortened if the lines are too long.
@@ -27,12 +27,13 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| visible(cell.as_ref()).to_string()).collect());
     }
 
-    /// Returns whether there are no rows below the header.
+    /// Returns whether there are no rows after the header, which is the first row.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() <= 1
     }
 
-    /// Returns the lines. None is longer than `width`, if shortening the elastic columns is enough.
+    /// Returns the lines of the table. Elastic columns are shortened so that lines have at most `width` columns; lines
+    /// are longer if that is not enough.
     pub(crate) fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
         let mut out = String::new();
@@ -57,7 +58,8 @@ impl Table {
         self.render(usize::MAX).lines().all(|line| line.width() <= width)
     }
 
-    /// Returns lines with a name and a value each. Long values are wrapped below themselves.
+    /// Returns the rows as lines of a name and a value. A long value is continued on lines that are indented to its
+    /// column.
     pub(crate) fn render_wrapped(&self, width: usize) -> String {
         let name = self.rows.iter().filter_map(|row| row.first()).map(|name| name.width()).max().unwrap_or(0);
         let most = width.saturating_sub(name + GAP).max(LEAST_WRAPPED);

@@ -1,4 +1,4 @@
-//! The summary sentence of a report, and the counts in it.
+//! Writes the summary sentence of a report, and counts what it states.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) fn sentence(report: &Report) -> String {
     parts.join(", ")
 }
 
-/// Returns the number of findings: "2 errors, 1 warning".
+/// Returns the numbers of errors and warnings in words: "2 errors, 1 warning".
 pub(super) fn findings(report: &Report) -> String {
     let errors = report.findings.iter().filter(|finding| finding.is_error()).count();
     let counts = [(errors, "error"), (report.findings.len() - errors, "warning")];
@@ -89,7 +89,7 @@ fn gates(report: &Report) -> Option<String> {
     (failed > 0).then(|| format!("{} {verb}", plural(failed, "gate")))
 }
 
-/// Returns every edit with expectations, and the worst verdict on them.
+/// Returns the worst verdict of every edit that has judged answers, by id. A failure is worse than an accepted failure.
 pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     let mut edits = BTreeMap::new();
     let judged = report.answers.iter().filter(|answer| answer.asked != Asked::Probe && answer.verdict.is_some());
@@ -116,7 +116,7 @@ pub(super) fn moved(answer: &Answer) -> bool {
     broken || first(&answer.before.top) != first(&answer.after.top)
 }
 
-/// Returns the watched prompts whose answers changed, in order of decreasing divergence.
+/// Returns the answers to watched prompts that changed, in order of decreasing divergence.
 pub(super) fn moves(report: &Report) -> Vec<&Answer> {
     let mut moves: Vec<&Answer> = report.answers.iter().filter(|answer| is_watched(answer) && moved(answer)).collect();
     // The sort is stable: equal divergences keep the report's order.

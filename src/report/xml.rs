@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::project::visible;
 
-/// Escapes a text for the content of an element. Its line breaks are kept.
+/// Escapes a text for the content of an element. Line breaks are preserved.
 pub(super) fn text(text: &str) -> String {
     text.split('\n').map(attribute).collect::<Vec<_>>().join("\n")
 }

@@ -1,4 +1,4 @@
-//! Converts the results of prompts to rows of a report.
+//! Converts model predictions to the answer rows of a report: token ids become text, byte ranges become lines.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::model::Tokens;
 use crate::project::{FileId, Sources};
 use crate::report::{Answer, Place, Says, Token, Verdict};
 
-/// Builds the row of one expectation; `verdict` is `None` if it is not judged.
+/// Builds the report row of one expectation; `verdict` is `None` if the expectation is not judged.
 pub fn answer(
     tokens: &Tokens,
     sources: &Sources,
@@ -29,7 +29,7 @@ pub fn answer(
     }
 }
 
-/// Builds one side of a row; `holds` is `None` if no answer is expected.
+/// Builds one model's side of a report row; `holds` is `None` if no answer is expected.
 pub fn says(tokens: &Tokens, told: &Told) -> Says {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     Says {

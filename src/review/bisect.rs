@@ -1,8 +1,8 @@
-//! Finds the edit that breaks an expectation.
+//! Finds the edits that break an expectation, by leaving out one edit at a time.
 //!
-//! Leaving an edit out needs a solve over the other edits' keys but no compilation, because the value of an edit does
-//! not depend on the others. So every edit is left out once and all failing expectations are run on the rest. Each
-//! expectation is also run with only its own edit.
+//! The value of an edit does not depend on the other edits, so a set without one edit is solved again but not compiled
+//! again. Each edit is left out once, and all failing expectations are run on the remaining edits. Each expectation is
+//! also run with only its own edit.
 
 use crate::behaviour::ask::Both;
 use crate::behaviour::expect::{Expectation, asked};
@@ -28,8 +28,8 @@ pub fn culprits(
     let search = Search { project, base, linking };
     let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
     let ids = search.ids();
-    // Edits are left out of the closed-form solution. An expectation that it meets with all edits was broken by the
-    // refinement, not by an edit.
+    // Edits are left out of the closed-form solution, without the refinement. An expectation that the closed form
+    // of all edits meets was broken by the refinement, not by an edit.
     let whole = match search.patched(|_| true)? {
         Some(patched) => search.ask(&patched, &list)?,
         None => Vec::new(),

@@ -1,4 +1,4 @@
-//! Selects the layers to try if the user names none: first some at a distance, then those around the best.
+//! Selects the layers to try if the user names none: first evenly spaced layers, then the layers around the best.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,13 @@ const FIRST: usize = 8;
 /// distinguished from it.
 const CENTRES: usize = 2;
 
-/// The layers of one round.
+/// One round of the search: the layers to try next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
     /// The layers to try, ascending.
     pub layers: Vec<usize>,
-    /// The layers around which they lie; empty in the first round, and if no edit holds at any layer so far.
+    /// The best layers so far, whose neighbours are tried; empty in the first round, and while no edit holds at any
+    /// layer.
     pub around: Vec<usize>,
 }
 

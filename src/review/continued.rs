@@ -1,4 +1,6 @@
-//! Generates continuations of prompts by both sides of a comparison.
+//! Generates continuations of prompts with the models of both sides of a comparison.
+//!
+//! At most [`MOST_CONTINUED`] prompts are continued. Both sides use the same seed or greedy decoding.
 
 use super::side::{Ground, Side};
 use crate::behaviour::ask::Both;
@@ -11,10 +13,10 @@ use crate::report::{Continuation, Drawn};
 /// The maximum number of prompts that are continued.
 const MOST_CONTINUED: usize = 24;
 
-/// The continuations of both sides.
+/// The generated continuations, each with the texts of both sides.
 pub(super) struct Texts {
     pub continuations: Vec<Continuation>,
-    /// How they were generated; `None` if there are none.
+    /// The generation settings, for the report; `None` if nothing was generated.
     pub drawn: Option<Drawn>,
 }
 
@@ -33,7 +35,7 @@ pub(super) fn texts(
     Ok(Texts { continuations, drawn })
 }
 
-/// Continues every prompt on both sides.
+/// Continues every prompt on both sides; prompts that fill the context are skipped.
 fn all_continued(
     before: &Side,
     after: &Side,
@@ -57,7 +59,7 @@ fn all_continued(
 
 /// Returns a note if the continuation disagrees with the answers to the same prompt.
 fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, draw: Draw, base: &Base) -> Option<String> {
-    // In greedy decoding the likeliest token is always the first, so only sampled text is checked.
+    // Greedy decoding always starts with the likeliest token, so only sampled text can depart from it.
     let first = both.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
     let text = found.after.trim_start();
     let departs = first.filter(|first| !first.trim().is_empty() && !text.starts_with(first.trim()));

@@ -28,7 +28,7 @@ pub struct Look {
     pub damage: bool,
 }
 
-/// Builds the report of a comparison.
+/// Builds the report of a comparison: changed facts, changed tensors, and the answers of both models.
 ///
 /// # Errors
 /// If a prompt of an edit or a probe cannot be run, or neutral text cannot be read.
@@ -144,7 +144,7 @@ fn meanings(side: &Side) -> BTreeSet<Digest> {
     targets.flat_map(|target| target.edits.iter().copied()).collect()
 }
 
-/// Returns the tensors that differ in their stored bytes, and the norm of each edit.
+/// Returns the tensors whose values differ, and the norm of each edit's update.
 fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
     let all = [before, after].map(|side| side.model.checkpoint().tensors());
     let base = ground.base.model.checkpoint().tensors();
@@ -204,8 +204,8 @@ struct Put<'s> {
     project: &'s Project,
 }
 
-/// Returns every prompt of either side once; if both have it, the later side's is used. `stated` are the prefaces of
-/// the worktree's facts.
+/// Returns every prompt of either side once; if both sides have it, the later side's is used. `stated` are the
+/// prefaces of the worktree's facts.
 fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>, stated: &'s Prefaces) -> Vec<Put<'s>> {
     let mut seen: BTreeSet<(Asked, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();

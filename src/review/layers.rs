@@ -57,9 +57,9 @@ impl Shares {
 /// The results of all edits at one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
-    /// The index of the layer.
+    /// The index of the layer, from 0.
     pub layer: usize,
-    /// The results of all edits together.
+    /// The sums over all edits of `edits`.
     pub shares: Shares,
     /// The results of each edit, in the order of the project.
     pub edits: Vec<Shares>,
@@ -72,7 +72,7 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// Aggregates the results of the edits at a layer.
+    /// Creates the results of a layer and sums the shares of its edits.
     pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
         let mut shares = Shares::default();
         edits.iter().for_each(|one| shares.add(one));

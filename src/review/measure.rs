@@ -23,7 +23,7 @@ pub struct Patched<'a> {
 }
 
 impl<'a> Patched<'a> {
-    /// Creates the pair without reading weights or applying the patch.
+    /// Returns the base with the patch, without reading weights or applying the patch yet.
     pub fn new(base: &'a Base, patch: &'a Patch, sources: &'a Sources) -> Self {
         Self { base, patch, sources, model: OnceCell::new() }
     }
@@ -44,13 +44,13 @@ impl<'a> Patched<'a> {
     }
 }
 
-/// Two models and their cached results.
+/// Two models to compare, with the cache of their results.
 pub struct Pair<'a> {
-    /// The earlier model.
+    /// The earlier model, with which the later one is compared; in `test` it is the base.
     pub before: &'a Model,
     /// Returns the later model; called only if a result is not cached.
     pub after: &'a dyn Fn() -> Result<&'a Model, Stop>,
-    /// The cache of their results.
+    /// The measurement cache for these two models.
     pub kept: Kept<'a>,
     /// Receives the progress of the measurement.
     pub progress: &'a dyn Progress,

@@ -1,7 +1,7 @@
-//! Tests a set of edits and compares two states of a project.
+//! Tests a set of edits, compares two states of a project, and searches for the best layer to edit.
 //!
-//! - [`answers`]: converts results of prompts to rows of a report;
-//! - [`trial`]: checks expectations, policy limits and accepted failures, for the verb `test`;
+//! - [`answers`]: converts model predictions to the answer rows of a report;
+//! - [`trial`]: checks expectations, policy limits and accepted failures, for the command `test`;
 //! - [`bisect`]: finds the edit that breaks an expectation;
 //! - [`measure`]: measures two models, using cached results;
 //! - [`trials`]: tries edits at one layer after the other; [`coarse`] selects the layers; [`layers`] selects the best

@@ -1,4 +1,7 @@
-//! Opens a state of the project or of the model by its name.
+//! Opens one side of a comparison by its name: a state of the project or of the model.
+//!
+//! A name is `base`, `worktree`, a path, a git revision, a patch id or a folder. Both sides of a comparison need the
+//! worktree's base.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -15,17 +18,17 @@ use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project, Sources};
 use crate::store::{Kind, Store};
 
-/// The name of the base without a patch.
+/// The name that the user gives for the base without a patch.
 pub const BASE: &str = "base";
-/// The name of the project in the working directory.
+/// The name that the user gives for the project in the working directory.
 pub const WORKTREE: &str = "worktree";
 
-/// The context in which sides are resolved.
+/// The context in which the names of sides are resolved.
 #[derive(Clone, Copy)]
 pub struct Ground<'a> {
-    /// The project in the working directory.
+    /// The project in the working directory, whose prompts are the default.
     pub project: &'a Project,
-    /// Its base, to which the patch of every side is applied.
+    /// The base of that project, to which the patch of every side is applied.
     pub base: &'a Base,
     /// The store that contains the patches.
     pub store: &'a Store,
@@ -33,7 +36,7 @@ pub struct Ground<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// One side of a comparison.
+/// One side of a comparison: a model, with its project and patch if it has them.
 pub struct Side {
     /// The name as the user gave it.
     pub name: String,
@@ -45,11 +48,11 @@ pub struct Side {
     pub project: Option<Project>,
     /// The patch and its id; `None` for the base and a checkpoint.
     pub patch: Option<(Digest, Patch)>,
-    /// The model of this side.
+    /// The base with the patch applied, or the checkpoint's model.
     pub model: Model,
-    /// A note for the report, if there is one.
+    /// A note for the report if the patch is not the one that the lock names; `None` otherwise.
     pub note: Option<String>,
-    /// The prefaces of its facts.
+    /// The prefaces of the facts of this side; empty without a project.
     pub prefaces: Prefaces,
 }
 
@@ -198,7 +201,7 @@ fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Stop> {
     })
 }
 
-/// Reads the files of a project at a commit: settings, lock, edits, probes, templates.
+/// Reads the files of a project at a commit: settings, `corrigenda.lock`, edits, probes, prompt templates.
 fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
     let mut files = BTreeMap::new();
     let mut take = |path: &str| -> Result<(), HistoryError> {
@@ -210,7 +213,7 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
     }
     let text = repository.file(commit, PROJECT_FILE)?.unwrap_or_default();
     let Paths { edits, templates, .. } = Paths::of(&String::from_utf8_lossy(&text));
-    // Templates outside the repository are not in the commit; they are read from disk.
+    // Prompt templates outside the repository are not in the commit; they are read from disk.
     for templates in templates {
         match take(&templates) {
             Err(_) if leaves(&templates) => {}

@@ -1,4 +1,4 @@
-//! Runs the verb `test`: expectations, policy limits and accepted failures.
+//! Runs the checks of `test`: expectations, policy limits and accepted failures.
 
 use super::measure::Pair;
 use crate::behaviour::ask::{Both, Told};
@@ -12,7 +12,7 @@ use crate::report::{Asked, Damage, Gate, Verdict};
 
 /// The result of testing a project.
 pub struct Trial<'p> {
-    /// The expectations.
+    /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
     /// The answers of both models, in the same order.
     pub said: Vec<Both>,
@@ -24,9 +24,9 @@ pub struct Trial<'p> {
     pub damage: Option<Damage>,
     /// The failures, as diagnostics.
     pub findings: Vec<Diagnostic>,
-    /// Notes for the report.
+    /// Notes for the report, for example that damage was not measured.
     pub notes: Vec<String>,
-    /// All failures, whether they are tolerated or not.
+    /// All expectations that are not met, including those that a threshold tolerates.
     shortfalls: Vec<Accepted>,
     /// The failures that no threshold tolerates, so only an acceptance can.
     acceptable: Vec<Accepted>,
@@ -36,9 +36,9 @@ pub struct Trial<'p> {
 pub struct Subject<'a, 'p> {
     /// The project to test.
     pub project: &'p Project,
-    /// The opened base of the project.
+    /// The opened base of the project, with its tokenizer.
     pub base: &'a Base,
-    /// The base and the patched model.
+    /// The two models to run: the base as the earlier one and the patched model as the later one.
     pub pair: Pair<'a>,
     /// The edits to test.
     pub edits: &'a [&'p Edit],
@@ -128,8 +128,9 @@ impl<'p> Trial<'p> {
     }
 }
 
-/// Returns the patched model's answer in the form that is accepted. If only a number falls short, the form includes
-/// it, rounded to one digit towards the worse side, so that a larger shortfall needs a new acceptance.
+/// Returns the patched model's answer as the text that an acceptance records. If the answer is right but a number
+/// misses its threshold, the text includes that number. It is rounded to one digit towards the worse side, so that a
+/// larger shortfall needs a new acceptance.
 fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
     let first = |told: &Told| told.top.first().map(|(token, _)| *token);
     let said = first(&both.after).map(|token| tokens.piece(token)).unwrap_or_default();

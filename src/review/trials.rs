@@ -26,7 +26,7 @@ pub const FIRST: usize = 8;
 /// The maximum number of log-probabilities of the base that are cached across layers: 512 MiB of `f64`.
 const KEPT_NUMBERS: usize = 1 << 26;
 
-/// A project whose edits are tried.
+/// A project whose edits are tried, with the base's results as a cache across layers.
 pub struct Trials<'a> {
     project: &'a Project,
     base: &'a Base,
@@ -37,7 +37,7 @@ pub struct Trials<'a> {
 }
 
 impl<'a> Trials<'a> {
-    /// Creates a trial without results.
+    /// Creates the trials of a project's edits; nothing is run yet.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store, progress: &'a dyn Progress) -> Self {
         Self { project, base, store, progress, before: RefCell::default() }
     }
@@ -120,7 +120,7 @@ impl<'a> Trials<'a> {
     /// compiled. If none of the first [`FIRST`] edits has a value, the others are not compiled.
     fn compile(&self, setup: &Setup, plan: &mut Plan<'_>) -> Result<(Objects, usize), StoreError> {
         let edits = &self.project.edits.edits;
-        // No search is made where it cannot find anything.
+        // The optimisation is skipped for edits for which it cannot find a value.
         let mut beyond: Vec<_> = plan.edits.extract_if(.., |one| one.is_out_of_reach(self.base, setup)).collect();
         let first: usize = edits.iter().take(FIRST).map(|edit| edit.names().count()).sum();
         let mut rest = Plan { edits: plan.edits.split_off(first.min(plan.edits.len())), warnings: Vec::new() };

@@ -1,4 +1,4 @@
-//! The element types of the safetensors format.
+//! Lists the element types of the safetensors format, with their names and sizes.
 
 use std::fmt;
 
@@ -80,7 +80,7 @@ const TABLE: [(Dtype, &str, u64); 22] = [
 ];
 
 impl Dtype {
-    /// The name in a header, for example `BF16`.
+    /// The name of the type in a safetensors header, for example `BF16`.
     pub fn name(self) -> &'static str {
         TABLE[self as usize].1
     }
@@ -96,7 +96,7 @@ impl Dtype {
         self.bits().div_ceil(8) as usize
     }
 
-    /// Returns the type with this name in a header.
+    /// Returns the type that has this name in a header; `None` if the name is unknown.
     pub fn from_name(name: &str) -> Option<Self> {
         TABLE.iter().find(|(_, known, _)| *known == name).map(|(dtype, ..)| *dtype)
     }
@@ -111,7 +111,7 @@ impl Dtype {
 }
 
 impl Dtype {
-    /// Returns the corresponding weight type; `None` for types that the model cannot compute with.
+    /// Returns the corresponding type of model weights; `None` for types that the model cannot compute with.
     pub fn stored(self) -> Option<Stored> {
         match self {
             Self::F32 => Some(Stored::F32),

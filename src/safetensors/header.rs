@@ -1,4 +1,5 @@
-//! The strict reader of safetensors headers.
+//! Parses and verifies safetensors headers. A header is accepted only if every byte after it belongs to exactly one
+//! tensor.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
@@ -11,7 +12,7 @@ use super::Dtype;
 /// Maximum length of a header, in bytes: the limit of the reference implementation.
 pub const MAX_HEADER: u64 = 100_000_000;
 
-/// Type, shape and byte range of one tensor of a file.
+/// Type, shape and byte range of one tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Element type.
@@ -27,13 +28,13 @@ pub struct TensorInfo {
 /// A verified header: the tensors cover the file's data exactly once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// Every tensor by name.
+    /// The tensors of the file, by name.
     pub tensors: BTreeMap<String, TensorInfo>,
-    /// The texts under `__metadata__`, by key.
+    /// The texts under `__metadata__`, by key; empty if the header has none.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The error for a header that is rejected. The caller adds the path.
+/// The reason why a header is rejected. The caller adds the path of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     /// The file has no bytes.
@@ -70,48 +71,48 @@ pub enum HeaderError {
     /// The header is not JSON.
     #[error("the header is not a JSON object: {0}")]
     NotJson(String),
-    /// The header is JSON that does not describe tensors.
+    /// The header is JSON, but does not describe tensors.
     #[error("the header does not describe tensors: {0}")]
     Malformed(String),
-    /// A name occurs twice.
+    /// Two tensors have the same name, or two metadata entries have the same key.
     #[error("the header names `{0}` twice")]
     Duplicate(String),
     /// The element type of a tensor is unknown.
     #[error("tensor `{tensor}` has the unknown dtype `{dtype}`")]
     UnknownDtype {
-        /// Name of the tensor.
+        /// Name of the tensor with the unknown type.
         tensor: String,
-        /// The element type as written.
+        /// The element type as the header states it.
         dtype: String,
     },
     /// The size of a tensor overflows 64 bits, or a packed type ends inside a byte.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} has no length in whole bytes below 2^64")]
     ShapeOverflow {
-        /// Name of the tensor.
+        /// Name of the tensor whose size cannot be computed.
         tensor: String,
-        /// Its element type.
+        /// Element type of the tensor.
         dtype: Dtype,
-        /// Its shape.
+        /// Dimensions of the tensor, as the header states them.
         shape: Vec<u64>,
     },
     /// A tensor's end is before its start.
     #[error("tensor `{tensor}` ends at data offset {end}, before it starts at {start}")]
     Reversed {
-        /// Name of the tensor.
+        /// Name of the tensor with the reversed range.
         tensor: String,
         /// Start of the tensor, from the first byte after the header.
         start: u64,
         /// End of the tensor, from the first byte after the header.
         end: u64,
     },
-    /// Shape and byte range of a tensor disagree.
+    /// The shape of a tensor needs another number of bytes than its byte range has.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} is {expected} bytes, its offsets hold {found}")]
     WrongLength {
-        /// Name of the tensor.
+        /// Name of the tensor with the wrong length.
         tensor: String,
-        /// Its element type.
+        /// Element type of the tensor.
         dtype: Dtype,
-        /// Its shape.
+        /// Dimensions of the tensor, as the header states them.
         shape: Vec<u64>,
         /// Size according to the shape, in bytes.
         expected: u64,
@@ -157,10 +158,10 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// Returns the end of the header, in bytes from the start of the file.
+    /// Returns the end of the header, which is the start of the tensors' data, in bytes from the start of the file.
     ///
-    /// `first` contains the file's first 8 bytes or more; `file_len` is the file's length in bytes. Use it to find out
-    /// how much to read before [`Header::parse`].
+    /// `first` contains at least the file's first 8 bytes, and `file_len` is the file's length in bytes. Call this to
+    /// find out how many bytes [`Header::parse`] needs.
     ///
     /// # Errors
     /// If the file is empty or shorter than 8 bytes, or if the stated header length exceeds [`MAX_HEADER`] or the file.
@@ -181,10 +182,11 @@ impl Header {
         Ok(8 + length)
     }
 
-    /// Parses and verifies a header. `bytes` is the whole file of `file_len` bytes, or at least its header.
+    /// Parses and verifies a header. `bytes` is the whole file, of `file_len` bytes, or its beginning up to the end of
+    /// the header or further.
     ///
     /// # Errors
-    /// If the format does not allow something in the file. The first violation is reported.
+    /// If `bytes` ends before the header does, or if the file violates the format. The first violation is reported.
     pub fn parse(file_len: u64, bytes: &[u8]) -> Result<Self, HeaderError> {
         let end = Self::end(file_len, bytes)?;
         let given = bytes.len() as u64;
@@ -210,10 +212,12 @@ impl Header {
         Ok(header)
     }
 
-    /// Checks that the tensors are contiguous, from the header to the end of the file.
+    /// Checks that the tensors are contiguous and fill the file from the end of the header, `data`, to the end of the
+    /// file.
     fn cover(&self, data: u64, file_len: u64) -> Result<(), HeaderError> {
         let mut ranges: Vec<_> = self.tensors.iter().map(|(name, info)| (info.start, info.end, name)).collect();
-        // The sort is stable: empty tensors at the same offset stay in the order of their names.
+        // Empty tensors sort before a tensor that starts at the same offset. The sort is stable, so they stay in the
+        // order of their names.
         ranges.sort_by_key(|(start, end, _)| (*start, *end));
         let mut reached = data;
         for (start, end, tensor) in ranges {
@@ -245,7 +249,7 @@ fn insert_once<V>(map: &mut BTreeMap<String, V>, key: String, value: V) -> Resul
     }
 }
 
-/// A tensor as the header describes it.
+/// The entry of one tensor as the header states it, not yet verified.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTensor<'t> {
@@ -256,7 +260,8 @@ struct RawTensor<'t> {
 }
 
 impl RawTensor<'_> {
-    /// Checks the entry by itself. `data` is the file offset of the first byte after the header.
+    /// Verifies the entry without regard to the other tensors. `data` is the file offset of the first byte after the
+    /// header.
     fn verify(self, name: &str, data: u64) -> Result<TensorInfo, HeaderError> {
         let tensor = || name.to_owned();
         let (shape, (start, end)) = (self.shape, self.data_offsets);
@@ -281,7 +286,8 @@ enum Entry<'t> {
     Tensor(RawTensor<'t>),
 }
 
-/// The pairs of a JSON object in file order. serde's maps would keep the last of two equal keys and hide the first.
+/// The key-value pairs of a JSON object in file order. A map of serde would keep only the last of two equal keys, which
+/// would hide the duplicate.
 struct Pairs<V>(Vec<(String, V)>);
 
 fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
@@ -295,7 +301,7 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
         serde_json::error::Category::Data => HeaderError::Malformed(error.to_string()),
         _ => HeaderError::NotJson(error.to_string()),
     })?;
-    // Metadata is merged into one map later, so a second `__metadata__` is detected here.
+    // The metadata is merged into one map later, so a second `__metadata__` must be detected here.
     let mut metadata = pairs.0.iter().filter(|(_, entry)| matches!(entry, Entry::Metadata(_)));
     if metadata.next().is_some() && metadata.next().is_some() {
         return Err(HeaderError::Duplicate("__metadata__".to_owned()));
@@ -303,12 +309,12 @@ fn read_json(text: &str) -> Result<Pairs<Entry<'_>>, HeaderError> {
     Ok(pairs)
 }
 
-/// Maximum number of tensors in a file, and of metadata pairs. The largest models have some thousands of tensors per
+/// Maximum number of tensors in a header, and of metadata pairs. The largest models have a few thousand tensors per
 /// file.
 const MOST_ENTRIES: usize = 40_000;
 
-/// Rejects another entry if there are already [`MOST_ENTRIES`]: in memory, an entry takes several times its size in the
-/// file.
+/// Rejects a further entry if there are already [`MOST_ENTRIES`]. The limit bounds memory, because an entry takes
+/// several times its size in the file.
 fn room<V, E: serde::de::Error>(pairs: &[(String, V)]) -> Result<(), E> {
     match pairs.len() < MOST_ENTRIES {
         true => Ok(()),

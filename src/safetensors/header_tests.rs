@@ -1,4 +1,4 @@
-//! One test for each kind of malformed header.
+//! Tests that each kind of malformed header is rejected, and that written files can be parsed.
 
 use super::*;
 use crate::safetensors::{Tensor, write};

@@ -1,9 +1,9 @@
-//! The safetensors format: a strict reader of headers and a canonical writer.
+//! Reads and writes the safetensors format: a strict parser of headers and a canonical writer.
 //!
-//! A file is `n` (u64, little endian), `n` bytes of JSON, then the tensors' bytes without gaps. Headers are untrusted
-//! input: [`Header::parse`] rejects a file unless every byte of it is accounted for exactly once. [`write`] is our own
-//! because the bytes are hashed: the same tensors always give the same file. Nothing here does I/O, and pickles are
-//! rejected, never read.
+//! A file consists of `n` (u64, little endian), `n` bytes of JSON, and the tensors' bytes without gaps. Headers are
+//! untrusted input: [`Header::parse`] rejects a file unless every byte after its header belongs to exactly one tensor.
+//! [`write`] does not use the `safetensors` crate, because the bytes are hashed: the same tensors must always give the
+//! same file. This module does no I/O. Pickles are rejected and never read.
 
 mod dtype;
 mod header;

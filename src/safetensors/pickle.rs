@@ -1,4 +1,4 @@
-//! Rejects pickles before anything reads them, because reading a pickle can run code.
+//! Rejects pickles before their content is read, because reading a pickle can run code.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ pub enum PickleError {
     Magic {
         /// Path of the file.
         path: PathBuf,
-        /// The kind of file that starts with these bytes.
+        /// What the first bytes identify the file as, for example a zip archive.
         what: &'static str,
     },
     /// The file was rejected by its name.
@@ -26,16 +26,16 @@ pub enum PickleError {
     Name {
         /// Path of the file.
         path: PathBuf,
-        /// The extension, in lower case.
+        /// The extension of the file name, in lower case.
         extension: String,
     },
 }
 
-/// The usual extensions of pickles.
+/// The usual extensions of pickle files, in lower case.
 const EXTENSIONS: [&str; 6] = ["bin", "ckpt", "pickle", "pkl", "pt", "pth"];
 
-/// Returns the reason not to read the file at `path`, which starts with `first_bytes` (16 are enough); `None` if it may
-/// be read.
+/// Returns the error for a file that is a pickle by its first bytes or by its name; `None` if the file may be read.
+/// `first_bytes` is the beginning of the file at `path`; 16 bytes are enough.
 pub fn refuse_pickle(path: &Path, first_bytes: &[u8]) -> Option<PickleError> {
     if let Some(what) = magic(first_bytes) {
         return Some(PickleError::Magic { path: path.to_owned(), what });
@@ -46,8 +46,8 @@ pub fn refuse_pickle(path: &Path, first_bytes: &[u8]) -> Option<PickleError> {
 }
 
 fn magic(bytes: &[u8]) -> Option<&'static str> {
-    // A safetensors header of 640, 896, 1152 or 1408 bytes starts like a pickle. The following bytes distinguish them:
-    // the upper half of a small length, then `{`.
+    // A safetensors header of 640, 896, 1152 or 1408 bytes starts with the same two bytes as a pickle. It is recognised
+    // by the bytes that follow: the upper half of its length, which is 0, and `{`.
     if bytes.get(4..9) == Some(b"\0\0\0\0{") {
         return None;
     }

@@ -1,31 +1,31 @@
-//! The canonical writer of safetensors files.
+//! Writes safetensors files in a canonical form: the same tensors and metadata always give the same bytes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Dtype;
 
-/// A tensor to write.
+/// A tensor to write, with its data.
 #[derive(Clone, Debug)]
 pub struct Tensor<'a> {
     /// Name of the tensor; it must be unique in the file.
     pub name: String,
-    /// Element type.
+    /// Type of every element.
     pub dtype: Dtype,
     /// Dimensions, outermost first.
     pub shape: Vec<u64>,
-    /// Little-endian bytes. Their number must match type and shape.
+    /// The elements as little-endian bytes. The length must match type and shape.
     pub data: &'a [u8],
 }
 
-/// Returns the bytes of a whole file. The same tensors in any order give the same bytes.
+/// Returns the bytes of a whole file. They do not depend on the order of `tensors`.
 ///
-/// `__metadata__` comes first if it is not empty, then the tensors, sorted by the bytes of their names. The data is in
-/// the same order. Spaces pad the header to a multiple of 8 bytes.
+/// The header contains `__metadata__` first, if it is not empty, and then the tensors, sorted by the bytes of their
+/// names. The data is in the same order as the tensors. Spaces pad the header to a multiple of 8 bytes.
 ///
 /// # Panics
-/// If a name is used twice or is `__metadata__`, or if data and shape disagree. These are mistakes of the caller, not
-/// of a file.
+/// If a name is used twice or is `__metadata__`, or if the data of a tensor does not match its type and shape. These
+/// are errors of the calling code.
 pub fn write(tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let mut sorted: Vec<&Tensor<'_>> = tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
@@ -39,8 +39,9 @@ pub fn write(tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Vec
     bytes
 }
 
-/// Returns the header of [`write`] alone, including its length, for files that are too large for memory. `tensors`
-/// (name, type, shape) must be sorted by name, and their data must follow in the same order.
+/// Returns only the header of the file that [`write`] would return, with the length before it. Use it to stream files
+/// that are too large for memory. `tensors` (name, type, shape) must be sorted by name, and the data must follow in the
+/// same order.
 ///
 /// # Panics
 /// If the names are not strictly ascending, if one is `__metadata__`, or if a shape overflows.

@@ -30,28 +30,29 @@ pub enum Problem {
     Deficient(#[from] Deficient),
 }
 
-/// Statistics in the store.
+/// A second moment in the store: its address, and what its header states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cached {
-    /// The address of the entry.
+    /// The key of the store entry.
     pub address: Digest,
-    /// The SHA-256 of the bytes, which the lock records.
+    /// The SHA-256 of the payload, which `corrigenda.lock` records.
     pub content: Digest,
     /// The number of documents that were read; 0 if the statistics were imported.
     pub documents: u64,
-    /// The number of keys in the sum.
+    /// The number of keys in the sum, one per token.
     pub keys: u64,
-    /// The size of the payload in bytes.
+    /// The size of the entry's payload in bytes, without the seal.
     pub size: u64,
     /// The digest of the file from which the statistics were imported; `None` if they were summed here.
     pub imported: Option<Digest>,
 }
 
-/// The header with the provenance is within this many bytes of a file's start.
+/// The header with the provenance is within the first 64 KiB of a file.
 const HEAD: u64 = 1 << 16;
 
-/// Returns the finished statistics of `provenance`, after reading and checking all of their bytes. Damaged ones count
-/// as missing. Imported statistics are returned only if `provenance` names their file.
+/// Returns the finished statistics of `provenance` after checking all of their bytes, or `None` if the store does not
+/// have them. Damaged statistics count as missing. Imported statistics are returned only if `provenance` names their
+/// file.
 ///
 /// # Errors
 /// If the store cannot be read, or the entry is of another model, layer or corpus.
@@ -68,7 +69,7 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Pr
 }
 
 fn find_at(store: &Store, provenance: &Provenance, address: Digest) -> Result<Option<Cached>, Problem> {
-    // The lock records values from the header, so the whole entry is checked first.
+    // `corrigenda.lock` records values from the header, so the whole entry is checked first.
     let found = store
         .check(Kind::Statistics, &address)
         .and_then(|content| Ok(content.zip(store.head(Kind::Statistics, &address, HEAD)?)));
@@ -109,7 +110,7 @@ pub fn import(store: &Store, provenance: &Provenance, published: Published) -> R
     find(store, &provenance)?.ok_or(missing.into())
 }
 
-/// Reads the second moment itself from the store.
+/// Reads the sum of `cached` statistics from the store.
 ///
 /// # Errors
 /// If the store fails, or the statistics are not those of `provenance`.
@@ -131,7 +132,7 @@ struct FactorMetadata {
 
 const TENSOR: &str = "factor";
 
-/// Returns the address of the factor of the statistics with this content.
+/// Returns the address of the Cholesky factor of statistics whose payload has this SHA-256.
 pub fn factor_address(statistics: &Digest) -> Digest {
     Canon::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
 }

@@ -14,13 +14,13 @@ use crate::plain::{self, Text};
 /// The maximum length of a document in bytes: 64 MiB.
 const MOST_LINE_BYTES: u64 = 1 << 26;
 
-/// A corpus that cannot be read.
+/// The error for a corpus that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
     /// The operating system reported an error.
     #[error("reading the corpus {}: {source}", path.display())]
     Read {
-        /// The corpus file.
+        /// The path of the corpus file.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
@@ -28,7 +28,7 @@ pub enum CorpusError {
     /// A line is not valid UTF-8.
     #[error("the corpus {} is not UTF-8 text at line {line}", path.display())]
     NotText {
-        /// The corpus file.
+        /// The path of the corpus file.
         path: PathBuf,
         /// The number of the line, from 1.
         line: u64,
@@ -36,7 +36,7 @@ pub enum CorpusError {
     /// A line is longer than 64 MiB.
     #[error("the corpus {} has a line of more than 64 MiB, line {line}: a document is one line", path.display())]
     LongLine {
-        /// The corpus file.
+        /// The path of the corpus file.
         path: PathBuf,
         /// The number of the line, from 1.
         line: u64,
@@ -58,7 +58,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Opens the corpus at `path`.
+    /// Opens the corpus at `path` at its first document.
     ///
     /// # Errors
     /// If the file cannot be opened.
@@ -69,7 +69,7 @@ impl Documents {
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
     }
 
-    /// Reads the rest of the corpus and returns the digest of the whole text, as it was read.
+    /// Reads the rest of the corpus and returns the digest of the whole text, which is computed while it is read.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -109,7 +109,7 @@ impl Iterator for Documents {
     }
 }
 
-/// A text that is hashed while it is read.
+/// A reader that hashes the text while it is read.
 struct Hashing {
     text: Text<File>,
     hasher: Hasher,
@@ -138,7 +138,8 @@ pub fn count(path: &Path, most: Option<u64>) -> Result<(u64, Digest), CorpusErro
     if count == 0 { Err(CorpusError::Empty(path.to_owned())) } else { Ok((count, documents.digest()?)) }
 }
 
-/// Returns the length and the modification time of a file, to detect whether it was written to meanwhile.
+/// Returns the length and the modification time of a file. The caller compares two results to detect that the file was
+/// written to between the calls. `None` if the operating system does not report them.
 pub fn state(path: &Path) -> Option<(u64, SystemTime)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))

@@ -14,11 +14,11 @@ use crate::safetensors::{Dtype, Header, HeaderError, header_bytes};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Provenance {
-    /// The version of the arithmetic.
+    /// The version of the arithmetic, such as `portable-1`.
     pub numerics: String,
-    /// The digest of the base model.
+    /// The digest of the base model's files.
     pub base: Digest,
-    /// The layer whose keys are summed.
+    /// The index of the layer whose keys are summed.
     pub layer: usize,
     /// The length f of a key.
     pub inner: usize,
@@ -48,7 +48,7 @@ pub struct Statistics {
     pub moment: Moment,
 }
 
-/// A file without valid statistics, or with the statistics of another provenance.
+/// The error for a file without valid statistics, or with the statistics of another provenance.
 #[derive(Debug, thiserror::Error)]
 pub enum StatisticsError {
     /// The bytes are not a safetensors file.
@@ -62,9 +62,9 @@ pub enum StatisticsError {
     Foreign {
         /// The name of the field that differs.
         field: &'static str,
-        /// The requested value.
+        /// The value of the field in the requested provenance.
         expected: String,
-        /// The value in the file.
+        /// The value of the field in the file.
         found: String,
     },
 }
@@ -85,7 +85,7 @@ const TENSOR: &str = "sum";
 const KEY: &str = "corrigenda";
 
 impl Provenance {
-    /// Returns the address of these statistics. Imported statistics have an address of their own, which depends on the
+    /// Returns the address of these statistics in the store. The address of imported statistics also depends on the
     /// digest of their file.
     pub fn address(&self) -> Digest {
         let mut canon = Canon::new("statistics/1");
@@ -99,7 +99,7 @@ impl Provenance {
         canon.finish()
     }
 
-    /// Returns the same provenance for a sum over the corpus.
+    /// Returns the same provenance without an imported file, which requests a sum over the corpus.
     #[must_use]
     pub fn summed(&self) -> Self {
         Self { imported: None, ..self.clone() }
@@ -128,13 +128,13 @@ impl Provenance {
 }
 
 impl Statistics {
-    /// Returns an empty sum.
+    /// Returns statistics of no documents, to which keys can be added.
     pub fn new(provenance: Provenance) -> Self {
         let moment = Moment::new(provenance.inner);
         Self { provenance, documents: 0, imported: None, moment }
     }
 
-    /// Writes the canonical bytes.
+    /// Writes the statistics as a safetensors file. Equal statistics have equal bytes.
     ///
     /// # Errors
     /// If the writer fails.
@@ -179,7 +179,7 @@ pub struct Described {
     pub provenance: Provenance,
     /// The number of documents that were read; 0 if it was imported.
     pub documents: u64,
-    /// The number of keys in the sum.
+    /// The number of keys in the sum, one per token.
     pub keys: u64,
     /// The digest of the file from which it was imported; `None` if it was summed here.
     pub imported: Option<Digest>,

@@ -39,7 +39,7 @@ impl Pieces {
     }
 }
 
-/// `C` is so rank-deficient that no ridge makes it positive definite.
+/// The error for a `C` that is so rank-deficient that none of the ridges makes it positive definite.
 #[derive(Debug, thiserror::Error)]
 #[error("the second moment of {count} keys of width {inner} cannot be factored: {last}")]
 pub struct Deficient {
@@ -57,7 +57,7 @@ impl Moment {
         Self { inner, count: 0, sum: vec![0.0; inner * inner] }
     }
 
-    /// Adds keys, `[n, f]`.
+    /// Adds the outer products of keys, `[n, f]`, in blocks of [`BLOCK`] keys.
     pub fn add(&mut self, isa: Isa, keys: &[f32]) {
         let f = self.inner;
         for block in keys.chunks(BLOCK * f) {
@@ -79,7 +79,8 @@ impl Moment {
         }
     }
 
-    /// Returns a sum from the lower triangle in `lower`, row by row, of `count` keys; `None` if its length is wrong.
+    /// Returns the sum of `count` keys from its lower triangle, row by row. `None` if `lower` does not have
+    /// `inner (inner + 1) / 2` elements.
     pub fn from_lower(inner: usize, count: u64, lower: impl ExactSizeIterator<Item = f64>) -> Option<Self> {
         if lower.len() != inner.checked_mul(inner + 1)? / 2 {
             return None;
@@ -99,12 +100,12 @@ impl Moment {
         self.sum.chunks(self.inner).enumerate().map(|(row, sum)| &sum[..=row])
     }
 
-    /// The length f of a key.
+    /// Returns the length f of a key.
     pub fn inner(&self) -> usize {
         self.inner
     }
 
-    /// The number of keys in the sum.
+    /// Returns the number n of keys in the sum, by which [`Moment::matrix`] divides it.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -115,8 +116,8 @@ impl Moment {
         self.sum.iter().map(|sum| sum / count).collect()
     }
 
-    /// Returns the Cholesky factor of `C + ridge · mean diagonal · I` for the first ridge that makes this positive
-    /// definite, and that ridge (a share of the mean diagonal; 0 for a `C` of full rank).
+    /// Returns the Cholesky factor of `C + ridge · mean diagonal · I` and the ridge. The ridge is the first one for
+    /// which this matrix is positive definite; it is 0 for a `C` of full rank.
     ///
     /// # Errors
     /// If the matrix is not positive definite even with the largest ridge.

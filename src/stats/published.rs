@@ -15,12 +15,13 @@ use crate::digest::Digest;
 use crate::numeric::npy::Array;
 use crate::plain;
 
-/// The member with the raw sum.
+/// The archive member with the raw sum `Σ k kᵀ`.
 const SUM: &str = "mom2.mom2.npy";
-/// The member with the number of keys.
+/// The archive member with the number of keys in the sum.
 const COUNT: &str = "mom2.count.npy";
-/// The maximum size of a member's header. `REST` is the maximum size of the archive apart from the sum and its header.
+/// The maximum size in bytes of a member's `.npy` header, and of the whole member with the number of keys.
 const HEADER: u64 = 1 << 12;
+/// The maximum size in bytes of the archive apart from the sum and its header.
 const REST: u64 = 1 << 20;
 /// The maximum number of members; published files have four.
 const MOST_MEMBERS: u16 = 64;
@@ -45,7 +46,7 @@ pub enum PublishedError {
     Member { path: PathBuf, member: &'static str, why: String },
 }
 
-/// A published second moment.
+/// A published second moment, read from a file.
 #[derive(Debug, PartialEq)]
 pub struct Published {
     /// The SHA-256 of the file.
@@ -91,12 +92,14 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     Ok(Published { file, moment })
 }
 
-/// Returns the number of members that the end record of the archive states. If there seem to be several end records, it
-/// is the largest number; a zip64 archive, whose record is elsewhere, gives `u16::MAX`. This is checked first because
-/// the zip library allocates memory for all members, several times the size of the file, before it reads one.
+/// Returns the number of members that the archive's end record states, or `None` if there is no such record. If several
+/// places look like end records, returns the largest number. Returns `u16::MAX` for a zip64 archive, which stores the
+/// number in another record. The number is checked before the archive is opened, because the zip library allocates
+/// memory for all members, several times the size of the file, before it reads one.
 fn members(file: &mut File, length: u64) -> std::io::Result<Option<u16>> {
-    /// The size of the end record without its comment, and an upper bound for the length of the comment.
+    /// The size in bytes of the end record without its comment.
     const END: usize = 22;
+    /// The number of bytes at the end of the file in which the end record is searched; a comment is shorter.
     const COMMENT: u64 = 1 << 17;
     let tail = length.min(COMMENT);
     file.seek(SeekFrom::Start(length - tail))?;

@@ -14,27 +14,28 @@ use crate::store::{Kind, Store, StoreError};
 /// The number of documents in a batch. It is part of the numerics: another number gives other bytes.
 pub const DOCUMENTS: usize = 32;
 
-/// The interval at which an unfinished sum is saved.
+/// The default interval at which unfinished sums are saved. It grows if saving is slow.
 pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 
-/// The approximate maximum memory for the sums of one pass: two gibibytes. A larger sum has a pass of its own.
+/// The approximate maximum memory for the sums of one pass: two gibibytes. A single larger sum is computed alone in a
+/// pass.
 pub const SUM_BYTES: usize = 1 << 31;
 
 /// The inputs of a pass over a corpus.
 pub struct Run<'a> {
-    /// The base model.
+    /// The base model, whose keys are summed.
     pub model: &'a Model,
-    /// The tokenizer of the base model.
+    /// The tokenizer of the base model, which encodes the documents.
     pub tokens: &'a Tokens,
     /// The requested provenance; its `corpus` is the digest of the file at `corpus`.
     pub provenance: &'a Provenance,
-    /// The path of the corpus.
+    /// The path of the corpus file.
     pub corpus: &'a Path,
     /// The store for finished and unfinished sums.
     pub store: &'a Store,
-    /// The receiver of progress reports.
+    /// The receiver of progress reports, in documents.
     pub progress: &'a dyn Progress,
-    /// The interval at which unfinished sums are saved.
+    /// The minimum interval at which unfinished sums are saved.
     pub save_every: Duration,
 }
 
@@ -84,7 +85,7 @@ fn named(layers: &[usize]) -> String {
 }
 
 impl Run<'_> {
-    /// Returns an error if the corpus no longer has the requested digest.
+    /// Returns `Ok` if `yes`, and otherwise the error that the corpus changed.
     fn unchanged(&self, yes: bool) -> Result<(), CorpusError> {
         if yes { Ok(()) } else { Err(CorpusError::Changed(self.corpus.to_owned())) }
     }
@@ -100,7 +101,7 @@ impl Run<'_> {
         Ok((partial.unwrap_or_else(|| Statistics::new(provenance)), Pieces::default()))
     }
 
-    /// Stores a finished sum.
+    /// Stores a finished sum and removes its unfinished entry. Rejects a sum with a number that is not finite.
     fn keep(&self, sum: &Statistics) -> Result<Cached, Problem> {
         if sum.moment.lower().any(|row| row.iter().any(|x| !x.is_finite())) {
             return Err(Problem::NotFinite { layer: sum.provenance.layer });
@@ -117,9 +118,9 @@ impl Run<'_> {
 /// The state of a pass over a corpus.
 struct Pass<'r, 'a> {
     run: &'r Run<'a>,
-    /// One sum per layer; after an interruption, some may be further along than others.
+    /// One sum per layer. After an interrupted run, the sums may have different numbers of documents.
     sums: Vec<(Statistics, Pieces)>,
-    /// The number of documents to read.
+    /// The number of documents to read: all of the corpus, or the limit in the provenance.
     total: u64,
 }
 
@@ -140,8 +141,8 @@ impl Pass<'_, '_> {
                 run.unchanged(settled())?;
                 let began = Instant::now();
                 self.save(at)?;
-                // Writing many wide sums is slow, so the interval grows until writing takes at most a tenth of the
-                // time.
+                // Saving many wide sums is slow. The interval grows, up to twenty times the minimum, so that saving
+                // takes at most about a tenth of the time.
                 every = (began.elapsed() * 10).min(run.save_every * 20).max(run.save_every);
                 saved = Instant::now();
             }

@@ -1,8 +1,8 @@
-//! Records which statistics a project requested until its lock names them.
+//! Records which statistics a project requested, until its `corrigenda.lock` names them.
 //!
-//! Imported statistics are in a store that several projects may share, and are used only by projects that request them:
-//! with `stats import`, or in their lock. Between the import and the build that writes the lock, the request is stored
-//! here, under a key derived from the path of the project's folder.
+//! Several projects may share a store. A project uses imported statistics only if it requested them, with
+//! `stats import` or in its `corrigenda.lock`. Between the import and the build that writes `corrigenda.lock`, the
+//! request is stored here, under a key derived from the path of the project's folder.
 
 use std::fs;
 use std::io::Read as _;
@@ -13,7 +13,8 @@ use super::write::{make_parent, remove_file};
 use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Canon, Digest};
 
-/// Requests are stored with the memos: `gc --all` removes them, together with every import that no lock names.
+/// Requests are stored in the folder of the memos. `gc --all` removes them, and also every imported file of statistics
+/// that no `corrigenda.lock` names.
 const FOLDER: &str = "memo";
 
 /// The kind of a request in its seal.
@@ -54,8 +55,8 @@ pub fn ask(store: &Store, root: &Path, address: &Digest, file: Option<&Digest>) 
     atomic::write(&path, &bytes)
 }
 
-/// Removes a request, because the lock now records it. If that fails, the request remains and does not contradict the
-/// lock.
+/// Removes a request after `corrigenda.lock` records the statistics. An error is ignored, because a remaining request
+/// does not contradict `corrigenda.lock`.
 pub fn forget(store: &Store, root: &Path, address: &Digest) {
     if let Ok(key) = key(root, address) {
         let _ = remove_file(&store.address(FOLDER, &key, ""));

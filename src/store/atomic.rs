@@ -25,7 +25,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     staged.commit()
 }
 
-/// Returns whether a file name is that of a temporary file of this module.
+/// Returns whether a name has the prefix and the suffix of this module's temporary files and folders.
 pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
@@ -55,7 +55,7 @@ pub fn clear_left(directory: &Path) {
     }
 }
 
-/// A file that is being written and is not yet at its path. If it is dropped, it is removed.
+/// A temporary file that [`Staged::commit`] renames to its path. Dropping it without a commit removes it.
 pub struct Staged {
     file: tempfile::NamedTempFile,
     path: PathBuf,

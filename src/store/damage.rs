@@ -1,4 +1,4 @@
-//! Treats damaged entries as missing and records a warning, so that their content is computed again.
+//! Treats damaged entries of the store as missing and records a warning, so that their content is computed again.
 
 use std::sync::PoisonError;
 
@@ -6,7 +6,7 @@ use super::{Kind, Store, StoreError};
 use crate::digest::Digest;
 
 impl Store {
-    /// Records a damaged entry; repeated reports of the same damage are stored once.
+    /// Records a warning about a damaged entry. The same damage is recorded only once.
     pub fn pass_over(&self, damage: &StoreError) {
         let mut noted = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         let damage = damage.to_string();
@@ -15,7 +15,7 @@ impl Store {
         }
     }
 
-    /// Returns `found`, with damage replaced by `None` and recorded.
+    /// Returns the result of a read. If it is [`StoreError::Damaged`], records a warning and returns `None` instead.
     ///
     /// # Errors
     /// If `found` is an error other than [`StoreError::Damaged`].
@@ -29,13 +29,13 @@ impl Store {
         })
     }
 
-    /// Returns the recorded damage as messages, in the order in which it was found.
+    /// Returns the recorded warnings, in the order in which they were recorded.
     pub fn passed_over(&self) -> Vec<String> {
         self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the parsed entry, or `None` if it must be computed again: it is missing or damaged, or it is intact but
-    /// `parse` rejects it because it has another format. Such an entry is removed, so that the new one can be stored.
+    /// Returns the parsed entry, or `None` if it must be computed again: it is missing or damaged, or `parse` rejects
+    /// it because it has another format. An intact entry of another format is removed, so that a new one can be stored.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the entry cannot be read or removed.
@@ -47,20 +47,20 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.unless_damaged(self.get(kind, key))? else { return Ok(None) };
         let parsed = parse(&bytes);
-        // A store that is opened for reading removes nothing.
+        // A store that is opened only for reading does not remove entries.
         if parsed.is_none() && self.remembers {
             self.remove(kind, key)?;
         }
         Ok(parsed)
     }
 
-    /// As [`Store::recall`], for entries that only save time: an entry that cannot be read counts as missing.
+    /// As [`Store::recall`], for entries that only save time: an entry also counts as missing if it cannot be read.
     pub fn recall_if_any<T>(&self, kind: Kind, key: &Digest, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         self.recall(kind, key, parse).ok().flatten()
     }
 
-    /// Stores an entry that only saves time; a store that cannot be written to is not an error. A conflict with an
-    /// entry that the same inputs gave before is recorded.
+    /// Stores an entry that only saves time, so errors are ignored. If there is a valid entry with another payload, it
+    /// remains and a warning is recorded. A store that is opened only for reading stores nothing.
     pub fn keep(&self, kind: Kind, key: &Digest, payload: &[u8]) {
         if !self.remembers {
             return;

@@ -1,4 +1,4 @@
-//! The errors of file operations.
+//! Defines the errors of the store and of atomic writes, with suggestions for the user.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub enum StoreError {
     Io {
         /// The operation, as a verb form: `reading`, `writing` and so on.
         operation: &'static str,
-        /// The file or directory.
+        /// The file or directory that the operation accessed.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -22,7 +22,7 @@ pub enum StoreError {
     /// The path to write to is a symbolic link.
     #[error("`{}` is a symbolic link, which is not followed for writing: write to the file it points to, or remove it", path.display())]
     Symlink {
-        /// The path of the link.
+        /// The path of the link, which is not followed.
         path: PathBuf,
     },
     /// The path is a directory, a pipe or a device.
@@ -39,7 +39,7 @@ pub enum StoreError {
         /// What is wrong with it, as part of the message.
         why: String,
     },
-    /// The entry has another value: the same inputs gave different bytes before.
+    /// The store has a valid entry with another payload under this key: the same inputs gave different bytes before.
     #[error(
         "`{}` contains {kept}, but the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
         path.display()
@@ -55,19 +55,19 @@ pub enum StoreError {
     /// A patch would be stored under an address other than its SHA-256.
     #[error("storing a patch as {expected}: the digest of its bytes is {found}")]
     WrongAddress {
-        /// The given address.
+        /// The key that the caller gave.
         expected: Digest,
-        /// The SHA-256 of the bytes.
+        /// The SHA-256 of the patch's bytes, under which it would have to be stored.
         found: Digest,
     },
-    /// Another process holds the store's lock.
+    /// Another process holds the store's lock file.
     #[error("`{}` is locked by {holder}, and was not released within {seconds} s: wait for it to end, or end it", path.display())]
     Busy {
-        /// The file of the lock.
+        /// The path of the store's lock file.
         path: PathBuf,
-        /// A description of the processes that hold it.
+        /// The processes that hold the lock file, as part of the message.
         holder: String,
-        /// The time that was waited, in seconds.
+        /// The time in seconds after which waiting ended.
         seconds: u64,
     },
     /// A file changed while it was read.
@@ -87,13 +87,13 @@ pub enum StoreError {
     /// The target directory of an export is inside the store.
     #[error("`{}` is inside the store, where an export would be reported as damage: name another folder", path.display())]
     InsideStore {
-        /// The target directory.
+        /// The target directory of the export.
         path: PathBuf,
     },
     /// The source directory of an import has no exported entries.
     #[error("`{}` holds no exported entries (expected a folder `objects` or `patches` in it)", path.display())]
     NotAnExport {
-        /// The source directory.
+        /// The source directory of the import.
         path: PathBuf,
     },
 }
@@ -111,7 +111,7 @@ impl StoreError {
     }
 }
 
-/// Returns a suggestion for the user, as the end of the message.
+/// Returns a suggestion for the user that is appended to the message; empty for most kinds of errors.
 fn remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.kind() {

@@ -11,12 +11,12 @@ use super::{Entry, Kind, Store, StoreError, atomic, read_whole};
 use crate::digest::Digest;
 use crate::plain::resolved;
 
-/// A file that was not imported.
+/// A file that an import rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The path of the file.
+    /// The path of the file in the imported directory.
     pub path: PathBuf,
-    /// The reason, as part of a message.
+    /// The reason for the rejection, as part of a message.
     pub why: String,
 }
 
@@ -27,7 +27,7 @@ pub struct Imported {
     pub new: Vec<Entry>,
     /// The entries that this store already had.
     pub present: Vec<Entry>,
-    /// The files that were rejected.
+    /// The files that were rejected, each with the reason.
     pub refused: Vec<Refusal>,
 }
 
@@ -96,8 +96,8 @@ impl Store {
         Ok(imported)
     }
 
-    /// Returns the entry and whether it is new, or why the file is rejected. An outer error means that this store
-    /// failed.
+    /// Returns the entry and whether it is new. The inner error is the reason why the file is rejected; the outer error
+    /// means that this store cannot be read or written.
     fn import_one(&self, kind: Kind, name: &str, path: &Path) -> Result<Result<(Entry, bool), String>, StoreError> {
         let Some(key) = name.strip_suffix(kind.suffix()).and_then(Digest::from_hex) else {
             return Ok(Err(format!("`{name}` is not the name of an entry")));

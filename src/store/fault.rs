@@ -1,16 +1,16 @@
 //! Lets tests count the calls that change the disk, and make any of them fail.
 //!
 //! Every operation that creates, writes, syncs, renames or removes an entry, or a file that is written in the same way,
-//! first calls [`before`] or [`writing`]. Operations that may fail without harm do not: the process number in the lock,
-//! the time of an entry in use, empty folders, and temporary files that are dropped. Outside the tests of this crate,
-//! neither function has an effect.
+//! first calls [`before`] or [`writing`]. Operations that may fail without harm do not: writing the process id into the
+//! store's lock file, updating the modification time of a used entry, and removing empty folders and temporary files.
+//! Outside the tests of this crate, neither function has an effect.
 
 use std::io;
 
 /// An operation that changes the disk, or makes a change durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
-    /// Creates a folder, a temporary file or the lock.
+    /// Creates a folder, a temporary file or the store's lock file.
     Make,
     /// Writes bytes to a temporary file.
     Write,
@@ -18,11 +18,11 @@ pub(super) enum Call {
     Sync,
     /// Renames a temporary file to its final path.
     Rename,
-    /// Removes an entry or a leftover of one.
+    /// Removes an entry, a memo or a temporary file.
     Remove,
 }
 
-/// Returns an error if a test makes this call fail.
+/// Returns an error if a test makes this call fail. This version, outside tests, always returns `Ok`.
 ///
 /// # Errors
 /// If a test makes the call fail; never outside tests.
@@ -32,7 +32,8 @@ pub(super) fn before(_: Call) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a test simulates the death of the process, after which temporary files are not removed.
+/// Returns whether a test simulates that the process was killed, after which temporary files are not removed. This
+/// version, outside tests, always returns false.
 #[cfg(not(test))]
 #[inline]
 pub(super) fn kills() -> bool {
@@ -65,7 +66,7 @@ mod counted {
     pub(in super::super) enum Fault {
         /// No fault; calls are only counted.
         None,
-        /// The process dies: this call and all later ones change nothing, and nothing is cleaned up.
+        /// The process is killed: this call and all later ones change nothing, and temporary files remain.
         Killed,
         /// The disk is full: from this call on, nothing can be created or written.
         Full,

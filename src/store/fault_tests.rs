@@ -9,13 +9,13 @@ use super::fault::{Call, Fault, disturbed};
 use super::{Kind, Store, StoreError, atomic, memo};
 use crate::digest::Digest;
 
-/// A user's files: a lock that a build replaces, and a folder for exported entries.
+/// A folder with two stores, a file named `lock` that represents a project's `corrigenda.lock`, and exported entries.
 struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    /// Returns the state before the first build, with one damaged entry.
+    /// Returns a folder with an old `lock` file and one damaged entry in the store.
     fn new() -> Self {
         // The files are temporary, so syncing them on disk would only take time; memory is used if it is available.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
@@ -35,7 +35,7 @@ impl Place {
         Store::open(self.path(name))
     }
 
-    /// Runs every operation of a store.
+    /// Runs the operations of a store that change the disk, in a typical order.
     fn live(&self) -> Result<(), StoreError> {
         let (store, other) = (self.store("own"), self.store("other"));
         for byte in [1, 9] {
@@ -56,7 +56,7 @@ impl Place {
         Ok(())
     }
 
-    /// Returns all files except temporary ones.
+    /// Returns the relative paths and contents of all files except temporary ones.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![self.folder.path().to_owned()];
@@ -76,7 +76,7 @@ impl Place {
         found
     }
 
-    /// Checks that the lock has its old or new content, and that every written entry is intact.
+    /// Checks that the `lock` file has its old or new content, and that every written entry is intact.
     fn is_sound(&self, mended: bool, what: &str) {
         let lock = fs::read(self.path("lock")).expect("there");
         assert!(lock == b"old" || lock == b"new", "{what}");
@@ -99,8 +99,8 @@ fn key(byte: u8) -> Digest {
     Digest::of(&[byte])
 }
 
-/// Runs `work` in a new place with each fault at each call in turn. `then` receives the place, the result and a
-/// description of the fault.
+/// Runs `work` in a new folder with each fault at each call in turn. `then` receives the folder, the result and a
+/// description of the fault. Returns the calls of a run without a fault.
 fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> Vec<Call> {
     let (_, calls) = disturbed(Fault::None, 0, || work(&Place::new()));
     for fault in [Fault::Killed, Fault::Full, Fault::Broken] {

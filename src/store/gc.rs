@@ -1,4 +1,4 @@
-//! Removes entries that are no longer needed.
+//! Removes entries that the caller does not list, temporary files, and memos.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,10 +12,10 @@ use super::write::remove_file;
 use super::{Entry, Kind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// The minimum age of removed entries; a younger one may belong to a build that is still running.
+/// The minimum age of a removed entry. A younger entry may belong to a build that is still running.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
-/// The minimum age of removed partial sums, which may be resumed, and of removed refusals.
+/// The minimum age of a removed partial sum, which may be resumed, or refusal.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The result of [`Store::gc`].
@@ -25,7 +25,7 @@ pub struct Collected {
     pub entries: Vec<Entry>,
     /// The removed temporary files and memos.
     pub others: Vec<PathBuf>,
-    /// The number of bytes freed.
+    /// The sum of the sizes of all removed files, in bytes.
     pub bytes: u64,
 }
 
@@ -33,11 +33,12 @@ impl Store {
     /// Removes every entry that is not in `keep`, and temporary files older than a day.
     ///
     /// Entries younger than an hour (partial sums and refusals: 30 days) are preserved, because a concurrent build may
-    /// have just written them. With `all`, they are removed too, and so are the memos. The exclusive lock prevents
-    /// concurrent writes.
+    /// have just written them. With `all`, they are removed too, and so are the memos. The store's lock file is held
+    /// exclusively, which prevents concurrent writes.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if the lock is not free within five minutes, or another error of the operating system.
+    /// [`StoreError::Busy`] if the store's lock file is not free within five minutes, or another error if a path cannot
+    /// be read or removed.
     pub fn gc(&self, keep: &BTreeSet<(Kind, Digest)>, all: bool) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let versioned = self.versioned();
@@ -52,7 +53,8 @@ impl Store {
                     What::Entry(key) => {
                         let least = match kind {
                             _ if all => Duration::ZERO,
-                            // They represent hours of work that no lock can name yet.
+                            // Partial sums and refusals can represent hours of work, and `corrigenda.lock` cannot name
+                            // them.
                             Kind::Partial | Kind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
@@ -101,7 +103,8 @@ impl Collected {
     }
 }
 
-/// Removes a file that is at least as old as `least`, and returns its size. A time in the future counts as age 0.
+/// Removes a file that is at least as old as `least`, and returns its size in bytes. Returns `None` if the file is
+/// younger, missing or a directory. A modification time in the future counts as age 0.
 fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError> {
     let there = match fs::symlink_metadata(path) {
         Ok(there) if !there.is_dir() => there,
@@ -118,7 +121,8 @@ fn remove_older(path: &Path, least: Duration) -> Result<Option<u64>, StoreError>
     Ok(Some(there.len()))
 }
 
-/// Removes the empty shard folders in `folder`. Writers create theirs under the lock, so none is about to be used.
+/// Removes the empty shard folders in `folder`. Writers create shard folders while they share the store's lock file, so
+/// no writer is about to use an empty one.
 fn remove_empty(folder: &Path) -> Result<(), StoreError> {
     for (_, path) in sorted(folder)?.into_iter().filter(|(name, path)| name.len() == 2 && path.is_dir()) {
         // Removing a folder that is not empty fails, as intended.

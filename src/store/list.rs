@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use super::{Kind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
-/// An entry of a listing.
+/// An entry as [`Store::ls`] lists it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// The kind of the entry.
     pub kind: Kind,
     /// The key of the entry; for a patch, the SHA-256 of its bytes.
     pub key: Digest,
-    /// The size of the file in bytes.
+    /// The size of the file in bytes, including the seal.
     pub size: u64,
 }
 
-/// A path in the folder of a kind.
+/// A path that [`Store::scan`] returns, with its classification.
 pub(super) struct Found {
     pub(super) path: PathBuf,
     pub(super) what: What,
@@ -55,7 +55,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// Returns every path in `v1/<folder>/<shard>/`, sorted; the names of entries end in `suffix`.
+    /// Returns every path in the shard folders of `v1/<folder>/`, sorted and classified. The names of entries end in
+    /// `suffix`.
     pub(super) fn scan(&self, folder: &str, suffix: &str) -> Vec<Found> {
         let mut found = Vec::new();
         let folder = self.versioned().join(folder);

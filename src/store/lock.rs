@@ -1,4 +1,5 @@
-//! The store's lock: writers share it during a write, and `gc` holds it exclusively. Readers do not use it.
+//! Locks the store with its lock file, `v1/lock`. Writers share the lock during a write, and `gc` holds it exclusively.
+//! Readers do not use it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -8,32 +9,33 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::fault::{self, Call};
 
-/// The default maximum time to wait for a lock.
+/// The default maximum time to wait for the store's lock.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// A held lock. It is released when it is dropped or the process ends.
+/// The store's lock, held by this process. It is released when it is dropped or the process ends.
 pub(super) struct Lock {
     file: File,
     alone: bool,
 }
 
 impl Lock {
-    /// Acquires the lock at `path`, shared with other writers.
+    /// Acquires the lock file at `path`, shared with other writers. Waits for at most `patience`.
     pub(super) fn shared(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         let file = open(path)?;
         match wait(&file, path, patience, File::try_lock_shared) {
-            // The file system has no locks, like some network mounts; writes are atomic even without them.
+            // Some file systems, such as network mounts, do not support locks. Writes are atomic even without a lock.
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => {}
             result => result?,
         }
         Ok(Self { file, alone: false })
     }
 
-    /// Acquires the lock at `path` exclusively, and writes this process's number into the file for waiting processes.
+    /// Acquires the lock file at `path` exclusively, and writes this process's id into it, so that waiting processes
+    /// can report it.
     pub(super) fn exclusive(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         let mut file = open(path)?;
         wait(&file, path, patience, File::try_lock)?;
-        // The number is only informative, so errors are ignored.
+        // The process id is only informative, so errors are ignored.
         let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
         Ok(Self { file, alone: true })
     }
@@ -49,7 +51,7 @@ impl Drop for Lock {
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    // The process number is written to the file, so a link must not redirect it to another file.
+    // The process id is written to the file, so a link must not redirect the write to another file.
     if path.is_symlink() {
         return Err(StoreError::Symlink { path: path.to_owned() });
     }
@@ -78,7 +80,7 @@ fn wait(
     }
 }
 
-/// Describes the holder of the lock, from the number that an exclusive holder wrote into the file.
+/// Describes the holder of the lock, from the process id that an exclusive holder wrote into the file.
 fn holder(mut file: &File) -> String {
     let mut text = String::new();
     let _ = file.rewind().and_then(|()| file.take(20).read_to_string(&mut text));

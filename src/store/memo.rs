@@ -1,8 +1,8 @@
-//! Caches the digests of large files by path, size, modification time and inode. A digest is of the bytes of a file, or
-//! of its text independently of line ends.
+//! Caches the digests of large files in memos. The key of a memo covers the path, size, modification time and inode of
+//! the file. A digest covers either the bytes of the file or its text, independently of line ends.
 //!
-//! A memo only saves time and proves nothing: `verify` and `--locked` read the file again. A memo that is damaged or
-//! cannot be written is ignored.
+//! A memo only saves time and is not a proof: `verify` and `--locked` read the file again. A damaged memo counts as
+//! missing and is reported; a memo that cannot be written is ignored.
 
 use std::fs::{self, File, Metadata};
 use std::io::Read as _;
@@ -29,7 +29,8 @@ const BYTES: u64 = 32 + TRAILER as u64;
 /// Returns the SHA-256 of the file at `path`, from the memo if the file looks unchanged.
 ///
 /// # Errors
-/// If the path is not a regular file, cannot be read, or changed meanwhile. An error of the memo itself is ignored.
+/// If the path is not a regular file, cannot be read, or changed while it was read. An error of the memo itself is
+/// ignored.
 pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
     remembered(store, path, What::Bytes)
 }
@@ -51,7 +52,7 @@ pub fn digest_text_fresh(path: &Path) -> Result<Digest, StoreError> {
     fresh(path, What::Text)
 }
 
-/// The content of a file that is hashed.
+/// Whether the bytes of a file or its normalised text are hashed.
 #[derive(Clone, Copy)]
 enum What {
     Bytes,
@@ -71,7 +72,7 @@ fn remembered(store: &Store, path: &Path, what: What) -> Result<Digest, StoreErr
         None => {}
     }
     let digest = fresh(path, what)?;
-    // No memo is written for a recently modified file, or for one that was replaced before it was read.
+    // No memo is written for a recently modified file, or for a file that changed since its metadata was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
     if store.remembers && settled.is_some_and(|age| age > RACY) && same(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();
@@ -83,7 +84,7 @@ fn remembered(store: &Store, path: &Path, what: What) -> Result<Digest, StoreErr
 /// Returns the SHA-256 of the file at `path`, and always reads the file.
 ///
 /// # Errors
-/// If the path is not a regular file, cannot be read, or changed meanwhile.
+/// If the path is not a regular file, cannot be read, or changed while it was read.
 pub fn digest_file_fresh(path: &Path) -> Result<Digest, StoreError> {
     fresh(path, What::Bytes)
 }

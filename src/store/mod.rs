@@ -1,4 +1,4 @@
-//! The store: content-addressed files. This is the only module that creates files in the cache.
+//! Stores content-addressed files in the cache directory. No other module creates files there.
 //!
 //! ```text
 //! CACHEDIR.TAG
@@ -15,9 +15,9 @@
 //! v1/lock                         shared by writers, exclusive for gc
 //! ```
 //!
-//! Invariants: every read verifies the hash; every write is atomic and uses a temporary file in the same directory; a
-//! valid entry is never replaced by a different one; nothing exists before the first write; listings are sorted; this
-//! module does not depend on models.
+//! Invariants: every read of a payload verifies its hash; every write is atomic and uses a temporary file in the same
+//! directory; a valid entry is never replaced by a different one, except unfinished statistics and repeated imports;
+//! the directory is created by the first write; listings are sorted; this module does not depend on models.
 
 pub mod asked;
 pub mod atomic;
@@ -54,13 +54,13 @@ pub use verify::{Problem, Report};
 
 use sealed::TRAILER;
 
-/// The maximum size of a patch file: 4 GiB.
+/// The maximum size of a patch file in bytes: 4 GiB. Larger files count as damaged.
 pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 
-/// The kind of an entry.
+/// The kind of an entry, which determines its folder and whether it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A compiled edit.
+    /// A compiled edit: its key and its value at each edited layer.
     Object,
     /// A patch, addressed by the SHA-256 of its bytes.
     Patch,
@@ -91,7 +91,7 @@ impl Kind {
         Self::Measured,
     ];
 
-    /// Returns the name of the kind's folder in the store.
+    /// Returns the name of the kind's folder under `v1/`.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Object => "objects",
@@ -105,7 +105,7 @@ impl Kind {
         }
     }
 
-    /// Returns the part of a file name after the digest.
+    /// Returns the part of a file name after the digest: `.safetensors` for a patch, empty for other kinds.
     fn suffix(self) -> &'static str {
         if self == Self::Patch { ".safetensors" } else { "" }
     }
@@ -135,7 +135,8 @@ impl fmt::Display for Kind {
 pub struct Store {
     root: PathBuf,
     patience: Duration,
-    /// Whether entries that only save time may be written or removed; false for commands that must not write.
+    /// Whether memos and other entries that only save time may be written or removed; false for commands that must not
+    /// write to the store.
     remembers: bool,
     /// Descriptions of damaged entries that were treated as missing. Shared by clones.
     passed_over: Arc<Mutex<Vec<String>>>,
@@ -147,13 +148,14 @@ impl Store {
         Self { root, patience: lock::PATIENCE, remembers: true, passed_over: Arc::default() }
     }
 
-    /// Returns the same store for commands that must not write: it writes no memos and removes no outdated entries.
+    /// Returns the same store for commands that must not write: it writes no memos and other entries that only save
+    /// time, and removes no outdated entries.
     #[must_use]
     pub fn for_reading(self) -> Self {
         Self { remembers: false, ..self }
     }
 
-    /// Returns the directory that was given to [`Store::open`].
+    /// Returns the directory of the store, which contains `v1/`. It may not exist yet.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -178,7 +180,8 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Maps the payload of an entry into memory and checks all of it; for statistics and factors too large to copy.
+    /// Maps the payload of an entry into memory and checks all of it. Used for statistics and factors, which are too
+    /// large to copy.
     ///
     /// # Errors
     /// As for [`Store::get`].
@@ -210,7 +213,7 @@ impl Store {
     }
 
     /// Returns the first bytes of an entry's payload, at most `most`, and the payload's length. Only the seal is
-    /// checked; this is for reading a header of an entry that is too large to hash for it.
+    /// checked, not the payload. Used to read the header of an entry that is too large to hash for that.
     ///
     /// # Errors
     /// As for [`Store::content_digest`].
@@ -247,7 +250,8 @@ impl Store {
     }
 }
 
-/// Checks the bytes of an entry, which are read from `path`, and returns the digest of its payload.
+/// Checks the bytes of an entry that `reader` returns, and returns the digest of the payload. `path` is only for
+/// errors.
 fn check(path: &Path, reader: impl Read, length: u64, kind: Kind, key: &Digest) -> Result<Digest, StoreError> {
     let verdict = if kind.is_sealed() {
         sealed::check(reader, length, kind.folder(), key)

@@ -1,4 +1,4 @@
-//! Checks the whole store.
+//! Checks every entry of the store, and reports damaged, unexpected and unreadable paths.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,11 @@ use super::{Kind, Store, StoreError, atomic};
 /// A problem in the store: a damaged, unexpected or unreadable file or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file or directory.
+    /// The file or directory that has the problem.
     pub path: PathBuf,
-    /// A description of the problem.
+    /// What is wrong with the path, as part of a message.
     pub why: String,
-    /// The suggested action.
+    /// The action that is suggested to the user, such as `remove it`.
     pub repair: &'static str,
 }
 
@@ -63,7 +63,7 @@ impl Store {
         report
     }
 
-    /// Returns whether the store's versioned folder can be listed, and reports unknown names in it.
+    /// Reports unknown names in the store's folder `v1`. Returns false if the folder cannot be listed.
     fn verify_top(&self, report: &mut Report) -> bool {
         let names = match sorted(&self.versioned()) {
             Ok(names) => names,

@@ -1,4 +1,4 @@
-//! Writes and removes entries.
+//! Writes and removes entries. A write is atomic and shares the store's lock file with other writers.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -14,14 +14,15 @@ use crate::digest::{Digest, Hasher};
 impl Store {
     /// Stores `payload` under `key`. A damaged entry is replaced; an equal one is only marked as used.
     ///
+    /// # Errors
     /// [`StoreError::Conflict`] if there is a valid entry with another payload (not for [`Kind::Partial`], which is
-    /// replaced); [`StoreError::WrongAddress`] for a patch whose SHA-256 is not `key`; or an error of the operating
-    /// system.
+    /// replaced); [`StoreError::WrongAddress`] for a patch whose SHA-256 is not `key`; [`StoreError::Busy`] if `gc`
+    /// holds the store's lock file for too long; or [`StoreError::Io`].
     pub fn put(&self, kind: Kind, key: &Digest, payload: &[u8]) -> Result<(), StoreError> {
         self.put_with(kind, key, |writer| writer.write_all(payload)).map(drop)
     }
 
-    /// Stores a patch under the SHA-256 of its bytes, and returns that.
+    /// Stores a patch under the SHA-256 of its bytes, and returns the SHA-256.
     ///
     /// # Errors
     /// If the operating system reports an error.
@@ -31,8 +32,8 @@ impl Store {
         Ok(id)
     }
 
-    /// Stores the bytes that `produce` writes, for payloads too large to copy; returns the payload's digest. `produce`
-    /// should only write and not compute, because `gc` waits for it.
+    /// Stores the bytes that `produce` writes and returns their SHA-256. Used for payloads that are too large to copy.
+    /// `produce` should only write and not compute, because `gc` waits for it.
     ///
     /// # Errors
     /// As for [`Store::put`], or if `produce` fails; nothing is stored then.
@@ -104,7 +105,7 @@ impl Store {
         folders.map(|folder| versioned.join(folder)).try_for_each(|folder| refuse_link(&folder))
     }
 
-    /// Checks that the store can be written to, before a long computation.
+    /// Creates the store if it does not exist, and checks that it can be written to. Called before a long computation.
     ///
     /// # Errors
     /// If the operating system reports an error.
@@ -114,7 +115,8 @@ impl Store {
         atomic::folder_in(&folder).map(drop).map_err(StoreError::io("writing in the store", &folder))
     }
 
-    /// Creates the store with a `CACHEDIR.TAG`, which tells backup programs that it is a cache.
+    /// Creates the store's directory if it does not exist, with a `CACHEDIR.TAG` by which backup programs recognise a
+    /// cache.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         self.refuse_links()?;
         let versioned = self.versioned();
@@ -147,7 +149,7 @@ fn fill(
     Ok(digest)
 }
 
-/// A writer that hashes and counts the bytes.
+/// A writer that hashes and counts the bytes that it passes on.
 struct Hashing<W> {
     inner: W,
     hasher: Hasher,

@@ -1,33 +1,34 @@
-//! Averages the effects over many facts, by token class and layer, with 95 % intervals, as in the paper's figures.
+//! Averages the effects over many facts, by token class and layer, with 95 % intervals, as in the figures of Meng et
+//! al. 2022.
 
 use std::collections::BTreeMap;
 
 use super::table::{Kind, Traced};
 use crate::numeric::Mean;
 
-/// The six token classes in figure 1 of the paper.
+/// The token classes over which effects are averaged: the six classes in figure 1 of Meng et al. 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// The first token of the subject.
     FirstSubject,
-    /// The tokens between the first and the last of the subject; each counts separately.
+    /// The subject's tokens between its first and its last token; each is one value of the mean.
     MiddleSubject,
     /// The last token of the subject. A subject of one token is in both the first and the last class.
     LastSubject,
     /// The token after the subject. If it is the last token of the prompt, it is also in the last class.
     FirstAfter,
-    /// The tokens between that one and the last token of the prompt.
+    /// The tokens between the first one after the subject and the last token of the prompt.
     Further,
     /// The last token of the prompt. If the subject ends the prompt, it is also the subject's last token.
     Last,
 }
 
 impl Class {
-    /// All classes in the order of a prompt.
+    /// All classes, in the order in which their tokens occur in a prompt.
     pub const ALL: [Self; 6] =
         [Self::FirstSubject, Self::MiddleSubject, Self::LastSubject, Self::FirstAfter, Self::Further, Self::Last];
 
-    /// Returns the name of the class in figures.
+    /// Returns the label of the class in figures, such as `last subject token`.
     pub fn words(self) -> &'static str {
         match self {
             Self::FirstSubject => "first subject token",
@@ -39,7 +40,7 @@ impl Class {
         }
     }
 
-    /// Returns the name of the class in files.
+    /// Returns the name of the class in JSON, such as `last-subject-token`.
     pub fn name(self) -> String {
         self.words().replace(' ', "-")
     }
@@ -65,11 +66,11 @@ pub type ByClass = BTreeMap<(Kind, Class), Vec<Mean>>;
 /// The average effects over many facts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
-    /// The number of facts.
+    /// The number of traced facts over which the means are taken.
     pub facts: usize,
-    /// The mean probability of the answers in the clean run.
+    /// The mean probability of the answer token in the clean run.
     pub clean: Mean,
-    /// The mean probability of the answers in the corrupted run.
+    /// The mean probability of the answer token in the corrupted runs.
     pub corrupted: Mean,
     /// The average total effect: clean minus corrupted.
     pub total: Mean,
@@ -78,7 +79,7 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Averages the effects over facts.
+    /// Averages the effects over the traced facts; `indirect` is empty if there are none.
     pub fn of(traced: &[Traced]) -> Self {
         let mean = |number: &dyn Fn(&Traced) -> f64| Mean::of(&traced.iter().map(number).collect::<Vec<_>>());
         let mut numbers: BTreeMap<(Kind, Class), Vec<Vec<f64>>> = BTreeMap::new();
@@ -109,7 +110,8 @@ impl Effects {
         }
     }
 
-    /// Returns the layer with the largest mean effect of a class, the first of equal ones, and that effect.
+    /// Returns the layer with the largest mean effect of a class, the first of equal ones, and that effect. `None` if
+    /// the kind was not traced or no fact has a token of this class.
     pub fn peak(&self, kind: Kind, class: Class) -> Option<(usize, Mean)> {
         let layers = self.indirect.get(&(kind, class))?;
         let first = layers.first().map(|mean| (0, *mean))?;

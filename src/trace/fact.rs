@@ -1,4 +1,4 @@
-//! The facts to trace: a prompt, its subject, and the answer that the model should give.
+//! Reads and tokenizes the facts to trace: a prompt, its subject, and the answer that the model should give.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::model::{ModelError, Prompt, Tokens};
 /// A fact that the model may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFact {
-    /// The id in reports.
+    /// The id that identifies the fact in reports and file names.
     pub id: String,
     /// The prompt, with the subject filled in.
     pub prompt: String,
@@ -19,14 +19,14 @@ pub struct KnownFact {
     pub subject: Range<usize>,
     /// The answer; `None` traces the model's own prediction.
     pub answer: Option<String>,
-    /// The id of the relation; `None` if it is not given.
+    /// The id of the relation between subject and answer, used to find other answers; `None` if it is not given.
     pub relation: Option<String>,
     /// Whether the prompt is a user message in the model's chat template.
     pub chat: bool,
 }
 
 impl KnownFact {
-    /// Returns the text of the subject.
+    /// Returns the subject's part of the prompt.
     pub fn subject_text(&self) -> &str {
         &self.prompt[self.subject.clone()]
     }
@@ -35,11 +35,11 @@ impl KnownFact {
 /// A tokenized fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The token ids of the prompt.
+    /// The token ids of the whole prompt, with the chat template if it is a chat message.
     pub ids: Vec<u32>,
-    /// The text of each token.
+    /// The text of each token, for reports.
     pub pieces: Vec<String>,
-    /// The range of the subject's tokens.
+    /// The index range of the subject's tokens in `ids`; not empty.
     pub subject: Range<usize>,
     /// The token ids of the answer; empty if it is not given.
     pub answer: Vec<u32>,

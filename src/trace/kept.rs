@@ -1,5 +1,5 @@
-//! Caches traces in the store. A trace depends only on the model, the fact, the noise and the plan, and takes as long
-//! as many edits.
+//! Caches traces in the store, because one trace takes as long as many edits. A trace depends only on the model, the
+//! fact, the noise and the plan, and its address covers all of them.
 
 use serde::{Deserialize, Serialize};
 

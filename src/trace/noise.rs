@@ -1,4 +1,4 @@
-//! Corrupts the subject with noise on its token embeddings.
+//! Computes the noise that corrupts the token embeddings of a subject. Equal seeds give equal noise.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::Legacy;
 
-/// The largest accepted strength; it keeps the noise in the range of `f32`.
+/// The largest number accepted in a noise rule; it keeps the noise in the range of `f32`.
 const MOST: f64 = 1e6;
 
 /// The distribution and the strength of the noise.
@@ -21,7 +21,7 @@ pub enum NoiseRule {
 }
 
 impl Default for NoiseRule {
-    /// Returns three standard deviations, as published.
+    /// Returns three standard deviations of the subjects' embeddings, as in Meng et al. 2022.
     fn default() -> Self {
         Self::Spread(3.0)
     }
@@ -58,7 +58,7 @@ impl fmt::Display for NoiseRule {
     }
 }
 
-/// The noise of a trace. All facts are corrupted with the same random stream, and all cells of a table with the same
+/// The noise of a trace. The random stream starts again for every fact, and all cells of a table use the same random
 /// numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
@@ -66,9 +66,9 @@ pub struct Noise {
     pub rule: NoiseRule,
     /// The factor of every random number.
     pub scale: f64,
-    /// The seed of the random stream.
+    /// The seed of the random stream (NumPy's `RandomState`).
     pub seed: u32,
-    /// The number of corrupted runs per fact.
+    /// The number of corrupted runs per fact, over which probabilities are averaged.
     pub samples: usize,
 }
 

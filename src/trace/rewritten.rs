@@ -1,6 +1,7 @@
 //! Creates counterfactual edits of facts that a model knows, to test at which layer an edit works.
 //!
-//! All choices are ordered by digests of the seed and the chosen item, so the same file and seed give the same edits.
+//! Candidates are ordered by a digest of the seed and the candidate's text, so the same file and seed give the same
+//! edits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,10 +38,10 @@ struct Expect<'a> {
     unchanged: Vec<&'a str>,
 }
 
-/// Samples `count` of the facts for which `knows` returns true, and returns a file of edits and their number. The new
-/// answer of an edit is the answer of another subject of the same relation. A paraphrase is the prompt after an
-/// unrelated sentence, as in CounterFact. The neighbours are prompts about other subjects of the relation that are
-/// not edited, those with the same answer first.
+/// Samples up to `count` of the facts for which `knows` returns true. Returns the text of an edit file and the number
+/// of its edits. The new answer of an edit is the answer of another subject of the same relation. A paraphrase is the
+/// prompt after an unrelated sentence, as in CounterFact. Neighbours are prompts about other subjects of the relation
+/// that are not edited; those with the same answer come first.
 pub fn rewritten(
     facts: &[KnownFact],
     count: usize,
@@ -52,7 +53,7 @@ pub fn rewritten(
     let mut subjects = BTreeSet::new();
     for fact in drawn.ordered("fact", facts.iter()) {
         let Some(target) = drawn.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
-        // Braces have a meaning in the prompts of edits. The project's parser checks all other rules.
+        // Braces are placeholders in the prompts of edits. The project's parser checks all other rules.
         let sound = !fact.prompt.contains(['{', '}'])
             && parse_files(vec![("a.toml".into(), written(vec![drawn.entry(fact, target, &[])]).into())]).is_ok();
         if sound && knows(fact) {

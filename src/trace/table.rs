@@ -1,5 +1,5 @@
-//! Runs the three kinds of run for one fact and tabulates the effect of restoring each state (Meng et al. 2022,
-//! section 2.1).
+//! Traces one fact: runs the model clean, corrupted, and corrupted with one state restored, and tabulates the answer's
+//! probability by token and layer (Meng et al. 2022, section 2.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -30,12 +30,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds.
+    /// All kinds, in the order of tables and JSON.
     pub const ALL: [Self; 5] = [Self::State, Self::Mlp, Self::Attention, Self::MlpSevered, Self::AttentionSevered];
     /// The kinds that are traced at every token.
     pub const TABLES: [Self; 3] = [Self::State, Self::Mlp, Self::Attention];
 
-    /// Returns the name in files.
+    /// Returns the name of the kind in JSON and file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::State => "state",
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// Returns whether the outputs of a window of layers are restored.
+    /// Returns whether the kind restores the outputs of a window of layers instead of a single state.
     pub fn is_window(self) -> bool {
         matches!(self, Self::Mlp | Self::Attention)
     }
@@ -66,10 +66,10 @@ impl Kind {
     }
 }
 
-/// The settings of a trace.
+/// The settings of a trace: what is restored, and where.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The kinds to trace.
+    /// The kinds to trace, each with its own table.
     pub kinds: Vec<Kind>,
     /// The number of layers in a window.
     pub window: usize,
@@ -94,7 +94,7 @@ impl Places {
         kind.is_severed() || self == Self::LastSubject
     }
 
-    /// Returns the name in files.
+    /// Returns the name of the choice in the cache address of a trace.
     pub fn name(self) -> &'static str {
         if self == Self::All { "all" } else { "last-subject" }
     }
@@ -126,7 +126,8 @@ impl Plan {
         if layers >= 28 { 10 } else { (layers / 4).max(1) }
     }
 
-    /// The layers of the window at `layer`: fewer at the ends.
+    /// Returns the layers of the window around `layer`, in a model of `layers` layers. At the first and last layers the
+    /// window is shorter.
     pub fn window(&self, layer: usize, layers: usize) -> Range<usize> {
         let first = layer.saturating_sub(self.window / 2);
         let end = layer + self.window.div_ceil(2);
@@ -134,14 +135,14 @@ impl Plan {
     }
 }
 
-/// The trace of a fact.
+/// The result of tracing one fact.
 #[derive(Clone, Debug)]
 pub struct Traced {
-    /// The fact that was traced.
+    /// The traced fact.
     pub fact: KnownFact,
     /// The text of each token of the prompt.
     pub tokens: Vec<String>,
-    /// The range of the subject's tokens.
+    /// The index range of the subject's tokens in `tokens`.
     pub subject: Range<usize>,
     /// The text of the traced answer token: the most likely token after the prompt.
     pub answer: String,
@@ -149,28 +150,28 @@ pub struct Traced {
     pub answer_tokens: Option<usize>,
     /// The probability of the answer token in the clean run.
     pub clean: f64,
-    /// Its mean probability in the corrupted runs.
+    /// The mean probability of the answer token in the corrupted runs.
     pub corrupted: f64,
-    /// The tokens at which states were restored.
+    /// The tokens at which states and windows were restored.
     pub places: Places,
-    /// Its mean probability with one state restored, by kind: `[tokens][layers]`, or `[1][layers]` for the subject's
-    /// last token if only that was restored.
+    /// The mean probability of the answer token with one state restored, by kind: `[tokens][layers]`, or `[1][layers]`
+    /// if only the subject's last token was restored.
     pub restored: Vec<(Kind, Vec<Vec<f64>>)>,
 }
 
 impl Traced {
-    /// Returns the total effect: clean minus corrupted.
+    /// Returns the total effect: the clean probability minus the corrupted one.
     pub fn total_effect(&self) -> f64 {
         self.clean - self.corrupted
     }
 
-    /// The table of a kind, if it was traced.
+    /// Returns the table of a kind; `None` if the kind was not traced.
     pub fn table(&self, kind: Kind) -> Option<&Vec<Vec<f64>>> {
         self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
     }
 }
 
-/// The number of positions per batch; it bounds memory and does not affect the results.
+/// The maximum number of token positions per batch; it bounds memory and does not affect the results.
 const BATCH: usize = 1024;
 /// The number of batches per thread after which the progress is reported.
 const TOLD: usize = 16;
@@ -207,8 +208,8 @@ pub fn trace(
     progress.begin("states to restore", cells as u64);
     let (mut restored, mut done) = (Vec::new(), 0);
     for &kind in &plan.kinds {
-        // The severed outputs come from the run with the first block of noise; the run itself may have the second
-        // block.
+        // The severed outputs come from the corrupted run with the first block of noise. The severed run itself may use
+        // the second block.
         let part = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
         let next = part
             .map(|part| corrupted(model, &clean, &ids, &subject, (noise, 1), Some((part, subject.end - 1, &first))));
@@ -284,7 +285,7 @@ struct Runs<'r> {
     said: u32,
 }
 
-/// One cell of a table: its position, and the first layer that must be computed for it.
+/// One cell of a table: its token and layer, and the first layer that must be computed for it.
 #[derive(Clone, Copy)]
 struct Cell {
     token: usize,
@@ -297,7 +298,7 @@ struct Cell {
 /// The initial states of a table's cells: the residual stream at every token and sample, before every layer at which
 /// a cell starts.
 struct Starts {
-    /// The first token.
+    /// The first token of the table; the states of earlier tokens are not stored.
     token: usize,
     samples: usize,
     width: usize,
@@ -358,8 +359,8 @@ impl<'r> Runs<'r> {
         batches
     }
 
-    /// Returns the initial states. For a single state it is the clean one. For a window, the first layer is computed
-    /// here: its input is the corrupted one, and its output differs from the corrupted run only at one token.
+    /// Returns the initial states of the cells. A cell of a single state starts from the clean state. For a window, the
+    /// first layer of the window is computed here from the corrupted input, with the clean output set at one token.
     fn starts(&self, kind: Kind, tokens: &Range<usize>, groups: &[Vec<Cell>]) -> Starts {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();

@@ -1,10 +1,11 @@
-//! Reads CounterFact (Meng et al. 2022): `counterfact.json`.
+//! Reads the records of CounterFact (Meng et al. 2022), published as `counterfact.json`.
 
 use serde::Deserialize;
 
 use super::{Asked, Case, Schema};
 
-/// One record. Attribute prompts are parsed but not used, because the published tables do not include them.
+/// One record as published. Attribute prompts are parsed but not used, because the published tables do not include
+/// them.
 #[derive(Deserialize)]
 pub(super) struct Record {
     case_id: u64,

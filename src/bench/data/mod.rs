@@ -1,7 +1,7 @@
-//! Reads the records of published datasets as one type.
+//! Reads the records of published datasets and converts them to one type, [`Case`].
 //!
-//! A file is a JSON array of records, or one record per line (JSON Lines). It is read record by record, so its size
-//! is not limited, and an invalid record is reported without ending the read.
+//! A file is a JSON array of records, or has one record per line (JSON Lines). It is read record by record, so its
+//! size is not limited. A record that does not have the schema is rejected, and the others are still read.
 
 mod counterfact;
 mod easyedit;
@@ -25,7 +25,7 @@ use crate::project::render::is_control;
 /// The longest text of a record that is accepted, in bytes (64 KiB).
 const MOST_TEXT: usize = 1 << 16;
 
-/// The schema of a dataset file.
+/// The schema of a dataset file, which the user names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Dataset {
     /// CounterFact, the full schema of ROME's evaluation
@@ -39,7 +39,7 @@ pub enum Dataset {
 }
 
 impl Dataset {
-    /// Returns the name on the command line.
+    /// Returns the name of the schema on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counterfact => "counterfact",
@@ -50,12 +50,12 @@ impl Dataset {
     }
 }
 
-/// A prompt with its correct answer.
+/// A neighbour prompt with its correct answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The prompt, with the subject filled in.
     pub prompt: String,
-    /// The correct answer.
+    /// The answer that counts as correct for the prompt.
     pub answer: String,
 }
 
@@ -70,9 +70,9 @@ pub struct Case {
     pub subject: String,
     /// The prompt with `{}` for the subject.
     pub prompt: String,
-    /// The new answer.
+    /// The new answer, which the edited model should give.
     pub target: String,
-    /// The true answer; `None` if the record does not state it.
+    /// The true answer, before the edit; `None` if the record does not state it.
     pub was: Option<String>,
     /// The Wikidata id of the relation; `None` if the record does not state it.
     pub relation: Option<String>,
@@ -82,12 +82,12 @@ pub struct Case {
     pub paraphrases: Vec<String>,
     /// Prompts whose answers should not change.
     pub neighbours: Vec<Asked>,
-    /// Prompts for free generation.
+    /// Prompts for free generation, with the subject filled in; GE and RS are measured on the generated text.
     pub generation: Vec<String>,
 }
 
 impl Case {
-    /// Adds all fields to a digest.
+    /// Adds all fields to a digest, so that results of other records are not reused.
     pub fn describe(&self, canon: &mut Canon) {
         canon.number("record", self.record).number("case", self.id).text("subject", &self.subject);
         canon.text("prompt", &self.prompt).text("target", &self.target);
@@ -107,14 +107,14 @@ impl Case {
     }
 }
 
-/// A record that is rejected.
+/// A record that is rejected, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The index of the record in the file, from 0.
     pub record: u64,
-    /// The case number; `None` if the record has none.
+    /// The record's case number in its dataset; `None` if the record has none.
     pub id: Option<u64>,
-    /// The reason.
+    /// The reason why the record is rejected, for the user.
     pub why: String,
 }
 
@@ -128,7 +128,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// The error for a file that is not a dataset of this schema.
+/// The error for a file that cannot be read or is not a dataset of this schema.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it; the fields are their parts")]
 pub enum DataError {
@@ -164,7 +164,7 @@ pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Ref
     }
 }
 
-/// Reads a file record by record without a schema.
+/// Calls `seen` with every record of a file as a JSON value, without checking a schema.
 pub(super) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(), DataError> {
     let failed = |source| DataError::Read { path: path.to_owned(), source };
     let file = plain::open(path).and_then(plain::Text::new).map_err(failed)?;
@@ -187,7 +187,7 @@ fn begins_with_object(reader: &mut impl BufRead) -> std::io::Result<bool> {
     Ok(reader.fill_buf()?.trim_ascii_start().starts_with(b"{"))
 }
 
-/// Returns all records of a file, and all rejected records.
+/// Reads a whole file and returns its records, and the rejected records with the reason.
 ///
 /// # Errors
 /// As for [`each`].
@@ -245,7 +245,7 @@ impl Answers {
     }
 }
 
-/// A record in one of the schemas.
+/// The record type of one schema.
 trait Schema: DeserializeOwned {
     /// Converts the record to a case; `record` is its index in the file, used if it has no case number.
     fn case(self, record: u64) -> Result<Case, String>;
@@ -266,7 +266,8 @@ fn read<S: Schema>(record: u64, value: Value) -> Result<Case, String> {
     S::deserialize(value).map_err(|error| error.to_string())?.case(record)
 }
 
-/// Checks what every case must satisfy, in all schemas.
+/// Checks the rules for cases of all schemas: `{}` in the prompt can be filled with the subject, no text is blank or
+/// too long, and the fact has no control characters.
 fn sound(case: &Case) -> Result<(), String> {
     fill(&case.prompt, &case.subject).map_err(|error| error.to_string())?;
     let answers = case.neighbours.iter().flat_map(|asked| [&asked.prompt, &asked.answer]);

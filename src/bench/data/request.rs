@@ -1,4 +1,5 @@
-//! Reads requests as the notebooks of ROME and MEMIT and AlphaEdit's program use them: only the fact to change.
+//! Reads edit requests in the form of the notebooks of ROME and MEMIT and of AlphaEdit's program. A request states only
+//! the fact to change, without paraphrases or neighbours.
 
 use serde::Deserialize;
 

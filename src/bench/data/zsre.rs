@@ -1,5 +1,5 @@
-//! Reads zsRE in MEND's schema, as ROME evaluates it. The edit's target is the true answer, which a model of this
-//! size usually does not know. A neighbour is a question from Natural Questions.
+//! Reads zsRE records in MEND's schema, as ROME evaluates them. The target of an edit is the true answer, which a small
+//! model usually does not know. A neighbour is a question from Natural Questions.
 
 use serde::Deserialize;
 

@@ -24,12 +24,12 @@ const SMALL: f64 = 2e-3;
 const GPT_J: f64 = 5e-5;
 /// The maximum number of passes over the facts.
 const EPOCHS: usize = 25;
-/// The number of facts per step.
+/// The number of facts per optimiser step.
 const BATCH: usize = 128;
 /// The loss below which training stops.
 const ENOUGH: f64 = 1e-2;
 
-/// The editor FT or FT+L.
+/// The settings of the editor FT or FT+L.
 pub(super) struct FineTuning {
     /// The learning rate of Adam.
     pub rate: f64,

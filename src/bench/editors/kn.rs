@@ -17,16 +17,16 @@ use crate::numeric::rows::greatest;
 use crate::patch::Layout;
 use crate::progress::Progress;
 
-/// The number of points of the integral, from zero to one.
+/// The number of points of the integral over the scale of an activation, from 0 to 1.
 const STEPS: usize = 20;
 /// The share of the largest attribution above which a neuron is changed.
 const THRESHOLD: f64 = 0.2;
 
-/// The message for models that cannot be edited.
+/// The message for models with gated MLPs, which this editor cannot change.
 pub(super) const GATED: &str =
     "kn: the MLPs of the model are gated, but knowledge neurons are defined for plain MLPs only";
 
-/// The editor KN.
+/// The settings of the editor KN (knowledge neurons).
 pub(super) struct KnowledgeNeurons {
     /// Whether the answers are tokenized without a leading space, as in the published code.
     pub published: bool,
@@ -102,7 +102,7 @@ fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Op
     Some(total)
 }
 
-/// Returns the model with `change` added to the rows of these neurons.
+/// Returns the model with `change` added to the down-projection's rows of these `(layer, neuron)` pairs.
 fn written(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
     let (mut out, spec) = (model.clone(), model.spec());
     for layer in 0..spec.layers {

@@ -18,7 +18,7 @@ use crate::numeric::eigen::Eigen;
 use crate::progress::Progress;
 use crate::stats;
 
-/// The published settings for a model, from MEMIT, EasyEdit and AlphaEdit.
+/// The published settings for one model, from MEMIT, EasyEdit and AlphaEdit.
 struct Published {
     model: &'static str,
     /// The first and last layer that MEMIT and AlphaEdit change.
@@ -52,7 +52,7 @@ const SHARE: f64 = 0.2;
 /// The weight of the second moment for models without published settings, because the published weights depend on the
 /// scale of a model's keys. On `counterfact-gpt2` all values up to 10 are equally good (a sweep over 100 records).
 const WEIGHT: f64 = 1.0;
-/// The ridge of AlphaEdit for such models, from the same sweep.
+/// The ridge of AlphaEdit for models without published settings, from the same sweep as [`WEIGHT`].
 const RIDGE: f64 = 0.1;
 
 /// Returns whether settings were published for this model, so that the published weights match the scale of its keys.
@@ -65,9 +65,9 @@ fn published(ground: &Ground<'_>) -> Option<&'static Published> {
     PUBLISHED.iter().find(|one| one.model == name)
 }
 
-/// The editor MEMIT, EMMET or AlphaEdit.
+/// The settings of the editor MEMIT, EMMET or AlphaEdit.
 pub(super) struct Mass {
-    /// Which of the three editors.
+    /// The editor: MEMIT, EMMET or AlphaEdit.
     pub kind: Name,
     /// The number of layers that MEMIT and AlphaEdit change; 0 means the default for the model.
     pub layers: usize,
@@ -90,7 +90,7 @@ impl Editor for Mass {
         let usual = &ground.setup.settings;
         let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
         let clamp = self.clamp.or(published(ground).map(|one| one.clamp)).unwrap_or(CLAMP);
-        // As published: the margin belongs to ROME, whose values apply to a single layer.
+        // The margin is a setting for ROME's values at a single layer; the published methods here have none.
         let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
         let (mut found, mut resolved): (Vec<Found>, Vec<Resolved>) = (Vec::new(), Vec::new());
         for stated in facts {

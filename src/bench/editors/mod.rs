@@ -1,6 +1,7 @@
-//! Implements the editors of the paper's tables that need no trained network, one per file. The linking of editors
-//! whose changes fit in a patch is in [`crate::link`]; the files here call it. The other editors are baselines: they
-//! edit an already edited model or other tensors, and never produce a patch.
+//! Implements the editors of the tables in Meng et al. 2022 and 2023 that need no trained network.
+//!
+//! Editors whose changes can be stored in a patch use the solvers in [`crate::link`]. The other editors are baselines:
+//! they edit an already edited model or other tensors, and never produce a patch.
 
 mod ft;
 mod kn;
@@ -20,20 +21,20 @@ use crate::patch::PatchError;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
 
-/// The result of an editor.
+/// The result of a successful edit.
 pub struct Edited {
-    /// The edited model.
+    /// The base with all edits applied.
     pub model: Model,
     /// The number of facts whose value did not converge; `None` if the editor computes no values.
     pub unconverged: Option<usize>,
 }
 
-/// The reason why an editor failed.
+/// The error of an editor, by what it affects.
 #[derive(Debug)]
 pub enum Unedited {
-    /// These facts cannot be edited; other facts may be possible.
+    /// These facts cannot be edited, for this reason. The run continues with other facts.
     Facts(String),
-    /// Something that all edits need failed.
+    /// An input of all edits failed, so the run ends.
     Stop(Stop),
 }
 
@@ -43,7 +44,7 @@ impl From<Stop> for Unedited {
     }
 }
 
-/// An editing method.
+/// An editing method with its settings.
 pub trait Editor {
     /// Returns the base with all of these facts edited at once.
     ///
@@ -52,7 +53,7 @@ pub trait Editor {
     fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited>;
 }
 
-/// The names of the editors.
+/// The editors, as named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Name {
     /// ROME as `build` does it: unified keys, retried values, refinement of large sets
@@ -106,10 +107,10 @@ impl Name {
     }
 }
 
-/// Settings that override an editor's defaults, by `EDITOR.SETTING`.
+/// Numbers that override the defaults of editors, by `EDITOR.NUMBER`, such as `rome.refine-steps`.
 pub type Changed = BTreeMap<String, f64>;
 
-/// The settings that can be overridden, each with a description.
+/// The numbers that can be overridden, each with a description for the help of errors.
 pub const NUMBERS: [(&str, &str); 20] = [
     ("rome.refine-steps", "steps of refinement"),
     ("rome.refine-rate", "Adam's learning rate for it"),
@@ -133,7 +134,8 @@ pub const NUMBERS: [(&str, &str); 20] = [
     ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
 ];
 
-/// Creates the editor of this name.
+/// Creates an editor with its default settings, overridden by `changed`. With `published`, it reproduces the published
+/// code.
 pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor> {
     let number = |key: &str, usual: f64| changed.get(key).copied().unwrap_or(usual);
     let whole = |key: &str, usual: usize| changed.get(key).map_or(usual, |number| *number as usize);

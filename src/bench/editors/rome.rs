@@ -1,5 +1,5 @@
-//! Implements ROME as `build` does it: the closed form with unified keys, values retried until they converge, and
-//! refinement of large sets. Unlike in a build, an edit whose value did not converge is not rejected.
+//! Implements ROME as `build` does it: the closed form with unified keys, values with several attempts until they
+//! converge, and refinement of large sets. Unlike `build`, it does not reject an edit whose value did not converge.
 
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::bench::ground::{Found, Ground, Stated};
@@ -10,7 +10,7 @@ use crate::compile::{Resolved, keys};
 use crate::link::{Pair, Refinement, Site, System, refine, residual};
 use crate::progress::Progress;
 
-/// The editor ROME.
+/// The settings of the editor ROME.
 pub(super) struct Rome {
     /// The settings of the refinement; `None` disables it.
     pub refinement: Option<Refinement>,

@@ -10,7 +10,7 @@ use crate::compile::{Settings, known};
 use crate::link::Site;
 use crate::progress::Progress;
 
-/// The editor.
+/// The editor `rome-released`, which has no settings.
 pub(super) struct RomeReleased;
 
 impl Editor for RomeReleased {

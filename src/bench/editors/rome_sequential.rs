@@ -7,7 +7,7 @@ use crate::compile::compile;
 use crate::link::{Pair, Site, System, residual};
 use crate::progress::Progress;
 
-/// The editor.
+/// The editor `rome-sequential`, which has no settings.
 pub(super) struct RomeSequential;
 
 impl Editor for RomeSequential {

@@ -24,7 +24,7 @@ pub struct Mismatch {
     columns: usize,
 }
 
-/// Matches a run of letters, numbers and `_`.
+/// Matches a term: a run of letters, numbers and `_`.
 static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").expect("a pattern"));
 
 impl Weights {
@@ -39,7 +39,7 @@ impl Weights {
         }
     }
 
-    /// Adds every number to a digest.
+    /// Adds the vocabulary and all frequencies to a digest, so that results of other weights are not reused.
     pub fn describe(&self, canon: &mut Canon) {
         canon.number("terms", self.columns.len() as u64);
         for (term, column) in &self.columns {
@@ -51,7 +51,8 @@ impl Weights {
         }
     }
 
-    /// Returns the cosine of two texts; 0 if one of them contains no term of the vocabulary.
+    /// Returns the cosine of the TF-IDF vectors of two texts, between 0 and 1; 0 if one of the texts contains no term
+    /// of the vocabulary.
     pub fn cosine(&self, one: &str, other: &str) -> f64 {
         let (one, other) = (self.vector(one), self.vector(other));
         let mut total = 0.0;

@@ -1,4 +1,5 @@
-//! Compares the likelihoods of two answers: ES, PS and NS with their magnitudes EM, PM and NM, and the score S.
+//! Computes the metrics of CounterFact by comparing the likelihoods of two answers: the success rates ES, PS and NS,
+//! the magnitudes EM, PM and NM, and the score S.
 //!
 //! The likelihood of an answer is the geometric mean of its tokens' probabilities. A rewrite or a paraphrase succeeds
 //! if the new answer is likelier than the true one; a neighbour succeeds if its true answer is likelier. Equal
@@ -13,13 +14,13 @@ use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Mean;
 use crate::numeric::elementary::exp64;
 
-/// The questions of one record: for each prompt the answer that should be likelier, then the other one.
+/// The tokenized questions of one record: for each prompt the answer that should be likelier, then the other one.
 pub struct Questions {
     questions: Vec<Question>,
     paraphrases: usize,
 }
 
-/// The results of one kind of prompt of a record.
+/// The results of one record for one kind of prompt: rewrite, paraphrases or neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// The share of prompts that succeed.
@@ -30,7 +31,7 @@ pub struct Part {
     pub exact: f64,
 }
 
-/// The results of one record.
+/// The results of one record for all kinds of prompts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// The rewrite: ES and EM.
@@ -61,7 +62,7 @@ impl Questions {
         Ok(Self { questions, paraphrases: case.paraphrases.len() })
     }
 
-    /// Scores the questions on a model.
+    /// Runs the questions on a model and aggregates them by kind of prompt.
     pub fn measure(&self, model: &Model) -> Measured {
         self.of(&scores(model, &self.questions))
     }
@@ -90,7 +91,7 @@ impl Part {
     }
 }
 
-/// The results of all records, as shares between 0 and 1.
+/// The means over all records. Success rates and exact shares are between 0 and 1, magnitudes between −1 and 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
     /// ES, EM and the exact share of the rewrites.
@@ -116,7 +117,7 @@ impl Figures {
         }
     }
 
-    /// Returns S: the harmonic mean of ES, PS and NS, without those that no record has.
+    /// Returns the score S: the harmonic mean of ES, PS and NS, leaving out those for which no record has prompts.
     pub fn score(&self) -> f64 {
         let parts = [self.rewrite[0], self.paraphrase[0], self.neighbour[0]];
         harmonic(parts.iter().filter(|part| part.count > 0).map(|part| part.value))

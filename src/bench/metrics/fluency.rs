@@ -14,7 +14,7 @@ pub fn entropy(text: &str) -> Option<f64> {
     Some((2.0 / 3.0 * of(2)? + 4.0 / 3.0 * of(3)?) / 2.0)
 }
 
-/// Returns the mean GE of several texts, without those that have none; `None` if no text has one.
+/// Returns the mean GE of several texts. Texts with fewer than three words are skipped; `None` if all are skipped.
 pub fn fluency<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<f64> {
     let found: Vec<f64> = texts.into_iter().filter_map(entropy).collect();
     let mut total = 0.0;

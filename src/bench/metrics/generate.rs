@@ -1,5 +1,6 @@
 //! Generates text after a prompt as the published evaluation does: top-5 sampling, up to 100 tokens including the
-//! prompt. The published code sets no seed; here every text has one.
+//! prompt. The published code sets no seed; here the seed of a text depends on the run's seed, the prompt and the
+//! prompt's index.
 
 use rayon::prelude::*;
 use unicode_normalization::UnicodeNormalization;
@@ -10,9 +11,9 @@ use crate::model::continued::Continued;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::Legacy;
 
-/// The number of likeliest tokens that are sampled from.
+/// The number of likeliest tokens from which the next token is sampled.
 const LIKELIEST: usize = 5;
-/// The length of a text in tokens, including its prompt.
+/// The maximum length of a text in tokens, including its prompt.
 const LENGTH: usize = 100;
 /// The marker that the published evaluation removes from a text.
 const END: &str = "<|endoftext|>";
@@ -53,7 +54,7 @@ fn written(model: &Model, tokens: &Tokens, prompt: &str, mut random: Legacy) -> 
     Ok(plain(&tokens.decode(&ids)))
 }
 
-/// Samples one of the likeliest tokens; `at` is a random number in `[0, 1)`.
+/// Selects one of the likeliest tokens in proportion to its probability; `at` is a random number in `[0, 1)`.
 fn draw(likeliest: &[(u32, f64)], at: f64) -> u32 {
     let mut total = 0.0;
     for (_, probability) in likeliest {
@@ -69,7 +70,7 @@ fn draw(likeliest: &[(u32, f64)], at: f64) -> u32 {
     likeliest.last().map_or(0, |(token, _)| *token)
 }
 
-/// Normalises a text as the published evaluation does.
+/// Normalises a text as the published evaluation does: NFKD, no empty lines, no `<|endoftext|>`.
 fn plain(text: &str) -> String {
     text.nfkd().collect::<String>().replace("\n\n", " ").replace(END, "")
 }

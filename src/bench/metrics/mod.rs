@@ -1,10 +1,11 @@
 //! Computes the published metrics of an edited model (Meng et al. 2022, section 3.4 and appendix; `algorithms.md` has
 //! the details of the released evaluation).
 //!
-//! - [`counterfact`]: ES, PS, NS and their magnitudes, by comparing two answers;
-//! - [`zsre`]: shares of correct tokens;
-//! - [`fluency`], [`consistency`]: metrics of generated text; [`words`]: its tokenization into words;
-//! - [`generate`]: generates the text.
+//! - [`counterfact`]: computes ES, PS, NS and their magnitudes, by comparing the likelihoods of two answers;
+//! - [`zsre`]: computes shares of correct tokens;
+//! - [`generate`]: generates text after prompts;
+//! - [`fluency`], [`consistency`]: compute GE and RS of generated text;
+//! - [`words`]: splits text into words, for GE.
 
 pub mod consistency;
 pub mod counterfact;

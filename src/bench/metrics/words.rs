@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 
 use fancy_regex::Regex;
 
-/// A word character in the rules, as Python's `\w`.
+/// The pattern of a word character, equivalent to Python's `\w`.
 const LETTER: &str = r"[\p{L}\p{N}_]";
 
-/// A rule: the pattern and its replacement.
+/// A substitution: the pattern and its replacement.
 type Rule = (Regex, &'static str);
 
 /// Compiles a pattern in which `W` is replaced by [`LETTER`].
@@ -18,8 +18,8 @@ fn rule(pattern: &str, with: &'static str) -> Rule {
     (Regex::new(&pattern).expect("every pattern below is one"), with)
 }
 
-/// The rules in order. First opening quotes, punctuation and brackets; then, with a space added on both sides of the
-/// text, closing quotes and contractions.
+/// The substitutions, in order. `open` handles opening quotes, punctuation and brackets. Then a space is added on both
+/// sides of the text, and `close` handles closing quotes and contractions.
 struct Rules {
     open: Vec<Rule>,
     close: Vec<Rule>,
@@ -69,7 +69,7 @@ fn apply(rules: &[Rule], text: String) -> String {
     rules.iter().fold(text, |text, (found, with)| found.replace_all(&text, *with).into_owned())
 }
 
-/// Returns the words and punctuation marks of a text.
+/// Returns the words and punctuation marks of a text, in order.
 pub fn words(text: &str) -> Vec<String> {
     let text = apply(&RULES.open, text.to_owned());
     let text = apply(&RULES.close, format!(" {text} "));
@@ -81,7 +81,7 @@ pub fn words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// The golden file has many more examples, produced by NLTK itself.
+    /// Covers a few examples; the golden file of the integration tests has many more, produced by NLTK.
     #[test]
     fn words_are_the_treebanks() {
         let said = |text: &str| words(text).join(" ");

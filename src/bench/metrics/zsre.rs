@@ -1,5 +1,5 @@
-//! Computes shares of correct tokens, as zsRE is evaluated. Every token of an answer is predicted after the prompt
-//! and the text of the tokens before it. That text is tokenized again, so the token boundaries may differ from the
+//! Computes the metrics of zsRE: shares of correct tokens. Every token of an answer is predicted after the prompt and
+//! the text of the answer's earlier tokens. That text is tokenized again, so its token boundaries may differ from the
 //! answer's.
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ struct Asked {
     right: u32,
 }
 
-/// The questions of one record.
+/// The predictions to make for one record, for all its prompts.
 pub struct Questions {
     asked: Vec<Asked>,
     /// The numbers of predictions for the rewrite and for the paraphrases; the rest belongs to the neighbours.
@@ -26,12 +26,12 @@ pub struct Questions {
 /// The results of one record, as shares of correct tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Efficacy: the share for the rewrite.
+    /// Efficacy: the share of correct tokens for the rewrite prompt.
     pub rewrite: f64,
-    /// The share for the paraphrases; `None` if the record has none.
+    /// The share of correct tokens for the paraphrases; `None` if the record has none.
     pub paraphrase: Option<f64>,
-    /// Specificity: the share for the neighbours, compared with the answer in the record, not with the base's
-    /// prediction; `None` if the record has none.
+    /// Specificity: the share of correct tokens for the neighbours; `None` if the record has none. Tokens are compared
+    /// with the answer in the record, not with the base's prediction.
     pub neighbour: Option<f64>,
 }
 
@@ -53,7 +53,7 @@ impl Questions {
         Ok(Self { asked, parts: [rewrite, paraphrase] })
     }
 
-    /// Runs the questions on a model.
+    /// Runs the predictions on a model and returns the share of correct ones by kind of prompt.
     pub fn measure(&self, model: &Model) -> Measured {
         let rows: Vec<Vec<u32>> = self.asked.iter().map(|asked| asked.row.clone()).collect();
         let said = next(model, &rows);
@@ -70,8 +70,8 @@ impl Questions {
     }
 }
 
-/// Returns one prediction per token of an answer: the prompt with the text of the tokens before it, and the first
-/// token of the token's own text.
+/// Returns one prediction per token of an answer. Its input is the prompt with the text of the answer's earlier tokens.
+/// The correct token is the first token of the text of this token, tokenized alone.
 fn tokens_of(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<Vec<Asked>, ModelError> {
     let answer = tokens.continuation(&target_text(text, answer))?;
     let mut asked = Vec::with_capacity(answer.len());

@@ -1,8 +1,8 @@
 //! Builds result tables in the published form: means with 95 % intervals, with the best value of a column and clear
 //! failures marked.
 //!
-//! This module selects the values and the marks; [`render`](mod@render) formats a table for a terminal, Markdown,
-//! HTML and JSON.
+//! This module computes the values and the marks. [`render`](mod@render) formats a table for a terminal and as
+//! Markdown, HTML and JSON.
 
 mod render;
 
@@ -11,22 +11,22 @@ use super::metrics::zsre;
 use super::run::{Measured, Row, Together};
 use crate::numeric::Mean;
 
-/// A value in a table.
+/// A value in a table, with its interval and its marks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cell {
     /// The value as shown; multiplied by 100 where the published tables do so.
     pub value: f64,
-    /// Half the width of its 95 % interval, if it has one.
+    /// Half the width of the 95 % interval, in the unit of `value`; `None` if the value has no interval.
     pub half: Option<f64>,
-    /// The number of decimal places.
+    /// The number of decimal places to show.
     pub digits: usize,
-    /// Whether it is the best value of its column.
+    /// Whether the value is the best of its column; values that look equal are all marked.
     pub best: bool,
-    /// Whether it is below the paper's limit for a clear failure.
+    /// Whether the value is a clear failure: below the limit of its column (red in the paper's tables), or not finite.
     pub fails: bool,
 }
 
-/// A column of a table.
+/// The definition of a column: its header and how values are marked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Column {
     name: &'static str,
@@ -96,12 +96,12 @@ const TOGETHER_RIGHT: [Column; 9] = [
     plain("MiB", None),
 ];
 
-/// A table of results.
+/// A table of results, ready to be formatted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grid {
-    /// The header of the first column.
+    /// The header of the first column, which contains the row names.
     pub of: &'static str,
-    /// The headers of the other columns.
+    /// The headers of the other columns, such as `ES`.
     pub columns: Vec<&'static str>,
     /// The rows, each with its name; a cell is `None` if there is no value.
     pub rows: Vec<(String, Vec<Option<Cell>>)>,
@@ -131,8 +131,8 @@ impl Grid {
             let cells = if likelier { of_likelier(rows) } else { of_right(rows) };
             (name.clone(), cells)
         };
-        // An editor that failed on some records has other records than the rest, so its values are not compared for
-        // the best.
+        // An editor that failed on some records was measured on fewer records than the others, so its values are not
+        // candidates for the best.
         let most = editors.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
         let apart = |name: &str| name == BASE || editors.iter().any(|(other, rows)| other == name && rows.len() < most);
         let rows = editors.iter().filter(|(_, rows)| !rows.is_empty()).map(row).collect();
@@ -151,7 +151,7 @@ impl Grid {
         Self::of_rows("editor × facts", columns, &rows)
     }
 
-    /// Returns the cell in a row and a column.
+    /// Returns the cell of a row and a column, by their names; `None` if there is no such cell or it has no value.
     pub fn value(&self, row: &str, column: &str) -> Option<&Cell> {
         let index = self.columns.iter().position(|name| *name == column)?;
         self.rows.iter().find(|(name, _)| name == row)?.1[index].as_ref()
@@ -189,7 +189,7 @@ fn mark(columns: &[Column], mut rows: Vec<Line>, left_out: impl Fn(&str) -> bool
     rows
 }
 
-/// The name of the base's row.
+/// The name of the row with the results of the unedited base.
 pub const BASE: &str = "base";
 
 fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
@@ -261,12 +261,12 @@ fn of_together(one: &Together, likelier: bool) -> Vec<Option<Cell>> {
 }
 
 impl Measured {
-    /// Returns the comparison of likelihoods, if it is that kind.
+    /// Returns the comparisons of likelihoods; `None` for shares of correct tokens.
     pub fn likelier(&self) -> Option<counterfact::Measured> {
         if let Self::Likelier(measured) = self { Some(*measured) } else { None }
     }
 
-    /// Returns the shares of correct tokens, if it is that kind.
+    /// Returns the shares of correct tokens; `None` for comparisons of likelihoods.
     pub fn right(&self) -> Option<zsre::Measured> {
         if let Self::Right(measured) = self { Some(*measured) } else { None }
     }

@@ -1,4 +1,4 @@
-//! Formats a table for a terminal, Markdown, HTML and JSON.
+//! Formats a result table for a terminal and as Markdown, HTML and JSON.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ impl Cell {
 }
 
 impl Cell {
-    /// Returns the marks for the best of its column and for a clear failure; a cell can have both.
+    /// Returns `*` for the best value of a column, `!` for a clear failure, or both; `None` without a mark.
     fn marks(&self) -> Option<&'static str> {
         match (self.best, self.fails) {
             (true, true) => Some("*!"),
@@ -32,7 +32,8 @@ impl Cell {
 }
 
 impl Grid {
-    /// Formats the table for a terminal of this width, with `*` for the best value and `!` for a failure.
+    /// Formats the table for a terminal of `width` columns, with `*` for the best value and `!` for a clear failure.
+    /// A table that is too wide has one line per value.
     pub fn human(&self, width: usize) -> String {
         let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));
@@ -84,7 +85,7 @@ impl Grid {
         out
     }
 
-    /// Formats the table as HTML.
+    /// Formats the table as an HTML `<table>`; texts are escaped.
     pub fn html(&self) -> String {
         let mut out = format!("<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>{}</th>", escaped(self.of));
         for column in &self.columns {
@@ -111,7 +112,7 @@ impl Grid {
         out
     }
 
-    /// Returns the rows as JSON objects.
+    /// Returns an array with one object per row: its name, and the value, interval and marks of each column.
     pub fn json(&self) -> serde_json::Value {
         let row = |(name, cells): &(String, Vec<Option<Cell>>)| {
             let mut fields = serde_json::Map::from_iter([("name".to_owned(), name.clone().into())]);

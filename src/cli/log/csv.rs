@@ -1,10 +1,10 @@
-//! The history as a CSV table for spreadsheets.
+//! Formats the history as a CSV table for spreadsheets.
 
 use super::shown;
 use crate::history::{Entry, Log, Patched};
 
-/// Returns one row per changed field. A commit whose edits cannot be read has one row, and so has a commit that changed
-/// only the patch.
+/// Returns the table as CSV, with one row per changed field of a fact. A commit whose edits cannot be read has one row,
+/// and so has a commit that changed only the patch.
 pub(super) fn rows(log: &Log) -> Vec<u8> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let head = ["commit", "date", "author", "email", "change", "id", "field", "before", "after", "patch", "summary"];
@@ -44,7 +44,7 @@ fn cells(texts: &[String]) -> String {
     texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns a text that spreadsheets do not run as a formula and build servers do not run as a command.
+/// Makes a text safe for a cell: spreadsheets do not run it as a formula, and build servers do not run it as a command.
 fn cell(text: &str) -> String {
     let runs = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r']) || text.trim_start().starts_with("::");
     let apostrophe = if runs(text) { "'" } else { "" };

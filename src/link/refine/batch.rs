@@ -1,4 +1,4 @@
-//! Batches of token rows for refinement, with the targets of each row.
+//! Groups the token rows of refinement into batches, and computes the loss and the gradient of a batch's logits.
 
 use rayon::prelude::*;
 
@@ -7,15 +7,16 @@ use crate::model::Model;
 use crate::model::upper::Upper;
 use crate::numeric::rows::softmax;
 
-/// The maximum number of positions in a batch, which has at least one row. The batches decide which sums are in f32, so
-/// they depend only on the model, never on the machine.
+/// The maximum number of positions in a batch of more than one row. The batches decide which sums are computed in f32,
+/// so their size depends only on the model and never on the machine.
 const POSITIONS: usize = 1024;
-/// The approximate maximum number of f32 values in the backward tape of a batch: half a gibibyte per thread.
+/// The approximate maximum number of f32 activations that a batch stores for the backward pass: half a gibibyte per
+/// thread.
 const TAPE: usize = 1 << 27;
 /// The maximum number of logits in a batch of more than one row.
 const LOGITS: usize = 1 << 24;
 
-/// The targets of a batch.
+/// What the loss compares the logits of a batch with.
 pub(super) enum Wanted {
     /// The label of every position, with the weight of its log-likelihood.
     Labels(Vec<(u32, f64)>),
@@ -23,7 +24,7 @@ pub(super) enum Wanted {
     Same(Vec<f32>),
 }
 
-/// Rows that pass through the model together.
+/// Token rows that pass through the model together, with what their logits are compared with.
 pub(super) struct Batch {
     pub upper: Upper,
     pub wanted: Wanted,
@@ -46,7 +47,7 @@ pub(super) fn lines(edit: &Resolved, contexts: usize, edits: usize) -> Vec<Line>
     rows.into_iter().map(|row| line(&row.ids)).collect()
 }
 
-/// Splits lines into batches in their order. All lines must have labels, or none.
+/// Splits lines into batches in their order. Either all lines must have labels, or none of them.
 pub(super) fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch> {
     let spec = base.spec();
     let vocabulary = spec.vocabulary;

@@ -1,11 +1,12 @@
-//! Optimises the values of a linked set together (refinement). Values that were found alone disturb one another when
-//! they are linked, because every change acts on every key. With the rows `P = S⁻¹Aᵀ` of the closed form fixed, the
-//! columns `R` are optimised again with the linked weights in place: `out = W x + b + R (P x)` at every position.
+//! Optimises the values of a linked set together (refinement). Values that were optimised for each edit alone disturb
+//! one another when they are linked, because the change of each edit also affects the outputs for the keys of the other
+//! edits. Refinement fixes the rows `P = S⁻¹Aᵀ` of the closed form and optimises the columns `R` again in the linked
+//! model, in which the edited matrix has the output `W x + b + R (P x)` at every position.
 //!
-//! The loss has three terms: the negative log-likelihood of the target, averaged over edits and a few of their
-//! templates; the drift KL(base ‖ edited), averaged over all positions of corpus sentences that contain no edited
-//! subject; and the relative size of the change. The optimiser is full-batch Adam in a fixed order, so the result
-//! depends only on the set. The result still has the form `Σ u v` with one column and one row per edit.
+//! The loss has three terms: the negative log-likelihood of the target, averaged over the edits and a few context
+//! templates of each; the drift KL(base ‖ edited), averaged over all positions of corpus sentences that contain no
+//! edited subject; and the relative size of the change. The optimiser is full-batch Adam in a fixed order, so the
+//! result depends only on the set. The result still has the form `Σ u v` with one column and one row per edit.
 
 mod batch;
 
@@ -22,7 +23,7 @@ use crate::numeric::{View, matmul};
 use crate::patch::{PatchError, norm};
 use crate::progress::Progress;
 
-/// The settings of refinement.
+/// The settings of refinement: the optimiser, the texts that it uses, and the weights of the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refinement {
     /// The number of Adam steps.
@@ -31,19 +32,20 @@ pub struct Refinement {
     pub rate: f64,
     /// The number of layers that are changed, from the edited one upward.
     pub layers: usize,
-    /// The default ridge of the links, as a share of the mean diagonal.
+    /// The ridge μ of the closed form if the project does not set one, as a share of the mean diagonal of `KᵀC⁻¹K`.
     pub ridge: f64,
-    /// The initial factor of the closed form's columns if more than one layer is changed.
+    /// The factor by which the columns of the closed form are multiplied before the first step, if more than one layer
+    /// is changed.
     pub start: f64,
     /// The number of context templates of each edit, in addition to its bare prompt.
     pub contexts: usize,
     /// The maximum number of corpus sentences whose distributions should not change.
     pub sentences: usize,
-    /// The maximum number of tokens of a sentence.
+    /// The maximum number of tokens of a sentence; longer sentences are truncated.
     pub tokens: usize,
-    /// The weight of the drift.
+    /// The weight of the drift in the loss.
     pub drift: f64,
-    /// The weight of `Σ ‖Δ‖² / ‖W‖²`.
+    /// The weight of the size `Σ ‖Δ‖² / ‖W‖²` in the loss; the sum is over the changed layers.
     pub size: f64,
 }
 
@@ -65,7 +67,7 @@ impl Default for Refinement {
 }
 
 impl Refinement {
-    /// Writes every number into a digest.
+    /// Adds every setting to a digest, in a fixed order.
     pub fn describe(&self, canon: &mut Canon) {
         canon.number("refine-steps", self.steps as u64).float("refine-rate", self.rate);
         canon.number("refine-layers", self.layers as u64).float("refine-ridge", self.ridge);
@@ -82,7 +84,7 @@ pub struct Loss {
     pub nll: f64,
     /// The mean drift in nats, without its weight.
     pub drift: f64,
-    /// `Σ ‖Δ‖² / ‖W‖²`, without its weight.
+    /// `Σ ‖Δ‖² / ‖W‖²` over the changed layers, without its weight.
     pub size: f64,
 }
 
@@ -94,7 +96,7 @@ struct Added {
     by_columns: Vec<Vec<f32>>,
 }
 
-/// A set during refinement.
+/// The refinement of one set: the sites to optimise, and the batches that every step evaluates.
 pub struct Refining<'a> {
     base: &'a Model,
     settings: &'a Refinement,
@@ -107,8 +109,8 @@ pub struct Refining<'a> {
 }
 
 impl<'a> Refining<'a> {
-    /// Prepares the batches. `sites` starts with the edited layer, `edits` has the order of the columns, and
-    /// `sentences` are the token rows whose distributions should not change.
+    /// Prepares the batches. `sites` starts with the edited layer, `edits` has the order of the sites' columns, and
+    /// `sentences` are the token rows whose output distributions should not change.
     pub fn new(
         base: &'a Model,
         sites: Vec<Site>,
@@ -126,7 +128,7 @@ impl<'a> Refining<'a> {
         Self { base, settings, sites, batches, watched, fixed }
     }
 
-    /// Returns the number of positions that every step evaluates.
+    /// Returns the number of token positions that every step evaluates, over all batches.
     pub fn positions(&self) -> usize {
         self.batches.iter().map(|batch| batch.upper.positions()).sum()
     }
@@ -196,7 +198,8 @@ impl<'a> Refining<'a> {
         Ok((loss, out))
     }
 
-    /// Returns `‖Σ u v‖² / ‖W‖²`, and the weighted gradient with respect to every column.
+    /// Returns `‖Σ u v‖² / ‖W‖²` of a site without its weight, and the gradient of the weighted term with respect to
+    /// every column.
     fn size(&self, site: &Site, (_, gram, norm): &(Vec<f32>, Vec<f64>, f64)) -> (f64, Vec<Vec<f64>>) {
         let (edits, width) = (site.columns.len(), self.base.spec().width);
         let mixed: Vec<Vec<f64>> = (0..edits)
@@ -242,7 +245,8 @@ impl<'a> Refining<'a> {
         Added { nll, drift, by_columns }
     }
 
-    /// Returns the gradient with respect to a site's columns: `Gᵀ (X Pᵀ)`, `[d, B]`.
+    /// Returns the gradient with respect to a site's columns: `Gᵀ (X Pᵀ)`, `[d, B]`, where `X` are the matrix's inputs
+    /// and `G` are the gradients of its outputs.
     fn by_columns(&self, index: usize, slopes: &Slopes<'_>) -> Vec<f32> {
         let (spec, isa) = (self.base.spec(), self.base.isa());
         let (rows, edits) = (&self.fixed[index].0, self.sites[index].columns.len());
@@ -269,7 +273,7 @@ pub fn refine(
     Refining::new(base, sites, edits, sentences, settings).run(progress)
 }
 
-/// Returns the constant values of a site; see `Refining::fixed`.
+/// Returns the values of a site that do not change during refinement; see `Refining::fixed`.
 fn fixed(base: &Model, site: &Site) -> (Vec<f32>, Vec<f64>, f64) {
     let edits = site.rows.len();
     let products = (0..edits).into_par_iter().map(|one| {

@@ -1,4 +1,4 @@
-//! Reads from config.json how a model is stored: its family, and whether it is quantised.
+//! Reads from config.json how a model is stored: its family, and whether its weights are quantised.
 
 use std::path::Path;
 
@@ -6,10 +6,11 @@ use super::super::ModelError;
 use super::super::config::Reader;
 use super::super::family::{FAMILIES, Family};
 
-/// Returns the family of a config.
+/// Returns the supported family that the `model_type` of a config names.
 ///
 /// # Errors
-/// If the family is not supported, or the config does not name one.
+/// If the family is not supported, or the config does not name one. The error suggests a `model_type` if
+/// `architectures` names a known class.
 pub(in crate::model) fn family(config: &Reader<'_>) -> Result<&'static Family, ModelError> {
     let unnamed = "";
     let model_type = config.word("model_type", unnamed)?;
@@ -31,7 +32,7 @@ fn named(model_type: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|family| family.model_type == model_type)
 }
 
-/// Returns the first class in the `architectures` of a config.
+/// Returns the first class in the `architectures` of a config; `None` if there is none.
 fn architecture<'a>(config: &Reader<'a>) -> Option<&'a str> {
     config.get("architectures")?.as_array()?.first()?.as_str()
 }
@@ -49,20 +50,20 @@ fn without_type(config: &Reader<'_>) -> ModelError {
     ModelError::stored(config.path(), "`model_type` is missing", help)
 }
 
-/// Whether a class of transformers belongs to a family: `LlamaForCausalLM` belongs to `llama`.
+/// Whether a model class of transformers belongs to a family. For example, `LlamaForCausalLM` belongs to `llama`.
 fn is_of(class: &str, family: &Family) -> bool {
     let ends = ["For", "LMHeadModel", "DoubleHeadsModel", "Model"].map(|end| class.find(end));
     let stem = &class[..ends.into_iter().flatten().min().unwrap_or(class.len())];
     stem.eq_ignore_ascii_case(&family.model_type.replace('_', ""))
 }
 
-/// Returns the class that a config names, if it belongs to another family than `model_type`.
+/// Returns the first class in `architectures` if it belongs to another family than `model_type`.
 pub(in crate::model) fn other_class(path: &Path, config: &serde_json::Value, family: &Family) -> Option<String> {
     let config = Reader::new(path, config.as_object()?);
     architecture(&config).filter(|class| !is_of(class, family)).map(str::to_owned)
 }
 
-/// Rejects a config of quantised weights.
+/// Rejects a config that describes quantised weights.
 ///
 /// # Errors
 /// If the config has quantisation settings. The error names the method.

@@ -1,4 +1,4 @@
-//! Reads the name of the source model from the header of a GGUF file. Nothing else of the file is read.
+//! Reads from the header of a GGUF file the name of the model from which the file was made. The weights are not read.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -7,16 +7,17 @@ use std::path::Path;
 use crate::model::hub::repository;
 use crate::plain;
 
-/// The first bytes of every GGUF file.
+/// The four bytes with which every GGUF file starts.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
-/// Maximum number of bytes that are read. The metadata of the model comes before the vocabulary and is much smaller.
+/// Maximum number of bytes that are read. The metadata about the source model comes before the vocabulary, and needs
+/// far fewer bytes.
 const MOST_BYTES: u64 = 1 << 20;
-/// Maximum length of a text, in bytes.
+/// Maximum length of one text in the header, in bytes. A longer one ends the reading.
 const MOST_TEXT: u64 = 1 << 12;
 const TEXT: u32 = 8;
 
-/// Returns the name of the model that the file at `path` was made from: `ORG/NAME` if the header states the
-/// organisation or a URL, else the name alone.
+/// Returns the name of the model from which the file at `path` was made: `ORG/NAME` if the header states the
+/// organisation or a URL, else the name alone. `None` if the header states no name.
 pub(super) fn made_from(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     plain::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
@@ -29,7 +30,7 @@ pub(super) fn made_from(path: &Path) -> Option<String> {
     })
 }
 
-/// Returns the text values of a header by key, up to the first array or malformed value.
+/// Returns the text values of a header by key. Stops at the first array or malformed value.
 fn texts(bytes: &[u8]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut rest = Rest(bytes);
@@ -51,8 +52,8 @@ fn texts(bytes: &[u8]) -> BTreeMap<String, String> {
     found
 }
 
-/// Returns the size of a number in bytes; `None` for arrays, which end the search because the vocabulary consists of
-/// arrays.
+/// Returns the size of a number of the GGUF type `kind`, in bytes. Returns `None` for other types: an array ends the
+/// reading, because the vocabulary, which consists of arrays, comes last.
 fn size(kind: u32) -> Option<usize> {
     match kind {
         0 | 1 | 7 => Some(1),
@@ -90,7 +91,7 @@ impl<'a> Rest<'a> {
 pub(super) mod tests {
     use super::*;
 
-    /// Builds a header with a number, followed by these texts.
+    /// Builds a GGUF header that contains a number, followed by these texts (key, value).
     pub(in crate::model::storage) fn header(texts: &[(&str, &str)]) -> Vec<u8> {
         let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
         let mut bytes = MAGIC.to_vec();

@@ -1,8 +1,10 @@
-//! Explains why a path cannot be opened as a model: recognises other forms of storage by their files. Every error names
-//! the form and says what to do.
+//! Explains why a path cannot be opened as a model. Recognises other storage formats by their files; every error names
+//! the format and says what to do.
 //!
-//! - [`config`]: what config.json says; [`names`]: what the names of the tensors say; [`gguf`]: the source model of a
-//!   GGUF file. This module recognises files and folders by their names and first bytes.
+//! - [`config`]: reads the family and the quantisation from config.json;
+//! - [`names`]: finds the cause of a missing tensor in the names of the other tensors;
+//! - [`gguf`]: reads the source model of a GGUF file;
+//! - this module recognises files and folders by their names and first bytes.
 
 pub(super) mod config;
 mod gguf;
@@ -18,17 +20,17 @@ use super::ModelError;
 use super::files::{CONFIG, TOKENIZER, WHOLE, read_json};
 use crate::safetensors::refuse_pickle;
 
-/// The config file of a PEFT adapter. A folder that contains it is an adapter.
+/// The config file of a PEFT adapter. A folder that contains this file, but no model, is an adapter.
 pub(super) const ADAPTER: &str = "adapter_config.json";
-/// Maximum size of that file, in bytes.
+/// Maximum size of [`ADAPTER`], in bytes.
 const ADAPTER_LIMIT: u64 = 1 << 20;
 /// Advice on how to save a model in the Hub's format.
 pub(super) const SAVE: &str = "`AutoModelForCausalLM.from_pretrained(A).save_pretrained(B)` of transformers writes model A into \
                     the folder B in that form";
-/// Maximum number of names in a message.
+/// Maximum number of file or folder names that a message lists.
 const LISTED: usize = 3;
 
-/// The names of the files and the folders in a folder, sorted. Links are followed.
+/// The names of the files and of the subfolders in a folder, each list sorted. Links are followed.
 struct Listing {
     files: Vec<String>,
     folders: Vec<String>,
@@ -58,7 +60,7 @@ impl Listing {
     }
 }
 
-/// Formats a list of names, for example `a, b, c and 4 more`.
+/// Formats the first [`LISTED`] of the names, and the number of the others: `a, b, c and 4 more`.
 fn listed(names: &[&String]) -> String {
     let shown: Vec<&str> = names.iter().take(LISTED).map(|name| name.as_str()).collect();
     match names.len().checked_sub(LISTED).filter(|more| *more > 0) {
@@ -67,7 +69,7 @@ fn listed(names: &[&String]) -> String {
     }
 }
 
-/// Returns the error for a file that was given instead of a model folder.
+/// Returns the error for a file that was given in place of a model folder.
 pub(super) fn file(path: &Path) -> ModelError {
     let mut first = [0; 8];
     let read = File::open(path).and_then(|mut file| file.read(&mut first)).unwrap_or(0);
@@ -120,7 +122,7 @@ pub(super) fn without_weights(folder: &Path) -> ModelError {
     found.unwrap_or_else(|| ModelError::NoFile { folder: folder.to_owned(), name: WHOLE })
 }
 
-/// Returns the error for a folder without tokenizer.json.
+/// Returns the error for a folder without tokenizer.json. It names the tokenizer files of other formats in the folder.
 pub(super) fn without_tokenizer(folder: &Path) -> ModelError {
     let listing = Listing::of(folder);
     let known = ["vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt"];
@@ -134,20 +136,20 @@ pub(super) fn without_tokenizer(folder: &Path) -> ModelError {
     )
 }
 
-/// Returns `ORG/NAME` of a `models--ORG--NAME` folder.
+/// Returns `ORG/NAME` if the folder is the `models--ORG--NAME` folder of a model in the Hugging Face cache.
 fn cached(folder: &Path) -> Option<String> {
     let real = folder.canonicalize().ok()?;
     let name = real.file_name()?.to_str()?.strip_prefix("models--")?;
     Some(name.replacen("--", "/", 1))
 }
 
-/// Returns the base model that an adapter's config names.
+/// Returns the base model that the config of an adapter names; `None` if it names none.
 pub(super) fn base_of_adapter(folder: &Path) -> Option<String> {
     let config = read_json(&folder.join(ADAPTER), ADAPTER_LIMIT).ok()?;
     config["base_model_name_or_path"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Returns the error for an adapter without its base model.
+/// Returns the error for a folder that contains an adapter without its base model; `None` for other folders.
 fn adapter(folder: &Path, listing: &Listing) -> Option<ModelError> {
     if !listing.has(ADAPTER) {
         return None;
@@ -161,7 +163,7 @@ fn adapter(folder: &Path, listing: &Listing) -> Option<ModelError> {
     ))
 }
 
-/// Returns the error for a folder whose subfolders are models.
+/// Returns the error for a folder whose subfolders are models; `None` for other folders.
 fn parent(folder: &Path, listing: &Listing) -> Option<ModelError> {
     let models: Vec<&String> = listing.folders.iter().filter(|name| folder.join(name).join(CONFIG).is_file()).collect();
     let found = match &models[..] {
@@ -175,7 +177,8 @@ fn parent(folder: &Path, listing: &Listing) -> Option<ModelError> {
     Some(ModelError::stored(folder, format!("this folder is not a model; {found}"), help))
 }
 
-/// Returns the error for weights in another format or under another name.
+/// Returns the error for a folder with weights in another format or under another name; `None` if it contains no
+/// weights.
 fn others(folder: &Path, listing: &Listing) -> Option<ModelError> {
     if let Some(first) = listing.ending(".gguf").first() {
         return Some(of_gguf(&folder.join(first.as_str())));
@@ -192,7 +195,7 @@ fn others(folder: &Path, listing: &Listing) -> Option<ModelError> {
     Some(ModelError::stored(&folder.join(name), format!("this is {what}"), help))
 }
 
-/// Returns the error for safetensors files with unexpected names.
+/// Returns the error for safetensors files that do not have the names of the Hub's layout.
 fn misnamed(folder: &Path, names: &[&String]) -> ModelError {
     let there = listed(names);
     let part = names.iter().any(|name| name.contains("-of-"));
@@ -210,7 +213,8 @@ fn misnamed(folder: &Path, names: &[&String]) -> ModelError {
     ModelError::stored(folder, format!("it has {there}, but {missing}"), help)
 }
 
-/// Recognises weights of other programs by the extension of the file. Returns a description and the advice.
+/// Recognises weights of other programs by the extension of the file name. Returns what the file is, and the advice for
+/// the user.
 fn foreign(name: &str) -> Option<(&'static str, &'static str)> {
     const MADE_FROM: &str = "name the model that it was made from, in safetensors";
     const OLD: &str = "fetch the model in safetensors; if it is published only in this format, load these weights with \

@@ -1,4 +1,4 @@
-//! Explains a missing tensor by the names of the other tensors, and finds tensors that are not read.
+//! Explains a missing tensor by the names of the other tensors, and lists tensors of the decoder that are not read.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use super::super::spec::Spec;
 /// Suffixes of tensor names that occur only in quantised weights.
 const QUANTISED: [&str; 8] =
     [".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".scales", ".absmax", ".SCB"];
-/// Prefixes of the output matrices of models that are not language models.
+/// Beginnings of the names of output matrices that occur only in models that are not language models.
 const CLASSIFIERS: [&str; 5] = ["score.weight", "classifier.weight", "v_head.", "value_head.", "qa_outputs.weight"];
-/// Suffixes of buffers that a decoder computes itself, and that older programs stored with its weights.
+/// Suffixes of the names of buffers that a decoder computes itself, and that older programs stored with its weights.
 const COMPUTED: [&str; 9] = [
     ".rotary_emb.inv_freq",
     ".rotary_emb.cos_cached",
@@ -24,8 +24,8 @@ const COMPUTED: [&str; 9] = [
     ".position_ids",
 ];
 
-/// Returns the error for the missing tensor `wanted`, given with or without the family's prefix. The other names
-/// suggest the cause.
+/// Returns the error for the missing tensor `wanted`, a name with or without the family's prefix. The likely cause is
+/// taken from the names of the other tensors.
 pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) -> ModelError {
     let path = &weights.path;
     let names = || weights.names();
@@ -43,7 +43,7 @@ pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) ->
         );
     }
     let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
-    // Whether `prefix` ends with the family's own prefix, preceded by whole parts of a name.
+    // Whether `prefix` ends with the family's own prefix, after at least one whole part of a name.
     let outer = |prefix: &str| prefix.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
     if let Some(prefix) = prefix {
         let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
@@ -68,7 +68,7 @@ pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) ->
     }
 }
 
-/// Returns the advice for tensors whose names start with `prefix`.
+/// Returns the advice for weights whose tensor names have the additional prefix `prefix`.
 fn unwrap(prefix: &str) -> String {
     let saved = |what: &str| format!("save the inner model: `{what}.save_pretrained(NEW)`");
     if prefix.starts_with("base_model.") {
@@ -87,7 +87,7 @@ fn unwrap(prefix: &str) -> String {
     }
 }
 
-/// Returns the tensors that belong to the decoder by name but are not in `read`.
+/// Returns the names of the tensors that belong to the decoder by their names but are not in `read`.
 pub(in crate::model) fn unread<'w>(weights: &'w Weights, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
     let family = spec.family;
     let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));

@@ -1,11 +1,11 @@
-//! Tests of the errors for folders that cannot be opened.
+//! Tests the errors for folders that cannot be opened as a model.
 
 use std::path::Path;
 
 use super::gguf::tests::header;
 use crate::model::{Checkpoint, Tokens};
 
-/// Name and content of a file.
+/// Name and content of a file in the test folder.
 type Entry = (&'static str, &'static str);
 
 fn write(folder: &Path, entries: &[Entry]) {
@@ -18,7 +18,7 @@ fn write(folder: &Path, entries: &[Entry]) {
     }
 }
 
-/// Returns the error and the advice for the model at `path` in a folder with these files.
+/// Returns the error message and the advice for opening `path` in a folder with these files.
 fn said(entries: &[Entry], path: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), entries);

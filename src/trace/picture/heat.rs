@@ -5,7 +5,7 @@ use crate::report::table::plural;
 use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan, Traced};
 
-/// The table of a heat map, with its labels.
+/// The content of one heat map: the values, the colour scale from `low` to `high`, and the labels.
 struct Heat {
     title: String,
     note: String,
@@ -23,10 +23,10 @@ const ROW: f64 = 19.0;
 const TOP: f64 = 62.0;
 const BOTTOM: f64 = 46.0;
 const BAR: f64 = 92.0;
-/// The maximum width of a row label.
+/// The maximum width of a row label, in SVG units.
 const WIDEST: f64 = 190.0;
 
-/// Returns the hue of a kind.
+/// Returns the hue of a kind: purple for states, green for MLPs, red for attention.
 pub fn hue(kind: Kind) -> Hue {
     match kind {
         Kind::State => Hue::Purple,
@@ -35,7 +35,7 @@ pub fn hue(kind: Kind) -> Hue {
     }
 }
 
-/// Describes the restored states of a kind.
+/// Returns the words for what a kind restores, for titles and legends.
 pub fn restored(kind: Kind, plan: &Plan) -> String {
     match kind {
         Kind::State => "the state after one layer".to_owned(),
@@ -65,7 +65,8 @@ pub fn of_fact(traced: &Traced, kind: Kind, plan: &Plan) -> Option<String> {
     Some(heat.draw())
 }
 
-/// Draws the average indirect effect by token class; `high` is the upper end of the colour scale.
+/// Draws the average indirect effect by token class; `high` is the upper end of the colour scale. `None` if the kind
+/// was not traced.
 pub fn of_effects(effects: &Effects, kind: Kind, plan: &Plan, high: f64) -> Option<String> {
     let rows: Vec<(Class, Vec<f64>)> = Class::ALL
         .into_iter()

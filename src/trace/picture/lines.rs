@@ -21,7 +21,7 @@ fn colour(class: Class) -> &'static str {
     Class::ALL.iter().position(|one| *one == class).map_or(INK, |index| COLOURS[index])
 }
 
-/// Returns the range of the means with their intervals, including zero.
+/// Returns the range of the vertical axis: it includes zero and all means with their 95 % intervals.
 fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
     let (mut low, mut high) = (0.0, 0.0);
     for mean in means {
@@ -31,7 +31,7 @@ fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
     if high - low < 1e-9 { (low, low + 1.0) } else { (low, high + (high - low) * 0.04) }
 }
 
-/// A plot of values over the layers.
+/// The axes of one plot over the layers: the position and the value range.
 struct Panel {
     left: f64,
     width: f64,
@@ -70,7 +70,8 @@ impl Panel {
     }
 }
 
-/// Draws one panel per traced kind: single states, windows of MLPs, windows of attention.
+/// Draws one panel per traced kind: single states, windows of MLPs, windows of attention. `None` if nothing was
+/// traced.
 pub fn by_layer(effects: &Effects, plan: &Plan) -> Option<String> {
     let kinds: Vec<Kind> = Kind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
     let of = |kind: Kind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
@@ -111,15 +112,15 @@ fn legend(svg: &mut Svg, entries: &[(String, String)]) {
     }
 }
 
-/// The width of a legend entry in addition to its text.
+/// The width of a legend entry without its text, in SVG units.
 const ENTRY: f64 = 36.0;
 
 fn legend_width(entries: &[(String, String)]) -> f64 {
     entries.iter().fold(LEFT, |width, (text, _)| width + ENTRY + text_width(text, TEXT))
 }
 
-/// Draws three bars per layer: the state at the subject's last token restored, and the same with attention or MLPs
-/// severed.
+/// Draws three bars per layer for the subject's last token: the effect of restoring its state, and the same effect
+/// with attention or MLPs severed. `None` if one of the three kinds was not traced.
 pub fn severed(effects: &Effects, plan: &Plan) -> Option<String> {
     let kinds = [Kind::State, Kind::AttentionSevered, Kind::MlpSevered];
     let means: Vec<&Vec<Mean>> =

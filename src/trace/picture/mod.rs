@@ -1,5 +1,5 @@
-//! Draws the figures of traces as in the paper: a heat map per fact, averages by token class, effects by layer, and
-//! the effect of severing MLPs or attention.
+//! Draws the figures of traces as in Meng et al. 2022: a heat map per fact, averages by token class, effects by layer,
+//! and the effect of severing MLPs or attention.
 
 pub mod heat;
 pub mod lines;
@@ -9,10 +9,11 @@ use super::effects::{Class, Effects};
 use super::table::{Kind, Plan, Traced};
 use crate::figure::Figure;
 
-/// Draws the figures of the averages over all facts.
+/// Draws the averages over all facts: heat maps, lines by layer, and bars of the severed runs. Figures of kinds that
+/// were not traced are omitted.
 pub fn averages(effects: &Effects, plan: &Plan) -> Vec<Figure> {
-    // All heat maps have one scale: that of the single states, as in the paper, or of all kinds if states were not
-    // traced.
+    // All heat maps have the same colour scale: that of the single states, as in the paper, or that of all kinds if
+    // states were not traced.
     let scale_of = if plan.kinds.contains(&Kind::State) { vec![Kind::State] } else { Kind::TABLES.to_vec() };
     let means = effects.indirect.iter().filter(|((kind, _), _)| scale_of.contains(kind));
     let mut high = 1e-9;
@@ -45,7 +46,7 @@ pub fn averages(effects: &Effects, plan: &Plan) -> Vec<Figure> {
     figures
 }
 
-/// Draws the figures of one fact.
+/// Draws one heat map of a fact per traced kind, except the severed kinds.
 pub fn of_fact(traced: &Traced, plan: &Plan) -> Vec<Figure> {
     let figure = |kind: &Kind| {
         let svg = heat::of_fact(traced, *kind, plan)?;

@@ -8,19 +8,19 @@ use crate::figure::svg::escaped;
 use crate::trace::effects::{Class, Effects};
 use crate::trace::table::{Kind, Plan};
 
-/// The content of the page besides its figures.
+/// The content of the page in addition to its figures.
 pub struct Told<'t> {
-    /// The title of the page.
+    /// The title of the page, in plain text.
     pub title: String,
-    /// Names and values: model, noise, counts.
+    /// Names and values shown at the top: model, noise, counts.
     pub lines: Vec<(String, String)>,
-    /// The average effects over all facts.
+    /// The average effects over all facts, for the table of numbers.
     pub effects: &'t Effects,
-    /// The plan of the traces.
+    /// The plan of the traces, which determines the columns of the table.
     pub plan: &'t Plan,
 }
 
-/// Renders the page.
+/// Returns the page as HTML: the averages, the table of numbers, and then the figures of single facts.
 pub fn render(told: &Told<'_>, averages: &[Figure], facts: &[Figure]) -> String {
     let mut page = Page::new("trace", &told.title, &told.lines);
     section(&mut page, "Over all facts", averages);
