@@ -340,7 +340,7 @@ fn an_index_may_list_what_nothing_needs() {
         config(folder, |config| config["num_hidden_layers"] = json!(4));
         index(folder, &["model.layers.3.self_attn.q_proj.weight"]);
     });
-    assert!(needed.contains("puts `model.layers.3.self_attn.q_proj.weight` into model-00001-of-00002"), "{needed}");
+    assert!(needed.contains("assigns `model.layers.3.self_attn.q_proj.weight` to model-00001-of-00002"), "{needed}");
 }
 
 #[test]

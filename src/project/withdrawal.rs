@@ -82,7 +82,7 @@ mod tests {
         // A lock shows that there was a build.
         fs::write(root.join(LOCK_FILE), super::super::lock_text::tests::sample().render()).expect("written");
         let said = told(root);
-        assert!(said.starts_with("warning[facts-withdrawn]") && said.contains("names"), "{said}");
+        assert!(said.starts_with("warning[facts-withdrawn]") && said.contains("corrigenda.lock lists"), "{said}");
         assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
         fs::remove_dir(root.join("edits")).expect("removed");
         assert_eq!(told(root), said, "a folder that git dropped");

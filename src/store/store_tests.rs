@@ -156,7 +156,7 @@ fn verify_goes_on_past_every_problem() {
     assert_eq!(report.checked, 4);
     assert_eq!(report.problems.len(), 5, "{report:?}");
     for why in
-        ["it is empty", "its name is not", "it was sealed as", "it is not a regular file", "no entry of this name"]
+        ["it is empty", "its name is not", "it was sealed as", "it is not a regular file", "a store contains no entry"]
     {
         let times = report.problems.iter().filter(|problem| problem.why.starts_with(why)).count();
         assert_eq!(times, 1, "{why}: {report:?}");

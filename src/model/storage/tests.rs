@@ -44,9 +44,9 @@ fn what_lies_in_a_folder_is_named_with_what_helps() {
         (&[("adapter_config.json", "{")], &["this is an adapter, not a model"]),
         (
             &[LLAMA, ("quantize_config.json", "{}"), ("gptq_model-4bit-128g.safetensors", "x")],
-            &["quantised (quantize_config.json"],
+            &["quantised (it has quantize_config.json"],
         ),
-        (&[LLAMA, ("hf_quant_config.json", "{}")], &["quantised (hf_quant_config.json"]),
+        (&[LLAMA, ("hf_quant_config.json", "{}")], &["quantised (it has hf_quant_config.json"]),
         (
             &[LLAMA, ("model.fp16.safetensors", "x")],
             &["it has model.fp16.safetensors, but no model.safetensors", "`mv model.fp16.safetensors"],
