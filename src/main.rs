@@ -1,4 +1,4 @@
-//! The command line: parse, run, exit code.
+//! Parses the command line, runs the command and returns its exit code.
 
 use std::process::ExitCode;
 

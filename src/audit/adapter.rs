@@ -159,7 +159,7 @@ pub(super) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, comma
     }
 }
 
-/// Checks an adapter folder for transformers against its patch.
+/// Checks a folder with a PEFT adapter, as transformers loads it, against the patch that it was exported from.
 ///
 /// # Errors
 /// If the base or the folder cannot be read.

@@ -202,7 +202,7 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// Returns the manifest if it is the only evidence, because no candidate patch is available.
+    /// Returns the manifest if no candidate patch is available, so that its claims about the weights cannot be checked.
     fn unproved(&self, chosen: &Chosen) -> Option<&Manifest> {
         self.manifest().filter(|_| chosen.patch.is_none())
     }

@@ -12,7 +12,7 @@ const MAGIC: &[u8; 8] = b"measure1";
 /// The size of the head in bytes: magic, base, and two patches.
 const HEAD: usize = 8 + 3 * 32;
 
-/// The models of a measurement: a base and the patches applied to it.
+/// The header of a stored measurement: the digests of the base and of the patches of the two compared models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The digest of the base model, over all its files.

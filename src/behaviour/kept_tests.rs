@@ -20,7 +20,7 @@ fn damage() -> Damage {
     Damage { documents: 2, tokens: 9, divergence: 0.25, perplexity_before: 3.0, perplexity_after: 4.0 }
 }
 
-/// Decodes bytes with a head and returns whether the result equals the value that was encoded.
+/// A function that decodes a stored entry with its header, and returns whether the result is the encoded value.
 type Reads<'r> = &'r dyn Fn(&[u8], &Head) -> bool;
 
 #[test]

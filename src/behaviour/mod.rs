@@ -191,7 +191,8 @@ impl Next {
         self.log.len()
     }
 
-    /// Returns the `most` likeliest tokens with their probabilities, in descending order; equal ones by token id.
+    /// Returns the `most` tokens with the highest probabilities, in descending order; ties are in ascending order of
+    /// token id.
     pub fn likeliest(&self, most: usize) -> Vec<(u32, f64)> {
         let mut found: Vec<(u32, f64)> = Vec::with_capacity(most + 1);
         for (token, &log) in self.log.iter().enumerate() {

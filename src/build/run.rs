@@ -40,7 +40,7 @@ pub struct Built {
     pub lock: Lock,
     /// The edits that were added, changed or removed since the previous lock.
     pub changes: Vec<Change>,
-    /// The other parts of the lock that changed: any of `numerics`, `base`, `statistics` and `settings`.
+    /// The parts of the lock, apart from the edits, that changed: `numerics`, `base`, `statistics` or `settings`.
     pub moved: Vec<&'static str>,
     /// Whether the lock file was written.
     pub written: bool,

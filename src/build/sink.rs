@@ -89,7 +89,8 @@ pub fn prefaces(base: &Base) -> Vec<String> {
     all
 }
 
-/// Returns the templates of a fact that is stated after `preface`: only the bare prompt gets the preface.
+/// Returns the context templates with `preface` put before the first one, which is the bare prompt; the others are
+/// unchanged.
 pub fn templates(templates: &[String], preface: Option<&str>) -> Vec<String> {
     let mut templates = templates.to_vec();
     if let (Some(preface), Some(bare)) = (preface, templates.first_mut()) {

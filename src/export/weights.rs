@@ -76,10 +76,10 @@ impl Weights {
         Ok(Self { name: member.name.clone(), header, path: member.path.clone(), size })
     }
 
-    /// Reads the bytes of a tensor from the file.
+    /// Reads the bytes of a tensor as stored, without conversion.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If the file cannot be opened, or ends before the tensor does.
     pub fn read(&self, info: &TensorInfo) -> Result<Vec<u8>, ExportError> {
         let read = || {
             let mut bytes = vec![0; (info.end - info.start) as usize];

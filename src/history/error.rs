@@ -141,5 +141,5 @@ impl HistoryError {
     }
 }
 
-/// The advice for a shallow clone.
+/// The help line of findings that a shallow clone causes, which lacks the older commits.
 pub const UNSHALLOW: &str = "run `git fetch --unshallow` to fetch the rest";

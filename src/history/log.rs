@@ -25,7 +25,7 @@ use crate::report::Fact;
 pub struct Entry {
     /// The commit that makes the changes.
     pub commit: Commit,
-    /// The facts that the commit added, changed or removed, by id.
+    /// The facts that the commit added, changed or removed, in ascending order of id.
     pub facts: Vec<Fact>,
     /// Why the edits of the commit cannot be read, as a sentence; set only at the first such commit.
     pub unreadable: Option<String>,

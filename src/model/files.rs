@@ -157,8 +157,8 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     }
 }
 
-/// Whether a name is that of a safetensors file in the same folder: letters, digits, `-`, `_` and `.`, without a
-/// leading dot.
+/// Returns whether a shard name is a `.safetensors` file name without a folder: ASCII letters, digits, `-`, `_` and
+/// `.`, and no leading dot.
 fn is_shard(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.ends_with(".safetensors") && !name.starts_with('.') && name.chars().all(plain)

@@ -23,7 +23,7 @@ pub enum Kind {
     TextsEnded,
 }
 
-/// A warning about a model that can be used.
+/// A warning about a model that opens without an error, but may not be what the user intends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// The subject of the warning.

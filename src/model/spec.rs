@@ -17,13 +17,13 @@ use super::windows::{neo_layers, windows};
 /// Which projections have a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Biases {
-    /// Query, key and value projections.
+    /// Whether the query, key and value projections have biases.
     pub attention_in: bool,
-    /// Output projection of attention.
+    /// Whether the output projection of attention has a bias.
     pub attention_out: bool,
-    /// Both matrices of the MLP, and its gate.
+    /// Whether both matrices of the MLP, and its gate, have biases.
     pub mlp: bool,
-    /// The output matrix.
+    /// Whether the output matrix (LM head) has a bias.
     pub head: bool,
 }
 

@@ -117,7 +117,7 @@ impl Tokens {
             chat: OnceLock::new(),
         };
         tokens.tail = tokens.ending();
-        // Without such a mark, the first token of `a` is `a` itself.
+        // A tokenizer that puts no mark (such as `▁`) before a text encodes `a` as the token `a`.
         tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
             one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
         });
@@ -229,11 +229,11 @@ impl Tokens {
         self.cut(text, true)
     }
 
-    /// Tokenises a text that continues another one: without special tokens, and without the mark (such as `▁`) that
+    /// Tokenizes a text that continues another one: without special tokens, and without the mark (such as `▁`) that
     /// some tokenizers put before a text.
     ///
     /// # Errors
-    /// As [`Tokens::encode`]; or if the tokenizer merges the text with each of the texts that are put before it.
+    /// As [`Tokens::encode`]; or if the tokenizer merges the text with the text before it, for every text of `ANCHORS`.
     pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         if !self.prepends || text.is_empty() {
             return Ok(self.cut(text, false)?.ids);

@@ -88,7 +88,7 @@ pub struct Config {
     pub models: BTreeMap<String, NamedModel>,
     /// The settings of the value optimisation (ROME).
     pub rome: RomeConfig,
-    /// The settings for solving all edits together.
+    /// The settings of the linear solve that combines all edits into one patch (`[link]`).
     pub link: LinkConfig,
     /// The source of the second moments of the keys; `None` without `[statistics]`.
     pub statistics: Option<StatisticsConfig>,

@@ -1,4 +1,4 @@
-//! Tests of valid and invalid project files.
+//! Tests that project files are parsed to the right settings, and that every error points to its place in the file.
 
 use super::super::render::{RenderStyle, render};
 use super::*;

@@ -29,7 +29,7 @@ pub fn answer(
     }
 }
 
-/// Builds one model's side of a report row; `holds` is `None` if no answer is expected.
+/// Converts one model's answer to the type of the report; `holds` is `None` if no answer is expected.
 pub fn says(tokens: &Tokens, told: &Told) -> Says {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     Says {

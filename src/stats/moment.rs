@@ -18,7 +18,8 @@ pub struct Moment {
     sum: Vec<f64>,
 }
 
-/// A buffer for keys of one layer that arrive in pieces, so that they are summed as if they had arrived together.
+/// Buffers the keys of one layer until a block is complete, so that the sum does not depend on how the keys are split
+/// over calls.
 #[derive(Debug, Default)]
 pub(super) struct Pieces(Vec<f32>);
 

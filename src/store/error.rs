@@ -36,7 +36,7 @@ pub enum StoreError {
     Damaged {
         /// The file of the entry.
         path: PathBuf,
-        /// What is wrong with it, as part of the message.
+        /// The reason why the entry is damaged, as the end of the message.
         why: String,
     },
     /// The store has a valid entry with another payload under this key: the same inputs gave different bytes before.

@@ -59,7 +59,7 @@ pub struct Asked {
     pub answer: String,
 }
 
-/// One record: a fact to change, with prompts that should change too and prompts that should not.
+/// One record: a fact to change, prompts whose answers should change with it, and prompts whose answers should not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// The index of the record in the file, from 0.
