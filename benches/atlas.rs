@@ -31,12 +31,12 @@ use std::path::Path;
 
 use arguments::{argument, option};
 use corrigenda::behaviour::{Question, scores};
-use corrigenda::build::setup::Corpus;
-use corrigenda::build::{Base, Setup, Stop};
 use corrigenda::compile;
 use corrigenda::digest::Digest;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
+use corrigenda::pipeline::setup::Corpus;
+use corrigenda::pipeline::{Base, Setup, Stop};
 use corrigenda::project::Project;
 use corrigenda::store::Store;
 use editor::{Editor, Share};

@@ -10,7 +10,7 @@
 //! - [`stats`]: the second moment of the keys, over a corpus or as published, and its Cholesky factor.
 //! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the
 //!   editors MEMIT, EMMET and AlphaEdit.
-//! - [`build`]: builds a patch and `corrigenda.lock` from declared facts and a base. Also `plan`, and what `test` needs
+//! - [`pipeline`]: builds a patch and `corrigenda.lock` from declared facts and a base. Also `plan`, and what `test` needs
 //!   from a build.
 //! - [`behaviour`]: measures what a model says, and whether it changed.
 //! - [`trace`]: finds where in the model a fact is stored, by causal tracing.
@@ -37,7 +37,6 @@
 pub mod audit;
 pub mod behaviour;
 pub mod bench;
-pub mod build;
 pub mod cli;
 pub mod compile;
 pub mod digest;
@@ -49,6 +48,7 @@ pub mod link;
 pub mod model;
 pub mod numeric;
 pub mod patch;
+pub mod pipeline;
 mod plain;
 pub mod progress;
 pub mod project;

@@ -13,7 +13,6 @@ use serde_json::json;
 use super::claims::{Claimed, Truth, claimed, claims};
 use super::known::{CLAIMED, STORED, candidates, named, stored, tell};
 use super::{Audit, Check, Ground, State, count};
-use crate::build::Stop;
 use crate::digest::Digest;
 use crate::export::card::CARD_FILE;
 use crate::export::fact::{Fact, facts};
@@ -24,6 +23,7 @@ use crate::export::weights::{Laid, lay, open_all};
 use crate::export::{ExportError, MANIFEST_FILE, Manifest, peft};
 use crate::model::Spec;
 use crate::patch::Patch;
+use crate::pipeline::Stop;
 use crate::plain;
 use crate::store::memo;
 

@@ -14,7 +14,6 @@ use super::claims::{Claimed, Truth, claimed, claims};
 use super::known::{CLAIMED, STORED, candidates, named, stored, tell};
 use super::tensors::{Pair, pairs};
 use super::{Audit, Check, Ground, State, count};
-use crate::build::Stop;
 use crate::digest::{Digest, Hasher};
 use crate::export::card::{CARD_FILE, card, section};
 use crate::export::checkpoint::left_out;
@@ -24,6 +23,7 @@ use crate::export::manifest::Manifest;
 use crate::export::weights::{Laid, Weights, is_weights, lay, open_all};
 use crate::export::{ExportError, MANIFEST_FILE};
 use crate::patch::Patch;
+use crate::pipeline::Stop;
 use crate::project::LockedBase;
 use crate::store::memo;
 

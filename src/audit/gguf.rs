@@ -9,9 +9,9 @@ use serde_json::json;
 use super::adapter::{Chosen, bounded, end};
 use super::known::{named, tell};
 use super::{Audit, Check, Ground, count};
-use crate::build::Stop;
 use crate::export::gguf::{Gguf, MAGIC, Value};
 use crate::export::llama_cpp;
+use crate::pipeline::Stop;
 use crate::plain;
 
 /// How the report describes a patch that the metadata of the GGUF file names.

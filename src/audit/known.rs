@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use super::{Audit, Check, Ground, State};
-use crate::build::Stop;
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
 use crate::patch::Patch;
+use crate::pipeline::Stop;
 use crate::store::Kind;
 
 /// How the report describes a patch that the manifest of the export claims.

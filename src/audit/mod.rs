@@ -27,10 +27,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::build::named::Found;
-use crate::build::{Base, Stop};
 use crate::digest::Digest;
 use crate::numeric::Isa;
+use crate::pipeline::named::Found;
+use crate::pipeline::{Base, Stop};
 use crate::project::{EditSet, Lock, Prefaces, Project, Sources};
 use crate::store::Store;
 

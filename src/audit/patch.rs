@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::{Audit, Check, Ground, State};
-use crate::build::Stop;
-use crate::build::named::Found;
 use crate::digest::Digest;
 use crate::export::fact::facts;
 use crate::export::{ExportError, folder, weights};
 use crate::patch::{Patch, PatchError, Target, delta_norms, edit_norms};
+use crate::pipeline::Stop;
+use crate::pipeline::named::Found;
 
 /// Checks that the bytes of the patch match its id and encoding, and that its targets match the opened base.
 ///

@@ -5,14 +5,14 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Audit, Check, State, count};
-use crate::build::base::place_of;
-use crate::build::setup::Corpus;
-use crate::build::{Base, Setup, Stop, plan, record_address};
 use crate::compile::Object;
 use crate::digest::Digest;
 use crate::export::{folder, weights};
 use crate::numeric::Isa;
 use crate::patch::Patch;
+use crate::pipeline::base::place_of;
+use crate::pipeline::setup::Corpus;
+use crate::pipeline::{Base, Setup, Stop, plan, record_address};
 use crate::project::{Change, ChangeKind, Code, Diagnostic, LOCK_FILE, Lock, Project, Sources};
 use crate::stats;
 use crate::store::{Kind, Store, StoreError, memo};

@@ -5,9 +5,9 @@
 use serde_json::json;
 
 use super::{Audit, Check, Ground, State, count};
-use crate::build::setup::Corpus;
-use crate::build::{Built, Options, Setup, Stop, build, plan};
 use crate::numeric::{Isa, NUMERICS};
+use crate::pipeline::setup::Corpus;
+use crate::pipeline::{Built, Options, Setup, Stop, build, plan};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, LOCK_FILE, Project, Sources};
 use crate::stats;

@@ -15,8 +15,8 @@ use super::metrics::generate::generated;
 use super::metrics::{counterfact, zsre};
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::{Question, scores};
-use crate::build::Stop;
 use crate::model::{Model, ModelError};
+use crate::pipeline::Stop;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
 

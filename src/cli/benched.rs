@@ -13,10 +13,10 @@ use crate::bench::editors::Name;
 use crate::bench::kept::Kept;
 use crate::bench::run::{Failed, Row, Together};
 use crate::bench::table::{BASE, Grid};
-use crate::build::Stop;
 use crate::export::place::Place;
 use crate::figure::page::Page;
 use crate::figure::{Figure, png::Painter};
+use crate::pipeline::Stop;
 use crate::project::{Code, Diagnostic, Sources, visible};
 
 /// The results of one run of `bench`, from which the answer is formatted.

@@ -3,7 +3,7 @@
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Format, Outcome};
 use crate::behaviour::continuation::Draw;
-use crate::build::Stop;
+use crate::pipeline::Stop;
 use crate::project::{Project, Sources};
 use crate::report::{self, Report};
 use crate::review::diff::{Look, diff, differs};

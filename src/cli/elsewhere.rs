@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::table::{Table, percent};
 use super::{Context, Format, Outcome};
-use crate::build::elsewhere::{Elsewhere, Reading, read};
-use crate::build::{Base, Stop};
+use crate::pipeline::elsewhere::{Elsewhere, Reading, read};
+use crate::pipeline::{Base, Stop};
 use crate::project::{Edit, Project, quoted, visible};
 use crate::store::Store;
 

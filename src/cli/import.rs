@@ -10,7 +10,7 @@ use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
 use crate::bench::data::{Case, DataError, Dataset, Refused, each};
 use crate::bench::import::{Imported, import};
-use crate::build::Stop;
+use crate::pipeline::Stop;
 use crate::plain::resolved;
 use crate::project::{Code, Config, Diagnostic, Sources, files_of};
 use crate::store::{StoreError, atomic};

@@ -7,9 +7,9 @@ use super::drafts::{CORPUS_FILE, Draft, FACT, FACT_FILE, GATE, SCHEMA, beside, c
 use super::first_layer::{Layer, RULES};
 use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
-use crate::build::base::folder_named;
 use crate::model::hub::HubName;
 use crate::model::{Model, ModelError, Spec, Tokens};
+use crate::pipeline::base::folder_named;
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Sources, visible};
 use crate::store::atomic;
 

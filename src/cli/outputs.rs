@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use super::Context;
-use crate::build::base::place_in;
 use crate::export::folder::root;
 use crate::home::expanded;
+use crate::pipeline::base::place_in;
 use crate::plain::resolved;
 use crate::project::accepted::is_accepted_file;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths};

@@ -8,11 +8,11 @@ use serde_json::json;
 use super::export::{request, wrote};
 use super::table::{Table, bytes, plural};
 use super::{Context, Format, Outcome};
-use crate::build::Stop;
-use crate::build::named::find;
 use crate::export::checkpoint;
 use crate::export::fact::facts;
 use crate::patch::{Layout, Patch, Target, delta_norms, edit_norms};
+use crate::pipeline::Stop;
+use crate::pipeline::named::find;
 use crate::project::{EditSet, Prefaces, Sources};
 use crate::store::Store;
 

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::table::{Table, bytes, thousands};
 use super::{Context, Format, Outcome};
-use crate::build::run::{factor, statistics, unsound};
-use crate::build::setup::Corpus;
-use crate::build::{Base, Setup, Stop};
+use crate::pipeline::run::{factor, statistics, unsound};
+use crate::pipeline::setup::Corpus;
+use crate::pipeline::{Base, Setup, Stop};
 use crate::project::{Code, Diagnostic, Project};
 use crate::stats::{self, Cached, published};
 use crate::store::{Kind, Store, asked};

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::{Context, Format, Outcome, table};
 use crate::behaviour::Head;
-use crate::build::record_address;
 use crate::digest::Digest;
+use crate::pipeline::record_address;
 use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Sources, visible};
 use crate::stats::factor_address;
 use crate::store::{Collected, Entry, Kind, Store, StoreError};

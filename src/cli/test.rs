@@ -3,11 +3,11 @@
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Outcome};
 use crate::behaviour::kept::Kept;
-use crate::build::made::setup;
-use crate::build::plan::only;
-use crate::build::prepare::{moments, prepare};
-use crate::build::{Stop, locked, plan};
 use crate::digest::Digest;
+use crate::pipeline::made::setup;
+use crate::pipeline::plan::only;
+use crate::pipeline::prepare::{moments, prepare};
+use crate::pipeline::{Stop, locked, plan};
 use crate::plain;
 use crate::project::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
 use crate::project::{Code, Diagnostic, Lock, Project, Sources};

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::build::{Base, Stop};
 use crate::export::place::Place;
 use crate::figure::{Figure, png::Painter};
 use crate::numeric::Mean;
+use crate::pipeline::{Base, Stop};
 use crate::project::{Code, Diagnostic, Sources, visible};
 use crate::trace::picture::{self, page};
 use crate::trace::{Class, Effects, Kind, LeftOut, Noise, NoiseRule, Plan, Traced};

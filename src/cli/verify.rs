@@ -7,9 +7,9 @@ use serde_json::json;
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
 use crate::audit::{Audit, Check, Ground, State, adapter, checkpoint, gguf, patch, project, rebuild};
-use crate::build::Stop;
-use crate::build::base::folder_named;
-use crate::build::named::find;
+use crate::pipeline::Stop;
+use crate::pipeline::base::folder_named;
+use crate::pipeline::named::find;
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Project, Sources, visible};
 use crate::store::Store;
 

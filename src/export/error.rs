@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::build::{Stop, StopKind};
 use crate::patch::PatchError;
+use crate::pipeline::{Stop, StopKind};
 use crate::project::{Code, Diagnostic, Sources};
 use crate::safetensors::{Dtype, HeaderError};
 use crate::store::StoreError;

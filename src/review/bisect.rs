@@ -6,10 +6,10 @@
 
 use crate::behaviour::ask::Both;
 use crate::behaviour::expect::{Expectation, asked};
-use crate::build::gate::{cannot_ask, thresholds};
-use crate::build::linked::Linking;
-use crate::build::{Base, Stop};
 use crate::model::Model;
+use crate::pipeline::gate::{cannot_ask, thresholds};
+use crate::pipeline::linked::Linking;
+use crate::pipeline::{Base, Stop};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Project};
 use crate::report::Culprit;

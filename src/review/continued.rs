@@ -6,7 +6,7 @@ use super::side::{Ground, Side};
 use crate::behaviour::ask::Both;
 use crate::behaviour::continuation::{Draw, continuation, words};
 use crate::behaviour::expect::Expectation;
-use crate::build::{Base, Stop};
+use crate::pipeline::{Base, Stop};
 use crate::project::{Code, Diagnostic, Sources};
 use crate::report::{Continuation, Drawn};
 

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use crate::behaviour::kept::Kept;
-use crate::build::made::{Made, made};
-use crate::build::named::{self, FEWEST_DIGITS};
-use crate::build::{Base, Stop, locked};
 use crate::digest::Digest;
 use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
 use crate::patch::Patch;
+use crate::pipeline::made::{Made, made};
+use crate::pipeline::named::{self, FEWEST_DIGITS};
+use crate::pipeline::{Base, Stop, locked};
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project, Sources};
 use crate::store::{Kind, Store};

@@ -3,9 +3,9 @@
 use super::measure::Pair;
 use crate::behaviour::ask::{Both, Told};
 use crate::behaviour::expect::{Expectation, Figures, Thresholds, expectations};
-use crate::build::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path, thresholds, unreadable};
-use crate::build::{Base, Stop};
 use crate::model::Tokens;
+use crate::pipeline::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path, thresholds, unreadable};
+use crate::pipeline::{Base, Stop};
 use crate::project::accepted::{Acceptances, Accepted};
 use crate::project::{Code, Diagnostic, Edit, Limit, Policy, Prefaces, Project};
 use crate::report::{Asked, Damage, Gate, Verdict};

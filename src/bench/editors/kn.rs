@@ -9,12 +9,12 @@ use rayon::prelude::*;
 
 use super::{Edited, Editor, Unedited, wrong};
 use crate::bench::ground::{Ground, Stated};
-use crate::build::Stop;
 use crate::model::Model;
 use crate::model::neurons::Neurons;
 use crate::model::tokens::target_text;
 use crate::numeric::rows::greatest;
 use crate::patch::Layout;
+use crate::pipeline::Stop;
 use crate::progress::Progress;
 
 /// The number of points of the integral over the scale of an activation, from 0 to 1.

@@ -6,8 +6,6 @@ use std::rc::Rc;
 
 use super::{Edited, Editor, Name, Unedited, not_spread, wrong};
 use crate::bench::ground::{Found, Ground, Stated};
-use crate::build::Stop;
-use crate::build::run::{statistics, unsound};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, Settings, known};
 use crate::link::alphaedit::{self, AlphaEdit, Projector, Small};
@@ -15,6 +13,8 @@ use crate::link::emmet::{self, Emmet};
 use crate::link::memit::{self, Memit};
 use crate::link::spread::{Rows, spread};
 use crate::numeric::eigen::Eigen;
+use crate::pipeline::Stop;
+use crate::pipeline::run::{statistics, unsound};
 use crate::progress::Progress;
 use crate::stats;
 

@@ -13,11 +13,11 @@ mod rome_sequential;
 use std::collections::BTreeMap;
 
 use super::ground::{Ground, Stated};
-use crate::build::Stop;
 use crate::link::Refinement;
 use crate::link::spread::SpreadError;
 use crate::model::Model;
 use crate::patch::PatchError;
+use crate::pipeline::Stop;
 use crate::progress::Progress;
 use crate::project::{Code, Diagnostic, Sources};
 
@@ -154,7 +154,7 @@ pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor>
                 size: number("rome.refine-size", usual.size),
                 ..usual
             };
-            let from = whole("rome.refine-from", crate::build::setup::REFINED_FROM);
+            let from = whole("rome.refine-from", crate::pipeline::setup::REFINED_FROM);
             Box::new(rome::Rome { refinement: Some(refinement).filter(|refinement| refinement.steps > 0), from })
         }
         Name::RomeClosed => Box::new(rome::Rome { refinement: None, from: 0 }),

@@ -3,11 +3,11 @@
 
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::bench::ground::{Found, Ground, Stated};
-use crate::build::prepare::sentences;
-use crate::build::run::unsound;
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, keys};
 use crate::link::{Pair, Refinement, Site, System, refine, residual};
+use crate::pipeline::prepare::sentences;
+use crate::pipeline::run::unsound;
 use crate::progress::Progress;
 
 /// The settings of the editor ROME.
