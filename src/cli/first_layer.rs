@@ -13,7 +13,6 @@ use crate::model::Spec;
 use crate::pipeline::{Base, Stop};
 use crate::project::{Code, Diagnostic, PROJECT_FILE, Project, Sources};
 use crate::review::layers::best;
-use crate::store::Store;
 use crate::trace::known_facts;
 
 /// The layer to edit, as lines of the project file, and a note that says how it was chosen.
@@ -129,7 +128,7 @@ fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, 
     let store = context.store().map_err(wrong)?;
     let base = Base::at(folder, &store, context.isa, false).map_err(wrong)?;
     let (facts, _) = known_facts(COMMON).map_err(|error| wrong(Diagnostic::new(Code::TraceRefused, error)))?;
-    let Some((edits, count)) = edits_of(&base, &facts, EDITED, 1).filter(|(_, count)| *count >= FEWEST) else {
+    let Some(edits) = edits_of(&base, &facts, EDITED, 1).filter(|edits| edits.edits.len() >= FEWEST) else {
         return Ok(None);
     };
     context.ui.note("measuring which layer is best for edits; use `--layer N` to set one instead");
@@ -141,12 +140,8 @@ fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, 
     std::fs::write(&text, corpus()).map_err(failed)?;
     let mut project = beginning(folder, &text)?;
     project.edits = edits;
-    layer_of(context, &project, (&base, &store)).map(|found| found.map(|layer| (layer, count)))
-}
-
-fn layer_of(context: &Context, project: &Project, ground: (&Base, &Store)) -> Result<Option<usize>, Stop> {
-    let (_, tried) = try_all(context, project, ground, None)?;
-    Ok(best(&tried).map(|one| one.layer))
+    let (_, tried) = try_all(context, &project, (&base, &store), None)?;
+    Ok(best(&tried).map(|one| (one.layer, project.edits.edits.len())))
 }
 
 /// Returns a project with this model and corpus that exists only in memory, for the measurement.

@@ -205,7 +205,7 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
         some.edits.edits.retain(|edit| order.iter().any(|(_, id)| *id == edit.id));
         return Ok(some);
     }
-    let Some((edits, _)) = edits_of(base, &facts, count, u64::from(arguments.seed)) else {
+    let Some(edits) = edits_of(base, &facts, count, u64::from(arguments.seed)) else {
         return Err(Stop::wrong(
             vec![
                 Diagnostic::new(Code::TraceRefused, "none of these facts can be used for an edit to try layers")
@@ -219,12 +219,12 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
     Ok(some)
 }
 
-/// Returns at most `count` edits of facts that the base knows, and their number; `None` if there are none.
-pub(super) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<(EditSet, usize)> {
+/// Returns at most `count` edits of facts that the base knows; `None` if there are none.
+pub(super) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<EditSet> {
     let (text, found) = rewritten(facts, count, seed, |fact| knows(base, fact));
     // Each edit was parsed when it was selected, so this cannot fail.
     let (edits, _) = parse_files(vec![("known facts, said otherwise".to_owned(), text.into_bytes())]).ok()?;
-    (found > 0).then_some((edits, found))
+    (found > 0).then_some(edits)
 }
 
 fn knows(base: &Base, fact: &KnownFact) -> bool {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::table::{Kind, Traced};
+use super::plan::Kind;
+use super::table::Traced;
 use crate::numeric::Mean;
 
 /// The token classes over which effects are averaged: the six classes in figure 1 of Meng et al. 2022.
@@ -128,7 +129,7 @@ impl Effects {
 mod tests {
     use super::*;
     use crate::trace::fact::KnownFact;
-    use crate::trace::table::Places;
+    use crate::trace::plan::Places;
 
     fn traced(tokens: usize, subject: std::ops::Range<usize>, state: Vec<Vec<f64>>) -> Traced {
         let fact =

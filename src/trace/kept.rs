@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{KnownFact, LeftOut};
 use super::noise::Noise;
-use super::table::{Kind, Plan, Traced, trace};
+use super::plan::{Kind, Plan};
+use super::table::{Traced, trace};
 use crate::digest::{Canon, Digest};
 use crate::model::{Model, Tokens};
 use crate::numeric::NUMERICS;

@@ -9,6 +9,7 @@
 //! - [`fact`]: resolves a fact to tokens, and reads files of known facts;
 //! - [`rewritten`]: creates counterfactual edits of known facts, to test at which layer an edit works;
 //! - [`kept`]: caches traces in the store;
+//! - [`plan`]: says what of a fact is traced;
 //! - [`table`]: runs the traces of one fact; [`effects`]: averages over many facts; [`picture`]: draws the figures.
 //!
 //! Nothing here affects the bytes of a patch. All numbers depend only on the model, the facts, the settings and the
@@ -19,10 +20,12 @@ pub mod fact;
 pub mod kept;
 pub mod noise;
 pub mod picture;
+pub mod plan;
 pub mod rewritten;
 pub mod table;
 
 pub use effects::{Class, Effects};
 pub use fact::{Gathered, KnownFact, LeftOut, known_facts, subject_in};
 pub use noise::{Noise, NoiseRule};
-pub use table::{Kind, Places, Plan, SeveredNoise, Traced, trace};
+pub use plan::{Kind, Places, Plan, SeveredNoise};
+pub use table::{Traced, trace};

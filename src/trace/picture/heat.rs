@@ -3,7 +3,8 @@
 use crate::figure::svg::{Anchor, FAINT, Hue, INK, Svg, TEXT, shade, steps, text_width};
 use crate::report::table::plural;
 use crate::trace::effects::{Class, Effects};
-use crate::trace::table::{Kind, Plan, Traced};
+use crate::trace::plan::{Kind, Plan};
+use crate::trace::table::Traced;
 
 /// The content of one heat map: the values, the colour scale from `low` to `high`, and the labels.
 struct Heat {

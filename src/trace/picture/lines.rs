@@ -4,7 +4,7 @@ use super::heat::{hue, number, restored};
 use crate::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
 use crate::numeric::Mean;
 use crate::trace::effects::{Class, Effects};
-use crate::trace::table::{Kind, Plan};
+use crate::trace::plan::{Kind, Plan};
 
 const TOP: f64 = 62.0;
 const LEFT: f64 = 58.0;

@@ -6,7 +6,8 @@ pub mod lines;
 pub mod page;
 
 use super::effects::{Class, Effects};
-use super::table::{Kind, Plan, Traced};
+use super::plan::{Kind, Plan};
+use super::table::Traced;
 use crate::figure::Figure;
 
 /// Draws the averages over all facts: heat maps, lines by layer, and bars of the severed runs. Figures of kinds that

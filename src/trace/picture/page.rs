@@ -6,7 +6,7 @@ use crate::figure::Figure;
 use crate::figure::page::Page;
 use crate::figure::svg::escaped;
 use crate::trace::effects::{Class, Effects};
-use crate::trace::table::{Kind, Plan};
+use crate::trace::plan::{Kind, Plan};
 
 /// The content of the page in addition to its figures.
 pub struct Told<'t> {
