@@ -83,6 +83,28 @@ fn help_completions_and_manual_are_made_from_one_definition() {
 }
 
 #[test]
+fn the_long_version_names_the_build_and_the_machine() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_corrigenda")).args(arguments).output().expect("the binary runs");
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert_eq!(run(&["-V"]), format!("corrigenda {}\n", env!("CARGO_PKG_VERSION")));
+    let long = run(&["--version"]);
+    let field = |line: &str| line.split_once(": ").map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let fields: Vec<(String, String)> = long.lines().skip(1).filter_map(field).collect();
+    let value = |key: &str| fields.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    assert_eq!(long.lines().next(), Some(&*format!("corrigenda {}", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(long.lines().count(), 5, "{long}");
+    assert_eq!(value("numerics"), Some(corrigenda::numeric::NUMERICS));
+    assert_eq!(value("instruction set"), Some(corrigenda::numeric::Isa::detect().name()));
+    assert!(value("features").is_some_and(|names| !names.is_empty()), "{long}");
+    assert!(value("target").is_some_and(|triple| triple.starts_with(std::env::consts::ARCH)), "{long}");
+    assert_eq!(run(&["build", "--version"]).lines().skip(1).collect::<Vec<_>>().len(), 4);
+    assert!(!run(&["man"]).contains("instruction set:"), "a manual page does not depend on the machine");
+}
+
+#[test]
 fn a_folder_without_an_option_is_asked_about() {
     let project = Project::new();
     let run = project.run(&["init", "model"]);

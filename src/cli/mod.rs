@@ -31,6 +31,7 @@ mod test;
 mod trace;
 mod traced;
 mod verify;
+mod version;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ use context::Context;
 
 /// Facts to change in a language model, declared in versioned files.
 #[derive(Debug, Parser)]
-#[command(name = "corrigenda", version, propagate_version = true)]
+#[command(name = "corrigenda", version, long_version = version::long(), propagate_version = true)]
 pub struct Arguments {
     #[command(flatten)]
     common: Common,

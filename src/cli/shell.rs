@@ -43,7 +43,8 @@ pub(super) fn man(context: &Context, arguments: &Man) -> Outcome {
 
 /// Returns the main page, or nothing if all pages were written to a folder.
 fn pages(context: &Context, arguments: &Man) -> Result<Vec<u8>, String> {
-    let mut command = Arguments::command();
+    // The long version names this machine's instruction set. A manual page is the same on every machine.
+    let mut command = Arguments::command().long_version(None);
     command.build();
     let Some(folder) = &arguments.folder else { return page(command) };
     context.may_write(folder)?;
