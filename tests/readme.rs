@@ -75,15 +75,19 @@ fn the_commands_of_the_readme_say_what_it_shows() {
 }
 
 #[test]
-fn the_pull_request_of_the_readme_is_told_by_the_story() {
+fn pull_requests_of_documents_are_in_the_transcript() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let [readme, transcript] = ["README.md", "examples/story/transcript.txt"]
-        .map(|name| std::fs::read_to_string(root.join(name)).expect(name));
-    let section = readme.split("\n## ").find(|section| section.starts_with("One pull request")).expect("the section");
-    let shown: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
-    assert!(shown.len() > 30, "the section shows what the story says");
-    for line in shown.into_iter().filter(|line| !matches!(line.trim(), "" | "…")) {
-        assert!(transcript.lines().any(|told| told == line), "the story does not say: {line}");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).expect("the file");
+    let transcript = read("examples/story/transcript.txt");
+    for (name, least) in [("README.md", 10), ("docs/guide.md", 30)] {
+        let document = read(name);
+        let section = document.split("\n## ").find(|section| section.starts_with("One pull request"));
+        let section = section.unwrap_or_else(|| panic!("{name} has no section `One pull request`"));
+        let shown: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+        assert!(shown.len() > least, "{name} shows output of the story");
+        for line in shown.into_iter().filter(|line| !matches!(line.trim(), "" | "…")) {
+            assert!(transcript.lines().any(|told| told == line), "{name}: the transcript has no line: {line}");
+        }
     }
 }
 
