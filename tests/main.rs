@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod chat;
 mod check;
+mod documents;
 mod elsewhere;
 mod exports;
 mod families;
