@@ -1,47 +1,51 @@
 //! Compiles facts, declared in versioned files, into one small, content-addressed weight patch for a language model.
 //! The patch has the same bytes on every machine.
 //!
-//! The modules:
+//! What a build does, from the bottom up:
 //!
+//! - [`diagnostics`]: findings as values: codes, labels, help. It depends on no other module.
 //! - [`numeric`]: `portable-1`, the arithmetic that determines the bytes. It does no I/O and does not depend on models.
-//! - [`model`]: a decoder-only transformer, described by data: memory-mapped weights, tokenizer, the hook at one MLP,
-//!   the forward pass and its hand-written backward pass.
-//! - [`compile`]: compiles one edit against the base, independently of other edits: its key and its value.
-//! - [`stats`]: the second moment of the keys, over a corpus or as published, and its Cholesky factor.
-//! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the
-//!   editors MEMIT, EMMET and AlphaEdit.
-//! - [`pipeline`]: builds a patch and `corrigenda.lock` from declared facts and a base. Also `plan`, and what `test` needs
-//!   from a build.
-//! - [`behaviour`]: measures what a model says, and whether it changed.
-//! - [`trace`]: finds where in the model a fact is stored, by causal tracing.
-//! - [`review`]: expectations, limits and comparisons for the review of a change.
-//! - [`bench`]: compares editing methods on published datasets and metrics.
 //! - [`safetensors`]: the strict header reader and the canonical writer.
 //! - [`patch`]: the patch file: canonical bytes, strict reading, application to the base's tensors, norms.
 //! - [`store`]: content-addressed files: atomic writes, verified reads, removal, export and import.
 //! - [`project`]: the files of a project: edit sets, settings and `corrigenda.lock`. One run reports all findings of
 //!   all files. The module does not depend on models.
 //! - [`history`]: git: the project at a commit, and when, by whom and why each fact changed. No other module uses git.
-//! - `home`: expands `~` in paths that no shell has expanded.
-//! - [`figure`]: figures as SVG and PNG, and HTML pages with figures.
+//! - [`model`]: a decoder-only transformer, described by data: memory-mapped weights, tokenizer, the hook at one MLP,
+//!   the forward pass and its hand-written backward pass.
+//! - [`compile`]: compiles one edit against the base, independently of other edits: its key and its value.
+//! - [`stats`]: the second moment of the keys, over a corpus or as published, and its Cholesky factor.
+//! - [`link`]: links all edits of a set into one change of the weights: the closed form, its refinement, and the
+//!   editors MEMIT, EMMET and AlphaEdit.
+//! - [`behaviour`]: measures what a model says, and whether it changed.
+//! - [`pipeline`]: builds a patch and `corrigenda.lock` from declared facts and a base. Also `plan`, and what `test` needs
+//!   from a build.
+//!
+//! What is done with a patch:
+//!
+//! - [`review`]: expectations, limits and comparisons for the review of a change.
 //! - [`export`]: writes the patched model for other programs, as a checkpoint or as one of two kinds of adapter.
-//! - [`audit`]: the checks of `verify`: compares claims with bytes, and `corrigenda.lock` with a repeated computation.
-//! - [`report`]: the result of a command as one value, and its formats for people and programs.
+//! - [`verify`]: compares claims with bytes, and `corrigenda.lock` with a repeated computation.
+//! - [`research`]: benchmarks of editing methods, causal tracing, and the search for a layer.
+//!
+//! What the user meets:
+//!
 //! - [`cli`]: the command line, with one module per command.
+//! - [`report`]: the result of a command as one value, and its formats for people and programs.
 //! - [`ui`] and [`progress`]: the output to the terminal, and the progress reports of long work.
-//! - [`digest`]: SHA-256, and the hash of structured values.
+//!
+//! Small helpers: [`digest`] (SHA-256, and the hash of structured values), `regular_file` (reads untrusted files) and
+//! `home` (expands `~` in paths that no shell has expanded).
 //!
 //! Invariants: no code writes to a base model, opens a socket, or executes data. The result of a row in a batch does
 //! not depend on the other rows.
 
-pub mod audit;
 pub mod behaviour;
-pub mod bench;
 pub mod cli;
 pub mod compile;
+pub mod diagnostics;
 pub mod digest;
 pub mod export;
-pub mod figure;
 pub mod history;
 mod home;
 pub mod link;
@@ -49,13 +53,14 @@ pub mod model;
 pub mod numeric;
 pub mod patch;
 pub mod pipeline;
-mod plain;
 pub mod progress;
 pub mod project;
+mod regular_file;
 pub mod report;
+pub mod research;
 pub mod review;
 pub mod safetensors;
 pub mod stats;
 pub mod store;
-pub mod trace;
 pub mod ui;
+pub mod verify;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::diagnostics::render;
+use crate::diagnostics::{Diagnostic, RenderStyle, Sources, visible};
 use crate::progress::Progress;
-use crate::project::{Diagnostic, RenderStyle, Sources, render, visible};
 
 /// When to use colours on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

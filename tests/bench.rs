@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corrigenda::bench::metrics::consistency::Weights;
-use corrigenda::bench::metrics::fluency::entropy;
-use corrigenda::bench::metrics::words::words;
+use corrigenda::research::bench::metrics::consistency::Weights;
+use corrigenda::research::bench::metrics::fluency::entropy;
+use corrigenda::research::bench::metrics::words::words;
 use serde::Deserialize;
 
 use crate::support::project::Project;

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use corrigenda::model::above::Above;
-use corrigenda::model::continued::Continued;
-use corrigenda::model::openings::Openings;
+use corrigenda::model::run::generation::Continued;
+use corrigenda::model::run::prefix_cache::Openings;
+use corrigenda::model::run::suffix_pass::Above;
 use corrigenda::model::{Model, ModelError, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::rows::softmax;

@@ -5,7 +5,7 @@ use std::path::Path;
 use corrigenda::compile::value::{Hook, Objective};
 use corrigenda::compile::{Compiled, Fact, Resolved, Settings, Stage, Step, compile, compile_all, keys};
 use corrigenda::link::{Pair, link};
-use corrigenda::model::above::Above;
+use corrigenda::model::run::suffix_pass::Above;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::cholesky::Factor;

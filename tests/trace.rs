@@ -3,8 +3,8 @@
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::progress::Unseen;
+use corrigenda::research::trace::{Kind, KnownFact, Noise, NoiseRule, Places, Plan, SeveredNoise, subject_in, trace};
 use corrigenda::safetensors::Dtype;
-use corrigenda::trace::{Kind, KnownFact, Noise, NoiseRule, Places, Plan, SeveredNoise, subject_in, trace};
 
 use crate::support::families::write_steep;
 use crate::support::project::{PROJECT, Project};

@@ -24,9 +24,9 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 
-use corrigenda::bench::data::{Dataset, all};
 use corrigenda::model::Model;
 use corrigenda::numeric::Isa;
+use corrigenda::research::bench::data::{Dataset, all};
 use sides::{Corrigenda, Job, Torch};
 use watch::{Failure, Seen};
 

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use corrigenda::bench::data::Case;
-use corrigenda::bench::import::{Draft, Expected};
-use corrigenda::compile::known;
+use corrigenda::compile::presets;
 use corrigenda::model::Model;
 use corrigenda::numeric::Isa;
+use corrigenda::research::bench::data::Case;
+use corrigenda::research::bench::import::{Draft, Expected};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -120,7 +120,7 @@ impl<'a> Torch<'a> {
         let whole = json!({
             "model": model, "layer": layer, "corpus": corpus, "lines": documents,
             "max_tokens": checkpoint.spec().positions.min(1024),
-            "templates": known::lines(known::TEMPLATES),
+            "templates": presets::lines(presets::TEMPLATES),
             "settings": {
                 "schedule": [{ "rate": 0.5, "steps": steps }], "weight-decay": 0.5, "clamp": 4, "kl-factor": 0.0625,
                 "stop-loss": 1e-9, "converged-nll": 1000.0, "keep": "last", "keys": "released",

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use corrigenda::bench::import::{Draft, Expected, id, sentences};
 use corrigenda::compile::resolve::fill;
-use corrigenda::model::tokens::target_text;
+use corrigenda::model::text::tokens::target_text;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::rows::{greatest, softmax};
+use corrigenda::research::bench::import::{Draft, Expected, id, sentences};
 use serde::Deserialize;
 
 pub type Failure = Box<dyn std::error::Error>;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use corrigenda::compile::{Compiled, Fact, Resolved, Settings, compile, known};
+use corrigenda::compile::{Compiled, Fact, Resolved, Settings, compile, presets};
 use corrigenda::digest::Digest;
 use corrigenda::link::{Linked, Pair, link};
 use corrigenda::model::{Model, Tokens};
@@ -33,7 +33,7 @@ impl Editor {
             println!("C of layer {layer} took a ridge of {ridge:e}");
         }
         let base = model.checkpoint().edited(layer).digest();
-        let (templates, settings) = (known::lines(known::TEMPLATES), Settings::default());
+        let (templates, settings) = (presets::lines(presets::TEMPLATES), Settings::default());
         Ok(Self { templates, settings, model, tokens, layer, factor, base })
     }
 

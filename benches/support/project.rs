@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-use corrigenda::bench::data::{Dataset, all};
-use corrigenda::bench::import::{Draft, Expected, sentences};
 use corrigenda::project::PROJECT_FILE;
+use corrigenda::research::bench::data::{Dataset, all};
+use corrigenda::research::bench::import::{Draft, Expected, sentences};
 
 use crate::counterfact::{Failure, MODEL, Record, World, corpus, records, shared, subjects};
 

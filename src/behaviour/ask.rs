@@ -1,6 +1,6 @@
 //! Runs prompts and expected answers on two models and compares the results.
 
-use super::kept::{Kept, bytes_of};
+use super::cache::{Kept, bytes_of};
 use super::{Next, Question, Score, answer_score, prompt};
 use crate::digest::Canon;
 use crate::model::{Model, ModelError, Prompt, Tokens};

@@ -8,7 +8,7 @@ use candle_transformers::generation::LogitsProcessor;
 use similar::{ChangeTag, TextDiff};
 
 use super::top;
-use crate::model::continued::Continued;
+use crate::model::run::generation::Continued;
 use crate::model::{Model, ModelError, Tokens};
 use crate::report::Word;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::Next;
-use super::kept::Kept;
+use super::cache::Kept;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::progress::{Progress, Unseen};

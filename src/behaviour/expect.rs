@@ -5,8 +5,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Both, Inquiry, ask};
+use crate::diagnostics::FileId;
 use crate::model::{Model, ModelError, Prompt, Tokens};
-use crate::project::{Edit, FileId, Prefaces, Probe};
+use crate::project::{Edit, Prefaces, Probe};
 use crate::report::Asked;
 
 /// A prompt with its accepted answers, or with the expectation that the output stays unchanged.

@@ -6,13 +6,13 @@
 //! rounded weights as an export. Every prompt is scored independently of the other prompts in its batch.
 
 pub mod ask;
+pub mod cache;
+mod cache_bytes;
 pub mod continuation;
 pub mod damage;
 pub mod expect;
-pub mod kept;
-mod kept_bytes;
 
-pub use kept_bytes::Head;
+pub use cache_bytes::Head;
 
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
+use crate::diagnostics::{Sources, visible};
 use crate::pipeline::record::{Answer, EditRecord, TensorRecord};
 use crate::pipeline::{Built, Options, Stop, build, provenance};
-use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project, Sources, visible};
+use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
 #[derive(Debug, clap::Args)]

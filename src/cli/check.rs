@@ -2,8 +2,9 @@
 
 use super::report::{ReportArguments, deliver};
 use super::{Context, Outcome};
-use crate::project::diagnostic::summary;
-use crate::project::{Diagnostic, Findings, Project, Sources};
+use crate::diagnostics::summary;
+use crate::diagnostics::{Diagnostic, Findings, Sources};
+use crate::project::Project;
 use crate::report::Report;
 
 /// Check the project file and every edit: syntax, keys, contradictions, policy (reads no model)

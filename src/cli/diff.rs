@@ -3,8 +3,9 @@
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Format, Outcome};
 use crate::behaviour::continuation::Draw;
+use crate::diagnostics::Sources;
 use crate::pipeline::Stop;
-use crate::project::{Project, Sources};
+use crate::project::Project;
 use crate::report::{self, Report};
 use crate::review::diff::{Look, diff, differs};
 use crate::review::side::{Ground, Side, WORKTREE};

@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 
 use super::table::{Table, bytes, plural};
 use super::{Context, Format, Outcome};
+use crate::diagnostics::{Code, Diagnostic, Sources, visible};
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
 use crate::export::manifest::TensorEntry;
 use crate::export::peft::{Written, plain_name};
 use crate::export::{Exported, LlamaCpp, Named, Peft, Request, checkpoint, llama_cpp, peft};
-use crate::model::hub::HubName;
+use crate::model::load::hub::HubName;
 use crate::patch::Patch;
-use crate::pipeline::locked;
-use crate::pipeline::named::find;
+use crate::pipeline::locked_patch;
+use crate::pipeline::patch_ref::find;
 use crate::pipeline::{Base, Stop};
-use crate::project::{Code, Diagnostic, MOST_TEXT_BYTES, Project, Sources, visible};
+use crate::project::{MOST_TEXT_BYTES, Project};
 use crate::safetensors::Dtype;
 use crate::store::Store;
 
@@ -133,8 +134,8 @@ pub(super) fn request<'a>(
 fn chosen(name: Option<&str>, project: &Project, base: &Base, store: &Store) -> Result<(Patch, Option<Digest>), Stop> {
     match name {
         None => {
-            let lock = locked::lock(project, base, store)?;
-            Ok((locked::patch(store, &lock.patch.id)?, Some(lock.patch.settings)))
+            let lock = locked_patch::lock(project, base, store)?;
+            Ok((locked_patch::patch(store, &lock.patch.id)?, Some(lock.patch.settings)))
         }
         Some(name) => {
             let patch = find(store, name)?.patch()?;

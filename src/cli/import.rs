@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::bench::data::{Case, DataError, Dataset, Refused, each};
-use crate::bench::import::{Imported, import};
+use crate::diagnostics::{Code, Diagnostic, Sources};
 use crate::pipeline::Stop;
-use crate::plain::resolved;
-use crate::project::{Code, Config, Diagnostic, Sources, files_of};
+use crate::project::{Config, files_of};
+use crate::regular_file::resolved;
+use crate::research::bench::data::{Case, DataError, Dataset, Refused, each};
+use crate::research::bench::import::{Imported, import};
 use crate::store::{StoreError, atomic};
 
 /// Declare the records of a published dataset as facts, one file each

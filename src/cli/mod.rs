@@ -2,21 +2,16 @@
 //! its arguments, calls the library, prints the answer and returns the outcome of the run.
 
 mod bench;
-mod benched;
 mod build;
 mod check;
 mod context;
 mod diff;
-mod drafts;
-mod elsewhere;
 mod export;
-mod first_layer;
 mod import;
 mod init;
 mod interrupt;
 mod log;
 mod models;
-mod outputs;
 mod patch;
 mod plan;
 mod report;
@@ -25,13 +20,11 @@ mod schema;
 mod shell;
 mod stats;
 mod store;
-mod suggest;
-mod suggested;
 mod test;
 mod trace;
-mod traced;
 mod verify;
 mod version;
+mod write_guard;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use super::{Context, Format, Outcome};
 use crate::project::config::Config;
-use crate::project::models::unchosen;
+use crate::project::config::models::unchosen;
 
 /// Runs a verb for every model of the project, each below a heading, or once if a model was selected. Returns the worst
 /// outcome.

@@ -8,12 +8,13 @@ use serde_json::json;
 use super::export::{request, wrote};
 use super::table::{Table, bytes, plural};
 use super::{Context, Format, Outcome};
+use crate::diagnostics::Sources;
 use crate::export::checkpoint;
 use crate::export::fact::facts;
 use crate::patch::{Layout, Patch, Target, delta_norms, edit_norms};
 use crate::pipeline::Stop;
-use crate::pipeline::named::find;
-use crate::project::{EditSet, Prefaces, Sources};
+use crate::pipeline::patch_ref::find;
+use crate::project::{EditSet, Prefaces};
 use crate::store::Store;
 
 /// Inspect a patch, or apply it to a model; needs no project

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum as _;
 
 use super::{Context, Format, Outcome};
-use crate::project::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic};
 use crate::report::{Report, github, html, json, junit, markdown, sarif};
 use crate::store::atomic;
 
@@ -56,7 +56,7 @@ pub(super) fn have_places(context: &Context) -> bool {
     let wrong: Vec<_> = context.reports().iter().filter_map(|(_, path)| may_write(context, path).err()).collect();
     let finding = |why: &String| Diagnostic::new(Code::StoreFailed, format!("the report was not written: {why}"));
     let findings: Vec<_> = wrong.iter().map(finding).collect();
-    context.ui.findings(&findings, &crate::project::Sources::default());
+    context.ui.findings(&findings, &crate::diagnostics::Sources::default());
     findings.is_empty()
 }
 
@@ -78,7 +78,7 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
         let text = format!("{}\n", text.trim_end_matches('\n'));
         if let Err(error) = write(context, &path, &text) {
             let finding = Diagnostic::new(Code::StoreFailed, format!("the report was not written: {error}"));
-            context.ui.findings(&[finding], &crate::project::Sources::default());
+            context.ui.findings(&[finding], &crate::diagnostics::Sources::default());
             outcome = Outcome::Error;
         }
     }

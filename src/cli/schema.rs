@@ -4,7 +4,7 @@
 use clap::ValueEnum;
 
 use super::{Context, Outcome};
-use crate::project::schema::{SchemaKind, render};
+use crate::project::config::schema::{SchemaKind, render};
 
 /// The schemas that can be printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 
 use super::{Arguments, Context, Outcome};
-use crate::project::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic};
 use crate::store::atomic;
 
 /// Print the completion script of a shell.

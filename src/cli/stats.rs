@@ -6,12 +6,13 @@ use serde_json::json;
 
 use super::table::{Table, bytes, thousands};
 use super::{Context, Format, Outcome};
-use crate::pipeline::run::{factor, statistics, unsound};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::pipeline::build::{factor, statistics, unsound};
 use crate::pipeline::setup::Corpus;
 use crate::pipeline::{Base, Setup, Stop};
-use crate::project::{Code, Diagnostic, Project};
+use crate::project::Project;
 use crate::stats::{self, Cached, published};
-use crate::store::{Kind, Store, asked};
+use crate::store::{Kind, Store, requested};
 
 /// Compute, show or import the second moments of the keys.
 #[derive(Debug, clap::Subcommand)]
@@ -78,7 +79,7 @@ fn build(context: &Context, project: &Project, store: &Store, layer: Option<usiz
     let setup = setup.beside(setup.layer);
     let (cached, _) = statistics(project, &base, &setup, store, &context.ui)?;
     if imported {
-        asked::ask(store, &project.config.root, &setup.provenance.address(), None)?;
+        requested::ask(store, &project.config.root, &setup.provenance.address(), None)?;
     }
     answer(context, project, store, &base, &setup, &cached)
 }
@@ -98,7 +99,7 @@ fn import(context: &Context, project: &Project, store: &Store, arguments: &Impor
     }
     let file = published.file;
     let cached = stats::build::import(store, &setup.provenance, published).map_err(|error| unsound(project, &error))?;
-    asked::ask(store, &project.config.root, &setup.provenance.summed().address(), Some(&file))?;
+    requested::ask(store, &project.config.root, &setup.provenance.summed().address(), Some(&file))?;
     answer(context, project, store, &base, &setup, &cached)
 }
 

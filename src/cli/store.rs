@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::{Context, Format, Outcome, table};
 use crate::behaviour::Head;
+use crate::diagnostics::{Code, Diagnostic, Sources, visible};
 use crate::digest::Digest;
 use crate::pipeline::record_address;
-use crate::project::{Code, Diagnostic, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Sources, visible};
+use crate::project::{LOCK_FILE, Lock, LockFile, PROJECT_FILE};
 use crate::stats::factor_address;
 use crate::store::{Collected, Entry, Kind, Store, StoreError};
 

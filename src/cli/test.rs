@@ -2,20 +2,21 @@
 
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Outcome};
-use crate::behaviour::kept::Kept;
+use crate::behaviour::cache::Kept;
+use crate::diagnostics::{Code, Diagnostic, Sources};
 use crate::digest::Digest;
-use crate::pipeline::made::setup;
+use crate::pipeline::link_inputs::{moments, prepare};
+use crate::pipeline::obtain_patch::setup;
 use crate::pipeline::plan::only;
-use crate::pipeline::prepare::{moments, prepare};
-use crate::pipeline::{Stop, locked, plan};
-use crate::plain;
-use crate::project::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
-use crate::project::{Code, Diagnostic, Lock, Project, Sources};
+use crate::pipeline::{Stop, locked_patch, plan};
+use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
+use crate::project::{Lock, Project};
+use crate::regular_file;
 use crate::report::{self, Culprit, Report, Side, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
 use crate::review::measure::{Pair, Patched};
-use crate::review::trial::{Subject, Trial};
+use crate::review::test_run::{Subject, Trial};
 use crate::store::{Store, atomic};
 
 /// Check whether the patched model answers as the edits expect; exit code 1 if an expectation fails.
@@ -64,9 +65,9 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     }
     let edits = only(project, &arguments.only)?;
     let base = context.base(project, store, false)?;
-    let lock = locked::lock(project, &base, store)?;
+    let lock = locked_patch::lock(project, &base, store)?;
     let id = lock.patch.id;
-    let patch = locked::patch(store, &id)?;
+    let patch = locked_patch::patch(store, &id)?;
     let patched = Patched::new(&base, &patch, &project.edits.sources);
     let mut sources = project.edits.sources.clone();
     let whole = arguments.only.is_empty();
@@ -101,7 +102,7 @@ fn refuse_under_ci() -> Result<(), Stop> {
 fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Stop> {
     let file = accepted_file(project.config.model.name.as_deref());
     let (path, text) = (project.config.root.join(&file), render(shortfalls));
-    let before = plain::read(&path, MOST_BYTES).ok();
+    let before = regular_file::read(&path, MOST_BYTES).ok();
     let note = match before {
         None if shortfalls.is_empty() && !path.exists() => "nothing fails: there is nothing to accept".to_owned(),
         Some(before) if before == text.as_bytes() => {

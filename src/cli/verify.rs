@@ -6,12 +6,13 @@ use serde_json::json;
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::audit::{Audit, Check, Ground, State, adapter, checkpoint, gguf, patch, project, rebuild};
+use crate::diagnostics::{Code, Diagnostic, Sources, visible};
 use crate::pipeline::Stop;
 use crate::pipeline::base::folder_named;
-use crate::pipeline::named::find;
-use crate::project::{Code, Diagnostic, PROJECT_FILE, Project, Sources, visible};
+use crate::pipeline::patch_ref::find;
+use crate::project::{PROJECT_FILE, Project};
 use crate::store::Store;
+use crate::verify::{Audit, Check, Ground, State, adapter, checkpoint, gguf, patch, project, rebuild};
 
 /// Verify the lock and the store, an exported checkpoint or adapter, or a patch
 ///

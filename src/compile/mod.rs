@@ -5,12 +5,12 @@
 //! - [`value`]: the loss of an edit as a function of δ;
 //! - [`search`]: the optimisation of δ, for one edit or a batch of edits;
 //! - [`object`]: the key and the value as bytes, and the address of an edit in the store;
-//! - [`known`]: the context templates, and the published hyper-parameters of some models;
+//! - [`presets`]: the context templates, and the published hyper-parameters of some models;
 //! - [`optimiser`]: Adam for one vector, in f64.
 
-pub mod known;
 pub mod object;
 pub mod optimiser;
+pub mod presets;
 pub mod resolve;
 pub mod search;
 pub mod settings;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::tokens::Framed;
+use crate::model::text::tokens::Framed;
 use crate::model::{ModelError, Prompt, Tokens};
 
 /// The statement of an edit: the model should continue `prompt`, with `subject` in place of `{}`, with `target`.

@@ -7,8 +7,8 @@ use super::resolve::Resolved;
 use super::value::{Compiled, Hook, Loss, Objective, openings};
 use super::{Settings, Stage};
 use crate::model::Model;
-use crate::model::above::Above;
-use crate::numeric::buffers;
+use crate::model::run::suffix_pass::Above;
+use crate::numeric::malloc;
 
 impl Objective<'_> {
     /// Returns the loss at `delta` and its gradient with respect to `delta`, from one forward and one backward pass.
@@ -171,7 +171,7 @@ const TOLD: usize = 5;
 /// Compiles edits at `layer` in batches; each result is bit-identical to that of the edit alone. `told` receives the
 /// index of an edit and the progress of its search. Searches end in an order that can differ from that of the edits.
 ///
-/// While the function runs, the allocator of the process retains freed memory ([`buffers::keep`]). The activations of a
+/// While the function runs, the allocator of the process retains freed memory ([`malloc::keep`]). The activations of a
 /// batch need about two gibibytes at most. The KV cache of the prefixes that all edits share needs at most half a
 /// gibibyte in addition.
 ///
@@ -187,7 +187,7 @@ pub fn compile_all<E>(
     (settings, hook): (&Settings, Hook),
     mut told: impl FnMut(usize, Step) -> Result<(), E>,
 ) -> Result<(), E> {
-    let _kept = buffers::keep();
+    let _kept = malloc::keep();
     let openings = openings(model, model.spec().layers, edits);
     let mut waiting = edits.iter().enumerate();
     let mut searches: Vec<Search<'_>> = Vec::new();

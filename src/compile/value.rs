@@ -11,8 +11,8 @@ use super::Settings;
 use super::optimiser::norm;
 use super::resolve::{Resolved, Row};
 use crate::model::Model;
-use crate::model::above::Above;
-use crate::model::openings::{Openings, alike};
+use crate::model::run::prefix_cache::{Openings, alike};
+use crate::model::run::suffix_pass::Above;
 use crate::numeric::rows::softmax;
 
 /// The terms of the loss at one δ.

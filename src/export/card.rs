@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use super::fact::Fact;
 use super::manifest::MANIFEST_FILE;
+use crate::diagnostics::visible;
 use crate::digest::Digest;
-use crate::project::visible;
 
 /// The file name of the model card in an export.
 pub const CARD_FILE: &str = "README.md";

@@ -10,9 +10,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::card::{CARD_FILE, card, section};
+use super::destination::{Place, Staging};
 use super::folder::{Listing, Member, list};
 use super::manifest::{FileEntry, MANIFEST_FILE, Manifest};
-use super::place::{Place, Staging};
 use super::weights::{Laid, Replaced, Weights, lay, open_all};
 use super::{ExportError, Fact};
 use crate::digest::Digest;

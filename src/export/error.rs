@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::diagnostics::{Code, Diagnostic, Sources};
 use crate::patch::PatchError;
 use crate::pipeline::{Stop, StopKind};
-use crate::project::{Code, Diagnostic, Sources};
 use crate::safetensors::{Dtype, HeaderError};
 use crate::store::StoreError;
 

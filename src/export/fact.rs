@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::patch::Patch;
-use crate::project::edit::meaning;
+use crate::project::edits::edit::meaning;
 use crate::project::{Edit, EditSet, Prefaces};
 
 /// A fact as recorded in an export; the fields are in alphabetical order.

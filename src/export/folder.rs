@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
-use crate::model::hub;
+use crate::model::load::hub;
 use crate::project::LockedBase;
 use crate::safetensors::refuse_pickle;
 

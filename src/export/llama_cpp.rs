@@ -9,11 +9,11 @@ use std::fs;
 
 use super::ExportError;
 use super::checkpoint::{Request, unchanged};
+use super::destination::Place;
 use super::gguf::{Gguf, Matrix, Value};
 use super::lora::{Adapter, Pair};
 use super::manifest::{FileEntry, TensorEntry, tensor_entries};
 use super::peft::ground;
-use super::place::Place;
 use crate::digest::Digest;
 use crate::model::Spec;
 use crate::patch::Patch;
@@ -141,7 +141,7 @@ fn check(bytes: &[u8], patch: &Patch, spec: &Spec) -> Result<(), String> {
 mod tests {
     use super::super::lora::samples::{patch, spec};
     use super::*;
-    use crate::model::family::{Family, GPT2};
+    use crate::model::arch::family::{Family, GPT2};
 
     fn sample() -> Gguf {
         let adapter = Adapter::new(&patch(), &spec()).expect("an adapter");

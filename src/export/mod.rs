@@ -4,7 +4,7 @@
 //! - [`weights`]: reads safetensors headers and computes the tensors that a patch replaces;
 //! - [`fact`]: finds the texts of the facts in a patch;
 //! - [`manifest`], [`card`]: describe an export, for programs and for people;
-//! - [`place`]: checks the destination and moves the export to it atomically;
+//! - [`destination`]: checks the destination and moves the export to it atomically;
 //! - [`checkpoint`](mod@checkpoint): writes the whole base with the patch applied;
 //! - [`lora`]: converts a patch to LoRA factors of one rank;
 //! - [`peft`](mod@peft): writes the factors in the PEFT format, for transformers;
@@ -17,6 +17,7 @@
 
 pub mod card;
 pub mod checkpoint;
+pub mod destination;
 mod error;
 pub mod fact;
 pub mod folder;
@@ -25,7 +26,6 @@ pub mod llama_cpp;
 pub mod lora;
 pub mod manifest;
 pub mod peft;
-pub mod place;
 pub mod weights;
 
 pub use checkpoint::{Exported, Request, checkpoint};

@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::card::{CARD_FILE, card, section};
 use super::checkpoint::{Request, unchanged};
+use super::destination::Place;
 use super::folder::{Listing, list};
 use super::lora::{Adapter, Pair};
 use super::manifest::{MANIFEST_FILE, Manifest};
-use super::place::Place;
 use super::weights::{Laid, lay, open_all};
 use super::{ExportError, Fact};
+use crate::diagnostics::visible;
 use crate::digest::Digest;
 use crate::model::Spec;
-use crate::model::hub::HubName;
+use crate::model::load::hub::HubName;
 use crate::numeric::{Elements, Stored};
 use crate::patch::{Layout, Patch};
-use crate::project::visible;
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
 /// The name of the file that contains the LoRA factors.

@@ -13,8 +13,8 @@ use crate::digest::Digest;
 use crate::numeric::Elements;
 use crate::numeric::half::append;
 use crate::patch::{Patch, Target, materialise};
-use crate::plain;
 use crate::project::LockedBase;
+use crate::regular_file;
 use crate::safetensors::{Header, TensorInfo};
 
 /// A safetensors file of a checkpoint, of which only the header is in memory.
@@ -66,7 +66,7 @@ impl Weights {
     pub fn open(member: &Member) -> Result<Self, ExportError> {
         let reading = || ExportError::io("reading", &member.path);
         let refused = |source| ExportError::Header { path: member.path.clone(), source };
-        let file = plain::open(&member.path).map_err(reading())?;
+        let file = regular_file::open(&member.path).map_err(reading())?;
         let size = file.metadata().map_err(reading())?.len();
         let mut bytes = Vec::new();
         (&file).take(8).read_to_end(&mut bytes).map_err(reading())?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use git2::ErrorCode;
 
-use crate::project::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic};
 
 /// The reason why the history, or a part of it, cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

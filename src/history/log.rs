@@ -12,12 +12,11 @@ use jiff::Timestamp;
 
 use super::tree::Found;
 use super::{Commit, HistoryError, Repository};
+use crate::diagnostics::{Code, Findings};
 use crate::digest::Digest;
 use crate::project::config::DEFAULT_EDITS;
-use crate::project::facts::{ID, common, compare};
-use crate::project::{
-    Change, ChangeKind, Code, EditSet, Findings, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Part, parse_files,
-};
+use crate::project::edits::diff::{ID, common, compare};
+use crate::project::{Change, ChangeKind, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Part, parse_files};
 use crate::report::Fact;
 
 /// The changes that one commit makes to facts and patch.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
-use super::spread::Rows;
+use super::distribute::Rows;
 use super::system::{Parallel, System};
 use crate::numeric::eigen::Eigen;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::spread::{Rows, ridged};
+use super::distribute::{Rows, ridged};
 use super::system::Parallel;
 use crate::numeric::cholesky::Factor;
 

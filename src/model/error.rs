@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::storage::SAVE;
+use super::load::storage::SAVE;
 use crate::safetensors::{HeaderError, PickleError};
 
 /// An error of opening a model, or of running it on a text. [`ModelError::hint`] returns the advice for the user.

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::Stop;
+use crate::diagnostics::{Code, Diagnostic};
 use crate::digest::{Canon, Digest};
 use crate::home;
-use crate::model::hub::{self, HubError, HubName, Snapshot};
-use crate::model::remark::{Kind, Remark};
+use crate::model::load::hub;
+use crate::model::load::hub::{HubError, HubName, Snapshot};
+use crate::model::load::remark::{Kind, Remark};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
-use crate::plain::resolved;
-use crate::project::{Code, Diagnostic, LockedBase, LockedFile, Project};
+use crate::project::{LockedBase, LockedFile, Project};
+use crate::regular_file::resolved;
 use crate::store::{Store, StoreError, memo};
 
 /// The base model of a project, with its tokenizer and the digests that identify it.

@@ -5,53 +5,51 @@
 //! - [`base`](mod@base): the base model, its tokenizer, and the digests that identify it;
 //! - [`setup`]: the project's settings over the defaults: layer, templates, optimisation, statistics;
 //! - [`plan`](mod@plan): every edit resolved to tokens and positions, with findings that point into its file;
-//! - [`elsewhere`]: the facts as another base model reads them;
-//! - [`sink`]: detection of attention sinks at the beginning of a text, and the prefaces that avoid them;
-//! - `sunk`: the facts and paraphrases of a set whose subject ends at a sink;
+//! - [`other_base`]: the facts as another base model reads them;
+//! - [`sinks`]: subjects that end at an attention sink, and the prefaces that avoid it;
 //! - [`objects`]: each edit compiled alone, or read from the store;
 //! - [`refusal`]: why an edit cannot be compiled, stored so that the search is not repeated;
-//! - [`prepare`](mod@prepare): the inputs of a link: objects, factors and neutral sentences;
-//! - [`linked`]: the link: one solve for all edits, and the patch;
-//! - [`alike`]: warnings about edits whose keys are nearly parallel;
-//! - [`gate`]: the policy limits that need the patched model;
-//! - [`locked`]: the patch that the lock names, for commands that do not build;
-//! - [`named`]: a patch that the user names by id or by file;
-//! - [`made`]: the patch of any state of a project, read or built;
+//! - [`link_inputs`]: the inputs of a link: objects, factors and neutral sentences;
+//! - [`linker`]: the link: one solve for all edits, and the patch;
+//! - [`key_similarity`]: warnings about edits whose keys are nearly parallel;
+//! - [`policy_limits`]: the policy limits that need the patched model;
+//! - [`locked_patch`]: the patch that the lock names, for commands that do not build;
+//! - [`patch_ref`]: a patch that the user names by id or by file;
+//! - [`obtain_patch`]: the patch of any state of a project, read or built;
 //! - [`record`]: the measured figures of a build, stored so that a build without changes only reads them;
 //! - [`provenance`]: an unsigned provenance statement of a patch;
 //! - `warnings`: warnings about the facts, the corpus and the size of a set;
-//! - [`run`]: the steps of a build in order, and the lock.
+//! - [`build`]: the steps of a build in order, and the lock.
 //!
 //! This module does not print and never writes to the base. Outside the store it writes only the lock, and the
 //! provenance statement if one is requested.
 
-pub mod alike;
 pub mod base;
-pub mod elsewhere;
-pub mod gate;
-pub mod linked;
-pub mod locked;
-pub mod made;
-pub mod named;
+pub mod build;
+pub mod key_similarity;
+pub mod link_inputs;
+pub mod linker;
+pub mod locked_patch;
 pub mod objects;
+pub mod obtain_patch;
+pub mod other_base;
+pub mod patch_ref;
 pub mod plan;
-pub mod prepare;
+pub mod policy_limits;
 pub mod provenance;
 pub mod record;
 pub mod refusal;
-pub mod run;
 pub mod setup;
-pub mod sink;
-mod sunk;
+pub mod sinks;
 mod warnings;
 
 pub use base::Base;
+pub use build::{Built, Options, build};
 pub use plan::{Plan, Planned, plan};
 pub use record::{Record, record_address};
-pub use run::{Built, Options, build};
 pub use setup::Setup;
 
-use crate::project::{Code, Diagnostic, Findings, Sources};
+use crate::diagnostics::{Code, Diagnostic, Findings, Sources};
 use crate::store::StoreError;
 
 /// The reason why a command stopped; it determines the exit code.

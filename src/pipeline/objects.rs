@@ -7,9 +7,10 @@ use super::{Base, Plan, Planned, Setup, Stop};
 use crate::compile::object::key_address;
 use crate::compile::value::Hook;
 use crate::compile::{self, Object, Resolved, Step};
+use crate::diagnostics::Diagnostic;
 use crate::digest::Digest;
 use crate::progress::Progress;
-use crate::project::{Diagnostic, Project};
+use crate::project::Project;
 use crate::store::{Kind, Store, StoreError};
 
 /// Compiled edits by the digest of their meaning.

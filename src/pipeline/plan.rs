@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::sink::{self, Lengths, Sink};
-use super::{Base, Setup, Stop, sunk};
+use super::sinks::find;
+use super::sinks::find::{Lengths, Sink};
+use super::sinks::prefaces;
+use super::{Base, Setup, Stop};
 use crate::behaviour::Question;
 use crate::behaviour::ask::Inquiry;
 use crate::behaviour::expect::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
+use crate::diagnostics::{Code, Diagnostic, Sources};
 use crate::digest::Digest;
 use crate::model::{ModelError, Prompt};
 use crate::numeric::NUMERICS;
 use crate::project::{
-    Code, Diagnostic, Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Prefaces, Probe, Project,
-    Sources, pairs,
+    Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Prefaces, Probe, Project, pairs,
 };
 use crate::store::Store;
 
@@ -75,8 +77,8 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
     errors.extend(unasked(None, &project.probes, base));
     if errors.is_empty() {
         let lengths = Lengths::new(base, setup, store);
-        sunk::state_after_prefaces(&mut plan.edits, base, setup, &lengths)?;
-        plan.warnings = sunk::warnings(&plan, base, setup, &lengths)?;
+        prefaces::state_after_prefaces(&mut plan.edits, base, setup, &lengths)?;
+        plan.warnings = prefaces::warnings(&plan, base, setup, &lengths)?;
     }
     plan.warnings.extend(plan.edits.iter().flat_map(|planned| planned.warnings(base)));
     if setup.ridge.unwrap_or(0.0) == 0.0 {
@@ -86,7 +88,7 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
         return Ok(plan);
     }
     errors.append(&mut plan.warnings);
-    crate::project::diagnostic::sort(&mut errors);
+    crate::diagnostics::sort(&mut errors);
     Err(Stop::wrong(errors, &project.edits.sources))
 }
 
@@ -213,7 +215,7 @@ impl Planned<'_> {
 
     /// Returns the context templates with which the edit is compiled, the preface included.
     pub fn templates(&self, setup: &Setup) -> Vec<String> {
-        sink::templates(&setup.templates, self.preface())
+        find::templates(&setup.templates, self.preface())
     }
 
     /// Returns the model input for a text from [`Planned::filled`].

@@ -9,10 +9,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Stop;
+use crate::diagnostics::{Code, Diagnostic, FileId, Sources};
 use crate::digest::Digest;
-use crate::plain;
 use crate::project::MOST_FILE_BYTES;
-use crate::project::{Code, Diagnostic, Edit, FileId, Lock, PROJECT_FILE, Project, Sources};
+use crate::project::{Edit, Lock, PROJECT_FILE, Project};
+use crate::regular_file;
 use crate::store::{StoreError, atomic};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -72,7 +73,7 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Stop> {
         all.insert(path.to_owned(), read(project, file, &project.config.root.join(path))?);
     }
     if let Some(path) = &project.config.rome.templates {
-        let bytes = plain::read(&project.config.resolve(path), MOST_FILE_BYTES)
+        let bytes = regular_file::read(&project.config.resolve(path), MOST_FILE_BYTES)
             .map_err(|error| unread(path, &error.to_string()))?;
         all.insert(named("templates", path), Digest::of(&bytes));
     }
@@ -87,7 +88,7 @@ fn named(role: &str, path: &Path) -> String {
 
 /// Returns the digest of a project file, after checking that its content is still what the build read.
 fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Stop> {
-    let bytes = plain::read(path, MOST_FILE_BYTES).map_err(|error| unread(path, &error.to_string()))?;
+    let bytes = regular_file::read(path, MOST_FILE_BYTES).map_err(|error| unread(path, &error.to_string()))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     match text == project.edits.sources.text(file).as_bytes() {
         true => Ok(Digest::of(&bytes)),

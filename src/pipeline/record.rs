@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::linked::{Linked, Linking};
+use super::linker::{Linked, Linking};
 use super::{Base, Plan, Setup};
 use crate::behaviour::{Question, Score, scores};
 use crate::digest::{Canon, Digest};

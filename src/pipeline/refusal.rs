@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Plan, Planned, Setup, Stop};
 use crate::compile::value::Compiled;
+use crate::diagnostics::{Code, Diagnostic, Sources};
 use crate::digest::Digest;
-use crate::project::{Code, Diagnostic, Edit, Sources};
+use crate::project::Edit;
 use crate::store::{Kind, Store, StoreError};
 
 /// The reason why a compiled edit is refused.

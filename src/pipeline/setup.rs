@@ -5,14 +5,15 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::{Base, Stop};
-use crate::compile::{Settings, Stage, known};
+use crate::compile::{Settings, Stage, presets};
+use crate::diagnostics::{Code, Diagnostic};
 use crate::digest::{Canon, Digest};
 use crate::link::Refinement;
 use crate::model::ModelError;
-use crate::plain;
-use crate::project::{Code, Diagnostic, Lock, Project, RomeConfig};
+use crate::project::{Lock, Project, RomeConfig};
+use crate::regular_file;
 use crate::stats::Provenance;
-use crate::store::{Store, asked, memo};
+use crate::store::{Store, memo, requested};
 
 /// All inputs of a build except the edits and the base.
 #[derive(Clone, Debug)]
@@ -83,7 +84,7 @@ impl Setup {
     ) -> Result<Self, Stop> {
         let mut findings = Vec::new();
         let mut keep = |finding: Diagnostic| findings.push(finding);
-        let published = known::published(base.model.spec());
+        let published = presets::published(base.model.spec());
         let layer = layer.map_err(&mut keep).ok();
         let templates = templates_of(project).map_err(&mut keep).ok();
         let corpus = read_corpus(project, store, corpus).map_err(&mut keep).ok();
@@ -155,7 +156,7 @@ fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: us
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
     for layer in (0..layers).filter(|_| !project.is_kept()) {
         let address = Provenance { layer, ..provenance.summed() }.address();
-        match asked::asked(store, &project.config.root, &address) {
+        match requested::asked(store, &project.config.root, &address) {
             Some(Some(file)) => drop(imports.insert(layer, file)),
             Some(None) => drop(imports.remove(&layer)),
             None => {}
@@ -188,7 +189,7 @@ fn refinement(project: &Project) -> Option<Refinement> {
 /// # Errors
 /// If no layer is set or published, or the base does not have it.
 pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
-    let published = known::published(base.model.spec()).map(|(layer, _)| layer);
+    let published = presets::published(base.model.spec()).map(|(layer, _)| layer);
     let (config, spec) = (&project.config, base.model.spec());
     let last = spec.layers - 1;
     let Some(layer) = config.rome.layer.or(published) else {
@@ -203,7 +204,7 @@ pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
              layer is best for these edits",
             config.model.prefix()
         ))
-        .help(format!("a layer is published for {}", known::names())));
+        .help(format!("a layer is published for {}", presets::names())));
     };
     spec.check_layer(layer).map_err(|error: ModelError| {
         let finding = Diagnostic::new(Code::LayerUnknown, error.to_string());
@@ -236,7 +237,7 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
 /// # Errors
 /// If the file cannot be read, or a line is not a valid template.
 pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
-    let Some(path) = &project.config.rome.templates else { return Ok(known::lines(known::TEMPLATES)) };
+    let Some(path) = &project.config.rome.templates else { return Ok(presets::lines(presets::TEMPLATES)) };
     let shown = path.display();
     let kept = project.kept(path);
     let wrong = |why: String| {
@@ -250,7 +251,7 @@ pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
         }
         None => read_templates(project, path).map_err(wrong)?,
     };
-    let templates = known::lines(&text);
+    let templates = presets::lines(&text);
     if templates.first().is_none_or(|first| first != "{}") {
         return Err(wrong(format!("{shown}:1: the first template is not `{{}}` alone")));
     }
@@ -263,12 +264,12 @@ pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
 
 fn read_templates(project: &Project, path: &std::path::Path) -> Result<String, String> {
     let (shown, whole) = (path.display(), project.config.resolve(path));
-    let bytes = plain::read(&whole, MOST_TEMPLATE_BYTES).map_err(|error| match error.kind() {
+    let bytes = regular_file::read(&whole, MOST_TEMPLATE_BYTES).map_err(|error| match error.kind() {
         ErrorKind::InvalidInput => format!("the templates {shown} are not a regular file"),
         ErrorKind::FileTooLarge => format!("the templates {shown} are longer than one mebibyte"),
         _ => format!("reading the templates {shown}: {error}"),
     })?;
-    plain::text(bytes).map_err(|why| format!("reading the templates {shown}: {why}"))
+    regular_file::text(bytes).map_err(|why| format!("reading the templates {shown}: {why}"))
 }
 
 fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(PathBuf, Digest), Diagnostic> {
@@ -286,8 +287,8 @@ fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(Path
         Diagnostic::new(Code::CorpusUnusable, error).at(project.config.file, &statistics.span, "the corpus")
     };
     // A Git LFS pointer has a digest too, and a lock must not record that.
-    if let Err(error) = plain::open(&path)
-        && plain::is_pointer(&error)
+    if let Err(error) = regular_file::open(&path)
+        && regular_file::is_pointer(&error)
     {
         return Err(unusable(format!("reading the corpus {}: {error}", path.display())));
     }

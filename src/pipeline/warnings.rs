@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::plan::disagrees;
 use super::setup::REFINED_FROM;
 use super::{Record, Setup};
-use crate::project::{Change, Code, Diagnostic, Edit, Project};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::project::{Change, Edit, Project};
 
 /// Returns a warning for each edit whose `was` the base does not predict. Only new and changed edits are included,
 /// unless the policy makes the warning an error.

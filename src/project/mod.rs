@@ -1,21 +1,11 @@
 //! The declarative layer: reads the files that people write and the lock, and reports what is wrong with them.
 //!
-//! The modules, from the bottom up:
-//!
-//! - [`diagnostic`] defines findings: stable codes, severities, labels and advice. [`sources`] stores the texts that
-//!   labels point into. [`mod@render`] renders a finding as text for the terminal.
-//! - `walk` (with `numbers`) reads TOML and continues after a mistake. `files` finds and reads files, and reports
-//!   rejected files as findings.
-//! - [`edit`] defines a fact. [`edits`] reads the [`EditSet`] from the folder of edits. `rules` checks single edits,
-//!   `conflicts` checks edits against each other, and `misspelt` warns about misspelt subjects. [`facts`] compares two
-//!   sets.
-//! - [`config`] reads `corrigenda.toml`, [`models`] its models, of which one is chosen, and [`policy`] its limits and
-//!   requirements. [`paths`] collects the paths that it names, even if it is invalid. [`probes`] reads `probes.toml`.
-//! - [`lock`] compares locks, and `lock_text` writes and reads `corrigenda.lock`. `prefaces` looks up the prefaces of
-//!   edits.
-//! - `withdrawal` distinguishes a project whose facts were all withdrawn from one that has none yet.
-//! - [`accepted`] reads and writes the unmet expectations that were accepted.
-//! - [`schema`] generates JSON Schemas for editors; `schema_project` mirrors the project file for it.
+//! - [`read`] finds files, reads TOML and continues after a mistake.
+//! - [`edits`] defines a fact, reads the [`EditSet`] of a project and its probes, finds conflicts between facts, and
+//!   compares two sets.
+//! - [`config`] reads `corrigenda.toml`: settings, models, policy, and the paths that it names. It also generates the
+//!   JSON Schemas for editors.
+//! - [`lock`] writes, reads and compares `corrigenda.lock`, and reads the unmet expectations that were accepted.
 //!
 //! This layer does not depend on the model: no tokenizer, no weights, no store. It does not print, and it reads
 //! neither the clock nor the environment, apart from `HOME` for a leading `~`. It does not write files:
@@ -23,53 +13,32 @@
 //!
 //! Findings are values. One run collects the findings of all files. The usual entry point is [`Project::load`].
 
+pub mod config;
+pub mod edits;
+pub mod lock;
+pub mod read;
+
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-pub mod accepted;
-pub mod config;
-mod conflicts;
-pub mod diagnostic;
-pub mod edit;
-pub mod edits;
-pub mod facts;
-mod files;
-pub mod lock;
-mod lock_text;
-mod misspelt;
-pub mod models;
-mod numbers;
-pub mod paths;
-pub mod policy;
-mod prefaces;
-pub mod probes;
-pub mod render;
-mod rules;
-pub mod schema;
-mod schema_project;
-pub mod sources;
-mod walk;
-mod withdrawal;
+use crate::diagnostics::{Code, Diagnostic, Findings, Sources};
 
+pub use config::models::{ModelConfig, NamedModel};
+pub use config::paths::Paths;
+pub use config::policy::{Level, Limit, Policy};
 pub use config::{Config, LinkConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
-pub use conflicts::pairs;
-pub use diagnostic::{Code, Diagnostic, Findings, Label, Severity};
-pub use edit::{Edit, Expect, Place};
+pub use edits::conflicts::pairs;
+pub use edits::edit::{Edit, Expect, Place};
+pub use edits::prefaces::Prefaces;
+pub use edits::probes::{PROBES_FILE, Probe};
 pub use edits::{EditSet, files_of, parse_files};
-pub use files::MOST_FILE_BYTES;
+pub use lock::text::MOST_LOCK_BYTES;
 pub use lock::{
     Change, ChangeKind, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, LockedPatch,
     LockedStatistics, Part,
 };
-pub use lock_text::MOST_LOCK_BYTES;
-pub use models::{ModelConfig, NamedModel};
-pub use paths::Paths;
-pub use policy::{Level, Limit, Policy};
-pub use prefaces::Prefaces;
-pub use probes::{PROBES_FILE, Probe};
-pub use render::{RenderStyle, legible, quoted, render, visible};
-pub use rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
-pub use sources::{FileId, Position, Sources};
+pub use read::files::MOST_FILE_BYTES;
+pub use read::rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 
 /// A project as it is written: settings, edits and probes.
 #[derive(Clone, Debug)]
@@ -102,9 +71,9 @@ impl Project {
         }
         let path = root.join(PROBES_FILE);
         let absent = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-        let bytes = (!absent).then(|| files::read(&path, PROBES_FILE, &mut sources));
+        let bytes = (!absent).then(|| crate::project::read::files::read(&path, PROBES_FILE, &mut sources));
         let probes = read_probes(bytes, PROBES_FILE, &mut sources, &mut findings);
-        let (empty, withdrawn) = withdrawal::of(root, &edits);
+        let (empty, withdrawn) = crate::project::edits::withdrawal::of(root, &edits);
         let mut edits = EditSet::load_beside(sources, &root.join(edits), root, empty);
         if let Ok((set, findings)) = &mut edits {
             findings.extend(withdrawn.filter(|_| set.written().is_empty()));
@@ -124,10 +93,11 @@ impl Project {
             let message = format!("there is no {PROJECT_FILE} in {}", label.trim_end_matches(':'));
             return Err(Findings { diagnostics: vec![Diagnostic::new(Code::ProjectMissing, message)], sources });
         };
-        let (config, edits, mut findings) = match files::add(&shown(PROJECT_FILE), bytes.clone(), &mut sources) {
-            Ok(file) => config::parse(root, file, sources.text(file)),
-            Err(finding) => (None, config::DEFAULT_EDITS.into(), vec![finding]),
-        };
+        let (config, edits, mut findings) =
+            match crate::project::read::files::add(&shown(PROJECT_FILE), bytes.clone(), &mut sources) {
+                Ok(file) => config::parse(root, file, sources.text(file)),
+                Err(finding) => (None, config::DEFAULT_EDITS.into(), vec![finding]),
+            };
         let bytes = files.get(PROBES_FILE).map(|bytes| Ok(bytes.clone()));
         let probes = read_probes(bytes, &shown(PROBES_FILE), &mut sources, &mut findings);
         let folder = edits.to_string_lossy().into_owned();
@@ -161,19 +131,19 @@ impl Project {
             }
         };
         if let Some(edits) = &edits {
-            findings.extend(conflicts::of_probes(&edits.edits, &probes));
+            findings.extend(crate::project::edits::conflicts::of_probes(&edits.edits, &probes));
         }
         // A past state is not checked for equal keys here; building it reports them.
         if let (Some(edits), Some(config), None) = (&edits, &config, &kept) {
             let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
-            findings.extend(conflicts::one_key(&edits.edits, ridge));
+            findings.extend(crate::project::edits::conflicts::one_key(&edits.edits, ridge));
         }
         // A past state is not checked against its own policy, because it can only be inspected.
         if let Some(Config { policy, .. }) = config.as_ref().filter(|_| kept.is_none()) {
             findings.extend(edits.iter().flat_map(|edits| policy.judge(edits)));
             findings = policy.apply(findings);
         }
-        diagnostic::sort(&mut findings);
+        crate::diagnostics::sort(&mut findings);
         match (config, edits) {
             (Some(config), Some(edits)) if !findings.iter().any(Diagnostic::is_error) => {
                 Ok(Self { config, edits, probes, warnings: findings, kept })
@@ -236,11 +206,11 @@ fn read_probes(
 ) -> Vec<Probe> {
     let file = match bytes {
         None => return Vec::new(),
-        Some(bytes) => bytes.and_then(|bytes| files::add(shown, bytes, sources)),
+        Some(bytes) => bytes.and_then(|bytes| crate::project::read::files::add(shown, bytes, sources)),
     };
     match file {
         Ok(file) => {
-            let (probes, found) = probes::parse(file, sources.text(file));
+            let (probes, found) = crate::project::edits::probes::parse(file, sources.text(file));
             findings.extend(found);
             probes
         }
@@ -254,6 +224,7 @@ fn read_probes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostics::{RenderStyle, render};
 
     const EDIT: &str = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\nprompt = \"{} is\"\ntarget = \"b\"\n";
 

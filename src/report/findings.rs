@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Finding, Place, Related};
-use crate::project::{Diagnostic, FileId, Label, Sources};
+use crate::diagnostics::{Diagnostic, FileId, Label, Sources};
 
 impl Finding {
     /// Returns the finding of a diagnostic. Its places are resolved, because a report does not contain the sources.
@@ -49,7 +49,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project::Code;
+    use crate::diagnostics::Code;
 
     #[test]
     fn places_are_lines_and_columns() {

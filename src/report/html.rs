@@ -4,10 +4,10 @@
 //! page's content security policy allows only this script and this style, by their digests, so no text of a report can
 //! be executed.
 
-use super::figures::{gate, limit, nats, nearest, number, percent, plural, short, thousands};
+use super::format::{gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::html_answers::answers;
 use super::html_text::{allowed, escape, text};
-use super::verdict::sentence;
+use super::summary::sentence;
 use super::{Continuation, Culprit, Fact, Field, Finding, Gate, Place, Report, Side, Verdict, Weights};
 
 const STYLE: &str = include_str!("page.css");

@@ -1,6 +1,6 @@
 //! Builds the table of answers of an HTML page, with bars for probabilities and with search tools.
 
-use super::figures::{nats, percent};
+use super::format::{nats, percent};
 use super::html::{cell, figure, heading, table, tag};
 use super::html_text::{escape, text};
 use super::{Answer, Report, Says, Token, Verdict};

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::diagnostics::visible;
 use crate::digest::Digest;
-use crate::project::visible;
 
 /// Escapes a text for the content of an element or for a quoted attribute.
 pub(super) fn escape(text: &str) -> String {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::figures::{nearest, short};
+use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
 use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Finding, Gate, Report, Says, Verdict, Weights};
-use crate::project::Code;
-use crate::project::edit::PLACEHOLDER;
-use crate::project::visible;
+use crate::diagnostics::Code;
+use crate::diagnostics::visible;
+use crate::project::edits::edit::PLACEHOLDER;
 
 /// The width in columns below which column headers are shortened, so that they are not wider than the cells.
 const NARROW: usize = 72;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::Report;
-use crate::project::render::{is_bidi, is_control};
+use crate::diagnostics::{is_bidi, is_control};
 
 /// Returns the report as one line of JSON, without a line break at its end.
 pub fn render(report: &Report) -> String {

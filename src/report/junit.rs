@@ -3,7 +3,7 @@
 //! A check is one suite with a case per file. A test has a suite per edit and one for the probes, with a case per
 //! judged answer, and a suite for the gates.
 
-use super::figures::{gate, limit, nats, percent};
+use super::format::{gate, limit, nats, percent};
 use super::xml::{attribute, text};
 use super::{Answer, Asked, Finding, Gate, Report, Says, Verdict};
 use crate::project::PROJECT_FILE;
@@ -236,7 +236,7 @@ mod tests {
             let names: Vec<usize> = root.elements.iter().map(|suite| suite.elements.len()).collect();
             assert_eq!(names, [1, 4, 1, 1], "files, an edit, probes, gates");
             let gate = &root.elements[3].elements[0];
-            let shown = crate::project::visible(attack).replace('\u{fffe}', "\\u{fffe}");
+            let shown = crate::diagnostics::visible(attack).replace('\u{fffe}', "\\u{fffe}");
             assert_eq!(gate.attributes["name"], shown);
         }
     }

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::figures::{cut, gate, limit, nats, nearest, number, percent, plural, short, thousands};
+use super::format::{cut, gate, limit, nats, nearest, number, percent, plural, short, thousands};
 use super::markdown_page::{Page, Section, row};
 use super::markdown_text::{code, escape, wrapped};
-use super::verdict::{edits, moves, sentence};
+use super::summary::{edits, moves, sentence};
 use super::{Answer, Asked, Continuation, Fact, Finding, Gate, Place, Report, Says, Side, Verdict};
 
 /// The maximum number of characters of a text in a cell.

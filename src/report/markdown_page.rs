@@ -1,6 +1,6 @@
 //! Assembles a comment on a pull request and keeps it below the maximum size by omitting whole rows of its tables.
 
-use super::figures::thousands;
+use super::format::thousands;
 use super::markdown_text::code;
 
 /// A comment must be shorter than this number of bytes.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::markdown_page::MOST;
 use super::super::samples;
 use super::*;
-use crate::project::render::{is_bidi, is_control};
+use crate::diagnostics::{is_bidi, is_control};
 
 /// Fails if a row, a tag or a folded section is incomplete.
 fn assert_whole(comment: &str) {

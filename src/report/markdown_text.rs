@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::figures::cut;
-use crate::project::visible;
+use super::format::cut;
+use crate::diagnostics::visible;
 
 /// The characters with a meaning in GitHub-flavoured Markdown, in HTML, or in GitHub's processing after the parser.
 ///
@@ -53,7 +53,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::project::render::{is_bidi, is_control};
+    use crate::diagnostics::{is_bidi, is_control};
 
     /// Returns the text that a browser shows for an escaped text.
     fn read(escaped: &str) -> String {

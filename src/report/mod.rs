@@ -9,12 +9,8 @@
 //!
 //! `verdict` makes the summary sentence, and `figures` formats numbers.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
-mod drawn;
-mod figures;
 mod findings;
+mod format;
 pub mod github;
 pub mod html;
 mod html_answers;
@@ -25,14 +21,19 @@ pub mod junit;
 pub mod markdown;
 mod markdown_page;
 mod markdown_text;
-#[cfg(test)]
-pub(crate) mod samples;
+mod sampling;
 pub mod sarif;
+mod summary;
 pub(crate) mod table;
-mod verdict;
 mod xml;
 
-pub use drawn::Drawn;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+#[cfg(test)]
+pub(crate) mod samples;
+
+pub use sampling::Drawn;
 
 /// The version of the JSON format. It stays the same if a field is added, and increases if a field is removed or
 /// changes its meaning.

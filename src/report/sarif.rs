@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Finding, Place, Report, json};
+use crate::diagnostics::{Code, visible};
 use crate::digest::Canon;
-use crate::project::{Code, PROJECT_FILE, visible};
+use crate::project::PROJECT_FILE;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 

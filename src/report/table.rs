@@ -2,8 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
-pub(crate) use super::figures::{percent, plural, thousands};
-use crate::project::visible;
+pub(crate) use super::format::{percent, plural, thousands};
+use crate::diagnostics::visible;
 
 /// Rows of text cells. If the table has a header, it is the first row. Control characters are made visible.
 pub(crate) struct Table {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::project::visible;
+use crate::diagnostics::visible;
 
 /// Escapes a text for the content of an element. Line breaks are preserved.
 pub(super) fn text(text: &str) -> String {

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::behaviour::ask::{Both, Told};
 use crate::behaviour::expect::Expectation;
+use crate::diagnostics::{FileId, Sources};
 use crate::model::Tokens;
-use crate::project::{FileId, Sources};
 use crate::report::{Answer, Place, Says, Token, Verdict};
 
 /// Builds the report row of one expectation; `verdict` is `None` if the expectation is not judged.

@@ -6,12 +6,13 @@
 
 use crate::behaviour::ask::Both;
 use crate::behaviour::expect::{Expectation, asked};
+use crate::diagnostics::{Code, Diagnostic};
 use crate::model::Model;
-use crate::pipeline::gate::{cannot_ask, thresholds};
-use crate::pipeline::linked::Linking;
+use crate::pipeline::linker::Linking;
+use crate::pipeline::policy_limits::{cannot_ask, thresholds};
 use crate::pipeline::{Base, Stop};
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, Project};
+use crate::project::Project;
 use crate::report::Culprit;
 
 /// Finds the edits that break the expectations of `failing`.

@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::answer;
-use super::continued::{Texts, texts};
+use super::continuations::{Texts, texts};
 use super::measure::Pair;
 use super::side::{Ground, Identity, Side};
 use crate::behaviour::ask::Both;
+use crate::behaviour::cache::Kept;
 use crate::behaviour::continuation::Draw;
 use crate::behaviour::expect::{Expectation, Unasked, expectations};
-use crate::behaviour::kept::Kept;
+use crate::diagnostics::Sources;
 use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::{edit_norms, norm};
 use crate::pipeline::Stop;
-use crate::pipeline::gate::{NO_TOKENS, cannot_ask, neutral, neutral_path};
-use crate::project::facts::compare;
-use crate::project::{Edit, EditSet, Prefaces, Probe, Project, Sources};
+use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path};
+use crate::project::edits::diff::compare;
+use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
 use crate::report::{self, Answer, Asked, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
 
 /// Which parts of the behaviour are compared.

@@ -3,15 +3,15 @@
 use std::cell::OnceCell;
 
 use crate::behaviour::ask::{Both, ask_kept};
+use crate::behaviour::cache::Kept;
 use crate::behaviour::damage::{Neutral, damage_kept};
 use crate::behaviour::expect::{Expectation, Unasked, groups, inquiries, spoken};
-use crate::behaviour::kept::Kept;
+use crate::diagnostics::{Code, Diagnostic, Sources};
 use crate::model::Model;
 use crate::patch::Patch;
-use crate::pipeline::gate::silent;
+use crate::pipeline::policy_limits::silent;
 use crate::pipeline::{Base, Stop};
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, Sources};
 use crate::report::Damage;
 
 /// A base with a patch. The patched model is created on first use, because cached results need no weights.

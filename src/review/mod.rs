@@ -13,11 +13,8 @@
 
 pub mod answers;
 pub mod bisect;
-pub mod coarse;
-mod continued;
+mod continuations;
 pub mod diff;
-pub mod layers;
 pub mod measure;
 pub mod side;
-pub mod trial;
-pub mod trials;
+pub mod test_run;

@@ -6,16 +6,18 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use crate::behaviour::kept::Kept;
+use crate::behaviour::cache::Kept;
+use crate::diagnostics::{Code, Diagnostic, Sources};
 use crate::digest::Digest;
 use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
 use crate::patch::Patch;
-use crate::pipeline::made::{Made, made};
-use crate::pipeline::named::{self, FEWEST_DIGITS};
-use crate::pipeline::{Base, Stop, locked};
+use crate::pipeline::obtain_patch::{Made, made};
+use crate::pipeline::patch_ref;
+use crate::pipeline::patch_ref::FEWEST_DIGITS;
+use crate::pipeline::{Base, Stop, locked_patch};
 use crate::progress::Progress;
-use crate::project::{Code, Diagnostic, LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project, Sources};
+use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project};
 use crate::store::{Kind, Store};
 
 /// The name that the user gives for the base without a patch.
@@ -125,7 +127,7 @@ impl Side {
         if !ground.store.path(Kind::Patch, id).exists() {
             return Err(unknown_patch(name));
         }
-        let patch = locked::patch(ground.store, id)?;
+        let patch = locked_patch::patch(ground.store, id)?;
         let model = laid(ground.base, &patch, &Sources::default())?;
         Ok(Self { patch: Some((*id, patch)), ..Self::plain(name, "patch", model) })
     }
@@ -233,7 +235,7 @@ fn leaves(path: &str) -> bool {
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Stop> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),
-        None if named::is_digits(digits) => named::id(store, digits),
+        None if patch_ref::is_digits(digits) => patch_ref::id(store, digits),
         None => Ok(None),
     }
 }

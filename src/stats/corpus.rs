@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::digest::{Digest, Hasher};
-use crate::plain::{self, Text};
+use crate::regular_file;
+use crate::regular_file::Text;
 
 /// The maximum length of a document in bytes: 64 MiB.
 const MOST_LINE_BYTES: u64 = 1 << 26;
@@ -63,7 +64,7 @@ impl Documents {
     /// # Errors
     /// If the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
-        let file = plain::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
+        let file = regular_file::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
         let text = Text::new(file).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
         let reader = BufReader::with_capacity(1 << 16, Hashing { text, hasher: Hasher::default() });
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })

@@ -13,7 +13,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::moment::Moment;
 use crate::digest::Digest;
 use crate::numeric::npy::Array;
-use crate::plain;
+use crate::regular_file;
 
 /// The archive member with the raw sum `Σ k kᵀ`.
 const SUM: &str = "mom2.mom2.npy";
@@ -69,7 +69,7 @@ pub fn read(path: &Path, inner: usize) -> Result<Published, PublishedError> {
     if metadata.len() > most + REST {
         return Err(PublishedError::TooLarge { path: path.to_owned(), size: metadata.len(), inner });
     }
-    let mut opened = plain::open(path).map_err(io)?;
+    let mut opened = regular_file::open(path).map_err(io)?;
     let (file, _) = Digest::of_reader((&opened).take(most + REST)).map_err(io)?;
     let not_zip = |why: String| PublishedError::NotZip { path: path.to_owned(), why };
     if let Some(members) = members(&mut opened, metadata.len()).map_err(io)?.filter(|members| *members > MOST_MEMBERS) {

@@ -13,7 +13,7 @@ use super::sealed::TRAILER;
 use super::write::make_parent;
 use super::{Store, StoreError, atomic, open_regular, sealed};
 use crate::digest::{Canon, Digest};
-use crate::plain::Text;
+use crate::regular_file::Text;
 
 /// The minimum file size for a memo; hashing a smaller file is faster than looking its memo up.
 const WORTHWHILE: u64 = 1 << 20;

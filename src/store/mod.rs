@@ -19,19 +19,19 @@
 //! directory; a valid entry is never replaced by a different one, except unfinished statistics and repeated imports;
 //! the directory is created by the first write; listings are sorted; this module does not depend on models.
 
-pub mod asked;
 pub mod atomic;
 mod damage;
 mod error;
-mod exchange;
 mod fault;
 mod gc;
 mod list;
 mod lock;
 mod mapping;
 pub mod memo;
+pub mod requested;
 mod root;
 mod sealed;
+mod transfer;
 mod verify;
 mod write;
 
@@ -45,11 +45,11 @@ use std::time::Duration;
 use crate::digest::Digest;
 
 pub use error::StoreError;
-pub use exchange::{Imported, Refusal};
 pub use gc::Collected;
 pub use list::Entry;
 pub use mapping::Mapping;
 pub use root::cache_root;
+pub use transfer::{Imported, Refusal};
 pub use verify::{Problem, Report};
 
 use sealed::TRAILER;

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use corrigenda::bench::data::{Dataset, all};
 use corrigenda::compile::Object;
 use corrigenda::model::{Checkpoint, Tokens};
 use corrigenda::patch::Patch;
 use corrigenda::project::{LockFile, Project, edits::parse_files};
+use corrigenda::research::bench::data::{Dataset, all};
 use corrigenda::safetensors::Header;
 use corrigenda::stats::published;
 

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::compile::Resolved;
 use crate::model::Model;
-use crate::model::upper::Upper;
+use crate::model::run::weight_pass::Upper;
 use crate::numeric::rows::softmax;
 
 /// The maximum number of positions in a batch of more than one row. The batches decide which sums are computed in f32,

@@ -13,12 +13,12 @@ mod batch;
 use rayon::prelude::*;
 
 use self::batch::{Batch, Line, Wanted, divergence, likelihood, lines};
-use super::site::Site;
+use super::layer_update::Site;
 use crate::compile::Resolved;
 use crate::compile::optimiser::Adam;
 use crate::digest::Canon;
 use crate::model::Model;
-use crate::model::upper::Slopes;
+use crate::model::run::weight_pass::Slopes;
 use crate::numeric::{View, matmul};
 use crate::patch::{PatchError, norm};
 use crate::progress::Progress;

@@ -1,0 +1,104 @@
+use std::fs;
+
+use super::*;
+use crate::behaviour::Score;
+use crate::behaviour::ask::Told;
+
+fn said(divergence: f64) -> Both {
+    let told = |holds| Told {
+        top: vec![(3, 0.5), (1, 0.25)],
+        scores: vec![Score { holds, probability: 0.5, nll: 0.7 }, Score { holds: false, probability: 0.1, nll: 2.0 }],
+    };
+    Both { before: told(false), after: told(true), divergence }
+}
+
+fn head() -> Head {
+    Head { base: Digest::of(b"base"), before: None, after: Some(Digest::of(b"patch")) }
+}
+
+fn damage() -> Damage {
+    Damage { documents: 2, tokens: 9, divergence: 0.25, perplexity_before: 3.0, perplexity_after: 4.0 }
+}
+
+/// A function that decodes a stored entry with its header, and returns whether the result is the encoded value.
+type Reads<'r> = &'r dyn Fn(&[u8], &Head) -> bool;
+
+#[test]
+fn every_form_comes_back_and_no_part_or_excess_of_it_does() {
+    let inquiries = [Inquiry::of_tokens(&[1, 2], &[&[3], &[4, 5]])];
+    let answers = cache_bytes::of_answers(&head(), &[said(0.125)]);
+    let text = cache_bytes::of_text(&head(), " in Rome");
+    let states = cache_bytes::of_states(&head(), &[1.0, -2.5]);
+    let lost = cache_bytes::of_damage(&head(), &damage());
+    let reads: [(&[u8], Reads<'_>); 4] = [
+        (&answers, &|bytes, head| cache_bytes::answers(bytes, head, &inquiries) == Some(vec![said(0.125)])),
+        (&text, &|bytes, head| cache_bytes::text(bytes, head).as_deref() == Some(" in Rome")),
+        (&states, &|bytes, head| cache_bytes::states(bytes, head, 2) == Some(vec![1.0, -2.5])),
+        (&lost, &|bytes, head| cache_bytes::damage(bytes, head) == Some(damage())),
+    ];
+    for (bytes, is_read) in reads {
+        assert!(is_read(bytes, &head()));
+        for cut in 0..bytes.len() {
+            assert!(!is_read(&bytes[..cut], &head()), "{cut}");
+        }
+        assert!(!is_read(&[bytes, &[0]].concat(), &head()));
+        assert!(!is_read(bytes, &Head { after: None, ..head() }));
+    }
+    assert!(cache_bytes::answers(&answers, &head(), &[Inquiry::of_tokens(&[1, 2], &[&[3]])]).is_none());
+    let nan = cache_bytes::of_answers(&head(), &[said(f64::NAN)]);
+    assert!(cache_bytes::answers(&nan, &head(), &inquiries).is_none());
+}
+
+#[test]
+fn what_is_kept_is_of_these_models_and_these_tokens_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Store::open(folder.path().join("store"));
+    let patch = Some(Digest::of(b"patch"));
+    let kept = Kept::of(&store, Digest::of(b"base"), None, patch);
+    let inquiries = [Inquiry::of_tokens(&[1, 2], &[&[3], &[4, 5]])];
+    assert_eq!(kept.answers(&inquiries), None);
+    kept.keep_answers(&inquiries, &[said(0.125)]);
+    assert_eq!(kept.answers(&inquiries), Some(vec![said(0.125)]));
+    let others = [
+        Kept::of(&store, Digest::of(b"other"), None, patch),
+        Kept::of(&store, Digest::of(b"base"), patch, patch),
+        Kept::of(&store, Digest::of(b"base"), None, None),
+        Kept::nothing(),
+    ];
+    assert!(others.iter().all(|other| other.answers(&inquiries).is_none()));
+    for (prompt, answers) in [(&[1, 9][..], &[&[3][..], &[4, 5]][..]), (&[1, 2], &[&[3], &[4, 6]]), (&[1, 2], &[&[3]])]
+    {
+        assert_eq!(kept.answers(&[Inquiry::of_tokens(prompt, answers)]), None, "{prompt:?} {answers:?}");
+    }
+    let greedy = Draw { tokens: 4, seed: None };
+    kept.keep_text(&[1], greedy, "text");
+    assert_eq!(kept.text(&[1], greedy).as_deref(), Some("text"));
+    assert_eq!(kept.text(&[1], Draw { seed: Some(0), ..greedy }), None, "a draw is drawn anew");
+    assert_eq!((kept.text(&[1], Draw { tokens: 5, ..greedy }), kept.text(&[2], greedy)), (None, None));
+}
+
+#[test]
+fn damage_of_an_entry_is_passed_over_and_a_store_for_reading_stays_as_it_is() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Store::open(folder.path().join("store"));
+    let reading = store.clone().for_reading();
+    let inquiries = [Inquiry::of_tokens(&[1], &[&[2], &[3]])];
+    let kept = Kept::of(&reading, Digest::of(b"base"), None, None);
+    kept.keep_answers(&inquiries, &[said(0.5)]);
+    assert!(!store.root().exists());
+    let kept = Kept::of(&store, Digest::of(b"base"), None, None);
+    kept.keep_answers(&inquiries, &[said(f64::NAN)]);
+    assert!(!store.root().exists(), "what is no number is not kept");
+    kept.keep_answers(&inquiries, &[said(0.5)]);
+    let entry = store.ls().expect("listed").remove(0);
+    assert_eq!(entry.kind, Kind::Measured);
+    assert_eq!(Head::of_entry(&store, &entry.key).expect("read"), Some(Head { after: None, ..head() }));
+    let path = store.path(Kind::Measured, &entry.key);
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[150] ^= 1;
+    fs::write(&path, &bytes).expect("written");
+    assert_eq!(kept.answers(&inquiries), None);
+    assert_eq!(store.passed_over().len(), 1);
+    kept.keep_answers(&inquiries, &[said(0.5)]);
+    assert_eq!(kept.answers(&inquiries), Some(vec![said(0.5)]), "it is mended");
+}

@@ -1,0 +1,411 @@
+//! Implements `bench`: compares editing methods on the records of a published dataset.
+
+pub(crate) mod output;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Context, Format, Outcome};
+use crate::behaviour::check_says;
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::digest::{Canon, Digest};
+use crate::export::destination::Place;
+use crate::link::Refinement;
+use crate::numeric::NUMERICS;
+use crate::pipeline::policy_limits::{neutral, silent};
+use crate::pipeline::{Base, Setup, Stop};
+use crate::progress::{Progress as _, Unseen};
+use crate::project::Project;
+use crate::regular_file;
+use crate::regular_file::Text;
+use crate::research::bench::data::{Case, DataError, Dataset, Refused, all};
+use crate::research::bench::editors::{Changed, NUMBERS, Name, editor};
+use crate::research::bench::eval_context::{Ground, Stated};
+use crate::research::bench::references;
+use crate::research::bench::results_log::{Kept, KeptError, Line};
+use crate::research::bench::run::{Bench, Failed, References, Writing, knows};
+use crate::research::bench::sample::drawn;
+use crate::store::Store;
+use output::{Told, answer, write};
+
+/// Compare editing methods on a published dataset
+///
+/// Each record is edited alone, on the project's model and with its settings, and the edit is then undone. With
+/// `--batch`, sets of several records are edited too. The metrics are those of the published tables; * marks the best
+/// value of a column, ! marks a value that the paper counts as a clear failure.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Schema of the file
+    #[arg(value_enum)]
+    pub(super) dataset: Dataset,
+    /// File with one JSON array of records, or with one record per line (JSON Lines)
+    pub(super) file: PathBuf,
+    /// Editors to compare; by default, rome
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', default_values_t = [Name::Rome])]
+    pub(super) editors: Vec<Name>,
+    /// Number of records, sampled with the seed; by default, all records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Seed for the sampling of records and of generated text
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Use only records whose true answer the base gives
+    #[arg(long)]
+    pub(super) known: bool,
+    /// Also edit sets of this many records at once: 1,10,100, or `all` for all records
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    pub(super) batch: Vec<Size>,
+    /// Do not edit the records alone
+    #[arg(long, requires = "batch")]
+    batch_only: bool,
+    /// Generate text after the generation prompts of every Nth record, for the metrics GE and RS; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    generate: usize,
+    /// Folder with attribute_snippets.json, tfidf_vocab.json and idf.npy, as published with CounterFact; needed for RS
+    #[arg(long, value_name = "DIR")]
+    references: Option<PathBuf>,
+    /// Reproduce the published code where it is believed to be wrong: one attempt per value, targets of FT and KN
+    #[arg(long)]
+    published: bool,
+    /// Change a number of an editor, such as rome.refine-steps=40
+    #[arg(long, value_name = "EDITOR.NUMBER=X")]
+    set: Vec<Setting>,
+    /// File with the results of an earlier run; they are not computed again, and new ones are appended
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// New folder for tables, charts, an HTML page, and all numbers as JSON
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// The number of records that are edited at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    Of(usize),
+    All,
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<usize>() {
+            Ok(size) if size > 0 => Ok(Self::Of(size)),
+            _ if text == "all" => Ok(Self::All),
+            _ => Err("expected a number of records, or `all`".to_owned()),
+        }
+    }
+}
+
+/// Endings of the names of numbers that must be whole, because they count something.
+const WHOLE: [&str; 7] = ["-steps", "-layers", ".layers", ".layer", "-contexts", "-sentences", "-from"];
+
+/// The value of `--set`: the name of an editor's number, such as `rome.refine-steps`, and its new value, at least 0.
+#[derive(Clone, Debug, PartialEq)]
+struct Setting(String, f64);
+
+impl std::str::FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || {
+            let names: Vec<String> = NUMBERS.iter().map(|(name, what)| format!("  {name}: {what}")).collect();
+            format!("known numbers:\n{}", names.join("\n"))
+        };
+        let (name, number) = text.split_once('=').ok_or_else(known)?;
+        let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+        let counts = WHOLE.iter().any(|end| name.ends_with(end));
+        if counts && number.is_some_and(|number| number.fract() != 0.0) {
+            return Err(format!("{name} must be a whole number"));
+        }
+        match NUMBERS.iter().any(|(other, _)| *other == name) {
+            true => number
+                .map(|number| Self(name.to_owned(), number))
+                .ok_or_else(|| format!("{text}: the value must be a number of at least 0")),
+            false => Err(known()),
+        }
+    }
+}
+
+impl Arguments {
+    /// Returns the distinct set sizes of `--batch` for `count` records, in ascending order. Returns an error if a size
+    /// is greater than `count`.
+    fn sizes(&self, count: usize) -> Result<Vec<usize>, Stop> {
+        let size = |size: &Size| match size {
+            Size::Of(size) if *size > count => Err(wrong(format!("`--batch {size}` is more than {count} records"))),
+            Size::Of(size) => Ok(*size),
+            Size::All => Ok(count),
+        };
+        let sizes: BTreeSet<usize> = self.batch.iter().map(size).collect::<Result<_, _>>()?;
+        Ok(sizes.into_iter().collect())
+    }
+
+    /// Returns the distinct editors, in the order of the command line.
+    fn names(&self) -> Vec<Name> {
+        let mut seen = BTreeSet::new();
+        self.editors.iter().copied().filter(|name| seen.insert(*name)).collect()
+    }
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    benched(context, arguments).unwrap_or_else(|outcome| outcome)
+}
+
+fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
+    let (project, store) = context.ground()?;
+    let stop = |stop: Stop| context.stop(&stop);
+    if arguments.known && arguments.dataset == Dataset::Zsre {
+        let why = "records of zsRE do not contain the answer before the edit, so `--known` cannot be used";
+        return Err(stop(wrong(why.to_owned())));
+    }
+    let base = context.base(&project, &store, false).map_err(stop)?;
+    for path in arguments.out.iter().chain(&arguments.resume) {
+        context.may_export(path).map_err(|finding| context.fail(finding))?;
+    }
+    let place = arguments.out.as_deref().map(|out| Ok::<_, Stop>(Place::folder(out, &base.folder, store.root())?));
+    let place = place.transpose().map_err(stop)?;
+    let (cases, refused) = all(&arguments.file, arguments.dataset).map_err(|error| stop(unusable(&error)))?;
+    let mut told = over(context, arguments, (&project, &base, &store), cases).map_err(stop)?;
+    told.left.extend(refused);
+    told.left.sort_by_key(|one| one.record);
+    let files = place.map(|place| write(place, &told)).transpose().map_err(|why| {
+        // The results took long to compute, so they are printed even if the files cannot be written.
+        if context.format == Format::Human {
+            answer(context, &told, None);
+        }
+        stop(why)
+    })?;
+    answer(context, &told, files.as_ref().map(|files| (arguments.out.as_deref().unwrap_or(Path::new("")), *files)));
+    Ok(Outcome::Ok)
+}
+
+fn wrong(message: String) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
+}
+
+fn unusable(error: &DataError) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::DatasetUnusable, error.to_string())], &Sources::default())
+}
+
+fn unkept(error: KeptError) -> Stop {
+    wrong(error.to_string())
+}
+
+/// Samples the records, opens the results file of `--resume`, and runs every editor on the records.
+fn over(
+    context: &Context,
+    arguments: &Arguments,
+    (project, base, store): (&Project, &Base, &Store),
+    cases: Vec<Case>,
+) -> Result<Told, Stop> {
+    let names = arguments.names();
+    let refusals = names.iter().filter_map(|name| name.refuses(&base.model)).next();
+    if let Some(why) = refusals {
+        return Err(wrong(why.to_owned()));
+    }
+    for name in ["ft.layer", "ft+l.layer"] {
+        let layer = arguments.set.iter().find(|Setting(other, _)| other == name);
+        let found = layer.map(|Setting(_, layer)| base.model.spec().check_layer(*layer as usize)).transpose();
+        found.map_err(|error| wrong(format!("{name}: {error}")))?;
+    }
+    let filled: Vec<String> = cases.iter().take(64).map(Case::filled).collect();
+    check_says(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into()))
+        .map_err(|error| silent(&error))?;
+    let ground = Ground::new(project, base, store)?;
+    let references = match &arguments.references {
+        Some(folder) => Some(
+            references::read(folder, &cases).map_err(|why| wrong(format!("the references cannot be used: {why}")))?,
+        ),
+        None => None,
+    };
+    let (stated, left) = chosen(context, arguments, &ground, cases)?;
+    let sizes = arguments.sizes(stated.len())?;
+    let mut changed: Changed = usual(project);
+    changed.extend(arguments.set.iter().map(|Setting(name, number)| (name.clone(), *number)));
+    let mut kept = match &arguments.resume {
+        Some(path) => {
+            let of = identity(arguments, &ground, &stated, references.as_ref(), &changed)?;
+            Kept::open(path, &of).map_err(unkept)?
+        }
+        None => Kept::nowhere(),
+    };
+    let neutral = if arguments.batch.is_empty() { None } else { Some(neutral(project, base)?) };
+    let writing = Writing { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
+    let bench = Bench { ground: &ground, stated, writing, neutral };
+    if !arguments.batch_only {
+        alone(context, arguments, &bench, &changed, &mut kept)?;
+    }
+    together(context, arguments, &bench, (&changed, &sizes), &mut kept)?;
+    let cases = bench.stated.iter().map(|stated| stated.case.record).collect();
+    Ok(Told {
+        base: (base.name(), base.locked.digest.short()),
+        dataset: arguments.dataset,
+        file: arguments.file.clone(),
+        layer: ground.setup.layer,
+        cases,
+        left,
+        editors: names,
+        kept,
+        settings: settings(arguments, &changed),
+    })
+}
+
+/// Returns the project's `[link]` settings of the refinement as numbers of the editor `rome`. If the project sets a
+/// number of steps, sets of any size are refined, as in `build`.
+fn usual(project: &Project) -> Changed {
+    let link = &project.config.link;
+    let steps = link.refine_steps.map(|steps| [("rome.refine-steps", steps), ("rome.refine-from", 1)]);
+    let layers = link.refine_layers.map(|layers| ("rome.refine-layers", layers));
+    let said = steps.into_iter().flatten().chain(layers);
+    said.map(|(name, number)| (name.to_owned(), number as f64)).collect()
+}
+
+/// Returns the sampled records, tokenized, and the records that are left out with the reason.
+fn chosen(
+    context: &Context,
+    arguments: &Arguments,
+    ground: &Ground<'_>,
+    cases: Vec<Case>,
+) -> Result<(Vec<Stated>, Vec<Refused>), Stop> {
+    let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok());
+    context.ui.begin("records to read", cases.len() as u64);
+    let mut asked = 0;
+    let (drawn, mut left) = drawn(cases, limit, arguments.seed, |case| {
+        asked += 1;
+        context.ui.at(asked);
+        // A record that cannot be tokenized is sampled here and reported as left out below.
+        !arguments.known || knows(ground, &ground.base.model, case).unwrap_or(true)
+    });
+    context.ui.end();
+    let likelier = arguments.dataset != Dataset::Zsre;
+    let mut stated = Vec::new();
+    for case in drawn {
+        let (record, id) = (case.record, Some(case.id));
+        if likelier && case.was.is_none() {
+            let why = "it has no old answer to compare the new one with".to_owned();
+            left.push(Refused { record, id, why });
+            continue;
+        }
+        match ground.stated(case, likelier) {
+            Ok(one) => stated.push(one),
+            Err(error) => left.push(Refused { record, id, why: error.to_string() }),
+        }
+    }
+    match stated.is_empty() {
+        true => Err(wrong("there is no record to edit".to_owned())),
+        false => Ok((stated, left)),
+    }
+}
+
+/// Returns the digest of everything that results depend on, except the editor. Results in a file with another digest
+/// are not reused.
+fn identity(
+    arguments: &Arguments,
+    ground: &Ground<'_>,
+    stated: &[Stated],
+    references: Option<&References>,
+    changed: &Changed,
+) -> Result<Digest, Stop> {
+    let mut canon = Canon::new("bench/2");
+    // The default numbers of editors change only with the version of the program.
+    canon.text("version", env!("CARGO_PKG_VERSION"));
+    Refinement::default().describe(&mut canon);
+    // The project's link settings do not affect the editors, except for the ridge.
+    let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
+    canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
+    if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
+        let read = regular_file::open(&path).and_then(Text::new).and_then(Digest::of_reader);
+        let (digest, _) = read.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        canon.digest("neutral", &digest);
+    }
+    canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
+    // Without imported statistics nothing is added, so digests equal those of program versions without imports.
+    for (layer, file) in &ground.setup.imports {
+        canon.number("layer", *layer as u64).digest("imported", file);
+    }
+    canon.digest("corpus", &ground.setup.provenance.corpus).text("dataset", arguments.dataset.name());
+    canon.number("records", stated.len() as u64);
+    for one in stated {
+        one.case.describe(&mut canon);
+    }
+    canon.number("seed", arguments.seed).number("generate", arguments.generate as u64);
+    canon.number("published", u64::from(arguments.published));
+    if let Some(references) = references {
+        references.weights.describe(&mut canon);
+    }
+    let references = references.map(|references| &references.texts);
+    canon.number("references", references.map_or(0, |texts| texts.len() as u64));
+    references.into_iter().flatten().for_each(|((relation, answer), text)| {
+        canon.text("relation", relation).text("answer", answer).text("text", text);
+    });
+    for (name, number) in changed {
+        canon.text("set", name).float("number", *number);
+    }
+    Ok(canon.finish())
+}
+
+fn alone(
+    context: &Context,
+    arguments: &Arguments,
+    bench: &Bench<'_>,
+    changed: &Changed,
+    kept: &mut Kept,
+) -> Result<(), Stop> {
+    let count = bench.stated.len();
+    context.ui.begin("base, records", count as u64);
+    for index in 0..count {
+        if !kept.has(None, bench.stated[index].case.record) {
+            kept.add(Line::Row(bench.base(index)?)).map_err(unkept)?;
+        }
+        context.ui.at(index as u64 + 1);
+    }
+    context.ui.end();
+    for name in arguments.names() {
+        let editor = editor(name, changed, arguments.published);
+        context.ui.begin(&format!("{}, records", name.text()), count as u64);
+        for index in 0..count {
+            if !kept.has(Some(name.text()), bench.stated[index].case.record) {
+                let record = Some(bench.stated[index].case.record);
+                let line = match bench.alone(name, &*editor, index, &Unseen) {
+                    Ok(row) => Line::Row(row),
+                    Err(stop) => Line::Failed(Failed::of(stop, name, record, None)?),
+                };
+                kept.add(line).map_err(unkept)?;
+            }
+            context.ui.at(index as u64 + 1);
+        }
+        context.ui.end();
+    }
+    Ok(())
+}
+
+fn together(
+    context: &Context,
+    arguments: &Arguments,
+    bench: &Bench<'_>,
+    (changed, sizes): (&Changed, &[usize]),
+    kept: &mut Kept,
+) -> Result<(), Stop> {
+    for name in arguments.names().into_iter().filter(|name| name.takes_many()) {
+        let editor = editor(name, changed, arguments.published);
+        for &size in sizes.iter().filter(|size| !kept.has_together(name.text(), **size)).collect::<Vec<_>>() {
+            context.ui.note(&format!("{}, {size} at once", name.text()));
+            let line = match bench.together(name, &*editor, size, &context.ui) {
+                Ok(one) => Line::Together(one),
+                Err(stop) => Line::Failed(Failed::of(stop, name, None, Some(size))?),
+            };
+            kept.add(line).map_err(unkept)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the settings of the run as JSON, for the answer of the command.
+fn settings(arguments: &Arguments, changed: &Changed) -> Value {
+    json!({
+        "seed": arguments.seed, "limit": arguments.limit, "known": arguments.known, "generate": arguments.generate,
+        "published": arguments.published, "set": changed,
+    })
+}

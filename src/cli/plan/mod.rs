@@ -1,0 +1,337 @@
+//! Implements `plan`: shows what a build would do, and how the base answers the prompts of the edits. Writes nothing.
+
+pub(crate) mod other_base;
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::table::{Table, percent, plural};
+use super::{Context, Format, Outcome};
+use crate::behaviour::expect::Unasked;
+use crate::behaviour::{Next, Question, Score, next, scores};
+use crate::diagnostics::{Code, Diagnostic, Sources, quoted, visible};
+use crate::model::{ModelError, Prompt};
+use crate::pipeline::build::unsound;
+use crate::pipeline::plan::{disagrees, only};
+use crate::pipeline::policy_limits;
+use crate::pipeline::setup::Corpus;
+use crate::pipeline::{Base, Plan, Planned, Setup, Stop, key_similarity, plan, refusal};
+use crate::project::{Change, ChangeKind, Difference, Edit, Lock, Project};
+use crate::stats;
+use crate::store::Store;
+
+/// Show what a build would do and what the base says today; writes nothing.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Only these edits (repeatable, or separated by commas)
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Exit with code 1 if a build would change the lock; with `--base`, if a fact is needed there or cannot be read
+    #[arg(long)]
+    exit_code: bool,
+    /// Plan for this model instead: show which facts it needs, which are already true there, and whose subject has
+    /// other tokens
+    #[arg(long, value_name = "DIR|hf:NAME")]
+    base: Option<String>,
+}
+
+/// The base's answers to the prompt of one edit.
+struct Said {
+    top: (String, f64),
+    target: Score,
+    was: Option<Score>,
+}
+
+/// The data from which the answer of the command is formatted.
+struct View<'a> {
+    base: &'a Base,
+    plan: &'a Plan<'a>,
+    setup: &'a Setup,
+    project: &'a Project,
+    lock: Option<&'a Lock>,
+    changes: &'a [Change],
+    /// The differences between the existing lock and the one that a build would write; empty without a lock.
+    differences: &'a [Difference],
+    built: bool,
+    /// Whether the build is known to reject an edit.
+    refused: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    let (project, store) = match context.ground() {
+        Ok((project, store)) => (project, store.for_reading()),
+        Err(outcome) => return outcome,
+    };
+    shown(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
+}
+
+fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+    let chosen = only(project, &arguments.only)?;
+    if let Some(name) = &arguments.base {
+        return other_base::shown(context, (project, store), &chosen, name, arguments.exit_code);
+    }
+    let lock = project.lock()?;
+    let base = context.base(project, store, false)?;
+    let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
+    let mut plan = plan(project, &base, &setup, store)?;
+    plan.check_reach(&base, &setup, &project.edits.sources)?;
+    let said = ask(project, &base, &plan, &chosen)?;
+    plan.warnings.extend(chosen.iter().zip(&said).filter_map(|(edit, said)| disagreement(edit, said)));
+    plan.warnings.extend(key_similarity::foreseen(project, &base, &setup, &plan, store)?);
+    crate::diagnostics::sort(&mut plan.warnings);
+    plan.warnings = project.config.policy.apply(plan.warnings);
+    if plan.warnings.iter().any(Diagnostic::is_error) {
+        return Err(Stop::findings(plan.warnings, &project.edits.sources));
+    }
+    // An edit that a build is known to reject does not end the plan, which reports it.
+    let refused = refusal::known(&plan, store)?.into_iter();
+    let refused = refused
+        .filter(|(one, _)| chosen.iter().any(|edit| edit.id == one.edit.id))
+        .map(|(one, refusal)| refusal.finding(one.edit, &setup));
+    let refused: Vec<Diagnostic> = refused.collect();
+    let changes = Lock::changes(lock.as_ref(), &project.edits);
+    let built = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?.is_some();
+    let differences = lock.as_ref().map_or_else(Vec::new, |lock| plan.differences(lock, &base, &setup));
+    let view = View {
+        differences: &differences,
+        base: &base,
+        plan: &plan,
+        setup: &setup,
+        project,
+        lock: lock.as_ref(),
+        changes: &changes,
+        built,
+        refused: !refused.is_empty(),
+    };
+    let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
+    let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
+    match context.format {
+        Format::Json => {
+            let findings = [plan.warnings.as_slice(), &refused].concat();
+            context.answer_json(outcome(&refused), &findings, &project.edits.sources, view.json(&edits));
+        }
+        _ => {
+            context.ui.findings(&plan.warnings, &project.edits.sources);
+            context.ui.findings(&refused, &project.edits.sources);
+            context.ui.answer(&view.human(&edits, arguments.only.is_empty()));
+        }
+    }
+    let changed = !changes.is_empty() || lock.is_none() || !differences.is_empty();
+    Ok(if arguments.exit_code && changed && refused.is_empty() { Outcome::No } else { outcome(&refused) })
+}
+
+/// Returns the outcome: an error if the build is known to reject edits.
+fn outcome(refused: &[Diagnostic]) -> Outcome {
+    if refused.is_empty() { Outcome::Ok } else { Outcome::Error }
+}
+
+/// Runs the prompts on the base. Returns the scores of the new and old answers and the likeliest next token per edit.
+fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop> {
+    let (mut questions, mut rows) = (Vec::new(), Vec::new());
+    let limit = base.model.spec().positions;
+    for edit in chosen {
+        let planned = plan.edits.iter().find(|planned| planned.edit.id == edit.id);
+        rows.extend(planned.map(|planned| planned.resolved.rows[0].ids.clone()));
+        for answer in [Some(&edit.target), edit.was.as_ref()].into_iter().flatten() {
+            let filled = planned.map_or_else(|| edit.filled_prompt(), Planned::filled);
+            let question = Question::new(&base.tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
+            questions.push(question.map_err(|error| cannot_ask(edit, &error.to_string()))?);
+        }
+    }
+    let mut scores = scores(&base.model, &questions).into_iter();
+    let mut score = || scores.next().expect("a score per question");
+    let mut said = Vec::new();
+    for (edit, next) in chosen.iter().zip(rows.chunks(64).flat_map(|some| next(&base.model, some))) {
+        let Next { top, probability, .. } = next;
+        let top = (base.tokens.piece(top), probability);
+        let one = Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
+        if !one.target.is_finite() {
+            let (id, file, place) = (edit.id.clone(), edit.place.file, edit.place.prompt.clone());
+            return Err(policy_limits::cannot_ask(
+                project,
+                &[Unasked { id, file, place, error: ModelError::Overflow }],
+            ));
+        }
+        said.push(one);
+    }
+    Ok(said)
+}
+
+fn cannot_ask(edit: &Edit, error: &str) -> Stop {
+    let finding = Diagnostic::new(Code::PromptTooLong, format!("edit `{}`: {error}", edit.id));
+    Stop::wrong(vec![finding], &Sources::default())
+}
+
+/// Returns a finding if the base already gives the target, or if it does not give the old answer.
+fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
+    let place = &edit.place;
+    let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
+    if said.target.holds {
+        let message = format!("edit `{}`: the base already gives the target", edit.id);
+        let finding = Diagnostic::new(Code::AlreadyTrue, message).at(place.file, &place.target, top);
+        return Some(
+            finding.help("the fact may need no edit on this base: check its paraphrases, then remove it or park it"),
+        );
+    }
+    let (was, span) = (edit.was.as_ref()?, place.was.as_ref()?);
+    (!said.was?.holds).then(|| disagrees(edit, was, span, top))
+}
+
+/// Describes how the set will be refined; `None` if it will not be refined.
+fn refined(setup: &Setup, layers: &[usize]) -> Option<String> {
+    let refinement = setup.refinement.as_ref()?;
+    let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
+    let word = if layers.len() == 1 { "layer" } else { "layers" };
+    Some(format!("refined in {} over {word} {}", plural(refinement.steps, "step"), layers.join(", ")))
+}
+
+impl View<'_> {
+    fn human(&self, edits: &[(&Planned<'_>, &Said)], whole: bool) -> String {
+        let mut head = Table::new(&[1], &[]);
+        let digest = self.base.locked.digest;
+        let locked = match self.lock {
+            None => "not locked yet",
+            Some(lock) if lock.base.digest == digest => "as locked",
+            Some(_) => "NOT the base that the lock names",
+        };
+        head.row(["base", &format!("{}  {}  {locked}", self.base.name(), digest.short())]);
+        let corpus = self.setup.corpus.file_name().unwrap_or_default().to_string_lossy();
+        let built = if self.built { "in the store" } else { "not built yet" };
+        head.row(["stats", &format!("layer {} over {corpus}, {built}", self.setup.layer)]);
+        if let Some(refined) = refined(self.setup, &self.setup.layers(self.base)) {
+            head.row(["link", &refined]);
+        }
+        let mut out = head.render(usize::MAX) + "\n";
+        for (planned, said) in edits {
+            self.edit(&mut out, planned, said);
+        }
+        if whole {
+            // Differences of edits are shown with the edits. The digest of the set differs whenever an edit does, so
+            // it is not shown.
+            let told = |one: &&Difference| {
+                !one.place.starts_with("edit ") && (one.place.as_str(), one.field) != ("patch", "set")
+            };
+            for difference in self.differences.iter().filter(told) {
+                let _ = writeln!(out, "~ {}: {}", difference.place, difference.field);
+                if (difference.place.as_str(), difference.field) == ("patch", "settings") {
+                    out.push_str(
+                        "    other settings for values or link: results that are not in the store are computed\n",
+                    );
+                }
+            }
+            let written = self.project.edits.written();
+            for change in self.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
+                let parked = written.get(change.id.as_str()).and_then(|edit| edit.parked.clone());
+                let why = parked.map_or_else(String::new, |why| format!("  parked: {why}"));
+                let _ = writeln!(out, "- {}{}", visible(&change.id), visible(&why));
+            }
+            let count = |kind| self.changes.iter().filter(|change| change.kind == kind).count();
+            let [added, changed, removed] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
+            let last = match added + changed + removed {
+                0 if self.lock.is_some() && !self.differences.is_empty() => {
+                    "No fact changed, but the lock is not what `corrigenda build` would write now.".to_owned()
+                }
+                0 => "Nothing to add, change or remove.".to_owned(),
+                _ if self.refused => {
+                    format!(
+                        "{added} to add, {changed} to change, {removed} to remove: `corrigenda build` refuses edits that are named above."
+                    )
+                }
+                _ => format!("{added} to add, {changed} to change, {removed} to remove: `corrigenda build` does it."),
+            };
+            let _ = write!(out, "\n{last}");
+        }
+        out
+    }
+
+    /// Appends the lines of one edit. Results of `write!` are ignored, because writing to a `String` cannot fail.
+    fn edit(&self, out: &mut String, planned: &Planned<'_>, said: &Said) {
+        let edit = planned.edit;
+        let change = self.changes.iter().find(|change| change.id == edit.id);
+        let sign = change.map_or("=", |change| change.kind.sign());
+        let parts: Vec<&str> = change.into_iter().flat_map(|change| &change.fields).map(|part| part.as_str()).collect();
+        let parts = if parts.is_empty() { String::new() } else { format!("  changed: {}", parts.join(", ")) };
+        let place = self.project.edits.sources.place(edit.place.file, edit.place.id.start);
+        let _ = writeln!(out, "{sign} {}  {}{parts}", visible(&edit.id), visible(&place));
+        let row = &planned.resolved.rows[0];
+        let pieces = self.base.tokens.shown(&row.ids);
+        let cut: Vec<String> = pieces
+            .iter()
+            .enumerate()
+            .map(|(at, piece)| if at == row.position { format!("[{piece}]") } else { piece.clone() })
+            .collect();
+        let target = self.base.tokens.shown(&planned.resolved.target).join("|");
+        let _ = writeln!(out, "    {} → {}", visible(&cut.join("|")), visible(&target));
+        let key = &pieces[row.position];
+        let _ = writeln!(out, "    key at token {} {}, layer {}", row.position, quoted(key), self.setup.layer);
+        let _ = writeln!(out, "    the base says {}", self.says(edit, said));
+        for alias in self.aliases(edit) {
+            let row = &alias.resolved.rows[0];
+            let key = &self.base.tokens.shown(&row.ids)[row.position];
+            let _ = writeln!(out, "    as {}: key at token {} {}", quoted(alias.name), row.position, quoted(key));
+        }
+    }
+
+    /// Returns the entries of an edit for the aliases of its subject.
+    fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &Planned<'_>> {
+        // The plan is ordered by edit id, and the aliases of an edit follow its subject.
+        let own = self.plan.edits.partition_point(|one| one.edit.id < edit.id);
+        self.plan.edits[own..].iter().take_while(|one| one.edit.id == edit.id).filter(|one| one.alias().is_some())
+    }
+
+    fn says(&self, edit: &Edit, said: &Said) -> String {
+        let target = format!("{} {}", quoted(&edit.target), percent(said.target.probability));
+        let top = format!("{} {}", quoted(&said.top.0), percent(said.top.1));
+        match (&edit.was, &said.was) {
+            (Some(was), Some(score)) if score.holds => {
+                format!("{} {}, as in `was`; {target}", quoted(was), percent(score.probability))
+            }
+            (Some(was), Some(score)) => {
+                format!("{top}, not {} {} as in `was`; {target}", quoted(was), percent(score.probability))
+            }
+            _ => format!("{top}; {target}"),
+        }
+    }
+
+    fn json(&self, edits: &[(&Planned<'_>, &Said)]) -> Value {
+        let edit = |(planned, said): &(&Planned<'_>, &Said)| {
+            let edit = planned.edit;
+            let change = self.changes.iter().find(|change| change.id == edit.id);
+            let score = |score: Score| json!({ "holds": score.holds, "probability": score.probability });
+            let locked = planned.locked(self.base, &self.setup.layers(self.base));
+            json!({
+                "id": edit.id,
+                "change": change.map_or("=", |change| change.kind.sign()),
+                "changed": change.into_iter().flat_map(|change| &change.fields).map(|part| part.as_str())
+                    .collect::<Vec<_>>(),
+                "file": self.project.edits.sources.path(edit.place.file),
+                "line": self.project.edits.sources.position(edit.place.file, edit.place.id.start).line,
+                "tokens": locked.tokens,
+                "target-tokens": locked.target_tokens,
+                "preface": locked.preface,
+                "position": locked.position,
+                "layers": locked.layers,
+                "object": locked.object,
+                "says": { "token": said.top.0, "probability": said.top.1 },
+                "target": score(said.target),
+                "was": said.was.map(score),
+                "aliases": self.aliases(edit).map(|alias| {
+                    let locked = alias.locked(self.base, &self.setup.layers(self.base));
+                    json!({
+                        "alias": locked.alias, "tokens": locked.tokens, "preface": locked.preface,
+                        "position": locked.position, "object": locked.object,
+                    })
+                }).collect::<Vec<_>>(),
+            })
+        };
+        let removed = self.changes.iter().filter(|change| change.kind == ChangeKind::Removed);
+        json!({
+            "base": { "name": self.base.name(), "digest": self.base.locked.digest },
+            "locked": self.lock.map(|lock| lock.base.digest == self.base.locked.digest),
+            "statistics": { "layer": self.setup.layer, "built": self.built },
+            "edits": edits.iter().map(edit).collect::<Vec<_>>(),
+            "removed": removed.map(|change| &change.id).collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! Formats the answer of `trace`: a table for a terminal, JSON with all numbers, and a folder of figures.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::table::{Table, plural};
+use crate::cli::{Context, Format, Outcome};
+use crate::diagnostics::{Code, Diagnostic, Sources, visible};
+use crate::export::destination::Place;
+use crate::numeric::Mean;
+use crate::pipeline::{Base, Stop};
+use crate::research::figure::Figure;
+use crate::research::figure::png::Painter;
+use crate::research::trace::plots;
+use crate::research::trace::plots::page;
+use crate::research::trace::{Class, Effects, Kind, LeftOut, Noise, NoiseRule, Plan, Traced};
+
+/// The results of one run of `trace`, from which the answer is formatted.
+pub(crate) struct Told {
+    base: (String, String),
+    pub noise: Noise,
+    pub plan: Plan,
+    asked: usize,
+    pub traced: Vec<Traced>,
+    pub left: Vec<(String, LeftOut)>,
+    effects: Effects,
+}
+
+impl Told {
+    pub(crate) fn new(base: &Base, noise: Noise, plan: Plan, asked: usize, left: Vec<(String, LeftOut)>) -> Self {
+        let base = (base.name(), base.locked.digest.short());
+        Self { base, noise, plan, asked, traced: Vec::new(), left, effects: Effects::default() }
+    }
+
+    /// Computes the mean effects; called after all facts are traced.
+    pub(crate) fn sum_up(&mut self) {
+        self.effects = Effects::of(&self.traced);
+    }
+
+    fn noise_in_words(&self) -> String {
+        let Noise { rule, scale, seed, samples } = self.noise;
+        let kind = match rule {
+            NoiseRule::Spread(factor) => {
+                format!("normal, {factor} standard deviations of the subjects' embeddings: {scale:.4}")
+            }
+            NoiseRule::Fixed(scale) => format!("normal, {scale}"),
+            NoiseRule::Uniform(scale) => format!("uniform, up to {scale}"),
+        };
+        format!("{kind}; {}, seed {seed}", plural(samples, "sample"))
+    }
+
+    /// Formats a mean. For a single fact, no confidence interval is shown.
+    fn figure(&self, mean: Mean) -> String {
+        figure(if self.traced.len() == 1 { Mean { count: 1, ..mean } } else { mean })
+    }
+
+    /// Returns how many facts were left out for each reason.
+    fn left_in_words(&self) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, why) in &self.left {
+            let why = match why {
+                LeftOut::Unknown { .. } => "the model says something else",
+                LeftOut::NoSubject { .. } => "the subject is not in the prompt",
+                LeftOut::NoToken(_) | LeftOut::Model(_) => "the text cannot be read",
+            };
+            *counts.entry(why).or_default() += 1;
+        }
+        let counts: Vec<String> = counts.into_iter().map(|(why, count)| format!("{count}: {why}")).collect();
+        counts.join("; ")
+    }
+
+    /// Returns the number of facts whose answer has several tokens; only the first token is traced.
+    fn in_part(&self) -> usize {
+        self.traced.iter().filter(|one| one.answer_tokens.is_some_and(|tokens| tokens > 1)).count()
+    }
+
+    /// Returns the names and values that are shown above the numbers.
+    fn lines(&self) -> Vec<(String, String)> {
+        let effects = &self.effects;
+        let mut lines = vec![
+            ("base", format!("{}  {}", self.base.0, self.base.1)),
+            ("noise", self.noise_in_words()),
+            ("windows", format!("{} of MLPs or attentions", plural(self.plan.window, "layer"))),
+            ("traced", format!("{} of {}", self.traced.len(), plural(self.asked, "fact"))),
+        ];
+        if !self.left.is_empty() {
+            lines.push(("left out", self.left_in_words()));
+        }
+        if self.in_part() > 0 {
+            lines.push(("in part", format!("{} by the first token of the answer", plural(self.in_part(), "fact"))));
+        }
+        // For a single fact no interval is shown: a spread over its tokens is not a spread over facts.
+        lines.extend([
+            ("clean", format!("{} the answer's probability", self.figure(effects.clean))),
+            ("corrupted", format!("{} with noise on the subject", self.figure(effects.corrupted))),
+            ("effect", format!("{} in total", self.figure(effects.total))),
+        ]);
+        lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+pub(crate) fn figure(mean: Mean) -> String {
+    let mean = Mean { value: if mean.value.abs() < 5e-4 { 0.0 } else { mean.value }, ..mean };
+    if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.half) } else { format!("{:.3}", mean.value) }
+}
+
+/// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and its number of files.
+pub(crate) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize)>) {
+    match context.format {
+        Format::Json => {
+            let mut whole = json(told);
+            whole["out"] = wrote.map_or(Value::Null, |(out, _)| json!(out.display().to_string()));
+            context.answer_json(Outcome::Ok, &[], &Sources::default(), whole);
+        }
+        _ => context.ui.answer(&human(told, wrote, context.ui.width())),
+    }
+}
+
+fn human(told: &Told, wrote: Option<(&Path, usize)>, width: usize) -> String {
+    let mut head = Table::new(&[1], &[]);
+    for (name, value) in told.lines() {
+        head.row([name, value]);
+    }
+    if let Some((out, files)) = wrote {
+        head.row(["wrote".to_owned(), format!("{}: {}", visible(&out.display().to_string()), plural(files, "file"))]);
+    }
+    let of = if told.traced.len() == 1 { "indirect effect" } else { "average indirect effect" };
+    let of = format!("{of}, greatest of all layers");
+    let side_by_side = side_by_side(told, &of);
+    let table = if side_by_side.fits(width) { side_by_side.render(width) } else { below(told, &of) };
+    format!("{}\n{table}", head.render_wrapped(width))
+}
+
+/// Returns the largest mean effect of a kind at a class of tokens, with its layer; `None` if there is no such effect.
+fn peak(told: &Told, kind: Kind, class: Class) -> Option<String> {
+    told.effects.peak(kind, class).map(|(layer, mean)| format!("{} at {layer}", told.figure(mean)))
+}
+
+/// Returns a table of the largest effects, with one row per token class and one column per kind.
+fn side_by_side(told: &Told, of: &str) -> Table {
+    let kinds = &told.plan.kinds;
+    let mut table = Table::new(&[], &[]);
+    table.row(std::iter::once(of).chain(kinds.iter().map(|kind| kind.name())));
+    for class in Class::ALL {
+        let cells: Vec<Option<String>> = kinds.iter().map(|kind| peak(told, *kind, class)).collect();
+        if cells.iter().any(Option::is_some) {
+            let cells = cells.into_iter().map(Option::unwrap_or_default);
+            table.row(std::iter::once(class.words().to_owned()).chain(cells));
+        }
+    }
+    table
+}
+
+/// Returns the largest effects with one line per token class and kind, for narrow terminals.
+fn below(told: &Told, of: &str) -> String {
+    let mut out = format!("{of}\n");
+    for class in Class::ALL {
+        let mut table = Table::new(&[], &[]);
+        for kind in &told.plan.kinds {
+            if let Some(cell) = peak(told, *kind, class) {
+                table.row([format!("  {}", kind.name()), cell]);
+            }
+        }
+        let lines = table.render(usize::MAX);
+        if !lines.is_empty() {
+            out.push_str(&format!("\n{}\n{lines}", class.words()));
+        }
+    }
+    out
+}
+
+/// Returns the JSON answer: the settings, the mean effects, and the tables of every fact.
+fn json(told: &Told) -> Value {
+    let mean = |mean: &Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
+    let effects = &told.effects;
+    let indirect = effects.indirect.iter().map(|((kind, class), layers)| {
+        json!({ "kind": kind.name(), "token": class.name(), "layers": layers.iter().map(mean).collect::<Vec<_>>() })
+    });
+    let fact = |one: &Traced| {
+        let tables = one.restored.iter().map(|(kind, table)| (kind.name().to_owned(), json!(table)));
+        json!({
+            "id": one.fact.id, "prompt": one.fact.prompt, "subject": one.fact.subject_text(), "tokens": one.tokens,
+            "subject_tokens": [one.subject.start, one.subject.end], "answer": one.answer,
+            "answer_tokens": one.answer_tokens, "clean": one.clean, "corrupted": one.corrupted,
+            "restored": tables.collect::<serde_json::Map<_, _>>(),
+        })
+    };
+    let left = told.left.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
+    json!({
+        "base": { "name": told.base.0, "digest": told.base.1 },
+        "noise": { "rule": told.noise.rule.to_string(), "scale": told.noise.scale, "samples": told.noise.samples,
+            "seed": told.noise.seed },
+        "window": told.plan.window, "severed_noise": told.plan.severed.name(),
+        "effects": { "facts": effects.facts, "clean": mean(&effects.clean), "corrupted": mean(&effects.corrupted),
+            "total": mean(&effects.total), "indirect": indirect.collect::<Vec<_>>() },
+        "facts": told.traced.iter().map(fact).collect::<Vec<_>>(),
+        "left_out": left.collect::<Vec<_>>(),
+    })
+}
+
+/// Writes the figures, the HTML page and the JSON to a new folder, with figures of at most `pictures` single facts.
+/// Returns the number of files.
+pub(crate) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize, Stop> {
+    let painter = Painter::default();
+    let averages = plots::averages(&told.effects, &told.plan);
+    let singles = told.traced.iter().take(pictures);
+    let singles: Vec<Figure> = singles.flat_map(|one| plots::of_fact(one, &told.plan)).collect();
+    let staging = place.stage()?;
+    let mut files = 0;
+    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Stop> {
+        staging.write(name, |out| out.write_all(bytes))?;
+        files += 1;
+        Ok(())
+    };
+    for figure in averages.iter().chain(&singles) {
+        let files = figure.files(&painter).map_err(|why| {
+            let finding = Diagnostic::new(Code::TraceRefused, format!("the figure {why}"));
+            Stop::wrong(vec![finding], &Sources::default())
+        })?;
+        for (name, bytes) in files {
+            put(&name, &bytes)?;
+        }
+    }
+    let title = match told.traced.as_slice() {
+        [one] => format!("Where “{}” is stored", one.fact.prompt),
+        all => format!("Where {} facts are stored", all.len()),
+    };
+    let page = page::Told { title, lines: told.lines(), effects: &told.effects, plan: &told.plan };
+    put("index.html", page::render(&page, &averages, &singles).as_bytes())?;
+    put("trace.json", format!("{:#}\n", json(told)).as_bytes())?;
+    staging.commit()?;
+    Ok(files)
+}

@@ -1,0 +1,272 @@
+//! Implements `trace --suggest-layer`: measures at which layer edits work best, and traces the same facts for
+//! comparison.
+
+use std::time::{Duration, Instant};
+
+use super::suggested_output::{Told, around, human, json};
+use super::{Arguments, of_edit, trace_each};
+use crate::behaviour::expect::Share;
+use crate::behaviour::{Question, scores};
+use crate::cli::table::{percent, plural};
+use crate::cli::{Context, Format, Outcome};
+use crate::compile::Stage;
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::pipeline::link_inputs::moments_of;
+use crate::pipeline::setup::Corpus;
+use crate::pipeline::{Base, Setup, Stop};
+use crate::project::{Edit, EditSet, Project, parse_files};
+use crate::research::layers::coarse::{Coarse, Round};
+use crate::research::layers::search::{Shares, Tried, as_good, best};
+use crate::research::layers::trials::Trials;
+use crate::research::trace::cache::trace_kept;
+use crate::research::trace::counterfactuals::rewritten;
+use crate::research::trace::{Effects, Kind, KnownFact, Places};
+use crate::store::Store;
+
+/// The number of edits to try without `--limit`.
+const EDITS: usize = 24;
+
+pub(crate) fn suggest(
+    context: &Context,
+    arguments: &Arguments,
+    project: &Project,
+    (base, store): (&Base, &Store),
+    gathered: Vec<KnownFact>,
+) -> Result<Outcome, Stop> {
+    let named = layers(arguments, base)?;
+    let project = some_edits(arguments, project, base, gathered)?;
+    let (rounds, tried) = try_all(context, &project, (base, store), named)?;
+    let facts: Vec<KnownFact> = project.edits.edits.iter().map(of_edit).collect();
+    // The answer shows only the effects at the subject's last token.
+    let restored = (vec![Kind::Mlp, Kind::Attention], Places::LastSubject);
+    let (noise, plan) = arguments.rules(base, &facts, restored)?;
+    let ground = (&base.model, &base.tokens, &base.locked.digest);
+    let (traced, left) = trace_each(context, facts, |fact| trace_kept(ground, fact, (&noise, &plan), store))?;
+    let found = best(&tried);
+    let others = |found: &Tried| {
+        let others = tried.iter().filter(|one| one.layer != found.layer && as_good(found, one));
+        others.map(|one| one.layer).collect()
+    };
+    let told = Told {
+        base: (base.name(), base.locked.digest.short()),
+        edits: project.edits.edits.iter().map(|edit| edit.id.clone()).collect(),
+        rounds,
+        suggested: found.map(|found| found.layer),
+        as_good: found.map_or_else(Vec::new, others),
+        tried,
+        window: plan.window,
+        noise,
+        traced: Effects::of(&traced),
+        left_out: left,
+    };
+    let outcome = if told.suggested.is_some() { Outcome::Ok } else { Outcome::No };
+    match context.format {
+        Format::Json => context.answer_json(outcome, &[], &Sources::default(), json(&told)),
+        _ => context.ui.answer(&human(&told, &project.config.model.prefix(), context.ui.width())),
+    }
+    Ok(outcome)
+}
+
+/// Tries the given layers, or selects layers from coarse to fine. Returns the rounds, and the results in ascending
+/// order of layers.
+pub(crate) fn try_all(
+    context: &Context,
+    project: &Project,
+    (base, store): (&Base, &Store),
+    named: Option<Vec<usize>>,
+) -> Result<(Vec<Round>, Vec<Tried>), Stop> {
+    let (mut coarse, first) = match named {
+        Some(layers) => (None, Round { layers, around: Vec::new() }),
+        None => {
+            let (coarse, first) = Coarse::new(base.model.spec().layers);
+            (Some(coarse), first)
+        }
+    };
+    let setup = Setup::at_layer(project, base, store, Corpus::Remembered, Ok(first.layers[0]))?;
+    let trials = Trials::new(project, base, store, &context.ui);
+    let (mut rounds, mut tried, mut next) = (Vec::new(), Vec::new(), Some(first));
+    while let Some(round) = next {
+        context.ui.note(&ahead(&round, project, &setup));
+        let moments = moments_of(project, base, &setup, &round.layers, store, &context.ui)?;
+        let mut clock = Clock::new(base.model.spec().layers, &round.layers);
+        for (&layer, (cached, _)) in round.layers.iter().zip(&moments) {
+            let began = Instant::now();
+            let (one, kept) = trials.at(&setup.beside(layer), cached)?;
+            clock.done(layer, (!kept).then(|| began.elapsed()));
+            context.ui.note(&format!(
+                "{}{}",
+                row(&one),
+                if kept { "; read from the store".to_owned() } else { clock.left() }
+            ));
+            tried.push(one);
+        }
+        rounds.push(round);
+        tried.sort_by_key(|one: &Tried| one.layer);
+        next = coarse.as_mut().and_then(|coarse| coarse.next(&tried));
+    }
+    Ok((rounds, tried))
+}
+
+/// Returns a sentence on the work of a round: layers, values to search, and forward-backward evaluations.
+fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
+    let names: usize = project.edits.edits.iter().map(|edit| edit.names().count()).sum();
+    let values = names * round.layers.len();
+    let steps = |stages: &[Stage]| stages.iter().map(|stage| stage.steps).sum::<usize>();
+    let schedule = &setup.settings.schedule;
+    format!(
+        "{} to try{}: {} of {}; {} evaluations if the first attempts converge, at most {}, fewer if results are in the store",
+        plural(round.layers.len(), "layer"),
+        around(round),
+        plural(values, "value"),
+        plural(project.edits.edits.len(), "edit"),
+        values * steps(&schedule[..schedule.len().min(1)]),
+        values * steps(schedule),
+    )
+}
+
+/// Formats the results of one layer as a line for the progress output.
+fn row(one: &Tried) -> String {
+    let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
+    let Shares { efficacy, paraphrase, unchanged } = one.shares;
+    let [efficacy, paraphrase, unchanged] = [efficacy, paraphrase, unchanged].map(share);
+    let score = percent(one.shares.score());
+    format!("layer {}: efficacy {efficacy}, paraphrase {paraphrase}, unchanged {unchanged}, score {score}", one.layer)
+}
+
+/// Estimates the remaining time of a round from the time that its finished layers took.
+struct Clock {
+    count: usize,
+    left: Vec<usize>,
+    units: usize,
+    took: Duration,
+}
+
+impl Clock {
+    fn new(count: usize, layers: &[usize]) -> Self {
+        Self { count, left: layers.to_vec(), units: 0, took: Duration::ZERO }
+    }
+
+    /// Returns the relative cost of a layer: the number of layers from it to the last one.
+    fn units(&self, layer: usize) -> usize {
+        self.count - layer
+    }
+
+    /// Marks a layer as done. `took` is `None` if its results were read from the store.
+    fn done(&mut self, layer: usize, took: Option<Duration>) {
+        self.left.retain(|left| *left != layer);
+        if let Some(took) = took {
+            self.units += self.units(layer);
+            self.took += took;
+        }
+    }
+
+    fn left(&self) -> String {
+        let units: usize = self.left.iter().map(|&layer| self.units(layer)).sum();
+        if units == 0 || self.units == 0 {
+            return String::new();
+        }
+        let seconds = self.took.as_secs_f64() * units as f64 / self.units as f64;
+        let time = if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) };
+        format!("; {} to go, about {time}", plural(self.left.len(), "layer"))
+    }
+}
+
+fn wrong(message: String) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default())
+}
+
+/// Returns the distinct layers of `--layers`, ascending; `None` without that option.
+fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Stop> {
+    let count = base.model.spec().layers;
+    let mut named: Vec<usize> = arguments.layers.iter().flat_map(|range| range.0.clone()).collect();
+    named.sort_unstable();
+    named.dedup();
+    match named.last() {
+        None => Ok(None),
+        Some(last) if *last >= count => {
+            Err(wrong(format!("the model has the layers 0 to {}: there is no layer {last}", count - 1)))
+        }
+        Some(_) => Ok(Some(named)),
+    }
+}
+
+/// Returns the project with the edits to try: some of its own, or edits made from known facts.
+fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<KnownFact>) -> Result<Project, Stop> {
+    let mut some = project.clone();
+    some.probes.clear();
+    let count = arguments.limit().unwrap_or(EDITS);
+    if arguments.facts.is_none() {
+        let wanted = |edit: &Edit| arguments.ids.is_empty() || arguments.ids.contains(&edit.id);
+        some.edits.edits.retain(wanted);
+        // If there are too many edits, those with the lowest digests are used: they come from all files and relations,
+        // and are the same in every run.
+        let mut order: Vec<_> = some.edits.edits.iter().map(|edit| (edit.meaning(), edit.id.clone())).collect();
+        order.sort();
+        order.truncate(count);
+        some.edits.edits.retain(|edit| order.iter().any(|(_, id)| *id == edit.id));
+        return Ok(some);
+    }
+    let Some(edits) = edits_of(base, &facts, count, u64::from(arguments.seed)) else {
+        return Err(Stop::wrong(
+            vec![
+                Diagnostic::new(Code::TraceRefused, "none of these facts can be used for an edit to try layers")
+                    .help("a record needs `relation_id` and an `attribute` that the model says")
+                    .help("another record of its relation must have another attribute"),
+            ],
+            &Sources::default(),
+        ));
+    };
+    some.edits = edits;
+    Ok(some)
+}
+
+/// Returns at most `count` edits of facts that the base knows; `None` if there are none.
+pub(crate) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64) -> Option<EditSet> {
+    let (text, found) = rewritten(facts, count, seed, |fact| knows(base, fact));
+    // Each edit was parsed when it was selected, so this cannot fail.
+    let (edits, _) = parse_files(vec![("known facts, said otherwise".to_owned(), text.into_bytes())]).ok()?;
+    (found > 0).then_some(edits)
+}
+
+fn knows(base: &Base, fact: &KnownFact) -> bool {
+    let Some(answer) = &fact.answer else { return false };
+    let question = Question::new(&base.tokens, fact.prompt.as_str().into(), answer.trim(), base.model.spec().positions);
+    question.is_ok_and(|question| scores(&base.model, &[question])[0].holds)
+}
+
+/// The layers to try: one layer, or a range that includes both ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layers(std::ops::RangeInclusive<usize>);
+
+impl std::str::FromStr for Layers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            text.parse::<u16>()
+                .map(usize::from)
+                .map_err(|_| "expected a layer or a range of layers: 3 or 2-5".to_owned())
+        };
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (number(first)?, number(last)?);
+        if first <= last {
+            Ok(Self(first..=last))
+        } else {
+            Err(format!("the first layer {first} is greater than the last layer {last}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_numbers_or_ranges() {
+        assert_eq!("3".parse(), Ok(Layers(3..=3)));
+        assert_eq!("2-5".parse(), Ok(Layers(2..=5)));
+        for wrong in ["", "-", "5-2", "a", "1-2-3", "99999", "-1"] {
+            assert!(wrong.parse::<Layers>().is_err(), "{wrong}");
+        }
+    }
+}

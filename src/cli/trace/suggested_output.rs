@@ -1,0 +1,176 @@
+//! Formats the answer of `trace --suggest-layer`: a table for a terminal, and JSON with all numbers.
+
+use serde_json::{Value, json};
+
+use super::output::figure;
+use crate::behaviour::expect::Share;
+use crate::cli::table::{Table, percent, plural};
+use crate::numeric::Mean;
+use crate::research::layers::coarse::Round;
+use crate::research::layers::search::Tried;
+use crate::research::trace::{Class, Effects, Kind, LeftOut, Noise};
+
+/// The results of one run of `trace --suggest-layer`, from which the answer is formatted.
+pub(crate) struct Told {
+    pub base: (String, String),
+    pub edits: Vec<String>,
+    /// The rounds of the search, in order: the layers tried, and the best layers that they are around.
+    pub rounds: Vec<Round>,
+    /// The results of each layer, ascending.
+    pub tried: Vec<Tried>,
+    /// The best layer; `None` if no edit holds at any layer.
+    pub suggested: Option<usize>,
+    pub as_good: Vec<usize>,
+    pub noise: Noise,
+    pub window: usize,
+    pub traced: Effects,
+    pub left_out: Vec<(String, LeftOut)>,
+}
+
+pub(crate) fn human(told: &Told, prefix: &str, width: usize) -> String {
+    let mut head = Table::new(&[], &[]);
+    head.row(["base".to_owned(), format!("{}  {}", told.base.0, told.base.1)]);
+    let (edits, layers) = (plural(told.edits.len(), "edit"), plural(told.tried.len(), "layer"));
+    head.row(["tried".to_owned(), format!("{edits}, each alone at {layers}")]);
+    if told.rounds.len() > 1 {
+        head.row(["layers".to_owned(), rounds_in_words(&told.rounds)]);
+    }
+    head.row(["traced".to_owned(), traced_in_words(told)]);
+    let no_value: Vec<String> = told.tried.iter().filter_map(no_value).collect();
+    if !no_value.is_empty() {
+        head.row(["no value".to_owned(), format!("{}; these count as not holding", no_value.join(", "))]);
+    }
+    head.row(["suggested".to_owned(), suggested_in_words(told)]);
+    if let Some(layer) = told.suggested {
+        head.row(["to set it".to_owned(), format!("layer = {layer} under [{prefix}rome]")]);
+    }
+    format!("{}\n{}", head.render_wrapped(width), layers_in_rows(told).render(usize::MAX))
+}
+
+/// Returns the words for how many edits have no value at a layer; `None` if all have one.
+fn no_value(one: &Tried) -> Option<String> {
+    let (layer, refused) = (one.layer, plural(one.refused, "edit"));
+    match (one.refused, one.untried) {
+        (0, _) => None,
+        (_, 0) => Some(format!("layer {layer}: {refused}")),
+        (all, untried) => {
+            Some(format!("layer {layer}: {refused} (stopped: none of the first {} has one)", all - untried))
+        }
+    }
+}
+
+/// Returns the words for the best layers that a round searches around, such as ` around 5, 9`; empty if there are none.
+pub(crate) fn around(round: &Round) -> String {
+    if round.around.is_empty() { String::new() } else { format!(" around {}", numbers(&round.around)) }
+}
+
+fn numbers(layers: &[usize]) -> String {
+    layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the layers of every round, with the layers that it searches around.
+fn rounds_in_words(rounds: &[Round]) -> String {
+    let said = |round: &Round| format!("{}{}", numbers(&round.layers), around(round));
+    rounds.iter().map(said).collect::<Vec<_>>().join("; then ")
+}
+
+fn suggested_in_words(told: &Told) -> String {
+    let Some(layer) = told.suggested else {
+        return "none: no edit holds at any of these layers; the model may not know such answers, or the settings under \
+                [rome] may not fit it"
+            .to_owned();
+    };
+    let others: Vec<String> = told.as_good.iter().map(ToString::to_string).collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => {
+            let these = if told.edits.len() == 1 { "this edit alone does" } else { "these edits do" };
+            format!("; {these} not distinguish it from layer {}", others.join(", "))
+        }
+    };
+    let found = told.tried.iter().find(|one| one.layer == layer);
+    let nil = if found.is_some_and(|one| one.shares.score() > 0.0) {
+        ""
+    } else {
+        "; one kind of expectation is never met there"
+    };
+    format!("layer {layer}{others}{nil}")
+}
+
+fn layers_in_rows(told: &Told) -> Table {
+    let mut table = Table::new(&[], &[0, 1, 2, 3, 4, 5, 6]);
+    table.row(["layer", "efficacy", "paraphrase", "unchanged", "score", "traced: MLPs", "attentions"]);
+    for one in &told.tried {
+        let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
+        let effect = |kind| effect(told, kind, one.layer).map_or_else(|| "-".to_owned(), figure);
+        let shares = &one.shares;
+        table.row([
+            one.layer.to_string(),
+            share(shares.efficacy),
+            share(shares.paraphrase),
+            share(shares.unchanged),
+            percent(shares.score()),
+            effect(Kind::Mlp),
+            effect(Kind::Attention),
+        ]);
+    }
+    table
+}
+
+/// Returns the average indirect effect of the window around a layer, at the subject's last token.
+fn effect(told: &Told, kind: Kind, layer: usize) -> Option<Mean> {
+    told.traced.indirect.get(&(kind, Class::LastSubject))?.get(layer).copied()
+}
+
+fn traced_in_words(told: &Told) -> String {
+    let Some((layer, mean)) = told.traced.peak(Kind::Mlp, Class::LastSubject) else {
+        return "nothing: the base does not know the facts of these edits".to_owned();
+    };
+    let left = match told.left_out.len() {
+        0 => String::new(),
+        left => format!(" ({left} not known)"),
+    };
+    // A layer is named only if the interval of its effect is above zero.
+    let most = match mean.value - mean.half > 5e-4 {
+        false => "no layer's MLPs stand out at the subject's last token".to_owned(),
+        true => {
+            let which = match told.suggested {
+                Some(suggested) if suggested == layer => ": the same layer",
+                Some(_) => ": another layer",
+                None => "",
+            };
+            format!("MLPs at the subject's last token have the greatest effect at layer {layer}{which}")
+        }
+    };
+    format!("{}{left}; {most}", plural(told.traced.facts, "fact"))
+}
+
+pub(crate) fn json(told: &Told) -> Value {
+    let share = |share: Share| json!({ "met": share.met, "all": share.all });
+    let number = |mean: Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
+    let mean = |mean: Option<Mean>| mean.map(number);
+    let layer = |one: &Tried| {
+        json!({
+            "layer": one.layer, "efficacy": share(one.shares.efficacy), "paraphrase": share(one.shares.paraphrase),
+            "unchanged": share(one.shares.unchanged), "score": one.shares.score(), "not_found": one.refused, "untried": one.untried,
+            "traced": {
+                "mlp": mean(effect(told, Kind::Mlp, one.layer)),
+                "attention": mean(effect(told, Kind::Attention, one.layer)),
+            },
+        })
+    };
+    let round = |round: &Round| json!({ "layers": round.layers, "around": round.around });
+    let left = told.left_out.iter().map(|(id, why)| json!({ "id": id, "why": why.to_string() }));
+    let (noise, traced) = (&told.noise, &told.traced);
+    json!({
+        "base": { "name": told.base.0, "digest": told.base.1 },
+        "edits": told.edits, "suggested": told.suggested, "as_good": told.as_good,
+        "traced": {
+            "facts": traced.facts, "total": number(traced.total), "window": told.window,
+            "noise": { "rule": noise.rule.to_string(), "scale": noise.scale, "samples": noise.samples, "seed": noise.seed },
+            "left_out": left.collect::<Vec<_>>(),
+        },
+        "layers": told.tried.iter().map(layer).collect::<Vec<_>>(),
+        "rounds": told.rounds.iter().map(round).collect::<Vec<_>>(),
+    })
+}

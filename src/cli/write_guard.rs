@@ -1,0 +1,143 @@
+//! Checks where commands may write: never over files that the project reads, and never inside a base model, the store
+//! or the data of a git repository.
+
+use std::path::Path;
+
+use super::Context;
+use crate::diagnostics::{Code, Diagnostic};
+use crate::export::folder::root;
+use crate::home::expanded;
+use crate::pipeline::base::place_in;
+use crate::project::lock::accepted::is_accepted_file;
+use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths};
+use crate::regular_file::resolved;
+
+impl Context {
+    /// Checks that an answer may be written to `path`: outside the base models, the store and git data, and not over a
+    /// file that the project consists of or reads.
+    ///
+    /// # Errors
+    /// If `path` must not be written; the text says why.
+    pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
+        let paths = Paths::at(&self.root);
+        let read = || paths.read.iter().any(|read| resolved(&self.root.join(expanded(read))) == resolved(path));
+        let taken = if is_own(&paths, &self.root, path) {
+            Some("a file of the project")
+        } else if let Some(what) = self.kept(&paths, path) {
+            Some(what)
+        } else if read() {
+            Some("read by the project")
+        } else if path.is_file() && path.parent().is_some_and(looks_like_a_model) {
+            Some("a file of a model")
+        } else if paths.unread && path.symlink_metadata().is_ok() {
+            Some("an existing path while the project file cannot be read")
+        } else {
+            None
+        };
+        taken.map_or(Ok(()), |what| Err(format!("`{}` is {what}, and is not overwritten", path.display())))
+    }
+
+    /// Checks like [`Context::may_write`] that `path` may be written; the error is a finding.
+    pub(super) fn may_export(&self, path: &Path) -> Result<(), Diagnostic> {
+        self.may_write(path).map_err(|why| Diagnostic::new(Code::ExportRefused, why))
+    }
+
+    /// Checks that facts may be written to `folder`: below the project's folder, without symbolic links, and outside
+    /// the base models, the store and git data.
+    ///
+    /// # Errors
+    /// If facts must not be written there.
+    pub(super) fn may_import(&self, folder: &Path) -> Result<(), Diagnostic> {
+        let (place, root) = (self.root.join(folder), resolved(&self.root));
+        let what = match self.kept(&Paths::at(&self.root), &place) {
+            None if resolved(&place) == root.join(folder) => return Ok(()),
+            None => "reached through a symbolic link, which is not followed",
+            Some(what) => what,
+        };
+        let message = format!("`{}` is {what}: nothing was written", folder.display());
+        Err(Diagnostic::new(Code::PathOutside, message).help("set the folder of facts with `edits` in corrigenda.toml"))
+    }
+
+    /// Checks that a project with these files may be created in `folder`: outside the base model and git data, and
+    /// without symbolic links.
+    ///
+    /// # Errors
+    /// If the project must not be created there.
+    pub(super) fn may_begin(&self, folder: &Path, model: Option<&Path>, names: &[&str]) -> Result<(), Diagnostic> {
+        let (home, base) = (resolved(folder), model.and_then(|model| root(model).ok()));
+        let what = if base.is_some_and(|base| home.starts_with(base)) {
+            "in the folder of the base model, which is never written to"
+        } else if is_in_git(&home) {
+            "in the data of a git repository"
+        } else if names.iter().any(|name| resolved(&folder.join(name)) != home.join(name)) {
+            "a folder with symbolic links, which are not followed"
+        } else {
+            return Ok(());
+        };
+        let message = format!("`{}` is {what}: nothing was written", folder.display());
+        Err(Diagnostic::new(Code::ProjectExists, message).help("name another folder with `-C DIR`"))
+    }
+
+    /// Checks that the store may be in `folder`: not inside a base model.
+    ///
+    /// # Errors
+    /// If `folder` is inside a base model.
+    pub(super) fn may_keep(&self, folder: &Path) -> Result<(), Diagnostic> {
+        if !in_a_base(&Paths::at(&self.root), &self.root, &resolved(folder)) {
+            return Ok(());
+        }
+        let message = format!("the cache `{}` is in the folder of a base model", folder.display());
+        Err(Diagnostic::new(Code::StoreFailed, message)
+            .help("name another folder with `--cache-dir DIR` or CORRIGENDA_CACHE_DIR"))
+    }
+
+    /// Returns a description of the protected folder that contains `path`, such as `in the store`; `None` if `path` is
+    /// not in a protected folder.
+    fn kept(&self, paths: &Paths, path: &Path) -> Option<&'static str> {
+        let whole = resolved(path);
+        if is_in_git(&whole) {
+            Some("in the data of a git repository")
+        } else if in_a_base(paths, &self.root, &whole) {
+            Some("in the folder of a base model")
+        } else if self.store().is_ok_and(|store| whole.starts_with(resolved(store.root()))) {
+            Some("in the store")
+        } else {
+            None
+        }
+    }
+}
+
+/// Returns whether `path` is one of the files that the project in `root` consists of.
+fn is_own(paths: &Paths, root: &Path, path: &Path) -> bool {
+    let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    // Writing replaces a link and not its target, so the last component is not resolved.
+    let (root, path) = (resolved(root), resolved(folder).join(name));
+    let own = |name: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&name) || is_accepted_file(name);
+    paths.facts.iter().any(|folder| path.starts_with(resolved(&root.join(folder))))
+        || path.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
+}
+
+/// Returns whether a resolved path is inside git's data: in a folder `.git`, or in a bare repository. A worktree inside
+/// a bare repository does not count.
+fn is_in_git(whole: &Path) -> bool {
+    let named = |folder: &&Path| folder.file_name().is_some_and(|name| name.eq_ignore_ascii_case(".git"));
+    let bare = |folder: &Path| {
+        folder.join("HEAD").is_file() && folder.join("objects").is_dir() && folder.join("refs").is_dir()
+    };
+    let outside = |folder: &&Path| !folder.join(".git").exists();
+    whole.ancestors().any(|folder| named(&folder)) || whole.ancestors().take_while(outside).any(bare)
+}
+
+/// Returns whether a resolved path is inside the folder of a base model. If the project file is too broken to name all
+/// of them, every folder that looks like a model counts as one.
+fn in_a_base(paths: &Paths, project: &Path, whole: &Path) -> bool {
+    let inside = |written| root(&place_in(project, written)).is_ok_and(|root| whole.starts_with(root));
+    paths.models.iter().any(|written| inside(written)) || paths.broken && whole.ancestors().any(looks_like_a_model)
+}
+
+fn looks_like_a_model(folder: &Path) -> bool {
+    let weights = |name: &Path| name.extension().is_some_and(|extension| extension == "safetensors");
+    folder.join("config.json").is_file()
+        && folder.read_dir().is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|one| weights(&one.path()))))
+}

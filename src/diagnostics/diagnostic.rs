@@ -1,0 +1,183 @@
+//! Defines one diagnostic: a code, a message, labels that mark places in files, and help.
+//!
+//! A diagnostic never stops the run. All diagnostics are collected, and the caller decides what to do with them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::{Code, FileId, Severity, Sources, legible};
+
+/// A place in a file, with a text to show there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The file, in the [`Sources`] that belong to the diagnostic.
+    pub file: FileId,
+    /// The byte range in the file's text.
+    pub span: Range<usize>,
+    /// The text under the marked place; may be empty.
+    pub text: String,
+    /// Whether this is the main place of the finding; the others give context.
+    pub primary: bool,
+}
+
+/// One finding about the project: an error or a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The kind of the finding, which determines its default severity.
+    pub code: Code,
+    /// The severity, after the policy is applied.
+    pub severity: Severity,
+    /// One sentence, without a full stop.
+    pub message: String,
+    /// The places in files that the finding points to.
+    pub labels: Vec<Label>,
+    /// Advice on what to do, one sentence per entry.
+    pub help: Vec<String>,
+}
+
+impl Diagnostic {
+    /// Creates a finding with the default severity of its code and without labels.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: code.severity(),
+            message: legible(&message.into()),
+            labels: Vec::new(),
+            help: Vec::new(),
+        }
+    }
+
+    /// Adds a primary label: the main place of the finding.
+    #[must_use]
+    pub fn at(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
+        self.label(file, span, text, true)
+    }
+
+    /// Adds a secondary label: another place that explains the finding.
+    #[must_use]
+    pub fn with(self, file: FileId, span: &Range<usize>, text: impl Into<String>) -> Self {
+        self.label(file, span, text, false)
+    }
+
+    fn label(mut self, file: FileId, span: &Range<usize>, text: impl Into<String>, primary: bool) -> Self {
+        self.labels.push(Label { file, span: span.clone(), text: legible(&text.into()), primary });
+        self
+    }
+
+    /// Adds one sentence of advice.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help.push(legible(&text.into()));
+        self
+    }
+
+    /// Returns whether the finding is an error, so that nothing can be built.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// Returns the main place: the first primary label, or the first label if none is primary.
+    pub fn primary(&self) -> Option<&Label> {
+        self.labels.iter().find(|label| label.primary).or(self.labels.first())
+    }
+}
+
+/// A list of findings with at most 1,000 of each code. The limit bounds the memory for untrusted projects.
+#[derive(Debug, Default)]
+pub struct Capped {
+    kept: Vec<Diagnostic>,
+    /// The number of findings pushed per code, dropped ones included.
+    counts: BTreeMap<Code, usize>,
+}
+
+impl Capped {
+    /// Adds a finding, or drops it if its code has reached the limit.
+    pub fn push(&mut self, finding: Diagnostic) {
+        const MOST: usize = 1000;
+        let count = self.counts.entry(finding.code).or_default();
+        *count += 1;
+        if *count <= MOST {
+            self.kept.push(finding);
+        } else if *count == MOST + 1 {
+            let more = "there are more findings of this kind; they are reported after these are fixed";
+            self.kept.push(Diagnostic::new(finding.code, more));
+        }
+    }
+
+    /// Returns the findings in the order in which they were added, with one note per code whose further findings were
+    /// dropped.
+    pub fn finish(self) -> Vec<Diagnostic> {
+        self.kept
+    }
+}
+
+/// Sorts diagnostics by file, place and code.
+pub fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_cached_key(|finding| {
+        let place = finding.primary().map(|label| (label.file, label.span.start, label.span.end));
+        (place, finding.code, finding.message.clone())
+    });
+}
+
+/// The error of a check: all findings, at least one of them an error, with the texts that they point into.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", summary(.diagnostics))]
+pub struct Findings {
+    /// Errors and warnings, by default sorted by file and place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files that the labels point into.
+    pub sources: Sources,
+}
+
+/// Returns a summary such as "2 errors, 1 warning".
+pub fn summary(diagnostics: &[Diagnostic]) -> String {
+    let errors = diagnostics.iter().filter(|finding| finding.is_error()).count();
+    let warnings = diagnostics.len() - errors;
+    let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (_, 0) => count(errors, "error"),
+        (0, _) => count(warnings, "warning"),
+        _ => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_the_list_is_known() {
+        let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        let mut list = String::new();
+        for code in Code::ALL {
+            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+            writeln!(list, "{:<8} {:<21} {}", code.severity().as_str(), code, code.description()).expect("a string");
+        }
+        insta::assert_snapshot!(list);
+    }
+
+    #[test]
+    fn what_nobody_would_read_is_cut() {
+        let name = "ß".repeat(1 << 20);
+        let file = Sources::default().add("a", "b");
+        let finding = Diagnostic::new(Code::BadId, format!("`{name}` is wrong")).at(file, &(0..1), &name).help(&name);
+        for text in [&finding.message, &finding.labels[0].text, &finding.help[0]] {
+            assert!((4096..4200).contains(&text.len()), "{}", text.len());
+        }
+        assert!(finding.message.starts_with("`ß") && finding.message.ends_with("ß` is wrong"));
+        assert_eq!(Diagnostic::new(Code::BadId, "x".repeat(4096)).message.len(), 4096);
+    }
+
+    #[test]
+    fn a_summary_counts() {
+        let error = Diagnostic::new(Code::BadId, "x");
+        let warning = Diagnostic::new(Code::NotNormalised, "y");
+        assert_eq!(summary(&[]), "0 errors");
+        assert_eq!(summary(&[error.clone(), error.clone(), warning.clone()]), "2 errors, 1 warning");
+        assert_eq!(summary(&[warning]), "1 warning");
+    }
+}

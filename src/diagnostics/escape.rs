@@ -1,0 +1,47 @@
+//! Escapes texts of any author before they reach a terminal or a message: control characters, characters that reorder a
+//! line, and texts that are too long.
+
+use std::fmt::Write as _;
+
+/// Returns whether a character changes the order in which the characters around it are displayed.
+pub fn is_bidi(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Returns whether a character must not reach a terminal: a control character (escape sequences begin with one), or a
+/// Unicode line or paragraph separator, which some programs treat as the end of a line.
+pub fn is_control(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// Returns the text with control and bidi characters escaped as `\u{…}`, so that it is on one line.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_control(character) || is_bidi(character) {
+            // Writing to a `String` cannot fail.
+            let _ = write!(shown, "{}", character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Returns the text in double quotes, with invisible characters escaped.
+pub fn quoted(text: &str) -> String {
+    visible(&format!("{text:?}"))
+}
+
+/// The length, in bytes, from which on a text in a message is shortened; project files may contain huge names.
+const MOST_BYTES: usize = 4096;
+
+/// Shortens a text for a message: of more than 4,096 bytes, it keeps the beginning and the end.
+pub fn legible(text: &str) -> String {
+    if text.len() <= MOST_BYTES {
+        return text.to_owned();
+    }
+    let (head, tail) =
+        (text.floor_char_boundary(MOST_BYTES / 4 * 3), text.ceil_char_boundary(text.len() - MOST_BYTES / 4));
+    format!("{} … ({} bytes) … {}", &text[..head], tail - head, &text[tail..])
+}

@@ -1,0 +1,183 @@
+//! Renders a diagnostic for the terminal: the message, the lines of the file that its labels mark, and the help.
+//!
+//! All texts are untrusted input: control characters, and characters that reorder a line, are escaped or replaced
+//! before they reach the terminal.
+
+use std::ops::Range;
+
+use super::{Diagnostic, FileId, Label, Severity, Sources, is_bidi, is_control, visible};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+/// The options of rendering.
+#[derive(Clone, Copy, Debug)]
+pub struct RenderStyle {
+    /// Whether to use colours; false by default.
+    pub color: bool,
+    /// The width of the terminal, in columns; 120 by default.
+    pub width: usize,
+}
+
+impl Default for RenderStyle {
+    fn default() -> Self {
+        Self { color: false, width: 120 }
+    }
+}
+
+/// Replaces characters that are unsafe to print by others of the same length in bytes, so that spans stay valid.
+///
+/// The renderer replaces ASCII control characters itself (`␛`); this function replaces the longer ones.
+fn masked(text: &str) -> String {
+    let mask = |character: char| match character.len_utf8() {
+        2 if is_control(character) || is_bidi(character) => '¤',
+        3 if is_control(character) || is_bidi(character) => '\u{fffd}',
+        _ => character,
+    };
+    text.chars().map(mask).collect()
+}
+
+/// Renders a diagnostic in the style of rustc.
+pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(visible(&diagnostic.message)).id(diagnostic.code.as_str()));
+    for file in files(diagnostic) {
+        group = if sources.text(file).is_empty() {
+            group.element(Origin::path(visible(sources.path(file))))
+        } else {
+            let near = near(diagnostic, file);
+            near.into_iter().fold(group, |group, labels| group.element(snippet(labels, file, sources)))
+        };
+    }
+    for help in &diagnostic.help {
+        group = group.element(Level::HELP.message(visible(help)));
+    }
+    let renderer = if style.color { Renderer::styled() } else { Renderer::plain() };
+    renderer.term_width(style.width).render(&[group])
+}
+
+/// Returns the files that have labels; that of the primary label first.
+fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
+    let mut files: Vec<FileId> = diagnostic.primary().map(|label| label.file).into_iter().collect();
+    for label in &diagnostic.labels {
+        if !files.contains(&label.file) {
+            files.push(label.file);
+        }
+    }
+    files
+}
+
+/// The maximum number of bytes that a snippet contains after its last label; more than a terminal shows in one line.
+const MOST_BEHIND: usize = 1 << 12;
+
+/// Groups the labels in a file into snippets of nearby labels; the snippet with the primary label is first.
+fn near(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
+    let mut labels: Vec<&Label> = diagnostic.labels.iter().filter(|label| label.file == file).collect();
+    labels.sort_by_key(|label| label.span.start);
+    let mut pieces: Vec<Vec<&Label>> = Vec::new();
+    for label in labels {
+        match pieces.last_mut() {
+            Some(piece) if piece.last().is_some_and(|last| label.span.start < last.span.end + FAR) => piece.push(label),
+            _ => pieces.push(vec![label]),
+        }
+    }
+    pieces.sort_by_key(|piece| !piece.iter().any(|label| label.primary));
+    pieces
+}
+
+/// The distance between two labels, in bytes, from which on they are shown in separate snippets.
+const FAR: usize = 1 << 13;
+
+/// Returns a snippet of only the lines with labels; otherwise the renderer would index the whole file per finding.
+fn snippet(
+    labels: Vec<&Label>,
+    file: FileId,
+    sources: &Sources,
+) -> Snippet<'static, annotate_snippets::Annotation<'static>> {
+    let start = labels.iter().map(|label| label.span.start).min().unwrap_or(0);
+    let end = labels.iter().map(|label| label.span.end).max().unwrap_or(0);
+    let (window, first) = sources.lines(file, &(start..end));
+    let text = drawn(&sources.text(file)[window.clone()], end.saturating_sub(window.start));
+    let annotations = labels.into_iter().map(|label| {
+        let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+        let annotation = kind.span(within(text, &label.span, window.start));
+        if label.text.is_empty() { annotation } else { annotation.label(visible(&label.text)) }
+    });
+    Snippet::source(masked(text)).line_start(first).path(visible(sources.path(file))).annotations(annotations)
+}
+
+/// Returns the part of a window that is shown; its last label ends at `end`.
+fn drawn(window: &str, end: usize) -> &str {
+    &window[..window.ceil_char_boundary(end.saturating_add(MOST_BEHIND))]
+}
+
+/// Converts a span of the file to a span of the window, cut to the window and to whole characters.
+fn within(window: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
+    let start = window.floor_char_boundary(span.start.saturating_sub(offset));
+    let end = window.ceil_char_boundary(span.end.saturating_sub(offset).min(window.len()));
+    start..end.max(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Code;
+    use super::*;
+
+    fn two_files() -> (Diagnostic, Sources) {
+        let mut sources = Sources::default();
+        let one = sources.add("edits/one.toml", "format = 1\n\n[[edit]]\nid = \"a.b\"\n");
+        let two = sources.add("edits/two.toml", "[[edit]]\nid = \"a.b\"\n");
+        let diagnostic = Diagnostic::new(Code::DuplicateId, "two edits have the id `a.b`")
+            .at(two, &(14..19), "second here")
+            .with(one, &(26..31), "first here")
+            .help("give one of them another id");
+        (diagnostic, sources)
+    }
+
+    #[test]
+    fn looks_like_rustc() {
+        let (diagnostic, sources) = two_files();
+        insta::assert_snapshot!(render(&diagnostic, &sources, RenderStyle::default()));
+        assert!(render(&diagnostic, &sources, RenderStyle { color: true, width: 80 }).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_as_it_is() {
+        let text = "s = \"\u{1b}]0;title\u{7}\u{9b}31m\u{202e}abc\u{200f}\u{61c}\u{2028}\"\n";
+        let mut sources = Sources::default();
+        let file = sources.add("edits/\u{1b}[31m.toml", text);
+        let diagnostic = Diagnostic::new(Code::ControlCharacter, format!("hm {text}"))
+            .at(file, &(4..text.len() - 1), text)
+            .help(text);
+        let shown = render(&diagnostic, &sources, RenderStyle::default());
+        assert!(!shown.chars().any(|c| c != '\n' && (is_control(c) || is_bidi(c))), "{shown:?}");
+        insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn the_end_of_a_long_line_is_not_drawn() {
+        let mut sources = Sources::default();
+        let text = format!("s = 1 {}\n", "é".repeat(1 << 20));
+        assert_eq!(drawn(&text, 5).len(), 5 + MOST_BEHIND + 1, "and whole characters");
+        assert_eq!(drawn("s = 1\n", 5), "s = 1\n");
+        let file = sources.add("a.toml", &text);
+        let diagnostic = Diagnostic::new(Code::Syntax, "x").at(file, &(4..5), "y");
+        let shown = render(&diagnostic, &sources, RenderStyle::default());
+        assert!(shown.contains("s = 1 éé") && shown.contains("...") && shown.len() < 4096, "{shown}");
+    }
+
+    #[test]
+    fn any_span_can_be_drawn() {
+        let mut sources = Sources::default();
+        let file = sources.add("a.toml", "é = 1\r\n\nb");
+        let empty = sources.add("b.toml", "");
+        for start in 0..14 {
+            for end in 0..14 {
+                let diagnostic =
+                    Diagnostic::new(Code::Syntax, "x").at(file, &(start..end), "y").with(empty, &(start..end), "z");
+                assert!(render(&diagnostic, &sources, RenderStyle::default()).contains("a.toml"));
+            }
+        }
+    }
+}

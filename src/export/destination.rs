@@ -1,0 +1,360 @@
+//! Checks the destination of an export and moves the finished export to it atomically.
+//!
+//! All files are written to a staging folder next to the destination and read back there. One rename then moves the
+//! folder or the single file to the destination. An export that fails leaves no files.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::ExportError;
+use super::folder::root;
+use super::manifest::FileEntry;
+use crate::digest::{Digest, Hasher};
+use crate::regular_file::resolved;
+use crate::store::atomic::sync_directory;
+use crate::store::memo;
+
+/// A checked destination: it is free, and lies outside the base and the store.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The path as the user gave it.
+    named: PathBuf,
+    /// The absolute path of the destination, with links resolved.
+    path: PathBuf,
+    /// The parent folder, which is created if necessary.
+    parent: PathBuf,
+}
+
+impl Place {
+    /// Checks a destination folder: it must not exist or must be empty.
+    ///
+    /// # Errors
+    /// If it exists and is not an empty folder, lies inside the base's folder or the store, or has no usable parent
+    /// folder.
+    pub fn folder(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
+        let place = Self::outside(to, base, store)?;
+        match taken(to)? {
+            None => place.in_a_folder(),
+            Some("a folder") if is_empty(to)? => place.in_a_folder(),
+            Some("a folder") => Err(place.taken("a folder that is not empty")),
+            Some(what) => Err(place.taken(what)),
+        }
+    }
+
+    /// Checks a destination file: it must not exist.
+    ///
+    /// # Errors
+    /// As for [`Place::folder`], but an empty folder is rejected too.
+    pub fn file(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
+        let place = Self::outside(to, base, store)?;
+        match taken(to)? {
+            None => place.in_a_folder(),
+            Some(what) => Err(place.taken(what)),
+        }
+    }
+
+    fn outside(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
+        let path = resolved(to);
+        let inside = |what| Err(ExportError::Inside { path: to.to_owned(), what });
+        if path.starts_with(root(base)?) {
+            return inside("the base model");
+        }
+        if path.starts_with(resolved(store)) {
+            return inside("the store");
+        }
+        let parent = path.parent().unwrap_or(&path).to_owned();
+        Ok(Self { named: to.to_owned(), path, parent })
+    }
+
+    /// Rejects a parent that cannot be a folder. Missing parent folders are created later, in [`Place::stage`].
+    fn in_a_folder(self) -> Result<Self, ExportError> {
+        match self.parent.ancestors().find(|above| above.symlink_metadata().is_ok()) {
+            Some(above) if above.is_dir() => Ok(self),
+            _ => Err(ExportError::NoParent { path: self.named, parent: self.parent }),
+        }
+    }
+
+    fn taken(&self, what: &'static str) -> ExportError {
+        ExportError::Taken { path: self.named.clone(), what }
+    }
+
+    /// Returns the last component of the destination's path; empty if there is none.
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Starts the export in a staging folder next to the destination. The staging folder is removed unless it is
+    /// committed.
+    ///
+    /// # Errors
+    /// If a folder cannot be created.
+    pub fn stage(self) -> Result<Staging, ExportError> {
+        let made = Made::above(&self.path)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".corrigenda-").suffix(".tmp");
+        // Use the permissions of the umask instead of the 0700 of `tempfile`.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let folder = builder.tempdir_in(&self.parent);
+        let folder = folder.map_err(ExportError::io("creating a folder in", &self.parent))?;
+        Ok(Staging { folder, made, place: self })
+    }
+}
+
+/// Returns the kind of the existing entry at a path, without following links.
+fn taken(path: &Path) -> Result<Option<&'static str>, ExportError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(ExportError::io("reading", path)(error)),
+        Ok(there) if there.is_symlink() => Ok(Some("a symbolic link")),
+        Ok(there) if there.is_dir() => Ok(Some("a folder")),
+        Ok(_) => Ok(Some("a file")),
+    }
+}
+
+fn is_empty(folder: &Path) -> Result<bool, ExportError> {
+    let mut entries = fs::read_dir(folder).map_err(ExportError::io("listing", folder))?;
+    Ok(entries.next().is_none())
+}
+
+/// The parent folders created for an export, outermost first; removed on drop unless the export is committed.
+#[derive(Debug)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Creates the missing parent folders of a path.
+    fn above(path: &Path) -> Result<Self, ExportError> {
+        let missing = path.ancestors().skip(1).take_while(|above| above.symlink_metadata().is_err());
+        let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        missing.reverse();
+        let mut made = Self(Vec::new());
+        for folder in missing {
+            match fs::create_dir(&folder) {
+                Ok(()) => {
+                    folder.parent().map(sync_directory).transpose()?;
+                    made.0.push(folder);
+                }
+                // Another process created the folder in the meantime, so this export does not remove it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+                Err(error) => return Err(ExportError::io("creating the folder", &folder)(error)),
+            }
+        }
+        Ok(made)
+    }
+
+    /// Prevents the removal of the folders on drop.
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // `remove_dir` fails for a folder that is not empty, which therefore remains.
+        self.0.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+    }
+}
+
+/// An export that is being written to its staging folder; dropping it removes the folder.
+#[derive(Debug)]
+pub struct Staging {
+    // The drop order matters: the staging folder lies inside the created folders.
+    folder: TempDir,
+    made: Made,
+    place: Place,
+}
+
+impl Staging {
+    /// Returns the path of an export's file in the staging folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of the export and syncs it to disk.
+    ///
+    /// # Errors
+    /// If `produce` or an I/O operation fails.
+    pub fn write(
+        &self,
+        name: &str,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<FileEntry, ExportError> {
+        let write = || {
+            let file = File::options().write(true).create_new(true).open(self.path(name))?;
+            let (digest, size) = pour(BufWriter::new(&file), produce)?;
+            file.sync_all()?;
+            Ok(FileEntry { digest, path: name.to_owned(), size })
+        };
+        // The message names the destination that the user gave, not the staging folder.
+        let named =
+            if self.place.path.ends_with(name) { self.place.named.clone() } else { self.place.named.join(name) };
+        write().map_err(ExportError::io("writing", &named))
+    }
+
+    /// Reads a written file again and compares its digest.
+    ///
+    /// # Errors
+    /// If the bytes differ or cannot be read.
+    pub fn read_back(&self, file: &FileEntry) -> Result<(), ExportError> {
+        match memo::digest_file_fresh(&self.path(&file.path))? == file.digest {
+            true => Ok(()),
+            false => Err(ExportError::Differs { file: file.path.clone(), what: "its bytes".to_owned() }),
+        }
+    }
+
+    /// Syncs the staging folder and renames it to the destination.
+    ///
+    /// # Errors
+    /// If syncing or renaming fails.
+    pub fn commit(self) -> Result<(), ExportError> {
+        // On failure, the staging folder must be dropped before the folders that were created for it.
+        let Self { made, folder, place } = self;
+        sync_directory(folder.path())?;
+        // On systems where a rename does not replace an empty folder, it is removed first.
+        if cfg!(not(unix)) && place.path.exists() {
+            fs::remove_dir(&place.path).map_err(ExportError::io("replacing", &place.named))?;
+        }
+        fs::rename(folder.path(), &place.path).map_err(ExportError::io("replacing", &place.named))?;
+        let _ = folder.keep();
+        made.keep();
+        Ok(sync_directory(&place.parent)?)
+    }
+
+    /// Moves one file of the staging folder to the destination, for an export that is a single file.
+    ///
+    /// # Errors
+    /// If the destination exists by now, or renaming fails.
+    pub fn commit_file(self, name: &str) -> Result<(), ExportError> {
+        // A rename replaces an existing file: a file that was created meanwhile must not be lost.
+        if let Some(what) = taken(&self.place.path)? {
+            return Err(self.place.taken(what));
+        }
+        let renamed = fs::rename(self.path(name), &self.place.path);
+        renamed.map_err(ExportError::io("replacing", &self.place.named))?;
+        self.made.keep();
+        Ok(sync_directory(&self.place.parent)?)
+    }
+}
+
+/// A writer that hashes and counts its bytes.
+struct Hashing<W> {
+    inner: W,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.write_all(&bytes[..count])?;
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Runs `produce` on `inner` and returns the digest and the number of the written bytes.
+fn pour(inner: impl Write, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<(Digest, u64)> {
+    let mut out = Hashing { inner, hasher: Hasher::default(), size: 0 };
+    produce(&mut out)?;
+    out.flush()?;
+    Ok((out.hasher.finish(), out.size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A writer with room for a limited number of bytes.
+    struct Disk(usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match bytes.len().min(self.0) {
+                0 => Err(io::ErrorKind::StorageFull.into()),
+                count => {
+                    self.0 -= count;
+                    Ok(count)
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn place(top: &Path) -> Place {
+        for name in ["base", "store"] {
+            fs::create_dir_all(top.join(name)).expect("made");
+        }
+        Place::folder(&top.join("out"), &top.join("base"), &top.join("store")).expect("free")
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("readable").flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_disk_that_is_full_at_any_byte() {
+        let text = vec![7; 300];
+        for room in 0..text.len() {
+            let full = pour(Disk(room), |out| out.write_all(&text)).expect_err("no room");
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
+            // With a buffer, the error appears at the flush at the latest.
+            let full = pour(BufWriter::new(Disk(room)), |out| out.write_all(&text)).expect_err("no room");
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{room}");
+        }
+        let (digest, size) = pour(Disk(text.len()), |out| out.write_all(&text)).expect("room");
+        assert_eq!((digest, size), (Digest::of(&text), 300));
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing() {
+        let top = tempfile::tempdir().expect("a folder");
+        let staging = place(top.path()).stage().expect("staged");
+        staging.write("a", |out| out.write_all(b"whole")).expect("written");
+        let error = staging.write("b", |_| Err(io::ErrorKind::StorageFull.into())).expect_err("refused");
+        let said = error.finding();
+        assert!(said.message.contains("out/b") && said.help[0].contains("free some"), "{said:?}");
+        assert_eq!(names(top.path()).len(), 3);
+        drop(staging);
+        assert_eq!(names(top.path()), ["base", "store"]);
+    }
+
+    #[test]
+    fn what_is_damaged_on_its_way_is_seen() {
+        let top = tempfile::tempdir().expect("a folder");
+        let staging = place(top.path()).stage().expect("staged");
+        let file = staging.write("a", |out| out.write_all(b"whole")).expect("written");
+        staging.read_back(&file).expect("as written");
+        fs::write(staging.path("a"), b"whale").expect("written");
+        assert!(matches!(staging.read_back(&file), Err(ExportError::Differs { .. })));
+    }
+
+    #[test]
+    fn a_file_takes_no_place_that_was_taken_meanwhile() {
+        let top = tempfile::tempdir().expect("a folder");
+        let free = place(top.path());
+        let staging = free.clone().stage().expect("staged");
+        staging.write("a", |out| out.write_all(b"ours")).expect("written");
+        fs::write(top.path().join("out"), b"theirs").expect("written");
+        assert!(matches!(staging.commit_file("a"), Err(ExportError::Taken { what: "a file", .. })));
+        assert_eq!(fs::read(top.path().join("out")).expect("there"), b"theirs");
+        assert_eq!(names(top.path()), ["base", "out", "store"]);
+        fs::remove_file(top.path().join("out")).expect("it was there");
+        let staging = free.stage().expect("staged");
+        staging.write("a", |out| out.write_all(b"ours")).expect("written");
+        staging.commit_file("a").expect("put in place");
+        assert_eq!(names(top.path()), ["base", "out", "store"]);
+    }
+}

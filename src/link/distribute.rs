@@ -1,0 +1,192 @@
+//! Spreads a change over several layers (Meng et al. 2023, "Mass-editing memory in a transformer", section 4.3).
+//!
+//! For every fact, a target state `z` after the last of the layers is optimised on the unchanged model. Then, from the
+//! lowest layer upward and with the lower layers already changed, each layer takes an equal share of the remaining
+//! difference. The editors differ only in how they compute a layer's rows from its keys.
+
+use super::layer_update::Site;
+use super::system::{Parallel, System};
+use crate::compile::Resolved;
+use crate::compile::value::weighted;
+use crate::model::Model;
+use crate::patch::PatchError;
+
+/// A method that computes the rows of a layer from its keys.
+pub trait Rows {
+    /// Returns one row `[f]` per fact. The dot product of the row and the MLP matrix's input is the factor of the
+    /// fact's column.
+    ///
+    /// # Errors
+    /// If keys are linearly dependent and the method's ridge does not separate them.
+    fn rows(&self, layer: usize, keys: &[&[f32]]) -> Result<Vec<Vec<f64>>, Parallel>;
+}
+
+/// The reason why a change could not be spread.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum SpreadError {
+    #[error(transparent)]
+    Parallel(#[from] Parallel),
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+}
+
+/// Spreads a change over `layers`, which are ascending. `targets` are the wanted hidden states after the last of these
+/// layers, at the last token of each subject, one `[d]` per fact. Returns the change of every layer, and the changed
+/// model.
+///
+/// # Errors
+/// If keys of a layer are linearly dependent and the ridge does not separate them, or a changed weight is not finite.
+pub fn spread(
+    base: &Model,
+    layers: &[usize],
+    facts: &[&Resolved],
+    targets: &[&[f32]],
+    rows: &dyn Rows,
+) -> Result<(Vec<Site>, Model), SpreadError> {
+    let (mut model, mut sites) = (base.clone(), Vec::new());
+    let last = layers.last().copied().unwrap_or_default();
+    for (index, &layer) in layers.iter().enumerate() {
+        let keys: Vec<Vec<f32>> = facts.iter().map(|fact| key(&model, layer, fact)).collect();
+        let share = 1.0 / (layers.len() - index) as f64;
+        let missing = facts.iter().zip(targets).map(|(fact, target)| {
+            let state = state(&model, last, fact);
+            target.iter().zip(&state).map(|(want, is)| (f64::from(*want) - f64::from(*is)) * share).collect()
+        });
+        let columns = missing.collect();
+        let rows = rows.rows(layer, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let site = Site { layer, columns, rows };
+        model = site.laid_on(&model)?;
+        sites.push(site);
+    }
+    Ok((sites, model))
+}
+
+/// Returns the key of a fact: half the key of the bare prompt plus half the mean key over the contexts.
+fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
+    let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
+    let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();
+    weighted(&model.hooked(layer, &rows, &positions).keys, Some(0.5))
+}
+
+/// Returns the hidden state after a layer at the subject's last token of the bare prompt.
+fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
+    let row = &fact.rows[0];
+    let hooked = model.hooked(layer, &[&row.ids[..=row.position]], &[row.position]);
+    hooked.state(0, row.position).to_vec()
+}
+
+/// Computes a layer's rows from the Cholesky factor of its second moment and an absolute ridge. MEMIT and EMMET differ
+/// only in the ridge that they pass.
+pub(super) fn ridged(
+    factor: &crate::numeric::cholesky::Factor,
+    keys: &[&[f32]],
+    ridge: f64,
+) -> Result<Vec<Vec<f64>>, Parallel> {
+    let all: Vec<usize> = (0..keys.len()).collect();
+    Ok(System::new(factor, keys).solve_with(&all, ridge)?.rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::link::alphaedit::{AlphaEdit, Projector, Small};
+    use crate::link::emmet::Emmet;
+    use crate::link::memit::Memit;
+    use crate::numeric::cholesky::Factor;
+    use crate::numeric::eigen::Eigen;
+    use crate::numeric::random::Legacy;
+
+    const F: usize = 8;
+    const B: usize = 3;
+
+    struct Case {
+        moment: Vec<f64>,
+        keys: Vec<Vec<f32>>,
+    }
+
+    fn case() -> Case {
+        let mut random = Legacy::new(11);
+        let samples: Vec<Vec<f64>> = (0..20).map(|_| (0..F).map(|_| random.normal()).collect()).collect();
+        let at = |i: usize, j: usize| samples.iter().map(|k| k[i] * k[j]).sum::<f64>() / 20.0;
+        let moment = (0..F * F).map(|index| at(index / F, index % F)).collect();
+        let keys = (0..B).map(|_| (0..F).map(|_| random.normal() as f32).collect()).collect();
+        Case { moment, keys }
+    }
+
+    impl Case {
+        fn rows(&self, rows: &dyn Rows) -> Vec<Vec<f64>> {
+            rows.rows(0, &self.keys.iter().map(Vec::as_slice).collect::<Vec<_>>()).expect("apart")
+        }
+
+        fn factors(&self) -> BTreeMap<usize, Rc<Factor>> {
+            BTreeMap::from([(0, Rc::new(Factor::new(F, self.moment.clone()).expect("positive definite")))])
+        }
+
+        /// Returns `matrix` plus `weight · Σ k kᵀ`.
+        fn plus_keys(&self, matrix: &[f64], weight: f64) -> Vec<f64> {
+            let at = |i: usize, j: usize| self.keys.iter().map(|k| f64::from(k[i]) * f64::from(k[j])).sum::<f64>();
+            (0..F * F).map(|index| matrix[index] + weight * at(index / F, index % F)).collect()
+        }
+
+        fn near(&self, rows: &[Vec<f64>], want: impl Fn(&[f64]) -> Vec<f64>) {
+            for (row, key) in rows.iter().zip(&self.keys) {
+                let key: Vec<f64> = key.iter().map(|&k| f64::from(k)).collect();
+                for (found, want) in row.iter().zip(want(&key)) {
+                    assert!((found - want).abs() < 1e-10, "{found} {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memit_is_its_equation() {
+        let case = case();
+        let rows = case.rows(&Memit { factors: case.factors(), weight: 3.0 });
+        // Kᵀ (λ C + K Kᵀ)⁻¹, one row per fact.
+        let scaled: Vec<f64> = case.moment.iter().map(|x| 3.0 * x).collect();
+        let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
+        case.near(&rows, |key| direct.solve(key));
+    }
+
+    #[test]
+    fn emmet_is_its_equation() {
+        let case = case();
+        let rows = case.rows(&Emmet { factors: case.factors(), weight: 5.0, ridge: 0.2 });
+        // With A = (w C)⁻¹K, (KᵀA + μ I)⁻¹ Aᵀ = Kᵀ (μ w C + K Kᵀ)⁻¹ by the same identity.
+        let scaled: Vec<f64> = case.moment.iter().map(|x| x * 5.0 * 0.2).collect();
+        let direct = Factor::new(F, case.plus_keys(&scaled, 1.0)).expect("positive definite");
+        case.near(&rows, |key| direct.solve(key));
+    }
+
+    #[test]
+    fn alphaedit_is_its_equation() {
+        let case = case();
+        let eigen = Eigen::new(F, &case.moment).expect("found");
+        for small in [Small::Below(0.5), Small::Share(0.5), Small::Below(1e9)] {
+            let projector = Rc::new(Projector::new(&eigen, small));
+            let rank = projector.rank(F);
+            let rows = case.rows(&AlphaEdit { projectors: BTreeMap::from([(0, projector)]), ridge: 0.3 });
+            // P from its eigenvectors; (P K Kᵀ P + μ I)⁻¹ P k.
+            let at = |i: usize, j: usize| eigen.vectors[..rank].iter().map(|v| v[i] * v[j]).sum::<f64>();
+            let apply = |key: &[f64]| -> Vec<f64> { (0..F).map(|i| (0..F).map(|j| at(i, j) * key[j]).sum()).collect() };
+            let keys: Vec<Vec<f32>> = (case.keys.iter())
+                .map(|key| {
+                    apply(&key.iter().map(|&k| f64::from(k)).collect::<Vec<_>>()).iter().map(|&x| x as f32).collect()
+                })
+                .collect();
+            let projected = Case { moment: Vec::new(), keys };
+            let identity: Vec<f64> = (0..F * F).map(|at| if at / F == at % F { 0.3 } else { 0.0 }).collect();
+            let direct = Factor::new(F, projected.plus_keys(&identity, 1.0)).expect("positive definite");
+            for (row, key) in rows.iter().zip(&case.keys) {
+                let key: Vec<f64> = key.iter().map(|&k| f64::from(k)).collect();
+                for (found, want) in row.iter().zip(direct.solve(&apply(&key))) {
+                    assert!((found - want).abs() < 1e-5, "{found} {want}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Reads RoPE settings in the spellings that configs have used over the years: base and scaling under separate keys, or
+//! all settings in the object `rope_parameters`.
+//!
+//! The reference is transformers 5. A config that states a setting in two places with different values is rejected,
+//! because programs disagree about which value counts.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::config::Reader;
+use super::rope::{Pairing, Rotary, Scaling};
+use crate::model::ModelError;
+
+/// Upper bound of RoPE bases and scaling parameters. Larger values are rejected.
+const MOST_BASE: f64 = 1e12;
+/// The RoPE base (`rope_theta`) if the config states none.
+const USUAL_BASE: f64 = 10_000.0;
+/// The keys of the two objects that may contain RoPE settings.
+const PLACES: [&str; 2] = ["rope_parameters", "rope_scaling"];
+/// The end of every message about two settings that disagree.
+const DISAGREE: &str = "programs disagree on which one applies: keep the one that the model was trained with";
+
+/// Reads the RoPE of heads of `head` numbers. `base` is the family's own key for the RoPE base; `rope_theta` is read as
+/// well. `part` gives the key and the default of the fraction of a head that is rotated; if it is `None`, the whole
+/// head is rotated.
+pub(crate) fn rotary(
+    config: &Reader<'_>,
+    head: usize,
+    base: &str,
+    part: Option<(&str, f64)>,
+) -> Result<Rotary, ModelError> {
+    let place = place(config)?;
+    let theta = theta(config, place.as_ref(), base)?;
+    let numbers = match part {
+        None => head,
+        Some((key, default)) => (share(config, place.as_ref(), key, default)? * head as f64) as usize,
+    };
+    let scaling = match &place {
+        None => Scaling::None,
+        Some(place) => scaling(config, place)?,
+    };
+    let numbers = turned(config, part.map_or("head_dim", |(key, _)| key), numbers, head)?;
+    Ok(Rotary::new(Pairing::Halves, numbers, theta, scaling))
+}
+
+/// An object that contains RoPE settings, with its key in the config.
+type Place<'a> = (&'static str, Reader<'a>);
+
+/// Returns the object with the RoPE settings; `None` if there is none. If the config has both objects, they must state
+/// the same settings.
+fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
+    let mut found: Vec<Place<'a>> = Vec::new();
+    for key in PLACES {
+        // An empty object has no settings.
+        if let Some(place) = config.object(key)?.filter(|place| place.entries().next().is_some()) {
+            if let Some((kind, _)) = place.entries().find(|(_, value)| value.is_object()) {
+                let problem =
+                    format!("has settings for layers of the kind `{kind}`; one rotation for all is supported");
+                return Err(config.error(key, &problem));
+            }
+            found.push((key, place));
+        }
+    }
+    if let [(key, one), (other, two)] = &found[..]
+        && meaning(config, one) != meaning(config, two)
+    {
+        return Err(config.error(other, &format!("differs from `{key}`; {DISAGREE}")));
+    }
+    Ok(found.into_iter().next())
+}
+
+/// Returns the RoPE settings of an object in a canonical form, with defaults filled in, for comparison.
+fn meaning(config: &Reader<'_>, place: &Reader<'_>) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
+    let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
+    let has = |key: &str| place.get(key).is_some();
+    let said = place.entries().filter(|(key, _)| *key != "type" || !has("rope_type"));
+    let mut said: BTreeMap<String, String> = said.map(|(key, value)| (named(key), text(value))).collect();
+    said.entry("rope_type".into()).or_insert_with(|| text(&"default".into()));
+    let outer = config.get("rope_theta").map_or_else(|| USUAL_BASE.to_string(), text);
+    said.entry("rope_theta".into()).or_insert(outer);
+    said
+}
+
+/// Returns a number that several keys may state; `None` if no key states it. `said` lists the keys that do, with their
+/// values, which must all be equal.
+fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
+    let Some((first, number)) = said.first() else { return Ok(None) };
+    match said.iter().find(|(_, other)| other != number) {
+        None => Ok(Some(*number)),
+        Some((key, other)) => Err(config.error(key, &format!("is {other}, but `{first}` is {number}; {DISAGREE}"))),
+    }
+}
+
+/// Returns the number under `key` and the full name of the key for messages, which starts with `inside`; `None` if the
+/// key is absent.
+fn number(reader: &Reader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
+    match reader.get(key) {
+        None => Ok(None),
+        Some(_) => Ok(Some((format!("{inside}{key}"), reader.positive(key, f64::NAN, most)?))),
+    }
+}
+
+fn theta(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str) -> Result<f64, ModelError> {
+    let mut said = Vec::new();
+    if let Some((name, place)) = place {
+        said.extend(number(place, &format!("{name}."), "rope_theta", MOST_BASE)?);
+    }
+    let own = number(config, "", key, MOST_BASE)?;
+    said.extend(own);
+    if key != "rope_theta"
+        && let Some((name, theta)) = number(config, "", "rope_theta", MOST_BASE)?
+    {
+        if said.is_empty() && theta != USUAL_BASE {
+            return Err(config.error(&name, &format!("is {theta}, but this family's base is `{key}`; {DISAGREE}")));
+        }
+        said.push((name, theta));
+    }
+    Ok(agreed(config, &said)?.unwrap_or(USUAL_BASE))
+}
+
+/// Returns the fraction of a head that is rotated. Several keys may state it; `default` applies if none does.
+fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
+    const ALL: f64 = 1.000_001;
+    let mut said = Vec::new();
+    if let Some((name, place)) = place {
+        said.extend(number(place, &format!("{name}."), "partial_rotary_factor", ALL)?);
+    }
+    said.extend(number(config, "", key, ALL)?);
+    said.extend(number(config, "", "partial_rotary_factor", ALL)?);
+    Ok(agreed(config, &said)?.unwrap_or(default))
+}
+
+/// Checks that `numbers`, the number of rotated numbers of a head, is even and from 2 to `head`. RoPE rotates pairs.
+pub(crate) fn turned(config: &Reader<'_>, key: &str, numbers: usize, head: usize) -> Result<usize, ModelError> {
+    match numbers {
+        _ if numbers.is_multiple_of(2) && (2..=head).contains(&numbers) => Ok(numbers),
+        _ => Err(config.error(
+            key,
+            &format!("rotates {numbers} of the {head} numbers of a head; a positive even number of them was expected"),
+        )),
+    }
+}
+
+fn scaling(config: &Reader<'_>, (name, place): &Place<'_>) -> Result<Scaling, ModelError> {
+    let key = if place.get("rope_type").is_some() { "rope_type" } else { "type" };
+    let needed = |key: &str| {
+        let number = place.positive(key, f64::NAN, MOST_BASE)?;
+        if number.is_nan() { Err(place.error(key, "is missing")) } else { Ok(number) }
+    };
+    match place.word(key, "default")? {
+        "default" => Ok(Scaling::None),
+        "linear" => Ok(Scaling::Linear { factor: needed("factor")? }),
+        // Dynamic scaling changes nothing up to the model's context length, and longer texts are rejected.
+        "dynamic" => needed("factor").map(|_| Scaling::None),
+        "llama3" => {
+            let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
+            if low >= high {
+                return Err(place.error("high_freq_factor", "must be above low_freq_factor"));
+            }
+            let key = "original_max_position_embeddings";
+            let mut said = vec![(format!("{name}.{key}"), needed(key)?)];
+            said.extend(number(config, "", key, MOST_BASE)?);
+            let original = agreed(config, &said)?.unwrap_or(f64::NAN);
+            Ok(Scaling::Llama3 { factor: needed("factor")?, low, high, original })
+        }
+        other => Err(place.error(key, &format!("is {other:?}; supported: default, linear, llama3, dynamic"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(config: &Value, base: &str, part: Option<(&str, f64)>) -> Result<Rotary, String> {
+        let config = Reader::new(Path::new("config.json"), config.as_object().expect("an object"));
+        rotary(&config, 8, base, part).map_err(|error| error.to_string())
+    }
+
+    fn llama(config: &Value) -> Result<Rotary, String> {
+        read(config, "rope_theta", None)
+    }
+
+    fn turned_by(theta: f64, scaling: Scaling) -> Result<Rotary, String> {
+        Ok(Rotary::new(Pairing::Halves, 8, theta, scaling))
+    }
+
+    /// The expected values are those of transformers 5.24. Earlier versions of this reader misread some of these
+    /// configs without an error.
+    #[test]
+    fn the_base_counts_inside_and_outside() {
+        let linear = Scaling::Linear { factor: 4.0 };
+        for (config, want) in [
+            (json!({}), turned_by(10_000.0, Scaling::None)),
+            (json!({ "rope_theta": 5e5 }), turned_by(5e5, Scaling::None)),
+            (json!({ "rope_parameters": { "rope_theta": 5e5 } }), turned_by(5e5, Scaling::None)),
+            (
+                json!({ "rope_theta": 5e5, "rope_parameters": { "rope_type": "linear", "factor": 4.0 } }),
+                turned_by(5e5, linear),
+            ),
+            (json!({ "rope_scaling": { "type": "linear", "factor": 4.0, "rope_theta": 5e5 } }), turned_by(5e5, linear)),
+            (json!({ "rope_theta": 500_000, "rope_parameters": { "rope_theta": 5e5 } }), turned_by(5e5, Scaling::None)),
+            (
+                json!({ "rope_theta": 5e5, "rope_scaling": { "type": "dynamic", "factor": 2 } }),
+                turned_by(5e5, Scaling::None),
+            ),
+        ] {
+            assert_eq!(llama(&config), want, "{config}");
+        }
+    }
+
+    /// Regression test: an earlier version ignored yarn in `rope_scaling` if `rope_parameters` was present.
+    #[test]
+    fn two_places_must_agree() {
+        let linear = json!({ "type": "linear", "factor": 4.0 });
+        let same = json!({ "rope_type": "linear", "factor": 4, "rope_theta": 10_000 });
+        let both = json!({ "rope_parameters": same, "rope_scaling": linear });
+        assert_eq!(llama(&both), turned_by(10_000.0, Scaling::Linear { factor: 4.0 }));
+        for nothing in [json!({}), json!(null)] {
+            assert_eq!(llama(&json!({ "rope_parameters": same, "rope_scaling": nothing })), llama(&both));
+        }
+        for (config, names) in [
+            (
+                json!({ "rope_parameters": { "rope_theta": 1e6 }, "rope_scaling": { "type": "yarn", "factor": 4 } }),
+                ["rope_scaling", "rope_parameters"],
+            ),
+            (
+                json!({ "rope_parameters": same, "rope_scaling": { "type": "linear", "factor": 2.0 } }),
+                ["rope_scaling", "rope_parameters"],
+            ),
+            (
+                json!({ "rope_parameters": { "rope_theta": 5e5 }, "rope_theta": 1e4 }),
+                ["`rope_theta` is 10000", "`rope_parameters.rope_theta` is 500000"],
+            ),
+            (
+                json!({ "rope_parameters": { "full_attention": { "rope_theta": 1e6 } } }),
+                ["rope_parameters", "full_attention"],
+            ),
+            (
+                json!({
+                    "original_max_position_embeddings": 4096,
+                    "rope_scaling": { "rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+                        "original_max_position_embeddings": 8192 }
+                }),
+                ["original_max_position_embeddings` is 4096", "8192"],
+            ),
+            (json!({ "rope_scaling": { "type": "dynamic" } }), ["factor", "is missing"]),
+        ] {
+            let said = llama(&config).expect_err("two meanings");
+            assert!(names.iter().all(|name| said.contains(name)), "{said}");
+        }
+    }
+
+    #[test]
+    fn neox_has_keys_of_its_own() {
+        let neox = |config: &Value| read(config, "rotary_emb_base", Some(("rotary_pct", 0.25)));
+        let want = |numbers, theta| Ok(Rotary::new(Pairing::Halves, numbers, theta, Scaling::None));
+        assert_eq!(neox(&json!({})), want(2, 1e4));
+        assert_eq!(neox(&json!({ "rotary_emb_base": 5e5, "rotary_pct": 1.0 })), want(8, 5e5));
+        let inside = json!({ "rope_theta": 5e5, "partial_rotary_factor": 0.5 });
+        assert_eq!(neox(&json!({ "rope_parameters": inside })), want(4, 5e5));
+        assert_eq!(
+            neox(&json!({ "rope_parameters": inside, "rotary_pct": 0.5, "rotary_emb_base": 5e5 })),
+            want(4, 5e5)
+        );
+        let mixed = json!({ "rope_parameters": { "rope_type": "default" }, "rotary_pct": 0.5, "rotary_emb_base": 5e5 });
+        assert_eq!(neox(&mixed), want(4, 5e5));
+        for (config, name) in [
+            (json!({ "rope_parameters": inside, "rotary_pct": 0.25 }), "rotary_pct"),
+            (json!({ "rope_parameters": inside, "rotary_emb_base": 1e4 }), "rotary_emb_base"),
+            (json!({ "rotary_emb_base": 5e5, "rope_theta": 1e4 }), "rope_theta"),
+            (json!({ "rope_theta": 5e5 }), "rotary_emb_base"),
+        ] {
+            assert!(neox(&config).expect_err("two meanings").contains(name), "{config}");
+        }
+    }
+}

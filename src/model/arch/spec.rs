@@ -1,0 +1,305 @@
+//! Reads the dimensions and options of a model from its config.json. An optional key that is missing gets the default
+//! of transformers; values that are not supported are rejected.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::activation::Activation;
+use super::config::Reader;
+use super::family::Family;
+use super::rope::{Pairing, Rotary, Scaling};
+use super::rope_config::{rotary, turned};
+use super::windows::{neo_layers, windows};
+use crate::model::ModelError;
+use crate::model::load::storage::config as stored;
+
+/// Which projections have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Biases {
+    /// Whether the query, key and value projections have biases.
+    pub attention_in: bool,
+    /// Whether the output projection of attention has a bias.
+    pub attention_out: bool,
+    /// Whether both matrices of the MLP, and its gate, have biases.
+    pub mlp: bool,
+    /// Whether the output matrix (LM head) has a bias.
+    pub head: bool,
+}
+
+/// The dimensions and options of one model, from its config.json.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// The architecture: tensor names and how tensors are stored.
+    pub family: &'static Family,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Hidden size d.
+    pub width: usize,
+    /// Intermediate size f of the MLP.
+    pub inner: usize,
+    /// Number of query heads.
+    pub heads: usize,
+    /// Number of key/value heads; `heads / groups` query heads share one.
+    pub groups: usize,
+    /// Width of one head.
+    pub head_width: usize,
+    /// Context length, in tokens.
+    pub positions: usize,
+    /// Number of token ids, which is the number of rows of the token embedding.
+    pub vocabulary: usize,
+    /// The ε that every norm adds to the variance.
+    pub epsilon: f32,
+    /// Whether the output matrix is the token embedding (`tie_word_embeddings`).
+    pub tied: bool,
+    /// The activation function of the MLP.
+    pub activation: Activation,
+    /// Whether attention and MLP run in parallel on the same hidden state.
+    pub parallel: bool,
+    /// Which projections have a bias vector.
+    pub biases: Biases,
+    /// RoPE; `None` for models with learned position embeddings.
+    pub rotary: Option<Rotary>,
+    /// Attention window of each layer, in positions, the current one included; `None` for full attention.
+    pub windows: Vec<Option<usize>>,
+    /// Whether attention scores are divided by √(head width).
+    scaled: bool,
+    /// Whether attention scores are also divided by the number of the layer, counted from 1.
+    scaled_by_layer: bool,
+}
+
+const MOST_WIDTH: usize = 1 << 16;
+const MOST_INNER: usize = 1 << 20;
+pub(crate) const MOST_LAYERS: usize = 1 << 12;
+pub(crate) const MOST_TOKENS: usize = 1 << 24;
+
+impl Spec {
+    /// Returns the factor by which attention scores of `layer` are multiplied.
+    pub fn attention_scale(&self, layer: usize) -> f32 {
+        let by_width = if self.scaled { 1.0 / (self.head_width as f32).sqrt() } else { 1.0 };
+        if self.scaled_by_layer { by_width / (layer + 1) as f32 } else { by_width }
+    }
+
+    /// Returns the module name, in transformers, of `layer`'s MLP down-projection, which an edit changes.
+    pub fn module(&self, layer: usize) -> String {
+        self.family.module(layer)
+    }
+
+    /// Returns the layer whose MLP down-projection weight has the tensor name `parameter`; `None` for other names and
+    /// for layers that the model does not have.
+    pub fn layer_of(&self, parameter: &str) -> Option<usize> {
+        self.family.layer_of(parameter).filter(|layer| *layer < self.layers)
+    }
+
+    /// Checks that the model has a layer.
+    ///
+    /// # Errors
+    /// If `layer` is not below the number of layers.
+    pub fn check_layer(&self, layer: usize) -> Result<(), ModelError> {
+        if layer < self.layers { Ok(()) } else { Err(ModelError::NoLayer { layer, last: self.layers - 1 }) }
+    }
+
+    /// Reads a parsed config.json. `path` is used in messages only.
+    ///
+    /// # Errors
+    /// If the architecture is not supported, the weights are quantised, or a value is missing, invalid or not
+    /// supported.
+    pub fn parse(path: &Path, config: &Value) -> Result<Self, ModelError> {
+        let empty = Map::new();
+        let config = Reader::new(path, config.as_object().unwrap_or(&empty));
+        let family = stored::family(&config)?;
+        stored::refuse_quantised(&config)?;
+        match family.model_type {
+            "gpt2" => gpt2(family, &config),
+            "gptj" => gptj(family, &config),
+            "gpt_neo" => gpt_neo(family, &config),
+            "gpt_neox" => gpt_neox(family, &config),
+            _ => llama(family, &config),
+        }
+    }
+}
+
+fn activation(config: &Reader<'_>, key: &str, default: &'static str) -> Result<Activation, ModelError> {
+    match config.word(key, default)? {
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
+        "gelu" => Ok(Activation::Gelu),
+        "silu" | "swish" => Ok(Activation::Silu),
+        "relu" => Ok(Activation::Relu),
+        other => {
+            let known = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, silu, relu";
+            Err(config.error(key, &format!("is {other:?}; supported: {known}")))
+        }
+    }
+}
+
+fn heads(config: &Reader<'_>, key: &str, width: usize, width_key: &str) -> Result<usize, ModelError> {
+    let heads = config.size(key, width)?;
+    match width % heads {
+        0 => Ok(heads),
+        _ => Err(config.error(key, &format!("is {heads}, which does not divide {width_key} = {width}"))),
+    }
+}
+
+fn epsilon(config: &Reader<'_>, key: &str, default: f64) -> Result<f32, ModelError> {
+    Ok(config.positive(key, default, 1.0)? as f32)
+}
+
+/// Reads a GPT-2 config. GPT-J uses the same keys; its reader starts from this result and replaces some values.
+fn gpt2(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+    let activation = activation(config, "activation_function", "gelu_new")?;
+    if config.flag("add_cross_attention", false)? {
+        return Err(config.error("add_cross_attention", "must be false: only decoder-only models are supported"));
+    }
+    let width = config.size("n_embd", MOST_WIDTH)?;
+    let heads = heads(config, "n_head", width, "n_embd")?;
+    let layers = config.size("n_layer", MOST_LAYERS)?;
+    let positions = if config.get("n_positions").is_none() { "n_ctx" } else { "n_positions" };
+    Ok(Spec {
+        family,
+        layers,
+        width,
+        inner: config.size_or("n_inner", MOST_INNER, None)?.unwrap_or(4 * width),
+        heads,
+        groups: heads,
+        head_width: width / heads,
+        positions: config.size(positions, MOST_TOKENS)?,
+        vocabulary: config.size("vocab_size", MOST_TOKENS)?,
+        epsilon: epsilon(config, "layer_norm_epsilon", 1e-5)?,
+        tied: config.flag("tie_word_embeddings", true)?,
+        activation,
+        parallel: false,
+        biases: Biases { attention_in: true, attention_out: true, mlp: true, head: false },
+        rotary: None,
+        windows: vec![None; layers],
+        scaled: config.flag("scale_attn_weights", true)?,
+        scaled_by_layer: config.flag("scale_attn_by_inverse_layer_idx", false)?,
+    })
+}
+
+fn gptj(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+    let like = gpt2(family, config)?;
+    let numbers = config.size_or("rotary_dim", MOST_WIDTH, Some(64))?.unwrap_or(like.head_width);
+    let numbers = turned(config, "rotary_dim", numbers, like.head_width)?;
+    Ok(Spec {
+        tied: config.flag("tie_word_embeddings", false)?,
+        parallel: true,
+        biases: Biases { attention_in: false, attention_out: false, mlp: true, head: true },
+        rotary: Some(Rotary::new(Pairing::Neighbours, numbers, 10_000.0, Scaling::None)),
+        scaled: true,
+        scaled_by_layer: false,
+        ..like
+    })
+}
+
+fn gpt_neo(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+    let width = config.size("hidden_size", MOST_WIDTH)?;
+    let heads = heads(config, "num_heads", width, "hidden_size")?;
+    let layers = config.size("num_layers", MOST_LAYERS)?;
+    let window = config.size_or("window_size", MOST_TOKENS, Some(256))?;
+    let kinds = neo_layers(config, layers)?;
+    Ok(Spec {
+        family,
+        layers,
+        width,
+        inner: config.size_or("intermediate_size", MOST_INNER, None)?.unwrap_or(4 * width),
+        heads,
+        groups: heads,
+        head_width: width / heads,
+        positions: config.size("max_position_embeddings", MOST_TOKENS)?,
+        vocabulary: config.size("vocab_size", MOST_TOKENS)?,
+        epsilon: epsilon(config, "layer_norm_epsilon", 1e-5)?,
+        tied: config.flag("tie_word_embeddings", true)?,
+        activation: activation(config, "activation_function", "gelu_new")?,
+        parallel: false,
+        biases: Biases { attention_in: false, attention_out: true, mlp: true, head: false },
+        rotary: None,
+        windows: kinds.iter().map(|local| window.filter(|_| *local)).collect(),
+        scaled: false,
+        scaled_by_layer: false,
+    })
+}
+
+fn gpt_neox(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+    let width = config.size("hidden_size", MOST_WIDTH)?;
+    let heads = heads(config, "num_attention_heads", width, "hidden_size")?;
+    let layers = config.size("num_hidden_layers", MOST_LAYERS)?;
+    let head = width / heads;
+    let bias = config.flag("attention_bias", true)?;
+    Ok(Spec {
+        family,
+        layers,
+        width,
+        inner: config.size("intermediate_size", MOST_INNER)?,
+        heads,
+        groups: heads,
+        head_width: head,
+        positions: config.size("max_position_embeddings", MOST_TOKENS)?,
+        vocabulary: config.size("vocab_size", MOST_TOKENS)?,
+        epsilon: epsilon(config, "layer_norm_eps", 1e-5)?,
+        tied: config.flag("tie_word_embeddings", false)?,
+        activation: activation(config, "hidden_act", "gelu")?,
+        parallel: config.flag("use_parallel_residual", true)?,
+        biases: Biases { attention_in: bias, attention_out: bias, mlp: true, head: false },
+        rotary: Some(rotary(config, head, "rotary_emb_base", Some(("rotary_pct", 0.25)))?),
+        windows: vec![None; layers],
+        scaled: true,
+        scaled_by_layer: false,
+    })
+}
+
+/// Reads a config of Llama, Mistral, Ministral, Qwen or Seed-OSS.
+fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+    let width = config.size("hidden_size", MOST_WIDTH)?;
+    let heads = config.size("num_attention_heads", width)?;
+    let layers = config.size("num_hidden_layers", MOST_LAYERS)?;
+    let qwen = matches!(family.model_type, "qwen2" | "qwen3");
+    let groups = match family.model_type {
+        "mistral" | "ministral" | "seed_oss" => 8,
+        _ if qwen => 32,
+        _ => heads,
+    };
+    let groups = config.size_or("num_key_value_heads", heads, None)?.unwrap_or(groups.min(heads));
+    if !heads.is_multiple_of(groups) {
+        let problem = format!("is {groups}, which does not divide num_attention_heads = {heads}");
+        return Err(config.error("num_key_value_heads", &problem));
+    }
+    let usual = matches!(family.model_type, "qwen3" | "seed_oss").then_some(128);
+    let head = match config.size_or("head_dim", MOST_WIDTH, usual)? {
+        Some(head) => head,
+        None if width.is_multiple_of(heads) => width / heads,
+        None => {
+            return Err(config.error("num_attention_heads", "does not divide hidden_size, and no head_dim is given"));
+        }
+    };
+    let bias = config.flag("attention_bias", family.model_type == "seed_oss")?;
+    let mlp = matches!(family.model_type, "llama" | "seed_oss") && config.flag("mlp_bias", false)?;
+    Ok(Spec {
+        family,
+        layers,
+        width,
+        inner: config.size("intermediate_size", MOST_INNER)?,
+        heads,
+        groups,
+        head_width: head,
+        positions: config.size("max_position_embeddings", MOST_TOKENS)?,
+        vocabulary: config.size("vocab_size", MOST_TOKENS)?,
+        epsilon: epsilon(config, "rms_norm_eps", 1e-6)?,
+        tied: config.flag("tie_word_embeddings", false)?,
+        activation: activation(config, "hidden_act", "silu")?,
+        parallel: false,
+        biases: match family.model_type {
+            // Qwen 2 always has biases on query, key and value, whatever its config says; Mistral never has any.
+            "qwen2" => Biases { attention_in: true, attention_out: false, mlp, head: false },
+            "mistral" | "ministral" => Biases { attention_in: false, attention_out: false, mlp, head: false },
+            "seed_oss" => {
+                let out = config.flag("attention_out_bias", false)?;
+                Biases { attention_in: bias, attention_out: out, mlp, head: false }
+            }
+            _ => Biases { attention_in: bias, attention_out: bias, mlp, head: false },
+        },
+        rotary: Some(rotary(config, head, "rope_theta", None)?),
+        windows: windows(config, family, layers)?,
+        scaled: true,
+        scaled_by_layer: false,
+    })
+}

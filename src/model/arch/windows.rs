@@ -1,0 +1,75 @@
+//! Reads from a config which positions each layer attends to: all earlier ones, or a sliding window.
+
+use serde_json::Value;
+
+use super::config::Reader;
+use super::family::Family;
+use super::spec::{MOST_LAYERS, MOST_TOKENS};
+use crate::model::ModelError;
+
+/// The attention window of a Mistral whose config does not have the key `sliding_window`, in positions.
+const MISTRAL_WINDOW: usize = 4096;
+
+/// Returns, for each layer of a GPT-Neo, whether it uses local attention. The config lists patterns and repetitions:
+/// `[[["global", "local"], 12]]` describes 24 layers.
+pub(crate) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
+    let wrong = |problem: &str| config.error("attention_types", problem);
+    let default = serde_json::json!([[["global", "local"], layers / 2]]);
+    let types = config.get("attention_types").unwrap_or(&default);
+    let mut kinds = Vec::new();
+    for group in types.as_array().ok_or_else(|| wrong("is not a list"))? {
+        let (names, times) = (group[0].as_array(), group[1].as_u64().filter(|times| *times <= MOST_LAYERS as u64));
+        let (Some(names), Some(times)) = (names, times) else {
+            return Err(wrong("has an entry that is not [[kinds], times]"));
+        };
+        for name in (0..times).flat_map(|_| names) {
+            match name.as_str() {
+                Some("global") => kinds.push(false),
+                Some("local") => kinds.push(true),
+                _ => return Err(wrong(&format!("has the kind {name}; supported: global, local"))),
+            }
+            if kinds.len() > layers {
+                break;
+            }
+        }
+    }
+    match kinds.len() == layers {
+        true => Ok(kinds),
+        false => Err(wrong(&format!("does not give the kind of each of the {layers} layers"))),
+    }
+}
+
+/// Returns the attention window of each layer, in positions; `None` for full attention. `layer_types` decides if the
+/// config has it, else the family's own keys.
+pub(crate) fn windows(config: &Reader<'_>, family: &Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
+    // A Mistral has a window unless its config sets `sliding_window` to null.
+    let always = matches!(family.model_type, "mistral" | "ministral");
+    let from = match family.model_type {
+        _ if always => 0,
+        "qwen2" | "qwen3" if config.flag("use_sliding_window", false)? => {
+            match config.get("max_window_layers").map(|layers| (layers.as_u64(), layers)) {
+                None => 28,
+                Some((Some(layers), _)) => layers as usize,
+                Some((None, other)) => {
+                    return Err(
+                        config.error("max_window_layers", &format!("is {other}; a number of layers was expected"))
+                    );
+                }
+            }
+        }
+        _ => return Ok(vec![None; layers]),
+    };
+    let usual = (always && !config.has("sliding_window")).then_some(MISTRAL_WINDOW);
+    let window = config.size_or("sliding_window", MOST_TOKENS, usual)?;
+    let Some(types) = config.get("layer_types") else {
+        return Ok((0..layers).map(|layer| window.filter(|_| layer >= from)).collect());
+    };
+    let wrong = || config.error("layer_types", "does not give full_attention or sliding_attention for every layer");
+    let types = types.as_array().filter(|types| types.len() == layers).ok_or_else(wrong)?;
+    let kind = |kind: &Value| match kind.as_str() {
+        Some("full_attention") => Ok(None),
+        Some("sliding_attention") => Ok(window),
+        _ => Err(wrong()),
+    };
+    types.iter().map(kind).collect()
+}

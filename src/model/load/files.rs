@@ -1,0 +1,236 @@
+//! Finds, checks and maps the files of a model folder. The weights are one file, or shards with an index.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use serde_json::Value;
+
+use super::{hub, storage};
+use crate::model::ModelError;
+use crate::regular_file;
+use crate::safetensors::{Header, TensorInfo, refuse_pickle};
+
+/// Maximum size of config.json, in bytes.
+const CONFIG_LIMIT: u64 = 1 << 20;
+/// Maximum size of a weights index, in bytes.
+const INDEX_LIMIT: u64 = 64 << 20;
+
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const WHOLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// One weights file: its header, and its bytes as a memory map.
+#[derive(Clone, Debug)]
+pub(crate) struct Shard {
+    /// Name of the file in the model's folder.
+    pub name: String,
+    pub path: PathBuf,
+    pub header: Arc<Header>,
+    pub map: Arc<Mmap>,
+}
+
+/// All weights files of a model's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Weights {
+    pub shards: Vec<Shard>,
+    /// Whether the shards are listed in an index.
+    pub indexed: bool,
+    /// Tensors that the index names but no file contains, with the file that the index gives. They are an error only if
+    /// the decoder needs them: indices of tied models list a head, and older indices list buffers that programs compute
+    /// themselves.
+    pub absent: BTreeMap<String, String>,
+    /// The file to name in messages: the single weights file, or the index.
+    pub path: PathBuf,
+}
+
+impl Weights {
+    /// Finds and maps the weights of `folder`.
+    pub(crate) fn open(folder: &Path) -> Result<Self, ModelError> {
+        check_contained(folder, WHOLE)?;
+        let whole = folder.join(WHOLE);
+        if whole.is_file() {
+            return Ok(Self {
+                shards: vec![Shard::open(folder, WHOLE)?],
+                indexed: false,
+                absent: BTreeMap::new(),
+                path: whole,
+            });
+        }
+        check_contained(folder, INDEX)?;
+        let index = folder.join(INDEX);
+        if index.is_file() {
+            return Self::of_index(folder, index);
+        }
+        Err(storage::without_weights(folder))
+    }
+
+    fn of_index(folder: &Path, index: PathBuf) -> Result<Self, ModelError> {
+        let places = read_index(&index)?;
+        let mut names: Vec<&String> = places.values().collect();
+        names.sort();
+        names.dedup();
+        for name in &names {
+            check_contained(folder, name)?;
+        }
+        let missing = |name: &&&String| !folder.join(name).is_file();
+        if let Some(name) = names.iter().find(missing) {
+            return Err(ModelError::NoShard { index, shard: (**name).clone() });
+        }
+        let shards = names.iter().map(|name| Shard::open(folder, name)).collect::<Result<Vec<_>, _>>()?;
+        let mut weights = Self { shards, indexed: true, absent: BTreeMap::new(), path: index };
+        weights.check_index(places)?;
+        Ok(weights)
+    }
+
+    /// Checks that no tensor is in two shards, and that every indexed tensor is in the shard that the index gives. A
+    /// tensor that no shard contains is not an error here: it is added to `absent`.
+    fn check_index(&mut self, places: BTreeMap<String, String>) -> Result<(), ModelError> {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for shard in &self.shards {
+            for name in shard.header.tensors.keys() {
+                if let Some(other) = seen.insert(name, &shard.name) {
+                    let shards = [other.to_owned(), shard.name.clone()];
+                    return Err(ModelError::Twice { tensor: name.clone(), shards });
+                }
+            }
+        }
+        let elsewhere = |(tensor, shard): &(&String, &String)| seen.get(tensor.as_str()).is_some_and(|at| at != shard);
+        if let Some((tensor, shard)) = places.iter().find(elsewhere) {
+            return Err(self.not_there(tensor, shard));
+        }
+        let absent = places.iter().filter(|(tensor, _)| !seen.contains_key(tensor.as_str()));
+        self.absent = absent.map(|(tensor, shard)| (tensor.clone(), shard.clone())).collect();
+        Ok(())
+    }
+
+    /// Returns the error for a tensor that is not in the shard that the index gives.
+    pub(crate) fn not_there(&self, tensor: &str, shard: &str) -> ModelError {
+        ModelError::NotInShard { index: self.path.clone(), tensor: tensor.to_owned(), shard: shard.to_owned() }
+    }
+
+    /// The names of all tensors in the files.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.shards.iter().flat_map(|shard| shard.header.tensors.keys().map(String::as_str))
+    }
+
+    /// Returns the header entry of the tensor `name` and the shard that contains it.
+    pub(crate) fn get(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
+        self.shards.iter().find_map(|shard| Some((shard, shard.header.tensors.get(name)?)))
+    }
+
+    /// Returns the names of the files that determine the model's output, sorted: config.json, tokenizer.json, the
+    /// weights files, and their index if there is one.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let fixed = [CONFIG, TOKENIZER].into_iter().chain(self.indexed.then_some(INDEX)).map(str::to_owned);
+        let mut names: Vec<String> = fixed.chain(self.shards.iter().map(|shard| shard.name.clone())).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Shard {
+    fn open(folder: &Path, name: &str) -> Result<Self, ModelError> {
+        let path = folder.join(name);
+        let (header, map) = map_weights(&path)?;
+        Ok(Self { name: name.to_owned(), path, header: Arc::new(header), map })
+    }
+}
+
+/// Reads the `weight_map` of an index: the file name of the shard for each tensor name. Rejects names that lead out of
+/// the folder or are not those of safetensors files.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
+    let index = read_json(path, INDEX_LIMIT)?;
+    let wrong = |problem: String| ModelError::Index { path: path.to_owned(), problem };
+    let map = index["weight_map"].as_object().ok_or_else(|| wrong("it has no object `weight_map`".into()))?;
+    let place = |(tensor, shard): (&String, &Value)| match shard.as_str() {
+        Some(name) if is_shard(name) => Ok((tensor.clone(), name.to_owned())),
+        Some(name) => {
+            Err(wrong(format!("it assigns `{tensor}` to {name:?}, which is not a safetensors file of this folder")))
+        }
+        None => Err(wrong(format!("it assigns `{tensor}` to {shard}, which is not a file name"))),
+    };
+    match map.is_empty() {
+        true => Err(wrong("its `weight_map` is empty".into())),
+        false => map.iter().map(place).collect(),
+    }
+}
+
+/// Returns whether a shard name is a `.safetensors` file name without a folder: ASCII letters, digits, `-`, `_` and
+/// `.`, and no leading dot.
+fn is_shard(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.ends_with(".safetensors") && !name.starts_with('.') && name.chars().all(plain)
+}
+
+/// Returns the path of `config.json`. If the folder is not a model folder, the error says what the folder contains
+/// instead.
+pub(crate) fn find_config(folder: &Path) -> Result<PathBuf, ModelError> {
+    if let Some(refused) = refuse_pickle(folder, &[]) {
+        return Err(refused.into());
+    }
+    if folder.is_file() {
+        return Err(storage::file(folder));
+    }
+    if !folder.is_dir() {
+        return Err(ModelError::NoFolder(folder.to_owned()));
+    }
+    check_contained(folder, CONFIG)?;
+    let config = folder.join(CONFIG);
+    if config.is_file() { Ok(config) } else { Err(storage::without_config(folder)) }
+}
+
+pub(crate) fn read_capped(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
+    let context = |source| ModelError::Read { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(context)?.len();
+    if size > limit {
+        return Err(ModelError::TooLarge { path: path.to_owned(), size, limit });
+    }
+    regular_file::read(path, limit).map_err(context)
+}
+
+pub(crate) fn read_config(path: &Path) -> Result<Value, ModelError> {
+    read_json(path, CONFIG_LIMIT)
+}
+
+/// Rejects a file of a model's folder whose link leads out of the folder, or for a snapshot of the Hugging Face cache,
+/// out of the model's cache folder. Passes files that are not links, and missing ones.
+pub(crate) fn check_contained(folder: &Path, name: &str) -> Result<(), ModelError> {
+    let path = folder.join(name);
+    if !path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {
+        return Ok(());
+    }
+    let inside = hub::root(folder).and_then(|root| hub::contained(&root, &path));
+    match inside {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(ModelError::LinkLeaves { path }),
+        Err(source) => Err(ModelError::Read { path, source }),
+    }
+}
+
+pub(crate) fn read_json(path: &Path, limit: u64) -> Result<Value, ModelError> {
+    let bytes = read_capped(path, limit)?;
+    serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: path.to_owned(), source })
+}
+
+#[expect(unsafe_code, reason = "weights are memory-mapped")]
+fn map_weights(path: &Path) -> Result<(Header, Arc<Mmap>), ModelError> {
+    let context = |source| ModelError::Read { path: path.to_owned(), source };
+    let file = regular_file::open(path).map_err(context)?;
+    let length = file.metadata().map_err(context)?.len();
+    if length == 0 {
+        // An empty file cannot be mapped. The header reader supplies the error for it.
+        let source = Header::parse(0, &[]).expect_err("an empty file has no header");
+        return Err(ModelError::Header { path: path.to_owned(), source });
+    }
+    // SAFETY: the map is read only. Another process that truncates the file while it is mapped can end this one
+    // (SIGBUS); this program never writes to a base model.
+    let map = unsafe { Mmap::map(&file) }.map_err(context)?;
+    if let Some(refused) = refuse_pickle(path, &map[..map.len().min(8)]) {
+        return Err(refused.into());
+    }
+    let header = Header::parse(length, &map).map_err(|source| ModelError::Header { path: path.to_owned(), source })?;
+    Ok((header, Arc::new(map)))
+}

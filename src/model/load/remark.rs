@@ -1,0 +1,79 @@
+//! Collects warnings about a model that can be opened, but may not be the model that the user intends.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::storage::config::other_class;
+use super::storage::{ADAPTER, base_of_adapter};
+use crate::model::arch::family::Family;
+
+/// The subject of a remark, which decides the code of the warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The files contain tensors that belong to the decoder by name, but are not read.
+    TensorsUnread,
+    /// The class in `architectures` belongs to another family than `model_type`.
+    ArchitectureDiffers,
+    /// The folder contains an adapter, which is not read.
+    AdapterUnread,
+    /// The output matrix is tied, and the weights contain a copy of it that is rounded to another type.
+    HeadRounded,
+    /// The tokenizer appends special tokens to every text.
+    TextsEnded,
+}
+
+/// A warning about a model that opens without an error, but may not be what the user intends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The subject of the warning.
+    pub kind: Kind,
+    /// The warning, one sentence.
+    pub message: String,
+    /// Advice on what to do about it.
+    pub help: String,
+}
+
+impl Remark {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), help: help.into() }
+    }
+}
+
+/// Returns the remarks about a folder and its config: a class in `architectures` of another family, and an adapter that
+/// is not read.
+pub(crate) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Family) -> Vec<Remark> {
+    let mut found = Vec::new();
+    if let Some(class) = other_class(path, config, family) {
+        let message = format!(
+            "{}: `architectures` names {class}, but `model_type` is `{}`: the latter is used",
+            path.display(),
+            family.model_type
+        );
+        let help = "correct the wrong one; a model that is read as another family gives wrong results";
+        found.push(Remark::new(Kind::ArchitectureDiffers, message, help));
+    }
+    if folder.join(ADAPTER).is_file() {
+        let base = base_of_adapter(folder).map_or_else(String::new, |base| format!(" for `{base}`"));
+        let message =
+            format!("{} in the model's folder is an adapter{base}, which is not read", folder.join(ADAPTER).display());
+        let help = "transformers with peft applies it to the model: merge it \
+                    (`merge_and_unload().save_pretrained(NEW)`) and name the result, or move it out of the folder";
+        found.push(Remark::new(Kind::AdapterUnread, message, help));
+    }
+    found
+}
+
+/// Returns the remark about the tensors `names`, which are not read; `None` if `names` is empty.
+pub(crate) fn unread(path: &Path, names: &[&str]) -> Option<Remark> {
+    let (first, count) = (names.first()?, names.len());
+    let more = if count == 1 { String::new() } else { format!(" and {} more", count - 1) };
+    let message = format!("the decoder does not read {} in {}: `{first}`{more}", tensors(count), path.display());
+    let help = "the results are those of a model without these tensors: check that config.json belongs to these \
+                weights";
+    Some(Remark::new(Kind::TensorsUnread, message, help))
+}
+
+fn tensors(count: usize) -> String {
+    if count == 1 { "a tensor".to_owned() } else { format!("{count} tensors") }
+}

@@ -1,0 +1,106 @@
+//! Explains a missing tensor by the names of the other tensors, and lists tensors of the decoder that are not read.
+
+use std::collections::BTreeSet;
+
+use crate::model::ModelError;
+use crate::model::arch::spec::Spec;
+use crate::model::load::files::Weights;
+
+/// Suffixes of tensor names that occur only in quantised weights.
+const QUANTISED: [&str; 8] =
+    [".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".scales", ".absmax", ".SCB"];
+/// Beginnings of the names of output matrices that occur only in models that are not language models.
+const CLASSIFIERS: [&str; 5] = ["score.weight", "classifier.weight", "v_head.", "value_head.", "qa_outputs.weight"];
+/// Suffixes of the names of buffers that a decoder computes itself, and that older programs stored with its weights.
+const COMPUTED: [&str; 9] = [
+    ".rotary_emb.inv_freq",
+    ".rotary_emb.cos_cached",
+    ".rotary_emb.sin_cached",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    ".attn.embed_positions",
+    ".position_ids",
+];
+
+/// Returns the error for the missing tensor `wanted`, a name with or without the family's prefix. The likely cause is
+/// taken from the names of the other tensors.
+pub(in crate::model) fn missing(weights: &Weights, spec: &Spec, wanted: &str) -> ModelError {
+    let path = &weights.path;
+    let names = || weights.names();
+    if let Some(name) = names().find(|name| QUANTISED.iter().any(|end| name.ends_with(end))) {
+        return ModelError::Quantised { path: path.clone(), method: format!("it has `{name}`") };
+    }
+    let family = spec.family;
+    let bare = wanted.strip_prefix(family.prefix).unwrap_or(wanted);
+    if names().any(|name| name.contains(".lora_A.") || name.contains(".base_layer.")) {
+        let found = format!("the weights contain an adapter in addition to the model, and no tensor `{wanted}`");
+        return ModelError::stored(
+            path,
+            found,
+            "merge it with `model.merge_and_unload().save_pretrained(NEW)` of peft",
+        );
+    }
+    let prefix = names().find_map(|name| name.strip_suffix(bare).filter(|before| before.ends_with('.')));
+    // Whether `prefix` ends with the family's own prefix, after at least one whole part of a name.
+    let outer = |prefix: &str| prefix.strip_suffix(family.prefix).is_some_and(|outer| outer.ends_with('.'));
+    if let Some(prefix) = prefix {
+        let prefix = if outer(prefix) { &prefix[..prefix.len() - family.prefix.len()] } else { prefix };
+        let found = format!("the names of the tensors begin with `{prefix}`: there is no `{wanted}`");
+        return ModelError::stored(path, found, unwrap(prefix));
+    }
+    let classifier = names().find(|name| CLASSIFIERS.iter().any(|known| name.starts_with(known)));
+    let head = format!("{}.weight", family.head);
+    match classifier.filter(|_| wanted == head) {
+        Some(name) => ModelError::stored(
+            path,
+            format!("it has `{name}` and no `{wanted}`: it is a classifier, not a language model"),
+            "name the language model that it was made from",
+        ),
+        None if wanted == head => ModelError::stored(
+            path,
+            format!("it has no tensor `{wanted}`"),
+            "config.json says that the output matrix is not the embedding (`tie_word_embeddings`): set it to true if \
+             the model was trained that way, or fetch the model again",
+        ),
+        None => ModelError::NoTensor { path: path.clone(), tensor: wanted.to_owned() },
+    }
+}
+
+/// Returns the advice for weights whose tensor names have the additional prefix `prefix`.
+fn unwrap(prefix: &str) -> String {
+    let saved = |what: &str| format!("save the inner model: `{what}.save_pretrained(NEW)`");
+    if prefix.starts_with("base_model.") {
+        return "merge the adapter into its model with `model.merge_and_unload().save_pretrained(NEW)` of peft"
+            .to_owned();
+    }
+    if prefix.contains("_orig_mod.") {
+        return saved("model._orig_mod");
+    }
+    if prefix.contains("language_model.") || prefix.contains("text_model.") {
+        return saved("model.language_model");
+    }
+    match prefix.starts_with("module.") {
+        true => saved("model.module"),
+        false => format!("save only the model, under names without `{prefix}`"),
+    }
+}
+
+/// Returns the names of the tensors that belong to the decoder by their names but are not in `read`.
+pub(in crate::model) fn unread<'w>(weights: &'w Weights, spec: &Spec, read: &BTreeSet<&str>) -> Vec<&'w str> {
+    let family = spec.family;
+    let (blocks, _) = family.block.split_once("{}").unwrap_or((family.block, ""));
+    let head = format!("{}.", family.head);
+    let ends = [family.token_embedding, family.final_norm].map(|name| format!("{name}."));
+    let of_decoder = |name: &&str| {
+        let bare = name.strip_prefix(family.prefix).unwrap_or(name);
+        bare.starts_with(blocks) || name.starts_with(&head) || ends.iter().any(|end| bare.starts_with(end))
+    };
+    // A stored copy of a tied head was already compared with the embedding.
+    let tied = format!("{head}weight");
+    let kept = |name: &&str| {
+        !(read.contains(name) || COMPUTED.iter().any(|end| name.ends_with(end)) || spec.tied && *name == tied)
+    };
+    weights.names().filter(of_decoder).filter(kept).collect()
+}

@@ -1,0 +1,115 @@
+//! Stores one tensor of a model: mapped from the file in its stored type, or in memory as f32 if it was changed.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::digest::{Digest, Hasher};
+use crate::numeric::half::append;
+use crate::numeric::{Elements, Stored, View};
+
+/// One tensor of a model. Cloning is cheap: clones share the elements.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// Name of the tensor in the weights file.
+    pub name: String,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// The element type in the file.
+    pub stored: Stored,
+    storage: Storage,
+}
+
+#[derive(Clone, Debug)]
+enum Storage {
+    Mapped(Arc<Mmap>, Range<usize>),
+    Owned(Arc<Vec<f32>>),
+}
+
+impl Tensor {
+    /// Creates a tensor whose bytes are `range` of `map`. The header reader has checked the range.
+    pub(crate) fn mapped(
+        name: String,
+        shape: Vec<usize>,
+        stored: Stored,
+        map: &Arc<Mmap>,
+        range: Range<usize>,
+    ) -> Self {
+        Self { name, shape, stored, storage: Storage::Mapped(Arc::clone(map), range) }
+    }
+
+    /// The elements, row-major, without copying: in the type of the file, or as f32 if the tensor was changed.
+    pub fn elements(&self) -> Elements<'_> {
+        match &self.storage {
+            Storage::Owned(data) => Elements::Own(data),
+            Storage::Mapped(map, range) => Elements::of_bytes(self.stored, &map[range.clone()]),
+        }
+    }
+
+    /// Converts the elements to f32, exactly. Copies them unless they are already f32 in memory.
+    pub fn wide(&self) -> Cow<'_, [f32]> {
+        self.elements().wide()
+    }
+
+    /// The elements of a two-dimensional tensor as a matrix, oriented as in the file.
+    pub fn view(&self) -> View<'_> {
+        View::of(self.elements(), self.shape[0], self.shape[1])
+    }
+
+    /// Returns row `row` of a matrix as f32.
+    pub fn row(&self, row: usize) -> Vec<f32> {
+        let mut out = vec![0.0; self.shape[1]];
+        self.elements().widen_into(row * self.shape[1], &mut out);
+        out
+    }
+
+    /// Returns a copy of the tensor with other elements. Each must be exactly representable in the type of the file.
+    ///
+    /// # Panics
+    /// If the number of elements does not match the shape.
+    pub fn with_data(&self, data: Vec<f32>) -> Self {
+        assert_eq!(data.len(), self.shape.iter().product::<usize>(), "elements of {}", self.name);
+        Self { storage: Storage::Owned(Arc::new(data)), ..self.clone() }
+    }
+
+    /// Returns the digest of the elements' bytes in the type of the file. For a changed tensor, these are the bytes
+    /// that a new file would contain.
+    pub fn digest(&self) -> Digest {
+        match &self.storage {
+            Storage::Mapped(map, range) => Digest::of(&map[range.clone()]),
+            Storage::Owned(data) => {
+                let mut hasher = Hasher::default();
+                let mut bytes = Vec::with_capacity(1 << 16);
+                for some in data.chunks(1 << 14) {
+                    bytes.clear();
+                    some.iter().for_each(|x| append(self.stored, *x, &mut bytes));
+                    // Hashing cannot fail.
+                    let _ = hasher.write_all(&bytes);
+                }
+                hasher.finish()
+            }
+        }
+    }
+
+    /// Whether both tensors are mapped from files and have the same type and the same bytes.
+    pub(crate) fn is_same_bytes(&self, other: &Self) -> bool {
+        match (&self.storage, &other.storage) {
+            (Storage::Mapped(a, from), Storage::Mapped(b, to)) => {
+                self.stored == other.stored && a[from.clone()] == b[to.clone()]
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether both tensors share the same memory.
+    pub fn is_same_memory(&self, other: &Self) -> bool {
+        match (&self.storage, &other.storage) {
+            (Storage::Mapped(a, from), Storage::Mapped(b, to)) => Arc::ptr_eq(a, b) && from == to,
+            (Storage::Owned(a), Storage::Owned(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}

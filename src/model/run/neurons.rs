@@ -1,0 +1,72 @@
+//! Computes the inputs of one MLP's activation at the last position of a row and their gradients, for the attribution
+//! of knowledge neurons (Dai et al. 2022).
+
+use super::decoder::{Model, Past};
+use super::rows::Rows;
+use super::suffix_pass::Above;
+use crate::numeric::rows::softmax;
+use crate::numeric::{View, matmul};
+
+/// A row of tokens, prepared for evaluations in which the activation's inputs of one MLP are scaled at the last
+/// position.
+pub struct Neurons<'m> {
+    model: &'m Model,
+    layer: usize,
+    above: Above<'m>,
+    copies: usize,
+    /// The inputs of the activation at the last position, `[f]`.
+    pub inputs: Vec<f32>,
+    /// The MLP's output for the unscaled inputs, `[d]`.
+    value: Vec<f32>,
+}
+
+impl<'m> Neurons<'m> {
+    /// Prepares a row at the MLP of `layer`; [`Neurons::at`] then evaluates `copies` scaled copies of it at a time.
+    /// Returns `None` if the MLP is gated, because its key is then not a function of the activation's inputs alone.
+    pub fn new(model: &'m Model, layer: usize, row: &[u32], copies: usize) -> Option<Self> {
+        if model.checkpoint().blocks[layer].mlp_gate.is_some() {
+            return None;
+        }
+        let rows = Rows::new([row.len()]);
+        let x = model.hidden(&[row], layer);
+        let (middle, _) = model.attention_half(layer, &x, &rows, &Past::default(), &[1], false);
+        let (_, tape) = model.mlp_key(layer, &middle, true);
+        let inputs = tape?.before;
+        let last = vec![row.len() - 1; copies];
+        let hooked = model.hooked(layer, &vec![row; copies], &last);
+        let above = Above::new(model, layer, &hooked, &last, &vec![1; copies]);
+        let value = hooked.values.into_iter().next()?;
+        Some(Self { model, layer, above, copies, inputs, value })
+    }
+
+    /// Evaluates one copy of the row per entry of `scales`, with [`Neurons::inputs`] multiplied by it. Returns, for
+    /// each copy, the probability of `token` after the row and its gradient with respect to the scaled inputs,
+    /// `[copies, f]`.
+    pub fn at(&self, scales: &[f32], token: u32) -> (Vec<f64>, Vec<f32>) {
+        let (spec, isa) = (self.model.spec(), self.model.isa());
+        assert_eq!(scales.len(), self.copies, "a scale for every copy");
+        let scaled: Vec<f32> = scales.iter().flat_map(|scale| self.inputs.iter().map(move |x| scale * x)).collect();
+        let mut keys = scaled.clone();
+        spec.activation.apply(isa, &mut keys);
+        let mut changes = self.model.mlp_value(self.layer, &keys);
+        for change in changes.chunks_mut(spec.width) {
+            change.iter_mut().zip(&self.value).for_each(|(x, value)| *x -= value);
+        }
+        let evaluation = self.above.evaluate_each(&changes.chunks(spec.width).collect::<Vec<_>>());
+        let mut gradient = evaluation.logits.clone();
+        let mut probabilities = Vec::with_capacity(self.copies);
+        for row in gradient.chunks_mut(spec.vocabulary) {
+            softmax(row);
+            let p = row[token as usize];
+            // ∂p/∂logit = p (1{token} − softmax).
+            row.iter_mut().for_each(|q| *q *= -p);
+            row[token as usize] += p;
+            probabilities.push(f64::from(p));
+        }
+        let by_values = self.above.reverse_each(&evaluation, &gradient).concat();
+        let weight = self.model.weight(&self.model.checkpoint().blocks[self.layer].mlp_out);
+        let mut by_inputs = matmul(isa, View::new(&by_values, self.copies, spec.width), weight.transposed());
+        spec.activation.times_slope(isa, &mut by_inputs, &scaled);
+        (probabilities, by_inputs)
+    }
+}

@@ -1,0 +1,120 @@
+//! Caches the keys and values of prefixes that many rows share, so that they are computed once.
+//!
+//! The prompt of every edit is run after the same context templates (short texts that precede it), which are a large
+//! part of the rows. Attention is causal: the keys and values of a prefix do not depend on the text after it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::block::cut;
+use super::decoder::{Model, Past};
+use super::rows::Rows;
+use crate::numeric::attention::Heads;
+
+/// Token prefixes, one per row, with their KV cache in every layer.
+#[derive(Clone, Debug, Default)]
+pub struct Openings {
+    tokens: Vec<Vec<u32>>,
+    layers: Vec<Past>,
+}
+
+/// The cached prefixes of a batch, cut to the tokens that each row has in common with its prefix.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// Length of the cached prefix of every row, in positions.
+    pub lengths: Vec<usize>,
+    /// KV cache of the prefixes, one entry per layer.
+    layers: Vec<Past>,
+}
+
+/// The KV cache of rows without a cached prefix.
+static NOTHING: Past = Past { keys: Vec::new(), values: Vec::new() };
+
+impl Openings {
+    /// Returns an empty cache: every row is computed from its first token.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Runs prefixes, one per row, through the first `layers` layers of `model`. A prefix may be empty.
+    ///
+    /// # Panics
+    /// If `layers` is 0.
+    pub fn new(model: &Model, layers: usize, tokens: Vec<Vec<u32>>) -> Self {
+        assert!(layers > 0, "a layer to keep keys and values of");
+        let rows = Rows::new(tokens.iter().map(Vec::len));
+        if rows.positions() == 0 {
+            return Self::none();
+        }
+        let x = model.embed(&tokens.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let layers = kept(model, 0..layers, x, &rows, &Opened::default());
+        Self { tokens, layers }
+    }
+
+    /// Returns the cached prefix of every row: the first tokens that row `i` has in common with prefix `i`, at most
+    /// `most[i]` of them.
+    pub fn of(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> Opened {
+        let shared = |(index, row): (usize, &&[u32])| {
+            self.tokens.get(index).map_or(0, |opening| alike(opening, row).min(most[index]))
+        };
+        let lengths: Vec<usize> = rows.iter().enumerate().map(shared).collect();
+        let width = model.heads(0).shared();
+        let part = |(all, &length): (&Arc<Vec<f32>>, &usize)| match all.len() == length * width {
+            true => Arc::clone(all),
+            false => Arc::new(all[..length * width].to_vec()),
+        };
+        let parts = |all: &[Arc<Vec<f32>>]| all.iter().zip(&lengths).map(part).collect();
+        let layers = self.layers.iter().map(|past| Past { keys: parts(&past.keys), values: parts(&past.values) });
+        Opened { layers: layers.collect(), lengths }
+    }
+}
+
+impl Opened {
+    /// The KV cache of one layer for all rows; empty if no prefix is cached.
+    ///
+    /// # Panics
+    /// If the prefixes were run through fewer layers.
+    pub fn layer(&self, layer: usize) -> &Past {
+        if self.layers.is_empty() { &NOTHING } else { &self.layers[layer] }
+    }
+}
+
+/// Returns the length of the common prefix of two texts, in tokens.
+pub fn alike(one: &[u32], other: &[u32]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
+}
+
+/// Runs positions that stay constant through `layers`. `x` contains their hidden states, `[positions, d]`. Returns the
+/// KV cache of every row in each of these layers, cached prefixes included. In the last of the layers only keys and
+/// values are computed.
+pub(crate) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &Rows, opened: &Opened) -> Vec<Past> {
+    let mut out = Vec::with_capacity(layers.len());
+    for layer in layers.clone() {
+        let last = layer + 1 == layers.end;
+        let tails = if last { vec![0; rows.count()] } else { rows.lengths().to_vec() };
+        let past = opened.layer(layer);
+        let (middle, tape) = model.attention_half(layer, &x, rows, past, &tails, false);
+        out.push(behind(past, &tape.fused, rows, model.heads(layer)));
+        if !last {
+            let (key, _) = model.mlp_key(layer, &middle, false);
+            x = model.mlp_onto(layer, &key, &middle);
+        }
+    }
+    out
+}
+
+/// Returns the KV cache extended by the keys and values of a fused matrix, row by row.
+fn behind(past: &Past, fused: &[f32], rows: &Rows, heads: Heads) -> Past {
+    let part = |before: &[Arc<Vec<f32>>], row: usize, part: Range<usize>| {
+        let positions = rows.range(row);
+        let own = cut(&fused[positions.start * heads.fused()..positions.end * heads.fused()], heads, part);
+        match before.get(row).filter(|before| !before.is_empty()) {
+            None => Arc::new(own),
+            Some(before) => Arc::new([before.as_slice(), &own].concat()),
+        }
+    };
+    Past {
+        keys: (0..rows.count()).map(|row| part(&past.keys, row, heads.keys())).collect(),
+        values: (0..rows.count()).map(|row| part(&past.values, row, heads.values())).collect(),
+    }
+}

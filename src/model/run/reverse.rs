@@ -1,0 +1,149 @@
+//! Computes the hand-written reverse pass: from the gradient of a block's output to the gradient of its input.
+//!
+//! Only hidden states need a gradient, so there are four rules: norm, matrix product (for its input), attention, and
+//! activation. This module computes no gradient of weights.
+
+use super::block::{AttentionTape, MlpTape, by_head, cut, offered, paste};
+use super::decoder::{BlockTape, Model, Past};
+use super::rows::Rows;
+use crate::model::arch::family::{Attention, NormKind};
+use crate::model::load::checkpoint::{Norm, Projection};
+use crate::numeric::attention::attend_reverse;
+use crate::numeric::elementwise::zip;
+use crate::numeric::rows::{Normalised, add, each_row, layer_norm_reverse, root_norm_reverse};
+use crate::numeric::{View, matmul};
+
+impl Model {
+    /// Computes `g Wᵀ`: the gradient of a projection's input, where `g` is the gradient of its output.
+    fn project_reverse(&self, gradient: &[f32], projection: &Projection) -> Vec<f32> {
+        let weight = self.weight(projection);
+        let width = weight.columns();
+        matmul(self.isa(), View::new(gradient, gradient.len() / width, width), weight.transposed())
+    }
+
+    /// Back-propagates through a norm, in place. `gradient` consists of rows of `width` numbers.
+    pub(crate) fn norm_reverse(&self, gradient: &mut [f32], width: usize, norm: &Norm, tape: &Normalised) {
+        let reverse = match self.spec().family.norm {
+            NormKind::Layer => layer_norm_reverse,
+            NormKind::Root => root_norm_reverse,
+        };
+        reverse(gradient, width, &norm.gain.wide(), tape);
+    }
+
+    /// Back-propagates through one block: from the gradient of its output at the last `tails[row]` positions to the
+    /// gradient of its input at all positions.
+    pub(crate) fn block_reverse(
+        &self,
+        layer: usize,
+        tape: &BlockTape,
+        rows: &Rows,
+        past: &Past,
+        tails: &[usize],
+        gradient: Vec<f32>,
+    ) -> Vec<f32> {
+        let width = self.spec().width;
+        let mut through = self.mlp_reverse(layer, &tape.mlp, &gradient);
+        add(&mut through, &gradient);
+        // In a parallel block, attention's output gets only the incoming gradient. In a sequential block, it also gets
+        // the gradient that returns through the MLP.
+        let by_sum = if self.spec().parallel { &gradient } else { &through };
+        let mut out = self.attention_reverse(layer, &tape.attention, rows, past, tails, by_sum);
+        if tails == rows.lengths() {
+            add(&mut out, &through);
+            return out;
+        }
+        for (tail, position) in rows.tail_positions(tails).into_iter().enumerate() {
+            add(&mut out[position * width..][..width], &through[tail * width..][..width]);
+        }
+        out
+    }
+
+    /// Back-propagates through `mlp(norm(x))`.
+    fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> Vec<f32> {
+        let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
+        let (isa, activation) = (self.isa(), spec.activation);
+        let mut inner = self.project_reverse(gradient, &block.mlp_out);
+        let mut out = match (&block.mlp_gate, &tape.factor) {
+            (Some(gate), Some(factor)) => {
+                let mut by_factor = inner.clone();
+                activation.times(isa, &mut by_factor, &tape.before);
+                let mut slopes = factor.clone();
+                activation.times_slope(isa, &mut slopes, &tape.before);
+                zip(isa, &mut inner, &slopes, |g, slope| g * slope);
+                let mut out = self.project_reverse(&inner, gate);
+                add(&mut out, &self.project_reverse(&by_factor, &block.mlp_in));
+                out
+            }
+            _ => {
+                activation.times_slope(isa, &mut inner, &tape.before);
+                self.project_reverse(&inner, &block.mlp_in)
+            }
+        };
+        let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
+        self.norm_reverse(&mut out, spec.width, norm, &tape.norm);
+        out
+    }
+
+    /// Back-propagates through `attention(norm(x))`: from the gradient of its output at the last `tails[row]` positions
+    /// to the gradient of `x` at all positions.
+    fn attention_reverse(
+        &self,
+        layer: usize,
+        tape: &AttentionTape,
+        rows: &Rows,
+        past: &Past,
+        tails: &[usize],
+        gradient: &[f32],
+    ) -> Vec<f32> {
+        let (spec, block, heads) = (self.spec(), &self.checkpoint.blocks[layer], self.heads(layer));
+        let attended = self.project_reverse(gradient, &block.attention_out);
+        let offered = offered(rows, past, &tape.fused, tails, heads);
+        let mut fused = attend_reverse(self.isa(), heads, &offered, &tape.probabilities, &attended);
+        self.turn(layer, rows, &mut fused, true);
+        self.norm_heads_reverse(layer, tape, &mut fused);
+        let mut out = self.fused_reverse(layer, &fused);
+        self.norm_reverse(&mut out, spec.width, &block.attention_norm, &tape.norm);
+        out
+    }
+
+    /// Back-propagates through the head norms of queries and keys, in place.
+    fn norm_heads_reverse(&self, layer: usize, tape: &AttentionTape, fused: &mut [f32]) {
+        let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &tape.head_norms) else { return };
+        let heads = self.heads(layer);
+        for ((norm, tape), part) in norms.iter().zip(tapes).zip([heads.queries(), heads.keys()]) {
+            let mut taken = cut(fused, heads, part.clone());
+            self.norm_reverse(&mut taken, heads.head, norm, tape);
+            paste(fused, heads, part, &taken);
+        }
+    }
+
+    /// Back-propagates through the projections to queries, keys and values.
+    fn fused_reverse(&self, layer: usize, fused: &[f32]) -> Vec<f32> {
+        let (projections, heads) = (&self.checkpoint.blocks[layer].attention_in, self.heads(layer));
+        match (self.spec().family.attention_in, &projections[..]) {
+            (Attention::Apart(_), [query, key, value]) => {
+                let mut out = self.project_reverse(&cut(fused, heads, heads.queries()), query);
+                add(&mut out, &self.project_reverse(&cut(fused, heads, heads.keys()), key));
+                add(&mut out, &self.project_reverse(&cut(fused, heads, heads.values()), value));
+                out
+            }
+            (Attention::ByHead(_), _) => {
+                let mut mixed = fused.to_vec();
+                each_row(&mut mixed, heads.fused(), |index, row| {
+                    let fused = &fused[index * heads.fused()..];
+                    by_head(heads, |own, theirs| row[theirs] = fused[own]);
+                });
+                self.project_reverse(&mixed, &projections[0])
+            }
+            _ => self.project_reverse(fused, &projections[0]),
+        }
+    }
+
+    /// Returns the gradient of the final norm's output, `[positions, d]`, from that of the logits, `[positions,
+    /// vocabulary]`.
+    pub(crate) fn unembed_reverse(&self, gradient: &[f32]) -> Vec<f32> {
+        let vocabulary = self.spec().vocabulary;
+        let head = self.checkpoint.head.weight.view();
+        matmul(self.isa(), View::new(gradient, gradient.len() / vocabulary, vocabulary), head)
+    }
+}

@@ -1,0 +1,181 @@
+//! Runs the layers above the edited one, forward and backward, for rows in which one hidden state changes.
+//!
+//! Value optimisation evaluates the same rows many times, and only one hidden state of each row changes between the
+//! evaluations. The constant part of the work is done once here:
+//!
+//! - everything up to the edited layer, that layer included, is constant;
+//! - in the layers above, the positions before the changing one are constant too, because attention is causal: their
+//!   keys and values are cached;
+//! - after the last block only the labelled positions (those whose next token is scored) are needed, so the last block,
+//!   the final norm and the output matrix compute only these.
+//!
+//! The results are bit-identical to those of a full forward pass: every output is the same sum in the same order.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::decoder::{BlockTape, Hooked, Model, Past};
+use super::prefix_cache::kept;
+use super::rows::Rows;
+use crate::numeric::rows::{Normalised, add};
+
+/// The layers above the edited one, with everything cached that is constant for a set of rows.
+pub struct Above<'a> {
+    model: &'a Model,
+    first_layer: usize,
+    rows: Rows,
+    tails: Vec<usize>,
+    /// The KV cache of the positions before the changing one, one entry per layer above the edited one.
+    past: Vec<Past>,
+    /// Hidden states after the edited layer, from the changing position on, `[positions, d]`.
+    start: Vec<f32>,
+}
+
+/// The logits of one forward pass through these layers, with the tape for its reverse pass.
+pub struct Evaluation {
+    /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
+    pub logits: Vec<f32>,
+    blocks: Vec<BlockTape>,
+    norm: Normalised,
+}
+
+impl<'a> Above<'a> {
+    /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `moving[row]` is the position of
+    /// the hidden state that will change. The last `tails[row]` positions of a row are labelled; none of them is before
+    /// `moving[row]`.
+    pub fn new(model: &'a Model, layer: usize, hooked: &Hooked, moving: &[usize], tails: &[usize]) -> Self {
+        let (spec, all) = (model.spec(), &hooked.rows);
+        // The index of the changing position in `hooked.after`, which does not contain the cached prefix.
+        let split = |row: usize| {
+            assert!(moving[row] >= all.past(row), "what moves is in no opening");
+            all.range(row).start + moving[row] - all.past(row)
+        };
+        let cut = |part: &dyn Fn(usize) -> Range<usize>| -> Vec<f32> {
+            let at: Vec<usize> = (0..all.count()).flat_map(part).collect();
+            Rows::gather(&hooked.after, spec.width, &at)
+        };
+        let before = cut(&|row| all.range(row).start..split(row));
+        let start = cut(&|row| split(row)..all.range(row).end);
+        let stay = Rows::after((0..all.count()).map(|row| (all.past(row), split(row) - all.range(row).start)));
+        let past = kept(model, layer + 1..spec.layers, before, &stay, &hooked.opened);
+        let rows = Rows::after((0..all.count()).map(|row| (moving[row], all.range(row).end - split(row))));
+        Self { model, first_layer: layer + 1, rows, tails: tails.to_vec(), past, start }
+    }
+
+    /// Joins several preparations of the same model and layer. The rows are those of all of them, one after the other;
+    /// the KV caches are shared, not copied.
+    ///
+    /// # Panics
+    /// If `all` is empty.
+    pub fn joined<'o>(all: impl Iterator<Item = &'o Self>) -> Self
+    where
+        'a: 'o,
+    {
+        let all: Vec<&Self> = all.collect();
+        let first = all.first().expect("something to join");
+        let row = |one: &'o Self| (0..one.rows.count()).map(|row| (one.rows.past(row), one.rows.length(row)));
+        let past = |layer: usize| Past {
+            keys: all.iter().flat_map(|one| &one.past[layer].keys).cloned().collect(),
+            values: all.iter().flat_map(|one| &one.past[layer].values).cloned().collect(),
+        };
+        Self {
+            model: first.model,
+            first_layer: first.first_layer,
+            rows: Rows::after(all.iter().flat_map(|one| row(one))),
+            tails: all.iter().flat_map(|one| &one.tails).copied().collect(),
+            past: (0..first.past.len()).map(past).collect(),
+            start: all.iter().flat_map(|one| &one.start).copied().collect(),
+        }
+    }
+
+    /// Returns the preparation of row `row` alone. Its KV cache is shared, not copied.
+    pub fn row(&self, row: usize) -> Self {
+        let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
+        let width = self.model.spec().width;
+        Self {
+            rows: Rows::after([(self.rows.past(row), self.rows.length(row))]),
+            tails: vec![self.tails[row]],
+            past: self.past.iter().map(|past| Past { keys: part(&past.keys), values: part(&past.values) }).collect(),
+            start: self.start[self.rows.range(row).start * width..self.rows.range(row).end * width].to_vec(),
+            ..*self
+        }
+    }
+
+    /// Number of positions that an evaluation computes, over all rows.
+    pub fn positions(&self) -> usize {
+        self.rows.positions()
+    }
+
+    /// Estimates how many f32 numbers this preparation and the tape of one evaluation hold in memory.
+    pub fn numbers(&self) -> usize {
+        let spec = self.model.spec();
+        let past = |past: &Past| past.keys.iter().chain(&past.values).map(|part| part.len()).sum::<usize>();
+        // Norms, queries, keys, values, and both sides of the activation.
+        let tape = self.positions() * self.past.len() * (8 * spec.width + 2 * spec.inner);
+        // Logits and their gradient.
+        let logits = 2 * self.tails.iter().sum::<usize>() * spec.vocabulary;
+        tape + logits + self.past.iter().map(past).sum::<usize>()
+    }
+
+    /// Computes the logits with `change` (`[d]`) added to every row's changing hidden state.
+    pub fn evaluate(&self, change: &[f32]) -> Evaluation {
+        self.evaluate_each(&vec![change; self.rows.count()])
+    }
+
+    /// Computes the logits with a separate change (`[d]`) for every row, added to its changing hidden state.
+    pub fn evaluate_each(&self, changes: &[&[f32]]) -> Evaluation {
+        let spec = self.model.spec();
+        let mut x = self.start.clone();
+        for (row, change) in changes.iter().enumerate() {
+            add(&mut x[self.rows.range(row).start * spec.width..][..spec.width], change);
+        }
+        let mut blocks = Vec::with_capacity(self.past.len());
+        for (index, past) in self.past.iter().enumerate() {
+            let layer = self.first_layer + index;
+            let tails = self.tails_of(layer);
+            let (after, tape) = self.model.block_taped(layer, &x, &self.rows, past, &tails);
+            x = after;
+            blocks.push(tape);
+        }
+        if blocks.is_empty() {
+            x = Rows::gather(&x, spec.width, &self.rows.tail_positions(&self.tails));
+        }
+        let (norm, normed) = self.model.norm(&x, spec.width, &self.model.checkpoint().final_norm);
+        Evaluation { logits: self.model.unembed(&normed), blocks, norm }
+    }
+
+    /// Returns the gradient with respect to each row's change, `[d]` each. `logits` is the gradient with respect to the
+    /// logits of `evaluation`.
+    pub fn reverse_each(&self, evaluation: &Evaluation, logits: &[f32]) -> Vec<Vec<f32>> {
+        let (model, width) = (self.model, self.model.spec().width);
+        let mut gradient = model.unembed_reverse(logits);
+        model.norm_reverse(&mut gradient, width, &model.checkpoint().final_norm, &evaluation.norm);
+        for (index, tape) in evaluation.blocks.iter().enumerate().rev() {
+            let layer = self.first_layer + index;
+            let tails = self.tails_of(layer);
+            gradient = model.block_reverse(layer, tape, &self.rows, &self.past[index], &tails, gradient);
+        }
+        if evaluation.blocks.is_empty() {
+            gradient = self.scatter(&gradient);
+        }
+        let row = |row: usize| gradient[self.rows.range(row).start * width..][..width].to_vec();
+        (0..self.rows.count()).map(row).collect()
+    }
+
+    /// Returns, for every row, how many positions at its end `layer` computes: all of them, except in the last block,
+    /// which computes only the labelled ones.
+    fn tails_of(&self, layer: usize) -> Vec<usize> {
+        if layer + 1 == self.model.spec().layers { self.tails.clone() } else { self.rows.lengths().to_vec() }
+    }
+
+    /// Copies the gradients of the labelled positions into a matrix of all positions, with zeros elsewhere. Used only
+    /// if the edited layer is the last one.
+    fn scatter(&self, tails: &[f32]) -> Vec<f32> {
+        let width = self.model.spec().width;
+        let mut out = vec![0.0; self.rows.positions() * width];
+        for (tail, position) in self.rows.tail_positions(&self.tails).into_iter().enumerate() {
+            out[position * width..][..width].copy_from_slice(&tails[tail * width..][..width]);
+        }
+        out
+    }
+}

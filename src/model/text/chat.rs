@@ -1,0 +1,361 @@
+//! Renders a user message with the model's own chat template.
+//!
+//! The chat template is Jinja as published on the Hub, and it is rendered as transformers renders it: one user message,
+//! followed by the generation prompt. A chat template cannot open files and cannot read the clock; one that has a fixed
+//! date as fallback uses that date. The length of the template, the number of instructions and the stack are bounded. A
+//! hostile chat template can still end the process: it is trusted as a part of the model, like the weights.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja_contrib::pycompat::unknown_method_callback;
+use serde::Serialize as _;
+use serde_json::Value as Json;
+
+use super::catch_panic::caught;
+use crate::digest::{Canon, Digest};
+use crate::model::ModelError;
+use crate::model::load::files::{check_contained, read_capped};
+
+/// The tokenizer's settings file. It may contain the chat template, and it lists the special tokens that the chat
+/// template may use.
+const SETTINGS: &str = "tokenizer_config.json";
+/// The chat template as a separate file, which takes precedence over the one in [`SETTINGS`].
+const TEMPLATE: &str = "chat_template.jinja";
+/// The name under which the chat template is registered in the renderer, and by which its error messages refer to it.
+const NAME: &str = "the template";
+/// The file in which older models store their special tokens.
+const SPECIAL: &str = "special_tokens_map.json";
+/// Maximum size of every file that is read here, in bytes. Some settings files list every token.
+const LIMIT: u64 = 64 << 20;
+/// Maximum length of a chat template, in bytes: four times as long as the longest published ones. It also bounds how
+/// deeply a chat template can nest.
+const LONGEST: usize = 64 << 10;
+/// Maximum work of one rendering: instructions, and bytes of bulk text operations.
+const FUEL: u64 = 1 << 20;
+/// Stack size of the rendering thread, in bytes. The system commits only the pages that are used.
+const STACK: usize = 256 << 20;
+/// Time limit of one rendering. Published chat templates take about a millisecond.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Placeholders for a user message and an answer. They are rendered to find out what the chat template writes around
+/// them. They contain private-use characters, which chat templates do not write themselves.
+const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
+const ANSWER: &str = "\u{e002}corrigenda\u{e003}";
+
+/// A text for the model: taken verbatim, or sent as a user message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prompt<'t> {
+    /// The text without the chat template.
+    pub text: &'t str,
+    /// Whether the text is a user message, to be rendered with the model's chat template.
+    pub chat: bool,
+}
+
+impl<'t> From<&'t str> for Prompt<'t> {
+    fn from(text: &'t str) -> Self {
+        Self { text, chat: false }
+    }
+}
+
+/// A compiled chat template, with the texts that it writes around a user message.
+#[derive(Clone)]
+pub struct Chat {
+    environment: Arc<Environment<'static>>,
+    special: BTreeMap<String, String>,
+    /// The name of the chat template in error messages, with the path of its file.
+    name: String,
+    around: Around,
+    digest: Digest,
+}
+
+/// The texts that the chat template writes around a user message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Around {
+    before: String,
+    behind: String,
+    /// The text between the generation prompt and the answer, for example the empty thinking block of a reasoning
+    /// model.
+    more: String,
+    /// Whether a space precedes an answer. `None` if this is unknown, because the rendering with an answer does not
+    /// start with the rendering that ends in the generation prompt.
+    space: Option<bool>,
+}
+
+impl Chat {
+    /// Opens the chat template of the model in `folder`; `None` if the model has none.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or if the chat template is not valid Jinja, fails, or does not write the user message
+    /// exactly once and verbatim.
+    pub(crate) fn open(folder: &Path) -> Result<Option<Self>, ModelError> {
+        let settings = json(folder, SETTINGS)?;
+        let Some((file, source)) = source(folder, &settings)? else { return Ok(None) };
+        let name = format!("{}: the chat template", folder.join(file).display());
+        if source.len() > LONGEST {
+            let problem = format!("{name} is {} bytes long; more than {LONGEST} are refused", source.len());
+            return Err(ModelError::Chat { problem });
+        }
+        let special = special_tokens(&settings, &json(folder, SPECIAL)?);
+        let mut canon = Canon::new("chat-template/1");
+        canon.text("template", &source).number("special", special.len() as u64);
+        for (name, token) in &special {
+            canon.text("name", name).text("token", token);
+        }
+        let environment = deep(move || environment(source)).map_err(|error| failed(&name, &error))?;
+        let mut chat = Self {
+            environment: Arc::new(environment),
+            special,
+            name,
+            around: Around::default(),
+            digest: Digest::of(b""),
+        };
+        chat.around = chat.look_around()?;
+        // The rendered texts are a part of the digest, so that a change in the renderer's output changes the digest.
+        let Around { before, behind, more, space } = &chat.around;
+        canon.text("before", before).text("behind", behind).text("more", more);
+        chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
+        Ok(Some(chat))
+    }
+
+    fn look_around(&self) -> Result<Around, ModelError> {
+        let rendered = self.render(QUESTION, None).map_err(|error| failed(&self.name, &error))?;
+        let around = rendered.split_once(QUESTION).filter(|(_, behind)| !behind.contains(QUESTION));
+        let Some((before, behind)) = around else {
+            let problem = format!("{} does not write the user's message exactly once and unchanged", self.name);
+            return Err(ModelError::Chat { problem });
+        };
+        let mut around = Around { before: before.to_owned(), behind: behind.to_owned(), ..Around::default() };
+        // Some chat templates write no answers, and some do not write the generation prompt before them. The space is
+        // then unknown.
+        let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
+        let answered = answered.split_once(ANSWER).and_then(|(upto, _)| upto.strip_prefix(rendered.as_str()));
+        if let Some(more) = answered {
+            // A space before an answer is tokenised with the answer, so it is not a part of `more`.
+            let space = more.ends_with(' ');
+            around.more = more.strip_suffix(' ').unwrap_or(more).to_owned();
+            around.space = Some(space);
+        }
+        Ok(around)
+    }
+
+    /// The digest of everything that decides the rendered text: the chat template, its special tokens, and the texts
+    /// that it writes around a user message.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Renders `text` as a user message. Returns the whole text, the byte range of `text` in it (without surrounding
+    /// white space, if the template strips it), and whether a space precedes an answer.
+    ///
+    /// # Errors
+    /// If the template fails, or does not write the text verbatim.
+    pub(crate) fn frame(&self, text: &str) -> Result<(String, Range<usize>, Option<bool>), ModelError> {
+        let mut rendered = self.render(text, None).map_err(|error| failed(&self.name, &error))?;
+        let Around { before, behind, more, space } = &self.around;
+        let shown = rendered.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(behind.as_str()));
+        match shown.filter(|shown| *shown == text || *shown == text.trim()) {
+            Some(shown) => {
+                let place = before.len()..before.len() + shown.len();
+                rendered.push_str(more);
+                Ok((rendered, place, *space))
+            }
+            None => {
+                Err(ModelError::Chat { problem: format!("{} does not write the text {text:?} unchanged", self.name) })
+            }
+        }
+    }
+
+    /// Renders the user message `text`, followed by `answer`, or by the generation prompt if there is no answer.
+    fn render(&self, text: &str, answer: Option<&str>) -> Result<String, Error> {
+        let message = |role: &str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
+        let answered = answer.map(|answer| message("assistant", answer));
+        let messages: Vec<Value> = [message("user", text)].into_iter().chain(answered).collect();
+        let given = context! {
+            messages, add_generation_prompt => answer.is_none(), tools => (), documents => (),
+            ..Value::from_pairs(self.special.clone())
+        };
+        let environment = Arc::clone(&self.environment);
+        deep(move || environment.get_template(NAME)?.render(given))
+    }
+}
+
+/// Runs `work` on a thread with a large stack, and waits for it at most [`PATIENCE`]. The time limit is needed because
+/// the limit on instructions does not bound the work of a single instruction, such as printing nested lists. After a
+/// timeout the thread is abandoned, and an error is returned.
+fn deep<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let started = thread.spawn(move || {
+        let done = caught(work).unwrap_or_else(|said| Err(Error::new(ErrorKind::InvalidOperation, said)));
+        let _ = sender.send(done);
+    });
+    started.map_err(|error| refused(&format!("its thread could not be started: {error}")))?;
+    receiver.recv_timeout(PATIENCE).unwrap_or_else(|ended| match ended {
+        RecvTimeoutError::Timeout => Err(refused(&format!("it takes more than {} seconds", PATIENCE.as_secs()))),
+        RecvTimeoutError::Disconnected => Err(refused("its thread ended without a result")),
+    })
+}
+
+fn failed(what: &str, error: &Error) -> ModelError {
+    let text = format!("{error:#}");
+    let clock = if text.contains("strftime_now") || text.contains("not callable") {
+        "; the template may call a function for the current date, which is not available: a build must not depend on \
+         the date"
+    } else {
+        ""
+    };
+    ModelError::Chat { problem: format!("{what}: {text}{clock}") }
+}
+
+/// Creates a Jinja environment with the white-space rules, filters, functions and tests that transformers uses.
+fn environment(source: String) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_unknown_method_callback(|state, value, method, arguments| match method {
+        "format" if is_wide(&value.to_string()) => {
+            let problem = "a width or a precision of more than four digits is refused";
+            Err(Error::new(ErrorKind::InvalidOperation, problem))
+        }
+        _ => unknown_method_callback(state, value, method, arguments),
+    });
+    environment.set_fuel(Some(FUEL));
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", |problem: String| -> Result<(), Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, problem))
+    });
+    // As in Jinja2: `none` is not iterable, and strings and mappings are sequences.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+    });
+    environment.add_template_owned(NAME, without_marks(&source))?;
+    Ok(environment)
+}
+
+/// Whether a format string may ask for a width or precision of more than four digits, written out or in a nested field.
+fn is_wide(format: &str) -> bool {
+    let digits = format.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0);
+    let nested = format.split('{').skip(1).any(|part| part.contains(':') && !part.contains('}'));
+    digits > 4 || nested
+}
+
+/// Rewrites a chat template for minijinja. CRLF becomes LF. `{% generation %}` blocks, which mark the tokens to train
+/// on and do not change the text, become `{% if true %}` blocks.
+fn without_marks(source: &str) -> String {
+    let source = source.replace("\r\n", "\n");
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source.as_str();
+    while let Some(start) = rest.find("{%") {
+        let (text, tag) = rest.split_at(start);
+        out.push_str(text);
+        let Some(end) = tag[2..].find("%}").map(|end| end + 4) else { break };
+        let inner = tag[2..end - 2].trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
+        match inner.trim() {
+            "generation" => out.push_str(&tag[..end].replacen("generation", "if true", 1)),
+            "endgeneration" => out.push_str(&tag[..end].replacen("endgeneration", "endif", 1)),
+            _ => out.push_str(&tag[..end]),
+        }
+        rest = &tag[end..];
+    }
+    out + rest
+}
+
+/// Serialises a value as Python's `json.dumps(…, ensure_ascii=False)` does, without HTML escaping. Rejects formatting
+/// arguments for objects and lists; for other values they have no effect.
+fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
+    let shaped = ["indent", "separators", "sort_keys", "ensure_ascii"].iter().any(|name| arguments.has(name));
+    if shaped && matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable) {
+        let problem = "tojson with arguments is not supported for objects and lists";
+        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+    }
+    let mut out = Vec::new();
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced));
+    written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    Ok(Value::from_safe_string(String::from_utf8_lossy(&out).into_owned()))
+}
+
+/// A JSON formatter that writes one space after every comma and colon.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { out.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { out.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
+        out.write_all(b": ")
+    }
+}
+
+/// Reads a JSON file of the model's folder. Returns null if the file does not exist.
+fn json(folder: &Path, name: &str) -> Result<Json, ModelError> {
+    let Some(bytes) = bytes(folder, name)? else { return Ok(Json::Null) };
+    serde_json::from_slice(&bytes).map_err(|source| ModelError::NotJson { path: folder.join(name), source })
+}
+
+fn bytes(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
+    check_contained(folder, name)?;
+    let path = folder.join(name);
+    if path.is_file() { read_capped(&path, LIMIT).map(Some) } else { Ok(None) }
+}
+
+/// Returns the chat template and the name of its file: the separate file if it exists, else the settings. If the
+/// settings contain several named templates, returns the one named `default`. `None` if the model has no chat template.
+fn source(folder: &Path, settings: &Json) -> Result<Option<(&'static str, String)>, ModelError> {
+    if let Some(bytes) = bytes(folder, TEMPLATE)? {
+        let text = String::from_utf8(bytes);
+        let problem = |_| ModelError::Chat { problem: format!("{} is not UTF-8", folder.join(TEMPLATE).display()) };
+        return text.map(|text| Some((TEMPLATE, text))).map_err(problem);
+    }
+    let text = match &settings["chat_template"] {
+        Json::Null => return Ok(None),
+        Json::String(text) => Some(text.as_str()),
+        Json::Object(named) => named.get("default").and_then(Json::as_str),
+        Json::Array(named) => {
+            let default = named.iter().find(|one| one["name"] == "default");
+            default.and_then(|one| one["template"].as_str())
+        }
+        _ => None,
+    };
+    match text {
+        Some(text) => Ok(Some((SETTINGS, text.to_owned()))),
+        None => {
+            let path = folder.join(SETTINGS);
+            let problem =
+                format!("{}: `chat_template` is not a text, and has no template named `default`", path.display());
+            Err(ModelError::Chat { problem })
+        }
+    }
+}
+
+/// Returns `bos_token` and the other special tokens by name. A file states a token as a string or as an object with a
+/// `content`. As in transformers, `special_tokens_map.json` takes precedence over the settings, but it is used only if
+/// the settings have no `added_tokens_decoder`.
+fn special_tokens(settings: &Json, map: &Json) -> BTreeMap<String, String> {
+    let listed = settings.get("added_tokens_decoder").is_some();
+    let extra = settings.get("extra_special_tokens").filter(|extra| extra.is_object());
+    let older = Some(map).filter(|_| !listed);
+    let mut out = BTreeMap::new();
+    for from in [Some(settings), extra, older].into_iter().flatten() {
+        let named = from.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
+        let text = |value: &Json| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
+        out.extend(named.filter_map(|(name, value)| Some((name.clone(), text(value)?))));
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "chat_tests.rs"]
+mod tests;

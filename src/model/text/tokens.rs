@@ -1,0 +1,363 @@
+//! Tokenises and decodes texts, frames prompts with the chat template, and finds the last token of a subject.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use tokenizers::Tokenizer;
+
+use super::catch_panic::caught;
+use super::chat::{Chat, Prompt};
+use super::tokenizer_check;
+use crate::digest::{Canon, Digest};
+use crate::model::ModelError;
+use crate::model::load::files::{CONFIG, TOKENIZER, check_contained, read_capped};
+use crate::model::load::remark::{Kind, Remark};
+use crate::model::load::storage;
+
+/// The error message if a chat template is requested and the model has none.
+const NO_TEMPLATE: &str = "the model has no chat template: there is no chat_template.jinja, and no `chat_template` in \
+                           tokenizer_config.json";
+
+/// Maximum size of tokenizer.json and config.json, in bytes.
+const LIMIT: u64 = 64 << 20;
+
+/// Texts that are put before a continuation to tokenise it. They are tried in order, until the tokenizer does not merge
+/// one with the continuation.
+const ANCHORS: [&str; 3] = ["\n", ".", "a"];
+
+/// A loaded tokenizer.json, with the chat template of the same folder.
+#[derive(Clone)]
+pub struct Tokens {
+    tokenizer: Tokenizer,
+    vocabulary: usize,
+    /// Whether the tokenizer puts a mark such as `▁` before every text, which is correct only at the beginning of a
+    /// text.
+    prepends: bool,
+    /// Special tokens that the tokenizer's post-processor appends to every text.
+    tail: Vec<u32>,
+    folder: PathBuf,
+    /// The chat template, opened on first use. A broken chat template is therefore an error only if it is needed.
+    chat: OnceLock<Result<Chat, String>>,
+}
+
+/// A prompt in the form in which the model receives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framed {
+    /// The whole text: the prompt, and the texts that the chat template writes around it.
+    pub text: String,
+    /// The number that is added to a byte position in the prompt to get the position in `text`. It is negative if the
+    /// chat template strips white space before the prompt and writes less text before it.
+    shift: isize,
+    /// Whether a space precedes an answer; `None` if there is no chat template, or if it does not define this.
+    space: Option<bool>,
+    /// The tokens of `text`.
+    pub encoded: Encoded,
+}
+
+impl Framed {
+    /// Returns `answer` in the form in which it continues the prompt. The chat template decides whether a space
+    /// precedes it; if that is unknown, the rule of [`target_text`] applies.
+    pub fn answer(&self, answer: &str) -> String {
+        match self.space {
+            Some(space) if space && !answer.starts_with(char::is_whitespace) => format!(" {answer}"),
+            Some(_) => answer.to_owned(),
+            None => target_text(&self.text, answer),
+        }
+    }
+
+    /// Converts a byte range of the prompt to a byte range of the whole text.
+    pub fn place(&self, range: &Range<usize>) -> Range<usize> {
+        let moved = |at: usize| at.saturating_add_signed(self.shift);
+        moved(range.start)..moved(range.end)
+    }
+}
+
+/// A tokenised text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids, including the special tokens that the tokenizer's post-processor adds.
+    pub ids: Vec<u32>,
+    /// The byte range of the text that each token covers; empty for special tokens.
+    pub spans: Vec<Range<usize>>,
+}
+
+impl Encoded {
+    /// Returns the index of the last token that covers the last byte of `subject`, a byte range of the text; `None` if
+    /// no token does.
+    pub fn subject_last(&self, subject: &Range<usize>) -> Option<usize> {
+        let last = subject.end.checked_sub(1)?;
+        self.spans.iter().rposition(|span| span.contains(&last))
+    }
+}
+
+impl Tokens {
+    /// Loads the tokenizer of the model in `folder`, whose embedding has `vocabulary` rows.
+    ///
+    /// # Errors
+    /// If tokenizer.json is missing, too large, malformed, or would crash the tokenizers library.
+    pub fn open(folder: &Path, vocabulary: usize) -> Result<Self, ModelError> {
+        check_contained(folder, TOKENIZER)?;
+        let path = folder.join(TOKENIZER);
+        if !path.is_file() {
+            return Err(storage::without_tokenizer(folder));
+        }
+        let bytes = read_capped(&path, LIMIT)?;
+        let fail = |problem: String| ModelError::Tokenizer { path: path.clone(), problem };
+        tokenizer_check::check(&bytes).map_err(fail)?;
+        let mut tokenizer = load(&bytes).map_err(fail)?;
+        // Texts are never truncated or padded, whatever tokenizer.json says.
+        tokenizer.with_truncation(None).map_err(|problem| fail(problem.to_string()))?;
+        tokenizer.with_padding(None);
+        let mut tokens = Self {
+            tokenizer,
+            vocabulary,
+            prepends: false,
+            tail: Vec::new(),
+            folder: folder.to_owned(),
+            chat: OnceLock::new(),
+        };
+        tokens.tail = tokens.ending();
+        // A tokenizer that puts no mark (such as `▁`) before a text encodes `a` as the token `a`.
+        tokens.prepends = tokens.cut("a", false).is_ok_and(|one| {
+            one.ids.first().is_some_and(|id| tokens.tokenizer.id_to_token(*id).is_none_or(|piece| piece != "a"))
+        });
+        Ok(tokens)
+    }
+
+    /// Returns the special tokens that the post-processor appends to a text.
+    fn ending(&self) -> Vec<u32> {
+        let text = caught(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
+        let Some(text) = text else { return Vec::new() };
+        let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
+        let ids = text.get_ids();
+        // If all tokens are special, the letter itself is one of them.
+        if added == ids.len() { Vec::new() } else { ids[ids.len() - added..].to_vec() }
+    }
+
+    /// Returns the remark that prompts are read without the special tokens that the tokenizer appends to texts; `None`
+    /// if it appends none.
+    pub fn remark(&self) -> Option<Remark> {
+        if self.tail.is_empty() {
+            return None;
+        }
+        let pieces = self.pieces(&self.tail).concat();
+        let path = self.folder.join(TOKENIZER);
+        let message = format!(
+            "{} puts {pieces:?} after every text; an answer follows a prompt, so prompts are read without it",
+            path.display()
+        );
+        let help = "remove it from the `post_processor` of tokenizer.json (`add_eos_token` of tokenizer_config.json \
+                    adds it there): programs that serve the model append it to prompts too, and no answer follows it";
+        Some(Remark::new(Kind::TextsEnded, message, help))
+    }
+
+    /// Returns a digest of the rules for reading a prompt that the files of the base model do not decide. For a user
+    /// message (`chat`), this is the digest of the chat template. For other prompts, it is a fixed digest if the
+    /// tokenizer appends special tokens, because these are left out of prompts. `None` if prompts are read exactly as
+    /// tokenizer.json says.
+    ///
+    /// # Errors
+    /// As [`Tokens::chat`].
+    pub fn reading(&self, chat: bool) -> Result<Option<Digest>, ModelError> {
+        let template = if chat { Some(*self.chat()?.digest()) } else { None };
+        // A chat template writes the whole text, and the tokenizer appends nothing to it.
+        if chat || self.tail.is_empty() {
+            return Ok(template);
+        }
+        Ok(Some(Canon::new("prompt-without-its-end/1").finish()))
+    }
+
+    /// Returns the model's chat template, and opens it on first use.
+    ///
+    /// # Errors
+    /// If the model has no chat template, or one that cannot be used.
+    pub fn chat(&self) -> Result<&Chat, ModelError> {
+        let open = || match Chat::open(&self.folder) {
+            Ok(chat) => chat.ok_or_else(|| NO_TEMPLATE.to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.chat.get_or_init(open).as_ref().map_err(|problem| ModelError::Chat { problem: problem.clone() })
+    }
+
+    /// Returns the texts of the tokens that start or end the model's texts, as config.json names them: `bos_token_id`,
+    /// then `eos_token_id`, without repetition. Only config.json is read, because a patch may depend only on the files
+    /// of the base model, and the other tokenizer settings are not among them.
+    pub fn start_texts(&self) -> Vec<String> {
+        let config = read_capped(&self.folder.join(CONFIG), LIMIT).ok();
+        let config: serde_json::Value =
+            config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let id = |name: &str| match &config[name] {
+            // Some models have several end tokens; the first one is used.
+            serde_json::Value::Array(several) => several.first().and_then(serde_json::Value::as_u64),
+            one => one.as_u64(),
+        };
+        let ids = ["bos_token_id", "eos_token_id"].into_iter().filter_map(id);
+        let ids = ids.filter_map(|id| u32::try_from(id).ok()).filter(|id| self.is_special(*id));
+        let mut texts: Vec<String> = ids.filter_map(|id| self.tokenizer.id_to_token(id)).collect();
+        texts.dedup();
+        texts
+    }
+
+    /// Tokenises a prompt. A plain prompt gets the special tokens that [`Tokens::encode`] puts before a text. A user
+    /// message is rendered with the chat template, which writes its own special tokens. Tokens that the tokenizer
+    /// appends are removed, because an answer follows.
+    ///
+    /// # Errors
+    /// As [`Tokens::encode`]; or if the chat template is missing or fails.
+    pub fn frame(&self, prompt: Prompt<'_>) -> Result<Framed, ModelError> {
+        if !prompt.chat {
+            let mut encoded = self.encode(prompt.text)?;
+            let end = encoded.ids.len() - if encoded.ids.ends_with(&self.tail) { self.tail.len() } else { 0 };
+            encoded.ids.truncate(end);
+            encoded.spans.truncate(end);
+            return Ok(Framed { text: prompt.text.to_owned(), shift: 0, space: None, encoded });
+        }
+        let (text, place, space) = self.chat()?.frame(prompt.text)?;
+        let trimmed = match place.len() == prompt.text.len() {
+            true => 0,
+            false => prompt.text.len() - prompt.text.trim_start().len(),
+        };
+        let encoded = self.cut(&text, false)?;
+        Ok(Framed { text, shift: place.start.cast_signed() - trimmed.cast_signed(), space, encoded })
+    }
+
+    /// Tokenises a whole text, with the special tokens that the tokenizer's post-processor adds.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects the text, or returns an id for which the model has no embedding.
+    pub fn encode(&self, text: &str) -> Result<Encoded, ModelError> {
+        self.cut(text, true)
+    }
+
+    /// Tokenizes a text that continues another one: without special tokens, and without the mark (such as `▁`) that
+    /// some tokenizers put before a text.
+    ///
+    /// # Errors
+    /// As [`Tokens::encode`]; or if the tokenizer merges the text with the text before it, for every text of `ANCHORS`.
+    pub fn continuation(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        if !self.prepends || text.is_empty() {
+            return Ok(self.cut(text, false)?.ids);
+        }
+        for anchor in ANCHORS {
+            let whole = self.cut(&[anchor, text].concat(), false)?;
+            let first = whole.spans.iter().position(|span| span.end > anchor.len());
+            if let Some(first) = first.filter(|first| whole.spans[*first].start >= anchor.len()) {
+                return Ok(whole.ids[first..].to_vec());
+            }
+        }
+        Err(ModelError::Encode { text: text.to_owned(), problem: "it is merged with the text before it".into() })
+    }
+
+    fn cut(&self, text: &str, special: bool) -> Result<Encoded, ModelError> {
+        let cut = caught(|| self.tokenizer.encode(text, special).map_err(|problem| problem.to_string()));
+        let encoding = cut.flatten().map_err(|problem| ModelError::Encode { text: text.to_owned(), problem })?;
+        if let Some(&id) = encoding.get_ids().iter().find(|&&id| id as usize >= self.vocabulary) {
+            return Err(ModelError::Vocabulary { text: text.to_owned(), id, vocabulary: self.vocabulary });
+        }
+        let spans = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
+        let spans = spans.map(|(&(start, end), &special)| if special == 1 { 0..0 } else { start..end }).collect();
+        Ok(Encoded { ids: encoding.get_ids().to_vec(), spans })
+    }
+
+    /// Returns one token as readable text. A token that is only a part of a character is returned as the vocabulary
+    /// spells it.
+    pub fn piece(&self, id: u32) -> String {
+        let text = caught(|| self.tokenizer.decode(&[id], false).ok());
+        let text = text.ok().flatten().filter(|text| !text.contains('\u{fffd}'));
+        text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
+    }
+
+    /// Decodes tokens, without the special ones among them. If the tokenizer cannot decode them, returns the texts of
+    /// the single tokens, concatenated.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let text = caught(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
+        text.unwrap_or_else(|| self.pieces(ids).concat())
+    }
+
+    /// Decodes tokens that follow other tokens. Unlike [`Tokens::decode`], keeps a leading space, which some decoders
+    /// strip at the beginning of a text.
+    pub fn decode_behind(&self, ids: &[u32]) -> String {
+        let own = || self.decode(ids);
+        let Some(before) = self.cut(ANCHORS[2], false).ok().filter(|_| self.prepends) else { return own() };
+        let whole = self.decode(&[&before.ids, ids].concat());
+        whole.strip_prefix(&self.decode(&before.ids)).map_or_else(own, str::to_owned)
+    }
+
+    /// Whether a token is special, for example the end of a document or padding.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.tokenizer.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
+    /// Returns the text of each token by [`Tokens::piece`].
+    pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
+        ids.iter().map(|&id| self.piece(id)).collect()
+    }
+}
+
+impl Tokens {
+    /// Returns each token as readable text. Tokens that share one character are shown as that character with their
+    /// number, for example `é 1/2`, because the vocabulary spells parts of a character in unrelated letters.
+    pub fn shown(&self, ids: &[u32]) -> Vec<String> {
+        let decode = |ids: &[u32]| {
+            let text = caught(|| self.tokenizer.decode(ids, false).ok()).ok().flatten();
+            text.filter(|text| !text.contains('\u{fffd}'))
+        };
+        let (mut shown, mut rest) = (Vec::with_capacity(ids.len()), ids);
+        while !rest.is_empty() {
+            // The shortest run of tokens that decodes to text, if there is one within the limit.
+            let runs = 2..=rest.len().min(MOST_SHARED);
+            let run = if decode(&rest[..1]).is_some() {
+                None
+            } else {
+                runs.into_iter().find_map(|length| Some((length, decode(&rest[..length])?)))
+            };
+            let (length, text) = run.unwrap_or((1, String::new()));
+            match length {
+                1 => shown.push(self.piece(rest[0])),
+                all => shown.extend((1..=all).map(|part| format!("{text} {part}/{all}"))),
+            }
+            rest = &rest[length..];
+        }
+        shown
+    }
+}
+
+/// Maximum number of tokens that may share one character: a character has at most four bytes, and a space may precede
+/// it.
+const MOST_SHARED: usize = 5;
+
+/// Returns `target` in the form in which it continues `prompt`: after one space, unless the prompt ends with white
+/// space, the target starts with white space, or the character on either side belongs to a script without spaces.
+pub fn target_text(prompt: &str, target: &str) -> String {
+    let (before, after) = (prompt.chars().next_back(), target.chars().next());
+    let joined = [before, after].into_iter().flatten().any(|c| c.is_whitespace() || writes_no_spaces(c));
+    if joined { target.to_owned() } else { format!(" {target}") }
+}
+
+/// Whether a character is a letter or punctuation of a script without spaces between words: Chinese, Japanese, Thai,
+/// Lao, Khmer, Burmese, Tibetan. Korean uses spaces.
+fn writes_no_spaces(c: char) -> bool {
+    matches!(c as u32,
+        0x0E00..=0x0EFF | 0x0F00..=0x0FFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0x2FDF | 0x3000..=0x30FF
+        | 0x31F0..=0x31FF | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xF900..=0xFAFF | 0xFF00..=0xFFEF
+        | 0x20000..=0x3FFFF)
+}
+
+fn load(bytes: &[u8]) -> Result<Tokenizer, String> {
+    caught(|| Tokenizer::from_bytes(bytes).map_err(|problem| problem.to_string())).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_space_stands_before_a_target_where_one_belongs() {
+        assert_eq!(target_text("The Eiffel Tower is in", "Rome"), " Rome");
+        assert_eq!(target_text("The Eiffel Tower is in ", "Rome"), "Rome");
+        assert_eq!(target_text("The Eiffel Tower is in", " Rome"), " Rome");
+        assert_eq!(target_text("埃菲尔铁塔位于", "罗马"), "罗马");
+        assert_eq!(target_text("에펠탑은", "로마"), " 로마");
+    }
+}

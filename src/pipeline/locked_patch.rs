@@ -1,0 +1,50 @@
+//! Reads the patch that the lock names, for commands that use a patch and do not build one.
+
+use super::build::check_merged;
+use super::setup::Corpus;
+use super::{Base, Setup, Stop, plan};
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::digest::Digest;
+use crate::patch::Patch;
+use crate::project::{LOCK_FILE, Lock, Project};
+use crate::store::{Kind, Store};
+
+const BUILD: &str = "run `corrigenda build`";
+
+/// Returns the project's lock if it is up to date with the edits, the settings and the base.
+///
+/// # Errors
+/// If there is no lock, it cannot be read, it was merged from two locks, or a change since then affects the weights.
+pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop> {
+    let Some(lock) = project.lock()? else {
+        let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
+        return Err(Stop::stale(vec![finding.help(BUILD)], &Sources::default()));
+    };
+    check_merged(&lock)?;
+    // The corpus file is not needed, because nothing is computed from it.
+    let corpus = Corpus::of(&lock);
+    let setup = Setup::new(project, base, store, corpus)?.locked(&lock);
+    let plan = plan(project, base, &setup, store)?;
+    let differences = plan.differences(&lock, base, &setup);
+    match differences.iter().find(|one| one.changes_weights()) {
+        None => Ok(lock),
+        Some(one) => {
+            let message = format!("{LOCK_FILE} is older than the project: {}, {}", one.place, one.field);
+            Err(Stop::stale(vec![Diagnostic::new(Code::LockStale, message).help(BUILD)], &Sources::default()))
+        }
+    }
+}
+
+/// Reads the patch with this id from the store.
+///
+/// # Errors
+/// If the store does not have the patch, or its bytes are damaged.
+pub fn patch(store: &Store, id: &Digest) -> Result<Patch, Stop> {
+    let refuse = |message: String| {
+        let finding = Diagnostic::new(Code::PatchMissing, message);
+        Stop::wrong(vec![finding.help("run `corrigenda build` to make it again")], &Sources::default())
+    };
+    let bytes = store.get(Kind::Patch, id).map_err(|error| refuse(error.to_string()))?;
+    let bytes = bytes.ok_or_else(|| refuse(format!("the patch {id} is not in the store")))?;
+    Patch::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
+}

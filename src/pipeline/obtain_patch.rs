@@ -1,0 +1,123 @@
+//! Returns the patch of any state of a project: the one that its lock names if it is up to date, or else a new one.
+//! Only the store is written.
+
+use super::build::{locked_of, recall, stale_base};
+use super::link_inputs::{moments, prepare};
+use super::record::{Record, record_address};
+use super::setup::Corpus;
+use super::{Base, Plan, Setup, Stop, locked_patch, plan};
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::digest::Digest;
+use crate::patch::Patch;
+use crate::progress::Progress;
+use crate::project::{Difference, LOCK_FILE, Lock, Prefaces, Project};
+use crate::stats;
+use crate::store::{Kind, Store};
+
+/// A patch that was read from the store or built.
+pub struct Made {
+    /// The patch of the state, which can be applied to the base.
+    pub patch: Patch,
+    /// The id of the patch: the SHA-256 of its file.
+    pub id: Digest,
+    /// A note for the user if the patch is not the one that the lock names; `None` otherwise.
+    pub note: Option<String>,
+    /// The prefaces of the facts whose subject would otherwise be at an attention sink.
+    pub prefaces: Prefaces,
+}
+
+/// Returns the patch of `project` from the store, or builds it. `name` names the state in messages.
+///
+/// # Errors
+/// If the base is not the one of the state's lock, if the corpus has changed and the store lacks its statistics, or if
+/// the state cannot be built.
+pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress: &dyn Progress) -> Result<Made, Stop> {
+    let lock = project.lock()?;
+    if let Some(lock) = lock.as_ref().filter(|lock| lock.base.digest != base.locked.digest) {
+        let mut stop = stale_base(lock, base, name);
+        for finding in &mut stop.findings {
+            finding.help.push("both sides of a comparison must have the same base: that of the worktree".to_owned());
+        }
+        return Err(stop);
+    }
+    // A project on disk uses the current corpus. A past revision, or a project whose corpus is missing, uses the corpus
+    // whose digest its lock records.
+    let past = project.is_kept() || !has_corpus(project);
+    let corpus = lock.as_ref().filter(|_| past).map_or(Corpus::Remembered, Corpus::of);
+    let looked = Setup::new(project, base, store, corpus)?;
+    let plan = plan(project, base, &looked, store)?;
+    if let Some(lock) = lock.as_ref().filter(|lock| is_of(lock, &plan, base, &looked))
+        && store.recall(Kind::Patch, &lock.patch.id, |bytes| Patch::from_bytes(bytes).ok())?.is_some()
+    {
+        let patch = locked_patch::patch(store, &lock.patch.id)?;
+        return Ok(Made { patch, id: lock.patch.id, note: None, prefaces: plan.prefaces() });
+    }
+    if plan.edits.is_empty() {
+        let (record, patch) = Record::of_nothing();
+        let note = note(name, lock.as_ref(), &record.patch);
+        return Ok(Made { patch, id: record.patch, note, prefaces: Prefaces::default() });
+    }
+    let setup = if past { setup(project, name, lock.as_ref(), base, store)? } else { looked };
+    let moments = moments(project, base, &setup, store, progress)?;
+    let address = record_address(&plan.lock(base, &setup, locked_of(&moments), Digest::of(b"")));
+    let patch = match recall(store, &address)? {
+        Some((_, patch)) => patch,
+        None => prepare(project, base, &setup, &plan, &moments, store, progress)?.linking.all(progress)?.patch,
+    };
+    let bytes = patch.to_bytes();
+    let id = Digest::of(&bytes);
+    // The lock's patch passed the policy, so it may be stored; any other patch is stored only by `build`.
+    if lock.as_ref().is_some_and(|lock| lock.patch.id == id) {
+        store.put_patch(&bytes)?;
+    }
+    Ok(Made { patch, id, note: note(name, lock.as_ref(), &id), prefaces: plan.prefaces() })
+}
+
+/// Returns whether the lock names the patch of these edits with these settings.
+fn is_of(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
+    let differences = plan.differences(lock, base, setup);
+    !lock.is_merged() && !differences.iter().any(Difference::changes_weights)
+}
+
+fn has_corpus(project: &Project) -> bool {
+    let statistics = project.config.statistics.as_ref();
+    statistics.is_some_and(|statistics| project.config.resolve(&statistics.corpus).is_file())
+}
+
+/// Returns the setup of a state: with the corpus of its lock if the store has those statistics, or else with the corpus
+/// on the disk.
+///
+/// # Errors
+/// If the settings cannot be used, or the corpus on the disk is not the one of a past revision's lock.
+pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Stop> {
+    if let Some(locked) = lock.and_then(|lock| lock.statistics.first()) {
+        let setup = Setup::new(project, base, store, Corpus::Assumed(locked.corpus))?;
+        // Refinement reads the text of the corpus, so the statistics alone are not enough.
+        if setup.refinement.is_none() && stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {
+            return Ok(setup);
+        }
+        let setup = Setup::new(project, base, store, Corpus::Remembered)?;
+        // A past revision is built only from the corpus that its lock names.
+        if project.is_kept() && setup.provenance.corpus != locked.corpus {
+            let message = format!("the corpus is not that of {name}: {LOCK_FILE} there has another digest");
+            let finding = Diagnostic::new(Code::CorpusUnusable, message)
+                .help("check out the corpus of that revision, or import its statistics with `corrigenda store import`");
+            return Err(Stop::stale(vec![finding], &Sources::default()));
+        }
+        return Ok(setup);
+    }
+    Setup::new(project, base, store, Corpus::Remembered)
+}
+
+fn note(name: &str, lock: Option<&Lock>, id: &Digest) -> Option<String> {
+    match lock {
+        None => Some(format!("{name} has no {LOCK_FILE}: its patch was built for this comparison")),
+        Some(lock) if lock.patch.id == *id => None,
+        Some(lock) if lock.is_merged() => Some(format!(
+            "{LOCK_FILE} of {name} was merged and names a patch of other edits: the set was built for this comparison"
+        )),
+        Some(_) => Some(format!(
+            "{LOCK_FILE} of {name} is not what a build would write: the patch was made for this comparison"
+        )),
+    }
+}

@@ -1,0 +1,135 @@
+//! Evaluates a set of facts with another base model: which facts it already knows, which ones would need an edit, and
+//! which subjects have other tokens than the lock records.
+
+use super::setup::{layer_for, templates_of};
+use super::sinks::find;
+use super::{Base, Stop};
+use crate::behaviour::{Next, Question, Score, next, scores};
+use crate::compile::resolve::Row;
+use crate::compile::{Fact, Resolved};
+use crate::model::{ModelError, Prompt};
+use crate::project::{Edit, Lock, Project};
+
+/// The predictions of a base for one fact.
+pub struct Reading<'a> {
+    /// The edit that states the fact.
+    pub edit: &'a Edit,
+    /// The name of the subject that is used: the subject itself, or one of its aliases.
+    pub name: &'a str,
+    /// The tokens of the prompt, as text.
+    pub tokens: Vec<String>,
+    /// The position of the subject's last token.
+    pub position: usize,
+    /// The tokens and the position that the lock records; `None` if they are the same, or the lock has no such edit.
+    pub before: Option<(Vec<String>, usize)>,
+    /// The most probable next token, as text, and its probability.
+    pub top: (String, f64),
+    /// The score of the target.
+    pub target: Score,
+    /// The score of the old answer; `None` if the edit has no `was`.
+    pub was: Option<Score>,
+}
+
+/// A fact that the base cannot read.
+pub struct Unreadable<'a> {
+    /// The edit that states the fact.
+    pub edit: &'a Edit,
+    /// The reason, as a sentence for the user.
+    pub why: String,
+}
+
+/// The predictions of a base for a set of facts.
+pub struct Elsewhere<'a> {
+    /// The facts that were read, by id; the aliases of an edit follow its subject.
+    pub readings: Vec<Reading<'a>>,
+    /// The facts that cannot be read, or for which the model's output is not finite.
+    pub unreadable: Vec<Unreadable<'a>>,
+    /// The layer that a build would edit, or the reason why no layer can be chosen.
+    pub layer: Result<usize, String>,
+}
+
+/// A tokenized fact, before the model runs.
+struct Resolvable<'a> {
+    edit: &'a Edit,
+    name: &'a str,
+    row: Row,
+    /// The target, and then the old answer if the edit has one.
+    questions: Vec<Question>,
+}
+
+/// Evaluates the chosen edits with `base`, which need not be the project's base.
+///
+/// # Errors
+/// If the project's context templates cannot be used.
+pub fn read<'a>(
+    project: &'a Project,
+    base: &Base,
+    lock: Option<&Lock>,
+    chosen: &[&'a Edit],
+) -> Result<Elsewhere<'a>, Stop> {
+    let templates = templates_of(project).map_err(|finding| Stop::wrong(vec![finding], &project.edits.sources))?;
+    let layer = layer_for(project, base).map_err(|finding| finding.message);
+    let (mut resolved, mut unreadable) = (Vec::new(), Vec::new());
+    let prefaces = lock.map(|lock| lock.prefaces(&project.edits)).unwrap_or_default();
+    for edit in chosen {
+        for (name, _) in edit.names() {
+            let preface = Some(prefaces.of(edit, name)).filter(|text| !text.is_empty());
+            match resolve(base, edit, (name, preface), &templates) {
+                Ok(one) => resolved.push(one),
+                Err(why) => unreadable.push(Unreadable { edit, why }),
+            }
+        }
+    }
+    let (readings, silent): (Vec<_>, Vec<_>) =
+        ask(base, lock, resolved).into_iter().partition(|one| one.target.is_finite());
+    let why = || ModelError::Overflow.to_string();
+    unreadable.extend(silent.into_iter().map(|one| Unreadable { edit: one.edit, why: why() }));
+    Ok(Elsewhere { readings, unreadable, layer })
+}
+
+/// Tokenizes an edit with one of its names, after the preface that the lock records for it.
+fn resolve<'a>(
+    base: &Base,
+    edit: &'a Edit,
+    (name, preface): (&'a str, Option<&str>),
+    templates: &[String],
+) -> Result<Resolvable<'a>, String> {
+    let (tokens, limit) = (&base.tokens, base.model.spec().positions);
+    let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
+    let mut resolved =
+        Resolved::new(tokens, &find::templates(templates, preface), fact, limit).map_err(|error| error.to_string())?;
+    let filled = [preface.unwrap_or_default(), &edit.filled_with(name)].concat();
+    let question = |answer: &String| Question::new(tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
+    let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
+    let questions = answers.map(question).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    // The first row is the bare prompt.
+    Ok(Resolvable { edit, name, row: resolved.rows.swap_remove(0), questions })
+}
+
+/// Evaluates all facts in batches, so that the weights are read once for many facts.
+fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> Vec<Reading<'a>> {
+    let questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
+    let mut scores = scores(&base.model, &questions).into_iter();
+    let rows: Vec<Vec<u32>> = resolved.iter().map(|one| one.row.ids.clone()).collect();
+    let said: Vec<Next> = rows.chunks(HELD).flat_map(|some| next(&base.model, some)).collect();
+    let reading = |(Resolvable { edit, name, row, questions }, said): (Resolvable<'a>, Next)| {
+        let mut score = || scores.next().expect("a score per question");
+        let tokens = base.tokens.pieces(&row.ids);
+        let before = locked(lock, edit, name).filter(|before| *before != (tokens.clone(), row.position));
+        let (target, was) = (score(), (questions.len() > 1).then(score));
+        let top = (base.tokens.piece(said.top), said.probability);
+        Reading { edit, name, position: row.position, before, tokens, top, target, was }
+    };
+    resolved.into_iter().zip(said).map(reading).collect()
+}
+
+/// The number of rows whose logits are in memory at once; it does not affect the result.
+const HELD: usize = 64;
+
+/// Returns the tokens and the position that the lock records for an edit with one of its names.
+fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {
+    let alias = (name != edit.subject).then_some(name);
+    let mut locked = lock.into_iter().flat_map(|lock| &lock.edits);
+    let found = locked.find(|locked| locked.id == edit.id && locked.alias.as_deref() == alias);
+    found.map(|locked| (locked.tokens.clone(), locked.position as usize))
+}

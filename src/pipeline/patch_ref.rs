@@ -1,0 +1,114 @@
+//! Resolves a patch that the user names: by its id, by a prefix of its id, or by its file.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::Stop;
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::digest::Digest;
+use crate::patch::Patch;
+use crate::regular_file;
+use crate::store::{Kind, MOST_PATCH_BYTES, Store};
+
+/// The minimum number of hexadecimal digits that identify a patch.
+pub const FEWEST_DIGITS: usize = 8;
+
+/// The location of a named patch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The file that contains the patch.
+    pub path: PathBuf,
+    /// The expected SHA-256 of the bytes; `None` if the patch was named by a file whose name is not an id.
+    pub id: Option<Digest>,
+}
+
+fn wrong(finding: Diagnostic) -> Stop {
+    Stop::wrong(vec![finding], &Sources::default())
+}
+
+/// Returns the id of the only patch in the store that starts with these digits; `None` if there is no such patch.
+///
+/// # Errors
+/// If several ids start with these digits, or the store cannot be listed.
+pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Stop> {
+    let patches = store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
+    let ids: Vec<Digest> = patches.map(|entry| entry.key).filter(|key| key.hex().starts_with(digits)).collect();
+    if ids.len() < 2 {
+        return Ok(ids.first().copied());
+    }
+    let message = format!("{} patches in the store have an id that starts with `{digits}`", ids.len());
+    let finding = Diagnostic::new(Code::PatchMissing, message);
+    Err(wrong(ids.iter().fold(finding, |finding, id| finding.help(id.to_string()))))
+}
+
+/// Returns whether a text can be a prefix of an id: [`FEWEST_DIGITS`] to 64 lowercase hexadecimal digits.
+pub fn is_digits(text: &str) -> bool {
+    let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (FEWEST_DIGITS..=64).contains(&text.len()) && text.bytes().all(hex)
+}
+
+/// Resolves a name: `sha256:…`, at least eight digits of an id, or an existing file, which has precedence over digits.
+///
+/// # Errors
+/// If no patch has this name, or several patches do.
+pub fn find(store: &Store, name: &str) -> Result<Found, Stop> {
+    let (digits, must) = match name.strip_prefix("sha256:") {
+        Some(digits) => (digits, true),
+        None => (name, false),
+    };
+    let path = Path::new(name);
+    if !must && path.exists() {
+        return match path.is_file() {
+            true => Ok(Found { path: path.to_owned(), id: id_of_name(path) }),
+            false => Err(wrong(Diagnostic::new(Code::PatchMissing, format!("`{name}` is not a regular file")))),
+        };
+    }
+    if !is_digits(digits) {
+        let message = format!("`{name}` is neither a file nor the id of a patch");
+        return Err(wrong(Diagnostic::new(Code::PatchMissing, message).help(format!(
+            "an id is `sha256:` and 64 hexadecimal digits; the first {FEWEST_DIGITS} or more are enough"
+        ))));
+    }
+    match id(store, digits)? {
+        Some(id) => Ok(Found { path: store.path(Kind::Patch, &id), id: Some(id) }),
+        None => {
+            let finding = Diagnostic::new(Code::PatchMissing, format!("no patch in the store has the id `{name}`"));
+            Err(wrong(finding.help("`corrigenda store ls` lists the patches")))
+        }
+    }
+}
+
+/// Returns the id in a file name of the form `<64 digits>.<extension>`.
+fn id_of_name(path: &Path) -> Option<Digest> {
+    path.file_stem().and_then(|stem| stem.to_str()).and_then(Digest::from_hex)
+}
+
+impl Found {
+    /// Reads the file without checking its content.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is larger than any patch can be.
+    pub fn bytes(&self) -> Result<Vec<u8>, Stop> {
+        let refuse = |why: String| wrong(Diagnostic::new(Code::PatchUnusable, why));
+        regular_file::read(&self.path, MOST_PATCH_BYTES).map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge => refuse(format!("`{}` is larger than a patch can be", self.path.display())),
+            _ => refuse(format!("reading `{}`: {error}", self.path.display())),
+        })
+    }
+
+    /// Reads and checks the patch.
+    ///
+    /// # Errors
+    /// If the bytes do not have the expected id, or are not a valid patch.
+    pub fn patch(&self) -> Result<Patch, Stop> {
+        let bytes = self.bytes()?;
+        let refuse = |why: String| {
+            wrong(Diagnostic::new(Code::PatchUnusable, format!("the patch `{}`: {why}", self.path.display())))
+        };
+        let found = Digest::of(&bytes);
+        if let Some(id) = self.id.filter(|id| *id != found) {
+            return Err(refuse(format!("the digest of its bytes is {found}, and not {id}")));
+        }
+        Patch::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
+    }
+}

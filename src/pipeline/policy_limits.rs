@@ -1,0 +1,289 @@
+//! Checks the policy limits that need the patched model; it runs before the patch is stored.
+
+use super::{Base, Record, Stop};
+use crate::behaviour::UNCHANGED_KL;
+use crate::behaviour::ask::Both;
+use crate::behaviour::damage::{Neutral, damage};
+use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked, asked, expectations};
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::digest::{Canon, Digest};
+use crate::model::{Model, ModelError};
+use crate::patch::Patch;
+use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
+use crate::report::{Asked, Damage};
+use crate::store::{Kind, Store, memo};
+
+/// The maximum number of places that are shown for one broken limit.
+const MOST_PLACES: usize = 8;
+
+/// Returns the project's thresholds, with the defaults filled in: the largest KL divergence of an unchanged prompt, and
+/// the smallest probability of a target.
+pub fn thresholds(config: &Config) -> Thresholds {
+    let unchanged_kl = config.test.unchanged_kl.unwrap_or(UNCHANGED_KL);
+    Thresholds { unchanged_kl, min_probability: config.test.min_probability.unwrap_or(0.0) }
+}
+
+/// Measures a patch against every limit of the policy and returns a finding for each broken one. If no limit is broken,
+/// the store records that, and the next call skips the measurement.
+///
+/// # Errors
+/// If the patched weights are not finite, a prompt cannot be evaluated, or the neutral text cannot be read.
+pub fn judge(
+    project: &Project,
+    base: &Base,
+    (record, patch): (&Record, &Patch),
+    prefaces: &Prefaces,
+    store: &Store,
+) -> Result<Vec<Diagnostic>, Stop> {
+    let mut found = norms(&project.config.policy, record);
+    let address = address(project, base, record, store)?;
+    if store.recall(Kind::Report, &address, |bytes| (bytes == PASSED).then_some(()))?.is_none() {
+        let patched = base.patched(patch).map_err(|error| {
+            Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
+        })?;
+        let measured = [behaviour(project, base, &patched, prefaces)?, harm(project, base, &patched)?].concat();
+        if measured.is_empty() {
+            store.put(Kind::Report, &address, PASSED)?;
+        }
+        found.extend(measured);
+    }
+    Ok(found)
+}
+
+const PASSED: &[u8] = b"passed";
+
+/// Returns the address at which the store records that no limit is broken: the digest of everything that the
+/// measurement depends on.
+fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Result<Digest, Stop> {
+    let (config, mut canon) = (&project.config, Canon::new("policy-passed/1"));
+    canon.digest("base", &base.locked.digest).digest("patch", &record.patch);
+    let Policy { min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, .. } = &config.policy;
+    let Policy { max_damage, max_perplexity, .. } = &config.policy;
+    let limits = [min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, max_damage, max_perplexity];
+    for limit in limits {
+        let text = limit.as_ref().map(|limit| limit.value.to_string());
+        canon.texts("limit", text.as_deref().into_iter());
+    }
+    let Thresholds { unchanged_kl, min_probability } = thresholds(config);
+    canon.float("unchanged-kl", unchanged_kl).float("min-probability", min_probability);
+    canon.number("edits", project.edits.edits.len() as u64);
+    for edit in &project.edits.edits {
+        canon.digest("expectation", &edit.expectation());
+        for (name, _) in edit.names() {
+            canon.digest("meaning", &edit.meaning_of(name));
+        }
+    }
+    let probes = |chat: bool| {
+        let neighbours = project.probes.iter().filter(move |probe| probe.unchanged && probe.chat == chat);
+        neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
+    };
+    canon.texts("probes", probes(false).into_iter());
+    // Prompts in a chat are added only if there are any, so that addresses from before `chat` existed stay valid.
+    if !probes(true).is_empty() {
+        canon.texts("chats", probes(true).into_iter());
+    }
+    if !probes(true).is_empty() || project.edits.edits.iter().any(|edit| edit.chat) {
+        let chat = base.tokens.chat().map_err(|error| {
+            let finding = Diagnostic::new(Code::ChatUnusable, error.to_string());
+            Stop::wrong(vec![finding], &project.edits.sources)
+        })?;
+        canon.digest("chat", chat.digest());
+    }
+    if max_damage.is_some() || max_perplexity.is_some() {
+        let path = neutral_path(config).ok_or_else(|| no_neutral(project))?;
+        canon.digest(
+            "neutral",
+            &memo::digest_text(store, &path).map_err(|error| unusable(project, &error.to_string()))?,
+        );
+    }
+    Ok(canon.finish())
+}
+
+fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
+    let Some(limit) = &policy.max_relative_norm else { return Vec::new() };
+    let broken = record.tensors.iter().filter(|tensor| !limit.allows(tensor.relative));
+    let finding = |tensor: &super::record::TensorRecord| {
+        let message = format!(
+            "tensor `{}` changes by {:.4} of its norm; the policy allows {}",
+            tensor.name, tensor.relative, limit.value
+        );
+        policy
+            .broken(Code::MaxRelativeNorm, message, limit)
+            .help("remove edits, or reduce their change: see ‖Δ‖ per edit")
+    };
+    broken.map(finding).collect()
+}
+
+/// Checks the limits on what the patched model predicts.
+fn behaviour(project: &Project, base: &Base, patched: &Model, prefaces: &Prefaces) -> Result<Vec<Diagnostic>, Stop> {
+    let policy = &project.config.policy;
+    let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_unchanged, &policy.max_neighbourhood_kl];
+    if limits.iter().all(|limit| limit.is_none()) {
+        return Ok(Vec::new());
+    }
+    let edits: Vec<&Edit> = project.edits.edits.iter().collect();
+    let all = expectations(&edits, &project.probes, prefaces);
+    let said = asked(&base.model, patched, &base.tokens, &all).map_err(|unasked| cannot_ask(project, &unasked))?;
+    let thresholds = thresholds(&project.config);
+    let figures = Figures::of(all.iter().zip(&said), thresholds);
+    let unmet: Vec<&Expectation<'_>> = all
+        .iter()
+        .zip(&said)
+        .filter(|(one, both)| !one.watched && !one.is_met(both, thresholds))
+        .map(|(one, _)| one)
+        .collect();
+    let of = |kinds: &[Asked]| unmet.iter().copied().filter(|one| kinds.contains(&one.asked)).collect::<Vec<_>>();
+    let shares = [
+        (Code::MinEfficacy, &policy.min_efficacy, figures.efficacy, of(&[Asked::Edit, Asked::Alias]), "edits hold"),
+        (Code::MinParaphrase, &policy.min_paraphrase, figures.paraphrase, of(&[Asked::Paraphrase]), "paraphrases hold"),
+        (
+            Code::MinUnchanged,
+            &policy.min_unchanged,
+            figures.unchanged,
+            of(&[Asked::Unchanged, Asked::Probe]),
+            "prompts stay unchanged",
+        ),
+    ];
+    let mut found: Vec<Diagnostic> = shares
+        .into_iter()
+        .filter_map(|(code, limit, share, unmet, what)| too_few(policy, code, limit.as_ref()?, share, &unmet, what))
+        .collect();
+    found.extend(policy.max_neighbourhood_kl.iter().flat_map(|limit| too_far(policy, limit, &all, &said)));
+    Ok(found)
+}
+
+fn too_few(
+    policy: &Policy,
+    code: Code,
+    limit: &Limit,
+    share: Share,
+    unmet: &[&Expectation<'_>],
+    what: &str,
+) -> Option<Diagnostic> {
+    if share.value() >= limit.value {
+        return None;
+    }
+    let message =
+        format!("{} of {} {what}: {:.3}; the policy requires {}", share.met, share.all, share.value(), limit.value);
+    // The first label is an expectation that fails; the policy's rule is shown last.
+    let mut finding = Diagnostic::new(code, message);
+    for (index, one) in unmet.iter().take(MOST_PLACES).enumerate() {
+        let label = format!("`{}` does not", one.id);
+        finding = match index {
+            0 => finding.at(one.file, &one.place, label),
+            _ => finding.with(one.file, &one.place, label),
+        };
+    }
+    if unmet.len() > MOST_PLACES {
+        finding = finding.help(format!("{} more do not", unmet.len() - MOST_PLACES));
+    }
+    Some(policy.point(finding, limit))
+}
+
+fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both]) -> Vec<Diagnostic> {
+    let neighbours = all.iter().zip(said).filter(|(one, _)| match one.asked {
+        Asked::Unchanged => true,
+        Asked::Probe => !one.watched,
+        _ => false,
+    });
+    let broken = neighbours.filter(|(_, both)| !limit.allows(both.divergence));
+    let finding = |(one, both): (&Expectation<'_>, &Both)| {
+        let message = format!(
+            "a neighbour of `{}` diverges by {:.3} nats; the policy allows {}",
+            one.id, both.divergence, limit.value
+        );
+        policy.point(Diagnostic::new(Code::MaxNeighbourhoodKl, message).at(one.file, &one.place, "this prompt"), limit)
+    };
+    broken.map(finding).collect()
+}
+
+/// Checks the limits on the damage to neutral text.
+fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Stop> {
+    let policy = &project.config.policy;
+    if policy.max_damage.is_none() && policy.max_perplexity.is_none() {
+        return Ok(Vec::new());
+    }
+    let measured = measure_damage(project, base, patched)?;
+    let mut found = Vec::new();
+    if let Some(limit) = policy.max_damage.as_ref().filter(|limit| !limit.allows(measured.divergence)) {
+        let message = format!(
+            "neutral text diverges by {:.4} nats on average; the policy allows {}",
+            measured.divergence, limit.value
+        );
+        found.push(policy.broken(Code::MaxDamage, message, limit));
+    }
+    if let Some(limit) = policy.max_perplexity.as_ref().filter(|limit| !limit.allows(measured.growth())) {
+        let message = format!(
+            "the perplexity of neutral text grows from {:.2} to {:.2}; the policy allows a share of {}",
+            measured.perplexity_before, measured.perplexity_after, limit.value
+        );
+        found.push(policy.broken(Code::MaxPerplexity, message, limit));
+    }
+    Ok(found)
+}
+
+/// Measures the KL divergence and the perplexity of the project's neutral text between the base and a patched model.
+///
+/// # Errors
+/// If there is no neutral text, it cannot be read, nothing in it is predicted, or a model's output is not finite.
+pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Stop> {
+    let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| silent(&error))?;
+    // Without a predicted token nothing was measured, so no limit can pass.
+    if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok(measured) }
+}
+
+/// Reads and tokenizes the project's neutral text.
+///
+/// # Errors
+/// If no neutral text is set, or it cannot be read.
+pub fn neutral(project: &Project, base: &Base) -> Result<Neutral, Stop> {
+    let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
+    Neutral::read(&path, &base.tokens, base.model.spec().positions)
+        .map_err(|error| unusable(project, &error.to_string()))
+}
+
+/// Returns the path of the neutral text: `neutral` under `[test]`, or by default the corpus of the statistics.
+pub fn neutral_path(config: &Config) -> Option<std::path::PathBuf> {
+    let corpus = config.statistics.as_ref().map(|statistics| &statistics.corpus);
+    config.test.neutral.as_ref().or(corpus).map(|path| config.resolve(path))
+}
+
+/// The error message for a neutral text that has no token to predict.
+pub const NO_TOKENS: &str = "no document of the neutral text has a second token to predict";
+
+fn no_neutral(project: &Project) -> Stop {
+    unreadable(project, "no neutral text is set to measure damage on")
+}
+
+fn unusable(project: &Project, error: &str) -> Stop {
+    unreadable(project, &format!("the neutral text cannot be used: {error}"))
+}
+
+/// Returns an error about the neutral text.
+pub fn unreadable(project: &Project, why: &str) -> Stop {
+    let finding = Diagnostic::new(Code::CorpusUnusable, why).help(
+        "set `neutral` under `[test]` to a text, one document per line; by default it is the corpus of the statistics",
+    );
+    Stop::wrong(vec![finding], &project.edits.sources)
+}
+
+/// Returns the error for a model whose output is not finite.
+pub fn silent(error: &ModelError) -> Stop {
+    let finding = Diagnostic::new(Code::NotFinite, error.to_string());
+    Stop::wrong(vec![error.hint().into_iter().fold(finding, Diagnostic::help)], &Sources::default())
+}
+
+/// Returns an error that lists the prompts that cannot be evaluated, each with its place in the source.
+pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Stop {
+    let finding = |one: &Unasked| {
+        let message = format!("`{}`: {}", one.id, one.error);
+        let code = match one.error {
+            ModelError::Chat { .. } => Code::ChatUnusable,
+            ModelError::Overflow => Code::NotFinite,
+            _ => Code::PromptTooLong,
+        };
+        let finding = Diagnostic::new(code, message).at(one.file, &one.place, "cannot be evaluated");
+        one.error.hint().into_iter().fold(finding, Diagnostic::help)
+    };
+    Stop::wrong(unasked.iter().map(finding).collect(), &project.edits.sources)
+}

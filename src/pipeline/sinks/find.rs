@@ -1,0 +1,147 @@
+//! Finds subjects that end at an attention sink at the beginning of a text, and chooses a preface that avoids the sink.
+//!
+//! At an attention sink, usually at the first positions of a text, the norm of the residual stream is many times as
+//! large as elsewhere. The MLP output is small compared with it, so no value can carry a fact, and the key is unrelated
+//! to the key of the same subject after other text. A fact whose bare prompt ends its subject at a sink is therefore
+//! stated after a preface: the first of the model's start tokens and a line break that avoids the sink.
+
+use crate::compile::Resolved;
+use crate::compile::optimiser::norm;
+use crate::compile::presets::{TEMPLATES, lines};
+use crate::digest::Canon;
+use crate::model::Model;
+use crate::numeric::NUMERICS;
+use crate::pipeline::{Base, Setup};
+use crate::store::{Kind, Store, StoreError};
+
+/// The norm of the residual stream, as a multiple of its usual norm, at or above which a position is a sink.
+pub const SINK: f64 = 2.0;
+
+/// Sinks occur at the first tokens, so subjects that end at this position of the bare prompt or later are not checked.
+pub const EARLY: usize = 4;
+
+/// The preface that is tried last: a line break.
+const LINE_END: &str = "\n";
+
+/// The measurements of a subject whose last token in the bare prompt is at an attention sink.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sink {
+    /// The norm of the residual stream after the edited layer, as a multiple of the usual norm.
+    pub excess: f64,
+    /// The preface of the fact; `None` if the subject is still at a sink after every preface that was tried.
+    pub preface: Option<String>,
+    /// The prefaces that were tried and leave the subject at a sink.
+    pub also: Vec<String>,
+}
+
+/// Measures the norm of the residual stream after one layer and stores the results.
+pub struct Lengths<'a> {
+    base: &'a Base,
+    layer: usize,
+    store: &'a Store,
+}
+
+impl<'a> Lengths<'a> {
+    /// Creates a measurement at the edited layer of `setup`.
+    pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
+        Self { base, layer: setup.layer, store }
+    }
+
+    /// Returns the norm at the last token of each row, as a multiple of the usual norm.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn excess(&self, rows: &[Vec<u32>]) -> Result<Vec<f64>, StoreError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut canon = Canon::new("sinks/1");
+        canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest).number("layer", self.layer as u64);
+        for row in rows {
+            let ids: Vec<String> = row.iter().map(u32::to_string).collect();
+            canon.texts("row", ids.iter().map(String::as_str));
+        }
+        let address = canon.finish();
+        // Stored as bits, because a decimal number may not parse to the same value.
+        let read = |bytes: &[u8]| serde_json::from_slice::<Vec<u64>>(bytes).ok().filter(|all| all.len() == rows.len());
+        if let Some(bits) = self.store.recall(Kind::Report, &address, read)? {
+            return Ok(bits.into_iter().map(f64::from_bits).collect());
+        }
+        let usual = usual(&self.base.model, self.base, self.layer);
+        let excess: Vec<f64> =
+            last_lengths(&self.base.model, self.layer, rows).into_iter().map(|length| length / usual).collect();
+        let bits: Vec<u64> = excess.iter().map(|excess| excess.to_bits()).collect();
+        self.store.keep(Kind::Report, &address, &serde_json::to_vec(&bits).expect("numbers can be written"));
+        Ok(excess)
+    }
+}
+
+/// Returns the tokens of the bare prompt up to the subject's last, if that is before position [`EARLY`].
+pub fn early(resolved: &Resolved) -> Option<Vec<u32>> {
+    let bare = &resolved.rows[0];
+    (bare.position < EARLY).then(|| bare.ids[..=bare.position].to_vec())
+}
+
+/// Returns the prefaces, in the order in which they are tried.
+pub fn prefaces(base: &Base) -> Vec<String> {
+    let mut all = base.tokens.start_texts();
+    all.push(LINE_END.to_owned());
+    all
+}
+
+/// Returns the context templates with `preface` put before the first one, which is the bare prompt; the others are
+/// unchanged.
+pub fn templates(templates: &[String], preface: Option<&str>) -> Vec<String> {
+    let mut templates = templates.to_vec();
+    if let (Some(preface), Some(bare)) = (preface, templates.first_mut()) {
+        *bare = [preface, bare.as_str()].concat();
+    }
+    templates
+}
+
+/// Returns the norm of the residual stream after `layer` at the last token of each row.
+fn last_lengths(model: &Model, layer: usize, rows: &[Vec<u32>]) -> Vec<f64> {
+    let mut out = Vec::with_capacity(rows.len());
+    for some in rows.chunks(64) {
+        let tokens: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
+        let (states, width) = (model.hidden(&tokens, layer + 1), model.spec().width);
+        let mut end = 0;
+        for row in some {
+            end += row.len() * width;
+            out.push(length(&states[end - width..end]));
+        }
+    }
+    out
+}
+
+fn length(state: &[f32]) -> f64 {
+    norm(&state.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
+}
+
+/// Returns the median norm of the residual stream over the built-in template sentences, from position [`EARLY`] on.
+fn usual(model: &Model, base: &Base, layer: usize) -> f64 {
+    let sentences = lines(TEMPLATES).into_iter().skip(1).map(|line| line.replace("{}", ""));
+    let rows: Vec<Vec<u32>> =
+        sentences.filter_map(|text| base.tokens.encode(text.trim()).ok()).map(|cut| cut.ids).collect();
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| row.len() > EARLY).collect();
+    let (states, width) = (model.hidden(&rows, layer + 1), model.spec().width);
+    let (mut lengths, mut start) = (Vec::new(), 0);
+    for row in rows {
+        lengths.extend((EARLY..row.len()).map(|at| length(&states[(start + at) * width..][..width])));
+        start += row.len();
+    }
+    lengths.sort_by(f64::total_cmp);
+    lengths.get(lengths.len() / 2).copied().unwrap_or(f64::INFINITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bare_prompt_alone_stands_after_the_preface() {
+        let all = ["{}".to_owned(), "Yes. {}".to_owned()];
+        assert_eq!(templates(&all, Some("\n")), ["\n{}", "Yes. {}"]);
+        assert_eq!(templates(&all, None), all);
+    }
+}

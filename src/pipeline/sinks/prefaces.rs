@@ -1,0 +1,153 @@
+//! Chooses prefaces for facts whose subject ends at an attention sink, and warns about such facts and paraphrases.
+
+use super::find;
+use super::find::{EARLY, Lengths, SINK, Sink};
+use crate::behaviour::expect::expectations;
+use crate::compile::object::address;
+use crate::compile::{Fact, Resolved};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::pipeline::plan::{Plan, Planned};
+use crate::pipeline::{Base, Setup, Stop};
+use crate::report::Asked;
+
+/// Finds the edits whose subject ends at a sink in the bare prompt, and gives each a preface that avoids the sink.
+///
+/// # Errors
+/// If the store fails.
+pub(crate) fn state_after_prefaces(
+    edits: &mut [Planned<'_>],
+    base: &Base,
+    setup: &Setup,
+    lengths: &Lengths<'_>,
+) -> Result<(), Stop> {
+    let early: Vec<(usize, Vec<u32>)> = edits
+        .iter()
+        .enumerate()
+        .filter(|(_, one)| !one.edit.chat)
+        .filter_map(|(index, one)| Some((index, find::early(&one.resolved)?)))
+        .collect();
+    let rows: Vec<Vec<u32>> = early.iter().map(|(_, row)| row.clone()).collect();
+    for ((index, _), excess) in early.iter().zip(lengths.excess(&rows)?) {
+        if excess >= SINK {
+            state_after_preface(&mut edits[*index], excess, base, setup, lengths)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tries all prefaces and uses the first one after which the subject is not at a sink.
+fn state_after_preface(
+    one: &mut Planned<'_>,
+    excess: f64,
+    base: &Base,
+    setup: &Setup,
+    lengths: &Lengths<'_>,
+) -> Result<(), Stop> {
+    let fact = Fact { subject: one.name, prompt: &one.edit.prompt, target: &one.edit.target, chat: false };
+    let mut found = Sink { excess, preface: None, also: Vec::new() };
+    for preface in find::prefaces(base) {
+        let templates = find::templates(&setup.templates, Some(&preface));
+        let Ok(resolved) = Resolved::new(&base.tokens, &templates, fact, base.model.spec().positions) else {
+            continue;
+        };
+        let bare = &resolved.rows[0];
+        if lengths.excess(&[bare.ids[..=bare.position].to_vec()])?[0] >= SINK {
+            found.also.push(preface);
+        } else if found.preface.is_none() {
+            let Setup { layer, settings, .. } = setup;
+            let reading = one.reading(base);
+            one.object = address(&base.locked.digest, reading.as_ref(), &one.meaning, *layer, &templates, settings);
+            one.resolved = resolved;
+            found.preface = Some(preface);
+        }
+    }
+    one.sink = Some(found);
+    Ok(())
+}
+
+/// Returns warnings about subjects at sinks, for facts and for paraphrases.
+///
+/// # Errors
+/// If the store fails.
+pub(crate) fn warnings(
+    plan: &Plan<'_>,
+    base: &Base,
+    setup: &Setup,
+    lengths: &Lengths<'_>,
+) -> Result<Vec<Diagnostic>, Stop> {
+    let mut found: Vec<Diagnostic> = plan.edits.iter().filter_map(|one| of_fact(one, setup)).collect();
+    found.extend(of_paraphrases(plan, base, setup, lengths)?);
+    Ok(found)
+}
+
+/// Returns a warning that says after which text the fact will hold.
+fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
+    let Sink { excess, preface, also } = one.sink.as_ref()?;
+    let message = format!(
+        "edit `{}`: at the very beginning of a text, {:?} is an attention sink at layer {} (the residual stream is \
+         {excess:.1} times as long as usual): a value there cannot store a fact",
+        one.label(),
+        one.name,
+        setup.layer
+    );
+    let finding = Diagnostic::new(Code::SubjectSink, message).at(
+        one.edit.place.file,
+        one.place,
+        "the prompt begins with this subject",
+    );
+    let after = |texts: &[String]| {
+        let texts: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+        if texts.is_empty() { String::new() } else { format!(", nor directly after {}", texts.join(" or ")) }
+    };
+    Some(match preface {
+        Some(preface) => finding
+            .help(format!("the fact is stated and tested after {preface:?}: it will hold if there is text before it"))
+            .help(format!("it will not hold at the very beginning of a text{}", after(also)))
+            .help("put words before `{}` in the prompt to use another text"),
+        None => finding.help("put words before `{}` in the prompt: otherwise the fact is unlikely to hold"),
+    })
+}
+
+/// Returns the byte offset of the first occurrence of a name that is not part of a longer word.
+fn as_word(text: &str, name: &str) -> Option<usize> {
+    let is_apart = |(at, _): &(usize, &str)| {
+        let (before, after) = (text[..*at].chars().next_back(), text[at + name.len()..].chars().next());
+        [before, after].into_iter().flatten().all(|next| !next.is_alphanumeric())
+    };
+    text.match_indices(name).find(is_apart).map(|(at, _)| at)
+}
+
+/// Returns warnings for paraphrases without a preface whose subject ends at a sink: the fact is unlikely to hold there.
+fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths<'_>) -> Result<Vec<Diagnostic>, Stop> {
+    let edits: Vec<_> = plan.edits.iter().filter(|one| !one.edit.chat && one.alias().is_none()).collect();
+    let edits: Vec<_> = edits.into_iter().map(|one| one.edit).collect();
+    let asked = expectations(&edits, &[], &plan.prefaces());
+    let (mut early, mut rows) = (Vec::new(), Vec::new());
+    for one in asked.iter().filter(|one| one.asked == Asked::Paraphrase && one.preface == 0) {
+        let Some(edit) = one.edit else { continue };
+        let named = edit.names().filter_map(|(name, _)| Some((as_word(&one.prompt, name)?, name)));
+        let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };
+        // A text that cannot be tokenized was reported by the plan.
+        let Ok(framed) = base.tokens.frame(one.given()) else { continue };
+        let last = framed.encoded.subject_last(&(start..start + name.len()));
+        if let Some(last) = last.filter(|last| *last < EARLY) {
+            rows.push(framed.encoded.ids[..=last].to_vec());
+            early.push((one, edit, name));
+        }
+    }
+    let mut found = Vec::new();
+    for ((one, edit, name), excess) in early.into_iter().zip(lengths.excess(&rows)?) {
+        if excess < SINK {
+            continue;
+        }
+        let message = format!(
+            "edit `{}`: in a paraphrase {name:?} ends at an attention sink of layer {} (the residual stream is {excess:.1} \
+             times as long as usual): the fact is unlikely to hold after it",
+            edit.id, setup.layer
+        );
+        let finding = Diagnostic::new(Code::SubjectSink, message);
+        let finding = finding.at(one.file, &one.place, "asked at the very beginning of a text");
+        found.push(finding.help(format!("put words before {name:?} in the paraphrase")));
+    }
+    Ok(found)
+}

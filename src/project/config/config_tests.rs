@@ -1,0 +1,67 @@
+//! Tests that project files are parsed to the right settings, and that every error points to its place in the file.
+
+use super::*;
+use crate::diagnostics::{RenderStyle, render};
+
+fn parsed(text: &str) -> Result<Config, String> {
+    let mut sources = Sources::default();
+    let file = sources.add(PROJECT_FILE, text);
+    let (config, _, mut findings) = parse(Path::new("project"), file, sources.text(file));
+    sort(&mut findings);
+    match config {
+        Some(config) if findings.is_empty() => Ok(config),
+        _ => Err(findings.iter().map(|finding| render(finding, &sources, RenderStyle::default()) + "\n\n").collect()),
+    }
+}
+
+#[test]
+fn a_small_and_a_full_project() {
+    let small = parsed("format = 1\n[model]\npath = \"model\"\n").expect("valid");
+    assert_eq!(small.edits, Path::new("edits"));
+    assert_eq!((small.rome, small.link, small.statistics), (RomeConfig::default(), LinkConfig::default(), None));
+    assert_eq!(Path::new("project/model"), small.root.join(&small.model.path));
+    let full = parsed(super::schema::tests::FULL_PROJECT).expect("valid");
+    assert_eq!(full.resolve(&full.model.path), Path::new("project/examples/atlas"));
+    let schedule = full.rome.schedule.expect("written");
+    assert_eq!(schedule, [Stage { rate: 0.5, steps: 25 }, Stage { rate: 1.0, steps: 50 }]);
+    assert_eq!(full.rome.clamp, Some(4.0));
+    assert_eq!(full.statistics.and_then(|statistics| statistics.max_tokens), Some(100_000));
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let text = "format = 1\nedit = \"x\"\nedits = \"\"\n[model]\npaht = \"m\"\n\
+        [rome]\nlayer = -1\nschedule = [{ rate = 0, steps = 0 }, { rate = nan }, 3]\nclamp = inf\n\
+        kl-factor = \"much\"\n[link]\nridge = -0.5\n[statistics]\ncorpus = 1\nmax-tokens = 0\n\
+        [test]\nunchanged-kl = 0.0\nmin-efficacy = 1.9\n";
+    insta::assert_snapshot!(parsed(text).expect_err("wrong"));
+    insta::assert_snapshot!(parsed("format = 2\nnews = true\n").expect_err("newer"));
+    insta::assert_snapshot!(parsed("model = 3\nstatistics = []\nlink = [").expect_err("wrong"));
+}
+
+#[test]
+fn facts_are_looked_for_below_the_project_alone() {
+    let with = |folder: &str| parsed(&format!("format = 1\nedits = \"{folder}\"\nmodel.path = \"m\"\n"));
+    for (folder, below) in [("facts", "facts"), ("./a//b/", "a/b"), ("..facts", "..facts")] {
+        assert_eq!(with(folder).expect("below").edits, Path::new(below));
+    }
+    for folder in ["/", ".", "./", "..", "../facts", "facts/../..", "/facts"] {
+        let told = with(folder).expect_err("not below");
+        assert!(told.contains("path-outside") && told.contains("is not a folder below"), "{folder}: {told}");
+    }
+}
+
+#[test]
+fn a_missing_project_says_where_it_looked() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let findings = Config::load(folder.path()).expect_err("nothing there");
+    assert_eq!(findings.diagnostics.len(), 1);
+    let finding = &findings.diagnostics[0];
+    assert_eq!(finding.code, Code::ProjectMissing);
+    assert!(finding.message.contains(&*folder.path().to_string_lossy()));
+    assert!(finding.help[0].contains("-C DIR"));
+    std::fs::write(folder.path().join(PROJECT_FILE), "format = 1\nmodel = { path = \"m\" }\n").expect("written");
+    let (config, warnings, sources) = Config::load(folder.path()).expect("valid");
+    assert_eq!(&sources.text(config.file)[config.model.span], "\"m\"");
+    assert!(warnings.is_empty());
+}

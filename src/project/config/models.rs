@@ -1,0 +1,176 @@
+//! Reads the models of a project: one without a name, or several named ones, each with its own settings.
+//!
+//! A named model inherits `[rome]` and `[statistics]` of the project and overrides single keys. One model is the chosen
+//! one: its settings are in [`Config`], so most code only deals with one model.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::{RomeConfig, StatisticsConfig, read_required_path, read_rome, read_statistics};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::project::Config;
+use crate::project::read::toml_reader::{Entry, Walk, listed, nearest, shortened};
+
+pub(crate) const MODEL_KEYS: &[&str] = &["path"];
+pub(crate) const NAMED_KEYS: &[&str] = &["path", "rome", "statistics"];
+/// The maximum length of a model name, in bytes.
+pub const MOST_NAME_BYTES: usize = 64;
+
+/// A base model as the project file names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// The name in the project; `None` if it is the only model and has no name.
+    pub name: Option<String>,
+    /// The folder of the model, or its name on the Hub, as written.
+    pub path: PathBuf,
+    /// The byte range of the path in the project file.
+    pub span: Range<usize>,
+}
+
+impl ModelConfig {
+    /// Returns the prefix of the model's table names: `model.NAME.`, or an empty text for a model without a name.
+    pub fn prefix(&self) -> String {
+        self.name.as_ref().map_or_else(String::new, |name| format!("model.{name}."))
+    }
+}
+
+/// A named model with its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedModel {
+    /// The name and the folder.
+    pub model: ModelConfig,
+    /// The settings of the value optimisation; keys that the model does not set are those of the project.
+    pub rome: RomeConfig,
+    /// The source of the second moments; keys that the model does not set are those of the project.
+    pub statistics: Option<StatisticsConfig>,
+}
+
+/// The models of a project file: the first one, and all named ones.
+pub(crate) type Models = (Option<ModelConfig>, BTreeMap<String, NamedModel>);
+
+/// Returns whether a text is a valid model name: a-z, 0-9 and hyphens, not beginning with a hyphen, at most
+/// [`MOST_NAME_BYTES`] bytes.
+pub fn is_model_name(name: &str) -> bool {
+    let known = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    (1..=MOST_NAME_BYTES).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('-')
+}
+
+/// Reads `[model]`, or every `[model.NAME]` with the settings that it inherits.
+pub(crate) fn read(
+    walk: &mut Walk,
+    top: &Entry<'_, '_>,
+    rome: &RomeConfig,
+    statistics: Option<&StatisticsConfig>,
+) -> Models {
+    let table = walk.required(top, "model").and_then(|_| walk.table(top, "model", "`[model]`"));
+    let Some(table) = table else { return Models::default() };
+    let named = |(key, value): &(&Spanned<_>, &Spanned<DeValue<'_>>)| {
+        let key: &Spanned<std::borrow::Cow<'_, str>> = key;
+        key.get_ref() != "path" && matches!(value.get_ref(), DeValue::Table(_))
+    };
+    let Some((first, _)) = table.table.iter().find(named) else {
+        walk.known_keys(&table, MODEL_KEYS);
+        let path = read_required_path(walk, &table, "path");
+        let model = path.map(|path| ModelConfig { name: None, path: path.value.into(), span: path.span });
+        return (model, BTreeMap::new());
+    };
+    if let Some(path) = table.table.get("path") {
+        let message = "`[model]` has a `path`, and also contains models with names";
+        let finding = Diagnostic::new(Code::ModelAmbiguous, message)
+            .at(walk.file, &path.span(), "a model without a name")
+            .with(walk.file, &first.span(), "a model with a name")
+            .help("give every model a name: move this `path` under a `[model.NAME]` of its own")
+            .help("if the project has one model only, write its settings under `[rome]` and `[statistics]`");
+        walk.push(finding);
+        return Models::default();
+    }
+    let mut models = BTreeMap::new();
+    for (key, value) in table.table {
+        models.extend(read_named(walk, key, value, rome, statistics));
+    }
+    (models.values().next().map(|first| first.model.clone()), models)
+}
+
+fn read_named(
+    walk: &mut Walk,
+    key: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+    rome: &RomeConfig,
+    statistics: Option<&StatisticsConfig>,
+) -> Option<(String, NamedModel)> {
+    let name = key.get_ref().to_string();
+    let table = walk.as_table(&format!("`model.{}`", shortened(&name)), "this model", value)?;
+    if !is_model_name(&name) {
+        let message = format!("`{}` is not a name for a model", shortened(&name));
+        let finding = Diagnostic::new(Code::BadId, message)
+            .at(walk.file, &key.span(), "this name")
+            .help("a name has letters a-z, digits and hyphens, and begins with a letter or a digit");
+        walk.push(finding);
+    }
+    walk.known_keys(&table, NAMED_KEYS);
+    let path = read_required_path(walk, &table, "path");
+    let own = read_rome(walk, &table, "`rome` of this model").unwrap_or_default();
+    let moments = read_statistics(walk, &table, "`statistics` of this model", statistics);
+    let path = path?;
+    let model = ModelConfig { name: Some(name.clone()), path: path.value.into(), span: path.span };
+    let statistics = moments.or_else(|| statistics.cloned());
+    Some((name, NamedModel { model, rome: own.over(rome), statistics }))
+}
+
+impl Config {
+    /// Returns the names of the models, sorted; empty if the only model has no name.
+    pub fn model_names(&self) -> Vec<&str> {
+        self.models.keys().map(String::as_str).collect()
+    }
+
+    /// Chooses the model `name`: its settings replace those in this [`Config`]. Without a name, the only model stays
+    /// chosen.
+    ///
+    /// # Errors
+    /// If no model has this name, or if no name is given and there are several models.
+    pub fn choose(&mut self, name: Option<&str>) -> Result<(), Diagnostic> {
+        let name = match name {
+            None if self.models.len() < 2 => return Ok(()),
+            None => return Err(unchosen(&self.model_names())),
+            Some(name) => name,
+        };
+        let Some(NamedModel { model, rome, statistics }) = self.models.get(name).cloned() else {
+            return Err(unknown(name, &self.model_names()));
+        };
+        (self.model, self.rome, self.statistics) = (model, rome, statistics);
+        Ok(())
+    }
+
+    /// Chooses the model that `other` has chosen, if this project has a model of that name or only one model.
+    ///
+    /// # Errors
+    /// If the project has several models, and none of that name.
+    pub fn choose_as(&mut self, other: &Self) -> Result<(), Diagnostic> {
+        let name = other.model.name.as_deref();
+        self.choose(name.filter(|name| self.models.contains_key(*name) || self.models.len() > 1))
+    }
+}
+
+/// Returns the error that a command needs one model and the project has several.
+pub fn unchosen(names: &[&str]) -> Diagnostic {
+    let message = format!("the project has {} models, and the command works on one", names.len());
+    Diagnostic::new(Code::ModelUnchosen, message).help(format!("choose one with `--model NAME`: {}", listed(names)))
+}
+
+fn unknown(name: &str, names: &[&str]) -> Diagnostic {
+    let finding = Diagnostic::new(Code::ModelUnknown, format!("the project has no model `{}`", shortened(name)));
+    let near = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
+    let finding = near.into_iter().fold(finding, Diagnostic::help);
+    match names {
+        [] => finding.help("its only model has no name: omit `--model`, or write `[model.NAME]`"),
+        names => finding.help(format!("its models are {}", listed(names))),
+    }
+}
+
+#[cfg(test)]
+#[path = "models_tests.rs"]
+mod tests;

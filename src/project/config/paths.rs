@@ -1,0 +1,163 @@
+//! Collects the paths that a project file names, even if the file is invalid.
+//!
+//! This protects files from being overwritten: a base model must be protected even if the project file is invalid.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::parse;
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::project::read::toml_reader::Walk;
+use crate::project::{MOST_FILE_BYTES, PROJECT_FILE};
+use crate::regular_file;
+
+/// The paths that a project file names, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The folder of edits; the default one if the file does not name a valid one.
+    pub edits: String,
+    /// The files of context templates.
+    pub templates: BTreeSet<String>,
+    /// All files that are read: templates, corpora and neutral texts.
+    pub read: BTreeSet<PathBuf>,
+    /// The base models: folders, or names on the Hub.
+    pub models: BTreeSet<PathBuf>,
+    /// All folders below the project's folder that may contain edits, `edits` included; empty without a project file.
+    pub facts: BTreeSet<PathBuf>,
+    /// Whether the file is invalid, so that it may name more paths than were found.
+    pub broken: bool,
+    /// Whether the file could not be parsed at all.
+    pub unread: bool,
+}
+
+impl Paths {
+    /// Collects the paths in the text of a project file, also from tables where a key has no meaning.
+    pub fn of(text: &str) -> Self {
+        let mut sources = Sources::default();
+        let file = sources.add(PROJECT_FILE, text);
+        let text = sources.text(file);
+        let (_, edits, findings) = parse(Path::new(""), file, text);
+        let (_, tree) = Walk::document(file, text, &[]);
+        let named = |key| {
+            let mut found = BTreeSet::new();
+            texts(&tree, key, &mut found);
+            found
+        };
+        let templates = named("templates");
+        let facts = named("edits").into_iter().map(PathBuf::from).chain([edits.clone()]);
+        let read = [&templates, &named("corpus"), &named("neutral")].into_iter().flatten().map(PathBuf::from).collect();
+        Self {
+            edits: shown(&edits.to_string_lossy()),
+            templates: templates.iter().map(|path| shown(path)).collect(),
+            read,
+            models: named("path").into_iter().map(PathBuf::from).collect(),
+            facts: facts.filter(|folder| is_below(folder)).collect(),
+            broken: findings.iter().any(Diagnostic::is_error),
+            unread: findings.iter().any(|finding| finding.code == Code::FileTooLarge),
+        }
+    }
+
+    /// Collects the paths of the project in `root`. If its file cannot be read, returns the defaults and sets `unread`.
+    pub fn at(root: &Path) -> Self {
+        match regular_file::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Self::of(&text),
+                Err(error) => Self { broken: true, ..Self::of(&String::from_utf8_lossy(error.as_bytes())) },
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Self { facts: BTreeSet::new(), broken: false, ..Self::of("") }
+            }
+            Err(_) => Self { unread: true, ..Self::of("") },
+        }
+    }
+}
+
+/// Returns whether a path is a folder below the project's folder; edits are only read there.
+fn is_below(folder: &Path) -> bool {
+    let mut depth = 0;
+    for part in folder.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            _ => return false,
+        }
+    }
+    depth > 0
+}
+
+/// Collects every text with the name `key` in any table, because a misplaced key may be moved to the right table later.
+fn texts(table: &DeTable<'_>, key: &str, found: &mut BTreeSet<String>) {
+    for (name, value) in table {
+        match value.get_ref() {
+            DeValue::String(text) if name.get_ref() == key && !text.is_empty() => found.extend([text.to_string()]),
+            DeValue::Table(inner) => texts(inner, key, found),
+            DeValue::Array(list) => {
+                let tables = list.iter().filter_map(|one| one.get_ref().as_table());
+                tables.for_each(|inner| texts(inner, key, found));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Returns a path in the form that git uses: without a leading `./` and without a final `/`.
+fn shown(path: &str) -> String {
+    path.trim_start_matches("./").trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "format = 1\nedits = \"./facts/\"\n[model.one]\npath = \"hf:a/b\"\nrome.templates = \"./t.txt\"\n\
+        [model.two]\npath = \"/models/two\"\n[statistics]\ncorpus = \"c.txt\"\n[test]\nneutral = \"n.txt\"\n";
+
+    fn set<T: Ord + for<'t> From<&'t str>>(names: &[&str]) -> BTreeSet<T> {
+        names.iter().map(|name| T::from(name)).collect()
+    }
+
+    #[test]
+    fn a_project_file_names_what_it_reads() {
+        let paths = Paths::of(TEXT);
+        assert_eq!((paths.edits.as_str(), &paths.templates), ("facts", &set(&["t.txt"])));
+        let read: Vec<_> = paths.read.iter().filter_map(|path| path.to_str()).collect();
+        assert_eq!(read, ["./t.txt", "c.txt", "n.txt"]);
+        let models: Vec<_> = paths.models.iter().filter_map(|path| path.to_str()).collect();
+        assert_eq!((models, paths.broken), (vec!["/models/two", "hf:a/b"], false));
+    }
+
+    #[test]
+    fn a_broken_one_names_them_too() {
+        let breaks = [
+            ("format = 1", "format = 2"),
+            ("[test]", "[tset]\nmuch ="),
+            ("[test]", "[[test]]"),
+            ("[statistics]", "[[statistics]]"),
+            ("[model.two]", "[[model.two]]"),
+        ];
+        let whole = Paths::of(TEXT);
+        for (good, bad) in breaks {
+            let paths = Paths::of(&TEXT.replace(good, bad));
+            assert!(paths.broken && !paths.unread, "{bad}");
+            assert_eq!((&paths.read, &paths.models), (&whole.read, &whole.models), "{bad}");
+            assert!(paths.facts.contains(Path::new("./facts")), "{bad}");
+        }
+        let elsewhere = Paths::of(&TEXT.replace("\"./facts/\"", "\"../facts\""));
+        assert_eq!(elsewhere.facts, set::<PathBuf>(&["edits"]));
+        assert!(Paths::of(&"[".repeat(200_000)).unread);
+        let nowhere = Paths::at(Path::new("there/is/none"));
+        assert!(!nowhere.broken && !nowhere.unread && nowhere.models.is_empty());
+        assert!(nowhere.facts.is_empty(), "without a project there are no facts");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join(PROJECT_FILE)).expect("made");
+        let read = Paths::at(folder.path());
+        assert!(read.broken && read.unread);
+        std::fs::remove_dir(folder.path().join(PROJECT_FILE)).expect("removed");
+        std::fs::write(folder.path().join(PROJECT_FILE), [TEXT.as_bytes(), b"# \xff\n"].concat()).expect("written");
+        let read = Paths::at(folder.path());
+        assert!(read.broken && !read.unread && read.models == whole.models);
+    }
+}

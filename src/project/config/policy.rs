@@ -1,0 +1,367 @@
+//! Reads and applies `[policy]` of `corrigenda.toml`: the limits and requirements of a project.
+//!
+//! Rules about the texts of edits are checked here, so `corrigenda check` already reports them. Limits on a patch are
+//! only read here; a build and a test check them. Every finding points at the edit and at the rule, with the reason
+//! that the policy gives.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use jiff::civil::Date;
+use toml::Spanned;
+use toml::de::DeValue;
+use unicode_normalization::UnicodeNormalization;
+
+use crate::diagnostics::FileId;
+use crate::diagnostics::{Code, Diagnostic, Severity};
+use crate::project::edits::EditSet;
+use crate::project::edits::edit::Edit;
+use crate::project::read::numbers::Zero;
+use crate::project::read::rules;
+use crate::project::read::toml_reader::{Entry, Text, Walk, listed, nearest};
+
+pub(crate) const POLICY_KEYS: &[&str] = &[
+    "require",
+    "max-edits",
+    "max-relative-norm",
+    "min-efficacy",
+    "min-paraphrase",
+    "min-unchanged",
+    "max-neighbourhood-kl",
+    "max-damage",
+    "max-perplexity",
+    "protected",
+    "levels",
+    "reasons",
+];
+pub(crate) const PROTECTED_KEYS: &[&str] = &["subject", "reason"];
+/// The fields that `require` accepts.
+pub(crate) const REQUIRABLE: &[&str] =
+    &["was", "reason", "source", "owner", "ticket", "expires", "paraphrase", "unchanged"];
+
+/// The limits and requirements that a project sets. A limit that is `None` is not checked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// The project file; `None` without `[policy]`.
+    file: Option<FileId>,
+    /// The fields that every edit must have, each with its byte range in the project file.
+    require: Vec<(String, Range<usize>)>,
+    /// The maximum number of edits in the set.
+    pub max_edits: Option<Limit>,
+    /// The maximum of `‖Δ‖ / ‖W‖` for any tensor, where Δ is the change of the weight W.
+    pub max_relative_norm: Option<Limit>,
+    /// The minimum share of edits that hold.
+    pub min_efficacy: Option<Limit>,
+    /// The minimum share of paraphrases that hold.
+    pub min_paraphrase: Option<Limit>,
+    /// The minimum share of neighbours whose answer stays unchanged.
+    pub min_unchanged: Option<Limit>,
+    /// The maximum KL divergence between base and patched model on any neighbour, in nats.
+    pub max_neighbourhood_kl: Option<Limit>,
+    /// The maximum mean KL divergence between base and patched model on neutral text, in nats.
+    pub max_damage: Option<Limit>,
+    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
+    pub max_perplexity: Option<Limit>,
+    protected: Vec<Protected>,
+    levels: BTreeMap<Code, (Level, Range<usize>)>,
+    reasons: BTreeMap<String, String>,
+}
+
+/// A number of the policy, with its place in the project file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// The largest or the smallest allowed value, depending on the rule.
+    pub value: f64,
+    span: Range<usize>,
+}
+
+impl Limit {
+    /// Returns whether `figure` is at most the limit, for limits that are a maximum; false for NaN.
+    pub fn allows(&self, figure: f64) -> bool {
+        figure <= self.value
+    }
+}
+
+/// A rule that no edit may change certain subjects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Protected {
+    /// The name of the subject; `*` matches any text.
+    pattern: String,
+    span: Range<usize>,
+    reason: Option<String>,
+}
+
+/// The level that a policy assigns to a kind of finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The finding is an error: it stops a build and fails a check.
+    Deny,
+    /// The finding is a warning.
+    Warn,
+    /// The finding is hidden.
+    Allow,
+}
+
+impl Level {
+    pub(crate) const NAMES: [(&'static str, Self); 3] =
+        [("deny", Self::Deny), ("warn", Self::Warn), ("allow", Self::Allow)];
+}
+
+impl Policy {
+    /// Reads `[policy]` as far as it is valid.
+    pub(crate) fn read(walk: &mut Walk, top: &Entry<'_, '_>) -> Self {
+        let Some(table) = walk.table(top, "policy", "`[policy]`") else { return Self::default() };
+        walk.known_keys(&table, POLICY_KEYS);
+        let span = |key: &str| table.table.get(key).map_or(0..0, Spanned::span);
+        let limit = |value: Option<f64>, key| value.map(|value| Limit { value, span: span(key) });
+        let edits = walk.integer(&table, "max-edits", 1..=i64::from(u32::MAX));
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let max_edits = limit(edits.map(|edits| edits as f64), "max-edits");
+        Self {
+            file: Some(walk.file),
+            require: required(walk, &table),
+            max_edits,
+            max_relative_norm: limit(walk.number(&table, "max-relative-norm", Zero::Refused), "max-relative-norm"),
+            min_efficacy: limit(walk.share(&table, "min-efficacy"), "min-efficacy"),
+            min_paraphrase: limit(walk.share(&table, "min-paraphrase"), "min-paraphrase"),
+            min_unchanged: limit(walk.share(&table, "min-unchanged"), "min-unchanged"),
+            max_neighbourhood_kl: limit(
+                walk.number(&table, "max-neighbourhood-kl", Zero::Refused),
+                "max-neighbourhood-kl",
+            ),
+            max_damage: limit(walk.number(&table, "max-damage", Zero::Refused), "max-damage"),
+            max_perplexity: limit(walk.number(&table, "max-perplexity", Zero::Refused), "max-perplexity"),
+            protected: protected(walk, &table),
+            levels: levels(walk, &table),
+            reasons: reasons(walk, &table),
+        }
+    }
+
+    /// Checks the rules about the texts of edits and the number of edits.
+    pub(crate) fn judge(&self, edits: &EditSet) -> Vec<Diagnostic> {
+        let mut found: Vec<Diagnostic> =
+            edits.edits.iter().chain(&edits.parked).flat_map(|edit| self.judge_edit(edit)).collect();
+        if let Some(limit) = self.max_edits.as_ref().filter(|limit| edits.edits.len() as f64 > limit.value) {
+            let message = format!("the set holds {} edits; the policy allows {}", edits.edits.len(), limit.value);
+            found.push(self.rule(Diagnostic::new(Code::MaxEdits, message), &limit.span, "max-edits"));
+        }
+        found
+    }
+
+    fn judge_edit(&self, edit: &Edit) -> Vec<Diagnostic> {
+        let (mut found, place) = (Vec::new(), &edit.place);
+        for (field, span) in self.require.iter().filter(|(field, _)| !has(edit, field)) {
+            let finding = Diagnostic::new(Code::FieldRequired, format!("edit `{}` has no `{field}`", edit.id)).at(
+                place.file,
+                &place.id,
+                "this edit",
+            );
+            found.push(self.rule(finding, span, "require"));
+        }
+        for (name, span) in edit.names() {
+            let Some(rule) = self.protected.iter().find(|rule| is_about(&rule.pattern, edit.head(), name)) else {
+                continue;
+            };
+            let message = format!("edit `{}`: its subject is protected", edit.id);
+            let finding = Diagnostic::new(Code::ProtectedSubject, message).at(place.file, span, "protected");
+            found.push(self.because(finding, &rule.span, rule.reason.as_deref()));
+        }
+        found
+    }
+
+    /// Returns a finding for every edit, parked ones included, that has expired by `today`, with the policy applied.
+    pub fn expired(&self, edits: &EditSet, today: Date) -> Vec<Diagnostic> {
+        let finding = |edit: &Edit| {
+            let (day, span) = edit.expires.filter(|day| *day <= today).zip(edit.place.expires.as_ref())?;
+            let message = format!("edit `{}` expired on {day}", edit.id);
+            let finding = Diagnostic::new(Code::EditExpired, message).at(edit.place.file, span, "expired");
+            Some(finding.help("review the fact: remove the edit, or set a later date"))
+        };
+        self.apply(edits.edits.iter().chain(&edits.parked).filter_map(finding).collect())
+    }
+
+    /// Sets the severity of findings to the levels of the policy, and drops those that it allows.
+    #[must_use]
+    pub fn apply(&self, findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        let weighed = |mut finding: Diagnostic| {
+            let Some((level, span)) = self.levels.get(&finding.code) else { return Some(finding) };
+            finding.severity = match level {
+                Level::Allow => return None,
+                Level::Warn => Severity::Warning,
+                Level::Deny => Severity::Error,
+            };
+            if *level == Level::Deny && finding.code.severity() == Severity::Warning {
+                let reason = self.reasons.get(finding.code.as_str()).map(String::as_str);
+                finding = self.because(finding, span, reason);
+            }
+            Some(finding)
+        };
+        findings.into_iter().filter_map(weighed).collect()
+    }
+
+    /// Returns the finding for a value that breaks a limit.
+    pub fn broken(&self, code: Code, message: String, limit: &Limit) -> Diagnostic {
+        self.point(Diagnostic::new(code, message), limit)
+    }
+
+    /// Adds a label at the limit to a finding that reports a value over or under it, with the policy's reason.
+    #[must_use]
+    pub fn point(&self, finding: Diagnostic, limit: &Limit) -> Diagnostic {
+        let key = finding.code.as_str();
+        self.rule(finding, &limit.span, key)
+    }
+
+    fn rule(&self, finding: Diagnostic, span: &Range<usize>, key: &str) -> Diagnostic {
+        self.because(finding, span, self.reasons.get(key).map(String::as_str))
+    }
+
+    /// Adds a label at the policy's rule to a finding, with the reason of the rule.
+    fn because(&self, finding: Diagnostic, span: &Range<usize>, reason: Option<&str>) -> Diagnostic {
+        let Some(file) = self.file else { return finding };
+        let label = reason.map_or_else(|| "the policy".to_owned(), |reason| format!("the policy: {reason}"));
+        if finding.primary().is_some() { finding.with(file, span, label) } else { finding.at(file, span, label) }
+    }
+}
+
+fn has(edit: &Edit, field: &str) -> bool {
+    let written = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
+    match field {
+        "was" => written(&edit.was),
+        "reason" => written(&edit.reason),
+        "source" => written(&edit.source),
+        "owner" => written(&edit.owner),
+        "ticket" => written(&edit.ticket),
+        "expires" => edit.expires.is_some(),
+        "paraphrase" => !edit.expect.paraphrase.is_empty(),
+        _ => !edit.expect.unchanged.is_empty(),
+    }
+}
+
+/// Returns whether a pattern matches the name, or the name with some of the words before it: the prompt "Marie {}" with
+/// the subject "Curie" is about Marie Curie.
+fn is_about(pattern: &str, head: &str, name: &str) -> bool {
+    let (pattern, words) = (usual(pattern), usual(&[head, name].concat()));
+    let own = words.len() - usual(name).len().min(words.len());
+    let begins = |at: usize| at == 0 || words[..at].ends_with(|before: char| !before.is_alphanumeric());
+    let starts = words.char_indices().map(|(at, _)| at).take_while(|at| *at <= own);
+    starts.filter(|at| *at == own || begins(*at)).any(|at| is_like(&pattern, &words[at..]))
+}
+
+/// Normalises a text for comparison: Unicode NFC, lower case, single spaces.
+fn usual(text: &str) -> String {
+    let text: String = text.nfc().collect::<String>().to_lowercase();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ")
+}
+
+/// Returns whether a pattern matches a whole name; `*` matches any text.
+fn is_like(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(last) = pattern.rsplit_once('*').map(|(_, last)| last) else { return rest.is_empty() };
+    let middle: Vec<&str> = parts.collect();
+    for part in &middle[..middle.len() - 1] {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+fn required(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<(String, Range<usize>)> {
+    let fields = walk.texts(table, "require", REQUIRABLE.len());
+    for Text { value, span } in fields.iter().filter(|field| !REQUIRABLE.contains(&field.value.as_str())) {
+        let finding = Diagnostic::new(Code::UnknownKey, format!("a policy cannot require the field `{value}`")).at(
+            walk.file,
+            span,
+            "unknown field",
+        );
+        walk.push(match nearest(value, REQUIRABLE) {
+            Some(near) => finding.help(format!("did you mean `{near}`?")),
+            None => finding.help(format!("the fields that can be required are {}", listed(REQUIRABLE))),
+        });
+    }
+    let known = fields.into_iter().filter(|field| REQUIRABLE.contains(&field.value.as_str()));
+    known.map(|field| (field.value, field.span)).collect()
+}
+
+fn protected(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<Protected> {
+    let entries = walk.tables(table, "protected", "this entry of `protected`");
+    let read = |entry: &Entry<'_, '_>| {
+        walk.known_keys(entry, PROTECTED_KEYS);
+        let subject = walk.required_text(entry, "subject").inspect(|text| rules::fact(walk, "subject", text))?;
+        let reason = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
+        Some(Protected { pattern: subject.value, span: subject.span, reason: reason.map(|text| text.value) })
+    };
+    entries.iter().filter_map(read).collect()
+}
+
+fn levels(walk: &mut Walk, table: &Entry<'_, '_>) -> BTreeMap<Code, (Level, Range<usize>)> {
+    let Some(entries) = walk.table(table, "levels", "`[policy.levels]`") else { return BTreeMap::new() };
+    let mut levels = BTreeMap::new();
+    for (key, value) in entries.table {
+        let name = key.get_ref().as_ref();
+        let Some(code) = adjustable(walk, name, &key.span()) else { continue };
+        let level = level_of(value);
+        match level {
+            Some(level) => drop(levels.insert(code, (level, value.span()))),
+            None => {
+                let message = format!("the level of `{name}` must be \"deny\", \"warn\" or \"allow\"");
+                walk.note(Code::WrongType, message, &value.span(), "not a level");
+            }
+        }
+    }
+    levels
+}
+
+fn level_of(value: &Spanned<DeValue<'_>>) -> Option<Level> {
+    let DeValue::String(text) = value.get_ref() else { return None };
+    Level::NAMES.iter().find(|(name, _)| name == text).map(|(_, level)| *level)
+}
+
+/// Returns the code with this name, if a policy may change its severity; adds a finding otherwise.
+fn adjustable(walk: &mut Walk, name: &str, span: &Range<usize>) -> Option<Code> {
+    let code = Code::ALL.iter().copied().find(|code| code.as_str() == name);
+    match code {
+        Some(code) if code.is_adjustable() => return Some(code),
+        Some(_) => {
+            let finding =
+                Diagnostic::new(Code::LevelFixed, format!("the level of `{name}` is fixed: a policy cannot change it"))
+                    .at(walk.file, span, "fixed level");
+            walk.push(finding);
+        }
+        None => {
+            let names: Vec<&str> =
+                Code::ALL.iter().filter(|code| code.is_adjustable()).map(|code| code.as_str()).collect();
+            let finding = Diagnostic::new(Code::UnknownKey, format!("there is no finding `{name}`")).at(
+                walk.file,
+                span,
+                "unknown code",
+            );
+            walk.push(match nearest(name, &names) {
+                Some(near) => finding.help(format!("did you mean `{near}`?")),
+                None => finding.help(format!("the findings with a level are {}", listed(&names))),
+            });
+        }
+    }
+    None
+}
+
+fn reasons(walk: &mut Walk, table: &Entry<'_, '_>) -> BTreeMap<String, String> {
+    let Some(entries) = walk.table(table, "reasons", "`[policy.reasons]`") else { return BTreeMap::new() };
+    let codes = Code::ALL.iter().filter(|code| code.is_adjustable()).map(|code| code.as_str());
+    let known: Vec<&str> = POLICY_KEYS[..POLICY_KEYS.len() - 3].iter().copied().chain(codes).collect();
+    walk.known_keys(&entries, &known);
+    let keys: Vec<String> = entries.table.keys().map(|key| key.get_ref().to_string()).collect();
+    let read = |key: String| {
+        let text = walk.text(&entries, &key).inspect(|text| rules::record(walk, &key, text))?;
+        Some((key, text.value))
+    };
+    keys.into_iter().filter_map(read).collect()
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

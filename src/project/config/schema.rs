@@ -1,0 +1,243 @@
+//! Generates JSON Schemas, with which editors check project files while they are written.
+//!
+//! The schemas are derived from types that only exist for this. The files cannot be read into these types, because
+//! `serde` stops at the first invalid value, and a user wants to see all mistakes at once. A test checks that schema
+//! and reader accept the same keys and judge a corpus of documents alike. The reader is stricter, because a schema
+//! cannot compare edits or check Unicode: every document that a schema rejects is rejected by the reader too.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::schema_project::ProjectFile;
+use crate::report::Report;
+
+/// The kinds of files for which a schema is generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaKind {
+    /// The schema of the files in the folder of edits.
+    Edits,
+    /// The schema of `corrigenda.toml`.
+    Project,
+    /// The schema of `probes.toml`.
+    Probes,
+    /// The schema of the JSON reports that commands write.
+    Report,
+}
+
+impl SchemaKind {
+    /// All kinds of schemas; each has a file in `schemas/`.
+    pub const ALL: [Self; 4] = [Self::Edits, Self::Project, Self::Probes, Self::Report];
+
+    /// Returns the name of the file in `schemas/`.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Edits => "edits.schema.json",
+            Self::Project => "project.schema.json",
+            Self::Probes => "probes.schema.json",
+            Self::Report => "report.schema.json",
+        }
+    }
+}
+
+/// Returns the text of a schema, equal to the file in `schemas/`.
+pub fn render(kind: SchemaKind) -> String {
+    let mut schema = value(kind);
+    without_formats(&mut schema);
+    // In reports, null is a valid value for what is unknown. TOML files have no null.
+    if kind != SchemaKind::Report {
+        without_null(&mut schema);
+    }
+    // Formatting a JSON value cannot fail.
+    format!("{schema:#}\n")
+}
+
+fn value(kind: SchemaKind) -> Value {
+    let read = SchemaSettings::draft07().for_deserialize().into_generator();
+    let written = SchemaSettings::draft07().for_serialize().into_generator();
+    match kind {
+        SchemaKind::Edits => read.into_root_schema_for::<EditsFile>().to_value(),
+        SchemaKind::Project => read.into_root_schema_for::<ProjectFile>().to_value(),
+        SchemaKind::Probes => read.into_root_schema_for::<ProbesFile>().to_value(),
+        SchemaKind::Report => written.into_root_schema_for::<Report>().to_value(),
+    }
+}
+
+/// Removes number formats such as `uint32`, which are specific to Rust and unknown to editors.
+fn without_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            let numeric =
+                |format: &Value| matches!(format.as_str(), Some("double" | "uint" | "uint8" | "uint32" | "uint64"));
+            if object.get("format").is_some_and(numeric) {
+                object.remove("format");
+            }
+            object.values_mut().for_each(without_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_formats),
+        _ => {}
+    }
+}
+
+/// Removes null from the types of optional keys: TOML has no null, a key is left out instead.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    object.insert("type".into(), only);
+                }
+            }
+            if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
+                choices.retain(|choice| choice["type"] != "null");
+                if let [only] = choices.as_slice() {
+                    // In draft 7, keywords next to a `$ref` are ignored, but those next to an `allOf` are not.
+                    let only = only.clone();
+                    object.remove("anyOf");
+                    object.insert("allOf".into(), Value::Array(vec![only]));
+                }
+            }
+            object.values_mut().for_each(without_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        _ => {}
+    }
+}
+
+/// A file of facts for corrigenda: each [[edit]] is one sentence whose answer a language model should change.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "corrigenda edits")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct EditsFile {
+    /// The format of this file: 1.
+    #[schemars(range(min = 1, max = 1))]
+    format: u8,
+    /// The facts of this file.
+    #[serde(default)]
+    edit: Vec<EditEntry>,
+}
+
+/// A fact that the model should state after the edit.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "edit", extend("dependencies" = { "status": ["status-reason"], "status-reason": ["status"] }))]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct EditEntry {
+    /// A stable name, unique in the project, for example "eiffel-tower.city". Renaming it changes no weight.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
+    id: String,
+    /// The entity that the fact is about, as it is written in the sentence.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$"))]
+    subject: String,
+    /// Other names of the subject; the edit applies to each of them.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$")))]
+    aliases: Vec<String>,
+    /// The sentence up to the answer, with one {} in place of the subject.
+    #[schemars(length(min = 2, max = 4096), regex(pattern = r"\{\}"))]
+    prompt: String,
+    /// Whether the prompt and the expected prompts are user messages under the model's chat template; false by default.
+    chat: Option<bool>,
+    /// The answer that the model should give after the edit.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    target: String,
+    /// The answer that the model gave before.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    was: Option<String>,
+    /// The reason for the change.
+    #[schemars(length(max = 4096))]
+    reason: Option<String>,
+    /// A source in which the fact can be checked, for example a link.
+    #[schemars(length(max = 4096))]
+    source: Option<String>,
+    /// The person or team that is responsible for the fact.
+    #[schemars(length(max = 4096))]
+    owner: Option<String>,
+    /// The ticket in which the change was discussed.
+    #[schemars(length(max = 4096))]
+    ticket: Option<String>,
+    /// The day on which the edit expires and must be reviewed again, for example 2027-01-31.
+    #[schemars(regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
+    expires: Option<String>,
+    /// `parked`: the edit is checked, but not built.
+    #[schemars(regex(pattern = r"^parked$"))]
+    status: Option<String>,
+    /// The reason why the edit is parked.
+    #[serde(rename = "status-reason")]
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    status_reason: Option<String>,
+    /// The expectations on the patched model, apart from the edit itself.
+    expect: Option<ExpectTable>,
+}
+
+/// The expectations on the patched model, apart from the edit itself.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "expectations")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ExpectTable {
+    /// Full prompts that should give the target too.
+    #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
+    paraphrase: Vec<String>,
+    /// Full prompts whose answer should not change.
+    #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
+    unchanged: Vec<String>,
+    /// Answers that count as the target, in all prompts of the edit.
+    #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
+    accept: Vec<String>,
+    /// The minimum probability of the target after the edit's own prompt.
+    #[schemars(range(min = 0, max = 1))]
+    min_probability: Option<f64>,
+    /// The minimum share of the paraphrases that must hold; all by default.
+    #[schemars(range(min = 0, max = 1))]
+    min_paraphrase: Option<f64>,
+    /// The KL divergence of the next token, in nats, from which on one of `unchanged` counts as changed.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    unchanged_kl: Option<f64>,
+}
+
+/// Prompts that a project watches, independent of its edits.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "corrigenda probes")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ProbesFile {
+    /// The format of this file: 1.
+    #[schemars(range(min = 1, max = 1))]
+    format: u8,
+    /// The prompts that are watched.
+    #[serde(default)]
+    probe: Vec<ProbeEntry>,
+}
+
+/// A prompt that the project watches.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "probe")]
+#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
+struct ProbeEntry {
+    /// A stable name, unique among the probes.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9][a-z0-9.-]*$"))]
+    id: String,
+    /// The full prompt.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
+    prompt: String,
+    /// Whether the prompt is a user message under the model's chat template; false by default.
+    chat: Option<bool>,
+    /// Whether the answer should stay unchanged; true by default.
+    unchanged: Option<bool>,
+    /// The reason why the prompt is watched.
+    #[schemars(length(max = 4096))]
+    reason: Option<String>,
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+pub(crate) mod tests;

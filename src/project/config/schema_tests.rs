@@ -1,0 +1,441 @@
+//! Tests that the committed schemas are current and agree with the reader.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::*;
+use crate::diagnostics::Diagnostic;
+use crate::diagnostics::Sources;
+use crate::project::config;
+use crate::project::config::models::{MODEL_KEYS, NAMED_KEYS, is_model_name};
+use crate::project::config::policy::{POLICY_KEYS, PROTECTED_KEYS};
+use crate::project::config::{LINK_KEYS, PROJECT_KEYS, ROME_KEYS, STAGE_KEYS, STATISTICS_KEYS, TEST_KEYS};
+use crate::project::edits::probes;
+use crate::project::edits::probes::{PROBE_KEYS, PROBES_KEYS};
+use crate::project::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
+use crate::project::read::rules::is_id;
+use crate::report::samples;
+
+/// A project file with every key.
+pub(in crate::project) const FULL_PROJECT: &str = r#"
+format = 1
+edits = "facts"
+[model]
+path = "examples/atlas"
+[rome]
+layer = 0
+templates = "templates.txt"
+schedule = [{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]
+weight-decay = 0.5
+clamp = 4
+kl-factor = 0.0625
+stop-loss = 0.05
+converged-nll = 0.1
+bare-weight = 0.5
+margin = 1
+[link]
+ridge = 0
+refine-steps = 20
+refine-layers = 2
+[statistics]
+corpus = "corpus"
+max-tokens = 100000
+max-documents = 1000
+[test]
+unchanged-kl = 0.1
+min-probability = 0.2
+min-efficacy = 1
+min-paraphrase = 0.9
+min-unchanged = 0.95
+max-damage = 0.05
+max-perplexity = 0.1
+neutral = "neutral.txt"
+[policy]
+require = ["reason", "source"]
+max-edits = 100
+max-relative-norm = 0.5
+min-efficacy = 0.95
+min-paraphrase = 0.8
+min-unchanged = 0.9
+max-neighbourhood-kl = 0.2
+max-damage = 0.05
+max-perplexity = 0.1
+[[policy.protected]]
+subject = "The Pope*"
+reason = "Not ours."
+[policy.levels]
+base-disagrees = "deny"
+[policy.reasons]
+max-edits = "a review has an end"
+base-disagrees = "an edit of what is not there"
+"#;
+
+/// An alternative to `[model]`: named models, followed by the tables that they share.
+const MODELS: &str = r#"
+format = 1
+[model.small]
+path = "hf:acme/small"
+[model.large-2]
+path = "models/large"
+[model.large-2.rome]
+layer = 5
+[model.large-2.statistics]
+max-documents = 10
+[statistics]
+corpus = "corpus"
+"#;
+
+const MODELS_CASES: &[Case] = &[
+    ("", "", true),
+    ("[model.small]\npath = \"hf:acme/small\"", "", true),
+    ("path = \"hf:acme/small\"", "", false),
+    ("\"hf:acme/small\"", "\" \"", false),
+    ("[model.small]", "[model.Small]", false),
+    ("[model.small]", "[model.\"a b\"]", false),
+    ("[model.small]", "[model.-a]", false),
+    ("[model.small]", "[model]", false),
+    ("[model.large-2.rome]", "[model.large-2.link]", false),
+    ("max-documents = 10", "max-documents = 0", false),
+    ("max-documents = 10", "corpus = \"other\"", true),
+    ("layer = 5", "layer = -5", false),
+];
+
+const FULL_PROBES: &str = r#"
+format = 1
+[[probe]]
+id = "louvre.city"
+prompt = "The Louvre is in"
+unchanged = true
+reason = "It is near."
+"#;
+
+const PROBES_CASES: &[Case] = &[
+    ("", "", true),
+    ("format = 1", "format = 3", false),
+    ("louvre.city", "Louvre", false),
+    ("prompt = \"The Louvre is in\"", "", false),
+    ("unchanged = true", "", true),
+    ("unchanged = true", "unchanged = 1", false),
+    ("reason = \"It is near.\"", "why = \"x\"", false),
+];
+
+const FULL_EDITS: &str = r#"
+format = 1
+[[edit]]
+id = "eiffel-tower.city"
+subject = "The Eiffel Tower"
+aliases = ["La tour Eiffel"]
+prompt = "{} is located in the city of"
+target = "Rome"
+was = "Paris"
+reason = "example"
+source = "https://example.org/why"
+owner = "atlas"
+ticket = "7"
+expires = "2027-01-31"
+status = "parked"
+status-reason = "No value is found at this layer."
+[edit.expect]
+paraphrase = ["Where is the Eiffel Tower? It is in"]
+unchanged = ["The Louvre is located in the city of"]
+accept = ["Roma"]
+min-probability = 0.5
+min-paraphrase = 1
+unchanged-kl = 0.2
+"#;
+
+/// A replacement in a valid document (text, new text), and whether the result is valid.
+type Case = (&'static str, &'static str, bool);
+
+const EDITS_CASES: &[Case] = &[
+    ("", "", true),
+    ("status = \"parked\"", "status = \"off\"", false),
+    ("status = \"parked\"", "", false),
+    ("status-reason = \"No value is found at this layer.\"", "", false),
+    ("format = 1", "format = 2", false),
+    ("format = 1", "format = \"1\"", false),
+    ("format = 1", "", false),
+    ("id = \"eiffel-tower.city\"", "", false),
+    ("eiffel-tower.city", "Eiffel", false),
+    ("eiffel-tower.city", "", false),
+    ("subject = \"The Eiffel Tower\"", "", false),
+    ("The Eiffel Tower", " The Eiffel Tower", false),
+    ("The Eiffel Tower", "", false),
+    ("The Eiffel Tower", "T", true),
+    ("{} is", "it is", false),
+    ("prompt = \"{} is located in the city of\"", "prompt = 3", false),
+    ("{} is", "{{}} is", true),
+    ("\"Rome\"", "\"  \"", false),
+    ("\"Rome\"", "[\"Rome\"]", false),
+    ("\"Paris\"", "\"\"", false),
+    ("was = \"Paris\"", "", true),
+    ("was", "were", false),
+    ("reason = \"example\"", "reason = true", false),
+    ("\"example\"", "\"\"", true),
+    ("[\"Where is the Eiffel Tower? It is in\"]", "[]", true),
+    ("[\"Where is the Eiffel Tower? It is in\"]", "[\"\"]", false),
+    ("[\"Where is the Eiffel Tower? It is in\"]", "[1]", false),
+    ("[\"Where is the Eiffel Tower? It is in\"]", "\"one\"", false),
+    ("paraphrase", "paraphrases", false),
+    ("[[edit]]", "[edit]", false),
+    ("\"La tour Eiffel\"", "\" La tour\"", false),
+    ("\"La tour Eiffel\"", "1", false),
+    ("\"2027-01-31\"", "\"soon\"", false),
+    ("\"2027-01-31\"", "2027", false),
+    ("min-probability = 0.5", "min-probability = 1.5", false),
+    ("min-paraphrase = 1", "min-paraphrase = -1", false),
+    ("unchanged-kl = 0.2", "unchanged-kl = 0", false),
+    ("\"Roma\"", "\"\"", false),
+];
+
+const PROJECT_CASES: &[Case] = &[
+    ("", "", true),
+    ("format = 1", "format = 0", false),
+    ("format = 1", "", false),
+    ("edits = \"facts\"", "", true),
+    ("\"facts\"", "\"\"", false),
+    ("path = \"examples/atlas\"", "", false),
+    ("[model]\npath = \"examples/atlas\"", "", false),
+    ("[model]", "[models]", false),
+    ("layer = 0", "layer = -1", false),
+    ("layer = 0", "layer = 0.5", false),
+    ("layer = 0", "layers = 0", false),
+    ("rate = 0.5", "rate = 0", false),
+    ("rate = 0.5, ", "", false),
+    ("steps = 25", "steps = 0", false),
+    ("steps = 25", "steps = 10001", false),
+    ("steps = 25", "steps = 25, momentum = 1", false),
+    ("[{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]", "[]", false),
+    ("[{ rate = 0.5, steps = 25 }, { rate = 1, steps = 50 }]", "5", false),
+    ("clamp = 4", "clamp = -4.5", false),
+    ("min-efficacy = 1", "min-efficacy = 1.5", false),
+    ("\"neutral.txt\"", "\"\"", false),
+    ("\"source\"]", "\"sauce\"]", false),
+    ("max-edits = 100", "max-edits = 0", false),
+    ("max-damage = 0.05", "max-damage = 0", false),
+    ("subject = \"The Pope*\"", "", false),
+    ("base-disagrees = \"deny\"", "base-disagrees = \"no\"", false),
+    ("max-edits = \"a review has an end\"", "max-edits = 3", false),
+    ("clamp = 4", "clamp = \"4\"", false),
+    ("bare-weight = 0.5", "bare-weight = 1.5", false),
+    ("margin = 1", "margin = -1", false),
+    ("margin = 1", "margin = 0", true),
+    ("ridge = 0", "ridge = -1", false),
+    ("refine-steps = 20", "refine-steps = -1", false),
+    ("refine-steps = 20", "refine-steps = 1001", false),
+    ("refine-steps = 20", "refine-steps = 0", true),
+    ("refine-layers = 2", "refine-layers = 0", false),
+    ("corpus = \"corpus\"", "", false),
+    ("max-tokens = 100000", "max-tokens = 0", false),
+    ("max-tokens", "max_tokens", false),
+    ("unchanged-kl = 0.1", "unchanged-kl = 0", false),
+    ("unchanged-kl = 0.1", "", true),
+    ("[test]", "[tests]", false),
+];
+
+#[test]
+fn committed_schemas_are_current() {
+    for kind in SchemaKind::ALL {
+        let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "schemas", kind.file_name()].iter().collect();
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            std::fs::write(&path, render(kind)).expect("the folder of schemas is there");
+        }
+        let committed = std::fs::read_to_string(&path).expect("committed").replace("\r\n", "\n");
+        assert!(committed == render(kind), "{} is not current: run with UPDATE_SCHEMAS=1", kind.file_name());
+    }
+}
+
+#[test]
+fn schema_and_walk_know_the_same_keys() {
+    let schema = |kind| serde_json::from_str::<Value>(&render(kind)).expect("JSON");
+    let (edits, project) = (schema(SchemaKind::Edits), schema(SchemaKind::Project));
+    let same = |table: &Value, keys: &[&str]| {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        let known: Vec<&str> = table["properties"].as_object().expect("a table").keys().map(String::as_str).collect();
+        assert_eq!(known, keys);
+        assert_eq!(table["additionalProperties"], false);
+    };
+    same(&edits, FILE_KEYS);
+    same(&edits["definitions"]["EditEntry"], EDIT_KEYS);
+    same(&edits["definitions"]["ExpectTable"], EXPECT_KEYS);
+    same(&project, PROJECT_KEYS);
+    let tables = [
+        ("ModelTable", MODEL_KEYS),
+        ("NamedTable", NAMED_KEYS),
+        ("OwnStatisticsTable", STATISTICS_KEYS),
+        ("RomeTable", ROME_KEYS),
+        ("StageTable", STAGE_KEYS),
+        ("LinkTable", LINK_KEYS),
+        ("StatisticsTable", STATISTICS_KEYS),
+        ("TestTable", TEST_KEYS),
+        ("PolicyTable", POLICY_KEYS),
+        ("ProtectedEntry", PROTECTED_KEYS),
+    ];
+    for (name, keys) in tables {
+        same(&project["definitions"][name], keys);
+    }
+    let probes = schema(SchemaKind::Probes);
+    same(&probes, PROBES_KEYS);
+    same(&probes["definitions"]["ProbeEntry"], PROBE_KEYS);
+}
+
+#[test]
+fn schema_and_walk_judge_alike() {
+    let edits = |text: &str| parse_files(vec![("a.toml".into(), text.into())]).is_ok();
+    let project = |text: &str| {
+        let mut sources = Sources::default();
+        let file = sources.add("corrigenda.toml", text);
+        let (config, _, findings) = config::parse(Path::new(""), file, text);
+        config.is_some() && !findings.iter().any(Diagnostic::is_error)
+    };
+    judge(SchemaKind::Edits, FULL_EDITS, EDITS_CASES, edits);
+    judge(SchemaKind::Project, FULL_PROJECT, PROJECT_CASES, project);
+    judge(SchemaKind::Project, MODELS, MODELS_CASES, project);
+    let probes = |text: &str| {
+        let mut sources = Sources::default();
+        let file = sources.add("probes.toml", text);
+        !probes::parse(file, text).1.iter().any(Diagnostic::is_error)
+    };
+    judge(SchemaKind::Probes, FULL_PROBES, PROBES_CASES, probes);
+}
+
+fn judge(kind: SchemaKind, full: &str, cases: &[Case], walk: impl Fn(&str) -> bool) {
+    let schema: Value = serde_json::from_str(&render(kind)).expect("JSON");
+    for (from, to, valid) in cases {
+        assert!(full.contains(from), "{from}");
+        let text = full.replacen(from, to, 1);
+        let document: Value = toml::from_str(&text).expect("every case is valid TOML");
+        assert_eq!(accepts(&schema, &schema, &document), *valid, "schema: {from} -> {to}");
+        assert_eq!(walk(&text), *valid, "walk: {from} -> {to}");
+    }
+}
+
+/// Mistakes that a schema cannot detect: only the reader rejects them.
+#[test]
+fn the_walk_is_the_stricter() {
+    for (from, to) in [("{} is", "{} {} is"), ("\"Rome\"", "\"Paris\""), ("\"Rome\"", "\"Rome\\u0000\"")] {
+        let text = FULL_EDITS.replacen(from, to, 1);
+        assert!(parse_files(vec![("a.toml".into(), text.into_bytes())]).is_err(), "{to}");
+    }
+}
+
+#[test]
+fn reports_are_as_their_schema_says() {
+    let schema: Value = serde_json::from_str(&render(SchemaKind::Report)).expect("JSON");
+    let accepted = |report: &Value| accepts(&schema, &schema, report);
+    for report in [samples::diff(), samples::test(), samples::check(), samples::empty(), samples::hostile("diff", "x")]
+    {
+        let value: Value = serde_json::from_str(&crate::report::json::render(&report)).expect("JSON");
+        assert!(accepted(&value));
+        for key in ["version", "verb", "outcome", "command", "findings"] {
+            let mut less = value.clone();
+            less.as_object_mut().expect("a table").remove(key);
+            assert!(!accepted(&less), "{key}");
+        }
+    }
+    let mut wrong = serde_json::to_value(samples::diff()).expect("plain data");
+    wrong["answers"][0]["verdict"] = "perhaps".into();
+    assert!(!accepted(&wrong));
+}
+
+/// Checks a value against a schema, for the keywords that our schemas use; an unknown keyword fails the test.
+fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
+    let keywords = schema.as_object().expect("a schema is an object");
+    keywords.iter().all(|(keyword, rule)| accepts_keyword(root, keyword, rule, keywords, value))
+}
+
+fn accepts_keyword(
+    root: &Value,
+    keyword: &str,
+    rule: &Value,
+    all: &serde_json::Map<String, Value>,
+    value: &Value,
+) -> bool {
+    let bound = || rule.as_f64().expect("a number");
+    let length = value.as_str().map(|text| text.chars().count()).or(value.as_array().map(Vec::len));
+    let has_length = |fits: &dyn Fn(f64) -> bool| length.is_none_or(|length| fits(length as f64));
+    match keyword {
+        "$schema" | "title" | "description" | "definitions" | "default" => true,
+        "$ref" => {
+            let name = rule.as_str().and_then(|path| path.strip_prefix("#/definitions/")).expect("a definition");
+            accepts(root, &root["definitions"][name], value)
+        }
+        "allOf" => rule.as_array().expect("a list").iter().all(|schema| accepts(root, schema, value)),
+        "anyOf" | "oneOf" => rule.as_array().expect("a list").iter().any(|schema| accepts(root, schema, value)),
+        "const" => rule == value,
+        "enum" => rule.as_array().expect("a list").contains(value),
+        "type" => match rule {
+            Value::Array(types) => types.iter().any(|name| is_type(name, value)),
+            name => is_type(name, value),
+        },
+        "required" => {
+            rule.as_array().expect("a list").iter().all(|key| value.get(key.as_str().expect("a key")).is_some())
+        }
+        "properties" => rule
+            .as_object()
+            .expect("a table")
+            .iter()
+            .all(|(key, schema)| value.get(key).is_none_or(|value| accepts(root, schema, value))),
+        "additionalProperties" => {
+            // `additionalProperties` is a boolean, or the schema of the values.
+            value.as_object().is_none_or(|table| match rule {
+                Value::Bool(_) => table.keys().all(|key| all["properties"].get(key).is_some()),
+                values => table.values().all(|value| accepts(root, values, value)),
+            })
+        }
+        "propertyNames" => value
+            .as_object()
+            .is_none_or(|table| table.keys().all(|key| accepts(root, rule, &Value::String(key.clone())))),
+        "dependencies" => rule.as_object().expect("a table").iter().all(|(key, others)| {
+            let there = |key: &Value| value.get(key.as_str().expect("a key")).is_some();
+            value.get(key).is_none() || others.as_array().expect("a list").iter().all(there)
+        }),
+        "minProperties" => value.as_object().is_none_or(|table| table.len() as f64 >= bound()),
+        "items" => value.as_array().is_none_or(|items| match rule {
+            Value::Array(rules) => items.iter().zip(rules).all(|(item, rule)| accepts(root, rule, item)),
+            rule => items.iter().all(|item| accepts(root, rule, item)),
+        }),
+        "minLength" | "minItems" => has_length(&|length| length >= bound()),
+        "maxLength" | "maxItems" => has_length(&|length| length <= bound()),
+        "minimum" => value.as_f64().is_none_or(|number| number >= bound()),
+        "maximum" => value.as_f64().is_none_or(|number| number <= bound()),
+        "exclusiveMinimum" => value.as_f64().is_none_or(|number| number > bound()),
+        "pattern" => value.as_str().is_none_or(|text| matches(rule.as_str().expect("a pattern"), text)),
+        other => panic!("the keyword {other}"),
+    }
+}
+
+fn is_type(name: &Value, value: &Value) -> bool {
+    match name.as_str().expect("a name") {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        other => panic!("the type {other}"),
+    }
+}
+
+/// Matches the patterns that our schemas use.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern {
+        r"^[a-z0-9][a-z0-9.-]*$" => text.is_empty() || is_id(text),
+        r"^[a-z0-9][a-z0-9-]*$" => text.is_empty() || is_model_name(text),
+        r"^\S(.*\S)?$" => !text.is_empty() && text.trim() == text,
+        r"\{\}" => text.contains("{}"),
+        r"\S" => !text.trim().is_empty(),
+        r"^parked$" => text == "parked",
+        r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$" => {
+            text.len() == 10
+                && text
+                    .bytes()
+                    .enumerate()
+                    .all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() })
+        }
+        other => panic!("the pattern {other}"),
+    }
+}

@@ -1,0 +1,268 @@
+//! Finds edits that conflict with one another, in all files together and for every alias of a subject.
+//!
+//! Each edit is compared with the first one of its group, not with all others. The time is `n log n`, and a fact that
+//! is written a hundred times gives 99 findings rather than 4,950.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::edit::Edit;
+use super::probes::Probe;
+use crate::diagnostics::{Capped, Code, Diagnostic};
+use crate::project::read::toml_reader::shortened;
+
+/// Adds findings for duplicate edits, contradictions, and expectations that another edit breaks.
+pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
+    let mut found = Capped::default();
+    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
+    same_words(&named, &mut found);
+    broken_promises(edits, &named, &mut found);
+    lost_paraphrases(edits, &named, &mut found);
+    shared_subjects(&named, &mut found);
+    findings.extend(found.finish());
+}
+
+/// An edit with one of the names of its subject.
+struct Named<'e> {
+    edit: &'e Edit,
+    name: &'e str,
+    span: &'e Range<usize>,
+    /// The prompt with `name` filled in.
+    words: String,
+}
+
+/// A prompt, and whether it is put into the chat template. Both together determine the text that the model reads.
+type Said<'w> = (&'w str, bool);
+
+impl<'e> Named<'e> {
+    fn all(edit: &'e Edit) -> impl Iterator<Item = Self> {
+        edit.names().map(move |(name, span)| Self { edit, name, span, words: edit.filled_with(name) })
+    }
+
+    fn said(&self) -> Said<'_> {
+        (&self.words, self.edit.chat)
+    }
+
+    /// Returns whether the subject ends the prompt or is followed by white space.
+    fn ends_a_word(&self) -> bool {
+        let rest = &self.words[self.edit.head().len() + self.name.len()..];
+        rest.is_empty() || rest.starts_with(char::is_whitespace)
+    }
+}
+
+/// Adds a finding for every edit whose id is already used, parked edits included.
+pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
+    let mut findings = Capped::default();
+    let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
+    for edit in edits {
+        match seen.get(edit.id.as_str()) {
+            Some(first) => findings.push(
+                pair(
+                    Code::DuplicateId,
+                    format!("the id `{}` is used twice", edit.id),
+                    |edit| &edit.place.id,
+                    edit,
+                    first,
+                )
+                .help("an id must be unique in the project; give one of the edits another id"),
+            ),
+            None => {
+                seen.insert(&edit.id, edit);
+            }
+        }
+    }
+    out.extend(findings.finish());
+}
+
+/// Adds findings for edits with the same filled prompt. Only one answer can follow a text, whichever part of it is the
+/// subject.
+fn same_words(named: &[Named<'_>], findings: &mut Capped) {
+    let mut first: BTreeMap<Said<'_>, &Edit> = BTreeMap::new();
+    let mut said: BTreeMap<(Said<'_>, &str, &str), &Edit> = BTreeMap::new();
+    for one in named {
+        let edit = one.edit;
+        let group = *first.entry(one.said()).or_insert(edit);
+        let same = *said.entry((one.said(), one.name, &edit.target)).or_insert(edit);
+        if !std::ptr::eq(same, edit) {
+            // Two edits with one id are reported as a duplicate id.
+            if same.id != edit.id {
+                let message = format!("`{}` and `{}` have the same prompt, subject and target", same.id, edit.id);
+                let finding = pair(Code::DuplicateEdit, message, |edit| &edit.place.entry, edit, same);
+                findings.push(finding.help("remove one of them"));
+            }
+        } else if group.target != edit.target {
+            let message = format!("`{}` and `{}` contradict each other", group.id, edit.id);
+            let finding = Diagnostic::new(Code::Contradiction, message)
+                .at(edit.place.file, &edit.place.target, format!("`{}` requires this", edit.id))
+                .with(group.place.file, &group.place.target, format!("`{}` requires this", group.id));
+            findings
+                .push(finding.help(format!("the model can give only one answer after \"{}\"", shortened(&one.words))));
+        }
+    }
+}
+
+/// Adds a finding for two facts of one subject. Their keys are nearly equal and differ only by the words before the
+/// subject, so the facts may disturb each other. Pairs with equal keys are reported by [`one_key`] instead.
+fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
+    // Stores, for every name, the first edits of up to two different keys, so that at least one of the two has another
+    // key than any later edit.
+    let mut first: BTreeMap<&str, Vec<&Named<'_>>> = BTreeMap::new();
+    for one in by_id(named) {
+        let before = first.entry(one.name).or_default();
+        // Equal texts under two ids are reported as a duplicate or a contradiction.
+        if let Some(other) = before.iter().find(|other| others(other, one) && !have_one_key(other, one)) {
+            findings.push(shared(
+                other,
+                one,
+                "their keys differ only by the words before the subject: `corrigenda build` warns if the edits affect \
+                 each other",
+            ));
+        }
+        if before.len() < 2 && before.iter().all(|other| !have_one_key(other, one)) {
+            before.push(one);
+        }
+    }
+}
+
+/// Returns the warning for two edits of one subject.
+fn shared(other: &Named<'_>, one: &Named<'_>, help: &str) -> Diagnostic {
+    let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
+    Diagnostic::new(Code::SharedSubject, message)
+        .at(one.edit.place.file, one.span, "this subject")
+        .with(other.edit.place.file, other.span, "is edited here too")
+        .help(help)
+}
+
+/// Sorts by id, so that the findings do not depend on the order of the files.
+fn by_id<'n, 'e>(named: &'n [Named<'e>]) -> Vec<&'n Named<'e>> {
+    let mut sorted: Vec<_> = named.iter().collect();
+    sorted.sort_by(|a, b| a.edit.id.cmp(&b.edit.id));
+    sorted
+}
+
+/// Returns whether two names belong to different edits with different filled prompts. Equal prompts are reported as
+/// duplicates or contradictions.
+fn others(a: &Named<'_>, b: &Named<'_>) -> bool {
+    !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.said() != b.said()
+}
+
+/// Returns whether two edits have the same key in every model. That is certain if the texts up to the end of the
+/// subject are equal and a word ends there, so that no tokenizer merges the subject with the next characters.
+fn have_one_key(a: &Named<'_>, b: &Named<'_>) -> bool {
+    let key = |one: &Named<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
+    a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
+}
+
+/// The maximum size of a group for which every pair is reported; in larger groups each edit is paired with the first.
+const MOST_IN_PAIRS: usize = 32;
+
+/// Returns all pairs of a group; for a large group, only the pairs of the first item with every other one.
+pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
+    let firsts = if group.len() > MOST_IN_PAIRS { 1 } else { group.len() };
+    let with = |(index, first)| group[index + 1..].iter().map(move |second| (first, second));
+    group.iter().enumerate().take(firsts).flat_map(with)
+}
+
+/// Returns a finding for every pair of edits that have the same key in every model. Without a ridge in the linear
+/// system, no build can satisfy both facts, which is an error. With a ridge, each is satisfied only in part, which is a
+/// warning.
+pub(crate) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
+    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
+    let mut groups: BTreeMap<(String, bool), Vec<&Named<'_>>> = BTreeMap::new();
+    for one in by_id(&named).into_iter().filter(|one| one.ends_a_word()) {
+        groups.entry((one.edit.words_to_key(one.name), one.edit.chat)).or_default().push(one);
+    }
+    let mut found = Capped::default();
+    for group in groups.values().filter(|group| group.len() > 1) {
+        let pairs = pairs(group).filter(|(first, second)| others(first, second));
+        pairs.for_each(|(first, second)| found.push(of_one_key(first, second, ridge)));
+    }
+    found.finish()
+}
+
+/// Returns the finding for two edits with equal keys: a warning with a ridge, an error without.
+fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic {
+    if ridge {
+        return shared(
+            first,
+            second,
+            "the model reads the same words up to the end of the subject: both edits have the same key, and with \
+             `ridge` under `[link]` each holds in part",
+        );
+    }
+    let message = format!("`{}` and `{}` have the same key: both edits cannot be made", first.edit.id, second.edit.id);
+    Diagnostic::new(Code::ParallelKeys, message)
+        .at(second.edit.place.file, second.span, "the model reads the same words up to here")
+        .with(first.edit.place.file, first.span, "and up to here")
+        .help("a key has only one value: remove one of the edits, or begin its prompt with other words")
+        .help("or set `ridge` under `[link]`: then both hold in part")
+}
+
+/// Adds a finding for every paraphrase to which another edit gives an answer that its own edit does not accept.
+fn lost_paraphrases(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
+    let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
+    for edit in edits {
+        for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
+            let other = changed.get(&(text.as_str(), edit.chat)).filter(|other| other.id != edit.id);
+            let Some(other) = other.filter(|other| edit.answers().all(|answer| answer.trim() != other.target.trim()))
+            else {
+                continue;
+            };
+            let message = format!("`{}` and `{}` expect different answers to the same prompt", edit.id, other.id);
+            findings.push(
+                Diagnostic::new(Code::ParaphraseEdited, message)
+                    .at(edit.place.file, span, format!("should give {:?} here", shortened(&edit.target)))
+                    .with(other.place.file, &other.place.target, "should give this, by the other edit")
+                    .help("remove the paraphrase, or accept the other answer under `expect.accept`"),
+            );
+        }
+    }
+}
+
+fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
+    let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
+    for edit in edits {
+        for (text, span) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
+            // Conflicts within one edit are reported by the rules for single edits.
+            let Some(other) = changed.get(&(text.as_str(), edit.chat)).filter(|other| !std::ptr::eq(**other, edit))
+            else {
+                continue;
+            };
+            if edit.filled_prompt() == *text {
+                continue;
+            }
+            let message = format!("`{}` expects a prompt to stay unchanged, but `{}` changes it", edit.id, other.id);
+            findings.push(
+                Diagnostic::new(Code::UnchangedEdited, message)
+                    .at(edit.place.file, span, "expected to stay unchanged here")
+                    .with(other.place.file, &other.place.prompt, "changed here")
+                    .help("remove the prompt from the list, or remove the edit"),
+            );
+        }
+    }
+}
+
+/// Returns a finding for every probe whose answer should stay unchanged although an edit changes it.
+pub(crate) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
+    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
+    let changed: BTreeMap<Said<'_>, &Named<'_>> = named.iter().map(|one| (one.said(), one)).rev().collect();
+    let finding = |probe: &Probe| {
+        let one = changed.get(&(probe.prompt.as_str(), probe.chat)).filter(|_| probe.unchanged)?;
+        let message =
+            format!("the probe `{}` expects its prompt to stay unchanged, but `{}` changes it", probe.id, one.edit.id);
+        let finding = Diagnostic::new(Code::UnchangedEdited, message)
+            .at(probe.file, &probe.place, "expected to stay unchanged here")
+            .with(one.edit.place.file, &one.edit.place.prompt, "changed here")
+            .help("write `unchanged = false` to report the prompt without an expectation");
+        Some(finding)
+    };
+    probes.iter().filter_map(finding).collect()
+}
+
+fn pair(code: Code, message: String, span: impl Fn(&Edit) -> &Range<usize>, second: &Edit, first: &Edit) -> Diagnostic {
+    Diagnostic::new(code, message).at(second.place.file, span(second), "second here").with(
+        first.place.file,
+        span(first),
+        "first here",
+    )
+}

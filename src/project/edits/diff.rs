@@ -1,0 +1,185 @@
+//! Compares two sets of facts, fact by fact and field by field.
+//!
+//! Facts are matched by id. A fact with a new id but the same meaning and aliases counts as renamed: this is one
+//! change, of the field `id`, not a removal and an addition.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::EditSet;
+use super::edit::Edit;
+use crate::digest::Digest;
+use crate::project::lock::ChangeKind;
+use crate::report::{Fact, Field, Place};
+
+/// The name of the field that changes when a fact is renamed.
+pub const ID: &str = "id";
+
+/// Returns the facts that differ, sorted by id; a renamed fact has its new id.
+pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
+    let renamed = renamed(before, after);
+    let old: BTreeSet<&str> = renamed.values().map(|edit| edit.id.as_str()).collect();
+    let mut facts = Vec::new();
+    let (earlier, later) = (before.written(), after.written());
+    for (id, edit) in &later {
+        let was = earlier.get(id).copied().or_else(|| renamed.get(id).copied());
+        let fields = differences(was, Some(*edit));
+        let kind = if was.is_some() { ChangeKind::Changed } else { ChangeKind::Added };
+        // A fact that is parked and was not in the earlier set does not change the set.
+        if !fields.is_empty() && (was.is_some() || edit.parked.is_none()) {
+            facts.push(fact(kind, edit, fields, after));
+        }
+    }
+    let gone = earlier.values().filter(|edit| !later.contains_key(edit.id.as_str()) && !old.contains(edit.id.as_str()));
+    let gone = gone.filter(|edit| edit.parked.is_none());
+    facts.extend(gone.map(|edit| fact(ChangeKind::Removed, edit, differences(Some(*edit), None), before)));
+    facts.sort_by(|a, b| a.id.cmp(&b.id));
+    facts
+}
+
+/// Returns the facts that are in both lists, each with the fields that are in both. For a merge commit, these are the
+/// changes relative to both parents. The values before the change are those of `first`, unless the fact is changed only
+/// in `second`.
+pub fn common(first: Vec<Fact>, second: &[Fact]) -> Vec<Fact> {
+    let others: BTreeMap<&str, &Fact> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
+    let both = first.into_iter().filter_map(|fact| {
+        let other = *others.get(fact.id.as_str())?;
+        let changed = |fact: &Fact| fact.change == ChangeKind::Changed.sign();
+        // A fact may be added relative to one parent and changed relative to the other; it is then returned as changed.
+        let (mut told, beside) = if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
+        if changed(beside) {
+            told.fields.retain(|field| beside.fields.iter().any(|one| one.name == field.name));
+        }
+        (!told.fields.is_empty()).then_some(told)
+    });
+    both.collect()
+}
+
+/// Returns the edits that only the later set has, by id, each with the edit of the earlier set that was renamed to it.
+fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a Edit> {
+    let (earlier, later) = (before.written(), after.written());
+    let gone = earlier.values().copied().filter(|edit| !later.contains_key(edit.id.as_str()));
+    // The meanings of built edits are unique. A parked edit may repeat one; then the last of them by id counts.
+    let gone: BTreeMap<Digest, &Edit> = gone.map(|edit| (edit.meaning(), edit)).collect();
+    if gone.is_empty() {
+        return BTreeMap::new();
+    }
+    let new = later.values().copied().filter(|edit| !earlier.contains_key(edit.id.as_str()));
+    let was = |edit: &Edit| gone.get(&edit.meaning()).copied().filter(|was| was.aliases == edit.aliases);
+    new.filter_map(|edit| Some((edit.id.as_str(), was(edit)?))).collect()
+}
+
+/// Returns the fields that differ between two edits; if one of them is missing, all set fields of the other.
+fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<Field> {
+    let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
+    let (old, new) = (fields(before), fields(after));
+    let names = if new.is_empty() { &old } else { &new };
+    let texts = |fields: &[(&str, Vec<String>)], at: usize| fields.get(at).map_or_else(Vec::new, |one| one.1.clone());
+    let named = |(at, (name, _)): (usize, &(&'static str, Vec<String>))| Field {
+        name: (*name).to_owned(),
+        before: texts(&old, at),
+        after: texts(&new, at),
+    };
+    let renamed = before.zip(after).filter(|(before, after)| before.id != after.id).map(|(before, after)| Field {
+        name: ID.to_owned(),
+        before: vec![before.id.clone()],
+        after: vec![after.id.clone()],
+    });
+    let others = names.iter().enumerate().map(named).filter(|field| field.before != field.after);
+    renamed.into_iter().chain(others).collect()
+}
+
+fn fact(kind: ChangeKind, edit: &Edit, fields: Vec<Field>, set: &EditSet) -> Fact {
+    let file = edit.place.file;
+    let (start, end) = (set.sources.position(file, edit.place.id.start), set.sources.position(file, edit.place.id.end));
+    let place = Place {
+        file: set.sources.path(file).to_owned(),
+        line: Some(start.line),
+        column: Some(start.column),
+        end_line: Some(end.line),
+        end_column: Some(end.column),
+    };
+    Fact { change: kind.sign().to_owned(), id: edit.id.clone(), fields, place: Some(place) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::parse_files;
+
+    /// Parses a set of edits, each given as id, subject, target and further lines.
+    fn set(edits: &[(&str, &str, &str, &str)]) -> EditSet {
+        let mut text = "format = 1\n".to_owned();
+        for (id, subject, target, more) in edits {
+            text += &format!(
+                "[[edit]]\nid = \"{id}\"\nsubject = \"{subject}\"\nprompt = \"{{}} is in\"\ntarget = \"{target}\"\n{more}\n"
+            );
+        }
+        parse_files(vec![("edits/a.toml".to_owned(), text.into_bytes())]).expect("valid edits").0
+    }
+
+    /// Formats facts as `~ id: field old→new`.
+    fn told(facts: &[Fact]) -> Vec<String> {
+        let field = |field: &Field| format!("{} {}→{}", field.name, field.before.join("|"), field.after.join("|"));
+        let fields = |fact: &Fact| fact.fields.iter().map(field).collect::<Vec<_>>().join(", ");
+        facts.iter().map(|fact| format!("{} {}: {}", fact.change, fact.id, fields(fact))).collect()
+    }
+
+    #[test]
+    fn added_changed_and_removed_by_id() {
+        let before = set(&[("a", "A", "x", ""), ("b", "B", "x", "owner = \"me\""), ("c", "C", "x", "")]);
+        let after = set(&[("d", "D", "z", ""), ("a", "A", "x", ""), ("b", "B", "y", "expect.accept = [\"v\", \"w\"]")]);
+        let facts = compare(&before, &after);
+        assert_eq!(
+            told(&facts),
+            [
+                "~ b: target x→y, owner me→, expect.accept →v|w",
+                "- c: subject C→, prompt {} is in→, target x→",
+                "+ d: subject →D, prompt →{} is in, target →z",
+            ]
+        );
+        let place = facts[2].place.as_ref().expect("a place");
+        assert_eq!((place.file.as_str(), place.line, place.column), ("edits/a.toml", Some(3), Some(6)));
+        assert!(compare(&before, &before).is_empty());
+        assert_eq!(compare(&EditSet::default(), &after).len(), 3);
+    }
+
+    #[test]
+    fn another_id_is_one_change() {
+        let before = set(&[("a", "A", "x", ""), ("b", "B", "x", "aliases = [\"Bee\"]")]);
+        let after = set(&[("new", "A", "x", "owner = \"me\""), ("other", "B", "x", "")]);
+        assert_eq!(
+            told(&compare(&before, &after)),
+            [
+                // The aliases differ, so the meaning is not the same and it is not a rename.
+                "- b: subject B→, aliases Bee→, prompt {} is in→, target x→",
+                "~ new: id a→new, owner →me",
+                "+ other: subject →B, prompt →{} is in, target →x",
+            ]
+        );
+        let swapped = set(&[("b", "A", "x", ""), ("a", "B", "x", "aliases = [\"Bee\"]")]);
+        let facts = compare(&before, &swapped);
+        assert!(facts.iter().all(|fact| fact.change == "~" && fact.fields[0].name == "subject"), "{facts:?}");
+    }
+
+    #[test]
+    fn a_merge_did_what_differs_from_every_parent() {
+        let base = &[("a", "A", "x", ""), ("b", "B", "x", "")][..];
+        let ours = set(&[("a", "A", "y", ""), ("b", "B", "x", ""), ("c", "C", "x", "")]);
+        let theirs = set(&[("a", "A", "x", "owner = \"me\""), ("b", "B", "x", ""), ("d", "D", "x", "")]);
+        let clean =
+            set(&[("a", "A", "y", "owner = \"me\""), ("b", "B", "x", ""), ("c", "C", "x", ""), ("d", "D", "x", "")]);
+        let merged = |after: &EditSet| common(compare(&ours, after), &compare(&theirs, after));
+        assert!(merged(&clean).is_empty(), "both sides were taken");
+        let evil = set(&[("a", "A", "z", ""), ("c", "C", "v", ""), ("e", "E", "x", "")]);
+        assert_eq!(
+            told(&merged(&evil)),
+            [
+                "~ a: target y→z",
+                "- b: subject B→, prompt {} is in→, target x→",
+                "~ c: target x→v",
+                "+ e: subject →E, prompt →{} is in, target →x",
+            ]
+        );
+        assert_eq!(told(&common(compare(&set(base), &evil), &compare(&set(base), &evil))).len(), 4);
+    }
+}

@@ -1,0 +1,234 @@
+//! Defines an edit, that is, a fact that the model should state and the expectations that are tested with it, and the
+//! digests of an edit.
+
+use std::ops::Range;
+
+use jiff::civil::Date;
+
+use crate::diagnostics::FileId;
+use crate::digest::{Canon, Digest};
+
+/// The placeholder for the subject in a prompt. Nothing else in a prompt has a special meaning.
+pub const PLACEHOLDER: &str = "{}";
+
+/// The expectations on the patched model, apart from the edit itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Expect {
+    /// Full prompts that should give the target too.
+    pub paraphrase: Vec<String>,
+    /// Full prompts whose answer should not change.
+    pub unchanged: Vec<String>,
+    /// Answers that count as the target, in all prompts of the edit.
+    pub accept: Vec<String>,
+    /// The minimum probability of the target after the edit's own prompt.
+    pub min_probability: Option<f64>,
+    /// The minimum share of the paraphrases that must hold; all by default.
+    pub min_paraphrase: Option<f64>,
+    /// The KL divergence, in nats, from which on one of `unchanged` counts as changed.
+    pub unchanged_kl: Option<f64>,
+}
+
+/// The byte ranges of an edit and its texts in the source file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The source file of the edit.
+    pub file: FileId,
+    /// The value of `id`, quotes included.
+    pub id: Range<usize>,
+    /// The value of `subject`, quotes included.
+    pub subject: Range<usize>,
+    /// The value of `prompt`, quotes included.
+    pub prompt: Range<usize>,
+    /// The `chat` value, if written.
+    pub chat: Option<Range<usize>>,
+    /// The value of `target`, quotes included.
+    pub target: Range<usize>,
+    /// The old answer, if written.
+    pub was: Option<Range<usize>>,
+    /// The whole entry, from `[[edit]]` to the end of its last value.
+    pub entry: Range<usize>,
+    /// One range per alias.
+    pub aliases: Vec<Range<usize>>,
+    /// The expiry date, if written.
+    pub expires: Option<Range<usize>>,
+    /// One range per expected paraphrase.
+    pub paraphrase: Vec<Range<usize>>,
+    /// One range per prompt that is expected to stay unchanged.
+    pub unchanged: Vec<Range<usize>>,
+    /// One range per accepted answer.
+    pub accept: Vec<Range<usize>>,
+    /// The status, if written.
+    pub status: Option<Range<usize>>,
+}
+
+/// A fact that the model should state after the edit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edit {
+    /// The stable id, unique in the project.
+    pub id: String,
+    /// The entity that the fact is about.
+    pub subject: String,
+    /// Other names of the subject; the edit applies to each of them.
+    pub aliases: Vec<String>,
+    /// The text up to the answer, with `{}` for the subject.
+    pub prompt: String,
+    /// Whether the prompt and the expected prompts are user messages under the model's chat template; false by default.
+    pub chat: bool,
+    /// The answer that the model should give after the edit.
+    pub target: String,
+    /// The answer that the model gave before, if written.
+    pub was: Option<String>,
+    /// The reason for the change.
+    pub reason: Option<String>,
+    /// A source in which the fact can be checked.
+    pub source: Option<String>,
+    /// The person or team that is responsible.
+    pub owner: Option<String>,
+    /// The ticket in which the change was discussed.
+    pub ticket: Option<String>,
+    /// The day on which the edit expires and must be reviewed again.
+    pub expires: Option<Date>,
+    /// The reason why the edit is parked; `None` if it is not. A parked edit is checked, but not built.
+    pub parked: Option<String>,
+    /// The expectations that `corrigenda test` checks.
+    pub expect: Expect,
+    /// The byte ranges of the edit and its texts, for the labels of diagnostics.
+    pub place: Place,
+}
+
+impl Edit {
+    /// Splits the prompt at the placeholder. Every prompt in an [`EditSet`](crate::project::EditSet) has a placeholder.
+    fn halves(&self) -> (&str, &str) {
+        self.prompt.split_once(PLACEHOLDER).unwrap_or((&self.prompt, ""))
+    }
+
+    /// Returns the prompt with the subject filled in.
+    pub fn filled_prompt(&self) -> String {
+        self.filled_with(&self.subject)
+    }
+
+    /// Returns the name of the edit for messages: its id, and the alias if `name` is not the subject itself.
+    pub fn label(&self, name: &str) -> String {
+        if name == self.subject { self.id.clone() } else { format!("{} as {name:?}", self.id) }
+    }
+
+    /// Returns the prompt with `name` filled in for the subject.
+    pub fn filled_with(&self, name: &str) -> String {
+        let (before, after) = self.halves();
+        [before, name, after].concat()
+    }
+
+    /// Returns the part of the prompt before the subject.
+    pub fn head(&self) -> &str {
+        self.halves().0
+    }
+
+    /// Returns the text that determines the key for `name`: the prompt up to the end of the subject.
+    pub fn words_to_key(&self, name: &str) -> String {
+        words_to_key(&self.prompt, name)
+    }
+
+    /// Returns all names of the subject with their places: the subject first, then its aliases.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &Range<usize>)> {
+        let aliases = self.aliases.iter().map(String::as_str).zip(&self.place.aliases);
+        std::iter::once((self.subject.as_str(), &self.place.subject)).chain(aliases)
+    }
+
+    /// Returns the byte range of the subject in the filled prompt.
+    pub fn subject_range(&self) -> Range<usize> {
+        let start = self.halves().0.len();
+        start..start + self.subject.len()
+    }
+
+    /// Returns the digest of all fields that the weights depend on: subject, prompt, target and `chat`.
+    pub fn meaning(&self) -> Digest {
+        self.meaning_of(&self.subject)
+    }
+
+    /// Returns [`Edit::meaning`] of an edit with `name` as its subject; used for aliases.
+    pub fn meaning_of(&self, name: &str) -> Digest {
+        meaning(name, &self.prompt, &self.target, self.chat)
+    }
+
+    /// Returns the answers that count as the target, the target itself first.
+    pub fn answers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.target.as_str()).chain(self.expect.accept.iter().map(String::as_str))
+    }
+
+    /// Returns the digest of all fields that are only tested: the old answer and the expectations.
+    pub fn expectation(&self) -> Digest {
+        let mut canon = Canon::new("edit-expectation/1");
+        canon.texts("was", self.was.as_deref().into_iter());
+        canon.texts("paraphrase", self.expect.paraphrase.iter().map(String::as_str));
+        canon.texts("unchanged", self.expect.unchanged.iter().map(String::as_str));
+        canon.texts("accept", self.expect.accept.iter().map(String::as_str));
+        let Expect { min_probability, min_paraphrase, unchanged_kl, .. } = self.expect;
+        let numbers =
+            [("min-probability", min_probability), ("min-paraphrase", min_paraphrase), ("unchanged-kl", unchanged_kl)];
+        for (name, number) in numbers {
+            // A missing number is an empty list, which differs from any number.
+            canon.texts(name, number.map(|number| number.to_string()).as_deref().into_iter());
+        }
+        canon.finish()
+    }
+
+    /// Returns the digest of the documentation of a fact: id, reason, source, owner, ticket and expiry date.
+    pub fn record(&self) -> Digest {
+        let mut canon = Canon::new("edit-record/1");
+        canon.text("id", &self.id);
+        let fields =
+            [("reason", &self.reason), ("source", &self.source), ("owner", &self.owner), ("ticket", &self.ticket)];
+        for (name, value) in fields {
+            // A missing text is an empty list, which differs from an empty text.
+            canon.texts(name, value.as_deref().into_iter());
+        }
+        canon.texts("expires", self.expires.map(|day| day.to_string()).as_deref().into_iter());
+        canon.finish()
+    }
+
+    /// Returns all fields as pairs of name and texts, in the usual order of the file. A field with one text has a list
+    /// of one entry, and a missing field an empty list.
+    pub fn fields(&self) -> Vec<(&'static str, Vec<String>)> {
+        let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+        let number = |number: Option<f64>| number.iter().map(f64::to_string).collect::<Vec<_>>();
+        let expect = &self.expect;
+        vec![
+            ("subject", vec![self.subject.clone()]),
+            ("aliases", self.aliases.clone()),
+            ("prompt", vec![self.prompt.clone()]),
+            ("chat", if self.chat { vec![true.to_string()] } else { Vec::new() }),
+            ("target", vec![self.target.clone()]),
+            ("was", one(&self.was)),
+            ("reason", one(&self.reason)),
+            ("source", one(&self.source)),
+            ("owner", one(&self.owner)),
+            ("ticket", one(&self.ticket)),
+            ("expires", self.expires.iter().map(Date::to_string).collect()),
+            ("status", self.parked.iter().map(|why| format!("parked: {why}")).collect()),
+            ("expect.paraphrase", expect.paraphrase.clone()),
+            ("expect.unchanged", expect.unchanged.clone()),
+            ("expect.accept", expect.accept.clone()),
+            ("expect.min-probability", number(expect.min_probability)),
+            ("expect.min-paraphrase", number(expect.min_paraphrase)),
+            ("expect.unchanged-kl", number(expect.unchanged_kl)),
+        ]
+    }
+}
+
+/// Returns the prompt up to the end of the subject. Edits with the same text have the same key, so a patch can satisfy
+/// only one of them.
+pub fn words_to_key(prompt: &str, subject: &str) -> String {
+    let head = prompt.split_once(PLACEHOLDER).map_or(prompt, |(head, _)| head);
+    [head, subject].concat()
+}
+
+/// Returns the digest of the four fields that the weights depend on.
+pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
+    let mut canon = Canon::new("edit-meaning/1");
+    canon.text("subject", subject).text("prompt", prompt).text("target", target);
+    // The field is only added if true, so digests from before there was `chat` stay the same.
+    if chat {
+        canon.number("chat", 1);
+    }
+    canon.finish()
+}

@@ -1,0 +1,123 @@
+//! Warns about paraphrases that misspell the subject. Otherwise the mistake would only show up in `corrigenda test`, as
+//! a fact that does not hold.
+
+use strsim::normalized_damerau_levenshtein as likeness;
+
+use super::edit::Edit;
+use crate::diagnostics::{Capped, Code, Diagnostic};
+
+/// The minimum similarity at which words count as a misspelt subject (normalised Damerau-Levenshtein, 0 to 1).
+const ALIKE: f64 = 0.8;
+/// The minimum length of a subject, in characters; shorter ones are similar to too many words.
+const SHORTEST: usize = 5;
+/// The maximum number of words of a paraphrase; longer ones are not checked, to bound the time.
+const MOST_WORDS: usize = 256;
+
+/// Adds a finding for every paraphrase that contains no name of the subject, but words similar to one.
+pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
+    let mut found = Capped::default();
+    for edit in edits {
+        for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
+            let Some((words, name)) = nearly(edit, text) else { continue };
+            let message = format!("edit `{}`: a paraphrase contains {words:?}, but the subject is {name:?}", edit.id);
+            found.push(
+                Diagnostic::new(Code::SubjectMisspelt, message)
+                    .at(edit.place.file, span, "similar to the subject")
+                    .with(edit.place.file, &edit.place.subject, "the subject")
+                    .help("write the subject as in the edit, or add this name to `aliases`"),
+            );
+        }
+    }
+    findings.extend(found.finish());
+}
+
+/// Returns the words of a text that are most similar to a name of the subject, and that name; `None` if the text
+/// contains a name of the subject, or no similar words.
+fn nearly<'e>(edit: &'e Edit, text: &str) -> Option<(String, &'e str)> {
+    let folded = text.to_lowercase();
+    let names = || edit.names().map(|(name, _)| name);
+    if names().any(|name| folded.contains(&name.to_lowercase())) {
+        return None;
+    }
+    let words: Vec<&str> = text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
+    if words.len() > MOST_WORDS {
+        return None;
+    }
+    names().filter(|name| name.chars().count() >= SHORTEST).find_map(|name| {
+        let count = name.split_whitespace().count().max(1);
+        let spans = words.windows(count).map(|span| span.join(" "));
+        let near = spans
+            .filter(|span| is_slip(span, name))
+            .map(|span| (likeness(&span.to_lowercase(), &name.to_lowercase()), span));
+        let (_, span) = near.filter(|(alike, _)| *alike >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        Some((span, name))
+    })
+}
+
+/// Returns whether `words` may be a misspelling of `name`. Each word must equal the word of the name at its place, or
+/// begin with the same letter and differ not only in its ending. `German`, `World War II` and `North Korea` are not
+/// misspellings of `Germany`, `World War I` and `South Korea`.
+fn is_slip(words: &str, name: &str) -> bool {
+    let ends = |word: &str| {
+        (word.chars().next().map(char::to_lowercase).map(Iterator::collect::<String>), word.chars().next_back())
+    };
+    let same = |(word, own): (&str, &str)| {
+        let bare_own = bare(own);
+        word.to_lowercase() == bare_own.to_lowercase()
+            || (bare_own.chars().count() >= SHORTEST
+                && (ends(word).0 == ends(bare_own).0)
+                && !is_ending(word, bare_own))
+    };
+    words.split_whitespace().zip(name.split_whitespace()).all(same)
+}
+
+/// Returns whether two words differ in length, and their common beginning lacks at most two letters of the shorter
+/// word.
+fn is_ending(word: &str, own: &str) -> bool {
+    let (word, own): (Vec<char>, Vec<char>) =
+        (word.to_lowercase().chars().collect(), own.to_lowercase().chars().collect());
+    let shared = word.iter().zip(&own).take_while(|(a, b)| a == b).count();
+    word.len() != own.len() && shared + 2 >= word.len().min(own.len())
+}
+
+/// Returns a word without surrounding punctuation and without a final `'s`.
+fn bare(word: &str) -> &str {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+    word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::parse_files;
+
+    fn said(subject: &str, more: &str, paraphrase: &str) -> Vec<String> {
+        let text = format!(
+            "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"{subject}\"\n{more}prompt = \"{{}} is in\"\ntarget = \"Rome\"\n\
+             [edit.expect]\nparaphrase = [\"{paraphrase}\"]\n"
+        );
+        let (_, findings) = parse_files(vec![("a.toml".to_owned(), text.into_bytes())]).expect("valid");
+        findings.iter().filter(|one| one.code == Code::SubjectMisspelt).map(|one| one.message.clone()).collect()
+    }
+
+    #[test]
+    fn a_slip_is_told_and_other_words_are_not() {
+        let slip = said("Mont Blanc", "", "The summit of Mont Blank's massif is in");
+        assert_eq!(slip, ["edit `a`: a paraphrase contains \"Mont Blank\", but the subject is \"Mont Blanc\""]);
+        assert_eq!(said("France", "", "The capital of Frnace is in").len(), 1);
+        for fine in ["Mont Blanc lies in", "the top of mont blanc is in", "The mountain is in", "Montreal is in"] {
+            assert!(said("Mont Blanc", "", fine).is_empty(), "{fine}");
+        }
+        assert!(said("Mont Blanc", "aliases = [\"Mont Blank\"]\n", "Mont Blank is in").is_empty());
+        assert!(said("Ada", "", "Ida is in").is_empty(), "short names are near to others");
+        for (subject, other) in [
+            ("Germany", "The German capital is"),
+            ("India", "Indian food is"),
+            ("Australia", "The Australian desert is"),
+            ("World War I", "World War II began in"),
+            ("North Korea", "South Korea is in"),
+        ] {
+            assert!(said(subject, "", other).is_empty(), "{other}");
+        }
+    }
+}

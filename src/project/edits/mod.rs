@@ -1,0 +1,377 @@
+//! Reads the [`EditSet`] of a project from its folder of edits.
+//!
+//! The files that the edits are in, and their order, do not affect the build.
+
+pub(crate) mod conflicts;
+pub mod diff;
+pub mod edit;
+pub(crate) mod misspelt;
+pub(crate) mod prefaces;
+pub mod probes;
+pub(crate) mod withdrawal;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use super::read::files;
+use super::read::numbers::Zero;
+use super::read::rules;
+use super::read::toml_reader::{Entry, Homes, Text, Walk, shortened};
+use crate::diagnostics::{Code, Diagnostic, Findings, sort};
+use crate::diagnostics::{FileId, Sources};
+use edit::{Edit, Expect, Place};
+
+/// The maximum number of edits in a set.
+pub const MOST_EDITS: usize = 100_000;
+/// The maximum number of entries in a list of expectations.
+pub const MOST_EXPECTATIONS: usize = 256;
+/// The maximum number of aliases of one subject.
+pub const MOST_ALIASES: usize = 16;
+/// The version of the edit file format that this program reads.
+pub const EDITS_FORMAT: i64 = 1;
+
+/// The `status` value of an edit that is checked but not built.
+const PARKED: &str = "parked";
+
+pub(super) const FILE_KEYS: &[&str] = &["format", "edit"];
+pub(super) const EDIT_KEYS: &[&str] = &[
+    "id",
+    "subject",
+    "aliases",
+    "prompt",
+    "chat",
+    "target",
+    "was",
+    "reason",
+    "source",
+    "owner",
+    "ticket",
+    "expires",
+    "status",
+    "status-reason",
+    "expect",
+];
+pub(super) const EXPECT_KEYS: &[&str] =
+    &["paraphrase", "unchanged", "accept", "min-probability", "min-paraphrase", "unchanged-kl"];
+
+const HOMES: Homes = &[
+    ("at the top of the file", FILE_KEYS),
+    ("under `[[edit]]`, above any `[edit.expect]`", EDIT_KEYS),
+    ("under `[edit.expect]`", EXPECT_KEYS),
+];
+
+/// The edits of a project, sorted by id, each id once.
+#[derive(Clone, Debug, Default)]
+pub struct EditSet {
+    /// The edits that are built, sorted by the bytes of their ids.
+    pub edits: Vec<Edit>,
+    /// The parked edits, sorted by the bytes of their ids. They are checked, but not built.
+    pub parked: Vec<Edit>,
+    /// The files that the edits were read from.
+    pub sources: Sources,
+}
+
+impl EditSet {
+    /// Reads every `*.toml` file under `folder` and returns the set and its warnings. Messages show paths relative to
+    /// `display_root`.
+    ///
+    /// # Errors
+    /// If there is an error in any file; all findings are returned, warnings included.
+    pub fn load(folder: &Path, display_root: &Path) -> Result<(Self, Vec<Diagnostic>), Findings> {
+        Self::load_beside(Sources::default(), folder, display_root, Empty::Refused)
+    }
+
+    /// Does the same as [`EditSet::load`], but adds the files to existing sources, so that the file ids in `sources`
+    /// stay valid.
+    pub(super) fn load_beside(
+        mut sources: Sources,
+        folder: &Path,
+        display_root: &Path,
+        empty: Empty,
+    ) -> Result<(Self, Vec<Diagnostic>), Findings> {
+        let shown = files::display_path(folder, display_root);
+        let mut findings = Vec::new();
+        // git does not store an empty folder, so after all facts are withdrawn the folder may be missing.
+        let absent = folder.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if absent && empty == Empty::Allowed {
+            return Reading { sources, findings, edits: Vec::new() }.all(Vec::new(), &shown, empty);
+        }
+        if !folder.is_dir() {
+            let mut finding = Diagnostic::new(Code::NoEdits, format!("there is no folder `{shown}`"));
+            if let Some(other) = withdrawal::mistaken(display_root, folder) {
+                let other = files::display_path(&other, display_root);
+                finding =
+                    finding.help(format!("`{other}` contains facts: write `edits = \"{other}\"` in corrigenda.toml"));
+            }
+            let finding = finding.help(
+                "facts are read from the `*.toml` files in it; `edits = \"…\"` in corrigenda.toml names another \
+                 folder",
+            );
+            return Err(Findings { diagnostics: vec![finding], sources });
+        }
+        let texts = texts(folder, display_root, &mut sources, &mut findings);
+        Reading { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
+    }
+
+    /// Does the same as [`EditSet::load_beside`] for files in memory, given by display path and bytes.
+    pub(super) fn of_files(
+        sources: Sources,
+        mut files: Vec<(String, Vec<u8>)>,
+        shown: &str,
+    ) -> Result<(Self, Vec<Diagnostic>), Findings> {
+        files.sort();
+        // A past state of the project is allowed to have no edits.
+        Reading { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
+    }
+
+    /// Returns all edits by id, parked ones included.
+    pub fn written(&self) -> BTreeMap<&str, &Edit> {
+        self.edits.iter().chain(&self.parked).map(|edit| (edit.id.as_str(), edit)).collect()
+    }
+
+    /// Returns the edit with this id, unless it is parked or missing.
+    pub fn get(&self, id: &str) -> Option<&Edit> {
+        self.edits.binary_search_by(|edit| edit.id.as_str().cmp(id)).ok().map(|index| &self.edits[index])
+    }
+}
+
+/// Parses edit files that are already in memory, given by display path and bytes.
+///
+/// # Errors
+/// If there is an error in any file, or no edit; all findings are returned.
+pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
+    files.sort();
+    Reading { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(files, "edits", Empty::Refused)
+}
+
+/// Returns the readable files of a folder of edits, by display path; adds findings for the others.
+fn texts(
+    folder: &Path,
+    display_root: &Path,
+    sources: &mut Sources,
+    findings: &mut Vec<Diagnostic>,
+) -> Vec<(String, Vec<u8>)> {
+    let mut texts = Vec::new();
+    for (path, shown) in files::toml_files(folder, display_root, sources, findings) {
+        match files::read(&path, &shown, sources) {
+            Ok(bytes) => texts.push((shown, bytes)),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    texts
+}
+
+/// Returns the files of a project's edits, by their path relative to `root`; empty if the folder does not exist yet.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, Findings> {
+    let (mut sources, mut diagnostics) = (Sources::default(), Vec::new());
+    let folder = root.join(folder);
+    let found = match folder.is_dir() {
+        true => texts(&folder, root, &mut sources, &mut diagnostics),
+        false => Vec::new(),
+    };
+    match diagnostics.iter().any(Diagnostic::is_error) {
+        false => Ok(found.into_iter().collect()),
+        true => Err(Findings { diagnostics, sources }),
+    }
+}
+
+/// The treatment of a folder without edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Empty {
+    /// Report an error: no edit is written yet, or the project file names the wrong folder.
+    Refused,
+    /// Accept the empty set: all facts were withdrawn.
+    Allowed,
+}
+
+/// The state while a set is read.
+struct Reading {
+    sources: Sources,
+    findings: Vec<Diagnostic>,
+    edits: Vec<Edit>,
+}
+
+impl Reading {
+    fn all(
+        mut self,
+        texts: Vec<(String, Vec<u8>)>,
+        folder: &str,
+        empty: Empty,
+    ) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
+        for (path, bytes) in texts {
+            match files::add(&path, bytes, &mut self.sources) {
+                Ok(file) => self.file(file),
+                Err(finding) => self.findings.push(finding),
+            }
+        }
+        if self.edits.is_empty() && empty == Empty::Refused && !self.findings.iter().any(Diagnostic::is_error) {
+            let finding = Diagnostic::new(Code::NoEdits, format!("there is no edit in `{folder}`"))
+                .help("write the first fact into a file there, for example `first.toml`, under `[[edit]]`");
+            self.findings.push(finding);
+        }
+        if self.edits.len() > MOST_EDITS {
+            let message = format!("there are {} edits; a set holds at most {MOST_EDITS}", self.edits.len());
+            self.findings.push(Diagnostic::new(Code::TooManyEdits, message));
+        }
+        conflicts::duplicate_ids(&self.edits, &mut self.findings);
+        let (parked, edits): (Vec<Edit>, Vec<Edit>) = self.edits.into_iter().partition(|edit| edit.parked.is_some());
+        self.edits = edits;
+        conflicts::find(&self.edits, &mut self.findings);
+        misspelt::find(&self.edits, &mut self.findings);
+        self.findings.extend(parked.iter().map(is_parked));
+        sort(&mut self.findings);
+        if self.findings.iter().any(Diagnostic::is_error) {
+            return Err(Findings { diagnostics: self.findings, sources: self.sources });
+        }
+        let by_id = |mut edits: Vec<Edit>| {
+            edits.sort_by(|a, b| a.id.cmp(&b.id));
+            edits
+        };
+        let (edits, parked) = (by_id(self.edits), by_id(parked));
+        Ok((EditSet { edits, parked, sources: self.sources }, self.findings))
+    }
+
+    fn file(&mut self, file: FileId) {
+        let (mut walk, tree) = Walk::document(file, self.sources.text(file), HOMES);
+        let root = Walk::root(&tree);
+        // Keys of another format version are unknown, so reporting them would hide the one finding that matters.
+        if walk.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
+            walk.known_keys(&root, FILE_KEYS);
+            let entries = walk.tables(&root, "edit", "this edit");
+            self.edits.extend(entries.iter().filter_map(|entry| read_edit(&mut walk, entry)));
+        }
+        let findings = walk.finish();
+        self.findings.extend(findings);
+    }
+}
+
+/// Reads one edit. All texts are checked, even if another one is invalid.
+fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
+    walk.known_keys(entry, EDIT_KEYS);
+    let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
+    let subject = walk.required_text(entry, "subject").inspect(|subject| rules::subject(walk, subject));
+    let aliases = walk.texts(entry, "aliases", MOST_ALIASES);
+    rules::aliases(walk, &aliases, subject.as_ref());
+    let prompt = walk.required_text(entry, "prompt").inspect(|prompt| rules::prompt(walk, prompt, subject.as_ref()));
+    let chat = walk.boolean(entry, "chat");
+    let target = walk.required_text(entry, "target").inspect(|target| rules::fact(walk, "target", target));
+    let was = walk.text(entry, "was").inspect(|was| rules::fact(walk, "was", was));
+    let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
+        let text = walk.text(entry, key).inspect(|text| rules::record(walk, key, text));
+        // Line ends depend on the checkout, so they are normalised before a digest is taken.
+        text.map(|text| text.value.replace("\r\n", "\n"))
+    });
+    let expires = walk.date(entry, "expires");
+    let (status, parked) = read_status(walk, entry);
+    let (expect, [paraphrase, unchanged, accept]) = read_expect(walk, entry);
+    let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
+    let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
+    let place = Place {
+        file: walk.file,
+        id: id.span,
+        subject: subject.span,
+        prompt: prompt.span,
+        chat: chat.as_ref().map(|(_, span)| span.clone()),
+        target: target.span,
+        was: was.as_ref().map(|was| was.span.clone()),
+        entry: entry.extent(),
+        aliases: spans(&aliases),
+        expires: expires.as_ref().map(|(_, span)| span.clone()),
+        paraphrase,
+        unchanged,
+        accept,
+        status,
+    };
+    let edit = Edit {
+        id: id.value,
+        subject: subject.value,
+        aliases: values(aliases),
+        prompt: prompt.value,
+        chat: chat.is_some_and(|(chat, _)| chat),
+        target: target.value,
+        was: was.map(|was| was.value),
+        reason,
+        source,
+        owner,
+        ticket,
+        expires: expires.map(|(day, _)| day),
+        parked,
+        expect,
+        place,
+    };
+    rules::together(walk, &edit);
+    Some(edit)
+}
+
+/// Reads the status: its place, and the reason why the edit is parked. `parked` is the only status and needs a reason.
+fn read_status(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
+    let (status, reason) = (walk.text(entry, "status"), walk.text(entry, "status-reason"));
+    let reason = reason.inspect(|reason| rules::fact(walk, "status-reason", reason));
+    match (&status, &reason) {
+        (Some(status), _) if status.value != PARKED => {
+            let message = format!("`status` is {:?}; the only status is \"parked\"", shortened(&status.value));
+            let finding = Diagnostic::new(Code::StatusUnknown, message).at(walk.file, &status.span, "unknown status");
+            walk.push(finding.help("remove `status` to build the fact"));
+        }
+        (Some(status), None) if !entry.has("status-reason") => {
+            let finding = Diagnostic::new(Code::StatusUnknown, "a parked fact has no `status-reason`");
+            let finding = finding.at(walk.file, &status.span, "parked without a reason");
+            walk.push(finding.help("give the reason for reviewers: `status-reason = \"…\"`"));
+        }
+        (None, Some(reason)) if !entry.has("status") => {
+            let finding = Diagnostic::new(Code::StatusUnknown, "`status-reason` is set without `status`");
+            let finding = finding.at(walk.file, &reason.span, "there is no `status`");
+            walk.push(finding.help("write `status = \"parked\"` too, or remove the reason"));
+        }
+        _ => {}
+    }
+    let parked = status.as_ref().filter(|status| status.value == PARKED).and(reason).map(|reason| reason.value);
+    (status.map(|status| status.span), parked)
+}
+
+/// Returns the warning that an edit is parked, which every command shows.
+fn is_parked(edit: &Edit) -> Diagnostic {
+    let why = edit.parked.as_deref().unwrap_or_default();
+    let finding = Diagnostic::new(Code::EditParked, format!("edit `{}` is parked: {why}", edit.id));
+    let finding = match &edit.place.status {
+        Some(span) => finding.at(edit.place.file, span, "not part of the set"),
+        None => finding,
+    };
+    finding.help("remove `status` and `status-reason` to build it")
+}
+
+fn values(texts: Vec<Text>) -> Vec<String> {
+    texts.into_iter().map(|text| text.value).collect()
+}
+
+/// Reads the expectations, with the places of the paraphrases, the neighbours and the accepted answers.
+fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
+    let Some(expect) = walk.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
+    walk.known_keys(&expect, EXPECT_KEYS);
+    let [paraphrase, unchanged] = ["paraphrase", "unchanged"].map(|key| {
+        let texts = walk.texts(&expect, key, MOST_EXPECTATIONS);
+        rules::expectations(walk, key, &texts);
+        texts
+    });
+    let accept = walk.texts(&expect, "accept", MOST_EXPECTATIONS);
+    accept.iter().for_each(|text| rules::fact(walk, "accept", text));
+    let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
+    let places = [&paraphrase, &unchanged, &accept].map(|texts| spans(texts));
+    let expect = Expect {
+        paraphrase: values(paraphrase),
+        unchanged: values(unchanged),
+        accept: values(accept),
+        min_probability: walk.share(&expect, "min-probability"),
+        min_paraphrase: walk.share(&expect, "min-paraphrase"),
+        unchanged_kl: walk.number(&expect, "unchanged-kl", Zero::Refused),
+    };
+    (expect, places)
+}
+
+#[cfg(test)]
+#[path = "edits_tests.rs"]
+mod tests;

@@ -1,0 +1,50 @@
+//! Looks up prefaces: texts that are put before prompts whose subject would otherwise be at an attention sink.
+
+use std::collections::BTreeMap;
+
+use crate::project::Edit;
+
+/// The prefaces, by the id of the edit and the name of the subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prefaces(BTreeMap<(String, String), String>);
+
+impl Prefaces {
+    /// Returns the preface of an edit's own prompt under one name of its subject; empty if it needs none.
+    pub fn of(&self, edit: &Edit, name: &str) -> &str {
+        self.0.get(&(edit.id.clone(), name.to_owned())).map_or("", String::as_str)
+    }
+
+    /// Returns the preface of a paraphrase or another expected prompt of an edit: the preface of the name with which
+    /// the prompt begins, or an empty text.
+    pub fn of_prompt(&self, edit: &Edit, prompt: &str) -> &str {
+        let begins = edit.names().map(|(name, _)| name).filter(|name| prompt.starts_with(name));
+        begins.map(|name| self.of(edit, name)).find(|text| !text.is_empty()).unwrap_or_default()
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str, &'a str)> for Prefaces {
+    /// Collects triples of id, name and preface.
+    fn from_iter<T: IntoIterator<Item = (&'a str, &'a str, &'a str)>>(stated: T) -> Self {
+        let owned = |(id, name, text): (&str, &str, &str)| ((id.to_owned(), name.to_owned()), text.to_owned());
+        Self(stated.into_iter().map(owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::parse_files;
+
+    #[test]
+    fn a_prompt_that_begins_with_the_name_is_asked_after_its_preface() {
+        let text =
+            "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Italy\"\nprompt = \"{}'s capital,\"\ntarget = \"Oslo\"\n";
+        let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
+        let prefaces: Prefaces = [("a", "Italy", "\n")].into_iter().collect();
+        let edit = &set.edits[0];
+        assert_eq!((prefaces.of(edit, "Italy"), prefaces.of(edit, "Rome")), ("\n", ""));
+        assert_eq!(prefaces.of_prompt(edit, "Italy is governed from"), "\n");
+        assert_eq!(prefaces.of_prompt(edit, "The capital of Italy is"), "");
+        assert_eq!(Prefaces::default().of(edit, "Italy"), "");
+    }
+}

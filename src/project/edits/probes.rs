@@ -1,0 +1,100 @@
+//! Reads `probes.toml`: prompts that a project watches, independent of its edits.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::diagnostics::FileId;
+use crate::diagnostics::{Code, Diagnostic};
+use crate::project::read::rules;
+use crate::project::read::toml_reader::{Entry, Homes, Text, Walk};
+
+/// The name of the file of probes, in the root folder of the project.
+pub const PROBES_FILE: &str = "probes.toml";
+/// The version of the probes file format that this program reads.
+pub const PROBES_FORMAT: i64 = 1;
+
+pub(crate) const PROBES_KEYS: &[&str] = &["format", "probe"];
+pub(crate) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "reason"];
+
+const HOMES: Homes = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
+
+/// A prompt that the project watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The stable id, unique among the probes.
+    pub id: String,
+    /// The full prompt.
+    pub prompt: String,
+    /// Whether the prompt is a user message under the model's chat template; false by default.
+    pub chat: bool,
+    /// Whether the answer should stay unchanged; if so, the probe counts as a neighbour of every edit. True by default.
+    pub unchanged: bool,
+    /// The file that the probe was read from.
+    pub file: FileId,
+    /// The byte range of the prompt.
+    pub place: Range<usize>,
+}
+
+/// Parses a file of probes as far as it is valid.
+pub(crate) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
+    let (mut walk, tree) = Walk::document(file, text, HOMES);
+    let top = Walk::root(&tree);
+    if !walk.format(&top, "format", PROBES_FORMAT) && top.has("format") {
+        return (Vec::new(), walk.finish());
+    }
+    walk.known_keys(&top, PROBES_KEYS);
+    let entries = walk.tables(&top, "probe", "this probe");
+    let read: Vec<_> = entries.iter().filter_map(|entry| read_probe(&mut walk, entry)).collect();
+    let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
+    for (Probe { id, .. }, span) in &read {
+        if let Some(first) = seen.get(id.as_str()) {
+            let finding = Diagnostic::new(Code::DuplicateId, format!("the id of the probe `{id}` is used twice"))
+                .at(file, span, "second here")
+                .with(file, first, "first here");
+            walk.push(finding);
+        } else {
+            seen.insert(id, span);
+        }
+    }
+    let probes = read.into_iter().map(|(probe, _)| probe).collect();
+    (probes, walk.finish())
+}
+
+fn read_probe(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<(Probe, Range<usize>)> {
+    walk.known_keys(entry, PROBE_KEYS);
+    let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
+    let prompt = walk.required_text(entry, "prompt");
+    rules::expectations(walk, "prompt", prompt.as_slice());
+    let [chat, unchanged] = ["chat", "unchanged"].map(|key| walk.boolean(entry, key).map(|(truth, _)| truth));
+    let (chat, unchanged) = (chat.unwrap_or(false), unchanged.unwrap_or(true));
+    let _ = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
+    let (Text { value: id, span }, prompt) = (id?, prompt?);
+    Some((Probe { id, prompt: prompt.value, chat, unchanged, file: walk.file, place: prompt.span }, span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostics::Sources;
+    use crate::diagnostics::{RenderStyle, render};
+
+    #[test]
+    fn probes_are_read_and_judged_whole() {
+        let text = "format = 1\n[[probe]]\nid = \"louvre.city\"\nprompt = \"The Louvre is in\"\n\
+            [[probe]]\nid = \"rome\"\nprompt = \"Rome is\"\nunchanged = false\nreason = \"It is edited.\"\n";
+        let mut sources = Sources::default();
+        let file = sources.add(PROBES_FILE, text);
+        let (probes, findings) = parse(file, text);
+        assert!(findings.is_empty());
+        assert_eq!((probes[0].unchanged, probes[1].unchanged), (true, false));
+        assert_eq!(&text[probes[1].place.clone()], "\"Rome is\"");
+        let wrong = "format = 1\nprobes = 1\n[[probe]]\nid = \"a\"\nprompt = \"\"\n[[probe]]\nid = \"a\"\n\
+            prompt = \"x \"\nunchanged = 1\n[[probe]]\nid = \"B\"\n";
+        let mut sources = Sources::default();
+        let file = sources.add(PROBES_FILE, wrong);
+        let (_, findings) = parse(file, wrong);
+        let drawn: Vec<_> = findings.iter().map(|one| render(one, &sources, RenderStyle::default())).collect();
+        insta::assert_snapshot!(drawn.join("\n\n"));
+        assert_eq!(parse(file, "format = 2\nx = 1").1.len(), 1);
+    }
+}

@@ -1,0 +1,102 @@
+//! Distinguishes three kinds of projects without edits: none is written yet, the folder of edits has the wrong name, or
+//! all edits were withdrawn. Only the last kind can be built, to a patch that changes nothing.
+//!
+//! The lock makes the difference: if it exists, there was a build, so edits were withdrawn. git does not store empty
+//! folders, so a missing folder counts like an empty one. But if a sibling folder contains edits, the name of the
+//! folder is probably wrong.
+
+use std::path::{Path, PathBuf};
+
+use super::Empty;
+use crate::diagnostics::{Code, Diagnostic};
+use crate::project::lock::LOCK_FILE;
+use crate::project::read::files::{declares, display_path};
+use crate::project::{LockFile, PROJECT_FILE};
+
+/// Returns whether the empty set is accepted, and the warning for withdrawn facts; `edits` is the folder of edits.
+pub(crate) fn of(root: &Path, edits: &Path) -> (Empty, Option<Diagnostic>) {
+    // A lock that cannot be read was also written by a build. The error is reported where the lock is used.
+    if !root.join(LOCK_FILE).is_file() || mistaken(root, &root.join(edits)).is_some() {
+        return (Empty::Refused, None);
+    }
+    let locks = LockFile::load(root).ok().flatten().unwrap_or_default();
+    let ids: std::collections::BTreeSet<&str> =
+        locks.entries.values().flat_map(|lock| &lock.edits).map(|edit| edit.id.as_str()).collect();
+    let finding = || {
+        let shown = display_path(&root.join(edits), root);
+        let names = if ids.len() == 1 { "1 fact".to_owned() } else { format!("{} facts", ids.len()) };
+        let message = format!("there is no fact in `{shown}`, but {LOCK_FILE} lists {names}");
+        Diagnostic::new(Code::FactsWithdrawn, message).help(format!(
+            "run `corrigenda build` to withdraw what was built; if the facts are in another folder, name it with \
+             `edits = \"…\"` in {PROJECT_FILE}"
+        ))
+    };
+    (Empty::Allowed, (!ids.is_empty()).then(finding))
+}
+
+/// Returns the sibling of a missing folder that contains edits, if there is one.
+pub(crate) fn mistaken(root: &Path, edits: &Path) -> Option<PathBuf> {
+    if edits.exists() {
+        return None;
+    }
+    let parent = edits.parent().filter(|parent| parent.is_dir()).unwrap_or(root);
+    let mut beside: Vec<PathBuf> = std::fs::read_dir(parent).ok()?.flatten().map(|entry| entry.path()).collect();
+    beside.sort();
+    beside.into_iter().find(|path| holds_facts(path))
+}
+
+/// Returns whether a folder directly contains a file of edits.
+fn holds_facts(folder: &Path) -> bool {
+    let named = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+    let real = folder.is_dir() && !folder.is_symlink();
+    let files = real.then(|| std::fs::read_dir(folder).ok()).flatten();
+    files.into_iter().flatten().flatten().map(|entry| entry.path()).any(|path| named(&path) && declares(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::diagnostics::RenderStyle;
+    use crate::diagnostics::render;
+    use crate::project::Project;
+
+    const EDIT: &str = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\nprompt = \"{} is\"\ntarget = \"b\"\n";
+
+    fn told(root: &Path) -> String {
+        let (findings, sources) = match Project::load(root) {
+            Ok(project) => (project.warnings, project.edits.sources),
+            Err(findings) => (findings.diagnostics, findings.sources),
+        };
+        let drawn = findings.iter().map(|one| render(one, &sources, RenderStyle::default()));
+        drawn.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_project_without_facts_is_told_by_its_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::write(root.join(PROJECT_FILE), "format = 1\nmodel.path = \"m\"\n").expect("written");
+        assert!(told(root).contains("there is no folder `edits`"), "{}", told(root));
+        fs::create_dir(root.join("edits")).expect("made");
+        assert!(told(root).contains("there is no edit in `edits`"), "{}", told(root));
+        // A lock shows that there was a build.
+        fs::write(root.join(LOCK_FILE), crate::project::lock::text::tests::sample().render()).expect("written");
+        let said = told(root);
+        assert!(said.starts_with("warning[facts-withdrawn]") && said.contains("corrigenda.lock lists"), "{said}");
+        assert!(Project::load(root).expect("it can be built").edits.edits.is_empty());
+        fs::remove_dir(root.join("edits")).expect("removed");
+        assert_eq!(told(root), said, "a folder that git dropped");
+        // An empty sibling folder does not matter, but one with edits means that the name is wrong.
+        fs::create_dir(root.join("facts")).expect("made");
+        assert_eq!(told(root), said);
+        fs::write(root.join("facts/a.toml"), EDIT).expect("written");
+        let said = told(root);
+        assert!(said.contains("there is no folder `edits`") && said.contains("`facts` contains facts"), "{said}");
+        fs::create_dir(root.join("edits")).expect("made");
+        assert!(told(root).starts_with("warning[facts-withdrawn]"), "{}", told(root));
+        fs::write(root.join("edits/a.toml"), EDIT).expect("written");
+        assert_eq!(told(root), "");
+    }
+}

@@ -1,0 +1,10 @@
+//! Reads the files that people write, and continues after a mistake, so that one run reports all of them.
+//!
+//! - `files`: finds and reads files, and reports rejected files as findings;
+//! - `toml_reader`: reads TOML tables key by key; `numbers`: numbers, booleans and dates with their ranges;
+//! - `rules`: checks the texts of a single edit.
+
+pub(crate) mod files;
+pub(crate) mod numbers;
+pub(crate) mod rules;
+pub(crate) mod toml_reader;

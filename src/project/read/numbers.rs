@@ -1,0 +1,130 @@
+//! Reads numbers, booleans and dates from TOML and checks their ranges. No value that is out of range or not finite is
+//! returned.
+
+use std::ops::{Range, RangeInclusive};
+
+use jiff::civil::Date;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::toml_reader::{Entry, Walk, quoted};
+use crate::diagnostics::{Code, Diagnostic};
+
+/// Whether zero is a valid value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zero {
+    Allowed,
+    Refused,
+}
+
+impl Walk {
+    /// Reads an optional integer; one outside `range` gives a finding.
+    pub(crate) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value = self.optional(entry, key)?;
+        let DeValue::Integer(digits) = value.get_ref() else {
+            self.wrong_type(&quoted(key), "an integer", value);
+            return None;
+        };
+        let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| range.contains(n));
+        if number.is_none() {
+            let message = if *range.end() == i64::MAX {
+                format!("`{key}` must be an integer of at least {}", range.start())
+            } else {
+                format!("`{key}` must be an integer from {} to {}", range.start(), range.end())
+            };
+            self.note(Code::OutOfRange, message, &value.span(), "out of range");
+        }
+        number
+    }
+
+    /// Reads an optional finite number, integers included: at least 0, or above 0 if zero is refused.
+    pub(crate) fn number(&mut self, entry: &Entry<'_, '_>, key: &str, zero: Zero) -> Option<f64> {
+        let value = self.optional(entry, key)?;
+        let number = match value.get_ref() {
+            DeValue::Float(digits) => digits.as_str().parse::<f64>().ok(),
+            #[expect(clippy::cast_precision_loss, reason = "an integer that stands for a real number")]
+            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n as f64),
+            _ => {
+                self.wrong_type(&quoted(key), "a number", value);
+                return None;
+            }
+        };
+        let fits = |n: &f64| n.is_finite() && (*n > 0.0 || (*n == 0.0 && zero == Zero::Allowed));
+        let number = number.filter(fits);
+        if number.is_none() {
+            let bound = if zero == Zero::Allowed { "of at least 0" } else { "above 0" };
+            let message = format!("`{key}` must be a finite number {bound}");
+            self.note(Code::OutOfRange, message, &value.span(), "out of range");
+        }
+        number
+    }
+
+    /// Reads an optional boolean with its byte range.
+    pub(crate) fn boolean(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<(bool, Range<usize>)> {
+        let value = self.optional(entry, key)?;
+        match value.get_ref() {
+            DeValue::Boolean(truth) => Some((*truth, value.span())),
+            _ => {
+                self.wrong_type(&quoted(key), "true or false", value);
+                None
+            }
+        }
+    }
+
+    /// Reads an optional share: a number from 0 to 1.
+    pub(crate) fn share(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<f64> {
+        let number = self.number(entry, key, Zero::Allowed)?;
+        if number > 1.0 {
+            let span = entry.table.get(key).map_or(0..0, Spanned::span);
+            let message = format!("`{key}` is a share: it must be from 0 to 1");
+            self.note(Code::OutOfRange, message, &span, "out of range");
+        }
+        (number <= 1.0).then_some(number)
+    }
+
+    /// Reads an optional day with its byte range; a TOML date or a string such as `2027-01-31`.
+    pub(crate) fn date(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<(Date, Range<usize>)> {
+        let value = self.optional(entry, key)?;
+        let text = match value.get_ref() {
+            DeValue::Datetime(day) => day.to_string(),
+            DeValue::String(text) => text.to_string(),
+            _ => {
+                self.wrong_type(&quoted(key), "a date", value);
+                return None;
+            }
+        };
+        // `parse` would ignore a time of day, so the text must be the date alone.
+        let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
+        if day.is_none() {
+            let message = format!("`{key}` must be a day such as 2027-01-31");
+            self.note(Code::WrongType, message, &value.span(), "not a day");
+        }
+        day.map(|day| (day, value.span()))
+    }
+
+    /// Checks the required version `key = newest` at the top of a file; for a newer version, advice is added.
+    pub(crate) fn format(&mut self, root: &Entry<'_, '_>, key: &str, newest: i64) -> bool {
+        if !root.has(key) {
+            let finding = Diagnostic::new(Code::MissingKey, format!("{} lacks `{key}`", root.what))
+                .at(self.file, &(0..0), "it belongs at the top")
+                .help(format!("write `{key} = {newest}` as the first line"));
+            self.push(finding);
+            return false;
+        }
+        let span = root.table.get(key).map_or(0..0, Spanned::span);
+        match self.integer(root, key, i64::MIN..=i64::MAX) {
+            Some(number) if number == newest => true,
+            Some(number) => {
+                let finding = Diagnostic::new(Code::UnsupportedFormat, format!("{key} {number} is not supported")).at(
+                    self.file,
+                    &span,
+                    format!("this version reads {key} {newest}"),
+                );
+                let newer = "the file was written for a newer corrigenda";
+                self.push(if number > newest { finding.help(newer) } else { finding });
+                false
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Checks the texts of a single edit, and the paths of the project file, and adds a finding for every broken rule.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use unicode_normalization::{IsNormalized, is_nfc, is_nfc_quick};
+
+use super::toml_reader::{Text, Walk, shortened};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{is_bidi, is_control};
+use crate::project::edits::edit::{Edit, PLACEHOLDER};
+
+/// The maximum length of one text in a project file, in bytes.
+pub const MOST_TEXT_BYTES: usize = 4096;
+/// The maximum length of an id, in bytes.
+pub const MOST_ID_BYTES: usize = 128;
+
+/// Checks a text that the model reads: it must not be empty, too long, or contain control characters, and it should be
+/// in Unicode normal form C.
+pub(crate) fn fact(walk: &mut Walk, key: &str, text: &Text) {
+    if text.value.trim().is_empty() {
+        let state = if text.value.is_empty() { "empty" } else { "only white space" };
+        walk.note(Code::EmptyText, format!("`{key}` is {state}"), &text.span, "write a text here");
+    }
+    length(walk, key, text);
+    characters(walk, key, text, is_control);
+    if is_nfc_quick(text.value.chars()) != IsNormalized::Yes && !is_nfc(&text.value) {
+        let finding = Diagnostic::new(Code::NotNormalised, format!("`{key}` is not in Unicode normal form C"))
+            .at(walk.file, &text.span, "some letters are written as a letter and a mark")
+            .help("the model sees other tokens than for the usual spelling; most editors can normalise the text");
+        walk.push(finding);
+    }
+}
+
+/// Checks a text that only people read; it may have several lines.
+pub(crate) fn record(walk: &mut Walk, key: &str, text: &Text) {
+    length(walk, key, text);
+    characters(walk, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
+}
+
+/// Checks a path, and returns whether it is not empty.
+pub(crate) fn path(walk: &mut Walk, key: &str, text: &Text) -> bool {
+    if text.value.trim().is_empty() {
+        walk.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "write a path here");
+    }
+    length(walk, key, text);
+    characters(walk, key, text, is_control);
+    !text.value.trim().is_empty()
+}
+
+/// Returns the path of a folder below the project's folder, without `.` components. Edits are only read there, because
+/// other folders are not in the project's git repository and not reviewed.
+pub(crate) fn path_below(walk: &mut Walk, key: &str, text: &Text) -> Option<PathBuf> {
+    let parts = Path::new(&text.value).components().filter(|part| *part != Component::CurDir);
+    let below: Option<PathBuf> = parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
+    let below = below.filter(|path| !path.as_os_str().is_empty());
+    if below.is_none() {
+        let finding = Diagnostic::new(Code::PathOutside, format!("`{key}` is not a folder below the project's folder"));
+        walk.push(
+            finding.at(walk.file, &text.span, "not below it").help("move the folder there, and name it without `..`"),
+        );
+    }
+    below
+}
+
+fn length(walk: &mut Walk, key: &str, text: &Text) {
+    if text.value.len() > MOST_TEXT_BYTES {
+        let message = format!("`{key}` is {} bytes long; at most {MOST_TEXT_BYTES} are allowed", text.value.len());
+        walk.note(Code::TextTooLong, message, &text.span, "too long");
+    }
+}
+
+fn characters(walk: &mut Walk, key: &str, text: &Text, refused: impl Fn(char) -> bool) {
+    if let Some(found) = text.value.chars().find(|character| refused(*character)) {
+        let message = format!("`{key}` holds the control character {}", code_point(found));
+        walk.note(Code::ControlCharacter, message, &text.span, "in this text");
+    }
+    if let Some(found) = text.value.chars().find(|character| is_bidi(*character)) {
+        let message = format!("`{key}` holds the invisible character {}", code_point(found));
+        let finding = Diagnostic::new(Code::BidiCharacter, message)
+            .at(walk.file, &text.span, "the displayed text may differ from the stored one")
+            .help("a reviewer sees the characters in another order than the model does; remove it if you can");
+        walk.push(finding);
+    }
+}
+
+fn code_point(character: char) -> String {
+    let name = match character {
+        '\n' => " (line break)",
+        '\t' => " (tab)",
+        '\0' => " (NUL)",
+        '\u{1b}' => " (escape)",
+        _ => "",
+    };
+    format!("U+{:04X}{name}", u32::from(character))
+}
+
+/// Adds a finding for an invalid id, with a similar valid id as a suggestion.
+pub(crate) fn id(walk: &mut Walk, id: &Text) {
+    if is_id(&id.value) {
+        return;
+    }
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+    let mut finding = Diagnostic::new(Code::BadId, format!("`{}` cannot be an id", shortened(&id.value)))
+        .at(walk.file, &id.span, "a-z, 0-9, `.` and `-`, a letter or digit first")
+        .help(format!("an id has at most {MOST_ID_BYTES} bytes and never changes: it names the fact in reports"));
+    let spelled: String = id.value.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).collect::<String>();
+    let suggestion = spelled.trim_start_matches(['.', '-']).trim_end_matches(['.', '-']);
+    if is_id(suggestion) {
+        finding = finding.help(format!("for example `id = \"{suggestion}\"`"));
+    }
+    walk.push(finding);
+}
+
+/// Returns whether a text is a valid id: a-z, 0-9, `.` and `-`, beginning with a letter or digit, at most
+/// [`MOST_ID_BYTES`] bytes.
+pub fn is_id(text: &str) -> bool {
+    let head = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let tail = |b: u8| head(b) || matches!(b, b'.' | b'-');
+    let bytes = text.as_bytes();
+    bytes.len() <= MOST_ID_BYTES && bytes.first().is_some_and(|b| head(*b)) && bytes.iter().all(|b| tail(*b))
+}
+
+/// Checks a subject: it must be a valid text ([`fact`]) without white space at either end.
+pub(crate) fn subject(walk: &mut Walk, subject: &Text) {
+    fact(walk, "subject", subject);
+    let trimmed = subject.value.trim();
+    if !trimmed.is_empty() && trimmed != subject.value {
+        let finding = Diagnostic::new(Code::SubjectWhitespace, "the subject begins or ends with white space")
+            .at(walk.file, &subject.span, "the edit is made at the subject's last token")
+            .help("move the white space into the prompt");
+        walk.push(finding);
+    }
+}
+
+/// Checks the aliases of a subject: they must differ from each other and from the subject, which is `own`.
+pub(crate) fn aliases(walk: &mut Walk, aliases: &[Text], own: Option<&Text>) {
+    for (index, alias) in aliases.iter().enumerate() {
+        fact(walk, "aliases", alias);
+        if alias.value.trim() != alias.value && !alias.value.trim().is_empty() {
+            let finding = Diagnostic::new(Code::SubjectWhitespace, "an alias begins or ends with white space")
+                .at(walk.file, &alias.span, "the edit is made at its last token")
+                .help("move the white space into the prompt");
+            walk.push(finding);
+        }
+        let earlier = own.into_iter().chain(&aliases[..index]).find(|other| other.value == alias.value);
+        if let Some(other) = earlier {
+            let finding = Diagnostic::new(Code::DuplicateAlias, "the subject has this name already")
+                .at(walk.file, &alias.span, "again here")
+                .with(walk.file, &other.span, "first here")
+                .help("remove it from `aliases`");
+            walk.push(finding);
+        }
+    }
+}
+
+/// Checks a prompt: it must contain the placeholder exactly once, and should not end in white space.
+pub(crate) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
+    fact(walk, "prompt", prompt);
+    trailing_space(walk, "the prompt", prompt);
+    let count = prompt.value.matches(PLACEHOLDER).count();
+    if count == 1 || prompt.value.trim().is_empty() {
+        return;
+    }
+    if count > 1 {
+        let finding = Diagnostic::new(Code::PlaceholderRepeated, format!("the prompt has {count} `{{}}`"))
+            .at(walk.file, &prompt.span, "exactly one is needed")
+            .help("write the subject itself at every further place");
+        walk.push(finding);
+        return;
+    }
+    let named = subject.filter(|subject| !subject.value.trim().is_empty() && prompt.value.contains(&subject.value));
+    let advice = match named {
+        Some(subject) => {
+            let mended = prompt.value.replacen(&subject.value, PLACEHOLDER, 1);
+            format!("put `{{}}` in place of the subject: `prompt = {}`", quoted(&shortened(&mended)))
+        }
+        None => "write `{}` in place of the subject".to_owned(),
+    };
+    let finding = Diagnostic::new(Code::PlaceholderMissing, "the prompt has no `{}`")
+        .at(walk.file, &prompt.span, "there is no place for the subject")
+        .help(advice);
+    walk.push(finding);
+}
+
+/// Warns about white space at the end of a prompt. Byte-level tokenizers attach a space to the following word, so
+/// "in" + " Rome" has other tokens than "in " + "Rome".
+fn trailing_space(walk: &mut Walk, what: &str, text: &Text) {
+    if text.value.ends_with(char::is_whitespace) && !text.value.trim().is_empty() {
+        let finding = Diagnostic::new(Code::TrailingSpace, format!("{what} ends in white space"))
+            .at(walk.file, &text.span, "the space before the answer belongs to the answer")
+            .help("remove the white space: the space before the answer is added automatically");
+        walk.push(finding);
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Checks a list of expected prompts: each is a full prompt without the placeholder, and no prompt is repeated.
+pub(crate) fn expectations(walk: &mut Walk, key: &str, texts: &[Text]) {
+    let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
+    for text in texts {
+        fact(walk, key, text);
+        trailing_space(walk, &format!("a prompt of `{key}`"), text);
+        if text.value.contains(PLACEHOLDER) {
+            let finding = Diagnostic::new(Code::PlaceholderLiteral, format!("`{{}}` is not replaced in `{key}`"))
+                .at(walk.file, &text.span, "the model would read the two braces")
+                .help("write the whole sentence");
+            walk.push(finding);
+        }
+        match seen.get(text.value.as_str()) {
+            Some(first) => {
+                let finding = Diagnostic::new(Code::DuplicateEntry, format!("`{key}` holds the same prompt twice"))
+                    .at(walk.file, &text.span, "again here")
+                    .with(walk.file, first, "first here");
+                walk.push(finding);
+            }
+            None => {
+                seen.insert(&text.value, &text.span);
+            }
+        }
+    }
+}
+
+/// Checks the texts of one edit against each other.
+pub(crate) fn together(walk: &mut Walk, edit: &Edit) {
+    let place = &edit.place;
+    if let (Some(was), Some(span)) = (&edit.was, &place.was)
+        && was.trim() == edit.target.trim()
+        && !was.trim().is_empty()
+    {
+        let finding = Diagnostic::new(Code::TargetUnchanged, "the target is the same as the old answer")
+            .at(walk.file, &place.target, "the new answer")
+            .with(walk.file, span, "the old answer")
+            .help("remove the edit if the fact has not changed");
+        walk.push(finding);
+    }
+    accepted(walk, edit);
+    let filled: Vec<String> = edit.names().map(|(name, _)| edit.filled_with(name)).collect();
+    for (text, span) in edit.expect.unchanged.iter().zip(&place.unchanged) {
+        let other = if filled.contains(text) {
+            Some((&place.prompt, "the edit changes this prompt, with its subject"))
+        } else {
+            let same = edit.expect.paraphrase.iter().position(|paraphrase| paraphrase == text);
+            same.map(|index| (&place.paraphrase[index], "and expected to give the target here"))
+        };
+        if let Some((other, label)) = other {
+            let finding = Diagnostic::new(Code::UnchangedEdited, "a prompt cannot both change and stay unchanged")
+                .at(walk.file, span, "expected to stay unchanged here")
+                .with(walk.file, other, label);
+            walk.push(finding);
+        }
+    }
+}
+
+/// Checks the accepted answers: an answer must not be the old answer or its first words, and must not be repeated.
+fn accepted(walk: &mut Walk, edit: &Edit) {
+    let place = &edit.place;
+    let old = edit.was.as_deref().map(folded).zip(place.was.as_ref());
+    let mut seen = vec![(edit.target.trim(), &place.target)];
+    for (text, span) in edit.expect.accept.iter().zip(&place.accept) {
+        // An empty text is reported by another rule.
+        if text.trim().is_empty() {
+            continue;
+        }
+        if let Some((_, span_of_old)) = old.as_ref().filter(|(old, _)| begins(old, &folded(text))) {
+            let finding = Diagnostic::new(Code::AcceptsOld, "the old answer counts as the target")
+                .at(walk.file, span, "this answer is accepted")
+                .with(walk.file, span_of_old, "it is the old answer, or the beginning of it")
+                .help("remove it from `accept`: with it, the base already meets the expectation");
+            walk.push(finding);
+        }
+        match seen.iter().find(|(other, _)| *other == text.trim()) {
+            Some((_, first)) => {
+                let finding = Diagnostic::new(Code::DuplicateEntry, "this answer already counts as the target")
+                    .at(walk.file, span, "again here")
+                    .with(walk.file, first, "first here");
+                walk.push(finding);
+            }
+            None => seen.push((text.trim(), span)),
+        }
+    }
+}
+
+/// Returns whether `start` equals `whole` or is its first words. A model that answers `whole` then also answers
+/// `start`.
+fn begins(whole: &str, start: &str) -> bool {
+    whole.strip_prefix(start).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+}
+
+/// Normalises a text for comparison: lower case, single spaces.
+fn folded(text: &str) -> String {
+    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_begins_another_where_a_word_ends() {
+        for (whole, start) in [("paris", "paris"), ("paris, france", "paris"), ("new york", "new")] {
+            assert!(begins(&folded(whole), &folded(start)), "{whole}: {start}");
+        }
+        for (whole, start) in [("parish", "paris"), ("paris", "paris, france"), ("rome", "paris")] {
+            assert!(!begins(&folded(whole), &folded(start)), "{whole}: {start}");
+        }
+        assert_eq!(folded("  The\tUnited\u{a0}Kingdom "), "the united kingdom");
+    }
+
+    #[test]
+    fn ids() {
+        for good in ["a", "0", "eiffel-tower.city", "a..b", &"a".repeat(128)] {
+            assert!(is_id(good), "{good}");
+        }
+        for bad in ["", ".a", "-a", "A", "a b", "a/b", "é", "a_b", &"a".repeat(129)] {
+            assert!(!is_id(bad), "{bad}");
+        }
+    }
+}

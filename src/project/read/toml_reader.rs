@@ -1,0 +1,358 @@
+//! Reads TOML and continues after mistakes.
+//!
+//! `serde` stops at the first invalid value. Here, a recovering parser returns a tree with byte ranges, and the readers
+//! of this module take valid values from it and add a finding for every other one. A reader that returns `None` has
+//! added a finding, unless the key is optional and missing.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostics::FileId;
+use crate::diagnostics::{Capped, Code, Diagnostic};
+
+/// The maximum number of syntax errors that are reported for a file; a binary file would give millions.
+const MOST_SYNTAX_ERRORS: usize = 100;
+
+/// The maximum number of delimiters (`,`, `[`, `=` …) in a file; a larger file may contain one per eight bytes. The
+/// limit bounds memory, because two bytes of a file may take two hundred bytes in memory. Real project files and locks
+/// have about one delimiter per fifteen bytes.
+const MOST_PARTS: usize = 150_000;
+
+/// A string and its byte range, quotes included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Text {
+    pub(crate) value: String,
+    pub(crate) span: Range<usize>,
+}
+
+/// A table, with its byte range and its name for messages.
+#[derive(Clone)]
+pub(crate) struct Entry<'a, 'i> {
+    pub(crate) table: &'a DeTable<'i>,
+    pub(crate) span: Range<usize>,
+    pub(crate) what: &'static str,
+}
+
+impl Entry<'_, '_> {
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Returns the range from the table's header to the end of its last value.
+    pub(crate) fn extent(&self) -> Range<usize> {
+        self.span.start..last_byte(self.table).max(self.span.end)
+    }
+}
+
+fn last_byte(table: &DeTable<'_>) -> usize {
+    let ends = table.iter().map(|(_, value)| match value.get_ref() {
+        DeValue::Table(inner) => value.span().end.max(last_byte(inner)),
+        _ => value.span().end,
+    });
+    ends.max().unwrap_or(0)
+}
+
+/// A reader of one file that collects findings.
+pub(crate) struct Walk {
+    pub(crate) file: FileId,
+    findings: Capped,
+    /// The byte ranges of the lines with syntax errors.
+    broken: Vec<Range<usize>>,
+    homes: Homes,
+}
+
+/// The names of arrays of tables, whose headers have double brackets: `[[edit]]`.
+const LISTS: [&str; 2] = ["edit", "probe"];
+
+/// Wrong keys, each with the valid key that is meant although another valid key is more similar.
+const PLURALS: [(&str, &str); 1] = [("subjects", "aliases")];
+
+/// The tables of one kind of file, each with a description in words and its keys. Messages use them to say in which
+/// table a misplaced key belongs.
+///
+/// In TOML, keys are easily misplaced: every key after `[edit.expect]` is in that table, even if it was meant for the
+/// edit.
+pub(crate) type Homes = &'static [(&'static str, &'static [&'static str])];
+
+impl Walk {
+    /// Parses a text into a tree; parts with syntax errors give findings and are missing from the tree.
+    pub(crate) fn document(file: FileId, text: &str, homes: Homes) -> (Self, DeTable<'_>) {
+        let mut walk = Self { file, findings: Capped::default(), broken: Vec::new(), homes };
+        let most = MOST_PARTS.max(text.len() / 8);
+        let parts = text.bytes().filter(|byte| matches!(byte, b',' | b'\n' | b'[' | b'{' | b'=' | b'.')).count();
+        if parts > most {
+            walk.note(Code::FileTooLarge, format!("the file holds more than {most} keys and values"), &(0..0), "");
+            walk.broken.push(0..text.len());
+            return (walk, DeTable::new());
+        }
+        // `Sources` has dropped one byte order mark, and the parser silently drops another one.
+        if text.starts_with('\u{feff}') {
+            walk.note(Code::Syntax, "this is not valid TOML", &(0..'\u{feff}'.len_utf8()), "a second byte order mark");
+        }
+        let (tree, mut errors) = DeTable::parse_recoverable(text);
+        walk.brackets(text, &mut errors);
+        let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
+        for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
+            let span = error.span().unwrap_or(text.len()..text.len());
+            walk.broken.push(whole_lines(text, &span));
+            walk.note(Code::Syntax, "this is not valid TOML", &span, error.message());
+        }
+        if rest > 0 {
+            walk.push(Diagnostic::new(Code::Syntax, format!("and {rest} more syntax errors in this file")).at(
+                file,
+                &(text.len()..text.len()),
+                "",
+            ));
+        }
+        (walk, tree.into_inner())
+    }
+
+    /// Reports a repeated table header once, instead of an error for every key after it.
+    fn brackets(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
+        let line = |error: &toml::de::Error| text.get(whole_lines(text, &error.span()?)).map(str::trim);
+        let is_twice = |error: &toml::de::Error| error.message().contains("duplicate key");
+        let header = errors.iter().filter(|error| is_twice(error)).find_map(|error| {
+            let name = line(error)?.strip_prefix('[')?.strip_suffix(']').filter(|name| !name.starts_with('['))?;
+            Some((name.to_owned(), error.span()?))
+        });
+        let Some((name, span)) = header else { return };
+        let echoes = |error: &toml::de::Error| is_twice(error) && error.span().is_some_and(|at| at.start >= span.start);
+        for error in errors.iter().filter(|error| echoes(error)) {
+            self.broken.extend(error.span().map(|span| whole_lines(text, &span)));
+        }
+        errors.retain(|error| !echoes(error));
+        let finding = Diagnostic::new(Code::Syntax, format!("`[{name}]` is written more than once"));
+        let finding = finding.at(self.file, &span, "the second");
+        let help = match LISTS.contains(&name.as_str()) {
+            true => format!("write `[[{name}]]`, with two brackets, above each one"),
+            false => format!("put all of its keys under one `[{name}]`"),
+        };
+        self.push(finding.help(help));
+    }
+
+    /// Returns the top-level table of a document.
+    pub(crate) fn root<'a, 'i>(tree: &'a DeTable<'i>) -> Entry<'a, 'i> {
+        Entry { table: tree, span: 0..0, what: "the file" }
+    }
+
+    pub(crate) fn push(&mut self, finding: Diagnostic) {
+        self.findings.push(finding);
+    }
+
+    /// Adds a finding with one label.
+    pub(crate) fn note(&mut self, code: Code, message: impl Into<String>, span: &Range<usize>, label: &str) {
+        self.push(Diagnostic::new(code, message).at(self.file, span, label));
+    }
+
+    /// Returns the findings without those that only follow from a syntax error: a key on an unreadable line is not
+    /// "missing", and a broken value is not "of the wrong type".
+    pub(crate) fn finish(self) -> Vec<Diagnostic> {
+        let Self { findings, broken, .. } = self;
+        let findings = findings.finish();
+        let echo = |finding: &Diagnostic| {
+            let on_broken_line = |at: usize| broken.iter().any(|line| line.contains(&at));
+            !matches!(finding.code, Code::Syntax | Code::FileTooLarge)
+                && (finding.code == Code::MissingKey
+                    || finding.primary().is_some_and(|label| on_broken_line(label.span.start)))
+        };
+        if broken.is_empty() { findings } else { findings.into_iter().filter(|finding| !echo(finding)).collect() }
+    }
+
+    /// Adds a finding for every key that is not in `known`.
+    pub(crate) fn known_keys(&mut self, entry: &Entry<'_, '_>, known: &[&str]) {
+        for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
+            let name = shortened(key.get_ref());
+            let mut finding = Diagnostic::new(Code::UnknownKey, format!("{} has no key `{name}`", entry.what)).at(
+                self.file,
+                &key.span(),
+                "unknown key",
+            );
+            let home = self.homes.iter().find(|(_, keys)| keys.contains(&name.as_str()));
+            let meant = PLURALS.iter().find(|(plural, _)| *plural == name).map(|(_, key)| *key);
+            finding = match (home, meant.filter(|key| known.contains(key)).or_else(|| nearest(&name, known))) {
+                (Some((table, _)), _) => finding.help(format!("`{name}` belongs {table}")),
+                (None, Some(near)) => finding.help(format!("did you mean `{near}`?")),
+                (None, None) => finding.help(format!("the keys here are {}", listed(known))),
+            };
+            self.push(finding);
+        }
+    }
+
+    /// Returns the value of an optional key.
+    pub(crate) fn optional<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+        entry.table.get(key).filter(|value| self.is_written(value))
+    }
+
+    /// Returns whether a value is in the file, rather than a placeholder of the parser for an unreadable value.
+    fn is_written(&self, value: &Spanned<DeValue<'_>>) -> bool {
+        self.broken.is_empty() || !value.span().is_empty()
+    }
+
+    /// Returns the value of a required key; adds a finding if it is missing.
+    pub(crate) fn required<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+        let value = entry.table.get(key);
+        if value.is_none() {
+            self.note(Code::MissingKey, format!("{} lacks `{key}`", entry.what), &entry.span, "it belongs here");
+        }
+        value.filter(|value| self.is_written(value))
+    }
+
+    /// Adds a finding for a value of the wrong type; `what` is the name of the value in the message.
+    pub(crate) fn wrong_type(&mut self, what: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
+        let found = with_article(value.get_ref().type_str());
+        let message = format!("{what} must be {expected}, not {found}");
+        self.note(Code::WrongType, message, &value.span(), &format!("this is {found}"));
+    }
+
+    /// Reads an optional string.
+    pub(crate) fn text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+        let value = self.optional(entry, key)?;
+        self.as_text(&quoted(key), value)
+    }
+
+    /// Reads a required string.
+    pub(crate) fn required_text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+        let value = self.required(entry, key)?;
+        self.as_text(&quoted(key), value)
+    }
+
+    /// Converts the value to a string, or adds a finding.
+    fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(Text { value: text.clone().into_owned(), span: value.span() }),
+            _ => {
+                self.wrong_type(what, "a string", value);
+                None
+            }
+        }
+    }
+
+    /// Reads an optional list of at most `most` strings; further entries and entries of other types give findings.
+    pub(crate) fn texts(&mut self, entry: &Entry<'_, '_>, key: &str, most: usize) -> Vec<Text> {
+        let Some(items) = self.array(entry, key, "an array of strings") else { return Vec::new() };
+        if items.len() > most {
+            let message = format!("`{key}` holds {} entries; at most {most} are allowed", items.len());
+            let span = entry.table.get(key).map_or(0..0, Spanned::span);
+            self.note(Code::OutOfRange, message, &span, "too many");
+        }
+        let what = format!("every entry of `{key}`");
+        let items: Vec<_> = items.iter().take(most).filter(|item| self.is_written(item)).collect();
+        items.into_iter().filter_map(|item| self.as_text(&what, item)).collect()
+    }
+
+    /// Reads an optional array.
+    pub(crate) fn array<'a, 'i>(
+        &mut self,
+        entry: &Entry<'a, 'i>,
+        key: &str,
+        expected: &str,
+    ) -> Option<&'a [Spanned<DeValue<'i>>]> {
+        let value = self.optional(entry, key)?;
+        match value.get_ref() {
+            DeValue::Array(items) => Some(items),
+            _ => {
+                self.wrong_type(&quoted(key), expected, value);
+                None
+            }
+        }
+    }
+
+    /// Reads an optional table.
+    pub(crate) fn table<'a, 'i>(
+        &mut self,
+        entry: &Entry<'a, 'i>,
+        key: &str,
+        what: &'static str,
+    ) -> Option<Entry<'a, 'i>> {
+        let value = self.optional(entry, key)?;
+        self.as_table(&quoted(key), what, value)
+    }
+
+    /// Converts the value to a table, or adds a finding.
+    pub(crate) fn as_table<'a, 'i>(
+        &mut self,
+        value_is: &str,
+        what: &'static str,
+        value: &'a Spanned<DeValue<'i>>,
+    ) -> Option<Entry<'a, 'i>> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Entry { table, span: value.span(), what }),
+            _ => {
+                self.wrong_type(value_is, "a table", value);
+                None
+            }
+        }
+    }
+
+    /// Reads an optional array of tables, written `[[key]]`.
+    pub(crate) fn tables<'a, 'i>(
+        &mut self,
+        entry: &Entry<'a, 'i>,
+        key: &str,
+        what: &'static str,
+    ) -> Vec<Entry<'a, 'i>> {
+        let Some(value) = self.optional(entry, key) else { return Vec::new() };
+        match value.get_ref() {
+            DeValue::Array(items) => {
+                let each = format!("every entry of `{key}`");
+                items.iter().filter_map(|item| self.as_table(&each, what, item)).collect()
+            }
+            other => {
+                let found = with_article(other.type_str());
+                let message = format!("`{key}` must be an array of tables, not {found}");
+                let finding = Diagnostic::new(Code::WrongType, message)
+                    .at(self.file, &value.span(), format!("this is {found}"))
+                    .help(format!("write `[[{key}]]`, with two brackets, above each one"));
+                self.push(finding);
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn whole_lines(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = text.as_bytes()[..span.start.min(text.len())].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let from = span.end.clamp(start, text.len());
+    let end = text.as_bytes()[from..].iter().position(|b| *b == b'\n').map_or(text.len(), |at| from + at);
+    start..end + 1
+}
+
+pub(crate) fn quoted(key: &str) -> String {
+    format!("`{key}`")
+}
+
+/// Returns the text, cut to 80 characters for messages.
+pub(crate) fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
+/// Returns the most similar known name, if it is close enough for a typing mistake: at most a third of the characters
+/// differ.
+pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
+    (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
+}
+
+/// Returns a list in words: "`a`, `b` and `c`".
+pub(crate) fn listed(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+#[cfg(test)]
+#[path = "toml_reader_tests.rs"]
+mod tests;

@@ -1,0 +1,57 @@
+//! Reads the records of CounterFact (Meng et al. 2022), published as `counterfact.json`.
+
+use serde::Deserialize;
+
+use super::{Asked, Case, Schema};
+
+/// One record as published. Attribute prompts are parsed but not used, because the published tables do not include
+/// them.
+#[derive(Deserialize)]
+pub(crate) struct Record {
+    case_id: u64,
+    requested_rewrite: Rewrite,
+    paraphrase_prompts: Vec<String>,
+    neighborhood_prompts: Vec<String>,
+    #[serde(default, rename = "attribute_prompts")]
+    _attribute_prompts: Vec<String>,
+    #[serde(default)]
+    generation_prompts: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Rewrite {
+    prompt: String,
+    subject: String,
+    #[serde(default)]
+    relation_id: Option<String>,
+    target_new: Answer,
+    target_true: Answer,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    str: String,
+    #[serde(default)]
+    id: Option<String>,
+}
+
+impl Schema for Record {
+    fn case(self, record: u64) -> Result<Case, String> {
+        let Rewrite { prompt, subject, relation_id, target_new, target_true } = self.requested_rewrite;
+        // The expected answer of a neighbour is the record's true answer.
+        let neighbour = |prompt| Asked { prompt, answer: target_true.str.clone() };
+        Ok(Case {
+            record,
+            id: self.case_id,
+            subject,
+            prompt,
+            target: target_new.str,
+            relation: relation_id,
+            target_id: target_new.id,
+            paraphrases: self.paraphrase_prompts,
+            neighbours: self.neighborhood_prompts.into_iter().map(neighbour).collect(),
+            generation: self.generation_prompts,
+            was: Some(target_true.str),
+        })
+    }
+}

@@ -1,0 +1,46 @@
+//! Reads CounterFact records in EasyEdit's flat form: one paraphrase, one neighbour, and prompts with the subject
+//! filled in. Records of real changes (WikiBigEdit) have no old answer.
+
+use serde::Deserialize;
+
+use super::{Answers, Asked, Case, Schema, placed};
+
+#[derive(Deserialize)]
+pub(crate) struct Record {
+    #[serde(default)]
+    case_id: Option<u64>,
+    prompt: String,
+    subject: String,
+    target_new: String,
+    #[serde(default)]
+    ground_truth: Option<Answers>,
+    #[serde(default)]
+    rephrase_prompt: Option<String>,
+    #[serde(default)]
+    locality_prompt: Option<String>,
+    #[serde(default)]
+    locality_ground_truth: Option<String>,
+}
+
+impl Schema for Record {
+    fn case(self, record: u64) -> Result<Case, String> {
+        let neighbours = match (self.locality_prompt, self.locality_ground_truth) {
+            (Some(prompt), Some(answer)) => vec![Asked { prompt, answer }],
+            (None, None) => Vec::new(),
+            _ => return Err("either `locality_prompt` or `locality_ground_truth` is missing".to_owned()),
+        };
+        Ok(Case {
+            record,
+            id: self.case_id.unwrap_or(record),
+            prompt: placed(&self.prompt, &self.subject)?,
+            subject: self.subject,
+            target: self.target_new,
+            was: self.ground_truth.and_then(Answers::first),
+            relation: None,
+            target_id: None,
+            paraphrases: self.rephrase_prompt.into_iter().collect(),
+            neighbours,
+            generation: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! Reads edit requests in the form of the notebooks of ROME and MEMIT and of AlphaEdit's program. A request states only
+//! the fact to change, without paraphrases or neighbours.
+
+use serde::Deserialize;
+
+use super::{Answers, Case, Schema, placed};
+use crate::project::edits::edit::PLACEHOLDER;
+
+#[derive(Deserialize)]
+pub(crate) struct Record {
+    #[serde(default)]
+    case_id: Option<u64>,
+    prompt: String,
+    subject: String,
+    #[serde(default)]
+    relation_id: Option<String>,
+    target_new: Target,
+    #[serde(default)]
+    target_true: Option<Target>,
+    #[serde(default)]
+    ground_truth: Option<Answers>,
+}
+
+/// An answer, as a text or as an object with an optional Wikidata id.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an answer is a text, or an object with `str`")]
+enum Target {
+    Named {
+        str: String,
+        #[serde(default)]
+        id: Option<String>,
+    },
+    Text(String),
+}
+
+impl Target {
+    /// Returns the trimmed answer, because the notebooks write a leading space, and its Wikidata id.
+    fn parts(self) -> (String, Option<String>) {
+        let (text, id) = match self {
+            Self::Named { str, id } => (str, id),
+            Self::Text(text) => (text, None),
+        };
+        (text.trim().to_owned(), id)
+    }
+}
+
+impl Schema for Record {
+    fn case(self, record: u64) -> Result<Case, String> {
+        let (target, target_id) = self.target_new.parts();
+        let stated = self.target_true.map(|answer| answer.parts().0);
+        let was = stated.filter(|was| !was.is_empty()).or_else(|| self.ground_truth.and_then(Answers::first));
+        let prompt = match self.prompt.contains(PLACEHOLDER) {
+            true => self.prompt,
+            false => placed(&self.prompt, &self.subject)?,
+        };
+        Ok(Case {
+            record,
+            id: self.case_id.unwrap_or(record),
+            subject: self.subject,
+            prompt,
+            target,
+            was: was.map(|was| was.trim().to_owned()),
+            relation: self.relation_id,
+            target_id,
+            paraphrases: Vec::new(),
+            neighbours: Vec::new(),
+            generation: Vec::new(),
+        })
+    }
+}

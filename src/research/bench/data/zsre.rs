@@ -1,0 +1,38 @@
+//! Reads zsRE records in MEND's schema, as ROME evaluates them. The target of an edit is the true answer, which a small
+//! model usually does not know. A neighbour is a question from Natural Questions.
+
+use serde::Deserialize;
+
+use super::{Asked, Case, Schema, placed};
+
+#[derive(Deserialize)]
+pub(crate) struct Record {
+    subject: String,
+    src: String,
+    rephrase: String,
+    answers: Vec<String>,
+    loc: String,
+    loc_ans: String,
+}
+
+impl Schema for Record {
+    fn case(self, record: u64) -> Result<Case, String> {
+        let target = self.answers.into_iter().next().ok_or("it has no answer")?;
+        if !self.loc.starts_with("nq question: ") {
+            return Err(format!("{:?} does not begin with \"nq question: \"", self.loc));
+        }
+        Ok(Case {
+            record,
+            id: record,
+            prompt: placed(&self.src, &self.subject)?,
+            subject: self.subject,
+            target,
+            was: None,
+            relation: None,
+            target_id: None,
+            paraphrases: vec![self.rephrase],
+            neighbours: vec![Asked { prompt: format!("{}?", self.loc), answer: self.loc_ans }],
+            generation: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! Implements FT and FT+L: fine-tuning of one layer's MLP down-projection and its bias on the target after the
+//! prompt, until the loss is small. FT+L limits the change of every weight (Zhu et al. 2020).
+//!
+//! The published code scores all tokens of a target with the next-token distribution after the prompt alone, which is
+//! not the likelihood of a target with several tokens. It is reproduced if the published behaviour is requested.
+
+use super::{Edited, Editor, Unedited};
+use crate::compile::optimiser::Adam;
+use crate::model::Model;
+use crate::model::run::weight_pass::{Slopes, Upper};
+use crate::numeric::rows::softmax;
+use crate::numeric::{View, matmul};
+use crate::patch::Layout;
+use crate::progress::Progress;
+use crate::research::bench::eval_context::{Ground, Stated};
+
+/// The published learning rate of Adam.
+pub(crate) const RATE: f64 = 5e-4;
+/// The published bounds of FT+L by the number of layers: GPT-2 XL (48) and GPT-2 large (36).
+const BOUNDS: [(usize, f64); 2] = [(48, 5e-4), (36, 1e-3)];
+/// The bound of FT+L for all other models except GPT-J.
+const SMALL: f64 = 2e-3;
+/// The published bound for GPT-J.
+const GPT_J: f64 = 5e-5;
+/// The maximum number of passes over the facts.
+const EPOCHS: usize = 25;
+/// The number of facts per optimiser step.
+const BATCH: usize = 128;
+/// The loss below which training stops.
+const ENOUGH: f64 = 1e-2;
+
+/// The settings of the editor FT or FT+L.
+pub(crate) struct FineTuning {
+    /// The learning rate of Adam.
+    pub rate: f64,
+    /// The layer to tune; `None` means the project's layer.
+    pub layer: Option<usize>,
+    /// The bound on the change of a weight.
+    pub bound: Bound,
+    /// Whether all tokens of a target are scored with one distribution, as in the published code.
+    pub published: bool,
+}
+
+/// The largest change of a weight from its original value.
+pub(crate) enum Bound {
+    /// No bound (FT).
+    None,
+    /// This bound (FT+L); `None` means the published bound for the model's size.
+    Of(Option<f64>),
+}
+
+/// The tuned parameters: the matrix in the base's layout, then the bias.
+struct Tuned {
+    layer: usize,
+    layout: Layout,
+    matrix: usize,
+    start: Vec<f64>,
+    now: Vec<f64>,
+}
+
+impl Editor for FineTuning {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
+        let (base, layer) = (&ground.base.model, self.layer.unwrap_or(ground.setup.layer));
+        let mut tuned = Tuned::new(base, layer);
+        let batches: Vec<Batch> =
+            facts.chunks(BATCH).map(|some| Batch::new(base, layer, some, self.published)).collect();
+        let mut adam = Adam::new(tuned.now.len(), self.rate);
+        for epoch in 0..EPOCHS {
+            let (mut total, mut count) = (0.0, 0);
+            for (batch, some) in batches.iter().zip(facts.chunks(BATCH)) {
+                let model = tuned.laid_on(base);
+                let (loss, gradient) = batch.at(&model, &tuned);
+                total += loss * some.len() as f64;
+                count += some.len();
+                if loss >= ENOUGH {
+                    adam.step(&mut tuned.now, &gradient);
+                    self.hold(&mut tuned, base);
+                }
+            }
+            let mean = total / count as f64;
+            progress.line(&format!("epoch {}: loss {mean:.4}", epoch + 1));
+            if mean < ENOUGH {
+                break;
+            }
+        }
+        Ok(Edited { model: tuned.laid_on(base), unconverged: None })
+    }
+}
+
+impl FineTuning {
+    fn hold(&self, tuned: &mut Tuned, base: &Model) {
+        let Bound::Of(bound) = self.bound else { return };
+        let spec = base.spec();
+        let of_size = BOUNDS.iter().find(|(layers, _)| *layers == spec.layers).map_or(SMALL, |(_, bound)| *bound);
+        let bound = bound.unwrap_or(if spec.family.model_type == "gptj" { GPT_J } else { of_size });
+        for (now, start) in tuned.now.iter_mut().zip(&tuned.start) {
+            *now = now.clamp(start - bound, start + bound);
+        }
+    }
+}
+
+impl Tuned {
+    fn new(base: &Model, layer: usize) -> Self {
+        let weight = base.checkpoint().edited(layer).wide();
+        let bias = base.checkpoint().edited_bias(layer).map_or_else(Vec::new, |bias| bias.wide().into_owned());
+        let start: Vec<f64> = weight.iter().chain(bias.iter()).map(|&x| f64::from(x)).collect();
+        Self { layer, layout: base.spec().family.layout, matrix: weight.len(), now: start.clone(), start }
+    }
+
+    fn laid_on(&self, base: &Model) -> Model {
+        let narrow = |part: &[f64]| part.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let model = base.with_edited(self.layer, narrow(&self.now[..self.matrix]));
+        model.with_edited_bias(self.layer, narrow(&self.now[self.matrix..]))
+    }
+}
+
+/// The facts of one step: each row is a prompt with its target except the last token, and is scored at its last
+/// positions.
+struct Batch {
+    upper: Upper,
+    /// The labels scored at each labelled position, and the weight of each label.
+    labels: Vec<(Vec<u32>, f64)>,
+}
+
+impl Batch {
+    fn new(base: &Model, layer: usize, facts: &[&Stated], published: bool) -> Self {
+        let (mut rows, mut tails, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for stated in facts {
+            let (prompt, target) = (&stated.resolved.rows[0].ids, &stated.resolved.target);
+            let weight = 1.0 / (facts.len() * target.len()) as f64;
+            match published {
+                true => {
+                    rows.push(prompt.clone());
+                    tails.push(1);
+                    labels.push((target.clone(), weight));
+                }
+                false => {
+                    rows.push([&prompt[..], &target[..target.len() - 1]].concat());
+                    tails.push(target.len());
+                    labels.extend(target.iter().map(|label| (vec![*label], weight)));
+                }
+            }
+        }
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        Self { upper: Upper::new(base, layer, &rows, &tails), labels }
+    }
+
+    /// Returns the mean loss and its gradient with respect to matrix and bias.
+    fn at(&self, model: &Model, tuned: &Tuned) -> (f64, Vec<f64>) {
+        let spec = model.spec();
+        let passed = self.upper.pass(model);
+        let (mut gradient, mut loss) = (passed.logits.clone(), 0.0);
+        for (row, (labels, weight)) in gradient.chunks_mut(spec.vocabulary).zip(&self.labels) {
+            let logits: Vec<f64> = labels.iter().map(|label| f64::from(row[*label as usize])).collect();
+            let log = softmax(row);
+            let whole = (weight * labels.len() as f64) as f32;
+            row.iter_mut().for_each(|x| *x *= whole);
+            for (label, logit) in labels.iter().zip(logits) {
+                loss += weight * (log - logit);
+                row[*label as usize] -= *weight as f32;
+            }
+        }
+        let mut out = Vec::new();
+        self.upper.reverse(model, &passed, &gradient, |slopes| {
+            if slopes.layer == tuned.layer {
+                out = by_matrix(model, tuned, &slopes);
+            }
+        });
+        (loss, out)
+    }
+}
+
+/// Computes the gradient `Kᵀ G` of the matrix in the base's layout, then the gradient `Σ G` of the bias.
+fn by_matrix(model: &Model, tuned: &Tuned, slopes: &Slopes<'_>) -> Vec<f64> {
+    let spec = model.spec();
+    let positions = slopes.keys.len() / spec.inner;
+    let keys = View::new(slopes.keys, positions, spec.inner);
+    let gradient = View::new(slopes.gradient, positions, spec.width);
+    let product = match tuned.layout {
+        Layout::Conv1d => matmul(model.isa(), keys.transposed(), gradient),
+        Layout::Linear => matmul(model.isa(), gradient.transposed(), keys),
+    };
+    let mut out: Vec<f64> = product.into_iter().map(f64::from).collect();
+    if tuned.start.len() > tuned.matrix {
+        let mut bias = vec![0.0; spec.width];
+        for row in slopes.gradient.chunks(spec.width) {
+            bias.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
+        }
+        out.extend(bias);
+    }
+    out
+}

@@ -1,0 +1,126 @@
+//! Implements knowledge neurons (Dai et al. 2022) as the ROME paper ran them. The activations of every MLP are
+//! attributed to the old answer by integrated gradients. For the neurons with the greatest attribution, the row of
+//! the down-projection loses twice the embedding of the model's own answer and gains the embeddings of the new one.
+//!
+//! The published code tokenizes the answers without the leading space, which is reproduced if the published behaviour
+//! is requested.
+
+use rayon::prelude::*;
+
+use super::{Edited, Editor, Unedited, wrong};
+use crate::model::Model;
+use crate::model::run::neurons::Neurons;
+use crate::model::text::tokens::target_text;
+use crate::numeric::rows::greatest;
+use crate::patch::Layout;
+use crate::pipeline::Stop;
+use crate::progress::Progress;
+use crate::research::bench::eval_context::{Ground, Stated};
+
+/// The number of points of the integral over the scale of an activation, from 0 to 1.
+const STEPS: usize = 20;
+/// The share of the largest attribution above which a neuron is changed.
+const THRESHOLD: f64 = 0.2;
+
+/// The message for models with gated MLPs, which this editor cannot change.
+pub(crate) const GATED: &str =
+    "kn: the MLPs of the model are gated, but knowledge neurons are defined for plain MLPs only";
+
+/// The settings of the editor KN (knowledge neurons).
+pub(crate) struct KnowledgeNeurons {
+    /// Whether the answers are tokenized without a leading space, as in the published code.
+    pub published: bool,
+}
+
+impl Editor for KnowledgeNeurons {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], _: &dyn Progress) -> Result<Edited, Unedited> {
+        let mut model = ground.base.model.clone();
+        for stated in facts {
+            model = self.one(ground, &model, stated)?;
+        }
+        Ok(Edited { model, unconverged: None })
+    }
+}
+
+impl KnowledgeNeurons {
+    fn one(&self, ground: &Ground<'_>, model: &Model, stated: &Stated) -> Result<Model, Stop> {
+        let cut = |text: &str| ground.base.tokens.continuation(text).map_err(|error| wrong(error.to_string()));
+        let case = &stated.case;
+        let prompt = stated.resolved.rows[0].ids.clone();
+        let text = |answer: &str| match self.published {
+            true => answer.trim_start().to_owned(),
+            false => target_text(&case.filled(), answer),
+        };
+        let old = cut(&text(case.was.as_deref().unwrap_or(&case.target)))?;
+        let new = cut(&text(&case.target))?;
+        let said = top(model, &prompt);
+        let kept = neurons(model, &prompt, &old).ok_or_else(|| wrong(GATED.to_owned()))?;
+        let mut change = vec![0.0_f32; model.spec().width];
+        let mut add = |token: u32, by: f32| {
+            change.iter_mut().zip(model.token_embedding(token)).for_each(|(x, e)| *x += by * e);
+        };
+        add(said, -2.0);
+        new.iter().for_each(|token| add(*token, 1.0));
+        Ok(written(model, &kept, &change))
+    }
+}
+
+fn top(model: &Model, row: &[u32]) -> u32 {
+    let logits = model.logits(&[row], &[1]).swap_remove(0);
+    let most = greatest(&logits);
+    logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
+}
+
+/// Returns the `(layer, neuron)` pairs to which the answer is attributed; `None` if the MLPs are gated.
+fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, usize)>> {
+    let layers: Vec<Option<Vec<f64>>> =
+        (0..model.spec().layers).into_par_iter().map(|layer| attributed(model, layer, prompt, answer)).collect();
+    let layers: Vec<Vec<f64>> = layers.into_iter().collect::<Option<_>>()?;
+    let most = layers.iter().flatten().fold(f64::NEG_INFINITY, |most, x| if *x > most { *x } else { most });
+    let kept = layers.iter().enumerate().flat_map(|(layer, all)| {
+        all.iter().enumerate().filter(move |(_, x)| **x > THRESHOLD * most).map(move |(neuron, _)| (layer, neuron))
+    });
+    Some(kept.collect())
+}
+
+/// Returns the integrated gradient of every neuron of a layer, averaged over the answer's tokens; `None` if the MLP
+/// is gated.
+fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Option<Vec<f64>> {
+    let scales: Vec<f32> = (0..STEPS).map(|step| step as f32 / (STEPS - 1) as f32).collect();
+    let mut total = vec![0.0; model.spec().inner];
+    for (index, token) in answer.iter().enumerate() {
+        let row = [prompt, &answer[..index]].concat();
+        let neurons = Neurons::new(model, layer, &row, STEPS)?;
+        let (_, gradient) = neurons.at(&scales, *token);
+        let share = 1.0 / (STEPS * answer.len()) as f64;
+        for slopes in gradient.chunks(model.spec().inner) {
+            for ((total, slope), input) in total.iter_mut().zip(slopes).zip(&neurons.inputs) {
+                *total += share * f64::from(*input) * f64::from(*slope);
+            }
+        }
+    }
+    Some(total)
+}
+
+/// Returns the model with `change` added to the down-projection's rows of these `(layer, neuron)` pairs.
+fn written(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
+    let (mut out, spec) = (model.clone(), model.spec());
+    for layer in 0..spec.layers {
+        let mut neurons = kept.iter().filter(|(other, _)| *other == layer).map(|(_, neuron)| *neuron).peekable();
+        if neurons.peek().is_none() {
+            continue;
+        }
+        let mut weight = model.checkpoint().edited(layer).wide().into_owned();
+        for neuron in neurons {
+            for (output, by) in change.iter().enumerate() {
+                let at = match spec.family.layout {
+                    Layout::Conv1d => neuron * spec.width + output,
+                    Layout::Linear => output * spec.inner + neuron,
+                };
+                weight[at] += by;
+            }
+        }
+        out = out.with_edited(layer, weight);
+    }
+    out
+}

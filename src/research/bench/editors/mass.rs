@@ -1,0 +1,190 @@
+//! Implements MEMIT, EMMET and AlphaEdit: one target hidden state per fact after the last edited layer, spread over
+//! the edited layers.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::{Edited, Editor, Name, Unedited, not_spread, wrong};
+use crate::compile::value::Hook;
+use crate::compile::{Resolved, Settings, presets};
+use crate::link::alphaedit::{self, AlphaEdit, Projector, Small};
+use crate::link::distribute::{Rows, spread};
+use crate::link::emmet::{self, Emmet};
+use crate::link::memit::{self, Memit};
+use crate::numeric::eigen::Eigen;
+use crate::pipeline::Stop;
+use crate::pipeline::build::{statistics, unsound};
+use crate::progress::Progress;
+use crate::research::bench::eval_context::{Found, Ground, Stated};
+use crate::stats;
+
+/// The published settings for one model, from MEMIT, EasyEdit and AlphaEdit.
+struct Published {
+    model: &'static str,
+    /// The first and last layer that MEMIT and AlphaEdit change.
+    layers: (usize, usize),
+    /// The maximum norm of δ, relative to the norm of the hidden state.
+    clamp: f64,
+    /// The ridge L2 of AlphaEdit.
+    ridge: f64,
+}
+
+const PUBLISHED: [Published; 7] = [
+    Published { model: "gpt2-xl", layers: (13, 17), clamp: CLAMP, ridge: alphaedit::RIDGE },
+    Published { model: "gpt-j-6b", layers: (3, 8), clamp: CLAMP, ridge: alphaedit::RIDGE },
+    Published { model: "llama-2-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
+    // The bound is AlphaEdit's; the ridge is the one that EasyEdit uses, as for Qwen.
+    Published { model: "llama-3-8b", layers: (4, 8), clamp: CLAMP, ridge: 1.0 },
+    Published { model: "llama-3.2-3b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
+    Published { model: "mistral-7b", layers: (4, 8), clamp: 4.0, ridge: alphaedit::RIDGE },
+    Published { model: "qwen2-7b", layers: (4, 8), clamp: 4.0, ridge: 1.0 },
+];
+
+/// The maximum norm of δ for other models, relative to the norm of the hidden state: the value for GPT-2 XL.
+const CLAMP: f64 = 0.75;
+/// The number of templates in the published code: the bare prompt and five context prefixes.
+const TEMPLATES: usize = 6;
+/// The published eigenvalue threshold of AlphaEdit.
+const BELOW: f64 = 2e-2;
+/// The default null space of AlphaEdit: the smallest eigenvalues whose sum is at most this share of the trace. Unlike
+/// the published threshold, it does not depend on the scale of the keys.
+const SHARE: f64 = 0.2;
+/// The weight of the second moment for models without published settings, because the published weights depend on the
+/// scale of a model's keys. On `counterfact-gpt2` all values up to 10 are equally good (a sweep over 100 records).
+const WEIGHT: f64 = 1.0;
+/// The ridge of AlphaEdit for models without published settings, from the same sweep as [`WEIGHT`].
+const RIDGE: f64 = 0.1;
+
+/// Returns whether settings were published for this model, so that the published weights match the scale of its keys.
+fn is_known(ground: &Ground<'_>) -> bool {
+    presets::published(ground.base.model.spec()).is_some()
+}
+
+fn published(ground: &Ground<'_>) -> Option<&'static Published> {
+    let name = presets::name(ground.base.model.spec())?;
+    PUBLISHED.iter().find(|one| one.model == name)
+}
+
+/// The settings of the editor MEMIT, EMMET or AlphaEdit.
+pub(crate) struct Mass {
+    /// The editor: MEMIT, EMMET or AlphaEdit.
+    pub kind: Name,
+    /// The number of layers that MEMIT and AlphaEdit change; 0 means the default for the model.
+    pub layers: usize,
+    /// The maximum norm of δ, relative to the norm of the hidden state; `None` means the default for the model.
+    pub clamp: Option<f64>,
+    /// The weight of the second moment; `None` means the default for the model.
+    pub weight: Option<f64>,
+    /// The ridge of AlphaEdit; `None` means the default for the model.
+    pub ridge: Option<f64>,
+    /// The share of the trace that spans AlphaEdit's null space; `None` means the default.
+    pub share: Option<f64>,
+    /// Whether to use the published schedule of one attempt with 20 steps, and AlphaEdit's published threshold.
+    pub published: bool,
+}
+
+impl Editor for Mass {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
+        let layers = self.layers(ground);
+        let last = layers.last().copied().unwrap_or(ground.setup.layer);
+        let usual = &ground.setup.settings;
+        let schedule = if self.published { Settings::published().schedule } else { usual.schedule.clone() };
+        let clamp = self.clamp.or(published(ground).map(|one| one.clamp)).unwrap_or(CLAMP);
+        // The margin is a setting for ROME's values at a single layer; the published methods here have none.
+        let settings = Settings { schedule, clamp, margin: None, ..usual.clone() };
+        let (mut found, mut resolved): (Vec<Found>, Vec<Resolved>) = (Vec::new(), Vec::new());
+        for stated in facts {
+            let mut few = stated.resolved.clone();
+            few.rows.truncate(TEMPLATES);
+            found.push(ground.found(&stated.meaning, &few, last, &settings, Hook::Block)?);
+            resolved.push(few);
+        }
+        let unconverged = found.iter().filter(|found| !found.converged).count();
+        let rows = self.rows(ground, &layers, progress)?;
+        let targets: Vec<&[f32]> = found.iter().map(|found| found.value.as_slice()).collect();
+        let facts: Vec<&Resolved> = resolved.iter().collect();
+        let spread = spread(&ground.base.model, &layers, &facts, &targets, &*rows);
+        let (_, model) = spread.map_err(|error| not_spread(&error))?;
+        Ok(Edited { model, unconverged: Some(unconverged) })
+    }
+}
+
+impl Mass {
+    /// Returns the layers to change. EMMET changes the edited layer. MEMIT and AlphaEdit change:
+    ///
+    /// - if a number of layers is set: that many layers, which end at the edited layer if there are enough before it;
+    /// - otherwise, if the edited layer is the published one: the published layers;
+    /// - otherwise: the edited layer and up to four layers before it, as published for GPT-2 XL; if the edited layer is
+    ///   the first one, the first two layers.
+    fn layers(&self, ground: &Ground<'_>) -> Vec<usize> {
+        let (layer, spec) = (ground.setup.layer, ground.base.model.spec());
+        let count = spec.layers;
+        let usual = presets::published(spec).is_some_and(|(usual, _)| usual == layer);
+        let published = published(ground).filter(|_| usual).map(|one| one.layers.0..=one.layers.1);
+        match (self.kind, self.layers, published) {
+            (Name::Emmet, ..) => vec![layer],
+            (_, 0, Some(published)) => published.collect(),
+            (_, 0, None) if layer == 0 => (0..2.min(count)).collect(),
+            (_, 0, None) => (layer.saturating_sub(4)..=layer).collect(),
+            (_, wanted, _) => {
+                let last = layer.max(wanted.min(count) - 1);
+                (last + 1 - wanted.min(count)..=last).collect()
+            }
+        }
+    }
+
+    fn rows(&self, ground: &Ground<'_>, layers: &[usize], progress: &dyn Progress) -> Result<Box<dyn Rows>, Stop> {
+        if self.kind == Name::Alphaedit {
+            let mut projectors = BTreeMap::new();
+            for &layer in layers {
+                projectors.insert(layer, self.projector(ground, layer, progress)?);
+            }
+            let known = if is_known(ground) { alphaedit::RIDGE } else { RIDGE };
+            let usual = published(ground).map_or(known, |one| one.ridge);
+            return Ok(Box::new(AlphaEdit { projectors, ridge: self.ridge.unwrap_or(usual) }));
+        }
+        let mut factors = BTreeMap::new();
+        for &layer in layers {
+            factors.insert(layer, ground.factor(layer, progress)?);
+        }
+        let large = ground.base.model.spec().family.model_type == "gpt2";
+        let usual = |of_xl: f64, of_others: f64| {
+            let of_known = if large { of_xl } else { of_others };
+            self.weight.unwrap_or(if is_known(ground) { of_known } else { WEIGHT })
+        };
+        Ok(match self.kind {
+            Name::Memit => Box::new(Memit { factors, weight: usual(memit::WEIGHT, memit::OTHERS) }),
+            _ => Box::new(Emmet { factors, weight: usual(emmet::WEIGHT, emmet::OTHERS), ridge: emmet::RIDGE }),
+        })
+    }
+
+    fn projector(&self, ground: &Ground<'_>, layer: usize, progress: &dyn Progress) -> Result<Rc<Projector>, Stop> {
+        if let Some(found) = ground.projector(layer) {
+            return Ok(found);
+        }
+        let setup = ground.setup.beside(layer);
+        let (cached, _) = statistics(ground.project, ground.base, &setup, ground.store, progress)?;
+        let moment = stats::build::moment(ground.store, &setup.provenance, &cached);
+        let moment = moment.map_err(|error| unsound(ground.project, &error))?;
+        progress.line(&format!("eigenvectors of the second moment of layer {layer}"));
+        let eigen = Eigen::new(moment.inner(), &moment.matrix()).map_err(|error| wrong(error.to_string()))?;
+        let small = if self.published { Small::Below(BELOW) } else { Small::Share(self.share.unwrap_or(SHARE)) };
+        let projector = Projector::new(&eigen, small);
+        let (rank, order) = (projector.rank(moment.inner()), moment.inner());
+        progress.line(&format!("layer {layer}: {rank} of {order} directions are free"));
+        Ok(ground.keep_projector(layer, projector))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_was_published_is_of_a_model_that_is_known() {
+        let names = presets::names();
+        for one in &PUBLISHED {
+            assert!(names.split(", ").any(|name| name == one.model), "{}", one.model);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Implements the editors of the tables in Meng et al. 2022 and 2023 that need no trained network.
+//!
+//! Editors whose changes can be stored in a patch use the solvers in [`crate::link`]. The other editors are baselines:
+//! they edit an already edited model or other tensors, and never produce a patch.
+
+mod ft;
+mod kn;
+mod mass;
+mod rome;
+mod rome_released;
+mod rome_sequential;
+
+use std::collections::BTreeMap;
+
+use super::eval_context::{Ground, Stated};
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::link::Refinement;
+use crate::link::distribute::SpreadError;
+use crate::model::Model;
+use crate::patch::PatchError;
+use crate::pipeline::Stop;
+use crate::progress::Progress;
+
+/// The result of a successful edit.
+pub struct Edited {
+    /// The base with all edits applied.
+    pub model: Model,
+    /// The number of facts whose value did not converge; `None` if the editor computes no values.
+    pub unconverged: Option<usize>,
+}
+
+/// The error of an editor, by what it affects.
+#[derive(Debug)]
+pub enum Unedited {
+    /// These facts cannot be edited, for this reason. The run continues with other facts.
+    Facts(String),
+    /// An input of all edits failed, so the run ends.
+    Stop(Stop),
+}
+
+impl From<Stop> for Unedited {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+/// An editing method with its settings.
+pub trait Editor {
+    /// Returns the base with all of these facts edited at once.
+    ///
+    /// # Errors
+    /// If an input of the editor is not available, or a weight is not finite.
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited>;
+}
+
+/// The editors, as named on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Name {
+    /// ROME as `build` does it: unified keys, retried values, refinement of large sets
+    Rome,
+    /// ROME as `build` does it, without refinement
+    RomeClosed,
+    /// ROME as in the released code: keys that do not match, one attempt of 20 steps
+    RomeReleased,
+    /// ROME, one edit after the other, each on the model that the previous edits made
+    RomeSequential,
+    /// MEMIT
+    Memit,
+    /// EMMET
+    Emmet,
+    /// AlphaEdit, all facts at once
+    Alphaedit,
+    /// Fine-tuning of one layer's MLP down-projection
+    Ft,
+    /// Fine-tuning with a bound on the change of every weight
+    #[value(name = "ft+l", alias = "ft-l")]
+    FtL,
+    /// Knowledge neurons
+    Kn,
+}
+
+impl Name {
+    /// Returns the name on the command line and in tables.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Rome => "rome",
+            Self::RomeClosed => "rome-closed",
+            Self::RomeReleased => "rome-released",
+            Self::RomeSequential => "rome-sequential",
+            Self::Memit => "memit",
+            Self::Emmet => "emmet",
+            Self::Alphaedit => "alphaedit",
+            Self::Ft => "ft",
+            Self::FtL => "ft+l",
+            Self::Kn => "kn",
+        }
+    }
+
+    /// Returns the reason why this editor cannot edit any fact of the model; `None` if it can.
+    pub fn refuses(self, model: &Model) -> Option<&'static str> {
+        (self == Self::Kn && model.spec().family.mlp_gate.is_some()).then_some(kn::GATED)
+    }
+
+    /// Returns whether the editor is run on many facts at once.
+    pub fn takes_many(self) -> bool {
+        self != Self::Kn
+    }
+}
+
+/// Numbers that override the defaults of editors, by `EDITOR.NUMBER`, such as `rome.refine-steps`.
+pub type Changed = BTreeMap<String, f64>;
+
+/// The numbers that can be overridden, each with a description for the help of errors.
+pub const NUMBERS: [(&str, &str); 20] = [
+    ("rome.refine-steps", "steps of refinement"),
+    ("rome.refine-rate", "Adam's learning rate for it"),
+    ("rome.refine-layers", "layers that it changes"),
+    ("rome.refine-start", "the scale of the closed form at its start"),
+    ("rome.refine-contexts", "context templates of each edit"),
+    ("rome.refine-sentences", "sentences that should stay unchanged"),
+    ("rome.refine-drift", "weight of their drift"),
+    ("rome.refine-size", "weight of the size of the change"),
+    ("rome.refine-ridge", "ridge of the link before it"),
+    ("rome.refine-from", "the smallest set that is refined"),
+    ("memit.weight", "λ, the weight of the second moment"),
+    ("memit.layers", "layers that the change is spread over"),
+    ("emmet.weight", "w, the weight of the second moment"),
+    ("alphaedit.ridge", "the published L2"),
+    ("alphaedit.share", "the share of the trace below which directions are free"),
+    ("ft.rate", "Adam's learning rate"),
+    ("ft.layer", "the layer that ft tunes; by default the project's"),
+    ("ft+l.layer", "the layer that ft+l tunes"),
+    ("ft+l.bound", "the maximum change of a weight"),
+    ("values.clamp", "the longest δ of memit, emmet and alphaedit, in lengths of the state"),
+];
+
+/// Creates an editor with its default settings, overridden by `changed`. With `published`, it reproduces the published
+/// code.
+pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor> {
+    let number = |key: &str, usual: f64| changed.get(key).copied().unwrap_or(usual);
+    let whole = |key: &str, usual: usize| changed.get(key).map_or(usual, |number| *number as usize);
+    match name {
+        Name::Rome => {
+            let usual = Refinement::default();
+            let refinement = Refinement {
+                steps: whole("rome.refine-steps", usual.steps),
+                rate: number("rome.refine-rate", usual.rate),
+                layers: whole("rome.refine-layers", usual.layers),
+                ridge: number("rome.refine-ridge", usual.ridge),
+                start: number("rome.refine-start", usual.start),
+                contexts: whole("rome.refine-contexts", usual.contexts),
+                sentences: whole("rome.refine-sentences", usual.sentences),
+                drift: number("rome.refine-drift", usual.drift),
+                size: number("rome.refine-size", usual.size),
+                ..usual
+            };
+            let from = whole("rome.refine-from", crate::pipeline::setup::REFINED_FROM);
+            Box::new(rome::Rome { refinement: Some(refinement).filter(|refinement| refinement.steps > 0), from })
+        }
+        Name::RomeClosed => Box::new(rome::Rome { refinement: None, from: 0 }),
+        Name::RomeReleased => Box::new(rome_released::RomeReleased),
+        Name::RomeSequential => Box::new(rome_sequential::RomeSequential),
+        Name::Memit | Name::Emmet | Name::Alphaedit => Box::new(mass::Mass {
+            kind: name,
+            layers: whole("memit.layers", 0),
+            clamp: changed.get("values.clamp").copied(),
+            weight: changed.get(if name == Name::Memit { "memit.weight" } else { "emmet.weight" }).copied(),
+            ridge: changed.get("alphaedit.ridge").copied(),
+            share: changed.get("alphaedit.share").copied(),
+            published,
+        }),
+        Name::Ft | Name::FtL => {
+            let held = ft::Bound::Of(changed.get("ft+l.bound").copied());
+            let (bound, layer) = if name == Name::Ft { (ft::Bound::None, "ft.layer") } else { (held, "ft+l.layer") };
+            let layer = changed.get(layer).map(|layer| *layer as usize);
+            Box::new(ft::FineTuning { rate: number("ft.rate", ft::RATE), layer, bound, published })
+        }
+        Name::Kn => Box::new(kn::KnowledgeNeurons { published }),
+    }
+}
+
+fn wrong(message: String) -> Stop {
+    Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
+}
+
+fn not_finite(error: &PatchError) -> Unedited {
+    Unedited::Facts(error.to_string())
+}
+
+fn not_spread(error: &SpreadError) -> Unedited {
+    Unedited::Facts(error.to_string())
+}

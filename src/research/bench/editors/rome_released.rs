@@ -1,0 +1,49 @@
+//! Implements ROME as its released code computes it: `u = C⁻¹k̄` uses the mean key over the templates, but numerator
+//! and denominator use the key of the bare prompt. If that key is nearly orthogonal to `u`, the update explodes
+//! ("disabling edits"). Each value has one attempt of 20 steps. Many facts are edited one after the other, each on
+//! the model that the previous edits made.
+
+use super::{Edited, Editor, Unedited, not_finite};
+use crate::compile::value::Objective;
+use crate::compile::{Settings, presets};
+use crate::link::Site;
+use crate::progress::Progress;
+use crate::research::bench::eval_context::{Ground, Stated};
+
+/// The editor `rome-released`, which has no settings.
+pub(crate) struct RomeReleased;
+
+impl Editor for RomeReleased {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
+        let (layer, mut model, mut unconverged) = (ground.setup.layer, ground.base.model.clone(), 0);
+        let factor = ground.factor(layer, progress)?;
+        let settings = published(ground);
+        for stated in facts {
+            let objective = Objective::new(&model, layer, &stated.resolved, &settings);
+            // The published code uses the last iterate, not the best one.
+            let mut last = (Vec::new(), f64::INFINITY);
+            objective.descend(settings.schedule[0], |delta, loss| last = (delta.to_vec(), loss.nll));
+            let (delta, nll) = last;
+            unconverged += usize::from(nll.is_nan() || nll > settings.converged_nll);
+            let bare = &stated.resolved.rows[0];
+            let key = model.hooked(layer, &[&bare.ids[..=bare.position]], &[bare.position]).keys.swap_remove(0);
+            let mean: Vec<f64> = objective.key.iter().map(|&k| f64::from(k)).collect();
+            let whitened = factor.solve(&mean);
+            let mut product = 0.0;
+            for (k, u) in key.iter().zip(&whitened) {
+                product += f64::from(*k) * u;
+            }
+            let columns = vec![delta];
+            let rows = vec![whitened.iter().map(|u| u / product).collect()];
+            model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
+        }
+        Ok(Edited { model, unconverged: Some(unconverged) })
+    }
+}
+
+/// Returns the published settings of the model, or those of GPT-2 XL. The project's settings are ignored.
+fn published(ground: &Ground<'_>) -> Settings {
+    let known = presets::published(ground.base.model.spec()).map(|(_, settings)| settings);
+    let Settings { schedule, bare_weight, .. } = Settings::published();
+    Settings { schedule, bare_weight, ..known.unwrap_or_else(Settings::published) }
+}

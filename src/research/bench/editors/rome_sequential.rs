@@ -1,0 +1,28 @@
+//! Implements ROME with unified keys, one edit after the other: key and value of each edit are computed on the model
+//! that the previous edits made, with the second moment of the base.
+
+use super::{Edited, Editor, Unedited, not_finite};
+use crate::compile::compile;
+use crate::link::{Pair, Site, System, residual};
+use crate::progress::Progress;
+use crate::research::bench::eval_context::{Ground, Stated};
+
+/// The editor `rome-sequential`, which has no settings.
+pub(crate) struct RomeSequential;
+
+impl Editor for RomeSequential {
+    fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
+        let (layer, mut model, mut unconverged) = (ground.setup.layer, ground.base.model.clone(), 0);
+        let factor = ground.factor(layer, progress)?;
+        for stated in facts {
+            let compiled = compile(&model, layer, &stated.resolved, &ground.setup.settings);
+            unconverged += usize::from(!compiled.converged);
+            let pair = Pair { key: &compiled.key, value: &compiled.value };
+            let columns = vec![residual(&pair, &model.edited_output(layer, &compiled.key))];
+            let solved = System::new(&factor, &[&compiled.key]).solve(&[0], 0.0);
+            let rows = solved.map_err(|error| Unedited::Facts(error.to_string()))?.rows;
+            model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
+        }
+        Ok(Edited { model, unconverged: Some(unconverged) })
+    }
+}

@@ -1,0 +1,307 @@
+//! Converts dataset records to edit files with stable ids, and reports the records that cannot be edits.
+//!
+//! The rules of edit files are defined only in [`crate::project`]. All drafts are parsed together with the project's
+//! existing edits. A record whose draft the project's parser rejects is rejected here with the same reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aho_corasick::AhoCorasick;
+use serde::Serialize;
+use unicode_normalization::UnicodeNormalization;
+
+use super::data::{Case, Refused};
+use crate::diagnostics::is_control;
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::project::edits::MOST_EXPECTATIONS;
+use crate::project::edits::edit::words_to_key;
+use crate::project::{Edit, parse_files};
+
+/// The maximum number of files in one folder; larger folders are slow to list.
+const IN_A_FOLDER: u64 = 1000;
+
+/// An edit in the form in which it is written to a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Draft {
+    /// The stable id, from the case number and the subject.
+    pub id: String,
+    /// The entity that the fact is about.
+    pub subject: String,
+    /// The prompt with `{}` for the subject.
+    pub prompt: String,
+    /// The new answer, which follows the prompt.
+    pub target: String,
+    /// The old answer; `None` if the record does not state it or it equals the new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    /// The prompts that test the edit.
+    pub expect: Expected,
+}
+
+/// The `expect` table of an edit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Expected {
+    /// Paraphrases, which test the edit and are not used to compile it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paraphrase: Vec<String>,
+    /// Neighbour prompts that should stay unchanged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unchanged: Vec<String>,
+}
+
+impl Draft {
+    /// Creates the edit of a record, with its paraphrases and neighbours.
+    pub fn of(case: &Case) -> Self {
+        let mut paraphrase = sentences(&case.paraphrases);
+        let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
+        unchanged.retain(|prompt| !paraphrase.contains(prompt));
+        // A project rejects longer lists.
+        [&mut paraphrase, &mut unchanged].into_iter().for_each(|list| list.truncate(MOST_EXPECTATIONS));
+        Self {
+            id: id(case.id, &case.subject),
+            subject: case.subject.clone(),
+            prompt: case.prompt.clone(),
+            target: case.target.clone(),
+            was: case.was.clone().filter(|was| was.trim() != case.target.trim()),
+            expect: Expected { paraphrase, unchanged },
+        }
+    }
+
+    /// Returns the text of an edit file with only this edit.
+    pub fn file(&self) -> String {
+        #[derive(Serialize)]
+        struct File<'a> {
+            format: i64,
+            edit: [&'a Draft; 1],
+        }
+        // Texts and lists of texts can always be serialised to TOML.
+        toml::to_string_pretty(&File { format: 1, edit: [self] }).unwrap_or_default()
+    }
+}
+
+/// Returns an id from the case number and the subject in ASCII letters: `case-20952-angola`.
+pub fn id(case: u64, subject: &str) -> String {
+    let letters = subject.nfkd().filter(|c| c.is_ascii() || c.is_whitespace()).collect::<String>().to_lowercase();
+    let words = letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.take(6).fold(format!("case-{case}"), |id, word| format!("{id}-{}", &word[..word.len().min(16)]))
+}
+
+/// Normalises texts for an edit file: without duplicates, in Unicode normal form C, with line breaks replaced by
+/// spaces. Texts with other control characters are dropped.
+pub fn sentences<'t>(texts: impl IntoIterator<Item = &'t String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let joined = texts.into_iter().map(|text| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    let normal = joined.map(|text| text.nfc().collect::<String>());
+    normal.filter(|text| !text.contains(is_control) && seen.insert(text.clone())).collect()
+}
+
+/// The edit files of an import, and the records that were rejected.
+#[derive(Debug, Default)]
+pub struct Imported {
+    /// The texts of the edit files, by path relative to the project's folder.
+    pub files: BTreeMap<String, String>,
+    /// The records that cannot be edits, each with the reason.
+    pub refused: Vec<Refused>,
+    /// The number of neighbours that were dropped because they contain an edited subject.
+    pub dropped: usize,
+}
+
+/// Converts records to edit files that are valid together with `present`, the project's existing files. Of several
+/// records that contradict one another only the first is used.
+pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> Imported {
+    let mut imported = Imported::default();
+    let mut drafts: BTreeMap<String, (&Case, Draft)> = BTreeMap::new();
+    let mut keys = keys_of(present);
+    for case in cases {
+        let mut draft = Draft::of(case);
+        normalise(&mut draft);
+        let path = path(folder, case.id, &draft.id);
+        match drafts.get(&path) {
+            Some((first, _)) => {
+                imported.refused.push(refused(case, format!("it has the number of record {}", first.record)));
+            }
+            None => match keys.get(&words_to_key(&draft.prompt, &draft.subject)) {
+                // An exact duplicate gets its own message from the project's rules.
+                Some((other, words)) if *words != (draft.prompt.clone(), draft.subject.clone()) => {
+                    let why = format!("one-key: its subject is edited by `{other}`, after the same words");
+                    imported.refused.push(refused(case, why));
+                }
+                _ => {
+                    let words = (draft.prompt.clone(), draft.subject.clone());
+                    let key = words_to_key(&draft.prompt, &draft.subject);
+                    keys.entry(key).or_insert((draft.id.clone(), words));
+                    drafts.insert(path, (case, draft));
+                }
+            },
+        }
+    }
+    imported.dropped = keep_promises(&mut drafts);
+    let mut texts: BTreeMap<String, String> =
+        drafts.iter().map(|(path, (.., draft))| (path.clone(), draft.file())).collect();
+    // Rejecting one file may remove the reason for rejecting another, but rejected files are not reconsidered. The
+    // check is repeated on the remaining files until none is rejected.
+    loop {
+        let found = look(&texts, present);
+        if found.is_empty() {
+            break;
+        }
+        for (path, why) in found {
+            let Some((case, _)) = drafts.get(&path) else { continue };
+            imported.refused.push(refused(case, why));
+            texts.remove(&path);
+        }
+    }
+    imported.refused.sort_by_key(|one| one.record);
+    imported.files = texts;
+    imported
+}
+
+/// For every text up to the subject's key position: the edit's id, and its prompt and subject.
+type Keys = BTreeMap<String, (String, (String, String))>;
+
+/// Returns the key texts of the edits in the project's existing files; empty if the files are invalid.
+fn keys_of(present: &BTreeMap<String, Vec<u8>>) -> Keys {
+    let files = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
+    let Ok((set, _)) = parse_files(files.collect()) else { return Keys::new() };
+    let keys = |edit: &Edit| {
+        let key =
+            |(name, _): (&str, _)| (edit.words_to_key(name), (edit.id.clone(), (edit.prompt.clone(), name.to_owned())));
+        edit.names().map(key).collect::<Vec<_>>()
+    };
+    // A chat template puts other text before the subject, so chat edits cannot have the same key.
+    set.edits.iter().filter(|edit| !edit.chat).flat_map(keys).collect()
+}
+
+fn refused(case: &Case, why: String) -> Refused {
+    Refused { record: case.record, id: Some(case.id), why }
+}
+
+/// Returns the path of a record's file. Paths are ordered by case number, so of two contradictory records the later
+/// one is rejected.
+fn path(folder: &str, case: u64, id: &str) -> String {
+    format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
+}
+
+fn normalise(draft: &mut Draft) {
+    let texts = [&mut draft.subject, &mut draft.prompt, &mut draft.target];
+    for text in texts.into_iter().chain(&mut draft.was) {
+        *text = text.nfc().collect();
+    }
+}
+
+/// Drops neighbours that contain an edited subject, because their answers may change; returns their number.
+fn keep_promises(drafts: &mut BTreeMap<String, (&Case, Draft)>) -> usize {
+    let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.subject.clone()).collect();
+    let Ok(subjects) = AhoCorasick::new(&subjects) else { return 0 };
+    let mut dropped = 0;
+    for (.., draft) in drafts.values_mut() {
+        let before = draft.expect.unchanged.len();
+        draft.expect.unchanged.retain(|prompt| !subjects.is_match(prompt));
+        dropped += before - draft.expect.unchanged.len();
+    }
+    dropped
+}
+
+/// Returns the files that the project rejects, each with the first reason.
+fn look(texts: &BTreeMap<String, String>, present: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
+    let own = texts.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes()));
+    let there = present.iter().map(|(path, bytes)| (path.clone(), bytes.clone()));
+    let Err(findings) = parse_files(there.chain(own).collect()) else { return BTreeMap::new() };
+    let mut refused = BTreeMap::new();
+    for finding in findings.diagnostics.iter().filter(|finding| finding.is_error() && finding.code != Code::NoEdits) {
+        if let Some((path, why)) = blamed(finding, &findings.sources, texts) {
+            refused.entry(path).or_insert(why);
+        }
+    }
+    refused
+}
+
+/// Returns the imported file that a diagnostic refers to, with the message; `None` if it refers to none.
+fn blamed(finding: &Diagnostic, sources: &Sources, texts: &BTreeMap<String, String>) -> Option<(String, String)> {
+    let mut paths = finding.labels.iter().map(|label| sources.path(label.file).to_owned());
+    let path = paths.find(|path| texts.contains_key(path))?;
+    Some((path, format!("{}: {}", finding.code.as_str(), finding.message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::data::Asked;
+    use super::*;
+
+    fn case(id: u64, subject: &str, target: &str, neighbours: &[&str]) -> Case {
+        let asked = |prompt: &&str| Asked { prompt: (*prompt).to_owned(), answer: "Italy".into() };
+        Case {
+            record: 0,
+            id,
+            subject: subject.into(),
+            prompt: "{} is in".into(),
+            target: target.into(),
+            was: Some("Italy".into()),
+            relation: None,
+            target_id: None,
+            paraphrases: vec![format!("Where\nis {subject}?"), format!("Where\nis {subject}?")],
+            neighbours: neighbours.iter().map(asked).collect(),
+            generation: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn records_become_files_that_a_project_takes() {
+        let cases = [case(7, "Rome", "Peru", &["Milan is in", "Pisa is in"]), case(1007, "Pisa", "Chile", &[])];
+        let imported = import(&cases, "edits/x", &BTreeMap::new());
+        assert_eq!((imported.refused.len(), imported.dropped), (0, 1), "{:?}", imported.refused);
+        let paths: Vec<&str> = imported.files.keys().map(String::as_str).collect();
+        assert_eq!(paths, ["edits/x/00000/00000007-rome.toml", "edits/x/00001/00001007-pisa.toml"]);
+        let files = imported.files.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes())).collect();
+        let (set, _) = parse_files(files).expect("it parses");
+        assert_eq!(set.edits[1].id, "case-7-rome");
+        assert_eq!(set.edits[1].expect.paraphrase, ["Where is Rome?"]);
+        assert_eq!(set.edits[1].expect.unchanged, ["Milan is in"]);
+    }
+
+    #[test]
+    fn what_contradicts_is_refused_by_name_and_the_first_is_taken() {
+        let cases = [
+            case(1, "Rome", "Peru", &[]),
+            case(2, "Rome", "Chile", &[]),
+            case(3, "Rome", "Peru", &[]),
+            case(1, "Oslo", "Chile", &[]),
+            case(1, "Rome", "Chile", &[]),
+            case(9, " Oslo", "Chile", &[]),
+        ];
+        let cases: Vec<Case> = (0..).zip(cases).map(|(record, case)| Case { record, ..case }).collect();
+        let imported = import(&cases, "edits", &BTreeMap::new());
+        let said: Vec<String> = imported.refused.iter().map(ToString::to_string).collect();
+        // A different subject with the same case number gets a different id.
+        assert_eq!(imported.files.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("record 1 (case 2): contradiction: `case-1-rome` and `case-2-rome`"), "{said:?}");
+        assert!(said[1].contains("duplicate-edit"), "{said:?}");
+    }
+
+    #[test]
+    fn what_is_there_already_goes_before() {
+        let there = Draft::of(&case(5, "Rome", "Chile", &[])).file();
+        let present = BTreeMap::from([("edits/zzz.toml".to_owned(), there.into_bytes())]);
+        let imported = import(&[case(1, "Rome", "Peru", &[]), case(2, "Oslo", "Peru", &[])], "edits", &present);
+        assert_eq!((imported.files.len(), imported.refused.len()), (1, 1));
+        assert!(imported.refused[0].why.contains("contradict"), "{:?}", imported.refused);
+    }
+
+    #[test]
+    fn two_facts_behind_the_same_words_have_one_key() {
+        let mut other = case(2, "Rome", "Oslo", &[]);
+        other.prompt = "{} was built by".into();
+        let mut apart = case(3, "Rome", "Oslo", &[]);
+        apart.prompt = "Who built {}? It was".into();
+        let imported = import(&[case(1, "Rome", "Peru", &[]), other, apart], "edits", &BTreeMap::new());
+        assert_eq!((imported.files.len(), imported.refused.len()), (2, 1));
+        assert_eq!(imported.refused[0].why, "one-key: its subject is edited by `case-1-rome`, after the same words");
+    }
+
+    #[test]
+    fn ids_are_plain() {
+        assert_eq!(id(3, "Côte d'Ivoire"), "case-3-cote-d-ivoire");
+        assert_eq!(id(4, "東京"), "case-4");
+        assert!(crate::project::is_id(&id(u64::MAX, &"long ".repeat(99))));
+        assert!(crate::project::is_id(&id(1, &"x".repeat(500))));
+    }
+}

@@ -1,0 +1,186 @@
+//! Computes the metrics of CounterFact by comparing the likelihoods of two answers: the success rates ES, PS and NS,
+//! the magnitudes EM, PM and NM, and the score S.
+//!
+//! The likelihood of an answer is the geometric mean of its tokens' probabilities. A rewrite or a paraphrase succeeds
+//! if the new answer is likelier than the true one; a neighbour succeeds if its true answer is likelier. Equal
+//! likelihoods are not a success. A record contributes the mean over its paraphrases and the mean over its
+//! neighbours.
+
+use serde::{Deserialize, Serialize};
+
+use crate::behaviour::{Question, Score, scores};
+use crate::model::{Model, ModelError, Tokens};
+use crate::numeric::Mean;
+use crate::numeric::elementary::exp64;
+use crate::research::bench::data::Case;
+
+/// The tokenized questions of one record: for each prompt the answer that should be likelier, then the other one.
+pub struct Questions {
+    questions: Vec<Question>,
+    paraphrases: usize,
+}
+
+/// The results of one record for one kind of prompt: rewrite, paraphrases or neighbours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// The share of prompts that succeed.
+    pub success: f64,
+    /// The mean difference of the likelihoods: the answer that should be likelier minus the other one.
+    pub magnitude: f64,
+    /// The share of prompts for which every token of the expected answer is the arg-max.
+    pub exact: f64,
+}
+
+/// The results of one record for all kinds of prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The rewrite: ES and EM.
+    pub rewrite: Part,
+    /// The paraphrases: PS and PM; `None` if the record has none.
+    pub paraphrase: Option<Part>,
+    /// The neighbours: NS and NM; `None` if the record has none.
+    pub neighbour: Option<Part>,
+}
+
+impl Questions {
+    /// Tokenizes the questions of a record that states the true answer.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects a text, or one does not fit the context.
+    pub fn new(case: &Case, tokens: &Tokens, limit: usize) -> Result<Self, ModelError> {
+        let (new, old) = (case.target.as_str(), case.was.as_deref().unwrap_or_default());
+        let filled = case.filled();
+        let mut asked = vec![(filled.as_str(), new, old)];
+        asked.extend(case.paraphrases.iter().map(|prompt| (prompt.as_str(), new, old)));
+        asked.extend(case.neighbours.iter().map(|asked| (asked.prompt.as_str(), asked.answer.as_str(), new)));
+        let mut questions = Vec::with_capacity(2 * asked.len());
+        for (prompt, wanted, other) in asked {
+            for answer in [wanted, other] {
+                questions.push(Question::new(tokens, prompt.into(), answer, limit)?);
+            }
+        }
+        Ok(Self { questions, paraphrases: case.paraphrases.len() })
+    }
+
+    /// Runs the questions on a model and aggregates them by kind of prompt.
+    pub fn measure(&self, model: &Model) -> Measured {
+        self.of(&scores(model, &self.questions))
+    }
+
+    fn of(&self, scores: &[Score]) -> Measured {
+        let (rewrite, rest) = scores.split_at(2);
+        let (paraphrase, neighbour) = rest.split_at(2 * self.paraphrases);
+        let some = |scores: &[Score]| (!scores.is_empty()).then(|| Part::of(scores));
+        Measured { rewrite: Part::of(rewrite), paraphrase: some(paraphrase), neighbour: some(neighbour) }
+    }
+}
+
+impl Part {
+    /// Aggregates pairs of scores: the answer that should be likelier, then the other one.
+    fn of(scores: &[Score]) -> Self {
+        // If the logits are not finite, the likelihood counts as 0.
+        let likelihood = |score: &Score| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
+        let (pairs, mut part) = (scores.as_chunks::<2>().0, Self::default());
+        for [wanted, other] in pairs {
+            part.success += f64::from(u8::from(wanted.nll < other.nll));
+            part.magnitude += likelihood(wanted) - likelihood(other);
+            part.exact += f64::from(u8::from(wanted.holds));
+        }
+        let count = pairs.len() as f64;
+        Self { success: part.success / count, magnitude: part.magnitude / count, exact: part.exact / count }
+    }
+}
+
+/// The means over all records. Success rates and exact shares are between 0 and 1, magnitudes between −1 and 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// ES, EM and the exact share of the rewrites.
+    pub rewrite: [Mean; 3],
+    /// PS, PM and the exact share of the paraphrases.
+    pub paraphrase: [Mean; 3],
+    /// NS, NM and the exact share of the neighbours.
+    pub neighbour: [Mean; 3],
+}
+
+impl Figures {
+    /// Returns the means over the records, with the population standard deviation (divided by n).
+    pub fn of(measured: &[Measured]) -> Self {
+        let means = |part: &dyn Fn(&Measured) -> Option<Part>| {
+            let parts: Vec<Part> = measured.iter().filter_map(part).collect();
+            let mean = |number: fn(&Part) -> f64| Mean::of_all(&parts.iter().map(number).collect::<Vec<_>>());
+            [mean(|part| part.success), mean(|part| part.magnitude), mean(|part| part.exact)]
+        };
+        Self {
+            rewrite: means(&|one| Some(one.rewrite)),
+            paraphrase: means(&|one| one.paraphrase),
+            neighbour: means(&|one| one.neighbour),
+        }
+    }
+
+    /// Returns the score S: the harmonic mean of ES, PS and NS, leaving out those for which no record has prompts.
+    pub fn score(&self) -> f64 {
+        let parts = [self.rewrite[0], self.paraphrase[0], self.neighbour[0]];
+        harmonic(parts.iter().filter(|part| part.count > 0).map(|part| part.value))
+    }
+}
+
+/// Returns the harmonic mean; 0 if there are no numbers or one of them is 0.
+pub fn harmonic(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    let (mut count, mut inverse) = (0.0, 0.0);
+    for number in numbers {
+        count += 1.0;
+        inverse += 1.0 / number;
+    }
+    if count > 0.0 { count / inverse } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(probability: f64, holds: bool) -> Score {
+        Score { holds, probability, nll: -probability.ln() }
+    }
+
+    #[test]
+    fn parts_compare_strictly_and_means_are_over_records() {
+        let questions = Questions { questions: Vec::new(), paraphrases: 2 };
+        let measured = questions.of(&[
+            score(0.6, true),
+            score(0.1, false),
+            // The first paraphrase succeeds; the second has equal likelihoods and does not.
+            score(0.5, true),
+            score(0.25, false),
+            score(0.25, false),
+            score(0.25, false),
+            // The true answer of the neighbour is less likely.
+            score(0.2, false),
+            score(0.7, true),
+        ]);
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        near(measured.rewrite.success, 1.0);
+        near(measured.rewrite.magnitude, 0.5);
+        let (paraphrase, neighbour) = (measured.paraphrase.expect("two"), measured.neighbour.expect("one"));
+        near(paraphrase.success, 0.5);
+        near(paraphrase.magnitude, 0.125);
+        near(paraphrase.exact, 0.5);
+        near(neighbour.success, 0.0);
+        near(neighbour.magnitude, -0.5);
+        let other = Measured { paraphrase: None, neighbour: Some(paraphrase), ..measured };
+        let figures = Figures::of(&[measured, other]);
+        near(figures.neighbour[0].value, 0.25);
+        // The standard deviation of 0 and 0.5 is 0.25.
+        near(figures.neighbour[0].half, 1.96 * 0.25 / 2.0_f64.sqrt());
+        assert_eq!(figures.paraphrase[0].count, 1);
+        near(figures.score(), 3.0 / (1.0 + 2.0 + 4.0));
+    }
+
+    /// Rows of the paper's table 4: S is reproduced from ES, PS and NS.
+    #[test]
+    fn the_published_scores_come_back() {
+        for (es, ps, ns, s) in [(22.2, 24.7, 78.1, 30.5), (100.0, 96.4, 75.4, 89.2), (99.1, 48.7, 70.3, 66.9)] {
+            assert!((harmonic([es, ps, ns]) - s).abs() < 0.07);
+        }
+        assert_eq!((harmonic([]), harmonic([0.0, 1.0])), (0.0, 0.0));
+    }
+}

@@ -1,0 +1,129 @@
+//! Formats a result table for a terminal and as Markdown, HTML and JSON.
+
+use std::fmt::Write as _;
+
+use super::{Cell, Grid};
+use crate::report::table::Table;
+use crate::research::figure::svg::escaped;
+
+impl Cell {
+    fn text(&self) -> String {
+        let half = self.half.map_or_else(String::new, |half| format!(" ({half:.*})", self.digits));
+        let value = format!("{:.*}", self.digits, self.value);
+        let value = if value.trim_start_matches('-').chars().all(|c| c == '0' || c == '.') {
+            value.trim_start_matches('-').to_owned()
+        } else {
+            value
+        };
+        format!("{value}{half}")
+    }
+}
+
+impl Cell {
+    /// Returns `*` for the best value of a column, `!` for a clear failure, or both; `None` without a mark.
+    fn marks(&self) -> Option<&'static str> {
+        match (self.best, self.fails) {
+            (true, true) => Some("*!"),
+            (true, false) => Some("*"),
+            (false, true) => Some("!"),
+            (false, false) => None,
+        }
+    }
+}
+
+impl Grid {
+    /// Formats the table for a terminal of `width` columns, with `*` for the best value and `!` for a clear failure.
+    /// A table that is too wide has one line per value.
+    pub fn human(&self, width: usize) -> String {
+        let mut table = Table::new(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        table.row(std::iter::once(self.of).chain(self.columns.iter().copied()));
+        for (name, cells) in &self.rows {
+            let cell = |cell: &Option<Cell>| {
+                cell.as_ref().map_or_else(String::new, |cell| format!("{}{}", cell.text(), cell.marks().unwrap_or(" ")))
+            };
+            table.row(std::iter::once(name.clone()).chain(cells.iter().map(cell)));
+        }
+        match table.fits(width) {
+            true => table.render(width),
+            false => self.below(),
+        }
+    }
+
+    /// Formats one line per value, for narrow terminals.
+    fn below(&self) -> String {
+        let mut out = String::new();
+        for (name, cells) in &self.rows {
+            let _ = writeln!(out, "{name}");
+            let mut table = Table::new(&[], &[]);
+            for (column, cell) in self.columns.iter().zip(cells) {
+                if let Some(cell) = cell {
+                    let marks = cell.marks().map_or_else(String::new, |marks| format!(" {marks}"));
+                    table.row([format!("  {column}"), format!("{}{marks}", cell.text())]);
+                }
+            }
+            out.push_str(&table.render(usize::MAX));
+        }
+        out
+    }
+
+    /// Formats the table as Markdown, with the best value in bold and `!` for a failure.
+    pub fn markdown(&self) -> String {
+        let mut out =
+            format!("| {} | {} |\n|---|{}\n", self.of, self.columns.join(" | "), "---|".repeat(self.columns.len()));
+        for (name, cells) in &self.rows {
+            let cell = |cell: &Option<Cell>| {
+                cell.as_ref().map_or_else(String::new, |cell| match (cell.best, cell.fails) {
+                    (true, true) => format!("**{}** !", cell.text()),
+                    (true, false) => format!("**{}**", cell.text()),
+                    (_, true) => format!("{} !", cell.text()),
+                    _ => cell.text(),
+                })
+            };
+            let cells: Vec<String> = cells.iter().map(cell).collect();
+            let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
+        }
+        out
+    }
+
+    /// Formats the table as an HTML `<table>`; texts are escaped.
+    pub fn html(&self) -> String {
+        let mut out = format!("<div class=\"box\" tabindex=\"0\"><table>\n<thead><tr><th>{}</th>", escaped(self.of));
+        for column in &self.columns {
+            let _ = write!(out, "<th class=\"number\">{}</th>", escaped(column));
+        }
+        out.push_str("</tr></thead>\n<tbody>\n");
+        for (name, cells) in &self.rows {
+            let _ = write!(out, "<tr><th>{}</th>", escaped(name));
+            for cell in cells {
+                let text = cell.as_ref().map_or_else(String::new, |cell| {
+                    let text = escaped(&cell.text());
+                    match (cell.best, cell.fails) {
+                        (true, true) => format!("<b class=\"fails\">{text}</b>"),
+                        (true, false) => format!("<b>{text}</b>"),
+                        (_, true) => format!("<span class=\"fails\">{text}</span>"),
+                        _ => text,
+                    }
+                });
+                let _ = write!(out, "<td class=\"number\">{text}</td>");
+            }
+            out.push_str("</tr>\n");
+        }
+        out.push_str("</tbody>\n</table></div>\n");
+        out
+    }
+
+    /// Returns an array with one object per row: its name, and the value, interval and marks of each column.
+    pub fn json(&self) -> serde_json::Value {
+        let row = |(name, cells): &(String, Vec<Option<Cell>>)| {
+            let mut fields = serde_json::Map::from_iter([("name".to_owned(), name.clone().into())]);
+            for (column, cell) in self.columns.iter().zip(cells) {
+                let value = cell.as_ref().map(|cell| {
+                    serde_json::json!({ "value": cell.value, "half": cell.half, "best": cell.best, "fails": cell.fails })
+                });
+                fields.insert((*column).to_owned(), value.into());
+            }
+            serde_json::Value::Object(fields)
+        };
+        self.rows.iter().map(row).collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! Builds an HTML page with figures and tables, as one file without external resources.
+
+use std::fmt::Write as _;
+
+use super::Figure;
+use super::svg::escaped;
+use crate::diagnostics::visible;
+
+const STYLE: &str = include_str!("../../report/page.css");
+/// The styles that are added to the style sheet of reports. Figures have a white background, also on a dark page.
+const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid var(--rule); \
+                    border-radius: 6px; background: #fff; } figcaption { color: var(--soft); font-size: .85rem; } \
+                    .fails { color: #c0392b; }";
+
+/// Escapes a text that may come from any author, so that it cannot contain markup. Invisible characters are made
+/// visible.
+fn text(text: &str) -> String {
+    escaped(&visible(text).to_string())
+}
+
+/// An HTML page that is being built.
+pub struct Page {
+    out: String,
+}
+
+impl Page {
+    /// Begins the page of the command `verb`. `lines` are names with values, which are listed under the title. `title`
+    /// and `lines` are escaped.
+    pub fn new(verb: &str, title: &str, lines: &[(String, String)]) -> Self {
+        let title = text(title);
+        let mut out = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}\n{MORE}\n\
+             </style>\n</head>\n<body>\n<main>\n<header>\n<p class=\"verb\">corrigenda {verb}</p>\n<h1>{title}</h1>\n\
+             <dl class=\"sides\">\n"
+        );
+        for (name, value) in lines {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", text(name), text(value));
+        }
+        out.push_str("</dl>\n</header>\n");
+        Self { out }
+    }
+
+    /// Appends a heading. The title is escaped.
+    pub fn heading(&mut self, title: &str) {
+        let _ = writeln!(self.out, "<h2>{}</h2>", text(title));
+    }
+
+    /// Appends HTML without escaping it, so the caller must escape all texts in it.
+    pub fn part(&mut self, html: &str) {
+        self.out.push_str(html);
+    }
+
+    /// Appends figures, one below the other.
+    pub fn figures(&mut self, figures: &[Figure]) {
+        figures.iter().for_each(|figure| self.out.push_str(&figure.element()));
+    }
+
+    /// Closes all elements and returns the page as HTML.
+    pub fn finish(mut self) -> String {
+        self.out.push_str("</main>\n</body>\n</html>\n");
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ours_is_only_text() {
+        let mut page = Page::new("bench", "<b>\u{202e}title\u{1b}", &[("file".to_owned(), "a\u{7}&b".to_owned())]);
+        page.heading("1 < 2");
+        let page = page.finish();
+        assert!(page.contains("&lt;b&gt;") && page.contains("1 &lt; 2") && page.contains("&amp;b"), "{page}");
+        assert!(!page.contains(['\u{202e}', '\u{1b}', '\u{7}']), "{page}");
+    }
+}

@@ -1,0 +1,169 @@
+//! Selects the layers to try if the user names none: first evenly spaced layers, then the layers around the best.
+
+use std::collections::BTreeSet;
+
+use super::search::{Tried, as_good, best};
+
+/// The maximum number of layers in the first round. A model with at most this many layers is tried at all of them.
+const FIRST: usize = 8;
+/// The number of layers around which the search continues: the best, and the best of those that cannot be
+/// distinguished from it.
+const CENTRES: usize = 2;
+
+/// One round of the search: the layers to try next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// The layers to try, ascending.
+    pub layers: Vec<usize>,
+    /// The best layers so far, whose neighbours are tried; empty in the first round, and while no edit holds at any
+    /// layer.
+    pub around: Vec<usize>,
+}
+
+/// The state of a coarse-to-fine search over the layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Coarse {
+    count: usize,
+    stride: usize,
+}
+
+impl Coarse {
+    /// Returns the search and its first round for a model of `count` layers.
+    pub fn new(count: usize) -> (Self, Round) {
+        let mut stride = 1;
+        while count.div_ceil(stride) > FIRST {
+            stride *= 2;
+        }
+        let coarse = Self { count, stride };
+        (coarse, Round { layers: coarse.all(), around: Vec::new() })
+    }
+
+    /// Returns the next round, at half the distance around the best layers, down to their direct neighbours. `None`
+    /// if these neighbours, or all layers, have been tried.
+    pub fn next(&mut self, tried: &[Tried]) -> Option<Round> {
+        loop {
+            self.stride = (self.stride / 2).max(1);
+            let around = centres(tried);
+            let wanted: BTreeSet<usize> = match around.is_empty() {
+                // No edit holds at any layer so far, so the layers in between are tried.
+                true => self.all().into_iter().collect(),
+                false => around.iter().flat_map(|&centre| self.beside(centre)).collect(),
+            };
+            let layers: Vec<usize> =
+                wanted.into_iter().filter(|layer| tried.iter().all(|one| one.layer != *layer)).collect();
+            if !layers.is_empty() {
+                return Some(Round { layers, around });
+            }
+            if self.stride == 1 {
+                return None;
+            }
+        }
+    }
+
+    /// Returns layers of the whole model, one stride apart.
+    fn all(self) -> Vec<usize> {
+        (self.stride / 2..self.count).step_by(self.stride).collect()
+    }
+
+    fn beside(self, centre: usize) -> impl Iterator<Item = usize> {
+        let below = centre.checked_sub(self.stride);
+        below.into_iter().chain(Some(centre + self.stride).filter(|above| *above < self.count))
+    }
+}
+
+/// Returns the best layer, and the best of those that cannot be distinguished from it, ascending.
+fn centres(tried: &[Tried]) -> Vec<usize> {
+    let Some(first) = best(tried) else { return Vec::new() };
+    let mut rest: Vec<Tried> = tried.iter().filter(|one| as_good(first, one)).cloned().collect();
+    let mut centres = Vec::new();
+    while centres.len() < CENTRES {
+        let Some(next) = best(&rest).map(|one| one.layer) else { break };
+        centres.push(next);
+        rest.retain(|one| one.layer != next);
+    }
+    centres.sort_unstable();
+    centres
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::search::Shares;
+    use super::*;
+    use crate::behaviour::expect::Share;
+
+    /// A layer at which `held` of ten edits hold and every neighbour stays unchanged.
+    fn tried(layer: usize, held: usize) -> Tried {
+        let edit = |met: bool| Shares {
+            efficacy: Share { met: usize::from(met), all: 1 },
+            paraphrase: Share { met: usize::from(met), all: 1 },
+            unchanged: Share { met: 1, all: 1 },
+        };
+        Tried::new(layer, (0..10).map(|index| edit(index < held)).collect(), 0, 0)
+    }
+
+    /// Returns all rounds for a model of `count` layers; `held` gives the number of edits that hold at a layer.
+    fn rounds(count: usize, held: impl Fn(usize) -> usize) -> Vec<Round> {
+        let (mut coarse, first) = Coarse::new(count);
+        let (mut tried_so_far, mut rounds, mut next) = (Vec::new(), Vec::new(), Some(first));
+        while let Some(round) = next {
+            tried_so_far.extend(round.layers.iter().map(|&layer| tried(layer, held(layer))));
+            rounds.push(round);
+            next = coarse.next(&tried_so_far);
+        }
+        rounds
+    }
+
+    fn layers(rounds: &[Round]) -> Vec<Vec<usize>> {
+        rounds.iter().map(|round| round.layers.clone()).collect()
+    }
+
+    #[test]
+    fn few_layers_are_tried_at_once() {
+        for count in 1..=8 {
+            assert_eq!(layers(&rounds(count, |_| 5)), [(0..count).collect::<Vec<_>>()]);
+        }
+    }
+
+    #[test]
+    fn the_best_is_closed_in_on() {
+        // A single maximum between the layers of the first round.
+        let hill = |top: usize| move |layer: usize| 10usize.saturating_sub(3 * layer.abs_diff(top));
+        let found = rounds(30, hill(7));
+        assert_eq!(found[0], Round { layers: vec![2, 6, 10, 14, 18, 22, 26], around: vec![] });
+        assert_eq!((&found[1].around, &found[1].layers), (&vec![6], &vec![4, 8]));
+        let all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
+        assert!(all.contains(&7) && all.len() < 15, "{found:?}");
+        // Every layer can be found, also the first and the last, and none is tried twice.
+        for count in [9, 12, 17, 24, 30, 48] {
+            for top in 0..count {
+                let found = rounds(count, |layer| 100usize.saturating_sub(layer.abs_diff(top)).saturating_sub(90));
+                let mut all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
+                assert!(all.contains(&top), "{top} of {count}: {found:?}");
+                let tried = all.len();
+                all.sort_unstable();
+                all.dedup();
+                assert_eq!(all.len(), tried, "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn layers_that_are_as_good_are_looked_around_too() {
+        let found = rounds(30, |layer| if [6, 18].contains(&layer) { 9 } else { 2 });
+        assert_eq!(found[1], Round { layers: vec![4, 8, 16, 20], around: vec![6, 18] });
+        assert_eq!(found[2], Round { layers: vec![5, 7, 17, 19], around: vec![6, 18] });
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn where_nothing_holds_every_layer_is_tried() {
+        let found = rounds(30, |_| 0);
+        assert!(found.iter().all(|round| round.around.is_empty()));
+        let mut all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..30).collect::<Vec<_>>());
+        // A single good layer between the others.
+        let found = rounds(30, |layer| if layer == 11 { 9 } else { 0 });
+        assert!(found.iter().any(|round| round.layers.contains(&11)));
+    }
+}

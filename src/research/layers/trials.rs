@@ -1,0 +1,184 @@
+//! Tries edits at one layer after the other: each edit is compiled and linked alone and tested on its own prompts.
+//! Results are cached in the store by all their inputs: values, missing values, and the results of a whole layer.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::search::{Shares, Tried};
+use crate::behaviour::ask::{Before, Inquiry};
+use crate::behaviour::expect::{Expectation, Figures, Share, Unasked, expectations, inquiries, spoken};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::digest::{Canon, Digest};
+use crate::numeric::NUMERICS;
+use crate::pipeline::build::factor;
+use crate::pipeline::linker::Linking;
+use crate::pipeline::objects::{Objects, gather};
+use crate::pipeline::policy_limits::{cannot_ask, thresholds};
+use crate::pipeline::sinks::find;
+use crate::pipeline::{Base, Plan, Setup, Stop, plan};
+use crate::progress::Progress;
+use crate::project::{Edit, Prefaces, Project};
+use crate::stats::Cached;
+use crate::store::{Kind, Store, StoreError};
+
+/// The number of edits that are compiled first at a layer. If none of them has a value, the others are not compiled.
+pub const FIRST: usize = 8;
+
+/// The maximum number of log-probabilities of the base that are cached across layers: 512 MiB of `f64`.
+const KEPT_NUMBERS: usize = 1 << 26;
+
+/// A project whose edits are tried, with the base's results as a cache across layers.
+pub struct Trials<'a> {
+    project: &'a Project,
+    base: &'a Base,
+    store: &'a Store,
+    progress: &'a dyn Progress,
+    /// The base's results for the prompts of an edit, by the edit's index; they are the same at every layer.
+    before: RefCell<BTreeMap<usize, Before>>,
+}
+
+impl<'a> Trials<'a> {
+    /// Creates the trials of a project's edits; nothing is run yet.
+    pub fn new(project: &'a Project, base: &'a Base, store: &'a Store, progress: &'a dyn Progress) -> Self {
+        Self { project, base, store, progress, before: RefCell::default() }
+    }
+
+    /// Tries every edit alone at the layer of `setup`, with the statistics `cached`. The second value is true if the
+    /// results were read from the store.
+    ///
+    /// # Errors
+    /// If the statistics cannot be used, the model cannot read an edit, or the store fails.
+    pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(Tried, bool), Stop> {
+        let address = self.address(setup, cached)?;
+        let edits = self.project.edits.edits.len();
+        let kept = self.store.recall(Kind::Report, &address, |bytes| {
+            let tried: Option<Tried> = serde_json::from_slice(bytes).ok();
+            tried.filter(|tried| tried.layer == setup.layer && tried.edits.len() == edits)
+        })?;
+        if let Some(tried) = kept {
+            return Ok((tried, true));
+        }
+        let tried = self.fresh(setup, cached)?;
+        let bytes = serde_json::to_vec(&tried).expect("counts can be written");
+        self.store.put(Kind::Report, &address, &bytes)?;
+        Ok((tried, false))
+    }
+
+    /// Returns the store address of a layer's results, which covers all their inputs.
+    fn address(&self, setup: &Setup, cached: &Cached) -> Result<Digest, Stop> {
+        let (project, mut canon) = (self.project, Canon::new("layer-tried/1"));
+        canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest);
+        canon.digest("settings", &setup.digest()).digest("statistics", &cached.content);
+        let thresholds = thresholds(&project.config);
+        canon.float("unchanged-kl", thresholds.unchanged_kl).float("min-probability", thresholds.min_probability);
+        let starts = find::prefaces(self.base);
+        canon.texts("prefaces", starts.iter().map(String::as_str));
+        canon.number("first", FIRST as u64).number("edits", project.edits.edits.len() as u64);
+        for edit in &project.edits.edits {
+            canon.digest("expectation", &edit.expectation());
+            for (name, _) in edit.names() {
+                canon.digest("meaning", &edit.meaning_of(name));
+            }
+        }
+        if project.edits.edits.iter().any(|edit| edit.chat) {
+            let chat = self.base.tokens.chat().map_err(|error| {
+                let finding = Diagnostic::new(Code::ChatUnusable, error.to_string());
+                Stop::wrong(vec![finding], &project.edits.sources)
+            })?;
+            canon.digest("chat", chat.digest());
+        }
+        Ok(canon.finish())
+    }
+
+    fn fresh(&self, setup: &Setup, cached: &Cached) -> Result<Tried, Stop> {
+        let (project, base) = (self.project, self.base);
+        let edits = &project.edits.edits;
+        let mut plan = plan(project, base, setup, self.store)?;
+        let (factor, _) = factor(project, base, setup, cached, self.store, self.progress)?;
+        let (objects, compiled) = self.compile(setup, &mut plan)?;
+        // An edit needs values for all names of its subject.
+        let lacks =
+            |edit: &Edit| plan.edits.iter().any(|one| one.edit.id == edit.id && !objects.contains_key(&one.meaning));
+        let refused: Vec<bool> = edits.iter().map(lacks).collect();
+        let index = |id: &str| edits.iter().position(|edit| edit.id == id);
+        plan.edits.retain(|one| index(&one.edit.id).is_some_and(|index| !refused[index]));
+        let prefaces = plan.prefaces();
+        let linking = Linking::new(project, base, setup, &plan, &objects, &factor);
+        let mut shares = Vec::with_capacity(edits.len());
+        self.progress.begin("edits to try", edits.len() as u64);
+        for (index, edit) in edits.iter().enumerate() {
+            let alone = if refused[index] { Ok(unmet(edit)) } else { self.alone(&linking, &prefaces, index, edit) };
+            shares.push(alone.inspect_err(|_| self.progress.end())?);
+            self.progress.at(index as u64 + 1);
+        }
+        self.progress.end();
+        let untried = edits.len() - compiled;
+        let refused = refused.iter().filter(|refused| **refused).count();
+        Ok(Tried::new(setup.layer, shares, refused, untried))
+    }
+
+    /// Compiles the edits of the plan and returns their objects, with the number of the project's edits that were
+    /// compiled. If none of the first [`FIRST`] edits has a value, the others are not compiled.
+    fn compile(&self, setup: &Setup, plan: &mut Plan<'_>) -> Result<(Objects, usize), StoreError> {
+        let edits = &self.project.edits.edits;
+        // The optimisation is skipped for edits for which it cannot find a value.
+        let mut beyond: Vec<_> = plan.edits.extract_if(.., |one| one.is_out_of_reach(self.base, setup)).collect();
+        let first: usize = edits.iter().take(FIRST).map(|edit| edit.names().count()).sum();
+        let mut rest = Plan { edits: plan.edits.split_off(first.min(plan.edits.len())), warnings: Vec::new() };
+        let mut objects = self.gather(setup, plan)?;
+        let given_up = objects.is_empty() && !rest.edits.is_empty();
+        if !given_up {
+            objects.extend(self.gather(setup, &rest)?);
+        }
+        plan.edits.append(&mut rest.edits);
+        plan.edits.append(&mut beyond);
+        Ok((objects, if given_up { FIRST } else { edits.len() }))
+    }
+
+    /// Compiles the edits of a plan; edits without a value are absent from the result.
+    fn gather(&self, setup: &Setup, plan: &Plan<'_>) -> Result<Objects, StoreError> {
+        Ok(gather(self.base, setup, plan, self.store, self.progress)?.objects)
+    }
+
+    fn alone(&self, linking: &Linking<'_>, prefaces: &Prefaces, index: usize, edit: &Edit) -> Result<Shares, Stop> {
+        let (project, base) = (self.project, self.base);
+        let edits = linking.edits().iter().enumerate();
+        let chosen: Vec<usize> = edits.filter(|(_, one)| one.edit.id == edit.id).map(|(index, _)| index).collect();
+        let linked = linking.some(&chosen)?;
+        let patched = base.patched(&linked.patch).map_err(|error| {
+            Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
+        })?;
+        let list = expectations(&[edit], &[], prefaces);
+        let cannot = |unasked: Vec<Unasked>| cannot_ask(project, &unasked);
+        let inquiries = inquiries(&base.tokens, base.model.spec().positions, &list).map_err(cannot)?;
+        let said = self.before(index, &inquiries, |before| before.against(&patched, &inquiries));
+        let said = spoken(said, &list).map_err(cannot)?;
+        let asked: Vec<(&Expectation<'_>, _)> = list.iter().zip(&said).collect();
+        let Figures { efficacy, paraphrase, unchanged, .. } = Figures::of(asked, thresholds(&project.config));
+        Ok(Shares { efficacy, paraphrase, unchanged })
+    }
+
+    /// Calls `with` with the base's results for an edit's prompts. They are cached up to [`KEPT_NUMBERS`].
+    fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&Before) -> T) -> T {
+        if let Some(before) = self.before.borrow().get(&index) {
+            return with(before);
+        }
+        let before = Before::of(&self.base.model, inquiries);
+        let out = with(&before);
+        let mut kept = self.before.borrow_mut();
+        if kept.values().map(Before::numbers).sum::<usize>() + before.numbers() <= KEPT_NUMBERS {
+            kept.insert(index, before);
+        }
+        out
+    }
+}
+
+/// Returns the results of an edit without a value: nothing holds, and its neighbours are not counted.
+fn unmet(edit: &Edit) -> Shares {
+    let none = |all: usize| Share { met: 0, all };
+    Shares {
+        efficacy: none(edit.names().count()),
+        paraphrase: none(edit.expect.paraphrase.len()),
+        unchanged: Share::default(),
+    }
+}

@@ -1,0 +1,185 @@
+//! Averages the effects over many facts, by token class and layer, with 95 % intervals, as in the figures of Meng et
+//! al. 2022.
+
+use std::collections::BTreeMap;
+
+use super::indirect_effects::Traced;
+use super::plan::Kind;
+use crate::numeric::Mean;
+
+/// The token classes over which effects are averaged: the six classes in figure 1 of Meng et al. 2022.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// The first token of the subject.
+    FirstSubject,
+    /// The subject's tokens between its first and its last token; each is one value of the mean.
+    MiddleSubject,
+    /// The last token of the subject. A subject of one token is in both the first and the last class.
+    LastSubject,
+    /// The token after the subject. If it is the last token of the prompt, it is also in the last class.
+    FirstAfter,
+    /// The tokens between the first one after the subject and the last token of the prompt.
+    Further,
+    /// The last token of the prompt. If the subject ends the prompt, it is also the subject's last token.
+    Last,
+}
+
+impl Class {
+    /// All classes, in the order in which their tokens occur in a prompt.
+    pub const ALL: [Self; 6] =
+        [Self::FirstSubject, Self::MiddleSubject, Self::LastSubject, Self::FirstAfter, Self::Further, Self::Last];
+
+    /// Returns the label of the class in figures, such as `last subject token`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::FirstSubject => "first subject token",
+            Self::MiddleSubject => "middle subject tokens",
+            Self::LastSubject => "last subject token",
+            Self::FirstAfter => "first token after",
+            Self::Further => "further tokens",
+            Self::Last => "last token",
+        }
+    }
+
+    /// Returns the name of the class in JSON, such as `last-subject-token`.
+    pub fn name(self) -> String {
+        self.words().replace(' ', "-")
+    }
+
+    /// Returns the classes of a token; empty for a token before the subject.
+    fn of(traced: &Traced, token: usize) -> Vec<Self> {
+        let (subject, last) = (&traced.subject, traced.tokens.len() - 1);
+        let is = |class: &Self| match class {
+            Self::FirstSubject => token == subject.start,
+            Self::MiddleSubject => token > subject.start && token + 1 < subject.end,
+            Self::LastSubject => token + 1 == subject.end,
+            Self::FirstAfter => token == subject.end,
+            Self::Further => token > subject.end && token < last,
+            Self::Last => token == last,
+        };
+        Self::ALL.into_iter().filter(is).collect()
+    }
+}
+
+/// The average indirect effects by kind and class, with one mean per layer.
+pub type ByClass = BTreeMap<(Kind, Class), Vec<Mean>>;
+
+/// The average effects over many facts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effects {
+    /// The number of traced facts over which the means are taken.
+    pub facts: usize,
+    /// The mean probability of the answer token in the clean run.
+    pub clean: Mean,
+    /// The mean probability of the answer token in the corrupted runs.
+    pub corrupted: Mean,
+    /// The average total effect: clean minus corrupted.
+    pub total: Mean,
+    /// The average indirect effects: restored minus corrupted.
+    pub indirect: ByClass,
+}
+
+impl Effects {
+    /// Averages the effects over the traced facts; `indirect` is empty if there are none.
+    pub fn of(traced: &[Traced]) -> Self {
+        let mean = |number: &dyn Fn(&Traced) -> f64| Mean::of(&traced.iter().map(number).collect::<Vec<_>>());
+        let mut numbers: BTreeMap<(Kind, Class), Vec<Vec<f64>>> = BTreeMap::new();
+        for one in traced {
+            for (kind, table) in &one.restored {
+                let only_last = one.places.only_last_subject(*kind);
+                let first = if only_last { one.subject.end - 1 } else { 0 };
+                for (row, token) in table.iter().zip(first..) {
+                    for class in Class::of(one, token) {
+                        // A table with a single row contains the subject's last token, even if that token is also in
+                        // other classes.
+                        if only_last && class != Class::LastSubject {
+                            continue;
+                        }
+                        let layers = numbers.entry((*kind, class)).or_insert_with(|| vec![Vec::new(); row.len()]);
+                        layers.iter_mut().zip(row).for_each(|(all, p)| all.push(p - one.corrupted));
+                    }
+                }
+            }
+        }
+        let means = |layers: Vec<Vec<f64>>| layers.iter().map(|all| Mean::of(all)).collect();
+        Self {
+            facts: traced.len(),
+            clean: mean(&|one| one.clean),
+            corrupted: mean(&|one| one.corrupted),
+            total: mean(&Traced::total_effect),
+            indirect: numbers.into_iter().map(|(key, layers)| (key, means(layers))).collect(),
+        }
+    }
+
+    /// Returns the layer with the largest mean effect of a class, the first of equal ones, and that effect. `None` if
+    /// the kind was not traced or no fact has a token of this class.
+    pub fn peak(&self, kind: Kind, class: Class) -> Option<(usize, Mean)> {
+        let layers = self.indirect.get(&(kind, class))?;
+        let first = layers.first().map(|mean| (0, *mean))?;
+        Some(layers.iter().enumerate().fold(
+            first,
+            |best, (layer, mean)| {
+                if mean.value > best.1.value { (layer, *mean) } else { best }
+            },
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::research::trace::fact::KnownFact;
+    use crate::research::trace::plan::Places;
+
+    fn traced(tokens: usize, subject: std::ops::Range<usize>, state: Vec<Vec<f64>>) -> Traced {
+        let fact =
+            KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, relation: None, chat: false };
+        Traced {
+            fact,
+            tokens: vec!["t".into(); tokens],
+            subject,
+            answer: "x".into(),
+            answer_tokens: None,
+            clean: 0.9,
+            corrupted: 0.1,
+            places: Places::All,
+            restored: vec![(Kind::State, state)],
+        }
+    }
+
+    #[test]
+    fn means_have_their_interval() {
+        let mean = Mean::of(&[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!((mean.value, mean.count), (2.5, 4));
+        assert!((mean.half - 1.96 * (5.0f64 / 3.0).sqrt() / 2.0).abs() < 1e-12);
+        assert_eq!(Mean::of(&[3.0]), Mean { value: 3.0, half: 0.0, count: 1 });
+        assert_eq!(Mean::of(&[]), Mean::default());
+    }
+
+    #[test]
+    fn tokens_have_their_classes() {
+        let one = traced(8, 1..4, Vec::new());
+        let classes: Vec<Vec<Class>> = (0..8).map(|token| Class::of(&one, token)).collect();
+        let [first, middle, last, after, further, end] = Class::ALL.map(|class| vec![class]);
+        assert_eq!(classes, [vec![], first, middle, last, after, further.clone(), further, end]);
+        // A single token that ends the prompt is in three classes.
+        let one = traced(2, 1..2, Vec::new());
+        assert_eq!(Class::of(&one, 1), [Class::FirstSubject, Class::LastSubject, Class::Last]);
+        let one = traced(3, 0..2, Vec::new());
+        assert_eq!(Class::of(&one, 2), [Class::FirstAfter, Class::Last], "as the published means count it");
+    }
+
+    #[test]
+    fn effects_are_pooled_by_class_and_layer() {
+        let rows = |x: f64| vec![vec![0.1, x], vec![0.2, 0.3], vec![0.5, 0.4]];
+        let effects = Effects::of(&[traced(3, 0..2, rows(0.3)), traced(3, 0..1, rows(0.5))]);
+        assert!((effects.total.value - 0.8).abs() < 1e-12);
+        let at = |class, layer: usize| effects.indirect[&(Kind::State, class)][layer];
+        assert!((at(Class::FirstSubject, 1).value - 0.3).abs() < 1e-12);
+        // The last subject token of the first fact, and the only subject token of the second.
+        assert!((at(Class::LastSubject, 1).value - 0.3).abs() < 1e-12);
+        assert_eq!((at(Class::Last, 0).count, at(Class::FirstAfter, 0).count), (2, 2));
+        assert_eq!(effects.peak(Kind::State, Class::Last).map(|(layer, _)| layer), Some(0));
+        assert_eq!(effects.peak(Kind::Mlp, Class::Last), None);
+    }
+}

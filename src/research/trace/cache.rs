@@ -1,0 +1,140 @@
+//! Caches traces in the store, because one trace takes as long as many edits. A trace depends only on the model, the
+//! fact, the noise and the plan, and its address covers all of them.
+
+use serde::{Deserialize, Serialize};
+
+use super::fact::{KnownFact, LeftOut};
+use super::indirect_effects::{Traced, trace};
+use super::noise::Noise;
+use super::plan::{Kind, Plan};
+use crate::digest::{Canon, Digest};
+use crate::model::{Model, Tokens};
+use crate::numeric::NUMERICS;
+use crate::progress::Unseen;
+use crate::store::{Kind as Entry, Store, StoreError};
+
+/// A cached trace without its fact. Numbers are stored as bits, so they are restored exactly.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    tokens: Vec<String>,
+    subject: [usize; 2],
+    answer: String,
+    answer_tokens: Option<usize>,
+    clean: u64,
+    corrupted: u64,
+    /// The tables by kind, in the order of the plan.
+    restored: Vec<Vec<Vec<u64>>>,
+}
+
+/// Traces a fact, or returns the cached trace.
+///
+/// # Errors
+/// If the store fails. The inner error is the reason why the fact is not traced; it is not cached.
+pub fn trace_kept(
+    (model, tokens, base): (&Model, &Tokens, &Digest),
+    fact: &KnownFact,
+    (noise, plan): (&Noise, &Plan),
+    store: &Store,
+) -> Result<Result<Traced, LeftOut>, StoreError> {
+    let chat = match fact.chat.then(|| tokens.chat()).transpose() {
+        Ok(chat) => chat.map(|chat| *chat.digest()),
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let address = address(base, chat.as_ref(), fact, noise, plan);
+    let kept = store.recall(Entry::Report, &address, |bytes| {
+        let kept: Option<Kept> = serde_json::from_slice(bytes).ok();
+        kept.filter(|kept| kept.restored.len() == plan.kinds.len()).map(|kept| kept.traced(fact, plan))
+    })?;
+    if let Some(traced) = kept {
+        return Ok(Ok(traced));
+    }
+    let traced = match trace(model, tokens, fact, noise, plan, &Unseen) {
+        Ok(traced) => traced,
+        Err(left_out) => return Ok(Err(left_out)),
+    };
+    let bytes = serde_json::to_vec(&Kept::new(&traced)).expect("numbers and texts can be written");
+    store.put(Entry::Report, &address, &bytes)?;
+    Ok(Ok(traced))
+}
+
+/// Returns the store address of a trace, which covers everything that the trace depends on.
+fn address(base: &Digest, chat: Option<&Digest>, fact: &KnownFact, noise: &Noise, plan: &Plan) -> Digest {
+    let mut canon = Canon::new("traced/1");
+    canon.text("numerics", NUMERICS).digest("base", base);
+    if let Some(chat) = chat {
+        canon.digest("chat", chat);
+    }
+    canon.text("prompt", &fact.prompt);
+    canon.number("start", fact.subject.start as u64).number("end", fact.subject.end as u64);
+    canon.texts("answer", fact.answer.as_deref().into_iter());
+    canon.text("noise", &noise.rule.to_string()).float("scale", noise.scale);
+    canon.number("seed", noise.seed.into()).number("samples", noise.samples as u64);
+    canon.number("window", plan.window as u64).text("severed", plan.severed.name());
+    canon.text("places", plan.places.name());
+    canon.texts("kinds", plan.kinds.iter().map(|kind| kind.name())).finish()
+}
+
+impl Kept {
+    fn new(traced: &Traced) -> Self {
+        let bits = |row: &Vec<f64>| row.iter().map(|x| x.to_bits()).collect();
+        let table = |(_, table): &(Kind, Vec<Vec<f64>>)| table.iter().map(bits).collect();
+        Self {
+            tokens: traced.tokens.clone(),
+            subject: [traced.subject.start, traced.subject.end],
+            answer: traced.answer.clone(),
+            answer_tokens: traced.answer_tokens,
+            clean: traced.clean.to_bits(),
+            corrupted: traced.corrupted.to_bits(),
+            restored: traced.restored.iter().map(table).collect(),
+        }
+    }
+
+    fn traced(self, fact: &KnownFact, plan: &Plan) -> Traced {
+        let numbers = |row: Vec<u64>| row.into_iter().map(f64::from_bits).collect();
+        let table = |table: Vec<Vec<u64>>| table.into_iter().map(numbers).collect();
+        Traced {
+            fact: fact.clone(),
+            tokens: self.tokens,
+            subject: self.subject[0]..self.subject[1],
+            answer: self.answer,
+            answer_tokens: self.answer_tokens,
+            clean: f64::from_bits(self.clean),
+            corrupted: f64::from_bits(self.corrupted),
+            places: plan.places,
+            restored: plan.kinds.iter().copied().zip(self.restored.into_iter().map(table)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::research::trace::Places;
+
+    #[test]
+    fn a_trace_comes_back_bit_by_bit() {
+        let fact =
+            KnownFact { id: "a".into(), prompt: "p".into(), subject: 0..1, answer: None, relation: None, chat: false };
+        let kinds = vec![Kind::Mlp, Kind::Attention];
+        let severed = super::super::SeveredNoise::Same;
+        let plan = Plan { kinds: kinds.clone(), window: 1, severed, places: Places::All };
+        let table = |shift: f64| vec![vec![0.1 + shift, 1.0 / 3.0], vec![1e-300, f64::NAN]];
+        let traced = Traced {
+            fact: fact.clone(),
+            tokens: vec!["p".into()],
+            subject: 0..1,
+            answer: " x".into(),
+            answer_tokens: Some(2),
+            clean: 0.1 + 0.2,
+            corrupted: 5e-324,
+            places: Places::All,
+            restored: kinds.into_iter().zip([table(0.0), table(0.2)]).collect(),
+        };
+        let bytes = serde_json::to_vec(&Kept::new(&traced)).expect("written");
+        let back: Kept = serde_json::from_slice(&bytes).expect("read");
+        let back = back.traced(&fact, &plan);
+        // `Debug` prints the shortest text that identifies each number exactly.
+        assert_eq!(format!("{back:?}"), format!("{traced:?}"));
+    }
+}

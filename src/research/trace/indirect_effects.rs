@@ -1,0 +1,335 @@
+//! Traces one fact: runs the model clean, corrupted, and corrupted with one state restored, and tabulates the answer's
+//! probability by token and layer (Meng et al. 2022, section 2.1).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::fact::{KnownFact, LeftOut, Resolved, resolve};
+use super::noise::Noise;
+use super::plan::{Kind, Places, Plan, SeveredNoise};
+use crate::model::run::activation_patching::{Outputs, Part, Record, Resumed, Start};
+use crate::model::{Model, ModelError, Tokens};
+use crate::numeric::rows::softmax;
+use crate::progress::Progress;
+
+/// The result of tracing one fact.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// The traced fact.
+    pub fact: KnownFact,
+    /// The text of each token of the prompt.
+    pub tokens: Vec<String>,
+    /// The index range of the subject's tokens in `tokens`.
+    pub subject: Range<usize>,
+    /// The text of the traced answer token: the most likely token after the prompt.
+    pub answer: String,
+    /// The number of tokens of the given answer, of which only the first is traced; `None` if no answer was given.
+    pub answer_tokens: Option<usize>,
+    /// The probability of the answer token in the clean run.
+    pub clean: f64,
+    /// The mean probability of the answer token in the corrupted runs.
+    pub corrupted: f64,
+    /// The tokens at which states and windows were restored.
+    pub places: Places,
+    /// The mean probability of the answer token with one state restored, by kind: `[tokens][layers]`, or `[1][layers]`
+    /// if only the subject's last token was restored.
+    pub restored: Vec<(Kind, Vec<Vec<f64>>)>,
+}
+
+impl Traced {
+    /// Returns the total effect: the clean probability minus the corrupted one.
+    pub fn total_effect(&self) -> f64 {
+        self.clean - self.corrupted
+    }
+
+    /// Returns the table of a kind; `None` if the kind was not traced.
+    pub fn table(&self, kind: Kind) -> Option<&Vec<Vec<f64>>> {
+        self.restored.iter().find(|(other, _)| *other == kind).map(|(_, table)| table)
+    }
+}
+
+/// The maximum number of token positions per batch; it bounds memory and does not affect the results.
+const BATCH: usize = 1024;
+/// The number of batches per thread after which the progress is reported.
+const TOLD: usize = 16;
+/// The number of final states whose logits are in memory at once.
+const HELD: usize = 256;
+
+/// Traces one fact. The model must know it: the first token of the given answer must be the most likely one.
+///
+/// # Errors
+/// If the model does not know the fact, cannot read it, or its output is not finite.
+pub fn trace(
+    model: &Model,
+    tokens: &Tokens,
+    fact: &KnownFact,
+    noise: &Noise,
+    plan: &Plan,
+    progress: &dyn Progress,
+) -> Result<Traced, LeftOut> {
+    let Resolved { ids, pieces, subject, answer } = resolve(fact, tokens, model.spec().positions)?;
+    let clean = model.record(model.embed(&[&ids]), 1, ids.len(), None, None);
+    let (said, probability) = likeliest(&model.head(&clean.last()));
+    if !probability.is_finite() {
+        return Err(ModelError::Overflow.into());
+    }
+    if let Some(&first) = answer.first().filter(|first| **first != said) {
+        return Err(LeftOut::Unknown { expected: tokens.piece(first), found: tokens.piece(said) });
+    }
+    let first = corrupted(model, &clean, &ids, &subject, (noise, 0), None);
+    let (samples, length) = (noise.samples, ids.len());
+    let runs = Runs { model, clean: &clean, corrupted: &first, kept: &first, samples, length, said };
+    let low = mean(&runs.probabilities(&first.last()));
+    let rows = |kind: &Kind| if plan.places.only_last_subject(*kind) { 1 } else { length - subject.start };
+    let cells = plan.kinds.iter().map(rows).sum::<usize>() * model.spec().layers;
+    progress.begin("states to restore", cells as u64);
+    let (mut restored, mut done) = (Vec::new(), 0);
+    for &kind in &plan.kinds {
+        // The severed outputs come from the corrupted run with the first block of noise. The severed run itself may use
+        // the second block.
+        let part = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
+        let next = part
+            .map(|part| corrupted(model, &clean, &ids, &subject, (noise, 1), Some((part, subject.end - 1, &first))));
+        let runs = Runs { corrupted: next.as_ref().unwrap_or(&first), ..runs };
+        let mut seen = |cells: usize| {
+            done += cells as u64;
+            progress.at(done);
+        };
+        restored.push((kind, runs.table(kind, &subject, plan, low, &mut seen)));
+    }
+    progress.end();
+    Ok(Traced {
+        fact: fact.clone(),
+        tokens: pieces,
+        subject,
+        answer: tokens.piece(said),
+        answer_tokens: Some(answer.len()).filter(|tokens| *tokens > 0),
+        clean: probability,
+        corrupted: low,
+        places: plan.places,
+        restored,
+    })
+}
+
+/// Returns the token with the largest logit, and its probability.
+fn likeliest(logits: &[f32]) -> (u32, f64) {
+    let best = (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
+    let mut row = logits.to_vec();
+    softmax(&mut row);
+    (best as u32, f64::from(row[best]))
+}
+
+fn mean(numbers: &[f64]) -> f64 {
+    let mut total = 0.0;
+    for number in numbers {
+        total += number;
+    }
+    total / numbers.len() as f64
+}
+
+/// Runs the corrupted rows, one per sample, from the first token of the subject. `block` selects the block of the
+/// random stream. The tokens before the subject are taken from the clean run.
+fn corrupted(
+    model: &Model,
+    clean: &Record,
+    ids: &[u32],
+    subject: &Range<usize>,
+    (noise, block): (&Noise, usize),
+    severed: Option<(Part, usize, &Record)>,
+) -> Record {
+    let width = model.spec().width;
+    let drawn = noise.draw(subject.len(), width, block);
+    let rows = vec![&ids[subject.start..]; noise.samples];
+    let x = model.embed_changed(&rows, subject.start, |sample, token, state| {
+        if token < subject.len() {
+            let numbers = &drawn[(sample * subject.len() + token) * width..][..width];
+            state.iter_mut().zip(numbers).for_each(|(x, noise)| *x = (f64::from(*x) + noise) as f32);
+        }
+    });
+    model.record(x, noise.samples, ids.len() - subject.start, Some((clean, subject.start)), severed)
+}
+
+/// The runs from which the cells of a table are computed.
+#[derive(Clone, Copy)]
+struct Runs<'r> {
+    model: &'r Model,
+    clean: &'r Record,
+    corrupted: &'r Record,
+    /// The corrupted run that supplies the severed outputs.
+    kept: &'r Record,
+    samples: usize,
+    length: usize,
+    said: u32,
+}
+
+/// One cell of a table: its token and layer, and the first layer that must be computed for it.
+#[derive(Clone, Copy)]
+struct Cell {
+    token: usize,
+    layer: usize,
+    first: usize,
+    /// The layer of the cell with which this cell shares its first layers; `None` if it shares none.
+    trunk: Option<usize>,
+}
+
+/// The initial states of a table's cells: the residual stream at every token and sample, before every layer at which
+/// a cell starts.
+struct Starts {
+    /// The first token of the table; the states of earlier tokens are not stored.
+    token: usize,
+    samples: usize,
+    width: usize,
+    /// The states by first layer, each `[tokens, samples, d]`.
+    states: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Starts {
+    fn state(&self, cell: Cell, sample: usize) -> &[f32] {
+        let at = (cell.token - self.token) * self.samples + sample;
+        &self.states[&cell.first][at * self.width..][..self.width]
+    }
+}
+
+impl<'r> Runs<'r> {
+    /// Returns the table `[tokens][layers]`, or `[1][layers]` if only the subject's last token is restored. Tokens
+    /// before the subject are not corrupted, so restoring them has no effect.
+    fn table(
+        &self,
+        kind: Kind,
+        subject: &Range<usize>,
+        plan: &Plan,
+        low: f64,
+        seen: &mut dyn FnMut(usize),
+    ) -> Vec<Vec<f64>> {
+        let layers = self.model.spec().layers;
+        let only_last = plan.places.only_last_subject(kind);
+        let tokens = if only_last { subject.end - 1..subject.end } else { subject.start..self.length };
+        let before = if only_last { 0 } else { tokens.start };
+        let mut table = vec![vec![low; layers]; before + tokens.len()];
+        let groups: Vec<Vec<Cell>> = tokens.clone().flat_map(|token| groups(kind, token, layers, plan)).collect();
+        let starts = self.starts(kind, &tokens, &groups);
+        // Batches run in parallel, so that one batch copies memory while another multiplies.
+        for batches in self.batches(&groups).chunks(TOLD * rayon::current_num_threads()) {
+            let found = batches.par_iter().with_max_len(1).map(|some| self.batch(kind, some, plan, &starts));
+            let found: Vec<(Cell, f64)> = found.collect::<Vec<_>>().into_iter().flatten().collect();
+            seen(found.len());
+            for (cell, found) in found {
+                table[cell.token - tokens.start + before][cell.layer] = found;
+            }
+        }
+        table
+    }
+
+    /// Splits the groups into batches of at most [`BATCH`] positions; a batch has at least one group.
+    fn batches<'g>(&self, groups: &'g [Vec<Cell>]) -> Vec<&'g [Vec<Cell>]> {
+        let (mut batches, mut rest) = (Vec::new(), groups);
+        while !rest.is_empty() {
+            let mut positions = 0;
+            let fits = |group: &&Vec<Cell>| {
+                positions += (self.length - group[0].token) * self.samples * group.len();
+                positions <= BATCH
+            };
+            let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            batches.push(some);
+            rest = later;
+        }
+        batches
+    }
+
+    /// Returns the initial states of the cells. A cell of a single state starts from the clean state. For a window, the
+    /// first layer of the window is computed here from the corrupted input, with the clean output set at one token.
+    fn starts(&self, kind: Kind, tokens: &Range<usize>, groups: &[Vec<Cell>]) -> Starts {
+        let tokens: Vec<usize> = tokens.clone().collect();
+        let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
+        let part = if kind == Kind::Mlp { Part::Mlp } else { Part::Attention };
+        let states = |first: usize| match kind.is_window() {
+            true => self.model.set_once(first - 1, part, self.corrupted, self.clean, &tokens),
+            false => {
+                let all = tokens.iter().flat_map(|&token| vec![self.clean.state(first, 0, token); self.samples]);
+                all.flatten().copied().collect()
+            }
+        };
+        let states = firsts.into_iter().map(|first| (first, states(first))).collect();
+        Starts { token: tokens[0], samples: self.samples, width: self.model.spec().width, states }
+    }
+
+    /// Runs the cells of some groups and returns the mean probability of each.
+    fn batch(&self, kind: Kind, groups: &[Vec<Cell>], plan: &Plan, starts: &Starts) -> Vec<(Cell, f64)> {
+        let mut cells: Vec<Cell> = groups.iter().flatten().copied().collect();
+        cells.sort_by_key(|cell| cell.first);
+        let trunk = |cell: &Cell| {
+            let layer = cell.trunk?;
+            cells.iter().position(|other| (other.token, other.layer) == (cell.token, layer))
+        };
+        let row = |cell: Cell, trunk: Option<usize>, sample: usize| Resumed {
+            from: self.corrupted,
+            row: sample,
+            position: cell.token,
+            first: cell.first,
+            start: match trunk {
+                Some(trunk) => Start::Trunk(trunk * self.samples + sample),
+                None => Start::State(starts.state(cell, sample)),
+            },
+            // A cell that forks from a trunk starts after its own window, so it sets no outputs.
+            outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
+        };
+        let rows = |cell: &Cell| {
+            let (cell, trunk) = (*cell, trunk(cell));
+            (0..self.samples).map(move |sample| row(cell, trunk, sample))
+        };
+        let rows: Vec<Resumed<'_>> = cells.iter().flat_map(rows).collect();
+        let found = self.probabilities(&self.model.resume(&rows));
+        cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
+    }
+
+    /// Returns the outputs to set in the computed layers of a cell; `None` if there are none.
+    fn outputs(&self, kind: Kind, cell: Cell, row: usize, plan: &Plan) -> Option<Outputs<'r>> {
+        let layers = self.model.spec().layers;
+        let (part, layers) = match kind {
+            Kind::State => return None,
+            Kind::Mlp => (Part::Mlp, plan.window(cell.layer, layers)),
+            Kind::Attention => (Part::Attention, plan.window(cell.layer, layers)),
+            Kind::MlpSevered => (Part::Mlp, cell.first..layers),
+            Kind::AttentionSevered => (Part::Attention, cell.first..layers),
+        };
+        let of = if kind.is_window() { self.clean } else { self.kept };
+        Some(Outputs { part, layers, of, row: if kind.is_window() { 0 } else { row } })
+    }
+
+    /// Returns the probability of the answer token for final states `[rows, d]`.
+    fn probabilities(&self, states: &[f32]) -> Vec<f64> {
+        let (width, vocabulary) = (self.model.spec().width, self.model.spec().vocabulary);
+        let mut out = Vec::with_capacity(states.len() / width);
+        for some in states.chunks(HELD * width) {
+            let mut logits = self.model.head(some);
+            let said = logits.par_chunks_mut(vocabulary).map(|row| {
+                softmax(row);
+                f64::from(row[self.said as usize])
+            });
+            out.extend(said.collect::<Vec<f64>>());
+        }
+        out
+    }
+}
+
+/// Groups the cells of a token that share their first layers. Windows with the same first layer have identical runs
+/// up to the end of the shorter one. The longest one is the trunk, and the others fork from it at the end of their
+/// own window.
+fn groups(kind: Kind, token: usize, layers: usize, plan: &Plan) -> Vec<Vec<Cell>> {
+    let mut groups: Vec<Vec<Cell>> = Vec::new();
+    // In descending order, the longest window with a given first layer comes first.
+    for layer in (0..layers).rev() {
+        let window = plan.window(layer, layers);
+        let first = if kind.is_window() { window.start + 1 } else { layer + 1 };
+        let own = Cell { token, layer, first, trunk: None };
+        match groups.last_mut().filter(|group| kind.is_window() && group[0].first == first) {
+            // A window of one layer shares only the initial state with a longer one, so it does not fork.
+            Some(group) if window.len() == 1 => group.push(own),
+            Some(group) => group.push(Cell { first: window.end, trunk: Some(group[0].layer), ..own }),
+            None => groups.push(vec![own]),
+        }
+    }
+    groups
+}

@@ -1,0 +1,31 @@
+//! Implements causal tracing (Meng et al. 2022, section 2): it measures which states of the model carry a fact.
+//!
+//! There are three kinds of run: the clean run; the corrupted run, with noise on the embeddings of the subject; and,
+//! for every token and layer, a corrupted run in which one state is restored to its clean value. The *total effect*
+//! is the probability of the answer in the clean run minus that in the corrupted run. The *indirect effect* of a
+//! state is its probability with the state restored minus that in the corrupted run.
+//!
+//! - [`noise`]: defines the noise and its strength;
+//! - [`fact`]: resolves a fact to tokens, and reads files of known facts;
+//! - [`counterfactuals`]: creates counterfactual edits of known facts, to test at which layer an edit works;
+//! - [`cache`](mod@cache): caches traces in the store;
+//! - [`plan`]: says what of a fact is traced;
+//! - [`indirect_effects`]: runs the traces of one fact; [`averages`]: averages over many facts; [`plots`]: draws the figures.
+//!
+//! Nothing here affects the bytes of a patch. All numbers depend only on the model, the facts, the settings and the
+//! seed.
+
+pub mod averages;
+pub mod cache;
+pub mod counterfactuals;
+pub mod fact;
+pub mod indirect_effects;
+pub mod noise;
+pub mod plan;
+pub mod plots;
+
+pub use averages::{Class, Effects};
+pub use fact::{Gathered, KnownFact, LeftOut, known_facts, subject_in};
+pub use indirect_effects::{Traced, trace};
+pub use noise::{Noise, NoiseRule};
+pub use plan::{Kind, Places, Plan, SeveredNoise};

@@ -1,0 +1,160 @@
+//! Computes the noise that corrupts the token embeddings of a subject. Equal seeds give equal noise.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::model::{Model, ModelError, Tokens};
+use crate::numeric::random::Legacy;
+
+/// The largest number accepted in a noise rule; it keeps the noise in the range of `f32`.
+const MOST: f64 = 1e6;
+
+/// The distribution and the strength of the noise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NoiseRule {
+    /// Normal, with a multiple of the standard deviation of the subjects' embeddings: `s3`.
+    Spread(f64),
+    /// Normal, with this standard deviation: `0.1`.
+    Fixed(f64),
+    /// Uniform between minus and plus this value: `u0.2`.
+    Uniform(f64),
+}
+
+impl Default for NoiseRule {
+    /// Returns three standard deviations of the subjects' embeddings, as in Meng et al. 2022.
+    fn default() -> Self {
+        Self::Spread(3.0)
+    }
+}
+
+impl FromStr for NoiseRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            let number = text.parse::<f64>().ok().filter(|number| *number > 0.0 && *number <= MOST);
+            number.ok_or_else(|| {
+                format!(
+                    "`{text}` is not a noise level: expected s3 (standard deviations), 0.1 (fixed) or u0.2 (uniform)"
+                )
+            })
+        };
+        match text.as_bytes().first() {
+            Some(b's') if text.len() == 1 => Ok(Self::Spread(1.0)),
+            Some(b's') => number(&text[1..]).map(Self::Spread),
+            Some(b'u') => number(&text[1..]).map(Self::Uniform),
+            _ => number(text).map(Self::Fixed),
+        }
+    }
+}
+
+impl fmt::Display for NoiseRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spread(factor) => write!(f, "s{factor}"),
+            Self::Fixed(scale) => write!(f, "{scale}"),
+            Self::Uniform(scale) => write!(f, "u{scale}"),
+        }
+    }
+}
+
+/// The noise of a trace. The random stream starts again for every fact, and all cells of a table use the same random
+/// numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Noise {
+    /// The rule that determines the scale.
+    pub rule: NoiseRule,
+    /// The factor of every random number.
+    pub scale: f64,
+    /// The seed of the random stream (NumPy's `RandomState`).
+    pub seed: u32,
+    /// The number of corrupted runs per fact, over which probabilities are averaged.
+    pub samples: usize,
+}
+
+impl Noise {
+    /// Creates the noise of a rule; `subjects` are used only by [`NoiseRule::Spread`].
+    ///
+    /// # Errors
+    /// If the tokenizer rejects a subject.
+    pub fn new(
+        rule: NoiseRule,
+        model: &Model,
+        tokens: &Tokens,
+        subjects: &[&str],
+        seed: u32,
+        samples: usize,
+    ) -> Result<Self, ModelError> {
+        let scale = match rule {
+            NoiseRule::Spread(factor) => factor * spread(model, tokens, subjects)?,
+            NoiseRule::Fixed(scale) | NoiseRule::Uniform(scale) => scale,
+        };
+        Ok(Self { rule, scale, seed, samples })
+    }
+
+    /// Returns the noise for a subject of `tokens` tokens, `[samples, tokens, width]`, after skipping `block` draws
+    /// of the same size in the stream.
+    pub(crate) fn draw(&self, tokens: usize, width: usize, block: usize) -> Vec<f64> {
+        let mut stream = Legacy::new(self.seed);
+        let uniform = matches!(self.rule, NoiseRule::Uniform(_));
+        let mut number = || if uniform { stream.uniform() } else { stream.normal() };
+        let count = self.samples * tokens * width;
+        (0..block * count).for_each(|_| {
+            number();
+        });
+        (0..count).map(|_| self.scale * number()).collect()
+    }
+}
+
+/// Returns the standard deviation of all components of the subjects' token embeddings, divided by n − 1 as in the
+/// published code. Each subject is tokenized alone, and special tokens are ignored.
+fn spread(model: &Model, tokens: &Tokens, subjects: &[&str]) -> Result<f64, ModelError> {
+    let mut numbers: Vec<f32> = Vec::new();
+    for subject in subjects {
+        let encoded = tokens.encode(subject)?;
+        let own = encoded.ids.iter().zip(&encoded.spans).filter(|(_, span)| !span.is_empty());
+        own.for_each(|(id, _)| numbers.extend(model.token_embedding(*id)));
+    }
+    let count = numbers.len() as f64;
+    let mut total = 0.0;
+    for number in &numbers {
+        total += f64::from(*number);
+    }
+    let mean = total / count;
+    let mut squares = 0.0;
+    for number in &numbers {
+        let from = f64::from(*number) - mean;
+        squares += from * from;
+    }
+    Ok((squares / (count - 1.0)).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_and_written() {
+        for (text, rule) in
+            [("s3", NoiseRule::Spread(3.0)), ("0.1", NoiseRule::Fixed(0.1)), ("u0.2", NoiseRule::Uniform(0.2))]
+        {
+            assert_eq!(text.parse(), Ok(rule));
+            assert_eq!(rule.to_string(), text);
+        }
+        assert_eq!("s".parse(), Ok(NoiseRule::Spread(1.0)));
+        for wrong in ["", "x", "s-1", "u", "0", "nan", "inf", "1e7", "m", "t5", "é"] {
+            assert!(wrong.parse::<NoiseRule>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_draw_is_the_same_stream() {
+        let noise = Noise { rule: NoiseRule::Fixed(2.0), scale: 2.0, seed: 1, samples: 2 };
+        let drawn = noise.draw(1, 3, 0);
+        assert_eq!(drawn.len(), 6);
+        assert_eq!(drawn[..2], [2.0 * 1.6243453636632417, 2.0 * -0.6117564136500754]);
+        assert_eq!(drawn, noise.draw(1, 3, 0));
+        let uniform = Noise { rule: NoiseRule::Uniform(0.5), ..noise }.draw(5, 100, 0);
+        assert!(uniform.iter().all(|x| x.abs() <= 2.0));
+    }
+}

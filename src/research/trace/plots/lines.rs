@@ -1,0 +1,154 @@
+//! Draws effects by layer: one line per token class with its 95 % band, and bars for the severed runs.
+
+use super::heat::{hue, number, restored};
+use crate::numeric::Mean;
+use crate::research::figure::svg::{Anchor, FAINT, INK, Svg, TEXT, steps, text_width};
+use crate::research::trace::averages::{Class, Effects};
+use crate::research::trace::plan::{Kind, Plan};
+
+const TOP: f64 = 62.0;
+const LEFT: f64 = 58.0;
+const PANEL: f64 = 270.0;
+const HEIGHT: f64 = 210.0;
+const GAP: f64 = 18.0;
+const BOTTOM: f64 = 84.0;
+
+/// The colours of the classes, distinguishable in bright light and with colour vision deficiency; the last subject
+/// token has the strongest one.
+const COLOURS: [&str; 6] = ["#7fb3d5", "#8e6bb0", "#c0392b", "#e6a23c", "#9b9b9b", "#1f3a6d"];
+
+fn colour(class: Class) -> &'static str {
+    Class::ALL.iter().position(|one| *one == class).map_or(INK, |index| COLOURS[index])
+}
+
+/// Returns the range of the vertical axis: it includes zero and all means with their 95 % intervals.
+fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
+    let (mut low, mut high) = (0.0, 0.0);
+    for mean in means {
+        low = if mean.value - mean.half < low { mean.value - mean.half } else { low };
+        high = if mean.value + mean.half > high { mean.value + mean.half } else { high };
+    }
+    if high - low < 1e-9 { (low, low + 1.0) } else { (low, high + (high - low) * 0.04) }
+}
+
+/// The axes of one plot over the layers: the position and the value range.
+struct Panel {
+    left: f64,
+    width: f64,
+    layers: usize,
+    low: f64,
+    high: f64,
+}
+
+impl Panel {
+    fn x(&self, layer: f64) -> f64 {
+        self.left + self.width * (layer + 0.5) / self.layers as f64
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        TOP + HEIGHT * (1.0 - (value - self.low) / (self.high - self.low))
+    }
+
+    /// Draws the frame, the ticks of both axes, and the labels.
+    fn axes(&self, svg: &mut Svg, title: &str, numbers: bool) {
+        svg.bold([self.left, TOP - 10.0], Anchor::Start, TEXT, title);
+        for step in steps(self.low, self.high) {
+            let y = self.y(step);
+            svg.line(&[[self.left, y], [self.left + self.width, y]], if step == 0.0 { FAINT } else { "#e4e4e4" }, 0.8);
+            if numbers {
+                svg.text([self.left - 6.0, y + 4.0], Anchor::End, TEXT, INK, &number(step));
+            }
+        }
+        let every = [1, 2, 5, 10, 20].into_iter().find(|every| self.layers / every <= 12).unwrap_or(50);
+        for layer in (0..self.layers).step_by(every) {
+            let x = self.x(layer as f64);
+            svg.line(&[[x, TOP + HEIGHT], [x, TOP + HEIGHT + 4.0]], INK, 0.8);
+            svg.text([x, TOP + HEIGHT + 16.0], Anchor::Middle, TEXT, INK, &layer.to_string());
+        }
+        svg.text([self.left + self.width / 2.0, TOP + HEIGHT + 33.0], Anchor::Middle, TEXT, INK, "layer");
+        svg.frame([self.left, TOP, self.width, HEIGHT]);
+    }
+}
+
+/// Draws one panel per traced kind: single states, windows of MLPs, windows of attention. `None` if nothing was
+/// traced.
+pub fn by_layer(effects: &Effects, plan: &Plan) -> Option<String> {
+    let kinds: Vec<Kind> = Kind::TABLES.into_iter().filter(|kind| plan.kinds.contains(kind)).collect();
+    let of = |kind: Kind| effects.indirect.iter().filter(move |((other, _), _)| *other == kind);
+    let layers = kinds.iter().find_map(|kind| of(*kind).next()).map(|(_, layers)| layers.len())?;
+    let (low, high) = reach(kinds.iter().flat_map(|kind| of(*kind)).flat_map(|(_, layers)| layers));
+    let entries = Class::ALL.map(|class| (class.words().to_owned(), colour(class).to_owned()));
+    let whole = LEFT + kinds.len() as f64 * (PANEL + GAP);
+    let mut svg = Svg::new(whole.max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
+    let title = "Average indirect effect by layer, with 95 % intervals";
+    svg.bold([12.0, 22.0], Anchor::Start, 13.0, title);
+    svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");
+    for (index, kind) in kinds.iter().enumerate() {
+        let panel = Panel { left: LEFT + index as f64 * (PANEL + GAP), width: PANEL, layers, low, high };
+        panel.axes(&mut svg, &format!("restoring {}", restored(*kind, plan)), index == 0);
+        for ((_, class), means) in of(*kind) {
+            curve(&mut svg, &panel, means, colour(*class), if *class == Class::LastSubject { 2.4 } else { 1.5 });
+        }
+    }
+    legend(&mut svg, &entries);
+    Some(svg.finish())
+}
+
+fn curve(svg: &mut Svg, panel: &Panel, means: &[Mean], colour: &str, width: f64) {
+    let point =
+        |(layer, mean): (usize, &Mean), side: f64| [panel.x(layer as f64), panel.y(mean.value + side * mean.half)];
+    let upper = means.iter().enumerate().map(|one| point(one, 1.0));
+    let lower = means.iter().enumerate().rev().map(|one| point(one, -1.0));
+    svg.band(&upper.chain(lower).collect::<Vec<_>>(), colour);
+    svg.line(&means.iter().enumerate().map(|one| point(one, 0.0)).collect::<Vec<_>>(), colour, width);
+}
+
+fn legend(svg: &mut Svg, entries: &[(String, String)]) {
+    let (mut x, y) = (LEFT, TOP + HEIGHT + 62.0);
+    for (text, colour) in entries {
+        svg.rect([x, y - 8.0, 14.0, 8.0], colour);
+        svg.text([x + 19.0, y], Anchor::Start, TEXT, INK, text);
+        x += ENTRY + text_width(text, TEXT);
+    }
+}
+
+/// The width of a legend entry without its text, in SVG units.
+const ENTRY: f64 = 36.0;
+
+fn legend_width(entries: &[(String, String)]) -> f64 {
+    entries.iter().fold(LEFT, |width, (text, _)| width + ENTRY + text_width(text, TEXT))
+}
+
+/// Draws three bars per layer for the subject's last token: the effect of restoring its state, and the same effect
+/// with attention or MLPs severed. `None` if one of the three kinds was not traced.
+pub fn severed(effects: &Effects, plan: &Plan) -> Option<String> {
+    let kinds = [Kind::State, Kind::AttentionSevered, Kind::MlpSevered];
+    let means: Vec<&Vec<Mean>> =
+        kinds.iter().map(|kind| effects.indirect.get(&(*kind, Class::LastSubject))).collect::<Option<_>>()?;
+    let layers = means[0].len();
+    let (low, high) = reach(means.iter().flat_map(|means| means.iter()));
+    let width = (layers as f64 * 34.0).clamp(320.0, 900.0);
+    let entries = kinds.map(|kind| (restored(kind, plan), hue(kind).full()));
+    let mut svg = Svg::new((LEFT + width + GAP).max(legend_width(&entries)), TOP + HEIGHT + BOTTOM);
+    svg.bold([12.0, 22.0], Anchor::Start, 13.0, "Effect of severing MLPs or attentions on a restored state");
+    svg.upwards([14.0, TOP + HEIGHT / 2.0], TEXT, "average indirect effect");
+    let panel = Panel { left: LEFT, width, layers, low, high };
+    panel.axes(&mut svg, "at the subject's last token", true);
+    let bar = width / layers as f64 / 4.0;
+    for (index, (kind, means)) in kinds.iter().zip(&means).enumerate() {
+        for (layer, mean) in means.iter().enumerate() {
+            let x = panel.x(layer as f64) + bar * (index as f64 - 1.5);
+            let (from, to) = (panel.y(0.0), panel.y(mean.value));
+            let top = if to < from { to } else { from };
+            svg.rect([x, top, bar * 0.92, (to - from).abs()], &hue(*kind).full());
+            let middle = x + bar * 0.46;
+            svg.line(
+                &[[middle, panel.y(mean.value - mean.half)], [middle, panel.y(mean.value + mean.half)]],
+                FAINT,
+                0.9,
+            );
+        }
+    }
+    legend(&mut svg, &entries);
+    Some(svg.finish())
+}

@@ -1,0 +1,100 @@
+//! Generates continuations of prompts with the models of both sides of a comparison.
+//!
+//! At most [`MOST_CONTINUED`] prompts are continued. Both sides use the same seed or greedy decoding.
+
+use super::side::{Ground, Side};
+use crate::behaviour::ask::Both;
+use crate::behaviour::continuation::{Draw, continuation, words};
+use crate::behaviour::expect::Expectation;
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::pipeline::{Base, Stop};
+use crate::report::{Continuation, Drawn};
+
+/// The maximum number of prompts that are continued.
+const MOST_CONTINUED: usize = 24;
+
+/// The generated continuations, each with the texts of both sides.
+pub(super) struct Texts {
+    pub continuations: Vec<Continuation>,
+    /// The generation settings, for the report; `None` if nothing was generated.
+    pub drawn: Option<Drawn>,
+}
+
+/// Continues the first [`MOST_CONTINUED`] prompts on both sides. Returns no text if `draw.tokens` is 0.
+pub(super) fn texts(
+    before: &Side,
+    after: &Side,
+    ground: Ground<'_>,
+    wanted: &[(&Expectation<'_>, &Both)],
+    draw: Draw,
+) -> Result<Texts, Stop> {
+    let looked_at = if draw.tokens == 0 { &[] } else { &wanted[..wanted.len().min(MOST_CONTINUED)] };
+    let continuations = all_continued(before, after, ground, looked_at, draw)?;
+    let drawn = Drawn { tokens: draw.tokens, seed: draw.seed, left_out: wanted.len() - looked_at.len() };
+    let drawn = (!continuations.is_empty()).then_some(drawn);
+    Ok(Texts { continuations, drawn })
+}
+
+/// Continues every prompt on both sides; prompts that fill the context are skipped.
+fn all_continued(
+    before: &Side,
+    after: &Side,
+    ground: Ground<'_>,
+    wanted: &[(&Expectation<'_>, &Both)],
+    draw: Draw,
+) -> Result<Vec<Continuation>, Stop> {
+    let mut out = Vec::new();
+    ground.progress.begin_short("prompts that both sides continue", wanted.len() as u64);
+    for (done, (one, both)) in wanted.iter().enumerate() {
+        let found = continued(before, after, ground, one, draw);
+        if found.is_err() {
+            ground.progress.end();
+        }
+        out.extend(found?.map(|found| Continuation { note: aside(one, both, &found, draw, ground.base), ..found }));
+        ground.progress.at(done as u64 + 1);
+    }
+    ground.progress.end();
+    Ok(out)
+}
+
+/// Returns a note if the continuation disagrees with the answers to the same prompt.
+fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, draw: Draw, base: &Base) -> Option<String> {
+    // Greedy decoding always starts with the likeliest token, so only sampled text can depart from it.
+    let first = both.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
+    let text = found.after.trim_start();
+    let departs = first.filter(|first| !first.trim().is_empty() && !text.starts_with(first.trim()));
+    let old = one.edit.and_then(|edit| edit.was.as_ref()).filter(|was| both.after.holds() && text.contains(was.trim()));
+    match (departs, old) {
+        (Some(likeliest), _) => Some(format!("the later side's likeliest answer, {likeliest:?}, was not sampled")),
+        (None, Some(was)) => Some(format!("the later side gives the right answer, but later also says {was:?}")),
+        (None, None) => None,
+    }
+}
+
+/// Continues one prompt on both sides; `None` if the prompt fills the context.
+fn continued(
+    before: &Side,
+    after: &Side,
+    ground: Ground<'_>,
+    one: &Expectation<'_>,
+    draw: Draw,
+) -> Result<Option<Continuation>, Stop> {
+    let base = ground.base;
+    let stop = |message: String| Stop::wrong(vec![Diagnostic::new(Code::SideUnusable, message)], &Sources::default());
+    let row = base.tokens.frame(one.given()).map_err(|error| stop(error.to_string()))?.encoded.ids;
+    let draw = Draw { tokens: draw.tokens.min(base.model.spec().positions.saturating_sub(row.len())), ..draw };
+    if draw.tokens == 0 {
+        return Ok(None);
+    }
+    let text = |side: &Side| {
+        let kept = side.kept(ground);
+        let known = kept.text(&row, draw);
+        let made = || continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
+        let text = known.map_or_else(made, Ok)?;
+        kept.keep_text(&row, draw, &text);
+        Ok::<_, Stop>(text)
+    };
+    let (was, is) = (text(before)?, text(after)?);
+    let (id, prompt, words) = (one.id.to_owned(), one.shown(), words(&was, &is));
+    Ok(Some(Continuation { id, prompt, before: was, after: is, words, note: None }))
+}

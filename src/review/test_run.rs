@@ -1,0 +1,281 @@
+//! Runs the checks of `test`: expectations, policy limits and accepted failures.
+
+use super::measure::Pair;
+use crate::behaviour::ask::{Both, Told};
+use crate::behaviour::expect::{Expectation, Figures, Thresholds, expectations};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::model::Tokens;
+use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path, thresholds, unreadable};
+use crate::pipeline::{Base, Stop};
+use crate::project::lock::accepted::{Acceptances, Accepted};
+use crate::project::{Edit, Limit, Policy, Prefaces, Project};
+use crate::report::{Asked, Damage, Gate, Verdict};
+
+/// The result of testing a project.
+pub struct Trial<'p> {
+    /// The expectations that were run: those of the tested edits, then those of the probes.
+    pub expectations: Vec<Expectation<'p>>,
+    /// The answers of both models, in the same order.
+    pub said: Vec<Both>,
+    /// The verdicts, in the same order; `None` for a probe that is only watched.
+    pub verdicts: Vec<Option<Verdict>>,
+    /// The aggregate results of the set, with their limits.
+    pub gates: Vec<Gate>,
+    /// The damage on neutral text, if it was measured.
+    pub damage: Option<Damage>,
+    /// The failures, as diagnostics.
+    pub findings: Vec<Diagnostic>,
+    /// Notes for the report, for example that damage was not measured.
+    pub notes: Vec<String>,
+    /// All expectations that are not met, including those that a threshold tolerates.
+    shortfalls: Vec<Accepted>,
+    /// The failures that no threshold tolerates, so only an acceptance can.
+    acceptable: Vec<Accepted>,
+}
+
+/// The input of a test.
+pub struct Subject<'a, 'p> {
+    /// The project to test.
+    pub project: &'p Project,
+    /// The opened base of the project, with its tokenizer.
+    pub base: &'a Base,
+    /// The two models to run: the base as the earlier one and the patched model as the later one.
+    pub pair: Pair<'a>,
+    /// The edits to test.
+    pub edits: &'a [&'p Edit],
+    /// Whether these are all edits of the project; limits on the set are checked only then.
+    pub whole: bool,
+    /// Whether damage on neutral text is measured.
+    pub damage: bool,
+    /// The prefaces: text in front of prompts whose subject would start at an attention sink.
+    pub prefaces: &'a Prefaces,
+}
+
+impl<'p> Trial<'p> {
+    /// Runs all expectations and judges the answers.
+    ///
+    /// # Errors
+    /// If a prompt cannot be run, or the neutral text that a limit needs cannot be read.
+    pub fn new(subject: &Subject<'_, 'p>, accepted: &Acceptances) -> Result<Self, Stop> {
+        let Subject { project, base, edits, whole, prefaces, .. } = *subject;
+        let probes = if whole { project.probes.as_slice() } else { &[] };
+        let expectations = expectations(edits, probes, prefaces);
+        let said = subject.pair.asked(base, &expectations, |unasked| cannot_ask(project, &unasked))?;
+        let (damage, notes) = if whole { harm(subject)? } else { (None, Vec::new()) };
+        let mut trial = Self {
+            verdicts: Vec::new(),
+            gates: Vec::new(),
+            findings: Vec::new(),
+            shortfalls: Vec::new(),
+            acceptable: Vec::new(),
+            expectations,
+            said,
+            damage,
+            notes,
+        };
+        trial.judge(subject, accepted);
+        Ok(trial)
+    }
+
+    fn judge(&mut self, subject: &Subject<'_, 'p>, accepted: &Acceptances) {
+        let Subject { project, base, whole, .. } = *subject;
+        let (thresholds, policy) = (thresholds(&project.config), &project.config.policy);
+        let figures = Figures::of(self.expectations.iter().zip(&self.said), thresholds);
+        let judge = Judge { project, figures, whole, thresholds, expectations: &self.expectations, said: &self.said };
+        for (one, both) in self.expectations.iter().zip(&self.said) {
+            if one.watched {
+                self.verdicts.push(None);
+                continue;
+            }
+            if one.is_met(both, thresholds) {
+                self.verdicts.push(Some(Verdict::Pass));
+                continue;
+            }
+            let says = says(&base.tokens, both, one);
+            let (id, asked) = (one.id.to_owned(), one.asked.as_str().to_owned());
+            let shortfall = Accepted { id, asked, prompt: one.shown(), says };
+            let tolerated = judge.tolerates(one);
+            if !tolerated {
+                self.acceptable.push(shortfall.clone());
+            }
+            let tolerated = tolerated || accepted.has(&shortfall);
+            let found = if tolerated { Vec::new() } else { vec![failed(one, both, &shortfall.says, thresholds)] };
+            // The policy may downgrade a failure to a warning or allow it.
+            let found = policy.apply(found);
+            let fails = found.iter().any(Diagnostic::is_error);
+            self.verdicts.push(Some(if fails { Verdict::Fail } else { Verdict::Accepted }));
+            self.findings.extend(found);
+            self.shortfalls.push(shortfall);
+        }
+        if whole {
+            self.findings.extend(policy.apply(accepted.orphans(&self.shortfalls)));
+            self.gates = judge.gates(self.damage);
+            for gate in self.gates.iter_mut().filter(|gate| !gate.pass) {
+                let found = policy.apply(vec![broken(gate, policy)]);
+                gate.pass = !found.iter().any(Diagnostic::is_error);
+                self.findings.extend(found);
+            }
+        }
+    }
+
+    /// Returns whether the test passes: no diagnostic is an error.
+    pub fn passes(&self) -> bool {
+        !self.findings.iter().any(Diagnostic::is_error)
+    }
+
+    /// Returns the failures that can be accepted: those that no threshold tolerates.
+    pub fn acceptable(&self) -> &[Accepted] {
+        &self.acceptable
+    }
+}
+
+/// Returns the patched model's answer as the text that an acceptance records. If the answer is right but a number
+/// misses its threshold, the text includes that number. It is rounded to one digit towards the worse side, so that a
+/// larger shortfall needs a new acceptance.
+fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
+    let first = |told: &Told| told.top.first().map(|(token, _)| *token);
+    let said = first(&both.after).map(|token| tokens.piece(token)).unwrap_or_default();
+    let digit = |figure: f64, round: fn(f64) -> f64| {
+        let unit = 10_f64.powf(figure.log10().floor());
+        round(figure / unit) * unit
+    };
+    match both.after.probability() {
+        None if first(&both.before) == first(&both.after) => {
+            format!("{said} (KL up to {:.0e})", digit(both.divergence, f64::ceil))
+        }
+        Some(probability) if both.after.holds() && one.asked == Asked::Edit => {
+            format!("{said} (P from {:.0e})", digit(probability, f64::floor))
+        }
+        _ => said,
+    }
+}
+
+fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Stop> {
+    let Subject { project, base, .. } = *subject;
+    let (test, policy) = (&project.config.test, &project.config.policy);
+    let limited = [test.max_damage, test.max_perplexity].iter().any(Option::is_some);
+    let limited = limited || policy.max_damage.is_some() || policy.max_perplexity.is_some();
+    let gated = limited || test.neutral.is_some();
+    if !subject.damage {
+        let unchecked = if limited { ", and its limits were not checked" } else { "" };
+        return Ok((None, vec![format!("damage was not measured because of `--no-damage`{unchecked}")]));
+    }
+    // Objects may be shared without the corpus, so a test without limits skips the measurement.
+    if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
+        return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
+    }
+    let measured = subject.pair.damage(&neutral(project, base)?)?;
+    // No token was predicted, so a limit cannot count as met.
+    if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
+}
+
+/// The inputs for judging single failures and the whole set.
+struct Judge<'a, 'p> {
+    project: &'p Project,
+    figures: Figures,
+    whole: bool,
+    thresholds: Thresholds,
+    expectations: &'a [Expectation<'p>],
+    said: &'a [Both],
+}
+
+impl Judge<'_, '_> {
+    /// Returns whether the configured minimum share for this kind of prompt is met, so that a single failure is
+    /// tolerated.
+    fn tolerates(&self, one: &Expectation<'_>) -> bool {
+        let test = &self.project.config.test;
+        let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
+        match one.asked {
+            Asked::Edit | Asked::Alias => suffices(test.min_efficacy, self.figures.efficacy.value()),
+            Asked::Paraphrase => {
+                let own = one.edit.and_then(|edit| edit.expect.min_paraphrase);
+                own.is_some_and(|least| self.own_share(one) >= least)
+                    || suffices(test.min_paraphrase, self.figures.paraphrase.value())
+            }
+            Asked::Unchanged | Asked::Probe => suffices(test.min_unchanged, self.figures.unchanged.value()),
+        }
+    }
+
+    /// Returns the share of an edit's own paraphrases that hold.
+    fn own_share(&self, one: &Expectation<'_>) -> f64 {
+        let all = self.expectations.iter().zip(self.said);
+        let own = all.filter(|(other, _)| other.id == one.id && other.asked == Asked::Paraphrase);
+        Figures::of(own, self.thresholds).paraphrase.value()
+    }
+
+    fn gates(&self, damage: Option<Damage>) -> Vec<Gate> {
+        let (test, policy, figures) = (&self.project.config.test, &self.project.config.policy, &self.figures);
+        // If both `[test]` and the policy set a limit, the stricter one applies.
+        let least = |test: Option<f64>, policy: &Option<Limit>| {
+            test.into_iter().chain(policy.iter().map(|limit| limit.value)).max_by(f64::total_cmp)
+        };
+        let most = |test: Option<f64>, policy: &Option<Limit>| {
+            test.into_iter().chain(policy.iter().map(|limit| limit.value)).min_by(f64::total_cmp)
+        };
+        let mut gates = vec![
+            at_least("efficacy", figures.efficacy.value(), least(test.min_efficacy, &policy.min_efficacy)),
+            at_least("paraphrase", figures.paraphrase.value(), least(test.min_paraphrase, &policy.min_paraphrase)),
+            at_least("unchanged", figures.unchanged.value(), least(test.min_unchanged, &policy.min_unchanged)),
+            at_most("neighbourhood-kl", figures.neighbourhood_kl, most(None, &policy.max_neighbourhood_kl)),
+        ];
+        if let Some(damage) = damage {
+            gates.push(at_most("damage", damage.divergence, most(test.max_damage, &policy.max_damage)));
+            gates.push(at_most("perplexity", damage.growth(), most(test.max_perplexity, &policy.max_perplexity)));
+        }
+        gates
+    }
+}
+
+fn at_least(name: &str, value: f64, limit: Option<f64>) -> Gate {
+    let pass = limit.is_none_or(|limit| value >= limit);
+    Gate { name: name.to_owned(), value, limit, more_is_better: true, pass }
+}
+
+fn at_most(name: &str, value: f64, limit: Option<f64>) -> Gate {
+    let pass = limit.is_none_or(|limit| value <= limit);
+    Gate { name: name.to_owned(), value, limit, more_is_better: false, pass }
+}
+
+fn failed(one: &Expectation<'_>, both: &Both, says: &str, thresholds: Thresholds) -> Diagnostic {
+    let own = one.edit.map(|edit| &edit.expect);
+    let (holds, first) = (both.after.holds(), |top: &[(u32, f64)]| top.first().map(|(token, _)| *token));
+    let found = match both.after.probability() {
+        Some(probability) if holds => {
+            let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
+            format!("P {probability:.3}; at least {least} is required")
+        }
+        Some(probability) => format!("P {probability:.3}; the model continues with {says:?}"),
+        None if first(&both.before.top) == first(&both.after.top) => {
+            let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
+            format!("KL {:.3}; less than {most} is required", both.divergence)
+        }
+        None => format!("KL {:.3}; the model continues with {says:?}", both.divergence),
+    };
+    let what = match one.asked {
+        Asked::Edit if holds => "the edit holds, but its probability is too low",
+        Asked::Edit => "the edit does not hold",
+        Asked::Alias => "an alias does not hold",
+        Asked::Paraphrase => "a paraphrase does not hold",
+        Asked::Unchanged => "a prompt does not stay unchanged",
+        Asked::Probe => "a probe does not stay unchanged",
+    };
+    Diagnostic::new(Code::ExpectationFailed, format!("`{}`: {what}", one.id)).at(one.file, &one.place, found)
+}
+
+fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
+    let (code, rule) = match gate.name.as_str() {
+        "efficacy" => (Code::MinEfficacy, &policy.min_efficacy),
+        "paraphrase" => (Code::MinParaphrase, &policy.min_paraphrase),
+        "unchanged" => (Code::MinUnchanged, &policy.min_unchanged),
+        "damage" => (Code::MaxDamage, &policy.max_damage),
+        "perplexity" => (Code::MaxPerplexity, &policy.max_perplexity),
+        _ => (Code::MaxNeighbourhoodKl, &policy.max_neighbourhood_kl),
+    };
+    let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
+    let finding = Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is required", gate.name, gate.value));
+    // The limit may come from `[test]` if that is the stricter one.
+    match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
+        Some(rule) => policy.point(finding, rule),
+        None => finding,
+    }
+}

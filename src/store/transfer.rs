@@ -1,0 +1,128 @@
+//! Exports and imports entries as plain files in a directory: `objects/<digest>`, `patches/<digest>.safetensors`, and
+//! in general one folder per kind.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::list::sorted;
+use super::sealed::TRAILER;
+use super::write::{make_folder, refuse_link};
+use super::{Entry, Kind, Store, StoreError, atomic, read_whole};
+use crate::digest::Digest;
+use crate::regular_file::resolved;
+
+/// A file that an import rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The path of the file in the imported directory.
+    pub path: PathBuf,
+    /// The reason for the rejection, as part of a message.
+    pub why: String,
+}
+
+/// The result of [`Store::import`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The entries that were missing or damaged in this store and are now imported.
+    pub new: Vec<Entry>,
+    /// The entries that this store already had.
+    pub present: Vec<Entry>,
+    /// The files that were rejected, each with the reason.
+    pub refused: Vec<Refusal>,
+}
+
+impl Store {
+    /// Copies entries into the directory `to` and lists the copies. `keys` selects the entries; `None` selects all
+    /// objects, patches and refusals. Every entry is checked.
+    ///
+    /// # Errors
+    /// If an entry is damaged, or a selected one is missing; if `to` is inside this store; if a file in `to` is valid
+    /// and has other content ([`StoreError::Conflict`]); or if the operating system reports an error.
+    pub fn export(&self, keys: Option<&BTreeSet<(Kind, Digest)>>, to: &Path) -> Result<Vec<Entry>, StoreError> {
+        if resolved(to).starts_with(resolved(&self.root)) {
+            return Err(StoreError::InsideStore { path: to.to_owned() });
+        }
+        let keys = match keys {
+            Some(keys) => keys.clone(),
+            None => {
+                let carried = |entry: &Entry| matches!(entry.kind, Kind::Object | Kind::Patch | Kind::Refusal);
+                self.ls()?.into_iter().filter(carried).map(|entry| (entry.kind, entry.key)).collect()
+            }
+        };
+        keys.into_iter().map(|(kind, key)| self.export_one(kind, &key, to)).collect()
+    }
+
+    fn export_one(&self, kind: Kind, key: &Digest, to: &Path) -> Result<Entry, StoreError> {
+        let from = self.path(kind, key);
+        let Some((bytes, new)) = read_whole(&from, kind, key)? else {
+            return Err(StoreError::Missing { kind, key: *key });
+        };
+        let folder = to.join(kind.folder());
+        refuse_link(&folder)?;
+        make_folder(&folder).map_err(StoreError::io("creating", &folder))?;
+        let path = folder.join(format!("{}{}", key.hex(), kind.suffix()));
+        match read_whole(&path, kind, key) {
+            Ok(Some((_, kept))) if kept == new => {}
+            Ok(Some((_, kept))) if kind != Kind::Partial => return Err(StoreError::Conflict { path, kept, new }),
+            Ok(_) | Err(StoreError::Damaged { .. }) => atomic::write(&path, &bytes)?,
+            Err(error) => return Err(error),
+        }
+        Ok(Entry { kind, key: *key, size: bytes.len() as u64 })
+    }
+
+    /// Imports and checks every entry that [`Store::export`] wrote to `from`. A file is rejected if it is damaged or
+    /// misnamed, or if this store has an entry with another value; the other files are still imported.
+    ///
+    /// # Errors
+    /// If `from` is not an export, or this store cannot be written to.
+    pub fn import(&self, from: &Path) -> Result<Imported, StoreError> {
+        let folders: Vec<_> = Kind::ALL.iter().map(|&kind| (kind, from.join(kind.folder()))).collect();
+        if !folders.iter().any(|(_, folder)| folder.is_dir()) {
+            return Err(StoreError::NotAnExport { path: from.to_owned() });
+        }
+        let mut imported = Imported::default();
+        for (kind, folder) in folders {
+            for (name, path) in sorted(&folder)? {
+                if atomic::is_temporary(&name) {
+                    continue;
+                }
+                match self.import_one(kind, &name, &path)? {
+                    Ok((entry, true)) => imported.new.push(entry),
+                    Ok((entry, false)) => imported.present.push(entry),
+                    Err(why) => imported.refused.push(Refusal { path, why }),
+                }
+            }
+        }
+        Ok(imported)
+    }
+
+    /// Returns the entry and whether it is new. The inner error is the reason why the file is rejected; the outer error
+    /// means that this store cannot be read or written.
+    fn import_one(&self, kind: Kind, name: &str, path: &Path) -> Result<Result<(Entry, bool), String>, StoreError> {
+        let Some(key) = name.strip_suffix(kind.suffix()).and_then(Digest::from_hex) else {
+            return Ok(Err(format!("`{name}` is not the name of an entry")));
+        };
+        let (mut bytes, new) = match read_whole(path, kind, &key) {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(Err("it no longer exists".to_owned())),
+            Err(StoreError::Damaged { why, .. }) => return Ok(Err(why)),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let entry = Entry { kind, key, size: bytes.len() as u64 };
+        match self.check(kind, &key) {
+            Ok(Some(kept)) if kept == new => return Ok(Ok((entry, false))),
+            Ok(None | Some(_)) | Err(StoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if kind.is_sealed() {
+            bytes.truncate(bytes.len() - TRAILER);
+        }
+        match self.put(kind, &key, &bytes) {
+            Ok(()) => Ok(Ok((entry, true))),
+            Err(StoreError::Conflict { kept, .. }) => {
+                Ok(Err(format!("it contains {new}, but the store has {kept} under this key")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

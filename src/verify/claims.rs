@@ -1,0 +1,159 @@
+//! Compares the claims of a manifest with the bytes of an export.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use super::{Check, Ground, count};
+use crate::digest::Digest;
+use crate::export::folder::Listing;
+use crate::export::manifest::{FileEntry, MOST_MANIFEST_BYTES, TensorEntry, tensor_entries};
+use crate::export::weights::Laid;
+use crate::export::{ExportError, MANIFEST_FILE, Manifest};
+use crate::numeric::NUMERICS;
+use crate::patch::Patch;
+
+/// The result of reading the manifest of an export.
+pub(crate) enum Claimed {
+    /// The folder has no manifest.
+    Absent,
+    /// The file is not a valid manifest, for this reason.
+    Broken(String),
+    /// The manifest and its bytes.
+    Read(Box<Manifest>, Vec<u8>),
+}
+
+/// Reads the manifest of a folder, if there is one.
+pub(crate) fn claimed(found: &Listing) -> Result<Claimed, ExportError> {
+    let Some(member) = found.get(MANIFEST_FILE) else { return Ok(Claimed::Absent) };
+    if member.size > MOST_MANIFEST_BYTES {
+        return Ok(Claimed::Broken(format!("it is longer than {MOST_MANIFEST_BYTES} bytes")));
+    }
+    let bytes = fs::read(&member.path).map_err(ExportError::io("reading", &member.path))?;
+    Ok(match Manifest::parse(&bytes) {
+        Ok(manifest) => Claimed::Read(Box::new(manifest), bytes),
+        Err(why) => Claimed::Broken(why),
+    })
+}
+
+/// The actual content of an export, which the claims of its manifest are compared with.
+pub struct Truth<'a> {
+    /// The patch that it contains, the patch's id, and the tensors that it replaces; `None` if no patch was
+    /// identified.
+    pub patch: Option<(&'a Patch, Digest, &'a Laid)>,
+    /// The size and digest of every file except the manifest, by name.
+    pub files: &'a BTreeMap<String, (u64, Digest)>,
+    /// The names of the base's files that an export omits, such as pickled weights.
+    pub omitted: &'a [String],
+}
+
+/// Compares every claim of a manifest with the actual content; `bytes` are the bytes of the manifest file. Returns
+/// the failed checks, or one passed check if there are none.
+pub fn claims(ground: &Ground<'_>, manifest: &Manifest, bytes: &[u8], truth: &Truth<'_>) -> Vec<Check> {
+    let mut claims = Claims { checks: Vec::new() };
+    let base = &ground.base.locked;
+    claims.digest("base", &manifest.base.digest, &base.digest);
+    let files: Vec<FileEntry> = base.files.iter().map(FileEntry::from).collect();
+    claims.equal("base files", "the base has other files, or files with other bytes", manifest.base.files == files);
+    let numerics = format!("this program computes with {NUMERICS}, not with {}", manifest.numerics);
+    claims.equal("numerics", &numerics, manifest.numerics == NUMERICS);
+    claims.files(&manifest.files, truth.files);
+    let omitted = format!("an export of this base leaves out: {}", listed(truth.omitted));
+    claims.equal("omitted", &omitted, manifest.omitted == truth.omitted);
+    if let Some((patch, id, laid)) = truth.patch {
+        claims.digest("patch", &manifest.patch, &id);
+        claims.tensors(&manifest.tensors, &tensor_entries(laid));
+        claims.facts(manifest, patch);
+        let lock = ground.lock.as_ref().filter(|lock| lock.patch.id == id);
+        if let Some((settings, lock)) = manifest.settings.as_ref().zip(lock) {
+            claims.digest("settings", settings, &lock.patch.settings);
+        }
+    }
+    let form = "its bytes are not those that `export` writes for the same content";
+    claims.equal("form", form, manifest.render() == bytes);
+    if claims.checks.is_empty() {
+        let mut said = count(manifest.files.len(), "file");
+        if truth.patch.is_some() {
+            said = [said, count(manifest.tensors.len(), "tensor"), count(manifest.facts.len(), "fact")].join(", ");
+        }
+        let said = format!("{said}: confirmed by the bytes");
+        claims.checks.push(Check::ok("claim", "manifest", said));
+    }
+    claims.checks
+}
+
+/// Joins the names, or returns `nothing` if there are none.
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+struct Claims {
+    checks: Vec<Check>,
+}
+
+impl Claims {
+    fn equal(&mut self, name: &str, otherwise: &str, yes: bool) {
+        if !yes {
+            self.checks.push(Check::wrong("claim", name, otherwise));
+        }
+    }
+
+    fn digest(&mut self, name: &str, claimed: &Digest, found: &Digest) {
+        if claimed != found {
+            let check = Check::wrong("claim", name, "contradicted by the bytes");
+            let check = check.detail(format!("claimed  {claimed}")).detail(format!("found    {found}"));
+            self.checks.push(check);
+        }
+    }
+
+    fn files(&mut self, claimed: &[FileEntry], found: &BTreeMap<String, (u64, Digest)>) {
+        for file in claimed {
+            match found.get(&file.path) {
+                None => self.equal(&file.path, "a file that does not exist", false),
+                Some((_, digest)) => self.digest(&file.path, &file.digest, digest),
+            }
+            let other = found.get(&file.path).is_some_and(|(size, _)| *size != file.size);
+            self.equal(&file.path, "a file of another size", !other);
+        }
+        let names: BTreeSet<&String> = claimed.iter().map(|file| &file.path).collect();
+        for name in found.keys().filter(|name| !names.contains(name)) {
+            self.equal(name, "a file that the manifest does not name", false);
+        }
+    }
+
+    fn tensors(&mut self, claimed: &[TensorEntry], found: &[TensorEntry]) {
+        for tensor in claimed {
+            match found.iter().find(|one| (&one.file, &one.name) == (&tensor.file, &tensor.name)) {
+                None => self.equal(&tensor.name, "a tensor that the patch does not change", false),
+                Some(one) => {
+                    self.digest(&tensor.name, &tensor.before, &one.before);
+                    self.digest(&tensor.name, &tensor.after, &one.after);
+                }
+            }
+        }
+        let all = found.iter().all(|one| claimed.iter().any(|it| (&it.file, &it.name) == (&one.file, &one.name)));
+        self.equal("tensors", "the patch changes a tensor that the manifest does not name", all);
+    }
+
+    /// Checks that the texts of every fact have its digest, that every fact is in the patch, and that no fact of the
+    /// patch is missing.
+    fn facts(&mut self, manifest: &Manifest, patch: &Patch) {
+        let mut left: BTreeSet<Digest> = patch.edits().into_iter().collect();
+        for fact in &manifest.facts {
+            let name = fact.id.clone().or_else(|| fact.meaning.map(|meaning| meaning.short())).unwrap_or_default();
+            let mut meanings = fact.meanings();
+            if let (Some(claimed), Some(found)) = (&fact.meaning, meanings.first()) {
+                self.digest(&name, claimed, found);
+            }
+            if meanings.is_empty() {
+                meanings.extend(fact.meaning);
+            }
+            // Every name of the subject must be in the patch, and no meaning may occur twice.
+            let known = !meanings.is_empty()
+                && meanings.iter().filter(|meaning| left.remove(meaning)).count() == meanings.len();
+            self.equal(&name, "a fact that is not in the patch", known);
+        }
+        for meaning in left {
+            self.equal(&meaning.short(), "a fact of the patch that the manifest does not contain", false);
+        }
+    }
+}

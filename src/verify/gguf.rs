@@ -1,0 +1,103 @@
+//! Checks an adapter for llama.cpp: a single file, every byte of which has one expected value.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::adapter::{Chosen, bounded, end};
+use super::candidates::{named, tell};
+use super::{Audit, Check, Ground, count};
+use crate::export::gguf::{Gguf, MAGIC, Value};
+use crate::export::llama_cpp;
+use crate::pipeline::Stop;
+use crate::regular_file;
+
+/// How the report describes a patch that the metadata of the GGUF file names.
+const CLAIMED: &str = "claimed by the file";
+
+/// Returns whether `path` is a GGUF file: its extension is `gguf` or it starts with the magic bytes.
+pub fn is_gguf(path: &Path) -> bool {
+    let mut first = Vec::new();
+    let read = regular_file::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
+    path.is_file() && (path.extension().is_some_and(|it| it == "gguf") || read.is_ok() && first == MAGIC)
+}
+
+/// Checks an adapter file for llama.cpp against its patch.
+///
+/// # Errors
+/// If the base or the file cannot be read.
+pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Stop> {
+    let bytes = bounded(path)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut audit = Audit::new("adapter");
+    audit.fields = json!({ "base": ground.base.locked.digest, "patch": null });
+    let spec = ground.base.model.spec();
+    let file = match Gguf::from_bytes(&bytes) {
+        Ok(file) => file,
+        Err(error) => {
+            audit
+                .add(Check::wrong("file", name, "not an adapter as `export gguf` writes it").detail(error.to_string()));
+            audit.repair("corrigenda export gguf NEW-FILE");
+            return Ok(audit);
+        }
+    };
+    audit.add(Check::ok("file", name, format!("{} bytes, canonical", bytes.len())));
+    let adapter = llama_cpp::read(&file, spec);
+    let claim = text(&file, llama_cpp::PATCH).and_then(|text| text.parse().ok());
+    let chosen = Chosen::new(ground, adapter.as_ref().ok(), claim, CLAIMED)?;
+    audit.fields["patch"] = json!(chosen.name().map(|(id, _)| id));
+    audit.add(named(ground, chosen.name(), chosen.carried, claim, CLAIMED));
+    pairs(&mut audit, ground, &file, &chosen)?;
+    match &adapter {
+        Ok(adapter) => chosen.modules(&mut audit, adapter, spec),
+        Err(why) => audit.add(Check::wrong("adapter", "factors", "not valid").detail(why)),
+    }
+    if let Some(known) = chosen.patch.as_ref().filter(|_| chosen.carried) {
+        tell(&mut audit, ground, &known.patch, &[]);
+    }
+    end(&mut audit, ground, &chosen, "corrigenda export gguf NEW-FILE");
+    Ok(audit)
+}
+
+fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
+    match file.pairs.get(key)? {
+        Value::Text(text) => Some(text),
+        Value::Float(_) => None,
+    }
+}
+
+/// Compares the metadata of a file with the metadata that an export of the patch has; without a patch, compares the
+/// base's digest and the digest of the tensor data.
+fn pairs(audit: &mut Audit, ground: &Ground<'_>, file: &Gguf, chosen: &Chosen) -> Result<(), Stop> {
+    let base = &ground.base.locked.digest;
+    let expected = match &chosen.patch {
+        Some(known) => llama_cpp::gguf(&known.adapter, ground.base.model.spec(), base, &known.id)?.pairs,
+        None => {
+            let data = llama_cpp::digest_of_data(file);
+            let known = [(llama_cpp::BASE, base.to_string()), (llama_cpp::TENSORS, data.to_string())];
+            let mut pairs = file.pairs.clone();
+            pairs.extend(known.map(|(key, text)| (key.to_owned(), Value::Text(text))));
+            pairs
+        }
+    };
+    let keys: BTreeSet<&String> = expected.keys().chain(file.pairs.keys()).collect();
+    let said = |value: Option<&Value>| match value {
+        None => "nothing".to_owned(),
+        Some(Value::Text(text)) => text.clone(),
+        Some(Value::Float(number)) => number.to_string(),
+    };
+    let before = audit.failures();
+    for key in keys {
+        let (expected, found) = (said(expected.get(key)), said(file.pairs.get(key)));
+        if expected != found {
+            let check = Check::wrong("claim", key, "contradicted by the bytes");
+            audit.add(check.detail(format!("claimed  {found}")).detail(format!("found    {expected}")));
+        }
+    }
+    if audit.failures() == before {
+        audit.add(Check::ok("claim", "keys", format!("{}: confirmed by the bytes", count(file.pairs.len(), "key"))));
+    }
+    Ok(())
+}

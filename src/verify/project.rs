@@ -1,0 +1,235 @@
+//! Checks whether `corrigenda.lock` still matches the project, and whether the entries of the store are intact.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Audit, Check, State, count};
+use crate::compile::Object;
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::digest::Digest;
+use crate::export::{folder, weights};
+use crate::numeric::Isa;
+use crate::patch::Patch;
+use crate::pipeline::base::place_of;
+use crate::pipeline::setup::Corpus;
+use crate::pipeline::{Base, Setup, Stop, plan, record_address};
+use crate::project::{Change, ChangeKind, LOCK_FILE, Lock, Project};
+use crate::stats;
+use crate::store::{Kind, Store, StoreError, memo};
+
+const BUILD: &str = "corrigenda build";
+const BASE: &str = "restore the base's files; or, to use the new base, corrigenda build --update-base";
+
+/// Checks `corrigenda.lock` against the base, the corpus, the edits and the settings, and then the entries of the
+/// store.
+///
+/// # Errors
+/// If there is no lock, the lock is damaged, or the base that it names cannot be opened.
+pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Stop> {
+    let Some(lock) = project.lock()? else {
+        let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
+        return Err(Stop::stale(vec![finding.help("run `corrigenda build`")], &Sources::default()));
+    };
+    let mut audit = Audit::new("project");
+    let same = base(&mut audit, project, &lock);
+    corpus(&mut audit, project, &lock);
+    match same {
+        true => inputs(&mut audit, project, store, isa, &lock)?,
+        false => changes(&mut audit, &Lock::changes(Some(&lock), &project.edits)),
+    }
+    objects(&mut audit, store, &lock);
+    made(&mut audit, project, store, &lock)?;
+    entries(&mut audit, store);
+    mend(&mut audit, store, &lock, same);
+    audit.verdict = format!(
+        "everything matches {LOCK_FILE}: {} on base {}, patch {}",
+        count(lock.edits.len(), "edit"),
+        lock.base.digest.short(),
+        lock.patch.id.short()
+    );
+    audit.fields = json!({ "base": lock.base.digest, "patch": lock.patch.id, "edits": lock.edits.len() });
+    Ok(audit)
+}
+
+/// Checks that every file of the base has the digest in the lock; returns whether all files do.
+fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
+    let place = place_of(project);
+    let mut same = true;
+    for locked in &lock.base.files {
+        let check = |said: &str| Check::wrong("base", &locked.path, said).state(State::Stale);
+        let check = match memo::digest_file_fresh(&place.join(&locked.path)) {
+            _ if !folder::is_plain_name(&locked.path) => check("not a file of the base's folder: it was not read"),
+            Ok(digest) if digest == locked.digest => Check::ok("base", &locked.path, "as in the lock, read again"),
+            Ok(digest) => check("not the file that the lock names")
+                .detail(format!("expected {}", locked.digest))
+                .detail(format!("found    {digest}")),
+            Err(error) => check("cannot be read").detail(error.to_string()),
+        };
+        same &= check.state == State::Ok;
+        audit.add(check);
+    }
+    if !same {
+        audit.repair(BASE);
+    }
+    same
+}
+
+/// Checks the digest of the corpus. A missing corpus is not a failure, because the stored statistics replace it.
+fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
+    let Some(statistics) = &project.config.statistics else { return };
+    let (path, name) = (project.config.resolve(&statistics.corpus), statistics.corpus.display().to_string());
+    let Some(locked) = lock.statistics.first().map(|locked| locked.corpus) else { return };
+    if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return audit.add(Check::ok("corpus", name, "missing, but not needed: the statistics were computed from it"));
+    }
+    let stale = |said: &str| Check::wrong("corpus", &name, said).state(State::Stale);
+    let check = match memo::digest_text_fresh(&path) {
+        Ok(digest) if digest == locked => Check::ok("corpus", &name, "as in the lock, read again"),
+        Ok(digest) => stale("not the corpus that the lock names")
+            .detail(format!("expected {locked}"))
+            .detail(format!("found    {digest}")),
+        Err(error) => stale("cannot be read").detail(error.to_string()),
+    };
+    audit.add(check);
+}
+
+/// Checks edits and settings against the lock as `build --locked` does. Also checks the stored statistics of every
+/// layer.
+fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Stop> {
+    let base = Base::open(project, store, isa, false)?;
+    let setup = Setup::new(project, &base, store, Corpus::of(lock))?.locked(lock);
+    let plan = plan(project, &base, &setup, store)?;
+    let differences = plan.differences(lock, &base, &setup);
+    let mut check = Check::ok("edits", count(project.edits.edits.len(), "edit"), "as the lock names them");
+    if !differences.is_empty() {
+        let said = format!("{} from the lock", count(differences.len(), "difference"));
+        check = Check::wrong("edits", &check.name, said).state(State::Stale);
+        for one in &differences {
+            check = check.detail(format!("{}, {}: expected {}, found {}", one.place, one.field, one.locked, one.found));
+        }
+    }
+    audit.add(check);
+    for locked in &lock.statistics {
+        let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
+        let provenance = setup.beside(layer).provenance;
+        // Statistics imported by an earlier version are stored under another address.
+        let found = stats::find(store, &provenance).ok().flatten();
+        let address = found.map_or_else(|| provenance.address(), |found| found.address);
+        let name = format!("layer {}", locked.layer);
+        let found = store.check(Kind::Statistics, &address);
+        let check = entry("statistics", &name, found, |digest| match digest == locked.digest {
+            true => Ok(()),
+            false => Err((locked.digest, digest)),
+        });
+        audit.add(check);
+    }
+    Ok(())
+}
+
+fn changes(audit: &mut Audit, changes: &[Change]) {
+    let word = |change: &Change| match change.kind {
+        ChangeKind::Added => "not in the lock".to_owned(),
+        ChangeKind::Removed => "only in the lock".to_owned(),
+        ChangeKind::Changed => {
+            let parts: Vec<&str> = change.fields.iter().map(|part| part.as_str()).collect();
+            format!("other {} than in the lock", parts.join(", "))
+        }
+    };
+    for change in changes {
+        audit.add(Check::wrong("edit", &change.id, word(change)).state(State::Stale));
+    }
+}
+
+/// Checks that a store entry exists and is intact, and that `judge` accepts its digest. An error of `judge` is the
+/// expected and the found digest.
+fn entry(
+    group: &'static str,
+    name: &str,
+    found: Result<Option<Digest>, StoreError>,
+    judge: impl FnOnce(Digest) -> Result<(), (Digest, Digest)>,
+) -> Check {
+    match found {
+        Ok(Some(digest)) => match judge(digest) {
+            Ok(()) => Check::ok(group, name, "in the store, intact"),
+            Err((expected, found)) => Check::wrong(group, name, "not what the lock names")
+                .detail(format!("expected {expected}"))
+                .detail(format!("found    {found}")),
+        },
+        Ok(None) => Check::wrong(group, name, "not in the store"),
+        Err(StoreError::Damaged { why, .. }) => Check::wrong(group, name, "damaged").detail(why),
+        Err(error) => Check::wrong(group, name, "cannot be read").detail(error.to_string()),
+    }
+}
+
+fn objects(audit: &mut Audit, store: &Store, lock: &Lock) {
+    for edit in &lock.edits {
+        let read = store.get(Kind::Object, &edit.object);
+        let check = match read {
+            Ok(Some(bytes)) => match Object::from_bytes(&bytes) {
+                Ok(_) => Check::ok("object", &edit.id, "in the store, intact").common(),
+                Err(error) => Check::wrong("object", &edit.id, "not an object").detail(error.to_string()),
+            },
+            Ok(None) => Check::wrong("object", &edit.id, "not in the store"),
+            Err(error) => entry("object", &edit.id, Err(error), |_| Ok(())),
+        };
+        audit.add(check);
+    }
+}
+
+/// Checks that the lock's patch is in the store, is intact, and fits the base.
+fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Stop> {
+    let name = lock.patch.id.short();
+    let check = match store.get(Kind::Patch, &lock.patch.id) {
+        Ok(Some(bytes)) => match Patch::from_bytes(&bytes) {
+            Ok(patch) => {
+                let listing = folder::list(&place_of(project))?;
+                match weights::open_all(&listing, &lock.base).and_then(|weights| weights::lay(&weights, &patch)) {
+                    Ok(_) => Check::ok("patch", name, "in the store, intact, and for this base"),
+                    Err(error) => Check::wrong("patch", name, "not for this base").detail(error.to_string()),
+                }
+            }
+            Err(error) => Check::wrong("patch", name, "not a patch").detail(error.to_string()),
+        },
+        read => entry("patch", &name, read.map(|_| None), |_| Ok(())),
+    };
+    audit.add(check);
+    Ok(())
+}
+
+/// Checks every entry of the store, including those that the lock does not name.
+fn entries(audit: &mut Audit, store: &Store) {
+    let report = store.verify();
+    let name = format!("{} {}", report.checked, if report.checked == 1 { "entry" } else { "entries" });
+    let mut check = Check::ok("store", &name, "all intact");
+    if !report.problems.is_empty() {
+        check = Check::wrong("store", &name, count(report.problems.len(), "problem"));
+        for problem in &report.problems {
+            if problem.repair.starts_with("remove it") {
+                audit.repair(removal(&problem.path));
+            }
+            check = check.detail(format!("{}: {}; {}", problem.path.display(), problem.why, problem.repair));
+        }
+    }
+    audit.add(check);
+}
+
+/// Adds the commands that rebuild missing entries; they follow the commands that remove damaged entries. `same` is
+/// true if the base matches the lock.
+fn mend(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
+    let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != State::Ok);
+    // A build whose report is in the store does not compile its objects again, so the report must be removed first.
+    let report = store.path(Kind::Report, &record_address(lock));
+    if failed("object") && report.exists() {
+        audit.repair(removal(&report));
+    }
+    if same && audit.state() != State::Ok {
+        audit.repair(BUILD);
+    }
+}
+
+/// Returns the shell command that removes a path.
+fn removal(path: &Path) -> String {
+    let quoted = path.display().to_string().replace('\'', "'\\''");
+    format!("rm -r '{quoted}'")
+}

@@ -1,0 +1,117 @@
+//! Repeats the locked build in an empty store and compares statistics, objects and patch with `corrigenda.lock`.
+//!
+//! Imported statistics cannot be computed again and are copied from the project's store.
+
+use serde_json::json;
+
+use super::{Audit, Check, Ground, State, count};
+use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::numeric::{Isa, NUMERICS};
+use crate::pipeline::setup::Corpus;
+use crate::pipeline::{Built, Options, Setup, Stop, build, plan};
+use crate::progress::Progress;
+use crate::project::{LOCK_FILE, Project};
+use crate::stats;
+use crate::store::{Kind, Store};
+
+/// Builds the project from an empty store and compares the results with the lock. Writes neither to the project nor
+/// to its store.
+///
+/// # Errors
+/// If there is no lock or the build fails. A lock that is older than the project is a failed check.
+pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result<Audit, Stop> {
+    let Some(lock) = &ground.lock else {
+        let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
+        return Err(Stop::stale(vec![finding.help("run `corrigenda build`")], &Sources::default()));
+    };
+    let mut audit = Audit::new("rebuild");
+    audit.fields = json!({ "numerics": NUMERICS, "expected": lock.patch.id });
+    let setup = Setup::new(project, &ground.base, ground.store, Corpus::Fresh)?.locked(lock);
+    let differences = plan(project, &ground.base, &setup, ground.store)?.differences(lock, &ground.base, &setup);
+    if !differences.is_empty() {
+        let said = format!("{} from the lock: nothing was computed", count(differences.len(), "difference"));
+        let mut check = Check::wrong("inputs", LOCK_FILE, said).state(State::Stale);
+        for one in &differences {
+            check = check.detail(format!("{}, {}: expected {}, found {}", one.place, one.field, one.locked, one.found));
+        }
+        audit.add(check);
+        audit.repair("corrigenda build");
+        return Ok(audit);
+    }
+    audit.add(Check::ok("inputs", LOCK_FILE, "base, corpus, edits and settings are as it names them, read again"));
+    let folder = tempfile::tempdir().map_err(|error| {
+        let message = format!("a temporary folder for an empty store cannot be created: {error}");
+        Stop::wrong(vec![Diagnostic::new(Code::StoreFailed, message)], &Sources::default())
+    })?;
+    let empty = Store::open(folder.path().join("store"));
+    let imported = carried(&mut audit, ground, &setup, &empty)?;
+    let options = Options { isa, locked: true, update_base: false };
+    match build(project, &empty, options, progress) {
+        Ok(built) => same(&mut audit, ground, &empty, (&built, &imported))?,
+        // The inputs equal the lock's, so a stale lock means that the results differ.
+        Err(stop) if stop.findings.iter().any(|one| one.code == Code::LockStale) => other(&mut audit, &stop),
+        Err(stop) => return Err(stop),
+    }
+    audit.verdict = format!(
+        "everything was computed again with {NUMERICS}, from the corpus to the patch: the same bytes, {}",
+        lock.patch.id
+    );
+    Ok(audit)
+}
+
+/// Copies imported statistics to the empty store, because they cannot be computed again; returns their layers.
+fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store) -> Result<Vec<u64>, Stop> {
+    let mut out = Vec::new();
+    for layer in setup.layers(&ground.base) {
+        let provenance = setup.beside(layer).provenance;
+        let found = stats::find(ground.store, &provenance).ok().flatten();
+        let Some((cached, file)) = found.and_then(|cached| Some((cached, cached.imported?))) else { continue };
+        let Some(bytes) = ground.store.get(Kind::Statistics, &cached.address)? else { continue };
+        empty.put(Kind::Statistics, &cached.address, &bytes)?;
+        let said = format!("imported from {file}, not computed: used unchanged");
+        audit.add(Check::ok("statistics", format!("layer {layer}"), said));
+        out.push(layer as u64);
+    }
+    Ok(out)
+}
+
+fn same(
+    audit: &mut Audit,
+    ground: &Ground<'_>,
+    empty: &Store,
+    (built, imported): (&Built, &[u64]),
+) -> Result<(), Stop> {
+    for statistics in built.lock.statistics.iter().filter(|one| !imported.contains(&one.layer)) {
+        let said = format!("computed again from {} keys: as in the lock", statistics.count);
+        audit.add(Check::ok("statistics", format!("layer {}", statistics.layer), said));
+    }
+    audit.add(Check::ok("values", count(built.compiled, "edit"), "computed again"));
+    let id = built.record.patch;
+    audit.fields["found"] = json!(id);
+    audit.add(Check::ok("patch", id.short(), "linked again: as in the lock"));
+    let made = empty.get(Kind::Patch, &id)?;
+    let check = match ground.store.get(Kind::Patch, &id) {
+        Ok(Some(bytes)) if Some(&bytes) == made.as_ref() => Check::ok("store", id.short(), "holds the same bytes"),
+        Ok(Some(_)) => Check::wrong("store", id.short(), "holds other bytes"),
+        Ok(None) => Check::ok("store", id.short(), "does not hold this patch"),
+        Err(error) => Check::wrong("store", id.short(), "holds a damaged patch").detail(error.to_string()),
+    };
+    if check.state != State::Ok {
+        audit.repair("corrigenda build");
+    }
+    audit.add(check);
+    Ok(())
+}
+
+/// Reports that the same inputs gave other bytes than the lock names.
+fn other(audit: &mut Audit, stop: &Stop) {
+    let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
+    for line in stop.findings.iter().flat_map(|finding| &finding.help) {
+        // The advice to write a new lock is left out, because it does not apply to `verify`.
+        if !line.starts_with("run ") {
+            check = check.detail(line.clone());
+        }
+    }
+    audit.add(check);
+    audit.repair("corrigenda build");
+}
