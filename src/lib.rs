@@ -40,27 +40,49 @@
 //! Invariants: no code writes to a base model, opens a socket, or executes data. The result of a row in a batch does
 //! not depend on the other rows.
 
+#[doc(hidden)]
 pub mod behaviour;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod compile;
+#[doc(hidden)]
 pub mod diagnostics;
+#[doc(hidden)]
 pub mod digest;
+#[doc(hidden)]
 pub mod export;
+#[doc(hidden)]
 pub mod history;
 mod home;
+#[doc(hidden)]
 pub mod link;
+#[doc(hidden)]
 pub mod model;
+#[doc(hidden)]
 pub mod numeric;
+#[doc(hidden)]
 pub mod patch;
+#[doc(hidden)]
 pub mod pipeline;
+#[doc(hidden)]
 pub mod progress;
+#[doc(hidden)]
 pub mod project;
 mod regular_file;
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod research;
+#[doc(hidden)]
 pub mod review;
+#[doc(hidden)]
 pub mod safetensors;
+#[doc(hidden)]
 pub mod stats;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod ui;
+#[doc(hidden)]
 pub mod verify;
