@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory as _};
 use corrigenda::cli::Arguments;
-use corrigenda::project::{Code, Severity};
+use corrigenda::diagnostics::{Code, Severity};
 use serde_json::Value;
 
 /// The maximum number of words of the README.
