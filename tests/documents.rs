@@ -106,7 +106,8 @@ fn every_relative_link_and_anchor_exists() {
     for path in documents() {
         let text = read(&path);
         for link in links(&text) {
-            let (file, anchor) = link.split_once('#').map_or((link.as_str(), None), |(file, anchor)| (file, Some(anchor)));
+            let (file, anchor) =
+                link.split_once('#').map_or((link.as_str(), None), |(file, anchor)| (file, Some(anchor)));
             let target = if file.is_empty() { path.clone() } else { path.parent().expect("a folder").join(file) };
             let is_there = target.exists()
                 && anchor.is_none_or(|anchor| target.is_file() && anchors(&read(&target)).contains(anchor));

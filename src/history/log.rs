@@ -15,9 +15,9 @@ use super::{Commit, HistoryError, Repository};
 use crate::diagnostics::{Code, Findings};
 use crate::digest::Digest;
 use crate::project::config::DEFAULT_EDITS;
+use crate::project::edits::diff::FactChange;
 use crate::project::edits::diff::{ID, common, compare};
 use crate::project::{Change, ChangeKind, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Part, parse_files};
-use crate::report::Fact;
 
 /// The changes that one commit makes to facts and patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Entry {
     /// The commit that makes the changes.
     pub commit: Commit,
     /// The facts that the commit added, changed or removed, in ascending order of id.
-    pub facts: Vec<Fact>,
+    pub facts: Vec<FactChange>,
     /// Why the edits of the commit cannot be read, as a sentence; set only at the first such commit.
     pub unreadable: Option<String>,
     /// The patch that the lock file of the first parent names; [`Patched::Unlocked`] if the commit has no parent.
@@ -83,7 +83,7 @@ impl Log {
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
         let renames = |entry: &Entry| {
-            let pair = |fact: &Fact| Some((former(fact)?.to_owned(), fact.id.clone()));
+            let pair = |fact: &FactChange| Some((former(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
         // Renames are followed forwards to the current id, and then backwards to the old ids. Another fact may have had
@@ -106,7 +106,7 @@ impl Log {
 }
 
 /// Returns the previous id of a fact, if the commit renamed it.
-fn former(fact: &Fact) -> Option<&str> {
+fn former(fact: &FactChange) -> Option<&str> {
     let field = fact.fields.iter().find(|field| field.name == ID)?;
     field.before.first().map(String::as_str)
 }
@@ -215,7 +215,7 @@ impl<'r> Reader<'r> {
     }
 
     /// Returns the facts that differ from those of every parent.
-    fn facts(&mut self, parents: &[State], after: &Facts) -> Vec<Fact> {
+    fn facts(&mut self, parents: &[State], after: &Facts) -> Vec<FactChange> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();
         }

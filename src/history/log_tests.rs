@@ -13,7 +13,7 @@ fn words(log: &Log) -> String {
     for entry in &log.entries {
         out += &format!("{}\n", entry.commit.summary);
         for fact in &entry.facts {
-            let field = |field: &crate::report::Field| {
+            let field = |field: &crate::project::edits::diff::FieldChange| {
                 format!(" {} {}→{}", field.name, field.before.join("|"), field.after.join("|"))
             };
             let fields: String = fact.fields.iter().filter(|field| field.name != "prompt").map(field).collect();

@@ -1,9 +1,7 @@
 //! Converts a diagnostic to a finding of a report: spans become lines and columns, and files become paths.
 
-use std::ops::Range;
-
-use super::{Finding, Place, Related};
-use crate::diagnostics::{Diagnostic, FileId, Label, Sources};
+use super::{Finding, Related};
+use crate::diagnostics::{Diagnostic, Label, Place, Sources};
 
 impl Finding {
     /// Returns the finding of a diagnostic. Its places are resolved, because a report does not contain the sources.
@@ -30,22 +28,6 @@ impl Finding {
     }
 }
 
-impl Place {
-    /// Returns the place of a span. A file without text could not be read, so its place is the whole file.
-    pub fn new(file: FileId, span: &Range<usize>, sources: &Sources) -> Self {
-        let known = !sources.text(file).is_empty();
-        let start = known.then(|| sources.position(file, span.start));
-        let end = known.then(|| sources.position(file, span.end.max(span.start)));
-        Self {
-            file: sources.path(file).to_owned(),
-            line: start.map(|position| position.line),
-            column: start.map(|position| position.column),
-            end_line: end.map(|position| position.line),
-            end_column: end.map(|position| position.column),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,17 +50,5 @@ mod tests {
         let [related] = finding.related.as_slice() else { panic!("one other place") };
         assert_eq!((related.place.file.as_str(), related.place.line), ("edits/two.toml", None));
         assert_eq!(Finding::new(&Diagnostic::new(Code::NoEdits, "none"), &sources).place, None);
-    }
-
-    #[test]
-    fn any_span_has_a_place() {
-        let mut sources = Sources::default();
-        let file = sources.add("a.toml", "é = 1\r\n\nb");
-        for start in 0..14 {
-            for end in 0..14 {
-                let place = Place::new(file, &(start..end), &sources);
-                assert!((place.line, place.column) <= (place.end_line, place.end_column));
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Formats findings as workflow commands: GitHub shows each finding at its line in the pull request.
 
-use super::{Finding, Place, Report};
-use crate::diagnostics::visible;
+use super::{Finding, Report};
+use crate::diagnostics::{Place, visible};
 
 /// Returns one command per finding, each ended by a line break.
 pub fn render(report: &Report) -> String {

@@ -8,7 +8,9 @@ use super::format::{gate, limit, nats, nearest, number, percent, plural, short, 
 use super::html_answers::answers;
 use super::html_text::{allowed, escape, text};
 use super::summary::sentence;
-use super::{Continuation, Culprit, Fact, Field, Finding, Gate, Place, Report, Side, Verdict, Weights};
+use super::{Continuation, Culprit, Finding, Gate, Report, Side, Verdict, Weights};
+use crate::diagnostics::Place;
+use crate::project::edits::diff::{FactChange, FieldChange};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -195,7 +197,7 @@ fn facts(report: &Report) -> String {
     format!("<section>\n{}<div class=\"box\">\n{facts}</div>\n</section>\n", heading("Facts", report.facts.len()))
 }
 
-fn fact(fact: &Fact) -> String {
+fn fact(fact: &FactChange) -> String {
     let texts =
         |texts: &[String]| cell("", &texts.iter().map(|one| format!("<div>{}</div>", text(one))).collect::<String>());
     // An added or removed fact has only one side.
@@ -204,7 +206,7 @@ fn fact(fact: &Fact) -> String {
         "-" => ("removed", true, false),
         _ => ("changed", true, true),
     };
-    let line = |field: &Field| {
+    let line = |field: &FieldChange| {
         let sides = [(before, &field.before), (after, &field.after)];
         let cells: String = sides.into_iter().filter(|(shown, _)| *shown).map(|(_, side)| texts(side)).collect();
         format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", escape(&field.name))

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
-use super::{Answer, Asked, Culprit, Damage, EditWeight, Fact, Field, Finding, Gate, Report, Says, Verdict, Weights};
+use super::{Answer, Asked, Culprit, Damage, EditWeight, Finding, Gate, Report, Says, Verdict, Weights};
 use crate::diagnostics::Code;
 use crate::diagnostics::visible;
+use crate::project::edits::diff::{FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 
 /// The width in columns below which column headers are shortened, so that they are not wider than the cells.
@@ -243,7 +244,7 @@ pub fn diff(report: &Report, width: usize, all: bool) -> String {
     out
 }
 
-fn facts(out: &mut String, facts: &[Fact], width: usize, all: bool) {
+fn facts(out: &mut String, facts: &[FactChange], width: usize, all: bool) {
     if facts.is_empty() {
         let _ = writeln!(out, "\nfacts: none differs");
         return;
@@ -257,7 +258,7 @@ fn facts(out: &mut String, facts: &[Fact], width: usize, all: bool) {
         let _ = writeln!(out, "  {} {}{}", fact.change, visible(&fact.id), visible(&place));
         match fact.change.as_str() {
             "~" => {
-                let both = |field: &Field| format!("{} → {}", texts(&field.before), texts(&field.after));
+                let both = |field: &FieldChange| format!("{} → {}", texts(&field.before), texts(&field.after));
                 fields(out, &fact.fields, width, both);
             }
             "+" if all => fields(out, &fact.fields, width, |field| texts(&field.after)),
@@ -268,14 +269,19 @@ fn facts(out: &mut String, facts: &[Fact], width: usize, all: bool) {
     }
 }
 
-fn fields(out: &mut String, fields: &[Field], width: usize, said: impl Fn(&Field) -> String) {
+fn fields(out: &mut String, fields: &[FieldChange], width: usize, said: impl Fn(&FieldChange) -> String) {
     let mut rows = Table::new(&[], &[]);
     fields.iter().for_each(|field| rows.row([format!("      {}", field.name), said(field)]));
     out.push_str(&rows.render_wrapped(width));
 }
 
 /// Appends an added or removed fact as a sentence, with its reason and source.
-fn sentence<'f>(out: &mut String, fields: &'f [Field], width: usize, side: impl Fn(&'f Field) -> &'f [String]) {
+fn sentence<'f>(
+    out: &mut String,
+    fields: &'f [FieldChange],
+    width: usize,
+    side: impl Fn(&'f FieldChange) -> &'f [String],
+) {
     let text = |name: &str| fields.iter().find(|field| field.name == name).and_then(|field| side(field).first());
     if let (Some(subject), Some(prompt), Some(target)) = (text("subject"), text("prompt"), text("target")) {
         let prompt = prompt.replacen(PLACEHOLDER, subject, 1);
@@ -297,7 +303,7 @@ fn texts(texts: &[String]) -> String {
     }
 }
 
-fn weights_of(out: &mut String, weights: &Weights, facts: &[Fact], width: usize) {
+fn weights_of(out: &mut String, weights: &Weights, facts: &[FactChange], width: usize) {
     if weights.tensors.is_empty() {
         let _ = writeln!(out, "\nweights: none differs");
         return;

@@ -10,7 +10,9 @@ use super::format::{cut, gate, limit, nats, nearest, number, percent, plural, sh
 use super::markdown_page::{Page, Section, row};
 use super::markdown_text::{code, escape, wrapped};
 use super::summary::{edits, moves, sentence};
-use super::{Answer, Asked, Continuation, Fact, Finding, Gate, Place, Report, Says, Side, Verdict};
+use super::{Answer, Asked, Continuation, Finding, Gate, Report, Says, Side, Verdict};
+use crate::diagnostics::Place;
+use crate::project::edits::diff::{FactChange, FieldChange};
 
 /// The maximum number of characters of a text in a cell.
 const TEXT: usize = 120;
@@ -152,7 +154,7 @@ fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
 
 fn facts(report: &Report) -> Option<Section<'_>> {
     let wanted = wanted(report);
-    let line = move |fact: &Fact| {
+    let line = move |fact: &FactChange| {
         let answer = wanted.get(fact.id.as_str());
         let field = |name: &str| fact.fields.iter().find(|field| field.name == name);
         let (target, was) = (field("target"), field("was"));
@@ -275,9 +277,9 @@ fn fields(report: &Report) -> Option<Section<'_>> {
         let more = texts.len().saturating_sub(list.len());
         if more > 0 { format!("{}<br>… {more} more", list.join("<br>")) } else { list.join("<br>") }
     };
-    let rows: Vec<(&Fact, &super::Field)> =
+    let rows: Vec<(&FactChange, &FieldChange)> =
         report.facts.iter().flat_map(|fact| fact.fields.iter().map(move |field| (fact, field))).collect();
-    let line = move |(fact, field): (&Fact, &super::Field)| {
+    let line = move |(fact, field): (&FactChange, &FieldChange)| {
         row(&[
             code(&fact.change, 1),
             code(&fact.id, TEXT),

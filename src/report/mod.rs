@@ -35,6 +35,9 @@ pub(crate) mod samples;
 
 pub use sampling::Drawn;
 
+use crate::diagnostics::Place;
+use crate::project::edits::diff::FactChange;
+
 /// The version of the JSON format. It stays the same if a field is added, and increases if a field is removed or
 /// changes its meaning.
 pub const VERSION: u32 = 1;
@@ -71,7 +74,7 @@ pub struct Report {
     pub after: Option<Side>,
     /// The facts that differ, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub facts: Vec<Fact>,
+    pub facts: Vec<FactChange>,
     /// How the weights differ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
@@ -128,22 +131,6 @@ pub struct Related {
     pub label: String,
 }
 
-/// A place in a file. Lines and columns count from one; columns count characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub struct Place {
-    /// The path of the file, relative to the project's folder.
-    pub file: String,
-    /// The first line; null if the place is the whole file.
-    pub line: Option<usize>,
-    /// The first column.
-    pub column: Option<usize>,
-    /// The last line.
-    pub end_line: Option<usize>,
-    /// The column after the last character.
-    pub end_column: Option<usize>,
-}
-
 /// The base model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Base {
@@ -171,31 +158,6 @@ pub struct Side {
     pub size: Option<u64>,
     /// The number of facts on this side.
     pub facts: usize,
-}
-
-/// A fact that differs between the sides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Fact {
-    /// The change: + added, ~ changed, - removed.
-    pub change: String,
-    /// The id of the edit, or the digest of its meaning if the id is unknown.
-    pub id: String,
-    /// The fields that differ; all fields if the fact was added or removed.
-    pub fields: Vec<Field>,
-    /// The place where the fact is declared, on the side that has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
-}
-
-/// A field of a fact, on both sides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Field {
-    /// The name as in the file: subject, target, expect.paraphrase.
-    pub name: String,
-    /// The texts on the earlier side; empty if the field is missing there.
-    pub before: Vec<String>,
-    /// The texts on the later side; empty if the field is missing there.
-    pub after: Vec<String>,
 }
 
 /// How the weights differ between the sides.

@@ -1,6 +1,7 @@
 //! Sample reports for the tests of all formats: one per verb, an empty one, and one in which every text is an attack.
 
 use super::*;
+use crate::project::edits::diff::FieldChange;
 
 /// Returns the name of a sample, for the names of snapshots.
 pub(crate) fn name(report: &Report) -> &str {
@@ -132,13 +133,13 @@ fn side(name: &str, kind: &str, digit: char, facts: usize) -> Side {
     }
 }
 
-fn field(name: &str, before: &[&str], after: &[&str]) -> Field {
+fn field(name: &str, before: &[&str], after: &[&str]) -> FieldChange {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    Field { name: name.into(), before: texts(before), after: texts(after) }
+    FieldChange { name: name.into(), before: texts(before), after: texts(after) }
 }
 
-fn facts() -> Vec<Fact> {
-    let fact = |change: &str, id: &str, fields| Fact {
+fn facts() -> Vec<FactChange> {
+    let fact = |change: &str, id: &str, fields| FactChange {
         change: change.into(),
         id: id.into(),
         fields,
@@ -350,7 +351,7 @@ pub(crate) fn hostile(verb: &str, text: &str) -> Report {
         base: Some(Base { name: own(), digest: own() }),
         before: Some(side.clone()),
         after: Some(side),
-        facts: vec![Fact {
+        facts: vec![FactChange {
             change: own(),
             id: own(),
             fields: vec![field(text, &[text], &[text])],

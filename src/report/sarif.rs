@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Finding, Place, Report, json};
-use crate::diagnostics::{Code, visible};
+use super::{Finding, Report, json};
+use crate::diagnostics::{Code, Place, visible};
 use crate::digest::Canon;
 use crate::project::PROJECT_FILE;
 

@@ -1,12 +1,10 @@
 //! Converts model predictions to the answer rows of a report: token ids become text, byte ranges become lines.
 
-use std::ops::Range;
-
 use crate::behaviour::ask::{Both, Told};
 use crate::behaviour::expect::Expectation;
-use crate::diagnostics::{FileId, Sources};
+use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
-use crate::report::{Answer, Place, Says, Token, Verdict};
+use crate::report::{Answer, Says, Token, Verdict};
 
 /// Builds the report row of one expectation; `verdict` is `None` if the expectation is not judged.
 pub fn answer(
@@ -25,7 +23,7 @@ pub fn answer(
         after: says(tokens, &both.after),
         divergence: both.divergence,
         verdict,
-        place: Some(place(sources, one.file, &one.place)),
+        place: Some(Place::new(one.file, &one.place, sources)),
     }
 }
 
@@ -36,17 +34,5 @@ pub fn says(tokens: &Tokens, told: &Told) -> Says {
         top: told.top.iter().map(token).collect(),
         probability: told.probability(),
         holds: (!told.scores.is_empty()).then(|| told.holds()),
-    }
-}
-
-/// Converts a byte range of a file to line and column numbers.
-pub fn place(sources: &Sources, file: FileId, span: &Range<usize>) -> Place {
-    let (start, end) = (sources.position(file, span.start), sources.position(file, span.end));
-    Place {
-        file: sources.path(file).to_owned(),
-        line: Some(start.line),
-        column: Some(start.column),
-        end_line: Some(end.line),
-        end_column: Some(end.column),
     }
 }

@@ -16,9 +16,9 @@ use crate::model::Model;
 use crate::patch::{edit_norms, norm};
 use crate::pipeline::Stop;
 use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path};
-use crate::project::edits::diff::compare;
+use crate::project::edits::diff::{FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
-use crate::report::{self, Answer, Asked, Damage, EditWeight, Fact, Report, Tensor, Verdict, Weights};
+use crate::report::{self, Answer, Asked, Damage, EditWeight, Report, Tensor, Verdict, Weights};
 
 /// Which parts of the behaviour are compared.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ fn shown(side: &Side) -> report::Side {
 
 /// Returns the facts that differ. A patch contains only meaning digests; an edit with that meaning supplies the id
 /// and the texts, from the other side's project first, then from the worktree.
-fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<Fact> {
+fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<FactChange> {
     let (was, is) = (Named::of(before, after, ground), Named::of(after, before, ground));
     let mut facts = compare(&was.edits, &is.edits);
     let nothing = EditSet::default();
@@ -84,7 +84,7 @@ fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<Fact> {
     let there = [meanings(before), meanings(after)];
     for (change, one, other) in [("-", &was, &there[1]), ("+", &is, &there[0])] {
         let strangers = one.strangers.iter().filter(|meaning| !other.contains(meaning));
-        facts.extend(strangers.map(|meaning| Fact {
+        facts.extend(strangers.map(|meaning| FactChange {
             change: change.to_owned(),
             id: format!("meaning {}", meaning.short()),
             fields: Vec::new(),
@@ -236,7 +236,7 @@ fn behaviour(
     before: &Side,
     after: &Side,
     ground: Ground<'_>,
-    facts: &[Fact],
+    facts: &[FactChange],
     look: Look,
 ) -> Result<(Vec<Answer>, Texts), Stop> {
     let tokens = &ground.base.tokens;

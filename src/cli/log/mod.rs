@@ -14,9 +14,9 @@ use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
 use crate::diagnostics::{Code, Diagnostic, Sources, legible, visible};
 use crate::history::{self, Commit, Entry, HistoryError, Log, Patched, Repository, UNSHALLOW};
+use crate::project::edits::diff::{FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 use crate::project::{ChangeKind, Config, PROJECT_FILE};
-use crate::report::{Fact, Field};
 
 /// Show when, by whom and why facts changed, from the git history
 ///
@@ -235,11 +235,11 @@ impl View<'_> {
         let _ = writeln!(out, "    {}", locked(patch));
     }
 
-    fn fact(&self, out: &mut String, fact: &Fact) {
+    fn fact(&self, out: &mut String, fact: &FactChange) {
         let changed = fact.change == ChangeKind::Changed.sign();
         let brief = if changed || self.all { String::new() } else { format!("  {}", shown(&sentence(fact))) };
         let _ = writeln!(out, "  {} {}{brief}", fact.change, shown(&fact.id));
-        let why = |field: &&Field| changed || self.all || ["reason", "source"].contains(&field.name.as_str());
+        let why = |field: &&FieldChange| changed || self.all || ["reason", "source"].contains(&field.name.as_str());
         for field in fact.fields.iter().filter(why) {
             let name = &field.name;
             let _ = match (field.before.as_slice(), field.after.as_slice()) {
@@ -302,7 +302,7 @@ impl View<'_> {
 }
 
 /// Returns an added or removed fact as one sentence.
-fn sentence(fact: &Fact) -> String {
+fn sentence(fact: &FactChange) -> String {
     let text = |name: &str| {
         let field = fact.fields.iter().find(|field| field.name == name)?;
         field.after.first().or(field.before.first()).map(String::as_str)

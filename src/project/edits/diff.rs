@@ -5,17 +5,47 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::EditSet;
 use super::edit::Edit;
+use crate::diagnostics::Place;
 use crate::digest::Digest;
 use crate::project::lock::ChangeKind;
-use crate::report::{Fact, Field, Place};
 
 /// The name of the field that changes when a fact is renamed.
 pub const ID: &str = "id";
 
+/// A fact that differs between the sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Fact")]
+pub struct FactChange {
+    /// The change: + added, ~ changed, - removed.
+    pub change: String,
+    /// The id of the edit, or the digest of its meaning if the id is unknown.
+    pub id: String,
+    /// The fields that differ; all fields if the fact was added or removed.
+    pub fields: Vec<FieldChange>,
+    /// The place where the fact is declared, on the side that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// A field of a fact, on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Field")]
+pub struct FieldChange {
+    /// The name as in the file: subject, target, expect.paraphrase.
+    pub name: String,
+    /// The texts on the earlier side; empty if the field is missing there.
+    pub before: Vec<String>,
+    /// The texts on the later side; empty if the field is missing there.
+    pub after: Vec<String>,
+}
+
 /// Returns the facts that differ, sorted by id; a renamed fact has its new id.
-pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
+pub fn compare(before: &EditSet, after: &EditSet) -> Vec<FactChange> {
     let renamed = renamed(before, after);
     let old: BTreeSet<&str> = renamed.values().map(|edit| edit.id.as_str()).collect();
     let mut facts = Vec::new();
@@ -39,11 +69,11 @@ pub fn compare(before: &EditSet, after: &EditSet) -> Vec<Fact> {
 /// Returns the facts that are in both lists, each with the fields that are in both. For a merge commit, these are the
 /// changes relative to both parents. The values before the change are those of `first`, unless the fact is changed only
 /// in `second`.
-pub fn common(first: Vec<Fact>, second: &[Fact]) -> Vec<Fact> {
-    let others: BTreeMap<&str, &Fact> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
+pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> {
+    let others: BTreeMap<&str, &FactChange> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
-        let changed = |fact: &Fact| fact.change == ChangeKind::Changed.sign();
+        let changed = |fact: &FactChange| fact.change == ChangeKind::Changed.sign();
         // A fact may be added relative to one parent and changed relative to the other; it is then returned as changed.
         let (mut told, beside) = if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
         if changed(beside) {
@@ -69,36 +99,26 @@ fn renamed<'a>(before: &'a EditSet, after: &'a EditSet) -> BTreeMap<&'a str, &'a
 }
 
 /// Returns the fields that differ between two edits; if one of them is missing, all set fields of the other.
-fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<Field> {
+fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<FieldChange> {
     let fields = |edit: Option<&Edit>| edit.map_or_else(Vec::new, Edit::fields);
     let (old, new) = (fields(before), fields(after));
     let names = if new.is_empty() { &old } else { &new };
     let texts = |fields: &[(&str, Vec<String>)], at: usize| fields.get(at).map_or_else(Vec::new, |one| one.1.clone());
-    let named = |(at, (name, _)): (usize, &(&'static str, Vec<String>))| Field {
+    let named = |(at, (name, _)): (usize, &(&'static str, Vec<String>))| FieldChange {
         name: (*name).to_owned(),
         before: texts(&old, at),
         after: texts(&new, at),
     };
-    let renamed = before.zip(after).filter(|(before, after)| before.id != after.id).map(|(before, after)| Field {
-        name: ID.to_owned(),
-        before: vec![before.id.clone()],
-        after: vec![after.id.clone()],
+    let renamed = before.zip(after).filter(|(before, after)| before.id != after.id).map(|(before, after)| {
+        FieldChange { name: ID.to_owned(), before: vec![before.id.clone()], after: vec![after.id.clone()] }
     });
     let others = names.iter().enumerate().map(named).filter(|field| field.before != field.after);
     renamed.into_iter().chain(others).collect()
 }
 
-fn fact(kind: ChangeKind, edit: &Edit, fields: Vec<Field>, set: &EditSet) -> Fact {
-    let file = edit.place.file;
-    let (start, end) = (set.sources.position(file, edit.place.id.start), set.sources.position(file, edit.place.id.end));
-    let place = Place {
-        file: set.sources.path(file).to_owned(),
-        line: Some(start.line),
-        column: Some(start.column),
-        end_line: Some(end.line),
-        end_column: Some(end.column),
-    };
-    Fact { change: kind.sign().to_owned(), id: edit.id.clone(), fields, place: Some(place) }
+fn fact(kind: ChangeKind, edit: &Edit, fields: Vec<FieldChange>, set: &EditSet) -> FactChange {
+    let place = Place::new(edit.place.file, &edit.place.id, &set.sources);
+    FactChange { change: kind.sign().to_owned(), id: edit.id.clone(), fields, place: Some(place) }
 }
 
 #[cfg(test)]
@@ -118,9 +138,10 @@ mod tests {
     }
 
     /// Formats facts as `~ id: field old→new`.
-    fn told(facts: &[Fact]) -> Vec<String> {
-        let field = |field: &Field| format!("{} {}→{}", field.name, field.before.join("|"), field.after.join("|"));
-        let fields = |fact: &Fact| fact.fields.iter().map(field).collect::<Vec<_>>().join(", ");
+    fn told(facts: &[FactChange]) -> Vec<String> {
+        let field =
+            |field: &FieldChange| format!("{} {}→{}", field.name, field.before.join("|"), field.after.join("|"));
+        let fields = |fact: &FactChange| fact.fields.iter().map(field).collect::<Vec<_>>().join(", ");
         facts.iter().map(|fact| format!("{} {}: {}", fact.change, fact.id, fields(fact))).collect()
     }
 

@@ -1,0 +1,57 @@
+//! Defines a place in a file as people and other programs count: lines and columns instead of byte offsets.
+
+use std::ops::Range;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{FileId, Sources};
+
+/// A place in a file. Lines and columns count from one; columns count characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Place {
+    /// The path of the file, relative to the project's folder.
+    pub file: String,
+    /// The first line; null if the place is the whole file.
+    pub line: Option<usize>,
+    /// The first column.
+    pub column: Option<usize>,
+    /// The last line.
+    pub end_line: Option<usize>,
+    /// The column after the last character.
+    pub end_column: Option<usize>,
+}
+
+impl Place {
+    /// Returns the place of a span. A file without text could not be read, so its place is the whole file.
+    pub fn new(file: FileId, span: &Range<usize>, sources: &Sources) -> Self {
+        let known = !sources.text(file).is_empty();
+        let start = known.then(|| sources.position(file, span.start));
+        let end = known.then(|| sources.position(file, span.end.max(span.start)));
+        Self {
+            file: sources.path(file).to_owned(),
+            line: start.map(|position| position.line),
+            column: start.map(|position| position.column),
+            end_line: end.map(|position| position.line),
+            end_column: end.map(|position| position.column),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_span_has_a_place() {
+        let mut sources = Sources::default();
+        let file = sources.add("a.toml", "é = 1\r\n\nb");
+        for start in 0..14 {
+            for end in 0..14 {
+                let place = Place::new(file, &(start..end), &sources);
+                assert!((place.line, place.column) <= (place.end_line, place.end_column));
+            }
+        }
+    }
+}
