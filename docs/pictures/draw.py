@@ -130,7 +130,32 @@ def edit():
     p.write()
 
 
+def rooms():
+    """The folders of src: a folder uses those below it."""
+    p = Picture("rooms", 920, 444, "The folders of src by floor; a folder uses those below it")
+    floors = [
+        ("the command line", "sand", ["cli"]),
+        ("what is done with a patch", "rose", ["verify", "review", "export", "research"]),
+        ("a build, and its report", "green", ["pipeline", "report"]),
+        ("the method", "green", ["behaviour", "link", "compile", "stats"]),
+        ("what it works on", "blue", ["model", "history", "project", "store"]),
+        ("foundations", "grey", ["patch", "safetensors", "numeric", "diagnostics"]),
+    ]
+    for row, (name, fill, folders) in enumerate(floors):
+        y = 14 + 72 * row
+        p.text(10, y + 31, name, 13, GREY, anchor="start")
+        width = (720 - 12 * (len(folders) - 1)) / len(folders)
+        for column, folder in enumerate(folders):
+            x = 190 + column * (width + 12)
+            p.rect(x, y, width, 50, fill)
+            p.text(x + width / 2, y + 31, folder, 15, font=MONO)
+        if row < len(floors) - 1:
+            p.arrow((550, y + 50), (550, y + 70))
+    p.write()
+
+
 if __name__ == "__main__":
     flow()
+    rooms()
     pipeline()
     edit()
