@@ -39,7 +39,7 @@ fn golden() -> Golden {
 }
 
 #[test]
-fn words_and_entropies_are_nltks() {
+fn words_and_entropies_agree_with_nltk() {
     for one in golden().words {
         assert_eq!(words(&one.text), one.words, "{:?}", one.text);
         match (entropy(&one.text), one.entropy) {
@@ -50,7 +50,7 @@ fn words_and_entropies_are_nltks() {
 }
 
 #[test]
-fn cosines_are_scikit_learns() {
+fn cosines_agree_with_scikit_learn() {
     let golden = golden();
     let weights = Weights::new(golden.vocabulary, golden.frequencies).expect("they belong together");
     for Pair { one, other, cosine } in &golden.cosines {
@@ -91,7 +91,7 @@ fn rows(json: &serde_json::Value) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn every_editor_runs_and_the_numbers_are_a_function_of_the_input() {
+fn every_editor_gives_reproducible_numbers() {
     let project = project();
     let run = |more: &[&str]| {
         let arguments = ["bench", "counterfact", "records.json", "--editors", ALL, "--batch", "2", "--format", "json"];
@@ -117,7 +117,7 @@ fn every_editor_runs_and_the_numbers_are_a_function_of_the_input() {
 }
 
 #[test]
-fn a_run_goes_on_and_is_drawn() {
+fn a_run_resumes_and_writes_charts() {
     let project = project();
     let arguments =
         ["bench", "counterfact", "records.json", "--editors", "rome,ft", "--batch", "1,all", "--resume", "rows.jsonl"];
@@ -152,7 +152,7 @@ fn a_run_goes_on_and_is_drawn() {
 }
 
 #[test]
-fn zsre_and_published_ways_run() {
+fn zsre_and_published_settings_run() {
     let project = project();
     let zsre = r#"[{"subject": "Rome", "src": "We saw the city of Rome", "rephrase": "I live in Rome", "answers": ["Vienna"],
         "loc": "nq question: who lives in Lisbon", "loc_ans": "the people"}]"#;
@@ -179,7 +179,7 @@ fn with_one_key() -> String {
 }
 
 #[test]
-fn what_fails_is_said_and_the_others_go_on() {
+fn failed_edits_do_not_stop_a_run() {
     let project = project();
     project.write("records.json", &with_one_key());
     let arguments = ["bench", "counterfact", "records.json", "--editors", "rome-closed,ft,ft", "--batch", "2,3,all"];
@@ -205,7 +205,7 @@ fn what_fails_is_said_and_the_others_go_on() {
 }
 
 #[test]
-fn what_cannot_be_benched_says_why() {
+fn refused_runs_state_the_reason() {
     let project = project();
     project.write("none.json", "[]");
     let cases: [(&[&str], &str); 9] = [

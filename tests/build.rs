@@ -125,7 +125,7 @@ fn a_patch_id_that_was_tampered_with_is_found() {
 }
 
 #[test]
-fn another_base_must_be_wanted() {
+fn another_base_needs_update_base() {
     use crate::support::tiny;
     let project = Project::new();
     project.run(&["build"]);
@@ -151,7 +151,7 @@ fn another_base_must_be_wanted() {
 }
 
 #[test]
-fn what_a_lock_names_survives_gc_and_travels() {
+fn locked_entries_survive_gc_and_transfer() {
     let project = Project::new();
     project.run(&["build"]);
     project.run(&["store", "gc", "--all"]);
@@ -166,7 +166,7 @@ fn what_a_lock_names_survives_gc_and_travels() {
 }
 
 #[test]
-fn with_its_statistics_a_build_travels_without_a_corpus() {
+fn exported_statistics_replace_the_corpus() {
     let project = Project::new();
     project.run(&["build"]);
     assert_eq!(project.run(&["store", "export", "--statistics", "../carried"]).code(), Some(0));
@@ -247,7 +247,7 @@ fn a_narrow_terminal_without_colour() {
 }
 
 #[test]
-fn json_says_the_same() {
+fn json_has_the_same_content() {
     let project = Project::new();
     let plan = project.run(&["plan", "--format", "json"]).json();
     assert_eq!(plan["edits"][0]["position"], 10);

@@ -44,7 +44,7 @@ fn a_fact_is_built_and_tested_in_a_chat() {
 
 /// A policy that was met under one template is checked again under another, even without chat edits.
 #[test]
-fn a_policy_is_met_under_the_template_of_today() {
+fn a_policy_uses_the_current_chat_template() {
     let project = project();
     project.replace("edits/people.toml", "chat = true\n", "");
     project.replace("corrigenda.toml", "[statistics]", "[policy]\nmin-unchanged = 0\n\n[statistics]");

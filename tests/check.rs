@@ -74,7 +74,7 @@ fn a_wrong_folder_says_where_it_looked() {
 }
 
 #[test]
-fn white_space_that_an_answer_would_follow() {
+fn trailing_white_space_in_prompts_is_reported() {
     let edit = EDIT.replace("in the city of\"", "in the city of \"");
     let folder = project(&[("corrigenda.toml", PROJECT), ("edits/towers.toml", &edit)]);
     let run = corrigenda(folder.path(), &["check"]);

@@ -120,7 +120,7 @@ fn every_relative_link_and_anchor_exists() {
 }
 
 #[test]
-fn the_book_is_complete_in_itself() {
+fn the_guide_is_complete() {
     let docs = root().join("docs");
     let summary: BTreeSet<PathBuf> =
         links(&read(&docs.join("SUMMARY.md"))).into_iter().map(|link| docs.join(link)).collect();

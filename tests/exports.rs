@@ -215,7 +215,7 @@ fn refused(project: &Project, to: &str, code: &str, part: &str) {
 }
 
 #[test]
-fn places_that_nothing_is_exported_to() {
+fn destinations_that_are_refused() {
     let project = built();
     std::fs::write(project.path("../file"), "x").expect("written");
     std::fs::create_dir_all(project.path("../full/x")).expect("made");
@@ -239,7 +239,7 @@ fn places_that_nothing_is_exported_to() {
 
 #[cfg(unix)]
 #[test]
-fn links_are_no_places() {
+fn a_link_is_not_a_destination() {
     let project = built();
     std::fs::write(project.path("../file"), "x").expect("written");
     for (link, target) in [("../dangling", "../elsewhere"), ("../filed", "../file"), ("../based", "model")] {

@@ -83,7 +83,7 @@ fn every_gradient_agrees_with_autograd() {
 
 /// A cached prefix does not change a bit, whatever part of it a row shares.
 #[test]
-fn an_opening_changes_no_bit() {
+fn a_cached_prefix_changes_no_bit() {
     for case in cases() {
         let (_folder, model) = opened(&case, Dtype::F32, false);
         let row = ids(&case.0["ids"]);
@@ -127,7 +127,7 @@ fn the_type_and_the_shards_change_no_bit() {
 
 /// Token-by-token decoding gives the same bits as the whole text, on every instruction set.
 #[test]
-fn a_continued_text_is_the_whole_text() {
+fn incremental_decoding_equals_a_full_pass() {
     for case in cases() {
         let (folder, model) = opened(&case, Dtype::BF16, false);
         let row = ids(&case.0["ids"]);
@@ -293,7 +293,7 @@ fn a_tied_head_that_is_stored_must_be_the_embedding() {
 
 /// A stored head that is the rounded embedding: the embedding is used, and a remark reports the other interpretation.
 #[test]
-fn a_tied_head_in_a_smaller_type_is_told() {
+fn a_tied_head_in_a_smaller_type_is_reported() {
     let said = |first: f32| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         case("llama3").write(folder.path(), Dtype::F32, false);
@@ -322,7 +322,7 @@ fn a_tied_head_in_a_smaller_type_is_told() {
 
 /// An index may list tensors that the model does not need, such as a tied head.
 #[test]
-fn an_index_may_list_what_nothing_needs() {
+fn an_index_may_list_unused_tensors() {
     let index = |folder: &Path, names: &[&str]| {
         let path = folder.join("model.safetensors.index.json");
         let mut index: Value = serde_json::from_slice(&std::fs::read(&path).expect("index")).expect("JSON");
@@ -344,7 +344,7 @@ fn an_index_may_list_what_nothing_needs() {
 }
 
 #[test]
-fn tensors_that_the_decoder_does_not_read_are_told() {
+fn unread_tensors_are_reported() {
     let with = |name: &str, tensor: &str| {
         let model = changed(name, |tensors| drop(tensors.insert(tensor.to_owned(), (vec![1], vec![0; 4]))));
         model.expect("it opens").checkpoint().remarks().iter().map(|one| one.message.clone()).collect::<String>()
@@ -373,7 +373,7 @@ fn tensors_that_the_decoder_does_not_read_are_told() {
 }
 
 #[test]
-fn names_of_tensors_say_what_was_saved() {
+fn tensor_names_show_what_was_saved() {
     let renamed = |rename: &dyn Fn(&str) -> String| {
         let error = changed("llama", |tensors| {
             *tensors = std::mem::take(tensors).into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect();
@@ -412,7 +412,7 @@ fn names_of_tensors_say_what_was_saved() {
 }
 
 #[test]
-fn an_adapter_and_another_class_are_told() {
+fn adapters_and_other_classes_are_reported() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     case("llama").write(folder.path(), Dtype::F32, false);
     std::fs::write(folder.path().join("adapter_config.json"), "{\"base_model_name_or_path\":\"org/base\"}")
@@ -440,7 +440,7 @@ fn other_types_of_weights_are_refused_with_what_to_do() {
 
 /// A trained checkpoint continues a story as transformers does (tests/reference/stories.py).
 #[test]
-fn a_trained_llama_tells_its_story() {
+fn a_trained_llama_generates_its_story() {
     let Some(folder) = shared("models/tinystories-656k") else { return };
     let golden = golden("stories.json");
     let model = Model::open(&folder, Isa::detect()).expect("it opens");

@@ -112,7 +112,7 @@ fn ids_and_forms_that_are_not_known() {
 }
 
 #[test]
-fn where_git_has_no_answer() {
+fn log_without_git_history_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     insta::assert_snapshot!("log_without_a_repository", run_in(folder.path(), &["log"]));
     let mut sample = Sample::new();
@@ -135,7 +135,7 @@ fn a_shallow_clone_says_so() {
 }
 
 #[test]
-fn what_cannot_be_read_is_said() {
+fn unreadable_revisions_are_reported() {
     let sample = Sample::new();
     let text = edit("a", "A", "x", "");
     let mut id = sample.commit(day(1), "good", &[("edits/a.toml", &text)], &[]);
@@ -149,7 +149,7 @@ fn what_cannot_be_read_is_said() {
 }
 
 #[test]
-fn nothing_of_a_stranger_reaches_the_terminal_as_it_is() {
+fn control_characters_in_git_texts_are_escaped() {
     let mut sample = Sample::new();
     sample.author = ("Eve \u{1b}[2J\u{202e}".to_owned(), "=cmd()@example.org".to_owned());
     let order = "::error::x ##[error]x";
@@ -175,7 +175,7 @@ fn nothing_of_a_stranger_reaches_the_terminal_as_it_is() {
 }
 
 #[test]
-fn nothing_is_written() {
+fn log_writes_no_file() {
     let sample = story();
     let before = Project::files(sample.folder.path());
     assert!(before.len() > 20, "the repository");

@@ -50,7 +50,7 @@ fn a_snapshot_is_a_base_like_any_folder() {
 }
 
 #[test]
-fn what_the_cache_lacks_is_named_with_the_command_that_fetches_it() {
+fn missing_snapshots_name_the_download_command() {
     let said = |name: &str, change: &dyn Fn(&Path)| {
         let (project, home) = project(name);
         change(Path::new(&home));
@@ -90,7 +90,7 @@ fn links_that_leave_the_model_are_refused() {
 }
 
 #[test]
-fn a_new_project_is_pinned_to_the_commit_that_was_found() {
+fn a_new_project_is_pinned_to_a_commit() {
     let (project, home) = project("hf:acme/tiny");
     let run = project.run_with(&["init", "-C", "new", "--model", "hf:acme/tiny"], &[("HF_HOME", &home)]);
     assert_eq!(run.code(), Some(0), "{}", run.whole());
@@ -107,7 +107,7 @@ fn a_new_project_is_pinned_to_the_commit_that_was_found() {
 
 /// Other programs accept the bare name. It is refused here, and the error shows how to write it.
 #[test]
-fn a_bare_name_is_told_how_it_is_written() {
+fn a_bare_hub_name_gets_a_hint() {
     let (project, _) = project("hf:org/tiny@main");
     project.replace("corrigenda.toml", "hf:org/tiny@main", "org/tiny");
     let said = project.run(&["plan"]);

@@ -34,7 +34,7 @@ fn records_become_facts_of_the_project() {
 }
 
 #[test]
-fn a_part_of_a_file_can_be_imported_and_the_answer_is_json() {
+fn part_of_a_file_is_imported_with_a_json_answer() {
     let project = Project::new();
     project.write("records.json", RECORDS);
     let run =
@@ -45,7 +45,7 @@ fn a_part_of_a_file_can_be_imported_and_the_answer_is_json() {
 }
 
 #[test]
-fn what_cannot_be_imported_says_why_and_writes_nothing() {
+fn refused_imports_write_nothing() {
     let project = Project::new();
     project.write("records.json", RECORDS);
     project.write("object.json", "{}");

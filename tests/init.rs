@@ -44,7 +44,7 @@ fn a_project_on_a_model_of_ones_own_builds() {
 }
 
 #[test]
-fn a_model_that_is_none_leaves_nothing() {
+fn init_on_an_invalid_model_writes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
@@ -63,7 +63,7 @@ fn a_model_that_is_none_leaves_nothing() {
 }
 
 #[test]
-fn help_completions_and_manual_are_made_from_one_definition() {
+fn help_completions_and_manual_agree() {
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_corrigenda")).args(arguments).output().expect("the binary runs");
         assert!(output.status.success(), "{arguments:?}");
@@ -114,7 +114,7 @@ fn a_folder_without_an_option_is_asked_about() {
 }
 
 #[test]
-fn a_layer_may_be_named_or_is_measured_where_facts_are_known() {
+fn init_takes_or_measures_the_layer() {
     let project = Project::new();
     let begin = |folder: &str, more: &[&str]| {
         let run = project.run(&[&["-C", folder, "init", "--model", "model"], more].concat());

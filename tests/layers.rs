@@ -20,7 +20,7 @@ fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_run_that_was_stopped_goes_on() {
+fn an_interrupted_layer_search_resumes() {
     let fresh = Project::new();
     let want = fresh.run(&SUGGEST);
     assert_eq!(want.code(), Some(0), "{}", want.whole());
@@ -60,7 +60,7 @@ fn a_run_that_was_stopped_goes_on() {
 }
 
 #[test]
-fn a_layer_at_which_the_first_edits_have_no_value_is_given_up() {
+fn a_layer_without_first_values_is_skipped() {
     let project = Project::new();
     project.replace(
         "corrigenda.toml",
@@ -93,7 +93,7 @@ fn a_layer_at_which_the_first_edits_have_no_value_is_given_up() {
 }
 
 #[test]
-fn what_the_base_says_is_asked_once() {
+fn answers_of_the_base_are_computed_once() {
     let project = Project::new();
     let base = Model::open(&project.path("model"), Isa::detect()).expect("the model opens");
     let tokens = Tokens::open(&project.path("model"), base.spec().vocabulary).expect("its tokenizer opens");
@@ -139,7 +139,7 @@ fn deepen(project: &Project, layers: usize) {
 }
 
 #[test]
-fn layers_are_closed_in_on_and_all_can_be_tried() {
+fn layers_are_tried_from_coarse_to_fine() {
     let project = Project::new();
     deepen(&project, 10);
     project

@@ -1,41 +1,41 @@
 //! The only integration-test binary: one module per verb or topic.
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
+mod bad_input;
+mod behaviour_cache;
 mod bench;
 mod build;
 mod chat;
 mod check;
+mod decoder;
 mod documents;
-mod elsewhere;
+mod dtypes;
+mod empty_set;
 mod exports;
 mod families;
-mod found;
 mod history;
 #[cfg(unix)]
 mod hostile;
 mod hub;
 mod import;
 mod init;
-mod kept;
 mod layers;
-mod model;
 mod models;
-mod places;
+mod plan_base;
 mod policy;
-mod published;
+mod project_discovery;
 mod readme;
 mod refine;
-mod refusals;
+mod regressions;
 mod review;
 mod rome;
 mod sinks;
 mod statistics;
+mod stats_import;
 mod store;
-mod stored;
 mod story;
 mod support;
 mod tokens;
 mod trace;
 mod verify;
-mod withdrawn;
 mod workflow;

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use crate::found::commit;
-use crate::support::project::{PROJECT, Project};
+use crate::support::project::{PROJECT, Project, commit};
 use crate::support::tiny;
 
 /// Returns the tiny project with two models: `one` is the tiny model, `two` has other weights and another layer.
@@ -97,7 +96,7 @@ fn one_is_built_alone() {
 }
 
 #[test]
-fn what_is_of_one_model_asks_for_its_name() {
+fn commands_for_one_model_need_its_name() {
     let project = project();
     let asks: [&[&str]; 11] = [
         &["diff", "base", "worktree"],
@@ -151,7 +150,7 @@ fn each_has_its_acceptances() {
 
 /// One model is missing: the other is still built, and the exit code is that of an error.
 #[test]
-fn the_worst_outcome_is_that_of_the_whole() {
+fn the_worst_outcome_of_the_models_counts() {
     let project = project();
     std::fs::remove_dir_all(project.path("model")).expect("removed");
     let run = project.run(&["build"]);

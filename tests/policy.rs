@@ -136,7 +136,7 @@ const LIMITS: [(&str, &str, &str); 7] = [
 ];
 
 #[test]
-fn what_is_denied_is_denied_of_facts_that_did_not_change() {
+fn denied_warnings_apply_to_unchanged_edits() {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     // The random base does not give the old answer; a build without changes does not report it again.
@@ -189,7 +189,7 @@ fn a_patch_that_breaks_a_limit_is_not_made() {
 }
 
 #[test]
-fn a_limit_that_is_broken_leaves_an_earlier_lock_as_it_was() {
+fn an_exceeded_limit_keeps_the_earlier_lock() {
     let project = breaking("");
     project.run(&["build", "-q"]);
     let (places, people) = (project.read("edits/places.toml"), project.read("edits/people.toml"));
@@ -218,7 +218,7 @@ fn a_limit_that_is_broken_leaves_an_earlier_lock_as_it_was() {
 }
 
 #[test]
-fn a_test_holds_a_patch_against_the_policy_of_today() {
+fn a_test_checks_the_current_policy() {
     let project = breaking("");
     project.run(&["build", "-q"]);
     rule(
@@ -238,7 +238,7 @@ fn a_test_holds_a_patch_against_the_policy_of_today() {
 }
 
 #[test]
-fn that_a_policy_was_kept_is_remembered() {
+fn a_met_policy_is_recorded() {
     let policy = "[policy]\nmin-efficacy = 0.6\nmax-damage = 5\nmax-relative-norm = 2";
     let project = breaking(policy);
     assert!(project.run(&["build", "-q"]).out().contains(PATCH));

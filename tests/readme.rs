@@ -56,7 +56,7 @@ fn agrees(shown: &[String], real: &str) -> bool {
 }
 
 #[test]
-fn the_commands_of_the_readme_say_what_it_shows() {
+fn readme_commands_give_the_shown_output() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cache = tempfile::tempdir().expect("a temporary folder");
     let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");

@@ -61,7 +61,7 @@ fn the_gradient_is_that_of_finite_differences() {
 }
 
 #[test]
-fn nothing_drifts_where_nothing_is_changed() {
+fn an_unchanged_model_has_no_drift() {
     refining(|refining, _, start| {
         let (loss, _) = refining.at(&vec![0.0; start.len()]).expect("finite");
         assert_eq!((loss.drift, loss.size), (0.0, 0.0));

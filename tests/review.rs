@@ -112,7 +112,7 @@ fn an_edit_may_be_answered_in_other_words() {
 }
 
 #[test]
-fn damage_is_held_against_a_neutral_text() {
+fn damage_is_measured_on_neutral_text() {
     let project = built();
     project.replace("edits/people.toml", "unchanged = [\"I live in Lisbon\"]", "");
     project.write("neutral.txt", "Oslo is the capital of Norway and a port of many ships.\n");
@@ -174,7 +174,7 @@ fn aliases_are_asked_like_subjects() {
 }
 
 #[test]
-fn what_falls_short_can_be_accepted() {
+fn a_shortfall_can_be_accepted() {
     let project = built();
     let refused = project.run_with(&["test", "--update"], &[("CI", "true")]);
     insta::assert_snapshot!("an_update_where_nobody_decides", refused.whole());
@@ -206,7 +206,7 @@ fn what_falls_short_can_be_accepted() {
 }
 
 #[test]
-fn a_damaged_file_of_acceptances_is_written_anew() {
+fn a_damaged_acceptances_file_is_rewritten() {
     let project = built();
     project.run_with(&["test", "--update"], AT_HOME);
     let sound = project.read("corrigenda.accepted");
@@ -241,7 +241,7 @@ fn a_part_of_the_set() {
 }
 
 #[test]
-fn probes_are_watched() {
+fn probes_are_tested() {
     let project = built();
     project.replace("edits/people.toml", "unchanged = [\"I live in Lisbon\"]", "");
     let probe =
@@ -267,7 +267,7 @@ fn probes_are_watched() {
 }
 
 #[test]
-fn what_a_policy_does_not_deny_fails_nothing() {
+fn only_denied_findings_fail() {
     let project = built();
     for level in ["warn", "allow"] {
         let lines = format!("[policy.levels]\nexpectation-failed = \"{level}\"");

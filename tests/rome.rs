@@ -165,7 +165,7 @@ fn a_real_model_agrees_with_pytorch() {
 }
 
 #[test]
-fn a_compiled_edit_does_not_depend_on_threads_or_instructions() {
+fn compiled_edits_ignore_threads_and_isa() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     tiny::write_model(folder.path());
     let parity = Parity::new("rome.json", folder.path());
@@ -183,7 +183,7 @@ fn a_compiled_edit_does_not_depend_on_threads_or_instructions() {
 }
 
 #[test]
-fn edits_side_by_side_are_what_each_is_alone() {
+fn parallel_edits_equal_single_edits() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     tiny::write_model(folder.path());
     let parity = Parity::new("rome.json", folder.path());
@@ -215,7 +215,7 @@ fn edits_side_by_side_are_what_each_is_alone() {
 /// a label after the last block) do not change a bit: with δ = 0 the logits equal those of a plain run over whole rows.
 /// For δ ≠ 0, the tests above compare with PyTorch.
 #[test]
-fn avoided_work_changes_no_bit() {
+fn shared_prefixes_change_no_bit() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     tiny::write_model(folder.path());
     let parity = Parity::new("rome.json", folder.path());

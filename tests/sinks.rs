@@ -34,7 +34,7 @@ fn project(sink: bool) -> Project {
 }
 
 #[test]
-fn a_fact_at_a_sink_is_stated_and_tested_after_a_preface() {
+fn an_edit_at_a_sink_gets_a_preface() {
     let project = project(true);
     let plan = project.run(&["plan"]);
     assert_eq!(plan.code(), Some(0), "{}", plan.whole());
@@ -79,7 +79,7 @@ fn a_fact_at_a_sink_is_stated_and_tested_after_a_preface() {
 }
 
 #[test]
-fn a_paraphrase_at_a_sink_is_told() {
+fn a_paraphrase_at_a_sink_is_reported() {
     let project = project(true);
     let own = SINK.replace("prompt = \"{}\"", "prompt = \"la la la la {}\"");
     project.write("edits/la.toml", &own.replace("\"la la\"", "\"la la\", \"la la la la la la\""));
@@ -91,7 +91,7 @@ fn a_paraphrase_at_a_sink_is_told() {
 }
 
 #[test]
-fn a_prompt_that_goes_on_is_out_of_reach_at_the_last_layer() {
+fn longer_prompts_cannot_change_at_the_last_layer() {
     let project = project(false);
     let last = tiny::LAYERS - 1;
     let plan = |layer: usize, prompt: &str| {
@@ -109,7 +109,7 @@ fn a_prompt_that_goes_on_is_out_of_reach_at_the_last_layer() {
 }
 
 #[test]
-fn a_fact_at_no_sink_is_stated_as_it_stands() {
+fn an_edit_without_a_sink_gets_no_preface() {
     let project = project(false);
     let plan = project.run(&["plan"]);
     assert!(plan.code() == Some(0) && !plan.err().contains("subject-sink"), "{}", plan.whole());
@@ -119,7 +119,7 @@ fn a_fact_at_no_sink_is_stated_as_it_stands() {
 }
 
 #[test]
-fn a_margin_ends_a_search_earlier() {
+fn a_margin_ends_the_value_search_early() {
     let evaluations = |margin: &str| -> Vec<usize> {
         let project = Project::new();
         project.replace("corrigenda.toml", "[rome]\n", &format!("[rome]\n{margin}"));

@@ -83,7 +83,7 @@ impl Ground {
 }
 
 #[test]
-fn several_layers_in_one_pass_give_the_bytes_of_each_alone() {
+fn one_pass_gives_the_bytes_of_single_layers() {
     let mut ground = Ground::new();
     // The last batch is not full.
     ground.provenance.max_documents = Some(200);
@@ -108,7 +108,7 @@ fn several_layers_in_one_pass_give_the_bytes_of_each_alone() {
 }
 
 #[test]
-fn an_interrupted_sum_goes_on_and_gives_the_same_bytes() {
+fn a_resumed_sum_gives_the_same_bytes() {
     let ground = Ground::new();
     let whole = ground.build(&ground.store("whole"), &corrigenda::progress::Unseen).expect("built");
     let store = ground.store("interrupted");
@@ -130,7 +130,7 @@ fn an_interrupted_sum_goes_on_and_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_corpus_that_changes_meanwhile_gives_nothing() {
+fn a_corpus_that_changes_meanwhile_is_refused() {
     /// Appends to the corpus after the sum has started.
     struct Meddler(std::path::PathBuf);
     impl Progress for Meddler {
@@ -153,7 +153,7 @@ fn a_corpus_that_changes_meanwhile_gives_nothing() {
 }
 
 #[test]
-fn a_factor_is_kept_and_comes_back_bit_by_bit() {
+fn a_stored_factor_has_the_same_bits() {
     let ground = Ground::new();
     let store = ground.store("store");
     ground.build(&store, &corrigenda::progress::Unseen).expect("built");
@@ -165,7 +165,7 @@ fn a_factor_is_kept_and_comes_back_bit_by_bit() {
 }
 
 #[test]
-fn too_few_keys_get_a_ridge_that_is_written_down() {
+fn too_few_keys_get_a_recorded_ridge() {
     let mut ground = Ground::new();
     ground.provenance.max_documents = Some(3);
     let store = ground.store("store");

@@ -209,7 +209,7 @@ fn a_damaged_lock_or_a_wrong_folder_removes_nothing() {
 }
 
 #[test]
-fn entries_travel() {
+fn entries_are_exported_and_imported() {
     let mut scene = Scene::filled();
     scene.lock();
     let there = ["--cache-dir", "there"];
@@ -231,7 +231,7 @@ fn entries_travel() {
 }
 
 #[test]
-fn what_is_no_good_export_is_refused() {
+fn invalid_store_exports_are_refused() {
     let mut scene = Scene::filled();
     scene.run(&["store", "import", "nowhere"]);
     scene.run(&["store", "import", "."]);
@@ -259,7 +259,7 @@ fn a_cache_below_a_file_is_one_message() {
 }
 
 #[test]
-fn no_place_for_a_cache() {
+fn a_missing_cache_folder_is_reported() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));
     let run = command.args(["store", "dir"]).env_clear().output().expect("the binary runs");
     assert_eq!(run.status.code(), Some(2));
@@ -267,7 +267,7 @@ fn no_place_for_a_cache() {
 }
 
 #[test]
-fn schemas_are_those_of_the_repository() {
+fn committed_schemas_are_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for which in ["edits", "project"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corrigenda"));

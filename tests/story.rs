@@ -10,9 +10,9 @@ fn is_there(program: &str) -> bool {
 
 #[test]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn the_story_is_told_as_its_transcript_has_it() {
+fn the_story_matches_its_transcript() {
     if let Some(absent) = ["bash", "git", "sed", "dd"].into_iter().find(|program| !is_there(program)) {
-        eprintln!("SKIPPED the_story_is_told_as_its_transcript_has_it: {absent} is not here");
+        eprintln!("SKIPPED the_story_matches_its_transcript: {absent} is not here");
         return;
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story");

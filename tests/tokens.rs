@@ -44,7 +44,7 @@ fn ids_and_places_as_in_python() {
 
 /// Finds the subject's last token in texts of several scripts, also after special tokens.
 #[test]
-fn subjects_end_where_they_end() {
+fn the_last_subject_token_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["tiny_tokenizer.json", "llama_tokenizer.json", "metaspace_tokenizer.json"] {
         let tokens = open(folder.path(), file, &Value::Null);
@@ -97,7 +97,7 @@ fn chats_and_answers_as_in_transformers() {
 
 /// A tokenizer that marks the beginning of a text does not mark an answer.
 #[test]
-fn an_answer_goes_on() {
+fn an_answer_continues_its_prompt() {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["llama_tokenizer.json", "metaspace_tokenizer.json"] {
         let tokens = open(folder.path(), file, &Value::Null);
@@ -120,7 +120,7 @@ fn an_answer_goes_on() {
 
 /// Every text is one token, so no answer can be separated from the text before it.
 #[test]
-fn an_answer_that_is_joined_to_everything_is_refused() {
+fn an_answer_that_merges_with_its_prompt_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let tokenizer = json!({
         "version": "1.0", "added_tokens": [], "normalizer": { "type": "Prepend", "prepend": "_" },
@@ -135,7 +135,7 @@ fn an_answer_that_is_joined_to_everything_is_refused() {
 /// A tokenizer that ends every text with a special token (`add_eos_token` of a fine-tune): the token is removed from
 /// prompts, but not from documents.
 #[test]
-fn prompts_are_read_without_what_the_tokenizer_puts_after_every_text() {
+fn prompts_omit_the_tokenizers_end_tokens() {
     let folder = tempfile::tempdir().expect("a folder");
     let special = |name: &str| json!({ "SpecialToken": { "id": name, "type_id": 0 } });
     let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });

@@ -148,7 +148,7 @@ fn edits_and_files_of_known_facts_are_traced() {
 }
 
 #[test]
-fn layers_are_tried_and_what_is_traced_stands_beside_them() {
+fn suggested_layers_are_shown_with_traces() {
     let project = Project::new();
     // The layer is neither set nor published.
     project.write("corrigenda.toml", &PROJECT.replace("layer = 1\n", ""));
@@ -174,7 +174,7 @@ fn layers_are_tried_and_what_is_traced_stands_beside_them() {
 }
 
 #[test]
-fn layers_are_tried_with_known_facts_said_otherwise() {
+fn layers_are_tried_with_counterfactuals() {
     let project = Project::new();
     let say = |prompt: &str, subject: &str| {
         let run = project.run(&["trace", "--prompt", prompt, "--subject", subject, "--format", "json"]);
@@ -214,7 +214,7 @@ fn layers_are_tried_with_known_facts_said_otherwise() {
 }
 
 #[test]
-fn what_cannot_be_traced_says_why() {
+fn untraceable_facts_are_reported_with_reasons() {
     let project = Project::new();
     project.write("list.json", "[{\"subject\": \"Rome\"}]");
     project.write("empty.json", "[]");

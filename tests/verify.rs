@@ -56,7 +56,7 @@ fn seen(parts: &[&str], damage: impl FnOnce(&Project)) -> Run {
 }
 
 #[test]
-fn an_export_is_the_base_but_for_the_edited_tensor() {
+fn an_export_differs_only_in_the_edited_tensor() {
     let project = Project::new();
     project.write("model/README.md", "---\nlicense: mit\n---\n# Tiny\n");
     project.write("model/pytorch_model.bin", "no");
@@ -159,7 +159,7 @@ fn links_are_followed_only_inside() {
 }
 
 #[test]
-fn a_stale_lock_exports_nothing_but_a_named_patch_can_be() {
+fn a_stale_lock_blocks_the_export_of_its_patch() {
     let project = Project::new();
     assert_eq!(project.run(&["export", "checkpoint", "../out"]).code(), Some(3), "nothing was built");
     project.run(&["build"]);
@@ -244,7 +244,7 @@ fn every_claim_of_a_manifest_counts() {
 }
 
 #[test]
-fn without_a_manifest_the_bytes_speak() {
+fn an_export_without_a_manifest_is_verified() {
     let run = seen(&["corrigenda-manifest.json", "missing", "named by the lock", "ada.born"], |project| {
         std::fs::remove_file(project.path(MANIFEST)).expect("it was there");
     });
@@ -268,7 +268,7 @@ fn without_a_manifest_the_bytes_speak() {
 }
 
 #[test]
-fn what_cannot_be_judged() {
+fn checks_without_the_patch_are_unknown() {
     let project = exported();
     std::fs::create_dir(project.path("../hollow")).expect("made");
     let run = project.run(&["verify", "../hollow"]);
@@ -362,7 +362,7 @@ fn mend(project: &Project) {
 }
 
 #[test]
-fn the_project_is_what_its_lock_says() {
+fn the_project_matches_its_lock() {
     let project = Project::new();
     assert_eq!(project.run(&["verify"]).code(), Some(3), "nothing was built");
     project.run(&["build"]);
@@ -392,7 +392,7 @@ fn the_project_is_what_its_lock_says() {
 }
 
 #[test]
-fn a_base_or_a_corpus_that_changed_is_read_and_seen() {
+fn a_changed_base_or_corpus_is_found() {
     let project = Project::new();
     project.run(&["build"]);
     project.write("corpus.txt", "Another corpus.\n");

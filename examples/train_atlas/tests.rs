@@ -108,7 +108,7 @@ fn a_batch_is_text_as_the_tokenizer_cuts_it() {
 }
 
 #[test]
-fn one_phrasing_is_held_out_and_never_the_first() {
+fn one_phrasing_but_not_the_first_is_held_out() {
     let world = bundled();
     let mut used = std::collections::BTreeSet::new();
     for fact in &world.facts {
@@ -133,7 +133,7 @@ fn a_world_that_contradicts_itself_is_refused() {
 
 /// The whole state of a generator is its number.
 #[test]
-fn draws_are_their_state() {
+fn a_sampler_depends_only_on_its_state() {
     let mut one = Draw::new(5);
     one.normal();
     let mut other = Draw(one.0);

@@ -81,7 +81,7 @@ fn builds_in_one_folder_give_one_lock() {
 }
 
 #[test]
-fn eight_builds_of_different_sets_do_not_disturb_one_another() {
+fn parallel_builds_of_different_sets_agree() {
     let all = different();
     let want: Vec<String> = all.iter().map(|project| patch(&project.run(&BUILD))).collect();
     let distinct: BTreeSet<&String> = want.iter().collect();
@@ -98,7 +98,7 @@ fn eight_builds_of_different_sets_do_not_disturb_one_another() {
 }
 
 #[test]
-fn collecting_garbage_during_a_build_costs_work_and_no_bit() {
+fn gc_during_a_build_changes_no_bit() {
     let project = quick();
     let want = patch(&project.run(&BUILD));
     let (rounds, mut collected, mut stopped) = (1 + rounds(0) / 20, 0, 0);
@@ -149,7 +149,7 @@ fn killed_with_the_lock(project: &Project, call: &str, words: &[&str]) -> bool {
 }
 
 #[test]
-fn who_is_killed_holds_no_lock() {
+fn a_killed_process_holds_no_lock() {
     if !Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
         skipped("strace is not here");
         return;
@@ -168,7 +168,7 @@ fn who_is_killed_holds_no_lock() {
 }
 
 #[test]
-fn a_read_only_store_is_read_and_what_is_missing_is_said() {
+fn a_read_only_store_can_be_read() {
     let project = quick();
     let want = patch(&project.run(&BUILD));
     let cache = project.cache();
@@ -195,7 +195,7 @@ fn a_read_only_store_is_read_and_what_is_missing_is_said() {
 }
 
 #[test]
-fn what_others_may_read_is_the_umasks_affair_and_no_byte_is() {
+fn permissions_follow_the_umask() {
     let project = quick();
     let want = patch(&project.run(&BUILD));
     for (mask, mode) in [("077", 0o600), ("022", 0o644), ("002", 0o664)] {
@@ -214,7 +214,7 @@ fn what_others_may_read_is_the_umasks_affair_and_no_byte_is() {
 
 /// A store that belongs to another user, who alone can read it.
 #[test]
-fn a_store_of_somebody_else_is_said_to_be_one() {
+fn a_store_of_another_user_is_reported() {
     let project = quick();
     let as_nobody = |words: &[&str]| {
         let mut command = Command::new("setpriv");

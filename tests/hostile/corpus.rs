@@ -76,7 +76,7 @@ pub(super) fn prepare(project: &Project) {
     std::fs::write(project.path("sharded/model-00001-of-00001.safetensors"), weights).expect("written");
     let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map });
     project.write("sharded/model.safetensors.index.json", &index.to_string());
-    std::fs::write(project.path("a.npz"), crate::published::published()).expect("written");
+    std::fs::write(project.path("a.npz"), crate::stats_import::published()).expect("written");
     project.write("counterfact.json", &json!([counterfact()]).to_string());
     project.write("zsre.json", &json!([zsre()]).to_string());
     project.write("easyedit.json", &json!([easyedit()]).to_string());
@@ -497,7 +497,7 @@ fn names(bytes: &[u8]) -> Vec<String> {
 
 /// Adds files that are not valid archives of statistics, and archives that expand to a large size.
 fn npz(add: &mut Add<'_>) {
-    for (name, bytes) in crate::published::hostile() {
+    for (name, bytes) in crate::stats_import::hostile() {
         add(name.to_owned(), bytes);
     }
 }

@@ -166,7 +166,7 @@ fn cleared(project: &Project) {
 }
 
 #[test]
-fn a_build_survives_whatever_happens_at_any_call() {
+fn a_build_survives_a_failure_of_any_call() {
     let project = quick();
     let old = old_lock(&project);
     let want = patch(&project.run(&["build", "--format", "json"]));
@@ -221,7 +221,7 @@ fn a_build_survives_whatever_happens_at_any_call() {
 }
 
 #[test]
-fn a_build_that_is_killed_at_any_time_is_built_again() {
+fn a_killed_build_can_be_repeated() {
     let project = quick();
     let start = Instant::now();
     let want = patch(&project.run(&["build", "--format", "json"]));
@@ -259,7 +259,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_full_file_system_stops_a_build_and_damages_nothing() {
+fn a_full_disk_damages_nothing() {
     let project = quick();
     let want = patch(&project.run(&["build", "--format", "json"]));
     cleared(&project);

@@ -238,7 +238,7 @@ fn tokenizers() {
 #[test]
 fn moments() {
     assert_eq!(readers::MOMENT, tiny::INNER);
-    fuzz("moments", &[crate::published::published()], Path::new(""));
+    fuzz("moments", &[crate::stats_import::published()], Path::new(""));
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn fate(project: &Project, case: &Case) -> Fate {
 }
 
 #[test]
-fn whatever_is_read_is_refused_soon_and_in_little_room() {
+fn malformed_files_are_refused_within_bounds() {
     let project = quick();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     corpus::prepare(&project);
@@ -93,7 +93,7 @@ fn whatever_is_read_is_refused_soon_and_in_little_room() {
 
 /// Replaces every file that is read by something that is not a regular file, or by an endless one.
 #[test]
-fn what_is_no_file_and_what_has_no_end_is_refused_too() {
+fn special_and_endless_files_are_refused() {
     let project = quick();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     corpus::prepare(&project);

@@ -7,9 +7,9 @@ const BROKEN: &str = "paraphrase = [\"In the city of Ada Bellini\"]\n\
     unchanged = [\"The people live in Oslo\", \"Madrid is the\", \"I live in Oslo\", \"I live in Lisbon\", \"I live in Vienna\"]\n";
 
 #[test]
-fn who_breaks_what() {
+fn a_bisection_names_the_culprit() {
     let project = expecting(BROKEN);
-    insta::assert_snapshot!("who_breaks_what", project.run(&["test", "--bisect"]).whole());
+    insta::assert_snapshot!("a_bisection_names_the_culprit", project.run(&["test", "--bisect"]).whole());
     let json = project.run(&["test", "--bisect", "--format", "json"]).json();
     let culprits = json["culprits"].as_array().expect("culprits");
     let breaks: Vec<(&str, usize, bool)> = culprits
@@ -33,7 +33,7 @@ fn who_breaks_what() {
 }
 
 #[test]
-fn what_the_bisection_says_is_so() {
+fn the_named_culprit_is_confirmed() {
     let project = expecting("unchanged = [\"The people live in Oslo\"]\n");
     let said = project.run(&["test", "--bisect"]);
     assert_eq!(lines(&said.out(), "broken by"), ["broken by `sao-tome.city`: it is met without that edit"]);
@@ -61,7 +61,7 @@ fn a_probe_with_the_id_of_an_edit_is_not_its_own() {
 }
 
 #[test]
-fn nothing_is_sought_where_nothing_fails_or_nothing_else_is_there() {
+fn nothing_is_bisected_without_a_failure() {
     let project = expecting("");
     let run = project.run(&["test", "--bisect"]);
     assert_eq!((run.code(), run.err().as_str()), (Some(0), ""));

@@ -56,7 +56,7 @@ fn an_exit_code_for_scripts() {
 }
 
 #[test]
-fn both_sides_go_on_in_one_way() {
+fn both_sides_use_one_sampling_seed() {
     let repository = Repository::built();
     let texts = |arguments: &[&str]| {
         let all = ["diff", "base", "worktree", "--no-damage", "--format", "json"];

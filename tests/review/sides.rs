@@ -155,7 +155,7 @@ fn every_name_of_a_state() {
 }
 
 #[test]
-fn nothing_said_is_head_and_worktree() {
+fn the_default_sides_are_head_and_worktree() {
     let repository = Repository::built();
     repository.project.replace("edits/people.toml", "A test.", "Another.");
     let whole = repository.diff(&["HEAD", "worktree"]);
@@ -181,7 +181,7 @@ fn another_project_is_a_side() {
 }
 
 #[test]
-fn names_that_nothing_has() {
+fn unknown_side_names_are_refused() {
     let repository = Repository::built();
     repository.branch("feature/bridges", repository.git.revparse_single("main").expect("a commit").id());
     let mut said = String::new();
@@ -201,7 +201,7 @@ fn names_that_nothing_has() {
         assert_eq!((run.code(), run.out().as_str()), (Some(2), ""), "{name}: {}", run.whole());
         said += &format!("diff {name:?}\n{}\n", run.err());
     }
-    insta::assert_snapshot!("names_that_nothing_has", said);
+    insta::assert_snapshot!("unknown_side_names_are_refused", said);
     assert_eq!(repository.diff(&["a", "b", "c"]).code(), Some(2));
 }
 

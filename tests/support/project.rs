@@ -182,3 +182,19 @@ impl Run {
 pub fn binary() -> PathBuf {
     std::env::var_os("CORRIGENDA_BIN").map_or_else(|| env!("CARGO_BIN_EXE_corrigenda").into(), PathBuf::from)
 }
+
+/// Commits everything in the project's folder.
+pub(crate) fn commit(project: &Project, message: &str) {
+    let folder = project.path("");
+    let repository =
+        git2::Repository::open(&folder).or_else(|_| git2::Repository::init(&folder)).expect("a repository");
+    let mut index = repository.index().expect("an index");
+    index.clear().expect("an index");
+    index.add_all(["*"], git2::IndexAddOption::DEFAULT, None).expect("files");
+    index.write().expect("an index");
+    let tree = repository.find_tree(index.write_tree().expect("a tree")).expect("a tree");
+    let who = git2::Signature::new("Ada", "ada@example.org", &git2::Time::new(1_772_452_800, 0)).expect("somebody");
+    let head = repository.head().ok().and_then(|head| head.peel_to_commit().ok());
+    let parents: Vec<&git2::Commit<'_>> = head.iter().collect();
+    repository.commit(Some("HEAD"), &who, &who, message, &tree, &parents).expect("a commit");
+}

@@ -3,7 +3,7 @@
 use super::{Workshop, action, commands, text};
 
 #[test]
-fn two_green_branches_and_a_set_that_nobody_built() {
+fn a_merge_of_two_built_branches_is_stale() {
     let Some(workshop) = Workshop::new() else { return };
     workshop.branch("one", || {
         workshop.project.replace("edits/people.toml", "target = \"Paris\"", "target = \"Vienna\"");

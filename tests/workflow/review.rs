@@ -34,7 +34,7 @@ fn a_pull_request_that_passes() {
 }
 
 #[test]
-fn a_test_that_fails_is_said_and_the_comment_is_there() {
+fn a_failed_test_is_commented() {
     let Some(workshop) = Workshop::new() else { return };
     workshop.project.replace("edits/people.toml", "unchanged = []", "unchanged = [\"I live in Lisbon\"]");
     assert_eq!(workshop.project.run(&["build"]).code(), Some(0));
@@ -104,7 +104,7 @@ fn a_clone_of_one_commit_fetches_what_it_lacks() {
 }
 
 #[test]
-fn what_failed_comes_first_where_there_is_no_room_for_all() {
+fn failures_come_first_in_a_short_comment() {
     let Some(workshop) = Workshop::new() else { return };
     // A program with reports of the maximum length, and a failing test.
     let program = r#"for word; do case $word in
@@ -123,7 +123,7 @@ fn what_failed_comes_first_where_there_is_no_room_for_all() {
 }
 
 #[test]
-fn one_comment_whoever_writes_beside_it() {
+fn there_is_one_comment_per_pull_request() {
     let Some(workshop) = Workshop::new() else { return };
     workshop.review(&[("AGAINST", "base")]);
     let mark = "<!-- corrigenda:diff project -->";
@@ -159,7 +159,7 @@ fn a_token_that_may_only_read() {
 }
 
 #[test]
-fn no_fact_is_a_command() {
+fn facts_are_never_run_as_commands() {
     let Some(workshop) = Workshop::new() else { return };
     let text = "::error::owned ##[error]owned ::set-output name=code::0 | <img src=x> @ada <!-- --> </pre> `";
     let short = "::error::owned ##[error]owned | <img> @ada `";

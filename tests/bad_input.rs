@@ -319,7 +319,7 @@ fn warnings_for_subjects_that_are_read_otherwise() {
 }
 
 #[test]
-fn a_target_longer_than_the_context_is_told_as_it_is() {
+fn a_target_longer_than_the_context_is_refused() {
     let project = Project::new();
     let target = format!("target = \"{}\"", "word ".repeat(90).trim_end());
     project.replace("edits/people.toml", "target = \"Paris\"", &target);
@@ -360,7 +360,7 @@ fn a_project_folder_that_cannot_be_written() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_answer_that_cannot_be_written_is_no_success() {
+fn an_unwritable_answer_is_an_error() {
     let project = Project::new();
     project.run(&["build"]);
     let full = || std::fs::File::options().write(true).open("/dev/full").expect("a full device");
@@ -384,7 +384,7 @@ fn an_answer_that_cannot_be_written_is_no_success() {
 
 /// Output paths on the command line cannot replace inputs, or files of other programs such as git.
 #[test]
-fn no_answer_takes_the_place_of_what_is_kept() {
+fn answers_never_replace_protected_files() {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     std::fs::create_dir(project.path(".git")).expect("made");
@@ -451,7 +451,7 @@ fn no_answer_takes_the_place_of_what_is_kept() {
 /// Facts are written only inside the project's folder, whatever the settings say, and not into protected folders.
 #[cfg(unix)]
 #[test]
-fn facts_are_imported_below_the_project_alone() {
+fn imports_stay_inside_the_project() {
     let project = Project::new();
     project.write("records.json", RECORD);
     std::fs::create_dir_all(project.path("../outside")).expect("made");
@@ -473,7 +473,7 @@ fn facts_are_imported_below_the_project_alone() {
 
 #[cfg(unix)]
 #[test]
-fn no_project_is_begun_in_a_base_or_a_history() {
+fn init_in_a_base_or_git_folder_is_refused() {
     let project = Project::new();
     for folder in ["model/sub", ".git/x", "linked"] {
         std::fs::create_dir_all(project.path(folder)).expect("made");
@@ -507,7 +507,7 @@ fn no_project_is_begun_in_a_base_or_a_history() {
 /// Nothing is written to the target of a link.
 #[cfg(unix)]
 #[test]
-fn nothing_is_written_behind_links() {
+fn writing_through_links_is_refused() {
     use std::os::unix::fs::symlink;
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
@@ -557,7 +557,7 @@ fn nothing_is_written_behind_links() {
 
 /// Layouts that resemble protected folders are allowed.
 #[test]
-fn what_only_looks_kept_is_free() {
+fn similar_names_are_not_protected() {
     let project = Project::new();
     for folder in ["models--team/proj/edits", "clone/objects", "clone/refs", "clone/main/edits"] {
         std::fs::create_dir_all(project.path(folder)).expect("made");
@@ -582,7 +582,7 @@ fn what_only_looks_kept_is_free() {
 /// If the project file is invalid, every path that it names is protected; without a path, folders that look like a
 /// model are.
 #[test]
-fn nor_does_one_of_a_broken_project() {
+fn a_broken_project_is_still_protected() {
     let breaks: [(&str, &str); 7] = [
         ("format = 1", "format = 2"),
         ("[model]", "[modle]"),
@@ -611,7 +611,7 @@ fn nor_does_one_of_a_broken_project() {
 }
 
 #[test]
-fn a_name_of_a_megabyte_is_not_said_whole() {
+fn a_name_of_a_megabyte_is_truncated() {
     let project = Project::new();
     let config = std::fs::read_to_string(project.path("model/config.json")).expect("there");
     let long = config.replace("\"gpt2\"", &format!("\"{}\"", "g".repeat(1_000_000)));
@@ -636,7 +636,7 @@ fn one_byte_order_mark_is_enough() {
 
 #[cfg(unix)]
 #[test]
-fn facts_behind_a_link_are_not_read() {
+fn edit_files_that_are_links_are_not_read() {
     let project = Project::new();
     let outside = project.cache().with_file_name("outside");
     std::fs::create_dir_all(&outside).expect("made");
@@ -656,7 +656,7 @@ const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
     oid sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 12345\n";
 
 #[test]
-fn pointers_are_named_wherever_a_file_is_read() {
+fn git_lfs_pointers_are_named_in_every_file() {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     project.write("pointer", POINTER);

@@ -1,22 +1,6 @@
 //! Regression tests for defects that a review found.
 
-use crate::support::project::Project;
-
-/// Commits everything in the project's folder.
-pub(crate) fn commit(project: &Project, message: &str) {
-    let folder = project.path("");
-    let repository =
-        git2::Repository::open(&folder).or_else(|_| git2::Repository::init(&folder)).expect("a repository");
-    let mut index = repository.index().expect("an index");
-    index.clear().expect("an index");
-    index.add_all(["*"], git2::IndexAddOption::DEFAULT, None).expect("files");
-    index.write().expect("an index");
-    let tree = repository.find_tree(index.write_tree().expect("a tree")).expect("a tree");
-    let who = git2::Signature::new("Ada", "ada@example.org", &git2::Time::new(1_772_452_800, 0)).expect("somebody");
-    let head = repository.head().ok().and_then(|head| head.peel_to_commit().ok());
-    let parents: Vec<&git2::Commit<'_>> = head.iter().collect();
-    repository.commit(Some("HEAD"), &who, &who, message, &tree, &parents).expect("a commit");
-}
+use crate::support::project::{Project, commit};
 
 fn built(project: &Project) -> String {
     let run = project.run(&["build", "--format", "json"]);
@@ -37,7 +21,7 @@ fn policy(project: &Project, text: &str) {
 }
 
 #[test]
-fn a_patch_beside_a_revision_that_does_not_know_its_facts() {
+fn a_patch_is_compared_with_an_older_revision() {
     let project = Project::new();
     built(&project);
     commit(&project, "first");
@@ -52,7 +36,7 @@ fn a_patch_beside_a_revision_that_does_not_know_its_facts() {
 }
 
 #[test]
-fn a_warning_that_is_denied_keeps_no_patch() {
+fn a_denied_warning_stores_no_patch() {
     let project = Project::new();
     project.replace("edits/people.toml", "was = \"Rome\"", "was = \"Vienna\"");
     policy(&project, "[policy.levels]\nbase-disagrees = \"deny\"\n");
@@ -62,7 +46,7 @@ fn a_warning_that_is_denied_keeps_no_patch() {
 }
 
 #[test]
-fn a_comparison_keeps_no_patch_that_nobody_built() {
+fn a_comparison_stores_no_patch() {
     let project = Project::new();
     built(&project);
     commit(&project, "first");
@@ -84,7 +68,7 @@ fn another_corpus_is_another_patch() {
 }
 
 #[test]
-fn a_limit_that_only_warns_is_said() {
+fn a_limit_that_only_warns_is_reported() {
     let project = Project::new();
     policy(&project, "[policy]\nmax-relative-norm = 0.000001\nlevels.max-relative-norm = \"warn\"\n");
     let run = project.run(&["build"]);
@@ -107,7 +91,7 @@ fn aliases_in_any_order_and_each_of_them_shown() {
 }
 
 #[test]
-fn nothing_for_readers_takes_the_place_of_a_file_of_the_project() {
+fn reports_never_replace_project_files() {
     let project = Project::new();
     built(&project);
     for file in ["corrigenda.toml", "corrigenda.lock", "edits/people.toml", "./edits/new.toml", "corrigenda.accepted"] {
@@ -120,7 +104,7 @@ fn nothing_for_readers_takes_the_place_of_a_file_of_the_project() {
 }
 
 #[test]
-fn a_past_that_broke_the_rules_of_today_can_be_looked_at() {
+fn revisions_against_todays_rules_can_be_compared() {
     let project = Project::new();
     built(&project);
     commit(&project, "first");

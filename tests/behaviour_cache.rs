@@ -27,7 +27,7 @@ fn tested(project: &Project) -> Run {
 }
 
 #[test]
-fn a_second_test_says_the_same_and_asks_nothing() {
+fn a_second_test_measures_nothing() {
     let project = built();
     let first = tested(&project);
     let there = Project::files(&project.cache().join("v1/measured"));
@@ -49,7 +49,7 @@ fn a_second_test_says_the_same_and_asks_nothing() {
 }
 
 #[test]
-fn what_is_kept_is_what_is_said() {
+fn cached_answers_equal_computed_ones() {
     let project = built();
     let asked = || project.run(&["test", "--format", "json"]).out();
     let first = asked();
@@ -68,7 +68,7 @@ fn what_is_kept_is_what_is_said() {
 }
 
 #[test]
-fn damage_is_computed_past_and_mended() {
+fn damaged_cache_entries_are_replaced() {
     let project = built();
     let first = tested(&project);
     for path in kept(&project) {
@@ -85,7 +85,7 @@ fn damage_is_computed_past_and_mended() {
 }
 
 #[test]
-fn only_what_is_new_is_asked() {
+fn only_new_prompts_are_measured() {
     let project = built();
     tested(&project);
     let before = kept(&project);
@@ -101,7 +101,7 @@ fn only_what_is_new_is_asked() {
 }
 
 #[test]
-fn gc_keeps_what_is_of_the_locked_patch() {
+fn gc_keeps_measurements_of_the_locked_patch() {
     let project = built();
     tested(&project);
     let before = kept(&project);

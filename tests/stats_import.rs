@@ -72,7 +72,7 @@ pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn a_published_moment_takes_the_place_of_a_sum() {
+fn a_published_moment_replaces_the_corpus() {
     let project = Project::new();
     std::fs::write(project.path("rome.npz"), published()).expect("written");
     let imported = project.run(&["stats", "import", "rome.npz", "--format", "json"]);
@@ -103,7 +103,7 @@ fn a_published_moment_takes_the_place_of_a_sum() {
 }
 
 #[test]
-fn what_one_project_imports_is_nothing_to_another() {
+fn imports_do_not_affect_other_projects() {
     let project = Project::new();
     std::fs::write(project.path("rome.npz"), published()).expect("written");
     assert_eq!(project.run(&["build"]).code(), Some(0));

@@ -89,7 +89,7 @@ fn another_type_is_another_base() {
 
 /// A change below the precision of the dtype is lost in rounding, and the build reports the share that survives.
 #[test]
-fn what_rounding_swallows_is_said() {
+fn an_edit_lost_to_rounding_is_reported() {
     let surviving = |dtype| {
         let project = project(dtype, false);
         let run = project.run(&["build", "--format", "json"]);

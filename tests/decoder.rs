@@ -45,7 +45,7 @@ fn agrees_with_transformers() {
 /// A row's logits depend only on the row: not on the other rows, the threads, the instruction set, or the number of
 /// positions that are requested.
 #[test]
-fn a_row_depends_on_itself_alone() {
+fn a_row_does_not_depend_on_other_rows() {
     let (folder, model, tokens) = tiny_model(Isa::detect());
     let cut = |text: &str| tokens.encode(text).expect("it can be cut").ids;
     let (a, b, c) =

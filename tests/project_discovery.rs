@@ -46,7 +46,7 @@ fn a_project_is_found_from_its_folders() {
 }
 
 #[test]
-fn a_project_is_begun_where_the_person_is() {
+fn init_uses_the_current_folder() {
     let project = Project::new();
     std::fs::create_dir(project.path("inner")).expect("made");
     let run = run_in(&project, "inner", &["init", "--model", "../model"], None);
@@ -80,7 +80,7 @@ fn paths_from_the_home_folder() {
 }
 
 #[test]
-fn several_edits_are_named_at_once() {
+fn several_edit_ids_are_accepted() {
     let project = Project::new();
     let ids = |arguments: &[&str]| {
         let run = project.run(&[&["plan", "--format", "json"], arguments].concat());

@@ -34,7 +34,7 @@ fn the_facts_on_another_model() {
 
 /// The patched model already gives the targets, and its tokens are those of the lock.
 #[test]
-fn what_is_true_already_is_said() {
+fn facts_that_the_base_knows_are_reported() {
     let project = project();
     assert_eq!(project.run(&["export", "checkpoint", "out"]).code(), Some(0));
     let run = project.run(&["plan", "--base", "out", "--exit-code"]);
@@ -45,7 +45,7 @@ fn what_is_true_already_is_said() {
 }
 
 #[test]
-fn a_model_without_a_known_layer_and_facts_that_it_cannot_read() {
+fn a_model_without_a_known_layer_is_reported() {
     let project = project();
     project.replace("corrigenda.toml", "layer = 1\n", "");
     let config =

@@ -1,7 +1,6 @@
 //! Tests the set without edits, after the last fact was removed, with every verb.
 
-use crate::found::commit;
-use crate::support::project::Project;
+use crate::support::project::{Project, commit};
 
 /// Returns a built and committed project whose facts were then all removed. git does not store the empty folder.
 fn withdrawn() -> Project {
@@ -14,7 +13,7 @@ fn withdrawn() -> Project {
 }
 
 #[test]
-fn the_last_fact_can_be_withdrawn() {
+fn the_last_edit_can_be_removed() {
     let project = withdrawn();
     let base = std::fs::read(project.path("model/model.safetensors")).expect("weights");
     let checked = project.run(&["check"]);
@@ -68,7 +67,7 @@ fn the_last_fact_can_be_withdrawn() {
 }
 
 #[test]
-fn a_mistyped_folder_withdraws_nothing() {
+fn a_mistyped_folder_removes_no_edits() {
     let project = Project::new();
     assert_eq!(project.run(&["build"]).code(), Some(0));
     let lock = project.read("corrigenda.lock");
