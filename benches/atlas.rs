@@ -36,7 +36,7 @@ use corrigenda::digest::Digest;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::pipeline::setup::Corpus;
-use corrigenda::pipeline::{Base, Setup, Stop};
+use corrigenda::pipeline::{Base, Failure, Setup};
 use corrigenda::project::Project;
 use corrigenda::store::Store;
 use editor::{Editor, Share};
@@ -218,7 +218,7 @@ impl Tally {
 fn configured(root: &Path) -> Fallible<(Base, Setup)> {
     let project = Project::load(root)?;
     let store = Store::open(std::env::temp_dir().join("corrigenda-bench")).for_reading();
-    let stop = |stop: Stop| format!("{:?}", stop.findings);
+    let stop = |stop: Failure| format!("{:?}", stop.findings);
     let base = Base::open(&project, &store, Isa::detect(), false).map_err(stop)?;
     let setup = Setup::new(&project, &base, &store, Corpus::Remembered).map_err(stop)?;
     Ok((base, setup))

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
-use crate::diagnostics::{Sources, visible};
+use crate::diagnostics::{Failure, visible};
 use crate::pipeline::record::{Answer, EditRecord, TensorRecord};
-use crate::pipeline::{Built, Options, Stop, build, provenance};
+use crate::pipeline::{Built, Options, build, provenance};
 use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
@@ -60,14 +60,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 /// Checks before the build that the provenance can be written after it.
-fn checked(context: &Context, arguments: &Arguments) -> Result<(), Stop> {
+fn checked(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
-    context.may_export(path).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
+    context.may_export(path)?;
     provenance::check(path, &arguments.builder)
 }
 
 /// Writes the provenance if `--provenance` is set.
-fn told(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Stop> {
+fn told(arguments: &Arguments, project: &Project, built: &Built) -> Result<(), Failure> {
     let Some(path) = &arguments.provenance else { return Ok(()) };
     let statement = provenance::statement(project, &built.lock, &arguments.builder)?;
     Ok(provenance::write(path, &statement)?)

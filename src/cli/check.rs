@@ -2,8 +2,7 @@
 
 use super::report::{ReportArguments, deliver};
 use super::{Context, Outcome};
-use crate::diagnostics::summary;
-use crate::diagnostics::{Diagnostic, Findings, Sources};
+use crate::diagnostics::{Diagnostic, Findings, Sources, summary};
 use crate::project::Project;
 use crate::report::Report;
 

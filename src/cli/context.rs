@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::report::{ReportArguments, deliver};
 use super::root;
 use super::{Common, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
 use crate::numeric::Isa;
+use crate::pipeline::Base;
 use crate::pipeline::base::folder_named;
-use crate::pipeline::{Base, Stop, StopKind};
 use crate::project::{PROJECT_FILE, Project};
 use crate::report::json::inert;
 use crate::report::{Finding, Report, VERSION};
@@ -136,7 +136,7 @@ impl Context {
         chosen.map_err(|finding| self.fail(finding))?;
         let expired = self.expired(&project);
         if expired.iter().any(Diagnostic::is_error) {
-            return Err(self.stop(&Stop::findings(expired, &project.edits.sources)));
+            return Err(self.stop(&Failure::from_findings(expired, &project.edits.sources)));
         }
         project.warnings.extend(expired);
         let sources = &project.edits.sources;
@@ -149,25 +149,24 @@ impl Context {
 
     /// Opens the base model of a project and prints its warnings, which are also added to the answer. With `fresh`, all
     /// files are hashed again instead of using stored digests.
-    pub(super) fn base(&self, project: &Project, store: &Store, fresh: bool) -> Result<Base, Stop> {
+    pub(super) fn base(&self, project: &Project, store: &Store, fresh: bool) -> Result<Base, Failure> {
         let base = Base::open(project, store, self.isa, fresh)?;
         self.warn(project.config.policy.apply(base.warnings.clone()), &project.edits.sources)?;
         Ok(base)
     }
 
     /// Opens the base model given on the command line, as a path or as a name on the Hub, and prints its warnings.
-    pub(super) fn base_named(&self, name: &Path, store: &Store, fresh: bool) -> Result<Base, Stop> {
-        let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
-        let folder = folder_named(name).map_err(stop)?;
-        let base = Base::at(&folder, store, self.isa, fresh).map_err(stop)?;
+    pub(super) fn base_named(&self, name: &Path, store: &Store, fresh: bool) -> Result<Base, Failure> {
+        let folder = folder_named(name)?;
+        let base = Base::at(&folder, store, self.isa, fresh)?;
         self.warn(base.warnings.clone(), &Sources::default())?;
         Ok(base)
     }
 
     /// Prints warnings and stores them for the answer. Returns an error if the policy denies one of them.
-    fn warn(&self, warnings: Vec<Diagnostic>, sources: &Sources) -> Result<(), Stop> {
+    fn warn(&self, warnings: Vec<Diagnostic>, sources: &Sources) -> Result<(), Failure> {
         if warnings.iter().any(Diagnostic::is_error) {
-            return Err(Stop::findings(warnings, sources));
+            return Err(Failure::from_findings(warnings, sources));
         }
         self.show(&warnings, sources);
         self.warned.borrow_mut().extend(warnings.into_iter().map(|one| (one, sources.clone())));
@@ -195,11 +194,11 @@ impl Context {
     }
 
     /// Ends a run that was stopped by an error or by the policy.
-    pub(super) fn stop(&self, stop: &Stop) -> Outcome {
+    pub(super) fn stop(&self, stop: &Failure) -> Outcome {
         let outcome = match stop.kind {
-            StopKind::Wrong => Outcome::Error,
-            StopKind::Stale => Outcome::Stale,
-            StopKind::Denied => Outcome::No,
+            FailureKind::Invalid => Outcome::Error,
+            FailureKind::Stale => Outcome::Stale,
+            FailureKind::Denied => Outcome::No,
         };
         self.refuse(outcome, &stop.findings, &stop.sources)
     }

@@ -3,8 +3,7 @@
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Format, Outcome};
 use crate::behaviour::continuation::Draw;
-use crate::diagnostics::Sources;
-use crate::pipeline::Stop;
+use crate::diagnostics::{Failure, Sources};
 use crate::project::Project;
 use crate::report::{self, Report};
 use crate::review::diff::{Look, diff, differs};
@@ -60,7 +59,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     compared(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn compared(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+fn compared(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     let base = context.base(project, store, false)?;
     let ground = Ground { project, base: &base, store, progress: &context.ui };
     let before = Side::find(&arguments.before, ground)?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::table::{Table, bytes, plural};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, visible};
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
 use crate::export::manifest::TensorEntry;
@@ -15,9 +15,9 @@ use crate::export::peft::{Written, plain_name};
 use crate::export::{Exported, LlamaCpp, Named, Peft, Request, checkpoint, llama_cpp, peft};
 use crate::model::load::hub::HubName;
 use crate::patch::Patch;
+use crate::pipeline::Base;
 use crate::pipeline::locked_patch;
 use crate::pipeline::patch_ref::find;
-use crate::pipeline::{Base, Stop};
 use crate::project::{MOST_TEXT_BYTES, Project};
 use crate::safetensors::Dtype;
 use crate::store::Store;
@@ -84,12 +84,12 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
     exported(context, verb, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+fn exported(context: &Context, verb: &Verb, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     let (Verb::Checkpoint { patch, to } | Verb::Peft { patch, to, .. } | Verb::Gguf { patch, to }) = verb;
     if let Verb::Peft { base_name: Some(name), .. } = verb {
         check_name(name)?;
     }
-    context.may_export(to).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
+    context.may_export(to)?;
     let base = context.base(project, store, true)?;
     let (patch, settings) = chosen(patch.patch.as_deref(), project, &base, store)?;
     let prefaces = project.lock()?.map(|lock| lock.prefaces(&project.edits)).unwrap_or_default();
@@ -131,7 +131,12 @@ pub(super) fn request<'a>(
 
 /// Returns the patch with this name, or the lock's patch without a name. The digest of its settings is `None` if the
 /// lock does not name this patch.
-fn chosen(name: Option<&str>, project: &Project, base: &Base, store: &Store) -> Result<(Patch, Option<Digest>), Stop> {
+fn chosen(
+    name: Option<&str>,
+    project: &Project,
+    base: &Base,
+    store: &Store,
+) -> Result<(Patch, Option<Digest>), Failure> {
     match name {
         None => {
             let lock = locked_patch::lock(project, base, store)?;
@@ -183,12 +188,12 @@ fn unfound(name: &str) -> String {
 }
 
 /// Rejects a name that is blank, too long, or has control characters.
-fn check_name(name: &str) -> Result<(), Stop> {
+fn check_name(name: &str) -> Result<(), Failure> {
     if !name.trim().is_empty() && name.len() <= MOST_TEXT_BYTES && !name.contains(char::is_control) {
         return Ok(());
     }
     let finding = Diagnostic::new(Code::ExportRefused, "`--base-name` is not the name of a model");
-    Err(Stop::wrong(vec![finding.help("give the name on the Hub, `ORG/NAME`, or a path")], &Sources::default()))
+    Err(Failure::from(finding.help("give the name on the Hub, `ORG/NAME`, or a path")))
 }
 
 /// Returns a note if the export was never tested in llama.cpp with this type of model.

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Sources};
-use crate::pipeline::Stop;
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::project::{Config, files_of};
 use crate::regular_file::resolved;
 use crate::research::bench::data::{Case, DataError, Dataset, Refused, each};
@@ -45,11 +44,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     done(context, arguments).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Stop> {
+fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
     let (config, ..) = Config::load(&context.root)?;
     let name = arguments.into.clone().unwrap_or_else(|| arguments.dataset.name().to_owned());
     if Path::new(&name).components().count() != 1 || name.starts_with('.') || name.contains(['/', '\\']) {
-        return Err(wrong(Diagnostic::new(
+        return Err(Failure::from(Diagnostic::new(
             Code::DatasetUnusable,
             format!("{name:?} is not a valid name for a folder"),
         )));
@@ -60,7 +59,7 @@ fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Stop> {
     if context.root.join(&folder).symlink_metadata().is_ok() {
         let message = format!("`{shown}` already exists: nothing was written");
         let finding = Diagnostic::new(Code::ProjectExists, message);
-        return Err(wrong(finding.help("remove it, or name another folder with `--into NAME`")));
+        return Err(Failure::from(finding.help("remove it, or name another folder with `--into NAME`")));
     }
     let (cases, mut refused) = read(arguments).map_err(|error| unusable(&error))?;
     let present = files_of(&context.root, &config.edits)?;
@@ -72,7 +71,7 @@ fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Stop> {
         let first = imported.refused.iter().take(10);
         let finding =
             Diagnostic::new(Code::DatasetUnusable, "no record can be declared as a fact: nothing was written");
-        return Err(wrong(first.fold(finding, |finding, one| finding.help(one.to_string()))));
+        return Err(Failure::from(first.fold(finding, |finding, one| finding.help(one.to_string()))));
     }
     let list = list(context, arguments, &imported)?;
     write(context, &folder, &imported)?;
@@ -80,13 +79,9 @@ fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Stop> {
     Ok(Outcome::Ok)
 }
 
-fn wrong(finding: Diagnostic) -> Stop {
-    Stop::wrong(vec![finding], &Sources::default())
-}
-
-fn unusable(error: &DataError) -> Stop {
+fn unusable(error: &DataError) -> Failure {
     let finding = Diagnostic::new(Code::DatasetUnusable, error.to_string());
-    wrong(match error {
+    Failure::from(match error {
         DataError::Json { .. } => finding.help("the file must contain a JSON array of records, or one record per line"),
         DataError::Read { .. } | DataError::Foreign { .. } => finding,
     })
@@ -109,7 +104,7 @@ fn read(arguments: &Arguments) -> Result<(Vec<Case>, Vec<Refused>), DataError> {
 }
 
 /// Writes the list of records that are left out and returns its path; `None` if no record is left out.
-fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result<Option<PathBuf>, Stop> {
+fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result<Option<PathBuf>, Failure> {
     if imported.refused.is_empty() {
         return Ok(None);
     }
@@ -121,7 +116,7 @@ fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result
     } else {
         context.may_write(&path)
     };
-    free.map_err(|why| wrong(Diagnostic::new(Code::ProjectExists, why)))?;
+    free.map_err(|why| Failure::from(Diagnostic::new(Code::ProjectExists, why)))?;
     let entry = |one: &Refused| json!({ "record": one.record, "case_id": one.id, "why": one.why });
     let lines: Vec<String> = imported.refused.iter().map(|one| entry(one).to_string()).collect();
     atomic::write(&path, format!("[\n{}\n]\n", lines.join(",\n")).as_bytes())?;

@@ -8,11 +8,10 @@ use serde_json::json;
 use super::export::{request, wrote};
 use super::table::{Table, bytes, plural};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::Sources;
+use crate::diagnostics::{Failure, Sources};
 use crate::export::checkpoint;
 use crate::export::fact::facts;
 use crate::patch::{Layout, Patch, Target, delta_norms, edit_norms};
-use crate::pipeline::Stop;
 use crate::pipeline::patch_ref::find;
 use crate::project::{EditSet, Prefaces};
 use crate::store::Store;
@@ -56,10 +55,9 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
     done.map_or_else(|stop| context.stop(&stop), |()| Outcome::Ok)
 }
 
-fn apply(context: &Context, store: &Store, name: &str, base: &Path, out: &Path) -> Result<(), Stop> {
+fn apply(context: &Context, store: &Store, name: &str, base: &Path, out: &Path) -> Result<(), Failure> {
     let patch = find(store, name)?.patch()?;
-    let stop = |finding| Stop::wrong(vec![finding], &Sources::default());
-    context.may_export(out).map_err(stop)?;
+    context.may_export(out)?;
     let base = context.base_named(base, store, true)?;
     let facts = facts(&patch, &EditSet::default(), &Prefaces::default());
     let request = request(context, &base, store, (&patch, None), &facts, out);
@@ -67,7 +65,7 @@ fn apply(context: &Context, store: &Store, name: &str, base: &Path, out: &Path) 
     Ok(())
 }
 
-fn show(context: &Context, store: &Store, name: &str) -> Result<(), Stop> {
+fn show(context: &Context, store: &Store, name: &str) -> Result<(), Failure> {
     let patch = find(store, name)?.patch()?;
     let size = patch.to_bytes().len() as u64;
     match context.format {

@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::table::{Table, bytes, thousands};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::build::{factor, statistics, unsound};
 use crate::pipeline::setup::Corpus;
-use crate::pipeline::{Base, Setup, Stop};
+use crate::pipeline::{Base, Setup};
 use crate::project::Project;
 use crate::stats::{self, Cached, published};
 use crate::store::{Kind, Store, requested};
@@ -62,7 +62,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Outcome {
 }
 
 /// Opens the base and resolves the project's settings for `layer`; `None` means the project's own layer.
-fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<(Base, Setup), Stop> {
+fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<(Base, Setup), Failure> {
     let base = context.base(project, store, false)?;
     let mut project = project.clone();
     if let Some(layer) = layer {
@@ -73,7 +73,7 @@ fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usi
     Ok((base, setup))
 }
 
-fn build(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Stop> {
+fn build(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Failure> {
     let (base, mut setup) = ground(context, project, store, layer)?;
     let imported = setup.imports.remove(&setup.layer).is_some();
     let setup = setup.beside(setup.layer);
@@ -84,9 +84,9 @@ fn build(context: &Context, project: &Project, store: &Store, layer: Option<usiz
     answer(context, project, store, &base, &setup, &cached)
 }
 
-fn import(context: &Context, project: &Project, store: &Store, arguments: &Import) -> Result<Outcome, Stop> {
+fn import(context: &Context, project: &Project, store: &Store, arguments: &Import) -> Result<Outcome, Failure> {
     let (base, setup) = ground(context, project, store, arguments.layer.layer)?;
-    let refused = |finding: Diagnostic| Stop::wrong(vec![finding], &project.edits.sources);
+    let refused = |finding: Diagnostic| Failure::from(finding).with_sources(&project.edits.sources);
     let published = published::read(&arguments.file, setup.provenance.inner)
         .map_err(|error| refused(Diagnostic::new(Code::StatisticsForeign, error.to_string())))?;
     let there = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?;
@@ -103,7 +103,7 @@ fn import(context: &Context, project: &Project, store: &Store, arguments: &Impor
     answer(context, project, store, &base, &setup, &cached)
 }
 
-fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Stop> {
+fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Failure> {
     let (base, setup) = ground(context, project, store, layer)?;
     match stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))? {
         Some(cached) => answer(context, project, store, &base, &setup, &cached),
@@ -112,7 +112,7 @@ fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize
             let which = layer.map_or_else(String::new, |layer| format!(" --layer {layer}"));
             let finding =
                 Diagnostic::new(Code::StatisticsMissing, message).help(format!("run `corrigenda stats build{which}`"));
-            Err(Stop::wrong(vec![finding], &project.edits.sources))
+            Err(Failure::from(finding).with_sources(&project.edits.sources))
         }
     }
 }
@@ -126,7 +126,7 @@ fn answer(
     base: &Base,
     setup: &Setup,
     cached: &Cached,
-) -> Result<Outcome, Stop> {
+) -> Result<Outcome, Failure> {
     let (_, ridge) = factor(project, base, setup, cached, store, &context.ui)?;
     let found = &setup.provenance;
     let Cached { documents, keys, size, .. } = *cached;

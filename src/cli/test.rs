@@ -3,12 +3,12 @@
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Outcome};
 use crate::behaviour::cache::Kept;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
 use crate::pipeline::link_inputs::{moments, prepare};
 use crate::pipeline::obtain_patch::setup;
 use crate::pipeline::plan::only;
-use crate::pipeline::{Stop, locked_patch, plan};
+use crate::pipeline::{locked_patch, plan};
 use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
 use crate::project::{Lock, Project};
 use crate::regular_file;
@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     tested(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     if arguments.update {
         refuse_under_ci()?;
     }
@@ -88,18 +88,18 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
 }
 
 /// Rejects `--update` if the environment variable `CI` is set, because a person must decide to accept a failure.
-fn refuse_under_ci() -> Result<(), Stop> {
+fn refuse_under_ci() -> Result<(), Failure> {
     let set = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     if !set {
         return Ok(());
     }
     let finding = Diagnostic::new(Code::UpdateRefused, "`--update` is not allowed if the variable CI is set")
         .help("run it on your machine, and commit corrigenda.accepted");
-    Err(Stop::wrong(vec![finding], &Sources::default()))
+    Err(Failure::from(finding))
 }
 
 /// Writes the accepted failures to the file of acceptances, unless it already has the same content. Prints a note.
-fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Stop> {
+fn accept(context: &Context, project: &Project, shortfalls: &[Accepted]) -> Result<(), Failure> {
     let file = accepted_file(project.config.model.name.as_deref());
     let (path, text) = (project.config.root.join(&file), render(shortfalls));
     let before = regular_file::read(&path, MOST_BYTES).ok();
@@ -130,7 +130,7 @@ fn bisected(
     store: &Store,
     lock: &Lock,
     trial: &Trial<'_>,
-) -> Result<Vec<Culprit>, Stop> {
+) -> Result<Vec<Culprit>, Failure> {
     let Subject { project, base, .. } = *subject;
     let fails = trial.expectations.iter().zip(&trial.verdicts).filter(|(_, verdict)| **verdict == Some(Verdict::Fail));
     let failing: Vec<_> = fails.map(|(one, _)| one).collect();

@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Sources, visible};
-use crate::pipeline::Stop;
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, visible};
 use crate::pipeline::base::folder_named;
 use crate::pipeline::patch_ref::find;
 use crate::project::{PROJECT_FILE, Project};
@@ -68,7 +67,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
 }
 
-fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store) -> Result<Audit, Stop> {
+fn audit(context: &Context, arguments: &Arguments, what: &Project, store: &Store) -> Result<Audit, Failure> {
     let ground = || Ground::open(what, store, context.isa);
     match &arguments.what {
         None if arguments.rebuild => rebuild::rebuild(what, &ground()?, context.isa, &context.ui),
@@ -83,8 +82,8 @@ fn without_project(
     arguments: &Arguments,
     (base, what): (&Path, &str),
     store: &Store,
-) -> Result<Audit, Stop> {
-    let folder = folder_named(base).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
+) -> Result<Audit, Failure> {
+    let folder = folder_named(base)?;
     let patch = arguments.patch.as_ref().map(|name| find(store, name)).transpose()?;
     artefact(what, store, || {
         let ground = Ground::alone(&folder, store, context.isa)?;
@@ -93,7 +92,11 @@ fn without_project(
 }
 
 /// Checks `name`, which is an adapter, a checkpoint or a patch. Its kind is determined before `ground` opens the base.
-fn artefact<'g>(name: &str, store: &Store, ground: impl FnOnce() -> Result<Ground<'g>, Stop>) -> Result<Audit, Stop> {
+fn artefact<'g>(
+    name: &str,
+    store: &Store,
+    ground: impl FnOnce() -> Result<Ground<'g>, Failure>,
+) -> Result<Audit, Failure> {
     let path = Path::new(name);
     if path.is_dir() && adapter::is_peft(path) {
         adapter::peft_adapter(&ground()?, path)

@@ -45,3 +45,27 @@ pub fn legible(text: &str) -> String {
         (text.floor_char_boundary(MOST_BYTES / 4 * 3), text.ceil_char_boundary(text.len() - MOST_BYTES / 4));
     format!("{} … ({} bytes) … {}", &text[..head], tail - head, &text[tail..])
 }
+
+/// Escapes lines that a GitHub workflow reads as commands: those that begin with `::`, and those that contain `##[`.
+pub fn escape_workflow_commands(text: &str) -> String {
+    let line = |line: &str| {
+        let begins = line.trim_start().starts_with("::");
+        let line = line.replace("##[", "\\u{23}#[");
+        if begins { line.replacen("::", "\\u{3a}:", 1) } else { line }
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workflow_finds_no_command() {
+        let text = "::error::x\n  ::set-output name=a::b\na::b ##[error]y\n ##[add-mask]z\nplain";
+        let said = escape_workflow_commands(text);
+        assert!(said.lines().all(|line| !line.trim_start().starts_with("::") && !line.contains("##[")), "{said}");
+        assert_eq!(said.lines().count(), 5);
+        assert!(said.contains("a::b") && said.ends_with("plain"));
+    }
+}

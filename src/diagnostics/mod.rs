@@ -4,21 +4,27 @@
 //! - [`Code`] is the table of all codes: stable name, default severity, one sentence.
 //! - [`Diagnostic`] is one finding, with labels that mark places in [`Sources`], and help.
 //! - [`Findings`] is a list of diagnostics with the texts that they mark.
+//! - [`Failure`] is the error of a command: findings, and the kind that determines the exit code.
 //! - [`Place`] is a place in a file by lines and columns, for output to other programs.
-//! - [`render()`] shows a diagnostic on a terminal; [`visible`], [`quoted`] and [`legible`] escape texts.
+//! - [`render()`] shows a diagnostic on a terminal; [`visible`], [`quoted`] and [`legible`] escape texts; [`nearest`] and [`most_similar`] suggest
+//!   names.
 //!
 //! This module depends on no other module of the crate.
 
 mod code;
 mod diagnostic;
 mod escape;
+mod failure;
 mod place;
 mod snippet;
 mod sources;
+mod suggest;
 
 pub use code::{Code, Severity};
 pub use diagnostic::{Capped, Diagnostic, Findings, Label, sort, summary};
-pub use escape::{is_bidi, is_control, legible, quoted, visible};
+pub use escape::{escape_workflow_commands, is_bidi, is_control, legible, quoted, visible};
+pub use failure::{Failure, FailureKind};
 pub use place::Place;
 pub use snippet::{RenderStyle, render};
 pub use sources::{FileId, Position, Sources};
+pub use suggest::{did_you_mean, list_in_words, most_similar, nearest, shorten};

@@ -3,9 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
 use crate::patch::PatchError;
-use crate::pipeline::{Stop, StopKind};
 use crate::safetensors::{Dtype, HeaderError};
 use crate::store::StoreError;
 
@@ -194,9 +193,9 @@ impl ExportError {
     }
 }
 
-impl From<ExportError> for Stop {
+impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
-        let kind = if error.is_another_base() { StopKind::Stale } else { StopKind::Wrong };
+        let kind = if error.is_another_base() { FailureKind::Stale } else { FailureKind::Invalid };
         Self { kind, findings: vec![error.finding()], sources: Sources::default() }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use git2::ErrorCode;
 
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 
 /// The reason why the history, or a part of it, cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +90,7 @@ impl HistoryError {
             Self::Bare { .. } => "clone it, and name the project's folder in the clone with `-C DIR`".to_owned(),
             Self::OutsideWorktree { .. } => "check `git config core.worktree`".to_owned(),
             Self::Unborn => "commit the project first".to_owned(),
-            Self::UnknownRevision { near: Some(near), .. } => format!("did you mean `{near}`?"),
+            Self::UnknownRevision { near: Some(near), .. } => did_you_mean(near),
             Self::UnknownRevision { .. } => "run `git log --all --oneline` to list the commits".to_owned(),
             Self::Shallow { .. } => UNSHALLOW.to_owned(),
             Self::Ambiguous { .. } => "write more characters of the id".to_owned(),

@@ -19,6 +19,8 @@ use git2::{ErrorCode, Oid};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
+use crate::diagnostics::most_similar;
+
 pub use error::{HistoryError, UNSHALLOW};
 pub use log::{Entry, Log, Patched};
 
@@ -213,12 +215,11 @@ impl Repository {
             |all| all.flatten().map(|one| String::from_utf8_lossy(one.shorthand_bytes()).into_owned()).collect(),
         );
         names.sort();
-        let likely = names.into_iter().map(|name| (strsim::jaro_winkler(&name, revision), name));
-        let near = likely.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8);
-        match near {
-            None if self.is_shallow() => HistoryError::Shallow { spec: revision.to_owned() },
-            near => HistoryError::UnknownRevision { spec: revision.to_owned(), near: near.map(|(_, name)| name) },
+        let near = most_similar(revision, names.iter().map(String::as_str)).map(str::to_owned);
+        if near.is_none() && self.is_shallow() {
+            return HistoryError::Shallow { spec: revision.to_owned() };
         }
+        HistoryError::UnknownRevision { spec: revision.to_owned(), near }
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Stop;
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Canon, Digest};
 use crate::home;
 use crate::model::load::hub;
@@ -36,7 +35,7 @@ impl Base {
     ///
     /// # Errors
     /// If the model is missing or malformed, if a file cannot be read, or if the project lies inside the base.
-    pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Stop> {
+    pub fn open(project: &Project, store: &Store, isa: Isa, fresh: bool) -> Result<Self, Failure> {
         let opened = folder_of(project).and_then(|folder| {
             check_apart(project, &folder)?;
             Self::at(&folder, store, isa, fresh)
@@ -45,7 +44,7 @@ impl Base {
             base.warnings = base.warnings.into_iter().map(|warning| point(project, warning)).collect();
             base
         });
-        opened.map_err(|finding| Stop::wrong(vec![point(project, finding)], &project.edits.sources))
+        opened.map_err(|finding| Failure::from(point(project, finding)).with_sources(&project.edits.sources))
     }
 
     /// Opens the base in a folder that need not belong to a project.
@@ -84,11 +83,11 @@ impl Base {
     ///
     /// # Errors
     /// If a number is not finite; the first one is reported.
-    pub fn check_finite(&self, project: &Project, layer: usize) -> Result<(), Stop> {
+    pub fn check_finite(&self, project: &Project, layer: usize) -> Result<(), Failure> {
         let checkpoint = self.model.checkpoint();
         let edited = [Some(checkpoint.edited(layer)), checkpoint.edited_bias(layer)];
         let checked = edited.into_iter().flatten().try_for_each(|tensor| checkpoint.check_finite(tensor));
-        let stop = |error| Stop::wrong(vec![point(project, unusable(&error))], &project.edits.sources);
+        let stop = |error| Failure::from(point(project, unusable(&error))).with_sources(&project.edits.sources);
         checked.map_err(stop)
     }
 

@@ -8,8 +8,8 @@ use super::link_inputs::{Moments, Prepared, moments, prepare};
 use super::record::{Record, measure, record_address};
 use super::refusal::stop_if_known;
 use super::setup::Corpus;
-use super::{Base, Plan, Setup, Stop, key_similarity, plan, policy_limits, warnings};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use super::{Base, Plan, Setup, key_similarity, plan, policy_limits, warnings};
+use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
 use crate::digest::Digest;
 use crate::numeric::Isa;
 use crate::numeric::cholesky::Factor;
@@ -59,7 +59,7 @@ pub struct Built {
 /// # Errors
 /// If the input is invalid, the lock or the base is out of date, or a policy rule is broken. The lock and the base are
 /// then unchanged; the store may contain new objects.
-pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn Progress) -> Result<Built, Stop> {
+pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn Progress) -> Result<Built, Failure> {
     let root = &project.config.root;
     if !options.locked {
         check_writable(root)?;
@@ -72,12 +72,12 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
             Some(_) => format!("{}, and --locked was given", project.no_lock()),
         };
         let finding = Diagnostic::new(Code::LockMissing, message).help("run `corrigenda build` and commit the lock");
-        return Err(Stop::stale(vec![finding], &Sources::default()));
+        return Err(Failure::stale(finding));
     }
     let base = Base::open(project, store, options.isa, options.locked)?;
     let denied = project.config.policy.apply(base.warnings.clone());
     if denied.iter().any(Diagnostic::is_error) {
-        return Err(Stop::findings(denied, &project.edits.sources));
+        return Err(Failure::from_findings(denied, &project.edits.sources));
     }
     if let Some(before) = before.as_ref().filter(|_| !options.update_base) {
         check_base(before, &base)?;
@@ -120,7 +120,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     warnings.extend(broken);
     let warnings = project.config.policy.apply(warnings);
     if warnings.iter().any(Diagnostic::is_error) {
-        return Err(Stop::findings(warnings, &project.edits.sources));
+        return Err(Failure::from_findings(warnings, &project.edits.sources));
     }
     outcome.keep(store)?;
     let written = write_lock(project, before.as_ref(), &lock, options.locked)?;
@@ -155,7 +155,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn keep(&self, store: &Store) -> Result<(), Stop> {
+    fn keep(&self, store: &Store) -> Result<(), Failure> {
         if !self.new {
             return Ok(());
         }
@@ -174,7 +174,7 @@ fn outcome(
     moments: &Moments,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Outcome, Stop> {
+) -> Result<Outcome, Failure> {
     let address = record_address(&plan.lock(base, setup, locked_of(moments), Digest::of(b"")));
     if let Some((record, patch)) = recall(store, &address)? {
         return Ok(Outcome { record, patch, compiled: 0, address, new: false });
@@ -186,7 +186,7 @@ fn outcome(
     let Prepared { linking, compiled, ridge } = prepare(project, base, setup, plan, moments, store, progress)?;
     let linked = linking.all(progress)?;
     let record = measure(base, setup, plan, &linking, &linked, ridge).map_err(|error| {
-        Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
+        Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
     })?;
     Ok(Outcome { record, patch: linked.patch, compiled, address, new: true })
 }
@@ -215,11 +215,11 @@ pub fn statistics(
     setup: &Setup,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<(Cached, LockedStatistics), Stop> {
+) -> Result<(Cached, LockedStatistics), Failure> {
     let found = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?;
     let cached = match (found, &setup.provenance.imported) {
         (Some(cached), _) => cached,
-        (None, Some(file)) => return Err(Stop::stale(vec![not_imported(setup.layer, file)], &Sources::default())),
+        (None, Some(file)) => return Err(Failure::stale(not_imported(setup.layer, file))),
         (None, None) => sum(project, base, setup, store, progress)?,
     };
     let locked = LockedStatistics {
@@ -233,7 +233,13 @@ pub fn statistics(
 }
 
 /// Sums the second moment of the keys over the corpus.
-fn sum(project: &Project, base: &Base, setup: &Setup, store: &Store, progress: &dyn Progress) -> Result<Cached, Stop> {
+fn sum(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Cached, Failure> {
     let run = pass(base, setup, &setup.provenance, store, progress);
     stats::build(&run).map_err(|error| unsound(project, &error))
 }
@@ -262,7 +268,7 @@ pub fn factor(
     cached: &Cached,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<(Factor, f64), Stop> {
+) -> Result<(Factor, f64), Failure> {
     let factor = match stats::factor(store, &setup.provenance, cached) {
         Err(Problem::Store(StoreError::Damaged { .. })) if cached.imported.is_none() => {
             let cached = sum(project, base, setup, store, progress)?;
@@ -274,7 +280,7 @@ pub fn factor(
 }
 
 /// Returns a problem with the statistics as an error at the place where the project names the corpus.
-pub fn unsound(project: &Project, error: &Problem) -> Stop {
+pub fn unsound(project: &Project, error: &Problem) -> Failure {
     let code = match error {
         Problem::Corpus(_) | Problem::Document { .. } => Code::CorpusUnusable,
         Problem::Store(_) => Code::StoreFailed,
@@ -289,11 +295,11 @@ pub fn unsound(project: &Project, error: &Problem) -> Stop {
     if code == Code::StatisticsDeficient {
         finding = finding.help("use a longer corpus: its keys span more directions");
     }
-    Stop::wrong(vec![finding], &project.edits.sources)
+    Failure::from(finding).with_sources(&project.edits.sources)
 }
 
 /// Checks, before anything is computed, that the lock can be written.
-fn check_writable(root: &Path) -> Result<(), Stop> {
+fn check_writable(root: &Path) -> Result<(), Failure> {
     atomic::Staged::new(&root.join(LOCK_FILE)).map(drop).map_err(|error| {
         let why = match &error {
             StoreError::Io { source, .. } => format!("{LOCK_FILE} cannot be written next to {PROJECT_FILE}: {source}"),
@@ -301,13 +307,13 @@ fn check_writable(root: &Path) -> Result<(), Stop> {
         };
         let finding =
             Diagnostic::new(Code::StoreFailed, why).help("make the project's folder writable, or use --locked");
-        Stop::wrong(vec![finding], &Sources::default())
+        Failure::from(finding)
     })
 }
 
 /// Rejects a build whose statistics must be imported but are not in the store. Summing them instead could take hours
 /// and would give another patch.
-fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop> {
+fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Failure> {
     let layers = setup.layers(base).into_iter();
     let findings: Vec<Diagnostic> = layers
         .filter_map(|layer| {
@@ -317,7 +323,10 @@ fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Stop>
             found.is_none().then(|| not_imported(layer, &file))
         })
         .collect();
-    if findings.is_empty() { Ok(()) } else { Err(Stop::stale(findings, &Sources::default())) }
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(Failure { kind: FailureKind::Stale, findings, sources: Sources::default() })
 }
 
 /// Returns the error for imported statistics that the project requires and the store does not have.
@@ -328,7 +337,7 @@ fn not_imported(layer: usize, file: &Digest) -> Diagnostic {
         .help(format!("or compute them instead: run `corrigenda stats build --layer {layer}`"))
 }
 
-fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
+fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
     let LockedBase { digest, .. } = &before.base;
     if *digest == base.locked.digest {
         return Ok(());
@@ -341,13 +350,13 @@ fn check_base(before: &Lock, base: &Base) -> Result<(), Stop> {
 }
 
 /// Returns the error for a base that is not the one a lock names; it lists every file that differs.
-pub(super) fn stale_base(before: &Lock, base: &Base, whose: &str) -> Stop {
+pub(super) fn stale_base(before: &Lock, base: &Base, whose: &str) -> Failure {
     let fresh = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&fresh);
     let files = differences.iter().filter(|difference| difference.place.starts_with("base file"));
     let message = format!("the base model is not the one that {whose} names");
     let finding = files.fold(Diagnostic::new(Code::BaseChanged, message), |finding, file| finding.help(sentence(file)));
-    Stop::stale(vec![finding], &Sources::default())
+    Failure::stale(finding)
 }
 
 /// Rejects a lock that git merged from two locks. Two branches that each built their own set can merge into a set that
@@ -355,23 +364,23 @@ pub(super) fn stale_base(before: &Lock, base: &Base, whose: &str) -> Stop {
 ///
 /// # Errors
 /// If the lock's patch was built from other edits than the lock lists.
-pub fn check_merged(lock: &Lock) -> Result<(), Stop> {
+pub fn check_merged(lock: &Lock) -> Result<(), Failure> {
     if !lock.is_merged() {
         return Ok(());
     }
     let message = format!("this set of edits was never built: {LOCK_FILE} was merged, and its patch is of other edits");
     let finding = Diagnostic::new(Code::LockMerged, message)
         .help("run `corrigenda build` and `corrigenda test` on the merge, and commit the lock");
-    Err(Stop::stale(vec![finding], &Sources::default()))
+    Err(Failure::stale(finding))
 }
 
 /// Checks, before anything is computed, that the lock matches the inputs.
-fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Stop> {
+fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Failure> {
     stale(&plan.differences(before, base, setup))
 }
 
 /// Returns an error that lists the differences, or `Ok` if there are none.
-fn stale(differences: &[Difference]) -> Result<(), Stop> {
+fn stale(differences: &[Difference]) -> Result<(), Failure> {
     if differences.is_empty() {
         return Ok(());
     }
@@ -383,7 +392,7 @@ fn stale(differences: &[Difference]) -> Result<(), Stop> {
         finding = finding.help(format!("{more} more differences"));
     }
     let finding = finding.help("run `corrigenda build` without --locked, look at the change, and commit the lock");
-    Err(Stop::stale(vec![finding], &Sources::default()))
+    Err(Failure::stale(finding))
 }
 
 /// The maximum number of differences that are listed.
@@ -396,7 +405,7 @@ fn sentence(difference: &Difference) -> String {
 }
 
 /// Writes the lock if it changed, and returns whether it did. With `locked`, a change is an error.
-fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Stop> {
+fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Failure> {
     if let Some(before) = before.filter(|_| locked) {
         stale(&before.differences(lock))?;
     }
@@ -418,15 +427,12 @@ fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: boo
 }
 
 /// Returns the error for a lock file with locks of models that the project does not have.
-fn left_over(found: &LockFile, fresh: &LockFile) -> Stop {
+fn left_over(found: &LockFile, fresh: &LockFile) -> Failure {
     let gone = found.entries.keys().filter(|name| !fresh.entries.contains_key(*name));
     let gone: Vec<String> = gone
         .map(|name| name.as_ref().map_or_else(|| "one without a name".into(), |name| format!("`{name}`")))
         .collect();
     let message = format!("{LOCK_FILE} has models that the project does not have: {}", gone.join(", "));
     let finding = Diagnostic::new(Code::LockStale, message);
-    Stop::stale(
-        vec![finding.help("run `corrigenda build` without --locked, look at the change, and commit the lock")],
-        &Sources::default(),
-    )
+    Failure::stale(finding.help("run `corrigenda build` without --locked, look at the change, and commit the lock"))
 }

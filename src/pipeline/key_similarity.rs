@@ -9,9 +9,9 @@ use std::ops::Range;
 use super::build::factor;
 use super::linker::ALIKE;
 use super::record::AlikeRecord;
-use super::{Base, Plan, Setup, Stop};
+use super::{Base, Plan, Setup};
 use crate::compile::{Object, Resolved, keys};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::link::System;
 use crate::progress::Unseen;
@@ -57,7 +57,7 @@ pub fn foreseen(
     setup: &Setup,
     plan: &Plan<'_>,
     store: &Store,
-) -> Result<Vec<Diagnostic>, Stop> {
+) -> Result<Vec<Diagnostic>, Failure> {
     let Some(cached) = stats::find(store, &setup.provenance).ok().flatten() else { return Ok(Vec::new()) };
     let there = store.path(Kind::Factor, &factor_address(&cached.content)).is_file();
     if !there || plan.edits.len() > MOST_PLANNED {

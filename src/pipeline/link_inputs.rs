@@ -5,7 +5,8 @@ use aho_corasick::AhoCorasick;
 use super::build::{factor, pass, statistics, unsound};
 use super::linker::{Linking, Upper};
 use super::objects::{keys, objects};
-use super::{Base, Plan, Setup, Stop};
+use super::{Base, Plan, Setup};
+use crate::diagnostics::Failure;
 use crate::link::Refinement;
 use crate::progress::Progress;
 use crate::project::{LockedStatistics, Project};
@@ -39,7 +40,7 @@ pub fn moments(
     setup: &Setup,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Moments, Stop> {
+) -> Result<Moments, Failure> {
     moments_of(project, base, setup, &setup.layers(base), store, progress)
 }
 
@@ -55,7 +56,7 @@ pub fn moments_of(
     layers: &[usize],
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Moments, Stop> {
+) -> Result<Moments, Failure> {
     let failed = |error: Problem| unsound(project, &error);
     let mut missing = Vec::new();
     for &layer in layers {
@@ -85,7 +86,7 @@ pub fn prepare<'a>(
     moments: &Moments,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Prepared<'a>, Stop> {
+) -> Result<Prepared<'a>, Failure> {
     let (objects, compiled) = objects(project, base, setup, plan, store, progress)?;
     let (own, mut most) = factor(project, base, setup, &moments[0].0, store, progress)?;
     let mut linking = Linking::new(project, base, setup, plan, &objects, &own);

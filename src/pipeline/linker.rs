@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::objects::Objects;
-use super::{Base, Plan, Planned, Setup, Stop};
+use super::{Base, Plan, Planned, Setup};
 use crate::compile::Resolved;
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::link::{Pair, Parallel, Site, Solved, System, refine, residual};
 use crate::numeric::cholesky::Factor;
@@ -85,7 +85,7 @@ impl<'a> Linking<'a> {
     ///
     /// # Errors
     /// If keys are parallel, an edit changes nothing, or a weight is not finite; the finding points to the edit.
-    pub fn all(&self, progress: &dyn Progress) -> Result<Linked, Stop> {
+    pub fn all(&self, progress: &dyn Progress) -> Result<Linked, Failure> {
         let all: Vec<usize> = (0..self.edits.len()).collect();
         let Some(refinement) = self.setup.refinement.as_ref().filter(|_| !all.is_empty()) else {
             return self.some(&all);
@@ -110,24 +110,24 @@ impl<'a> Linking<'a> {
     ///
     /// # Errors
     /// As for [`Linking::all`].
-    pub fn some(&self, chosen: &[usize]) -> Result<Linked, Stop> {
+    pub fn some(&self, chosen: &[usize]) -> Result<Linked, Failure> {
         // The default ridge of refined sets does not apply here.
         let (site, condition) = self.closed(chosen, self.setup.ridge.unwrap_or(0.0))?;
         self.patch(chosen, &[site], condition)
     }
 
     /// Returns the closed-form change of the edited layer, and the condition number of its system.
-    fn closed(&self, chosen: &[usize], ridge: f64) -> Result<(Site, f64), Stop> {
+    fn closed(&self, chosen: &[usize], ridge: f64) -> Result<(Site, f64), Failure> {
         let Solved { rows, condition } = self.solved(&self.system, chosen, ridge)?;
         let columns = chosen.iter().map(|&edit| self.residuals[edit].clone()).collect();
         Ok((Site { layer: self.setup.layer, columns, rows }, condition))
     }
 
-    fn solved(&self, system: &System, chosen: &[usize], ridge: f64) -> Result<Solved, Stop> {
+    fn solved(&self, system: &System, chosen: &[usize], ridge: f64) -> Result<Solved, Failure> {
         system.solve(chosen, ridge).map_err(|error| self.stop(self.parallel(&error)))
     }
 
-    fn patch(&self, chosen: &[usize], sites: &[Site], condition: f64) -> Result<Linked, Stop> {
+    fn patch(&self, chosen: &[usize], sites: &[Site], condition: f64) -> Result<Linked, Failure> {
         let meanings: Vec<Digest> = chosen.iter().map(|&edit| self.edits[edit].meaning).collect();
         let target = |site: &Site| {
             let weight = self.base.model.checkpoint().edited(site.layer);
@@ -138,8 +138,8 @@ impl<'a> Linking<'a> {
         Ok(Linked { patch, condition })
     }
 
-    fn stop(&self, finding: Diagnostic) -> Stop {
-        Stop::wrong(vec![finding], &self.project.edits.sources)
+    fn stop(&self, finding: Diagnostic) -> Failure {
+        Failure::from(finding).with_sources(&self.project.edits.sources)
     }
 
     fn parallel(&self, error: &Parallel) -> Diagnostic {

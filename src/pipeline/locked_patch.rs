@@ -2,8 +2,8 @@
 
 use super::build::check_merged;
 use super::setup::Corpus;
-use super::{Base, Setup, Stop, plan};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use super::{Base, Setup, plan};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::project::{LOCK_FILE, Lock, Project};
@@ -15,10 +15,10 @@ const BUILD: &str = "run `corrigenda build`";
 ///
 /// # Errors
 /// If there is no lock, it cannot be read, it was merged from two locks, or a change since then affects the weights.
-pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop> {
+pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Failure> {
     let Some(lock) = project.lock()? else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
-        return Err(Stop::stale(vec![finding.help(BUILD)], &Sources::default()));
+        return Err(Failure::stale(finding.help(BUILD)));
     };
     check_merged(&lock)?;
     // The corpus file is not needed, because nothing is computed from it.
@@ -30,7 +30,7 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop>
         None => Ok(lock),
         Some(one) => {
             let message = format!("{LOCK_FILE} is older than the project: {}, {}", one.place, one.field);
-            Err(Stop::stale(vec![Diagnostic::new(Code::LockStale, message).help(BUILD)], &Sources::default()))
+            Err(Failure::stale(Diagnostic::new(Code::LockStale, message).help(BUILD)))
         }
     }
 }
@@ -39,10 +39,10 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Stop>
 ///
 /// # Errors
 /// If the store does not have the patch, or its bytes are damaged.
-pub fn patch(store: &Store, id: &Digest) -> Result<Patch, Stop> {
+pub fn patch(store: &Store, id: &Digest) -> Result<Patch, Failure> {
     let refuse = |message: String| {
         let finding = Diagnostic::new(Code::PatchMissing, message);
-        Stop::wrong(vec![finding.help("run `corrigenda build` to make it again")], &Sources::default())
+        Failure::from(finding.help("run `corrigenda build` to make it again"))
     };
     let bytes = store.get(Kind::Patch, id).map_err(|error| refuse(error.to_string()))?;
     let bytes = bytes.ok_or_else(|| refuse(format!("the patch {id} is not in the store")))?;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::refusal::{self, Refusal, stop_if_known};
-use super::{Base, Plan, Planned, Setup, Stop};
+use super::{Base, Plan, Planned, Setup};
 use crate::compile::object::key_address;
 use crate::compile::value::Hook;
 use crate::compile::{self, Object, Resolved, Step};
-use crate::diagnostics::Diagnostic;
+use crate::diagnostics::{Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::project::Project;
@@ -39,11 +39,11 @@ pub fn objects(
     plan: &Plan<'_>,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<(Objects, usize), Stop> {
+) -> Result<(Objects, usize), Failure> {
     // A build with a refused edit fails, so refusals in the store are reported before the other edits are compiled.
     stop_if_known(plan, setup, &project.edits.sources, store)?;
     let Gathered { objects, compiled, refused } = gather(base, setup, plan, store, progress)?;
-    if refused.is_empty() { Ok((objects, compiled)) } else { Err(Stop::wrong(refused, &project.edits.sources)) }
+    if refused.is_empty() { Ok((objects, compiled)) } else { Err(Failure::invalid(refused, &project.edits.sources)) }
 }
 
 /// Does the same as [`objects`], but returns the refused edits in the result instead of as an error.
@@ -135,7 +135,7 @@ pub fn keys(
     plan: &Plan<'_>,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Vec<Vec<f32>>, Stop> {
+) -> Result<Vec<Vec<f32>>, Failure> {
     let edits = plan.by_meaning();
     let weight = setup.settings.bare_weight;
     let address = |planned: &Planned<'_>| {

@@ -5,8 +5,8 @@ use super::build::{locked_of, recall, stale_base};
 use super::link_inputs::{moments, prepare};
 use super::record::{Record, record_address};
 use super::setup::Corpus;
-use super::{Base, Plan, Setup, Stop, locked_patch, plan};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use super::{Base, Plan, Setup, locked_patch, plan};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::progress::Progress;
@@ -31,7 +31,13 @@ pub struct Made {
 /// # Errors
 /// If the base is not the one of the state's lock, if the corpus has changed and the store lacks its statistics, or if
 /// the state cannot be built.
-pub fn made(project: &Project, name: &str, base: &Base, store: &Store, progress: &dyn Progress) -> Result<Made, Stop> {
+pub fn made(
+    project: &Project,
+    name: &str,
+    base: &Base,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Made, Failure> {
     let lock = project.lock()?;
     if let Some(lock) = lock.as_ref().filter(|lock| lock.base.digest != base.locked.digest) {
         let mut stop = stale_base(lock, base, name);
@@ -89,7 +95,7 @@ fn has_corpus(project: &Project) -> bool {
 ///
 /// # Errors
 /// If the settings cannot be used, or the corpus on the disk is not the one of a past revision's lock.
-pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Stop> {
+pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Failure> {
     if let Some(locked) = lock.and_then(|lock| lock.statistics.first()) {
         let setup = Setup::new(project, base, store, Corpus::Assumed(locked.corpus))?;
         // Refinement reads the text of the corpus, so the statistics alone are not enough.
@@ -102,7 +108,7 @@ pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, st
             let message = format!("the corpus is not that of {name}: {LOCK_FILE} there has another digest");
             let finding = Diagnostic::new(Code::CorpusUnusable, message)
                 .help("check out the corpus of that revision, or import its statistics with `corrigenda store import`");
-            return Err(Stop::stale(vec![finding], &Sources::default()));
+            return Err(Failure::stale(finding));
         }
         return Ok(setup);
     }

@@ -1,12 +1,13 @@
 //! Evaluates a set of facts with another base model: which facts it already knows, which ones would need an edit, and
 //! which subjects have other tokens than the lock records.
 
+use super::Base;
 use super::setup::{layer_for, templates_of};
 use super::sinks::find;
-use super::{Base, Stop};
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::compile::resolve::Row;
 use crate::compile::{Fact, Resolved};
+use crate::diagnostics::Failure;
 use crate::model::{ModelError, Prompt};
 use crate::project::{Edit, Lock, Project};
 
@@ -66,8 +67,9 @@ pub fn read<'a>(
     base: &Base,
     lock: Option<&Lock>,
     chosen: &[&'a Edit],
-) -> Result<Elsewhere<'a>, Stop> {
-    let templates = templates_of(project).map_err(|finding| Stop::wrong(vec![finding], &project.edits.sources))?;
+) -> Result<Elsewhere<'a>, Failure> {
+    let templates =
+        templates_of(project).map_err(|finding| Failure::from(finding).with_sources(&project.edits.sources))?;
     let layer = layer_for(project, base).map_err(|finding| finding.message);
     let (mut resolved, mut unreadable) = (Vec::new(), Vec::new());
     let prefaces = lock.map(|lock| lock.prefaces(&project.edits)).unwrap_or_default();

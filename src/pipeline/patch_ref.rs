@@ -3,8 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::Stop;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::regular_file;
@@ -22,15 +21,11 @@ pub struct Found {
     pub id: Option<Digest>,
 }
 
-fn wrong(finding: Diagnostic) -> Stop {
-    Stop::wrong(vec![finding], &Sources::default())
-}
-
 /// Returns the id of the only patch in the store that starts with these digits; `None` if there is no such patch.
 ///
 /// # Errors
 /// If several ids start with these digits, or the store cannot be listed.
-pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Stop> {
+pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Failure> {
     let patches = store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
     let ids: Vec<Digest> = patches.map(|entry| entry.key).filter(|key| key.hex().starts_with(digits)).collect();
     if ids.len() < 2 {
@@ -38,7 +33,7 @@ pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Stop> {
     }
     let message = format!("{} patches in the store have an id that starts with `{digits}`", ids.len());
     let finding = Diagnostic::new(Code::PatchMissing, message);
-    Err(wrong(ids.iter().fold(finding, |finding, id| finding.help(id.to_string()))))
+    Err(Failure::from(ids.iter().fold(finding, |finding, id| finding.help(id.to_string()))))
 }
 
 /// Returns whether a text can be a prefix of an id: [`FEWEST_DIGITS`] to 64 lowercase hexadecimal digits.
@@ -51,7 +46,7 @@ pub fn is_digits(text: &str) -> bool {
 ///
 /// # Errors
 /// If no patch has this name, or several patches do.
-pub fn find(store: &Store, name: &str) -> Result<Found, Stop> {
+pub fn find(store: &Store, name: &str) -> Result<Found, Failure> {
     let (digits, must) = match name.strip_prefix("sha256:") {
         Some(digits) => (digits, true),
         None => (name, false),
@@ -60,12 +55,12 @@ pub fn find(store: &Store, name: &str) -> Result<Found, Stop> {
     if !must && path.exists() {
         return match path.is_file() {
             true => Ok(Found { path: path.to_owned(), id: id_of_name(path) }),
-            false => Err(wrong(Diagnostic::new(Code::PatchMissing, format!("`{name}` is not a regular file")))),
+            false => Err(Failure::from(Diagnostic::new(Code::PatchMissing, format!("`{name}` is not a regular file")))),
         };
     }
     if !is_digits(digits) {
         let message = format!("`{name}` is neither a file nor the id of a patch");
-        return Err(wrong(Diagnostic::new(Code::PatchMissing, message).help(format!(
+        return Err(Failure::from(Diagnostic::new(Code::PatchMissing, message).help(format!(
             "an id is `sha256:` and 64 hexadecimal digits; the first {FEWEST_DIGITS} or more are enough"
         ))));
     }
@@ -73,7 +68,7 @@ pub fn find(store: &Store, name: &str) -> Result<Found, Stop> {
         Some(id) => Ok(Found { path: store.path(Kind::Patch, &id), id: Some(id) }),
         None => {
             let finding = Diagnostic::new(Code::PatchMissing, format!("no patch in the store has the id `{name}`"));
-            Err(wrong(finding.help("`corrigenda store ls` lists the patches")))
+            Err(Failure::from(finding.help("`corrigenda store ls` lists the patches")))
         }
     }
 }
@@ -88,8 +83,8 @@ impl Found {
     ///
     /// # Errors
     /// If the file cannot be read, or is larger than any patch can be.
-    pub fn bytes(&self) -> Result<Vec<u8>, Stop> {
-        let refuse = |why: String| wrong(Diagnostic::new(Code::PatchUnusable, why));
+    pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
+        let refuse = |why: String| Failure::from(Diagnostic::new(Code::PatchUnusable, why));
         regular_file::read(&self.path, MOST_PATCH_BYTES).map_err(|error| match error.kind() {
             ErrorKind::FileTooLarge => refuse(format!("`{}` is larger than a patch can be", self.path.display())),
             _ => refuse(format!("reading `{}`: {error}", self.path.display())),
@@ -100,10 +95,10 @@ impl Found {
     ///
     /// # Errors
     /// If the bytes do not have the expected id, or are not a valid patch.
-    pub fn patch(&self) -> Result<Patch, Stop> {
+    pub fn patch(&self) -> Result<Patch, Failure> {
         let bytes = self.bytes()?;
         let refuse = |why: String| {
-            wrong(Diagnostic::new(Code::PatchUnusable, format!("the patch `{}`: {why}", self.path.display())))
+            Failure::from(Diagnostic::new(Code::PatchUnusable, format!("the patch `{}`: {why}", self.path.display())))
         };
         let found = Digest::of(&bytes);
         if let Some(id) = self.id.filter(|id| *id != found) {

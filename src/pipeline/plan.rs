@@ -6,13 +6,13 @@ use std::ops::Range;
 use super::sinks::find;
 use super::sinks::find::{Lengths, Sink};
 use super::sinks::prefaces;
-use super::{Base, Setup, Stop};
+use super::{Base, Setup};
 use crate::behaviour::Question;
 use crate::behaviour::ask::Inquiry;
 use crate::behaviour::expect::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, most_similar};
 use crate::digest::Digest;
 use crate::model::{ModelError, Prompt};
 use crate::numeric::NUMERICS;
@@ -52,7 +52,7 @@ pub struct Plan<'a> {
 ///
 /// # Errors
 /// If the model cannot read an edit (all such edits are reported together), or the store fails.
-pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store) -> Result<Plan<'a>, Stop> {
+pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store) -> Result<Plan<'a>, Failure> {
     let mut plan = Plan { edits: Vec::new(), warnings: Vec::new() };
     let mut errors = Vec::new();
     for edit in &project.edits.edits {
@@ -89,7 +89,7 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
     }
     errors.append(&mut plan.warnings);
     crate::diagnostics::sort(&mut errors);
-    Err(Stop::wrong(errors, &project.edits.sources))
+    Err(Failure::invalid(errors, &project.edits.sources))
 }
 
 fn planned<'a>(
@@ -329,9 +329,9 @@ impl Plan<'_> {
     ///
     /// # Errors
     /// If the edited layer is the last and prompts continue after their subjects: one finding per edit.
-    pub fn check_reach(&self, base: &Base, setup: &Setup, sources: &Sources) -> Result<(), Stop> {
+    pub fn check_reach(&self, base: &Base, setup: &Setup, sources: &Sources) -> Result<(), Failure> {
         let findings: Vec<_> = self.edits.iter().filter_map(|planned| planned.out_of_reach(base, setup)).collect();
-        if findings.is_empty() { Ok(()) } else { Err(Stop::wrong(findings, sources)) }
+        if findings.is_empty() { Ok(()) } else { Err(Failure::invalid(findings, sources)) }
     }
 
     /// Returns the prefaces of all edits that have one.
@@ -390,7 +390,7 @@ impl Plan<'_> {
 ///
 /// # Errors
 /// If an id is not that of an edit in the set.
-pub fn only<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, Stop> {
+pub fn only<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, Failure> {
     let unknown: Vec<_> = ids.iter().filter(|id| project.edits.get(id).is_none()).collect();
     if !unknown.is_empty() {
         let finding = |id: &&String| {
@@ -399,13 +399,10 @@ pub fn only<'e>(project: &'e Project, ids: &[String]) -> Result<Vec<&'e Edit>, S
                 return Diagnostic::new(Code::UnknownId, message).help("a parked fact is not part of the set");
             }
             let finding = Diagnostic::new(Code::UnknownId, format!("no edit has the id `{id}`"));
-            let near = project.edits.edits.iter().map(|edit| (strsim::jaro_winkler(&edit.id, id), &edit.id));
-            match near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8) {
-                Some((_, near)) => finding.help(format!("did you mean `{near}`?")),
-                None => finding.help("`corrigenda plan` lists the ids"),
-            }
+            let near = most_similar(id, project.edits.edits.iter().map(|edit| edit.id.as_str()));
+            finding.suggest(near, "`corrigenda plan` lists the ids")
         };
-        return Err(Stop::wrong(unknown.iter().map(finding).collect(), &Sources::default()));
+        return Err(Failure::invalid(unknown.iter().map(finding).collect(), &Sources::default()));
     }
     Ok(project.edits.edits.iter().filter(|edit| ids.is_empty() || ids.contains(&edit.id)).collect())
 }

@@ -1,11 +1,11 @@
 //! Checks the policy limits that need the patched model; it runs before the patch is stored.
 
-use super::{Base, Record, Stop};
+use super::{Base, Record};
 use crate::behaviour::UNCHANGED_KL;
 use crate::behaviour::ask::Both;
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked, asked, expectations};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Canon, Digest};
 use crate::model::{Model, ModelError};
 use crate::patch::Patch;
@@ -34,12 +34,12 @@ pub fn judge(
     (record, patch): (&Record, &Patch),
     prefaces: &Prefaces,
     store: &Store,
-) -> Result<Vec<Diagnostic>, Stop> {
+) -> Result<Vec<Diagnostic>, Failure> {
     let mut found = norms(&project.config.policy, record);
     let address = address(project, base, record, store)?;
     if store.recall(Kind::Report, &address, |bytes| (bytes == PASSED).then_some(()))?.is_none() {
         let patched = base.patched(patch).map_err(|error| {
-            Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
+            Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
         let measured = [behaviour(project, base, &patched, prefaces)?, harm(project, base, &patched)?].concat();
         if measured.is_empty() {
@@ -54,7 +54,7 @@ const PASSED: &[u8] = b"passed";
 
 /// Returns the address at which the store records that no limit is broken: the digest of everything that the
 /// measurement depends on.
-fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Result<Digest, Stop> {
+fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Result<Digest, Failure> {
     let (config, mut canon) = (&project.config, Canon::new("policy-passed/1"));
     canon.digest("base", &base.locked.digest).digest("patch", &record.patch);
     let Policy { min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, .. } = &config.policy;
@@ -85,7 +85,7 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
     if !probes(true).is_empty() || project.edits.edits.iter().any(|edit| edit.chat) {
         let chat = base.tokens.chat().map_err(|error| {
             let finding = Diagnostic::new(Code::ChatUnusable, error.to_string());
-            Stop::wrong(vec![finding], &project.edits.sources)
+            Failure::from(finding).with_sources(&project.edits.sources)
         })?;
         canon.digest("chat", chat.digest());
     }
@@ -115,7 +115,7 @@ fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
 }
 
 /// Checks the limits on what the patched model predicts.
-fn behaviour(project: &Project, base: &Base, patched: &Model, prefaces: &Prefaces) -> Result<Vec<Diagnostic>, Stop> {
+fn behaviour(project: &Project, base: &Base, patched: &Model, prefaces: &Prefaces) -> Result<Vec<Diagnostic>, Failure> {
     let policy = &project.config.policy;
     let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_unchanged, &policy.max_neighbourhood_kl];
     if limits.iter().all(|limit| limit.is_none()) {
@@ -198,7 +198,7 @@ fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both
 }
 
 /// Checks the limits on the damage to neutral text.
-fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Stop> {
+fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Failure> {
     let policy = &project.config.policy;
     if policy.max_damage.is_none() && policy.max_perplexity.is_none() {
         return Ok(Vec::new());
@@ -226,7 +226,7 @@ fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnosti
 ///
 /// # Errors
 /// If there is no neutral text, it cannot be read, nothing in it is predicted, or a model's output is not finite.
-pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Stop> {
+pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Failure> {
     let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| silent(&error))?;
     // Without a predicted token nothing was measured, so no limit can pass.
     if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok(measured) }
@@ -236,7 +236,7 @@ pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result
 ///
 /// # Errors
 /// If no neutral text is set, or it cannot be read.
-pub fn neutral(project: &Project, base: &Base) -> Result<Neutral, Stop> {
+pub fn neutral(project: &Project, base: &Base) -> Result<Neutral, Failure> {
     let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
     Neutral::read(&path, &base.tokens, base.model.spec().positions)
         .map_err(|error| unusable(project, &error.to_string()))
@@ -251,30 +251,30 @@ pub fn neutral_path(config: &Config) -> Option<std::path::PathBuf> {
 /// The error message for a neutral text that has no token to predict.
 pub const NO_TOKENS: &str = "no document of the neutral text has a second token to predict";
 
-fn no_neutral(project: &Project) -> Stop {
+fn no_neutral(project: &Project) -> Failure {
     unreadable(project, "no neutral text is set to measure damage on")
 }
 
-fn unusable(project: &Project, error: &str) -> Stop {
+fn unusable(project: &Project, error: &str) -> Failure {
     unreadable(project, &format!("the neutral text cannot be used: {error}"))
 }
 
 /// Returns an error about the neutral text.
-pub fn unreadable(project: &Project, why: &str) -> Stop {
+pub fn unreadable(project: &Project, why: &str) -> Failure {
     let finding = Diagnostic::new(Code::CorpusUnusable, why).help(
         "set `neutral` under `[test]` to a text, one document per line; by default it is the corpus of the statistics",
     );
-    Stop::wrong(vec![finding], &project.edits.sources)
+    Failure::from(finding).with_sources(&project.edits.sources)
 }
 
 /// Returns the error for a model whose output is not finite.
-pub fn silent(error: &ModelError) -> Stop {
+pub fn silent(error: &ModelError) -> Failure {
     let finding = Diagnostic::new(Code::NotFinite, error.to_string());
-    Stop::wrong(vec![error.hint().into_iter().fold(finding, Diagnostic::help)], &Sources::default())
+    Failure::from(error.hint().into_iter().fold(finding, Diagnostic::help))
 }
 
 /// Returns an error that lists the prompts that cannot be evaluated, each with its place in the source.
-pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Stop {
+pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Failure {
     let finding = |one: &Unasked| {
         let message = format!("`{}`: {}", one.id, one.error);
         let code = match one.error {
@@ -285,5 +285,5 @@ pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Stop {
         let finding = Diagnostic::new(code, message).at(one.file, &one.place, "cannot be evaluated");
         one.error.hint().into_iter().fold(finding, Diagnostic::help)
     };
-    Stop::wrong(unasked.iter().map(finding).collect(), &project.edits.sources)
+    Failure::invalid(unasked.iter().map(finding).collect(), &project.edits.sources)
 }

@@ -8,8 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Stop;
-use crate::diagnostics::{Code, Diagnostic, FileId, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, FileId};
 use crate::digest::Digest;
 use crate::project::MOST_FILE_BYTES;
 use crate::project::{Edit, Lock, PROJECT_FILE, Project};
@@ -27,7 +26,7 @@ pub const BUILDER: &str = "urn:corrigenda:builder:unnamed";
 ///
 /// # Errors
 /// If a file of the project cannot be read, or has changed since the build read it.
-pub fn statement(project: &Project, lock: &Lock, builder: &str) -> Result<Vec<u8>, Stop> {
+pub fn statement(project: &Project, lock: &Lock, builder: &str) -> Result<Vec<u8>, Failure> {
     let meanings = |edit: &Edit| edit.names().map(|(name, _)| edit.meaning_of(name)).collect::<Vec<Digest>>();
     let edits: BTreeMap<&str, Vec<Digest>> =
         project.edits.edits.iter().map(|edit| (edit.id.as_str(), meanings(edit))).collect();
@@ -56,7 +55,7 @@ pub fn statement(project: &Project, lock: &Lock, builder: &str) -> Result<Vec<u8
 }
 
 /// Returns the digests of all files that the build read, by name.
-fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Stop> {
+fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
     let mut all = BTreeMap::new();
     for file in &lock.base.files {
         all.insert(format!("base/{}", file.path), file.digest);
@@ -87,7 +86,7 @@ fn named(role: &str, path: &Path) -> String {
 }
 
 /// Returns the digest of a project file, after checking that its content is still what the build read.
-fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Stop> {
+fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Failure> {
     let bytes = regular_file::read(path, MOST_FILE_BYTES).map_err(|error| unread(path, &error.to_string()))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     match text == project.edits.sources.text(file).as_bytes() {
@@ -96,29 +95,29 @@ fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Stop> {
     }
 }
 
-fn unread(path: &Path, why: &str) -> Stop {
+fn unread(path: &Path, why: &str) -> Failure {
     let message = format!("`{}` cannot be named in the provenance: {why}", path.display());
-    Stop::wrong(vec![Diagnostic::new(Code::FileUnreadable, message)], &Sources::default())
+    Failure::from(Diagnostic::new(Code::FileUnreadable, message))
 }
 
 /// Checks, before a build, that the statement can be written to `path` and that the builder is a URI.
 ///
 /// # Errors
 /// If the folder does not exist, the file cannot be created, or the builder is not a URI.
-pub fn check(path: &Path, builder: &str) -> Result<(), Stop> {
+pub fn check(path: &Path, builder: &str) -> Result<(), Failure> {
     let odd = |character: char| character.is_whitespace() || character.is_control();
     if !builder.contains(':') || builder.starts_with(':') || builder.contains(odd) {
         let message = format!("`{builder}` is not a URI, and a builder is named by a URI");
         let finding = Diagnostic::new(Code::OutOfRange, message)
             .help("give a URI, for example `--builder https://ci.example/main`");
-        return Err(Stop::wrong(vec![finding], &Sources::default()));
+        return Err(Failure::from(finding));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
     if let Some(folder) = folder {
         let message =
             format!("`{}` cannot be written: the folder `{}` does not exist", path.display(), folder.display());
         let finding = Diagnostic::new(Code::StoreFailed, message).help("create the folder first");
-        return Err(Stop::wrong(vec![finding], &Sources::default()));
+        return Err(Failure::from(finding));
     }
     let staged = atomic::Staged::new(path).map(drop);
     Ok(staged?)

@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Planned, Setup, Stop};
+use super::{Plan, Planned, Setup};
 use crate::compile::value::Compiled;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
 use crate::project::Edit;
 use crate::store::{Kind, Store, StoreError};
@@ -142,10 +142,10 @@ pub fn known<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'
 ///
 /// # Errors
 /// If there are such edits (all of them are reported), or the store fails.
-pub fn stop_if_known(plan: &Plan<'_>, setup: &Setup, sources: &Sources, store: &Store) -> Result<(), Stop> {
+pub fn stop_if_known(plan: &Plan<'_>, setup: &Setup, sources: &Sources, store: &Store) -> Result<(), Failure> {
     let findings: Vec<Diagnostic> =
         known(plan, store)?.into_iter().map(|(planned, refusal)| refusal.finding(planned.edit, setup)).collect();
-    if findings.is_empty() { Ok(()) } else { Err(Stop::wrong(findings, sources)) }
+    if findings.is_empty() { Ok(()) } else { Err(Failure::invalid(findings, sources)) }
 }
 
 #[cfg(test)]

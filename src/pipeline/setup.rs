@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::{Base, Stop};
+use super::Base;
 use crate::compile::{Settings, Stage, presets};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Canon, Digest};
 use crate::link::Refinement;
 use crate::model::ModelError;
@@ -67,7 +67,7 @@ impl Setup {
     ///
     /// # Errors
     /// If no layer is known, or the templates or the corpus cannot be used; all problems are reported together.
-    pub fn new(project: &Project, base: &Base, store: &Store, corpus: Corpus) -> Result<Self, Stop> {
+    pub fn new(project: &Project, base: &Base, store: &Store, corpus: Corpus) -> Result<Self, Failure> {
         Self::at_layer(project, base, store, corpus, layer_for(project, base))
     }
 
@@ -81,7 +81,7 @@ impl Setup {
         store: &Store,
         corpus: Corpus,
         layer: Result<usize, Diagnostic>,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, Failure> {
         let mut findings = Vec::new();
         let mut keep = |finding: Diagnostic| findings.push(finding);
         let published = presets::published(base.model.spec());
@@ -89,7 +89,7 @@ impl Setup {
         let templates = templates_of(project).map_err(&mut keep).ok();
         let corpus = read_corpus(project, store, corpus).map_err(&mut keep).ok();
         let (Some(layer), Some(templates), Some((corpus, digest))) = (layer, templates, corpus) else {
-            return Err(Stop::wrong(findings, &project.edits.sources));
+            return Err(Failure::invalid(findings, &project.edits.sources));
         };
         let spec = base.model.spec();
         let limits = project.config.statistics.as_ref();

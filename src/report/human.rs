@@ -6,8 +6,7 @@ use std::fmt::Write as _;
 use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
 use super::{Answer, Asked, Culprit, Damage, EditWeight, Finding, Gate, Report, Says, Verdict, Weights};
-use crate::diagnostics::Code;
-use crate::diagnostics::visible;
+use crate::diagnostics::{Code, visible};
 use crate::project::edits::diff::{FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 

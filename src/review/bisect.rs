@@ -6,11 +6,11 @@
 
 use crate::behaviour::ask::Both;
 use crate::behaviour::expect::{Expectation, asked};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Model;
+use crate::pipeline::Base;
 use crate::pipeline::linker::Linking;
 use crate::pipeline::policy_limits::{cannot_ask, thresholds};
-use crate::pipeline::{Base, Stop};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::report::Culprit;
@@ -25,7 +25,7 @@ pub fn culprits(
     linking: &Linking<'_>,
     failing: &[&Expectation<'_>],
     progress: &dyn Progress,
-) -> Result<Vec<Culprit>, Stop> {
+) -> Result<Vec<Culprit>, Failure> {
     let search = Search { project, base, linking };
     let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
     let ids = search.ids();
@@ -84,7 +84,7 @@ impl<'a> Search<'a> {
         self.project.edits.edits.iter().map(|edit| edit.id.as_str()).collect()
     }
 
-    fn patched(&self, wanted: impl Fn(&str) -> bool) -> Result<Option<Model>, Stop> {
+    fn patched(&self, wanted: impl Fn(&str) -> bool) -> Result<Option<Model>, Failure> {
         let edits = self.linking.edits().iter().enumerate();
         let chosen: Vec<usize> = edits.filter(|(_, one)| wanted(&one.edit.id)).map(|(index, _)| index).collect();
         if chosen.is_empty() {
@@ -92,24 +92,24 @@ impl<'a> Search<'a> {
         }
         let linked = self.linking.some(&chosen)?;
         let patched = self.base.patched(&linked.patch).map_err(|error| {
-            Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &self.project.edits.sources)
+            Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&self.project.edits.sources)
         })?;
         Ok(Some(patched))
     }
 
-    fn ask(&self, patched: &Model, list: &[Expectation<'_>]) -> Result<Vec<Both>, Stop> {
+    fn ask(&self, patched: &Model, list: &[Expectation<'_>]) -> Result<Vec<Both>, Failure> {
         let said = asked(&self.base.model, patched, &self.base.tokens, list);
         said.map_err(|unasked| cannot_ask(self.project, &unasked))
     }
 
     /// Runs the expectations on the set without one edit; `None` if the set has no other edit.
-    fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<Both>>, Stop> {
+    fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<Both>>, Failure> {
         self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
     }
 
     /// Returns whether an expectation is met if only its own edit is linked. True for a probe, because it has no edit
     /// and the base meets it.
-    fn alone(&self, one: &Expectation<'_>) -> Result<bool, Stop> {
+    fn alone(&self, one: &Expectation<'_>) -> Result<bool, Failure> {
         let Some(patched) = self.patched(|other| is_of(one, other))? else { return Ok(true) };
         let said = self.ask(&patched, std::slice::from_ref(one))?;
         Ok(said.iter().all(|both| one.is_met(both, thresholds(&self.project.config))))

@@ -6,8 +6,8 @@ use super::side::{Ground, Side};
 use crate::behaviour::ask::Both;
 use crate::behaviour::continuation::{Draw, continuation, words};
 use crate::behaviour::expect::Expectation;
-use crate::diagnostics::{Code, Diagnostic, Sources};
-use crate::pipeline::{Base, Stop};
+use crate::diagnostics::{Code, Diagnostic, Failure};
+use crate::pipeline::Base;
 use crate::report::{Continuation, Drawn};
 
 /// The maximum number of prompts that are continued.
@@ -27,7 +27,7 @@ pub(super) fn texts(
     ground: Ground<'_>,
     wanted: &[(&Expectation<'_>, &Both)],
     draw: Draw,
-) -> Result<Texts, Stop> {
+) -> Result<Texts, Failure> {
     let looked_at = if draw.tokens == 0 { &[] } else { &wanted[..wanted.len().min(MOST_CONTINUED)] };
     let continuations = all_continued(before, after, ground, looked_at, draw)?;
     let drawn = Drawn { tokens: draw.tokens, seed: draw.seed, left_out: wanted.len() - looked_at.len() };
@@ -42,7 +42,7 @@ fn all_continued(
     ground: Ground<'_>,
     wanted: &[(&Expectation<'_>, &Both)],
     draw: Draw,
-) -> Result<Vec<Continuation>, Stop> {
+) -> Result<Vec<Continuation>, Failure> {
     let mut out = Vec::new();
     ground.progress.begin_short("prompts that both sides continue", wanted.len() as u64);
     for (done, (one, both)) in wanted.iter().enumerate() {
@@ -78,9 +78,9 @@ fn continued(
     ground: Ground<'_>,
     one: &Expectation<'_>,
     draw: Draw,
-) -> Result<Option<Continuation>, Stop> {
+) -> Result<Option<Continuation>, Failure> {
     let base = ground.base;
-    let stop = |message: String| Stop::wrong(vec![Diagnostic::new(Code::SideUnusable, message)], &Sources::default());
+    let stop = |message: String| Failure::from(Diagnostic::new(Code::SideUnusable, message));
     let row = base.tokens.frame(one.given()).map_err(|error| stop(error.to_string()))?.encoded.ids;
     let draw = Draw { tokens: draw.tokens.min(base.model.spec().positions.saturating_sub(row.len())), ..draw };
     if draw.tokens == 0 {
@@ -92,7 +92,7 @@ fn continued(
         let made = || continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
         let text = known.map_or_else(made, Ok)?;
         kept.keep_text(&row, draw, &text);
-        Ok::<_, Stop>(text)
+        Ok::<_, Failure>(text)
     };
     let (was, is) = (text(before)?, text(after)?);
     let (id, prompt, words) = (one.id.to_owned(), one.shown(), words(&was, &is));

@@ -10,11 +10,10 @@ use crate::behaviour::ask::Both;
 use crate::behaviour::cache::Kept;
 use crate::behaviour::continuation::Draw;
 use crate::behaviour::expect::{Expectation, Unasked, expectations};
-use crate::diagnostics::Sources;
+use crate::diagnostics::{Failure, Sources};
 use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::{edit_norms, norm};
-use crate::pipeline::Stop;
 use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path};
 use crate::project::edits::diff::{FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
@@ -33,7 +32,7 @@ pub struct Look {
 ///
 /// # Errors
 /// If a prompt of an edit or a probe cannot be run, or neutral text cannot be read.
-pub fn diff(before: &Side, after: &Side, ground: Ground<'_>, look: Look) -> Result<Report, Stop> {
+pub fn diff(before: &Side, after: &Side, ground: Ground<'_>, look: Look) -> Result<Report, Failure> {
     let facts = facts(before, after, ground);
     let (answers, Texts { continuations, drawn }) = behaviour(before, after, ground, &facts, look)?;
     let (damage, note) = if look.damage { harm(before, after, ground)? } else { (None, None) };
@@ -238,7 +237,7 @@ fn behaviour(
     ground: Ground<'_>,
     facts: &[FactChange],
     look: Look,
-) -> Result<(Vec<Answer>, Texts), Stop> {
+) -> Result<(Vec<Answer>, Texts), Failure> {
     let tokens = &ground.base.tokens;
     let lock = ground.project.lock()?;
     let stated = lock.map(|lock| lock.prefaces(&ground.project.edits)).unwrap_or_default();
@@ -263,7 +262,7 @@ fn behaviour(
 fn pair<'s>(
     before: &'s Side,
     after: &Side,
-    later: &'s dyn Fn() -> Result<&'s Model, Stop>,
+    later: &'s dyn Fn() -> Result<&'s Model, Failure>,
     ground: Ground<'s>,
 ) -> Pair<'s> {
     let kept = match (before.identity(), after.identity()) {
@@ -275,19 +274,19 @@ fn pair<'s>(
 
 /// Reports prompts that cannot be run. An error refers to the sources of one project, so only prompts of the first
 /// one's project are reported.
-fn unaskable(prompts: &[Put<'_>], unasked: Vec<Unasked>) -> Stop {
+fn unaskable(prompts: &[Put<'_>], unasked: Vec<Unasked>) -> Failure {
     let put = |one: &Unasked| {
         let is = |put: &&Put<'_>| (put.one.id, put.one.file, &put.one.place) == (one.id.as_str(), one.file, &one.place);
         prompts.iter().find(is)
     };
     let Some(project) = unasked.first().and_then(put).map(|put| put.project) else {
-        return Stop::wrong(Vec::new(), &Sources::default());
+        return Failure::invalid(Vec::new(), &Sources::default());
     };
     let here = |one: &Unasked| put(one).is_some_and(|put| std::ptr::eq(put.project, project));
     cannot_ask(project, &unasked.into_iter().filter(here).collect::<Vec<_>>())
 }
 
-fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damage>, Option<String>), Stop> {
+fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damage>, Option<String>), Failure> {
     let there = neutral_path(&ground.project.config).is_some_and(|path| path.is_file());
     if !there {
         return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));

@@ -6,11 +6,11 @@ use crate::behaviour::ask::{Both, ask_kept};
 use crate::behaviour::cache::Kept;
 use crate::behaviour::damage::{Neutral, damage_kept};
 use crate::behaviour::expect::{Expectation, Unasked, groups, inquiries, spoken};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::Model;
 use crate::patch::Patch;
+use crate::pipeline::Base;
 use crate::pipeline::policy_limits::silent;
-use crate::pipeline::{Base, Stop};
 use crate::progress::Progress;
 use crate::report::Damage;
 
@@ -32,14 +32,13 @@ impl<'a> Patched<'a> {
     ///
     /// # Errors
     /// If the patch is for another base, or a weight would not be finite.
-    pub fn model(&self) -> Result<&Model, Stop> {
+    pub fn model(&self) -> Result<&Model, Failure> {
         if let Some(model) = self.model.get() {
             return Ok(model);
         }
-        let made = self
-            .base
-            .patched(self.patch)
-            .map_err(|error| Stop::wrong(vec![Diagnostic::new(Code::PatchMissing, error.to_string())], self.sources))?;
+        let made = self.base.patched(self.patch).map_err(|error| {
+            Failure::from(Diagnostic::new(Code::PatchMissing, error.to_string())).with_sources(self.sources)
+        })?;
         Ok(self.model.get_or_init(|| made))
     }
 }
@@ -49,7 +48,7 @@ pub struct Pair<'a> {
     /// The earlier model, with which the later one is compared; in `test` it is the base.
     pub before: &'a Model,
     /// Returns the later model; called only if a result is not cached.
-    pub after: &'a dyn Fn() -> Result<&'a Model, Stop>,
+    pub after: &'a dyn Fn() -> Result<&'a Model, Failure>,
     /// The measurement cache for these two models.
     pub kept: Kept<'a>,
     /// Receives the progress of the measurement.
@@ -66,8 +65,8 @@ impl Pair<'_> {
         &self,
         base: &Base,
         expectations: &[Expectation<'_>],
-        unaskable: impl Fn(Vec<Unasked>) -> Stop,
-    ) -> Result<Vec<Both>, Stop> {
+        unaskable: impl Fn(Vec<Unasked>) -> Failure,
+    ) -> Result<Vec<Both>, Failure> {
         let inquiries = inquiries(&base.tokens, base.model.spec().positions, expectations).map_err(&unaskable)?;
         let groups = groups(&inquiries, expectations);
         let mut found: Vec<Option<Vec<Both>>> = groups.iter().map(|group| self.kept.answers(group)).collect();
@@ -91,7 +90,7 @@ impl Pair<'_> {
     ///
     /// # Errors
     /// If the weights of one of the models overflow or the later model cannot be created.
-    pub fn damage(&self, neutral: &Neutral) -> Result<Damage, Stop> {
+    pub fn damage(&self, neutral: &Neutral) -> Result<Damage, Failure> {
         if let Some(known) = self.kept.damage(neutral) {
             return Ok(known);
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use crate::behaviour::cache::Kept;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
 use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
@@ -15,7 +15,7 @@ use crate::patch::Patch;
 use crate::pipeline::obtain_patch::{Made, made};
 use crate::pipeline::patch_ref;
 use crate::pipeline::patch_ref::FEWEST_DIGITS;
-use crate::pipeline::{Base, Stop, locked_patch};
+use crate::pipeline::{Base, locked_patch};
 use crate::progress::Progress;
 use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project};
 use crate::store::{Kind, Store};
@@ -73,7 +73,7 @@ impl Side {
     ///
     /// # Errors
     /// If the name is unknown, or the patch cannot be applied to the base.
-    pub fn find(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
+    pub fn find(name: &str, ground: Ground<'_>) -> Result<Self, Failure> {
         match name {
             BASE => return Ok(Self::plain(name, BASE, ground.base.model.clone())),
             WORKTREE => return Self::of_project(name, WORKTREE, ground.project.clone(), ground),
@@ -102,7 +102,7 @@ impl Side {
         Self { name, kind, commit: None, project: None, patch: None, model, note: None, prefaces: Prefaces::default() }
     }
 
-    fn of_project(name: &str, kind: &'static str, project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
+    fn of_project(name: &str, kind: &'static str, project: Project, ground: Ground<'_>) -> Result<Self, Failure> {
         let Made { patch, id, note, prefaces } = made(&project, name, ground.base, ground.store, ground.progress)?;
         let model = laid(ground.base, &patch, &project.edits.sources)?;
         let patch = Some((id, patch));
@@ -110,7 +110,7 @@ impl Side {
     }
 
     /// Opens a project in another folder, whose base must be identical to the worktree's.
-    fn other_project(name: &str, mut project: Project, ground: Ground<'_>) -> Result<Self, Stop> {
+    fn other_project(name: &str, mut project: Project, ground: Ground<'_>) -> Result<Self, Failure> {
         chosen(&mut project, name, ground)?;
         let base = Base::open(&project, ground.store, ground.base.model.isa(), false)?;
         if base.locked.digest != ground.base.locked.digest {
@@ -118,12 +118,12 @@ impl Side {
             let finding = Diagnostic::new(Code::BaseChanged, message).help(
                 "both sides of a comparison must have the same base; run `diff` in the folder with the right one",
             );
-            return Err(Stop::stale(vec![finding], &project.edits.sources));
+            return Err(Failure::stale(finding).with_sources(&project.edits.sources));
         }
         Self::of_project(name, "project", project, ground)
     }
 
-    fn patch(name: &str, id: &Digest, ground: Ground<'_>) -> Result<Self, Stop> {
+    fn patch(name: &str, id: &Digest, ground: Ground<'_>) -> Result<Self, Failure> {
         if !ground.store.path(Kind::Patch, id).exists() {
             return Err(unknown_patch(name));
         }
@@ -132,7 +132,7 @@ impl Side {
         Ok(Self { patch: Some((*id, patch)), ..Self::plain(name, "patch", model) })
     }
 
-    fn revision(name: &str, repository: &Repository, commit: Commit, ground: Ground<'_>) -> Result<Self, Stop> {
+    fn revision(name: &str, repository: &Repository, commit: Commit, ground: Ground<'_>) -> Result<Self, Failure> {
         let files = files(repository, &commit).map_err(|error| stop(&error))?;
         let mut project = Project::of_files(&ground.project.config.root, &format!("{name}:"), files)?;
         chosen(&mut project, name, ground)?;
@@ -141,17 +141,14 @@ impl Side {
     }
 
     /// Opens a folder that contains a project or a checkpoint.
-    fn folder(name: &str, ground: Ground<'_>) -> Result<Self, Stop> {
+    fn folder(name: &str, ground: Ground<'_>) -> Result<Self, Failure> {
         let path = PathBuf::from(name);
         if path.join(PROJECT_FILE).is_file() {
             return Self::other_project(name, Project::load(&path)?, ground);
         }
         let wrong = |message: String| {
             let finding = Diagnostic::new(Code::SideUnusable, message);
-            Stop::wrong(
-                vec![finding.help("give a folder with a corrigenda.toml, or one with a model's config.json")],
-                &Sources::default(),
-            )
+            Failure::from(finding.help("give a folder with a corrigenda.toml, or one with a model's config.json"))
         };
         if !path.join("config.json").is_file() {
             let what = if path.is_dir() { "contains neither a project nor a model" } else { "is not a folder" };
@@ -188,18 +185,19 @@ impl Side {
 }
 
 /// Selects the worktree's model in another state of the project.
-fn chosen(project: &mut Project, name: &str, ground: Ground<'_>) -> Result<(), Stop> {
+fn chosen(project: &mut Project, name: &str, ground: Ground<'_>) -> Result<(), Failure> {
     project.config.choose_as(&ground.project.config).map_err(|mut finding| {
         finding.message = format!("{name}: {}", finding.message);
-        Stop::wrong(vec![finding], &project.edits.sources)
+        Failure::from(finding).with_sources(&project.edits.sources)
     })
 }
 
 /// Returns the base with a patch applied.
-fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Stop> {
+fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Failure> {
     base.patched(patch).map_err(|error| {
         let finding = Diagnostic::new(Code::SideUnusable, error.to_string());
-        Stop::stale(vec![finding.help("both sides of a comparison must have the base of the worktree")], sources)
+        Failure::stale(finding.help("both sides of a comparison must have the base of the worktree"))
+            .with_sources(sources)
     })
 }
 
@@ -232,7 +230,7 @@ fn leaves(path: &str) -> bool {
 }
 
 /// Returns the id of a patch from its hexadecimal digits; a prefix is resolved in the store.
-fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Stop> {
+fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),
         None if patch_ref::is_digits(digits) => patch_ref::id(store, digits),
@@ -240,15 +238,15 @@ fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Stop> {
     }
 }
 
-fn unknown_patch(name: &str) -> Stop {
+fn unknown_patch(name: &str) -> Failure {
     let finding = Diagnostic::new(Code::PatchMissing, format!("the patch {name} is not in the store")).help(
         "run `corrigenda store ls` to list the patches, or `corrigenda diff REV` to build the patch of a revision",
     );
-    Stop::wrong(vec![finding], &Sources::default())
+    Failure::from(finding)
 }
 
 /// Builds the error for a name that is not a revision, patch or folder.
-fn unknown(name: &str, error: &HistoryError) -> Stop {
+fn unknown(name: &str, error: &HistoryError) -> Failure {
     let mut finding = error.finding();
     if finding.code == Code::RevisionUnknown {
         finding.message = format!("`{name}` is not a revision, a patch in the store or a folder");
@@ -268,9 +266,9 @@ fn unknown(name: &str, error: &HistoryError) -> Stop {
         finding = finding.help("without git, run `corrigenda diff base` to compare the project with its base model");
     }
     let known = "a side is `base`, `worktree`, a revision, a patch id, or a folder such as `./base`";
-    Stop::wrong(vec![finding.help(known)], &Sources::default())
+    Failure::from(finding.help(known))
 }
 
-fn stop(error: &HistoryError) -> Stop {
-    Stop::wrong(vec![error.finding()], &Sources::default())
+fn stop(error: &HistoryError) -> Failure {
+    Failure::from(error.finding())
 }

@@ -3,10 +3,10 @@
 use super::measure::Pair;
 use crate::behaviour::ask::{Both, Told};
 use crate::behaviour::expect::{Expectation, Figures, Thresholds, expectations};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Tokens;
+use crate::pipeline::Base;
 use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path, thresholds, unreadable};
-use crate::pipeline::{Base, Stop};
 use crate::project::lock::accepted::{Acceptances, Accepted};
 use crate::project::{Edit, Limit, Policy, Prefaces, Project};
 use crate::report::{Asked, Damage, Gate, Verdict};
@@ -56,7 +56,7 @@ impl<'p> Trial<'p> {
     ///
     /// # Errors
     /// If a prompt cannot be run, or the neutral text that a limit needs cannot be read.
-    pub fn new(subject: &Subject<'_, 'p>, accepted: &Acceptances) -> Result<Self, Stop> {
+    pub fn new(subject: &Subject<'_, 'p>, accepted: &Acceptances) -> Result<Self, Failure> {
         let Subject { project, base, edits, whole, prefaces, .. } = *subject;
         let probes = if whole { project.probes.as_slice() } else { &[] };
         let expectations = expectations(edits, probes, prefaces);
@@ -150,7 +150,7 @@ fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
     }
 }
 
-fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Stop> {
+fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Failure> {
     let Subject { project, base, .. } = *subject;
     let (test, policy) = (&project.config.test, &project.config.policy);
     let limited = [test.max_damage, test.max_perplexity].iter().any(Option::is_some);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Kind;
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 
 /// An error of an operation on the store, or on a file that is written in the same way.
@@ -108,6 +109,12 @@ impl StoreError {
     /// Returns the error for an entry that fails its check.
     pub(super) fn damaged(path: &Path, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), why: why.into() }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::from(Diagnostic::new(Code::StoreFailed, error.to_string()))
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::candidates::{CLAIMED, STORED, candidates, named, stored, tell};
 use super::claims::{Claimed, Truth, claimed, claims};
 use super::{Audit, Check, Ground, State, count};
+use crate::diagnostics::Failure;
 use crate::digest::Digest;
 use crate::export::card::CARD_FILE;
 use crate::export::fact::{Fact, facts};
@@ -23,7 +24,6 @@ use crate::export::weights::{Laid, lay, open_all};
 use crate::export::{ExportError, MANIFEST_FILE, Manifest, peft};
 use crate::model::Spec;
 use crate::patch::Patch;
-use crate::pipeline::Stop;
 use crate::regular_file;
 use crate::store::memo;
 
@@ -57,7 +57,7 @@ impl Chosen {
         found: Option<&Adapter>,
         claim: Option<Digest>,
         claimed: &'static str,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, Failure> {
         let weights = open_all(&list(&ground.base.folder)?, &ground.base.locked)?;
         let spec = ground.base.model.spec();
         let known = |(id, how): (Digest, &'static str)| {
@@ -163,7 +163,7 @@ pub(crate) fn end(audit: &mut Audit, ground: &Ground<'_>, chosen: &Chosen, comma
 ///
 /// # Errors
 /// If the base or the folder cannot be read.
-pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
+pub fn peft_adapter(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Failure> {
     let found = Folder::open(ground, folder)?;
     let claim = found.manifest().map(|manifest| manifest.patch);
     let chosen = Chosen::new(ground, found.adapter.as_ref().ok(), claim, CLAIMED)?;
@@ -199,7 +199,7 @@ struct Folder {
 }
 
 impl Folder {
-    fn open(ground: &Ground<'_>, folder: &Path) -> Result<Self, Stop> {
+    fn open(ground: &Ground<'_>, folder: &Path) -> Result<Self, Failure> {
         let listing = list(folder)?;
         let mut digests = BTreeMap::new();
         for member in &listing.files {

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use super::{Audit, Check, Ground, State};
+use crate::diagnostics::Failure;
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
 use crate::patch::Patch;
-use crate::pipeline::Stop;
 use crate::store::Kind;
 
 /// How the report describes a patch that the manifest of the export claims.
@@ -27,7 +27,7 @@ pub(crate) fn candidates(
     ground: &Ground<'_>,
     claim: Option<Digest>,
     claimed: &'static str,
-) -> Result<Vec<(Digest, &'static str)>, Stop> {
+) -> Result<Vec<(Digest, &'static str)>, Failure> {
     let patches = ground.store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
     let ids = claim.map(|id| (id, claimed)).into_iter();
     let ids = ids.chain(ground.named.iter().map(|(id, _)| (*id, NAMED)));

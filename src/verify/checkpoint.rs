@@ -14,6 +14,7 @@ use super::candidates::{CLAIMED, STORED, candidates, named, stored, tell};
 use super::claims::{Claimed, Truth, claimed, claims};
 use super::tensors::{Pair, pairs};
 use super::{Audit, Check, Ground, State, count};
+use crate::diagnostics::Failure;
 use crate::digest::{Digest, Hasher};
 use crate::export::card::{CARD_FILE, card, section};
 use crate::export::checkpoint::left_out;
@@ -23,7 +24,6 @@ use crate::export::manifest::Manifest;
 use crate::export::weights::{Laid, Weights, is_weights, lay, open_all};
 use crate::export::{ExportError, MANIFEST_FILE};
 use crate::patch::Patch;
-use crate::pipeline::Stop;
 use crate::project::LockedBase;
 use crate::store::memo;
 
@@ -34,7 +34,7 @@ pub(crate) const TOOLS: [&str; 2] = [".cache", ".git"];
 ///
 /// # Errors
 /// If it is not a folder or contains no weights.
-pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Stop> {
+pub fn checkpoint(ground: &Ground<'_>, folder: &Path) -> Result<Audit, Failure> {
     let judging = Judging::open(ground, folder)?;
     let chosen = judging.choose()?;
     let mut audit = Audit::new("checkpoint");
@@ -100,7 +100,7 @@ fn is_own(base: &LockedBase, name: &str) -> bool {
 }
 
 impl<'a> Judging<'a> {
-    fn open(ground: &'a Ground<'a>, folder: &Path) -> Result<Self, Stop> {
+    fn open(ground: &'a Ground<'a>, folder: &Path) -> Result<Self, Failure> {
         let base = list(&ground.base.folder)?;
         let locked = &ground.base.locked;
         let base_weights = open_all(&base, locked)?;
@@ -141,7 +141,7 @@ impl<'a> Judging<'a> {
 
     /// Selects the candidate patch that the weights contain, trying the claimed one first; otherwise the first
     /// candidate that was named by a claim, the user or the lock.
-    fn choose(&self) -> Result<Chosen, Stop> {
+    fn choose(&self) -> Result<Chosen, Failure> {
         let ids = candidates(self.ground, self.manifest().map(|manifest| manifest.patch), CLAIMED)?;
         let mut first = None;
         for (id, how) in ids {
@@ -207,7 +207,7 @@ impl<'a> Judging<'a> {
         self.manifest().filter(|_| chosen.patch.is_none())
     }
 
-    fn files(&self, audit: &mut Audit, chosen: &Chosen) -> Result<(), Stop> {
+    fn files(&self, audit: &mut Audit, chosen: &Chosen) -> Result<(), Failure> {
         let wrong = |name: &str, said: &str| Check::wrong("file", name, said);
         let locked = &self.ground.base.locked;
         let expected = self.base.files.iter().filter(|member| !member.pickle && !member.is_left_out(locked));
@@ -234,7 +234,7 @@ impl<'a> Judging<'a> {
         Ok(())
     }
 
-    fn file(&self, name: &str, digest: &Digest, chosen: &Chosen) -> Result<Check, Stop> {
+    fn file(&self, name: &str, digest: &Digest, chosen: &Chosen) -> Result<Check, Failure> {
         let wrong = |said: &str| Check::wrong("file", name, said);
         if let Some(member) = self.found.get(name).filter(|it| it.pickle || it.is_left_out(&self.ground.base.locked)) {
             return self.unedited(member, digest);
@@ -264,7 +264,7 @@ impl<'a> Judging<'a> {
     }
 
     /// Builds the failed check of a weights file in a format that no export writes.
-    fn unedited(&self, found: &Member, digest: &Digest) -> Result<Check, Stop> {
+    fn unedited(&self, found: &Member, digest: &Digest) -> Result<Check, Failure> {
         let said = match found.pickle {
             true => "a pickle, which an export never contains",
             false => "weights in a format that a patch cannot change, which an export never contains",
@@ -298,7 +298,7 @@ impl<'a> Judging<'a> {
         Ok(Some(hasher.finish()))
     }
 
-    fn tensors(&self, audit: &mut Audit, chosen: &Chosen) -> Result<(), Stop> {
+    fn tensors(&self, audit: &mut Audit, chosen: &Chosen) -> Result<(), Failure> {
         let none = Laid::new();
         let laid = chosen.patch.as_ref().map_or(&none, |known| &known.laid);
         for pair in &self.pairs {

@@ -9,9 +9,9 @@ use serde_json::json;
 use super::adapter::{Chosen, bounded, end};
 use super::candidates::{named, tell};
 use super::{Audit, Check, Ground, count};
+use crate::diagnostics::Failure;
 use crate::export::gguf::{Gguf, MAGIC, Value};
 use crate::export::llama_cpp;
-use crate::pipeline::Stop;
 use crate::regular_file;
 
 /// How the report describes a patch that the metadata of the GGUF file names.
@@ -28,7 +28,7 @@ pub fn is_gguf(path: &Path) -> bool {
 ///
 /// # Errors
 /// If the base or the file cannot be read.
-pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Stop> {
+pub fn gguf(ground: &Ground<'_>, path: &Path) -> Result<Audit, Failure> {
     let bytes = bounded(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut audit = Audit::new("adapter");
@@ -70,7 +70,7 @@ fn text<'a>(file: &'a Gguf, key: &str) -> Option<&'a str> {
 
 /// Compares the metadata of a file with the metadata that an export of the patch has; without a patch, compares the
 /// base's digest and the digest of the tensor data.
-fn pairs(audit: &mut Audit, ground: &Ground<'_>, file: &Gguf, chosen: &Chosen) -> Result<(), Stop> {
+fn pairs(audit: &mut Audit, ground: &Ground<'_>, file: &Gguf, chosen: &Chosen) -> Result<(), Failure> {
     let base = &ground.base.locked.digest;
     let expected = match &chosen.patch {
         Some(known) => llama_cpp::gguf(&known.adapter, ground.base.model.spec(), base, &known.id)?.pairs,

@@ -27,11 +27,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::diagnostics::Sources;
+use crate::diagnostics::Failure;
 use crate::digest::Digest;
 use crate::numeric::Isa;
+use crate::pipeline::Base;
 use crate::pipeline::patch_ref::Found;
-use crate::pipeline::{Base, Stop};
 use crate::project::{EditSet, Lock, Prefaces, Project};
 use crate::store::Store;
 
@@ -175,7 +175,7 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// If the base or the lock cannot be read.
-    pub fn open(project: &'a Project, store: &'a Store, isa: Isa) -> Result<Self, Stop> {
+    pub fn open(project: &'a Project, store: &'a Store, isa: Isa) -> Result<Self, Failure> {
         let base = Base::open(project, store, isa, true)?;
         let lock = project.lock()?;
         Ok(Self { edits: project.edits.clone(), base, store, lock, named: None })
@@ -185,9 +185,9 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// If the base cannot be read.
-    pub fn alone(folder: &Path, store: &'a Store, isa: Isa) -> Result<Self, Stop> {
+    pub fn alone(folder: &Path, store: &'a Store, isa: Isa) -> Result<Self, Failure> {
         let base = Base::at(folder, store, isa, true);
-        let base = base.map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
+        let base = base?;
         Ok(Self { edits: EditSet::default(), base, store, lock: None, named: None })
     }
 
@@ -196,7 +196,7 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// If the patch cannot be read.
     #[must_use = "what is named is tried"]
-    pub fn with(mut self, patch: &Found) -> Result<Self, Stop> {
+    pub fn with(mut self, patch: &Found) -> Result<Self, Failure> {
         patch.patch()?;
         let bytes = patch.bytes()?;
         self.named = Some((Digest::of(&bytes), bytes));

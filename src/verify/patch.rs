@@ -3,18 +3,18 @@
 use serde_json::json;
 
 use super::{Audit, Check, Ground, State};
+use crate::diagnostics::Failure;
 use crate::digest::Digest;
 use crate::export::fact::facts;
 use crate::export::{ExportError, folder, weights};
 use crate::patch::{Patch, PatchError, Target, delta_norms, edit_norms};
-use crate::pipeline::Stop;
 use crate::pipeline::patch_ref::Found;
 
 /// Checks that the bytes of the patch match its id and encoding, and that its targets match the opened base.
 ///
 /// # Errors
 /// If the bytes of the patch or the base cannot be read.
-pub fn patch(ground: &Ground<'_>, found: &Found) -> Result<Audit, Stop> {
+pub fn patch(ground: &Ground<'_>, found: &Found) -> Result<Audit, Failure> {
     let mut audit = Audit::new("patch");
     let bytes = found.bytes()?;
     let id = Digest::of(&bytes);
@@ -42,7 +42,7 @@ pub fn patch(ground: &Ground<'_>, found: &Found) -> Result<Audit, Stop> {
     Ok(audit)
 }
 
-fn targets(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) -> Result<(), Stop> {
+fn targets(audit: &mut Audit, ground: &Ground<'_>, patch: &Patch) -> Result<(), Failure> {
     let weights = weights::open_all(&folder::list(&ground.base.folder)?, &ground.base.locked)?;
     let mut tensors = Vec::new();
     for (name, target) in patch.targets() {

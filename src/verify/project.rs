@@ -6,14 +6,14 @@ use serde_json::json;
 
 use super::{Audit, Check, State, count};
 use crate::compile::Object;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::export::{folder, weights};
 use crate::numeric::Isa;
 use crate::patch::Patch;
 use crate::pipeline::base::place_of;
 use crate::pipeline::setup::Corpus;
-use crate::pipeline::{Base, Setup, Stop, plan, record_address};
+use crate::pipeline::{Base, Setup, plan, record_address};
 use crate::project::{Change, ChangeKind, LOCK_FILE, Lock, Project};
 use crate::stats;
 use crate::store::{Kind, Store, StoreError, memo};
@@ -26,10 +26,10 @@ const BASE: &str = "restore the base's files; or, to use the new base, corrigend
 ///
 /// # Errors
 /// If there is no lock, the lock is damaged, or the base that it names cannot be opened.
-pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Stop> {
+pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Failure> {
     let Some(lock) = project.lock()? else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
-        return Err(Stop::stale(vec![finding.help("run `corrigenda build`")], &Sources::default()));
+        return Err(Failure::stale(finding.help("run `corrigenda build`")));
     };
     let mut audit = Audit::new("project");
     let same = base(&mut audit, project, &lock);
@@ -96,7 +96,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
 
 /// Checks edits and settings against the lock as `build --locked` does. Also checks the stored statistics of every
 /// layer.
-fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Stop> {
+fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Failure> {
     let base = Base::open(project, store, isa, false)?;
     let setup = Setup::new(project, &base, store, Corpus::of(lock))?.locked(lock);
     let plan = plan(project, &base, &setup, store)?;
@@ -178,7 +178,7 @@ fn objects(audit: &mut Audit, store: &Store, lock: &Lock) {
 }
 
 /// Checks that the lock's patch is in the store, is intact, and fits the base.
-fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Stop> {
+fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Failure> {
     let name = lock.patch.id.short();
     let check = match store.get(Kind::Patch, &lock.patch.id) {
         Ok(Some(bytes)) => match Patch::from_bytes(&bytes) {

@@ -5,10 +5,10 @@
 use serde_json::json;
 
 use super::{Audit, Check, Ground, State, count};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::numeric::{Isa, NUMERICS};
 use crate::pipeline::setup::Corpus;
-use crate::pipeline::{Built, Options, Setup, Stop, build, plan};
+use crate::pipeline::{Built, Options, Setup, build, plan};
 use crate::progress::Progress;
 use crate::project::{LOCK_FILE, Project};
 use crate::stats;
@@ -19,10 +19,10 @@ use crate::store::{Kind, Store};
 ///
 /// # Errors
 /// If there is no lock or the build fails. A lock that is older than the project is a failed check.
-pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result<Audit, Stop> {
+pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn Progress) -> Result<Audit, Failure> {
     let Some(lock) = &ground.lock else {
         let finding = Diagnostic::new(Code::LockMissing, format!("{}: nothing was built yet", project.no_lock()));
-        return Err(Stop::stale(vec![finding.help("run `corrigenda build`")], &Sources::default()));
+        return Err(Failure::stale(finding.help("run `corrigenda build`")));
     };
     let mut audit = Audit::new("rebuild");
     audit.fields = json!({ "numerics": NUMERICS, "expected": lock.patch.id });
@@ -41,7 +41,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
     audit.add(Check::ok("inputs", LOCK_FILE, "base, corpus, edits and settings are as it names them, read again"));
     let folder = tempfile::tempdir().map_err(|error| {
         let message = format!("a temporary folder for an empty store cannot be created: {error}");
-        Stop::wrong(vec![Diagnostic::new(Code::StoreFailed, message)], &Sources::default())
+        Failure::from(Diagnostic::new(Code::StoreFailed, message))
     })?;
     let empty = Store::open(folder.path().join("store"));
     let imported = carried(&mut audit, ground, &setup, &empty)?;
@@ -60,7 +60,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
 }
 
 /// Copies imported statistics to the empty store, because they cannot be computed again; returns their layers.
-fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store) -> Result<Vec<u64>, Stop> {
+fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store) -> Result<Vec<u64>, Failure> {
     let mut out = Vec::new();
     for layer in setup.layers(&ground.base) {
         let provenance = setup.beside(layer).provenance;
@@ -80,7 +80,7 @@ fn same(
     ground: &Ground<'_>,
     empty: &Store,
     (built, imported): (&Built, &[u64]),
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     for statistics in built.lock.statistics.iter().filter(|one| !imported.contains(&one.layer)) {
         let said = format!("computed again from {} keys: as in the lock", statistics.count);
         audit.add(Check::ok("statistics", format!("layer {}", statistics.layer), said));
@@ -104,7 +104,7 @@ fn same(
 }
 
 /// Reports that the same inputs gave other bytes than the lock names.
-fn other(audit: &mut Audit, stop: &Stop) {
+fn other(audit: &mut Audit, stop: &Failure) {
     let mut check = Check::wrong("patch", NUMERICS, "the same inputs gave other bytes than the lock names");
     for line in stop.findings.iter().flat_map(|finding| &finding.help) {
         // The advice to write a new lock is left out, because it does not apply to `verify`.

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::{Context, Format, Outcome};
 use crate::behaviour::check_says;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Canon, Digest};
 use crate::export::destination::Place;
 use crate::link::Refinement;
 use crate::numeric::NUMERICS;
 use crate::pipeline::policy_limits::{neutral, silent};
-use crate::pipeline::{Base, Setup, Stop};
+use crate::pipeline::{Base, Setup};
 use crate::progress::{Progress as _, Unseen};
 use crate::project::Project;
 use crate::regular_file;
@@ -132,9 +132,9 @@ impl std::str::FromStr for Setting {
 impl Arguments {
     /// Returns the distinct set sizes of `--batch` for `count` records, in ascending order. Returns an error if a size
     /// is greater than `count`.
-    fn sizes(&self, count: usize) -> Result<Vec<usize>, Stop> {
+    fn sizes(&self, count: usize) -> Result<Vec<usize>, Failure> {
         let size = |size: &Size| match size {
-            Size::Of(size) if *size > count => Err(wrong(format!("`--batch {size}` is more than {count} records"))),
+            Size::Of(size) if *size > count => Err(refused(format!("`--batch {size}` is more than {count} records"))),
             Size::Of(size) => Ok(*size),
             Size::All => Ok(count),
         };
@@ -155,16 +155,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 
 fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> {
     let (project, store) = context.ground()?;
-    let stop = |stop: Stop| context.stop(&stop);
+    let stop = |stop: Failure| context.stop(&stop);
     if arguments.known && arguments.dataset == Dataset::Zsre {
         let why = "records of zsRE do not contain the answer before the edit, so `--known` cannot be used";
-        return Err(stop(wrong(why.to_owned())));
+        return Err(stop(refused(why.to_owned())));
     }
     let base = context.base(&project, &store, false).map_err(stop)?;
     for path in arguments.out.iter().chain(&arguments.resume) {
         context.may_export(path).map_err(|finding| context.fail(finding))?;
     }
-    let place = arguments.out.as_deref().map(|out| Ok::<_, Stop>(Place::folder(out, &base.folder, store.root())?));
+    let place = arguments.out.as_deref().map(|out| Ok::<_, Failure>(Place::folder(out, &base.folder, store.root())?));
     let place = place.transpose().map_err(stop)?;
     let (cases, refused) = all(&arguments.file, arguments.dataset).map_err(|error| stop(unusable(&error)))?;
     let mut told = over(context, arguments, (&project, &base, &store), cases).map_err(stop)?;
@@ -181,16 +181,16 @@ fn benched(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome>
     Ok(Outcome::Ok)
 }
 
-fn wrong(message: String) -> Stop {
-    Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
+fn refused(message: String) -> Failure {
+    Failure::from(Diagnostic::new(Code::BenchRefused, message))
 }
 
-fn unusable(error: &DataError) -> Stop {
-    Stop::wrong(vec![Diagnostic::new(Code::DatasetUnusable, error.to_string())], &Sources::default())
+fn unusable(error: &DataError) -> Failure {
+    Failure::from(Diagnostic::new(Code::DatasetUnusable, error.to_string()))
 }
 
-fn unkept(error: KeptError) -> Stop {
-    wrong(error.to_string())
+fn unkept(error: KeptError) -> Failure {
+    refused(error.to_string())
 }
 
 /// Samples the records, opens the results file of `--resume`, and runs every editor on the records.
@@ -199,16 +199,16 @@ fn over(
     arguments: &Arguments,
     (project, base, store): (&Project, &Base, &Store),
     cases: Vec<Case>,
-) -> Result<Told, Stop> {
+) -> Result<Told, Failure> {
     let names = arguments.names();
     let refusals = names.iter().filter_map(|name| name.refuses(&base.model)).next();
     if let Some(why) = refusals {
-        return Err(wrong(why.to_owned()));
+        return Err(refused(why.to_owned()));
     }
     for name in ["ft.layer", "ft+l.layer"] {
         let layer = arguments.set.iter().find(|Setting(other, _)| other == name);
         let found = layer.map(|Setting(_, layer)| base.model.spec().check_layer(*layer as usize)).transpose();
-        found.map_err(|error| wrong(format!("{name}: {error}")))?;
+        found.map_err(|error| refused(format!("{name}: {error}")))?;
     }
     let filled: Vec<String> = cases.iter().take(64).map(Case::filled).collect();
     check_says(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into()))
@@ -216,7 +216,7 @@ fn over(
     let ground = Ground::new(project, base, store)?;
     let references = match &arguments.references {
         Some(folder) => Some(
-            references::read(folder, &cases).map_err(|why| wrong(format!("the references cannot be used: {why}")))?,
+            references::read(folder, &cases).map_err(|why| refused(format!("the references cannot be used: {why}")))?,
         ),
         None => None,
     };
@@ -268,7 +268,7 @@ fn chosen(
     arguments: &Arguments,
     ground: &Ground<'_>,
     cases: Vec<Case>,
-) -> Result<(Vec<Stated>, Vec<Refused>), Stop> {
+) -> Result<(Vec<Stated>, Vec<Refused>), Failure> {
     let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok());
     context.ui.begin("records to read", cases.len() as u64);
     let mut asked = 0;
@@ -294,7 +294,7 @@ fn chosen(
         }
     }
     match stated.is_empty() {
-        true => Err(wrong("there is no record to edit".to_owned())),
+        true => Err(refused("there is no record to edit".to_owned())),
         false => Ok((stated, left)),
     }
 }
@@ -307,7 +307,7 @@ fn identity(
     stated: &[Stated],
     references: Option<&References>,
     changed: &Changed,
-) -> Result<Digest, Stop> {
+) -> Result<Digest, Failure> {
     let mut canon = Canon::new("bench/2");
     // The default numbers of editors change only with the version of the program.
     canon.text("version", env!("CARGO_PKG_VERSION"));
@@ -317,7 +317,7 @@ fn identity(
     canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
         let read = regular_file::open(&path).and_then(Text::new).and_then(Digest::of_reader);
-        let (digest, _) = read.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        let (digest, _) = read.map_err(|error| refused(format!("{}: {error}", path.display())))?;
         canon.digest("neutral", &digest);
     }
     canon.text("numerics", NUMERICS).digest("base", &ground.base.locked.digest).digest("settings", &settings);
@@ -352,7 +352,7 @@ fn alone(
     bench: &Bench<'_>,
     changed: &Changed,
     kept: &mut Kept,
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     let count = bench.stated.len();
     context.ui.begin("base, records", count as u64);
     for index in 0..count {
@@ -387,7 +387,7 @@ fn together(
     bench: &Bench<'_>,
     (changed, sizes): (&Changed, &[usize]),
     kept: &mut Kept,
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     for name in arguments.names().into_iter().filter(|name| name.takes_many()) {
         let editor = editor(name, changed, arguments.published);
         for &size in sizes.iter().filter(|size| !kept.has_together(name.text(), **size)).collect::<Vec<_>>() {

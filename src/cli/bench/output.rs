@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use crate::cli::table::{Table, plural};
 use crate::cli::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, visible};
 use crate::export::destination::Place;
-use crate::pipeline::Stop;
 use crate::research::bench::chart;
 use crate::research::bench::data::{Dataset, Refused};
 use crate::research::bench::editors::Name;
@@ -156,12 +155,12 @@ fn json(told: &Told) -> Value {
 }
 
 /// Writes the tables, the charts, the HTML page and the JSON to a new folder. Returns the number of files.
-pub(crate) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
+pub(crate) fn write(place: Place, told: &Told) -> Result<usize, Failure> {
     let (painter, grids) = (Painter::default(), told.grids());
     let figures = told.figures(grids[0].as_ref());
     let staging = place.stage()?;
     let mut files = 0;
-    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Stop> {
+    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Failure> {
         staging.write(name, |out| out.write_all(bytes))?;
         files += 1;
         Ok(())
@@ -169,7 +168,7 @@ pub(crate) fn write(place: Place, told: &Told) -> Result<usize, Stop> {
     for figure in &figures {
         let files = figure.files(&painter).map_err(|why| {
             let finding = Diagnostic::new(Code::BenchRefused, format!("the chart {why}"));
-            Stop::wrong(vec![finding], &Sources::default())
+            Failure::from(finding)
         })?;
         for (name, bytes) in files {
             put(&name, &bytes)?;

@@ -9,9 +9,9 @@ use super::toml_text;
 use crate::cli::Context;
 use crate::cli::trace::suggest_layer::{edits_of, try_all};
 use crate::compile::presets;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Spec;
-use crate::pipeline::{Base, Stop};
+use crate::pipeline::Base;
 use crate::project::{PROJECT_FILE, Project};
 use crate::research::layers::search::best;
 use crate::research::trace::known_facts;
@@ -124,17 +124,16 @@ fn numbers(spec: &Spec) -> usize {
 
 /// Tries edits of common facts at the layers of the model. Returns the best layer and the number of edits. Returns
 /// `None` if the model knows too few of the facts, or if no edit holds at any layer.
-fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, Stop> {
-    let wrong = |finding| Stop::wrong(vec![finding], &Sources::default());
-    let store = context.store().map_err(wrong)?;
-    let base = Base::at(folder, &store, context.isa, false).map_err(wrong)?;
-    let (facts, _) = known_facts(COMMON).map_err(|error| wrong(Diagnostic::new(Code::TraceRefused, error)))?;
+fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, Failure> {
+    let store = context.store()?;
+    let base = Base::at(folder, &store, context.isa, false)?;
+    let (facts, _) = known_facts(COMMON).map_err(|error| Diagnostic::new(Code::TraceRefused, error))?;
     let Some(edits) = edits_of(&base, &facts, EDITED, 1).filter(|edits| edits.edits.len() >= FEWEST) else {
         return Ok(None);
     };
     context.ui.note("measuring which layer is best for edits; use `--layer N` to set one instead");
     let failed = |error: std::io::Error| {
-        wrong(Diagnostic::new(Code::StoreFailed, format!("a temporary folder cannot be written: {error}")))
+        Diagnostic::new(Code::StoreFailed, format!("a temporary folder cannot be written: {error}"))
     };
     let beside = tempfile::tempdir().map_err(failed)?;
     let text = beside.path().join("corpus.txt");
@@ -146,7 +145,7 @@ fn measured(context: &Context, folder: &Path) -> Result<Option<(usize, usize)>, 
 }
 
 /// Returns a project with this model and corpus that exists only in memory, for the measurement.
-fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Stop> {
+fn beginning(folder: &Path, corpus: &Path) -> Result<Project, Failure> {
     let path = |path: &Path| toml_text(&path.display().to_string());
     let settings = format!(
         "format = 1\n\n[model]\npath = {}\n\n[rome]\nlayer = 0\n{RULES}\n[statistics]\ncorpus = {}\n",

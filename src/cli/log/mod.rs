@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Sources, legible, visible};
+use crate::diagnostics::{Code, Diagnostic, Sources, legible, most_similar, visible};
 use crate::history::{self, Commit, Entry, HistoryError, Log, Patched, Repository, UNSHALLOW};
 use crate::project::edits::diff::{FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
@@ -136,13 +136,8 @@ fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
         return Ok(());
     }
     let finding = Diagnostic::new(Code::UnknownId, format!("no fact in the history has the id `{id}`"));
-    let likely = ids.into_iter().map(|known| (strsim::jaro_winkler(known, id), known));
-    let near = likely.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8);
-    let help = near.map_or_else(
-        || "run `corrigenda log` to list all facts; a fact that is not committed has no history".to_owned(),
-        |(_, near)| format!("did you mean `{near}`?"),
-    );
-    Err(finding.help(help))
+    let otherwise = "run `corrigenda log` to list all facts; a fact that is not committed has no history";
+    Err(finding.suggest(most_similar(id, ids), otherwise))
 }
 
 /// Makes a text safe to print: on one line, and without `##[`, which some build servers read as a command.

@@ -10,13 +10,13 @@ use super::table::{Table, percent, plural};
 use super::{Context, Format, Outcome};
 use crate::behaviour::expect::Unasked;
 use crate::behaviour::{Next, Question, Score, next, scores};
-use crate::diagnostics::{Code, Diagnostic, Sources, quoted, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, quoted, visible};
 use crate::model::{ModelError, Prompt};
 use crate::pipeline::build::unsound;
 use crate::pipeline::plan::{disagrees, only};
 use crate::pipeline::policy_limits;
 use crate::pipeline::setup::Corpus;
-use crate::pipeline::{Base, Plan, Planned, Setup, Stop, key_similarity, plan, refusal};
+use crate::pipeline::{Base, Plan, Planned, Setup, key_similarity, plan, refusal};
 use crate::project::{Change, ChangeKind, Difference, Edit, Lock, Project};
 use crate::stats;
 use crate::store::Store;
@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     shown(context, arguments, &project, &store).unwrap_or_else(|stop| context.stop(&stop))
 }
 
-fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Stop> {
+fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     let chosen = only(project, &arguments.only)?;
     if let Some(name) = &arguments.base {
         return other_base::shown(context, (project, store), &chosen, name, arguments.exit_code);
@@ -82,7 +82,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     crate::diagnostics::sort(&mut plan.warnings);
     plan.warnings = project.config.policy.apply(plan.warnings);
     if plan.warnings.iter().any(Diagnostic::is_error) {
-        return Err(Stop::findings(plan.warnings, &project.edits.sources));
+        return Err(Failure::from_findings(plan.warnings, &project.edits.sources));
     }
     // An edit that a build is known to reject does not end the plan, which reports it.
     let refused = refusal::known(&plan, store)?.into_iter();
@@ -127,7 +127,7 @@ fn outcome(refused: &[Diagnostic]) -> Outcome {
 }
 
 /// Runs the prompts on the base. Returns the scores of the new and old answers and the likeliest next token per edit.
-fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Stop> {
+fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Failure> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
     let limit = base.model.spec().positions;
     for edit in chosen {
@@ -158,9 +158,9 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
     Ok(said)
 }
 
-fn cannot_ask(edit: &Edit, error: &str) -> Stop {
+fn cannot_ask(edit: &Edit, error: &str) -> Failure {
     let finding = Diagnostic::new(Code::PromptTooLong, format!("edit `{}`: {error}", edit.id));
-    Stop::wrong(vec![finding], &Sources::default())
+    Failure::from(finding)
 }
 
 /// Returns a finding if the base already gives the target, or if it does not give the old answer.

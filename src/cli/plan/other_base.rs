@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::cli::table::{Table, percent};
 use crate::cli::{Context, Format, Outcome};
-use crate::diagnostics::{quoted, visible};
+use crate::diagnostics::{Failure, quoted, visible};
+use crate::pipeline::Base;
 use crate::pipeline::other_base::{Elsewhere, Reading, read};
-use crate::pipeline::{Base, Stop};
 use crate::project::{Edit, Project};
 use crate::store::Store;
 
@@ -21,7 +21,7 @@ pub(crate) fn shown(
     chosen: &[&Edit],
     name: &str,
     strict: bool,
-) -> Result<Outcome, Stop> {
+) -> Result<Outcome, Failure> {
     let base = context.base_named(Path::new(name), store, false)?;
     let lock = project.lock()?;
     let elsewhere = read(project, &base, lock.as_ref(), chosen)?;

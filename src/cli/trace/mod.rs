@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Outcome};
 use crate::behaviour::check_says;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::ModelError;
+use crate::pipeline::Base;
 use crate::pipeline::plan::only;
 use crate::pipeline::policy_limits::silent;
-use crate::pipeline::{Base, Stop};
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Edit, PROJECT_FILE, Project};
 use crate::regular_file;
@@ -115,7 +115,7 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     }
     let project = if alone { None } else { Some(context.project()?) };
     let store = context.store().map_err(|finding| context.fail(finding))?;
-    let stop = |stop: Stop| context.stop(&stop);
+    let stop = |stop: Failure| context.stop(&stop);
     let (mut facts, left) = gather(arguments, project.as_ref()).map_err(stop)?;
     if let Some(project) = project.as_ref().filter(|_| arguments.suggest_layer) {
         let base = context.base(project, &store, false).map_err(stop)?;
@@ -156,12 +156,10 @@ impl Arguments {
         base: &Base,
         facts: &[KnownFact],
         (kinds, places): (Vec<Kind>, Places),
-    ) -> Result<(Noise, Plan), Stop> {
+    ) -> Result<(Noise, Plan), Failure> {
         let subjects: Vec<&str> = facts.iter().map(KnownFact::subject_text).collect();
         let noise = Noise::new(self.noise, &base.model, &base.tokens, &subjects, self.seed, usize::from(self.samples));
-        let wrong = |error: ModelError| {
-            Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, error.to_string())], &Sources::default())
-        };
+        let wrong = |error: ModelError| Failure::from(Diagnostic::new(Code::TraceRefused, error.to_string()));
         let usual = Plan::usual_window(base.model.spec().layers);
         let window = self.window.map_or(usual, usize::from);
         Ok((noise.map_err(wrong)?, Plan { kinds, window, severed: self.severed_noise, places }))
@@ -213,31 +211,35 @@ fn said(one: &Traced) -> String {
     format!("{}: {:?} {:.3}, corrupted {:.3}", one.fact.id, one.answer, one.clean, one.corrupted)
 }
 
-fn place(context: &Context, out: &Path, base: &Base, store: &Store) -> Result<crate::export::destination::Place, Stop> {
-    context.may_export(out).map_err(|finding| Stop::wrong(vec![finding], &Sources::default()))?;
+fn place(
+    context: &Context,
+    out: &Path,
+    base: &Base,
+    store: &Store,
+) -> Result<crate::export::destination::Place, Failure> {
+    context.may_export(out)?;
     Ok(crate::export::destination::Place::folder(out, &base.folder, store.root())?)
 }
 
-fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, store: &Store) -> Result<Base, Stop> {
-    let wrong = |finding| Stop::wrong(vec![finding], &Sources::default());
+fn open(context: &Context, arguments: &Arguments, project: Option<&Project>, store: &Store) -> Result<Base, Failure> {
     match (&arguments.base, project) {
         (Some(name), _) => context.base_named(name, store, false),
         (None, Some(project)) => context.base(project, store, false),
         // Without `--base` there is always a project: the caller loads it.
-        (None, None) => Err(wrong(Diagnostic::new(Code::ProjectMissing, "no model is named"))),
+        (None, None) => Err(Diagnostic::new(Code::ProjectMissing, "no model is named").into()),
     }
 }
 
-fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, Stop> {
-    let wrong = |message: String| Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default());
+fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, Failure> {
+    let refused = |message: String| Failure::from(Diagnostic::new(Code::TraceRefused, message));
     let (facts, left) = match (&arguments.prompt, &arguments.subject, &arguments.facts) {
         (Some(prompt), Some(subject), _) => {
-            let place = subject_in(prompt, subject).map_err(|error| {
-                let finding = Diagnostic::new(Code::TraceRefused, error.to_string()).help(AS_IT_STANDS);
-                Stop::wrong(vec![finding], &Sources::default())
-            })?;
+            let place = subject_in(prompt, subject)
+                .map_err(|error| Diagnostic::new(Code::TraceRefused, error.to_string()).help(AS_IT_STANDS))?;
             if arguments.answer.as_ref().is_some_and(|answer| answer.trim().is_empty()) {
-                return Err(wrong("the answer is empty: leave `--answer` out to trace what the model says".to_owned()));
+                return Err(refused(
+                    "the answer is empty: leave `--answer` out to trace what the model says".to_owned(),
+                ));
             }
             let (prompt, answer) = (prompt.clone(), arguments.answer.clone());
             (
@@ -255,16 +257,16 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
         (_, _, Some(file)) => {
             let text = regular_file::read(file, MOST_FACTS_BYTES).map_err(|error| error.to_string());
             let text = text.and_then(|bytes| Ok(regular_file::text(bytes)?));
-            let text = text.map_err(|error| wrong(format!("reading {}: {error}", file.display())))?;
-            known_facts(text.as_bytes()).map_err(|error| wrong(format!("{}: {error}", file.display())))?
+            let text = text.map_err(|error| refused(format!("reading {}: {error}", file.display())))?;
+            known_facts(text.as_bytes()).map_err(|error| refused(format!("{}: {error}", file.display())))?
         }
         _ => {
-            let project = project.ok_or_else(|| wrong("there is no project".to_owned()))?;
+            let project = project.ok_or_else(|| refused("there is no project".to_owned()))?;
             (only(project, &arguments.ids)?.into_iter().map(of_edit).collect(), Vec::new())
         }
     };
     match facts.is_empty() && left.is_empty() {
-        true => Err(wrong("there is no fact to trace".to_owned())),
+        true => Err(refused("there is no fact to trace".to_owned())),
         false => Ok((facts, left)),
     }
 }

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::cli::table::{Table, plural};
 use crate::cli::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, visible};
 use crate::export::destination::Place;
 use crate::numeric::Mean;
-use crate::pipeline::{Base, Stop};
+use crate::pipeline::Base;
 use crate::research::figure::Figure;
 use crate::research::figure::png::Painter;
 use crate::research::trace::plots;
@@ -202,14 +202,14 @@ fn json(told: &Told) -> Value {
 
 /// Writes the figures, the HTML page and the JSON to a new folder, with figures of at most `pictures` single facts.
 /// Returns the number of files.
-pub(crate) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize, Stop> {
+pub(crate) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize, Failure> {
     let painter = Painter::default();
     let averages = plots::averages(&told.effects, &told.plan);
     let singles = told.traced.iter().take(pictures);
     let singles: Vec<Figure> = singles.flat_map(|one| plots::of_fact(one, &told.plan)).collect();
     let staging = place.stage()?;
     let mut files = 0;
-    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Stop> {
+    let mut put = |name: &str, bytes: &[u8]| -> Result<(), Failure> {
         staging.write(name, |out| out.write_all(bytes))?;
         files += 1;
         Ok(())
@@ -217,7 +217,7 @@ pub(crate) fn write(place: Place, told: &Told, pictures: usize) -> Result<usize,
     for figure in averages.iter().chain(&singles) {
         let files = figure.files(&painter).map_err(|why| {
             let finding = Diagnostic::new(Code::TraceRefused, format!("the figure {why}"));
-            Stop::wrong(vec![finding], &Sources::default())
+            Failure::from(finding)
         })?;
         for (name, bytes) in files {
             put(&name, &bytes)?;

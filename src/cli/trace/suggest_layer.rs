@@ -10,10 +10,10 @@ use crate::behaviour::{Question, scores};
 use crate::cli::table::{percent, plural};
 use crate::cli::{Context, Format, Outcome};
 use crate::compile::Stage;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::pipeline::link_inputs::moments_of;
 use crate::pipeline::setup::Corpus;
-use crate::pipeline::{Base, Setup, Stop};
+use crate::pipeline::{Base, Setup};
 use crate::project::{Edit, EditSet, Project, parse_files};
 use crate::research::layers::coarse::{Coarse, Round};
 use crate::research::layers::search::{Shares, Tried, as_good, best};
@@ -32,7 +32,7 @@ pub(crate) fn suggest(
     project: &Project,
     (base, store): (&Base, &Store),
     gathered: Vec<KnownFact>,
-) -> Result<Outcome, Stop> {
+) -> Result<Outcome, Failure> {
     let named = layers(arguments, base)?;
     let project = some_edits(arguments, project, base, gathered)?;
     let (rounds, tried) = try_all(context, &project, (base, store), named)?;
@@ -74,7 +74,7 @@ pub(crate) fn try_all(
     project: &Project,
     (base, store): (&Base, &Store),
     named: Option<Vec<usize>>,
-) -> Result<(Vec<Round>, Vec<Tried>), Stop> {
+) -> Result<(Vec<Round>, Vec<Tried>), Failure> {
     let (mut coarse, first) = match named {
         Some(layers) => (None, Round { layers, around: Vec::new() }),
         None => {
@@ -171,12 +171,12 @@ impl Clock {
     }
 }
 
-fn wrong(message: String) -> Stop {
-    Stop::wrong(vec![Diagnostic::new(Code::TraceRefused, message)], &Sources::default())
+fn refused(message: String) -> Failure {
+    Failure::from(Diagnostic::new(Code::TraceRefused, message))
 }
 
 /// Returns the distinct layers of `--layers`, ascending; `None` without that option.
-fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Stop> {
+fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Failure> {
     let count = base.model.spec().layers;
     let mut named: Vec<usize> = arguments.layers.iter().flat_map(|range| range.0.clone()).collect();
     named.sort_unstable();
@@ -184,14 +184,19 @@ fn layers(arguments: &Arguments, base: &Base) -> Result<Option<Vec<usize>>, Stop
     match named.last() {
         None => Ok(None),
         Some(last) if *last >= count => {
-            Err(wrong(format!("the model has the layers 0 to {}: there is no layer {last}", count - 1)))
+            Err(refused(format!("the model has the layers 0 to {}: there is no layer {last}", count - 1)))
         }
         Some(_) => Ok(Some(named)),
     }
 }
 
 /// Returns the project with the edits to try: some of its own, or edits made from known facts.
-fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<KnownFact>) -> Result<Project, Stop> {
+fn some_edits(
+    arguments: &Arguments,
+    project: &Project,
+    base: &Base,
+    facts: Vec<KnownFact>,
+) -> Result<Project, Failure> {
     let mut some = project.clone();
     some.probes.clear();
     let count = arguments.limit().unwrap_or(EDITS);
@@ -207,13 +212,10 @@ fn some_edits(arguments: &Arguments, project: &Project, base: &Base, facts: Vec<
         return Ok(some);
     }
     let Some(edits) = edits_of(base, &facts, count, u64::from(arguments.seed)) else {
-        return Err(Stop::wrong(
-            vec![
-                Diagnostic::new(Code::TraceRefused, "none of these facts can be used for an edit to try layers")
-                    .help("a record needs `relation_id` and an `attribute` that the model says")
-                    .help("another record of its relation must have another attribute"),
-            ],
-            &Sources::default(),
+        return Err(Failure::from(
+            Diagnostic::new(Code::TraceRefused, "none of these facts can be used for an edit to try layers")
+                .help("a record needs `relation_id` and an `attribute` that the model says")
+                .help("another record of its relation must have another attribute"),
         ));
     };
     some.edits = edits;

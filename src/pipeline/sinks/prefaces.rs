@@ -5,9 +5,9 @@ use super::find::{EARLY, Lengths, SINK, Sink};
 use crate::behaviour::expect::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, Resolved};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::plan::{Plan, Planned};
-use crate::pipeline::{Base, Setup, Stop};
+use crate::pipeline::{Base, Setup};
 use crate::report::Asked;
 
 /// Finds the edits whose subject ends at a sink in the bare prompt, and gives each a preface that avoids the sink.
@@ -19,7 +19,7 @@ pub(crate) fn state_after_prefaces(
     base: &Base,
     setup: &Setup,
     lengths: &Lengths<'_>,
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     let early: Vec<(usize, Vec<u32>)> = edits
         .iter()
         .enumerate()
@@ -42,7 +42,7 @@ fn state_after_preface(
     base: &Base,
     setup: &Setup,
     lengths: &Lengths<'_>,
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     let fact = Fact { subject: one.name, prompt: &one.edit.prompt, target: &one.edit.target, chat: false };
     let mut found = Sink { excess, preface: None, also: Vec::new() };
     for preface in find::prefaces(base) {
@@ -74,7 +74,7 @@ pub(crate) fn warnings(
     base: &Base,
     setup: &Setup,
     lengths: &Lengths<'_>,
-) -> Result<Vec<Diagnostic>, Stop> {
+) -> Result<Vec<Diagnostic>, Failure> {
     let mut found: Vec<Diagnostic> = plan.edits.iter().filter_map(|one| of_fact(one, setup)).collect();
     found.extend(of_paraphrases(plan, base, setup, lengths)?);
     Ok(found)
@@ -118,7 +118,12 @@ fn as_word(text: &str, name: &str) -> Option<usize> {
 }
 
 /// Returns warnings for paraphrases without a preface whose subject ends at a sink: the fact is unlikely to hold there.
-fn of_paraphrases(plan: &Plan<'_>, base: &Base, setup: &Setup, lengths: &Lengths<'_>) -> Result<Vec<Diagnostic>, Stop> {
+fn of_paraphrases(
+    plan: &Plan<'_>,
+    base: &Base,
+    setup: &Setup,
+    lengths: &Lengths<'_>,
+) -> Result<Vec<Diagnostic>, Failure> {
     let edits: Vec<_> = plan.edits.iter().filter(|one| !one.edit.chat && one.alias().is_none()).collect();
     let edits: Vec<_> = edits.into_iter().map(|one| one.edit).collect();
     let asked = expectations(&edits, &[], &plan.prefaces());

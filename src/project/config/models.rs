@@ -11,9 +11,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::{RomeConfig, StatisticsConfig, read_required_path, read_rome, read_statistics};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, did_you_mean, list_in_words, nearest, shorten};
 use crate::project::Config;
-use crate::project::read::toml_reader::{Entry, Walk, listed, nearest, shortened};
+use crate::project::read::toml_reader::{Entry, Walk};
 
 pub(crate) const MODEL_KEYS: &[&str] = &["path"];
 pub(crate) const NAMED_KEYS: &[&str] = &["path", "rome", "statistics"];
@@ -103,9 +103,9 @@ fn read_named(
     statistics: Option<&StatisticsConfig>,
 ) -> Option<(String, NamedModel)> {
     let name = key.get_ref().to_string();
-    let table = walk.as_table(&format!("`model.{}`", shortened(&name)), "this model", value)?;
+    let table = walk.as_table(&format!("`model.{}`", shorten(&name)), "this model", value)?;
     if !is_model_name(&name) {
-        let message = format!("`{}` is not a name for a model", shortened(&name));
+        let message = format!("`{}` is not a name for a model", shorten(&name));
         let finding = Diagnostic::new(Code::BadId, message)
             .at(walk.file, &key.span(), "this name")
             .help("a name has letters a-z, digits and hyphens, and begins with a letter or a digit");
@@ -158,16 +158,16 @@ impl Config {
 /// Returns the error that a command needs one model and the project has several.
 pub fn unchosen(names: &[&str]) -> Diagnostic {
     let message = format!("the project has {} models, and the command works on one", names.len());
-    Diagnostic::new(Code::ModelUnchosen, message).help(format!("choose one with `--model NAME`: {}", listed(names)))
+    Diagnostic::new(Code::ModelUnchosen, message)
+        .help(format!("choose one with `--model NAME`: {}", list_in_words(names)))
 }
 
 fn unknown(name: &str, names: &[&str]) -> Diagnostic {
-    let finding = Diagnostic::new(Code::ModelUnknown, format!("the project has no model `{}`", shortened(name)));
-    let near = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
-    let finding = near.into_iter().fold(finding, Diagnostic::help);
+    let finding = Diagnostic::new(Code::ModelUnknown, format!("the project has no model `{}`", shorten(name)));
+    let finding = nearest(name, names).map(did_you_mean).into_iter().fold(finding, Diagnostic::help);
     match names {
         [] => finding.help("its only model has no name: omit `--model`, or write `[model.NAME]`"),
-        names => finding.help(format!("its models are {}", listed(names))),
+        names => finding.help(format!("its models are {}", list_in_words(names))),
     }
 }
 

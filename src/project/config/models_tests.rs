@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::diagnostics::Sources;
-use crate::diagnostics::{RenderStyle, render};
-use crate::diagnostics::{sort, summary};
+use crate::diagnostics::{RenderStyle, Sources, render, sort, summary};
 use crate::project::config::{PROJECT_FILE, parse};
 
 const TWO: &str = "\

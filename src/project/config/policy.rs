@@ -12,13 +12,12 @@ use toml::Spanned;
 use toml::de::DeValue;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::diagnostics::FileId;
-use crate::diagnostics::{Code, Diagnostic, Severity};
+use crate::diagnostics::{Code, Diagnostic, FileId, Severity, list_in_words, nearest};
 use crate::project::edits::EditSet;
 use crate::project::edits::edit::Edit;
 use crate::project::read::numbers::Zero;
 use crate::project::read::rules;
-use crate::project::read::toml_reader::{Entry, Text, Walk, listed, nearest};
+use crate::project::read::toml_reader::{Entry, Text, Walk};
 
 pub(crate) const POLICY_KEYS: &[&str] = &[
     "require",
@@ -278,10 +277,8 @@ fn required(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<(String, Range<usize>
             span,
             "unknown field",
         );
-        walk.push(match nearest(value, REQUIRABLE) {
-            Some(near) => finding.help(format!("did you mean `{near}`?")),
-            None => finding.help(format!("the fields that can be required are {}", listed(REQUIRABLE))),
-        });
+        let otherwise = format!("the fields that can be required are {}", list_in_words(REQUIRABLE));
+        walk.push(finding.suggest(nearest(value, REQUIRABLE), otherwise));
     }
     let known = fields.into_iter().filter(|field| REQUIRABLE.contains(&field.value.as_str()));
     known.map(|field| (field.value, field.span)).collect()
@@ -340,10 +337,8 @@ fn adjustable(walk: &mut Walk, name: &str, span: &Range<usize>) -> Option<Code> 
                 span,
                 "unknown code",
             );
-            walk.push(match nearest(name, &names) {
-                Some(near) => finding.help(format!("did you mean `{near}`?")),
-                None => finding.help(format!("the findings with a level are {}", listed(&names))),
-            });
+            let otherwise = format!("the findings with a level are {}", list_in_words(&names));
+            walk.push(finding.suggest(nearest(name, &names), otherwise));
         }
     }
     None

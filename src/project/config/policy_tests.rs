@@ -1,8 +1,7 @@
 //! Tests of the policy.
 
 use super::*;
-use crate::diagnostics::Findings;
-use crate::diagnostics::{RenderStyle, render};
+use crate::diagnostics::{Findings, RenderStyle, render};
 use crate::project::Project;
 use crate::project::edits::parse_files;
 

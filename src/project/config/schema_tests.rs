@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::*;
-use crate::diagnostics::Diagnostic;
-use crate::diagnostics::Sources;
+use crate::diagnostics::{Diagnostic, Sources};
 use crate::project::config;
 use crate::project::config::models::{MODEL_KEYS, NAMED_KEYS, is_model_name};
 use crate::project::config::policy::{POLICY_KEYS, PROTECTED_KEYS};

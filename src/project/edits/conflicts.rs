@@ -8,8 +8,7 @@ use std::ops::Range;
 
 use super::edit::Edit;
 use super::probes::Probe;
-use crate::diagnostics::{Capped, Code, Diagnostic};
-use crate::project::read::toml_reader::shortened;
+use crate::diagnostics::{Capped, Code, Diagnostic, shorten};
 
 /// Adds findings for duplicate edits, contradictions, and expectations that another edit breaks.
 pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
@@ -96,7 +95,7 @@ fn same_words(named: &[Named<'_>], findings: &mut Capped) {
                 .at(edit.place.file, &edit.place.target, format!("`{}` requires this", edit.id))
                 .with(group.place.file, &group.place.target, format!("`{}` requires this", group.id));
             findings
-                .push(finding.help(format!("the model can give only one answer after \"{}\"", shortened(&one.words))));
+                .push(finding.help(format!("the model can give only one answer after \"{}\"", shorten(&one.words))));
         }
     }
 }
@@ -211,7 +210,7 @@ fn lost_paraphrases(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) 
             let message = format!("`{}` and `{}` expect different answers to the same prompt", edit.id, other.id);
             findings.push(
                 Diagnostic::new(Code::ParaphraseEdited, message)
-                    .at(edit.place.file, span, format!("should give {:?} here", shortened(&edit.target)))
+                    .at(edit.place.file, span, format!("should give {:?} here", shorten(&edit.target)))
                     .with(other.place.file, &other.place.target, "should give this, by the other edit")
                     .help("remove the paraphrase, or accept the other answer under `expect.accept`"),
             );

@@ -17,9 +17,8 @@ use std::path::Path;
 use super::read::files;
 use super::read::numbers::Zero;
 use super::read::rules;
-use super::read::toml_reader::{Entry, Homes, Text, Walk, shortened};
-use crate::diagnostics::{Code, Diagnostic, Findings, sort};
-use crate::diagnostics::{FileId, Sources};
+use super::read::toml_reader::{Entry, Homes, Text, Walk};
+use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, shorten, sort};
 use edit::{Edit, Expect, Place};
 
 /// The maximum number of edits in a set.
@@ -313,7 +312,7 @@ fn read_status(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Option<Range<usize>>,
     let reason = reason.inspect(|reason| rules::fact(walk, "status-reason", reason));
     match (&status, &reason) {
         (Some(status), _) if status.value != PARKED => {
-            let message = format!("`status` is {:?}; the only status is \"parked\"", shortened(&status.value));
+            let message = format!("`status` is {:?}; the only status is \"parked\"", shorten(&status.value));
             let finding = Diagnostic::new(Code::StatusUnknown, message).at(walk.file, &status.span, "unknown status");
             walk.push(finding.help("remove `status` to build the fact"));
         }

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::diagnostics::FileId;
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, FileId};
 use crate::project::read::rules;
 use crate::project::read::toml_reader::{Entry, Homes, Text, Walk};
 

@@ -8,8 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::text::quoted;
-use crate::diagnostics::{Code, Diagnostic, Findings};
-use crate::diagnostics::{FileId, Sources};
+use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources};
 use crate::project::read::files;
 use crate::project::read::toml_reader::Walk;
 

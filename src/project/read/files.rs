@@ -6,8 +6,7 @@ use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::diagnostics::{Code, Diagnostic};
-use crate::diagnostics::{FileId, Sources};
+use crate::diagnostics::{Code, Diagnostic, FileId, Sources};
 use crate::regular_file;
 
 /// The maximum size of a TOML file of the project, in bytes.

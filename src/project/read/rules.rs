@@ -6,9 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use unicode_normalization::{IsNormalized, is_nfc, is_nfc_quick};
 
-use super::toml_reader::{Text, Walk, shortened};
-use crate::diagnostics::{Code, Diagnostic};
-use crate::diagnostics::{is_bidi, is_control};
+use super::toml_reader::{Text, Walk};
+use crate::diagnostics::{Code, Diagnostic, is_bidi, is_control, shorten};
 use crate::project::edits::edit::{Edit, PLACEHOLDER};
 
 /// The maximum length of one text in a project file, in bytes.
@@ -102,7 +101,7 @@ pub(crate) fn id(walk: &mut Walk, id: &Text) {
         return;
     }
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
-    let mut finding = Diagnostic::new(Code::BadId, format!("`{}` cannot be an id", shortened(&id.value)))
+    let mut finding = Diagnostic::new(Code::BadId, format!("`{}` cannot be an id", shorten(&id.value)))
         .at(walk.file, &id.span, "a-z, 0-9, `.` and `-`, a letter or digit first")
         .help(format!("an id has at most {MOST_ID_BYTES} bytes and never changes: it names the fact in reports"));
     let spelled: String = id.value.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).collect::<String>();
@@ -174,7 +173,7 @@ pub(crate) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
     let advice = match named {
         Some(subject) => {
             let mended = prompt.value.replacen(&subject.value, PLACEHOLDER, 1);
-            format!("put `{{}}` in place of the subject: `prompt = {}`", quoted(&shortened(&mended)))
+            format!("put `{{}}` in place of the subject: `prompt = {}`", quoted(&shorten(&mended)))
         }
         None => "write `{}` in place of the subject".to_owned(),
     };

@@ -9,8 +9,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostics::FileId;
-use crate::diagnostics::{Capped, Code, Diagnostic};
+use crate::diagnostics::{Capped, Code, Diagnostic, FileId, list_in_words, nearest, shorten};
 
 /// The maximum number of syntax errors that are reported for a file; a binary file would give millions.
 const MOST_SYNTAX_ERRORS: usize = 100;
@@ -163,7 +162,7 @@ impl Walk {
     /// Adds a finding for every key that is not in `known`.
     pub(crate) fn known_keys(&mut self, entry: &Entry<'_, '_>, known: &[&str]) {
         for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
-            let name = shortened(key.get_ref());
+            let name = shorten(key.get_ref());
             let mut finding = Diagnostic::new(Code::UnknownKey, format!("{} has no key `{name}`", entry.what)).at(
                 self.file,
                 &key.span(),
@@ -171,10 +170,10 @@ impl Walk {
             );
             let home = self.homes.iter().find(|(_, keys)| keys.contains(&name.as_str()));
             let meant = PLURALS.iter().find(|(plural, _)| *plural == name).map(|(_, key)| *key);
-            finding = match (home, meant.filter(|key| known.contains(key)).or_else(|| nearest(&name, known))) {
-                (Some((table, _)), _) => finding.help(format!("`{name}` belongs {table}")),
-                (None, Some(near)) => finding.help(format!("did you mean `{near}`?")),
-                (None, None) => finding.help(format!("the keys here are {}", listed(known))),
+            let near = meant.filter(|key| known.contains(key)).or_else(|| nearest(&name, known));
+            finding = match home {
+                Some((table, _)) => finding.help(format!("`{name}` belongs {table}")),
+                None => finding.suggest(near, format!("the keys here are {}", list_in_words(known))),
             };
             self.push(finding);
         }
@@ -323,34 +322,9 @@ pub(crate) fn quoted(key: &str) -> String {
     format!("`{key}`")
 }
 
-/// Returns the text, cut to 80 characters for messages.
-pub(crate) fn shortened(text: &str) -> String {
-    const MOST: usize = 80;
-    match text.char_indices().nth(MOST) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
 fn with_article(kind: &str) -> String {
     let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {kind}")
-}
-
-/// Returns the most similar known name, if it is close enough for a typing mistake: at most a third of the characters
-/// differ.
-pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
-    (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
-}
-
-/// Returns a list in words: "`a`, `b` and `c`".
-pub(crate) fn listed(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    match quoted.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
-        _ => quoted.concat(),
-    }
 }
 
 #[cfg(test)]

@@ -18,14 +18,6 @@ fn a_broken_line_hides_only_its_echoes() {
 }
 
 #[test]
-fn names_and_lists() {
-    assert_eq!(nearest("subjct", &["subject", "target"]), Some("subject"));
-    assert_eq!(nearest("colour", &["subject", "target"]), None);
-    assert_eq!(listed(&["a", "b", "c"]), "`a`, `b` and `c`");
-    assert_eq!(listed(&["a"]), "`a`");
-}
-
-#[test]
 fn numbers_are_finite_and_in_range() {
     let text = "a = nan\nb = inf\nc = -1\nd = 3\ne = 1e999\nf = 0\ng = 0x10\n";
     let file = Sources::default().add("a", text);

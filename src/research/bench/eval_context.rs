@@ -10,13 +10,14 @@ use super::metrics::{counterfact, zsre};
 use crate::compile::object::address;
 use crate::compile::value::Hook;
 use crate::compile::{Compiled, Fact, Object, ResolveError, Resolved, Settings, compile_at};
+use crate::diagnostics::Failure;
 use crate::digest::{Canon, Digest};
 use crate::link::alphaedit::Projector;
 use crate::model::ModelError;
 use crate::numeric::cholesky::Factor;
 use crate::pipeline::build::{factor, statistics};
 use crate::pipeline::setup::Corpus;
-use crate::pipeline::{Base, Setup, Stop};
+use crate::pipeline::{Base, Setup};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::project::edits::edit::meaning;
@@ -74,7 +75,7 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// If its layer, templates or corpus cannot be used.
-    pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Stop> {
+    pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Failure> {
         let setup = Setup::new(project, base, store, Corpus::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());
         Ok(Self { project, base, store, setup, recalled: Cell::new(0), factors, projectors })
@@ -84,7 +85,7 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// If the corpus, the model or the store fails.
-    pub fn factor(&self, layer: usize, progress: &dyn Progress) -> Result<Rc<Factor>, Stop> {
+    pub fn factor(&self, layer: usize, progress: &dyn Progress) -> Result<Rc<Factor>, Failure> {
         if let Some(found) = self.factors.borrow().get(&layer) {
             return Ok(Rc::clone(found));
         }
@@ -138,7 +139,7 @@ impl<'a> Ground<'a> {
         layer: usize,
         settings: &Settings,
         hook: Hook,
-    ) -> Result<Found, Stop> {
+    ) -> Result<Found, Failure> {
         // The rows may be truncated to the first templates.
         let templates = &self.setup.templates[..resolved.rows.len().min(self.setup.templates.len())];
         // A record is never a chat message.

@@ -10,8 +10,7 @@ use serde::Serialize;
 use unicode_normalization::UnicodeNormalization;
 
 use super::data::{Case, Refused};
-use crate::diagnostics::is_control;
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Sources, is_control};
 use crate::project::edits::MOST_EXPECTATIONS;
 use crate::project::edits::edit::words_to_key;
 use crate::project::{Edit, parse_files};

@@ -15,9 +15,8 @@ use super::metrics::{counterfact, zsre};
 use super::peak_memory::Watch;
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::{Question, scores};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::{Model, ModelError};
-use crate::pipeline::Stop;
 use crate::progress::Progress;
 
 /// The results of a record; the dataset determines which metrics apply.
@@ -97,7 +96,7 @@ impl Failed {
     ///
     /// # Errors
     /// If the error affects all edits ([`Unedited::Stop`]).
-    pub fn of(error: Unedited, name: Name, record: Option<u64>, size: Option<usize>) -> Result<Self, Stop> {
+    pub fn of(error: Unedited, name: Name, record: Option<u64>, size: Option<usize>) -> Result<Self, Failure> {
         match error {
             Unedited::Facts(why) => Ok(Self { editor: name.text().to_owned(), record, size, why }),
             Unedited::Stop(stop) => Err(stop),
@@ -155,7 +154,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// If the tokenizer rejects a text.
-    pub fn base(&self, index: usize) -> Result<Row, Stop> {
+    pub fn base(&self, index: usize) -> Result<Row, Failure> {
         let stated = &self.stated[index];
         let model = &self.ground.base.model;
         let (fluency, consistency) = self.written(model, index)?;
@@ -226,7 +225,7 @@ impl Bench<'_> {
     }
 
     /// Returns how many facts of other subjects the edited model still knows, and how many of them the base knows.
-    fn untouched(&self, edited: &Edited, some: &[Stated], rest: &[Stated]) -> Result<Option<(usize, usize)>, Stop> {
+    fn untouched(&self, edited: &Edited, some: &[Stated], rest: &[Stated]) -> Result<Option<(usize, usize)>, Failure> {
         let subjects: BTreeSet<&str> = some.iter().map(|stated| stated.case.subject.as_str()).collect();
         let others = rest.iter().filter(|stated| !subjects.contains(stated.case.subject.as_str()));
         let (mut kept, mut all) = (0, 0);
@@ -243,7 +242,7 @@ impl Bench<'_> {
     }
 
     /// Returns GE and RS of text generated for a record; both are `None` if none is generated.
-    fn written(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Stop> {
+    fn written(&self, model: &Model, index: usize) -> Result<(Option<f64>, Option<f64>), Failure> {
         let Writing { every, seed, references } = self.writing;
         let case = &self.stated[index].case;
         if every == 0 || !index.is_multiple_of(every) || case.generation.is_empty() {
@@ -278,6 +277,6 @@ fn timed(edit: impl FnOnce() -> Result<Edited, Unedited>) -> Result<(Edited, f64
 }
 
 /// Converts the error for a text that the model cannot read.
-pub fn unread(error: ModelError) -> Stop {
-    Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, error.to_string())], &Sources::default())
+pub fn unread(error: ModelError) -> Failure {
+    Failure::from(Diagnostic::new(Code::BenchRefused, error.to_string()))
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::search::{Shares, Tried};
 use crate::behaviour::ask::{Before, Inquiry};
 use crate::behaviour::expect::{Expectation, Figures, Share, Unasked, expectations, inquiries, spoken};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Canon, Digest};
 use crate::numeric::NUMERICS;
 use crate::pipeline::build::factor;
@@ -15,7 +15,7 @@ use crate::pipeline::linker::Linking;
 use crate::pipeline::objects::{Objects, gather};
 use crate::pipeline::policy_limits::{cannot_ask, thresholds};
 use crate::pipeline::sinks::find;
-use crate::pipeline::{Base, Plan, Setup, Stop, plan};
+use crate::pipeline::{Base, Plan, Setup, plan};
 use crate::progress::Progress;
 use crate::project::{Edit, Prefaces, Project};
 use crate::stats::Cached;
@@ -48,7 +48,7 @@ impl<'a> Trials<'a> {
     ///
     /// # Errors
     /// If the statistics cannot be used, the model cannot read an edit, or the store fails.
-    pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(Tried, bool), Stop> {
+    pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(Tried, bool), Failure> {
         let address = self.address(setup, cached)?;
         let edits = self.project.edits.edits.len();
         let kept = self.store.recall(Kind::Report, &address, |bytes| {
@@ -65,7 +65,7 @@ impl<'a> Trials<'a> {
     }
 
     /// Returns the store address of a layer's results, which covers all their inputs.
-    fn address(&self, setup: &Setup, cached: &Cached) -> Result<Digest, Stop> {
+    fn address(&self, setup: &Setup, cached: &Cached) -> Result<Digest, Failure> {
         let (project, mut canon) = (self.project, Canon::new("layer-tried/1"));
         canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest);
         canon.digest("settings", &setup.digest()).digest("statistics", &cached.content);
@@ -83,14 +83,14 @@ impl<'a> Trials<'a> {
         if project.edits.edits.iter().any(|edit| edit.chat) {
             let chat = self.base.tokens.chat().map_err(|error| {
                 let finding = Diagnostic::new(Code::ChatUnusable, error.to_string());
-                Stop::wrong(vec![finding], &project.edits.sources)
+                Failure::from(finding).with_sources(&project.edits.sources)
             })?;
             canon.digest("chat", chat.digest());
         }
         Ok(canon.finish())
     }
 
-    fn fresh(&self, setup: &Setup, cached: &Cached) -> Result<Tried, Stop> {
+    fn fresh(&self, setup: &Setup, cached: &Cached) -> Result<Tried, Failure> {
         let (project, base) = (self.project, self.base);
         let edits = &project.edits.edits;
         let mut plan = plan(project, base, setup, self.store)?;
@@ -140,13 +140,13 @@ impl<'a> Trials<'a> {
         Ok(gather(self.base, setup, plan, self.store, self.progress)?.objects)
     }
 
-    fn alone(&self, linking: &Linking<'_>, prefaces: &Prefaces, index: usize, edit: &Edit) -> Result<Shares, Stop> {
+    fn alone(&self, linking: &Linking<'_>, prefaces: &Prefaces, index: usize, edit: &Edit) -> Result<Shares, Failure> {
         let (project, base) = (self.project, self.base);
         let edits = linking.edits().iter().enumerate();
         let chosen: Vec<usize> = edits.filter(|(_, one)| one.edit.id == edit.id).map(|(index, _)| index).collect();
         let linked = linking.some(&chosen)?;
         let patched = base.patched(&linked.patch).map_err(|error| {
-            Stop::wrong(vec![Diagnostic::new(Code::NotFinite, error.to_string())], &project.edits.sources)
+            Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
         let list = expectations(&[edit], &[], prefaces);
         let cannot = |unasked: Vec<Unasked>| cannot_ask(project, &unasked);

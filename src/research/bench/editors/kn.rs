@@ -7,13 +7,13 @@
 
 use rayon::prelude::*;
 
-use super::{Edited, Editor, Unedited, wrong};
+use super::{Edited, Editor, Unedited, refused};
+use crate::diagnostics::Failure;
 use crate::model::Model;
 use crate::model::run::neurons::Neurons;
 use crate::model::text::tokens::target_text;
 use crate::numeric::rows::greatest;
 use crate::patch::Layout;
-use crate::pipeline::Stop;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{Ground, Stated};
 
@@ -43,8 +43,8 @@ impl Editor for KnowledgeNeurons {
 }
 
 impl KnowledgeNeurons {
-    fn one(&self, ground: &Ground<'_>, model: &Model, stated: &Stated) -> Result<Model, Stop> {
-        let cut = |text: &str| ground.base.tokens.continuation(text).map_err(|error| wrong(error.to_string()));
+    fn one(&self, ground: &Ground<'_>, model: &Model, stated: &Stated) -> Result<Model, Failure> {
+        let cut = |text: &str| ground.base.tokens.continuation(text).map_err(|error| refused(error.to_string()));
         let case = &stated.case;
         let prompt = stated.resolved.rows[0].ids.clone();
         let text = |answer: &str| match self.published {
@@ -54,7 +54,7 @@ impl KnowledgeNeurons {
         let old = cut(&text(case.was.as_deref().unwrap_or(&case.target)))?;
         let new = cut(&text(&case.target))?;
         let said = top(model, &prompt);
-        let kept = neurons(model, &prompt, &old).ok_or_else(|| wrong(GATED.to_owned()))?;
+        let kept = neurons(model, &prompt, &old).ok_or_else(|| refused(GATED.to_owned()))?;
         let mut change = vec![0.0_f32; model.spec().width];
         let mut add = |token: u32, by: f32| {
             change.iter_mut().zip(model.token_embedding(token)).for_each(|(x, e)| *x += by * e);

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::{Edited, Editor, Name, Unedited, not_spread, wrong};
+use super::{Edited, Editor, Name, Unedited, not_spread, refused};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, Settings, presets};
+use crate::diagnostics::Failure;
 use crate::link::alphaedit::{self, AlphaEdit, Projector, Small};
 use crate::link::distribute::{Rows, spread};
 use crate::link::emmet::{self, Emmet};
 use crate::link::memit::{self, Memit};
 use crate::numeric::eigen::Eigen;
-use crate::pipeline::Stop;
 use crate::pipeline::build::{statistics, unsound};
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{Found, Ground, Stated};
@@ -133,7 +133,7 @@ impl Mass {
         }
     }
 
-    fn rows(&self, ground: &Ground<'_>, layers: &[usize], progress: &dyn Progress) -> Result<Box<dyn Rows>, Stop> {
+    fn rows(&self, ground: &Ground<'_>, layers: &[usize], progress: &dyn Progress) -> Result<Box<dyn Rows>, Failure> {
         if self.kind == Name::Alphaedit {
             let mut projectors = BTreeMap::new();
             for &layer in layers {
@@ -158,7 +158,7 @@ impl Mass {
         })
     }
 
-    fn projector(&self, ground: &Ground<'_>, layer: usize, progress: &dyn Progress) -> Result<Rc<Projector>, Stop> {
+    fn projector(&self, ground: &Ground<'_>, layer: usize, progress: &dyn Progress) -> Result<Rc<Projector>, Failure> {
         if let Some(found) = ground.projector(layer) {
             return Ok(found);
         }
@@ -167,7 +167,7 @@ impl Mass {
         let moment = stats::build::moment(ground.store, &setup.provenance, &cached);
         let moment = moment.map_err(|error| unsound(ground.project, &error))?;
         progress.line(&format!("eigenvectors of the second moment of layer {layer}"));
-        let eigen = Eigen::new(moment.inner(), &moment.matrix()).map_err(|error| wrong(error.to_string()))?;
+        let eigen = Eigen::new(moment.inner(), &moment.matrix()).map_err(|error| refused(error.to_string()))?;
         let small = if self.published { Small::Below(BELOW) } else { Small::Share(self.share.unwrap_or(SHARE)) };
         let projector = Projector::new(&eigen, small);
         let (rank, order) = (projector.rank(moment.inner()), moment.inner());

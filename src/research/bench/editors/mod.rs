@@ -13,12 +13,11 @@ mod rome_sequential;
 use std::collections::BTreeMap;
 
 use super::eval_context::{Ground, Stated};
-use crate::diagnostics::{Code, Diagnostic, Sources};
+use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::link::Refinement;
 use crate::link::distribute::SpreadError;
 use crate::model::Model;
 use crate::patch::PatchError;
-use crate::pipeline::Stop;
 use crate::progress::Progress;
 
 /// The result of a successful edit.
@@ -35,11 +34,11 @@ pub enum Unedited {
     /// These facts cannot be edited, for this reason. The run continues with other facts.
     Facts(String),
     /// An input of all edits failed, so the run ends.
-    Stop(Stop),
+    Stop(Failure),
 }
 
-impl From<Stop> for Unedited {
-    fn from(stop: Stop) -> Self {
+impl From<Failure> for Unedited {
+    fn from(stop: Failure) -> Self {
         Self::Stop(stop)
     }
 }
@@ -179,8 +178,8 @@ pub fn editor(name: Name, changed: &Changed, published: bool) -> Box<dyn Editor>
     }
 }
 
-fn wrong(message: String) -> Stop {
-    Stop::wrong(vec![Diagnostic::new(Code::BenchRefused, message)], &Sources::default())
+fn refused(message: String) -> Failure {
+    Failure::from(Diagnostic::new(Code::BenchRefused, message))
 }
 
 fn not_finite(error: &PatchError) -> Unedited {

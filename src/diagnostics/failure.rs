@@ -1,0 +1,62 @@
+//! Defines the error with which a command ends: findings, and the kind that determines the exit code.
+
+use super::{Diagnostic, Findings, Sources};
+
+/// The kind of a failure; it determines the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The input is invalid.
+    Invalid,
+    /// The lock is missing or out of date, or the base is not the one that it names.
+    Stale,
+    /// Every step succeeded, but a rule of the project's policy is broken.
+    Denied,
+}
+
+/// The error with which a command ends.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// At least one of them is an error.
+    pub findings: Vec<Diagnostic>,
+    /// The files that the labels of the findings point into.
+    pub sources: Sources,
+}
+
+impl Failure {
+    /// Returns a failure of invalid input for several findings. For one finding, use `Failure::from`.
+    pub fn invalid(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
+        Self { kind: FailureKind::Invalid, findings, sources: sources.clone() }
+    }
+
+    /// Returns a failure for a lock that is missing or out of date.
+    pub fn stale(finding: Diagnostic) -> Self {
+        Self { kind: FailureKind::Stale, ..Self::from(finding) }
+    }
+
+    /// Returns a failure for findings of mixed severity: [`FailureKind::Denied`] if every error is a policy rule, or
+    /// else [`FailureKind::Invalid`].
+    pub fn from_findings(findings: Vec<Diagnostic>, sources: &Sources) -> Self {
+        let denied = findings.iter().filter(|one| one.is_error()).all(|one| one.code.is_adjustable());
+        let kind = if denied { FailureKind::Denied } else { FailureKind::Invalid };
+        Self { kind, findings, sources: sources.clone() }
+    }
+
+    /// Sets the files that the labels point into; `From` sets none.
+    #[must_use]
+    pub fn with_sources(self, sources: &Sources) -> Self {
+        Self { sources: sources.clone(), ..self }
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(finding: Diagnostic) -> Self {
+        Self { kind: FailureKind::Invalid, findings: vec![finding], sources: Sources::default() }
+    }
+}
+
+impl From<Findings> for Failure {
+    fn from(findings: Findings) -> Self {
+        Self::from_findings(findings.diagnostics, &findings.sources)
+    }
+}
