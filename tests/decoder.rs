@@ -30,7 +30,7 @@ fn agrees_with_transformers() {
         worst = worst.max(distance(&logits[..vocabulary], &numbers(&case["logits_first"])));
         worst = worst.max(distance(&logits[last * vocabulary..], &numbers(&case["logits_last"])));
         for blocks in 0..=tiny::LAYERS {
-            let hidden = model.hidden(&[&row], blocks);
+            let hidden = model.hidden_states(&[&row], blocks);
             worst = worst.max(distance(&hidden[..width], &numbers(&case["hidden_first"][blocks])));
             worst = worst.max(distance(&hidden[last * width..], &numbers(&case["hidden_last"][blocks])));
         }

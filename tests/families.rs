@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use corrigenda::model::run::generation::Continued;
-use corrigenda::model::run::prefix_cache::Openings;
+use corrigenda::model::run::prefix_cache::PrefixCache;
 use corrigenda::model::run::suffix_pass::Above;
 use corrigenda::model::{Model, ModelError, Tokens};
 use corrigenda::numeric::Isa;
@@ -42,7 +42,7 @@ fn every_family_agrees_with_transformers() {
             let part = |all: &[f32], width: usize| all[at * width..][..width].to_vec();
             near(&part(&logits, spec.vocabulary), &golden[format!("logits_{place}")], "a logit");
             for blocks in 0..=spec.layers {
-                let hidden = part(&model.hidden(&[&row], blocks), spec.width);
+                let hidden = part(&model.hidden_states(&[&row], blocks), spec.width);
                 near(&hidden, &golden[format!("hidden_{place}")][blocks], &format!("{place} state {blocks}"));
             }
             for layer in 0..spec.layers {
@@ -62,7 +62,7 @@ fn every_gradient_agrees_with_autograd() {
         let (row, labels) = (ids(&case.0["ids"]), ids(&golden["labels"]));
         let layer = case.0["layer"].as_u64().expect("a layer") as usize;
         let position = golden["position"].as_u64().expect("a position") as usize;
-        let hooked = model.hooked(layer, &[&row], &[position]);
+        let hooked = model.run_hook(layer, &[&row], &[position]);
         let above = Above::new(&model, layer, &hooked, &[position], &[labels.len()]);
         let delta: Vec<f32> = numbers(&golden["delta"]).iter().map(|x| *x as f32).collect();
         let evaluation = above.evaluate(&delta);
@@ -90,13 +90,13 @@ fn a_cached_prefix_changes_no_bit() {
         let mut other = row.clone();
         other[1] = (other[1] + 1) % model.spec().vocabulary as u32;
         let openings = vec![row[..3].to_vec(), Vec::new(), row[..4].to_vec(), row[..4].to_vec()];
-        let openings = Openings::new(&model, model.spec().layers, openings);
+        let openings = PrefixCache::new(&model, model.spec().layers, openings);
         let (tokens, moving, tails) = ([&row[..], &row, &other, &row], [4, 3, 4, 2], [1, 2, 1, 3]);
         assert_eq!(openings.of(&model, &tokens, &moving).lengths, [3, 0, 1, 2]);
         let delta: Vec<f32> = (0..model.spec().width).map(|at| (at as f32 - 7.0) / 16.0).collect();
         for layer in 0..model.spec().layers {
-            let found = [&Openings::none(), &openings].map(|openings| {
-                let hooked = model.hooked_behind(openings, layer, &tokens, &moving);
+            let found = [&PrefixCache::none(), &openings].map(|openings| {
+                let hooked = model.run_hook_cached(openings, layer, &tokens, &moving);
                 let above = Above::new(&model, layer, &hooked, &moving, &tails);
                 let evaluation = above.evaluate(&delta);
                 let slopes = above.reverse_each(&evaluation, &evaluation.logits);

@@ -107,7 +107,7 @@ impl Parity {
         let key: Vec<f32> = numbers(&edit["key"]).iter().map(|&x| x as f32).collect();
         let value: Vec<f32> = numbers(&edit["link"]["value"]).iter().map(|&x| x as f32).collect();
         let linked =
-            link(factor, &[Pair { key: &key, value: &value }], 0.0, |key| self.model.edited_output(self.layer, key))
+            link(factor, &[Pair { key: &key, value: &value }], 0.0, |key| self.model.mlp_output_f64(self.layer, key))
                 .expect("one key");
         let direction = numbers(&edit["direction"]);
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -142,7 +142,7 @@ fn the_tiny_model_agrees_with_pytorch() {
     };
     let pairs: Vec<_> = parity.edits().iter().map(|edit| list(edit, &edit["link"]["value"])).collect();
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| Pair { key, value }).collect();
-    let linked = link(&factor, &pairs, 0.0, |key| parity.model.edited_output(parity.layer, key)).expect("three keys");
+    let linked = link(&factor, &pairs, 0.0, |key| parity.model.mlp_output_f64(parity.layer, key)).expect("three keys");
     let mut update = vec![0.0; tiny::WIDTH * tiny::INNER];
     for (u, v) in linked.u.iter().zip(&linked.v) {
         for (row, u) in update.chunks_mut(tiny::INNER).zip(u) {
@@ -229,7 +229,7 @@ fn shared_prefixes_change_no_bit() {
         let tails = vec![label; rows.len()];
         let want = parity.model.logits(&tokens, &tails).concat();
         for layer in 0..tiny::LAYERS {
-            let hooked = parity.model.hooked(layer, &tokens, &moving);
+            let hooked = parity.model.run_hook(layer, &tokens, &moving);
             let above = Above::new(&parity.model, layer, &hooked, &moving, &tails);
             assert_eq!(above.evaluate(&[0.0; tiny::WIDTH]).logits, want, "layer {layer}");
         }

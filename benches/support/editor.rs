@@ -45,7 +45,7 @@ impl Editor {
     /// Returns the base with these edits linked together. The edits must be in the order of their meaning digests.
     pub fn linked(&self, edits: &[(Digest, &Compiled)]) -> Result<Model, Failure> {
         let pairs: Vec<Pair> = edits.iter().map(|(_, side)| Pair { key: &side.key, value: &side.value }).collect();
-        let linked = link(&self.factor, &pairs, 0.0, |key| self.model.edited_output(self.layer, key))?;
+        let linked = link(&self.factor, &pairs, 0.0, |key| self.model.mlp_output_f64(self.layer, key))?;
         let target = self.target(edits.iter().map(|(meaning, _)| *meaning).collect(), &linked);
         let weight = self.model.checkpoint().edited(self.layer);
         let patch = Patch::new(BTreeMap::from([(weight.name.clone(), target)]))?;

@@ -191,7 +191,7 @@ fn both(kept: &Kept<'_>, before: &Model, after: &Model, groups: &[&[Inquiry]]) -
     let all: Vec<&Inquiry> = groups.iter().copied().flatten().collect();
     let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = wanted.into_iter().flatten().unzip();
     let vocabulary = before.spec().vocabulary;
-    let logits = before.head(&states);
+    let logits = before.lm_head(&states);
     let mut first = 0;
     let was = tails.iter().map(|tail| {
         let from = first * vocabulary;

@@ -92,7 +92,7 @@ pub fn damage_kept(
     let (mut tokens, mut divergence, mut losses, mut documents) = (0, 0.0, [0.0, 0.0], 0);
     for (done, document) in neutral.0.iter().enumerate().filter(|(_, document)| document.len() > 1) {
         let (row, labels) = (&document[..document.len() - 1], &document[1..]);
-        let was = before.head(&kept.states(before, &[vec![(row, row.len())]]));
+        let was = before.lm_head(&kept.states(before, &[vec![(row, row.len())]]));
         let is = after.logits(&[row], &[row.len()]).swap_remove(0);
         for [between, first, second] in lost(&was, &is, labels, before.spec().vocabulary) {
             divergence += between;

@@ -11,7 +11,7 @@ use super::Settings;
 use super::optimiser::norm;
 use super::resolve::{Resolved, Row};
 use crate::model::Model;
-use crate::model::run::prefix_cache::{Openings, alike};
+use crate::model::run::prefix_cache::{PrefixCache, common_prefix_len};
 use crate::model::run::suffix_pass::Above;
 use crate::numeric::rows::softmax;
 
@@ -83,12 +83,12 @@ pub struct Objective<'a> {
 impl<'a> Objective<'a> {
     /// Runs the rows of `edit` up to `layer`, and prepares the evaluation of the layers above.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
-        Self::behind(&Openings::none(), model, layer, edit, (settings, Hook::Mlp))
+        Self::behind(&PrefixCache::none(), model, layer, edit, (settings, Hook::Mlp))
     }
 
     /// As [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in `openings`.
     pub fn behind(
-        openings: &Openings,
+        openings: &PrefixCache,
         model: &'a Model,
         layer: usize,
         edit: &'a Resolved,
@@ -103,7 +103,7 @@ impl<'a> Objective<'a> {
         let mut tails = vec![label; edit.rows.len()];
         tails.push(1);
         let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        let hooked = model.hooked_behind(openings, layer, &tokens, &moving);
+        let hooked = model.run_hook_cached(openings, layer, &tokens, &moving);
         let key = weighted(&hooked.keys[..edit.rows.len()], settings.bare_weight);
         let value_before = match hook {
             Hook::Mlp => hooked.values[0].clone(),
@@ -226,17 +226,17 @@ const OPENING_NUMBERS: usize = 1 << 27;
 /// Returns the KV cache, in the layers below `layers`, of the prefix that the first two edits share in each row: the
 /// text that the context template puts before the prompt. The cache is empty if there is only one edit, or if it would
 /// exceed [`OPENING_NUMBERS`].
-pub(super) fn openings(model: &Model, layers: usize, edits: &[&Resolved]) -> Openings {
-    let [first, second, ..] = edits else { return Openings::none() };
+pub(super) fn openings(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
+    let [first, second, ..] = edits else { return PrefixCache::none() };
     let opening = |(one, other): (&Row, &Row)| {
-        let shared = alike(&one.ids, &other.ids).min(one.position).min(other.position);
+        let shared = common_prefix_len(&one.ids, &other.ids).min(one.position).min(other.position);
         one.ids[..shared].to_vec()
     };
     let tokens: Vec<Vec<u32>> = first.rows.iter().zip(&second.rows).map(opening).collect();
     let (positions, spec) = (tokens.iter().map(Vec::len).sum::<usize>(), model.spec());
     match positions * layers * 2 * spec.groups * spec.head_width <= OPENING_NUMBERS {
-        true => Openings::new(model, layers, tokens),
-        false => Openings::none(),
+        true => PrefixCache::new(model, layers, tokens),
+        false => PrefixCache::none(),
     }
 }
 
@@ -252,7 +252,7 @@ pub fn keys<'a>(
     edits.iter().map(move |edit| {
         let rows: Vec<&[u32]> = edit.rows.iter().map(|row| &row.ids[..=row.position]).collect();
         let positions: Vec<usize> = edit.rows.iter().map(|row| row.position).collect();
-        weighted(&model.hooked_behind(&openings, layer, &rows, &positions).keys, bare_weight)
+        weighted(&model.run_hook_cached(&openings, layer, &rows, &positions).keys, bare_weight)
     })
 }
 

@@ -66,13 +66,13 @@ pub fn spread(
 fn key(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let rows: Vec<&[u32]> = fact.rows.iter().map(|row| &row.ids[..=row.position]).collect();
     let positions: Vec<usize> = fact.rows.iter().map(|row| row.position).collect();
-    weighted(&model.hooked(layer, &rows, &positions).keys, Some(0.5))
+    weighted(&model.run_hook(layer, &rows, &positions).keys, Some(0.5))
 }
 
 /// Returns the hidden state after a layer at the subject's last token of the bare prompt.
 fn state(model: &Model, layer: usize, fact: &Resolved) -> Vec<f32> {
     let row = &fact.rows[0];
-    let hooked = model.hooked(layer, &[&row.ids[..=row.position]], &[row.position]);
+    let hooked = model.run_hook(layer, &[&row.ids[..=row.position]], &[row.position]);
     hooked.state(0, row.position).to_vec()
 }
 

@@ -66,7 +66,7 @@ impl<'a> Linking<'a> {
         let sites: Vec<_> = edits.iter().map(|planned| &objects[&planned.meaning].sites[&setup.layer]).collect();
         let keys: Vec<&[f32]> = sites.iter().map(|site| site.key.as_slice()).collect();
         let pairs = sites.iter().map(|site| Pair { key: &site.key, value: &site.value });
-        let residuals = pairs.map(|pair| residual(&pair, &base.model.edited_output(setup.layer, pair.key))).collect();
+        let residuals = pairs.map(|pair| residual(&pair, &base.model.mlp_output_f64(setup.layer, pair.key))).collect();
         let system = System::new(factor, &keys);
         Self { project, base, setup, edits, system, residuals, uppers: Vec::new(), sentences: Vec::new() }
     }

@@ -232,7 +232,7 @@ impl<'a> Refining<'a> {
             Wanted::Labels(labels) => nll = likelihood(&mut gradient, labels),
             Wanted::Same(states) => {
                 let weight = self.settings.drift / self.watched as f64;
-                drift = divergence(&mut self.base.head(states), &mut gradient, self.base.spec().vocabulary, weight)
+                drift = divergence(&mut self.base.lm_head(states), &mut gradient, self.base.spec().vocabulary, weight)
                     / self.watched as f64;
             }
         }

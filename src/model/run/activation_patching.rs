@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::block::cut;
-use super::decoder::{Model, Past};
+use super::decoder::{Model, KvCache};
 use super::rows::Rows;
 use crate::numeric::attention::Row;
 use crate::numeric::rows::add;
@@ -34,7 +34,7 @@ pub struct Record {
     attention: Vec<Vec<f32>>,
     mlp: Vec<Vec<f32>>,
     /// The KV cache of every layer, including the positions before the rows.
-    past: Vec<Past>,
+    past: Vec<KvCache>,
     /// Queries, keys and values of every layer, `[layers][positions, fused]`.
     fused: Vec<Vec<f32>>,
 }
@@ -167,9 +167,9 @@ impl Model {
                         let row = Arc::new(part[0][..position * shared].to_vec());
                         vec![row; count]
                     };
-                    Past { keys: cut(&one.keys), values: cut(&one.values) }
+                    KvCache { keys: cut(&one.keys), values: cut(&one.values) }
                 }
-                None => Past { keys: vec![Arc::default(); count], values: vec![Arc::default(); count] },
+                None => KvCache { keys: vec![Arc::default(); count], values: vec![Arc::default(); count] },
             };
             let (mut attention, tape) = self.attention_output(layer, x, &out.rows, &past, &tails, false);
             out.keep(Part::Attention, layer, severed, &mut attention);

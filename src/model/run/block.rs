@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::decoder::{Model, Past};
+use super::decoder::{Model, KvCache};
 use super::rows::Rows;
 use crate::model::arch::family::{Attention, NormKind};
 use crate::model::load::checkpoint::{Norm, Projection};
@@ -115,7 +115,7 @@ impl Model {
         layer: usize,
         x: &[f32],
         rows: &Rows,
-        past: &Past,
+        past: &KvCache,
         tails: &[usize],
         keep: bool,
     ) -> (Middle, AttentionTape) {
@@ -139,7 +139,7 @@ impl Model {
         layer: usize,
         x: &[f32],
         rows: &Rows,
-        past: &Past,
+        past: &KvCache,
         tails: &[usize],
         keep: bool,
     ) -> (Vec<f32>, AttentionTape) {
@@ -264,7 +264,7 @@ impl Model {
 /// values.
 pub(crate) fn offered<'a>(
     rows: &Rows,
-    past: &'a Past,
+    past: &'a KvCache,
     fused: &'a [f32],
     tails: &[usize],
     heads: Heads,

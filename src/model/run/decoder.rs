@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::block::{AttentionTape, MlpTape};
-use super::prefix_cache::{Opened, Openings};
+use super::prefix_cache::{CachedPrefixes, PrefixCache};
 use super::rows::Rows;
 use crate::model::load::checkpoint::Checkpoint;
 use crate::model::load::tensor::Tensor;
@@ -25,7 +25,7 @@ pub struct Model {
 /// The KV cache of one layer: keys and values of the positions before each row, `[past, kv_heads · head_width]` per
 /// row. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Past {
+pub struct KvCache {
     /// Keys, one matrix per row.
     pub keys: Vec<Arc<Vec<f32>>>,
     /// Values, one matrix per row.
@@ -39,25 +39,25 @@ pub(crate) struct BlockTape {
 }
 
 /// The key and value that the hook records at the MLP of one layer, and the hidden states after that block.
-pub struct Hooked {
+pub struct HookOutput {
     /// Layout of the rows in `after`, without their cached prefixes.
     pub rows: Rows,
     /// The cached prefixes of the rows.
-    pub opened: Opened,
+    pub prefixes: CachedPrefixes,
     /// Per row, the key at the requested position: the input of the MLP down-projection, `[f]`.
     pub keys: Vec<Vec<f32>>,
     /// Per row, the value at that position: the output of the down-projection, bias included, `[d]`.
     pub values: Vec<Vec<f32>>,
     /// Hidden states after the block, `[positions, d]`.
-    pub after: Vec<f32>,
+    pub resid_post: Vec<f32>,
 }
 
-impl Hooked {
+impl HookOutput {
     /// Returns the hidden state of a row after the block, `[d]`. `position` counts from the start of the text and must
     /// not be in the cached prefix.
     pub fn state(&self, row: usize, position: usize) -> &[f32] {
-        let width = self.after.len() / self.rows.positions();
-        &self.after[(self.rows.range(row).start + position - self.rows.past(row)) * width..][..width]
+        let width = self.resid_post.len() / self.rows.positions();
+        &self.resid_post[(self.rows.range(row).start + position - self.rows.past(row)) * width..][..width]
     }
 }
 
@@ -117,13 +117,13 @@ impl Model {
 
     /// Computes the embeddings of rows whose first token is at position `first` of its text, `[positions, d]`.
     pub(crate) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
-        self.embed_changed(tokens, first, |_, _, _| {})
+        self.embed_with(tokens, first, |_, _, _| {})
     }
 
     /// Computes the embeddings of rows, `[positions, d]`. Before the position embedding is added, calls `change` with
     /// every token embedding, which it may modify. `change` receives the row, the position in the row, and the
     /// embedding.
-    pub fn embed_changed(
+    pub fn embed_with(
         &self,
         tokens: &[&[u32]],
         first: usize,
@@ -146,12 +146,12 @@ impl Model {
 
     /// Runs one block for the last `tails[row]` positions of every row. Returns the hidden states and the tape for the
     /// reverse pass.
-    pub(crate) fn block_taped(
+    pub(crate) fn run_block_taped(
         &self,
         layer: usize,
         x: &[f32],
         rows: &Rows,
-        past: &Past,
+        past: &KvCache,
         tails: &[usize],
     ) -> (Vec<f32>, BlockTape) {
         let (middle, attention) = self.attention_half(layer, x, rows, past, tails, true);
@@ -161,19 +161,19 @@ impl Model {
     }
 
     /// Runs one block for the last `tails[row]` positions of every row, without recording a tape.
-    fn block(&self, layer: usize, x: &[f32], rows: &Rows, past: &Past, tails: &[usize]) -> Vec<f32> {
+    fn block(&self, layer: usize, x: &[f32], rows: &Rows, past: &KvCache, tails: &[usize]) -> Vec<f32> {
         let (middle, _) = self.attention_half(layer, x, rows, past, tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
         self.mlp_onto(layer, &key, &middle)
     }
 
     /// Returns the hidden states of all rows after the first `blocks` blocks (0: the embeddings), `[positions, d]`.
-    pub fn hidden(&self, tokens: &[&[u32]], blocks: usize) -> Vec<f32> {
+    pub fn hidden_states(&self, tokens: &[&[u32]], blocks: usize) -> Vec<f32> {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let tails = rows.lengths();
         let mut x = self.embed(tokens);
         for layer in 0..blocks {
-            x = self.block(layer, &x, &rows, &Past::default(), tails);
+            x = self.block(layer, &x, &rows, &KvCache::default(), tails);
         }
         x
     }
@@ -196,7 +196,7 @@ impl Model {
             let rows = Rows::new(tokens.iter().map(|row| row.len()));
             let (tails, mut x) = (rows.lengths(), self.embed(tokens));
             for layer in 0..=last {
-                let (middle, _) = self.attention_half(layer, &x, &rows, &Past::default(), tails, false);
+                let (middle, _) = self.attention_half(layer, &x, &rows, &KvCache::default(), tails, false);
                 let (key, _) = self.mlp_key(layer, &middle, false);
                 if layer < last {
                     x = self.mlp_onto(layer, &key, &middle);
@@ -210,7 +210,7 @@ impl Model {
 
     /// Computes `W k + b` (`[d]`) of `layer`'s MLP down-projection for one key, in f64, with the terms added in order.
     /// Linking, which combines the edits of a layer, computes its residuals from it.
-    pub fn edited_output(&self, layer: usize, key: &[f32]) -> Vec<f64> {
+    pub fn mlp_output_f64(&self, layer: usize, key: &[f32]) -> Vec<f64> {
         let projection = &self.checkpoint.blocks[layer].mlp_out;
         let weight = self.weight(projection);
         let bias = projection.bias.as_ref().map(Tensor::wide);
@@ -225,13 +225,13 @@ impl Model {
     }
 
     /// Runs all rows through `layer` and records the key and the value of its MLP at `positions[row]` of every row.
-    pub fn hooked(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> Hooked {
-        self.hooked_behind(&Openings::none(), layer, tokens, positions)
+    pub fn run_hook(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> HookOutput {
+        self.run_hook_cached(&PrefixCache::none(), layer, tokens, positions)
     }
 
     /// Does the same as [`Model::hooked`], but reads the KV cache of each row's prefix from `openings` if it is cached
     /// there. Only positions before `positions[row]` are read from the cache.
-    pub fn hooked_behind(&self, openings: &Openings, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> Hooked {
+    pub fn run_hook_cached(&self, openings: &PrefixCache, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> HookOutput {
         let spec = self.spec();
         let opened = openings.of(self, tokens, positions);
         let rests = tokens.iter().zip(&opened.lengths).map(|(row, &past)| (past, &row[past..]));
@@ -251,12 +251,12 @@ impl Model {
         };
         let (keys, values) = (pick(&key, spec.inner), pick(&after, spec.width));
         add(&mut after, &middle.sum);
-        Hooked { rows, opened, keys, values, after }
+        HookOutput { rows, prefixes: opened, keys, values, resid_post: after }
     }
 
     /// Applies the final norm and the output matrix: returns logits `[positions, vocabulary]` of hidden states after
     /// the last block.
-    pub fn head(&self, x: &[f32]) -> Vec<f32> {
+    pub fn lm_head(&self, x: &[f32]) -> Vec<f32> {
         let (_, normed) = self.norm(x, self.spec().width, &self.checkpoint.final_norm);
         self.unembed(&normed)
     }
@@ -283,7 +283,7 @@ impl Model {
 
     fn logits_of_batch(&self, tokens: &[&[u32]], tails: &[usize], out: &mut Vec<Vec<f32>>) {
         let vocabulary = self.spec().vocabulary;
-        let logits = self.head(&self.last_of_batch(tokens, tails));
+        let logits = self.lm_head(&self.last_of_batch(tokens, tails));
         let mut first = 0;
         for &tail in tails {
             out.push(logits[first * vocabulary..][..tail * vocabulary].to_vec());
@@ -302,8 +302,8 @@ impl Model {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let last = self.spec().layers - 1;
         // The last block computes only the requested positions.
-        let before = self.hidden(tokens, last);
-        self.block(last, &before, &rows, &Past::default(), tails)
+        let before = self.hidden_states(tokens, last);
+        self.block(last, &before, &rows, &KvCache::default(), tails)
     }
 }
 

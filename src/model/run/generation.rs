@@ -3,20 +3,20 @@
 
 use std::sync::Arc;
 
-use super::decoder::{Model, Past};
+use super::decoder::{Model, KvCache};
 use super::rows::Rows;
 
 /// A text that is being decoded, with the KV cache of every layer for its tokens.
 pub struct Continued<'m> {
     model: &'m Model,
-    layers: Vec<Past>,
+    layers: Vec<KvCache>,
     length: usize,
 }
 
 impl<'m> Continued<'m> {
     /// Creates the state of an empty text.
     pub fn new(model: &'m Model) -> Self {
-        let empty = || Past { keys: vec![Arc::default()], values: vec![Arc::default()] };
+        let empty = || KvCache { keys: vec![Arc::default()], values: vec![Arc::default()] };
         Self { model, layers: (0..model.spec().layers).map(|_| empty()).collect(), length: 0 }
     }
 
@@ -41,7 +41,7 @@ impl<'m> Continued<'m> {
             x = model.mlp_onto(layer, &key, &middle);
         }
         self.length += tokens.len();
-        model.head(&x[x.len() - width..])
+        model.lm_head(&x[x.len() - width..])
     }
 
     /// Number of tokens appended so far.

@@ -1,7 +1,7 @@
 //! Computes the inputs of one MLP's activation at the last position of a row and their gradients, for the attribution
 //! of knowledge neurons (Dai et al. 2022).
 
-use super::decoder::{Model, Past};
+use super::decoder::{Model, KvCache};
 use super::rows::Rows;
 use super::suffix_pass::Above;
 use crate::numeric::rows::softmax;
@@ -28,12 +28,12 @@ impl<'m> Neurons<'m> {
             return None;
         }
         let rows = Rows::new([row.len()]);
-        let x = model.hidden(&[row], layer);
-        let (middle, _) = model.attention_half(layer, &x, &rows, &Past::default(), &[1], false);
+        let x = model.hidden_states(&[row], layer);
+        let (middle, _) = model.attention_half(layer, &x, &rows, &KvCache::default(), &[1], false);
         let (_, tape) = model.mlp_key(layer, &middle, true);
         let inputs = tape?.before;
         let last = vec![row.len() - 1; copies];
-        let hooked = model.hooked(layer, &vec![row; copies], &last);
+        let hooked = model.run_hook(layer, &vec![row; copies], &last);
         let above = Above::new(model, layer, &hooked, &last, &vec![1; copies]);
         let value = hooked.values.into_iter().next()?;
         Some(Self { model, layer, above, copies, inputs, value })

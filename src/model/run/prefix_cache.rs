@@ -7,30 +7,30 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::cut;
-use super::decoder::{Model, Past};
+use super::decoder::{Model, KvCache};
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
 
 /// Token prefixes, one per row, with their KV cache in every layer.
 #[derive(Clone, Debug, Default)]
-pub struct Openings {
+pub struct PrefixCache {
     tokens: Vec<Vec<u32>>,
-    layers: Vec<Past>,
+    layers: Vec<KvCache>,
 }
 
 /// The cached prefixes of a batch, cut to the tokens that each row has in common with its prefix.
 #[derive(Clone, Debug, Default)]
-pub struct Opened {
+pub struct CachedPrefixes {
     /// Length of the cached prefix of every row, in positions.
     pub lengths: Vec<usize>,
     /// KV cache of the prefixes, one entry per layer.
-    layers: Vec<Past>,
+    layers: Vec<KvCache>,
 }
 
 /// The KV cache of rows without a cached prefix.
-static NOTHING: Past = Past { keys: Vec::new(), values: Vec::new() };
+static NOTHING: KvCache = KvCache { keys: Vec::new(), values: Vec::new() };
 
-impl Openings {
+impl PrefixCache {
     /// Returns an empty cache: every row is computed from its first token.
     pub fn none() -> Self {
         Self::default()
@@ -47,15 +47,15 @@ impl Openings {
             return Self::none();
         }
         let x = model.embed(&tokens.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        let layers = kept(model, 0..layers, x, &rows, &Opened::default());
+        let layers = kept(model, 0..layers, x, &rows, &CachedPrefixes::default());
         Self { tokens, layers }
     }
 
     /// Returns the cached prefix of every row: the first tokens that row `i` has in common with prefix `i`, at most
     /// `most[i]` of them.
-    pub fn of(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> Opened {
+    pub fn of(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> CachedPrefixes {
         let shared = |(index, row): (usize, &&[u32])| {
-            self.tokens.get(index).map_or(0, |opening| alike(opening, row).min(most[index]))
+            self.tokens.get(index).map_or(0, |opening| common_prefix_len(opening, row).min(most[index]))
         };
         let lengths: Vec<usize> = rows.iter().enumerate().map(shared).collect();
         let width = model.heads(0).shared();
@@ -64,30 +64,30 @@ impl Openings {
             false => Arc::new(all[..length * width].to_vec()),
         };
         let parts = |all: &[Arc<Vec<f32>>]| all.iter().zip(&lengths).map(part).collect();
-        let layers = self.layers.iter().map(|past| Past { keys: parts(&past.keys), values: parts(&past.values) });
-        Opened { layers: layers.collect(), lengths }
+        let layers = self.layers.iter().map(|past| KvCache { keys: parts(&past.keys), values: parts(&past.values) });
+        CachedPrefixes { layers: layers.collect(), lengths }
     }
 }
 
-impl Opened {
+impl CachedPrefixes {
     /// The KV cache of one layer for all rows; empty if no prefix is cached.
     ///
     /// # Panics
     /// If the prefixes were run through fewer layers.
-    pub fn layer(&self, layer: usize) -> &Past {
+    pub fn layer(&self, layer: usize) -> &KvCache {
         if self.layers.is_empty() { &NOTHING } else { &self.layers[layer] }
     }
 }
 
 /// Returns the length of the common prefix of two texts, in tokens.
-pub fn alike(one: &[u32], other: &[u32]) -> usize {
+pub fn common_prefix_len(one: &[u32], other: &[u32]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
 /// Runs positions that stay constant through `layers`. `x` contains their hidden states, `[positions, d]`. Returns the
 /// KV cache of every row in each of these layers, cached prefixes included. In the last of the layers only keys and
 /// values are computed.
-pub(crate) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &Rows, opened: &Opened) -> Vec<Past> {
+pub(crate) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &Rows, opened: &CachedPrefixes) -> Vec<KvCache> {
     let mut out = Vec::with_capacity(layers.len());
     for layer in layers.clone() {
         let last = layer + 1 == layers.end;
@@ -104,7 +104,7 @@ pub(crate) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &
 }
 
 /// Returns the KV cache extended by the keys and values of a fused matrix, row by row.
-fn behind(past: &Past, fused: &[f32], rows: &Rows, heads: Heads) -> Past {
+fn behind(past: &KvCache, fused: &[f32], rows: &Rows, heads: Heads) -> KvCache {
     let part = |before: &[Arc<Vec<f32>>], row: usize, part: Range<usize>| {
         let positions = rows.range(row);
         let own = cut(&fused[positions.start * heads.fused()..positions.end * heads.fused()], heads, part);
@@ -113,7 +113,7 @@ fn behind(past: &Past, fused: &[f32], rows: &Rows, heads: Heads) -> Past {
             Some(before) => Arc::new([before.as_slice(), &own].concat()),
         }
     };
-    Past {
+    KvCache {
         keys: (0..rows.count()).map(|row| part(&past.keys, row, heads.keys())).collect(),
         values: (0..rows.count()).map(|row| part(&past.values, row, heads.values())).collect(),
     }

@@ -4,7 +4,7 @@
 //! activation. This module computes no gradient of weights.
 
 use super::block::{AttentionTape, MlpTape, by_head, cut, offered, paste};
-use super::decoder::{BlockTape, Model, Past};
+use super::decoder::{BlockTape, Model, KvCache};
 use super::rows::Rows;
 use crate::model::arch::family::{Attention, NormKind};
 use crate::model::load::checkpoint::{Norm, Projection};
@@ -37,7 +37,7 @@ impl Model {
         layer: usize,
         tape: &BlockTape,
         rows: &Rows,
-        past: &Past,
+        past: &KvCache,
         tails: &[usize],
         gradient: Vec<f32>,
     ) -> Vec<f32> {
@@ -91,7 +91,7 @@ impl Model {
         layer: usize,
         tape: &AttentionTape,
         rows: &Rows,
-        past: &Past,
+        past: &KvCache,
         tails: &[usize],
         gradient: &[f32],
     ) -> Vec<f32> {

@@ -14,7 +14,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::decoder::{BlockTape, Hooked, Model, Past};
+use super::decoder::{BlockTape, HookOutput, Model, KvCache};
 use super::prefix_cache::kept;
 use super::rows::Rows;
 use crate::numeric::rows::{Normalised, add};
@@ -26,7 +26,7 @@ pub struct Above<'a> {
     rows: Rows,
     tails: Vec<usize>,
     /// The KV cache of the positions before the changing one, one entry per layer above the edited one.
-    past: Vec<Past>,
+    past: Vec<KvCache>,
     /// Hidden states after the edited layer, from the changing position on, `[positions, d]`.
     start: Vec<f32>,
 }
@@ -43,7 +43,7 @@ impl<'a> Above<'a> {
     /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `moving[row]` is the position of
     /// the hidden state that will change. The last `tails[row]` positions of a row are labelled; none of them is before
     /// `moving[row]`.
-    pub fn new(model: &'a Model, layer: usize, hooked: &Hooked, moving: &[usize], tails: &[usize]) -> Self {
+    pub fn new(model: &'a Model, layer: usize, hooked: &HookOutput, moving: &[usize], tails: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
         // The index of the changing position in `hooked.after`, which does not contain the cached prefix.
         let split = |row: usize| {
@@ -52,12 +52,12 @@ impl<'a> Above<'a> {
         };
         let cut = |part: &dyn Fn(usize) -> Range<usize>| -> Vec<f32> {
             let at: Vec<usize> = (0..all.count()).flat_map(part).collect();
-            Rows::gather(&hooked.after, spec.width, &at)
+            Rows::gather(&hooked.resid_post, spec.width, &at)
         };
         let before = cut(&|row| all.range(row).start..split(row));
         let start = cut(&|row| split(row)..all.range(row).end);
         let stay = Rows::after((0..all.count()).map(|row| (all.past(row), split(row) - all.range(row).start)));
-        let past = kept(model, layer + 1..spec.layers, before, &stay, &hooked.opened);
+        let past = kept(model, layer + 1..spec.layers, before, &stay, &hooked.prefixes);
         let rows = Rows::after((0..all.count()).map(|row| (moving[row], all.range(row).end - split(row))));
         Self { model, first_layer: layer + 1, rows, tails: tails.to_vec(), past, start }
     }
@@ -74,7 +74,7 @@ impl<'a> Above<'a> {
         let all: Vec<&Self> = all.collect();
         let first = all.first().expect("something to join");
         let row = |one: &'o Self| (0..one.rows.count()).map(|row| (one.rows.past(row), one.rows.length(row)));
-        let past = |layer: usize| Past {
+        let past = |layer: usize| KvCache {
             keys: all.iter().flat_map(|one| &one.past[layer].keys).cloned().collect(),
             values: all.iter().flat_map(|one| &one.past[layer].values).cloned().collect(),
         };
@@ -95,7 +95,7 @@ impl<'a> Above<'a> {
         Self {
             rows: Rows::after([(self.rows.past(row), self.rows.length(row))]),
             tails: vec![self.tails[row]],
-            past: self.past.iter().map(|past| Past { keys: part(&past.keys), values: part(&past.values) }).collect(),
+            past: self.past.iter().map(|past| KvCache { keys: part(&past.keys), values: part(&past.values) }).collect(),
             start: self.start[self.rows.range(row).start * width..self.rows.range(row).end * width].to_vec(),
             ..*self
         }
@@ -109,7 +109,7 @@ impl<'a> Above<'a> {
     /// Estimates how many f32 numbers this preparation and the tape of one evaluation hold in memory.
     pub fn numbers(&self) -> usize {
         let spec = self.model.spec();
-        let past = |past: &Past| past.keys.iter().chain(&past.values).map(|part| part.len()).sum::<usize>();
+        let past = |past: &KvCache| past.keys.iter().chain(&past.values).map(|part| part.len()).sum::<usize>();
         // Norms, queries, keys, values, and both sides of the activation.
         let tape = self.positions() * self.past.len() * (8 * spec.width + 2 * spec.inner);
         // Logits and their gradient.
@@ -133,7 +133,7 @@ impl<'a> Above<'a> {
         for (index, past) in self.past.iter().enumerate() {
             let layer = self.first_layer + index;
             let tails = self.tails_of(layer);
-            let (after, tape) = self.model.block_taped(layer, &x, &self.rows, past, &tails);
+            let (after, tape) = self.model.run_block_taped(layer, &x, &self.rows, past, &tails);
             x = after;
             blocks.push(tape);
         }

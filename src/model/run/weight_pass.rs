@@ -6,7 +6,7 @@
 //! returns the gradient of the MLP outputs; the gradient of a weight matrix is the product of the keys and that
 //! gradient.
 
-use super::decoder::{BlockTape, Model, Past};
+use super::decoder::{BlockTape, Model, KvCache};
 use super::rows::Rows;
 use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{Normalised, add};
@@ -46,8 +46,8 @@ impl Upper {
     /// are computed.
     pub fn new(model: &Model, layer: usize, tokens: &[&[u32]], tails: &[usize]) -> Self {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
-        let x = model.hidden(tokens, layer);
-        let (middle, _) = model.attention_half(layer, &x, &rows, &Past::default(), rows.lengths(), false);
+        let x = model.hidden_states(tokens, layer);
+        let (middle, _) = model.attention_half(layer, &x, &rows, &KvCache::default(), rows.lengths(), false);
         let keys = model.mlp_key(layer, &middle, false).0;
         Self { layer, tails: tails.to_vec(), keys, below: middle.sum, rows }
     }
@@ -76,7 +76,7 @@ impl Upper {
         let mut blocks = Vec::new();
         for layer in self.layer + 1..model.spec().layers {
             let (after, tape) =
-                model.block_taped(layer, &x, &self.rows, &Past::default(), &self.tails_of(model, layer));
+                model.run_block_taped(layer, &x, &self.rows, &KvCache::default(), &self.tails_of(model, layer));
             x = after;
             blocks.push(tape);
         }
@@ -96,7 +96,7 @@ impl Upper {
             let layer = self.layer + 1 + index;
             seen(Slopes { layer, keys: &keys_of(model, tape), gradient: &gradient });
             let tails = self.tails_of(model, layer);
-            gradient = model.block_reverse(layer, tape, &self.rows, &Past::default(), &tails, gradient);
+            gradient = model.block_reverse(layer, tape, &self.rows, &KvCache::default(), &tails, gradient);
         }
         if passed.blocks.is_empty() {
             let mut all = vec![0.0; self.rows.positions() * width];

@@ -71,7 +71,7 @@ pub fn trace(
 ) -> Result<Traced, LeftOut> {
     let Resolved { ids, pieces, subject, answer } = resolve(fact, tokens, model.spec().positions)?;
     let clean = model.record(model.embed(&[&ids]), 1, ids.len(), None, None);
-    let (said, probability) = likeliest(&model.head(&clean.last()));
+    let (said, probability) = likeliest(&model.lm_head(&clean.last()));
     if !probability.is_finite() {
         return Err(ModelError::Overflow.into());
     }
@@ -142,7 +142,7 @@ fn corrupted(
     let width = model.spec().width;
     let drawn = noise.draw(subject.len(), width, block);
     let rows = vec![&ids[subject.start..]; noise.samples];
-    let x = model.embed_changed(&rows, subject.start, |sample, token, state| {
+    let x = model.embed_with(&rows, subject.start, |sample, token, state| {
         if token < subject.len() {
             let numbers = &drawn[(sample * subject.len() + token) * width..][..width];
             state.iter_mut().zip(numbers).for_each(|(x, noise)| *x = (f64::from(*x) + noise) as f32);
@@ -303,7 +303,7 @@ impl<'r> Runs<'r> {
         let (width, vocabulary) = (self.model.spec().width, self.model.spec().vocabulary);
         let mut out = Vec::with_capacity(states.len() / width);
         for some in states.chunks(HELD * width) {
-            let mut logits = self.model.head(some);
+            let mut logits = self.model.lm_head(some);
             let said = logits.par_chunks_mut(vocabulary).map(|row| {
                 softmax(row);
                 f64::from(row[self.said as usize])

@@ -57,7 +57,7 @@ fn first(
     let rows = rows(&System::new(&factor, &keys), order, ridge)?;
     let column = |found: &Found| {
         let pair = Pair { key: &found.key, value: &found.value };
-        residual(&pair, &ground.base.model.edited_output(layer, &found.key))
+        residual(&pair, &ground.base.model.mlp_output_f64(layer, &found.key))
     };
     Ok(Site { layer, columns: found.iter().map(column).collect(), rows })
 }

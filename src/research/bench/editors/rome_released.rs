@@ -26,7 +26,7 @@ impl Editor for RomeReleased {
             let (delta, nll) = last;
             unconverged += usize::from(nll.is_nan() || nll > settings.converged_nll);
             let bare = &stated.resolved.rows[0];
-            let key = model.hooked(layer, &[&bare.ids[..=bare.position]], &[bare.position]).keys.swap_remove(0);
+            let key = model.run_hook(layer, &[&bare.ids[..=bare.position]], &[bare.position]).keys.swap_remove(0);
             let mean: Vec<f64> = objective.key.iter().map(|&k| f64::from(k)).collect();
             let whitened = factor.solve(&mean);
             let mut product = 0.0;

@@ -18,7 +18,7 @@ impl Editor for RomeSequential {
             let compiled = compile(&model, layer, &stated.resolved, &ground.setup.settings);
             unconverged += usize::from(!compiled.converged);
             let pair = Pair { key: &compiled.key, value: &compiled.value };
-            let columns = vec![residual(&pair, &model.edited_output(layer, &compiled.key))];
+            let columns = vec![residual(&pair, &model.mlp_output_f64(layer, &compiled.key))];
             let solved = System::new(&factor, &[&compiled.key]).solve(&[0], 0.0);
             let rows = solved.map_err(|error| Unedited::Facts(error.to_string()))?.rows;
             model = Site { layer, columns, rows }.laid_on(&model).map_err(|error| not_finite(&error))?;
