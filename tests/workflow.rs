@@ -8,6 +8,7 @@ use crate::support::project::Project;
 
 mod files;
 mod merges;
+mod own;
 mod review;
 
 /// Returns the path of a file of the action.
