@@ -15,11 +15,11 @@ fn workflows_are_well_formed() {
             assert!(line.contains("run: ") || indent % 2 == 0, "{name}: {line}");
             if let Some(used) = line.split_once("uses: ").map(|(_, used)| used) {
                 let known = [
-                    "actions/checkout@v4",
-                    "actions/upload-artifact@v4",
+                    "actions/checkout@v5",
+                    "actions/upload-artifact@v6",
                     "OWNER/corrigenda/examples/github-action@REF",
                 ];
-                assert!(used.starts_with("actions/cache") && used.ends_with("@v4") || known.contains(&used), "{used}");
+                assert!(used.starts_with("actions/cache") && used.ends_with("@v5") || known.contains(&used), "{used}");
             }
         }
         // Untrusted values reach a script as variables, never as part of its text.
