@@ -119,8 +119,49 @@ fn every_relative_link_and_anchor_exists() {
     assert!(wrong.is_empty(), "these links lead nowhere:\n{}", wrong.join("\n"));
 }
 
+/// Returns the path that inline code names, if it is one of the source tree; arguments after it are left out.
+fn named_path(code: &str) -> Option<&Path> {
+    const FOLDERS: [&str; 6] = ["src/", "tests/", "benches/", "examples/", "docs/", "schemas/"];
+    let word = code.split(' ').next().unwrap_or_default();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    let named = FOLDERS.iter().any(|folder| word.starts_with(folder)) && word.chars().all(plain);
+    named.then(|| Path::new(word))
+}
+
 #[test]
-fn the_guide_is_complete() {
+fn every_file_that_a_document_names_exists() {
+    for path in documents().into_iter().filter(|path| !path.ends_with("CHANGELOG.md")) {
+        let text = read(&path);
+        let joined = split(&text).0.join(" ");
+        for named in spans(&joined).0.into_iter().filter_map(named_path) {
+            let beside = path.parent().expect("a folder").join(named);
+            let is_there = root().join(named).exists() || beside.exists();
+            assert!(is_there, "{} names {}, which does not exist", path.display(), named.display());
+        }
+    }
+}
+
+#[test]
+fn every_part_of_the_suite_that_a_document_names_exists() {
+    let modules: String =
+        ["tests/main.rs", "tests/hostile/mod.rs"].iter().map(|name| read(&root().join(name))).collect();
+    for path in documents() {
+        let text = read(&path);
+        let joined = split(&text).0.join(" ");
+        for command in spans(&joined).0 {
+            let Some((_, rest)) = command.split_once("--test suite ") else { continue };
+            let name = rest.split_whitespace().find(|word| !word.starts_with('-')).unwrap_or_default();
+            // A name in upper case is a placeholder.
+            for part in name.split("::").filter(|part| part.chars().any(char::is_lowercase)) {
+                let is_there = modules.contains(&format!("mod {part};"));
+                assert!(is_there, "{}: `{command}`: the suite has no module `{part}`", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_book_is_complete() {
     let docs = root().join("docs");
     let summary: BTreeSet<PathBuf> =
         links(&read(&docs.join("SUMMARY.md"))).into_iter().map(|link| docs.join(link)).collect();
