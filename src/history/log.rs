@@ -15,9 +15,8 @@ use super::{Commit, HistoryError, Repository};
 use crate::diagnostics::{Code, Findings};
 use crate::digest::Digest;
 use crate::project::config::DEFAULT_EDITS;
-use crate::project::edits::diff::FactChange;
-use crate::project::edits::diff::{ID, common, compare};
-use crate::project::{Change, ChangeKind, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Part, parse_files};
+use crate::project::edits::diff::{FactChange, ID, common, compare};
+use crate::project::{Change, ChangeKind, EditPart, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
 
 /// The changes that one commit makes to facts and patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +124,7 @@ pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Resul
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
     // A fact whose record or expectations alone changed needs no build.
-    let weighs = |change: &Change| change.kind != ChangeKind::Changed || change.fields.contains(&Part::Meaning);
+    let weighs = |change: &Change| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }

@@ -17,7 +17,7 @@ fn words(log: &Log) -> String {
                 format!(" {} {}→{}", field.name, field.before.join("|"), field.after.join("|"))
             };
             let fields: String = fact.fields.iter().filter(|field| field.name != "prompt").map(field).collect();
-            out += &format!("  {} {}:{fields}\n", fact.change, fact.id);
+            out += &format!("  {} {}:{fields}\n", fact.change.sign(), fact.id);
         }
         if let Some(why) = &entry.unreadable {
             out += &format!("  ! {why}\n");

@@ -2,6 +2,7 @@
 //!
 //! The patch is stored and the lock is written only after all policy checks have passed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::link_inputs::{Moments, Prepared, moments, prepare};
@@ -16,7 +17,8 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{
-    Change, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedStatistics, PROJECT_FILE, Project,
+    Change, Difference, LOCK_FILE, Lock, LockField, LockFile, LockItem, LockedBase, LockedStatistics, PROJECT_FILE,
+    Project,
 };
 use crate::stats::{self, Cached, Problem, Provenance, SAVE_EVERY};
 use crate::store::{Kind, Store, StoreError, atomic, requested};
@@ -136,13 +138,15 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
 
 /// Returns the parts of a lock, other than the edits and the patch, that differ.
 fn moved(differences: &[Difference]) -> Vec<&'static str> {
-    let differs = |start: &str, field: &str| {
-        let hit = |one: &Difference| one.place.starts_with(start) && (field.is_empty() || one.field == field);
-        differences.iter().any(hit)
+    let input = |difference: &Difference| match (&difference.item, difference.field) {
+        (LockItem::Lock, _) => Some("numerics"),
+        (LockItem::Base | LockItem::BaseFile(_), _) => Some("base"),
+        (LockItem::Statistics(_), _) => Some("statistics"),
+        (LockItem::Patch, LockField::Settings) => Some("settings"),
+        (LockItem::Patch | LockItem::Edit(_), _) => None,
     };
-    let parts = [("lock", "numerics"), ("base", ""), ("statistics", ""), ("patch", "settings")];
-    let names = ["numerics", "base", "statistics", "settings"];
-    names.into_iter().zip(parts).filter_map(|(name, (start, field))| differs(start, field).then_some(name)).collect()
+    let changed: BTreeSet<&str> = differences.iter().filter_map(input).collect();
+    ["numerics", "base", "statistics", "settings"].into_iter().filter(|name| changed.contains(name)).collect()
 }
 
 /// A linked set with its figures. It is not written to the store until all policy checks have passed.
@@ -353,7 +357,7 @@ fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
 pub(super) fn stale_base(before: &Lock, base: &Base, whose: &str) -> Failure {
     let fresh = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&fresh);
-    let files = differences.iter().filter(|difference| difference.place.starts_with("base file"));
+    let files = differences.iter().filter(|difference| matches!(difference.item, LockItem::BaseFile(_)));
     let message = format!("the base model is not the one that {whose} names");
     let finding = files.fold(Diagnostic::new(Code::BaseChanged, message), |finding, file| finding.help(sentence(file)));
     Failure::stale(finding)
@@ -399,9 +403,9 @@ fn stale(differences: &[Difference]) -> Result<(), Failure> {
 const MOST_SHOWN: usize = 20;
 
 fn sentence(difference: &Difference) -> String {
-    let Difference { place, field, locked, found } = difference;
+    let Difference { item, field, locked, fresh } = difference;
     let short = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |digest: Digest| digest.short());
-    format!("{place}, {field}: the lock has {}, found {}", short(locked), short(found))
+    format!("{item}, {}: the lock has {}, found {}", field.as_str(), short(locked), short(fresh))
 }
 
 /// Writes the lock if it changed, and returns whether it did. With `locked`, a change is an error.

@@ -17,7 +17,8 @@ use crate::digest::Digest;
 use crate::model::{ModelError, Prompt};
 use crate::numeric::NUMERICS;
 use crate::project::{
-    Difference, Edit, Lock, LockedEdit, LockedPatch, LockedStatistics, Prefaces, Probe, Project, pairs,
+    Difference, Edit, Lock, LockField, LockItem, LockedEdit, LockedPatch, LockedStatistics, Prefaces, Probe, Project,
+    pairs,
 };
 use crate::store::Store;
 
@@ -366,20 +367,20 @@ impl Plan<'_> {
         let corpus = setup.provenance.corpus;
         let other = lock.statistics.iter().filter(|locked| locked.corpus != corpus);
         differences.extend(other.map(|locked| Difference {
-            place: format!("statistics of layer {}", locked.layer),
-            field: "corpus",
+            item: LockItem::Statistics(locked.layer),
+            field: LockField::Corpus,
             locked: locked.corpus.to_string(),
-            found: corpus.to_string(),
+            fresh: corpus.to_string(),
         }));
         // Whether statistics are imported or summed is recorded in the lock by the next build.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
             let wanted = setup.beside(usize::try_from(locked.layer).ok()?).provenance.imported;
             let said = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());
             (wanted != locked.imported).then(|| Difference {
-                place: format!("statistics of layer {}", locked.layer),
-                field: "imported",
+                item: LockItem::Statistics(locked.layer),
+                field: LockField::Imported,
                 locked: said(locked.imported),
-                found: said(wanted),
+                fresh: said(wanted),
             })
         }));
         differences

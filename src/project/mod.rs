@@ -28,15 +28,14 @@ pub use config::paths::Paths;
 pub use config::policy::{Level, Limit, Policy};
 pub use config::{Config, LinkConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
 pub use edits::conflicts::pairs;
+pub use edits::diff::ChangeKind;
 pub use edits::edit::{Edit, Expect, Place};
 pub use edits::prefaces::Prefaces;
 pub use edits::probes::{PROBES_FILE, Probe};
 pub use edits::{EditSet, files_of, parse_files};
+pub use lock::compare::{Change, Difference, EditPart, LockField, LockItem};
 pub use lock::text::MOST_LOCK_BYTES;
-pub use lock::{
-    Change, ChangeKind, Difference, LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, LockedPatch,
-    LockedStatistics, Part,
-};
+pub use lock::{LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, LockedPatch, LockedStatistics};
 pub use read::files::MOST_FILE_BYTES;
 pub use read::rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 

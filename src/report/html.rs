@@ -10,7 +10,7 @@ use super::html_text::{allowed, escape, text};
 use super::summary::sentence;
 use super::{Continuation, Culprit, Finding, Gate, Report, Side, Verdict, Weights};
 use crate::diagnostics::Place;
-use crate::project::edits::diff::{FactChange, FieldChange};
+use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -201,11 +201,7 @@ fn fact(fact: &FactChange) -> String {
     let texts =
         |texts: &[String]| cell("", &texts.iter().map(|one| format!("<div>{}</div>", text(one))).collect::<String>());
     // An added or removed fact has only one side.
-    let (word, before, after) = match fact.change.as_str() {
-        "+" => ("added", false, true),
-        "-" => ("removed", true, false),
-        _ => ("changed", true, true),
-    };
+    let (before, after) = (fact.change != ChangeKind::Added, fact.change != ChangeKind::Removed);
     let line = |field: &FieldChange| {
         let sides = [(before, &field.before), (after, &field.after)];
         let cells: String = sides.into_iter().filter(|(shown, _)| *shown).map(|(_, side)| texts(side)).collect();
@@ -215,10 +211,11 @@ fn fact(fact: &FactChange) -> String {
     let heads = if before && after { HEADS } else { "" };
     format!(
         "<article>\n<span class=\"where\">{}</span>\n<h3><span class=\"sign\" aria-hidden=\"true\">{}</span>{} \
-         <small>{word}</small></h3>\n<table>\n{heads}<tbody>\n{rows}</tbody>\n</table>\n</article>\n",
+         <small>{}</small></h3>\n<table>\n{heads}<tbody>\n{rows}</tbody>\n</table>\n</article>\n",
         place(fact.place.as_ref()),
-        escape(&fact.change),
+        escape(fact.change.sign()),
         escape(&fact.id),
+        fact.change.as_str(),
     )
 }
 

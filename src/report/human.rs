@@ -7,7 +7,7 @@ use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
 use super::{Answer, Asked, Culprit, Damage, EditWeight, Finding, Gate, Report, Says, Verdict, Weights};
 use crate::diagnostics::{Code, visible};
-use crate::project::edits::diff::{FactChange, FieldChange};
+use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 
 /// The width in columns below which column headers are shortened, so that they are not wider than the cells.
@@ -248,22 +248,23 @@ fn facts(out: &mut String, facts: &[FactChange], width: usize, all: bool) {
         let _ = writeln!(out, "\nfacts: none differs");
         return;
     }
-    let count = |sign: &str| facts.iter().filter(|fact| fact.change == sign).count();
-    let _ = writeln!(out, "\nfacts: {} added, {} changed, {} removed", count("+"), count("~"), count("-"));
+    let count = |kind| facts.iter().filter(|fact| fact.change == kind).count();
+    let [added, changed, removed] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
+    let _ = writeln!(out, "\nfacts: {added} added, {changed} changed, {removed} removed");
     for fact in facts {
         let place = fact.place.as_ref().map_or_else(String::new, |place| {
             format!("  {}{}", place.file, place.line.map_or_else(String::new, |line| format!(":{line}")))
         });
-        let _ = writeln!(out, "  {} {}{}", fact.change, visible(&fact.id), visible(&place));
-        match fact.change.as_str() {
-            "~" => {
+        let _ = writeln!(out, "  {} {}{}", fact.change.sign(), visible(&fact.id), visible(&place));
+        match fact.change {
+            ChangeKind::Changed => {
                 let both = |field: &FieldChange| format!("{} → {}", texts(&field.before), texts(&field.after));
                 fields(out, &fact.fields, width, both);
             }
-            "+" if all => fields(out, &fact.fields, width, |field| texts(&field.after)),
-            "-" if all => fields(out, &fact.fields, width, |field| texts(&field.before)),
-            "+" => sentence(out, &fact.fields, width, |field| &field.after),
-            _ => sentence(out, &fact.fields, width, |field| &field.before),
+            ChangeKind::Added if all => fields(out, &fact.fields, width, |field| texts(&field.after)),
+            ChangeKind::Removed if all => fields(out, &fact.fields, width, |field| texts(&field.before)),
+            ChangeKind::Added => sentence(out, &fact.fields, width, |field| &field.after),
+            ChangeKind::Removed => sentence(out, &fact.fields, width, |field| &field.before),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::markdown_text::{code, escape, wrapped};
 use super::summary::{edits, moves, sentence};
 use super::{Answer, Asked, Continuation, Finding, Gate, Report, Says, Side, Verdict};
 use crate::diagnostics::Place;
-use crate::project::edits::diff::{FactChange, FieldChange};
+use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 
 /// The maximum number of characters of a text in a cell.
 const TEXT: usize = 120;
@@ -160,7 +160,7 @@ fn facts(report: &Report) -> Option<Section<'_>> {
         let (target, was) = (field("target"), field("was"));
         // For an added fact, `was` is what the model answered before.
         let before = target.map(|field| &field.before).filter(|texts| !texts.is_empty());
-        let before = before.or(was.filter(|_| fact.change == "+").map(|field| &field.after));
+        let before = before.or(was.filter(|_| fact.change == ChangeKind::Added).map(|field| &field.after));
         let text = |texts: Option<&Vec<String>>, says: Option<&Says>| match texts.and_then(|texts| texts.first()) {
             Some(text) => code(text, NAME),
             // If the fact has no text for this side, the model's answer is shown.
@@ -169,7 +169,7 @@ fn facts(report: &Report) -> Option<Section<'_>> {
             }
         };
         row(&[
-            code(&fact.change, 1),
+            code(fact.change.sign(), 1),
             code(&fact.id, TEXT),
             text(before, answer.map(|answer| &answer.before)),
             text(target.map(|field| &field.after), answer.map(|answer| &answer.after)),
@@ -281,7 +281,7 @@ fn fields(report: &Report) -> Option<Section<'_>> {
         report.facts.iter().flat_map(|fact| fact.fields.iter().map(move |field| (fact, field))).collect();
     let line = move |(fact, field): (&FactChange, &FieldChange)| {
         row(&[
-            code(&fact.change, 1),
+            code(fact.change.sign(), 1),
             code(&fact.id, TEXT),
             code(&field.name, NAME),
             texts(&field.before),

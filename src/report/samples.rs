@@ -1,7 +1,7 @@
 //! Sample reports for the tests of all formats: one per verb, an empty one, and one in which every text is an attack.
 
 use super::*;
-use crate::project::edits::diff::FieldChange;
+use crate::project::edits::diff::{ChangeKind, FieldChange};
 
 /// Returns the name of a sample, for the names of snapshots.
 pub(crate) fn name(report: &Report) -> &str {
@@ -139,15 +139,15 @@ fn field(name: &str, before: &[&str], after: &[&str]) -> FieldChange {
 }
 
 fn facts() -> Vec<FactChange> {
-    let fact = |change: &str, id: &str, fields| FactChange {
-        change: change.into(),
+    let fact = |change, id: &str, fields| FactChange {
+        change,
         id: id.into(),
         fields,
         place: Some(place("edits/paris.toml", 4)),
     };
     vec![
         fact(
-            "+",
+            ChangeKind::Added,
             "eiffel-tower.city",
             vec![
                 field("subject", &[], &["The Eiffel Tower"]),
@@ -156,14 +156,14 @@ fn facts() -> Vec<FactChange> {
             ],
         ),
         fact(
-            "~",
+            ChangeKind::Changed,
             "louvre.city",
             vec![
                 field("target", &["Marseille"], &["Lyon"]),
                 field("expect.unchanged", &["The Orsay stands in"], &["The Orsay stands in", "Notre-Dame stands in"]),
             ],
         ),
-        fact("-", "old.bridge", vec![field("target", &["Avignon"], &[])]),
+        fact(ChangeKind::Removed, "old.bridge", vec![field("target", &["Avignon"], &[])]),
     ]
 }
 
@@ -352,7 +352,7 @@ pub(crate) fn hostile(verb: &str, text: &str) -> Report {
         before: Some(side.clone()),
         after: Some(side),
         facts: vec![FactChange {
-            change: own(),
+            change: ChangeKind::Changed,
             id: own(),
             fields: vec![field(text, &[text], &[text])],
             place: Some(place.clone()),

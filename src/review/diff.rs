@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::{edit_norms, norm};
 use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path};
-use crate::project::edits::diff::{FactChange, compare};
+use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
 use crate::report::{self, Answer, Asked, Damage, EditWeight, Report, Tensor, Verdict, Weights};
 
@@ -81,10 +81,10 @@ fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<FactChange> {
     facts.extend(compare(&was.others, &nothing));
     facts.extend(compare(&nothing, &is.others));
     let there = [meanings(before), meanings(after)];
-    for (change, one, other) in [("-", &was, &there[1]), ("+", &is, &there[0])] {
+    for (change, one, other) in [(ChangeKind::Removed, &was, &there[1]), (ChangeKind::Added, &is, &there[0])] {
         let strangers = one.strangers.iter().filter(|meaning| !other.contains(meaning));
         facts.extend(strangers.map(|meaning| FactChange {
-            change: change.to_owned(),
+            change,
             id: format!("meaning {}", meaning.short()),
             fields: Vec::new(),
             place: None,

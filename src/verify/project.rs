@@ -132,7 +132,7 @@ fn changes(audit: &mut Audit, changes: &[Change]) {
         ChangeKind::Added => "not in the lock".to_owned(),
         ChangeKind::Removed => "only in the lock".to_owned(),
         ChangeKind::Changed => {
-            let parts: Vec<&str> = change.fields.iter().map(|part| part.as_str()).collect();
+            let parts: Vec<&str> = change.parts.iter().map(|part| part.as_str()).collect();
             format!("other {} than in the lock", parts.join(", "))
         }
     };

@@ -26,13 +26,8 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
             row("patch", "", "patch", id(before), id(patch));
         }
         for fact in facts {
-            let change = match fact.change.as_str() {
-                "+" => "added",
-                "-" => "removed",
-                _ => "changed",
-            };
             for field in &fact.fields {
-                row(change, &fact.id, &field.name, cells(&field.before), cells(&field.after));
+                row(fact.change.as_str(), &fact.id, &field.name, cells(&field.before), cells(&field.after));
             }
         }
     }

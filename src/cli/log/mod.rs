@@ -231,9 +231,9 @@ impl View<'_> {
     }
 
     fn fact(&self, out: &mut String, fact: &FactChange) {
-        let changed = fact.change == ChangeKind::Changed.sign();
+        let changed = fact.change == ChangeKind::Changed;
         let brief = if changed || self.all { String::new() } else { format!("  {}", shown(&sentence(fact))) };
-        let _ = writeln!(out, "  {} {}{brief}", fact.change, shown(&fact.id));
+        let _ = writeln!(out, "  {} {}{brief}", fact.change.sign(), shown(&fact.id));
         let why = |field: &&FieldChange| changed || self.all || ["reason", "source"].contains(&field.name.as_str());
         for field in fact.fields.iter().filter(why) {
             let name = &field.name;

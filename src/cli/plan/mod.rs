@@ -17,7 +17,7 @@ use crate::pipeline::plan::{disagrees, only};
 use crate::pipeline::policy_limits;
 use crate::pipeline::setup::Corpus;
 use crate::pipeline::{Base, Plan, Planned, Setup, key_similarity, plan, refusal};
-use crate::project::{Change, ChangeKind, Difference, Edit, Lock, Project};
+use crate::project::{Change, ChangeKind, Difference, Edit, Lock, LockField, LockItem, Project};
 use crate::stats;
 use crate::store::Store;
 
@@ -209,12 +209,11 @@ impl View<'_> {
         if whole {
             // Differences of edits are shown with the edits. The digest of the set differs whenever an edit does, so
             // it is not shown.
-            let told = |one: &&Difference| {
-                !one.place.starts_with("edit ") && (one.place.as_str(), one.field) != ("patch", "set")
-            };
+            let told =
+                |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
             for difference in self.differences.iter().filter(told) {
-                let _ = writeln!(out, "~ {}: {}", difference.place, difference.field);
-                if (difference.place.as_str(), difference.field) == ("patch", "settings") {
+                let _ = writeln!(out, "~ {}: {}", difference.item, difference.field.as_str());
+                if difference.is(&LockItem::Patch, LockField::Settings) {
                     out.push_str(
                         "    other settings for values or link: results that are not in the store are computed\n",
                     );
@@ -250,7 +249,7 @@ impl View<'_> {
         let edit = planned.edit;
         let change = self.changes.iter().find(|change| change.id == edit.id);
         let sign = change.map_or("=", |change| change.kind.sign());
-        let parts: Vec<&str> = change.into_iter().flat_map(|change| &change.fields).map(|part| part.as_str()).collect();
+        let parts: Vec<&str> = change.into_iter().flat_map(|change| &change.parts).map(|part| part.as_str()).collect();
         let parts = if parts.is_empty() { String::new() } else { format!("  changed: {}", parts.join(", ")) };
         let place = self.project.edits.sources.place(edit.place.file, edit.place.id.start);
         let _ = writeln!(out, "{sign} {}  {}{parts}", visible(&edit.id), visible(&place));
@@ -303,7 +302,7 @@ impl View<'_> {
             json!({
                 "id": edit.id,
                 "change": change.map_or("=", |change| change.kind.sign()),
-                "changed": change.into_iter().flat_map(|change| &change.fields).map(|part| part.as_str())
+                "changed": change.into_iter().flat_map(|change| &change.parts).map(|part| part.as_str())
                     .collect::<Vec<_>>(),
                 "file": self.project.edits.sources.path(edit.place.file),
                 "line": self.project.edits.sources.position(edit.place.file, edit.place.id.start).line,

@@ -12,17 +12,50 @@ use super::EditSet;
 use super::edit::Edit;
 use crate::diagnostics::Place;
 use crate::digest::Digest;
-use crate::project::lock::ChangeKind;
 
 /// The name of the field that changes when a fact is renamed.
 pub const ID: &str = "id";
+
+/// How a fact differs between two sets, or from the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum ChangeKind {
+    /// The fact is only in the later set.
+    #[serde(rename = "+")]
+    Added,
+    #[serde(rename = "~")]
+    Changed,
+    /// The fact is only in the earlier set, or in the lock.
+    #[serde(rename = "-")]
+    Removed,
+}
+
+impl ChangeKind {
+    /// Returns the sign for output: `+`, `~` or `-`.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Added => "+",
+            Self::Changed => "~",
+            Self::Removed => "-",
+        }
+    }
+
+    /// Returns `added`, `changed` or `removed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
 
 /// A fact that differs between the sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Fact")]
 pub struct FactChange {
     /// The change: + added, ~ changed, - removed.
-    pub change: String,
+    #[schemars(with = "String")]
+    pub change: ChangeKind,
     /// The id of the edit, or the digest of its meaning if the id is unknown.
     pub id: String,
     /// The fields that differ; all fields if the fact was added or removed.
@@ -73,7 +106,7 @@ pub fn common(first: Vec<FactChange>, second: &[FactChange]) -> Vec<FactChange> 
     let others: BTreeMap<&str, &FactChange> = second.iter().map(|fact| (fact.id.as_str(), fact)).collect();
     let both = first.into_iter().filter_map(|fact| {
         let other = *others.get(fact.id.as_str())?;
-        let changed = |fact: &FactChange| fact.change == ChangeKind::Changed.sign();
+        let changed = |fact: &FactChange| fact.change == ChangeKind::Changed;
         // A fact may be added relative to one parent and changed relative to the other; it is then returned as changed.
         let (mut told, beside) = if changed(other) && !changed(&fact) { (other.clone(), &fact) } else { (fact, other) };
         if changed(beside) {
@@ -118,7 +151,7 @@ fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<FieldChange> 
 
 fn fact(kind: ChangeKind, edit: &Edit, fields: Vec<FieldChange>, set: &EditSet) -> FactChange {
     let place = Place::new(edit.place.file, &edit.place.id, &set.sources);
-    FactChange { change: kind.sign().to_owned(), id: edit.id.clone(), fields, place: Some(place) }
+    FactChange { change: kind, id: edit.id.clone(), fields, place: Some(place) }
 }
 
 #[cfg(test)]
@@ -142,7 +175,7 @@ mod tests {
         let field =
             |field: &FieldChange| format!("{} {}→{}", field.name, field.before.join("|"), field.after.join("|"));
         let fields = |fact: &FactChange| fact.fields.iter().map(field).collect::<Vec<_>>().join(", ");
-        facts.iter().map(|fact| format!("{} {}: {}", fact.change, fact.id, fields(fact))).collect()
+        facts.iter().map(|fact| format!("{} {}: {}", fact.change.sign(), fact.id, fields(fact))).collect()
     }
 
     #[test]
@@ -179,7 +212,10 @@ mod tests {
         );
         let swapped = set(&[("b", "A", "x", ""), ("a", "B", "x", "aliases = [\"Bee\"]")]);
         let facts = compare(&before, &swapped);
-        assert!(facts.iter().all(|fact| fact.change == "~" && fact.fields[0].name == "subject"), "{facts:?}");
+        assert!(
+            facts.iter().all(|fact| fact.change == ChangeKind::Changed && fact.fields[0].name == "subject"),
+            "{facts:?}"
+        );
     }
 
     #[test]

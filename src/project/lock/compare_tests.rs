@@ -1,8 +1,9 @@
 //! Tests of the comparison of locks and edits.
 
-use super::super::edits::parse_files;
-use super::text::tests::sample;
+use super::super::text::tests::sample;
+use super::super::{LockedBase, LockedPatch, LockedStatistics};
 use super::*;
+use crate::project::edits::parse_files;
 
 #[test]
 fn every_field_is_compared() {
@@ -30,10 +31,11 @@ fn every_field_is_compared() {
     };
     fresh.edits[0].id = "new".into();
     fresh.patch = LockedPatch { settings: other, set: other, id: other };
-    let found: Vec<String> = lock.differences(&fresh).iter().map(|d| format!("{}: {}", d.place, d.field)).collect();
+    let found: Vec<String> =
+        lock.differences(&fresh).iter().map(|d| format!("{}: {}", d.item, d.field.as_str())).collect();
     insta::assert_snapshot!(found.join("\n"));
     fresh.statistics = Vec::new();
-    assert!(lock.differences(&fresh).iter().any(|d| d.place == "statistics of layer 0" && d.found == "absent"));
+    assert!(lock.differences(&fresh).iter().any(|d| d.item == LockItem::Statistics(0) && d.fresh == "absent"));
 }
 
 #[test]
@@ -68,7 +70,7 @@ fn an_alias_is_part_of_what_an_edit_means() {
     lock.edits = vec![locked(None), locked(Some("B"))];
     assert!(Lock::changes(Some(&lock), &set).is_empty());
     lock.edits.pop();
-    assert_eq!(Lock::changes(Some(&lock), &set)[0].fields, [Part::Meaning]);
+    assert_eq!(Lock::changes(Some(&lock), &set)[0].parts, [EditPart::Meaning]);
 }
 
 #[test]
@@ -101,13 +103,13 @@ fn changes_name_the_parts() {
         entry("e", "x", ""),
     ]);
     let found: Vec<_> =
-        Lock::changes(Some(&lock), &after).into_iter().map(|change| (change.id, change.kind, change.fields)).collect();
+        Lock::changes(Some(&lock), &after).into_iter().map(|change| (change.id, change.kind, change.parts)).collect();
     assert_eq!(
         found,
         [
             ("a".to_owned(), ChangeKind::Removed, vec![]),
-            ("b".to_owned(), ChangeKind::Changed, vec![Part::Meaning, Part::Expectation]),
-            ("c".to_owned(), ChangeKind::Changed, vec![Part::Record]),
+            ("b".to_owned(), ChangeKind::Changed, vec![EditPart::Meaning, EditPart::Expectation]),
+            ("c".to_owned(), ChangeKind::Changed, vec![EditPart::Record]),
             ("e".to_owned(), ChangeKind::Added, vec![]),
         ]
     );

@@ -1,0 +1,290 @@
+//! Compares a lock with a fresh build, and with the current edits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
+
+use super::{Lock, LockedEdit};
+use crate::digest::Digest;
+use crate::project::edits::EditSet;
+use crate::project::edits::diff::ChangeKind;
+
+/// A part of the lock that has fields, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LockItem {
+    Lock,
+    Base,
+    /// A file of the base, by path.
+    BaseFile(String),
+    /// The statistics of a layer, from 0.
+    Statistics(u64),
+    /// An edit under one name of its subject: the id, and `as ALIAS` if it is an alias.
+    Edit(String),
+    Patch,
+}
+
+impl Display for LockItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock => f.write_str("lock"),
+            Self::Base => f.write_str("base"),
+            Self::BaseFile(path) => write!(f, "base file {path}"),
+            Self::Statistics(layer) => write!(f, "statistics of layer {layer}"),
+            Self::Edit(name) => write!(f, "edit {name}"),
+            Self::Patch => f.write_str("patch"),
+        }
+    }
+}
+
+/// Declares the fields of the lock with their names in messages, which are those in the file.
+macro_rules! fields {
+    ($($variant:ident $name:literal)*) => {
+        /// A field of a [`LockItem`], or the presence of the whole item.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum LockField { $($variant,)* }
+
+        impl LockField {
+            /// Returns the name in the file, in kebab case.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+fields! {
+    Presence "presence"
+    Numerics "numerics"
+    Digest "digest"
+    Size "size"
+    Corpus "corpus"
+    Count "count"
+    Imported "imported"
+    Meaning "meaning"
+    Preface "preface"
+    Expectation "expectation"
+    Record "record"
+    Tokens "tokens"
+    TargetTokens "target-tokens"
+    Position "position"
+    Layers "layers"
+    Object "object"
+    Settings "settings"
+    Set "set"
+    Id "id"
+}
+
+/// A field in which a fresh build differs from the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub item: LockItem,
+    pub field: LockField,
+    /// The value in the lock, as text.
+    pub locked: String,
+    /// The value of the fresh build, as text.
+    pub fresh: String,
+}
+
+impl Difference {
+    /// Returns whether the difference is in this field of this item.
+    pub fn is(&self, item: &LockItem, field: LockField) -> bool {
+        self.item == *item && self.field == field
+    }
+
+    /// Returns whether the weights depend on the field: all fields but expectations and records.
+    pub fn changes_weights(&self) -> bool {
+        !matches!(self.field, LockField::Expectation | LockField::Record)
+    }
+}
+
+/// A part of an edit with its own digest.
+#[derive(Clone, Copy, Debug, EditPartialEq, Eq, EditPartialOrd, Ord)]
+pub enum EditPart {
+    /// Subject, prompt, target and `chat`.
+    Meaning,
+    /// The old answer and the expectations.
+    Expectation,
+    /// Id, reason, source, owner, ticket and expiry date.
+    Record,
+}
+
+impl EditPart {
+    /// Returns the lower-case name, as output shows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Meaning => "meaning",
+            Self::Expectation => "expectation",
+            Self::Record => "record",
+        }
+    }
+}
+
+/// An edit that differs from the lock.
+#[derive(Clone, Debug, EditPartialEq, Eq)]
+pub struct Change {
+    /// Whether it was added, changed or removed.
+    pub kind: ChangeKind,
+    /// The id of the edit.
+    pub id: String,
+    /// The changed parts; empty if the edit was added or removed.
+    pub fields: Vec<EditPart>,
+}
+
+/// An edit that differs from the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub kind: ChangeKind,
+    /// The id of the edit.
+    pub id: String,
+    /// The changed parts; empty if the edit was added or removed.
+    pub parts: Vec<EditPart>,
+}
+
+const PRESENT: &str = "present";
+const ABSENT: &str = "absent";
+
+/// Collects the differences between a lock and a fresh build.
+struct Comparison(Vec<Difference>);
+
+impl Comparison {
+    fn item(&mut self, item: LockItem) -> ItemComparison<'_> {
+        ItemComparison { item, differences: &mut self.0 }
+    }
+
+    /// Matches two lists by `item`; calls `compare` for entries in both, and records the others as differences of
+    /// presence.
+    fn lists<'l, T>(
+        &mut self,
+        item: impl Fn(&T) -> LockItem,
+        locked: &'l [T],
+        fresh: &'l [T],
+        compare: impl Fn(&mut ItemComparison<'_>, &T, &T),
+    ) {
+        let locked: BTreeMap<LockItem, &T> = locked.iter().map(|entry| (item(entry), entry)).collect();
+        let fresh: BTreeMap<LockItem, &T> = fresh.iter().map(|entry| (item(entry), entry)).collect();
+        let items: BTreeSet<&LockItem> = locked.keys().chain(fresh.keys()).collect();
+        for item in items {
+            let mut comparison = self.item(item.clone());
+            match (locked.get(item), fresh.get(item)) {
+                (Some(locked), Some(fresh)) => compare(&mut comparison, locked, fresh),
+                (Some(_), None) => comparison.push(LockField::Presence, PRESENT.into(), ABSENT.into()),
+                (None, _) => comparison.push(LockField::Presence, ABSENT.into(), PRESENT.into()),
+            }
+        }
+    }
+}
+
+/// Collects the differences between the fields of one item.
+struct ItemComparison<'c> {
+    item: LockItem,
+    differences: &'c mut Vec<Difference>,
+}
+
+impl ItemComparison<'_> {
+    fn field<T: PartialEq + Display>(&mut self, field: LockField, locked: &T, fresh: &T) -> &mut Self {
+        if locked != fresh {
+            self.push(field, locked.to_string(), fresh.to_string());
+        }
+        self
+    }
+
+    fn list<T: PartialEq + fmt::Debug>(&mut self, field: LockField, locked: &[T], fresh: &[T]) -> &mut Self {
+        if locked != fresh {
+            self.push(field, format!("{locked:?}"), format!("{fresh:?}"));
+        }
+        self
+    }
+
+    fn push(&mut self, field: LockField, locked: String, fresh: String) {
+        self.differences.push(Difference { item: self.item.clone(), field, locked, fresh });
+    }
+}
+
+/// Formats an optional digest or text of the lock.
+fn or_none(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "none".to_owned())
+}
+
+impl Lock {
+    /// Returns all differences between this lock and a fresh build, in the order of the file.
+    pub fn differences(&self, fresh: &Self) -> Vec<Difference> {
+        use LockField::{Corpus, Count, Digest, Imported, Numerics, Size};
+        let mut comparison = Comparison(Vec::new());
+        comparison.item(LockItem::Lock).field(Numerics, &self.numerics, &fresh.numerics);
+        comparison.item(LockItem::Base).field(Digest, &self.base.digest, &fresh.base.digest);
+        comparison.lists(
+            |file| LockItem::BaseFile(file.path.clone()),
+            &self.base.files,
+            &fresh.base.files,
+            |file, locked, fresh| {
+                file.field(Size, &locked.size, &fresh.size).field(Digest, &locked.digest, &fresh.digest);
+            },
+        );
+        comparison.lists(
+            |statistics| LockItem::Statistics(statistics.layer),
+            &self.statistics,
+            &fresh.statistics,
+            |statistics, locked, fresh| {
+                let [before, after] = [locked, fresh].map(|one| or_none(one.imported.map(|digest| digest.to_string())));
+                statistics
+                    .field(Digest, &locked.digest, &fresh.digest)
+                    .field(Corpus, &locked.corpus, &fresh.corpus)
+                    .field(Count, &locked.count, &fresh.count)
+                    .field(Imported, &before, &after);
+            },
+        );
+        comparison.lists(|edit| LockItem::Edit(edit.name()), &self.edits, &fresh.edits, compare_edit);
+        comparison
+            .item(LockItem::Patch)
+            .field(LockField::Settings, &self.patch.settings, &fresh.patch.settings)
+            .field(LockField::Set, &self.patch.set, &fresh.patch.set)
+            .field(LockField::Id, &self.patch.id, &fresh.patch.id);
+        comparison.0
+    }
+
+    /// Returns how the current edits differ from the locked ones, sorted by id. Without a lock, all edits are new.
+    pub fn changes(locked: Option<&Self>, edits: &EditSet) -> Vec<Change> {
+        let mut before: BTreeMap<&str, Vec<&LockedEdit>> = BTreeMap::new();
+        for edit in locked.into_iter().flat_map(|lock| &lock.edits) {
+            before.entry(&edit.id).or_default().push(edit);
+        }
+        let mut changes = Vec::new();
+        for edit in &edits.edits {
+            let Some(locked) = before.get(edit.id.as_str()) else {
+                changes.push(Change { kind: ChangeKind::Added, id: edit.id.clone(), parts: Vec::new() });
+                continue;
+            };
+            let meanings: BTreeSet<Digest> = locked.iter().map(|locked| locked.meaning).collect();
+            let (expectation, record) = (edit.expectation(), edit.record());
+            let same = [
+                (EditPart::Meaning, meanings == edit.names().map(|(name, _)| edit.meaning_of(name)).collect()),
+                (EditPart::Expectation, locked.iter().all(|locked| locked.expectation == expectation)),
+                (EditPart::Record, locked.iter().all(|locked| locked.record == record)),
+            ];
+            let parts: Vec<EditPart> = same.into_iter().filter_map(|(part, same)| (!same).then_some(part)).collect();
+            if !parts.is_empty() {
+                changes.push(Change { kind: ChangeKind::Changed, id: edit.id.clone(), parts });
+            }
+        }
+        let gone = before.keys().filter(|id| edits.get(id).is_none());
+        changes.extend(gone.map(|id| Change { kind: ChangeKind::Removed, id: (*id).to_owned(), parts: Vec::new() }));
+        changes.sort_by(|a, b| a.id.cmp(&b.id));
+        changes
+    }
+}
+
+fn compare_edit(edit: &mut ItemComparison<'_>, locked: &LockedEdit, fresh: &LockedEdit) {
+    let [before, after] = [locked, fresh].map(|one| or_none(one.preface.as_ref().map(|text| format!("{text:?}"))));
+    edit.field(LockField::Meaning, &locked.meaning, &fresh.meaning)
+        .field(LockField::Preface, &before, &after)
+        .field(LockField::Expectation, &locked.expectation, &fresh.expectation)
+        .field(LockField::Record, &locked.record, &fresh.record)
+        .list(LockField::Tokens, &locked.tokens, &fresh.tokens)
+        .list(LockField::TargetTokens, &locked.target_tokens, &fresh.target_tokens)
+        .field(LockField::Position, &locked.position, &fresh.position)
+        .list(LockField::Layers, &locked.layers, &fresh.layers)
+        .field(LockField::Object, &locked.object, &fresh.object);
+}
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;
