@@ -10,6 +10,7 @@ use std::path::Path;
 use super::text::quoted;
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources};
 use crate::project::read::files;
+use crate::project::read::merge_markers::merge_markers;
 use crate::project::read::toml_reader::Walk;
 
 /// The file name for a model without a name.
@@ -81,9 +82,9 @@ impl Acceptances {
     }
 
     fn parse(file: FileId, text: &str) -> Result<Self, Vec<Diagnostic>> {
-        if let Some(place) = merge_marker(text) {
+        if let Some(place) = merge_markers(text).first() {
             let message = "the file holds the markers of an unfinished merge";
-            return Err(vec![Diagnostic::new(Code::Syntax, message).at(file, &place, "a marker").help(ANEW)]);
+            return Err(vec![Diagnostic::new(Code::Syntax, message).at(file, place, "a marker").help(ANEW)]);
         }
         let (mut walk, tree) = Walk::document(file, text, &[]);
         let top = Walk::root(&tree);
@@ -126,13 +127,6 @@ impl Acceptances {
         };
         orphans.map(finding).collect()
     }
-}
-
-/// Returns the byte range of the first conflict marker of git.
-fn merge_marker(text: &str) -> Option<Range<usize>> {
-    let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
-    let marker = |at: &usize| ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|marker| text[*at..].starts_with(marker));
-    { starts }.find(marker).map(|at| at..at + 7)
 }
 
 /// Adds the advice to generate the file again to the last finding.

@@ -9,6 +9,8 @@ pub(crate) mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+
 use super::edits::EditSet;
 use super::edits::prefaces::Prefaces;
 use crate::digest::{Canon, Digest};
@@ -64,11 +66,13 @@ impl LockFile {
 }
 
 /// The base model and its files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LockedBase {
     /// The digest of the list of files.
     pub digest: Digest,
     /// The files that determine the model's output.
+    #[serde(default, rename = "file")]
     pub files: Vec<LockedFile>,
 }
 
@@ -80,7 +84,8 @@ impl LockedBase {
 }
 
 /// A file of the base model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LockedFile {
     /// The path relative to the model's folder.
     pub path: String,
@@ -91,7 +96,8 @@ pub struct LockedFile {
 }
 
 /// The second moments of the keys at one layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LockedStatistics {
     /// The digest of the statistics' content.
     pub digest: Digest,
@@ -106,7 +112,8 @@ pub struct LockedStatistics {
 }
 
 /// An edit under one name of its subject, as it was tokenized and compiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LockedEdit {
     /// The id of the edit.
     pub id: String,

@@ -2,9 +2,11 @@
 //!
 //! - `files`: finds and reads files, and reports rejected files as findings;
 //! - `toml_reader`: reads TOML tables key by key; `numbers`: numbers, booleans and dates with their ranges;
-//! - `rules`: checks the texts of a single edit.
+//! - `rules`: checks the texts of a single edit;
+//! - `merge_markers`: finds the conflict markers of git.
 
 pub(crate) mod files;
+pub(crate) mod merge_markers;
 pub(crate) mod numbers;
 pub(crate) mod rules;
 pub(crate) mod toml_reader;

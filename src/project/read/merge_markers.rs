@@ -1,0 +1,16 @@
+//! Finds the conflict markers that git writes into a file that it cannot merge.
+
+use std::ops::Range;
+
+/// Returns the byte ranges of the lines that begin with a conflict marker. No line of a generated file begins with one.
+pub(crate) fn merge_markers(text: &str) -> Vec<Range<usize>> {
+    let mut markers = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if ["<<<<<<<", "|||||||", "=======", ">>>>>>>"].iter().any(|marker| line.starts_with(marker)) {
+            markers.push(start..start + line.trim_end().len());
+        }
+        start += line.len();
+    }
+    markers
+}
