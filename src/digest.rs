@@ -146,9 +146,9 @@ impl<'de> Deserialize<'de> for Digest {
 /// Every name and every value is preceded by its length (u64, little endian), so adjacent fields cannot be confused.
 /// The domain separates kinds of values: an edit and a configuration never have the same digest.
 #[derive(Clone)]
-pub struct Canon(Sha256);
+pub struct FieldHasher(Sha256);
 
-impl Canon {
+impl FieldHasher {
     /// Starts a hash in `domain`, for example `"edit-meaning/1"`.
     pub fn new(domain: &str) -> Self {
         let mut canon = Self(Sha256::new());
@@ -226,9 +226,9 @@ mod tests {
 
     #[test]
     fn fields_cannot_run_into_one_another() {
-        let one = Canon::new("d").text("a", "bc").finish();
-        let two = Canon::new("d").text("ab", "c").finish();
-        let three = Canon::new("d").texts("a", ["b", "c"].into_iter()).finish();
+        let one = FieldHasher::new("d").text("a", "bc").finish();
+        let two = FieldHasher::new("d").text("ab", "c").finish();
+        let three = FieldHasher::new("d").texts("a", ["b", "c"].into_iter()).finish();
         assert!(one != two && two != three && one != three);
     }
 }

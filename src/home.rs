@@ -5,16 +5,16 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Options whose value is a text, not a path; a `~` in it is not expanded.
-const TEXTS: [&str; 5] = ["--prompt", "--subject", "--answer", "--builder", "--as-of"];
+const TEXT_OPTIONS: [&str; 5] = ["--prompt", "--subject", "--answer", "--builder", "--as-of"];
 
 /// Returns the path with a leading `~` replaced by the home folder. A folder that is named `~` is written `./~`.
-pub(crate) fn expanded(path: &Path) -> PathBuf {
+pub(crate) fn expand(path: &Path) -> PathBuf {
     in_home(path, folder().as_deref()).unwrap_or_else(|| path.to_owned())
 }
 
 /// Returns the command-line arguments with a leading `~` expanded in those that are paths.
-pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    expanded_in(given, folder().as_deref())
+pub(crate) fn expand_arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    expand_arguments_in(given, folder().as_deref())
 }
 
 fn folder() -> Option<PathBuf> {
@@ -28,25 +28,25 @@ fn in_home(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     home.map(|home| if rest.as_os_str().is_empty() { home.to_owned() } else { home.join(rest) })
 }
 
-fn expanded_in(given: impl Iterator<Item = OsString>, home: Option<&Path>) -> Vec<OsString> {
+fn expand_arguments_in(given: impl Iterator<Item = OsString>, home: Option<&Path>) -> Vec<OsString> {
     let mut out: Vec<OsString> = Vec::new();
     for argument in given {
-        let is_text = out.last().is_some_and(|last| TEXTS.iter().any(|text| *last == **text));
-        let found = if is_text { None } else { of_argument(&argument, home) };
+        let is_text = out.last().is_some_and(|last| TEXT_OPTIONS.iter().any(|text| *last == **text));
+        let found = if is_text { None } else { expand_argument(&argument, home) };
         out.push(found.unwrap_or(argument));
     }
     out
 }
 
 /// Expands an argument of the form `PATH`, `NAME=PATH` or `--report=FORM=PATH`; `None` if there is no `~` to expand.
-fn of_argument(argument: &OsStr, home: Option<&Path>) -> Option<OsString> {
+fn expand_argument(argument: &OsStr, home: Option<&Path>) -> Option<OsString> {
     if let Some(whole) = in_home(Path::new(argument), home) {
         return Some(whole.into_os_string());
     }
     let text = argument.to_str()?;
     let (names, path) = text.split_at(text.find("=~")? + 1);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'=');
-    let is_text = names.split('=').next().is_some_and(|name| TEXTS.contains(&name));
+    let is_text = names.split('=').next().is_some_and(|name| TEXT_OPTIONS.contains(&name));
     let path = in_home(Path::new(path), home).filter(|_| names.bytes().all(plain) && !is_text)?;
     let mut out = OsString::from(names);
     out.push(path);
@@ -72,11 +72,11 @@ mod tests {
     fn arguments_that_are_paths() {
         let given =
             ["x", "~/a", "--out=~/b", "--report=html=~/c", "--prompt", "~/d", "--prompt=~/e", "a b=~/f", "a=~b"];
-        let found = expanded_in(given.iter().map(OsString::from), Some(Path::new("/h")));
+        let found = expand_arguments_in(given.iter().map(OsString::from), Some(Path::new("/h")));
         let want =
             ["x", "/h/a", "--out=/h/b", "--report=html=/h/c", "--prompt", "~/d", "--prompt=~/e", "a b=~/f", "a=~b"];
         assert_eq!(found, want.map(OsString::from));
-        let unset = expanded_in(given.iter().map(OsString::from), None);
+        let unset = expand_arguments_in(given.iter().map(OsString::from), None);
         assert_eq!(unset, given.map(OsString::from));
     }
 }

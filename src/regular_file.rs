@@ -73,13 +73,13 @@ pub(crate) fn is_utf16(first: &[u8]) -> bool {
 
 /// A reader that normalises a text: it drops a UTF-8 byte order mark and turns every `\r\n` into `\n`. All other bytes
 /// pass unchanged, also a `\r` without a following `\n`.
-pub(crate) struct Text<R> {
+pub(crate) struct NormalizedText<R> {
     inner: BufReader<Chain<Cursor<Vec<u8>>, R>>,
     /// Whether a `\r` was read whose next byte is not read yet.
-    held: bool,
+    pending_cr: bool,
 }
 
-impl<R: Read> Text<R> {
+impl<R: Read> NormalizedText<R> {
     /// Reads the first bytes and drops a UTF-8 byte order mark.
     ///
     /// # Errors
@@ -94,19 +94,19 @@ impl<R: Read> Text<R> {
         if first == MARK {
             first.clear();
         }
-        Ok(Self { inner: BufReader::with_capacity(1 << 16, Cursor::new(first).chain(inner)), held: false })
+        Ok(Self { inner: BufReader::with_capacity(1 << 16, Cursor::new(first).chain(inner)), pending_cr: false })
     }
 }
 
-impl<R: Read> Read for Text<R> {
+impl<R: Read> Read for NormalizedText<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if out.is_empty() {
             return Ok(0);
         }
         loop {
             let there = self.inner.fill_buf()?;
-            if self.held {
-                self.held = false;
+            if self.pending_cr {
+                self.pending_cr = false;
                 if there.first() != Some(&b'\n') {
                     out[0] = b'\r';
                     return Ok(1);
@@ -124,7 +124,7 @@ impl<R: Read> Read for Text<R> {
                 return Ok(plain);
             }
             self.inner.consume(1);
-            self.held = true;
+            self.pending_cr = true;
         }
     }
 }
@@ -142,19 +142,19 @@ pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
 }
 
 /// Returns the path with symbolic links and `..` resolved; the last parts of the path need not exist.
-pub(crate) fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn canonicalize_lenient(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for there in whole.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), whole.strip_prefix(there)) {
             let up = rest.components().any(|part| part == Component::ParentDir);
             // The path goes up from a folder that does not exist: the folder that `..` leads to may contain a link.
-            return if up { resolved(&folded(real, rest)) } else { real.join(rest) };
+            return if up { canonicalize_lenient(&append_folding_parents(real, rest)) } else { real.join(rest) };
         }
     }
     whole
 }
 
-fn folded(mut real: PathBuf, rest: &Path) -> PathBuf {
+fn append_folding_parents(mut real: PathBuf, rest: &Path) -> PathBuf {
     for part in rest.components() {
         match part {
             Component::ParentDir => drop(real.pop()),
@@ -184,16 +184,16 @@ mod tests {
             ("no/../../..", "../.."),
         ] {
             let leads = real.join(leads).canonicalize().unwrap_or(real.join(leads));
-            assert_eq!(resolved(&folder.path().join(path)), leads, "{path}");
+            assert_eq!(canonicalize_lenient(&folder.path().join(path)), leads, "{path}");
         }
     }
 
     /// Normalises the text in one read, and again one byte per read, and checks that both results are equal.
     fn normal(bytes: &[u8]) -> Vec<u8> {
         let mut whole = Vec::new();
-        Text::new(bytes).and_then(|mut text| text.read_to_end(&mut whole)).expect("in memory");
+        NormalizedText::new(bytes).and_then(|mut text| text.read_to_end(&mut whole)).expect("in memory");
         let mut small = Vec::new();
-        let mut text = Text::new(bytes).expect("in memory");
+        let mut text = NormalizedText::new(bytes).expect("in memory");
         let mut one = [0];
         while text.read(&mut one).expect("in memory") > 0 {
             small.push(one[0]);
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(normal(&long), [vec![b'x'; (1 << 16) - 1], b"\n\ry".to_vec()].concat());
         assert_eq!(normal(b"\xef\xbb"), b"\xef\xbb");
         for wide in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a"] {
-            assert!(Text::new(wide).err().expect("refused").to_string().contains("UTF-16"));
+            assert!(NormalizedText::new(wide).err().expect("refused").to_string().contains("UTF-16"));
             assert!(super::text(wide.to_vec()).expect_err("refused").contains("UTF-16"));
         }
         assert_eq!(super::text("\u{feff}a\r\n".into()).expect("a text"), "a\r\n");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::diagnostics::{Diagnostic, RenderStyle, Sources, escape_workflow_commands, render, visible};
+use crate::diagnostics::{Diagnostic, RenderStyle, Sources, escape_controls, escape_workflow_commands, render};
 use crate::progress::Progress;
 
 /// When to use colours on stderr.
@@ -140,14 +140,14 @@ impl Ui {
     /// Prints a line on stderr, unless in quiet mode.
     pub fn note(&self, text: &str) {
         if self.loudness > Loudness::Quiet {
-            self.say(&visible(text));
+            self.say(&escape_controls(text));
         }
     }
 
     /// Prints a line on stderr, only in verbose mode.
     pub fn detail(&self, text: &str) {
         if self.loudness == Loudness::Verbose {
-            self.say(&visible(text));
+            self.say(&escape_controls(text));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use corrigenda::store::{Kind, Store};
+use corrigenda::store::{EntryKind, Store};
 
 use crate::support::project::{Project, Run};
 
@@ -55,12 +55,12 @@ fn cached_answers_equal_computed_ones() {
     let first = asked();
     // Changed values under valid seals show that the measurements are read.
     let store = Store::open(project.cache());
-    let measured = store.ls().expect("listed").into_iter().filter(|entry| entry.kind == Kind::Measured);
+    let measured = store.ls().expect("listed").into_iter().filter(|entry| entry.kind == EntryKind::Measured);
     for entry in measured {
-        let mut bytes = store.get(Kind::Measured, &entry.key).expect("readable").expect("there");
+        let mut bytes = store.get(EntryKind::Measured, &entry.key).expect("readable").expect("there");
         let at = bytes.len() - 3;
         bytes[at] ^= 1;
-        store.replace_with(Kind::Measured, &entry.key, |out| out.write_all(&bytes)).expect("replaced");
+        store.replace_with(EntryKind::Measured, &entry.key, |out| out.write_all(&bytes)).expect("replaced");
     }
     assert_ne!(asked(), first, "nothing was recalled");
     fs::remove_dir_all(project.cache().join("v1/measured")).expect("removed");

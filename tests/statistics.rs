@@ -9,7 +9,7 @@ use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::progress::Progress;
 use corrigenda::stats::{Problem, Provenance, Run, build, build_all, factor, find};
-use corrigenda::store::{Kind, Store};
+use corrigenda::store::{EntryKind, Store};
 
 use crate::support::{reference, tiny};
 
@@ -95,7 +95,7 @@ fn one_pass_gives_the_bytes_of_single_layers() {
     assert_eq!(ground.build_all(&ground.store("some"), &[0, 2], unseen), some);
     // Interrupted in a pass over two layers, and twice in a pass over all: every sum resumes where it stopped.
     let store = ground.store("interrupted");
-    let partial = || store.ls().expect("listed").iter().filter(|entry| entry.kind == Kind::Partial).count();
+    let partial = || store.ls().expect("listed").iter().filter(|entry| entry.kind == EntryKind::Partial).count();
     for (layers, dies_at, left) in [(&[0, 2][..], 100, 2), (&[0, 1, 2], 60, 3), (&[0, 1, 2], 130, 3)] {
         let mortal = Mortal { dies_at, first: AtomicU64::new(0) };
         assert!(catch_unwind(AssertUnwindSafe(|| ground.build_all(&store, layers, &mortal))).is_err());
@@ -115,16 +115,16 @@ fn a_resumed_sum_gives_the_same_bytes() {
     let mortal = Mortal { dies_at: 200, first: AtomicU64::new(0) };
     let died = catch_unwind(AssertUnwindSafe(|| ground.build(&store, &mortal)));
     assert!(died.is_err() && find(&store, &ground.provenance).expect("readable").is_none());
-    assert_eq!(store.ls().expect("listed").iter().filter(|entry| entry.kind == Kind::Partial).count(), 1);
+    assert_eq!(store.ls().expect("listed").iter().filter(|entry| entry.kind == EntryKind::Partial).count(), 1);
     let again = Mortal { dies_at: u64::MAX, first: AtomicU64::new(0) };
     assert_eq!(ground.build(&store, &again).expect("built"), whole);
     assert_eq!(again.first.into_inner(), 224, "it went on behind the last saved batch");
-    let kinds: Vec<Kind> = store.ls().expect("listed").iter().map(|entry| entry.kind).collect();
-    assert_eq!(kinds, [Kind::Statistics], "nothing is left of the way");
+    let kinds: Vec<EntryKind> = store.ls().expect("listed").iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [EntryKind::Statistics], "nothing is left of the way");
     // A damaged partial sum is ignored.
     let other = ground.store("damaged");
     let _ = catch_unwind(AssertUnwindSafe(|| ground.build(&other, &mortal)));
-    let partial = other.path(Kind::Partial, &ground.provenance.address());
+    let partial = other.path(EntryKind::Partial, &ground.provenance.address());
     std::fs::write(&partial, b"rubbish").expect("written");
     assert_eq!(ground.build(&other, &corrigenda::progress::Unseen).expect("built"), whole);
 }
@@ -149,7 +149,7 @@ fn a_corpus_that_changes_meanwhile_is_refused() {
     assert!(error.to_string().contains("changed while it was read"), "{error}");
     let error = ground.build(&store, &corrigenda::progress::Unseen).expect_err("it is another corpus now");
     assert!(error.to_string().contains("changed while it was read"), "{error}");
-    assert!(!store.ls().expect("listed").iter().any(|entry| entry.kind == Kind::Statistics));
+    assert!(!store.ls().expect("listed").iter().any(|entry| entry.kind == EntryKind::Statistics));
 }
 
 #[test]
@@ -182,9 +182,9 @@ fn statistics_of_another_layer_are_refused() {
     let ground = Ground::new();
     let store = ground.store("store");
     ground.build(&store, &corrigenda::progress::Unseen).expect("built");
-    let bytes = store.get(Kind::Statistics, &ground.provenance.address()).expect("sound").expect("there");
+    let bytes = store.get(EntryKind::Statistics, &ground.provenance.address()).expect("sound").expect("there");
     let other = Provenance { layer: 2, ..ground.provenance.clone() };
-    store.put(Kind::Statistics, &other.address(), &bytes).expect("stored");
+    store.put(EntryKind::Statistics, &other.address(), &bytes).expect("stored");
     let error = find(&store, &other).expect_err("refused").to_string();
     assert_eq!(error, "these statistics are of another layer: expected 2, found 1");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use corrigenda::digest::Digest;
 use corrigenda::project::{LOCK_FILE, Lock, LockedBase, LockedEdit, LockedPatch, LockedStatistics};
-use corrigenda::store::{Kind, Store};
+use corrigenda::store::{EntryKind, Store};
 use insta::assert_snapshot;
 
 /// A folder with a project and a cache, and the transcript of the commands.
@@ -55,7 +55,7 @@ impl Scene {
     }
 
     fn object(&self, name: &str) -> PathBuf {
-        self.store.path(Kind::Object, &Digest::of(name.as_bytes()))
+        self.store.path(EntryKind::Object, &Digest::of(name.as_bytes()))
     }
 
     /// Runs the binary on the scene's cache, and adds the command, both outputs and the exit code to the transcript.
@@ -79,12 +79,12 @@ impl Scene {
     }
 }
 
-const CONTENT: [(Kind, &str, usize); 5] = [
-    (Kind::Object, "old", 1000),
-    (Kind::Object, "a", 3000),
-    (Kind::Object, "b", 3000),
-    (Kind::Statistics, "locked", 2_000_000),
-    (Kind::Statistics, "other", 100),
+const CONTENT: [(EntryKind, &str, usize); 5] = [
+    (EntryKind::Object, "old", 1000),
+    (EntryKind::Object, "a", 3000),
+    (EntryKind::Object, "b", 3000),
+    (EntryKind::Statistics, "locked", 2_000_000),
+    (EntryKind::Statistics, "other", 100),
 ];
 const PATCH: &[u8] = b"a patch";
 
@@ -173,7 +173,7 @@ fn damage_is_found() {
 fn gc_keeps_what_the_lock_names() {
     let mut scene = Scene::filled();
     scene.lock();
-    scene.store.put(Kind::Object, &Digest::of(b"young"), b"young").expect("written");
+    scene.store.put(EntryKind::Object, &Digest::of(b"young"), b"young").expect("written");
     scene.run(&["store", "gc", "--verbose"]);
     scene.run(&["store", "ls"]);
     scene.run(&["store", "gc"]);

@@ -2,7 +2,7 @@
 
 use super::cache::{Kept, bytes_of};
 use super::{Next, Question, Score, answer_score, prompt};
-use crate::digest::Canon;
+use crate::digest::FieldHasher;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::progress::{Progress, Unseen};
 
@@ -100,7 +100,7 @@ impl Inquiry {
     }
 
     /// Adds everything that the result depends on to a cache address.
-    pub(super) fn address(&self, canon: &mut Canon) {
+    pub(super) fn address(&self, canon: &mut FieldHasher) {
         canon.field("prompt", &bytes_of(&self.prompt)).number("answers", self.answers.len() as u64);
         for Question { row, answer } in &self.answers {
             canon.field("row", &bytes_of(row)).field("answer", &bytes_of(answer));

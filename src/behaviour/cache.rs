@@ -11,11 +11,11 @@ use super::cache_bytes;
 use super::cache_bytes::Head;
 use super::continuation::Draw;
 use super::damage::Neutral;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::report::Damage;
-use crate::store::{Kind, Store};
+use crate::store::{EntryKind, Store};
 
 /// The measurement cache for two models on one base.
 #[derive(Clone, Copy)]
@@ -40,28 +40,32 @@ impl<'a> Kept<'a> {
     pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<Both>> {
         let key = self.answers_address(inquiries);
         let parse = |bytes: &[u8]| cache_bytes::answers(bytes, &self.head, inquiries);
-        self.store?.recall_if_any(Kind::Measured, &key, parse)
+        self.store?.recall_if_any(EntryKind::Measured, &key, parse)
     }
 
     pub(super) fn keep_answers(&self, inquiries: &[Inquiry], said: &[Both]) {
         // Answers with numbers that are not finite are not cached.
         if let Some(store) = self.store.filter(|_| said.iter().all(Both::is_finite)) {
             let bytes = cache_bytes::of_answers(&self.head, said);
-            store.keep(Kind::Measured, &self.answers_address(inquiries), &bytes);
+            store.put_optional(EntryKind::Measured, &self.answers_address(inquiries), &bytes);
         }
     }
 
     /// Returns the earlier model's cached greedy continuation of `row`, if there is one. Sampled text is not cached.
     pub fn text(&self, row: &[u32], draw: Draw) -> Option<String> {
         let parse = |bytes: &[u8]| cache_bytes::text(bytes, &self.head);
-        self.store.filter(|_| draw.seed.is_none())?.recall_if_any(Kind::Measured, &self.text_address(row, draw), parse)
+        self.store.filter(|_| draw.seed.is_none())?.recall_if_any(
+            EntryKind::Measured,
+            &self.text_address(row, draw),
+            parse,
+        )
     }
 
     /// Stores a continuation of the earlier model, unless it is sampled.
     pub fn keep_text(&self, row: &[u32], draw: Draw, text: &str) {
         if let Some(store) = self.store.filter(|_| draw.seed.is_none()) {
             let bytes = cache_bytes::of_text(&self.head, text);
-            store.keep(Kind::Measured, &self.text_address(row, draw), &bytes);
+            store.put_optional(EntryKind::Measured, &self.text_address(row, draw), &bytes);
         }
     }
 
@@ -73,12 +77,16 @@ impl<'a> Kept<'a> {
     /// Returns the cached damage on neutral text; `None` if it is not cached or the cache is disabled.
     pub fn damage(&self, neutral: &Neutral) -> Option<Damage> {
         let parse = |bytes: &[u8]| cache_bytes::damage(bytes, &self.head);
-        self.store?.recall_if_any(Kind::Measured, &self.damage_address(neutral), parse)
+        self.store?.recall_if_any(EntryKind::Measured, &self.damage_address(neutral), parse)
     }
 
     pub(super) fn keep_damage(&self, neutral: &Neutral, damage: &Damage) {
         if let Some(store) = self.store {
-            store.keep(Kind::Measured, &self.damage_address(neutral), &cache_bytes::of_damage(&self.head, damage));
+            store.put_optional(
+                EntryKind::Measured,
+                &self.damage_address(neutral),
+                &cache_bytes::of_damage(&self.head, damage),
+            );
         }
     }
 
@@ -89,7 +97,7 @@ impl<'a> Kept<'a> {
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().width).sum();
         let recall = |group| {
             let parse = |bytes: &[u8]| cache_bytes::states(bytes, &head, size(group));
-            self.store?.recall_if_any(Kind::Measured, &states_address(&head, group), parse)
+            self.store?.recall_if_any(EntryKind::Measured, &states_address(&head, group), parse)
         };
         let recalled: Vec<Option<Vec<f32>>> = groups.iter().map(recall).collect();
         let missing = || groups.iter().zip(&recalled).filter(|(_, found)| found.is_none()).map(|(group, _)| group);
@@ -112,7 +120,11 @@ impl<'a> Kept<'a> {
 
     fn keep_states(&self, head: &Head, group: &[(&[u32], usize)], states: &[f32]) {
         if let Some(store) = self.store.filter(|_| states.iter().all(|number| number.is_finite())) {
-            store.keep(Kind::Measured, &states_address(head, group), &cache_bytes::of_states(head, states));
+            store.put_optional(
+                EntryKind::Measured,
+                &states_address(head, group),
+                &cache_bytes::of_states(head, states),
+            );
         }
     }
 
@@ -144,8 +156,8 @@ fn states_address(head: &Head, rows: &[(&[u32], usize)]) -> Digest {
     canon.finish()
 }
 
-fn begun(domain: &str, head: &Head) -> Canon {
-    let mut canon = Canon::new(domain);
+fn begun(domain: &str, head: &Head) -> FieldHasher {
+    let mut canon = FieldHasher::new(domain);
     canon.text("numerics", NUMERICS).digest("base", &head.base);
     for (name, patch) in [("before", &head.before), ("after", &head.after)] {
         if let Some(patch) = patch {

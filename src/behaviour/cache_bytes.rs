@@ -6,7 +6,7 @@ use super::Score;
 use super::ask::{Both, Inquiry, TOP, Told};
 use crate::digest::Digest;
 use crate::report::Damage;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 const MAGIC: &[u8; 8] = b"measure1";
 /// The size of the head in bytes: magic, base, and two patches.
@@ -30,7 +30,7 @@ impl Head {
     /// # Errors
     /// If the entry cannot be read.
     pub fn of_entry(store: &Store, key: &Digest) -> Result<Option<Self>, StoreError> {
-        match store.head(Kind::Measured, key, HEAD as u64) {
+        match store.read_prefix(EntryKind::Measured, key, HEAD as u64) {
             Err(StoreError::Damaged { .. }) => Ok(None),
             found => Ok(found?.and_then(|(bytes, _)| Self::read(&mut Reader(&bytes)))),
         }

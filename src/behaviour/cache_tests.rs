@@ -98,7 +98,7 @@ fn damage_of_an_entry_is_passed_over_and_a_store_for_reading_stays_as_it_is() {
     bytes[150] ^= 1;
     fs::write(&path, &bytes).expect("written");
     assert_eq!(kept.answers(&inquiries), None);
-    assert_eq!(store.passed_over().len(), 1);
+    assert_eq!(store.skipped().len(), 1);
     kept.keep_answers(&inquiries, &[said(0.5)]);
     assert_eq!(kept.answers(&inquiries), Some(vec![said(0.5)]), "it is mended");
 }

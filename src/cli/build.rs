@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
-use crate::diagnostics::{Failure, visible};
+use crate::diagnostics::{Failure, escape_controls};
 use crate::pipeline::record::{Answer, EditRecord, TensorRecord};
 use crate::pipeline::{Built, Options, build, provenance};
-use crate::project::{Change, ChangeKind, Edit, LOCK_FILE, Project};
+use crate::project::{ChangeKind, Edit, EditChange, LOCK_FILE, Project};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
 #[derive(Debug, clap::Args)]
@@ -99,7 +99,7 @@ fn by_id<'p>(project: &'p Project, built: &'p Built) -> Vec<Named<'p>> {
 /// The terminal width, in columns, from which the table shows all its columns.
 const ROOMY: usize = 112;
 
-fn sign(changes: &[Change], id: &str) -> &'static str {
+fn sign(changes: &[EditChange], id: &str) -> &'static str {
     changes.iter().find(|change| change.id == id).map_or(" ", |change| change.kind.sign())
 }
 
@@ -164,7 +164,7 @@ fn tensor(tensor: &TensorRecord, width: usize) -> String {
     let seam = if width < ROOMY { "\n       " } else { "  " };
     format!(
         "tensor {}{seam}{} → {}  ‖Δ‖/‖W‖ {:.4}, {} of ‖Δ‖ kept\n",
-        visible(&tensor.name),
+        escape_controls(&tensor.name),
         tensor.before.short(),
         tensor.after.short(),
         tensor.relative,

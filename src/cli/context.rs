@@ -107,8 +107,8 @@ impl Context {
     }
 
     /// Prints a warning at the end of the run for each damaged store entry that was not used.
-    pub(super) fn tell_passed_over(&self) {
-        let damaged = self.store.borrow().as_ref().map(Store::passed_over).unwrap_or_default();
+    pub(super) fn tell_skipped(&self) {
+        let damaged = self.store.borrow().as_ref().map(Store::skipped).unwrap_or_default();
         let finding = |damage| {
             Diagnostic::new(Code::StoreDamaged, damage).help(
                 "the entry is not used; run `corrigenda store verify` to check every entry; a build repairs those it needs",

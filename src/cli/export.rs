@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::table::{Table, bytes, plural};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Failure, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
 use crate::export::manifest::TensorEntry;
@@ -219,7 +219,7 @@ pub(super) fn wrote(context: &Context, base: &Base, to: &Path, exported: &Export
         ("folders", &exported.folders),
     ];
     for (what, names) in omitted.into_iter().filter(|(_, names)| !names.is_empty()) {
-        text.push_str(&format!("\nnot copied, {what}: {}\n", visible(&names.join(", "))));
+        text.push_str(&format!("\nnot copied, {what}: {}\n", escape_controls(&names.join(", "))));
     }
     answer(context, fields, &text);
 }
@@ -252,7 +252,7 @@ fn wrote_folder(to: &Path, files: usize, size: u64) -> String {
 
 fn noted(mut text: String, notes: &[String]) -> String {
     for note in notes {
-        text.push_str(&format!("\nnote: {}\n", visible(note)));
+        text.push_str(&format!("\nnote: {}\n", escape_controls(note)));
     }
     text
 }

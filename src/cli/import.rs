@@ -10,7 +10,7 @@ use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::project::{Config, files_of};
-use crate::regular_file::resolved;
+use crate::regular_file::canonicalize_lenient;
 use crate::research::bench::data::{Case, DataError, Dataset, Refused, each};
 use crate::research::bench::import::{Imported, import};
 use crate::store::{StoreError, atomic};
@@ -110,7 +110,7 @@ fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result
     }
     let default = || context.root.join(format!("rejected-{}.json", arguments.dataset.name()));
     let path = arguments.rejected.clone().unwrap_or_else(default);
-    let input = resolved(&path) == resolved(&arguments.file);
+    let input = canonicalize_lenient(&path) == resolved(&arguments.file);
     let free = if input {
         Err("the list would overwrite the file of the records".to_owned())
     } else {

@@ -53,7 +53,7 @@ impl Arguments {
     /// # Errors
     /// If help or the version was requested, or if the command line is invalid. The error holds the text to print.
     pub fn read(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(crate::home::arguments(given))
+        Self::try_parse_from(crate::home::expand_arguments(given))
     }
 }
 
@@ -252,7 +252,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         format if known.contains(&format) => verb(&context, &arguments.verb),
         format => context.unknown_format(format, known),
     };
-    context.tell_passed_over();
+    context.tell_skipped();
     if context.ui.lost() { Outcome::Error.into() } else { outcome.into() }
 }
 

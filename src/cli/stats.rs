@@ -12,7 +12,7 @@ use crate::pipeline::setup::Corpus;
 use crate::pipeline::{Base, Setup};
 use crate::project::Project;
 use crate::stats::{self, Cached, published};
-use crate::store::{Kind, Store, requested};
+use crate::store::{EntryKind, Store, requested};
 
 /// Compute, show or import the second moments of the keys.
 #[derive(Debug, clap::Subcommand)]
@@ -79,7 +79,7 @@ fn build(context: &Context, project: &Project, store: &Store, layer: Option<usiz
     let setup = setup.beside(setup.layer);
     let (cached, _) = statistics(project, &base, &setup, store, &context.ui)?;
     if imported {
-        requested::ask(store, &project.config.root, &setup.provenance.address(), None)?;
+        requested::request(store, &project.config.root, &setup.provenance.address(), None)?;
     }
     answer(context, project, store, &base, &setup, &cached)
 }
@@ -99,7 +99,7 @@ fn import(context: &Context, project: &Project, store: &Store, arguments: &Impor
     }
     let file = published.file;
     let cached = stats::build::import(store, &setup.provenance, published).map_err(|error| unsound(project, &error))?;
-    requested::ask(store, &project.config.root, &setup.provenance.summed().address(), Some(&file))?;
+    requested::request(store, &project.config.root, &setup.provenance.summed().address(), Some(&file))?;
     answer(context, project, store, &base, &setup, &cached)
 }
 
@@ -139,7 +139,7 @@ fn answer(
                 "keys": keys,
                 "imported": cached.imported,
                 "ridge": ridge,
-                "path": store.path(Kind::Statistics, &cached.address),
+                "path": store.path(EntryKind::Statistics, &cached.address),
             });
             context.answer_json(Outcome::Ok, &[], &project.edits.sources, whole);
         }
@@ -163,7 +163,7 @@ fn answer(
             table.row(["numerics", &found.numerics]);
             table.row([
                 "file",
-                &format!("{} ({})", store.path(Kind::Statistics, &cached.address).display(), bytes(size)),
+                &format!("{} ({})", store.path(EntryKind::Statistics, &cached.address).display(), bytes(size)),
             ]);
             context.ui.answer(&table.render(usize::MAX));
         }

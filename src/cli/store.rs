@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::{Context, Format, Outcome, table};
 use crate::behaviour::Head;
-use crate::diagnostics::{Code, Diagnostic, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls};
 use crate::digest::Digest;
 use crate::pipeline::record_address;
 use crate::project::{LOCK_FILE, Lock, LockFile, PROJECT_FILE};
 use crate::stats::factor_address;
-use crate::store::{Collected, Entry, Kind, Store, StoreError};
+use crate::store::{Collected, EntryKind, Store, StoreEntry, StoreError};
 
 /// The actions of `store`.
 #[derive(Debug, Subcommand)]
@@ -96,7 +96,7 @@ fn dir(context: &Context, store: &Store) -> Outcome {
 fn ls(context: &Context, store: &Store, full: bool) -> Result<Outcome, StoreError> {
     let entries = store.ls()?;
     let mut text = String::new();
-    for Entry { kind, key, size } in &entries {
+    for StoreEntry { kind, key, size } in &entries {
         let key = if full { key.hex() } else { key.short() };
         // Writing to a `String` cannot fail, here and below. The first column is as wide as the longest kind.
         let _ = writeln!(text, "{:<10}  {key}  {:>10}", kind.to_string(), table::bytes(*size));
@@ -114,7 +114,7 @@ fn verify(context: &Context, store: &Store) -> Outcome {
     let mut text = String::new();
     let mut problems = Vec::new();
     for problem in &report.problems {
-        let (path, why) = (shown(&problem.path), visible(&problem.why));
+        let (path, why) = (shown(&problem.path), escape_controls(&problem.why));
         let _ = writeln!(text, "{path}\n  {why}\n  {}", problem.repair);
         problems
             .push(json!({ "path": problem.path.display().to_string(), "why": problem.why, "repair": problem.repair }));
@@ -142,7 +142,7 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
         Err(outcome) => return Ok(outcome),
     };
     let Collected { entries, others, bytes } = store.gc(&kept, all)?;
-    for Entry { kind, key, size } in &entries {
+    for StoreEntry { kind, key, size } in &entries {
         context.ui.detail(&format!("removed {kind} {} ({})", key.short(), table::bytes(*size)));
     }
     for path in &others {
@@ -160,7 +160,7 @@ fn gc(context: &Context, store: &Store, all: bool) -> Result<Outcome, StoreError
 }
 
 fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Path) -> Result<Outcome, StoreError> {
-    let folders = Kind::ALL.iter().map(|kind| to.join(kind.folder()));
+    let folders = EntryKind::ALL.iter().map(|kind| to.join(kind.folder()));
     if let Some(why) = [to.to_owned()].into_iter().chain(folders).find_map(|place| context.may_write(&place).err()) {
         return Ok(context.fail(Diagnostic::new(Code::StoreFailed, why)));
     }
@@ -170,12 +170,15 @@ fn export(context: &Context, store: &Store, all: bool, statistics: bool, to: &Pa
         Ok(None) => None,
         Err(outcome) => return Ok(outcome),
     };
-    let carried = |kind| matches!(kind, Kind::Object | Kind::Patch | Kind::Report | Kind::Refusal) || statistics;
-    let here = |(kind, key): &(Kind, Digest)| carried(*kind) && (!optional(*kind) || store.path(*kind, key).exists());
+    let carried = |kind| {
+        matches!(kind, EntryKind::Object | EntryKind::Patch | EntryKind::Report | EntryKind::Refusal) || statistics
+    };
+    let here =
+        |(kind, key): &(EntryKind, Digest)| carried(*kind) && (!optional(*kind) || store.path(*kind, key).exists());
     let keys = keys.map(|keys| keys.into_iter().filter(here).collect());
     let entries = store.export(keys.as_ref(), to)?;
     let of = |kind| entries.iter().filter(|entry| entry.kind == kind).count();
-    let (objects, patches) = (of(Kind::Object), of(Kind::Patch));
+    let (objects, patches) = (of(EntryKind::Object), of(EntryKind::Patch));
     let text = if entries.is_empty() {
         format!("nothing to copy: the store at {} contains no object and no patch", shown(store.root()))
     } else {
@@ -190,7 +193,7 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     let mut text = String::new();
     let mut refused = Vec::new();
     for refusal in &imported.refused {
-        let _ = writeln!(text, "{}\n  refused: {}", shown(&refusal.path), visible(&refusal.why));
+        let _ = writeln!(text, "{}\n  refused: {}", shown(&refusal.path), escape_controls(&refusal.why));
         refused.push(json!({ "path": refusal.path.display().to_string(), "why": refusal.why }));
     }
     let (new, present) = (imported.new.len(), imported.present.len());
@@ -202,15 +205,15 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
 
 /// Returns the entries that belong to the locks of all models. `gc` does not remove them, and `export` copies those
 /// whose kind can be exported.
-fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
+fn kept(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let kept: Vec<_> = locks.entries.values().map(|lock| kept_of(store, lock)).collect::<Result<_, _>>()?;
     Ok(kept.into_iter().flatten().collect())
 }
 
-fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
-    let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (Kind::Object, edit.object)).collect();
-    kept.insert((Kind::Patch, lock.patch.id));
-    for Entry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Statistics) {
+fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
+    let mut kept: BTreeSet<_> = lock.edits.iter().map(|edit| (EntryKind::Object, edit.object)).collect();
+    kept.insert((EntryKind::Patch, lock.patch.id));
+    for StoreEntry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Statistics) {
         // The lock names statistics by the digest of the content, the store by the digest of the inputs. Damaged
         // statistics match no lock.
         let content = match store.content_digest(kind, &key) {
@@ -221,13 +224,13 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(Kind, Digest)>, Store
             kept.insert((kind, key));
         }
     }
-    kept.extend(lock.statistics.iter().map(|locked| (Kind::Factor, factor_address(&locked.digest))));
-    kept.insert((Kind::Report, record_address(lock)));
+    kept.extend(lock.statistics.iter().map(|locked| (EntryKind::Factor, factor_address(&locked.digest))));
+    kept.insert((EntryKind::Report, record_address(lock)));
     Ok(kept)
 }
 
 /// Returns the measurements of models that the locks name: the base and all patches of the entry belong to one model.
-fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>, StoreError> {
+fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
     let own = |head: &Head| {
         let patches: BTreeSet<Digest> = head.patches().collect();
         let on = locks.entries.values().filter(|lock| lock.base.digest == head.base);
@@ -235,7 +238,7 @@ fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>,
         !known.is_empty() && patches.is_subset(&known)
     };
     let mut kept = BTreeSet::new();
-    for Entry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Measured) {
+    for StoreEntry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Measured) {
         if Head::of_entry(store, &key)?.as_ref().is_some_and(own) {
             kept.insert((kind, key));
         }
@@ -244,8 +247,8 @@ fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(Kind, Digest)>,
 }
 
 /// Returns whether entries of this kind may be missing, because they can be computed from other entries.
-fn optional(kind: Kind) -> bool {
-    matches!(kind, Kind::Report | Kind::Factor)
+fn optional(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::Report | EntryKind::Factor)
 }
 
 /// Reads `corrigenda.lock` with the locks of all models. If the file or the project is missing, prints a note with the
@@ -279,18 +282,18 @@ fn answer(context: &Context, outcome: Outcome, fields: Value, text: &str) -> Out
     outcome
 }
 
-fn values(entries: &[Entry]) -> Vec<Value> {
-    let value = |entry: &Entry| json!({ "kind": entry.kind.to_string(), "key": entry.key, "size": entry.size });
+fn values(entries: &[StoreEntry]) -> Vec<Value> {
+    let value = |entry: &StoreEntry| json!({ "kind": entry.kind.to_string(), "key": entry.key, "size": entry.size });
     entries.iter().map(value).collect()
 }
 
-fn bytes(entries: &[Entry]) -> u64 {
+fn bytes(entries: &[StoreEntry]) -> u64 {
     entries.iter().map(|entry| entry.size).sum()
 }
 
 /// Formats a path so that it is safe to print: file names in an imported folder are untrusted.
 fn shown(path: &Path) -> String {
-    visible(&path.display().to_string())
+    escape_controls(&path.display().to_string())
 }
 
 /// Formats a count with its noun: "1 entry", "2 entries".

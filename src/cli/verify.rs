@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Failure, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::pipeline::base::folder_named;
 use crate::pipeline::patch_ref::find;
 use crate::project::{PROJECT_FILE, Project};
@@ -149,19 +149,19 @@ fn human(context: &Context, audit: &Audit) -> String {
         out.push_str(line);
         out.push('\n');
         for detail in &row.check.details {
-            out.push_str(&format!("         {}\n", visible(detail)));
+            out.push_str(&format!("         {}\n", escape_controls(detail)));
         }
     }
     out.push('\n');
     let failures = audit.failures();
     if failures == 0 {
-        return out + &visible(&audit.verdict);
+        return out + &escape_controls(&audit.verdict);
     }
     let unknown = audit.state() == State::Unknown;
     let word = if unknown { "could not be judged" } else { "failed" };
     out.push_str(&format!("{failures} of {} {word}", plural(audit.checks.len(), "check")));
     if !audit.repairs.is_empty() {
-        let repairs: Vec<String> = audit.repairs.iter().map(|one| format!("\n  {}", visible(one))).collect();
+        let repairs: Vec<String> = audit.repairs.iter().map(|one| format!("\n  {}", escape_controls(one))).collect();
         out.push_str(&format!("; to repair it:{}", repairs.concat()));
     }
     out

@@ -6,11 +6,11 @@ use std::path::Path;
 use super::Context;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::export::folder::root;
-use crate::home::expanded;
+use crate::home::expand;
 use crate::pipeline::base::place_in;
 use crate::project::lock::accepted::is_accepted_file;
 use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths};
-use crate::regular_file::resolved;
+use crate::regular_file::canonicalize_lenient;
 
 impl Context {
     /// Checks that an answer may be written to `path`: outside the base models, the store and git data, and not over a
@@ -20,7 +20,12 @@ impl Context {
     /// If `path` must not be written; the text says why.
     pub(super) fn may_write(&self, path: &Path) -> Result<(), String> {
         let paths = Paths::at(&self.root);
-        let read = || paths.read.iter().any(|read| resolved(&self.root.join(expanded(read))) == resolved(path));
+        let read = || {
+            paths
+                .read
+                .iter()
+                .any(|read| canonicalize_lenient(&self.root.join(expand(read))) == canonicalize_lenient(path))
+        };
         let taken = if is_own(&paths, &self.root, path) {
             Some("a file of the project")
         } else if let Some(what) = self.kept(&paths, path) {
@@ -48,9 +53,9 @@ impl Context {
     /// # Errors
     /// If facts must not be written there.
     pub(super) fn may_import(&self, folder: &Path) -> Result<(), Diagnostic> {
-        let (place, root) = (self.root.join(folder), resolved(&self.root));
+        let (place, root) = (self.root.join(folder), canonicalize_lenient(&self.root));
         let what = match self.kept(&Paths::at(&self.root), &place) {
-            None if resolved(&place) == root.join(folder) => return Ok(()),
+            None if canonicalize_lenient(&place) == root.join(folder) => return Ok(()),
             None => "reached through a symbolic link, which is not followed",
             Some(what) => what,
         };
@@ -64,12 +69,12 @@ impl Context {
     /// # Errors
     /// If the project must not be created there.
     pub(super) fn may_begin(&self, folder: &Path, model: Option<&Path>, names: &[&str]) -> Result<(), Diagnostic> {
-        let (home, base) = (resolved(folder), model.and_then(|model| root(model).ok()));
+        let (home, base) = (canonicalize_lenient(folder), model.and_then(|model| root(model).ok()));
         let what = if base.is_some_and(|base| home.starts_with(base)) {
             "in the folder of the base model, which is never written to"
         } else if is_in_git(&home) {
             "in the data of a git repository"
-        } else if names.iter().any(|name| resolved(&folder.join(name)) != home.join(name)) {
+        } else if names.iter().any(|name| canonicalize_lenient(&folder.join(name)) != home.join(name)) {
             "a folder with symbolic links, which are not followed"
         } else {
             return Ok(());
@@ -83,7 +88,7 @@ impl Context {
     /// # Errors
     /// If `folder` is inside a base model.
     pub(super) fn may_keep(&self, folder: &Path) -> Result<(), Diagnostic> {
-        if !in_a_base(&Paths::at(&self.root), &self.root, &resolved(folder)) {
+        if !in_a_base(&Paths::at(&self.root), &self.root, &canonicalize_lenient(folder)) {
             return Ok(());
         }
         let message = format!("the cache `{}` is in the folder of a base model", folder.display());
@@ -94,12 +99,12 @@ impl Context {
     /// Returns a description of the protected folder that contains `path`, such as `in the store`; `None` if `path` is
     /// not in a protected folder.
     fn kept(&self, paths: &Paths, path: &Path) -> Option<&'static str> {
-        let whole = resolved(path);
+        let whole = canonicalize_lenient(path);
         if is_in_git(&whole) {
             Some("in the data of a git repository")
         } else if in_a_base(paths, &self.root, &whole) {
             Some("in the folder of a base model")
-        } else if self.store().is_ok_and(|store| whole.starts_with(resolved(store.root()))) {
+        } else if self.store().is_ok_and(|store| whole.starts_with(canonicalize_lenient(store.root()))) {
             Some("in the store")
         } else {
             None
@@ -112,9 +117,9 @@ fn is_own(paths: &Paths, root: &Path, path: &Path) -> bool {
     let Some((folder, name)) = path.parent().zip(path.file_name()) else { return false };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     // Writing replaces a link and not its target, so the last component is not resolved.
-    let (root, path) = (resolved(root), resolved(folder).join(name));
+    let (root, path) = (canonicalize_lenient(root), canonicalize_lenient(folder).join(name));
     let own = |name: &str| [PROJECT_FILE, LOCK_FILE, PROBES_FILE].contains(&name) || is_accepted_file(name);
-    paths.facts.iter().any(|folder| path.starts_with(resolved(&root.join(folder))))
+    paths.facts.iter().any(|folder| path.starts_with(canonicalize_lenient(&root.join(folder))))
         || path.strip_prefix(&root).ok().and_then(Path::to_str).is_some_and(own)
 }
 

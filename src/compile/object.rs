@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::value::Compiled;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, Tensor, write};
 
@@ -138,7 +138,7 @@ pub fn address(
     templates: &[String],
     settings: &Settings,
 ) -> Digest {
-    let mut canon = Canon::new("object/1");
+    let mut canon = FieldHasher::new("object/1");
     canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
     if let Some(reading) = reading {
         canon.digest("chat", reading);
@@ -158,7 +158,7 @@ pub fn key_address(
     templates: &[String],
     bare_weight: Option<f64>,
 ) -> Digest {
-    let mut canon = Canon::new("key/1");
+    let mut canon = FieldHasher::new("key/1");
     canon.text("numerics", NUMERICS).digest("base", base).digest("meaning", meaning).number("layer", layer as u64);
     if let Some(reading) = reading {
         canon.digest("chat", reading);

@@ -2,7 +2,7 @@
 //! that do not converge.
 
 use super::value::Loss;
-use crate::digest::Canon;
+use crate::digest::FieldHasher;
 
 /// One attempt of the schedule: Adam from δ = 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,7 +69,7 @@ impl Settings {
     }
 
     /// Adds every setting to a digest, in a fixed order.
-    pub fn describe(&self, canon: &mut Canon) {
+    pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("stages", self.schedule.len() as u64);
         for stage in &self.schedule {
             canon.float("rate", stage.rate).number("steps", stage.steps as u64);

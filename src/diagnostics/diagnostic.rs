@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Code, FileId, Severity, Sources, legible};
+use super::{Code, FileId, Severity, Sources, truncate_middle};
 
 /// A place in a file, with a text to show there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Diagnostic {
         Self {
             code,
             severity: code.severity(),
-            message: legible(&message.into()),
+            message: truncate_middle(&message.into()),
             labels: Vec::new(),
             help: Vec::new(),
         }
@@ -60,14 +60,14 @@ impl Diagnostic {
     }
 
     fn label(mut self, file: FileId, span: &Range<usize>, text: impl Into<String>, primary: bool) -> Self {
-        self.labels.push(Label { file, span: span.clone(), text: legible(&text.into()), primary });
+        self.labels.push(Label { file, span: span.clone(), text: truncate_middle(&text.into()), primary });
         self
     }
 
     /// Adds one sentence of advice.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
-        self.help.push(legible(&text.into()));
+        self.help.push(truncate_middle(&text.into()));
         self
     }
 
@@ -84,30 +84,30 @@ impl Diagnostic {
 
 /// A list of findings with at most 1,000 of each code. The limit bounds the memory for untrusted projects.
 #[derive(Debug, Default)]
-pub struct Capped {
-    kept: Vec<Diagnostic>,
+pub struct CappedFindings {
+    shown: Vec<Diagnostic>,
     /// The number of findings pushed per code, dropped ones included.
     counts: BTreeMap<Code, usize>,
 }
 
-impl Capped {
+impl CappedFindings {
     /// Adds a finding, or drops it if its code has reached the limit.
     pub fn push(&mut self, finding: Diagnostic) {
         const MOST: usize = 1000;
         let count = self.counts.entry(finding.code).or_default();
         *count += 1;
         if *count <= MOST {
-            self.kept.push(finding);
+            self.shown.push(finding);
         } else if *count == MOST + 1 {
             let more = "there are more findings of this kind; they are reported after these are fixed";
-            self.kept.push(Diagnostic::new(finding.code, more));
+            self.shown.push(Diagnostic::new(finding.code, more));
         }
     }
 
     /// Returns the findings in the order in which they were added, with one note per code whose further findings were
     /// dropped.
     pub fn finish(self) -> Vec<Diagnostic> {
-        self.kept
+        self.shown
     }
 }
 

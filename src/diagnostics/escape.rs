@@ -15,7 +15,7 @@ pub fn is_control(character: char) -> bool {
 }
 
 /// Returns the text with control and bidi characters escaped as `\u{…}`, so that it is on one line.
-pub fn visible(text: &str) -> String {
+pub fn escape_controls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if is_control(character) || is_bidi(character) {
@@ -30,14 +30,14 @@ pub fn visible(text: &str) -> String {
 
 /// Returns the text in double quotes, with invisible characters escaped.
 pub fn quoted(text: &str) -> String {
-    visible(&format!("{text:?}"))
+    escape_controls(&format!("{text:?}"))
 }
 
 /// The length, in bytes, from which on a text in a message is shortened; project files may contain huge names.
 const MOST_BYTES: usize = 4096;
 
 /// Shortens a text for a message: of more than 4,096 bytes, it keeps the beginning and the end.
-pub fn legible(text: &str) -> String {
+pub fn truncate_middle(text: &str) -> String {
     if text.len() <= MOST_BYTES {
         return text.to_owned();
     }

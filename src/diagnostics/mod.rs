@@ -6,7 +6,7 @@
 //! - [`Findings`] is a list of diagnostics with the texts that they mark.
 //! - [`Failure`] is the error of a command: findings, and the kind that determines the exit code.
 //! - [`Place`] is a place in a file by lines and columns, for output to other programs.
-//! - [`render()`] shows a diagnostic on a terminal; [`visible`], [`quoted`] and [`legible`] escape texts; [`nearest`] and [`most_similar`] suggest
+//! - [`render()`] shows a diagnostic on a terminal; [`escape_controls`], [`quoted`] and [`truncate_middle`] escape texts; [`nearest`] and [`most_similar`] suggest
 //!   names.
 //!
 //! This module depends on no other module of the crate.
@@ -21,8 +21,8 @@ mod sources;
 mod suggest;
 
 pub use code::{Code, Severity};
-pub use diagnostic::{Capped, Diagnostic, Findings, Label, sort, summary};
-pub use escape::{escape_workflow_commands, is_bidi, is_control, legible, quoted, visible};
+pub use diagnostic::{CappedFindings, Diagnostic, Findings, Label, sort, summary};
+pub use escape::{escape_controls, escape_workflow_commands, is_bidi, is_control, quoted, truncate_middle};
 pub use failure::{Failure, FailureKind};
 pub use place::Place;
 pub use snippet::{RenderStyle, render};

@@ -26,7 +26,7 @@ impl Default for RenderStyle {
 /// Replaces characters that are unsafe to print by others of the same length in bytes, so that spans stay valid.
 ///
 /// The renderer replaces ASCII control characters itself (`␛`); this function replaces the longer ones.
-fn masked(text: &str) -> String {
+fn mask_controls(text: &str) -> String {
     let mask = |character: char| match character.len_utf8() {
         2 if is_control(character) || is_bidi(character) => '¤',
         3 if is_control(character) || is_bidi(character) => '\u{fffd}',
@@ -41,17 +41,18 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: RenderStyle) ->
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = Group::with_title(level.primary_title(visible(&diagnostic.message)).id(diagnostic.code.as_str()));
+    let mut group =
+        Group::with_title(level.primary_title(escape_controls(&diagnostic.message)).id(diagnostic.code.as_str()));
     for file in files(diagnostic) {
         group = if sources.text(file).is_empty() {
-            group.element(Origin::path(visible(sources.path(file))))
+            group.element(Origin::path(escape_controls(sources.path(file))))
         } else {
-            let near = near(diagnostic, file);
-            near.into_iter().fold(group, |group, labels| group.element(snippet(labels, file, sources)))
+            let groups = group_labels(diagnostic, file);
+            groups.into_iter().fold(group, |group, labels| group.element(snippet(labels, file, sources)))
         };
     }
     for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(visible(help)));
+        group = group.element(Level::HELP.message(escape_controls(help)));
     }
     let renderer = if style.color { Renderer::styled() } else { Renderer::plain() };
     renderer.term_width(style.width).render(&[group])
@@ -69,16 +70,18 @@ fn files(diagnostic: &Diagnostic) -> Vec<FileId> {
 }
 
 /// The maximum number of bytes that a snippet contains after its last label; more than a terminal shows in one line.
-const MOST_BEHIND: usize = 1 << 12;
+const MAX_BYTES_AFTER_LABEL: usize = 1 << 12;
 
 /// Groups the labels in a file into snippets of nearby labels; the snippet with the primary label is first.
-fn near(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
+fn group_labels(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
     let mut labels: Vec<&Label> = diagnostic.labels.iter().filter(|label| label.file == file).collect();
     labels.sort_by_key(|label| label.span.start);
     let mut pieces: Vec<Vec<&Label>> = Vec::new();
     for label in labels {
         match pieces.last_mut() {
-            Some(piece) if piece.last().is_some_and(|last| label.span.start < last.span.end + FAR) => piece.push(label),
+            Some(piece) if piece.last().is_some_and(|last| label.span.start < last.span.end + MAX_LABEL_DISTANCE) => {
+                piece.push(label)
+            }
             _ => pieces.push(vec![label]),
         }
     }
@@ -87,7 +90,7 @@ fn near(diagnostic: &Diagnostic, file: FileId) -> Vec<Vec<&Label>> {
 }
 
 /// The distance between two labels, in bytes, from which on they are shown in separate snippets.
-const FAR: usize = 1 << 13;
+const MAX_LABEL_DISTANCE: usize = 1 << 13;
 
 /// Returns a snippet of only the lines with labels; otherwise the renderer would index the whole file per finding.
 fn snippet(
@@ -98,22 +101,25 @@ fn snippet(
     let start = labels.iter().map(|label| label.span.start).min().unwrap_or(0);
     let end = labels.iter().map(|label| label.span.end).max().unwrap_or(0);
     let (window, first) = sources.lines(file, &(start..end));
-    let text = drawn(&sources.text(file)[window.clone()], end.saturating_sub(window.start));
+    let text = clip(&sources.text(file)[window.clone()], end.saturating_sub(window.start));
     let annotations = labels.into_iter().map(|label| {
         let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-        let annotation = kind.span(within(text, &label.span, window.start));
-        if label.text.is_empty() { annotation } else { annotation.label(visible(&label.text)) }
+        let annotation = kind.span(to_window(text, &label.span, window.start));
+        if label.text.is_empty() { annotation } else { annotation.label(escape_controls(&label.text)) }
     });
-    Snippet::source(masked(text)).line_start(first).path(visible(sources.path(file))).annotations(annotations)
+    Snippet::source(mask_controls(text))
+        .line_start(first)
+        .path(escape_controls(sources.path(file)))
+        .annotations(annotations)
 }
 
 /// Returns the part of a window that is shown; its last label ends at `end`.
-fn drawn(window: &str, end: usize) -> &str {
-    &window[..window.ceil_char_boundary(end.saturating_add(MOST_BEHIND))]
+fn clip(window: &str, end: usize) -> &str {
+    &window[..window.ceil_char_boundary(end.saturating_add(MAX_BYTES_AFTER_LABEL))]
 }
 
 /// Converts a span of the file to a span of the window, cut to the window and to whole characters.
-fn within(window: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
+fn to_window(window: &str, span: &Range<usize>, offset: usize) -> Range<usize> {
     let start = window.floor_char_boundary(span.start.saturating_sub(offset));
     let end = window.ceil_char_boundary(span.end.saturating_sub(offset).min(window.len()));
     start..end.max(start)
@@ -159,8 +165,8 @@ mod tests {
     fn the_end_of_a_long_line_is_not_drawn() {
         let mut sources = Sources::default();
         let text = format!("s = 1 {}\n", "é".repeat(1 << 20));
-        assert_eq!(drawn(&text, 5).len(), 5 + MOST_BEHIND + 1, "and whole characters");
-        assert_eq!(drawn("s = 1\n", 5), "s = 1\n");
+        assert_eq!(clip(&text, 5).len(), 5 + MAX_BYTES_AFTER_LABEL + 1, "and whole characters");
+        assert_eq!(clip("s = 1\n", 5), "s = 1\n");
         let file = sources.add("a.toml", &text);
         let diagnostic = Diagnostic::new(Code::Syntax, "x").at(file, &(4..5), "y");
         let shown = render(&diagnostic, &sources, RenderStyle::default());

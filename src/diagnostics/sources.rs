@@ -16,7 +16,7 @@ pub struct Position {
 }
 
 #[derive(Clone, Debug)]
-struct Source {
+struct SourceFile {
     path: String,
     text: String,
     /// The byte offset of the beginning of every line.
@@ -25,7 +25,7 @@ struct Source {
 
 /// The files that diagnostics point into, each with its display path and its text.
 #[derive(Clone, Debug, Default)]
-pub struct Sources(Vec<Source>);
+pub struct Sources(Vec<SourceFile>);
 
 impl Sources {
     /// Adds a file. A byte order mark is dropped, and offsets count from the character after it.
@@ -38,11 +38,11 @@ impl Sources {
         }
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let id = FileId(u32::try_from(self.0.len()).expect("a project of four thousand million files"));
-        self.0.push(Source { path: path.into(), text, lines });
+        self.0.push(SourceFile { path: path.into(), text, lines });
         id
     }
 
-    fn source(&self, file: FileId) -> &Source {
+    fn source(&self, file: FileId) -> &SourceFile {
         // Only `add` creates ids, so this panics only if the id belongs to another `Sources`.
         &self.0[file.0 as usize]
     }

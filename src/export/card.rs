@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::fact::Fact;
 use super::manifest::MANIFEST_FILE;
-use crate::diagnostics::visible;
+use crate::diagnostics::escape_controls;
 use crate::digest::Digest;
 
 /// The file name of the model card in an export.
@@ -52,7 +52,7 @@ pub fn card(readme: Option<&[u8]>, section: &str) -> Vec<u8> {
 /// Escapes a text for one cell of a Markdown table: on one line, with no active Markdown or HTML.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in visible(text).chars() {
+    for character in escape_controls(text).chars() {
         match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

@@ -13,7 +13,7 @@ use super::ExportError;
 use super::folder::root;
 use super::manifest::FileEntry;
 use crate::digest::{Digest, Hasher};
-use crate::regular_file::resolved;
+use crate::regular_file::canonicalize_lenient;
 use crate::store::atomic::sync_directory;
 use crate::store::memo;
 
@@ -57,12 +57,12 @@ impl Place {
     }
 
     fn outside(to: &Path, base: &Path, store: &Path) -> Result<Self, ExportError> {
-        let path = resolved(to);
+        let path = canonicalize_lenient(to);
         let inside = |what| Err(ExportError::Inside { path: to.to_owned(), what });
         if path.starts_with(root(base)?) {
             return inside("the base model");
         }
-        if path.starts_with(resolved(store)) {
+        if path.starts_with(canonicalize_lenient(store)) {
             return inside("the store");
         }
         let parent = path.parent().unwrap_or(&path).to_owned();

@@ -16,7 +16,7 @@ use super::lora::{Adapter, Pair};
 use super::manifest::{MANIFEST_FILE, Manifest};
 use super::weights::{Laid, lay, open_all};
 use super::{ExportError, Fact};
-use crate::diagnostics::visible;
+use crate::diagnostics::escape_controls;
 use crate::digest::Digest;
 use crate::model::Spec;
 use crate::model::load::hub::HubName;
@@ -124,7 +124,7 @@ pub fn files(
     Written { name, on_hub }: Written<'_>,
 ) -> [(&'static str, Vec<u8>); 3] {
     // Every JSON string is also a valid YAML string.
-    let quoted = serde_json::to_string(&*visible(name)).expect("a text always serialises");
+    let quoted = serde_json::to_string(&*escape_controls(name)).expect("a text always serialises");
     let model = if on_hub { format!("base_model: {quoted}\n") } else { String::new() };
     let matter = format!("---\n{model}library_name: peft\n---\n");
     [

@@ -10,32 +10,32 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use super::tree::Found;
+use super::tree::GitObject;
 use super::{Commit, HistoryError, Repository};
 use crate::diagnostics::{Code, Findings};
 use crate::digest::Digest;
 use crate::project::config::DEFAULT_EDITS;
 use crate::project::edits::diff::{FactChange, ID, common, compare};
-use crate::project::{Change, ChangeKind, EditPart, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
+use crate::project::{ChangeKind, EditChange, EditPart, EditSet, LOCK_FILE, Lock, LockFile, PROJECT_FILE, parse_files};
 
 /// The changes that one commit makes to facts and patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LogEntry {
     /// The commit that makes the changes.
     pub commit: Commit,
     /// The facts that the commit added, changed or removed, in ascending order of id.
     pub facts: Vec<FactChange>,
     /// Why the edits of the commit cannot be read, as a sentence; set only at the first such commit.
     pub unreadable: Option<String>,
-    /// The patch that the lock file of the first parent names; [`Patched::Unlocked`] if the commit has no parent.
-    pub before: Patched,
+    /// The patch that the lock file of the first parent names; [`NamedPatch::Unlocked`] if the commit has no parent.
+    pub before: NamedPatch,
     /// The patch that the lock file of this commit names.
-    pub patch: Patched,
+    pub patch: NamedPatch,
 }
 
 /// The patch that the lock file of a commit names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Patched {
+pub enum NamedPatch {
     /// The commit has no lock.
     Unlocked,
     /// The lock cannot be read.
@@ -44,7 +44,7 @@ pub enum Patched {
     Patch(Digest),
 }
 
-impl Patched {
+impl NamedPatch {
     /// Returns the patch, if the lock names one.
     pub fn id(&self) -> Option<&Digest> {
         match self {
@@ -58,13 +58,13 @@ impl Patched {
 #[derive(Clone, Debug)]
 pub struct Log {
     /// The commits that changed facts or patch, newest first.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LogEntry>,
     /// The facts at the newest commit, or at its last ancestor whose facts can be read.
     pub facts: Rc<EditSet>,
     /// Why the facts of the newest commit cannot be read; `None` if they can.
     pub unreadable: Option<String>,
     /// The patch that the lock file of the newest commit names.
-    pub patch: Patched,
+    pub patch: NamedPatch,
     /// Whether the lock file of the newest commit lists other facts than the commit contains, so that a build is
     /// needed.
     pub unbuilt: bool,
@@ -74,15 +74,15 @@ impl Log {
     /// Returns every id that a fact has or had.
     pub fn ids(&self) -> BTreeSet<&str> {
         let facts = self.entries.iter().flat_map(|entry| &entry.facts);
-        facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former(fact))).collect()
+        facts.flat_map(|fact| std::iter::once(fact.id.as_str()).chain(former_id(fact))).collect()
     }
 
     /// Returns the log with only the entries of one fact, under all ids that it has had.
     #[must_use]
     pub fn follow(mut self, id: &str) -> Self {
         let mut names = BTreeSet::from([id.to_owned()]);
-        let renames = |entry: &Entry| {
-            let pair = |fact: &FactChange| Some((former(fact)?.to_owned(), fact.id.clone()));
+        let renames = |entry: &LogEntry| {
+            let pair = |fact: &FactChange| Some((former_id(fact)?.to_owned(), fact.id.clone()));
             entry.facts.iter().filter_map(pair).collect::<Vec<_>>()
         };
         // Renames are followed forwards to the current id, and then backwards to the old ids. Another fact may have had
@@ -97,7 +97,7 @@ impl Log {
         self.facts = Rc::new(facts);
         for entry in &mut self.entries {
             entry.facts.retain(|fact| names.contains(&fact.id));
-            names.extend(entry.facts.iter().filter_map(former).map(str::to_owned));
+            names.extend(entry.facts.iter().filter_map(former_id).map(str::to_owned));
         }
         self.entries.retain(|entry| !entry.facts.is_empty());
         self
@@ -105,7 +105,7 @@ impl Log {
 }
 
 /// Returns the previous id of a fact, if the commit renamed it.
-fn former(fact: &FactChange) -> Option<&str> {
+fn former_id(fact: &FactChange) -> Option<&str> {
     let field = fact.fields.iter().find(|field| field.name == ID)?;
     field.before.first().map(String::as_str)
 }
@@ -117,14 +117,14 @@ fn former(fact: &FactChange) -> Option<&str> {
 /// If a commit is missing or cannot be read. A file that cannot be read is recorded in the log instead.
 pub fn log(repository: &Repository, head: &Commit, model: Option<&str>) -> Result<Log, HistoryError> {
     let commits = repository.walk(head)?;
-    let mut reader = Reader::new(repository, model);
-    let mut entries: Vec<Entry> = commits.into_iter().rev().filter_map(|commit| reader.entry(commit)).collect();
+    let mut reader = LogReader::new(repository, model);
+    let mut entries: Vec<LogEntry> = commits.into_iter().rev().filter_map(|commit| reader.entry(commit)).collect();
     entries.reverse();
     let state = reader.states.get(&head.id).cloned().unwrap_or_default();
     let (facts, patch) = (reader.set(&state.readable), reader.patch(&state.lock));
     let unreadable = reader.read(&state.facts).err();
     // A fact whose record or expectations alone changed needs no build.
-    let weighs = |change: &Change| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
+    let weighs = |change: &EditChange| change.kind != ChangeKind::Changed || change.parts.contains(&EditPart::Meaning);
     let unbuilt = reader.lock(&state.lock).is_some_and(|lock| Lock::changes(Some(&lock), &facts).iter().any(weighs));
     Ok(Log { entries, facts, unreadable, patch, unbuilt })
 }
@@ -144,50 +144,50 @@ pub fn as_of(repository: &Repository, head: &Commit, instant: Timestamp) -> Resu
 
 /// The location of the edits of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Facts {
+enum EditsLocation {
     /// The commit has no project file or no folder of edits.
     #[default]
     Nowhere,
     /// The path and the git object of the folder of edits.
-    In(String, Found),
+    In(String, GitObject),
     /// The location cannot be read, with the reason.
     Unreadable(String),
 }
 
 /// The git objects of a commit on which its facts and its patch depend.
 #[derive(Clone, Debug, Default)]
-struct State {
-    facts: Facts,
+struct CommitState {
+    facts: EditsLocation,
     /// The facts of this commit, or those of the last ancestor whose facts can be read.
-    readable: Facts,
-    lock: Option<Result<Found, String>>,
+    readable: EditsLocation,
+    lock: Option<Result<GitObject, String>>,
 }
 
 /// Reads facts and locks of commits, and caches them.
-struct Reader<'r> {
+struct LogReader<'r> {
     repository: &'r Repository,
     model: Option<&'r str>,
-    states: BTreeMap<String, State>,
+    states: BTreeMap<String, CommitState>,
     /// The folder of edits that a project file names, by the git object of the project file.
-    folders: BTreeMap<Found, String>,
-    locks: BTreeMap<Found, Patched>,
-    broken: BTreeMap<Facts, String>,
+    folders: BTreeMap<GitObject, String>,
+    locks: BTreeMap<GitObject, NamedPatch>,
+    broken: BTreeMap<EditsLocation, String>,
     /// The edit sets that were read last; the set of a commit is needed again for its children.
-    sets: VecDeque<(Facts, Rc<EditSet>)>,
+    sets: VecDeque<(EditsLocation, Rc<EditSet>)>,
 }
 
 /// The number of edit sets in the cache.
 const MOST_SETS: usize = 16;
 
-impl<'r> Reader<'r> {
+impl<'r> LogReader<'r> {
     fn new(repository: &'r Repository, model: Option<&'r str>) -> Self {
         let (states, folders, locks) = Default::default();
         Self { repository, model, states, folders, locks, broken: BTreeMap::new(), sets: VecDeque::new() }
     }
 
     /// Returns the changes of a commit; `None` if there are none. Its parents must be processed first.
-    fn entry(&mut self, commit: Commit) -> Option<Entry> {
-        let parents: Vec<State> = commit.parents.iter().filter_map(|id| self.states.get(id).cloned()).collect();
+    fn entry(&mut self, commit: Commit) -> Option<LogEntry> {
+        let parents: Vec<CommitState> = commit.parents.iter().filter_map(|id| self.states.get(id).cloned()).collect();
         let mut state = self.state(&commit);
         let seen = parents.iter().find(|parent| parent.facts == state.facts);
         let mut unreadable = None;
@@ -197,24 +197,24 @@ impl<'r> Reader<'r> {
                 Ok(_) => state.facts.clone(),
                 Err(why) => {
                     unreadable = Some(why);
-                    parents.first().map_or_else(Facts::default, |parent| parent.readable.clone())
+                    parents.first().map_or_else(EditsLocation::default, |parent| parent.readable.clone())
                 }
             },
         };
         let facts = if unreadable.is_none() { self.facts(&parents, &state.readable) } else { Vec::new() };
-        let before = parents.first().map_or(Patched::Unlocked, |parent| self.patch(&parent.lock));
+        let before = parents.first().map_or(NamedPatch::Unlocked, |parent| self.patch(&parent.lock));
         let patch = self.patch(&state.lock);
         let moved = match parents.len() {
-            0 => patch != Patched::Unlocked,
+            0 => patch != NamedPatch::Unlocked,
             _ => parents.iter().all(|parent| self.patch(&parent.lock) != patch),
         };
         self.states.insert(commit.id.clone(), state);
         let told = moved || unreadable.is_some() || !facts.is_empty();
-        told.then_some(Entry { commit, facts, unreadable, before, patch })
+        told.then_some(LogEntry { commit, facts, unreadable, before, patch })
     }
 
     /// Returns the facts that differ from those of every parent.
-    fn facts(&mut self, parents: &[State], after: &Facts) -> Vec<FactChange> {
+    fn facts(&mut self, parents: &[CommitState], after: &EditsLocation) -> Vec<FactChange> {
         if parents.iter().any(|parent| parent.readable == *after) {
             return Vec::new();
         }
@@ -224,14 +224,14 @@ impl<'r> Reader<'r> {
         others.iter().fold(facts, |facts, parent| common(facts, &compare(&self.set(&parent.readable), &set)))
     }
 
-    fn state(&mut self, commit: &Commit) -> State {
-        let facts = self.whereabouts(commit).unwrap_or_else(|error| Facts::Unreadable(error.to_string()));
+    fn state(&mut self, commit: &Commit) -> CommitState {
+        let facts = self.locate_edits(commit).unwrap_or_else(|error| EditsLocation::Unreadable(error.to_string()));
         let lock = self.repository.find(commit, LOCK_FILE).map_err(|error| error.to_string()).transpose();
-        State { facts, readable: Facts::Nowhere, lock }
+        CommitState { facts, readable: EditsLocation::Nowhere, lock }
     }
 
-    fn whereabouts(&mut self, commit: &Commit) -> Result<Facts, HistoryError> {
-        let Some(file) = self.repository.find(commit, PROJECT_FILE)? else { return Ok(Facts::Nowhere) };
+    fn locate_edits(&mut self, commit: &Commit) -> Result<EditsLocation, HistoryError> {
+        let Some(file) = self.repository.find(commit, PROJECT_FILE)? else { return Ok(EditsLocation::Nowhere) };
         let folder = match self.folders.get(&file) {
             Some(folder) => folder.clone(),
             None => {
@@ -241,16 +241,16 @@ impl<'r> Reader<'r> {
             }
         };
         let found = self.repository.find(commit, &folder)?;
-        Ok(found.map_or(Facts::Nowhere, |found| Facts::In(folder, found)))
+        Ok(found.map_or(EditsLocation::Nowhere, |found| EditsLocation::In(folder, found)))
     }
 
     /// Returns the edit set, or an empty one if it cannot be read.
-    fn set(&mut self, facts: &Facts) -> Rc<EditSet> {
+    fn set(&mut self, facts: &EditsLocation) -> Rc<EditSet> {
         self.read(facts).unwrap_or_default()
     }
 
     /// Returns the edit set from the cache or from the repository, or the reason why it cannot be read.
-    fn read(&mut self, facts: &Facts) -> Result<Rc<EditSet>, String> {
+    fn read(&mut self, facts: &EditsLocation) -> Result<Rc<EditSet>, String> {
         if let Some((_, set)) = self.sets.iter().find(|(one, _)| one == facts) {
             return Ok(Rc::clone(set));
         }
@@ -258,13 +258,13 @@ impl<'r> Reader<'r> {
             return Err(why.clone());
         }
         let set = match facts {
-            Facts::Nowhere => Ok(EditSet::default()),
-            Facts::Unreadable(why) => Err(why.clone()),
-            Facts::In(folder, found) => {
+            EditsLocation::Nowhere => Ok(EditSet::default()),
+            EditsLocation::Unreadable(why) => Err(why.clone()),
+            EditsLocation::In(folder, found) => {
                 let files = self.repository.read_folder(*found, folder, "toml");
                 files
                     .map_err(|error| error.to_string())
-                    .and_then(|files| parse_files(files).map_or_else(none, |all| Ok(all.0)))
+                    .and_then(|files| parse_files(files).map_or_else(none_if_missing, |all| Ok(all.0)))
             }
         };
         let set = set.map(Rc::new).inspect_err(|why| drop(self.broken.insert(facts.clone(), why.clone())))?;
@@ -276,35 +276,35 @@ impl<'r> Reader<'r> {
     }
 
     /// Returns the lock of the model, if it can be read.
-    fn lock(&self, lock: &Option<Result<Found, String>>) -> Option<Lock> {
+    fn lock(&self, lock: &Option<Result<GitObject, String>>) -> Option<Lock> {
         let found = lock.as_ref()?.as_ref().ok()?;
         locks(self.repository, *found)?.nearest(self.model).cloned()
     }
 
-    fn patch(&mut self, lock: &Option<Result<Found, String>>) -> Patched {
+    fn patch(&mut self, lock: &Option<Result<GitObject, String>>) -> NamedPatch {
         let found = match lock {
-            None => return Patched::Unlocked,
-            Some(Err(_)) => return Patched::Unreadable,
+            None => return NamedPatch::Unlocked,
+            Some(Err(_)) => return NamedPatch::Unreadable,
             Some(Ok(found)) => *found,
         };
         let (repository, model) = (self.repository, self.model);
         let read = || {
             let locks = locks(repository, found)?;
-            Some(locks.nearest(model).map_or(Patched::Unlocked, |lock| Patched::Patch(lock.patch.id)))
+            Some(locks.nearest(model).map_or(NamedPatch::Unlocked, |lock| NamedPatch::Patch(lock.patch.id)))
         };
-        self.locks.entry(found).or_insert_with(|| read().unwrap_or(Patched::Unreadable)).clone()
+        self.locks.entry(found).or_insert_with(|| read().unwrap_or(NamedPatch::Unreadable)).clone()
     }
 }
 
 /// Parses a lock file, if it can be read.
-fn locks(repository: &Repository, found: Found) -> Option<LockFile> {
+fn locks(repository: &Repository, found: GitObject) -> Option<LockFile> {
     let text = String::from_utf8(repository.read(found, LOCK_FILE).ok()?).ok()?;
     LockFile::parse(LOCK_FILE, &text).ok()
 }
 
 /// Returns an empty set if the only error is that there are no edits: in a history this is normal, because a project
 /// begins without facts. Returns an error message otherwise.
-fn none(findings: Findings) -> Result<EditSet, String> {
+fn none_if_missing(findings: Findings) -> Result<EditSet, String> {
     let errors = findings.diagnostics.iter().filter(|finding| finding.is_error());
     let (count, empty) = errors.fold((0, true), |(count, empty), one| (count + 1, empty && one.code == Code::NoEdits));
     let plural = if count == 1 { "" } else { "s" };

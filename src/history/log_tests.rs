@@ -1,8 +1,8 @@
-use super::super::samples::{Sample, damage, edit, lock};
+use super::super::samples::{SampleRepository, damage, edit, lock};
 use super::*;
 
 /// Formats the log of `main`: one line per commit, then one line per fact.
-fn told(sample: &Sample) -> String {
+fn told(sample: &SampleRepository) -> String {
     let repository = Repository::discover(&sample.project()).expect("a repository");
     let head = repository.resolve("main").expect("a commit");
     words(&log(&repository, &head, None).expect("a log"))
@@ -30,13 +30,13 @@ fn words(log: &Log) -> String {
     out + &format!("now {} {:?}\n", ids.join(" "), short(&log.patch))
 }
 
-fn short(patch: &Patched) -> String {
+fn short(patch: &NamedPatch) -> String {
     patch.id().map_or_else(|| format!("{patch:?}"), Digest::short)
 }
 
 #[test]
 fn facts_come_change_are_renamed_and_go() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let (a, b) = (edit("a", "A", "x", ""), edit("b", "B", "x", ""));
     let mut id = sample.commit(1, "empty", &[("README.md", "a project")], &[]);
     id = sample.commit(2, "two facts", &[("edits/a.toml", &a), ("edits/b.toml", &b)], &[id]);
@@ -58,7 +58,7 @@ fn facts_come_change_are_renamed_and_go() {
 
 #[test]
 fn the_folder_of_edits_may_move() {
-    let mut sample = Sample::new();
+    let mut sample = SampleRepository::new();
     sample.prefix = "deep/project/".to_owned();
     std::fs::create_dir_all(sample.project()).expect("a folder");
     let a = edit("a", "A", "x", "");
@@ -78,7 +78,7 @@ fn the_folder_of_edits_may_move() {
 
 #[test]
 fn a_commit_that_cannot_be_read_is_said_once() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let (a, b) = (edit("a", "A", "x", ""), edit("b", "B", "x", ""));
     let mut id = sample.commit(1, "good", &[("edits/a.toml", &a)], &[]);
     id = sample.commit(2, "broken", &[("edits/a.toml", "format = 1\n[[edit]]\nid = \nsubjct = 1\n")], &[id]);
@@ -96,7 +96,7 @@ fn a_commit_that_cannot_be_read_is_said_once() {
 
 #[test]
 fn merges() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let (a, b) = (edit("a", "A", "x", ""), edit("b", "B", "x", ""));
     let root = sample.commit(1, "root", &[("edits/a.toml", &a)], &[]);
     let changed = edit("a", "A", "y", "");
@@ -112,7 +112,7 @@ fn merges() {
 
 #[test]
 fn patches_are_those_that_the_lock_names() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let a = edit("a", "A", "x", "");
     let file = ("edits/a.toml", a.as_str());
     let mut id = sample.commit(1, "no lock", &[file], &[]);
@@ -127,7 +127,7 @@ fn patches_are_those_that_the_lock_names() {
 
 #[test]
 fn as_of_a_day_is_the_last_commit_that_it_saw() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let first = sample.commit(1, "first", &[], &[]);
     let side = sample.commit(2, "side", &[], &[first]);
     let second = sample.commit(4, "second", &[], &[first]);

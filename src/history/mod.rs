@@ -22,7 +22,7 @@ use jiff::tz::Offset;
 use crate::diagnostics::most_similar;
 
 pub use error::{HistoryError, UNSHALLOW};
-pub use log::{Entry, Log, Patched};
+pub use log::{Log, LogEntry, NamedPatch};
 
 /// An open git repository, and the project's folder in it.
 pub struct Repository {

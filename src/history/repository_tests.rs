@@ -1,8 +1,8 @@
-use super::samples::{PROJECT, Sample, damage, edit};
+use super::samples::{PROJECT, SampleRepository, damage, edit};
 use super::*;
 use crate::project::MOST_FILE_BYTES;
 
-fn open(sample: &Sample) -> Repository {
+fn open(sample: &SampleRepository) -> Repository {
     Repository::discover(&sample.project()).expect("a repository")
 }
 
@@ -14,7 +14,7 @@ fn why<T: std::fmt::Debug>(result: Result<T, HistoryError>) -> String {
 
 #[test]
 fn a_commit_is_all_that_git_says_of_it() {
-    let mut sample = Sample::new();
+    let mut sample = SampleRepository::new();
     sample.author = ("Ada \u{1b}[31mBellini".to_owned(), "ada@example.org".to_owned());
     let message = "Correct the\ncity\n\nBecause.\n\nReviewed-by: Grace <grace@example.org>\nFixes: #12\n";
     let id = sample.commit(1, message, &[], &[]);
@@ -34,7 +34,7 @@ fn a_commit_is_all_that_git_says_of_it() {
 
 #[test]
 fn names_that_are_not_utf_8_and_times_that_no_calendar_has() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let first = sample.commit(1, "first", &[], &[]);
     let tree = sample.git.find_commit(first).expect("a commit").tree_id();
     let who = b"J\xf6rg <j\xff@example.org> 99999999999999 +9959";
@@ -49,7 +49,7 @@ fn names_that_are_not_utf_8_and_times_that_no_calendar_has() {
 
 #[test]
 fn revisions() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let repository = open(&sample);
     assert_eq!(repository.resolve("HEAD"), Err(HistoryError::Unborn));
     assert_eq!(repository.resolve("main"), Err(HistoryError::Unborn));
@@ -87,7 +87,7 @@ fn where_there_is_no_project_in_a_repository() {
     let bare = folder.path().join("bare.git");
     git2::Repository::init_bare(&bare).expect("a repository");
     assert!(refused(&bare).contains("is bare"));
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let mut config = sample.git.config().expect("a configuration");
     config.set_str("core.worktree", &bare.to_string_lossy()).expect("set");
     assert!(refused(sample.folder.path()).contains("is not below"));
@@ -100,7 +100,7 @@ fn where_there_is_no_project_in_a_repository() {
 
 #[test]
 fn files_of_a_commit() {
-    let mut sample = Sample::new();
+    let mut sample = SampleRepository::new();
     sample.prefix = "models/small/".to_owned();
     std::fs::create_dir_all(sample.project()).expect("a folder");
     let entries = [
@@ -143,7 +143,7 @@ fn files_of_a_commit() {
 
 #[test]
 fn a_tree_without_end_has_one() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let mut tree = sample.tree(&[("a.toml", 0o100_644, "a")]);
     for _ in 0..30 {
         let mut builder = sample.git.treebuilder(None).expect("a builder");
@@ -160,7 +160,7 @@ fn a_tree_without_end_has_one() {
 
 #[test]
 fn names_that_read_the_same_are_refused() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let file = sample.git.blob(b"format = 1\n").expect("a blob");
     let folder = |names: [&[u8]; 2]| {
         let mut builder = sample.git.treebuilder(None).expect("a builder");
@@ -185,7 +185,7 @@ fn names_that_read_the_same_are_refused() {
 
 #[test]
 fn the_walk_is_the_same_every_time() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let root = sample.commit(5, "root", &[], &[]);
     // A commit with an earlier time than its parent: the parent must still come after it.
     let early = sample.commit(1, "early", &[], &[root]);
@@ -203,7 +203,7 @@ fn the_walk_is_the_same_every_time() {
 
 #[test]
 fn a_shallow_clone_ends_early() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let first = sample.commit(1, "first", &[], &[]);
     let second = sample.commit(2, "second", &[], &[first]);
     sample.commit(3, "third", &[], &[second]);
@@ -224,7 +224,7 @@ fn a_shallow_clone_ends_early() {
 
 #[test]
 fn damaged_objects_are_said() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let text = edit("a", "A", "x", "");
     let first = sample.commit(1, "first", &[("edits/a.toml", &text)], &[]);
     sample.commit(2, "second", &[("edits/a.toml", &text)], &[first]);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use git2::{Oid, Signature, Time};
 
 /// A repository in a temporary folder. Commits are made from files in memory; nothing is checked out.
-pub(crate) struct Sample {
+pub(crate) struct SampleRepository {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) git: git2::Repository,
     pub(crate) author: (String, String),
@@ -17,7 +17,7 @@ pub(crate) struct Sample {
 
 pub(crate) const PROJECT: &str = "format = 1\nmodel.path = \"model\"\n";
 
-impl Sample {
+impl SampleRepository {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut options = git2::RepositoryInitOptions::new();
@@ -89,7 +89,7 @@ pub(crate) fn lock(name: &str) -> String {
 }
 
 /// Overwrites a loose object with invalid data.
-pub(crate) fn damage(sample: &Sample, id: Oid) {
+pub(crate) fn damage(sample: &SampleRepository, id: Oid) {
     let hex = id.to_string();
     let path = sample.git.path().join("objects").join(&hex[..2]).join(&hex[2..]);
     let _ = std::fs::remove_file(&path);

@@ -20,37 +20,37 @@ const MOST_ENTRIES: usize = 2 * MOST_EDITS;
 
 /// A tree entry: its git object and its file mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Found {
+pub(super) struct GitObject {
     pub(super) id: Oid,
     mode: i32,
 }
 
 /// The kind of a tree entry, from its file mode.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum GitObjectKind {
     File,
     Folder,
     Link,
     Submodule,
 }
 
-impl Found {
+impl GitObject {
     fn new(entry: &TreeEntry<'_>) -> Self {
         Self { id: entry.id(), mode: entry.filemode() }
     }
 
-    fn kind(self) -> Kind {
+    fn kind(self) -> GitObjectKind {
         match self.mode & 0o170_000 {
-            0o040_000 => Kind::Folder,
-            0o120_000 => Kind::Link,
-            0o160_000 => Kind::Submodule,
-            _ => Kind::File,
+            0o040_000 => GitObjectKind::Folder,
+            0o120_000 => GitObjectKind::Link,
+            0o160_000 => GitObjectKind::Submodule,
+            _ => GitObjectKind::File,
         }
     }
 }
 
 /// The state of a recursive read of one folder.
-struct Reading<'a> {
+struct FolderRead<'a> {
     extension: &'a str,
     files: Vec<(String, Vec<u8>)>,
     entries: usize,
@@ -84,19 +84,19 @@ impl Repository {
     }
 
     /// Returns the tree entry at a path below the project's folder.
-    pub(super) fn find(&self, commit: &Commit, path: &str) -> Result<Option<Found>, HistoryError> {
+    pub(super) fn find(&self, commit: &Commit, path: &str) -> Result<Option<GitObject>, HistoryError> {
         let whole = self.within(path)?;
-        let mut at = Found { id: commit.tree, mode: 0o040_000 };
+        let mut at = GitObject { id: commit.tree, mode: 0o040_000 };
         let mut parts = whole.components().peekable();
         while let Some(part) = parts.next() {
             let tree = self.git.find_tree(at.id).map_err(|error| HistoryError::unreadable(named(path), &error))?;
             let Some(entry) = tree.get_name_bytes(part.as_os_str().as_encoded_bytes()) else { return Ok(None) };
-            at = Found::new(&entry);
-            if at.kind() == Kind::File {
+            at = GitObject::new(&entry);
+            if at.kind() == GitObjectKind::File {
                 // A file in the middle of a path has no entries below it.
                 return Ok(parts.peek().is_none().then_some(at));
             }
-            if matches!(at.kind(), Kind::Link | Kind::Submodule) {
+            if matches!(at.kind(), GitObjectKind::Link | GitObjectKind::Submodule) {
                 return Err(refused(path, at));
             }
         }
@@ -120,8 +120,8 @@ impl Repository {
     }
 
     /// Reads a file, up to the size limit of its kind.
-    pub(super) fn read(&self, found: Found, path: &str) -> Result<Vec<u8>, HistoryError> {
-        if found.kind() != Kind::File {
+    pub(super) fn read(&self, found: GitObject, path: &str) -> Result<Vec<u8>, HistoryError> {
+        if found.kind() != GitObjectKind::File {
             return Err(refused(path, found));
         }
         // A file that is not TOML may be a lock file, so it has the larger limit of lock files.
@@ -142,20 +142,26 @@ impl Repository {
     /// Reads all files with an extension in a folder and its subfolders, sorted by the bytes of their paths.
     pub(super) fn read_folder(
         &self,
-        found: Found,
+        found: GitObject,
         folder: &str,
         extension: &str,
     ) -> Result<Vec<(String, Vec<u8>)>, HistoryError> {
-        if found.kind() != Kind::Folder {
+        if found.kind() != GitObjectKind::Folder {
             return Err(refused(folder, found));
         }
-        let mut reading = Reading { extension, files: Vec::new(), entries: 0, bytes: 0 };
+        let mut reading = FolderRead { extension, files: Vec::new(), entries: 0, bytes: 0 };
         self.descend(&mut reading, found, folder.trim_end_matches('/'), 0)?;
         reading.files.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
         Ok(reading.files)
     }
 
-    fn descend(&self, reading: &mut Reading<'_>, at: Found, path: &str, depth: usize) -> Result<(), HistoryError> {
+    fn descend(
+        &self,
+        reading: &mut FolderRead<'_>,
+        at: GitObject,
+        path: &str,
+        depth: usize,
+    ) -> Result<(), HistoryError> {
         let tree = self.git.find_tree(at.id).map_err(|error| HistoryError::unreadable(named(path), &error))?;
         reading.entries += tree.len();
         if depth > MOST_DEPTH || reading.entries > MOST_ENTRIES {
@@ -165,17 +171,17 @@ impl Repository {
             let name = String::from_utf8_lossy(entry.name_bytes());
             let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
             let wanted = Path::new(&*name).extension().is_some_and(|extension| extension == reading.extension);
-            let found = Found::new(&entry);
+            let found = GitObject::new(&entry);
             // Two names that are not UTF-8 can have the same lossy text, and one file would replace the other.
-            if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == Kind::Folder) {
+            if matches!(name, Cow::Owned(_)) && (wanted || found.kind() == GitObjectKind::Folder) {
                 return Err(HistoryError::refused(named(&below), "its name is not UTF-8"));
             }
             match found.kind() {
-                Kind::Folder => self.descend(reading, found, &below, depth + 1)?,
-                Kind::Submodule => return Err(refused(&below, found)),
-                Kind::Link | Kind::File if !wanted => {}
-                Kind::Link => return Err(refused(&below, found)),
-                Kind::File => {
+                GitObjectKind::Folder => self.descend(reading, found, &below, depth + 1)?,
+                GitObjectKind::Submodule => return Err(refused(&below, found)),
+                GitObjectKind::Link | GitObjectKind::File if !wanted => {}
+                GitObjectKind::Link => return Err(refused(&below, found)),
+                GitObjectKind::File => {
                     let bytes = self.read(found, &below)?;
                     reading.bytes += bytes.len() as u64;
                     if reading.bytes > MOST_FOLDER_BYTES {
@@ -197,12 +203,12 @@ fn is_toml(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "toml")
 }
 
-fn refused(path: &str, found: Found) -> HistoryError {
+fn refused(path: &str, found: GitObject) -> HistoryError {
     let why = match found.kind() {
-        Kind::Link => "it is a symbolic link, which is not followed",
-        Kind::Submodule => "it is a submodule, whose files are in another repository",
-        Kind::Folder => "it is a folder",
-        Kind::File => "it is a file",
+        GitObjectKind::Link => "it is a symbolic link, which is not followed",
+        GitObjectKind::Submodule => "it is a submodule, whose files are in another repository",
+        GitObjectKind::Folder => "it is a folder",
+        GitObjectKind::File => "it is a file",
     };
     HistoryError::refused(named(path), why)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Code, Diagnostic, Failure};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::home;
 use crate::model::load::hub;
 use crate::model::load::hub::{HubError, HubName, Snapshot};
@@ -12,7 +12,7 @@ use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
 use crate::project::{LockedBase, LockedFile, Project};
-use crate::regular_file::resolved;
+use crate::regular_file::canonicalize_lenient;
 use crate::store::{Store, StoreError, memo};
 
 /// The base model of a project, with its tokenizer and the digests that identify it.
@@ -114,7 +114,7 @@ impl Base {
 /// Rejects a project that lies inside its base: the lock is written next to the project file, and a base is never
 /// written to.
 fn check_apart(project: &Project, folder: &Path) -> Result<(), Diagnostic> {
-    match hub::root(folder).is_ok_and(|base| resolved(&project.config.root).starts_with(base)) {
+    match hub::root(folder).is_ok_and(|base| canonicalize_lenient(&project.config.root).starts_with(base)) {
         false => Ok(()),
         true => Err(Diagnostic::new(Code::ModelUnusable, "the project is in the folder of its base model")
             .help("move corrigenda.toml and the facts to another folder: nothing is written to a base")),
@@ -131,7 +131,7 @@ fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Resul
 
 /// Returns the digest of a table of files: path, size and content digest of each.
 fn digest_of(files: &[LockedFile]) -> Digest {
-    let mut canon = Canon::new("base/1");
+    let mut canon = FieldHasher::new("base/1");
     canon.number("files", files.len() as u64);
     for file in files {
         canon.text("path", &file.path).number("size", file.size).digest("digest", &file.digest);
@@ -152,7 +152,7 @@ pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
 fn place(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(written) {
         true => folder_named(written),
-        false => there(written, root.join(home::expanded(written))).map_err(|finding| finding.help(FROM_PROJECT)),
+        false => there(written, root.join(home::expand(written))).map_err(|finding| finding.help(FROM_PROJECT)),
     }
 }
 
@@ -179,7 +179,7 @@ pub fn place_of(project: &Project) -> PathBuf {
 
 /// Returns the folder of a model that the project in `root` names, which must not be written to; see [`place_of`].
 pub fn place_in(root: &Path, written: &Path) -> PathBuf {
-    place(root, written).unwrap_or_else(|_| root.join(home::expanded(written)))
+    place(root, written).unwrap_or_else(|_| root.join(home::expand(written)))
 }
 
 /// Returns the folder that the user names: a path, or a name on the Hub.
@@ -189,7 +189,7 @@ pub fn place_in(root: &Path, written: &Path) -> PathBuf {
 pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
     match HubName::is(name) {
         true => snapshot(&name.to_string_lossy()).map(|snapshot| snapshot.folder),
-        false => there(name, home::expanded(name)),
+        false => there(name, home::expand(name)),
     }
 }
 

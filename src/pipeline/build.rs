@@ -17,11 +17,11 @@ use crate::numeric::cholesky::Factor;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{
-    Change, Difference, LOCK_FILE, Lock, LockField, LockFile, LockItem, LockedBase, LockedStatistics, PROJECT_FILE,
+    Difference, EditChange, LOCK_FILE, Lock, LockField, LockFile, LockItem, LockedBase, LockedStatistics, PROJECT_FILE,
     Project,
 };
 use crate::stats::{self, Cached, Problem, Provenance, SAVE_EVERY};
-use crate::store::{Kind, Store, StoreError, atomic, requested};
+use crate::store::{EntryKind, Store, StoreError, atomic, requested};
 
 /// The options of a build.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ pub struct Built {
     /// The lock of the chosen model after the build.
     pub lock: Lock,
     /// The edits that were added, changed or removed since the previous lock.
-    pub changes: Vec<Change>,
+    pub changes: Vec<EditChange>,
     /// The parts of the lock, apart from the edits, that changed: `numerics`, `base`, `statistics` or `settings`.
     pub moved: Vec<&'static str>,
     /// Whether the lock file was written.
@@ -65,7 +65,7 @@ pub fn build(project: &Project, store: &Store, options: Options, progress: &dyn 
     let root = &project.config.root;
     if !options.locked {
         check_writable(root)?;
-        atomic::clear_left(root);
+        atomic::remove_stale(root);
     }
     let before = project.lock()?;
     if options.locked && before.is_none() {
@@ -165,7 +165,7 @@ impl Outcome {
         }
         store.put_patch(&self.patch.to_bytes())?;
         let json = serde_json::to_vec(&self.record).expect("figures can be written");
-        Ok(store.put(Kind::Report, &self.address, &json)?)
+        Ok(store.put(EntryKind::Report, &self.address, &json)?)
     }
 }
 
@@ -202,9 +202,10 @@ pub(super) fn locked_of(moments: &Moments) -> Vec<LockedStatistics> {
 
 /// Returns the record at an address and its patch, if both are in the store and valid.
 pub(super) fn recall(store: &Store, address: &Digest) -> Result<Option<(Record, Patch)>, StoreError> {
-    let record: Option<Record> = store.recall(Kind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
+    let record: Option<Record> =
+        store.recall(EntryKind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
     let Some(record) = record else { return Ok(None) };
-    let patch = store.recall(Kind::Patch, &record.patch, |bytes| Patch::from_bytes(bytes).ok())?;
+    let patch = store.recall(EntryKind::Patch, &record.patch, |bytes| Patch::from_bytes(bytes).ok())?;
     Ok(patch.map(|patch| (record, patch)))
 }
 

@@ -17,7 +17,7 @@ use crate::link::System;
 use crate::progress::Unseen;
 use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// The largest set of which a plan compares all pairs of keys; a larger set is compared when it is built.
 const MOST_PLANNED: usize = 300;
@@ -59,14 +59,14 @@ pub fn foreseen(
     store: &Store,
 ) -> Result<Vec<Diagnostic>, Failure> {
     let Some(cached) = stats::find(store, &setup.provenance).ok().flatten() else { return Ok(Vec::new()) };
-    let there = store.path(Kind::Factor, &factor_address(&cached.content)).is_file();
+    let there = store.path(EntryKind::Factor, &factor_address(&cached.content)).is_file();
     if !there || plan.edits.len() > MOST_PLANNED {
         return Ok(Vec::new());
     }
     let (factor, _) = factor(project, base, setup, &cached, store, &Unseen)?;
     let edits = plan.by_meaning();
     let known = edits.iter().map(|planned| {
-        let object = store.recall(Kind::Object, &planned.object, |bytes| Object::from_bytes(bytes).ok())?;
+        let object = store.recall(EntryKind::Object, &planned.object, |bytes| Object::from_bytes(bytes).ok())?;
         Ok(object.and_then(|object| object.sites.get(&setup.layer).map(|site| site.key.clone())))
     });
     let known = known.collect::<Result<Vec<_>, StoreError>>()?;

@@ -7,7 +7,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::project::{LOCK_FILE, Lock, Project};
-use crate::store::{Kind, Store};
+use crate::store::{EntryKind, Store};
 
 const BUILD: &str = "run `corrigenda build`";
 
@@ -44,7 +44,7 @@ pub fn patch(store: &Store, id: &Digest) -> Result<Patch, Failure> {
         let finding = Diagnostic::new(Code::PatchMissing, message);
         Failure::from(finding.help("run `corrigenda build` to make it again"))
     };
-    let bytes = store.get(Kind::Patch, id).map_err(|error| refuse(error.to_string()))?;
+    let bytes = store.get(EntryKind::Patch, id).map_err(|error| refuse(error.to_string()))?;
     let bytes = bytes.ok_or_else(|| refuse(format!("the patch {id} is not in the store")))?;
     Patch::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
 }

@@ -11,7 +11,7 @@ use crate::diagnostics::{Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// Compiled edits by the digest of their meaning.
 pub type Objects = BTreeMap<Digest, Object>;
@@ -113,7 +113,7 @@ fn compile_all(
             None => {
                 progress.line(&format!("{}: NLL {nll:.3} after {evaluations} evaluations", planned.label()));
                 let object = Object::new(setup.layer, &compiled);
-                store.put(Kind::Object, &planned.object, &object.to_bytes())?;
+                store.put(EntryKind::Object, &planned.object, &object.to_bytes())?;
                 objects.insert(planned.meaning, object);
             }
         }
@@ -157,7 +157,11 @@ pub fn keys(
             Some(key) => key,
             None => {
                 let key = fresh.next().expect("a key for every unknown one");
-                store.put(Kind::Object, &address(planned), &Object::of_key(setup.layer, key.clone()).to_bytes())?;
+                store.put(
+                    EntryKind::Object,
+                    &address(planned),
+                    &Object::of_key(setup.layer, key.clone()).to_bytes(),
+                )?;
                 key
             }
         });
@@ -170,5 +174,5 @@ pub fn keys(
 /// Returns the object at an address if it is valid and has this layer only.
 fn stored(store: &Store, address: &Digest, layer: usize) -> Result<Option<Object>, StoreError> {
     let of_layer = |object: &Object| object.sites.len() == 1 && object.sites.contains_key(&layer);
-    store.recall(Kind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))
+    store.recall(EntryKind::Object, address, |bytes| Object::from_bytes(bytes).ok().filter(of_layer))
 }

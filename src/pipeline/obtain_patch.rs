@@ -12,7 +12,7 @@ use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::{Difference, LOCK_FILE, Lock, Prefaces, Project};
 use crate::stats;
-use crate::store::{Kind, Store};
+use crate::store::{EntryKind, Store};
 
 /// A patch that was read from the store or built.
 pub struct Made {
@@ -48,12 +48,12 @@ pub fn made(
     }
     // A project on disk uses the current corpus. A past revision, or a project whose corpus is missing, uses the corpus
     // whose digest its lock records.
-    let past = project.is_kept() || !has_corpus(project);
+    let past = project.is_snapshot() || !has_corpus(project);
     let corpus = lock.as_ref().filter(|_| past).map_or(Corpus::Remembered, Corpus::of);
     let looked = Setup::new(project, base, store, corpus)?;
     let plan = plan(project, base, &looked, store)?;
     if let Some(lock) = lock.as_ref().filter(|lock| is_of(lock, &plan, base, &looked))
-        && store.recall(Kind::Patch, &lock.patch.id, |bytes| Patch::from_bytes(bytes).ok())?.is_some()
+        && store.recall(EntryKind::Patch, &lock.patch.id, |bytes| Patch::from_bytes(bytes).ok())?.is_some()
     {
         let patch = locked_patch::patch(store, &lock.patch.id)?;
         return Ok(Made { patch, id: lock.patch.id, note: None, prefaces: plan.prefaces() });
@@ -104,7 +104,7 @@ pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, st
         }
         let setup = Setup::new(project, base, store, Corpus::Remembered)?;
         // A past revision is built only from the corpus that its lock names.
-        if project.is_kept() && setup.provenance.corpus != locked.corpus {
+        if project.is_snapshot() && setup.provenance.corpus != locked.corpus {
             let message = format!("the corpus is not that of {name}: {LOCK_FILE} there has another digest");
             let finding = Diagnostic::new(Code::CorpusUnusable, message)
                 .help("check out the corpus of that revision, or import its statistics with `corrigenda store import`");

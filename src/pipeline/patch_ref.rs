@@ -7,7 +7,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::regular_file;
-use crate::store::{Kind, MOST_PATCH_BYTES, Store};
+use crate::store::{EntryKind, MOST_PATCH_BYTES, Store};
 
 /// The minimum number of hexadecimal digits that identify a patch.
 pub const FEWEST_DIGITS: usize = 8;
@@ -26,7 +26,7 @@ pub struct Found {
 /// # Errors
 /// If several ids start with these digits, or the store cannot be listed.
 pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Failure> {
-    let patches = store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
+    let patches = store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Patch);
     let ids: Vec<Digest> = patches.map(|entry| entry.key).filter(|key| key.hex().starts_with(digits)).collect();
     if ids.len() < 2 {
         return Ok(ids.first().copied());
@@ -65,7 +65,7 @@ pub fn find(store: &Store, name: &str) -> Result<Found, Failure> {
         ))));
     }
     match id(store, digits)? {
-        Some(id) => Ok(Found { path: store.path(Kind::Patch, &id), id: Some(id) }),
+        Some(id) => Ok(Found { path: store.path(EntryKind::Patch, &id), id: Some(id) }),
         None => {
             let finding = Diagnostic::new(Code::PatchMissing, format!("no patch in the store has the id `{name}`"));
             Err(Failure::from(finding.help("`corrigenda store ls` lists the patches")))

@@ -281,7 +281,7 @@ impl Planned<'_> {
     fn warnings(&self, base: &Base) -> Vec<Diagnostic> {
         let mut found = Vec::new();
         let Self { edit, name, resolved, .. } = self;
-        let (place, filled, start) = (&edit.place, edit.filled_with(name), edit.head().len());
+        let (place, filled, start) = (&edit.place, edit.filled_with(name), edit.before_subject().len());
         if let Some((other, _)) = filled.match_indices(name).find(|(at, _)| *at != start) {
             let side = if other < start { "before" } else { "after" };
             let message = format!("edit `{}`: the subject also occurs {side} `{{}}`", edit.id);

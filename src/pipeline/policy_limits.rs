@@ -6,12 +6,12 @@ use crate::behaviour::ask::Both;
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked, asked, expectations};
 use crate::diagnostics::{Code, Diagnostic, Failure};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, ModelError};
 use crate::patch::Patch;
 use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
 use crate::report::{Asked, Damage};
-use crate::store::{Kind, Store, memo};
+use crate::store::{EntryKind, Store, memo};
 
 /// The maximum number of places that are shown for one broken limit.
 const MOST_PLACES: usize = 8;
@@ -37,13 +37,13 @@ pub fn judge(
 ) -> Result<Vec<Diagnostic>, Failure> {
     let mut found = norms(&project.config.policy, record);
     let address = address(project, base, record, store)?;
-    if store.recall(Kind::Report, &address, |bytes| (bytes == PASSED).then_some(()))?.is_none() {
+    if store.recall(EntryKind::Report, &address, |bytes| (bytes == PASSED).then_some(()))?.is_none() {
         let patched = base.patched(patch).map_err(|error| {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
         let measured = [behaviour(project, base, &patched, prefaces)?, harm(project, base, &patched)?].concat();
         if measured.is_empty() {
-            store.put(Kind::Report, &address, PASSED)?;
+            store.put(EntryKind::Report, &address, PASSED)?;
         }
         found.extend(measured);
     }
@@ -55,7 +55,7 @@ const PASSED: &[u8] = b"passed";
 /// Returns the address at which the store records that no limit is broken: the digest of everything that the
 /// measurement depends on.
 fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Result<Digest, Failure> {
-    let (config, mut canon) = (&project.config, Canon::new("policy-passed/1"));
+    let (config, mut canon) = (&project.config, FieldHasher::new("policy-passed/1"));
     canon.digest("base", &base.locked.digest).digest("patch", &record.patch);
     let Policy { min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, .. } = &config.policy;
     let Policy { max_damage, max_perplexity, .. } = &config.policy;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::linker::{Linked, Linking};
 use super::{Base, Plan, Setup};
 use crate::behaviour::{Question, Score, scores};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, ModelError};
 use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
 use crate::project::Lock;
@@ -140,7 +140,7 @@ pub enum Unmeasured {
 
 /// Returns the address of a build's record: the digest of everything in the lock that its figures depend on.
 pub fn record_address(lock: &Lock) -> Digest {
-    let mut canon = Canon::new("build-record/3");
+    let mut canon = FieldHasher::new("build-record/3");
     canon.text("numerics", &lock.numerics).digest("base", &lock.base.digest);
     canon.digest("settings", &lock.patch.settings).number("statistics", lock.statistics.len() as u64);
     for statistics in &lock.statistics {

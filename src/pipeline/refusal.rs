@@ -9,7 +9,7 @@ use crate::compile::value::Compiled;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
 use crate::project::Edit;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// The reason why a compiled edit is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ impl Refusal {
     /// # Errors
     /// If the store fails.
     pub fn stored(store: &Store, address: &Digest) -> Result<Option<Self>, StoreError> {
-        store.recall(Kind::Refusal, address, |bytes| serde_json::from_slice(bytes).ok())
+        store.recall(EntryKind::Refusal, address, |bytes| serde_json::from_slice(bytes).ok())
     }
 
     /// Writes the refusal to the store at an object's address.
@@ -62,7 +62,7 @@ impl Refusal {
     /// # Errors
     /// If the store fails.
     pub fn keep(&self, store: &Store, address: &Digest) -> Result<(), StoreError> {
-        store.put(Kind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be written"))
+        store.put(EntryKind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be written"))
     }
 
     /// Returns a one-line summary for the progress output.
@@ -129,7 +129,7 @@ pub fn known<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'
     let mut known = Vec::new();
     for planned in &plan.edits {
         // If both an object and a refusal exist at an address, the object wins: a later search found a value.
-        if !store.path(Kind::Object, &planned.object).is_file()
+        if !store.path(EntryKind::Object, &planned.object).is_file()
             && let Some(refusal) = Refusal::stored(store, &planned.object)?
         {
             known.push((planned, refusal));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::Base;
 use crate::compile::{Settings, Stage, presets};
 use crate::diagnostics::{Code, Diagnostic, Failure};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::link::Refinement;
 use crate::model::ModelError;
 use crate::project::{Lock, Project, RomeConfig};
@@ -135,7 +135,7 @@ impl Setup {
 
     /// Returns the digest of the settings that objects, statistics and link depend on.
     pub fn digest(&self) -> Digest {
-        let mut canon = Canon::new("settings/1");
+        let mut canon = FieldHasher::new("settings/1");
         canon.number("layer", self.layer as u64);
         canon.texts("templates", self.templates.iter().map(String::as_str));
         self.settings.describe(&mut canon);
@@ -154,9 +154,9 @@ impl Setup {
 fn imports(project: &Project, store: &Store, provenance: &Provenance, layers: usize) -> BTreeMap<usize, Digest> {
     // Commands that need the lock report an unreadable one themselves.
     let mut imports = project.lock().ok().flatten().map(|lock| imports_of(&lock)).unwrap_or_default();
-    for layer in (0..layers).filter(|_| !project.is_kept()) {
+    for layer in (0..layers).filter(|_| !project.is_snapshot()) {
         let address = Provenance { layer, ..provenance.summed() }.address();
-        match requested::asked(store, &project.config.root, &address) {
+        match requested::requested(store, &project.config.root, &address) {
             Some(Some(file)) => drop(imports.insert(layer, file)),
             Some(None) => drop(imports.remove(&layer)),
             None => {}
@@ -239,7 +239,7 @@ fn settings(config: &RomeConfig, default: Settings) -> Settings {
 pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
     let Some(path) = &project.config.rome.templates else { return Ok(presets::lines(presets::TEMPLATES)) };
     let shown = path.display();
-    let kept = project.kept(path);
+    let kept = project.snapshot_file(path);
     let wrong = |why: String| {
         Diagnostic::new(Code::TemplatesUnusable, why)
             .help("write one template per line, each with one `{}` at its end; the first line is `{}` alone")

@@ -6,11 +6,11 @@ use super::plan::disagrees;
 use super::setup::REFINED_FROM;
 use super::{Record, Setup};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::project::{Change, Edit, Project};
+use crate::project::{Edit, EditChange, Project};
 
 /// Returns a warning for each edit whose `was` the base does not predict. Only new and changed edits are included,
 /// unless the policy makes the warning an error.
-pub(super) fn disagreements(project: &Project, record: &Record, changes: &[Change]) -> Vec<Diagnostic> {
+pub(super) fn disagreements(project: &Project, record: &Record, changes: &[EditChange]) -> Vec<Diagnostic> {
     let denied =
         |finding: &Diagnostic| project.config.policy.apply(vec![finding.clone()]).iter().any(Diagnostic::is_error);
     let new: BTreeSet<&str> = changes.iter().map(|change| change.id.as_str()).collect();

@@ -29,11 +29,11 @@ pub use config::policy::{Level, Limit, Policy};
 pub use config::{Config, LinkConfig, PROJECT_FILE, RomeConfig, Stage, StatisticsConfig, TestConfig};
 pub use edits::conflicts::pairs;
 pub use edits::diff::ChangeKind;
-pub use edits::edit::{Edit, Expect, Place};
+pub use edits::edit::{Edit, EditSpans, Expect};
 pub use edits::prefaces::Prefaces;
 pub use edits::probes::{PROBES_FILE, Probe};
 pub use edits::{EditSet, files_of, parse_files};
-pub use lock::compare::{Change, Difference, EditPart, LockField, LockItem};
+pub use lock::compare::{Difference, EditChange, EditPart, LockField, LockItem};
 pub use lock::text::MOST_LOCK_BYTES;
 pub use lock::{LOCK_FILE, Lock, LockFile, LockedBase, LockedEdit, LockedFile, LockedPatch, LockedStatistics};
 pub use read::files::MOST_FILE_BYTES;
@@ -51,7 +51,7 @@ pub struct Project {
     /// All warnings, after the policy is applied.
     pub warnings: Vec<Diagnostic>,
     /// The files of a project in memory, by their path relative to its folder; `None` for a project on disk.
-    kept: Option<BTreeMap<String, Vec<u8>>>,
+    snapshot: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Project {
@@ -112,7 +112,7 @@ impl Project {
         mut findings: Vec<Diagnostic>,
         probes: Vec<Probe>,
         edits: Result<(EditSet, Vec<Diagnostic>), Findings>,
-        kept: Option<BTreeMap<String, Vec<u8>>>,
+        snapshot: Option<BTreeMap<String, Vec<u8>>>,
     ) -> Result<Self, Findings> {
         let (edits, sources) = match edits {
             Ok((set, warnings)) => {
@@ -133,19 +133,19 @@ impl Project {
             findings.extend(crate::project::edits::conflicts::of_probes(&edits.edits, &probes));
         }
         // A past state is not checked for equal keys here; building it reports them.
-        if let (Some(edits), Some(config), None) = (&edits, &config, &kept) {
+        if let (Some(edits), Some(config), None) = (&edits, &config, &snapshot) {
             let ridge = config.link.ridge.is_some_and(|ridge| ridge > 0.0);
             findings.extend(crate::project::edits::conflicts::one_key(&edits.edits, ridge));
         }
         // A past state is not checked against its own policy, because it can only be inspected.
-        if let Some(Config { policy, .. }) = config.as_ref().filter(|_| kept.is_none()) {
+        if let Some(Config { policy, .. }) = config.as_ref().filter(|_| snapshot.is_none()) {
             findings.extend(edits.iter().flat_map(|edits| policy.judge(edits)));
             findings = policy.apply(findings);
         }
         crate::diagnostics::sort(&mut findings);
         match (config, edits) {
             (Some(config), Some(edits)) if !findings.iter().any(Diagnostic::is_error) => {
-                Ok(Self { config, edits, probes, warnings: findings, kept })
+                Ok(Self { config, edits, probes, warnings: findings, snapshot })
             }
             (_, edits) => {
                 let sources = edits.map_or(sources, |set| set.sources);
@@ -168,7 +168,7 @@ impl Project {
     /// # Errors
     /// If the lock file cannot be read.
     pub fn lock_file(&self) -> Result<Option<LockFile>, Findings> {
-        let Some(files) = &self.kept else { return LockFile::load(&self.config.root) };
+        let Some(files) = &self.snapshot else { return LockFile::load(&self.config.root) };
         let Some(bytes) = files.get(LOCK_FILE) else { return Ok(None) };
         let shown = self.edits.sources.path(self.config.file).replace(PROJECT_FILE, LOCK_FILE);
         LockFile::parse(&shown, &String::from_utf8_lossy(bytes)).map(Some)
@@ -183,14 +183,14 @@ impl Project {
     }
 
     /// Returns whether the files of the project are in memory, because it is a past state.
-    pub fn is_kept(&self) -> bool {
-        self.kept.is_some()
+    pub fn is_snapshot(&self) -> bool {
+        self.snapshot.is_some()
     }
 
     /// Returns a file of a project in memory: `Some(Some(bytes))`, or `Some(None)` if the project has no such file.
     /// Returns `None` if the file must be read from disk: the project is on disk, or the path leads out of it.
-    pub fn kept(&self, path: &Path) -> Option<Option<&[u8]>> {
-        let files = self.kept.as_ref()?;
+    pub fn snapshot_file(&self, path: &Path) -> Option<Option<&[u8]>> {
+        let files = self.snapshot.as_ref()?;
         let found = path.to_str().and_then(|path| files.get(path.trim_start_matches("./"))).map(Vec::as_slice);
         let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         (found.is_some() || inside).then_some(found)

@@ -1,7 +1,7 @@
 //! Formats findings as workflow commands: GitHub shows each finding at its line in the pull request.
 
 use super::{Finding, Report};
-use crate::diagnostics::{Place, visible};
+use crate::diagnostics::{Place, escape_controls};
 
 /// Returns one command per finding, each ended by a line break.
 pub fn render(report: &Report) -> String {
@@ -31,7 +31,7 @@ fn place(place: &Place) -> Vec<String> {
 fn message(finding: &Finding) -> String {
     let label = Some(&finding.label).filter(|label| !label.is_empty());
     let lines: Vec<String> =
-        [&finding.message].into_iter().chain(label).chain(&finding.help).map(|text| visible(text)).collect();
+        [&finding.message].into_iter().chain(label).chain(&finding.help).map(|text| escape_controls(text)).collect();
     lines.join("\n")
 }
 
@@ -42,7 +42,7 @@ fn data(text: &str) -> String {
 
 /// Escapes the value of a property in the way that the runner decodes.
 fn property(text: &str) -> String {
-    data(&visible(text)).replace(':', "%3A").replace(',', "%2C")
+    data(&escape_controls(text)).replace(':', "%3A").replace(',', "%2C")
 }
 
 #[cfg(test)]
@@ -82,8 +82,8 @@ mod tests {
                 assert!(matches!(command, "error" | "warning"));
                 let names: Vec<&str> = properties.iter().map(|(name, _)| name.as_str()).collect();
                 assert_eq!(names, ["file", "line", "col", "endLine", "endColumn", "title"]);
-                assert_eq!(properties[0].1, visible(attack));
-                assert_eq!(data, [visible(attack).as_str(); 3].join("\n"));
+                assert_eq!(properties[0].1, escape_controls(attack));
+                assert_eq!(data, [escape_controls(attack).as_str(); 3].join("\n"));
                 assert!(!line.contains('\u{1b}') && !line.contains('\r'));
             }
         }

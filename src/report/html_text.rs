@@ -3,13 +3,13 @@
 
 use std::fmt::Write as _;
 
-use crate::diagnostics::visible;
+use crate::diagnostics::escape_controls;
 use crate::digest::Digest;
 
 /// Escapes a text for the content of an element or for a quoted attribute.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in visible(text).chars() {
+    for character in escape_controls(text).chars() {
         if matches!(character, '<' | '>' | '&' | '"' | '\'' | '`') {
             // Writing to a `String` cannot fail.
             let _ = write!(out, "&#{};", u32::from(character));

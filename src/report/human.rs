@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
 use super::{Answer, Asked, Culprit, Damage, EditWeight, Finding, Gate, Report, Says, Verdict, Weights};
-use crate::diagnostics::{Code, visible};
+use crate::diagnostics::{Code, escape_controls};
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 
@@ -41,7 +41,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
         report.culprits.iter().for_each(|culprit| blame(&mut out, culprit, &report.answers));
     }
     for note in &report.notes {
-        let _ = write!(out, "\n{}\n", visible(note));
+        let _ = write!(out, "\n{}\n", escape_controls(note));
     }
     out.push('\n');
     let limited: Vec<&Gate> = report.gates.iter().filter(|gate| gate.limit.is_some()).collect();
@@ -138,7 +138,12 @@ fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
     };
     // Writing to a `String` cannot fail.
     let figures = reason.map_or_else(|| figures.clone(), |reason| format!("{figures}: {reason}"));
-    let _ = writeln!(out, "      {word:<4}  {what}: {}\n            {}", visible(&answer.prompt), visible(&figures));
+    let _ = writeln!(
+        out,
+        "      {word:<4}  {what}: {}\n            {}",
+        escape_controls(&answer.prompt),
+        escape_controls(&figures)
+    );
 }
 
 /// Returns whether the likeliest token is a proper beginning of the target. The answer then differs from the target
@@ -170,7 +175,13 @@ fn blame(out: &mut String, culprit: &Culprit, answers: &[Answer]) {
         ([id], ..) => format!("broken by `{id}`: it is met without that edit"),
         (ids, ..) => format!("broken by {} together: it is met without any one of them", list(ids)),
     };
-    let _ = writeln!(out, "{}: {}\n    {}", visible(&culprit.id), visible(&culprit.prompt), visible(&who));
+    let _ = writeln!(
+        out,
+        "{}: {}\n    {}",
+        escape_controls(&culprit.id),
+        escape_controls(&culprit.prompt),
+        escape_controls(&who)
+    );
 }
 
 fn limit(gate: &Gate) -> String {
@@ -232,7 +243,7 @@ pub fn diff(report: &Report, width: usize, all: bool) -> String {
     }
     out += &sides.render(width);
     for note in &report.notes {
-        let _ = write!(out, "\n{}", paragraph(&visible(note), 0, width));
+        let _ = write!(out, "\n{}", paragraph(&escape_controls(note), 0, width));
     }
     facts(&mut out, &report.facts, width, all);
     if let Some(weights) = &report.weights {
@@ -255,7 +266,7 @@ fn facts(out: &mut String, facts: &[FactChange], width: usize, all: bool) {
         let place = fact.place.as_ref().map_or_else(String::new, |place| {
             format!("  {}{}", place.file, place.line.map_or_else(String::new, |line| format!(":{line}")))
         });
-        let _ = writeln!(out, "  {} {}{}", fact.change.sign(), visible(&fact.id), visible(&place));
+        let _ = writeln!(out, "  {} {}{}", fact.change.sign(), escape_controls(&fact.id), escape_controls(&place));
         match fact.change {
             ChangeKind::Changed => {
                 let both = |field: &FieldChange| format!("{} → {}", texts(&field.before), texts(&field.after));
@@ -286,11 +297,11 @@ fn sentence<'f>(
     if let (Some(subject), Some(prompt), Some(target)) = (text("subject"), text("prompt"), text("target")) {
         let prompt = prompt.replacen(PLACEHOLDER, subject, 1);
         let was = text("was").map_or_else(String::new, |was| format!(", was {was:?}"));
-        out.push_str(&paragraph(&visible(&format!("{prompt:?} → {target:?}{was}")), 6, width));
+        out.push_str(&paragraph(&escape_controls(&format!("{prompt:?} → {target:?}{was}")), 6, width));
     }
     for name in ["reason", "source"] {
         if let Some(text) = text(name) {
-            out.push_str(&paragraph(&visible(&format!("{name}: {text}")), 6, width));
+            out.push_str(&paragraph(&escape_controls(&format!("{name}: {text}")), 6, width));
         }
     }
 }
@@ -299,7 +310,7 @@ fn sentence<'f>(
 fn texts(texts: &[String]) -> String {
     match texts {
         [] => "(nothing)".to_owned(),
-        texts => texts.iter().map(|text| format!("\"{}\"", visible(text))).collect::<Vec<_>>().join(", "),
+        texts => texts.iter().map(|text| format!("\"{}\"", escape_controls(text))).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -311,7 +322,8 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[FactChange], width: 
     let _ = writeln!(out, "\nweights:");
     for tensor in &weights.tensors {
         let (before, after) = (short(&tensor.before), short(&tensor.after));
-        let _ = writeln!(out, "  {}  {before} → {after}  ‖Δ‖/‖W‖ {:.4}", visible(&tensor.name), tensor.relative);
+        let _ =
+            writeln!(out, "  {}  {before} → {after}  ‖Δ‖/‖W‖ {:.4}", escape_controls(&tensor.name), tensor.relative);
     }
     // If one edit changes, the norms of all edits of a set change slightly, so only the edits of changed facts are
     // shown.
@@ -371,9 +383,9 @@ fn answers(out: &mut String, head: &str, list: &[&Answer], width: usize, all: bo
     for one in shown.iter().take(most) {
         if width < ROOMY {
             let sign = if is_other(one) { "~" } else { " " };
-            let asked = paragraph(&visible(&format!("{}: {}", one.asked.as_str(), one.prompt)), 4, width);
+            let asked = paragraph(&escape_controls(&format!("{}: {}", one.asked.as_str(), one.prompt)), 4, width);
             let _ = write!(out, "  {sign} {}", asked.trim_start());
-            out.push_str(&paragraph(&visible(&moved(one)), 8, width));
+            out.push_str(&paragraph(&escape_controls(&moved(one)), 8, width));
             continue;
         }
         let target = one.target.as_ref().map_or_else(String::new, |_| probabilities(one));
@@ -401,9 +413,9 @@ fn continuations(out: &mut String, report: &Report, width: usize) {
     let how = report.drawn.as_ref().map_or_else(String::new, |drawn| format!(", {}", drawn.words()));
     let _ = writeln!(out, "\nthe model continues{how}:");
     for one in &report.continuations {
-        let mut said = visible(&one.prompt);
+        let mut said = escape_controls(&one.prompt);
         for word in &one.words {
-            let text = visible(&word.text);
+            let text = escape_controls(&word.text);
             match word.change.as_str() {
                 "-" => drop(write!(said, "[-{text}-]")),
                 "+" => drop(write!(said, "{{+{text}+}}")),
@@ -412,7 +424,7 @@ fn continuations(out: &mut String, report: &Report, width: usize) {
         }
         out.push_str(&paragraph(&said, 2, width));
         if let Some(note) = &one.note {
-            out.push_str(&paragraph(&visible(note), 6, width));
+            out.push_str(&paragraph(&escape_controls(note), 6, width));
         }
     }
 }

@@ -236,7 +236,7 @@ mod tests {
             let names: Vec<usize> = root.elements.iter().map(|suite| suite.elements.len()).collect();
             assert_eq!(names, [1, 4, 1, 1], "files, an edit, probes, gates");
             let gate = &root.elements[3].elements[0];
-            let shown = crate::diagnostics::visible(attack).replace('\u{fffe}', "\\u{fffe}");
+            let shown = crate::diagnostics::escape_controls(attack).replace('\u{fffe}', "\\u{fffe}");
             assert_eq!(gate.attributes["name"], shown);
         }
     }

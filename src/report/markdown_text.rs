@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::format::cut;
-use crate::diagnostics::visible;
+use crate::diagnostics::escape_controls;
 
 /// The characters with a meaning in GitHub-flavoured Markdown, in HTML, or in GitHub's processing after the parser.
 ///
@@ -18,7 +18,7 @@ const ACTIVE: &str = "<>&\"'`|*_[](){}!#~@$\\^=+:";
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
-    for character in visible(text).chars() {
+    for character in escape_controls(text).chars() {
         let link = character == '.' && before.eq_ignore_ascii_case(&'w');
         if link || ACTIVE.contains(character) {
             // Writing to a `String` cannot fail.
@@ -45,7 +45,7 @@ pub(super) fn wrapped(element: &str, text: &str, most: usize) -> String {
         return String::new();
     }
     // Making characters visible lengthens the text. The limit applies to the longer text.
-    format!("<{element}>{}</{element}>", escape(&cut(&visible(text), most)))
+    format!("<{element}>{}</{element}>", escape(&cut(&escape_controls(text), most)))
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
         fn nothing_active_survives_and_the_text_can_be_read(text in "(\\PC|[<>&`|*_!#~@$:\\\\\n\u{1b}\u{202e}]|www\\.|https://){0,40}") {
             let escaped = escape(&text);
             prop_assert!(is_inert(&escaped), "{escaped}");
-            prop_assert_eq!(read(&escaped), visible(&text));
+            prop_assert_eq!(read(&escaped), escape_controls(&text));
         }
     }
 }

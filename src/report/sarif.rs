@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Finding, Report, json};
-use crate::diagnostics::{Code, Place, visible};
-use crate::digest::Canon;
+use crate::diagnostics::{Code, Place, escape_controls};
+use crate::digest::FieldHasher;
 use crate::project::PROJECT_FILE;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
@@ -52,7 +52,8 @@ fn rule(name: &str) -> Value {
 fn result(finding: &Finding, codes: &[&str], seen: &mut BTreeMap<String, usize>) -> Value {
     let whole = Place { file: PROJECT_FILE.to_owned(), line: None, column: None, end_line: None, end_column: None };
     let place = finding.place.as_ref().unwrap_or(&whole);
-    let lines: Vec<String> = [&finding.message].into_iter().chain(&finding.help).map(|text| visible(text)).collect();
+    let lines: Vec<String> =
+        [&finding.message].into_iter().chain(&finding.help).map(|text| escape_controls(text)).collect();
     let mut result = json!({
         "ruleId": finding.code,
         "ruleIndex": codes.binary_search(&finding.code.as_str()).ok(),
@@ -86,7 +87,7 @@ fn location(place: &Place, label: &str) -> Value {
     }
     let mut location = json!({ "physicalLocation": physical });
     if !label.is_empty() {
-        location["message"] = json!({ "text": visible(label) });
+        location["message"] = json!({ "text": escape_controls(label) });
     }
     location
 }
@@ -108,7 +109,7 @@ fn uri(path: &str) -> String {
 
 /// Returns an identifier of a finding that does not depend on its line numbers. Equal findings are numbered.
 fn fingerprint(finding: &Finding, place: &Place, seen: &mut BTreeMap<String, usize>) -> String {
-    let mut canon = Canon::new("finding/1");
+    let mut canon = FieldHasher::new("finding/1");
     canon.text("code", &finding.code).text("file", &place.file).text("label", &finding.label);
     let digest = canon.text("message", &finding.message).finish().short();
     let count = seen.entry(digest.clone()).and_modify(|count| *count += 1).or_insert(1);
@@ -181,7 +182,7 @@ mod tests {
         let log: Value = serde_json::from_str(&text).expect("JSON");
         let results = log["runs"][0]["results"].as_array().expect("results");
         assert_eq!(results.len(), 3);
-        assert_eq!(results[0]["message"]["text"], [visible(attack).as_str(); 2].join("\n"));
+        assert_eq!(results[0]["message"]["text"], [escape_controls(attack).as_str(); 2].join("\n"));
         let path = results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].as_str().expect("a path");
         assert!(path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/%".contains(&byte)), "{path}");
     }

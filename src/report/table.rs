@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 pub(crate) use super::format::{percent, plural, thousands};
-use crate::diagnostics::visible;
+use crate::diagnostics::escape_controls;
 
 /// Rows of text cells. If the table has a header, it is the first row. Control characters are made visible.
 pub(crate) struct Table {
@@ -24,7 +24,7 @@ impl Table {
     }
 
     pub(crate) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        self.rows.push(cells.into_iter().map(|cell| visible(cell.as_ref()).to_string()).collect());
+        self.rows.push(cells.into_iter().map(|cell| escape_controls(cell.as_ref()).to_string()).collect());
     }
 
     /// Returns whether there are no rows after the header, which is the first row.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::diagnostics::visible;
+use crate::diagnostics::escape_controls;
 
 /// Escapes a text for the content of an element. Line breaks are preserved.
 pub(super) fn text(text: &str) -> String {
@@ -12,7 +12,7 @@ pub(super) fn text(text: &str) -> String {
 /// Escapes a text for the value of an attribute, on one line.
 pub(super) fn attribute(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in visible(text).chars() {
+    for character in escape_controls(text).chars() {
         match character {
             '&' | '<' | '>' | '"' | '\'' => {
                 // Writing to a `String` cannot fail.

@@ -18,7 +18,7 @@ use crate::pipeline::patch_ref::FEWEST_DIGITS;
 use crate::pipeline::{Base, locked_patch};
 use crate::progress::Progress;
 use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project};
-use crate::store::{Kind, Store};
+use crate::store::{EntryKind, Store};
 
 /// The name that the user gives for the base without a patch.
 pub const BASE: &str = "base";
@@ -124,7 +124,7 @@ impl Side {
     }
 
     fn patch(name: &str, id: &Digest, ground: Ground<'_>) -> Result<Self, Failure> {
-        if !ground.store.path(Kind::Patch, id).exists() {
+        if !ground.store.path(EntryKind::Patch, id).exists() {
             return Err(unknown_patch(name));
         }
         let patch = locked_patch::patch(ground.store, id)?;

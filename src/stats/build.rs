@@ -6,11 +6,11 @@ use super::corpus::CorpusError;
 use super::file::{Described, Provenance, Statistics, StatisticsError, read_triangle, write_triangle};
 use super::moment::{Deficient, Moment};
 use super::published::Published;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::ModelError;
 use crate::numeric::NUMERICS;
 use crate::numeric::cholesky::Factor;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// The reason why statistics are not available.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +71,12 @@ pub fn find(store: &Store, provenance: &Provenance) -> Result<Option<Cached>, Pr
 fn find_at(store: &Store, provenance: &Provenance, address: Digest) -> Result<Option<Cached>, Problem> {
     // `corrigenda.lock` records values from the header, so the whole entry is checked first.
     let found = store
-        .check(Kind::Statistics, &address)
-        .and_then(|content| Ok(content.zip(store.head(Kind::Statistics, &address, HEAD)?)));
+        .check(EntryKind::Statistics, &address)
+        .and_then(|content| Ok(content.zip(store.read_prefix(EntryKind::Statistics, &address, HEAD)?)));
     let Some((content, (first, size))) = store.unless_damaged(found)? else { return Ok(None) };
     let Ok(Described { provenance: found, documents, keys, imported }) = Statistics::describe(&first, size) else {
         // The entry has another format and is intact; it is removed so that it does not block the new one.
-        store.remove(Kind::Statistics, &address)?;
+        store.remove(EntryKind::Statistics, &address)?;
         return Ok(None);
     };
     provenance.expect(&found)?;
@@ -89,10 +89,10 @@ pub(super) fn make_room(store: &Store, provenance: &Provenance) -> Result<(), Pr
     let there = find_at(store, provenance, address)?;
     let Some(file) = there.and_then(|there| there.imported) else { return Ok(()) };
     let own = Provenance { imported: Some(file), ..provenance.clone() }.address();
-    if let Some(bytes) = store.unless_damaged(store.map(Kind::Statistics, &address))? {
-        store.put_with(Kind::Statistics, &own, |out| out.write_all(&bytes))?;
+    if let Some(bytes) = store.unless_damaged(store.mmap(EntryKind::Statistics, &address))? {
+        store.put_with(EntryKind::Statistics, &own, |out| out.write_all(&bytes))?;
     }
-    store.remove(Kind::Statistics, &address)?;
+    store.remove(EntryKind::Statistics, &address)?;
     Ok(())
 }
 
@@ -105,8 +105,8 @@ pub fn import(store: &Store, provenance: &Provenance, published: Published) -> R
     let provenance = Provenance { imported: Some(file), ..provenance.clone() };
     let statistics = Statistics { provenance: provenance.summed(), documents: 0, imported: Some(file), moment };
     let address = provenance.address();
-    store.replace_with(Kind::Statistics, &address, |out| statistics.write(out))?;
-    let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
+    store.replace_with(EntryKind::Statistics, &address, |out| statistics.write(out))?;
+    let missing = StoreError::Missing { kind: EntryKind::Statistics, key: address };
     find(store, &provenance)?.ok_or(missing.into())
 }
 
@@ -115,8 +115,8 @@ pub fn import(store: &Store, provenance: &Provenance, published: Published) -> R
 /// # Errors
 /// If the store fails, or the statistics are not those of `provenance`.
 pub fn moment(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<Moment, Problem> {
-    let bytes = store.map(Kind::Statistics, &cached.address)?;
-    let bytes = bytes.ok_or(StoreError::Missing { kind: Kind::Statistics, key: cached.address })?;
+    let bytes = store.mmap(EntryKind::Statistics, &cached.address)?;
+    let bytes = bytes.ok_or(StoreError::Missing { kind: EntryKind::Statistics, key: cached.address })?;
     Ok(Statistics::read(&bytes, provenance)?.moment)
 }
 
@@ -134,7 +134,7 @@ const TENSOR: &str = "factor";
 
 /// Returns the address of the Cholesky factor of statistics whose payload has this SHA-256.
 pub fn factor_address(statistics: &Digest) -> Digest {
-    Canon::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
+    FieldHasher::new("factor/1").text("numerics", NUMERICS).digest("statistics", statistics).finish()
 }
 
 /// Returns the Cholesky factor of `C` and its ridge, from the store or computed from the statistics and stored.
@@ -143,16 +143,16 @@ pub fn factor_address(statistics: &Digest) -> Digest {
 /// If the store fails, the statistics are not those of `provenance`, or `C` cannot be factored with any ridge.
 pub fn factor(store: &Store, provenance: &Provenance, cached: &Cached) -> Result<(Factor, f64), Problem> {
     let address = factor_address(&cached.content);
-    if let Some(bytes) = store.unless_damaged(store.map(Kind::Factor, &address))? {
+    if let Some(bytes) = store.unless_damaged(store.mmap(EntryKind::Factor, &address))? {
         if let Some(found) = read_factor(&bytes, provenance.inner) {
             return Ok(found);
         }
-        store.remove(Kind::Factor, &address)?;
+        store.remove(EntryKind::Factor, &address)?;
     }
     let (factor, ridge) = moment(store, provenance, cached)?.factor()?;
     let metadata = FactorMetadata { format: 1, statistics: cached.content, order: factor.order(), ridge };
     let rows = factor.lower().chunks(factor.order()).enumerate().map(|(row, lower)| &lower[..=row]);
-    store.put_with(Kind::Factor, &address, |out| {
+    store.put_with(EntryKind::Factor, &address, |out| {
         write_triangle(out, TENSOR, factor.order(), &serde_json::to_string(&metadata)?, rows)
     })?;
     Ok((factor, ridge))

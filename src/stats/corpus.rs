@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use crate::digest::{Digest, Hasher};
 use crate::regular_file;
-use crate::regular_file::Text;
+use crate::regular_file::NormalizedText;
 
 /// The maximum length of a document in bytes: 64 MiB.
 const MOST_LINE_BYTES: u64 = 1 << 26;
@@ -65,7 +65,7 @@ impl Documents {
     /// If the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
         let file = regular_file::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
-        let text = Text::new(file).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
+        let text = NormalizedText::new(file).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
         let reader = BufReader::with_capacity(1 << 16, Hashing { text, hasher: Hasher::default() });
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
     }
@@ -112,7 +112,7 @@ impl Iterator for Documents {
 
 /// A reader that hashes the text while it is read.
 struct Hashing {
-    text: Text<File>,
+    text: NormalizedText<File>,
     hasher: Hasher,
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::moment::Moment;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::safetensors::{Dtype, Header, HeaderError, header_bytes};
 
@@ -88,7 +88,7 @@ impl Provenance {
     /// Returns the address of these statistics in the store. The address of imported statistics also depends on the
     /// digest of their file.
     pub fn address(&self) -> Digest {
-        let mut canon = Canon::new("statistics/1");
+        let mut canon = FieldHasher::new("statistics/1");
         canon.text("numerics", &self.numerics).digest("base", &self.base).number("layer", self.layer as u64);
         canon.number("inner", self.inner as u64).digest("corpus", &self.corpus);
         canon.number("max-tokens", self.max_tokens as u64);

@@ -9,7 +9,7 @@ use super::file::{Provenance, Statistics};
 use super::moment::Pieces;
 use crate::model::{Model, Tokens};
 use crate::progress::Progress;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// The number of documents in a batch. It is part of the numerics: another number gives other bytes.
 pub const DOCUMENTS: usize = 32;
@@ -95,7 +95,7 @@ impl Run<'_> {
         let provenance = Provenance { layer, ..self.provenance.clone() };
         // Sums are saved only after complete batches.
         let sound = |sum: &Statistics| sum.documents.is_multiple_of(DOCUMENTS as u64);
-        let partial = self.store.recall(Kind::Partial, &provenance.address(), |bytes| {
+        let partial = self.store.recall(EntryKind::Partial, &provenance.address(), |bytes| {
             Statistics::read(bytes, &provenance).ok().filter(sound)
         })?;
         Ok((partial.unwrap_or_else(|| Statistics::new(provenance)), Pieces::default()))
@@ -108,9 +108,9 @@ impl Run<'_> {
         }
         let address = sum.provenance.address();
         make_room(self.store, &sum.provenance)?;
-        self.store.put_with(Kind::Statistics, &address, |out| sum.write(out))?;
-        self.store.remove(Kind::Partial, &address)?;
-        let missing = StoreError::Missing { kind: Kind::Statistics, key: address };
+        self.store.put_with(EntryKind::Statistics, &address, |out| sum.write(out))?;
+        self.store.remove(EntryKind::Partial, &address)?;
+        let missing = StoreError::Missing { kind: EntryKind::Statistics, key: address };
         find(self.store, &sum.provenance)?.ok_or(missing.into())
     }
 }
@@ -154,7 +154,7 @@ impl Pass<'_, '_> {
     fn save(&self, at: u64) -> Result<(), StoreError> {
         let come = self.sums.iter().map(|(sum, _)| sum).filter(|sum| sum.documents == at);
         for sum in come {
-            self.run.store.put_with(Kind::Partial, &sum.provenance.address(), |out| sum.write(out))?;
+            self.run.store.put_with(EntryKind::Partial, &sum.provenance.address(), |out| sum.write(out))?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub(super) fn is_temporary(name: &str) -> bool {
 /// The minimum age of a temporary file that is removed; a younger one may still be in use.
 pub(super) const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Creates a temporary folder in `directory` that is removed when it is dropped. [`clear_left`] removes it after a
+/// Creates a temporary folder in `directory` that is removed when it is dropped. [`remove_stale`] removes it after a
 /// crash.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub fn folder_in(directory: &Path) -> io::Result<tempfile::TempDir> {
 
 /// Removes temporary files and folders that a crash left in a directory. Errors are ignored, because such files are
 /// harmless.
-pub fn clear_left(directory: &Path) {
+pub fn remove_stale(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| is_temporary(&entry.file_name().to_string_lossy())) {
         // The metadata of the entry itself: links are not followed.
@@ -154,7 +154,7 @@ mod tests {
         make(".corrigenda-old.tmp", 2 * YOUNG);
         make(".corrigenda-new.tmp", YOUNG / 2);
         make("own.tmp", 2 * YOUNG);
-        clear_left(directory.path());
+        remove_stale(directory.path());
         let mut left = names(directory.path());
         left.sort();
         assert_eq!(left, [".corrigenda-new.tmp", "own.tmp"]);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Kind;
+use super::EntryKind;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 
@@ -42,14 +42,14 @@ pub enum StoreError {
     },
     /// The store has a valid entry with another payload under this key: the same inputs gave different bytes before.
     #[error(
-        "`{}` contains {kept}, but the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
+        "`{}` contains {existing}, but the same inputs now gave {new}: the entry is kept; if it is wrong, remove the file",
         path.display()
     )]
     Conflict {
         /// The file of the entry, which is unchanged.
         path: PathBuf,
         /// The SHA-256 of the existing payload.
-        kept: Digest,
+        existing: Digest,
         /// The SHA-256 of the payload that was not written.
         new: Digest,
     },
@@ -81,7 +81,7 @@ pub enum StoreError {
     #[error("the store holds no {kind} {key}")]
     Missing {
         /// The kind of the entry.
-        kind: Kind,
+        kind: EntryKind,
         /// The key of the entry.
         key: Digest,
     },

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::fault::{Call, Fault, disturbed};
-use super::{Kind, Store, StoreError, atomic, memo};
+use super::{EntryKind, Store, StoreError, atomic, memo};
 use crate::digest::Digest;
 
 /// A folder with two stores, a file named `lock` that represents a project's `corrigenda.lock`, and exported entries.
@@ -21,7 +21,7 @@ impl Place {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let place = Self { folder: folder.expect("a directory") };
         fs::write(place.path("lock"), b"old").expect("written");
-        let damaged = place.store("own").path(Kind::Object, &key(9));
+        let damaged = place.store("own").path(EntryKind::Object, &key(9));
         fs::create_dir_all(damaged.parent().expect("a folder")).expect("made");
         fs::write(damaged, b"not an entry").expect("written");
         place
@@ -39,20 +39,25 @@ impl Place {
     fn live(&self) -> Result<(), StoreError> {
         let (store, other) = (self.store("own"), self.store("other"));
         for byte in [1, 9] {
-            store.put(Kind::Object, &key(byte), &[byte; 10])?;
+            store.put(EntryKind::Object, &key(byte), &[byte; 10])?;
         }
-        store.put_with(Kind::Statistics, &key(2), |writer| (0..3).try_for_each(|_| writer.write_all(&[2; 1 << 16])))?;
-        store.put(Kind::Partial, &key(3), b"half")?;
-        store.put(Kind::Partial, &key(3), b"more")?;
-        store.remove(Kind::Partial, &key(3))?;
-        store.put(Kind::Report, &key(4), b"of no format that is known")?;
-        store.recall(Kind::Report, &key(4), |_| None::<()>)?;
+        store.put_with(EntryKind::Statistics, &key(2), |writer| {
+            (0..3).try_for_each(|_| writer.write_all(&[2; 1 << 16]))
+        })?;
+        store.put(EntryKind::Partial, &key(3), b"half")?;
+        store.put(EntryKind::Partial, &key(3), b"more")?;
+        store.remove(EntryKind::Partial, &key(3))?;
+        store.put(EntryKind::Report, &key(4), b"of no format that is known")?;
+        store.recall(EntryKind::Report, &key(4), |_| None::<()>)?;
         let patch = store.put_patch(b"a patch")?;
         atomic::write(&self.path("lock"), b"new")?;
         store.export(None, &self.path("carried"))?;
         other.import(&self.path("carried"))?;
-        store.put(Kind::Factor, &key(5), b"in nobody's way")?;
-        store.gc(&BTreeSet::from([(Kind::Object, key(1)), (Kind::Object, key(9)), (Kind::Patch, patch)]), true)?;
+        store.put(EntryKind::Factor, &key(5), b"in nobody's way")?;
+        store.gc(
+            &BTreeSet::from([(EntryKind::Object, key(1)), (EntryKind::Object, key(9)), (EntryKind::Patch, patch)]),
+            true,
+        )?;
         Ok(())
     }
 
@@ -83,7 +88,7 @@ impl Place {
         for name in ["own", "other"] {
             let report = self.store(name).verify();
             // The entry that was damaged at the start may still be damaged.
-            let own = self.store(name).path(Kind::Object, &key(9));
+            let own = self.store(name).path(EntryKind::Object, &key(9));
             let found: Vec<_> = report.problems.iter().filter(|problem| mended || problem.path != own).collect();
             assert!(found.is_empty(), "{what}: {found:?}");
         }
@@ -149,7 +154,7 @@ fn a_digest_is_told_whatever_happens_to_its_memo() {
             place.is_sound(false, what);
             let store = place.store("own");
             assert_eq!(memo::digest_file(&store, &model).expect("told"), want, "{what}: afterwards");
-            assert_eq!(store.passed_over(), [""; 0], "{what}: no memo is half one");
+            assert_eq!(store.skipped(), [""; 0], "{what}: no memo is half one");
             assert!(place.files().iter().any(|(path, _)| path.starts_with("own/v1/memo")), "{what}: remembered");
         },
     );

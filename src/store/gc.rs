@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::list::{Found, What, sorted};
-use super::lock::Lock;
+use super::list::{PathClass, ScannedPath, sorted};
+use super::lock::StoreLock;
 use super::write::remove_file;
-use super::{Entry, Kind, Store, StoreError, atomic};
+use super::{EntryKind, Store, StoreEntry, StoreError, atomic};
 use crate::digest::Digest;
 
 /// The minimum age of a removed entry. A younger entry may belong to a build that is still running.
@@ -22,7 +22,7 @@ const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     /// The removed entries, by kind and key.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<StoreEntry>,
     /// The removed temporary files and memos.
     pub others: Vec<PathBuf>,
     /// The sum of the sizes of all removed files, in bytes.
@@ -39,34 +39,34 @@ impl Store {
     /// # Errors
     /// [`StoreError::Busy`] if the store's lock file is not free within five minutes, or another error if a path cannot
     /// be read or removed.
-    pub fn gc(&self, keep: &BTreeSet<(Kind, Digest)>, all: bool) -> Result<Collected, StoreError> {
+    pub fn gc(&self, keep: &BTreeSet<(EntryKind, Digest)>, all: bool) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let versioned = self.versioned();
         if !versioned.try_exists().map_err(StoreError::io("reading", &versioned))? {
             return Ok(collected);
         }
         self.refuse_links()?;
-        let _alone = Lock::exclusive(&self.lock_path(), self.patience)?;
-        for kind in Kind::ALL {
-            for Found { path, what } in self.scan(kind.folder(), kind.suffix()) {
-                match what {
-                    What::Entry(key) => {
+        let _alone = StoreLock::exclusive(&self.lock_path(), self.lock_timeout)?;
+        for kind in EntryKind::ALL {
+            for ScannedPath { path, class } in self.scan(kind.folder(), kind.suffix()) {
+                match class {
+                    PathClass::Entry(key) => {
                         let least = match kind {
                             _ if all => Duration::ZERO,
                             // Partial sums and refusals can represent hours of work, and `corrigenda.lock` cannot name
                             // them.
-                            Kind::Partial | Kind::Refusal => YOUNG_PARTIAL,
+                            EntryKind::Partial | EntryKind::Refusal => YOUNG_PARTIAL,
                             _ => YOUNG,
                         };
                         let size = if keep.contains(&(kind, key)) { None } else { remove_older(&path, least)? };
                         if let Some(size) = size {
                             collected.bytes += size;
-                            collected.entries.push(Entry { kind, key, size });
+                            collected.entries.push(StoreEntry { kind, key, size });
                         }
                     }
-                    What::Temporary => collected.other(path, atomic::YOUNG)?,
-                    What::Unreadable(error) => return Err(error),
-                    What::Unknown => {}
+                    PathClass::Temporary => collected.other(path, atomic::YOUNG)?,
+                    PathClass::Unreadable(error) => return Err(error),
+                    PathClass::Unknown => {}
                 }
             }
             remove_empty(&versioned.join(kind.folder()))?;
@@ -76,10 +76,10 @@ impl Store {
     }
 
     fn gc_others(&self, all: bool, collected: &mut Collected) -> Result<(), StoreError> {
-        for Found { path, what } in self.scan("memo", "") {
-            match what {
-                What::Entry(_) if all => collected.other(path, Duration::ZERO)?,
-                What::Temporary => collected.other(path, atomic::YOUNG)?,
+        for ScannedPath { path, class } in self.scan("memo", "") {
+            match class {
+                PathClass::Entry(_) if all => collected.other(path, Duration::ZERO)?,
+                PathClass::Temporary => collected.other(path, atomic::YOUNG)?,
                 _ => {}
             }
         }

@@ -4,14 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Kind, Store, StoreError, atomic};
+use super::{EntryKind, Store, StoreError, atomic};
 use crate::digest::Digest;
 
 /// An entry as [`Store::ls`] lists it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry {
+pub struct StoreEntry {
     /// The kind of the entry.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// The key of the entry; for a patch, the SHA-256 of its bytes.
     pub key: Digest,
     /// The size of the file in bytes, including the seal.
@@ -19,13 +19,13 @@ pub struct Entry {
 }
 
 /// A path that [`Store::scan`] returns, with its classification.
-pub(super) struct Found {
+pub(super) struct ScannedPath {
     pub(super) path: PathBuf,
-    pub(super) what: What,
+    pub(super) class: PathClass,
 }
 
 /// The classification of a path by its name.
-pub(super) enum What {
+pub(super) enum PathClass {
     Entry(Digest),
     Temporary,
     Unknown,
@@ -36,19 +36,19 @@ impl Store {
     /// Returns every entry, sorted by kind and key. The contents are not checked; see [`Store::verify`].
     ///
     /// # Errors
-    /// If a directory cannot be listed.
-    pub fn ls(&self) -> Result<Vec<Entry>, StoreError> {
+    /// If a directory cannot be list_or_note.
+    pub fn ls(&self) -> Result<Vec<StoreEntry>, StoreError> {
         let mut entries = Vec::new();
-        for kind in Kind::ALL {
-            for Found { path, what } in self.scan(kind.folder(), kind.suffix()) {
-                match what {
-                    What::Entry(key) => match fs::symlink_metadata(&path) {
-                        Ok(there) => entries.push(Entry { kind, key, size: there.len() }),
+        for kind in EntryKind::ALL {
+            for ScannedPath { path, class } in self.scan(kind.folder(), kind.suffix()) {
+                match class {
+                    PathClass::Entry(key) => match fs::symlink_metadata(&path) {
+                        Ok(there) => entries.push(StoreEntry { kind, key, size: there.len() }),
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => return Err(StoreError::io("reading", &path)(error)),
                     },
-                    What::Unreadable(error) => return Err(error),
-                    What::Temporary | What::Unknown => {}
+                    PathClass::Unreadable(error) => return Err(error),
+                    PathClass::Temporary | PathClass::Unknown => {}
                 }
             }
         }
@@ -57,36 +57,36 @@ impl Store {
 
     /// Returns every path in the shard folders of `v1/<folder>/`, sorted and classified. The names of entries end in
     /// `suffix`.
-    pub(super) fn scan(&self, folder: &str, suffix: &str) -> Vec<Found> {
+    pub(super) fn scan(&self, folder: &str, suffix: &str) -> Vec<ScannedPath> {
         let mut found = Vec::new();
         let folder = self.versioned().join(folder);
-        for (shard, path) in listed(&folder, &mut found) {
+        for (shard, path) in list_or_note(&folder, &mut found) {
             let is_shard = shard.len() == 2 && path.is_dir() && !path.is_symlink();
             if !is_shard {
-                found.push(Found { what: by_name(&shard, None), path });
+                found.push(ScannedPath { class: classify(&shard, None), path });
                 continue;
             }
-            for (name, path) in listed(&path, &mut found) {
+            for (name, path) in list_or_note(&path, &mut found) {
                 let key = name.strip_suffix(suffix).and_then(|rest| Digest::from_hex(&format!("{shard}{rest}")));
-                found.push(Found { what: by_name(&name, key), path });
+                found.push(ScannedPath { class: classify(&name, key), path });
             }
         }
         found
     }
 }
 
-fn by_name(name: &str, key: Option<Digest>) -> What {
+fn classify(name: &str, key: Option<Digest>) -> PathClass {
     match key {
-        Some(key) => What::Entry(key),
-        None if atomic::is_temporary(name) => What::Temporary,
-        None => What::Unknown,
+        Some(key) => PathClass::Entry(key),
+        None if atomic::is_temporary(name) => PathClass::Temporary,
+        None => PathClass::Unknown,
     }
 }
 
-/// Returns the sorted content of a directory. If it cannot be listed, the error is added to `found`.
-fn listed(directory: &Path, found: &mut Vec<Found>) -> Vec<(String, PathBuf)> {
+/// Returns the sorted content of a directory. If it cannot be list_or_note, the error is added to `found`.
+fn list_or_note(directory: &Path, found: &mut Vec<ScannedPath>) -> Vec<(String, PathBuf)> {
     sorted(directory).unwrap_or_else(|error| {
-        found.push(Found { path: directory.to_owned(), what: What::Unreadable(error) });
+        found.push(ScannedPath { path: directory.to_owned(), class: PathClass::Unreadable(error) });
         Vec::new()
     })
 }

@@ -10,19 +10,19 @@ use super::StoreError;
 use super::fault::{self, Call};
 
 /// The default maximum time to wait for the store's lock.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5 * 60);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// The store's lock, held by this process. It is released when it is dropped or the process ends.
-pub(super) struct Lock {
+pub(super) struct StoreLock {
     file: File,
     alone: bool,
 }
 
-impl Lock {
-    /// Acquires the lock file at `path`, shared with other writers. Waits for at most `patience`.
-    pub(super) fn shared(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+impl StoreLock {
+    /// Acquires the lock file at `path`, shared with other writers. Waits for at most `lock_timeout`.
+    pub(super) fn shared(path: &Path, lock_timeout: Duration) -> Result<Self, StoreError> {
         let file = open(path)?;
-        match wait(&file, path, patience, File::try_lock_shared) {
+        match wait(&file, path, lock_timeout, File::try_lock_shared) {
             // Some file systems, such as network mounts, do not support locks. Writes are atomic even without a lock.
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => {}
             result => result?,
@@ -32,16 +32,16 @@ impl Lock {
 
     /// Acquires the lock file at `path` exclusively, and writes this process's id into it, so that waiting processes
     /// can report it.
-    pub(super) fn exclusive(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+    pub(super) fn exclusive(path: &Path, lock_timeout: Duration) -> Result<Self, StoreError> {
         let mut file = open(path)?;
-        wait(&file, path, patience, File::try_lock)?;
+        wait(&file, path, lock_timeout, File::try_lock)?;
         // The process id is only informative, so errors are ignored.
         let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
         Ok(Self { file, alone: true })
     }
 }
 
-impl Drop for Lock {
+impl Drop for StoreLock {
     fn drop(&mut self) {
         if self.alone {
             let _ = self.file.set_len(0);
@@ -63,7 +63,7 @@ fn open(path: &Path) -> Result<File, StoreError> {
 fn wait(
     file: &File,
     path: &Path,
-    patience: Duration,
+    lock_timeout: Duration,
     attempt: impl Fn(&File) -> Result<(), TryLockError>,
 ) -> Result<(), StoreError> {
     let start = Instant::now();
@@ -71,8 +71,8 @@ fn wait(
         match attempt(file) {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(StoreError::io("locking", path)(error)),
-            Err(TryLockError::WouldBlock) if start.elapsed() >= patience => {
-                let (path, seconds) = (path.to_owned(), patience.as_secs());
+            Err(TryLockError::WouldBlock) if start.elapsed() >= lock_timeout => {
+                let (path, seconds) = (path.to_owned(), lock_timeout.as_secs());
                 return Err(StoreError::Busy { path, holder: holder(file), seconds });
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
@@ -100,14 +100,15 @@ mod tests {
     fn writers_share_and_gc_is_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("lock");
-        let writers = [Lock::shared(&path, SHORT).expect("free"), Lock::shared(&path, SHORT).expect("shared")];
-        let error = Lock::exclusive(&path, SHORT).err().expect("held").to_string();
+        let writers =
+            [StoreLock::shared(&path, SHORT).expect("free"), StoreLock::shared(&path, SHORT).expect("shared")];
+        let error = StoreLock::exclusive(&path, SHORT).err().expect("held").to_string();
         assert!(error.contains("writing to the store"), "{error}");
         drop(writers);
-        let alone = Lock::exclusive(&path, SHORT).expect("free again");
-        let error = Lock::shared(&path, SHORT).err().expect("held").to_string();
+        let alone = StoreLock::exclusive(&path, SHORT).expect("free again");
+        let error = StoreLock::shared(&path, SHORT).err().expect("held").to_string();
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
         drop(alone);
-        assert!(Lock::shared(&path, SHORT).is_ok());
+        assert!(StoreLock::shared(&path, SHORT).is_ok());
     }
 }

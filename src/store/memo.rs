@@ -12,14 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::sealed::TRAILER;
 use super::write::make_parent;
 use super::{Store, StoreError, atomic, open_regular, sealed};
-use crate::digest::{Canon, Digest};
-use crate::regular_file::Text;
+use crate::digest::{Digest, FieldHasher};
+use crate::regular_file::NormalizedText;
 
 /// The minimum file size for a memo; hashing a smaller file is faster than looking its memo up.
-const WORTHWHILE: u64 = 1 << 20;
+const MIN_MEMO_BYTES: u64 = 1 << 20;
 
 /// A file that was modified this recently gets no memo: it may change again without a new modification time.
-const RACY: Duration = Duration::from_secs(2);
+const MIN_AGE: Duration = Duration::from_secs(2);
 
 const FOLDER: &str = "memo";
 
@@ -32,7 +32,7 @@ const BYTES: u64 = 32 + TRAILER as u64;
 /// If the path is not a regular file, cannot be read, or changed while it was read. An error of the memo itself is
 /// ignored.
 pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
-    remembered(store, path, What::Bytes)
+    digest_with_memo(store, path, HashedContent::Bytes)
 }
 
 /// Returns the SHA-256 of the text of the file at `path`, without a byte order mark and with `\n` line ends, from the
@@ -41,7 +41,7 @@ pub fn digest_file(store: &Store, path: &Path) -> Result<Digest, StoreError> {
 /// # Errors
 /// As for [`digest_file`]; also if the file is UTF-16.
 pub fn digest_text(store: &Store, path: &Path) -> Result<Digest, StoreError> {
-    remembered(store, path, What::Text)
+    digest_with_memo(store, path, HashedContent::NormalizedText)
 }
 
 /// As [`digest_text`], but always reads the file.
@@ -49,32 +49,32 @@ pub fn digest_text(store: &Store, path: &Path) -> Result<Digest, StoreError> {
 /// # Errors
 /// As for [`digest_text`].
 pub fn digest_text_fresh(path: &Path) -> Result<Digest, StoreError> {
-    fresh(path, What::Text)
+    fresh(path, HashedContent::NormalizedText)
 }
 
 /// Whether the bytes of a file or its normalised text are hashed.
 #[derive(Clone, Copy)]
-enum What {
+enum HashedContent {
     Bytes,
-    Text,
+    NormalizedText,
 }
 
-fn remembered(store: &Store, path: &Path, what: What) -> Result<Digest, StoreError> {
+fn digest_with_memo(store: &Store, path: &Path, what: HashedContent) -> Result<Digest, StoreError> {
     let before = regular(path)?;
-    if before.len() <= WORTHWHILE {
+    if before.len() <= MIN_MEMO_BYTES {
         return fresh(path, what);
     }
     let key = key(path, &before, what)?;
     let memo = store.address(FOLDER, &key, "");
-    match recall(&memo, &key) {
+    match read_memo(&memo, &key) {
         Some(Ok(digest)) => return Ok(digest),
-        Some(Err(why)) => store.pass_over(&StoreError::damaged(&memo, why)),
+        Some(Err(why)) => store.record_skipped(&StoreError::damaged(&memo, why)),
         None => {}
     }
     let digest = fresh(path, what)?;
     // No memo is written for a recently modified file, or for a file that changed since its metadata was read.
     let settled = before.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-    if store.remembers && settled.is_some_and(|age| age > RACY) && same(&before, &regular(path)?) {
+    if store.memoize && settled.is_some_and(|age| age > MIN_AGE) && is_unchanged(&before, &regular(path)?) {
         let bytes = [&digest.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(digest.bytes()))].concat();
         let _ = store.prepare().and_then(|()| make_parent(&memo)).and_then(|()| atomic::write(&memo, &bytes));
     }
@@ -86,22 +86,24 @@ fn remembered(store: &Store, path: &Path, what: What) -> Result<Digest, StoreErr
 /// # Errors
 /// If the path is not a regular file, cannot be read, or changed while it was read.
 pub fn digest_file_fresh(path: &Path) -> Result<Digest, StoreError> {
-    fresh(path, What::Bytes)
+    fresh(path, HashedContent::Bytes)
 }
 
-fn fresh(path: &Path, what: What) -> Result<Digest, StoreError> {
+fn fresh(path: &Path, what: HashedContent) -> Result<Digest, StoreError> {
     // Checked before opening, because opening a pipe would block.
     regular(path)?;
     let reading = || StoreError::io("reading", path);
     let file = File::open(path).map_err(reading())?;
     let before = file.metadata().map_err(reading())?;
     let (digest, whole) = match what {
-        What::Bytes => Digest::of_reader(&file).map(|(digest, length)| (digest, Some(length))),
-        What::Text => Text::new(&file).and_then(Digest::of_reader).map(|(digest, _)| (digest, None)),
+        HashedContent::Bytes => Digest::of_reader(&file).map(|(digest, length)| (digest, Some(length))),
+        HashedContent::NormalizedText => {
+            NormalizedText::new(&file).and_then(Digest::of_reader).map(|(digest, _)| (digest, None))
+        }
     }
     .map_err(reading())?;
     let after = file.metadata().map_err(reading())?;
-    match whole.is_none_or(|length| length == after.len()) && same(&before, &after) {
+    match whole.is_none_or(|length| length == after.len()) && is_unchanged(&before, &after) {
         true => Ok(digest),
         false => Err(StoreError::Changed { path: path.to_owned() }),
     }
@@ -115,17 +117,17 @@ fn regular(path: &Path) -> Result<Metadata, StoreError> {
     }
 }
 
-fn same(a: &Metadata, b: &Metadata) -> bool {
+fn is_unchanged(a: &Metadata, b: &Metadata) -> bool {
     a.len() == b.len() && a.modified().ok() == b.modified().ok() && inode(a) == inode(b)
 }
 
-fn key(path: &Path, metadata: &Metadata, what: What) -> Result<Digest, StoreError> {
+fn key(path: &Path, metadata: &Metadata, what: HashedContent) -> Result<Digest, StoreError> {
     let path = fs::canonicalize(path).map_err(StoreError::io("reading", path))?;
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     let (device, inode) = inode(metadata);
-    let mut canon = Canon::new(match what {
-        What::Bytes => "memo/1",
-        What::Text => "memo-text/1",
+    let mut canon = FieldHasher::new(match what {
+        HashedContent::Bytes => "memo/1",
+        HashedContent::NormalizedText => "memo-text/1",
     });
     canon.field("path", path.as_os_str().as_encoded_bytes()).number("size", metadata.len());
     canon.field("modified", &modified.as_nanos().to_le_bytes()).number("device", device).number("inode", inode);
@@ -144,7 +146,7 @@ fn inode(_: &Metadata) -> (u64, u64) {
 }
 
 /// Returns the digest in a memo, or why the memo is damaged; `None` if there is no memo or it cannot be read.
-fn recall(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
+fn read_memo(memo: &Path, key: &Digest) -> Option<Result<Digest, String>> {
     let (file, length) = match open_regular(memo) {
         Ok(opened) => opened?,
         Err(StoreError::Damaged { why, .. }) => return Some(Err(why)),
@@ -166,7 +168,7 @@ mod tests {
 
     /// Writes a large file with a modification time an hour ago, and returns its digest.
     fn large(path: &Path, byte: u8) -> Digest {
-        let bytes = vec![byte; WORTHWHILE as usize + 1];
+        let bytes = vec![byte; MIN_MEMO_BYTES as usize + 1];
         fs::write(path, &bytes).expect("written");
         let hour_ago = SystemTime::now() - Duration::from_secs(3600);
         File::options().write(true).open(path).and_then(|file| file.set_modified(hour_ago)).expect("touched");
@@ -186,7 +188,7 @@ mod tests {
         assert_eq!(digest_file(&store, &path).expect("hashed"), digest);
         let memo = memos(&store).pop().expect("remembered");
         // To show that the memo is read, it is replaced by a wrong digest with a valid seal.
-        let key = key(&path, &regular(&path).expect("a file"), What::Bytes).expect("a path");
+        let key = key(&path, &regular(&path).expect("a file"), HashedContent::Bytes).expect("a path");
         let lie = Digest::of(b"lie");
         let bytes = [&lie.bytes()[..], &sealed::trailer(FOLDER, &key, 32, &Digest::of(lie.bytes()))].concat();
         fs::write(&memo, &bytes).expect("written");
@@ -207,7 +209,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path().join("store"));
         let path = directory.path().join("corpus.txt");
-        let text = "a line\n".repeat(WORTHWHILE as usize / 4);
+        let text = "a line\n".repeat(MIN_MEMO_BYTES as usize / 4);
         for saved in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
             fs::write(&path, saved).expect("written");
             assert_eq!(digest_text(&store, &path).expect("hashed"), Digest::of(text.as_bytes()));
@@ -223,7 +225,7 @@ mod tests {
         let store = Store::open(directory.path().join("store"));
         let (small, young) = (directory.path().join("small"), directory.path().join("young"));
         fs::write(&small, b"x").expect("written");
-        fs::write(&young, vec![0; WORTHWHILE as usize + 1]).expect("written");
+        fs::write(&young, vec![0; MIN_MEMO_BYTES as usize + 1]).expect("written");
         assert_eq!(digest_file(&store, &small).expect("hashed"), Digest::of(b"x"));
         digest_file(&store, &young).expect("hashed");
         assert!(memos(&store).is_empty() && !store.root().exists());

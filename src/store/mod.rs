@@ -46,11 +46,11 @@ use crate::digest::Digest;
 
 pub use error::StoreError;
 pub use gc::Collected;
-pub use list::Entry;
+pub use list::StoreEntry;
 pub use mapping::Mapping;
 pub use root::cache_root;
-pub use transfer::{Imported, Refusal};
-pub use verify::{Problem, Report};
+pub use transfer::{ImportedEntries, RejectedFile};
+pub use verify::{StoreProblem, StoreReport};
 
 use sealed::TRAILER;
 
@@ -59,7 +59,7 @@ pub const MOST_PATCH_BYTES: u64 = 4 << 30;
 
 /// The kind of an entry, which determines its folder and whether it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum EntryKind {
     /// A compiled edit: its key and its value at each edited layer.
     Object,
     /// A patch, addressed by the SHA-256 of its bytes.
@@ -69,7 +69,7 @@ pub enum Kind {
     /// The Cholesky factor of a second moment.
     Factor,
     /// The figures of a build, or the result of a check.
-    Report,
+    StoreReport,
     /// The reason why an edit cannot be compiled, at the address of the object that it would have.
     Refusal,
     /// An unfinished sum of statistics. Only entries of this kind are replaced by different ones.
@@ -78,7 +78,7 @@ pub enum Kind {
     Measured,
 }
 
-impl Kind {
+impl EntryKind {
     /// All kinds, in the order of listings.
     pub const ALL: [Self; 8] = [
         Self::Object,
@@ -115,7 +115,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Object => "object",
@@ -134,25 +134,25 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
-    patience: Duration,
+    lock_timeout: Duration,
     /// Whether memos and other entries that only save time may be written or removed; false for commands that must not
     /// write to the store.
-    remembers: bool,
+    memoize: bool,
     /// Descriptions of damaged entries that were treated as missing. Shared by clones.
-    passed_over: Arc<Mutex<Vec<String>>>,
+    skipped: Arc<Mutex<Vec<String>>>,
 }
 
 impl Store {
     /// Returns the store in `root` (see [`cache_root`]) without accessing the disk.
     pub fn open(root: PathBuf) -> Self {
-        Self { root, patience: lock::PATIENCE, remembers: true, passed_over: Arc::default() }
+        Self { root, lock_timeout: lock::LOCK_TIMEOUT, memoize: true, skipped: Arc::default() }
     }
 
     /// Returns the same store for commands that must not write: it writes no memos and other entries that only save
     /// time, and removes no outdated entries.
     #[must_use]
     pub fn for_reading(self) -> Self {
-        Self { remembers: false, ..self }
+        Self { memoize: false, ..self }
     }
 
     /// Returns the directory of the store, which contains `v1/`. It may not exist yet.
@@ -161,7 +161,7 @@ impl Store {
     }
 
     /// Returns the path of an entry, which need not exist.
-    pub fn path(&self, kind: Kind, key: &Digest) -> PathBuf {
+    pub fn path(&self, kind: EntryKind, key: &Digest) -> PathBuf {
         self.address(kind.folder(), key, kind.suffix())
     }
 
@@ -170,7 +170,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] if the file is not what was written ([`Store::put`] replaces it); [`StoreError::Io`] if
     /// it cannot be read.
-    pub fn get(&self, kind: Kind, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn get(&self, kind: EntryKind, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(kind, key);
         let Some((bytes, _)) = read_whole(&path, kind, key)? else { return Ok(None) };
         let mut bytes = bytes;
@@ -185,7 +185,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::get`].
-    pub fn map(&self, kind: Kind, key: &Digest) -> Result<Option<Mapping>, StoreError> {
+    pub fn mmap(&self, kind: EntryKind, key: &Digest) -> Result<Option<Mapping>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
         if length == 0 {
@@ -201,7 +201,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::get`], but only the seal is checked.
-    pub fn content_digest(&self, kind: Kind, key: &Digest) -> Result<Option<Digest>, StoreError> {
+    pub fn content_digest(&self, kind: EntryKind, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.path(kind, key);
         let Some((mut file, length)) = open_regular(&path)? else {
             return Ok(None);
@@ -217,7 +217,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::content_digest`].
-    pub fn head(&self, kind: Kind, key: &Digest, most: u64) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+    pub fn read_prefix(&self, kind: EntryKind, key: &Digest, most: u64) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
         let payload = if kind.is_sealed() { length - TRAILER as u64 } else { length };
@@ -230,7 +230,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::get`].
-    pub fn check(&self, kind: Kind, key: &Digest) -> Result<Option<Digest>, StoreError> {
+    pub fn check(&self, kind: EntryKind, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.path(kind, key);
         let Some((file, length)) = open_entry(&path, kind, key)? else { return Ok(None) };
         check(&path, file, length, kind, key).map(Some)
@@ -252,7 +252,7 @@ impl Store {
 
 /// Checks the bytes of an entry that `reader` returns, and returns the digest of the payload. `path` is only for
 /// errors.
-fn check(path: &Path, reader: impl Read, length: u64, kind: Kind, key: &Digest) -> Result<Digest, StoreError> {
+fn check(path: &Path, reader: impl Read, length: u64, kind: EntryKind, key: &Digest) -> Result<Digest, StoreError> {
     let verdict = if kind.is_sealed() {
         sealed::check(reader, length, kind.folder(), key)
     } else {
@@ -266,7 +266,7 @@ fn check(path: &Path, reader: impl Read, length: u64, kind: Kind, key: &Digest) 
 }
 
 /// Returns the bytes of an entry's file, including the seal, and the digest of its payload.
-fn read_whole(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
+fn read_whole(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(Vec<u8>, Digest)>, StoreError> {
     let Some((mut file, length)) = open_entry(path, kind, key)? else { return Ok(None) };
     if !kind.is_sealed() {
         // The size of a patch is not recorded anywhere, so its bytes are checked before memory is allocated for them.
@@ -284,7 +284,7 @@ fn read_whole(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(Vec<u8>, 
 
 /// Opens an entry at its beginning and returns its length, after checking it: a sealed entry must have the length that
 /// its seal states, and a patch at most the maximum. This bounds the memory for files that were enlarged.
-fn open_entry(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(File, u64)>, StoreError> {
+fn open_entry(path: &Path, kind: EntryKind, key: &Digest) -> Result<Option<(File, u64)>, StoreError> {
     let Some((mut file, length)) = open_regular(path)? else { return Ok(None) };
     if kind.is_sealed() {
         read_seal(&mut file, length, path, kind, key)?;
@@ -296,7 +296,7 @@ fn open_entry(path: &Path, kind: Kind, key: &Digest) -> Result<Option<(File, u64
 }
 
 /// Returns the digest of the payload that the seal of an entry states.
-fn read_seal(file: &mut File, length: u64, path: &Path, kind: Kind, key: &Digest) -> Result<Digest, StoreError> {
+fn read_seal(file: &mut File, length: u64, path: &Path, kind: EntryKind, key: &Digest) -> Result<Digest, StoreError> {
     let Some(payload) = length.checked_sub(TRAILER as u64) else {
         return Err(StoreError::damaged(path, sealed::too_short(length)));
     };

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::sealed::TRAILER;
 use super::write::{make_parent, remove_file};
 use super::{Store, StoreError, atomic, open_regular, sealed};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 
 /// Requests are stored in the folder of the memos. `gc --all` removes them, and also every imported file of statistics
 /// that no `corrigenda.lock` names.
@@ -28,7 +28,7 @@ const SUMMED: [u8; 32] = [0; 32];
 
 /// Returns what the project in `root` requested at an address of statistics: `Some(Some(file))` is an imported file and
 /// `Some(None)` a sum over the corpus. Returns `None` if there is no request or it cannot be read.
-pub fn asked(store: &Store, root: &Path, address: &Digest) -> Option<Option<Digest>> {
+pub fn requested(store: &Store, root: &Path, address: &Digest) -> Option<Option<Digest>> {
     let key = key(root, address).ok()?;
     let (file, length) = open_regular(&store.address(FOLDER, &key, "")).ok()??;
     if length != BYTES {
@@ -45,7 +45,7 @@ pub fn asked(store: &Store, root: &Path, address: &Digest) -> Option<Option<Dige
 ///
 /// # Errors
 /// If the store cannot be written to.
-pub fn ask(store: &Store, root: &Path, address: &Digest, file: Option<&Digest>) -> Result<(), StoreError> {
+pub fn request(store: &Store, root: &Path, address: &Digest, file: Option<&Digest>) -> Result<(), StoreError> {
     let key = key(root, address)?;
     let path = store.address(FOLDER, &key, "");
     let payload = file.map_or(SUMMED, |file| *file.bytes());
@@ -66,7 +66,7 @@ pub fn forget(store: &Store, root: &Path, address: &Digest) {
 fn key(root: &Path, address: &Digest) -> Result<Digest, StoreError> {
     let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
     let path = fs::canonicalize(root).map_err(StoreError::io("reading", root))?;
-    let mut canon = Canon::new("asked-statistics/1");
+    let mut canon = FieldHasher::new("asked-statistics/1");
     canon.field("project", path.as_os_str().as_encoded_bytes()).digest("address", address);
     Ok(canon.finish())
 }
@@ -82,17 +82,17 @@ mod tests {
         let [one, other] = ["one", "other"].map(|name| top.path().join(name));
         [&one, &other].into_iter().for_each(|folder| fs::create_dir(folder).expect("made"));
         let (address, file) = (Digest::of(b"address"), Digest::of(b"file"));
-        assert_eq!(asked(&store, &one, &address), None);
-        ask(&store, &one, &address, Some(&file)).expect("kept");
-        assert_eq!(asked(&store, &one, &address), Some(Some(file)));
-        assert_eq!(asked(&store, &other, &address), None);
-        assert_eq!(asked(&store, &one, &Digest::of(b"another")), None);
-        ask(&store, &one, &address, None).expect("kept");
-        assert_eq!(asked(&store, &one, &address), Some(None));
+        assert_eq!(requested(&store, &one, &address), None);
+        request(&store, &one, &address, Some(&file)).expect("kept");
+        assert_eq!(requested(&store, &one, &address), Some(Some(file)));
+        assert_eq!(requested(&store, &other, &address), None);
+        assert_eq!(requested(&store, &one, &Digest::of(b"another")), None);
+        request(&store, &one, &address, None).expect("kept");
+        assert_eq!(requested(&store, &one, &address), Some(None));
         // A damaged request counts as missing.
         let path = store.scan(FOLDER, "").into_iter().next().expect("one").path;
         fs::write(&path, [1; BYTES as usize]).expect("written");
-        assert_eq!(asked(&store, &one, &address), None);
+        assert_eq!(requested(&store, &one, &address), None);
         forget(&store, &one, &address);
         assert!(!path.exists());
         forget(&store, &one, &address);

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().expect("a directory");
     let mut store = Store::open(directory.path().join("cache"));
-    store.patience = Duration::from_millis(50);
+    store.lock_timeout = Duration::from_millis(50);
     (directory, store)
 }
 
@@ -26,14 +26,14 @@ fn age(path: &Path, hours: u64) {
 #[test]
 fn nothing_exists_before_the_first_write() {
     let (_directory, store) = store();
-    for kind in Kind::ALL {
+    for kind in EntryKind::ALL {
         assert_eq!(store.get(kind, &key()).expect("readable"), None);
-        assert!(store.map(kind, &key()).expect("readable").is_none());
+        assert!(store.mmap(kind, &key()).expect("readable").is_none());
         assert_eq!(store.content_digest(kind, &key()).expect("readable"), None);
         assert!(!store.remove(kind, &key()).expect("nothing there"));
     }
     assert!(store.ls().expect("readable").is_empty());
-    assert_eq!(store.verify(), Report::default());
+    assert_eq!(store.verify(), StoreReport::default());
     assert_eq!(store.gc(&BTreeSet::new(), true).expect("nothing"), Collected::default());
     assert!(!store.root().exists());
 }
@@ -41,13 +41,13 @@ fn nothing_exists_before_the_first_write() {
 #[test]
 fn comes_back() {
     let (_directory, store) = store();
-    store.put(Kind::Object, &key(), b"payload").expect("written");
-    assert_eq!(store.get(Kind::Object, &key()).expect("good").expect("there"), b"payload");
-    assert_eq!(store.content_digest(Kind::Object, &key()).expect("good"), Some(Digest::of(b"payload")));
+    store.put(EntryKind::Object, &key(), b"payload").expect("written");
+    assert_eq!(store.get(EntryKind::Object, &key()).expect("good").expect("there"), b"payload");
+    assert_eq!(store.content_digest(EntryKind::Object, &key()).expect("good"), Some(Digest::of(b"payload")));
     let id = store.put_patch(b"a patch").expect("written");
-    assert_eq!(store.get(Kind::Patch, &id).expect("good").expect("there"), b"a patch");
-    assert!(store.path(Kind::Patch, &id).ends_with(format!("{}.safetensors", &id.hex()[2..])));
-    assert_eq!(store.verify(), Report { checked: 2, problems: Vec::new() });
+    assert_eq!(store.get(EntryKind::Patch, &id).expect("good").expect("there"), b"a patch");
+    assert!(store.path(EntryKind::Patch, &id).ends_with(format!("{}.safetensors", &id.hex()[2..])));
+    assert_eq!(store.verify(), StoreReport { checked: 2, problems: Vec::new() });
     let tag = fs::read_to_string(store.root().join("CACHEDIR.TAG")).expect("tagged");
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
 }
@@ -57,31 +57,31 @@ fn numbers_are_read_in_place() {
     let (_directory, store) = store();
     let numbers = [1.5_f64, -0.0, f64::MAX];
     let write = |writer: &mut dyn Write| numbers.iter().try_for_each(|x| writer.write_all(&x.to_le_bytes()));
-    let digest = store.put_with(Kind::Factor, &key(), write).expect("written");
-    let mapping = store.map(Kind::Factor, &key()).expect("good").expect("there");
+    let digest = store.put_with(EntryKind::Factor, &key(), write).expect("written");
+    let mapping = store.mmap(EntryKind::Factor, &key()).expect("good").expect("there");
     assert_eq!(mapping.as_f64().expect("aligned"), numbers);
     assert_eq!(Digest::of(&mapping), digest);
-    store.put(Kind::Factor, &Digest::of(b"odd"), b"odd").expect("written");
-    assert_eq!(store.map(Kind::Factor, &Digest::of(b"odd")).expect("good").expect("there").as_f64(), None);
+    store.put(EntryKind::Factor, &Digest::of(b"odd"), b"odd").expect("written");
+    assert_eq!(store.mmap(EntryKind::Factor, &Digest::of(b"odd")).expect("good").expect("there").as_f64(), None);
 }
 
 #[test]
 fn every_flipped_bit_of_a_patch_is_seen() {
     let (_directory, store) = store();
     let id = store.put_patch(b"a patch").expect("written");
-    let path = store.path(Kind::Patch, &id);
+    let path = store.path(EntryKind::Patch, &id);
     let good = fs::read(&path).expect("there");
     for bit in 0..good.len() * 8 {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &bytes).expect("written");
-        assert!(matches!(store.get(Kind::Patch, &id), Err(StoreError::Damaged { .. })), "bit {bit}");
+        assert!(matches!(store.get(EntryKind::Patch, &id), Err(StoreError::Damaged { .. })), "bit {bit}");
     }
     fs::write(&path, b"").expect("written");
-    assert!(store.get(Kind::Patch, &id).expect_err("damaged").to_string().contains("it is empty"));
-    assert!(store.map(Kind::Patch, &id).is_err());
+    assert!(store.get(EntryKind::Patch, &id).expect_err("damaged").to_string().contains("it is empty"));
+    assert!(store.mmap(EntryKind::Patch, &id).is_err());
     store.put_patch(b"a patch").expect("mends it");
-    assert!(store.get(Kind::Patch, &id).expect("good").is_some());
+    assert!(store.get(EntryKind::Patch, &id).expect("good").is_some());
 }
 
 /// Sparse files of a terabyte are recognised as damaged by their length, and can be replaced.
@@ -89,49 +89,49 @@ fn every_flipped_bit_of_a_patch_is_seen() {
 fn what_was_made_endless_is_damage_and_is_not_read() {
     let (directory, store) = store();
     let id = store.put_patch(b"a patch").expect("written");
-    store.put(Kind::Object, &key(), b"payload").expect("written");
+    store.put(EntryKind::Object, &key(), b"payload").expect("written");
     store.export(None, &directory.path().join("parcel")).expect("exported");
     let endless = |path: &Path| File::options().write(true).open(path).and_then(|file| file.set_len(1 << 40));
-    for (kind, key) in [(Kind::Object, key()), (Kind::Patch, id)] {
+    for (kind, key) in [(EntryKind::Object, key()), (EntryKind::Patch, id)] {
         endless(&store.path(kind, &key)).expect("made longer");
         endless(&directory.path().join("parcel").join(kind.folder()).join(format!("{}{}", key.hex(), kind.suffix())))
             .expect("made longer");
         assert!(matches!(store.get(kind, &key), Err(StoreError::Damaged { .. })), "{kind}");
         assert!(matches!(store.check(kind, &key), Err(StoreError::Damaged { .. })), "{kind}");
-        assert!(store.map(kind, &key).is_err() && store.head(kind, &key, 10).is_err(), "{kind}");
+        assert!(store.mmap(kind, &key).is_err() && store.read_prefix(kind, &key, 10).is_err(), "{kind}");
     }
     assert_eq!(store.verify().problems.len(), 2);
     let other = Store::open(directory.path().join("other"));
     assert_eq!(other.import(&directory.path().join("parcel")).expect("goes on").refused.len(), 2);
     store.put_patch(b"a patch").expect("mends it");
-    store.put(Kind::Object, &key(), b"payload").expect("mends it");
+    store.put(EntryKind::Object, &key(), b"payload").expect("mends it");
     assert!(store.verify().problems.is_empty());
 }
 
 #[test]
 fn a_good_entry_is_never_replaced_by_another() {
     let (_directory, store) = store();
-    store.put(Kind::Object, &key(), b"one").expect("written");
-    age(&store.path(Kind::Object, &key()), 5);
-    store.put(Kind::Object, &key(), b"one").expect("the same");
+    store.put(EntryKind::Object, &key(), b"one").expect("written");
+    age(&store.path(EntryKind::Object, &key()), 5);
+    store.put(EntryKind::Object, &key(), b"one").expect("the same");
     assert!(store.gc(&BTreeSet::new(), false).expect("collected").entries.is_empty(), "it was marked as used");
-    assert!(matches!(store.put(Kind::Object, &key(), b"two"), Err(StoreError::Conflict { .. })));
-    assert_eq!(store.get(Kind::Object, &key()).expect("good").expect("there"), b"one");
-    store.put(Kind::Partial, &key(), b"one").expect("written");
-    store.put(Kind::Partial, &key(), b"two").expect("progress replaces progress");
-    assert_eq!(store.get(Kind::Partial, &key()).expect("good").expect("there"), b"two");
-    assert!(store.remove(Kind::Partial, &key()).expect("removed"));
-    assert!(matches!(store.put(Kind::Patch, &key(), b"x"), Err(StoreError::WrongAddress { .. })));
+    assert!(matches!(store.put(EntryKind::Object, &key(), b"two"), Err(StoreError::Conflict { .. })));
+    assert_eq!(store.get(EntryKind::Object, &key()).expect("good").expect("there"), b"one");
+    store.put(EntryKind::Partial, &key(), b"one").expect("written");
+    store.put(EntryKind::Partial, &key(), b"two").expect("progress replaces progress");
+    assert_eq!(store.get(EntryKind::Partial, &key()).expect("good").expect("there"), b"two");
+    assert!(store.remove(EntryKind::Partial, &key()).expect("removed"));
+    assert!(matches!(store.put(EntryKind::Patch, &key(), b"x"), Err(StoreError::WrongAddress { .. })));
 }
 
 #[test]
 fn a_failed_write_leaves_nothing() {
     let (_directory, store) = store();
     let fails = |writer: &mut dyn Write| writer.write_all(b"half").and(Err(io::ErrorKind::StorageFull.into()));
-    let error = store.put_with(Kind::Object, &key(), fails).expect_err("fails").to_string();
+    let error = store.put_with(EntryKind::Object, &key(), fails).expect_err("fails").to_string();
     assert!(error.contains("free some space"), "{error}");
-    assert_eq!(store.get(Kind::Object, &key()).expect("readable"), None);
-    assert_eq!(list::sorted(store.path(Kind::Object, &key()).parent().expect("a shard")).expect("listed"), []);
+    assert_eq!(store.get(EntryKind::Object, &key()).expect("readable"), None);
+    assert_eq!(list::sorted(store.path(EntryKind::Object, &key()).parent().expect("a shard")).expect("listed"), []);
 }
 
 #[test]
@@ -139,14 +139,14 @@ fn verify_goes_on_past_every_problem() {
     let (_directory, store) = store();
     let keys: Vec<Digest> = (0..4_u8).map(|byte| Digest::of(&[byte])).collect();
     for key in &keys {
-        store.put(Kind::Object, key, key.bytes()).expect("written");
+        store.put(EntryKind::Object, key, key.bytes()).expect("written");
     }
-    let path = |index: usize| store.path(Kind::Object, &keys[index]);
+    let path = |index: usize| store.path(EntryKind::Object, &keys[index]);
     fs::write(path(0), b"").expect("emptied");
     let moved = store.versioned().join("objects/zz");
     fs::create_dir(&moved).expect("made");
     fs::rename(path(1), moved.join(path(1).file_name().expect("a name"))).expect("moved");
-    let other = store.path(Kind::Object, &key());
+    let other = store.path(EntryKind::Object, &key());
     fs::create_dir_all(other.parent().expect("a shard")).expect("made");
     fs::rename(path(2), &other).expect("renamed");
     fs::create_dir(path(2)).expect("a directory in place of an entry");
@@ -166,7 +166,7 @@ fn verify_goes_on_past_every_problem() {
 #[test]
 fn gc_removes_empty_shards_and_no_other_folder() {
     let (_directory, store) = store();
-    store.put(Kind::Object, &key(), b"x").expect("written");
+    store.put(EntryKind::Object, &key(), b"x").expect("written");
     for name in ["zz", "mine"] {
         fs::create_dir(store.versioned().join("objects").join(name)).expect("made");
     }
@@ -179,16 +179,16 @@ fn gc_removes_empty_shards_and_no_other_folder() {
 #[test]
 fn folders_that_are_links_are_not_filled_or_emptied() {
     let (directory, store) = store();
-    store.put(Kind::Object, &key(), b"x").expect("written");
+    store.put(EntryKind::Object, &key(), b"x").expect("written");
     let (objects, aside) = (store.versioned().join("objects"), directory.path().join("aside"));
     fs::rename(&objects, &aside).expect("moved");
     std::os::unix::fs::symlink(&aside, &objects).expect("linked");
     let other = Digest::of(b"other");
     let refused = |result: Result<(), StoreError>| matches!(result, Err(StoreError::Symlink { .. }));
-    assert!(refused(store.put(Kind::Object, &other, b"y").map(drop)));
+    assert!(refused(store.put(EntryKind::Object, &other, b"y").map(drop)));
     assert!(refused(store.gc(&BTreeSet::new(), true).map(drop)));
     assert_eq!(fs::read_dir(&aside).expect("listed").count(), 1);
-    assert_eq!(store.get(Kind::Object, &key()).expect("readable"), Some(b"x".to_vec()));
+    assert_eq!(store.get(EntryKind::Object, &key()).expect("readable"), Some(b"x".to_vec()));
 }
 
 #[test]
@@ -196,14 +196,14 @@ fn gc_keeps_what_is_named_young_or_being_written() {
     let (_directory, store) = store();
     let [kept, old, young] = [b"kept", b"old.", b"new."].map(|name| Digest::of(name));
     for key in [&kept, &old, &young] {
-        store.put(Kind::Object, key, b"x").expect("written");
+        store.put(EntryKind::Object, key, b"x").expect("written");
     }
-    let temporary = store.path(Kind::Object, &kept).with_file_name(".corrigenda-x.tmp");
+    let temporary = store.path(EntryKind::Object, &kept).with_file_name(".corrigenda-x.tmp");
     fs::write(&temporary, b"half").expect("written");
     for key in [&kept, &old] {
-        age(&store.path(Kind::Object, key), 2);
+        age(&store.path(EntryKind::Object, key), 2);
     }
-    let keep = BTreeSet::from([(Kind::Object, kept)]);
+    let keep = BTreeSet::from([(EntryKind::Object, kept)]);
     let collected = store.gc(&keep, false).expect("collected");
     assert_eq!(collected.entries.iter().map(|entry| entry.key).collect::<Vec<_>>(), [old]);
     assert_eq!(collected.bytes, 1 + TRAILER as u64);
@@ -212,7 +212,7 @@ fn gc_keeps_what_is_named_young_or_being_written() {
     assert_eq!(store.gc(&keep, true).expect("collected").entries.len(), 1);
     assert!(!temporary.exists());
     assert_eq!(store.ls().expect("listed").len(), 1);
-    let _writing = lock::Lock::shared(&store.lock_path(), Duration::ZERO).expect("free");
+    let _writing = lock::StoreLock::shared(&store.lock_path(), Duration::ZERO).expect("free");
     assert!(matches!(store.gc(&keep, true), Err(StoreError::Busy { .. })));
 }
 
@@ -220,12 +220,12 @@ fn gc_keeps_what_is_named_young_or_being_written() {
 fn entries_travel() {
     let (directory, store) = store();
     let to = directory.path().join("parcel");
-    store.put(Kind::Object, &key(), b"one").expect("written");
-    store.put(Kind::Factor, &key(), b"large").expect("written");
+    store.put(EntryKind::Object, &key(), b"one").expect("written");
+    store.put(EntryKind::Factor, &key(), b"large").expect("written");
     let id = store.put_patch(b"a patch").expect("written");
     assert_eq!(store.export(None, &to).expect("exported").len(), 2, "objects and patches only");
     assert_eq!(store.export(None, &to).expect("again").len(), 2);
-    let missing = BTreeSet::from([(Kind::Object, id)]);
+    let missing = BTreeSet::from([(EntryKind::Object, id)]);
     assert!(matches!(store.export(Some(&missing), &to), Err(StoreError::Missing { .. })));
     for inside in [store.root().to_owned(), store.root().join("new/folder")] {
         assert!(matches!(store.export(None, &inside), Err(StoreError::InsideStore { .. })));
@@ -235,18 +235,18 @@ fn entries_travel() {
     assert!(matches!(other.import(directory.path()), Err(StoreError::NotAnExport { .. })));
     let imported = other.import(&to).expect("imported");
     assert_eq!((imported.new.len(), imported.present.len(), imported.refused.len()), (2, 0, 0));
-    assert_eq!(other.get(Kind::Patch, &id).expect("good").expect("there"), b"a patch");
+    assert_eq!(other.get(EntryKind::Patch, &id).expect("good").expect("there"), b"a patch");
     assert_eq!(other.import(&to).expect("imported").present.len(), 2);
 
     let third = Store::open(directory.path().join("third"));
-    third.put(Kind::Object, &key(), b"two").expect("written");
+    third.put(EntryKind::Object, &key(), b"two").expect("written");
     fs::write(to.join("patches").join(format!("{}.safetensors", id.hex())), b"b patch").expect("damaged");
     fs::write(to.join("objects/readme"), b"").expect("written");
     let imported = third.import(&to).expect("goes on");
     assert!(imported.new.is_empty() && imported.present.is_empty());
     let whys: Vec<&str> = imported.refused.iter().map(|refusal| &*refusal.why).collect();
     assert!(whys.len() == 3 && whys[0].contains("the store has"), "{whys:?}");
-    assert_eq!(third.get(Kind::Object, &key()).expect("good").expect("there"), b"two");
+    assert_eq!(third.get(EntryKind::Object, &key()).expect("good").expect("there"), b"two");
     assert!(matches!(third.export(None, &to), Err(StoreError::Conflict { .. })));
 }
 
@@ -255,7 +255,7 @@ fn a_store_that_cannot_be_made_says_where() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("file"), b"").expect("written");
     let store = Store::open(directory.path().join("file/cache"));
-    let error = store.put(Kind::Object, &key(), b"x").expect_err("below a file").to_string();
+    let error = store.put(EntryKind::Object, &key(), b"x").expect_err("below a file").to_string();
     assert!(error.starts_with("creating the store `") && error.contains("file/cache"), "{error}");
 }
 
@@ -264,10 +264,10 @@ fn many_writers_of_one_entry() {
     let (_directory, store) = store();
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| store.put(Kind::Object, &key(), &[7; 1000]).expect("the same bytes"));
+            scope.spawn(|| store.put(EntryKind::Object, &key(), &[7; 1000]).expect("the same bytes"));
         }
     });
-    assert_eq!(store.verify(), Report { checked: 1, problems: Vec::new() });
+    assert_eq!(store.verify(), StoreReport { checked: 1, problems: Vec::new() });
 }
 
 proptest! {
@@ -275,8 +275,8 @@ proptest! {
     #[test]
     fn any_payload_comes_back(payload in proptest::collection::vec(any::<u8>(), 0..300)) {
         let (_directory, store) = store();
-        store.put(Kind::Report, &key(), &payload).expect("written");
-        prop_assert_eq!(store.get(Kind::Report, &key()).expect("good").expect("there"), payload.clone());
-        prop_assert_eq!(&*store.map(Kind::Report, &key()).expect("good").expect("there"), &*payload);
+        store.put(EntryKind::Report, &key(), &payload).expect("written");
+        prop_assert_eq!(store.get(EntryKind::Report, &key()).expect("good").expect("there"), payload.clone());
+        prop_assert_eq!(&*store.mmap(EntryKind::Report, &key()).expect("good").expect("there"), &*payload);
     }
 }

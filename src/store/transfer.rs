@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use super::list::sorted;
 use super::sealed::TRAILER;
 use super::write::{make_folder, refuse_link};
-use super::{Entry, Kind, Store, StoreError, atomic, read_whole};
+use super::{EntryKind, Store, StoreEntry, StoreError, atomic, read_whole};
 use crate::digest::Digest;
-use crate::regular_file::resolved;
+use crate::regular_file::canonicalize_lenient;
 
 /// A file that an import rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RejectedFile {
     /// The path of the file in the imported directory.
     pub path: PathBuf,
     /// The reason for the rejection, as part of a message.
@@ -22,13 +22,13 @@ pub struct Refusal {
 
 /// The result of [`Store::import`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
+pub struct ImportedEntries {
     /// The entries that were missing or damaged in this store and are now imported.
-    pub new: Vec<Entry>,
+    pub new: Vec<StoreEntry>,
     /// The entries that this store already had.
-    pub present: Vec<Entry>,
+    pub present: Vec<StoreEntry>,
     /// The files that were rejected, each with the reason.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<RejectedFile>,
 }
 
 impl Store {
@@ -38,21 +38,27 @@ impl Store {
     /// # Errors
     /// If an entry is damaged, or a selected one is missing; if `to` is inside this store; if a file in `to` is valid
     /// and has other content ([`StoreError::Conflict`]); or if the operating system reports an error.
-    pub fn export(&self, keys: Option<&BTreeSet<(Kind, Digest)>>, to: &Path) -> Result<Vec<Entry>, StoreError> {
-        if resolved(to).starts_with(resolved(&self.root)) {
+    pub fn export(
+        &self,
+        keys: Option<&BTreeSet<(EntryKind, Digest)>>,
+        to: &Path,
+    ) -> Result<Vec<StoreEntry>, StoreError> {
+        if canonicalize_lenient(to).starts_with(canonicalize_lenient(&self.root)) {
             return Err(StoreError::InsideStore { path: to.to_owned() });
         }
         let keys = match keys {
             Some(keys) => keys.clone(),
             None => {
-                let carried = |entry: &Entry| matches!(entry.kind, Kind::Object | Kind::Patch | Kind::Refusal);
+                let carried = |entry: &StoreEntry| {
+                    matches!(entry.kind, EntryKind::Object | EntryKind::Patch | EntryKind::RejectedFile)
+                };
                 self.ls()?.into_iter().filter(carried).map(|entry| (entry.kind, entry.key)).collect()
             }
         };
         keys.into_iter().map(|(kind, key)| self.export_one(kind, &key, to)).collect()
     }
 
-    fn export_one(&self, kind: Kind, key: &Digest, to: &Path) -> Result<Entry, StoreError> {
+    fn export_one(&self, kind: EntryKind, key: &Digest, to: &Path) -> Result<StoreEntry, StoreError> {
         let from = self.path(kind, key);
         let Some((bytes, new)) = read_whole(&from, kind, key)? else {
             return Err(StoreError::Missing { kind, key: *key });
@@ -62,12 +68,14 @@ impl Store {
         make_folder(&folder).map_err(StoreError::io("creating", &folder))?;
         let path = folder.join(format!("{}{}", key.hex(), kind.suffix()));
         match read_whole(&path, kind, key) {
-            Ok(Some((_, kept))) if kept == new => {}
-            Ok(Some((_, kept))) if kind != Kind::Partial => return Err(StoreError::Conflict { path, kept, new }),
+            Ok(Some((_, existing))) if existing == new => {}
+            Ok(Some((_, existing))) if kind != EntryKind::Partial => {
+                return Err(StoreError::Conflict { path, existing, new });
+            }
             Ok(_) | Err(StoreError::Damaged { .. }) => atomic::write(&path, &bytes)?,
             Err(error) => return Err(error),
         }
-        Ok(Entry { kind, key: *key, size: bytes.len() as u64 })
+        Ok(StoreEntry { kind, key: *key, size: bytes.len() as u64 })
     }
 
     /// Imports and checks every entry that [`Store::export`] wrote to `from`. A file is rejected if it is damaged or
@@ -75,12 +83,12 @@ impl Store {
     ///
     /// # Errors
     /// If `from` is not an export, or this store cannot be written to.
-    pub fn import(&self, from: &Path) -> Result<Imported, StoreError> {
-        let folders: Vec<_> = Kind::ALL.iter().map(|&kind| (kind, from.join(kind.folder()))).collect();
+    pub fn import(&self, from: &Path) -> Result<ImportedEntries, StoreError> {
+        let folders: Vec<_> = EntryKind::ALL.iter().map(|&kind| (kind, from.join(kind.folder()))).collect();
         if !folders.iter().any(|(_, folder)| folder.is_dir()) {
             return Err(StoreError::NotAnExport { path: from.to_owned() });
         }
-        let mut imported = Imported::default();
+        let mut imported = ImportedEntries::default();
         for (kind, folder) in folders {
             for (name, path) in sorted(&folder)? {
                 if atomic::is_temporary(&name) {
@@ -89,7 +97,7 @@ impl Store {
                 match self.import_one(kind, &name, &path)? {
                     Ok((entry, true)) => imported.new.push(entry),
                     Ok((entry, false)) => imported.present.push(entry),
-                    Err(why) => imported.refused.push(Refusal { path, why }),
+                    Err(why) => imported.refused.push(RejectedFile { path, why }),
                 }
             }
         }
@@ -98,7 +106,12 @@ impl Store {
 
     /// Returns the entry and whether it is new. The inner error is the reason why the file is rejected; the outer error
     /// means that this store cannot be read or written.
-    fn import_one(&self, kind: Kind, name: &str, path: &Path) -> Result<Result<(Entry, bool), String>, StoreError> {
+    fn import_one(
+        &self,
+        kind: EntryKind,
+        name: &str,
+        path: &Path,
+    ) -> Result<Result<(StoreEntry, bool), String>, StoreError> {
         let Some(key) = name.strip_suffix(kind.suffix()).and_then(Digest::from_hex) else {
             return Ok(Err(format!("`{name}` is not the name of an entry")));
         };
@@ -108,9 +121,9 @@ impl Store {
             Err(StoreError::Damaged { why, .. }) => return Ok(Err(why)),
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let entry = Entry { kind, key, size: bytes.len() as u64 };
+        let entry = StoreEntry { kind, key, size: bytes.len() as u64 };
         match self.check(kind, &key) {
-            Ok(Some(kept)) if kept == new => return Ok(Ok((entry, false))),
+            Ok(Some(existing)) if existing == new => return Ok(Ok((entry, false))),
             Ok(None | Some(_)) | Err(StoreError::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -119,8 +132,8 @@ impl Store {
         }
         match self.put(kind, &key, &bytes) {
             Ok(()) => Ok(Ok((entry, true))),
-            Err(StoreError::Conflict { kept, .. }) => {
-                Ok(Err(format!("it contains {new}, but the store has {kept} under this key")))
+            Err(StoreError::Conflict { existing, .. }) => {
+                Ok(Err(format!("it contains {new}, but the store has {existing} under this key")))
             }
             Err(error) => Err(error),
         }

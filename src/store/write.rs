@@ -7,18 +7,18 @@ use std::time::SystemTime;
 
 use super::atomic::{self, Staged};
 use super::fault::{self, Call};
-use super::lock::Lock;
-use super::{Kind, Store, StoreError, sealed};
+use super::lock::StoreLock;
+use super::{EntryKind, Store, StoreError, sealed};
 use crate::digest::{Digest, Hasher};
 
 impl Store {
     /// Stores `payload` under `key`. A damaged entry is replaced; an equal one is only marked as used.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if there is a valid entry with another payload (not for [`Kind::Partial`], which is
+    /// [`StoreError::Conflict`] if there is a valid entry with another payload (not for [`EntryKind::Partial`], which is
     /// replaced); [`StoreError::WrongAddress`] for a patch whose SHA-256 is not `key`; [`StoreError::Busy`] if `gc`
     /// holds the store's lock file for too long; or [`StoreError::Io`].
-    pub fn put(&self, kind: Kind, key: &Digest, payload: &[u8]) -> Result<(), StoreError> {
+    pub fn put(&self, kind: EntryKind, key: &Digest, payload: &[u8]) -> Result<(), StoreError> {
         self.put_with(kind, key, |writer| writer.write_all(payload)).map(drop)
     }
 
@@ -28,7 +28,7 @@ impl Store {
     /// If the operating system reports an error.
     pub fn put_patch(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let id = Digest::of(bytes);
-        self.put(Kind::Patch, &id, bytes)?;
+        self.put(EntryKind::Patch, &id, bytes)?;
         Ok(id)
     }
 
@@ -39,11 +39,11 @@ impl Store {
     /// As for [`Store::put`], or if `produce` fails; nothing is stored then.
     pub fn put_with(
         &self,
-        kind: Kind,
+        kind: EntryKind,
         key: &Digest,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Digest, StoreError> {
-        self.place(kind, key, produce, kind == Kind::Partial)
+        self.place(kind, key, produce, kind == EntryKind::Partial)
     }
 
     /// As [`Store::put_with`], but replaces any existing entry.
@@ -52,7 +52,7 @@ impl Store {
     /// As for [`Store::put_with`], except a conflict; the existing entry is then unchanged.
     pub fn replace_with(
         &self,
-        kind: Kind,
+        kind: EntryKind,
         key: &Digest,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Digest, StoreError> {
@@ -61,13 +61,13 @@ impl Store {
 
     fn place(
         &self,
-        kind: Kind,
+        kind: EntryKind,
         key: &Digest,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
         replace: bool,
     ) -> Result<Digest, StoreError> {
         self.prepare()?;
-        let _writing = Lock::shared(&self.lock_path(), self.patience)?;
+        let _writing = StoreLock::shared(&self.lock_path(), self.lock_timeout)?;
         let path = self.path(kind, key);
         make_parent(&path)?;
         let mut staged = Staged::new(&path)?;
@@ -76,8 +76,8 @@ impl Store {
             return Err(StoreError::WrongAddress { expected: *key, found: new });
         }
         match self.check(kind, key) {
-            Ok(Some(kept)) if kept == new => mark_as_used(&path),
-            Ok(Some(kept)) if !replace => return Err(StoreError::Conflict { path, kept, new }),
+            Ok(Some(existing)) if existing == new => mark_as_used(&path),
+            Ok(Some(existing)) if !replace => return Err(StoreError::Conflict { path, existing, new }),
             Ok(_) | Err(StoreError::Damaged { .. }) => staged.commit()?,
             Err(error) => return Err(error),
         }
@@ -88,7 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// If the operating system reports an error.
-    pub fn remove(&self, kind: Kind, key: &Digest) -> Result<bool, StoreError> {
+    pub fn remove(&self, kind: EntryKind, key: &Digest) -> Result<bool, StoreError> {
         let path = self.path(kind, key);
         match remove_file(&path) {
             Ok(()) => Ok(true),
@@ -101,7 +101,7 @@ impl Store {
     pub(super) fn refuse_links(&self) -> Result<(), StoreError> {
         let versioned = self.versioned();
         refuse_link(&versioned)?;
-        let folders = Kind::ALL.iter().map(|kind| kind.folder()).chain(["memo"]);
+        let folders = EntryKind::ALL.iter().map(|kind| kind.folder()).chain(["memo"]);
         folders.map(|folder| versioned.join(folder)).try_for_each(|folder| refuse_link(&folder))
     }
 
@@ -134,7 +134,7 @@ impl Store {
 /// Writes the payload and the seal, and returns the payload's digest.
 fn fill(
     staged: &mut Staged,
-    kind: Kind,
+    kind: EntryKind,
     key: &Digest,
     produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<Digest> {

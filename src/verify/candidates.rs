@@ -10,7 +10,7 @@ use crate::diagnostics::Failure;
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
 use crate::patch::Patch;
-use crate::store::Kind;
+use crate::store::EntryKind;
 
 /// How the report describes a patch that the manifest of the export claims.
 pub(crate) const CLAIMED: &str = "claimed by the manifest";
@@ -28,7 +28,7 @@ pub(crate) fn candidates(
     claim: Option<Digest>,
     claimed: &'static str,
 ) -> Result<Vec<(Digest, &'static str)>, Failure> {
-    let patches = ground.store.ls()?.into_iter().filter(|entry| entry.kind == Kind::Patch);
+    let patches = ground.store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Patch);
     let ids = claim.map(|id| (id, claimed)).into_iter();
     let ids = ids.chain(ground.named.iter().map(|(id, _)| (*id, NAMED)));
     let ids = ids.chain(ground.lock.as_ref().map(|lock| (lock.patch.id, LOCKED)));
@@ -40,7 +40,7 @@ pub(crate) fn candidates(
 /// a candidate only if a claim, the user or the lock names it.
 pub(crate) fn stored(ground: &Ground<'_>, id: &Digest, how: &'static str) -> Option<Patch> {
     let named = ground.named.as_ref().filter(|(named, _)| named == id).map(|(_, bytes)| bytes.clone());
-    let bytes = named.or_else(|| ground.store.get(Kind::Patch, id).ok()?)?;
+    let bytes = named.or_else(|| ground.store.get(EntryKind::Patch, id).ok()?)?;
     Patch::from_bytes(&bytes).ok().filter(|patch| how != STORED || !patch.targets().is_empty())
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn named(
         (Some((id, how)), _) if carried => Check::ok("patch", id.short(), how),
         (Some((id, how)), _) => Check::wrong("patch", id.short(), format!("{how}, but not in the weights")),
         (None, Some(id)) => {
-            let state = if matches!(ground.store.get(Kind::Patch, &id), Ok(None)) { "not" } else { "damaged" };
+            let state = if matches!(ground.store.get(EntryKind::Patch, &id), Ok(None)) { "not" } else { "damaged" };
             Check::wrong("patch", id.short(), format!("{claimed}, but {state} in the store"))
                 .state(State::Unknown)
                 .detail("without its bytes it cannot be applied to the base again")

@@ -14,9 +14,9 @@ use crate::patch::Patch;
 use crate::pipeline::base::place_of;
 use crate::pipeline::setup::Corpus;
 use crate::pipeline::{Base, Setup, plan, record_address};
-use crate::project::{Change, ChangeKind, LOCK_FILE, Lock, Project};
+use crate::project::{ChangeKind, EditChange, LOCK_FILE, Lock, Project};
 use crate::stats;
-use crate::store::{Kind, Store, StoreError, memo};
+use crate::store::{EntryKind, Store, StoreError, memo};
 
 const BUILD: &str = "corrigenda build";
 const BASE: &str = "restore the base's files; or, to use the new base, corrigenda build --update-base";
@@ -117,7 +117,7 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
         let found = stats::find(store, &provenance).ok().flatten();
         let address = found.map_or_else(|| provenance.address(), |found| found.address);
         let name = format!("layer {}", locked.layer);
-        let found = store.check(Kind::Statistics, &address);
+        let found = store.check(EntryKind::Statistics, &address);
         let check = entry("statistics", &name, found, |digest| match digest == locked.digest {
             true => Ok(()),
             false => Err((locked.digest, digest)),
@@ -127,8 +127,8 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
     Ok(())
 }
 
-fn changes(audit: &mut Audit, changes: &[Change]) {
-    let word = |change: &Change| match change.kind {
+fn changes(audit: &mut Audit, changes: &[EditChange]) {
+    let word = |change: &EditChange| match change.kind {
         ChangeKind::Added => "not in the lock".to_owned(),
         ChangeKind::Removed => "only in the lock".to_owned(),
         ChangeKind::Changed => {
@@ -164,7 +164,7 @@ fn entry(
 
 fn objects(audit: &mut Audit, store: &Store, lock: &Lock) {
     for edit in &lock.edits {
-        let read = store.get(Kind::Object, &edit.object);
+        let read = store.get(EntryKind::Object, &edit.object);
         let check = match read {
             Ok(Some(bytes)) => match Object::from_bytes(&bytes) {
                 Ok(_) => Check::ok("object", &edit.id, "in the store, intact").common(),
@@ -180,7 +180,7 @@ fn objects(audit: &mut Audit, store: &Store, lock: &Lock) {
 /// Checks that the lock's patch is in the store, is intact, and fits the base.
 fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Result<(), Failure> {
     let name = lock.patch.id.short();
-    let check = match store.get(Kind::Patch, &lock.patch.id) {
+    let check = match store.get(EntryKind::Patch, &lock.patch.id) {
         Ok(Some(bytes)) => match Patch::from_bytes(&bytes) {
             Ok(patch) => {
                 let listing = folder::list(&place_of(project))?;
@@ -219,7 +219,7 @@ fn entries(audit: &mut Audit, store: &Store) {
 fn mend(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != State::Ok);
     // A build whose report is in the store does not compile its objects again, so the report must be removed first.
-    let report = store.path(Kind::Report, &record_address(lock));
+    let report = store.path(EntryKind::Report, &record_address(lock));
     if failed("object") && report.exists() {
         audit.repair(removal(&report));
     }

@@ -12,7 +12,7 @@ use crate::pipeline::{Built, Options, Setup, build, plan};
 use crate::progress::Progress;
 use crate::project::{LOCK_FILE, Project};
 use crate::stats;
-use crate::store::{Kind, Store};
+use crate::store::{EntryKind, Store};
 
 /// Builds the project from an empty store and compares the results with the lock. Writes neither to the project nor
 /// to its store.
@@ -66,8 +66,8 @@ fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store)
         let provenance = setup.beside(layer).provenance;
         let found = stats::find(ground.store, &provenance).ok().flatten();
         let Some((cached, file)) = found.and_then(|cached| Some((cached, cached.imported?))) else { continue };
-        let Some(bytes) = ground.store.get(Kind::Statistics, &cached.address)? else { continue };
-        empty.put(Kind::Statistics, &cached.address, &bytes)?;
+        let Some(bytes) = ground.store.get(EntryKind::Statistics, &cached.address)? else { continue };
+        empty.put(EntryKind::Statistics, &cached.address, &bytes)?;
         let said = format!("imported from {file}, not computed: used unchanged");
         audit.add(Check::ok("statistics", format!("layer {layer}"), said));
         out.push(layer as u64);
@@ -89,8 +89,8 @@ fn same(
     let id = built.record.patch;
     audit.fields["found"] = json!(id);
     audit.add(Check::ok("patch", id.short(), "linked again: as in the lock"));
-    let made = empty.get(Kind::Patch, &id)?;
-    let check = match ground.store.get(Kind::Patch, &id) {
+    let made = empty.get(EntryKind::Patch, &id)?;
+    let check = match ground.store.get(EntryKind::Patch, &id) {
         Ok(Some(bytes)) if Some(&bytes) == made.as_ref() => Check::ok("store", id.short(), "holds the same bytes"),
         Ok(Some(_)) => Check::wrong("store", id.short(), "holds other bytes"),
         Ok(None) => Check::ok("store", id.short(), "does not hold this patch"),

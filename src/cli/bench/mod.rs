@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Context, Format, Outcome};
 use crate::behaviour::check_says;
 use crate::diagnostics::{Code, Diagnostic, Failure};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::export::destination::Place;
 use crate::link::Refinement;
 use crate::numeric::NUMERICS;
@@ -19,7 +19,7 @@ use crate::pipeline::{Base, Setup};
 use crate::progress::{Progress as _, Unseen};
 use crate::project::Project;
 use crate::regular_file;
-use crate::regular_file::Text;
+use crate::regular_file::NormalizedText;
 use crate::research::bench::data::{Case, DataError, Dataset, Refused, all};
 use crate::research::bench::editors::{Changed, NUMBERS, Name, editor};
 use crate::research::bench::eval_context::{Ground, Stated};
@@ -308,7 +308,7 @@ fn identity(
     references: Option<&References>,
     changed: &Changed,
 ) -> Result<Digest, Failure> {
-    let mut canon = Canon::new("bench/2");
+    let mut canon = FieldHasher::new("bench/2");
     // The default numbers of editors change only with the version of the program.
     canon.text("version", env!("CARGO_PKG_VERSION"));
     Refinement::default().describe(&mut canon);
@@ -316,7 +316,7 @@ fn identity(
     let settings = Setup { refinement: None, ..ground.setup.clone() }.digest();
     canon.float("ridge", ground.setup.ridge.unwrap_or(-1.0));
     if let Some(path) = ground.project.config.test.neutral.as_ref().map(|path| ground.project.config.resolve(path)) {
-        let read = regular_file::open(&path).and_then(Text::new).and_then(Digest::of_reader);
+        let read = regular_file::open(&path).and_then(NormalizedText::new).and_then(Digest::of_reader);
         let (digest, _) = read.map_err(|error| refused(format!("{}: {error}", path.display())))?;
         canon.digest("neutral", &digest);
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::table::{Table, plural};
 use crate::cli::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Failure, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::export::destination::Place;
 use crate::research::bench::chart;
 use crate::research::bench::data::{Dataset, Refused};
@@ -129,7 +129,10 @@ pub(crate) fn answer(context: &Context, told: &Told, wrote: Option<(&Path, usize
         head.row([name.to_owned(), value]);
     }
     if let Some((out, files)) = wrote {
-        head.row(["wrote".to_owned(), format!("{}: {}", visible(&out.display().to_string()), plural(files, "file"))]);
+        head.row([
+            "wrote".to_owned(),
+            format!("{}: {}", escape_controls(&out.display().to_string()), plural(files, "file")),
+        ]);
     }
     let mut out = head.render_wrapped(width);
     for grid in told.grids().into_iter().flatten() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
-use crate::diagnostics::{Code, Diagnostic, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls};
 use crate::model::load::hub::HubName;
 use crate::model::{Model, ModelError, Spec, Tokens};
 use crate::pipeline::base::folder_named;
@@ -81,7 +81,7 @@ struct Begun {
 
 /// Returns the answer for a terminal. Results of `write!` are ignored, because writing to a `String` cannot fail.
 fn human(root: &Path, begun: &Begun) -> String {
-    let shown = |name: &str| visible(&root.join(name).display().to_string());
+    let shown = |name: &str| escape_controls(&root.join(name).display().to_string());
     let mut text: String = begun.wrote.iter().map(|name| format!("wrote {}\n", shown(name))).collect();
     for name in &begun.left {
         let _ = write!(text, "left  {} unchanged", shown(name));
@@ -91,10 +91,13 @@ fn human(root: &Path, begun: &Begun) -> String {
         };
     }
     for note in &begun.notes {
-        let _ = write!(text, "\n{}", visible(note));
+        let _ = write!(text, "\n{}", escape_controls(note));
     }
-    let flag =
-        if root == Path::new(".") { String::new() } else { format!(" -C {}", visible(&root.display().to_string())) };
+    let flag = if root == Path::new(".") {
+        String::new()
+    } else {
+        format!(" -C {}", escape_controls(&root.display().to_string()))
+    };
     let _ = write!(
         text,
         "\nNext: `corrigenda plan{flag}` shows what the model says today, `corrigenda build{flag}` makes the patch."

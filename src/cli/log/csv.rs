@@ -1,7 +1,7 @@
 //! Formats the history as a CSV table for spreadsheets.
 
 use super::shown;
-use crate::history::{Entry, Log, Patched};
+use crate::history::{Log, LogEntry, NamedPatch};
 
 /// Returns the table as CSV, with one row per changed field of a fact. A commit whose edits cannot be read has one row,
 /// and so has a commit that changed only the patch.
@@ -12,8 +12,8 @@ pub(super) fn rows(log: &Log) -> Vec<u8> {
     let mut write = |row: [String; 11]| drop(writer.write_record(row));
     write(head.map(str::to_owned));
     for entry in &log.entries {
-        let Entry { commit, facts, unreadable, before, patch } = entry;
-        let id = |patch: &Patched| patch.id().map_or_else(String::new, ToString::to_string);
+        let LogEntry { commit, facts, unreadable, before, patch } = entry;
+        let id = |patch: &NamedPatch| patch.id().map_or_else(String::new, ToString::to_string);
         let mut row = |change: &str, fact: &str, field: &str, before: String, after: String| {
             let (author, email) = (cell(&commit.author), cell(&commit.email));
             let [change, fact, field] = [change, fact, field].map(cell);

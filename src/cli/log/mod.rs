@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::table::{Table, plural};
 use super::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Sources, legible, most_similar, visible};
-use crate::history::{self, Commit, Entry, HistoryError, Log, Patched, Repository, UNSHALLOW};
+use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls, most_similar, truncate_middle};
+use crate::history::{self, Commit, HistoryError, Log, LogEntry, NamedPatch, Repository, UNSHALLOW};
 use crate::project::edits::diff::{FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 use crate::project::{ChangeKind, Config, PROJECT_FILE};
@@ -142,12 +142,12 @@ fn known(log: &Log, id: &str) -> Result<(), Diagnostic> {
 
 /// Makes a text safe to print: on one line, and without `##[`, which some build servers read as a command.
 fn shown(text: &str) -> String {
-    visible(text).replace("##[", "\\u{23}#[")
+    escape_controls(text).replace("##[", "\\u{23}#[")
 }
 
 /// Makes a text safe to print like [`shown`], and truncates it, because texts of a commit can be megabytes long.
 fn brief(text: &str) -> String {
-    shown(&legible(text))
+    shown(&truncate_middle(text))
 }
 
 fn day(time: Timestamp) -> String {
@@ -155,11 +155,11 @@ fn day(time: Timestamp) -> String {
 }
 
 /// Returns the state of `corrigenda.lock` in a commit as text.
-fn locked(patch: &Patched) -> String {
+fn locked(patch: &NamedPatch) -> String {
     match patch {
-        Patched::Unlocked => "no lock".to_owned(),
-        Patched::Unreadable => "the lock cannot be read".to_owned(),
-        Patched::Patch(id) => format!("patch {}", id.short()),
+        NamedPatch::Unlocked => "no lock".to_owned(),
+        NamedPatch::Unreadable => "the lock cannot be read".to_owned(),
+        NamedPatch::Patch(id) => format!("patch {}", id.short()),
     }
 }
 
@@ -211,8 +211,8 @@ impl View<'_> {
         }
     }
 
-    fn entry(&self, out: &mut String, entry: &Entry) {
-        let Entry { commit, facts, unreadable, patch, .. } = entry;
+    fn entry(&self, out: &mut String, entry: &LogEntry) {
+        let LogEntry { commit, facts, unreadable, patch, .. } = entry;
         let (author, summary) = (brief(&commit.author), brief(&commit.summary));
         let _ = writeln!(out, "{}  {}  {author}  {summary}", commit.short(), day(commit.time));
         for (name, value) in &commit.trailers {
@@ -247,7 +247,7 @@ impl View<'_> {
     }
 
     fn json(&self) -> Value {
-        let patch = |patch: &Patched| patch.id().map(ToString::to_string);
+        let patch = |patch: &NamedPatch| patch.id().map(ToString::to_string);
         let in_force = self.then.map(|commit| {
             let edits = self.log.facts.edits.iter();
             let facts = edits.map(
@@ -263,7 +263,7 @@ impl View<'_> {
                 "facts": facts.collect::<Vec<_>>(),
             })
         });
-        let commit = |entry: &Entry| {
+        let commit = |entry: &LogEntry| {
             let commit = &entry.commit;
             let trailer = |(name, value): &(String, String)| json!({ "name": name, "value": value });
             json!({
@@ -282,9 +282,9 @@ impl View<'_> {
                 "patch": patch(&entry.patch),
                 "patch-before": patch(&entry.before),
                 "lock": match entry.patch {
-                    Patched::Unlocked => "missing",
-                    Patched::Unreadable => "unreadable",
-                    Patched::Patch(_) => "present",
+                    NamedPatch::Unlocked => "missing",
+                    NamedPatch::Unreadable => "unreadable",
+                    NamedPatch::Patch(_) => "present",
                 },
             })
         };

@@ -10,14 +10,14 @@ use super::table::{Table, percent, plural};
 use super::{Context, Format, Outcome};
 use crate::behaviour::expect::Unasked;
 use crate::behaviour::{Next, Question, Score, next, scores};
-use crate::diagnostics::{Code, Diagnostic, Failure, quoted, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, escape_controls, quoted};
 use crate::model::{ModelError, Prompt};
 use crate::pipeline::build::unsound;
 use crate::pipeline::plan::{disagrees, only};
 use crate::pipeline::policy_limits;
 use crate::pipeline::setup::Corpus;
 use crate::pipeline::{Base, Plan, Planned, Setup, key_similarity, plan, refusal};
-use crate::project::{Change, ChangeKind, Difference, Edit, Lock, LockField, LockItem, Project};
+use crate::project::{ChangeKind, Difference, Edit, EditChange, Lock, LockField, LockItem, Project};
 use crate::stats;
 use crate::store::Store;
 
@@ -50,7 +50,7 @@ struct View<'a> {
     setup: &'a Setup,
     project: &'a Project,
     lock: Option<&'a Lock>,
-    changes: &'a [Change],
+    changes: &'a [EditChange],
     /// The differences between the existing lock and the one that a build would write; empty without a lock.
     differences: &'a [Difference],
     built: bool,
@@ -223,7 +223,7 @@ impl View<'_> {
             for change in self.changes.iter().filter(|change| change.kind == ChangeKind::Removed) {
                 let parked = written.get(change.id.as_str()).and_then(|edit| edit.parked.clone());
                 let why = parked.map_or_else(String::new, |why| format!("  parked: {why}"));
-                let _ = writeln!(out, "- {}{}", visible(&change.id), visible(&why));
+                let _ = writeln!(out, "- {}{}", escape_controls(&change.id), escape_controls(&why));
             }
             let count = |kind| self.changes.iter().filter(|change| change.kind == kind).count();
             let [added, changed, removed] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
@@ -252,7 +252,7 @@ impl View<'_> {
         let parts: Vec<&str> = change.into_iter().flat_map(|change| &change.parts).map(|part| part.as_str()).collect();
         let parts = if parts.is_empty() { String::new() } else { format!("  changed: {}", parts.join(", ")) };
         let place = self.project.edits.sources.place(edit.place.file, edit.place.id.start);
-        let _ = writeln!(out, "{sign} {}  {}{parts}", visible(&edit.id), visible(&place));
+        let _ = writeln!(out, "{sign} {}  {}{parts}", escape_controls(&edit.id), escape_controls(&place));
         let row = &planned.resolved.rows[0];
         let pieces = self.base.tokens.shown(&row.ids);
         let cut: Vec<String> = pieces
@@ -261,7 +261,7 @@ impl View<'_> {
             .map(|(at, piece)| if at == row.position { format!("[{piece}]") } else { piece.clone() })
             .collect();
         let target = self.base.tokens.shown(&planned.resolved.target).join("|");
-        let _ = writeln!(out, "    {} → {}", visible(&cut.join("|")), visible(&target));
+        let _ = writeln!(out, "    {} → {}", escape_controls(&cut.join("|")), escape_controls(&target));
         let key = &pieces[row.position];
         let _ = writeln!(out, "    key at token {} {}, layer {}", row.position, quoted(key), self.setup.layer);
         let _ = writeln!(out, "    the base says {}", self.says(edit, said));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::table::{Table, percent};
 use crate::cli::{Context, Format, Outcome};
-use crate::diagnostics::{Failure, quoted, visible};
+use crate::diagnostics::{Failure, escape_controls, quoted};
 use crate::pipeline::Base;
 use crate::pipeline::other_base::{Elsewhere, Reading, read};
 use crate::project::{Edit, Project};
@@ -55,13 +55,13 @@ fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
         Ok(layer) => format!("{layer}"),
         Err(why) => format!("none: {why}"),
     };
-    head.row(["layer", &visible(&layer)]);
+    head.row(["layer", &escape_controls(&layer)]);
     let mut table = Table::new(&[4], &[]);
     table.row(["", "edit", "the base says", "target", "subject ends in"]);
     for one in &elsewhere.readings {
         let sign = if one.target.holds { "=" } else { "+" };
         let said = format!("{} {}", quoted(&one.top.0), percent(one.top.1));
-        let target = format!("{} {}", visible(&one.edit.target), percent(one.target.probability));
+        let target = format!("{} {}", escape_controls(&one.edit.target), percent(one.target.probability));
         let now = key(&one.tokens, one.position);
         let ends = match &one.before {
             Some((tokens, position)) => match key(tokens, *position) {
@@ -70,10 +70,16 @@ fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
             },
             None => now,
         };
-        table.row([sign, &visible(&one.edit.label(one.name)), &said, &target, &ends]);
+        table.row([sign, &escape_controls(&one.edit.label(one.name)), &said, &target, &ends]);
     }
     for one in &elsewhere.unreadable {
-        table.row(["!", &visible(&one.edit.id), &format!("cannot be read: {}", visible(&one.why)), "", ""]);
+        table.row([
+            "!",
+            &escape_controls(&one.edit.id),
+            &format!("cannot be read: {}", escape_controls(&one.why)),
+            "",
+            "",
+        ]);
     }
     format!("{}\n{}\n{}", head.render(usize::MAX), table.render(width.max(80)), summary(elsewhere))
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::table::{Table, plural};
 use crate::cli::{Context, Format, Outcome};
-use crate::diagnostics::{Code, Diagnostic, Failure, Sources, visible};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::export::destination::Place;
 use crate::numeric::Mean;
 use crate::pipeline::Base;
@@ -124,7 +124,10 @@ fn human(told: &Told, wrote: Option<(&Path, usize)>, width: usize) -> String {
         head.row([name, value]);
     }
     if let Some((out, files)) = wrote {
-        head.row(["wrote".to_owned(), format!("{}: {}", visible(&out.display().to_string()), plural(files, "file"))]);
+        head.row([
+            "wrote".to_owned(),
+            format!("{}: {}", escape_controls(&out.display().to_string()), plural(files, "file")),
+        ]);
     }
     let of = if told.traced.len() == 1 { "indirect effect" } else { "average indirect effect" };
     let of = format!("{of}, greatest of all layers");

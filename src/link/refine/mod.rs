@@ -16,7 +16,7 @@ use self::batch::{Batch, Line, Wanted, divergence, likelihood, lines};
 use super::layer_update::Site;
 use crate::compile::Resolved;
 use crate::compile::optimiser::Adam;
-use crate::digest::Canon;
+use crate::digest::FieldHasher;
 use crate::model::Model;
 use crate::model::run::weight_pass::Slopes;
 use crate::numeric::{View, matmul};
@@ -68,7 +68,7 @@ impl Default for Refinement {
 
 impl Refinement {
     /// Adds every setting to a digest, in a fixed order.
-    pub fn describe(&self, canon: &mut Canon) {
+    pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("refine-steps", self.steps as u64).float("refine-rate", self.rate);
         canon.number("refine-layers", self.layers as u64).float("refine-ridge", self.ridge);
         canon.float("refine-start", self.start).number("refine-contexts", self.contexts as u64);

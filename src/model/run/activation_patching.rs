@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::block::cut;
-use super::decoder::{Model, KvCache};
+use super::decoder::{KvCache, Model};
 use super::rows::Rows;
 use crate::numeric::attention::Row;
 use crate::numeric::rows::add;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::decoder::{Model, KvCache};
+use super::decoder::{KvCache, Model};
 use super::rows::Rows;
 use crate::model::arch::family::{Attention, NormKind};
 use crate::model::load::checkpoint::{Norm, Projection};

@@ -231,7 +231,13 @@ impl Model {
 
     /// Does the same as [`Model::hooked`], but reads the KV cache of each row's prefix from `openings` if it is cached
     /// there. Only positions before `positions[row]` are read from the cache.
-    pub fn run_hook_cached(&self, openings: &PrefixCache, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> HookOutput {
+    pub fn run_hook_cached(
+        &self,
+        openings: &PrefixCache,
+        layer: usize,
+        tokens: &[&[u32]],
+        positions: &[usize],
+    ) -> HookOutput {
         let spec = self.spec();
         let opened = openings.of(self, tokens, positions);
         let rests = tokens.iter().zip(&opened.lengths).map(|(row, &past)| (past, &row[past..]));

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::decoder::{Model, KvCache};
+use super::decoder::{KvCache, Model};
 use super::rows::Rows;
 
 /// A text that is being decoded, with the KV cache of every layer for its tokens.

@@ -1,7 +1,7 @@
 //! Computes the inputs of one MLP's activation at the last position of a row and their gradients, for the attribution
 //! of knowledge neurons (Dai et al. 2022).
 
-use super::decoder::{Model, KvCache};
+use super::decoder::{KvCache, Model};
 use super::rows::Rows;
 use super::suffix_pass::Above;
 use crate::numeric::rows::softmax;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::cut;
-use super::decoder::{Model, KvCache};
+use super::decoder::{KvCache, Model};
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
 
@@ -87,7 +87,13 @@ pub fn common_prefix_len(one: &[u32], other: &[u32]) -> usize {
 /// Runs positions that stay constant through `layers`. `x` contains their hidden states, `[positions, d]`. Returns the
 /// KV cache of every row in each of these layers, cached prefixes included. In the last of the layers only keys and
 /// values are computed.
-pub(crate) fn kept(model: &Model, layers: Range<usize>, mut x: Vec<f32>, rows: &Rows, opened: &CachedPrefixes) -> Vec<KvCache> {
+pub(crate) fn kept(
+    model: &Model,
+    layers: Range<usize>,
+    mut x: Vec<f32>,
+    rows: &Rows,
+    opened: &CachedPrefixes,
+) -> Vec<KvCache> {
     let mut out = Vec::with_capacity(layers.len());
     for layer in layers.clone() {
         let last = layer + 1 == layers.end;

@@ -4,7 +4,7 @@
 //! activation. This module computes no gradient of weights.
 
 use super::block::{AttentionTape, MlpTape, by_head, cut, offered, paste};
-use super::decoder::{BlockTape, Model, KvCache};
+use super::decoder::{BlockTape, KvCache, Model};
 use super::rows::Rows;
 use crate::model::arch::family::{Attention, NormKind};
 use crate::model::load::checkpoint::{Norm, Projection};

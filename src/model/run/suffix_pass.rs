@@ -14,7 +14,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::decoder::{BlockTape, HookOutput, Model, KvCache};
+use super::decoder::{BlockTape, HookOutput, KvCache, Model};
 use super::prefix_cache::kept;
 use super::rows::Rows;
 use crate::numeric::rows::{Normalised, add};

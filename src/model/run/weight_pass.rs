@@ -6,7 +6,7 @@
 //! returns the gradient of the MLP outputs; the gradient of a weight matrix is the product of the keys and that
 //! gradient.
 
-use super::decoder::{BlockTape, Model, KvCache};
+use super::decoder::{BlockTape, KvCache, Model};
 use super::rows::Rows;
 use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{Normalised, add};

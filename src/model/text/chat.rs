@@ -20,7 +20,7 @@ use serde::Serialize as _;
 use serde_json::Value as Json;
 
 use super::catch_panic::caught;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::ModelError;
 use crate::model::load::files::{check_contained, read_capped};
 
@@ -103,7 +103,7 @@ impl Chat {
             return Err(ModelError::Chat { problem });
         }
         let special = special_tokens(&settings, &json(folder, SPECIAL)?);
-        let mut canon = Canon::new("chat-template/1");
+        let mut canon = FieldHasher::new("chat-template/1");
         canon.text("template", &source).number("special", special.len() as u64);
         for (name, token) in &special {
             canon.text("name", name).text("token", token);

@@ -9,7 +9,7 @@ use tokenizers::Tokenizer;
 use super::catch_panic::caught;
 use super::chat::{Chat, Prompt};
 use super::tokenizer_check;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::ModelError;
 use crate::model::load::files::{CONFIG, TOKENIZER, check_contained, read_capped};
 use crate::model::load::remark::{Kind, Remark};
@@ -165,7 +165,7 @@ impl Tokens {
         if chat || self.tail.is_empty() {
             return Ok(template);
         }
-        Ok(Some(Canon::new("prompt-without-its-end/1").finish()))
+        Ok(Some(FieldHasher::new("prompt-without-its-end/1").finish()))
     }
 
     /// Returns the model's chat template, and opens it on first use.

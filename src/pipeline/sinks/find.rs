@@ -8,11 +8,11 @@
 use crate::compile::Resolved;
 use crate::compile::optimiser::norm;
 use crate::compile::presets::{TEMPLATES, lines};
-use crate::digest::Canon;
+use crate::digest::FieldHasher;
 use crate::model::Model;
 use crate::numeric::NUMERICS;
 use crate::pipeline::{Base, Setup};
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// The norm of the residual stream, as a multiple of its usual norm, at or above which a position is a sink.
 pub const SINK: f64 = 2.0;
@@ -55,7 +55,7 @@ impl<'a> Lengths<'a> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut canon = Canon::new("sinks/1");
+        let mut canon = FieldHasher::new("sinks/1");
         canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest).number("layer", self.layer as u64);
         for row in rows {
             let ids: Vec<String> = row.iter().map(u32::to_string).collect();
@@ -64,14 +64,18 @@ impl<'a> Lengths<'a> {
         let address = canon.finish();
         // Stored as bits, because a decimal number may not parse to the same value.
         let read = |bytes: &[u8]| serde_json::from_slice::<Vec<u64>>(bytes).ok().filter(|all| all.len() == rows.len());
-        if let Some(bits) = self.store.recall(Kind::Report, &address, read)? {
+        if let Some(bits) = self.store.recall(EntryKind::Report, &address, read)? {
             return Ok(bits.into_iter().map(f64::from_bits).collect());
         }
         let usual = usual(&self.base.model, self.base, self.layer);
         let excess: Vec<f64> =
             last_lengths(&self.base.model, self.layer, rows).into_iter().map(|length| length / usual).collect();
         let bits: Vec<u64> = excess.iter().map(|excess| excess.to_bits()).collect();
-        self.store.keep(Kind::Report, &address, &serde_json::to_vec(&bits).expect("numbers can be written"));
+        self.store.put_optional(
+            EntryKind::Report,
+            &address,
+            &serde_json::to_vec(&bits).expect("numbers can be written"),
+        );
         Ok(excess)
     }
 }

@@ -16,9 +16,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::read::files;
-use super::read::numbers::Zero;
+use super::read::numbers::LowerBound;
 use super::read::rules;
-use super::read::toml_reader::{Entry, Homes, Text, Walk};
+use super::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, sort};
 use crate::home;
 use models::{MODEL_KEYS, ModelConfig, NamedModel};
@@ -66,7 +66,7 @@ pub(super) const TEST_KEYS: &[&str] = &[
     "neutral",
 ];
 
-const HOMES: Homes = &[
+const TABLES: KeysByTable = &[
     ("at the top of the file", PROJECT_KEYS),
     ("under `[model]`", MODEL_KEYS),
     ("under `[rome]`", ROME_KEYS),
@@ -226,7 +226,7 @@ impl Config {
     /// Returns a path of the project file relative to the working directory, with a leading `~/` expanded.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         // For a project in the current folder, `./` is left out, so that messages show the path as written.
-        if self.root == Path::new(".") { home::expanded(path) } else { self.root.join(home::expanded(path)) }
+        if self.root == Path::new(".") { home::expand(path) } else { self.root.join(home::expand(path)) }
     }
 }
 
@@ -265,8 +265,8 @@ fn missing(root: &Path) -> Diagnostic {
 
 /// Parses the text of a project file, as far as possible.
 pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
-    let (mut walk, tree) = Walk::document(file, text, HOMES);
-    let top = Walk::root(&tree);
+    let (mut walk, tree) = TomlReader::document(file, text, TABLES);
+    let top = TomlReader::root(&tree);
     if !walk.format(&top, "format", PROJECT_FORMAT) && top.has("format") {
         return (None, PathBuf::from(DEFAULT_EDITS), walk.finish());
     }
@@ -279,20 +279,20 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         let mut number = |key, range| walk.integer(&table, key, range).and_then(|number| usize::try_from(number).ok());
         let refine_steps = number("refine-steps", 0..=MOST_REFINING);
         let refine_layers = number("refine-layers", 1..=MOST_LAYERS);
-        LinkConfig { ridge: walk.number(&table, "ridge", Zero::Allowed), refine_steps, refine_layers }
+        LinkConfig { ridge: walk.number(&table, "ridge", LowerBound::IncludesZero), refine_steps, refine_layers }
     });
     let statistics = read_statistics(&mut walk, &top, "`[statistics]`", None);
     let (model, models) = models::read(&mut walk, &top, &rome, statistics.as_ref());
     let test = walk.table(&top, "test", "`[test]`").map(|table| {
         walk.known_keys(&table, TEST_KEYS);
         TestConfig {
-            unchanged_kl: walk.number(&table, "unchanged-kl", Zero::Refused),
+            unchanged_kl: walk.number(&table, "unchanged-kl", LowerBound::ExcludesZero),
             min_probability: walk.share(&table, "min-probability"),
             min_efficacy: walk.share(&table, "min-efficacy"),
             min_paraphrase: walk.share(&table, "min-paraphrase"),
             min_unchanged: walk.share(&table, "min-unchanged"),
-            max_damage: walk.number(&table, "max-damage", Zero::Refused),
-            max_perplexity: walk.number(&table, "max-perplexity", Zero::Refused),
+            max_damage: walk.number(&table, "max-damage", LowerBound::ExcludesZero),
+            max_perplexity: walk.number(&table, "max-perplexity", LowerBound::ExcludesZero),
             neutral: read_path(&mut walk, &table, "neutral").map(|text| text.value.into()),
         }
     });
@@ -319,17 +319,17 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
 }
 
 /// Reads a path that is not empty. Whether it exists is checked where it is opened.
-fn read_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+fn read_path(walk: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
     let text = walk.text(entry, key)?;
     rules::path(walk, key, &text).then_some(text)
 }
 
-pub(super) fn read_required_path(walk: &mut Walk, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+pub(super) fn read_required_path(walk: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
     walk.required(entry, key)?;
     read_path(walk, entry, key)
 }
 
-pub(super) fn read_rome(walk: &mut Walk, above: &Entry<'_, '_>, what: &'static str) -> Option<RomeConfig> {
+pub(super) fn read_rome(walk: &mut TomlReader, above: &TomlTable<'_, '_>, what: &'static str) -> Option<RomeConfig> {
     let table = walk.table(above, "rome", what)?;
     walk.known_keys(&table, ROME_KEYS);
     let layer = walk.integer(&table, "layer", 0..=i64::from(u32::MAX));
@@ -338,17 +338,17 @@ pub(super) fn read_rome(walk: &mut Walk, above: &Entry<'_, '_>, what: &'static s
         layer_span: table.table.get("layer").map(Spanned::span),
         templates: read_path(walk, &table, "templates").map(|text| text.value.into()),
         schedule: read_schedule(walk, &table),
-        weight_decay: walk.number(&table, "weight-decay", Zero::Allowed),
-        clamp: walk.number(&table, "clamp", Zero::Allowed),
-        kl_factor: walk.number(&table, "kl-factor", Zero::Allowed),
-        stop_loss: walk.number(&table, "stop-loss", Zero::Allowed),
-        converged_nll: walk.number(&table, "converged-nll", Zero::Allowed),
+        weight_decay: walk.number(&table, "weight-decay", LowerBound::IncludesZero),
+        clamp: walk.number(&table, "clamp", LowerBound::IncludesZero),
+        kl_factor: walk.number(&table, "kl-factor", LowerBound::IncludesZero),
+        stop_loss: walk.number(&table, "stop-loss", LowerBound::IncludesZero),
+        converged_nll: walk.number(&table, "converged-nll", LowerBound::IncludesZero),
         bare_weight: walk.share(&table, "bare-weight"),
-        margin: walk.number(&table, "margin", Zero::Allowed),
+        margin: walk.number(&table, "margin", LowerBound::IncludesZero),
     })
 }
 
-fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
+fn read_schedule(walk: &mut TomlReader, rome: &TomlTable<'_, '_>) -> Option<Vec<Stage>> {
     let stages: &[Spanned<DeValue<'_>>] = walk.array(rome, "schedule", "an array of `{ rate = …, steps = … }`")?;
     if stages.is_empty() || stages.len() > MOST_STAGES {
         let span = rome.table.get("schedule").map_or(0..0, Spanned::span);
@@ -359,7 +359,7 @@ fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
         let table = walk.as_table("every stage of `schedule`", "this stage", stage)?;
         walk.known_keys(&table, STAGE_KEYS);
         let _ = (walk.required(&table, "rate"), walk.required(&table, "steps"));
-        let rate = walk.number(&table, "rate", Zero::Refused);
+        let rate = walk.number(&table, "rate", LowerBound::ExcludesZero);
         let steps = walk.integer(&table, "steps", 1..=MOST_STEPS);
         Some(Stage { rate: rate?, steps: u32::try_from(steps?).ok()? })
     });
@@ -368,8 +368,8 @@ fn read_schedule(walk: &mut Walk, rome: &Entry<'_, '_>) -> Option<Vec<Stage>> {
 
 /// Reads a `[statistics]` table; keys that it does not set are taken from `shared`.
 pub(super) fn read_statistics(
-    walk: &mut Walk,
-    above: &Entry<'_, '_>,
+    walk: &mut TomlReader,
+    above: &TomlTable<'_, '_>,
     what: &'static str,
     shared: Option<&StatisticsConfig>,
 ) -> Option<StatisticsConfig> {

@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use super::{RomeConfig, StatisticsConfig, read_required_path, read_rome, read_statistics};
 use crate::diagnostics::{Code, Diagnostic, did_you_mean, list_in_words, nearest, shorten};
 use crate::project::Config;
-use crate::project::read::toml_reader::{Entry, Walk};
+use crate::project::read::toml_reader::{TomlReader, TomlTable};
 
 pub(crate) const MODEL_KEYS: &[&str] = &["path"];
 pub(crate) const NAMED_KEYS: &[&str] = &["path", "rome", "statistics"];
@@ -61,8 +61,8 @@ pub fn is_model_name(name: &str) -> bool {
 
 /// Reads `[model]`, or every `[model.NAME]` with the settings that it inherits.
 pub(crate) fn read(
-    walk: &mut Walk,
-    top: &Entry<'_, '_>,
+    walk: &mut TomlReader,
+    top: &TomlTable<'_, '_>,
     rome: &RomeConfig,
     statistics: Option<&StatisticsConfig>,
 ) -> Models {
@@ -96,7 +96,7 @@ pub(crate) fn read(
 }
 
 fn read_named(
-    walk: &mut Walk,
+    walk: &mut TomlReader,
     key: &Spanned<std::borrow::Cow<'_, str>>,
     value: &Spanned<DeValue<'_>>,
     rome: &RomeConfig,

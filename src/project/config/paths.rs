@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::parse;
 use crate::diagnostics::{Code, Diagnostic, Sources};
-use crate::project::read::toml_reader::Walk;
+use crate::project::read::toml_reader::TomlReader;
 use crate::project::{MOST_FILE_BYTES, PROJECT_FILE};
 use crate::regular_file;
 
@@ -40,7 +40,7 @@ impl Paths {
         let file = sources.add(PROJECT_FILE, text);
         let text = sources.text(file);
         let (_, edits, findings) = parse(Path::new(""), file, text);
-        let (_, tree) = Walk::document(file, text, &[]);
+        let (_, tree) = TomlReader::document(file, text, &[]);
         let named = |key| {
             let mut found = BTreeSet::new();
             texts(&tree, key, &mut found);

@@ -15,9 +15,9 @@ use unicode_normalization::UnicodeNormalization;
 use crate::diagnostics::{Code, Diagnostic, FileId, Severity, list_in_words, nearest};
 use crate::project::edits::EditSet;
 use crate::project::edits::edit::Edit;
-use crate::project::read::numbers::Zero;
+use crate::project::read::numbers::LowerBound;
 use crate::project::read::rules;
-use crate::project::read::toml_reader::{Entry, Text, Walk};
+use crate::project::read::toml_reader::{TomlReader, TomlTable, TomlText};
 
 pub(crate) const POLICY_KEYS: &[&str] = &[
     "require",
@@ -108,7 +108,7 @@ impl Level {
 
 impl Policy {
     /// Reads `[policy]` as far as it is valid.
-    pub(crate) fn read(walk: &mut Walk, top: &Entry<'_, '_>) -> Self {
+    pub(crate) fn read(walk: &mut TomlReader, top: &TomlTable<'_, '_>) -> Self {
         let Some(table) = walk.table(top, "policy", "`[policy]`") else { return Self::default() };
         walk.known_keys(&table, POLICY_KEYS);
         let span = |key: &str| table.table.get(key).map_or(0..0, Spanned::span);
@@ -120,16 +120,19 @@ impl Policy {
             file: Some(walk.file),
             require: required(walk, &table),
             max_edits,
-            max_relative_norm: limit(walk.number(&table, "max-relative-norm", Zero::Refused), "max-relative-norm"),
+            max_relative_norm: limit(
+                walk.number(&table, "max-relative-norm", LowerBound::ExcludesZero),
+                "max-relative-norm",
+            ),
             min_efficacy: limit(walk.share(&table, "min-efficacy"), "min-efficacy"),
             min_paraphrase: limit(walk.share(&table, "min-paraphrase"), "min-paraphrase"),
             min_unchanged: limit(walk.share(&table, "min-unchanged"), "min-unchanged"),
             max_neighbourhood_kl: limit(
-                walk.number(&table, "max-neighbourhood-kl", Zero::Refused),
+                walk.number(&table, "max-neighbourhood-kl", LowerBound::ExcludesZero),
                 "max-neighbourhood-kl",
             ),
-            max_damage: limit(walk.number(&table, "max-damage", Zero::Refused), "max-damage"),
-            max_perplexity: limit(walk.number(&table, "max-perplexity", Zero::Refused), "max-perplexity"),
+            max_damage: limit(walk.number(&table, "max-damage", LowerBound::ExcludesZero), "max-damage"),
+            max_perplexity: limit(walk.number(&table, "max-perplexity", LowerBound::ExcludesZero), "max-perplexity"),
             protected: protected(walk, &table),
             levels: levels(walk, &table),
             reasons: reasons(walk, &table),
@@ -158,7 +161,8 @@ impl Policy {
             found.push(self.rule(finding, span, "require"));
         }
         for (name, span) in edit.names() {
-            let Some(rule) = self.protected.iter().find(|rule| is_about(&rule.pattern, edit.head(), name)) else {
+            let Some(rule) = self.protected.iter().find(|rule| is_about(&rule.pattern, edit.before_subject(), name))
+            else {
                 continue;
             };
             let message = format!("edit `{}`: its subject is protected", edit.id);
@@ -269,9 +273,9 @@ fn is_like(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-fn required(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<(String, Range<usize>)> {
+fn required(walk: &mut TomlReader, table: &TomlTable<'_, '_>) -> Vec<(String, Range<usize>)> {
     let fields = walk.texts(table, "require", REQUIRABLE.len());
-    for Text { value, span } in fields.iter().filter(|field| !REQUIRABLE.contains(&field.value.as_str())) {
+    for TomlText { value, span } in fields.iter().filter(|field| !REQUIRABLE.contains(&field.value.as_str())) {
         let finding = Diagnostic::new(Code::UnknownKey, format!("a policy cannot require the field `{value}`")).at(
             walk.file,
             span,
@@ -284,9 +288,9 @@ fn required(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<(String, Range<usize>
     known.map(|field| (field.value, field.span)).collect()
 }
 
-fn protected(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<Protected> {
+fn protected(walk: &mut TomlReader, table: &TomlTable<'_, '_>) -> Vec<Protected> {
     let entries = walk.tables(table, "protected", "this entry of `protected`");
-    let read = |entry: &Entry<'_, '_>| {
+    let read = |entry: &TomlTable<'_, '_>| {
         walk.known_keys(entry, PROTECTED_KEYS);
         let subject = walk.required_text(entry, "subject").inspect(|text| rules::fact(walk, "subject", text))?;
         let reason = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
@@ -295,7 +299,7 @@ fn protected(walk: &mut Walk, table: &Entry<'_, '_>) -> Vec<Protected> {
     entries.iter().filter_map(read).collect()
 }
 
-fn levels(walk: &mut Walk, table: &Entry<'_, '_>) -> BTreeMap<Code, (Level, Range<usize>)> {
+fn levels(walk: &mut TomlReader, table: &TomlTable<'_, '_>) -> BTreeMap<Code, (Level, Range<usize>)> {
     let Some(entries) = walk.table(table, "levels", "`[policy.levels]`") else { return BTreeMap::new() };
     let mut levels = BTreeMap::new();
     for (key, value) in entries.table {
@@ -319,7 +323,7 @@ fn level_of(value: &Spanned<DeValue<'_>>) -> Option<Level> {
 }
 
 /// Returns the code with this name, if a policy may change its severity; adds a finding otherwise.
-fn adjustable(walk: &mut Walk, name: &str, span: &Range<usize>) -> Option<Code> {
+fn adjustable(walk: &mut TomlReader, name: &str, span: &Range<usize>) -> Option<Code> {
     let code = Code::ALL.iter().copied().find(|code| code.as_str() == name);
     match code {
         Some(code) if code.is_adjustable() => return Some(code),
@@ -344,7 +348,7 @@ fn adjustable(walk: &mut Walk, name: &str, span: &Range<usize>) -> Option<Code> 
     None
 }
 
-fn reasons(walk: &mut Walk, table: &Entry<'_, '_>) -> BTreeMap<String, String> {
+fn reasons(walk: &mut TomlReader, table: &TomlTable<'_, '_>) -> BTreeMap<String, String> {
     let Some(entries) = walk.table(table, "reasons", "`[policy.reasons]`") else { return BTreeMap::new() };
     let codes = Code::ALL.iter().filter(|code| code.is_adjustable()).map(|code| code.as_str());
     let known: Vec<&str> = POLICY_KEYS[..POLICY_KEYS.len() - 3].iter().copied().chain(codes).collect();

@@ -8,12 +8,12 @@ use std::ops::Range;
 
 use super::edit::Edit;
 use super::probes::Probe;
-use crate::diagnostics::{Capped, Code, Diagnostic, shorten};
+use crate::diagnostics::{CappedFindings, Code, Diagnostic, shorten};
 
 /// Adds findings for duplicate edits, contradictions, and expectations that another edit breaks.
 pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
-    let mut found = Capped::default();
-    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
+    let mut found = CappedFindings::default();
+    let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
     same_words(&named, &mut found);
     broken_promises(edits, &named, &mut found);
     lost_paraphrases(edits, &named, &mut found);
@@ -22,7 +22,7 @@ pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
 }
 
 /// An edit with one of the names of its subject.
-struct Named<'e> {
+struct NamedEdit<'e> {
     edit: &'e Edit,
     name: &'e str,
     span: &'e Range<usize>,
@@ -31,27 +31,27 @@ struct Named<'e> {
 }
 
 /// A prompt, and whether it is put into the chat template. Both together determine the text that the model reads.
-type Said<'w> = (&'w str, bool);
+type Question<'w> = (&'w str, bool);
 
-impl<'e> Named<'e> {
+impl<'e> NamedEdit<'e> {
     fn all(edit: &'e Edit) -> impl Iterator<Item = Self> {
         edit.names().map(move |(name, span)| Self { edit, name, span, words: edit.filled_with(name) })
     }
 
-    fn said(&self) -> Said<'_> {
+    fn question(&self) -> Question<'_> {
         (&self.words, self.edit.chat)
     }
 
     /// Returns whether the subject ends the prompt or is followed by white space.
     fn ends_a_word(&self) -> bool {
-        let rest = &self.words[self.edit.head().len() + self.name.len()..];
+        let rest = &self.words[self.edit.before_subject().len() + self.name.len()..];
         rest.is_empty() || rest.starts_with(char::is_whitespace)
     }
 }
 
 /// Adds a finding for every edit whose id is already used, parked edits included.
 pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
-    let mut findings = Capped::default();
+    let mut findings = CappedFindings::default();
     let mut seen: BTreeMap<&str, &Edit> = BTreeMap::new();
     for edit in edits {
         match seen.get(edit.id.as_str()) {
@@ -75,13 +75,13 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
 
 /// Adds findings for edits with the same filled prompt. Only one answer can follow a text, whichever part of it is the
 /// subject.
-fn same_words(named: &[Named<'_>], findings: &mut Capped) {
-    let mut first: BTreeMap<Said<'_>, &Edit> = BTreeMap::new();
-    let mut said: BTreeMap<(Said<'_>, &str, &str), &Edit> = BTreeMap::new();
+fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
+    let mut first: BTreeMap<Question<'_>, &Edit> = BTreeMap::new();
+    let mut said: BTreeMap<(Question<'_>, &str, &str), &Edit> = BTreeMap::new();
     for one in named {
         let edit = one.edit;
-        let group = *first.entry(one.said()).or_insert(edit);
-        let same = *said.entry((one.said(), one.name, &edit.target)).or_insert(edit);
+        let group = *first.entry(one.question()).or_insert(edit);
+        let same = *said.entry((one.question(), one.name, &edit.target)).or_insert(edit);
         if !std::ptr::eq(same, edit) {
             // Two edits with one id are reported as a duplicate id.
             if same.id != edit.id {
@@ -102,10 +102,10 @@ fn same_words(named: &[Named<'_>], findings: &mut Capped) {
 
 /// Adds a finding for two facts of one subject. Their keys are nearly equal and differ only by the words before the
 /// subject, so the facts may disturb each other. Pairs with equal keys are reported by [`one_key`] instead.
-fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
+fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     // Stores, for every name, the first edits of up to two different keys, so that at least one of the two has another
     // key than any later edit.
-    let mut first: BTreeMap<&str, Vec<&Named<'_>>> = BTreeMap::new();
+    let mut first: BTreeMap<&str, Vec<&NamedEdit<'_>>> = BTreeMap::new();
     for one in by_id(named) {
         let before = first.entry(one.name).or_default();
         // Equal texts under two ids are reported as a duplicate or a contradiction.
@@ -124,7 +124,7 @@ fn shared_subjects(named: &[Named<'_>], findings: &mut Capped) {
 }
 
 /// Returns the warning for two edits of one subject.
-fn shared(other: &Named<'_>, one: &Named<'_>, help: &str) -> Diagnostic {
+fn shared(other: &NamedEdit<'_>, one: &NamedEdit<'_>, help: &str) -> Diagnostic {
     let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
     Diagnostic::new(Code::SharedSubject, message)
         .at(one.edit.place.file, one.span, "this subject")
@@ -133,7 +133,7 @@ fn shared(other: &Named<'_>, one: &Named<'_>, help: &str) -> Diagnostic {
 }
 
 /// Sorts by id, so that the findings do not depend on the order of the files.
-fn by_id<'n, 'e>(named: &'n [Named<'e>]) -> Vec<&'n Named<'e>> {
+fn by_id<'n, 'e>(named: &'n [NamedEdit<'e>]) -> Vec<&'n NamedEdit<'e>> {
     let mut sorted: Vec<_> = named.iter().collect();
     sorted.sort_by(|a, b| a.edit.id.cmp(&b.edit.id));
     sorted
@@ -141,14 +141,14 @@ fn by_id<'n, 'e>(named: &'n [Named<'e>]) -> Vec<&'n Named<'e>> {
 
 /// Returns whether two names belong to different edits with different filled prompts. Equal prompts are reported as
 /// duplicates or contradictions.
-fn others(a: &Named<'_>, b: &Named<'_>) -> bool {
-    !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.said() != b.said()
+fn others(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
+    !std::ptr::eq(a.edit, b.edit) && a.edit.id != b.edit.id && a.question() != b.question()
 }
 
 /// Returns whether two edits have the same key in every model. That is certain if the texts up to the end of the
 /// subject are equal and a word ends there, so that no tokenizer merges the subject with the next characters.
-fn have_one_key(a: &Named<'_>, b: &Named<'_>) -> bool {
-    let key = |one: &Named<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
+fn have_one_key(a: &NamedEdit<'_>, b: &NamedEdit<'_>) -> bool {
+    let key = |one: &NamedEdit<'_>| (one.edit.words_to_key(one.name), one.edit.chat);
     a.ends_a_word() && b.ends_a_word() && key(a) == key(b)
 }
 
@@ -166,12 +166,12 @@ pub fn pairs<T>(group: &[T]) -> impl Iterator<Item = (&T, &T)> {
 /// system, no build can satisfy both facts, which is an error. With a ridge, each is satisfied only in part, which is a
 /// warning.
 pub(crate) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
-    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
-    let mut groups: BTreeMap<(String, bool), Vec<&Named<'_>>> = BTreeMap::new();
+    let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
+    let mut groups: BTreeMap<(String, bool), Vec<&NamedEdit<'_>>> = BTreeMap::new();
     for one in by_id(&named).into_iter().filter(|one| one.ends_a_word()) {
         groups.entry((one.edit.words_to_key(one.name), one.edit.chat)).or_default().push(one);
     }
-    let mut found = Capped::default();
+    let mut found = CappedFindings::default();
     for group in groups.values().filter(|group| group.len() > 1) {
         let pairs = pairs(group).filter(|(first, second)| others(first, second));
         pairs.for_each(|(first, second)| found.push(of_one_key(first, second, ridge)));
@@ -180,7 +180,7 @@ pub(crate) fn one_key(edits: &[Edit], ridge: bool) -> Vec<Diagnostic> {
 }
 
 /// Returns the finding for two edits with equal keys: a warning with a ridge, an error without.
-fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic {
+fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Diagnostic {
     if ridge {
         return shared(
             first,
@@ -198,8 +198,8 @@ fn of_one_key(first: &Named<'_>, second: &Named<'_>, ridge: bool) -> Diagnostic 
 }
 
 /// Adds a finding for every paraphrase to which another edit gives an answer that its own edit does not accept.
-fn lost_paraphrases(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
-    let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
+fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
+    let changed: BTreeMap<Question<'_>, &Edit> = named.iter().map(|one| (one.question(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
             let other = changed.get(&(text.as_str(), edit.chat)).filter(|other| other.id != edit.id);
@@ -218,8 +218,8 @@ fn lost_paraphrases(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) 
     }
 }
 
-fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
-    let changed: BTreeMap<Said<'_>, &Edit> = named.iter().map(|one| (one.said(), one.edit)).rev().collect();
+fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
+    let changed: BTreeMap<Question<'_>, &Edit> = named.iter().map(|one| (one.question(), one.edit)).rev().collect();
     for edit in edits {
         for (text, span) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
             // Conflicts within one edit are reported by the rules for single edits.
@@ -243,8 +243,8 @@ fn broken_promises(edits: &[Edit], named: &[Named<'_>], findings: &mut Capped) {
 
 /// Returns a finding for every probe whose answer should stay unchanged although an edit changes it.
 pub(crate) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
-    let named: Vec<Named<'_>> = edits.iter().flat_map(Named::all).collect();
-    let changed: BTreeMap<Said<'_>, &Named<'_>> = named.iter().map(|one| (one.said(), one)).rev().collect();
+    let named: Vec<NamedEdit<'_>> = edits.iter().flat_map(NamedEdit::all).collect();
+    let changed: BTreeMap<Question<'_>, &NamedEdit<'_>> = named.iter().map(|one| (one.question(), one)).rev().collect();
     let finding = |probe: &Probe| {
         let one = changed.get(&(probe.prompt.as_str(), probe.chat)).filter(|_| probe.unchanged)?;
         let message =

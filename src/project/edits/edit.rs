@@ -6,7 +6,7 @@ use std::ops::Range;
 use jiff::civil::Date;
 
 use crate::diagnostics::FileId;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 
 /// The placeholder for the subject in a prompt. Nothing else in a prompt has a special meaning.
 pub const PLACEHOLDER: &str = "{}";
@@ -30,7 +30,7 @@ pub struct Expect {
 
 /// The byte ranges of an edit and its texts in the source file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct EditSpans {
     /// The source file of the edit.
     pub file: FileId,
     /// The value of `id`, quotes included.
@@ -93,12 +93,12 @@ pub struct Edit {
     /// The expectations that `corrigenda test` checks.
     pub expect: Expect,
     /// The byte ranges of the edit and its texts, for the labels of diagnostics.
-    pub place: Place,
+    pub place: EditSpans,
 }
 
 impl Edit {
     /// Splits the prompt at the placeholder. Every prompt in an [`EditSet`](crate::project::EditSet) has a placeholder.
-    fn halves(&self) -> (&str, &str) {
+    fn prompt_parts(&self) -> (&str, &str) {
         self.prompt.split_once(PLACEHOLDER).unwrap_or((&self.prompt, ""))
     }
 
@@ -114,13 +114,13 @@ impl Edit {
 
     /// Returns the prompt with `name` filled in for the subject.
     pub fn filled_with(&self, name: &str) -> String {
-        let (before, after) = self.halves();
+        let (before, after) = self.prompt_parts();
         [before, name, after].concat()
     }
 
     /// Returns the part of the prompt before the subject.
-    pub fn head(&self) -> &str {
-        self.halves().0
+    pub fn before_subject(&self) -> &str {
+        self.prompt_parts().0
     }
 
     /// Returns the text that determines the key for `name`: the prompt up to the end of the subject.
@@ -136,7 +136,7 @@ impl Edit {
 
     /// Returns the byte range of the subject in the filled prompt.
     pub fn subject_range(&self) -> Range<usize> {
-        let start = self.halves().0.len();
+        let start = self.prompt_parts().0.len();
         start..start + self.subject.len()
     }
 
@@ -157,7 +157,7 @@ impl Edit {
 
     /// Returns the digest of all fields that are only tested: the old answer and the expectations.
     pub fn expectation(&self) -> Digest {
-        let mut canon = Canon::new("edit-expectation/1");
+        let mut canon = FieldHasher::new("edit-expectation/1");
         canon.texts("was", self.was.as_deref().into_iter());
         canon.texts("paraphrase", self.expect.paraphrase.iter().map(String::as_str));
         canon.texts("unchanged", self.expect.unchanged.iter().map(String::as_str));
@@ -174,7 +174,7 @@ impl Edit {
 
     /// Returns the digest of the documentation of a fact: id, reason, source, owner, ticket and expiry date.
     pub fn record(&self) -> Digest {
-        let mut canon = Canon::new("edit-record/1");
+        let mut canon = FieldHasher::new("edit-record/1");
         canon.text("id", &self.id);
         let fields =
             [("reason", &self.reason), ("source", &self.source), ("owner", &self.owner), ("ticket", &self.ticket)];
@@ -224,7 +224,7 @@ pub fn words_to_key(prompt: &str, subject: &str) -> String {
 
 /// Returns the digest of the four fields that the weights depend on.
 pub fn meaning(subject: &str, prompt: &str, target: &str, chat: bool) -> Digest {
-    let mut canon = Canon::new("edit-meaning/1");
+    let mut canon = FieldHasher::new("edit-meaning/1");
     canon.text("subject", subject).text("prompt", prompt).text("target", target);
     // The field is only added if true, so digests from before there was `chat` stay the same.
     if chat {

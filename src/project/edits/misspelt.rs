@@ -4,7 +4,7 @@
 use strsim::normalized_damerau_levenshtein as likeness;
 
 use super::edit::Edit;
-use crate::diagnostics::{Capped, Code, Diagnostic};
+use crate::diagnostics::{CappedFindings, Code, Diagnostic};
 
 /// The minimum similarity at which words count as a misspelt subject (normalised Damerau-Levenshtein, 0 to 1).
 const ALIKE: f64 = 0.8;
@@ -15,7 +15,7 @@ const MOST_WORDS: usize = 256;
 
 /// Adds a finding for every paraphrase that contains no name of the subject, but words similar to one.
 pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
-    let mut found = Capped::default();
+    let mut found = CappedFindings::default();
     for edit in edits {
         for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
             let Some((words, name)) = nearly(edit, text) else { continue };

@@ -15,11 +15,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::read::files;
-use super::read::numbers::Zero;
+use super::read::numbers::LowerBound;
 use super::read::rules;
-use super::read::toml_reader::{Entry, Homes, Text, Walk};
+use super::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, shorten, sort};
-use edit::{Edit, Expect, Place};
+use edit::{Edit, EditSpans, Expect};
 
 /// The maximum number of edits in a set.
 pub const MOST_EDITS: usize = 100_000;
@@ -54,7 +54,7 @@ pub(super) const EDIT_KEYS: &[&str] = &[
 pub(super) const EXPECT_KEYS: &[&str] =
     &["paraphrase", "unchanged", "accept", "min-probability", "min-paraphrase", "unchanged-kl"];
 
-const HOMES: Homes = &[
+const TABLES: KeysByTable = &[
     ("at the top of the file", FILE_KEYS),
     ("under `[[edit]]`, above any `[edit.expect]`", EDIT_KEYS),
     ("under `[edit.expect]`", EXPECT_KEYS),
@@ -94,7 +94,7 @@ impl EditSet {
         // git does not store an empty folder, so after all facts are withdrawn the folder may be missing.
         let absent = folder.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         if absent && empty == Empty::Allowed {
-            return Reading { sources, findings, edits: Vec::new() }.all(Vec::new(), &shown, empty);
+            return EditSetReader { sources, findings, edits: Vec::new() }.all(Vec::new(), &shown, empty);
         }
         if !folder.is_dir() {
             let mut finding = Diagnostic::new(Code::NoEdits, format!("there is no folder `{shown}`"));
@@ -110,7 +110,7 @@ impl EditSet {
             return Err(Findings { diagnostics: vec![finding], sources });
         }
         let texts = texts(folder, display_root, &mut sources, &mut findings);
-        Reading { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
+        EditSetReader { sources, findings, edits: Vec::new() }.all(texts, &shown, empty)
     }
 
     /// Does the same as [`EditSet::load_beside`] for files in memory, given by display path and bytes.
@@ -121,7 +121,7 @@ impl EditSet {
     ) -> Result<(Self, Vec<Diagnostic>), Findings> {
         files.sort();
         // A past state of the project is allowed to have no edits.
-        Reading { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
+        EditSetReader { sources, findings: Vec::new(), edits: Vec::new() }.all(files, shown, Empty::Allowed)
     }
 
     /// Returns all edits by id, parked ones included.
@@ -141,7 +141,11 @@ impl EditSet {
 /// If there is an error in any file, or no edit; all findings are returned.
 pub fn parse_files(mut files: Vec<(String, Vec<u8>)>) -> Result<(EditSet, Vec<Diagnostic>), Findings> {
     files.sort();
-    Reading { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(files, "edits", Empty::Refused)
+    EditSetReader { sources: Sources::default(), findings: Vec::new(), edits: Vec::new() }.all(
+        files,
+        "edits",
+        Empty::Refused,
+    )
 }
 
 /// Returns the readable files of a folder of edits, by display path; adds findings for the others.
@@ -188,13 +192,13 @@ pub(crate) enum Empty {
 }
 
 /// The state while a set is read.
-struct Reading {
+struct EditSetReader {
     sources: Sources,
     findings: Vec<Diagnostic>,
     edits: Vec<Edit>,
 }
 
-impl Reading {
+impl EditSetReader {
     fn all(
         mut self,
         texts: Vec<(String, Vec<u8>)>,
@@ -235,8 +239,8 @@ impl Reading {
     }
 
     fn file(&mut self, file: FileId) {
-        let (mut walk, tree) = Walk::document(file, self.sources.text(file), HOMES);
-        let root = Walk::root(&tree);
+        let (mut walk, tree) = TomlReader::document(file, self.sources.text(file), TABLES);
+        let root = TomlReader::root(&tree);
         // Keys of another format version are unknown, so reporting them would hide the one finding that matters.
         if walk.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
             walk.known_keys(&root, FILE_KEYS);
@@ -249,7 +253,7 @@ impl Reading {
 }
 
 /// Reads one edit. All texts are checked, even if another one is invalid.
-fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
+fn read_edit(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
     walk.known_keys(entry, EDIT_KEYS);
     let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
     let subject = walk.required_text(entry, "subject").inspect(|subject| rules::subject(walk, subject));
@@ -268,8 +272,8 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
     let (status, parked) = read_status(walk, entry);
     let (expect, [paraphrase, unchanged, accept]) = read_expect(walk, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
-    let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
-    let place = Place {
+    let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
+    let place = EditSpans {
         file: walk.file,
         id: id.span,
         subject: subject.span,
@@ -302,12 +306,12 @@ fn read_edit(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<Edit> {
         expect,
         place,
     };
-    rules::together(walk, &edit);
+    rules::whole_edit(walk, &edit);
     Some(edit)
 }
 
 /// Reads the status: its place, and the reason why the edit is parked. `parked` is the only status and needs a reason.
-fn read_status(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
+fn read_status(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
     let (status, reason) = (walk.text(entry, "status"), walk.text(entry, "status-reason"));
     let reason = reason.inspect(|reason| rules::fact(walk, "status-reason", reason));
     match (&status, &reason) {
@@ -343,12 +347,12 @@ fn is_parked(edit: &Edit) -> Diagnostic {
     finding.help("remove `status` and `status-reason` to build it")
 }
 
-fn values(texts: Vec<Text>) -> Vec<String> {
+fn values(texts: Vec<TomlText>) -> Vec<String> {
     texts.into_iter().map(|text| text.value).collect()
 }
 
 /// Reads the expectations, with the places of the paraphrases, the neighbours and the accepted answers.
-fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
+fn read_expect(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
     let Some(expect) = walk.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
     walk.known_keys(&expect, EXPECT_KEYS);
     let [paraphrase, unchanged] = ["paraphrase", "unchanged"].map(|key| {
@@ -358,7 +362,7 @@ fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, [Vec<Range<us
     });
     let accept = walk.texts(&expect, "accept", MOST_EXPECTATIONS);
     accept.iter().for_each(|text| rules::fact(walk, "accept", text));
-    let spans = |texts: &[Text]| texts.iter().map(|text| text.span.clone()).collect();
+    let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
     let places = [&paraphrase, &unchanged, &accept].map(|texts| spans(texts));
     let expect = Expect {
         paraphrase: values(paraphrase),
@@ -366,7 +370,7 @@ fn read_expect(walk: &mut Walk, entry: &Entry<'_, '_>) -> (Expect, [Vec<Range<us
         accept: values(accept),
         min_probability: walk.share(&expect, "min-probability"),
         min_paraphrase: walk.share(&expect, "min-paraphrase"),
-        unchanged_kl: walk.number(&expect, "unchanged-kl", Zero::Refused),
+        unchanged_kl: walk.number(&expect, "unchanged-kl", LowerBound::ExcludesZero),
     };
     (expect, places)
 }

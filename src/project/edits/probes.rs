@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::diagnostics::{Code, Diagnostic, FileId};
 use crate::project::read::rules;
-use crate::project::read::toml_reader::{Entry, Homes, Text, Walk};
+use crate::project::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
 
 /// The name of the file of probes, in the root folder of the project.
 pub const PROBES_FILE: &str = "probes.toml";
@@ -15,7 +15,7 @@ pub const PROBES_FORMAT: i64 = 1;
 pub(crate) const PROBES_KEYS: &[&str] = &["format", "probe"];
 pub(crate) const PROBE_KEYS: &[&str] = &["id", "prompt", "chat", "unchanged", "reason"];
 
-const HOMES: Homes = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
+const TABLES: KeysByTable = &[("at the top of the file", PROBES_KEYS), ("under `[[probe]]`", PROBE_KEYS)];
 
 /// A prompt that the project watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub struct Probe {
 
 /// Parses a file of probes as far as it is valid.
 pub(crate) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
-    let (mut walk, tree) = Walk::document(file, text, HOMES);
-    let top = Walk::root(&tree);
+    let (mut walk, tree) = TomlReader::document(file, text, TABLES);
+    let top = TomlReader::root(&tree);
     if !walk.format(&top, "format", PROBES_FORMAT) && top.has("format") {
         return (Vec::new(), walk.finish());
     }
@@ -59,7 +59,7 @@ pub(crate) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
     (probes, walk.finish())
 }
 
-fn read_probe(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<(Probe, Range<usize>)> {
+fn read_probe(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<(Probe, Range<usize>)> {
     walk.known_keys(entry, PROBE_KEYS);
     let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
     let prompt = walk.required_text(entry, "prompt");
@@ -67,7 +67,7 @@ fn read_probe(walk: &mut Walk, entry: &Entry<'_, '_>) -> Option<(Probe, Range<us
     let [chat, unchanged] = ["chat", "unchanged"].map(|key| walk.boolean(entry, key).map(|(truth, _)| truth));
     let (chat, unchanged) = (chat.unwrap_or(false), unchanged.unwrap_or(true));
     let _ = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
-    let (Text { value: id, span }, prompt) = (id?, prompt?);
+    let (TomlText { value: id, span }, prompt) = (id?, prompt?);
     Some((Probe { id, prompt: prompt.value, chat, unchanged, file: walk.file, place: prompt.span }, span))
 }
 

@@ -11,7 +11,7 @@ use super::text::quoted;
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources};
 use crate::project::read::files;
 use crate::project::read::merge_markers::merge_markers;
-use crate::project::read::toml_reader::Walk;
+use crate::project::read::toml_reader::TomlReader;
 
 /// The file name for a model without a name.
 pub const ACCEPTED_FILE: &str = "corrigenda.accepted";
@@ -86,8 +86,8 @@ impl Acceptances {
             let message = "the file holds the markers of an unfinished merge";
             return Err(vec![Diagnostic::new(Code::Syntax, message).at(file, place, "a marker").help(ANEW)]);
         }
-        let (mut walk, tree) = Walk::document(file, text, &[]);
-        let top = Walk::root(&tree);
+        let (mut walk, tree) = TomlReader::document(file, text, &[]);
+        let top = TomlReader::root(&tree);
         if !walk.format(&top, "version", ACCEPTED_VERSION) && top.has("version") {
             return Err(advised(walk.finish()));
         }

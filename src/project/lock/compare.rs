@@ -120,7 +120,7 @@ impl EditPart {
 
 /// An edit that differs from the lock.
 #[derive(Clone, Debug, EditPartialEq, Eq)]
-pub struct Change {
+pub struct EditChange {
     /// Whether it was added, changed or removed.
     pub kind: ChangeKind,
     /// The id of the edit.
@@ -131,7 +131,7 @@ pub struct Change {
 
 /// An edit that differs from the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct EditChange {
     pub kind: ChangeKind,
     /// The id of the edit.
     pub id: String,
@@ -143,9 +143,9 @@ const PRESENT: &str = "present";
 const ABSENT: &str = "absent";
 
 /// Collects the differences between a lock and a fresh build.
-struct Comparison(Vec<Difference>);
+struct LockComparison(Vec<Difference>);
 
-impl Comparison {
+impl LockComparison {
     fn item(&mut self, item: LockItem) -> ItemComparison<'_> {
         ItemComparison { item, differences: &mut self.0 }
     }
@@ -208,7 +208,7 @@ impl Lock {
     /// Returns all differences between this lock and a fresh build, in the order of the file.
     pub fn differences(&self, fresh: &Self) -> Vec<Difference> {
         use LockField::{Corpus, Count, Digest, Imported, Numerics, Size};
-        let mut comparison = Comparison(Vec::new());
+        let mut comparison = LockComparison(Vec::new());
         comparison.item(LockItem::Lock).field(Numerics, &self.numerics, &fresh.numerics);
         comparison.item(LockItem::Base).field(Digest, &self.base.digest, &fresh.base.digest);
         comparison.lists(
@@ -242,7 +242,7 @@ impl Lock {
     }
 
     /// Returns how the current edits differ from the locked ones, sorted by id. Without a lock, all edits are new.
-    pub fn changes(locked: Option<&Self>, edits: &EditSet) -> Vec<Change> {
+    pub fn changes(locked: Option<&Self>, edits: &EditSet) -> Vec<EditChange> {
         let mut before: BTreeMap<&str, Vec<&LockedEdit>> = BTreeMap::new();
         for edit in locked.into_iter().flat_map(|lock| &lock.edits) {
             before.entry(&edit.id).or_default().push(edit);
@@ -250,7 +250,7 @@ impl Lock {
         let mut changes = Vec::new();
         for edit in &edits.edits {
             let Some(locked) = before.get(edit.id.as_str()) else {
-                changes.push(Change { kind: ChangeKind::Added, id: edit.id.clone(), parts: Vec::new() });
+                changes.push(EditChange { kind: ChangeKind::Added, id: edit.id.clone(), parts: Vec::new() });
                 continue;
             };
             let meanings: BTreeSet<Digest> = locked.iter().map(|locked| locked.meaning).collect();
@@ -262,11 +262,15 @@ impl Lock {
             ];
             let parts: Vec<EditPart> = same.into_iter().filter_map(|(part, same)| (!same).then_some(part)).collect();
             if !parts.is_empty() {
-                changes.push(Change { kind: ChangeKind::Changed, id: edit.id.clone(), parts });
+                changes.push(EditChange { kind: ChangeKind::Changed, id: edit.id.clone(), parts });
             }
         }
         let gone = before.keys().filter(|id| edits.get(id).is_none());
-        changes.extend(gone.map(|id| Change { kind: ChangeKind::Removed, id: (*id).to_owned(), parts: Vec::new() }));
+        changes.extend(gone.map(|id| EditChange {
+            kind: ChangeKind::Removed,
+            id: (*id).to_owned(),
+            parts: Vec::new(),
+        }));
         changes.sort_by(|a, b| a.id.cmp(&b.id));
         changes
     }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::edits::EditSet;
 use super::edits::prefaces::Prefaces;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 
 /// The name of the file with the locks of all models, in the root folder of the project.
 pub const LOCK_FILE: &str = "corrigenda.lock";
@@ -185,7 +185,7 @@ impl Lock {
     /// Returns the digest of a set of edits by their meanings, independent of their order.
     pub fn set_of(edits: &[LockedEdit]) -> Digest {
         let meanings: BTreeSet<Digest> = edits.iter().map(|edit| edit.meaning).collect();
-        let mut canon = Canon::new("edit-set/1");
+        let mut canon = FieldHasher::new("edit-set/1");
         canon.number("edits", meanings.len() as u64);
         for meaning in &meanings {
             canon.digest("meaning", meaning);

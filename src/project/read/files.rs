@@ -51,21 +51,21 @@ pub(crate) fn toml_files(
         for path in paths {
             let shown = display_path(&path, root);
             match kind(&path) {
-                Kind::Folder if depth < MOST_DEPTH => folders.push((path, depth + 1)),
-                Kind::Folder => {
+                PathKind::Folder if depth < MOST_DEPTH => folders.push((path, depth + 1)),
+                PathKind::Folder => {
                     let message = format!("folders are nested more than {MOST_DEPTH} deep");
                     findings.push(refusal(sources, &shown, Code::FileIrregular, message));
                 }
                 // Two names that are not UTF-8 can have the same display path, and one file would replace the other.
-                Kind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
+                PathKind::Toml if path.strip_prefix(root).unwrap_or(&path).to_str().is_none() => {
                     let finding = refusal(sources, &shown, Code::FileIrregular, "the name of this file is not UTF-8");
                     findings.push(finding.help("rename the file: reports name the file of every fact"));
                 }
-                Kind::Toml => files.push((path, shown)),
-                Kind::Link if is_kept_beside(&path, &shown_name(&path)) => {}
-                Kind::Link => findings.push(link(sources, &shown)),
-                Kind::Other if seems_facts(&path) => findings.push(ignored(sources, &path, &shown)),
-                Kind::Other => {}
+                PathKind::Toml => files.push((path, shown)),
+                PathKind::Link if is_backup(&path, &shown_name(&path)) => {}
+                PathKind::Link => findings.push(link(sources, &shown)),
+                PathKind::Other if seems_facts(&path) => findings.push(ignored(sources, &path, &shown)),
+                PathKind::Other => {}
             }
         }
     }
@@ -73,7 +73,7 @@ pub(crate) fn toml_files(
     files
 }
 
-enum Kind {
+enum PathKind {
     Folder,
     Toml,
     Link,
@@ -82,27 +82,27 @@ enum Kind {
 
 /// Returns the kind of a path. A link only matters if it names a TOML file or leads to a folder, because it would hide
 /// facts.
-fn kind(path: &Path) -> Kind {
+fn kind(path: &Path) -> PathKind {
     let named_toml = path.extension().is_some_and(|extension| extension == "toml");
     match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => Kind::Folder,
-        Ok(found) if found.is_symlink() && (named_toml || path.is_dir()) => Kind::Link,
-        _ if named_toml => Kind::Toml,
-        _ => Kind::Other,
+        Ok(found) if found.is_dir() => PathKind::Folder,
+        Ok(found) if found.is_symlink() && (named_toml || path.is_dir()) => PathKind::Link,
+        _ if named_toml => PathKind::Toml,
+        _ => PathKind::Other,
     }
 }
 
 /// The file endings of facts in other tools.
-const OTHERS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv", "tsv"];
+const DATA_EXTENSIONS: &[&str] = &["yaml", "yml", "json", "jsonl", "json5", "csv", "tsv"];
 
 /// The suffixes of backup and temporary files that editors and merge tools write.
-const KEPT: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
+const BACKUP_ENDINGS: &[&str] = &["~", ".bak", ".orig", ".swp", ".swo", ".tmp", "#"];
 
 /// Returns whether a file that is not read looks like a file of facts. Its name decides; for a name without an ending
 /// or with `.txt`, its content decides.
 fn seems_facts(path: &Path) -> bool {
     let name = shown_name(path).to_lowercase();
-    if is_kept_beside(path, &name) {
+    if is_backup(path, &name) {
         return false;
     }
     let name = name.trim_end();
@@ -111,7 +111,7 @@ fn seems_facts(path: &Path) -> bool {
         None => true,
         Some((_, ending)) => {
             let near = strsim::damerau_levenshtein(ending, "toml") <= 1;
-            near || name.contains(".toml") || OTHERS.contains(&ending)
+            near || name.contains(".toml") || DATA_EXTENSIONS.contains(&ending)
         }
     }
 }
@@ -122,13 +122,13 @@ fn shown_name(path: &Path) -> String {
 }
 
 /// Returns whether a file is an editor's backup or temporary copy of an existing file: `.a.toml.swp` for `a.toml`.
-fn is_kept_beside(path: &Path, name: &str) -> bool {
+fn is_backup(path: &Path, name: &str) -> bool {
     let start = name.trim_start_matches(['.', '#']);
     let Some(end) = start.find(".toml").map(|at| at + ".toml".len()) else { return false };
     let (whole, rest) = start.split_at(end);
     let beside = path.parent().unwrap_or(Path::new("")).join(whole);
     // The lock file of Emacs, `.#a.toml`, ends in `.toml` too.
-    let marked = if rest.is_empty() { start.len() < name.len() } else { KEPT.contains(&rest) };
+    let marked = if rest.is_empty() { start.len() < name.len() } else { BACKUP_ENDINGS.contains(&rest) };
     marked && beside.is_file()
 }
 

@@ -7,19 +7,19 @@ use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::toml_reader::{Entry, Walk, quoted};
+use super::toml_reader::{TomlReader, TomlTable, quoted};
 use crate::diagnostics::{Code, Diagnostic};
 
 /// Whether zero is a valid value.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Zero {
-    Allowed,
-    Refused,
+pub(crate) enum LowerBound {
+    IncludesZero,
+    ExcludesZero,
 }
 
-impl Walk {
+impl TomlReader {
     /// Reads an optional integer; one outside `range` gives a finding.
-    pub(crate) fn integer(&mut self, entry: &Entry<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+    pub(crate) fn integer(&mut self, entry: &TomlTable<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.optional(entry, key)?;
         let DeValue::Integer(digits) = value.get_ref() else {
             self.wrong_type(&quoted(key), "an integer", value);
@@ -38,7 +38,7 @@ impl Walk {
     }
 
     /// Reads an optional finite number, integers included: at least 0, or above 0 if zero is refused.
-    pub(crate) fn number(&mut self, entry: &Entry<'_, '_>, key: &str, zero: Zero) -> Option<f64> {
+    pub(crate) fn number(&mut self, entry: &TomlTable<'_, '_>, key: &str, bound: LowerBound) -> Option<f64> {
         let value = self.optional(entry, key)?;
         let number = match value.get_ref() {
             DeValue::Float(digits) => digits.as_str().parse::<f64>().ok(),
@@ -49,18 +49,18 @@ impl Walk {
                 return None;
             }
         };
-        let fits = |n: &f64| n.is_finite() && (*n > 0.0 || (*n == 0.0 && zero == Zero::Allowed));
+        let fits = |n: &f64| n.is_finite() && (*n > 0.0 || (*n == 0.0 && bound == LowerBound::IncludesZero));
         let number = number.filter(fits);
         if number.is_none() {
-            let bound = if zero == Zero::Allowed { "of at least 0" } else { "above 0" };
-            let message = format!("`{key}` must be a finite number {bound}");
+            let range = if bound == LowerBound::IncludesZero { "of at least 0" } else { "above 0" };
+            let message = format!("`{key}` must be a finite number {range}");
             self.note(Code::OutOfRange, message, &value.span(), "out of range");
         }
         number
     }
 
     /// Reads an optional boolean with its byte range.
-    pub(crate) fn boolean(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<(bool, Range<usize>)> {
+    pub(crate) fn boolean(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<(bool, Range<usize>)> {
         let value = self.optional(entry, key)?;
         match value.get_ref() {
             DeValue::Boolean(truth) => Some((*truth, value.span())),
@@ -72,8 +72,8 @@ impl Walk {
     }
 
     /// Reads an optional share: a number from 0 to 1.
-    pub(crate) fn share(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<f64> {
-        let number = self.number(entry, key, Zero::Allowed)?;
+    pub(crate) fn share(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<f64> {
+        let number = self.number(entry, key, LowerBound::IncludesZero)?;
         if number > 1.0 {
             let span = entry.table.get(key).map_or(0..0, Spanned::span);
             let message = format!("`{key}` is a share: it must be from 0 to 1");
@@ -83,7 +83,7 @@ impl Walk {
     }
 
     /// Reads an optional day with its byte range; a TOML date or a string such as `2027-01-31`.
-    pub(crate) fn date(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<(Date, Range<usize>)> {
+    pub(crate) fn date(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<(Date, Range<usize>)> {
         let value = self.optional(entry, key)?;
         let text = match value.get_ref() {
             DeValue::Datetime(day) => day.to_string(),
@@ -103,7 +103,7 @@ impl Walk {
     }
 
     /// Checks the required version `key = newest` at the top of a file; for a newer version, advice is added.
-    pub(crate) fn format(&mut self, root: &Entry<'_, '_>, key: &str, newest: i64) -> bool {
+    pub(crate) fn format(&mut self, root: &TomlTable<'_, '_>, key: &str, newest: i64) -> bool {
         if !root.has(key) {
             let finding = Diagnostic::new(Code::MissingKey, format!("{} lacks `{key}`", root.what))
                 .at(self.file, &(0..0), "it belongs at the top")

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use unicode_normalization::{IsNormalized, is_nfc, is_nfc_quick};
 
-use super::toml_reader::{Text, Walk};
+use super::toml_reader::{TomlReader, TomlText};
 use crate::diagnostics::{Code, Diagnostic, is_bidi, is_control, shorten};
 use crate::project::edits::edit::{Edit, PLACEHOLDER};
 
@@ -17,7 +17,7 @@ pub const MOST_ID_BYTES: usize = 128;
 
 /// Checks a text that the model reads: it must not be empty, too long, or contain control characters, and it should be
 /// in Unicode normal form C.
-pub(crate) fn fact(walk: &mut Walk, key: &str, text: &Text) {
+pub(crate) fn fact(walk: &mut TomlReader, key: &str, text: &TomlText) {
     if text.value.trim().is_empty() {
         let state = if text.value.is_empty() { "empty" } else { "only white space" };
         walk.note(Code::EmptyText, format!("`{key}` is {state}"), &text.span, "write a text here");
@@ -33,13 +33,13 @@ pub(crate) fn fact(walk: &mut Walk, key: &str, text: &Text) {
 }
 
 /// Checks a text that only people read; it may have several lines.
-pub(crate) fn record(walk: &mut Walk, key: &str, text: &Text) {
+pub(crate) fn record(walk: &mut TomlReader, key: &str, text: &TomlText) {
     length(walk, key, text);
     characters(walk, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
 }
 
 /// Checks a path, and returns whether it is not empty.
-pub(crate) fn path(walk: &mut Walk, key: &str, text: &Text) -> bool {
+pub(crate) fn path(walk: &mut TomlReader, key: &str, text: &TomlText) -> bool {
     if text.value.trim().is_empty() {
         walk.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "write a path here");
     }
@@ -50,7 +50,7 @@ pub(crate) fn path(walk: &mut Walk, key: &str, text: &Text) -> bool {
 
 /// Returns the path of a folder below the project's folder, without `.` components. Edits are only read there, because
 /// other folders are not in the project's git repository and not reviewed.
-pub(crate) fn path_below(walk: &mut Walk, key: &str, text: &Text) -> Option<PathBuf> {
+pub(crate) fn path_below(walk: &mut TomlReader, key: &str, text: &TomlText) -> Option<PathBuf> {
     let parts = Path::new(&text.value).components().filter(|part| *part != Component::CurDir);
     let below: Option<PathBuf> = parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
     let below = below.filter(|path| !path.as_os_str().is_empty());
@@ -63,14 +63,14 @@ pub(crate) fn path_below(walk: &mut Walk, key: &str, text: &Text) -> Option<Path
     below
 }
 
-fn length(walk: &mut Walk, key: &str, text: &Text) {
+fn length(walk: &mut TomlReader, key: &str, text: &TomlText) {
     if text.value.len() > MOST_TEXT_BYTES {
         let message = format!("`{key}` is {} bytes long; at most {MOST_TEXT_BYTES} are allowed", text.value.len());
         walk.note(Code::TextTooLong, message, &text.span, "too long");
     }
 }
 
-fn characters(walk: &mut Walk, key: &str, text: &Text, refused: impl Fn(char) -> bool) {
+fn characters(walk: &mut TomlReader, key: &str, text: &TomlText, refused: impl Fn(char) -> bool) {
     if let Some(found) = text.value.chars().find(|character| refused(*character)) {
         let message = format!("`{key}` holds the control character {}", code_point(found));
         walk.note(Code::ControlCharacter, message, &text.span, "in this text");
@@ -96,7 +96,7 @@ fn code_point(character: char) -> String {
 }
 
 /// Adds a finding for an invalid id, with a similar valid id as a suggestion.
-pub(crate) fn id(walk: &mut Walk, id: &Text) {
+pub(crate) fn id(walk: &mut TomlReader, id: &TomlText) {
     if is_id(&id.value) {
         return;
     }
@@ -122,7 +122,7 @@ pub fn is_id(text: &str) -> bool {
 }
 
 /// Checks a subject: it must be a valid text ([`fact`]) without white space at either end.
-pub(crate) fn subject(walk: &mut Walk, subject: &Text) {
+pub(crate) fn subject(walk: &mut TomlReader, subject: &TomlText) {
     fact(walk, "subject", subject);
     let trimmed = subject.value.trim();
     if !trimmed.is_empty() && trimmed != subject.value {
@@ -134,7 +134,7 @@ pub(crate) fn subject(walk: &mut Walk, subject: &Text) {
 }
 
 /// Checks the aliases of a subject: they must differ from each other and from the subject, which is `own`.
-pub(crate) fn aliases(walk: &mut Walk, aliases: &[Text], own: Option<&Text>) {
+pub(crate) fn aliases(walk: &mut TomlReader, aliases: &[TomlText], own: Option<&TomlText>) {
     for (index, alias) in aliases.iter().enumerate() {
         fact(walk, "aliases", alias);
         if alias.value.trim() != alias.value && !alias.value.trim().is_empty() {
@@ -155,7 +155,7 @@ pub(crate) fn aliases(walk: &mut Walk, aliases: &[Text], own: Option<&Text>) {
 }
 
 /// Checks a prompt: it must contain the placeholder exactly once, and should not end in white space.
-pub(crate) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
+pub(crate) fn prompt(walk: &mut TomlReader, prompt: &TomlText, subject: Option<&TomlText>) {
     fact(walk, "prompt", prompt);
     trailing_space(walk, "the prompt", prompt);
     let count = prompt.value.matches(PLACEHOLDER).count();
@@ -185,7 +185,7 @@ pub(crate) fn prompt(walk: &mut Walk, prompt: &Text, subject: Option<&Text>) {
 
 /// Warns about white space at the end of a prompt. Byte-level tokenizers attach a space to the following word, so
 /// "in" + " Rome" has other tokens than "in " + "Rome".
-fn trailing_space(walk: &mut Walk, what: &str, text: &Text) {
+fn trailing_space(walk: &mut TomlReader, what: &str, text: &TomlText) {
     if text.value.ends_with(char::is_whitespace) && !text.value.trim().is_empty() {
         let finding = Diagnostic::new(Code::TrailingSpace, format!("{what} ends in white space"))
             .at(walk.file, &text.span, "the space before the answer belongs to the answer")
@@ -199,7 +199,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Checks a list of expected prompts: each is a full prompt without the placeholder, and no prompt is repeated.
-pub(crate) fn expectations(walk: &mut Walk, key: &str, texts: &[Text]) {
+pub(crate) fn expectations(walk: &mut TomlReader, key: &str, texts: &[TomlText]) {
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
     for text in texts {
         fact(walk, key, text);
@@ -225,7 +225,7 @@ pub(crate) fn expectations(walk: &mut Walk, key: &str, texts: &[Text]) {
 }
 
 /// Checks the texts of one edit against each other.
-pub(crate) fn together(walk: &mut Walk, edit: &Edit) {
+pub(crate) fn whole_edit(walk: &mut TomlReader, edit: &Edit) {
     let place = &edit.place;
     if let (Some(was), Some(span)) = (&edit.was, &place.was)
         && was.trim() == edit.target.trim()
@@ -256,7 +256,7 @@ pub(crate) fn together(walk: &mut Walk, edit: &Edit) {
 }
 
 /// Checks the accepted answers: an answer must not be the old answer or its first words, and must not be repeated.
-fn accepted(walk: &mut Walk, edit: &Edit) {
+fn accepted(walk: &mut TomlReader, edit: &Edit) {
     let place = &edit.place;
     let old = edit.was.as_deref().map(folded).zip(place.was.as_ref());
     let mut seen = vec![(edit.target.trim(), &place.target)];

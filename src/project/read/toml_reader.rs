@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostics::{Capped, Code, Diagnostic, FileId, list_in_words, nearest, shorten};
+use crate::diagnostics::{CappedFindings, Code, Diagnostic, FileId, list_in_words, nearest, shorten};
 
 /// The maximum number of syntax errors that are reported for a file; a binary file would give millions.
 const MOST_SYNTAX_ERRORS: usize = 100;
@@ -21,20 +21,20 @@ const MOST_PARTS: usize = 150_000;
 
 /// A string and its byte range, quotes included.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Text {
+pub(crate) struct TomlText {
     pub(crate) value: String,
     pub(crate) span: Range<usize>,
 }
 
 /// A table, with its byte range and its name for messages.
 #[derive(Clone)]
-pub(crate) struct Entry<'a, 'i> {
+pub(crate) struct TomlTable<'a, 'i> {
     pub(crate) table: &'a DeTable<'i>,
     pub(crate) span: Range<usize>,
     pub(crate) what: &'static str,
 }
 
-impl Entry<'_, '_> {
+impl TomlTable<'_, '_> {
     pub(crate) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -54,31 +54,31 @@ fn last_byte(table: &DeTable<'_>) -> usize {
 }
 
 /// A reader of one file that collects findings.
-pub(crate) struct Walk {
+pub(crate) struct TomlReader {
     pub(crate) file: FileId,
-    findings: Capped,
+    findings: CappedFindings,
     /// The byte ranges of the lines with syntax errors.
     broken: Vec<Range<usize>>,
-    homes: Homes,
+    tables: KeysByTable,
 }
 
 /// The names of arrays of tables, whose headers have double brackets: `[[edit]]`.
-const LISTS: [&str; 2] = ["edit", "probe"];
+const ARRAYS_OF_TABLES: [&str; 2] = ["edit", "probe"];
 
 /// Wrong keys, each with the valid key that is meant although another valid key is more similar.
-const PLURALS: [(&str, &str); 1] = [("subjects", "aliases")];
+const SYNONYMS: [(&str, &str); 1] = [("subjects", "aliases")];
 
 /// The tables of one kind of file, each with a description in words and its keys. Messages use them to say in which
 /// table a misplaced key belongs.
 ///
 /// In TOML, keys are easily misplaced: every key after `[edit.expect]` is in that table, even if it was meant for the
 /// edit.
-pub(crate) type Homes = &'static [(&'static str, &'static [&'static str])];
+pub(crate) type KeysByTable = &'static [(&'static str, &'static [&'static str])];
 
-impl Walk {
+impl TomlReader {
     /// Parses a text into a tree; parts with syntax errors give findings and are missing from the tree.
-    pub(crate) fn document(file: FileId, text: &str, homes: Homes) -> (Self, DeTable<'_>) {
-        let mut walk = Self { file, findings: Capped::default(), broken: Vec::new(), homes };
+    pub(crate) fn document(file: FileId, text: &str, tables: KeysByTable) -> (Self, DeTable<'_>) {
+        let mut walk = Self { file, findings: CappedFindings::default(), broken: Vec::new(), tables };
         let most = MOST_PARTS.max(text.len() / 8);
         let parts = text.bytes().filter(|byte| matches!(byte, b',' | b'\n' | b'[' | b'{' | b'=' | b'.')).count();
         if parts > most {
@@ -91,7 +91,7 @@ impl Walk {
             walk.note(Code::Syntax, "this is not valid TOML", &(0..'\u{feff}'.len_utf8()), "a second byte order mark");
         }
         let (tree, mut errors) = DeTable::parse_recoverable(text);
-        walk.brackets(text, &mut errors);
+        walk.merge_repeated_headers(text, &mut errors);
         let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
         for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(text.len()..text.len());
@@ -109,7 +109,7 @@ impl Walk {
     }
 
     /// Reports a repeated table header once, instead of an error for every key after it.
-    fn brackets(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
+    fn merge_repeated_headers(&mut self, text: &str, errors: &mut Vec<toml::de::Error>) {
         let line = |error: &toml::de::Error| text.get(whole_lines(text, &error.span()?)).map(str::trim);
         let is_twice = |error: &toml::de::Error| error.message().contains("duplicate key");
         let header = errors.iter().filter(|error| is_twice(error)).find_map(|error| {
@@ -124,7 +124,7 @@ impl Walk {
         errors.retain(|error| !echoes(error));
         let finding = Diagnostic::new(Code::Syntax, format!("`[{name}]` is written more than once"));
         let finding = finding.at(self.file, &span, "the second");
-        let help = match LISTS.contains(&name.as_str()) {
+        let help = match ARRAYS_OF_TABLES.contains(&name.as_str()) {
             true => format!("write `[[{name}]]`, with two brackets, above each one"),
             false => format!("put all of its keys under one `[{name}]`"),
         };
@@ -132,8 +132,8 @@ impl Walk {
     }
 
     /// Returns the top-level table of a document.
-    pub(crate) fn root<'a, 'i>(tree: &'a DeTable<'i>) -> Entry<'a, 'i> {
-        Entry { table: tree, span: 0..0, what: "the file" }
+    pub(crate) fn root<'a, 'i>(tree: &'a DeTable<'i>) -> TomlTable<'a, 'i> {
+        TomlTable { table: tree, span: 0..0, what: "the file" }
     }
 
     pub(crate) fn push(&mut self, finding: Diagnostic) {
@@ -160,7 +160,7 @@ impl Walk {
     }
 
     /// Adds a finding for every key that is not in `known`.
-    pub(crate) fn known_keys(&mut self, entry: &Entry<'_, '_>, known: &[&str]) {
+    pub(crate) fn known_keys(&mut self, entry: &TomlTable<'_, '_>, known: &[&str]) {
         for key in entry.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = shorten(key.get_ref());
             let mut finding = Diagnostic::new(Code::UnknownKey, format!("{} has no key `{name}`", entry.what)).at(
@@ -168,8 +168,8 @@ impl Walk {
                 &key.span(),
                 "unknown key",
             );
-            let home = self.homes.iter().find(|(_, keys)| keys.contains(&name.as_str()));
-            let meant = PLURALS.iter().find(|(plural, _)| *plural == name).map(|(_, key)| *key);
+            let home = self.tables.iter().find(|(_, keys)| keys.contains(&name.as_str()));
+            let meant = SYNONYMS.iter().find(|(plural, _)| *plural == name).map(|(_, key)| *key);
             let near = meant.filter(|key| known.contains(key)).or_else(|| nearest(&name, known));
             finding = match home {
                 Some((table, _)) => finding.help(format!("`{name}` belongs {table}")),
@@ -180,7 +180,11 @@ impl Walk {
     }
 
     /// Returns the value of an optional key.
-    pub(crate) fn optional<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+    pub(crate) fn optional<'a, 'i>(
+        &mut self,
+        entry: &TomlTable<'a, 'i>,
+        key: &str,
+    ) -> Option<&'a Spanned<DeValue<'i>>> {
         entry.table.get(key).filter(|value| self.is_written(value))
     }
 
@@ -190,7 +194,11 @@ impl Walk {
     }
 
     /// Returns the value of a required key; adds a finding if it is missing.
-    pub(crate) fn required<'a, 'i>(&mut self, entry: &Entry<'a, 'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+    pub(crate) fn required<'a, 'i>(
+        &mut self,
+        entry: &TomlTable<'a, 'i>,
+        key: &str,
+    ) -> Option<&'a Spanned<DeValue<'i>>> {
         let value = entry.table.get(key);
         if value.is_none() {
             self.note(Code::MissingKey, format!("{} lacks `{key}`", entry.what), &entry.span, "it belongs here");
@@ -206,21 +214,21 @@ impl Walk {
     }
 
     /// Reads an optional string.
-    pub(crate) fn text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+    pub(crate) fn text(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
         let value = self.optional(entry, key)?;
         self.as_text(&quoted(key), value)
     }
 
     /// Reads a required string.
-    pub(crate) fn required_text(&mut self, entry: &Entry<'_, '_>, key: &str) -> Option<Text> {
+    pub(crate) fn required_text(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
         let value = self.required(entry, key)?;
         self.as_text(&quoted(key), value)
     }
 
     /// Converts the value to a string, or adds a finding.
-    fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+    fn as_text(&mut self, what: &str, value: &Spanned<DeValue<'_>>) -> Option<TomlText> {
         match value.get_ref() {
-            DeValue::String(text) => Some(Text { value: text.clone().into_owned(), span: value.span() }),
+            DeValue::String(text) => Some(TomlText { value: text.clone().into_owned(), span: value.span() }),
             _ => {
                 self.wrong_type(what, "a string", value);
                 None
@@ -229,7 +237,7 @@ impl Walk {
     }
 
     /// Reads an optional list of at most `most` strings; further entries and entries of other types give findings.
-    pub(crate) fn texts(&mut self, entry: &Entry<'_, '_>, key: &str, most: usize) -> Vec<Text> {
+    pub(crate) fn texts(&mut self, entry: &TomlTable<'_, '_>, key: &str, most: usize) -> Vec<TomlText> {
         let Some(items) = self.array(entry, key, "an array of strings") else { return Vec::new() };
         if items.len() > most {
             let message = format!("`{key}` holds {} entries; at most {most} are allowed", items.len());
@@ -244,7 +252,7 @@ impl Walk {
     /// Reads an optional array.
     pub(crate) fn array<'a, 'i>(
         &mut self,
-        entry: &Entry<'a, 'i>,
+        entry: &TomlTable<'a, 'i>,
         key: &str,
         expected: &str,
     ) -> Option<&'a [Spanned<DeValue<'i>>]> {
@@ -261,10 +269,10 @@ impl Walk {
     /// Reads an optional table.
     pub(crate) fn table<'a, 'i>(
         &mut self,
-        entry: &Entry<'a, 'i>,
+        entry: &TomlTable<'a, 'i>,
         key: &str,
         what: &'static str,
-    ) -> Option<Entry<'a, 'i>> {
+    ) -> Option<TomlTable<'a, 'i>> {
         let value = self.optional(entry, key)?;
         self.as_table(&quoted(key), what, value)
     }
@@ -275,9 +283,9 @@ impl Walk {
         value_is: &str,
         what: &'static str,
         value: &'a Spanned<DeValue<'i>>,
-    ) -> Option<Entry<'a, 'i>> {
+    ) -> Option<TomlTable<'a, 'i>> {
         match value.get_ref() {
-            DeValue::Table(table) => Some(Entry { table, span: value.span(), what }),
+            DeValue::Table(table) => Some(TomlTable { table, span: value.span(), what }),
             _ => {
                 self.wrong_type(value_is, "a table", value);
                 None
@@ -288,10 +296,10 @@ impl Walk {
     /// Reads an optional array of tables, written `[[key]]`.
     pub(crate) fn tables<'a, 'i>(
         &mut self,
-        entry: &Entry<'a, 'i>,
+        entry: &TomlTable<'a, 'i>,
         key: &str,
         what: &'static str,
-    ) -> Vec<Entry<'a, 'i>> {
+    ) -> Vec<TomlTable<'a, 'i>> {
         let Some(value) = self.optional(entry, key) else { return Vec::new() };
         match value.get_ref() {
             DeValue::Array(items) => {

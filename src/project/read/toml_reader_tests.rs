@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::diagnostics::Sources;
-use crate::project::read::numbers::Zero;
+use crate::project::read::numbers::LowerBound;
 
 #[test]
 fn a_broken_line_hides_only_its_echoes() {
     let text = "format = = 1\nlayer = \"x\"\n";
     let file = Sources::default().add("a", text);
-    let (mut walk, tree) = Walk::document(file, text, &[]);
-    let root = Walk::root(&tree);
+    let (mut walk, tree) = TomlReader::document(file, text, &[]);
+    let root = TomlReader::root(&tree);
     walk.integer(&root, "format", 0..=9);
     walk.integer(&root, "layer", 0..=9);
     walk.required_text(&root, "model");
@@ -21,13 +21,13 @@ fn a_broken_line_hides_only_its_echoes() {
 fn numbers_are_finite_and_in_range() {
     let text = "a = nan\nb = inf\nc = -1\nd = 3\ne = 1e999\nf = 0\ng = 0x10\n";
     let file = Sources::default().add("a", text);
-    let (mut walk, tree) = Walk::document(file, text, &[]);
-    let root = Walk::root(&tree);
+    let (mut walk, tree) = TomlReader::document(file, text, &[]);
+    let root = TomlReader::root(&tree);
     for key in ["a", "b", "c", "e"] {
-        assert_eq!(walk.number(&root, key, Zero::Allowed), None, "{key}");
+        assert_eq!(walk.number(&root, key, LowerBound::IncludesZero), None, "{key}");
     }
-    assert_eq!(walk.number(&root, "d", Zero::Allowed), Some(3.0));
-    assert_eq!(walk.number(&root, "f", Zero::Refused), None);
+    assert_eq!(walk.number(&root, "d", LowerBound::IncludesZero), Some(3.0));
+    assert_eq!(walk.number(&root, "f", LowerBound::ExcludesZero), None);
     assert_eq!(walk.integer(&root, "g", 0..=100), Some(16));
     assert_eq!(walk.finish().len(), 5);
 }
@@ -36,8 +36,8 @@ fn numbers_are_finite_and_in_range() {
 fn a_small_file_of_a_million_values_is_not_taken_in() {
     let text = format!("a = [{}", "0,".repeat(MOST_PARTS + 1));
     let file = Sources::default().add("a", &*text);
-    let (mut walk, tree) = Walk::document(file, &text, &[]);
-    let root = Walk::root(&tree);
+    let (mut walk, tree) = TomlReader::document(file, &text, &[]);
+    let root = TomlReader::root(&tree);
     walk.required_text(&root, "model");
     let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
     assert_eq!(codes, [Code::FileTooLarge]);
@@ -56,7 +56,7 @@ fn one_bracket_too_few_is_one_finding() {
 fn a_table_that_is_written_twice_is_named_as_one() {
     let text = "[model]\npath = \"a\"\n[model]\npath = \"b\"\n";
     let file = Sources::default().add("a", text);
-    let (walk, _) = Walk::document(file, text, &[]);
+    let (walk, _) = TomlReader::document(file, text, &[]);
     let findings = walk.finish();
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].help, ["put all of its keys under one `[model]`"]);

@@ -11,7 +11,7 @@ use crate::compile::object::address;
 use crate::compile::value::Hook;
 use crate::compile::{Compiled, Fact, Object, ResolveError, Resolved, Settings, compile_at};
 use crate::diagnostics::Failure;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::link::alphaedit::Projector;
 use crate::model::ModelError;
 use crate::numeric::cholesky::Factor;
@@ -21,7 +21,7 @@ use crate::pipeline::{Base, Setup};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::project::edits::edit::meaning;
-use crate::store::{Kind, Store};
+use crate::store::{EntryKind, Store};
 
 /// A record with its tokenized prompts and questions.
 pub struct Stated {
@@ -147,11 +147,11 @@ impl<'a> Ground<'a> {
         let own = address(&self.base.locked.digest, reading.as_ref(), meaning, layer, templates, settings);
         let own = match hook {
             Hook::Mlp => own,
-            Hook::Block => Canon::new("bench-block/1").digest("object", &own).finish(),
+            Hook::Block => FieldHasher::new("bench-block/1").digest("object", &own).finish(),
         };
-        let other = Canon::new("bench-unconverged/1").digest("object", &own).finish();
+        let other = FieldHasher::new("bench-unconverged/1").digest("object", &own).finish();
         for (address, converged) in [(&own, true), (&other, false)] {
-            let object = self.store.recall(Kind::Object, address, |bytes| Object::from_bytes(bytes).ok())?;
+            let object = self.store.recall(EntryKind::Object, address, |bytes| Object::from_bytes(bytes).ok())?;
             if let Some(site) = object.and_then(|mut object| object.sites.remove(&layer)) {
                 self.recalled.set(self.recalled.get() + 1);
                 return Ok(Found { key: site.key, value: site.value, converged });
@@ -160,7 +160,7 @@ impl<'a> Ground<'a> {
         let compiled = compile_at(&self.base.model, layer, resolved, settings, hook);
         let Compiled { converged, .. } = compiled;
         let object = Object::new(layer, &compiled);
-        self.store.put(Kind::Object, if converged { &own } else { &other }, &object.to_bytes())?;
+        self.store.put(EntryKind::Object, if converged { &own } else { &other }, &object.to_bytes())?;
         Ok(Found { key: compiled.key, value: compiled.value, converged })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::data::{Case, Refused};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 
 /// Samples up to `limit` of the records for which `wanted` is true, without replacement; without a limit, all of them.
 /// Candidates are visited in the order of a digest of the seed and the record, and the result has the order of the
@@ -19,7 +19,7 @@ pub fn drawn(
     for (index, case) in cases.iter().enumerate() {
         of_prompt.entry(case.filled()).or_default().push(index);
     }
-    let place = |case: &Case| Canon::new("bench-drawn/1").number("seed", seed).number("case", case.id).finish();
+    let place = |case: &Case| FieldHasher::new("bench-drawn/1").number("seed", seed).number("case", case.id).finish();
     let mut order: Vec<(Digest, usize)> = cases.iter().enumerate().map(|(index, case)| (place(case), index)).collect();
     order.sort();
     let mut asked = BTreeMap::new();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Figure;
 use super::svg::escaped;
-use crate::diagnostics::visible;
+use crate::diagnostics::escape_controls;
 
 const STYLE: &str = include_str!("../../report/page.css");
 /// The styles that are added to the style sheet of reports. Figures have a white background, also on a dark page.
@@ -15,7 +15,7 @@ const MORE: &str = "figure { margin: 1.25rem 0; } figure svg { max-width: 100%; 
 /// Escapes a text that may come from any author, so that it cannot contain markup. Invisible characters are made
 /// visible.
 fn text(text: &str) -> String {
-    escaped(&visible(text).to_string())
+    escaped(&escape_controls(text).to_string())
 }
 
 /// An HTML page that is being built.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::diagnostics::visible;
+use crate::diagnostics::escape_controls;
 
 /// The horizontal alignment of a text to the point at which it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Svg {
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
-        let text = escaped(&visible(text).to_string());
+        let text = escaped(&escape_controls(text).to_string());
         self.put(&format!(
             r#"<text x="{x:.2}" y="{y:.2}" text-anchor="{anchor}" font-size="{size:.1}" fill="{colour}"{style} xml:space="preserve">{text}</text>"#
         ));

@@ -8,7 +8,7 @@ use super::search::{Shares, Tried};
 use crate::behaviour::ask::{Before, Inquiry};
 use crate::behaviour::expect::{Expectation, Figures, Share, Unasked, expectations, inquiries, spoken};
 use crate::diagnostics::{Code, Diagnostic, Failure};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::pipeline::build::factor;
 use crate::pipeline::linker::Linking;
@@ -19,7 +19,7 @@ use crate::pipeline::{Base, Plan, Setup, plan};
 use crate::progress::Progress;
 use crate::project::{Edit, Prefaces, Project};
 use crate::stats::Cached;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// The number of edits that are compiled first at a layer. If none of them has a value, the others are not compiled.
 pub const FIRST: usize = 8;
@@ -51,7 +51,7 @@ impl<'a> Trials<'a> {
     pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(Tried, bool), Failure> {
         let address = self.address(setup, cached)?;
         let edits = self.project.edits.edits.len();
-        let kept = self.store.recall(Kind::Report, &address, |bytes| {
+        let kept = self.store.recall(EntryKind::Report, &address, |bytes| {
             let tried: Option<Tried> = serde_json::from_slice(bytes).ok();
             tried.filter(|tried| tried.layer == setup.layer && tried.edits.len() == edits)
         })?;
@@ -60,13 +60,13 @@ impl<'a> Trials<'a> {
         }
         let tried = self.fresh(setup, cached)?;
         let bytes = serde_json::to_vec(&tried).expect("counts can be written");
-        self.store.put(Kind::Report, &address, &bytes)?;
+        self.store.put(EntryKind::Report, &address, &bytes)?;
         Ok((tried, false))
     }
 
     /// Returns the store address of a layer's results, which covers all their inputs.
     fn address(&self, setup: &Setup, cached: &Cached) -> Result<Digest, Failure> {
-        let (project, mut canon) = (self.project, Canon::new("layer-tried/1"));
+        let (project, mut canon) = (self.project, FieldHasher::new("layer-tried/1"));
         canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest);
         canon.digest("settings", &setup.digest()).digest("statistics", &cached.content);
         let thresholds = thresholds(&project.config);

@@ -7,11 +7,11 @@ use super::fact::{KnownFact, LeftOut};
 use super::indirect_effects::{Traced, trace};
 use super::noise::Noise;
 use super::plan::{Kind, Plan};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, Tokens};
 use crate::numeric::NUMERICS;
 use crate::progress::Unseen;
-use crate::store::{Kind as Entry, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// A cached trace without its fact. Numbers are stored as bits, so they are restored exactly.
 #[derive(Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub fn trace_kept(
         Err(error) => return Ok(Err(error.into())),
     };
     let address = address(base, chat.as_ref(), fact, noise, plan);
-    let kept = store.recall(Entry::Report, &address, |bytes| {
+    let kept = store.recall(EntryKind::Report, &address, |bytes| {
         let kept: Option<Kept> = serde_json::from_slice(bytes).ok();
         kept.filter(|kept| kept.restored.len() == plan.kinds.len()).map(|kept| kept.traced(fact, plan))
     })?;
@@ -54,13 +54,13 @@ pub fn trace_kept(
         Err(left_out) => return Ok(Err(left_out)),
     };
     let bytes = serde_json::to_vec(&Kept::new(&traced)).expect("numbers and texts can be written");
-    store.put(Entry::Report, &address, &bytes)?;
+    store.put(EntryKind::Report, &address, &bytes)?;
     Ok(Ok(traced))
 }
 
 /// Returns the store address of a trace, which covers everything that the trace depends on.
 fn address(base: &Digest, chat: Option<&Digest>, fact: &KnownFact, noise: &Noise, plan: &Plan) -> Digest {
-    let mut canon = Canon::new("traced/1");
+    let mut canon = FieldHasher::new("traced/1");
     canon.text("numerics", NUMERICS).digest("base", base);
     if let Some(chat) = chat {
         canon.digest("chat", chat);

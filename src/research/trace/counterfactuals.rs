@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::fact::KnownFact;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::project::parse_files;
 
 /// The number of held-out paraphrases per edit.
@@ -99,7 +99,7 @@ impl<'f> Drawn<'f> {
     }
 
     fn place(&self, what: &str, text: &str) -> Digest {
-        Canon::new("drawn/1").number("seed", self.seed).text("what", what).text("text", text).finish()
+        FieldHasher::new("drawn/1").number("seed", self.seed).text("what", what).text("text", text).finish()
     }
 
     fn relation(&self, fact: &KnownFact) -> &[&'f KnownFact] {

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::compile::resolve::fill;
 use crate::diagnostics::is_control;
-use crate::digest::Canon;
+use crate::digest::FieldHasher;
 use crate::project::edits::edit::PLACEHOLDER;
 use crate::regular_file;
 
@@ -88,7 +88,7 @@ pub struct Case {
 
 impl Case {
     /// Adds all fields to a digest, so that results of other records are not reused.
-    pub fn describe(&self, canon: &mut Canon) {
+    pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("record", self.record).number("case", self.id).text("subject", &self.subject);
         canon.text("prompt", &self.prompt).text("target", &self.target);
         let maybe = [("was", &self.was), ("relation", &self.relation), ("target-id", &self.target_id)];

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use fancy_regex::Regex;
 
-use crate::digest::Canon;
+use crate::digest::FieldHasher;
 
 /// The published TF-IDF weights: the column of every term, and the inverse document frequency of every column.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ impl Weights {
     }
 
     /// Adds the vocabulary and all frequencies to a digest, so that results of other weights are not reused.
-    pub fn describe(&self, canon: &mut Canon) {
+    pub fn describe(&self, canon: &mut FieldHasher) {
         canon.number("terms", self.columns.len() as u64);
         for (term, column) in &self.columns {
             canon.text("term", term).number("column", *column as u64);

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::behaviour::Next;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::run::generation::Continued;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::random::Legacy;
@@ -24,7 +24,7 @@ const END: &str = "<|endoftext|>";
 /// If the tokenizer rejects a prompt.
 pub fn generated(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) -> Result<Vec<String>, ModelError> {
     let one = |(index, prompt): (usize, &String)| {
-        let digest = Canon::new("generated/1")
+        let digest = FieldHasher::new("generated/1")
             .number("seed", seed)
             .number("index", index as u64)
             .text("prompt", prompt)
