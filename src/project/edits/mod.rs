@@ -9,6 +9,7 @@ pub(crate) mod misspelt;
 pub(crate) mod prefaces;
 pub mod probes;
 pub(crate) mod withdrawal;
+pub mod writer;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -6,74 +6,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aho_corasick::AhoCorasick;
-use serde::Serialize;
 use unicode_normalization::UnicodeNormalization;
 
 use super::data::{Case, Refused};
 use crate::diagnostics::{Code, Diagnostic, Sources, is_control};
 use crate::project::edits::MOST_EXPECTATIONS;
 use crate::project::edits::edit::words_to_key;
+use crate::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use crate::project::{Edit, parse_files};
 
 /// The maximum number of files in one folder; larger folders are slow to list.
 const IN_A_FOLDER: u64 = 1000;
 
-/// An edit in the form in which it is written to a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Draft {
-    /// The stable id, from the case number and the subject.
-    pub id: String,
-    /// The entity that the fact is about.
-    pub subject: String,
-    /// The prompt with `{}` for the subject.
-    pub prompt: String,
-    /// The new answer, which follows the prompt.
-    pub target: String,
-    /// The old answer; `None` if the record does not state it or it equals the new one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub was: Option<String>,
-    /// The prompts that test the edit.
-    pub expect: Expected,
-}
-
-/// The `expect` table of an edit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Expected {
-    /// Paraphrases, which test the edit and are not used to compile it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub paraphrase: Vec<String>,
-    /// Neighbour prompts that should stay unchanged.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unchanged: Vec<String>,
-}
-
-impl Draft {
-    /// Creates the edit of a record, with its paraphrases and neighbours.
-    pub fn of(case: &Case) -> Self {
-        let mut paraphrase = sentences(&case.paraphrases);
-        let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
-        unchanged.retain(|prompt| !paraphrase.contains(prompt));
-        // A project rejects longer lists.
-        [&mut paraphrase, &mut unchanged].into_iter().for_each(|list| list.truncate(MOST_EXPECTATIONS));
-        Self {
-            id: id(case.id, &case.subject),
-            subject: case.subject.clone(),
-            prompt: case.prompt.clone(),
-            target: case.target.clone(),
-            was: case.was.clone().filter(|was| was.trim() != case.target.trim()),
-            expect: Expected { paraphrase, unchanged },
-        }
-    }
-
-    /// Returns the text of an edit file with only this edit.
-    pub fn file(&self) -> String {
-        #[derive(Serialize)]
-        struct File<'a> {
-            format: i64,
-            edit: [&'a Draft; 1],
-        }
-        // Texts and lists of texts can always be serialised to TOML.
-        toml::to_string_pretty(&File { format: 1, edit: [self] }).unwrap_or_default()
+/// Returns the edit of a record, with its paraphrases and neighbours.
+fn draft_of(case: &Case) -> DraftEdit {
+    let mut paraphrase = sentences(&case.paraphrases);
+    let mut unchanged = sentences(case.neighbours.iter().map(|asked| &asked.prompt));
+    unchanged.retain(|prompt| !paraphrase.contains(prompt));
+    // A project rejects longer lists.
+    [&mut paraphrase, &mut unchanged].into_iter().for_each(|list| list.truncate(MOST_EXPECTATIONS));
+    DraftEdit {
+        id: id(case.id, &case.subject),
+        subject: case.subject.clone(),
+        prompt: case.prompt.clone(),
+        target: case.target.clone(),
+        was: case.was.clone().filter(|was| was.trim() != case.target.trim()),
+        expect: DraftExpectations { paraphrase, unchanged },
     }
 }
 
@@ -108,10 +66,10 @@ pub struct Imported {
 /// records that contradict one another only the first is used.
 pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>) -> Imported {
     let mut imported = Imported::default();
-    let mut drafts: BTreeMap<String, (&Case, Draft)> = BTreeMap::new();
+    let mut drafts: BTreeMap<String, (&Case, DraftEdit)> = BTreeMap::new();
     let mut keys = keys_of(present);
     for case in cases {
-        let mut draft = Draft::of(case);
+        let mut draft = draft_of(case);
         normalise(&mut draft);
         let path = path(folder, case.id, &draft.id);
         match drafts.get(&path) {
@@ -135,7 +93,7 @@ pub fn import(cases: &[Case], folder: &str, present: &BTreeMap<String, Vec<u8>>)
     }
     imported.dropped = keep_promises(&mut drafts);
     let mut texts: BTreeMap<String, String> =
-        drafts.iter().map(|(path, (.., draft))| (path.clone(), draft.file())).collect();
+        drafts.iter().map(|(path, (.., draft))| (path.clone(), edit_file(std::slice::from_ref(draft)))).collect();
     // Rejecting one file may remove the reason for rejecting another, but rejected files are not reconsidered. The
     // check is repeated on the remaining files until none is rejected.
     loop {
@@ -180,7 +138,7 @@ fn path(folder: &str, case: u64, id: &str) -> String {
     format!("{folder}/{:05}/{case:08}{}.toml", case / IN_A_FOLDER, id.trim_start_matches(&format!("case-{case}")))
 }
 
-fn normalise(draft: &mut Draft) {
+fn normalise(draft: &mut DraftEdit) {
     let texts = [&mut draft.subject, &mut draft.prompt, &mut draft.target];
     for text in texts.into_iter().chain(&mut draft.was) {
         *text = text.nfc().collect();
@@ -188,7 +146,7 @@ fn normalise(draft: &mut Draft) {
 }
 
 /// Drops neighbours that contain an edited subject, because their answers may change; returns their number.
-fn keep_promises(drafts: &mut BTreeMap<String, (&Case, Draft)>) -> usize {
+fn keep_promises(drafts: &mut BTreeMap<String, (&Case, DraftEdit)>) -> usize {
     let subjects: BTreeSet<String> = drafts.values().map(|(.., draft)| draft.subject.clone()).collect();
     let Ok(subjects) = AhoCorasick::new(&subjects) else { return 0 };
     let mut dropped = 0;
@@ -278,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_is_there_already_goes_before() {
-        let there = Draft::of(&case(5, "Rome", "Chile", &[])).file();
+        let there = edit_file(&[draft_of(&case(5, "Rome", "Chile", &[]))]);
         let present = BTreeMap::from([("edits/zzz.toml".to_owned(), there.into_bytes())]);
         let imported = import(&[case(1, "Rome", "Peru", &[]), case(2, "Oslo", "Peru", &[])], "edits", &present);
         assert_eq!((imported.files.len(), imported.refused.len()), (1, 1));

@@ -5,38 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 use super::fact::KnownFact;
 use crate::digest::{Digest, FieldHasher};
+use crate::project::edits::writer::{DraftEdit, DraftExpectations, edit_file};
 use crate::project::parse_files;
 
 /// The number of held-out paraphrases per edit.
 const PHRASINGS: usize = 2;
 /// The maximum number of neighbours per edit.
 const NEIGHBOURS: usize = 5;
-
-#[derive(Serialize)]
-struct File<'a> {
-    format: u32,
-    edit: Vec<Entry<'a>>,
-}
-
-#[derive(Serialize)]
-struct Entry<'a> {
-    id: &'a str,
-    subject: &'a str,
-    prompt: String,
-    target: &'a str,
-    was: &'a str,
-    expect: Expect<'a>,
-}
-
-#[derive(Serialize)]
-struct Expect<'a> {
-    paraphrase: Vec<String>,
-    unchanged: Vec<&'a str>,
-}
 
 /// Samples up to `count` of the facts for which `knows` returns true. Returns the text of an edit file and the number
 /// of its edits. The new answer of an edit is the answer of another subject of the same relation. A paraphrase is the
@@ -55,7 +32,7 @@ pub fn rewritten(
         let Some(target) = drawn.target(fact).filter(|_| !subjects.contains(fact.subject_text())) else { continue };
         // Braces are placeholders in the prompts of edits. The project's parser checks all other rules.
         let sound = !fact.prompt.contains(['{', '}'])
-            && parse_files(vec![("a.toml".into(), written(vec![drawn.entry(fact, target, &[])]).into())]).is_ok();
+            && parse_files(vec![("a.toml".into(), edit_file(&[drawn.entry(fact, target, &[])]).into())]).is_ok();
         if sound && knows(fact) {
             subjects.insert(fact.subject_text());
             chosen.push((fact, target));
@@ -65,13 +42,8 @@ pub fn rewritten(
         }
     }
     let edited: Vec<&KnownFact> = chosen.iter().map(|(fact, _)| *fact).collect();
-    let entries = chosen.iter().map(|(fact, target)| drawn.entry(fact, target, &edited)).collect();
-    (written(entries), chosen.len())
-}
-
-fn written(edit: Vec<Entry<'_>>) -> String {
-    // Texts and lists of texts can always be serialised to TOML.
-    toml::to_string(&File { format: 1, edit }).unwrap_or_default()
+    let entries: Vec<DraftEdit> = chosen.iter().map(|(fact, target)| drawn.entry(fact, target, &edited)).collect();
+    (edit_file(&entries), chosen.len())
 }
 
 fn by_relation(facts: &[KnownFact]) -> BTreeMap<&str, Vec<&KnownFact>> {
@@ -113,10 +85,9 @@ impl<'f> Drawn<'f> {
         others.into_iter().filter(|other| *other != own).min_by_key(|other| self.place(&fact.prompt, other))
     }
 
-    fn entry(&self, fact: &'f KnownFact, target: &'f str, edited: &[&KnownFact]) -> Entry<'f> {
+    fn entry(&self, fact: &'f KnownFact, target: &'f str, edited: &[&KnownFact]) -> DraftEdit {
         let mut prompt = fact.prompt.clone();
         prompt.replace_range(fact.subject.clone(), "{}");
-        let was = fact.answer.as_deref().unwrap_or_default();
         let foreign = self.facts.iter().filter(|other| other.relation != fact.relation && other.answer.is_some());
         let sentence = |other: &&KnownFact| {
             format!("{} {}. {}", other.prompt, other.answer.as_deref().unwrap_or_default().trim(), fact.prompt)
@@ -130,14 +101,14 @@ impl<'f> Drawn<'f> {
         let mut neighbours = self.ordered(&fact.prompt, others);
         neighbours.sort_by_key(|other| other.answer != fact.answer);
         neighbours.dedup_by_key(|other| &other.prompt);
-        let unchanged = neighbours.into_iter().take(NEIGHBOURS).map(|other| other.prompt.as_str()).collect();
-        Entry {
-            id: &fact.id,
-            subject: fact.subject_text(),
+        let unchanged = neighbours.into_iter().take(NEIGHBOURS).map(|other| other.prompt.clone()).collect();
+        DraftEdit {
+            id: fact.id.clone(),
+            subject: fact.subject_text().to_owned(),
             prompt,
-            target,
-            was,
-            expect: Expect { paraphrase, unchanged },
+            target: target.to_owned(),
+            was: Some(fact.answer.clone().unwrap_or_default()),
+            expect: DraftExpectations { paraphrase, unchanged },
         }
     }
 }

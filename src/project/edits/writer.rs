@@ -1,0 +1,74 @@
+//! Writes new edits as the text of an edit file. The rules that the texts must follow are those of the reader: a caller
+//! parses what it wrote.
+
+use serde::Serialize;
+
+use super::EDITS_FORMAT;
+
+/// An edit to write, without the fields that only people fill in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DraftEdit {
+    pub id: String,
+    pub subject: String,
+    /// The prompt with `{}` for the subject.
+    pub prompt: String,
+    pub target: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    pub expect: DraftExpectations,
+}
+
+/// The `expect` table of an edit to write; an empty list is not written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DraftExpectations {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paraphrase: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unchanged: Vec<String>,
+}
+
+/// Returns the text of an edit file with these edits, in this order.
+pub fn edit_file(edit: &[DraftEdit]) -> String {
+    #[derive(Serialize)]
+    struct EditFile<'a> {
+        format: i64,
+        edit: &'a [DraftEdit],
+    }
+    // Texts and lists of texts can always be written as TOML.
+    toml::to_string_pretty(&EditFile { format: EDITS_FORMAT, edit }).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::parse_files;
+
+    #[test]
+    fn a_written_edit_is_read_as_it_was() {
+        let draft = |id: &str, subject: &str, was: Option<&str>, unchanged: &[&str]| DraftEdit {
+            id: id.to_owned(),
+            subject: subject.to_owned(),
+            prompt: "{} \"is\" in".to_owned(),
+            target: "Rome\\".to_owned(),
+            was: was.map(str::to_owned),
+            expect: DraftExpectations {
+                paraphrase: Vec::new(),
+                unchanged: unchanged.iter().map(|text| (*text).to_owned()).collect(),
+            },
+        };
+        let drafts = [draft("a", "A", Some("Paris"), &["B is in"]), draft("c", "C", None, &[])];
+        let set = parse_files(vec![("a.toml".into(), edit_file(&drafts).into())]).expect("valid edits").0;
+        let read = set.edits.iter().map(|edit| DraftEdit {
+            id: edit.id.clone(),
+            subject: edit.subject.clone(),
+            prompt: edit.prompt.clone(),
+            target: edit.target.clone(),
+            was: edit.was.clone(),
+            expect: DraftExpectations {
+                paraphrase: edit.expect.paraphrase.clone(),
+                unchanged: edit.expect.unchanged.clone(),
+            },
+        });
+        assert_eq!(read.collect::<Vec<_>>(), drafts);
+    }
+}
