@@ -103,6 +103,56 @@ impl Write for Hasher {
     }
 }
 
+/// A reader or writer that hashes and counts the bytes that pass through it.
+pub struct Hashing<T> {
+    inner: T,
+    hasher: Hasher,
+    length: u64,
+}
+
+impl<T> Hashing<T> {
+    pub fn new(inner: T) -> Self {
+        Self { inner, hasher: Hasher::default(), length: 0 }
+    }
+
+    /// Returns the digest of all bytes so far.
+    pub fn digest(&self) -> Digest {
+        self.hasher.finish()
+    }
+
+    /// Returns the number of bytes so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Returns the inner reader or writer, without the digest.
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.write_all(&bytes[..written])?;
+        self.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.write_all(&buffer[..read])?;
+        self.length += read as u64;
+        Ok(read)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", self.hex())

@@ -91,9 +91,9 @@ fn damage_of_an_entry_is_passed_over_and_a_store_for_reading_stays_as_it_is() {
     assert!(!store.root().exists(), "what is no number is not kept");
     kept.keep_answers(&inquiries, &[said(0.5)]);
     let entry = store.ls().expect("listed").remove(0);
-    assert_eq!(entry.kind, Kind::Measured);
+    assert_eq!(entry.kind, EntryKind::Measured);
     assert_eq!(Head::of_entry(&store, &entry.key).expect("read"), Some(Head { after: None, ..head() }));
-    let path = store.path(Kind::Measured, &entry.key);
+    let path = store.path(EntryKind::Measured, &entry.key);
     let mut bytes = fs::read(&path).expect("read");
     bytes[150] ^= 1;
     fs::write(&path, &bytes).expect("written");

@@ -54,7 +54,7 @@ fn done(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
         )));
     }
     let folder = config.edits.join(&name);
-    context.may_import(&folder).map_err(wrong)?;
+    context.may_import(&folder)?;
     let shown = folder.to_string_lossy().into_owned();
     if context.root.join(&folder).symlink_metadata().is_ok() {
         let message = format!("`{shown}` already exists: nothing was written");
@@ -110,7 +110,7 @@ fn list(context: &Context, arguments: &Arguments, imported: &Imported) -> Result
     }
     let default = || context.root.join(format!("rejected-{}.json", arguments.dataset.name()));
     let path = arguments.rejected.clone().unwrap_or_else(default);
-    let input = canonicalize_lenient(&path) == resolved(&arguments.file);
+    let input = canonicalize_lenient(&path) == canonicalize_lenient(&arguments.file);
     let free = if input {
         Err("the list would overwrite the file of the records".to_owned())
     } else {

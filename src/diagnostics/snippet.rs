@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Diagnostic, FileId, Label, Severity, Sources, is_bidi, is_control, visible};
+use super::{Diagnostic, FileId, Label, Severity, Sources, escape_controls, is_bidi, is_control};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// The options of rendering.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::ExportError;
 use super::folder::root;
 use super::manifest::FileEntry;
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hashing};
 use crate::regular_file::canonicalize_lenient;
 use crate::store::atomic::sync_directory;
 use crate::store::memo;
@@ -239,32 +239,12 @@ impl Staging {
     }
 }
 
-/// A writer that hashes and counts its bytes.
-struct Hashing<W> {
-    inner: W,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hasher.write_all(&bytes[..count])?;
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 /// Runs `produce` on `inner` and returns the digest and the number of the written bytes.
 fn pour(inner: impl Write, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<(Digest, u64)> {
-    let mut out = Hashing { inner, hasher: Hasher::default(), size: 0 };
+    let mut out = Hashing::new(inner);
     produce(&mut out)?;
     out.flush()?;
-    Ok((out.hasher.finish(), out.size))
+    Ok((out.digest(), out.length()))
 }
 
 #[cfg(test)]

@@ -406,7 +406,7 @@ const MOST_SHOWN: usize = 20;
 fn sentence(difference: &Difference) -> String {
     let Difference { item, field, locked, fresh } = difference;
     let short = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |digest: Digest| digest.short());
-    format!("{item}, {}: the lock has {}, found {}", field.as_str(), short(locked), short(fresh))
+    format!("{item}, {field}: the lock has {}, found {}", short(locked), short(fresh))
 }
 
 /// Writes the lock if it changed, and returns whether it did. With `locked`, a change is an error.

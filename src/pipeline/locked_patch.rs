@@ -29,7 +29,7 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Failu
     match differences.iter().find(|one| one.changes_weights()) {
         None => Ok(lock),
         Some(one) => {
-            let message = format!("{LOCK_FILE} is older than the project: {}, {}", one.place, one.field);
+            let message = format!("{LOCK_FILE} is older than the project: {}, {}", one.item, one.field);
             Err(Failure::stale(Diagnostic::new(Code::LockStale, message).help(BUILD)))
         }
     }

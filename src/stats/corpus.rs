@@ -4,11 +4,11 @@
 //! another system is the same corpus.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hashing};
 use crate::regular_file;
 use crate::regular_file::NormalizedText;
 
@@ -53,7 +53,7 @@ pub enum CorpusError {
 /// An iterator over the documents of a corpus.
 pub struct Documents {
     path: PathBuf,
-    reader: BufReader<Hashing>,
+    reader: BufReader<Hashing<NormalizedText<File>>>,
     line: u64,
     buffer: Vec<u8>,
 }
@@ -66,7 +66,7 @@ impl Documents {
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
         let file = regular_file::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
         let text = NormalizedText::new(file).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
-        let reader = BufReader::with_capacity(1 << 16, Hashing { text, hasher: Hasher::default() });
+        let reader = BufReader::with_capacity(1 << 16, Hashing::new(text));
         Ok(Self { path: path.to_owned(), reader, line: 0, buffer: Vec::new() })
     }
 
@@ -77,7 +77,7 @@ impl Documents {
     pub fn digest(mut self) -> Result<Digest, CorpusError> {
         let rest = io::copy(&mut self.reader, &mut io::sink());
         rest.map_err(|source| CorpusError::Read { path: self.path.clone(), source })?;
-        Ok(self.reader.get_ref().hasher.finish())
+        Ok(self.reader.get_ref().digest())
     }
 
     fn read(&mut self) -> Result<Option<String>, CorpusError> {
@@ -107,20 +107,6 @@ impl Iterator for Documents {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
-    }
-}
-
-/// A reader that hashes the text while it is read.
-struct Hashing {
-    text: NormalizedText<File>,
-    hasher: Hasher,
-}
-
-impl Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.text.read(buffer)?;
-        self.hasher.write_all(&buffer[..read])?;
-        Ok(read)
     }
 }
 

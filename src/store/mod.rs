@@ -69,7 +69,7 @@ pub enum EntryKind {
     /// The Cholesky factor of a second moment.
     Factor,
     /// The figures of a build, or the result of a check.
-    StoreReport,
+    Report,
     /// The reason why an edit cannot be compiled, at the address of the object that it would have.
     Refusal,
     /// An unfinished sum of statistics. Only entries of this kind are replaced by different ones.

@@ -9,7 +9,7 @@ use super::atomic::{self, Staged};
 use super::fault::{self, Call};
 use super::lock::StoreLock;
 use super::{EntryKind, Store, StoreError, sealed};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hashing};
 
 impl Store {
     /// Stores `payload` under `key`. A damaged entry is replaced; an equal one is only marked as used.
@@ -138,35 +138,15 @@ fn fill(
     key: &Digest,
     produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<Digest> {
-    let mut hashing =
-        Hashing { inner: BufWriter::with_capacity(1 << 16, staged), hasher: Hasher::default(), length: 0 };
-    produce(&mut hashing)?;
-    let digest = hashing.hasher.finish();
+    let mut payload = Hashing::new(BufWriter::with_capacity(1 << 16, staged));
+    produce(&mut payload)?;
+    let (digest, length) = (payload.digest(), payload.length());
+    let mut file = payload.into_inner();
     if kind.is_sealed() {
-        hashing.inner.write_all(&sealed::trailer(kind.folder(), key, hashing.length, &digest))?;
+        file.write_all(&sealed::trailer(kind.folder(), key, length, &digest))?;
     }
-    hashing.inner.flush()?;
+    file.flush()?;
     Ok(digest)
-}
-
-/// A writer that hashes and counts the bytes that it passes on.
-struct Hashing<W> {
-    inner: W,
-    hasher: Hasher,
-    length: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.write_all(&bytes[..written])?;
-        self.length += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 pub(super) fn make_parent(path: &Path) -> Result<(), StoreError> {

@@ -106,7 +106,7 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
         let said = format!("{} from the lock", count(differences.len(), "difference"));
         check = Check::wrong("edits", &check.name, said).state(State::Stale);
         for one in &differences {
-            check = check.detail(format!("{}, {}: expected {}, found {}", one.place, one.field, one.locked, one.found));
+            check = check.detail(format!("{}, {}: expected {}, found {}", one.item, one.field, one.locked, one.fresh));
         }
     }
     audit.add(check);

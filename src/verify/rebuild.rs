@@ -32,7 +32,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
         let said = format!("{} from the lock: nothing was computed", count(differences.len(), "difference"));
         let mut check = Check::wrong("inputs", LOCK_FILE, said).state(State::Stale);
         for one in &differences {
-            check = check.detail(format!("{}, {}: expected {}, found {}", one.place, one.field, one.locked, one.found));
+            check = check.detail(format!("{}, {}: expected {}, found {}", one.item, one.field, one.locked, one.fresh));
         }
         audit.add(check);
         audit.repair("corrigenda build");

@@ -212,7 +212,7 @@ impl View<'_> {
             let told =
                 |one: &&Difference| !matches!(one.item, LockItem::Edit(_)) && !one.is(&LockItem::Patch, LockField::Set);
             for difference in self.differences.iter().filter(told) {
-                let _ = writeln!(out, "~ {}: {}", difference.item, difference.field.as_str());
+                let _ = writeln!(out, "~ {}: {}", difference.item, difference.field);
                 if difference.is(&LockItem::Patch, LockField::Settings) {
                     out.push_str(
                         "    other settings for values or link: results that are not in the store are computed\n",

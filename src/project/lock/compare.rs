@@ -42,10 +42,9 @@ macro_rules! fields {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum LockField { $($variant,)* }
 
-        impl LockField {
-            /// Returns the name in the file, in kebab case.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
+        impl Display for LockField {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $name,)* })
             }
         }
     };
@@ -97,7 +96,7 @@ impl Difference {
 }
 
 /// A part of an edit with its own digest.
-#[derive(Clone, Copy, Debug, EditPartialEq, Eq, EditPartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EditPart {
     /// Subject, prompt, target and `chat`.
     Meaning,
@@ -116,17 +115,6 @@ impl EditPart {
             Self::Record => "record",
         }
     }
-}
-
-/// An edit that differs from the lock.
-#[derive(Clone, Debug, EditPartialEq, Eq)]
-pub struct EditChange {
-    /// Whether it was added, changed or removed.
-    pub kind: ChangeKind,
-    /// The id of the edit.
-    pub id: String,
-    /// The changed parts; empty if the edit was added or removed.
-    pub fields: Vec<EditPart>,
 }
 
 /// An edit that differs from the lock.

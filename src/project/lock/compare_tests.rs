@@ -31,8 +31,7 @@ fn every_field_is_compared() {
     };
     fresh.edits[0].id = "new".into();
     fresh.patch = LockedPatch { settings: other, set: other, id: other };
-    let found: Vec<String> =
-        lock.differences(&fresh).iter().map(|d| format!("{}: {}", d.item, d.field.as_str())).collect();
+    let found: Vec<String> = lock.differences(&fresh).iter().map(|d| format!("{}: {}", d.item, d.field)).collect();
     insta::assert_snapshot!(found.join("\n"));
     fresh.statistics = Vec::new();
     assert!(lock.differences(&fresh).iter().any(|d| d.item == LockItem::Statistics(0) && d.fresh == "absent"));

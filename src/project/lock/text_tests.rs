@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::LockedFile;
 use super::*;
 use crate::diagnostics::{RenderStyle, render};
 

@@ -167,7 +167,7 @@ pub fn each(path: &Path, dataset: Dataset, mut seen: impl FnMut(Result<Case, Ref
 /// Calls `seen` with every record of a file as a JSON value, without checking a schema.
 pub(crate) fn each_value(path: &Path, mut seen: impl FnMut(Value)) -> Result<(), DataError> {
     let failed = |source| DataError::Read { path: path.to_owned(), source };
-    let file = regular_file::open(path).and_then(regular_file::Text::new).map_err(failed)?;
+    let file = regular_file::open(path).and_then(regular_file::NormalizedText::new).map_err(failed)?;
     let mut reader = BufReader::new(file);
     let read = match begins_with_object(&mut reader).map_err(failed)? {
         true => serde_json::Deserializer::from_reader(reader).into_iter().try_for_each(|value| value.map(&mut seen)),
