@@ -23,7 +23,7 @@ fn a_small_and_a_full_project() {
     let full = parsed(super::schema::tests::FULL_PROJECT).expect("valid");
     assert_eq!(full.resolve(&full.model.path), Path::new("project/examples/atlas"));
     let schedule = full.rome.schedule.expect("written");
-    assert_eq!(schedule, [Stage { rate: 0.5, steps: 25 }, Stage { rate: 1.0, steps: 50 }]);
+    assert_eq!(schedule, [StageConfig { rate: 0.5, steps: 25 }, StageConfig { rate: 1.0, steps: 50 }]);
     assert_eq!(full.rome.clamp, Some(4.0));
     assert_eq!(full.statistics.and_then(|statistics| statistics.max_tokens), Some(100_000));
 }

@@ -7,22 +7,22 @@ pub mod paths;
 pub mod policy;
 pub mod schema;
 pub(crate) mod schema_project;
+pub mod settings;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use toml::Spanned;
-use toml::de::DeValue;
-
 use super::read::files;
-use super::read::numbers::LowerBound;
 use super::read::rules;
-use super::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
+use super::read::toml_reader::{KeysByTable, TomlReader};
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, sort};
 use crate::home;
-use models::{MODEL_KEYS, ModelConfig, NamedModel};
+use models::{MODEL_KEYS, ModelConfig, NamedModel, unchosen, unknown};
 use policy::{POLICY_KEYS, PROTECTED_KEYS, Policy};
+use settings::{
+    LINK_KEYS, LinkConfig, ROME_KEYS, RomeConfig, STAGE_KEYS, STATISTICS_KEYS, StatisticsConfig, TEST_KEYS, TestConfig,
+    read_path,
+};
 
 /// The name of the project file, in the root folder of the project.
 pub const PROJECT_FILE: &str = "corrigenda.toml";
@@ -30,42 +30,7 @@ pub const PROJECT_FILE: &str = "corrigenda.toml";
 pub const DEFAULT_EDITS: &str = "edits";
 /// The version of the project file format that this program reads.
 pub const PROJECT_FORMAT: i64 = 1;
-/// The maximum number of attempts in `schedule`.
-pub const MOST_STAGES: usize = 8;
-/// The maximum of `steps` in one attempt of `schedule`.
-pub const MOST_STEPS: i64 = 10_000;
-
 pub(super) const PROJECT_KEYS: &[&str] = &["format", "edits", "model", "rome", "link", "statistics", "test", "policy"];
-pub(super) const ROME_KEYS: &[&str] = &[
-    "layer",
-    "templates",
-    "schedule",
-    "weight-decay",
-    "clamp",
-    "kl-factor",
-    "stop-loss",
-    "converged-nll",
-    "bare-weight",
-    "margin",
-];
-pub(super) const STAGE_KEYS: &[&str] = &["rate", "steps"];
-pub(super) const LINK_KEYS: &[&str] = &["ridge", "refine-steps", "refine-layers"];
-/// The maximum number of refinement steps.
-const MOST_REFINING: i64 = 1000;
-/// The maximum number of layers that a refinement changes.
-const MOST_LAYERS: i64 = 8;
-pub(super) const STATISTICS_KEYS: &[&str] = &["corpus", "max-tokens", "max-documents"];
-pub(super) const TEST_KEYS: &[&str] = &[
-    "unchanged-kl",
-    "min-probability",
-    "min-efficacy",
-    "min-paraphrase",
-    "min-unchanged",
-    "max-damage",
-    "max-perplexity",
-    "neutral",
-];
-
 const TABLES: KeysByTable = &[
     ("at the top of the file", PROJECT_KEYS),
     ("under `[model]`", MODEL_KEYS),
@@ -103,111 +68,6 @@ pub struct Config {
     pub policy: Policy,
 }
 
-/// The settings of the value optimisation (ROME). `None` means the default of the model's preset.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RomeConfig {
-    /// The layer that is edited, from 0.
-    pub layer: Option<usize>,
-    /// The byte range of `layer` in the project file.
-    pub layer_span: Option<Range<usize>>,
-    /// A file of context templates, one per line, each with `{}` in place of the prompt; by default the built-in
-    /// templates.
-    pub templates: Option<PathBuf>,
-    /// The attempts of the optimisation; each is only made if the previous ones did not converge.
-    pub schedule: Option<Vec<Stage>>,
-    /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where δ is the change of the initial value v₀.
-    pub weight_decay: Option<f64>,
-    /// The maximum of ‖δ‖ as a multiple of ‖v₀‖.
-    pub clamp: Option<f64>,
-    /// The weight of the KL divergence that keeps the model's other predictions about the subject.
-    pub kl_factor: Option<f64>,
-    /// The loss at which an attempt stops.
-    pub stop_loss: Option<f64>,
-    /// The mean negative log-likelihood of the target, in nats, at or below which a value has converged.
-    pub converged_nll: Option<f64>,
-    /// The weight of the bare prompt in the averaged key, from 0 to 1; by default it weighs as much as any other
-    /// template.
-    pub bare_weight: Option<f64>,
-    /// The lead of the target over any other token, in nats, at which the search stops. By default only the published
-    /// criterion, `stop_loss`, applies.
-    pub margin: Option<f64>,
-}
-
-/// One attempt of the optimisation, with its learning rate and length.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stage {
-    /// The learning rate of Adam.
-    pub rate: f64,
-    /// The number of evaluations of the loss. The last one is not followed by an Adam update.
-    pub steps: u32,
-}
-
-/// The settings for solving all edits together.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LinkConfig {
-    /// The ridge on the diagonal of the linear system, as a share of the mean diagonal; by default 0, or that of the
-    /// refinement if the set is refined.
-    pub ridge: Option<f64>,
-    /// The number of refinement steps of a linked set, 0 for none. By default, only large sets are refined.
-    pub refine_steps: Option<usize>,
-    /// The number of layers that a refined set changes.
-    pub refine_layers: Option<usize>,
-}
-
-/// The source of the second moments of the keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatisticsConfig {
-    /// The path of the corpus, as written.
-    pub corpus: PathBuf,
-    /// The byte range of the path in the project file.
-    pub span: Range<usize>,
-    /// The maximum number of tokens per document; longer ones are truncated. By default the model's context length.
-    pub max_tokens: Option<u64>,
-    /// The maximum number of documents that are read; by default all.
-    pub max_documents: Option<u64>,
-}
-
-/// The thresholds of `corrigenda test`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TestConfig {
-    /// The KL divergence, in nats, from which on an answer counts as changed.
-    pub unchanged_kl: Option<f64>,
-    /// The minimum probability of the target after the edit's own prompt.
-    pub min_probability: Option<f64>,
-    /// The minimum share of edits that must hold, from 0 to 1; all by default.
-    pub min_efficacy: Option<f64>,
-    /// The minimum share of paraphrases that must hold, from 0 to 1; all by default.
-    pub min_paraphrase: Option<f64>,
-    /// The minimum share of neighbours whose answer must stay unchanged, from 0 to 1; all by default.
-    pub min_unchanged: Option<f64>,
-    /// The maximum mean KL divergence on neutral text, in nats.
-    pub max_damage: Option<f64>,
-    /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
-    pub max_perplexity: Option<f64>,
-    /// A file of neutral text, one document per line; by default the corpus of the statistics.
-    pub neutral: Option<PathBuf>,
-}
-
-impl RomeConfig {
-    /// Returns these settings, with those that are not set taken from `shared`.
-    pub(super) fn over(self, shared: &Self) -> Self {
-        let shared = shared.clone();
-        Self {
-            layer_span: if self.layer.is_some() { self.layer_span } else { shared.layer_span },
-            layer: self.layer.or(shared.layer),
-            templates: self.templates.or(shared.templates),
-            schedule: self.schedule.or(shared.schedule),
-            weight_decay: self.weight_decay.or(shared.weight_decay),
-            clamp: self.clamp.or(shared.clamp),
-            kl_factor: self.kl_factor.or(shared.kl_factor),
-            stop_loss: self.stop_loss.or(shared.stop_loss),
-            converged_nll: self.converged_nll.or(shared.converged_nll),
-            bare_weight: self.bare_weight.or(shared.bare_weight),
-            margin: self.margin.or(shared.margin),
-        }
-    }
-}
-
 impl Config {
     /// Reads the project file in `root`. Returns the settings, the warnings and the sources that they point into.
     ///
@@ -221,6 +81,38 @@ impl Config {
             Some(config) if !findings.iter().any(Diagnostic::is_error) => Ok((config, findings, sources)),
             _ => Err(Findings { diagnostics: findings, sources }),
         }
+    }
+
+    /// Returns the names of the models, sorted; empty if the only model has no name.
+    pub fn model_names(&self) -> Vec<&str> {
+        self.models.keys().map(String::as_str).collect()
+    }
+
+    /// Chooses the model `name`: its settings replace those in this [`Config`]. Without a name, the only model stays
+    /// chosen.
+    ///
+    /// # Errors
+    /// If no model has this name, or if no name is given and there are several models.
+    pub fn choose(&mut self, name: Option<&str>) -> Result<(), Diagnostic> {
+        let name = match name {
+            None if self.models.len() < 2 => return Ok(()),
+            None => return Err(unchosen(&self.model_names())),
+            Some(name) => name,
+        };
+        let Some(NamedModel { model, rome, statistics }) = self.models.get(name).cloned() else {
+            return Err(unknown(name, &self.model_names()));
+        };
+        (self.model, self.rome, self.statistics) = (model, rome, statistics);
+        Ok(())
+    }
+
+    /// Chooses the model that `other` has chosen, if this project has a model of that name or only one model.
+    ///
+    /// # Errors
+    /// If the project has several models, and none of that name.
+    pub fn choose_as(&mut self, other: &Self) -> Result<(), Diagnostic> {
+        let name = other.model.name.as_deref();
+        self.choose(name.filter(|name| self.models.contains_key(*name) || self.models.len() > 1))
     }
 
     /// Returns a path of the project file relative to the working directory, with a leading `~/` expanded.
@@ -273,29 +165,11 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
     walk.known_keys(&top, PROJECT_KEYS);
     let edits = read_path(&mut walk, &top, "edits").and_then(|text| rules::path_below(&mut walk, "edits", &text));
     let edits = edits.unwrap_or_else(|| DEFAULT_EDITS.into());
-    let rome = read_rome(&mut walk, &top, "`[rome]`").unwrap_or_default();
-    let link = walk.table(&top, "link", "`[link]`").map(|table| {
-        walk.known_keys(&table, LINK_KEYS);
-        let mut number = |key, range| walk.integer(&table, key, range).and_then(|number| usize::try_from(number).ok());
-        let refine_steps = number("refine-steps", 0..=MOST_REFINING);
-        let refine_layers = number("refine-layers", 1..=MOST_LAYERS);
-        LinkConfig { ridge: walk.number(&table, "ridge", LowerBound::IncludesZero), refine_steps, refine_layers }
-    });
-    let statistics = read_statistics(&mut walk, &top, "`[statistics]`", None);
+    let rome = RomeConfig::read(&mut walk, &top, "`[rome]`").unwrap_or_default();
+    let link = LinkConfig::read(&mut walk, &top).unwrap_or_default();
+    let statistics = StatisticsConfig::read(&mut walk, &top, "`[statistics]`", None);
     let (model, models) = models::read(&mut walk, &top, &rome, statistics.as_ref());
-    let test = walk.table(&top, "test", "`[test]`").map(|table| {
-        walk.known_keys(&table, TEST_KEYS);
-        TestConfig {
-            unchanged_kl: walk.number(&table, "unchanged-kl", LowerBound::ExcludesZero),
-            min_probability: walk.share(&table, "min-probability"),
-            min_efficacy: walk.share(&table, "min-efficacy"),
-            min_paraphrase: walk.share(&table, "min-paraphrase"),
-            min_unchanged: walk.share(&table, "min-unchanged"),
-            max_damage: walk.number(&table, "max-damage", LowerBound::ExcludesZero),
-            max_perplexity: walk.number(&table, "max-perplexity", LowerBound::ExcludesZero),
-            neutral: read_path(&mut walk, &table, "neutral").map(|text| text.value.into()),
-        }
-    });
+    let test = TestConfig::read(&mut walk, &top).unwrap_or_default();
     let policy = Policy::read(&mut walk, &top);
     let config = model.map(|model| Config {
         root: root.to_owned(),
@@ -304,9 +178,9 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         model,
         models,
         rome,
-        link: link.unwrap_or_default(),
+        link,
         statistics,
-        test: test.unwrap_or_default(),
+        test,
         policy,
     });
     // With several models, the first one is chosen until `choose` is called.
@@ -316,78 +190,6 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         config
     });
     (config, edits, walk.finish())
-}
-
-/// Reads a path that is not empty. Whether it exists is checked where it is opened.
-fn read_path(walk: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
-    let text = walk.text(entry, key)?;
-    rules::path(walk, key, &text).then_some(text)
-}
-
-pub(super) fn read_required_path(walk: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
-    walk.required(entry, key)?;
-    read_path(walk, entry, key)
-}
-
-pub(super) fn read_rome(walk: &mut TomlReader, above: &TomlTable<'_, '_>, what: &'static str) -> Option<RomeConfig> {
-    let table = walk.table(above, "rome", what)?;
-    walk.known_keys(&table, ROME_KEYS);
-    let layer = walk.integer(&table, "layer", 0..=i64::from(u32::MAX));
-    Some(RomeConfig {
-        layer: layer.and_then(|layer| usize::try_from(layer).ok()),
-        layer_span: table.table.get("layer").map(Spanned::span),
-        templates: read_path(walk, &table, "templates").map(|text| text.value.into()),
-        schedule: read_schedule(walk, &table),
-        weight_decay: walk.number(&table, "weight-decay", LowerBound::IncludesZero),
-        clamp: walk.number(&table, "clamp", LowerBound::IncludesZero),
-        kl_factor: walk.number(&table, "kl-factor", LowerBound::IncludesZero),
-        stop_loss: walk.number(&table, "stop-loss", LowerBound::IncludesZero),
-        converged_nll: walk.number(&table, "converged-nll", LowerBound::IncludesZero),
-        bare_weight: walk.share(&table, "bare-weight"),
-        margin: walk.number(&table, "margin", LowerBound::IncludesZero),
-    })
-}
-
-fn read_schedule(walk: &mut TomlReader, rome: &TomlTable<'_, '_>) -> Option<Vec<Stage>> {
-    let stages: &[Spanned<DeValue<'_>>] = walk.array(rome, "schedule", "an array of `{ rate = …, steps = … }`")?;
-    if stages.is_empty() || stages.len() > MOST_STAGES {
-        let span = rome.table.get("schedule").map_or(0..0, Spanned::span);
-        let message = format!("`schedule` must have from 1 to {MOST_STAGES} stages, not {}", stages.len());
-        walk.note(Code::OutOfRange, message, &span, "out of range");
-    }
-    let stages = stages.iter().filter_map(|stage| {
-        let table = walk.as_table("every stage of `schedule`", "this stage", stage)?;
-        walk.known_keys(&table, STAGE_KEYS);
-        let _ = (walk.required(&table, "rate"), walk.required(&table, "steps"));
-        let rate = walk.number(&table, "rate", LowerBound::ExcludesZero);
-        let steps = walk.integer(&table, "steps", 1..=MOST_STEPS);
-        Some(Stage { rate: rate?, steps: u32::try_from(steps?).ok()? })
-    });
-    Some(stages.collect())
-}
-
-/// Reads a `[statistics]` table; keys that it does not set are taken from `shared`.
-pub(super) fn read_statistics(
-    walk: &mut TomlReader,
-    above: &TomlTable<'_, '_>,
-    what: &'static str,
-    shared: Option<&StatisticsConfig>,
-) -> Option<StatisticsConfig> {
-    let table = walk.table(above, "statistics", what)?;
-    walk.known_keys(&table, STATISTICS_KEYS);
-    let corpus = match shared {
-        Some(_) => read_path(walk, &table, "corpus"),
-        None => read_required_path(walk, &table, "corpus"),
-    };
-    let mut limit = |key| walk.integer(&table, key, 1..=i64::MAX).and_then(|number| u64::try_from(number).ok());
-    let (max_tokens, max_documents) = (limit("max-tokens"), limit("max-documents"));
-    let max_tokens = max_tokens.or(shared.and_then(|shared| shared.max_tokens));
-    let max_documents = max_documents.or(shared.and_then(|shared| shared.max_documents));
-    let (corpus, span) = match corpus {
-        Some(corpus) => (corpus.value.into(), corpus.span),
-        None => shared.map(|shared| (shared.corpus.clone(), shared.span.clone()))?,
-    };
-    Some(StatisticsConfig { corpus, span, max_tokens, max_documents })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Reads the models of a project: one without a name, or several named ones, each with its own settings.
 //!
 //! A named model inherits `[rome]` and `[statistics]` of the project and overrides single keys. One model is the chosen
-//! one: its settings are in [`Config`], so most code only deals with one model.
+//! one: its settings are in [`Config`](super::Config), so most code only deals with one model.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,9 +10,8 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{RomeConfig, StatisticsConfig, read_required_path, read_rome, read_statistics};
+use super::settings::{RomeConfig, StatisticsConfig, read_required_path};
 use crate::diagnostics::{Code, Diagnostic, did_you_mean, list_in_words, nearest, shorten};
-use crate::project::Config;
 use crate::project::read::toml_reader::{TomlReader, TomlTable};
 
 pub(crate) const MODEL_KEYS: &[&str] = &["path"];
@@ -113,46 +112,12 @@ fn read_named(
     }
     walk.known_keys(&table, NAMED_KEYS);
     let path = read_required_path(walk, &table, "path");
-    let own = read_rome(walk, &table, "`rome` of this model").unwrap_or_default();
-    let moments = read_statistics(walk, &table, "`statistics` of this model", statistics);
+    let own = RomeConfig::read(walk, &table, "`rome` of this model").unwrap_or_default();
+    let moments = StatisticsConfig::read(walk, &table, "`statistics` of this model", statistics);
     let path = path?;
     let model = ModelConfig { name: Some(name.clone()), path: path.value.into(), span: path.span };
     let statistics = moments.or_else(|| statistics.cloned());
     Some((name, NamedModel { model, rome: own.over(rome), statistics }))
-}
-
-impl Config {
-    /// Returns the names of the models, sorted; empty if the only model has no name.
-    pub fn model_names(&self) -> Vec<&str> {
-        self.models.keys().map(String::as_str).collect()
-    }
-
-    /// Chooses the model `name`: its settings replace those in this [`Config`]. Without a name, the only model stays
-    /// chosen.
-    ///
-    /// # Errors
-    /// If no model has this name, or if no name is given and there are several models.
-    pub fn choose(&mut self, name: Option<&str>) -> Result<(), Diagnostic> {
-        let name = match name {
-            None if self.models.len() < 2 => return Ok(()),
-            None => return Err(unchosen(&self.model_names())),
-            Some(name) => name,
-        };
-        let Some(NamedModel { model, rome, statistics }) = self.models.get(name).cloned() else {
-            return Err(unknown(name, &self.model_names()));
-        };
-        (self.model, self.rome, self.statistics) = (model, rome, statistics);
-        Ok(())
-    }
-
-    /// Chooses the model that `other` has chosen, if this project has a model of that name or only one model.
-    ///
-    /// # Errors
-    /// If the project has several models, and none of that name.
-    pub fn choose_as(&mut self, other: &Self) -> Result<(), Diagnostic> {
-        let name = other.model.name.as_deref();
-        self.choose(name.filter(|name| self.models.contains_key(*name) || self.models.len() > 1))
-    }
 }
 
 /// Returns the error that a command needs one model and the project has several.
@@ -162,7 +127,7 @@ pub fn unchosen(names: &[&str]) -> Diagnostic {
         .help(format!("choose one with `--model NAME`: {}", list_in_words(names)))
 }
 
-fn unknown(name: &str, names: &[&str]) -> Diagnostic {
+pub(super) fn unknown(name: &str, names: &[&str]) -> Diagnostic {
     let finding = Diagnostic::new(Code::ModelUnknown, format!("the project has no model `{}`", shorten(name)));
     let finding = nearest(name, names).map(did_you_mean).into_iter().fold(finding, Diagnostic::help);
     match names {
