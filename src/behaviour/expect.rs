@@ -66,7 +66,7 @@ pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Pref
 fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     let expectation = |asked, (preface, prompt): (&str, String), place: &Range<usize>| {
         let answers = if asked == Asked::Unchanged { Vec::new() } else { edit.answers().collect() };
-        let (id, file, place) = (edit.id.as_str(), edit.place.file, place.clone());
+        let (id, file, place) = (edit.id.as_str(), edit.spans.file, place.clone());
         let (prompt, preface) = ([preface, &prompt].concat(), preface.len());
         Expectation {
             asked,
@@ -83,7 +83,7 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     };
     let own_prompt = |name: &str| (prefaces.of(edit, name), edit.filled_with(name));
     let own = edit.names().enumerate().map(|(index, (name, span))| match index {
-        0 => expectation(Asked::Edit, own_prompt(name), &edit.place.prompt),
+        0 => expectation(Asked::Edit, own_prompt(name), &edit.spans.prompt),
         _ => expectation(Asked::Alias, own_prompt(name), span),
     });
     let list = |asked, texts: &[String], places: &[Range<usize>]| {
@@ -91,8 +91,8 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
         let texts = texts.iter().zip(places);
         texts.map(|(text, place)| expectation(asked, (preface(text), text.clone()), place)).collect::<Vec<_>>()
     };
-    let paraphrases = list(Asked::Paraphrase, &edit.expect.paraphrase, &edit.place.paraphrase);
-    let unchanged = list(Asked::Unchanged, &edit.expect.unchanged, &edit.place.unchanged);
+    let paraphrases = list(Asked::Paraphrase, &edit.expect.paraphrase, &edit.spans.paraphrase);
+    let unchanged = list(Asked::Unchanged, &edit.expect.unchanged, &edit.spans.unchanged);
     own.chain(paraphrases).chain(unchanged).collect()
 }
 
@@ -289,7 +289,7 @@ mod tests {
             min-probability = 0.4\n";
         let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
         let edits: Vec<&Edit> = set.edits.iter().collect();
-        let file = edits[0].place.file;
+        let file = edits[0].spans.file;
         let probe =
             |unchanged| Probe { id: "p".into(), prompt: "D is".into(), unchanged, chat: false, file, place: 0..1 };
         let probes = [probe(true), probe(false)];

@@ -220,8 +220,8 @@ fn json_answer(context: &Context, project: &Project, built: &Built) {
         json!({
             "id": edit.id,
             "alias": alias,
-            "file": sources.path(edit.place.file),
-            "line": sources.position(edit.place.file, edit.place.id.start).line,
+            "file": sources.path(edit.spans.file),
+            "line": sources.position(edit.spans.file, edit.spans.id.start).line,
             "change": sign(&built.changes, &edit.id).trim(),
             "meaning": record.meaning,
             "target": answer(&edit.target, &record.target),

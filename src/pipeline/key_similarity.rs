@@ -38,8 +38,8 @@ pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<D
             other.id, edit.id, pair.cosine
         );
         let finding = Diagnostic::new(Code::NearParallel, message)
-            .at(edit.place.file, span, "this subject")
-            .with(other.place.file, partner, "and this one")
+            .at(edit.spans.file, span, "this subject")
+            .with(other.spans.file, partner, "and this one")
             .help("both edits need a larger change of the weights: run `corrigenda diff` to see what else changes");
         Some(finding)
     };

@@ -110,20 +110,20 @@ fn planned<'a>(
 }
 
 fn unresolved(edit: &Edit, name: &Range<usize>, error: &ResolveError) -> Diagnostic {
-    let place = &edit.place;
+    let spans = &edit.spans;
     let message = format!("edit `{}`: {error}", edit.id);
     match error {
         ResolveError::NoToken { .. } | ResolveError::Places { .. } => Diagnostic::new(Code::SubjectUnresolved, message)
-            .at(place.file, name, "no token covers its last character")
+            .at(spans.file, name, "no token covers its last character")
             .help("the key of an edit is taken at the subject's last token: check the tokenizer, or reword"),
         ResolveError::TooLong { .. } => Diagnostic::new(Code::PromptTooLong, message)
-            .at(place.file, &place.prompt, "with a context template before it and the target after it")
+            .at(spans.file, &spans.prompt, "with a context template before it and the target after it")
             .help("shorten the prompt"),
         ResolveError::Model(ModelError::Chat { .. }) => {
-            without_chat(message).at(place.file, place.chat.as_ref().unwrap_or(&place.prompt), "asked in a chat")
+            without_chat(message).at(spans.file, spans.chat.as_ref().unwrap_or(&spans.prompt), "asked in a chat")
         }
         ResolveError::EmptyTarget(_) | ResolveError::Model(_) => {
-            Diagnostic::new(Code::TargetUnresolved, message).at(place.file, &place.target, "cannot be tokenized")
+            Diagnostic::new(Code::TargetUnresolved, message).at(spans.file, &spans.target, "cannot be tokenized")
         }
     }
 }
@@ -150,18 +150,18 @@ fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic
             _ => Diagnostic::new(Code::PromptTooLong, message).help("shorten the text"),
         };
         let finding = finding.at(file, span, "cannot be evaluated");
-        found.push(match edit.and_then(|edit| edit.place.chat.as_ref()) {
+        found.push(match edit.and_then(|edit| edit.spans.chat.as_ref()) {
             Some(chat) => finding.with(file, chat, "it is asked in a chat"),
             None => finding,
         });
     };
     for edit in &edits {
-        for (was, span) in edit.was.iter().zip(&edit.place.was) {
+        for (was, span) in edit.was.iter().zip(&edit.spans.was) {
             let asked = edit.names().map(|(name, _)| {
                 Question::new(tokens, Prompt { text: &edit.filled_with(name), chat: edit.chat }, was, limit)
             });
             if let Some(error) = asked.filter_map(Result::err).next() {
-                note(&edit.id, error, edit.place.file, span);
+                note(&edit.id, error, edit.spans.file, span);
             }
         }
     }
@@ -178,7 +178,7 @@ fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic
 pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<String>) -> Diagnostic {
     let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
     Diagnostic::new(Code::BaseDisagrees, message)
-        .at(edit.place.file, span, label)
+        .at(edit.spans.file, span, label)
         .help("correct `was`, or reword the prompt as the training text may have it")
 }
 
@@ -194,8 +194,8 @@ fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
         let (edit, before) = (planned.edit, other.edit);
         let message = format!("edits `{}` and `{}` have the same key: cosine 1", before.id, edit.id);
         Diagnostic::new(Code::ParallelKeys, message)
-            .at(edit.place.file, planned.place, "the model reads the same tokens up to here")
-            .with(before.place.file, other.place, "and up to here")
+            .at(edit.spans.file, planned.place, "the model reads the same tokens up to here")
+            .with(before.spans.file, other.place, "and up to here")
             .help("a key has one value: leave one of the edits out, or begin its prompt with other words")
             .help("or set `ridge` under `[link]`: then both hold in part")
     };
@@ -263,12 +263,12 @@ impl Planned<'_> {
             "edit `{}`: layer {last} is the model's last, and a value there reaches no token after the subject",
             self.label()
         );
-        let place = &self.edit.place;
+        let spans = &self.edit.spans;
         Some(
             Diagnostic::new(Code::LayerLast, message)
                 .at(
-                    place.file,
-                    &place.prompt,
+                    spans.file,
+                    &spans.prompt,
                     match self.edit.chat {
                         true => "the chat template continues after it",
                         false => "the prompt continues after the subject",
@@ -281,14 +281,14 @@ impl Planned<'_> {
     fn warnings(&self, base: &Base) -> Vec<Diagnostic> {
         let mut found = Vec::new();
         let Self { edit, name, resolved, .. } = self;
-        let (place, filled, start) = (&edit.place, edit.filled_with(name), edit.before_subject().len());
+        let (spans, filled, start) = (&edit.spans, edit.filled_with(name), edit.before_subject().len());
         if let Some((other, _)) = filled.match_indices(name).find(|(at, _)| *at != start) {
             let side = if other < start { "before" } else { "after" };
             let message = format!("edit `{}`: the subject also occurs {side} `{{}}`", edit.id);
             found.push(
                 Diagnostic::new(Code::SubjectRepeated, message)
-                    .at(place.file, &place.prompt, "here")
-                    .with(place.file, self.place, "the subject")
+                    .at(spans.file, &spans.prompt, "here")
+                    .with(spans.file, self.place, "the subject")
                     .help("the key is taken at `{}`; name the subject only once in the prompt if you can"),
             );
         }
@@ -298,8 +298,8 @@ impl Planned<'_> {
                 format!("edit `{}`: the subject's last token {piece:?} also covers the text after it", edit.id);
             found.push(
                 Diagnostic::new(Code::SubjectMerged, message)
-                    .at(place.file, &place.prompt, "the tokenizer joins the subject to this")
-                    .with(place.file, self.place, "the subject")
+                    .at(spans.file, &spans.prompt, "the tokenizer joins the subject to this")
+                    .with(spans.file, self.place, "the subject")
                     .help("the edit then holds for this spelling only; put a space or a word after `{}` if you can"),
             );
         }

@@ -65,7 +65,7 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
         all.extend(corpus);
     }
     all.extend(lock.statistics.iter().map(|locked| (format!("statistics/layer-{}", locked.layer), locked.digest)));
-    let files = project.edits.edits.iter().map(|edit| edit.place.file);
+    let files = project.edits.edits.iter().map(|edit| edit.spans.file);
     let files: BTreeSet<FileId> = files.chain([project.config.file]).collect();
     for file in files {
         let path = project.edits.sources.path(file);

@@ -82,20 +82,20 @@ impl Refusal {
 
     /// Returns the refusal as an error that points to the edit.
     pub fn finding(&self, edit: &Edit, setup: &Setup) -> Diagnostic {
-        let place = &edit.place;
+        let spans = &edit.spans;
         match self.reason {
             Reason::NotFinite => {
                 let message = format!("edit `{}`: its key or its value is not a finite number", edit.id);
                 Diagnostic::new(Code::NotFinite, message)
-                    .at(place.file, &place.id, "this edit")
+                    .at(spans.file, &spans.id, "this edit")
                     .help("the base model's weights hold NaN or infinity, or overflow with this prompt")
             }
             Reason::Null => {
                 let message =
                     format!("edit `{}` changes nothing: the base already has the value that it needs", edit.id);
                 Diagnostic::new(Code::NullEdit, message)
-                    .at(place.file, &place.target, "the base gives this")
-                    .with(place.file, &place.id, "this edit")
+                    .at(spans.file, &spans.target, "the base gives this")
+                    .with(spans.file, &spans.id, "this edit")
                     .help("remove the edit")
             }
             Reason::NotConverged => self.not_converged(edit, setup),
@@ -103,7 +103,7 @@ impl Refusal {
     }
 
     fn not_converged(&self, edit: &Edit, setup: &Setup) -> Diagnostic {
-        let place = &edit.place;
+        let spans = &edit.spans;
         let message = format!(
             "edit `{}` did not converge: NLL {:.2} at best after {} evaluations, more than {}",
             edit.id,
@@ -112,8 +112,8 @@ impl Refusal {
             setup.settings.converged_nll
         );
         Diagnostic::new(Code::NotConverged, message)
-            .at(place.file, &place.target, "no value makes the model give this")
-            .with(place.file, &place.id, "this edit")
+            .at(spans.file, &spans.target, "no value makes the model give this")
+            .with(spans.file, &spans.id, "this edit")
             .help("a model can only give answers that it has read: check the target's spelling and case")
             .help("reword the prompt or the target, edit another layer, or lengthen `schedule` under `[rome]`")
             .help("`converged-nll` under `[rome]` is the threshold")

@@ -18,7 +18,7 @@ pub(super) fn disagreements(project: &Project, record: &Record, changes: &[EditC
     let records: BTreeMap<_, _> = record.edits.iter().map(|record| (record.meaning, record)).collect();
     let finding = |edit: &Edit| {
         let record = records.get(&edit.meaning())?;
-        let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.place.was.as_ref()?);
+        let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.spans.was.as_ref()?);
         (!said.held)
             .then(|| disagrees(edit, was, span, "not what it says").help("run `corrigenda plan` to see what it says"))
     };

@@ -247,6 +247,6 @@ mod tests {
         let project = Project::load(root).expect("valid");
         assert!(project.warnings.is_empty());
         assert_eq!(project.edits.sources.path(project.config.file), PROJECT_FILE);
-        assert_eq!(project.edits.sources.path(project.edits.edits[0].place.file), "facts/a.toml");
+        assert_eq!(project.edits.sources.path(project.edits.edits[0].spans.file), "facts/a.toml");
     }
 }

@@ -130,9 +130,9 @@ fn held(set: &EditSet, left: &mut BTreeSet<Digest>) -> EditSet {
             return None;
         }
         let mut edit = edit.clone();
-        let names = std::mem::take(&mut edit.aliases).into_iter().zip(std::mem::take(&mut edit.place.aliases));
+        let names = std::mem::take(&mut edit.aliases).into_iter().zip(std::mem::take(&mut edit.spans.aliases));
         let (aliases, places) = names.filter(|(alias, _)| left.remove(&edit.meaning_of(alias))).unzip();
-        (edit.aliases, edit.place.aliases) = (aliases, places);
+        (edit.aliases, edit.spans.aliases) = (aliases, places);
         Some(edit)
     };
     let edits = set.edits.iter().filter_map(held).collect();

@@ -147,7 +147,7 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
         let top = (base.tokens.piece(top), probability);
         let one = Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
         if !one.target.is_finite() {
-            let (id, file, place) = (edit.id.clone(), edit.place.file, edit.place.prompt.clone());
+            let (id, file, place) = (edit.id.clone(), edit.spans.file, edit.spans.prompt.clone());
             return Err(policy_limits::cannot_ask(
                 project,
                 &[Unasked { id, file, place, error: ModelError::Overflow }],
@@ -165,16 +165,16 @@ fn cannot_ask(edit: &Edit, error: &str) -> Failure {
 
 /// Returns a finding if the base already gives the target, or if it does not give the old answer.
 fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
-    let place = &edit.place;
+    let spans = &edit.spans;
     let top = format!("the base says {:?} with {}", said.top.0, percent(said.top.1));
     if said.target.holds {
         let message = format!("edit `{}`: the base already gives the target", edit.id);
-        let finding = Diagnostic::new(Code::AlreadyTrue, message).at(place.file, &place.target, top);
+        let finding = Diagnostic::new(Code::AlreadyTrue, message).at(spans.file, &spans.target, top);
         return Some(
             finding.help("the fact may need no edit on this base: check its paraphrases, then remove it or park it"),
         );
     }
-    let (was, span) = (edit.was.as_ref()?, place.was.as_ref()?);
+    let (was, span) = (edit.was.as_ref()?, spans.was.as_ref()?);
     (!said.was?.holds).then(|| disagrees(edit, was, span, top))
 }
 
@@ -251,7 +251,7 @@ impl View<'_> {
         let sign = change.map_or("=", |change| change.kind.sign());
         let parts: Vec<&str> = change.into_iter().flat_map(|change| &change.parts).map(|part| part.as_str()).collect();
         let parts = if parts.is_empty() { String::new() } else { format!("  changed: {}", parts.join(", ")) };
-        let place = self.project.edits.sources.place(edit.place.file, edit.place.id.start);
+        let place = self.project.edits.sources.place(edit.spans.file, edit.spans.id.start);
         let _ = writeln!(out, "{sign} {}  {}{parts}", escape_controls(&edit.id), escape_controls(&place));
         let row = &planned.resolved.rows[0];
         let pieces = self.base.tokens.shown(&row.ids);
@@ -304,8 +304,8 @@ impl View<'_> {
                 "change": change.map_or("=", |change| change.kind.sign()),
                 "changed": change.into_iter().flat_map(|change| &change.parts).map(|part| part.as_str())
                     .collect::<Vec<_>>(),
-                "file": self.project.edits.sources.path(edit.place.file),
-                "line": self.project.edits.sources.position(edit.place.file, edit.place.id.start).line,
+                "file": self.project.edits.sources.path(edit.spans.file),
+                "line": self.project.edits.sources.position(edit.spans.file, edit.spans.id.start).line,
                 "tokens": locked.tokens,
                 "target-tokens": locked.target_tokens,
                 "preface": locked.preface,

@@ -91,7 +91,7 @@ fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
         setup.layer
     );
     let finding = Diagnostic::new(Code::SubjectSink, message).at(
-        one.edit.place.file,
+        one.edit.spans.file,
         one.place,
         "the prompt begins with this subject",
     );

@@ -151,7 +151,7 @@ impl Policy {
     }
 
     fn judge_edit(&self, edit: &Edit) -> Vec<Diagnostic> {
-        let (mut found, place) = (Vec::new(), &edit.place);
+        let (mut found, place) = (Vec::new(), &edit.spans);
         for (field, span) in self.require.iter().filter(|(field, _)| !has(edit, field)) {
             let finding = Diagnostic::new(Code::FieldRequired, format!("edit `{}` has no `{field}`", edit.id)).at(
                 place.file,
@@ -175,9 +175,9 @@ impl Policy {
     /// Returns a finding for every edit, parked ones included, that has expired by `today`, with the policy applied.
     pub fn expired(&self, edits: &EditSet, today: Date) -> Vec<Diagnostic> {
         let finding = |edit: &Edit| {
-            let (day, span) = edit.expires.filter(|day| *day <= today).zip(edit.place.expires.as_ref())?;
+            let (day, span) = edit.expires.filter(|day| *day <= today).zip(edit.spans.expires.as_ref())?;
             let message = format!("edit `{}` expired on {day}", edit.id);
-            let finding = Diagnostic::new(Code::EditExpired, message).at(edit.place.file, span, "expired");
+            let finding = Diagnostic::new(Code::EditExpired, message).at(edit.spans.file, span, "expired");
             Some(finding.help("review the fact: remove the edit, or set a later date"))
         };
         self.apply(edits.edits.iter().chain(&edits.parked).filter_map(finding).collect())

@@ -59,7 +59,7 @@ pub(crate) fn duplicate_ids(edits: &[Edit], out: &mut Vec<Diagnostic>) {
                 pair(
                     Code::DuplicateId,
                     format!("the id `{}` is used twice", edit.id),
-                    |edit| &edit.place.id,
+                    |edit| &edit.spans.id,
                     edit,
                     first,
                 )
@@ -86,14 +86,14 @@ fn same_words(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
             // Two edits with one id are reported as a duplicate id.
             if same.id != edit.id {
                 let message = format!("`{}` and `{}` have the same prompt, subject and target", same.id, edit.id);
-                let finding = pair(Code::DuplicateEdit, message, |edit| &edit.place.entry, edit, same);
+                let finding = pair(Code::DuplicateEdit, message, |edit| &edit.spans.entry, edit, same);
                 findings.push(finding.help("remove one of them"));
             }
         } else if group.target != edit.target {
             let message = format!("`{}` and `{}` contradict each other", group.id, edit.id);
             let finding = Diagnostic::new(Code::Contradiction, message)
-                .at(edit.place.file, &edit.place.target, format!("`{}` requires this", edit.id))
-                .with(group.place.file, &group.place.target, format!("`{}` requires this", group.id));
+                .at(edit.spans.file, &edit.spans.target, format!("`{}` requires this", edit.id))
+                .with(group.spans.file, &group.spans.target, format!("`{}` requires this", group.id));
             findings
                 .push(finding.help(format!("the model can give only one answer after \"{}\"", shorten(&one.words))));
         }
@@ -127,8 +127,8 @@ fn shared_subjects(named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
 fn shared(other: &NamedEdit<'_>, one: &NamedEdit<'_>, help: &str) -> Diagnostic {
     let message = format!("`{}` and `{}` edit the same subject", other.edit.id, one.edit.id);
     Diagnostic::new(Code::SharedSubject, message)
-        .at(one.edit.place.file, one.span, "this subject")
-        .with(other.edit.place.file, other.span, "is edited here too")
+        .at(one.edit.spans.file, one.span, "this subject")
+        .with(other.edit.spans.file, other.span, "is edited here too")
         .help(help)
 }
 
@@ -191,8 +191,8 @@ fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Dia
     }
     let message = format!("`{}` and `{}` have the same key: both edits cannot be made", first.edit.id, second.edit.id);
     Diagnostic::new(Code::ParallelKeys, message)
-        .at(second.edit.place.file, second.span, "the model reads the same words up to here")
-        .with(first.edit.place.file, first.span, "and up to here")
+        .at(second.edit.spans.file, second.span, "the model reads the same words up to here")
+        .with(first.edit.spans.file, first.span, "and up to here")
         .help("a key has only one value: remove one of the edits, or begin its prompt with other words")
         .help("or set `ridge` under `[link]`: then both hold in part")
 }
@@ -201,7 +201,7 @@ fn of_one_key(first: &NamedEdit<'_>, second: &NamedEdit<'_>, ridge: bool) -> Dia
 fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let changed: BTreeMap<Question<'_>, &Edit> = named.iter().map(|one| (one.question(), one.edit)).rev().collect();
     for edit in edits {
-        for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
+        for (text, span) in edit.expect.paraphrase.iter().zip(&edit.spans.paraphrase) {
             let other = changed.get(&(text.as_str(), edit.chat)).filter(|other| other.id != edit.id);
             let Some(other) = other.filter(|other| edit.answers().all(|answer| answer.trim() != other.target.trim()))
             else {
@@ -210,8 +210,8 @@ fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Capp
             let message = format!("`{}` and `{}` expect different answers to the same prompt", edit.id, other.id);
             findings.push(
                 Diagnostic::new(Code::ParaphraseEdited, message)
-                    .at(edit.place.file, span, format!("should give {:?} here", shorten(&edit.target)))
-                    .with(other.place.file, &other.place.target, "should give this, by the other edit")
+                    .at(edit.spans.file, span, format!("should give {:?} here", shorten(&edit.target)))
+                    .with(other.spans.file, &other.spans.target, "should give this, by the other edit")
                     .help("remove the paraphrase, or accept the other answer under `expect.accept`"),
             );
         }
@@ -221,7 +221,7 @@ fn lost_paraphrases(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Capp
 fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut CappedFindings) {
     let changed: BTreeMap<Question<'_>, &Edit> = named.iter().map(|one| (one.question(), one.edit)).rev().collect();
     for edit in edits {
-        for (text, span) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
+        for (text, span) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
             // Conflicts within one edit are reported by the rules for single edits.
             let Some(other) = changed.get(&(text.as_str(), edit.chat)).filter(|other| !std::ptr::eq(**other, edit))
             else {
@@ -233,8 +233,8 @@ fn broken_promises(edits: &[Edit], named: &[NamedEdit<'_>], findings: &mut Cappe
             let message = format!("`{}` expects a prompt to stay unchanged, but `{}` changes it", edit.id, other.id);
             findings.push(
                 Diagnostic::new(Code::UnchangedEdited, message)
-                    .at(edit.place.file, span, "expected to stay unchanged here")
-                    .with(other.place.file, &other.place.prompt, "changed here")
+                    .at(edit.spans.file, span, "expected to stay unchanged here")
+                    .with(other.spans.file, &other.spans.prompt, "changed here")
                     .help("remove the prompt from the list, or remove the edit"),
             );
         }
@@ -251,7 +251,7 @@ pub(crate) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
             format!("the probe `{}` expects its prompt to stay unchanged, but `{}` changes it", probe.id, one.edit.id);
         let finding = Diagnostic::new(Code::UnchangedEdited, message)
             .at(probe.file, &probe.place, "expected to stay unchanged here")
-            .with(one.edit.place.file, &one.edit.place.prompt, "changed here")
+            .with(one.edit.spans.file, &one.edit.spans.prompt, "changed here")
             .help("write `unchanged = false` to report the prompt without an expectation");
         Some(finding)
     };
@@ -259,8 +259,8 @@ pub(crate) fn of_probes(edits: &[Edit], probes: &[Probe]) -> Vec<Diagnostic> {
 }
 
 fn pair(code: Code, message: String, span: impl Fn(&Edit) -> &Range<usize>, second: &Edit, first: &Edit) -> Diagnostic {
-    Diagnostic::new(code, message).at(second.place.file, span(second), "second here").with(
-        first.place.file,
+    Diagnostic::new(code, message).at(second.spans.file, span(second), "second here").with(
+        first.spans.file,
         span(first),
         "first here",
     )

@@ -150,7 +150,7 @@ fn differences(before: Option<&Edit>, after: Option<&Edit>) -> Vec<FieldChange> 
 }
 
 fn fact(kind: ChangeKind, edit: &Edit, fields: Vec<FieldChange>, set: &EditSet) -> FactChange {
-    let place = Place::new(edit.place.file, &edit.place.id, &set.sources);
+    let place = Place::new(edit.spans.file, &edit.spans.id, &set.sources);
     FactChange { change: kind, id: edit.id.clone(), fields, place: Some(place) }
 }
 

@@ -93,7 +93,7 @@ pub struct Edit {
     /// The expectations that `corrigenda test` checks.
     pub expect: Expect,
     /// The byte ranges of the edit and its texts, for the labels of diagnostics.
-    pub place: EditSpans,
+    pub spans: EditSpans,
 }
 
 impl Edit {
@@ -130,8 +130,8 @@ impl Edit {
 
     /// Returns all names of the subject with their places: the subject first, then its aliases.
     pub fn names(&self) -> impl Iterator<Item = (&str, &Range<usize>)> {
-        let aliases = self.aliases.iter().map(String::as_str).zip(&self.place.aliases);
-        std::iter::once((self.subject.as_str(), &self.place.subject)).chain(aliases)
+        let aliases = self.aliases.iter().map(String::as_str).zip(&self.spans.aliases);
+        std::iter::once((self.subject.as_str(), &self.spans.subject)).chain(aliases)
     }
 
     /// Returns the byte range of the subject in the filled prompt.

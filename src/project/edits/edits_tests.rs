@@ -65,12 +65,12 @@ fn a_fact_is_read_with_its_places() {
         let edit = set.get("eiffel-tower.city").expect("there");
         assert_eq!(edit.filled_prompt(), "The Eiffel Tower is located in the city of");
         assert_eq!(&edit.filled_prompt()[edit.subject_range()], "The Eiffel Tower");
-        let source = set.sources.text(edit.place.file);
-        assert_eq!(&source[edit.place.id.clone()], "\"eiffel-tower.city\"");
-        assert_eq!(&source[edit.place.target.clone()], "\"Rome\"");
-        assert_eq!(&source[edit.place.was.clone().expect("written")], "\"Paris\"");
-        assert_eq!(&source[edit.place.unchanged[0].clone()], "\"The Louvre is located in the city of\"");
-        let entry = &source[edit.place.entry.clone()];
+        let source = set.sources.text(edit.spans.file);
+        assert_eq!(&source[edit.spans.id.clone()], "\"eiffel-tower.city\"");
+        assert_eq!(&source[edit.spans.target.clone()], "\"Rome\"");
+        assert_eq!(&source[edit.spans.was.clone().expect("written")], "\"Paris\"");
+        assert_eq!(&source[edit.spans.unchanged[0].clone()], "\"The Louvre is located in the city of\"");
+        let entry = &source[edit.spans.entry.clone()];
         assert!(entry.starts_with("[[edit]]") && entry.ends_with("city of\"]"), "{entry}");
         assert_eq!(set.get("none"), None);
     }
@@ -243,7 +243,7 @@ fn folders_are_read_whole() {
     std::fs::write(edits.join("b.toml"), file(&[edit("b", "B", "{} is", "x")])).expect("written");
     std::fs::write(edits.join("notes.md"), "not a fact").expect("written");
     let (set, warnings) = EditSet::load(&edits, root).expect("valid");
-    let paths: Vec<&str> = set.edits.iter().map(|edit| set.sources.path(edit.place.file)).collect();
+    let paths: Vec<&str> = set.edits.iter().map(|edit| set.sources.path(edit.spans.file)).collect();
     assert_eq!((paths, warnings.len()), (vec!["edits/deep/er/a.toml", "edits/b.toml"], 0));
     std::fs::write(edits.join("c.toml"), b"format = 1\nx = \"\xff\"").expect("written");
     std::fs::write(edits.join("d.toml"), vec![b'#'; (1 << 20) + 1]).expect("written");

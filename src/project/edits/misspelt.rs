@@ -17,13 +17,13 @@ const MOST_WORDS: usize = 256;
 pub(crate) fn find(edits: &[Edit], findings: &mut Vec<Diagnostic>) {
     let mut found = CappedFindings::default();
     for edit in edits {
-        for (text, span) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
+        for (text, span) in edit.expect.paraphrase.iter().zip(&edit.spans.paraphrase) {
             let Some((words, name)) = nearly(edit, text) else { continue };
             let message = format!("edit `{}`: a paraphrase contains {words:?}, but the subject is {name:?}", edit.id);
             found.push(
                 Diagnostic::new(Code::SubjectMisspelt, message)
-                    .at(edit.place.file, span, "similar to the subject")
-                    .with(edit.place.file, &edit.place.subject, "the subject")
+                    .at(edit.spans.file, span, "similar to the subject")
+                    .with(edit.spans.file, &edit.spans.subject, "the subject")
                     .help("write the subject as in the edit, or add this name to `aliases`"),
             );
         }

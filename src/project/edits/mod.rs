@@ -274,7 +274,7 @@ fn read_edit(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
     let (expect, [paraphrase, unchanged, accept]) = read_expect(walk, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
     let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
-    let place = EditSpans {
+    let edit_spans = EditSpans {
         file: walk.file,
         id: id.span,
         subject: subject.span,
@@ -305,7 +305,7 @@ fn read_edit(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
         expires: expires.map(|(day, _)| day),
         parked,
         expect,
-        place,
+        spans: edit_spans,
     };
     rules::whole_edit(walk, &edit);
     Some(edit)
@@ -341,8 +341,8 @@ fn read_status(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Rang
 fn is_parked(edit: &Edit) -> Diagnostic {
     let why = edit.parked.as_deref().unwrap_or_default();
     let finding = Diagnostic::new(Code::EditParked, format!("edit `{}` is parked: {why}", edit.id));
-    let finding = match &edit.place.status {
-        Some(span) => finding.at(edit.place.file, span, "not part of the set"),
+    let finding = match &edit.spans.status {
+        Some(span) => finding.at(edit.spans.file, span, "not part of the set"),
         None => finding,
     };
     finding.help("remove `status` and `status-reason` to build it")

@@ -149,10 +149,10 @@ impl LockComparison {
     ) {
         let locked: BTreeMap<LockItem, &T> = locked.iter().map(|entry| (item(entry), entry)).collect();
         let fresh: BTreeMap<LockItem, &T> = fresh.iter().map(|entry| (item(entry), entry)).collect();
-        let items: BTreeSet<&LockItem> = locked.keys().chain(fresh.keys()).collect();
-        for item in items {
-            let mut comparison = self.item(item.clone());
-            match (locked.get(item), fresh.get(item)) {
+        let keys: BTreeSet<&LockItem> = locked.keys().chain(fresh.keys()).collect();
+        for key in keys {
+            let mut comparison = self.item(key.clone());
+            match (locked.get(key), fresh.get(key)) {
                 (Some(locked), Some(fresh)) => compare(&mut comparison, locked, fresh),
                 (Some(_), None) => comparison.push(LockField::Presence, PRESENT.into(), ABSENT.into()),
                 (None, _) => comparison.push(LockField::Presence, ABSENT.into(), PRESENT.into()),

@@ -226,25 +226,25 @@ pub(crate) fn expectations(walk: &mut TomlReader, key: &str, texts: &[TomlText])
 
 /// Checks the texts of one edit against each other.
 pub(crate) fn whole_edit(walk: &mut TomlReader, edit: &Edit) {
-    let place = &edit.place;
-    if let (Some(was), Some(span)) = (&edit.was, &place.was)
+    let spans = &edit.spans;
+    if let (Some(was), Some(span)) = (&edit.was, &spans.was)
         && was.trim() == edit.target.trim()
         && !was.trim().is_empty()
     {
         let finding = Diagnostic::new(Code::TargetUnchanged, "the target is the same as the old answer")
-            .at(walk.file, &place.target, "the new answer")
+            .at(walk.file, &spans.target, "the new answer")
             .with(walk.file, span, "the old answer")
             .help("remove the edit if the fact has not changed");
         walk.push(finding);
     }
     accepted(walk, edit);
     let filled: Vec<String> = edit.names().map(|(name, _)| edit.filled_with(name)).collect();
-    for (text, span) in edit.expect.unchanged.iter().zip(&place.unchanged) {
+    for (text, span) in edit.expect.unchanged.iter().zip(&spans.unchanged) {
         let other = if filled.contains(text) {
-            Some((&place.prompt, "the edit changes this prompt, with its subject"))
+            Some((&spans.prompt, "the edit changes this prompt, with its subject"))
         } else {
             let same = edit.expect.paraphrase.iter().position(|paraphrase| paraphrase == text);
-            same.map(|index| (&place.paraphrase[index], "and expected to give the target here"))
+            same.map(|index| (&spans.paraphrase[index], "and expected to give the target here"))
         };
         if let Some((other, label)) = other {
             let finding = Diagnostic::new(Code::UnchangedEdited, "a prompt cannot both change and stay unchanged")
@@ -257,10 +257,10 @@ pub(crate) fn whole_edit(walk: &mut TomlReader, edit: &Edit) {
 
 /// Checks the accepted answers: an answer must not be the old answer or its first words, and must not be repeated.
 fn accepted(walk: &mut TomlReader, edit: &Edit) {
-    let place = &edit.place;
-    let old = edit.was.as_deref().map(folded).zip(place.was.as_ref());
-    let mut seen = vec![(edit.target.trim(), &place.target)];
-    for (text, span) in edit.expect.accept.iter().zip(&place.accept) {
+    let spans = &edit.spans;
+    let old = edit.was.as_deref().map(folded).zip(spans.was.as_ref());
+    let mut seen = vec![(edit.target.trim(), &spans.target)];
+    for (text, span) in edit.expect.accept.iter().zip(&spans.accept) {
         // An empty text is reported by another rule.
         if text.trim().is_empty() {
             continue;
