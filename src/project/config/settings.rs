@@ -1,8 +1,12 @@
 //! Defines and reads the settings of the tables `[rome]`, `[link]`, `[statistics]` and `[test]`.
+//!
+//! The JSON Schema is derived from the same types, so their comments are its descriptions. A setting that the file does
+//! not set is `None`; for `[rome]`, the preset of the model then applies.
 
 use std::ops::Range;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -46,88 +50,117 @@ pub(super) const TEST_KEYS: &[&str] = &[
     "neutral",
 ];
 
-/// The settings of the value optimisation (ROME). `None` means the default of the model's preset.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The settings of the value optimisation (ROME).
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(rename = "RomeTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RomeConfig {
     /// The layer that is edited, from 0.
     pub layer: Option<usize>,
     /// The byte range of `layer` in the project file.
+    #[schemars(skip)]
     pub layer_span: Option<Range<usize>>,
-    /// A file of context templates, one per line, each with `{}` in place of the prompt; by default the built-in
-    /// templates.
+    /// A file of context templates: texts that are put before the prompt.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub templates: Option<PathBuf>,
     /// The attempts of the optimisation; each is only made if the previous ones did not converge.
+    #[schemars(length(min = 1, max = 8))]
     pub schedule: Option<Vec<StageConfig>>,
     /// The weight decay: the factor of ‖δ‖ / ‖v₀‖² in the loss, where δ is the change of the initial value v₀.
+    #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
     /// The maximum of ‖δ‖ as a multiple of ‖v₀‖.
+    #[schemars(range(min = 0))]
     pub clamp: Option<f64>,
     /// The weight of the KL divergence that keeps the model's other predictions about the subject.
+    #[schemars(range(min = 0))]
     pub kl_factor: Option<f64>,
     /// The loss at which an attempt stops.
+    #[schemars(range(min = 0))]
     pub stop_loss: Option<f64>,
     /// The mean negative log-likelihood of the target, in nats, at or below which a value has converged.
+    #[schemars(range(min = 0))]
     pub converged_nll: Option<f64>,
-    /// The weight of the bare prompt in the averaged key, from 0 to 1; by default it weighs as much as any other
-    /// template.
+    /// The weight of the bare prompt in the averaged key; by default it weighs as much as any other template.
+    #[schemars(range(min = 0, max = 1))]
     pub bare_weight: Option<f64>,
-    /// The lead of the target over any other token, in nats, at which the search stops. By default only the published
-    /// criterion, `stop_loss`, applies.
+    /// The lead of the target, in nats, at which the search stops: every token of the target has at least this much
+    /// more log-probability than any other token, in every template. By default only the published `stop-loss` applies.
+    #[schemars(range(min = 0))]
     pub margin: Option<f64>,
 }
 
-/// One attempt of the optimisation, with its learning rate and length.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// One attempt of the optimisation.
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
+#[schemars(rename = "StageTable", deny_unknown_fields)]
 pub struct StageConfig {
     /// The learning rate of Adam.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub rate: f64,
-    /// The number of evaluations of the loss. The last one is not followed by an Adam update.
+    /// The number of evaluations of the loss; there is one Adam update fewer.
+    #[schemars(range(min = 1, max = 10000))]
     pub steps: u32,
 }
 
 /// The settings for solving all edits together.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(rename = "LinkTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LinkConfig {
-    /// The ridge on the diagonal of the linear system, as a share of the mean diagonal; by default 0, or that of the
-    /// refinement if the set is refined.
+    /// The ridge on the diagonal of the linear system, as a share of the mean diagonal.
+    #[schemars(range(min = 0))]
     pub ridge: Option<f64>,
     /// The number of refinement steps of a linked set, 0 for none. By default, only large sets are refined.
+    #[schemars(range(min = 0, max = 1000))]
     pub refine_steps: Option<usize>,
-    /// The number of layers that a refined set changes.
+    /// The number of layers that a refined set changes, from the edited one up.
+    #[schemars(range(min = 1, max = 8))]
     pub refine_layers: Option<usize>,
 }
 
 /// The source of the second moments of the keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename = "StatisticsTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StatisticsConfig {
-    /// The path of the corpus, as written.
+    /// The path of the corpus.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub corpus: PathBuf,
     /// The byte range of the path in the project file.
+    #[schemars(skip)]
     pub span: Range<usize>,
     /// The maximum number of tokens per document; longer ones are truncated. By default the model's context length.
+    #[schemars(range(min = 1))]
     pub max_tokens: Option<u64>,
     /// The maximum number of documents that are read; by default all.
+    #[schemars(range(min = 1))]
     pub max_documents: Option<u64>,
 }
 
 /// The thresholds of `corrigenda test`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(rename = "TestTable", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestConfig {
-    /// The KL divergence, in nats, from which on an answer counts as changed.
+    /// The KL divergence of the next token, in nats, from which on an answer counts as changed.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
     /// The minimum probability of the target after the edit's own prompt.
+    #[schemars(range(min = 0, max = 1))]
     pub min_probability: Option<f64>,
-    /// The minimum share of edits that must hold, from 0 to 1; all by default.
+    /// The minimum share of edits that must hold; all by default.
+    #[schemars(range(min = 0, max = 1))]
     pub min_efficacy: Option<f64>,
-    /// The minimum share of paraphrases that must hold, from 0 to 1; all by default.
+    /// The minimum share of paraphrases that must hold; all by default.
+    #[schemars(range(min = 0, max = 1))]
     pub min_paraphrase: Option<f64>,
-    /// The minimum share of neighbours whose answer must stay unchanged, from 0 to 1; all by default.
+    /// The minimum share of neighbours whose answer must stay unchanged; all by default.
+    #[schemars(range(min = 0, max = 1))]
     pub min_unchanged: Option<f64>,
-    /// The maximum mean KL divergence on neutral text, in nats.
+    /// The maximum mean KL divergence from the base model on neutral text, in nats.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_damage: Option<f64>,
     /// The maximum relative growth of the perplexity of neutral text; 0.1 is 10 %.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub max_perplexity: Option<f64>,
     /// A file of neutral text, one document per line; by default the corpus of the statistics.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     pub neutral: Option<PathBuf>,
 }
 
