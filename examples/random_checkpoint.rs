@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
-use corrigenda::numeric::Stored;
+use corrigenda::numeric::WeightDtype;
 use corrigenda::numeric::half::{append, round};
 use corrigenda::safetensors::{Tensor, write};
 use rayon::prelude::*;
@@ -62,8 +62,8 @@ fn write_tokenizer(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// Writes all tensors in shards, and the index with the shard of each tensor.
-fn shards(folder: &Path, stored: Stored, tensors: &[Planned]) -> Result<(), Box<dyn Error>> {
-    let size = |(_, shape): &Planned| shape.iter().product::<usize>() * if stored == Stored::F32 { 4 } else { 2 };
+fn shards(folder: &Path, stored: WeightDtype, tensors: &[Planned]) -> Result<(), Box<dyn Error>> {
+    let size = |(_, shape): &Planned| shape.iter().product::<usize>() * if stored == WeightDtype::F32 { 4 } else { 2 };
     let mut parts: Vec<Vec<(usize, &Planned)>> = vec![Vec::new()];
     let mut filled = 0;
     for (number, tensor) in tensors.iter().enumerate() {
@@ -97,7 +97,7 @@ fn shards(folder: &Path, stored: Stored, tensors: &[Planned]) -> Result<(), Box<
 }
 
 /// Returns the bytes of one tensor.
-fn bytes(number: u64, (name, shape): &Planned, stored: Stored) -> Vec<u8> {
+fn bytes(number: u64, (name, shape): &Planned, stored: WeightDtype) -> Vec<u8> {
     const BLOCK: usize = 1 << 16;
     let count: usize = shape.iter().product();
     // A uniform distribution with a standard deviation of 0.02, the usual initialisation of such models.
@@ -129,7 +129,7 @@ fn noise(seed: u64, i: u64) -> f64 {
     (z >> 40) as f64 / (1_u64 << 24) as f64
 }
 
-fn gpt2(layers: usize, width: usize, vocabulary: usize) -> (Value, Stored, Vec<Planned>) {
+fn gpt2(layers: usize, width: usize, vocabulary: usize) -> (Value, WeightDtype, Vec<Planned>) {
     let config = json!({
         "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new",
         "n_layer": layers, "n_embd": width, "n_head": width / 64, "n_positions": 1024, "vocab_size": vocabulary,
@@ -152,14 +152,14 @@ fn gpt2(layers: usize, width: usize, vocabulary: usize) -> (Value, Stored, Vec<P
             tensors.push((format!("h.{layer}.{name}.bias"), vec![outputs * width]));
         }
     }
-    (config, Stored::F32, tensors)
+    (config, WeightDtype::F32, tensors)
 }
 
 fn llama(
     [layers, width, inner, heads, groups, head]: [usize; 6],
     vocabulary: usize,
     third: bool,
-) -> (Value, Stored, Vec<Planned>) {
+) -> (Value, WeightDtype, Vec<Planned>) {
     let mut config = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "head_dim": head,
         "num_hidden_layers": layers, "hidden_size": width, "intermediate_size": inner, "rms_norm_eps": 1e-5,
@@ -195,5 +195,5 @@ fn llama(
         add("mlp.up_proj", &[inner, width]);
         add("mlp.down_proj", &[width, inner]);
     }
-    (config, Stored::BF16, tensors)
+    (config, WeightDtype::BF16, tensors)
 }

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use corrigenda::model::run::generation::Continued;
+use corrigenda::model::run::generation::Generation;
 use corrigenda::model::run::prefix_cache::PrefixCache;
-use corrigenda::model::run::suffix_pass::Above;
+use corrigenda::model::run::suffix_pass::SuffixPass;
 use corrigenda::model::{Model, ModelError, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::rows::softmax;
@@ -63,7 +63,7 @@ fn every_gradient_agrees_with_autograd() {
         let layer = case.0["layer"].as_u64().expect("a layer") as usize;
         let position = golden["position"].as_u64().expect("a position") as usize;
         let hooked = model.run_hook(layer, &[&row], &[position]);
-        let above = Above::new(&model, layer, &hooked, &[position], &[labels.len()]);
+        let above = SuffixPass::new(&model, layer, &hooked, &[position], &[labels.len()]);
         let delta: Vec<f32> = numbers(&golden["delta"]).iter().map(|x| *x as f32).collect();
         let evaluation = above.evaluate(&delta);
         let mut slopes = evaluation.logits.clone();
@@ -97,7 +97,7 @@ fn a_cached_prefix_changes_no_bit() {
         for layer in 0..model.spec().layers {
             let found = [&PrefixCache::none(), &openings].map(|openings| {
                 let hooked = model.run_hook_cached(openings, layer, &tokens, &moving);
-                let above = Above::new(&model, layer, &hooked, &moving, &tails);
+                let above = SuffixPass::new(&model, layer, &hooked, &moving, &tails);
                 let evaluation = above.evaluate(&delta);
                 let slopes = above.reverse_each(&evaluation, &evaluation.logits);
                 let states: Vec<Vec<f32>> = (0..4).map(|row| hooked.state(row, moving[row]).to_vec()).collect();
@@ -134,7 +134,7 @@ fn incremental_decoding_equals_a_full_pass() {
         let want = model.logits(&[&row], &[1]).remove(0);
         for isa in Isa::all() {
             let model = Model::open(folder.path(), isa).expect("it opens");
-            let mut text = Continued::new(&model);
+            let mut text = Generation::new(&model);
             let mut last = text.push(&row[..4]);
             for token in &row[4..] {
                 last = text.push(&[*token]);
@@ -301,8 +301,9 @@ fn a_tied_head_in_a_smaller_type_is_reported() {
         let (shape, embedding) = tensors.get_mut("model.embed_tokens.weight").expect("an embedding");
         embedding[..4].copy_from_slice(&first.to_le_bytes());
         let (half, shape) = (Dtype::F16.stored().expect("a type"), shape.clone());
-        let wide =
-            corrigenda::numeric::Elements::of_bytes(corrigenda::numeric::Stored::F32, embedding).wide().into_owned();
+        let wide = corrigenda::numeric::Elements::of_bytes(corrigenda::numeric::WeightDtype::F32, embedding)
+            .wide()
+            .into_owned();
         let mut head = Vec::new();
         wide.iter().for_each(|x| corrigenda::numeric::half::append(half, *x, &mut head));
         let written: Vec<_> = tensors
@@ -449,7 +450,7 @@ fn a_trained_llama_generates_its_story() {
         let prompt = story["prompt"].as_str().expect("a prompt");
         let mut row = tokens.encode(prompt).expect("it can be cut").ids;
         assert_eq!(row, ids(&story["ids"]), "{prompt}");
-        let mut text = Continued::new(&model);
+        let mut text = Generation::new(&model);
         let mut logits = text.push(&row);
         let first = numbers(&story["logits"]);
         assert!(distance(&logits, &first) < 1e-4, "{prompt}: {:e}", distance(&logits, &first));

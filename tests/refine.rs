@@ -5,7 +5,7 @@ use corrigenda::link::refine::{Loss, Refining};
 use corrigenda::link::{Refinement, Site};
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
-use corrigenda::numeric::random::Legacy;
+use corrigenda::numeric::random::NumpyRandomState;
 
 use crate::support::project::{PROJECT, Project};
 use crate::support::tiny;
@@ -23,7 +23,7 @@ fn refining(check: impl Fn(&Refining<'_>, &Refinement, &[f64])) {
     };
     let edits = [fact("Ada Bellini", "Oslo"), fact("Rome", "Vienna")];
     let (width, inner) = (model.spec().width, model.spec().inner);
-    let mut random = Legacy::new(3);
+    let mut random = NumpyRandomState::new(3);
     let mut numbers = |count, scale: f64| (0..count).map(|_| scale * random.normal()).collect::<Vec<f64>>();
     let sites: Vec<Site> = [0, 1]
         .map(|layer| Site {
@@ -44,7 +44,7 @@ fn the_gradient_is_that_of_finite_differences() {
     refining(|refining, settings, start| {
         let total = |loss: Loss| loss.nll + settings.drift * loss.drift + settings.size * loss.size;
         let (_, gradient) = refining.at(start).expect("finite");
-        let mut random = Legacy::new(5);
+        let mut random = NumpyRandomState::new(5);
         // Uses random directions, because a single component changes f32 logits too little.
         for _ in 0..4 {
             let direction: Vec<f64> = start.iter().map(|_| random.normal()).collect();

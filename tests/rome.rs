@@ -5,7 +5,7 @@ use std::path::Path;
 use corrigenda::compile::value::{Hook, Objective};
 use corrigenda::compile::{Compiled, Fact, Resolved, Settings, Stage, Step, compile, compile_all, keys};
 use corrigenda::link::{Pair, link};
-use corrigenda::model::run::suffix_pass::Above;
+use corrigenda::model::run::suffix_pass::SuffixPass;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::numeric::cholesky::Factor;
@@ -230,7 +230,7 @@ fn shared_prefixes_change_no_bit() {
         let want = parity.model.logits(&tokens, &tails).concat();
         for layer in 0..tiny::LAYERS {
             let hooked = parity.model.run_hook(layer, &tokens, &moving);
-            let above = Above::new(&parity.model, layer, &hooked, &moving, &tails);
+            let above = SuffixPass::new(&parity.model, layer, &hooked, &moving, &tails);
             assert_eq!(above.evaluate(&[0.0; tiny::WIDTH]).logits, want, "layer {layer}");
         }
     }

@@ -5,7 +5,7 @@
 //! finite differences.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use corrigenda::numeric::elementary::{exp, gelu, gelu_slope};
+use corrigenda::numeric::elementary::{exp, gelu, gelu_grad};
 use corrigenda::numeric::rows::{dot, softmax, sum};
 
 /// A map of rows to rows of the same width, with its backward pass.
@@ -74,7 +74,7 @@ impl Rule for Gelu {
     }
 
     fn reverse(&self, x: &[f32], _: &[f32], gradient: &mut [f32]) {
-        gradient.iter_mut().zip(x).for_each(|(gradient, x)| *gradient *= gelu_slope(*x));
+        gradient.iter_mut().zip(x).for_each(|(gradient, x)| *gradient *= gelu_grad(*x));
     }
 }
 

@@ -94,7 +94,7 @@ impl<'a> Kept<'a> {
     /// that are not cached are computed in one batch and stored.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
         let head = Head { after: None, ..self.head };
-        let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().width).sum();
+        let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();
         let recall = |group| {
             let parse = |bytes: &[u8]| cache_bytes::states(bytes, &head, size(group));
             self.store?.recall_if_any(EntryKind::Measured, &states_address(&head, group), parse)

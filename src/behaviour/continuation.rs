@@ -8,7 +8,7 @@ use candle_transformers::generation::LogitsProcessor;
 use similar::{ChangeTag, TextDiff};
 
 use super::top;
-use crate::model::run::generation::Continued;
+use crate::model::run::generation::Generation;
 use crate::model::{Model, ModelError, Tokens};
 use crate::report::Word;
 
@@ -34,7 +34,7 @@ pub const TOP_P: f64 = 0.9;
 pub fn continuation(model: &Model, tokens: &Tokens, row: &[u32], draw: Draw) -> Result<String, ModelError> {
     let fail = |error: candle_core::Error| ModelError::Draw { problem: error.to_string() };
     let mut sampler = draw.seed.map(|seed| LogitsProcessor::new(seed, Some(TEMPERATURE), Some(TOP_P)));
-    let mut text = Continued::new(model);
+    let mut text = Generation::new(model);
     let mut drawn = Vec::new();
     let mut logits = text.push(row);
     while drawn.len() < draw.tokens {
@@ -50,7 +50,7 @@ pub fn continuation(model: &Model, tokens: &Tokens, row: &[u32], draw: Draw) -> 
             break;
         }
         drawn.push(next);
-        if text.length() == model.spec().positions {
+        if text.length() == model.spec().max_positions {
             break;
         }
         logits = text.push(&[next]);

@@ -161,7 +161,7 @@ pub fn asked(
     tokens: &Tokens,
     expectations: &[Expectation<'_>],
 ) -> Result<Vec<Both>, Vec<Unasked>> {
-    let inquiries = inquiries(tokens, before.spec().positions, expectations)?;
+    let inquiries = inquiries(tokens, before.spec().max_positions, expectations)?;
     spoken(ask(before, after, &inquiries), expectations)
 }
 

@@ -65,7 +65,7 @@ impl Question {
     /// # Errors
     /// If the tokenizer rejects a text, or prompt and answer do not fit the model's context of `limit` tokens.
     pub fn new(tokens: &Tokens, prompt: Prompt<'_>, answer: &str, limit: usize) -> Result<Self, ModelError> {
-        let framed = tokens.frame(prompt)?;
+        let framed = tokens.encode_prompt(prompt)?;
         let answer = tokens.continuation(&framed.answer(answer))?;
         let mut row = framed.encoded.ids;
         row.extend(answer.iter().take(answer.len().saturating_sub(1)));
@@ -132,7 +132,7 @@ impl Comparison {
 /// # Errors
 /// If the tokenizer rejects the text, or it does not fit the model's context.
 pub fn prompt(tokens: &Tokens, prompt: Prompt<'_>, limit: usize) -> Result<Vec<u32>, ModelError> {
-    let row = tokens.frame(prompt)?.encoded.ids;
+    let row = tokens.encode_prompt(prompt)?.encoded.ids;
     check_length(prompt.text, row.len(), limit)?;
     Ok(row)
 }
@@ -147,7 +147,7 @@ pub fn check_says<'t>(
     tokens: &Tokens,
     texts: impl IntoIterator<Item = Prompt<'t>>,
 ) -> Result<(), ModelError> {
-    let limit = model.spec().positions;
+    let limit = model.spec().max_positions;
     let row = texts.into_iter().find_map(|text| prompt(tokens, text, limit).ok());
     match row.is_none_or(|row| next(model, &[row])[0].probability.is_finite()) {
         true => Ok(()),

@@ -69,7 +69,7 @@ pub fn published(spec: &Spec) -> Option<(usize, Settings)> {
 }
 
 fn of_shape(spec: &Spec) -> Option<&'static Known> {
-    let shape = (spec.family.model_type, spec.layers, spec.width, spec.inner);
+    let shape = (spec.family.model_type, spec.layers, spec.hidden_size, spec.intermediate_size);
     KNOWN.iter().find(|known| (known.family, known.layers, known.width, known.inner) == shape)
 }
 

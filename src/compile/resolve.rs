@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::text::tokens::Framed;
+use crate::model::text::tokens::EncodedPrompt;
 use crate::model::{ModelError, Prompt, Tokens};
 
 /// The statement of an edit: the model should continue `prompt`, with `subject` in place of `{}`, with `target`.
@@ -68,7 +68,7 @@ impl Resolved {
     pub fn new(tokens: &Tokens, templates: &[String], fact: Fact, limit: usize) -> Result<Self, ResolveError> {
         let chat = fact.chat;
         let (prompt, subject) = fill(fact.prompt, fact.subject)?;
-        let said = tokens.frame(Prompt { text: &prompt, chat })?;
+        let said = tokens.encode_prompt(Prompt { text: &prompt, chat })?;
         let target = tokens.continuation(&said.answer(fact.target))?;
         if target.is_empty() {
             return Err(ResolveError::EmptyTarget(fact.target.to_owned()));
@@ -108,9 +108,9 @@ fn cut(
     more: usize,
     limit: usize,
 ) -> Result<Row, ResolveError> {
-    let framed = tokens.frame(prompt)?;
+    let framed = tokens.encode_prompt(prompt)?;
     let subject = framed.place(subject);
-    let Framed { text, encoded, .. } = framed;
+    let EncodedPrompt { text, encoded, .. } = framed;
     let Some(position) = encoded.subject_last(&subject) else {
         return Err(ResolveError::NoToken { subject: text[subject].to_owned(), text });
     };

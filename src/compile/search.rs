@@ -7,7 +7,7 @@ use super::resolve::Resolved;
 use super::value::{Compiled, Hook, Loss, Objective, openings};
 use super::{Settings, Stage};
 use crate::model::Model;
-use crate::model::run::suffix_pass::Above;
+use crate::model::run::suffix_pass::SuffixPass;
 use crate::numeric::malloc;
 
 impl Objective<'_> {
@@ -32,7 +32,7 @@ impl Objective<'_> {
 
 /// Returns the loss and the gradient of several edits, each at its own δ. The rows of all edits, joined in `above`,
 /// pass through the model in one batch; the result of an edit depends only on its own rows.
-fn abreast(above: &Above<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
+fn abreast(above: &SuffixPass<'_>, edits: &[(&Objective<'_>, &[f64])]) -> Vec<(Loss, Vec<f64>)> {
     let narrow = |delta: &[f64]| delta.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let changes: Vec<Vec<f32>> = edits.iter().map(|(_, delta)| narrow(delta)).collect();
     let of_row = |(change, (objective, _)): (_, &(&Objective<'_>, _))| std::iter::repeat_n(change, objective.rows());
@@ -187,7 +187,7 @@ pub fn compile_all<E>(
     (settings, hook): (&Settings, Hook),
     mut told: impl FnMut(usize, Step) -> Result<(), E>,
 ) -> Result<(), E> {
-    let _kept = malloc::keep();
+    let _kept = malloc::retain_freed_memory();
     let openings = openings(model, model.spec().layers, edits);
     let mut waiting = edits.iter().enumerate();
     let mut searches: Vec<Search<'_>> = Vec::new();
@@ -208,11 +208,11 @@ pub fn compile_all<E>(
 /// Returns whether one more edit of average size fits into the batch. An empty batch has room for any edit.
 fn room(searches: &[Search<'_>]) -> bool {
     let count = searches.len();
-    let fits = |of: &dyn Fn(&Above<'_>) -> usize, most: usize| {
+    let fits = |of: &dyn Fn(&SuffixPass<'_>) -> usize, most: usize| {
         let sum: usize = searches.iter().map(|one| of(&one.objective.above)).sum();
         count == 0 || sum + sum / count <= most
     };
-    fits(&|above| above.positions(), POSITIONS) && fits(&|above| above.numbers(), NUMBERS)
+    fits(&|above| above.positions(), POSITIONS) && fits(&|above| above.stored_floats(), NUMBERS)
 }
 
 /// Evaluates all edits of the batch repeatedly until at least one search ends. Removes the ended searches from
@@ -221,7 +221,7 @@ fn until_one_ends<'a, E>(
     searches: &mut Vec<Search<'a>>,
     told: &mut impl FnMut(usize, Step) -> Result<(), E>,
 ) -> Result<Vec<Search<'a>>, E> {
-    let joined = Above::joined(searches.iter().map(|one| &one.objective.above));
+    let joined = SuffixPass::joined(searches.iter().map(|one| &one.objective.above));
     loop {
         let asked: Vec<_> = searches.iter().map(|one| (&one.objective, one.attempt.delta.as_slice())).collect();
         let mut found = abreast(&joined, &asked).into_iter();

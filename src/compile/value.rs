@@ -12,7 +12,7 @@ use super::optimiser::norm;
 use super::resolve::{Resolved, Row};
 use crate::model::Model;
 use crate::model::run::prefix_cache::{PrefixCache, common_prefix_len};
-use crate::model::run::suffix_pass::Above;
+use crate::model::run::suffix_pass::SuffixPass;
 use crate::numeric::rows::softmax;
 
 /// The terms of the loss at one δ.
@@ -66,7 +66,7 @@ pub enum Hook {
 
 /// The loss of one edit as a function of δ, with its gradient.
 pub struct Objective<'a> {
-    pub(super) above: Above<'a>,
+    pub(super) above: SuffixPass<'a>,
     pub(super) settings: &'a Settings,
     target: &'a [u32],
     templates: usize,
@@ -83,7 +83,7 @@ pub struct Objective<'a> {
 impl<'a> Objective<'a> {
     /// Runs the rows of `edit` up to `layer`, and prepares the evaluation of the layers above.
     pub fn new(model: &'a Model, layer: usize, edit: &'a Resolved, settings: &'a Settings) -> Self {
-        Self::behind(&PrefixCache::none(), model, layer, edit, (settings, Hook::Mlp))
+        Self::behind(&PrefixCache::empty(), model, layer, edit, (settings, Hook::Mlp))
     }
 
     /// As [`Objective::new`], with δ added at the given hook, and with the KV cache of common prefixes in `openings`.
@@ -111,7 +111,7 @@ impl<'a> Objective<'a> {
         };
         let wide: Vec<f64> = value_before.iter().map(|&x| f64::from(x)).collect();
         let mut objective = Self {
-            above: Above::new(model, layer, &hooked, &moving, &tails),
+            above: SuffixPass::new(model, layer, &hooked, &moving, &tails),
             settings,
             target: &edit.target,
             templates: edit.rows.len(),
@@ -227,16 +227,16 @@ const OPENING_NUMBERS: usize = 1 << 27;
 /// text that the context template puts before the prompt. The cache is empty if there is only one edit, or if it would
 /// exceed [`OPENING_NUMBERS`].
 pub(super) fn openings(model: &Model, layers: usize, edits: &[&Resolved]) -> PrefixCache {
-    let [first, second, ..] = edits else { return PrefixCache::none() };
+    let [first, second, ..] = edits else { return PrefixCache::empty() };
     let opening = |(one, other): (&Row, &Row)| {
         let shared = common_prefix_len(&one.ids, &other.ids).min(one.position).min(other.position);
         one.ids[..shared].to_vec()
     };
     let tokens: Vec<Vec<u32>> = first.rows.iter().zip(&second.rows).map(opening).collect();
     let (positions, spec) = (tokens.iter().map(Vec::len).sum::<usize>(), model.spec());
-    match positions * layers * 2 * spec.groups * spec.head_width <= OPENING_NUMBERS {
+    match positions * layers * 2 * spec.kv_heads * spec.head_width <= OPENING_NUMBERS {
         true => PrefixCache::new(model, layers, tokens),
-        false => PrefixCache::none(),
+        false => PrefixCache::empty(),
     }
 }
 

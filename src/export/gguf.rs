@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::numeric::{Elements, Stored};
+use crate::numeric::{Elements, WeightDtype};
 
 /// The first four bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
@@ -210,7 +210,7 @@ impl Reader<'_> {
     fn floats(&mut self, [rows, columns]: [usize; 2]) -> Result<Vec<f32>, GgufError> {
         let length = rows.checked_mul(columns).and_then(|count| count.checked_mul(4));
         let length = length.ok_or(GgufError::Short(self.at))?;
-        self.take(length).map(|bytes| Elements::of_bytes(Stored::F32, bytes).wide().into_owned())
+        self.take(length).map(|bytes| Elements::of_bytes(WeightDtype::F32, bytes).to_f32().into_owned())
     }
 
     fn align(&mut self) -> Result<(), GgufError> {

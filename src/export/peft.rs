@@ -20,7 +20,7 @@ use crate::diagnostics::escape_controls;
 use crate::digest::Digest;
 use crate::model::Spec;
 use crate::model::load::hub::HubName;
-use crate::numeric::{Elements, Stored};
+use crate::numeric::{Elements, WeightDtype};
 use crate::patch::{Layout, Patch};
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
@@ -175,10 +175,10 @@ pub fn read(config: &[u8], weights: &[u8], spec: &Spec) -> Result<Adapter, Strin
     let pair = |layer: usize| {
         let module = spec.module(layer);
         let [a, b] = keys(&module);
-        let (rank, out, inner) = (config.r as u64, spec.width as u64, spec.inner as u64);
+        let (rank, out, inner) = (config.r as u64, spec.hidden_size as u64, spec.intermediate_size as u64);
         let a = factor(&header, weights, &a, [rank, inner])?;
         let b = factor(&header, weights, &b, [out, rank])?;
-        Ok(Pair { layer, module, layout, out: spec.width, inner: spec.inner, a, b })
+        Ok(Pair { layer, module, layout, out: spec.hidden_size, inner: spec.intermediate_size, a, b })
     };
     let pairs = layers.into_iter().map(pair).collect::<Result<Vec<_>, String>>()?;
     let adapter = Adapter { rank: config.r, pairs };
@@ -199,7 +199,7 @@ fn factor(header: &Header, bytes: &[u8], name: &str, shape: [u64; 2]) -> Result<
     }
     // In range: the header was checked against the number of bytes.
     let bytes = &bytes[info.start as usize..info.end as usize];
-    Ok(Elements::of_bytes(Stored::F32, bytes).wide().into_owned())
+    Ok(Elements::of_bytes(WeightDtype::F32, bytes).to_f32().into_owned())
 }
 
 /// Lists the base's files and computes the patched tensors. An adapter export needs them for its manifest.

@@ -152,10 +152,10 @@ pub fn lay(weights: &[Weights], patch: &Patch) -> Result<Laid, ExportError> {
 fn lay_one(parameter: &str, target: &Target, info: &TensorInfo, bytes: &[u8]) -> Result<Replaced, ExportError> {
     let before = Digest::of(bytes);
     target.check_base(parameter, info.dtype, &info.shape, &before)?;
-    let Some(stored) = info.dtype.stored() else {
+    let Some(stored) = info.dtype.weight_dtype() else {
         return Err(ExportError::Dtype { parameter: parameter.to_owned(), found: info.dtype });
     };
-    let patched = materialise(parameter, target, &Elements::of_bytes(stored, bytes).wide())?;
+    let patched = materialise(parameter, target, &Elements::of_bytes(stored, bytes).to_f32())?;
     let mut bytes = Vec::with_capacity(bytes.len());
     patched.iter().for_each(|number| append(stored, *number, &mut bytes));
     Ok(Replaced { start: info.start, before, after: Digest::of(&bytes), bytes })

@@ -98,7 +98,7 @@ mod tests {
     use crate::link::memit::Memit;
     use crate::numeric::cholesky::Factor;
     use crate::numeric::eigen::Eigen;
-    use crate::numeric::random::Legacy;
+    use crate::numeric::random::NumpyRandomState;
 
     const F: usize = 8;
     const B: usize = 3;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn case() -> Case {
-        let mut random = Legacy::new(11);
+        let mut random = NumpyRandomState::new(11);
         let samples: Vec<Vec<f64>> = (0..20).map(|_| (0..F).map(|_| random.normal()).collect()).collect();
         let at = |i: usize, j: usize| samples.iter().map(|k| k[i] * k[j]).sum::<f64>() / 20.0;
         let moment = (0..F * F).map(|index| at(index / F, index % F)).collect();

@@ -23,11 +23,11 @@ impl Site {
         let (spec, weight) = (model.spec(), model.checkpoint().edited(self.layer));
         Target {
             base: digest,
-            dtype: weight.stored.into(),
+            dtype: weight.dtype.into(),
             layout: spec.family.layout,
-            out: spec.width,
-            inner: spec.inner,
-            u: (0..spec.width).flat_map(|row| self.columns.iter().map(move |u| u[row] as f32)).collect(),
+            out: spec.hidden_size,
+            inner: spec.intermediate_size,
+            u: (0..spec.hidden_size).flat_map(|row| self.columns.iter().map(move |u| u[row] as f32)).collect(),
             v: self.rows.iter().flatten().map(|v| *v as f32).collect(),
             edits,
         }
@@ -41,6 +41,6 @@ impl Site {
         let weight = model.checkpoint().edited(self.layer);
         // The digest and the meanings do not affect the weight, so placeholders suffice.
         let target = self.target(model, Digest::of(b""), vec![Digest::of(b""); self.columns.len()]);
-        Ok(model.with_edited(self.layer, materialise(&weight.name, &target, &weight.wide())?))
+        Ok(model.with_edited(self.layer, materialise(&weight.name, &target, &weight.to_f32())?))
     }
 }

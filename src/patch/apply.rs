@@ -17,7 +17,7 @@ pub fn materialise(parameter: &str, target: &Target, base: &[f32]) -> Result<Vec
     // Every valid target has one of the three dtypes.
     let stored = target
         .dtype
-        .stored()
+        .weight_dtype()
         .ok_or_else(|| PatchError::Dtype { parameter: parameter.to_owned(), found: target.dtype })?;
     materialise_with(parameter, target, base, |sum| round(stored, sum))
 }
@@ -159,7 +159,7 @@ mod tests {
         let exact = materialise("w", &target, &base).expect("finite");
         target.dtype = Dtype::BF16;
         let rounded = materialise("w", &target, &base).expect("finite");
-        let expected = exact.iter().map(|x| round(crate::numeric::Stored::BF16, f64::from(*x)).expect("finite"));
+        let expected = exact.iter().map(|x| round(crate::numeric::WeightDtype::BF16, f64::from(*x)).expect("finite"));
         assert_eq!(rounded, expected.collect::<Vec<_>>());
         target.u.fill(1e30);
         target.dtype = Dtype::F16;

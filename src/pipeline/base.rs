@@ -7,7 +7,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::home;
 use crate::model::load::hub;
 use crate::model::load::hub::{HubError, HubName, Snapshot};
-use crate::model::load::remark::{Kind, Remark};
+use crate::model::load::remark::{Remark, RemarkKind};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Isa;
 use crate::patch::{Patch, PatchError, materialise};
@@ -104,8 +104,8 @@ impl Base {
             let layer = layer.ok_or_else(|| PatchError::NoParameter { parameter: parameter.clone() })?;
             let weight = checkpoint.edited(layer);
             let shape: Vec<u64> = weight.shape.iter().map(|side| *side as u64).collect();
-            target.check_base(parameter, weight.stored.into(), &shape, &weight.digest())?;
-            model = model.with_edited(layer, materialise(parameter, target, &weight.wide())?);
+            target.check_base(parameter, weight.dtype.into(), &shape, &weight.digest())?;
+            model = model.with_edited(layer, materialise(parameter, target, &weight.to_f32())?);
         }
         Ok(model)
     }
@@ -228,11 +228,11 @@ fn unusable(error: &ModelError) -> Diagnostic {
 /// Returns a remark of the model reader as a warning.
 fn warning(remark: Remark) -> Diagnostic {
     let code = match remark.kind {
-        Kind::TensorsUnread => Code::TensorsUnread,
-        Kind::ArchitectureDiffers => Code::ArchitectureDiffers,
-        Kind::AdapterUnread => Code::AdapterUnread,
-        Kind::HeadRounded => Code::HeadRounded,
-        Kind::TextsEnded => Code::TextsEnded,
+        RemarkKind::TensorsUnread => Code::TensorsUnread,
+        RemarkKind::ArchitectureDiffers => Code::ArchitectureDiffers,
+        RemarkKind::AdapterUnread => Code::AdapterUnread,
+        RemarkKind::HeadRounded => Code::HeadRounded,
+        RemarkKind::TextsEnded => Code::TextsEnded,
     };
     Diagnostic::new(code, remark.message).help(remark.help)
 }

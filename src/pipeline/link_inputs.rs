@@ -131,7 +131,7 @@ pub fn sentences<'n>(
         }
         let cut = base.tokens.encode(&document?);
         let mut ids = cut.map_err(|source| Problem::Document { document: number + 1, source })?.ids;
-        ids.truncate(refinement.tokens.min(base.model.spec().positions));
+        ids.truncate(refinement.tokens.min(base.model.spec().max_positions));
         out.push(ids);
     }
     out.retain(|ids| !ids.is_empty());

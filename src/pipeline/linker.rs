@@ -97,7 +97,7 @@ impl<'a> Linking<'a> {
         let mut sites = vec![first];
         for Upper { layer, system } in &self.uppers {
             let rows = self.solved(system, &all, self.setup.link_ridge())?.rows;
-            let nothing = vec![vec![0.0; self.base.model.spec().width]; all.len()];
+            let nothing = vec![vec![0.0; self.base.model.spec().hidden_size]; all.len()];
             sites.push(Site { layer: *layer, columns: nothing, rows });
         }
         let resolved: Vec<&Resolved> = self.edits.iter().map(|planned| &planned.resolved).collect();

@@ -96,7 +96,7 @@ fn resolve<'a>(
     (name, preface): (&'a str, Option<&str>),
     templates: &[String],
 ) -> Result<Resolvable<'a>, String> {
-    let (tokens, limit) = (&base.tokens, base.model.spec().positions);
+    let (tokens, limit) = (&base.tokens, base.model.spec().max_positions);
     let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
     let mut resolved =
         Resolved::new(tokens, &find::templates(templates, preface), fact, limit).map_err(|error| error.to_string())?;

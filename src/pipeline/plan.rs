@@ -102,7 +102,7 @@ fn planned<'a>(
 ) -> Result<Planned<'a>, ResolveError> {
     let Setup { layer, templates, settings, .. } = setup;
     let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
-    let resolved = Resolved::new(&base.tokens, templates, fact, base.model.spec().positions)?;
+    let resolved = Resolved::new(&base.tokens, templates, fact, base.model.spec().max_positions)?;
     let reading = base.tokens.reading(edit.chat)?;
     let meaning = edit.meaning_of(name);
     let object = address(&base.locked.digest, reading.as_ref(), &meaning, *layer, templates, settings);
@@ -139,7 +139,7 @@ fn without_chat(message: String) -> Diagnostic {
 /// Returns errors for the old answer and the expectations of an edit, or for the probes, that this model cannot
 /// evaluate.
 fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic> {
-    let (limit, tokens) = (base.model.spec().positions, &base.tokens);
+    let (limit, tokens) = (base.model.spec().max_positions, &base.tokens);
     let edits: Vec<&Edit> = edit.into_iter().collect();
     let mut found: Vec<Diagnostic> = Vec::new();
     let what = if edit.is_some() { "edit" } else { "probe" };

@@ -238,7 +238,7 @@ pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result
 /// If no neutral text is set, or it cannot be read.
 pub fn neutral(project: &Project, base: &Base) -> Result<Neutral, Failure> {
     let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
-    Neutral::read(&path, &base.tokens, base.model.spec().positions)
+    Neutral::read(&path, &base.tokens, base.model.spec().max_positions)
         .map_err(|error| unusable(project, &error.to_string()))
 }
 

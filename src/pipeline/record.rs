@@ -177,7 +177,7 @@ pub fn measure(
     for layer in setup.layers(base) {
         let [weight, changed] = [&base.model, &patched].map(|model| model.checkpoint().edited(layer));
         let Some((name, target)) = patch.targets().get_key_value(&weight.name) else { continue };
-        let (before, after) = (weight.wide(), changed.wide());
+        let (before, after) = (weight.to_f32(), changed.to_f32());
         let norms = delta_norms(target);
         for (index, record) in edits.iter_mut().enumerate() {
             let alone = target.alone(index);
@@ -207,7 +207,7 @@ pub fn measure(
 
 /// Scores the new and old answers of all edits, in the order of their meanings.
 fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditRecord>, ModelError> {
-    let limit = base.model.spec().positions;
+    let limit = base.model.spec().max_positions;
     let mut questions = Vec::new();
     let planned = plan.by_meaning();
     for planned in &planned {

@@ -94,8 +94,8 @@ impl Setup {
         let spec = base.model.spec();
         let limits = project.config.statistics.as_ref();
         let most = limits.and_then(|limits| limits.max_tokens).and_then(|most| usize::try_from(most).ok());
-        let max_tokens = most.unwrap_or(MOST_TOKENS).min(spec.positions);
-        let mut provenance = Provenance::new(base.locked.digest, layer, spec.inner, digest, max_tokens);
+        let max_tokens = most.unwrap_or(MOST_TOKENS).min(spec.max_positions);
+        let mut provenance = Provenance::new(base.locked.digest, layer, spec.intermediate_size, digest, max_tokens);
         provenance.max_documents = limits.and_then(|limits| limits.max_documents);
         let settings = settings(&project.config.rome, published.map(|(_, settings)| settings).unwrap_or_default());
         let (ridge, refinement) = (project.config.link.ridge, refinement(project));
@@ -193,7 +193,7 @@ pub fn layer_for(project: &Project, base: &Base) -> Result<usize, Diagnostic> {
     let (config, spec) = (&project.config, base.model.spec());
     let last = spec.layers - 1;
     let Some(layer) = config.rome.layer.or(published) else {
-        let shape = format!("{} layers of width {}", spec.layers, spec.width);
+        let shape = format!("{} layers of width {}", spec.layers, spec.hidden_size);
         return Err(Diagnostic::new(
             Code::LayerMissing,
             format!("no layer is set, and none is published for a model of this shape ({shape})"),

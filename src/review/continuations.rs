@@ -81,8 +81,8 @@ fn continued(
 ) -> Result<Option<Continuation>, Failure> {
     let base = ground.base;
     let stop = |message: String| Failure::from(Diagnostic::new(Code::SideUnusable, message));
-    let row = base.tokens.frame(one.given()).map_err(|error| stop(error.to_string()))?.encoded.ids;
-    let draw = Draw { tokens: draw.tokens.min(base.model.spec().positions.saturating_sub(row.len())), ..draw };
+    let row = base.tokens.encode_prompt(one.given()).map_err(|error| stop(error.to_string()))?.encoded.ids;
+    let draw = Draw { tokens: draw.tokens.min(base.model.spec().max_positions.saturating_sub(row.len())), ..draw };
     if draw.tokens == 0 {
         return Ok(None);
     }

@@ -154,7 +154,7 @@ fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
         if was.is_same_memory(is) {
             continue;
         }
-        let (before, after) = (was.wide(), is.wide());
+        let (before, after) = (was.to_f32(), is.to_f32());
         if before == after {
             continue;
         }
@@ -165,7 +165,7 @@ fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
             before: was.digest().to_string(),
             after: is.digest().to_string(),
             norm: length,
-            relative: if length > 0.0 { length / norm(&base.wide()) } else { 0.0 },
+            relative: if length > 0.0 { length / norm(&base.to_f32()) } else { 0.0 },
         });
     }
     Weights { tensors, edits: edit_weights(before, after, ground) }

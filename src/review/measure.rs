@@ -67,7 +67,7 @@ impl Pair<'_> {
         expectations: &[Expectation<'_>],
         unaskable: impl Fn(Vec<Unasked>) -> Failure,
     ) -> Result<Vec<Both>, Failure> {
-        let inquiries = inquiries(&base.tokens, base.model.spec().positions, expectations).map_err(&unaskable)?;
+        let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, expectations).map_err(&unaskable)?;
         let groups = groups(&inquiries, expectations);
         let mut found: Vec<Option<Vec<Both>>> = groups.iter().map(|group| self.kept.answers(group)).collect();
         let missing: Vec<_> = groups.iter().zip(&found).filter(|(_, found)| found.is_none()).collect();

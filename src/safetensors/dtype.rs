@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::numeric::Stored;
+use crate::numeric::WeightDtype;
 
 /// An element type of the safetensors format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,22 +112,22 @@ impl Dtype {
 
 impl Dtype {
     /// Returns the corresponding type of model weights; `None` for types that the model cannot compute with.
-    pub fn stored(self) -> Option<Stored> {
+    pub fn weight_dtype(self) -> Option<WeightDtype> {
         match self {
-            Self::F32 => Some(Stored::F32),
-            Self::F16 => Some(Stored::F16),
-            Self::BF16 => Some(Stored::BF16),
+            Self::F32 => Some(WeightDtype::F32),
+            Self::F16 => Some(WeightDtype::F16),
+            Self::BF16 => Some(WeightDtype::BF16),
             _ => None,
         }
     }
 }
 
-impl From<Stored> for Dtype {
-    fn from(stored: Stored) -> Self {
+impl From<WeightDtype> for Dtype {
+    fn from(stored: WeightDtype) -> Self {
         match stored {
-            Stored::F32 => Self::F32,
-            Stored::F16 => Self::F16,
-            Stored::BF16 => Self::BF16,
+            WeightDtype::F32 => Self::F32,
+            WeightDtype::F16 => Self::F16,
+            WeightDtype::BF16 => Self::BF16,
         }
     }
 }

@@ -12,7 +12,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::moment::Moment;
 use crate::digest::Digest;
-use crate::numeric::npy::Array;
+use crate::numeric::npy::NpyArray;
 use crate::regular_file;
 
 /// The archive member with the raw sum `Σ k kᵀ`.
@@ -137,7 +137,7 @@ fn member(
 }
 
 fn count_of(bytes: &[u8]) -> Result<u64, String> {
-    let array = Array::parse(bytes)?;
+    let array = NpyArray::parse(bytes)?;
     let count = array.numbers().next().filter(|_| array.shape.iter().all(|side| *side == 1));
     // f64 represents integers exactly in this range.
     count
@@ -149,7 +149,7 @@ fn count_of(bytes: &[u8]) -> Result<u64, String> {
 /// Returns the sum after checking that it can be one of outer products: square, finite, symmetric, and without a
 /// negative diagonal element.
 fn moment_of(bytes: &[u8], inner: usize, count: u64) -> Result<Moment, String> {
-    let array = Array::parse(bytes)?;
+    let array = NpyArray::parse(bytes)?;
     if array.shape != [inner, inner] {
         return Err(format!("its shape is {:?}, but keys of this model have {inner} numbers", array.shape));
     }

@@ -117,8 +117,8 @@ fn difference(dtype: Dtype, expected: &[u8], found: &[u8]) -> String {
     let pairs = expected.chunks(size).zip(found.chunks(size));
     let (all, differ) = pairs.fold((0_u64, 0_u64), |(all, differ), (a, b)| (all + 1, differ + u64::from(a != b)));
     let said = format!("{differ} of {all} elements differ");
-    let Some(stored) = dtype.stored() else { return said };
-    let [expected, found] = [expected, found].map(|bytes| Elements::of_bytes(stored, bytes).wide());
+    let Some(stored) = dtype.weight_dtype() else { return said };
+    let [expected, found] = [expected, found].map(|bytes| Elements::of_bytes(stored, bytes).to_f32());
     let mut largest = 0_f64;
     for (a, b) in expected.iter().zip(&*found) {
         let apart = (f64::from(*a) - f64::from(*b)).abs();

@@ -63,7 +63,7 @@ impl Layer {
                 note: format!("layer {layer} is edited: it is the layer published for this model"),
             };
         }
-        let shape = (spec.family.model_type, spec.layers, spec.width);
+        let shape = (spec.family.model_type, spec.layers, spec.hidden_size);
         if let Some((.., layer)) =
             MEASURED.iter().find(|(family, layers, width, _)| (*family, *layers, *width) == shape)
         {
@@ -118,7 +118,7 @@ impl Layer {
 
 /// Returns the approximate number of weights in the matrices of all blocks.
 fn numbers(spec: &Spec) -> usize {
-    let block = 4 * spec.width * spec.width + 3 * spec.width * spec.inner;
+    let block = 4 * spec.hidden_size * spec.hidden_size + 3 * spec.hidden_size * spec.intermediate_size;
     block.saturating_mul(spec.layers)
 }
 

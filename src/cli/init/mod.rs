@@ -185,7 +185,7 @@ fn opened(named: &Path, context: &Context) -> Result<Opened, Diagnostic> {
     let looked = Model::open(&folder, context.isa).and_then(|model| {
         let tokens = Tokens::open(&folder, model.spec().vocabulary)?;
         let prompt = "The Eiffel Tower is located in the city of".into();
-        let question = Question::new(&tokens, prompt, "Paris", model.spec().positions);
+        let question = Question::new(&tokens, prompt, "Paris", model.spec().max_positions);
         let knows = question.is_ok_and(|question| scores(&model, &[question])[0].holds);
         Ok((model.spec().clone(), knows))
     });

@@ -129,7 +129,7 @@ fn outcome(refused: &[Diagnostic]) -> Outcome {
 /// Runs the prompts on the base. Returns the scores of the new and old answers and the likeliest next token per edit.
 fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Result<Vec<Said>, Failure> {
     let (mut questions, mut rows) = (Vec::new(), Vec::new());
-    let limit = base.model.spec().positions;
+    let limit = base.model.spec().max_positions;
     for edit in chosen {
         let planned = plan.edits.iter().find(|planned| planned.edit.id == edit.id);
         rows.extend(planned.map(|planned| planned.resolved.rows[0].ids.clone()));

@@ -49,7 +49,7 @@ fn key(tokens: &[String], position: usize) -> String {
 fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
     let spec = base.model.spec();
     let mut head = Table::new(&[1], &[]);
-    let shape = format!("{}, {} layers of width {}", spec.family.model_type, spec.layers, spec.width);
+    let shape = format!("{}, {} layers of width {}", spec.family.model_type, spec.layers, spec.hidden_size);
     head.row(["base", &format!("{}  {}  {shape}", base.name(), base.locked.digest.short())]);
     let layer = match &elsewhere.layer {
         Ok(layer) => format!("{layer}"),
@@ -118,7 +118,7 @@ fn json(base: &Base, elsewhere: &Elsewhere<'_>) -> Value {
     json!({
         "base": {
             "name": base.name(), "digest": base.locked.digest, "family": spec.family.model_type,
-            "layers": spec.layers, "width": spec.width,
+            "layers": spec.layers, "width": spec.hidden_size,
         },
         "layer": elsewhere.layer.as_ref().ok(),
         "edits": elsewhere.readings.iter().map(reading).collect::<Vec<_>>(),

@@ -103,7 +103,7 @@ impl Told {
 
 pub(crate) fn figure(mean: Mean) -> String {
     let mean = Mean { value: if mean.value.abs() < 5e-4 { 0.0 } else { mean.value }, ..mean };
-    if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.half) } else { format!("{:.3}", mean.value) }
+    if mean.count > 1 { format!("{:.3} ± {:.3}", mean.value, mean.ci95) } else { format!("{:.3}", mean.value) }
 }
 
 /// Prints the table or the JSON answer on stdout. `wrote` is the folder with the figures and its number of files.
@@ -176,7 +176,7 @@ fn below(told: &Told, of: &str) -> String {
 
 /// Returns the JSON answer: the settings, the mean effects, and the tables of every fact.
 fn json(told: &Told) -> Value {
-    let mean = |mean: &Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
+    let mean = |mean: &Mean| json!({ "value": mean.value, "half": mean.ci95, "count": mean.count });
     let effects = &told.effects;
     let indirect = effects.indirect.iter().map(|((kind, class), layers)| {
         json!({ "kind": kind.name(), "token": class.name(), "layers": layers.iter().map(mean).collect::<Vec<_>>() })

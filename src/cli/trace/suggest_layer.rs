@@ -232,7 +232,8 @@ pub(crate) fn edits_of(base: &Base, facts: &[KnownFact], count: usize, seed: u64
 
 fn knows(base: &Base, fact: &KnownFact) -> bool {
     let Some(answer) = &fact.answer else { return false };
-    let question = Question::new(&base.tokens, fact.prompt.as_str().into(), answer.trim(), base.model.spec().positions);
+    let question =
+        Question::new(&base.tokens, fact.prompt.as_str().into(), answer.trim(), base.model.spec().max_positions);
     question.is_ok_and(|question| scores(&base.model, &[question])[0].holds)
 }
 

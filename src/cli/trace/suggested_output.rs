@@ -131,7 +131,7 @@ fn traced_in_words(told: &Told) -> String {
         left => format!(" ({left} not known)"),
     };
     // A layer is named only if the interval of its effect is above zero.
-    let most = match mean.value - mean.half > 5e-4 {
+    let most = match mean.value - mean.ci95 > 5e-4 {
         false => "no layer's MLPs stand out at the subject's last token".to_owned(),
         true => {
             let which = match told.suggested {
@@ -147,7 +147,7 @@ fn traced_in_words(told: &Told) -> String {
 
 pub(crate) fn json(told: &Told) -> Value {
     let share = |share: Share| json!({ "met": share.met, "all": share.all });
-    let number = |mean: Mean| json!({ "value": mean.value, "half": mean.half, "count": mean.count });
+    let number = |mean: Mean| json!({ "value": mean.value, "half": mean.ci95, "count": mean.count });
     let mean = |mean: Option<Mean>| mean.map(number);
     let layer = |one: &Tried| {
         json!({

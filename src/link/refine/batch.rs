@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::compile::Resolved;
 use crate::model::Model;
-use crate::model::run::weight_pass::Upper;
+use crate::model::run::weight_pass::WeightPass;
 use crate::numeric::rows::softmax;
 
 /// The maximum number of positions in a batch of more than one row. The batches decide which sums are computed in f32,
@@ -26,7 +26,7 @@ pub(super) enum Wanted {
 
 /// Token rows that pass through the model together, with what their logits are compared with.
 pub(super) struct Batch {
-    pub upper: Upper,
+    pub upper: WeightPass,
     pub wanted: Wanted,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch
     let spec = base.spec();
     let vocabulary = spec.vocabulary;
     // The activations per layer: norms, queries, keys and values, and both sides of the activation function.
-    let kept = (spec.layers - layer) * (8 * spec.width + 2 * spec.inner);
+    let kept = (spec.layers - layer) * (8 * spec.hidden_size + 2 * spec.intermediate_size);
     let most = (TAPE / kept).min(POSITIONS);
     let tail = |line: &Line| if line.labels.is_empty() { line.ids.len() } else { line.labels.len() };
     let mut out = Vec::new();
@@ -67,9 +67,9 @@ pub(super) fn batches(base: &Model, layer: usize, lines: Vec<Line>) -> Vec<Batch
         let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         let ids: Vec<&[u32]> = some.iter().map(|line| line.ids.as_slice()).collect();
         let tails: Vec<usize> = some.iter().map(tail).collect();
-        let upper = Upper::new(base, layer, &ids, &tails);
+        let upper = WeightPass::new(base, layer, &ids, &tails);
         let wanted = match some[0].labels.is_empty() {
-            true => Wanted::Same(upper.last(base)),
+            true => Wanted::Same(upper.last_states(base)),
             false => {
                 let labels = some.iter().flat_map(|line| line.labels.iter().map(|label| (*label, line.weight)));
                 Wanted::Labels(labels.collect())

@@ -18,7 +18,7 @@ use crate::compile::Resolved;
 use crate::compile::optimiser::Adam;
 use crate::digest::FieldHasher;
 use crate::model::Model;
-use crate::model::run::weight_pass::Slopes;
+use crate::model::run::weight_pass::LayerGradient;
 use crate::numeric::{View, matmul};
 use crate::patch::{PatchError, norm};
 use crate::progress::Progress;
@@ -172,7 +172,7 @@ impl<'a> Refining<'a> {
         for site in &sites {
             model = site.laid_on(&model)?;
         }
-        let (edits, width) = (self.sites[0].columns.len(), self.base.spec().width);
+        let (edits, width) = (self.sites[0].columns.len(), self.base.spec().hidden_size);
         let mut loss = Loss::default();
         let mut gradients = vec![vec![0.0_f64; edits * width]; self.sites.len()];
         // One batch per thread at a time. The results are added in the order of the batches, so they do not depend on
@@ -201,7 +201,7 @@ impl<'a> Refining<'a> {
     /// Returns `‖Σ u v‖² / ‖W‖²` of a site without its weight, and the gradient of the weighted term with respect to
     /// every column.
     fn size(&self, site: &Site, (_, gram, norm): &(Vec<f32>, Vec<f64>, f64)) -> (f64, Vec<Vec<f64>>) {
-        let (edits, width) = (site.columns.len(), self.base.spec().width);
+        let (edits, width) = (site.columns.len(), self.base.spec().hidden_size);
         let mixed: Vec<Vec<f64>> = (0..edits)
             .into_par_iter()
             .map(|edit| {
@@ -225,7 +225,7 @@ impl<'a> Refining<'a> {
     }
 
     fn add(&self, model: &Model, batch: &Batch) -> Added {
-        let passed = batch.upper.pass(model);
+        let passed = batch.upper.forward(model);
         let mut gradient = passed.logits.clone();
         let (mut nll, mut drift) = (0.0, 0.0);
         match &batch.wanted {
@@ -247,13 +247,13 @@ impl<'a> Refining<'a> {
 
     /// Returns the gradient with respect to a site's columns: `Gᵀ (X Pᵀ)`, `[d, B]`, where `X` are the matrix's inputs
     /// and `G` are the gradients of its outputs.
-    fn by_columns(&self, index: usize, slopes: &Slopes<'_>) -> Vec<f32> {
+    fn by_columns(&self, index: usize, slopes: &LayerGradient<'_>) -> Vec<f32> {
         let (spec, isa) = (self.base.spec(), self.base.isa());
         let (rows, edits) = (&self.fixed[index].0, self.sites[index].columns.len());
-        let positions = slopes.keys.len() / spec.inner;
-        let keys = View::new(slopes.keys, positions, spec.inner);
-        let asked = matmul(isa, keys, View::new(rows, edits, spec.inner).transposed());
-        let gradient = View::new(slopes.gradient, positions, spec.width);
+        let positions = slopes.keys.len() / spec.intermediate_size;
+        let keys = View::new(slopes.keys, positions, spec.intermediate_size);
+        let asked = matmul(isa, keys, View::new(rows, edits, spec.intermediate_size).transposed());
+        let gradient = View::new(slopes.gradient, positions, spec.hidden_size);
         matmul(isa, gradient.transposed(), View::new(&asked, positions, edits))
     }
 }
@@ -287,6 +287,6 @@ fn fixed(base: &Model, site: &Site) -> (Vec<f32>, Vec<f64>, f64) {
         site.rows.iter().map(product).collect::<Vec<f64>>()
     });
     let gram = products.collect::<Vec<_>>().concat();
-    let length = norm(&base.checkpoint().edited(site.layer).wide());
+    let length = norm(&base.checkpoint().edited(site.layer).to_f32());
     (site.rows.iter().flatten().map(|v| *v as f32).collect(), gram, length * length)
 }

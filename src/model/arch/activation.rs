@@ -42,7 +42,7 @@ impl Activation {
     }
 
     /// Computes `g ← g f(x)` in place, for the reverse pass of a gated MLP.
-    pub fn times(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
+    pub fn mul(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
             Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu(x)),
             Self::Gelu => zip(isa, gs, xs, |g, x| g * on::gelu_exact(x)),
@@ -52,12 +52,12 @@ impl Activation {
     }
 
     /// Computes `g ← g f′(x)` in place: the reverse pass of [`Activation::apply`].
-    pub fn times_slope(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
+    pub fn mul_grad(self, isa: Isa, gs: &mut [f32], xs: &[f32]) {
         match self {
-            Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu_slope(x)),
-            Self::Gelu => zip(isa, gs, xs, |g, x| g * on::gelu_exact_slope(x)),
-            Self::Silu => zip(isa, gs, xs, |g, x| g * on::silu_slope(x)),
-            Self::Relu => zip(isa, gs, xs, |g, x| g * on::relu_slope(x)),
+            Self::GeluTanh => zip(isa, gs, xs, |g, x| g * on::gelu_grad(x)),
+            Self::Gelu => zip(isa, gs, xs, |g, x| g * on::gelu_exact_grad(x)),
+            Self::Silu => zip(isa, gs, xs, |g, x| g * on::silu_grad(x)),
+            Self::Relu => zip(isa, gs, xs, |g, x| g * on::relu_grad(x)),
         }
     }
 }

@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 use crate::model::ModelError;
 
 /// One JSON object of config.json, with the path of the file for messages.
-pub(crate) struct Reader<'a> {
+pub(crate) struct ConfigReader<'a> {
     path: &'a Path,
     config: &'a Map<String, Value>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigReader<'a> {
     pub(crate) fn new(path: &'a Path, config: &'a Map<String, Value>) -> Self {
         Self { path, config }
     }
@@ -42,10 +42,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the object under a key; `None` if it is absent or null.
-    pub(crate) fn object(&self, key: &str) -> Result<Option<Reader<'a>>, ModelError> {
+    pub(crate) fn object(&self, key: &str) -> Result<Option<ConfigReader<'a>>, ModelError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(config)) => Ok(Some(Reader { path: self.path, config })),
+            Some(Value::Object(config)) => Ok(Some(ConfigReader { path: self.path, config })),
             Some(other) => Err(self.error(key, &format!("is {other}; an object was expected"))),
         }
     }

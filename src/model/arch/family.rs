@@ -5,13 +5,13 @@ use crate::patch::Layout;
 
 /// How query, key and value projections are stored, with their tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attention {
+pub enum QkvLayout {
     /// One matrix: all queries, then all keys, then all values.
     Fused(&'static str),
     /// One matrix, grouped by head: query, key and value of the first head, then of the second, …
-    ByHead(&'static str),
+    FusedByHead(&'static str),
     /// Three matrices: query, key, value.
-    Apart([&'static str; 3]),
+    Separate([&'static str; 3]),
 }
 
 /// The normalisation that a family uses.
@@ -20,7 +20,7 @@ pub enum NormKind {
     /// LayerNorm: mean and variance, with gain and bias.
     Layer,
     /// RMSNorm: root mean square, with a gain only.
-    Root,
+    Rms,
 }
 
 /// The tensor names of a model family, and how it stores its tensors.
@@ -41,7 +41,7 @@ pub struct Family {
     /// Norm before attention. The names from here to `mlp_out` are relative to the block's prefix.
     pub attention_norm: &'static str,
     /// Query, key and value projections, fused or separate.
-    pub attention_in: Attention,
+    pub attention_in: QkvLayout,
     /// Norms of every head's query and key; `None` if the family has none.
     pub head_norms: Option<[&'static str; 2]>,
     /// Output projection of attention.
@@ -73,7 +73,7 @@ pub static GPT2: Family = Family {
     position_embedding: Some("wpe"),
     block: "h.{}.",
     attention_norm: "ln_1",
-    attention_in: Attention::Fused("attn.c_attn"),
+    attention_in: QkvLayout::Fused("attn.c_attn"),
     head_norms: None,
     attention_out: "attn.c_proj",
     mlp_norm: Some("ln_2"),
@@ -91,7 +91,7 @@ pub static GPTJ: Family = Family {
     model_type: "gptj",
     gguf: Some("gptj"),
     position_embedding: None,
-    attention_in: Attention::Apart(["attn.q_proj", "attn.k_proj", "attn.v_proj"]),
+    attention_in: QkvLayout::Separate(["attn.q_proj", "attn.k_proj", "attn.v_proj"]),
     attention_out: "attn.out_proj",
     mlp_norm: None,
     mlp_in: "mlp.fc_in",
@@ -104,7 +104,7 @@ pub static GPTJ: Family = Family {
 pub static GPT_NEO: Family = Family {
     model_type: "gpt_neo",
     gguf: None,
-    attention_in: Attention::Apart(["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"]),
+    attention_in: QkvLayout::Separate(["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"]),
     attention_out: "attn.attention.out_proj",
     layout: Layout::Linear,
     ..GPT2
@@ -119,7 +119,7 @@ pub static GPT_NEOX: Family = Family {
     position_embedding: None,
     block: "layers.{}.",
     attention_norm: "input_layernorm",
-    attention_in: Attention::ByHead("attention.query_key_value"),
+    attention_in: QkvLayout::FusedByHead("attention.query_key_value"),
     head_norms: None,
     attention_out: "attention.dense",
     mlp_norm: Some("post_attention_layernorm"),
@@ -141,7 +141,7 @@ pub static LLAMA: Family = Family {
     position_embedding: None,
     block: "layers.{}.",
     attention_norm: "input_layernorm",
-    attention_in: Attention::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    attention_in: QkvLayout::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     head_norms: None,
     attention_out: "self_attn.o_proj",
     mlp_norm: Some("post_attention_layernorm"),
@@ -150,7 +150,7 @@ pub static LLAMA: Family = Family {
     mlp_out: "mlp.down_proj",
     final_norm: "norm",
     head: "lm_head",
-    norm: NormKind::Root,
+    norm: NormKind::Rms,
     layout: Layout::Linear,
 };
 

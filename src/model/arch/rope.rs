@@ -5,7 +5,7 @@ use crate::numeric::elementary::{cos, pow, sin};
 
 /// Which numbers of a head are rotated together. `n` is the number of rotated numbers per head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairing {
+pub enum RopePairing {
     /// Number `i` with number `i + n/2` (NeoX, Llama, Mistral, Qwen).
     Halves,
     /// Number `2i` with number `2i + 1` (GPT-J).
@@ -14,7 +14,7 @@ pub enum Pairing {
 
 /// How the frequencies are scaled for a context that is longer than the one in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Scaling {
+pub enum RopeScaling {
     /// The frequencies are not scaled.
     None,
     /// All frequencies are divided by a factor.
@@ -37,24 +37,24 @@ pub enum Scaling {
 
 /// The RoPE of one model: which numbers of a head form pairs, and how fast each pair rotates.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rotary {
-    pairing: Pairing,
+pub struct Rope {
+    pairing: RopePairing,
     /// Radians per position, one per pair.
     frequencies: Vec<f32>,
 }
 
 /// Cosine and sine of every pair for a range of positions.
-pub struct Turns<'a> {
-    rotary: &'a Rotary,
+pub struct RopeTable<'a> {
+    rotary: &'a Rope,
     first: usize,
     /// `[positions, pairs]` of (cosine, sine).
     turns: Vec<(f32, f32)>,
 }
 
-impl Rotary {
+impl Rope {
     /// Creates the RoPE of the first `numbers` numbers of every head. Before scaling, the frequencies fall from 1 to
     /// nearly `1 / base`.
-    pub fn new(pairing: Pairing, numbers: usize, base: f64, scaling: Scaling) -> Self {
+    pub fn new(pairing: RopePairing, numbers: usize, base: f64, scaling: RopeScaling) -> Self {
         let pairs = numbers / 2;
         let frequency = |pair: usize| {
             let own = (1.0 / pow(base, (2 * pair) as f64 / numbers as f64)) as f32;
@@ -65,19 +65,19 @@ impl Rotary {
 
     /// Computes the cosine and sine of every pair at positions `first .. first + count`. Angles are rounded to f32, as
     /// in other implementations.
-    pub fn turns(&self, first: usize, count: usize) -> Turns<'_> {
+    pub fn table(&self, first: usize, count: usize) -> RopeTable<'_> {
         let angles = (first..first + count)
             .flat_map(|position| self.frequencies.iter().map(move |frequency| position as f32 * frequency));
         let turns = angles.map(|angle| (cos(f64::from(angle)) as f32, sin(f64::from(angle)) as f32)).collect();
-        Turns { rotary: self, first, turns }
+        RopeTable { rotary: self, first, turns }
     }
 }
 
-fn scaled(frequency: f64, scaling: Scaling) -> f64 {
+fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
     match scaling {
-        Scaling::None => frequency,
-        Scaling::Linear { factor } => frequency / factor,
-        Scaling::Llama3 { factor, low, high, original } => {
+        RopeScaling::None => frequency,
+        RopeScaling::Linear { factor } => frequency / factor,
+        RopeScaling::Llama3 { factor, low, high, original } => {
             let wave = 2.0 * std::f64::consts::PI / frequency;
             if wave > original / low {
                 frequency / factor
@@ -91,14 +91,14 @@ fn scaled(frequency: f64, scaling: Scaling) -> f64 {
     }
 }
 
-impl Turns<'_> {
+impl RopeTable<'_> {
     /// Rotates one head's numbers in place by the angles of `position`.
-    pub fn turn(&self, position: usize, head: &mut [f32]) {
+    pub fn apply_rope(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
     }
 
-    /// Applies the inverse rotation in place: the reverse pass of [`Turns::turn`].
-    pub fn turn_back(&self, position: usize, head: &mut [f32]) {
+    /// Applies the inverse rotation in place: the reverse pass of [`RopeTable::turn`].
+    pub fn apply_rope_inverse(&self, position: usize, head: &mut [f32]) {
         self.each(position, head, |a, b, cos, sin| (a * cos + b * sin, b * cos - a * sin));
     }
 
@@ -107,8 +107,8 @@ impl Turns<'_> {
         let turns = &self.turns[(position - self.first) * pairs..][..pairs];
         for (pair, &(cos, sin)) in turns.iter().enumerate() {
             let (a, b) = match self.rotary.pairing {
-                Pairing::Halves => (pair, pair + pairs),
-                Pairing::Neighbours => (2 * pair, 2 * pair + 1),
+                RopePairing::Halves => (pair, pair + pairs),
+                RopePairing::Neighbours => (2 * pair, 2 * pair + 1),
             };
             (head[a], head[b]) = turned(head[a], head[b], cos, sin);
         }
@@ -121,27 +121,27 @@ mod tests {
 
     #[test]
     fn a_turn_and_back_is_nothing_and_what_is_not_turned_stays() {
-        for pairing in [Pairing::Halves, Pairing::Neighbours] {
-            let rotary = Rotary::new(pairing, 8, 10_000.0, Scaling::None);
-            let turns = rotary.turns(5, 3);
+        for pairing in [RopePairing::Halves, RopePairing::Neighbours] {
+            let rotary = Rope::new(pairing, 8, 10_000.0, RopeScaling::None);
+            let turns = rotary.table(5, 3);
             let head: Vec<f32> = (0..10).map(|x| 1.0 + x as f32).collect();
             let mut turned = head.clone();
-            turns.turn(7, &mut turned);
+            turns.apply_rope(7, &mut turned);
             assert_eq!(turned[8..], head[8..]);
             assert!((turned[0] - head[0]).abs() > 0.1);
-            turns.turn_back(7, &mut turned);
+            turns.apply_rope_inverse(7, &mut turned);
             assert!(turned.iter().zip(&head).all(|(a, b)| (a - b).abs() < 1e-5));
         }
     }
 
     #[test]
     fn llama3_leaves_fast_waves_and_slows_slow_ones() {
-        let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
+        let scaling = RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
         assert_eq!(scaled(1.0, scaling), 1.0);
         assert_eq!(scaled(1e-5, scaling), 1e-5 / 8.0);
         let between = 2.0 * std::f64::consts::PI / 4096.0;
         let blended = scaled(between, scaling);
         assert!(blended < between && blended > between / 8.0);
-        assert_eq!(scaled(1.0, Scaling::Linear { factor: 2.0 }), 0.5);
+        assert_eq!(scaled(1.0, RopeScaling::Linear { factor: 2.0 }), 0.5);
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::config::Reader;
-use super::rope::{Pairing, Rotary, Scaling};
+use super::config::ConfigReader;
+use super::rope::{Rope, RopePairing, RopeScaling};
 use crate::model::ModelError;
 
 /// Upper bound of RoPE bases and scaling parameters. Larger values are rejected.
@@ -24,12 +24,12 @@ const DISAGREE: &str = "programs disagree on which one applies: keep the one tha
 /// Reads the RoPE of heads of `head` numbers. `base` is the family's own key for the RoPE base; `rope_theta` is read as
 /// well. `part` gives the key and the default of the fraction of a head that is rotated; if it is `None`, the whole
 /// head is rotated.
-pub(crate) fn rotary(
-    config: &Reader<'_>,
+pub(crate) fn read_rope(
+    config: &ConfigReader<'_>,
     head: usize,
     base: &str,
     part: Option<(&str, f64)>,
-) -> Result<Rotary, ModelError> {
+) -> Result<Rope, ModelError> {
     let place = place(config)?;
     let theta = theta(config, place.as_ref(), base)?;
     let numbers = match part {
@@ -37,19 +37,19 @@ pub(crate) fn rotary(
         Some((key, default)) => (share(config, place.as_ref(), key, default)? * head as f64) as usize,
     };
     let scaling = match &place {
-        None => Scaling::None,
+        None => RopeScaling::None,
         Some(place) => scaling(config, place)?,
     };
-    let numbers = turned(config, part.map_or("head_dim", |(key, _)| key), numbers, head)?;
-    Ok(Rotary::new(Pairing::Halves, numbers, theta, scaling))
+    let numbers = check_rotated(config, part.map_or("head_dim", |(key, _)| key), numbers, head)?;
+    Ok(Rope::new(RopePairing::Halves, numbers, theta, scaling))
 }
 
 /// An object that contains RoPE settings, with its key in the config.
-type Place<'a> = (&'static str, Reader<'a>);
+type Place<'a> = (&'static str, ConfigReader<'a>);
 
 /// Returns the object with the RoPE settings; `None` if there is none. If the config has both objects, they must state
 /// the same settings.
-fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
+fn place<'a>(config: &ConfigReader<'a>) -> Result<Option<Place<'a>>, ModelError> {
     let mut found: Vec<Place<'a>> = Vec::new();
     for key in PLACES {
         // An empty object has no settings.
@@ -71,7 +71,7 @@ fn place<'a>(config: &Reader<'a>) -> Result<Option<Place<'a>>, ModelError> {
 }
 
 /// Returns the RoPE settings of an object in a canonical form, with defaults filled in, for comparison.
-fn meaning(config: &Reader<'_>, place: &Reader<'_>) -> BTreeMap<String, String> {
+fn meaning(config: &ConfigReader<'_>, place: &ConfigReader<'_>) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
     let named = |key: &str| if key == "type" { "rope_type".to_owned() } else { key.to_owned() };
     let has = |key: &str| place.get(key).is_some();
@@ -85,7 +85,7 @@ fn meaning(config: &Reader<'_>, place: &Reader<'_>) -> BTreeMap<String, String> 
 
 /// Returns a number that several keys may state; `None` if no key states it. `said` lists the keys that do, with their
 /// values, which must all be equal.
-fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
+fn agreed(config: &ConfigReader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, ModelError> {
     let Some((first, number)) = said.first() else { return Ok(None) };
     match said.iter().find(|(_, other)| other != number) {
         None => Ok(Some(*number)),
@@ -95,14 +95,14 @@ fn agreed(config: &Reader<'_>, said: &[(String, f64)]) -> Result<Option<f64>, Mo
 
 /// Returns the number under `key` and the full name of the key for messages, which starts with `inside`; `None` if the
 /// key is absent.
-fn number(reader: &Reader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
+fn number(reader: &ConfigReader<'_>, inside: &str, key: &str, most: f64) -> Result<Option<(String, f64)>, ModelError> {
     match reader.get(key) {
         None => Ok(None),
         Some(_) => Ok(Some((format!("{inside}{key}"), reader.positive(key, f64::NAN, most)?))),
     }
 }
 
-fn theta(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str) -> Result<f64, ModelError> {
+fn theta(config: &ConfigReader<'_>, place: Option<&Place<'_>>, key: &str) -> Result<f64, ModelError> {
     let mut said = Vec::new();
     if let Some((name, place)) = place {
         said.extend(number(place, &format!("{name}."), "rope_theta", MOST_BASE)?);
@@ -121,7 +121,7 @@ fn theta(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str) -> Result<f6
 }
 
 /// Returns the fraction of a head that is rotated. Several keys may state it; `default` applies if none does.
-fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
+fn share(config: &ConfigReader<'_>, place: Option<&Place<'_>>, key: &str, default: f64) -> Result<f64, ModelError> {
     const ALL: f64 = 1.000_001;
     let mut said = Vec::new();
     if let Some((name, place)) = place {
@@ -133,7 +133,12 @@ fn share(config: &Reader<'_>, place: Option<&Place<'_>>, key: &str, default: f64
 }
 
 /// Checks that `numbers`, the number of rotated numbers of a head, is even and from 2 to `head`. RoPE rotates pairs.
-pub(crate) fn turned(config: &Reader<'_>, key: &str, numbers: usize, head: usize) -> Result<usize, ModelError> {
+pub(crate) fn check_rotated(
+    config: &ConfigReader<'_>,
+    key: &str,
+    numbers: usize,
+    head: usize,
+) -> Result<usize, ModelError> {
     match numbers {
         _ if numbers.is_multiple_of(2) && (2..=head).contains(&numbers) => Ok(numbers),
         _ => Err(config.error(
@@ -143,17 +148,17 @@ pub(crate) fn turned(config: &Reader<'_>, key: &str, numbers: usize, head: usize
     }
 }
 
-fn scaling(config: &Reader<'_>, (name, place): &Place<'_>) -> Result<Scaling, ModelError> {
+fn scaling(config: &ConfigReader<'_>, (name, place): &Place<'_>) -> Result<RopeScaling, ModelError> {
     let key = if place.get("rope_type").is_some() { "rope_type" } else { "type" };
     let needed = |key: &str| {
         let number = place.positive(key, f64::NAN, MOST_BASE)?;
         if number.is_nan() { Err(place.error(key, "is missing")) } else { Ok(number) }
     };
     match place.word(key, "default")? {
-        "default" => Ok(Scaling::None),
-        "linear" => Ok(Scaling::Linear { factor: needed("factor")? }),
+        "default" => Ok(RopeScaling::None),
+        "linear" => Ok(RopeScaling::Linear { factor: needed("factor")? }),
         // Dynamic scaling changes nothing up to the model's context length, and longer texts are rejected.
-        "dynamic" => needed("factor").map(|_| Scaling::None),
+        "dynamic" => needed("factor").map(|_| RopeScaling::None),
         "llama3" => {
             let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
             if low >= high {
@@ -163,7 +168,7 @@ fn scaling(config: &Reader<'_>, (name, place): &Place<'_>) -> Result<Scaling, Mo
             let mut said = vec![(format!("{name}.{key}"), needed(key)?)];
             said.extend(number(config, "", key, MOST_BASE)?);
             let original = agreed(config, &said)?.unwrap_or(f64::NAN);
-            Ok(Scaling::Llama3 { factor: needed("factor")?, low, high, original })
+            Ok(RopeScaling::Llama3 { factor: needed("factor")?, low, high, original })
         }
         other => Err(place.error(key, &format!("is {other:?}; supported: default, linear, llama3, dynamic"))),
     }
@@ -177,37 +182,40 @@ mod tests {
 
     use super::*;
 
-    fn read(config: &Value, base: &str, part: Option<(&str, f64)>) -> Result<Rotary, String> {
-        let config = Reader::new(Path::new("config.json"), config.as_object().expect("an object"));
-        rotary(&config, 8, base, part).map_err(|error| error.to_string())
+    fn read(config: &Value, base: &str, part: Option<(&str, f64)>) -> Result<Rope, String> {
+        let config = ConfigReader::new(Path::new("config.json"), config.as_object().expect("an object"));
+        read_rope(&config, 8, base, part).map_err(|error| error.to_string())
     }
 
-    fn llama(config: &Value) -> Result<Rotary, String> {
+    fn llama(config: &Value) -> Result<Rope, String> {
         read(config, "rope_theta", None)
     }
 
-    fn turned_by(theta: f64, scaling: Scaling) -> Result<Rotary, String> {
-        Ok(Rotary::new(Pairing::Halves, 8, theta, scaling))
+    fn turned_by(theta: f64, scaling: RopeScaling) -> Result<Rope, String> {
+        Ok(Rope::new(RopePairing::Halves, 8, theta, scaling))
     }
 
     /// The expected values are those of transformers 5.24. Earlier versions of this reader misread some of these
     /// configs without an error.
     #[test]
     fn the_base_counts_inside_and_outside() {
-        let linear = Scaling::Linear { factor: 4.0 };
+        let linear = RopeScaling::Linear { factor: 4.0 };
         for (config, want) in [
-            (json!({}), turned_by(10_000.0, Scaling::None)),
-            (json!({ "rope_theta": 5e5 }), turned_by(5e5, Scaling::None)),
-            (json!({ "rope_parameters": { "rope_theta": 5e5 } }), turned_by(5e5, Scaling::None)),
+            (json!({}), turned_by(10_000.0, RopeScaling::None)),
+            (json!({ "rope_theta": 5e5 }), turned_by(5e5, RopeScaling::None)),
+            (json!({ "rope_parameters": { "rope_theta": 5e5 } }), turned_by(5e5, RopeScaling::None)),
             (
                 json!({ "rope_theta": 5e5, "rope_parameters": { "rope_type": "linear", "factor": 4.0 } }),
                 turned_by(5e5, linear),
             ),
             (json!({ "rope_scaling": { "type": "linear", "factor": 4.0, "rope_theta": 5e5 } }), turned_by(5e5, linear)),
-            (json!({ "rope_theta": 500_000, "rope_parameters": { "rope_theta": 5e5 } }), turned_by(5e5, Scaling::None)),
+            (
+                json!({ "rope_theta": 500_000, "rope_parameters": { "rope_theta": 5e5 } }),
+                turned_by(5e5, RopeScaling::None),
+            ),
             (
                 json!({ "rope_theta": 5e5, "rope_scaling": { "type": "dynamic", "factor": 2 } }),
-                turned_by(5e5, Scaling::None),
+                turned_by(5e5, RopeScaling::None),
             ),
         ] {
             assert_eq!(llama(&config), want, "{config}");
@@ -220,7 +228,7 @@ mod tests {
         let linear = json!({ "type": "linear", "factor": 4.0 });
         let same = json!({ "rope_type": "linear", "factor": 4, "rope_theta": 10_000 });
         let both = json!({ "rope_parameters": same, "rope_scaling": linear });
-        assert_eq!(llama(&both), turned_by(10_000.0, Scaling::Linear { factor: 4.0 }));
+        assert_eq!(llama(&both), turned_by(10_000.0, RopeScaling::Linear { factor: 4.0 }));
         for nothing in [json!({}), json!(null)] {
             assert_eq!(llama(&json!({ "rope_parameters": same, "rope_scaling": nothing })), llama(&both));
         }
@@ -259,7 +267,7 @@ mod tests {
     #[test]
     fn neox_has_keys_of_its_own() {
         let neox = |config: &Value| read(config, "rotary_emb_base", Some(("rotary_pct", 0.25)));
-        let want = |numbers, theta| Ok(Rotary::new(Pairing::Halves, numbers, theta, Scaling::None));
+        let want = |numbers, theta| Ok(Rope::new(RopePairing::Halves, numbers, theta, RopeScaling::None));
         assert_eq!(neox(&json!({})), want(2, 1e4));
         assert_eq!(neox(&json!({ "rotary_emb_base": 5e5, "rotary_pct": 1.0 })), want(8, 5e5));
         let inside = json!({ "rope_theta": 5e5, "partial_rotary_factor": 0.5 });

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::activation::Activation;
-use super::config::Reader;
+use super::config::ConfigReader;
 use super::family::Family;
-use super::rope::{Pairing, Rotary, Scaling};
-use super::rope_config::{rotary, turned};
+use super::rope::{Rope, RopePairing, RopeScaling};
+use super::rope_config::{check_rotated, read_rope};
 use super::windows::{neo_layers, windows};
 use crate::model::ModelError;
 use crate::model::load::storage::config as stored;
@@ -35,17 +35,17 @@ pub struct Spec {
     /// Number of blocks.
     pub layers: usize,
     /// Hidden size d.
-    pub width: usize,
+    pub hidden_size: usize,
     /// Intermediate size f of the MLP.
-    pub inner: usize,
+    pub intermediate_size: usize,
     /// Number of query heads.
     pub heads: usize,
     /// Number of key/value heads; `heads / groups` query heads share one.
-    pub groups: usize,
+    pub kv_heads: usize,
     /// Width of one head.
     pub head_width: usize,
     /// Context length, in tokens.
-    pub positions: usize,
+    pub max_positions: usize,
     /// Number of token ids, which is the number of rows of the token embedding.
     pub vocabulary: usize,
     /// The ε that every norm adds to the variance.
@@ -59,7 +59,7 @@ pub struct Spec {
     /// Which projections have a bias vector.
     pub biases: Biases,
     /// RoPE; `None` for models with learned position embeddings.
-    pub rotary: Option<Rotary>,
+    pub rope: Option<Rope>,
     /// Attention window of each layer, in positions, the current one included; `None` for full attention.
     pub windows: Vec<Option<usize>>,
     /// Whether attention scores are divided by √(head width).
@@ -106,7 +106,7 @@ impl Spec {
     /// supported.
     pub fn parse(path: &Path, config: &Value) -> Result<Self, ModelError> {
         let empty = Map::new();
-        let config = Reader::new(path, config.as_object().unwrap_or(&empty));
+        let config = ConfigReader::new(path, config.as_object().unwrap_or(&empty));
         let family = stored::family(&config)?;
         stored::refuse_quantised(&config)?;
         match family.model_type {
@@ -119,7 +119,7 @@ impl Spec {
     }
 }
 
-fn activation(config: &Reader<'_>, key: &str, default: &'static str) -> Result<Activation, ModelError> {
+fn activation(config: &ConfigReader<'_>, key: &str, default: &'static str) -> Result<Activation, ModelError> {
     match config.word(key, default)? {
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
         "gelu" => Ok(Activation::Gelu),
@@ -132,7 +132,7 @@ fn activation(config: &Reader<'_>, key: &str, default: &'static str) -> Result<A
     }
 }
 
-fn heads(config: &Reader<'_>, key: &str, width: usize, width_key: &str) -> Result<usize, ModelError> {
+fn heads(config: &ConfigReader<'_>, key: &str, width: usize, width_key: &str) -> Result<usize, ModelError> {
     let heads = config.size(key, width)?;
     match width % heads {
         0 => Ok(heads),
@@ -140,12 +140,12 @@ fn heads(config: &Reader<'_>, key: &str, width: usize, width_key: &str) -> Resul
     }
 }
 
-fn epsilon(config: &Reader<'_>, key: &str, default: f64) -> Result<f32, ModelError> {
+fn epsilon(config: &ConfigReader<'_>, key: &str, default: f64) -> Result<f32, ModelError> {
     Ok(config.positive(key, default, 1.0)? as f32)
 }
 
 /// Reads a GPT-2 config. GPT-J uses the same keys; its reader starts from this result and replaces some values.
-fn gpt2(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+fn gpt2(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
     let activation = activation(config, "activation_function", "gelu_new")?;
     if config.flag("add_cross_attention", false)? {
         return Err(config.error("add_cross_attention", "must be false: only decoder-only models are supported"));
@@ -157,41 +157,41 @@ fn gpt2(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError
     Ok(Spec {
         family,
         layers,
-        width,
-        inner: config.size_or("n_inner", MOST_INNER, None)?.unwrap_or(4 * width),
+        hidden_size: width,
+        intermediate_size: config.size_or("n_inner", MOST_INNER, None)?.unwrap_or(4 * width),
         heads,
-        groups: heads,
+        kv_heads: heads,
         head_width: width / heads,
-        positions: config.size(positions, MOST_TOKENS)?,
+        max_positions: config.size(positions, MOST_TOKENS)?,
         vocabulary: config.size("vocab_size", MOST_TOKENS)?,
         epsilon: epsilon(config, "layer_norm_epsilon", 1e-5)?,
         tied: config.flag("tie_word_embeddings", true)?,
         activation,
         parallel: false,
         biases: Biases { attention_in: true, attention_out: true, mlp: true, head: false },
-        rotary: None,
+        rope: None,
         windows: vec![None; layers],
         scaled: config.flag("scale_attn_weights", true)?,
         scaled_by_layer: config.flag("scale_attn_by_inverse_layer_idx", false)?,
     })
 }
 
-fn gptj(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+fn gptj(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
     let like = gpt2(family, config)?;
     let numbers = config.size_or("rotary_dim", MOST_WIDTH, Some(64))?.unwrap_or(like.head_width);
-    let numbers = turned(config, "rotary_dim", numbers, like.head_width)?;
+    let numbers = check_rotated(config, "rotary_dim", numbers, like.head_width)?;
     Ok(Spec {
         tied: config.flag("tie_word_embeddings", false)?,
         parallel: true,
         biases: Biases { attention_in: false, attention_out: false, mlp: true, head: true },
-        rotary: Some(Rotary::new(Pairing::Neighbours, numbers, 10_000.0, Scaling::None)),
+        rope: Some(Rope::new(RopePairing::Neighbours, numbers, 10_000.0, RopeScaling::None)),
         scaled: true,
         scaled_by_layer: false,
         ..like
     })
 }
 
-fn gpt_neo(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+fn gpt_neo(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
     let width = config.size("hidden_size", MOST_WIDTH)?;
     let heads = heads(config, "num_heads", width, "hidden_size")?;
     let layers = config.size("num_layers", MOST_LAYERS)?;
@@ -200,26 +200,26 @@ fn gpt_neo(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelEr
     Ok(Spec {
         family,
         layers,
-        width,
-        inner: config.size_or("intermediate_size", MOST_INNER, None)?.unwrap_or(4 * width),
+        hidden_size: width,
+        intermediate_size: config.size_or("intermediate_size", MOST_INNER, None)?.unwrap_or(4 * width),
         heads,
-        groups: heads,
+        kv_heads: heads,
         head_width: width / heads,
-        positions: config.size("max_position_embeddings", MOST_TOKENS)?,
+        max_positions: config.size("max_position_embeddings", MOST_TOKENS)?,
         vocabulary: config.size("vocab_size", MOST_TOKENS)?,
         epsilon: epsilon(config, "layer_norm_epsilon", 1e-5)?,
         tied: config.flag("tie_word_embeddings", true)?,
         activation: activation(config, "activation_function", "gelu_new")?,
         parallel: false,
         biases: Biases { attention_in: false, attention_out: true, mlp: true, head: false },
-        rotary: None,
+        rope: None,
         windows: kinds.iter().map(|local| window.filter(|_| *local)).collect(),
         scaled: false,
         scaled_by_layer: false,
     })
 }
 
-fn gpt_neox(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+fn gpt_neox(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
     let width = config.size("hidden_size", MOST_WIDTH)?;
     let heads = heads(config, "num_attention_heads", width, "hidden_size")?;
     let layers = config.size("num_hidden_layers", MOST_LAYERS)?;
@@ -228,19 +228,19 @@ fn gpt_neox(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelE
     Ok(Spec {
         family,
         layers,
-        width,
-        inner: config.size("intermediate_size", MOST_INNER)?,
+        hidden_size: width,
+        intermediate_size: config.size("intermediate_size", MOST_INNER)?,
         heads,
-        groups: heads,
+        kv_heads: heads,
         head_width: head,
-        positions: config.size("max_position_embeddings", MOST_TOKENS)?,
+        max_positions: config.size("max_position_embeddings", MOST_TOKENS)?,
         vocabulary: config.size("vocab_size", MOST_TOKENS)?,
         epsilon: epsilon(config, "layer_norm_eps", 1e-5)?,
         tied: config.flag("tie_word_embeddings", false)?,
         activation: activation(config, "hidden_act", "gelu")?,
         parallel: config.flag("use_parallel_residual", true)?,
         biases: Biases { attention_in: bias, attention_out: bias, mlp: true, head: false },
-        rotary: Some(rotary(config, head, "rotary_emb_base", Some(("rotary_pct", 0.25)))?),
+        rope: Some(read_rope(config, head, "rotary_emb_base", Some(("rotary_pct", 0.25)))?),
         windows: vec![None; layers],
         scaled: true,
         scaled_by_layer: false,
@@ -248,7 +248,7 @@ fn gpt_neox(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelE
 }
 
 /// Reads a config of Llama, Mistral, Ministral, Qwen or Seed-OSS.
-fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelError> {
+fn llama(family: &'static Family, config: &ConfigReader<'_>) -> Result<Spec, ModelError> {
     let width = config.size("hidden_size", MOST_WIDTH)?;
     let heads = config.size("num_attention_heads", width)?;
     let layers = config.size("num_hidden_layers", MOST_LAYERS)?;
@@ -276,12 +276,12 @@ fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelErro
     Ok(Spec {
         family,
         layers,
-        width,
-        inner: config.size("intermediate_size", MOST_INNER)?,
+        hidden_size: width,
+        intermediate_size: config.size("intermediate_size", MOST_INNER)?,
         heads,
-        groups,
+        kv_heads: groups,
         head_width: head,
-        positions: config.size("max_position_embeddings", MOST_TOKENS)?,
+        max_positions: config.size("max_position_embeddings", MOST_TOKENS)?,
         vocabulary: config.size("vocab_size", MOST_TOKENS)?,
         epsilon: epsilon(config, "rms_norm_eps", 1e-6)?,
         tied: config.flag("tie_word_embeddings", false)?,
@@ -297,7 +297,7 @@ fn llama(family: &'static Family, config: &Reader<'_>) -> Result<Spec, ModelErro
             }
             _ => Biases { attention_in: bias, attention_out: bias, mlp, head: false },
         },
-        rotary: Some(rotary(config, head, "rope_theta", None)?),
+        rope: Some(read_rope(config, head, "rope_theta", None)?),
         windows: windows(config, family, layers)?,
         scaled: true,
         scaled_by_layer: false,

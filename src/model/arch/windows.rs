@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::config::Reader;
+use super::config::ConfigReader;
 use super::family::Family;
 use super::spec::{MOST_LAYERS, MOST_TOKENS};
 use crate::model::ModelError;
@@ -12,7 +12,7 @@ const MISTRAL_WINDOW: usize = 4096;
 
 /// Returns, for each layer of a GPT-Neo, whether it uses local attention. The config lists patterns and repetitions:
 /// `[[["global", "local"], 12]]` describes 24 layers.
-pub(crate) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
+pub(crate) fn neo_layers(config: &ConfigReader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
     let wrong = |problem: &str| config.error("attention_types", problem);
     let default = serde_json::json!([[["global", "local"], layers / 2]]);
     let types = config.get("attention_types").unwrap_or(&default);
@@ -41,7 +41,11 @@ pub(crate) fn neo_layers(config: &Reader<'_>, layers: usize) -> Result<Vec<bool>
 
 /// Returns the attention window of each layer, in positions; `None` for full attention. `layer_types` decides if the
 /// config has it, else the family's own keys.
-pub(crate) fn windows(config: &Reader<'_>, family: &Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
+pub(crate) fn windows(
+    config: &ConfigReader<'_>,
+    family: &Family,
+    layers: usize,
+) -> Result<Vec<Option<usize>>, ModelError> {
     // A Mistral has a window unless its config sets `sliding_window` to null.
     let always = matches!(family.model_type, "mistral" | "ministral");
     let from = match family.model_type {

@@ -9,7 +9,7 @@ use super::storage::names;
 use super::tensor::Tensor;
 use super::tied;
 use crate::model::ModelError;
-use crate::model::arch::family::{Attention, Family, NormKind};
+use crate::model::arch::family::{Family, NormKind, QkvLayout};
 use crate::model::arch::spec::Spec;
 use crate::patch::Layout;
 use crate::safetensors::Dtype;
@@ -88,9 +88,9 @@ impl Checkpoint {
         let token_embedding = source.token_embedding()?;
         let positions = spec.family.position_embedding;
         let positions = positions
-            .map(|name| source.tensor(&format!("{name}.weight"), &[spec.positions, spec.width]))
+            .map(|name| source.tensor(&format!("{name}.weight"), &[spec.max_positions, spec.hidden_size]))
             .transpose()?;
-        let final_norm = source.norm(spec.family.final_norm, spec.width)?;
+        let final_norm = source.norm(spec.family.final_norm, spec.hidden_size)?;
         let mut remarks: Vec<Remark> = remark::of_folder(folder, &config_path, &config, spec.family);
         let head = source.head(&token_embedding, &mut remarks)?;
         let mut opened = Self {
@@ -171,7 +171,7 @@ impl Checkpoint {
     /// # Errors
     /// If an element is NaN or infinite. The error names the first one and its position in the file.
     pub fn check_finite(&self, tensor: &Tensor) -> Result<(), ModelError> {
-        let wide = tensor.wide();
+        let wide = tensor.to_f32();
         let Some(index) = wide.iter().position(|value| !value.is_finite()) else { return Ok(()) };
         let found = self.weights.get(&tensor.name);
         let start = found.map_or(0, |(_, info)| info.start);
@@ -180,7 +180,7 @@ impl Checkpoint {
             tensor: tensor.name.clone(),
             value: wide[index],
             index,
-            offset: start + Dtype::from(tensor.stored).size() as u64 * index as u64,
+            offset: start + Dtype::from(tensor.dtype).size() as u64 * index as u64,
         })
     }
 }
@@ -226,7 +226,7 @@ impl Source<'_> {
             return Err(self.missing(&name));
         };
         let path = || shard.path.clone();
-        let Some(stored) = info.dtype.stored() else {
+        let Some(stored) = info.dtype.weight_dtype() else {
             return Err(ModelError::Dtype { path: path(), tensor: name, found: info.dtype.name().to_owned() });
         };
         let expected: Vec<u64> = shape.iter().map(|&side| side as u64).collect();
@@ -242,7 +242,7 @@ impl Source<'_> {
         let part = |part: &str| self.tensor(&format!("{name}.{part}"), &[width]);
         let bias = match self.family().norm {
             NormKind::Layer => Some(part("bias")?),
-            NormKind::Root => None,
+            NormKind::Rms => None,
         };
         Ok(Norm { gain: part("weight")?, bias })
     }
@@ -259,14 +259,14 @@ impl Source<'_> {
 
     fn block(&self, layer: usize) -> Result<Block, ModelError> {
         let (family, spec, biases) = (self.family(), self.spec, self.spec.biases);
-        let (width, inner, attended) = (spec.width, spec.inner, spec.heads * spec.head_width);
-        let shared = spec.groups * spec.head_width;
+        let (width, inner, attended) = (spec.hidden_size, spec.intermediate_size, spec.heads * spec.head_width);
+        let shared = spec.kv_heads * spec.head_width;
         let base = family.block.replace("{}", &layer.to_string());
         let at = |name: &str| format!("{base}{name}");
         let into = |name: &str, outputs| self.projection(&at(name), width, outputs, biases.attention_in);
         let attention_in = match family.attention_in {
-            Attention::Fused(name) | Attention::ByHead(name) => vec![into(name, attended + 2 * shared)?],
-            Attention::Apart([query, key, value]) => {
+            QkvLayout::Fused(name) | QkvLayout::FusedByHead(name) => vec![into(name, attended + 2 * shared)?],
+            QkvLayout::Separate([query, key, value]) => {
                 vec![into(query, attended)?, into(key, shared)?, into(value, shared)?]
             }
         };
@@ -292,7 +292,7 @@ impl Source<'_> {
     /// Returns the token embedding. A tied model may store only the output matrix, which is then used as the embedding.
     fn token_embedding(&self) -> Result<Tensor, ModelError> {
         let (name, head) = (format!("{}.weight", self.family().token_embedding), self.head_name());
-        let shape = [self.spec.vocabulary, self.spec.width];
+        let shape = [self.spec.vocabulary, self.spec.hidden_size];
         if self.spec.tied && self.named(&name).is_none() && self.weights.get(&head).is_some() {
             return self.exact(head, &shape);
         }
@@ -302,7 +302,7 @@ impl Source<'_> {
     /// Returns the output matrix that a tied model stores in addition to the embedding.
     fn repeated(&self) -> Result<Tensor, ModelError> {
         let name = self.head_name();
-        let shape = [self.spec.vocabulary, self.spec.width];
+        let shape = [self.spec.vocabulary, self.spec.hidden_size];
         let wide: Vec<u64> = shape.iter().map(|side| *side as u64).collect();
         match self.weights.get(&name) {
             Some((_, info)) if info.shape != wide => Err(tied::differs(&self.weights.path, &name)),
@@ -326,7 +326,7 @@ impl Source<'_> {
                 }
                 embedding.clone()
             }
-            false => self.exact(self.head_name(), &[spec.vocabulary, spec.width])?,
+            false => self.exact(self.head_name(), &[spec.vocabulary, spec.hidden_size])?,
         };
         let bias = format!("{}.bias", self.family().head);
         let bias = spec.biases.head.then(|| self.exact(bias, &[spec.vocabulary])).transpose()?;

@@ -10,7 +10,7 @@ use crate::model::arch::family::Family;
 
 /// The subject of a remark, which decides the code of the warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RemarkKind {
     /// The files contain tensors that belong to the decoder by name, but are not read.
     TensorsUnread,
     /// The class in `architectures` belongs to another family than `model_type`.
@@ -27,7 +27,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// The subject of the warning.
-    pub kind: Kind,
+    pub kind: RemarkKind,
     /// The warning, one sentence.
     pub message: String,
     /// Advice on what to do about it.
@@ -35,7 +35,7 @@ pub struct Remark {
 }
 
 impl Remark {
-    pub(crate) fn new(kind: Kind, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: RemarkKind, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { kind, message: message.into(), help: help.into() }
     }
 }
@@ -51,7 +51,7 @@ pub(crate) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Fam
             family.model_type
         );
         let help = "correct the wrong one; a model that is read as another family gives wrong results";
-        found.push(Remark::new(Kind::ArchitectureDiffers, message, help));
+        found.push(Remark::new(RemarkKind::ArchitectureDiffers, message, help));
     }
     if folder.join(ADAPTER).is_file() {
         let base = base_of_adapter(folder).map_or_else(String::new, |base| format!(" for `{base}`"));
@@ -59,7 +59,7 @@ pub(crate) fn of_folder(folder: &Path, path: &Path, config: &Value, family: &Fam
             format!("{} in the model's folder is an adapter{base}, which is not read", folder.join(ADAPTER).display());
         let help = "transformers with peft applies it to the model: merge it \
                     (`merge_and_unload().save_pretrained(NEW)`) and name the result, or move it out of the folder";
-        found.push(Remark::new(Kind::AdapterUnread, message, help));
+        found.push(Remark::new(RemarkKind::AdapterUnread, message, help));
     }
     found
 }
@@ -71,7 +71,7 @@ pub(crate) fn unread(path: &Path, names: &[&str]) -> Option<Remark> {
     let message = format!("the decoder does not read {} in {}: `{first}`{more}", tensors(count), path.display());
     let help = "the results are those of a model without these tensors: check that config.json belongs to these \
                 weights";
-    Some(Remark::new(Kind::TensorsUnread, message, help))
+    Some(Remark::new(RemarkKind::TensorsUnread, message, help))
 }
 
 fn tensors(count: usize) -> String {

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 
 use crate::digest::{Digest, Hasher};
 use crate::numeric::half::append;
-use crate::numeric::{Elements, Stored, View};
+use crate::numeric::{Elements, View, WeightDtype};
 
 /// One tensor of a model. Cloning is cheap: clones share the elements.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Tensor {
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
     /// The element type in the file.
-    pub stored: Stored,
+    pub dtype: WeightDtype,
     storage: Storage,
 }
 
@@ -34,24 +34,24 @@ impl Tensor {
     pub(crate) fn mapped(
         name: String,
         shape: Vec<usize>,
-        stored: Stored,
+        stored: WeightDtype,
         map: &Arc<Mmap>,
         range: Range<usize>,
     ) -> Self {
-        Self { name, shape, stored, storage: Storage::Mapped(Arc::clone(map), range) }
+        Self { name, shape, dtype: stored, storage: Storage::Mapped(Arc::clone(map), range) }
     }
 
     /// The elements, row-major, without copying: in the type of the file, or as f32 if the tensor was changed.
     pub fn elements(&self) -> Elements<'_> {
         match &self.storage {
             Storage::Owned(data) => Elements::Own(data),
-            Storage::Mapped(map, range) => Elements::of_bytes(self.stored, &map[range.clone()]),
+            Storage::Mapped(map, range) => Elements::of_bytes(self.dtype, &map[range.clone()]),
         }
     }
 
     /// Converts the elements to f32, exactly. Copies them unless they are already f32 in memory.
-    pub fn wide(&self) -> Cow<'_, [f32]> {
-        self.elements().wide()
+    pub fn to_f32(&self) -> Cow<'_, [f32]> {
+        self.elements().to_f32()
     }
 
     /// The elements of a two-dimensional tensor as a matrix, oriented as in the file.
@@ -85,7 +85,7 @@ impl Tensor {
                 let mut bytes = Vec::with_capacity(1 << 16);
                 for some in data.chunks(1 << 14) {
                     bytes.clear();
-                    some.iter().for_each(|x| append(self.stored, *x, &mut bytes));
+                    some.iter().for_each(|x| append(self.dtype, *x, &mut bytes));
                     // Hashing cannot fail.
                     let _ = hasher.write_all(&bytes);
                 }
@@ -98,7 +98,7 @@ impl Tensor {
     pub(crate) fn is_same_bytes(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {
             (Storage::Mapped(a, from), Storage::Mapped(b, to)) => {
-                self.stored == other.stored && a[from.clone()] == b[to.clone()]
+                self.dtype == other.dtype && a[from.clone()] == b[to.clone()]
             }
             _ => false,
         }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::remark::{Kind, Remark};
+use super::remark::{Remark, RemarkKind};
 use super::tensor::Tensor;
 use crate::model::ModelError;
 use crate::numeric::half::round;
@@ -24,7 +24,7 @@ pub(crate) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Op
                 continue;
             }
             exact = false;
-            if round(head.stored, f64::from(own)) != Some(stored) {
+            if round(head.dtype, f64::from(own)) != Some(stored) {
                 return Err(differs(path, &head.name));
             }
         }
@@ -35,7 +35,7 @@ pub(crate) fn check(path: &Path, embedding: &Tensor, head: &Tensor) -> Result<Op
         path.display()
     );
     let help = format!("remove `{}` from the weights, so that all programs use the same matrix", head.name);
-    Ok((!exact).then(|| Remark::new(Kind::HeadRounded, message, help)))
+    Ok((!exact).then(|| Remark::new(RemarkKind::HeadRounded, message, help)))
 }
 
 /// Returns the error for a stored output matrix that differs from the embedding.

@@ -57,7 +57,7 @@ impl HookOutput {
     /// not be in the cached prefix.
     pub fn state(&self, row: usize, position: usize) -> &[f32] {
         let width = self.resid_post.len() / self.rows.positions();
-        &self.resid_post[(self.rows.range(row).start + position - self.rows.past(row)) * width..][..width]
+        &self.resid_post[(self.rows.range(row).start + position - self.rows.cached(row)) * width..][..width]
     }
 }
 
@@ -130,7 +130,7 @@ impl Model {
         mut change: impl FnMut(usize, usize, &mut [f32]),
     ) -> Vec<f32> {
         let (embedding, positions) = (&self.checkpoint.token_embedding, &self.checkpoint.position_embedding);
-        let mut out = Vec::with_capacity(tokens.iter().map(|row| row.len()).sum::<usize>() * self.spec().width);
+        let mut out = Vec::with_capacity(tokens.iter().map(|row| row.len()).sum::<usize>() * self.spec().hidden_size);
         for (index, row) in tokens.iter().enumerate() {
             for (position, &token) in (first..).zip(*row) {
                 let mut state = embedding.row(token as usize);
@@ -154,17 +154,17 @@ impl Model {
         past: &KvCache,
         tails: &[usize],
     ) -> (Vec<f32>, BlockTape) {
-        let (middle, attention) = self.attention_half(layer, x, rows, past, tails, true);
+        let (middle, attention) = self.run_attention(layer, x, rows, past, tails, true);
         let (key, mlp) = self.mlp_key(layer, &middle, true);
-        let out = self.mlp_onto(layer, &key, &middle);
+        let out = self.resid_post(layer, &key, &middle);
         (out, BlockTape { attention, mlp: mlp.expect("the tape was asked for") })
     }
 
     /// Runs one block for the last `tails[row]` positions of every row, without recording a tape.
     fn block(&self, layer: usize, x: &[f32], rows: &Rows, past: &KvCache, tails: &[usize]) -> Vec<f32> {
-        let (middle, _) = self.attention_half(layer, x, rows, past, tails, false);
+        let (middle, _) = self.run_attention(layer, x, rows, past, tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
-        self.mlp_onto(layer, &key, &middle)
+        self.resid_post(layer, &key, &middle)
     }
 
     /// Returns the hidden states of all rows after the first `blocks` blocks (0: the embeddings), `[positions, d]`.
@@ -181,7 +181,7 @@ impl Model {
     /// Returns the keys of every position of every row at `layer`, `[positions, f]`.
     pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
         let positions: usize = tokens.iter().map(|row| row.len()).sum();
-        let mut out = Vec::with_capacity(positions * self.spec().inner);
+        let mut out = Vec::with_capacity(positions * self.spec().intermediate_size);
         self.keys_at(&[layer], tokens, |_, keys| out.extend(keys));
         out
     }
@@ -196,10 +196,10 @@ impl Model {
             let rows = Rows::new(tokens.iter().map(|row| row.len()));
             let (tails, mut x) = (rows.lengths(), self.embed(tokens));
             for layer in 0..=last {
-                let (middle, _) = self.attention_half(layer, &x, &rows, &KvCache::default(), tails, false);
+                let (middle, _) = self.run_attention(layer, &x, &rows, &KvCache::default(), tails, false);
                 let (key, _) = self.mlp_key(layer, &middle, false);
                 if layer < last {
-                    x = self.mlp_onto(layer, &key, &middle);
+                    x = self.resid_post(layer, &key, &middle);
                 }
                 if let Ok(index) = layers.binary_search(&layer) {
                     seen(index, key);
@@ -213,7 +213,7 @@ impl Model {
     pub fn mlp_output_f64(&self, layer: usize, key: &[f32]) -> Vec<f64> {
         let projection = &self.checkpoint.blocks[layer].mlp_out;
         let weight = self.weight(projection);
-        let bias = projection.bias.as_ref().map(Tensor::wide);
+        let bias = projection.bias.as_ref().map(Tensor::to_f32);
         let output = |column: usize| {
             let mut total = bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
             for (row, k) in key.iter().enumerate() {
@@ -226,7 +226,7 @@ impl Model {
 
     /// Runs all rows through `layer` and records the key and the value of its MLP at `positions[row]` of every row.
     pub fn run_hook(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> HookOutput {
-        self.run_hook_cached(&PrefixCache::none(), layer, tokens, positions)
+        self.run_hook_cached(&PrefixCache::empty(), layer, tokens, positions)
     }
 
     /// Does the same as [`Model::hooked`], but reads the KV cache of each row's prefix from `openings` if it is cached
@@ -239,40 +239,40 @@ impl Model {
         positions: &[usize],
     ) -> HookOutput {
         let spec = self.spec();
-        let opened = openings.of(self, tokens, positions);
+        let opened = openings.lookup(self, tokens, positions);
         let rests = tokens.iter().zip(&opened.lengths).map(|(row, &past)| (past, &row[past..]));
-        let rows = Rows::after(rests.clone().map(|(past, rest)| (past, rest.len())));
+        let rows = Rows::with_cached(rests.clone().map(|(past, rest)| (past, rest.len())));
         let tails = rows.lengths();
-        let mut x = Vec::with_capacity(rows.positions() * spec.width);
+        let mut x = Vec::with_capacity(rows.positions() * spec.hidden_size);
         rests.for_each(|(past, rest)| x.extend(self.embed_from(&[rest], past)));
         for below in 0..layer {
             x = self.block(below, &x, &rows, opened.layer(below), tails);
         }
-        let (middle, _) = self.attention_half(layer, &x, &rows, opened.layer(layer), tails, false);
+        let (middle, _) = self.run_attention(layer, &x, &rows, opened.layer(layer), tails, false);
         let (key, _) = self.mlp_key(layer, &middle, false);
         let mut after = self.mlp_value(layer, &key);
         let pick = |matrix: &[f32], width: usize| -> Vec<Vec<f32>> {
-            let at = |(row, &position): (usize, &usize)| rows.range(row).start + position - rows.past(row);
+            let at = |(row, &position): (usize, &usize)| rows.range(row).start + position - rows.cached(row);
             positions.iter().enumerate().map(at).map(|at| matrix[at * width..][..width].to_vec()).collect()
         };
-        let (keys, values) = (pick(&key, spec.inner), pick(&after, spec.width));
-        add(&mut after, &middle.sum);
+        let (keys, values) = (pick(&key, spec.intermediate_size), pick(&after, spec.hidden_size));
+        add(&mut after, &middle.resid);
         HookOutput { rows, prefixes: opened, keys, values, resid_post: after }
     }
 
     /// Applies the final norm and the output matrix: returns logits `[positions, vocabulary]` of hidden states after
     /// the last block.
     pub fn lm_head(&self, x: &[f32]) -> Vec<f32> {
-        let (_, normed) = self.norm(x, self.spec().width, &self.checkpoint.final_norm);
+        let (_, normed) = self.norm(x, self.spec().hidden_size, &self.checkpoint.final_norm);
         self.unembed(&normed)
     }
 
     pub(crate) fn unembed(&self, normed: &[f32]) -> Vec<f32> {
         let (spec, head) = (self.spec(), &self.checkpoint.head);
-        let normed = View::new(normed, normed.len() / spec.width, spec.width);
+        let normed = View::new(normed, normed.len() / spec.hidden_size, spec.hidden_size);
         let mut logits = matmul(self.isa, normed, head.weight.view().transposed());
         if let Some(bias) = &head.bias {
-            let bias = bias.wide();
+            let bias = bias.to_f32();
             each_row(&mut logits, spec.vocabulary, |_, row| add(row, &bias));
         }
         logits

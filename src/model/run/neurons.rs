@@ -3,7 +3,7 @@
 
 use super::decoder::{KvCache, Model};
 use super::rows::Rows;
-use super::suffix_pass::Above;
+use super::suffix_pass::SuffixPass;
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
 
@@ -12,7 +12,7 @@ use crate::numeric::{View, matmul};
 pub struct Neurons<'m> {
     model: &'m Model,
     layer: usize,
-    above: Above<'m>,
+    above: SuffixPass<'m>,
     copies: usize,
     /// The inputs of the activation at the last position, `[f]`.
     pub inputs: Vec<f32>,
@@ -29,12 +29,12 @@ impl<'m> Neurons<'m> {
         }
         let rows = Rows::new([row.len()]);
         let x = model.hidden_states(&[row], layer);
-        let (middle, _) = model.attention_half(layer, &x, &rows, &KvCache::default(), &[1], false);
+        let (middle, _) = model.run_attention(layer, &x, &rows, &KvCache::default(), &[1], false);
         let (_, tape) = model.mlp_key(layer, &middle, true);
-        let inputs = tape?.before;
+        let inputs = tape?.activation_input;
         let last = vec![row.len() - 1; copies];
         let hooked = model.run_hook(layer, &vec![row; copies], &last);
-        let above = Above::new(model, layer, &hooked, &last, &vec![1; copies]);
+        let above = SuffixPass::new(model, layer, &hooked, &last, &vec![1; copies]);
         let value = hooked.values.into_iter().next()?;
         Some(Self { model, layer, above, copies, inputs, value })
     }
@@ -49,10 +49,10 @@ impl<'m> Neurons<'m> {
         let mut keys = scaled.clone();
         spec.activation.apply(isa, &mut keys);
         let mut changes = self.model.mlp_value(self.layer, &keys);
-        for change in changes.chunks_mut(spec.width) {
+        for change in changes.chunks_mut(spec.hidden_size) {
             change.iter_mut().zip(&self.value).for_each(|(x, value)| *x -= value);
         }
-        let evaluation = self.above.evaluate_each(&changes.chunks(spec.width).collect::<Vec<_>>());
+        let evaluation = self.above.evaluate_each(&changes.chunks(spec.hidden_size).collect::<Vec<_>>());
         let mut gradient = evaluation.logits.clone();
         let mut probabilities = Vec::with_capacity(self.copies);
         for row in gradient.chunks_mut(spec.vocabulary) {
@@ -65,8 +65,8 @@ impl<'m> Neurons<'m> {
         }
         let by_values = self.above.reverse_each(&evaluation, &gradient).concat();
         let weight = self.model.weight(&self.model.checkpoint().blocks[self.layer].mlp_out);
-        let mut by_inputs = matmul(isa, View::new(&by_values, self.copies, spec.width), weight.transposed());
-        spec.activation.times_slope(isa, &mut by_inputs, &scaled);
+        let mut by_inputs = matmul(isa, View::new(&by_values, self.copies, spec.hidden_size), weight.transposed());
+        spec.activation.mul_grad(isa, &mut by_inputs, &scaled);
         (probabilities, by_inputs)
     }
 }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::block::cut;
+use super::block::copy_columns;
 use super::decoder::{KvCache, Model};
 use super::rows::Rows;
 use crate::numeric::attention::Heads;
@@ -28,11 +28,11 @@ pub struct CachedPrefixes {
 }
 
 /// The KV cache of rows without a cached prefix.
-static NOTHING: KvCache = KvCache { keys: Vec::new(), values: Vec::new() };
+static EMPTY: KvCache = KvCache { keys: Vec::new(), values: Vec::new() };
 
 impl PrefixCache {
     /// Returns an empty cache: every row is computed from its first token.
-    pub fn none() -> Self {
+    pub fn empty() -> Self {
         Self::default()
     }
 
@@ -44,21 +44,21 @@ impl PrefixCache {
         assert!(layers > 0, "a layer to keep keys and values of");
         let rows = Rows::new(tokens.iter().map(Vec::len));
         if rows.positions() == 0 {
-            return Self::none();
+            return Self::empty();
         }
         let x = model.embed(&tokens.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        let layers = kept(model, 0..layers, x, &rows, &CachedPrefixes::default());
+        let layers = run_and_cache(model, 0..layers, x, &rows, &CachedPrefixes::default());
         Self { tokens, layers }
     }
 
     /// Returns the cached prefix of every row: the first tokens that row `i` has in common with prefix `i`, at most
     /// `most[i]` of them.
-    pub fn of(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> CachedPrefixes {
+    pub fn lookup(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> CachedPrefixes {
         let shared = |(index, row): (usize, &&[u32])| {
             self.tokens.get(index).map_or(0, |opening| common_prefix_len(opening, row).min(most[index]))
         };
         let lengths: Vec<usize> = rows.iter().enumerate().map(shared).collect();
-        let width = model.heads(0).shared();
+        let width = model.heads(0).kv_width();
         let part = |(all, &length): (&Arc<Vec<f32>>, &usize)| match all.len() == length * width {
             true => Arc::clone(all),
             false => Arc::new(all[..length * width].to_vec()),
@@ -75,7 +75,7 @@ impl CachedPrefixes {
     /// # Panics
     /// If the prefixes were run through fewer layers.
     pub fn layer(&self, layer: usize) -> &KvCache {
-        if self.layers.is_empty() { &NOTHING } else { &self.layers[layer] }
+        if self.layers.is_empty() { &EMPTY } else { &self.layers[layer] }
     }
 }
 
@@ -87,7 +87,7 @@ pub fn common_prefix_len(one: &[u32], other: &[u32]) -> usize {
 /// Runs positions that stay constant through `layers`. `x` contains their hidden states, `[positions, d]`. Returns the
 /// KV cache of every row in each of these layers, cached prefixes included. In the last of the layers only keys and
 /// values are computed.
-pub(crate) fn kept(
+pub(crate) fn run_and_cache(
     model: &Model,
     layers: Range<usize>,
     mut x: Vec<f32>,
@@ -99,11 +99,11 @@ pub(crate) fn kept(
         let last = layer + 1 == layers.end;
         let tails = if last { vec![0; rows.count()] } else { rows.lengths().to_vec() };
         let past = opened.layer(layer);
-        let (middle, tape) = model.attention_half(layer, &x, rows, past, &tails, false);
+        let (middle, tape) = model.run_attention(layer, &x, rows, past, &tails, false);
         out.push(behind(past, &tape.fused, rows, model.heads(layer)));
         if !last {
             let (key, _) = model.mlp_key(layer, &middle, false);
-            x = model.mlp_onto(layer, &key, &middle);
+            x = model.resid_post(layer, &key, &middle);
         }
     }
     out
@@ -113,7 +113,8 @@ pub(crate) fn kept(
 fn behind(past: &KvCache, fused: &[f32], rows: &Rows, heads: Heads) -> KvCache {
     let part = |before: &[Arc<Vec<f32>>], row: usize, part: Range<usize>| {
         let positions = rows.range(row);
-        let own = cut(&fused[positions.start * heads.fused()..positions.end * heads.fused()], heads, part);
+        let own =
+            copy_columns(&fused[positions.start * heads.qkv_width()..positions.end * heads.qkv_width()], heads, part);
         match before.get(row).filter(|before| !before.is_empty()) {
             None => Arc::new(own),
             Some(before) => Arc::new([before.as_slice(), &own].concat()),

@@ -3,14 +3,14 @@
 //! Only hidden states need a gradient, so there are four rules: norm, matrix product (for its input), attention, and
 //! activation. This module computes no gradient of weights.
 
-use super::block::{AttentionTape, MlpTape, by_head, cut, offered, paste};
+use super::block::{AttentionTape, MlpTape, attention_inputs, copy_columns, each_grouped_index, write_columns};
 use super::decoder::{BlockTape, KvCache, Model};
 use super::rows::Rows;
-use crate::model::arch::family::{Attention, NormKind};
+use crate::model::arch::family::{NormKind, QkvLayout};
 use crate::model::load::checkpoint::{Norm, Projection};
 use crate::numeric::attention::attend_reverse;
 use crate::numeric::elementwise::zip;
-use crate::numeric::rows::{Normalised, add, each_row, layer_norm_reverse, root_norm_reverse};
+use crate::numeric::rows::{NormTape, add, each_row, layer_norm_reverse, rms_norm_reverse};
 use crate::numeric::{View, matmul};
 
 impl Model {
@@ -22,12 +22,12 @@ impl Model {
     }
 
     /// Back-propagates through a norm, in place. `gradient` consists of rows of `width` numbers.
-    pub(crate) fn norm_reverse(&self, gradient: &mut [f32], width: usize, norm: &Norm, tape: &Normalised) {
+    pub(crate) fn norm_reverse(&self, gradient: &mut [f32], width: usize, norm: &Norm, tape: &NormTape) {
         let reverse = match self.spec().family.norm {
             NormKind::Layer => layer_norm_reverse,
-            NormKind::Root => root_norm_reverse,
+            NormKind::Rms => rms_norm_reverse,
         };
-        reverse(gradient, width, &norm.gain.wide(), tape);
+        reverse(gradient, width, &norm.gain.to_f32(), tape);
     }
 
     /// Back-propagates through one block: from the gradient of its output at the last `tails[row]` positions to the
@@ -41,7 +41,7 @@ impl Model {
         tails: &[usize],
         gradient: Vec<f32>,
     ) -> Vec<f32> {
-        let width = self.spec().width;
+        let width = self.spec().hidden_size;
         let mut through = self.mlp_reverse(layer, &tape.mlp, &gradient);
         add(&mut through, &gradient);
         // In a parallel block, attention's output gets only the incoming gradient. In a sequential block, it also gets
@@ -52,7 +52,7 @@ impl Model {
             add(&mut out, &through);
             return out;
         }
-        for (tail, position) in rows.tail_positions(tails).into_iter().enumerate() {
+        for (tail, position) in rows.last_positions(tails).into_iter().enumerate() {
             add(&mut out[position * width..][..width], &through[tail * width..][..width]);
         }
         out
@@ -63,24 +63,24 @@ impl Model {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let (isa, activation) = (self.isa(), spec.activation);
         let mut inner = self.project_reverse(gradient, &block.mlp_out);
-        let mut out = match (&block.mlp_gate, &tape.factor) {
+        let mut out = match (&block.mlp_gate, &tape.up) {
             (Some(gate), Some(factor)) => {
                 let mut by_factor = inner.clone();
-                activation.times(isa, &mut by_factor, &tape.before);
+                activation.mul(isa, &mut by_factor, &tape.activation_input);
                 let mut slopes = factor.clone();
-                activation.times_slope(isa, &mut slopes, &tape.before);
+                activation.mul_grad(isa, &mut slopes, &tape.activation_input);
                 zip(isa, &mut inner, &slopes, |g, slope| g * slope);
                 let mut out = self.project_reverse(&inner, gate);
                 add(&mut out, &self.project_reverse(&by_factor, &block.mlp_in));
                 out
             }
             _ => {
-                activation.times_slope(isa, &mut inner, &tape.before);
+                activation.mul_grad(isa, &mut inner, &tape.activation_input);
                 self.project_reverse(&inner, &block.mlp_in)
             }
         };
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
-        self.norm_reverse(&mut out, spec.width, norm, &tape.norm);
+        self.norm_reverse(&mut out, spec.hidden_size, norm, &tape.norm);
         out
     }
 
@@ -97,12 +97,12 @@ impl Model {
     ) -> Vec<f32> {
         let (spec, block, heads) = (self.spec(), &self.checkpoint.blocks[layer], self.heads(layer));
         let attended = self.project_reverse(gradient, &block.attention_out);
-        let offered = offered(rows, past, &tape.fused, tails, heads);
+        let offered = attention_inputs(rows, past, &tape.fused, tails, heads);
         let mut fused = attend_reverse(self.isa(), heads, &offered, &tape.probabilities, &attended);
         self.turn(layer, rows, &mut fused, true);
         self.norm_heads_reverse(layer, tape, &mut fused);
         let mut out = self.fused_reverse(layer, &fused);
-        self.norm_reverse(&mut out, spec.width, &block.attention_norm, &tape.norm);
+        self.norm_reverse(&mut out, spec.hidden_size, &block.attention_norm, &tape.norm);
         out
     }
 
@@ -111,9 +111,9 @@ impl Model {
         let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &tape.head_norms) else { return };
         let heads = self.heads(layer);
         for ((norm, tape), part) in norms.iter().zip(tapes).zip([heads.queries(), heads.keys()]) {
-            let mut taken = cut(fused, heads, part.clone());
-            self.norm_reverse(&mut taken, heads.head, norm, tape);
-            paste(fused, heads, part, &taken);
+            let mut taken = copy_columns(fused, heads, part.clone());
+            self.norm_reverse(&mut taken, heads.head_width, norm, tape);
+            write_columns(fused, heads, part, &taken);
         }
     }
 
@@ -121,17 +121,17 @@ impl Model {
     fn fused_reverse(&self, layer: usize, fused: &[f32]) -> Vec<f32> {
         let (projections, heads) = (&self.checkpoint.blocks[layer].attention_in, self.heads(layer));
         match (self.spec().family.attention_in, &projections[..]) {
-            (Attention::Apart(_), [query, key, value]) => {
-                let mut out = self.project_reverse(&cut(fused, heads, heads.queries()), query);
-                add(&mut out, &self.project_reverse(&cut(fused, heads, heads.keys()), key));
-                add(&mut out, &self.project_reverse(&cut(fused, heads, heads.values()), value));
+            (QkvLayout::Separate(_), [query, key, value]) => {
+                let mut out = self.project_reverse(&copy_columns(fused, heads, heads.queries()), query);
+                add(&mut out, &self.project_reverse(&copy_columns(fused, heads, heads.keys()), key));
+                add(&mut out, &self.project_reverse(&copy_columns(fused, heads, heads.values()), value));
                 out
             }
-            (Attention::ByHead(_), _) => {
+            (QkvLayout::FusedByHead(_), _) => {
                 let mut mixed = fused.to_vec();
-                each_row(&mut mixed, heads.fused(), |index, row| {
-                    let fused = &fused[index * heads.fused()..];
-                    by_head(heads, |own, theirs| row[theirs] = fused[own]);
+                each_row(&mut mixed, heads.qkv_width(), |index, row| {
+                    let fused = &fused[index * heads.qkv_width()..];
+                    each_grouped_index(heads, |own, theirs| row[theirs] = fused[own]);
                 });
                 self.project_reverse(&mixed, &projections[0])
             }

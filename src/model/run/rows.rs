@@ -14,11 +14,11 @@ pub struct Rows {
 impl Rows {
     /// Lays out rows of the given lengths, without cached positions.
     pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
-        Self::after(lengths.into_iter().map(|length| (0, length)))
+        Self::with_cached(lengths.into_iter().map(|length| (0, length)))
     }
 
     /// Lays out rows, each given as (number of cached positions, length).
-    pub fn after(rows: impl IntoIterator<Item = (usize, usize)>) -> Self {
+    pub fn with_cached(rows: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut out = Self::default();
         let mut start = 0;
         for (past, length) in rows {
@@ -56,17 +56,17 @@ impl Rows {
     }
 
     /// Number of cached positions before row `row`.
-    pub fn past(&self, row: usize) -> usize {
+    pub fn cached(&self, row: usize) -> usize {
         self.past[row]
     }
 
     /// Returns, for every position of the matrix, its position in its own text, cached positions counted.
-    pub fn places(&self) -> Vec<usize> {
+    pub fn text_positions(&self) -> Vec<usize> {
         (0..self.count()).flat_map(|row| self.past[row]..self.past[row] + self.lengths[row]).collect()
     }
 
     /// Returns the matrix positions of the last `tails[row]` positions of every row.
-    pub fn tail_positions(&self, tails: &[usize]) -> Vec<usize> {
+    pub fn last_positions(&self, tails: &[usize]) -> Vec<usize> {
         let mut out = Vec::new();
         for (row, &tail) in tails.iter().enumerate() {
             let end = self.range(row).end;

@@ -15,12 +15,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::decoder::{BlockTape, HookOutput, KvCache, Model};
-use super::prefix_cache::kept;
+use super::prefix_cache::run_and_cache;
 use super::rows::Rows;
-use crate::numeric::rows::{Normalised, add};
+use crate::numeric::rows::{NormTape, add};
 
 /// The layers above the edited one, with everything cached that is constant for a set of rows.
-pub struct Above<'a> {
+pub struct SuffixPass<'a> {
     model: &'a Model,
     first_layer: usize,
     rows: Rows,
@@ -32,14 +32,14 @@ pub struct Above<'a> {
 }
 
 /// The logits of one forward pass through these layers, with the tape for its reverse pass.
-pub struct Evaluation {
+pub struct SuffixTape {
     /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
-    norm: Normalised,
+    norm: NormTape,
 }
 
-impl<'a> Above<'a> {
+impl<'a> SuffixPass<'a> {
     /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `moving[row]` is the position of
     /// the hidden state that will change. The last `tails[row]` positions of a row are labelled; none of them is before
     /// `moving[row]`.
@@ -47,18 +47,18 @@ impl<'a> Above<'a> {
         let (spec, all) = (model.spec(), &hooked.rows);
         // The index of the changing position in `hooked.after`, which does not contain the cached prefix.
         let split = |row: usize| {
-            assert!(moving[row] >= all.past(row), "what moves is in no opening");
-            all.range(row).start + moving[row] - all.past(row)
+            assert!(moving[row] >= all.cached(row), "what moves is in no opening");
+            all.range(row).start + moving[row] - all.cached(row)
         };
         let cut = |part: &dyn Fn(usize) -> Range<usize>| -> Vec<f32> {
             let at: Vec<usize> = (0..all.count()).flat_map(part).collect();
-            Rows::gather(&hooked.resid_post, spec.width, &at)
+            Rows::gather(&hooked.resid_post, spec.hidden_size, &at)
         };
         let before = cut(&|row| all.range(row).start..split(row));
         let start = cut(&|row| split(row)..all.range(row).end);
-        let stay = Rows::after((0..all.count()).map(|row| (all.past(row), split(row) - all.range(row).start)));
-        let past = kept(model, layer + 1..spec.layers, before, &stay, &hooked.prefixes);
-        let rows = Rows::after((0..all.count()).map(|row| (moving[row], all.range(row).end - split(row))));
+        let stay = Rows::with_cached((0..all.count()).map(|row| (all.cached(row), split(row) - all.range(row).start)));
+        let past = run_and_cache(model, layer + 1..spec.layers, before, &stay, &hooked.prefixes);
+        let rows = Rows::with_cached((0..all.count()).map(|row| (moving[row], all.range(row).end - split(row))));
         Self { model, first_layer: layer + 1, rows, tails: tails.to_vec(), past, start }
     }
 
@@ -73,7 +73,7 @@ impl<'a> Above<'a> {
     {
         let all: Vec<&Self> = all.collect();
         let first = all.first().expect("something to join");
-        let row = |one: &'o Self| (0..one.rows.count()).map(|row| (one.rows.past(row), one.rows.length(row)));
+        let row = |one: &'o Self| (0..one.rows.count()).map(|row| (one.rows.cached(row), one.rows.length(row)));
         let past = |layer: usize| KvCache {
             keys: all.iter().flat_map(|one| &one.past[layer].keys).cloned().collect(),
             values: all.iter().flat_map(|one| &one.past[layer].values).cloned().collect(),
@@ -81,7 +81,7 @@ impl<'a> Above<'a> {
         Self {
             model: first.model,
             first_layer: first.first_layer,
-            rows: Rows::after(all.iter().flat_map(|one| row(one))),
+            rows: Rows::with_cached(all.iter().flat_map(|one| row(one))),
             tails: all.iter().flat_map(|one| &one.tails).copied().collect(),
             past: (0..first.past.len()).map(past).collect(),
             start: all.iter().flat_map(|one| &one.start).copied().collect(),
@@ -91,9 +91,9 @@ impl<'a> Above<'a> {
     /// Returns the preparation of row `row` alone. Its KV cache is shared, not copied.
     pub fn row(&self, row: usize) -> Self {
         let part = |all: &[Arc<Vec<f32>>]| vec![Arc::clone(&all[row])];
-        let width = self.model.spec().width;
+        let width = self.model.spec().hidden_size;
         Self {
-            rows: Rows::after([(self.rows.past(row), self.rows.length(row))]),
+            rows: Rows::with_cached([(self.rows.cached(row), self.rows.length(row))]),
             tails: vec![self.tails[row]],
             past: self.past.iter().map(|past| KvCache { keys: part(&past.keys), values: part(&past.values) }).collect(),
             start: self.start[self.rows.range(row).start * width..self.rows.range(row).end * width].to_vec(),
@@ -107,27 +107,27 @@ impl<'a> Above<'a> {
     }
 
     /// Estimates how many f32 numbers this preparation and the tape of one evaluation hold in memory.
-    pub fn numbers(&self) -> usize {
+    pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
         let past = |past: &KvCache| past.keys.iter().chain(&past.values).map(|part| part.len()).sum::<usize>();
         // Norms, queries, keys, values, and both sides of the activation.
-        let tape = self.positions() * self.past.len() * (8 * spec.width + 2 * spec.inner);
+        let tape = self.positions() * self.past.len() * (8 * spec.hidden_size + 2 * spec.intermediate_size);
         // Logits and their gradient.
         let logits = 2 * self.tails.iter().sum::<usize>() * spec.vocabulary;
         tape + logits + self.past.iter().map(past).sum::<usize>()
     }
 
     /// Computes the logits with `change` (`[d]`) added to every row's changing hidden state.
-    pub fn evaluate(&self, change: &[f32]) -> Evaluation {
+    pub fn evaluate(&self, change: &[f32]) -> SuffixTape {
         self.evaluate_each(&vec![change; self.rows.count()])
     }
 
     /// Computes the logits with a separate change (`[d]`) for every row, added to its changing hidden state.
-    pub fn evaluate_each(&self, changes: &[&[f32]]) -> Evaluation {
+    pub fn evaluate_each(&self, changes: &[&[f32]]) -> SuffixTape {
         let spec = self.model.spec();
         let mut x = self.start.clone();
         for (row, change) in changes.iter().enumerate() {
-            add(&mut x[self.rows.range(row).start * spec.width..][..spec.width], change);
+            add(&mut x[self.rows.range(row).start * spec.hidden_size..][..spec.hidden_size], change);
         }
         let mut blocks = Vec::with_capacity(self.past.len());
         for (index, past) in self.past.iter().enumerate() {
@@ -138,16 +138,16 @@ impl<'a> Above<'a> {
             blocks.push(tape);
         }
         if blocks.is_empty() {
-            x = Rows::gather(&x, spec.width, &self.rows.tail_positions(&self.tails));
+            x = Rows::gather(&x, spec.hidden_size, &self.rows.last_positions(&self.tails));
         }
-        let (norm, normed) = self.model.norm(&x, spec.width, &self.model.checkpoint().final_norm);
-        Evaluation { logits: self.model.unembed(&normed), blocks, norm }
+        let (norm, normed) = self.model.norm(&x, spec.hidden_size, &self.model.checkpoint().final_norm);
+        SuffixTape { logits: self.model.unembed(&normed), blocks, norm }
     }
 
     /// Returns the gradient with respect to each row's change, `[d]` each. `logits` is the gradient with respect to the
     /// logits of `evaluation`.
-    pub fn reverse_each(&self, evaluation: &Evaluation, logits: &[f32]) -> Vec<Vec<f32>> {
-        let (model, width) = (self.model, self.model.spec().width);
+    pub fn reverse_each(&self, evaluation: &SuffixTape, logits: &[f32]) -> Vec<Vec<f32>> {
+        let (model, width) = (self.model, self.model.spec().hidden_size);
         let mut gradient = model.unembed_reverse(logits);
         model.norm_reverse(&mut gradient, width, &model.checkpoint().final_norm, &evaluation.norm);
         for (index, tape) in evaluation.blocks.iter().enumerate().rev() {
@@ -171,9 +171,9 @@ impl<'a> Above<'a> {
     /// Copies the gradients of the labelled positions into a matrix of all positions, with zeros elsewhere. Used only
     /// if the edited layer is the last one.
     fn scatter(&self, tails: &[f32]) -> Vec<f32> {
-        let width = self.model.spec().width;
+        let width = self.model.spec().hidden_size;
         let mut out = vec![0.0; self.rows.positions() * width];
-        for (tail, position) in self.rows.tail_positions(&self.tails).into_iter().enumerate() {
+        for (tail, position) in self.rows.last_positions(&self.tails).into_iter().enumerate() {
             out[position * width..][..width].copy_from_slice(&tails[tail * width..][..width]);
         }
         out

@@ -9,10 +9,10 @@
 use super::decoder::{BlockTape, KvCache, Model};
 use super::rows::Rows;
 use crate::numeric::elementwise::zip;
-use crate::numeric::rows::{Normalised, add};
+use crate::numeric::rows::{NormTape, add};
 
 /// Rows of tokens, computed up to the MLP key of one layer.
-pub struct Upper {
+pub struct WeightPass {
     layer: usize,
     rows: Rows,
     tails: Vec<usize>,
@@ -23,16 +23,16 @@ pub struct Upper {
 }
 
 /// The logits of one forward pass, with the tape for its reverse pass.
-pub struct Passed {
+pub struct WeightTape {
     /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
-    norm: Normalised,
+    norm: NormTape,
 }
 
 /// The inputs of one layer's down-projection and the gradient of its outputs, with one matrix row per computed
 /// position.
-pub struct Slopes<'a> {
+pub struct LayerGradient<'a> {
     /// Index of the layer in the model.
     pub layer: usize,
     /// The inputs of the down-projection, `[positions, f]`.
@@ -41,15 +41,15 @@ pub struct Slopes<'a> {
     pub gradient: &'a [f32],
 }
 
-impl Upper {
+impl WeightPass {
     /// Runs rows up to the key of `layer`. The last `tails[row]` positions of each row are labelled: only their logits
     /// are computed.
     pub fn new(model: &Model, layer: usize, tokens: &[&[u32]], tails: &[usize]) -> Self {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let x = model.hidden_states(tokens, layer);
-        let (middle, _) = model.attention_half(layer, &x, &rows, &KvCache::default(), rows.lengths(), false);
+        let (middle, _) = model.run_attention(layer, &x, &rows, &KvCache::default(), rows.lengths(), false);
         let keys = model.mlp_key(layer, &middle, false).0;
-        Self { layer, tails: tails.to_vec(), keys, below: middle.sum, rows }
+        Self { layer, tails: tails.to_vec(), keys, below: middle.resid, rows }
     }
 
     /// Total number of positions of all rows.
@@ -58,15 +58,15 @@ impl Upper {
     }
 
     /// Runs the rows through `model`, from the layer's down-projection to the logits.
-    pub fn pass(&self, model: &Model) -> Passed {
-        let width = model.spec().width;
+    pub fn forward(&self, model: &Model) -> WeightTape {
+        let width = model.spec().hidden_size;
         let (x, blocks) = self.through(model);
         let (norm, normed) = model.norm(&x, width, &model.checkpoint().final_norm);
-        Passed { logits: model.unembed(&normed), blocks, norm }
+        WeightTape { logits: model.unembed(&normed), blocks, norm }
     }
 
     /// Returns the hidden states after the last layer of `model` at the labelled positions, `[Σ tails, d]`.
-    pub fn last(&self, model: &Model) -> Vec<f32> {
+    pub fn last_states(&self, model: &Model) -> Vec<f32> {
         self.through(model).0
     }
 
@@ -81,31 +81,31 @@ impl Upper {
             blocks.push(tape);
         }
         if blocks.is_empty() {
-            x = Rows::gather(&x, model.spec().width, &self.rows.tail_positions(&self.tails));
+            x = Rows::gather(&x, model.spec().hidden_size, &self.rows.last_positions(&self.tails));
         }
         (x, blocks)
     }
 
     /// Back-propagates `logits`, the gradient of the logits. Calls `seen` with the inputs and the output gradient of
     /// every layer's down-projection, from the last layer down to the prepared one.
-    pub fn reverse(&self, model: &Model, passed: &Passed, logits: &[f32], mut seen: impl FnMut(Slopes<'_>)) {
-        let width = model.spec().width;
+    pub fn reverse(&self, model: &Model, passed: &WeightTape, logits: &[f32], mut seen: impl FnMut(LayerGradient<'_>)) {
+        let width = model.spec().hidden_size;
         let mut gradient = model.unembed_reverse(logits);
         model.norm_reverse(&mut gradient, width, &model.checkpoint().final_norm, &passed.norm);
         for (index, tape) in passed.blocks.iter().enumerate().rev() {
             let layer = self.layer + 1 + index;
-            seen(Slopes { layer, keys: &keys_of(model, tape), gradient: &gradient });
+            seen(LayerGradient { layer, keys: &keys_of(model, tape), gradient: &gradient });
             let tails = self.tails_of(model, layer);
             gradient = model.block_reverse(layer, tape, &self.rows, &KvCache::default(), &tails, gradient);
         }
         if passed.blocks.is_empty() {
             let mut all = vec![0.0; self.rows.positions() * width];
-            for (tail, position) in self.rows.tail_positions(&self.tails).into_iter().enumerate() {
+            for (tail, position) in self.rows.last_positions(&self.tails).into_iter().enumerate() {
                 all[position * width..][..width].copy_from_slice(&gradient[tail * width..][..width]);
             }
             gradient = all;
         }
-        seen(Slopes { layer: self.layer, keys: &self.keys, gradient: &gradient });
+        seen(LayerGradient { layer: self.layer, keys: &self.keys, gradient: &gradient });
     }
 
     /// Returns, for every row, how many positions at its end `layer` computes: all of them, except in the last block,
@@ -117,9 +117,9 @@ impl Upper {
 
 /// Recomputes the keys of a block from its tape.
 fn keys_of(model: &Model, tape: &BlockTape) -> Vec<f32> {
-    let mut keys = tape.mlp.before.clone();
+    let mut keys = tape.mlp.activation_input.clone();
     model.spec().activation.apply(model.isa(), &mut keys);
-    if let Some(factor) = &tape.mlp.factor {
+    if let Some(factor) = &tape.mlp.up {
         zip(model.isa(), &mut keys, factor, |x, factor| x * factor);
     }
     keys

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether [`caught`] is running on this thread. While it is, the panic hook prints nothing.
+    /// Whether [`catch_panic`] is running on this thread. While it is, the panic hook prints nothing.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -14,7 +14,7 @@ thread_local! {
 ///
 /// # Errors
 /// If `f` panics.
-pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn catch_panic<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = take_hook();
@@ -41,9 +41,9 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_message() {
-        assert_eq!(caught(|| 7), Ok(7));
+        assert_eq!(catch_panic(|| 7), Ok(7));
         let number = 7;
-        let error = caught(|| panic!("no {number}\u{1b}")).expect_err("it panics");
+        let error = catch_panic(|| panic!("no {number}\u{1b}")).expect_err("it panics");
         assert_eq!(error, "the library panicked: no 7\\u{1b}");
         assert!(!CAUGHT.get());
     }

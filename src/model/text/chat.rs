@@ -19,7 +19,7 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize as _;
 use serde_json::Value as Json;
 
-use super::catch_panic::caught;
+use super::catch_panic::catch_panic;
 use crate::digest::{Digest, FieldHasher};
 use crate::model::ModelError;
 use crate::model::load::files::{check_contained, read_capped};
@@ -43,7 +43,7 @@ const FUEL: u64 = 1 << 20;
 /// Stack size of the rendering thread, in bytes. The system commits only the pages that are used.
 const STACK: usize = 256 << 20;
 /// Time limit of one rendering. Published chat templates take about a millisecond.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Placeholders for a user message and an answer. They are rendered to find out what the chat template writes around
 /// them. They contain private-use characters, which chat templates do not write themselves.
 const QUESTION: &str = "\u{e000}corrigenda\u{e001}";
@@ -71,13 +71,13 @@ pub struct Chat {
     special: BTreeMap<String, String>,
     /// The name of the chat template in error messages, with the path of its file.
     name: String,
-    around: Around,
+    around: TemplateAffixes,
     digest: Digest,
 }
 
 /// The texts that the chat template writes around a user message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Around {
+struct TemplateAffixes {
     before: String,
     behind: String,
     /// The text between the generation prompt and the answer, for example the empty thinking block of a reasoning
@@ -108,30 +108,31 @@ impl Chat {
         for (name, token) in &special {
             canon.text("name", name).text("token", token);
         }
-        let environment = deep(move || environment(source)).map_err(|error| failed(&name, &error))?;
+        let environment = run_sandboxed(move || environment(source)).map_err(|error| failed(&name, &error))?;
         let mut chat = Self {
             environment: Arc::new(environment),
             special,
             name,
-            around: Around::default(),
+            around: TemplateAffixes::default(),
             digest: Digest::of(b""),
         };
-        chat.around = chat.look_around()?;
+        chat.around = chat.probe_template()?;
         // The rendered texts are a part of the digest, so that a change in the renderer's output changes the digest.
-        let Around { before, behind, more, space } = &chat.around;
+        let TemplateAffixes { before, behind, more, space } = &chat.around;
         canon.text("before", before).text("behind", behind).text("more", more);
         chat.digest = canon.number("space", space.map_or(2, u64::from)).finish();
         Ok(Some(chat))
     }
 
-    fn look_around(&self) -> Result<Around, ModelError> {
+    fn probe_template(&self) -> Result<TemplateAffixes, ModelError> {
         let rendered = self.render(QUESTION, None).map_err(|error| failed(&self.name, &error))?;
         let around = rendered.split_once(QUESTION).filter(|(_, behind)| !behind.contains(QUESTION));
         let Some((before, behind)) = around else {
             let problem = format!("{} does not write the user's message exactly once and unchanged", self.name);
             return Err(ModelError::Chat { problem });
         };
-        let mut around = Around { before: before.to_owned(), behind: behind.to_owned(), ..Around::default() };
+        let mut around =
+            TemplateAffixes { before: before.to_owned(), behind: behind.to_owned(), ..TemplateAffixes::default() };
         // Some chat templates write no answers, and some do not write the generation prompt before them. The space is
         // then unknown.
         let answered = self.render(QUESTION, Some(ANSWER)).unwrap_or_default();
@@ -158,7 +159,7 @@ impl Chat {
     /// If the template fails, or does not write the text verbatim.
     pub(crate) fn frame(&self, text: &str) -> Result<(String, Range<usize>, Option<bool>), ModelError> {
         let mut rendered = self.render(text, None).map_err(|error| failed(&self.name, &error))?;
-        let Around { before, behind, more, space } = &self.around;
+        let TemplateAffixes { before, behind, more, space } = &self.around;
         let shown = rendered.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(behind.as_str()));
         match shown.filter(|shown| *shown == text || *shown == text.trim()) {
             Some(shown) => {
@@ -182,24 +183,24 @@ impl Chat {
             ..Value::from_pairs(self.special.clone())
         };
         let environment = Arc::clone(&self.environment);
-        deep(move || environment.get_template(NAME)?.render(given))
+        run_sandboxed(move || environment.get_template(NAME)?.render(given))
     }
 }
 
-/// Runs `work` on a thread with a large stack, and waits for it at most [`PATIENCE`]. The time limit is needed because
+/// Runs `work` on a thread with a large stack, and waits for it at most [`TIMEOUT`]. The time limit is needed because
 /// the limit on instructions does not bound the work of a single instruction, such as printing nested lists. After a
 /// timeout the thread is abandoned, and an error is returned.
-fn deep<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+fn run_sandboxed<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, why.to_owned());
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::Builder::new().stack_size(STACK);
     let started = thread.spawn(move || {
-        let done = caught(work).unwrap_or_else(|said| Err(Error::new(ErrorKind::InvalidOperation, said)));
+        let done = catch_panic(work).unwrap_or_else(|said| Err(Error::new(ErrorKind::InvalidOperation, said)));
         let _ = sender.send(done);
     });
     started.map_err(|error| refused(&format!("its thread could not be started: {error}")))?;
-    receiver.recv_timeout(PATIENCE).unwrap_or_else(|ended| match ended {
-        RecvTimeoutError::Timeout => Err(refused(&format!("it takes more than {} seconds", PATIENCE.as_secs()))),
+    receiver.recv_timeout(TIMEOUT).unwrap_or_else(|ended| match ended {
+        RecvTimeoutError::Timeout => Err(refused(&format!("it takes more than {} seconds", TIMEOUT.as_secs()))),
         RecvTimeoutError::Disconnected => Err(refused("its thread ended without a result")),
     })
 }

@@ -178,11 +178,11 @@ fn widths_are_those_of_a_chat() {
 
 #[test]
 fn what_takes_for_ever_is_given_up() {
-    let error = deep(|| {
-        std::thread::sleep(2 * PATIENCE);
+    let error = run_sandboxed(|| {
+        std::thread::sleep(2 * TIMEOUT);
         Ok(())
     });
     assert!(error.expect_err("late").to_string().contains("more than 5 seconds"));
-    let error = deep::<()>(|| panic!("a library gives up"));
-    assert!(error.expect_err("caught").to_string().contains("a library gives up"));
+    let error = run_sandboxed::<()>(|| panic!("a library gives up"));
+    assert!(error.expect_err("catch_panic").to_string().contains("a library gives up"));
 }

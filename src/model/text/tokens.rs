@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 
 use tokenizers::Tokenizer;
 
-use super::catch_panic::caught;
+use super::catch_panic::catch_panic;
 use super::chat::{Chat, Prompt};
 use super::tokenizer_check;
 use crate::digest::{Digest, FieldHasher};
 use crate::model::ModelError;
 use crate::model::load::files::{CONFIG, TOKENIZER, check_contained, read_capped};
-use crate::model::load::remark::{Kind, Remark};
+use crate::model::load::remark::{Remark, RemarkKind};
 use crate::model::load::storage;
 
 /// The error message if a chat template is requested and the model has none.
@@ -43,7 +43,7 @@ pub struct Tokens {
 
 /// A prompt in the form in which the model receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Framed {
+pub struct EncodedPrompt {
     /// The whole text: the prompt, and the texts that the chat template writes around it.
     pub text: String,
     /// The number that is added to a byte position in the prompt to get the position in `text`. It is negative if the
@@ -55,7 +55,7 @@ pub struct Framed {
     pub encoded: Encoded,
 }
 
-impl Framed {
+impl EncodedPrompt {
     /// Returns `answer` in the form in which it continues the prompt. The chat template decides whether a space
     /// precedes it; if that is unknown, the rule of [`target_text`] applies.
     pub fn answer(&self, answer: &str) -> String {
@@ -127,7 +127,7 @@ impl Tokens {
 
     /// Returns the special tokens that the post-processor appends to a text.
     fn ending(&self) -> Vec<u32> {
-        let text = caught(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
+        let text = catch_panic(|| self.tokenizer.encode(ANCHORS[2], true).ok()).ok().flatten();
         let Some(text) = text else { return Vec::new() };
         let added = text.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
         let ids = text.get_ids();
@@ -149,7 +149,7 @@ impl Tokens {
         );
         let help = "remove it from the `post_processor` of tokenizer.json (`add_eos_token` of tokenizer_config.json \
                     adds it there): programs that serve the model append it to prompts too, and no answer follows it";
-        Some(Remark::new(Kind::TextsEnded, message, help))
+        Some(Remark::new(RemarkKind::TextsEnded, message, help))
     }
 
     /// Returns a digest of the rules for reading a prompt that the files of the base model do not decide. For a user
@@ -205,13 +205,13 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::encode`]; or if the chat template is missing or fails.
-    pub fn frame(&self, prompt: Prompt<'_>) -> Result<Framed, ModelError> {
+    pub fn encode_prompt(&self, prompt: Prompt<'_>) -> Result<EncodedPrompt, ModelError> {
         if !prompt.chat {
             let mut encoded = self.encode(prompt.text)?;
             let end = encoded.ids.len() - if encoded.ids.ends_with(&self.tail) { self.tail.len() } else { 0 };
             encoded.ids.truncate(end);
             encoded.spans.truncate(end);
-            return Ok(Framed { text: prompt.text.to_owned(), shift: 0, space: None, encoded });
+            return Ok(EncodedPrompt { text: prompt.text.to_owned(), shift: 0, space: None, encoded });
         }
         let (text, place, space) = self.chat()?.frame(prompt.text)?;
         let trimmed = match place.len() == prompt.text.len() {
@@ -219,7 +219,7 @@ impl Tokens {
             false => prompt.text.len() - prompt.text.trim_start().len(),
         };
         let encoded = self.cut(&text, false)?;
-        Ok(Framed { text, shift: place.start.cast_signed() - trimmed.cast_signed(), space, encoded })
+        Ok(EncodedPrompt { text, shift: place.start.cast_signed() - trimmed.cast_signed(), space, encoded })
     }
 
     /// Tokenises a whole text, with the special tokens that the tokenizer's post-processor adds.
@@ -250,7 +250,7 @@ impl Tokens {
     }
 
     fn cut(&self, text: &str, special: bool) -> Result<Encoded, ModelError> {
-        let cut = caught(|| self.tokenizer.encode(text, special).map_err(|problem| problem.to_string()));
+        let cut = catch_panic(|| self.tokenizer.encode(text, special).map_err(|problem| problem.to_string()));
         let encoding = cut.flatten().map_err(|problem| ModelError::Encode { text: text.to_owned(), problem })?;
         if let Some(&id) = encoding.get_ids().iter().find(|&&id| id as usize >= self.vocabulary) {
             return Err(ModelError::Vocabulary { text: text.to_owned(), id, vocabulary: self.vocabulary });
@@ -263,7 +263,7 @@ impl Tokens {
     /// Returns one token as readable text. A token that is only a part of a character is returned as the vocabulary
     /// spells it.
     pub fn piece(&self, id: u32) -> String {
-        let text = caught(|| self.tokenizer.decode(&[id], false).ok());
+        let text = catch_panic(|| self.tokenizer.decode(&[id], false).ok());
         let text = text.ok().flatten().filter(|text| !text.contains('\u{fffd}'));
         text.or_else(|| self.tokenizer.id_to_token(id)).unwrap_or_else(|| format!("<{id}>"))
     }
@@ -271,7 +271,7 @@ impl Tokens {
     /// Decodes tokens, without the special ones among them. If the tokenizer cannot decode them, returns the texts of
     /// the single tokens, concatenated.
     pub fn decode(&self, ids: &[u32]) -> String {
-        let text = caught(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
+        let text = catch_panic(|| self.tokenizer.decode(ids, true).ok()).ok().flatten();
         text.unwrap_or_else(|| self.pieces(ids).concat())
     }
 
@@ -300,7 +300,7 @@ impl Tokens {
     /// number, for example `é 1/2`, because the vocabulary spells parts of a character in unrelated letters.
     pub fn shown(&self, ids: &[u32]) -> Vec<String> {
         let decode = |ids: &[u32]| {
-            let text = caught(|| self.tokenizer.decode(ids, false).ok()).ok().flatten();
+            let text = catch_panic(|| self.tokenizer.decode(ids, false).ok()).ok().flatten();
             text.filter(|text| !text.contains('\u{fffd}'))
         };
         let (mut shown, mut rest) = (Vec::with_capacity(ids.len()), ids);
@@ -345,7 +345,7 @@ fn writes_no_spaces(c: char) -> bool {
 }
 
 fn load(bytes: &[u8]) -> Result<Tokenizer, String> {
-    caught(|| Tokenizer::from_bytes(bytes).map_err(|problem| problem.to_string())).flatten()
+    catch_panic(|| Tokenizer::from_bytes(bytes).map_err(|problem| problem.to_string())).flatten()
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ fn last_lengths(model: &Model, layer: usize, rows: &[Vec<u32>]) -> Vec<f64> {
     let mut out = Vec::with_capacity(rows.len());
     for some in rows.chunks(64) {
         let tokens: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
-        let (states, width) = (model.hidden_states(&tokens, layer + 1), model.spec().width);
+        let (states, width) = (model.hidden_states(&tokens, layer + 1), model.spec().hidden_size);
         let mut end = 0;
         for row in some {
             end += row.len() * width;
@@ -128,7 +128,7 @@ fn usual(model: &Model, base: &Base, layer: usize) -> f64 {
     let rows: Vec<Vec<u32>> =
         sentences.filter_map(|text| base.tokens.encode(text.trim()).ok()).map(|cut| cut.ids).collect();
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| row.len() > EARLY).collect();
-    let (states, width) = (model.hidden_states(&rows, layer + 1), model.spec().width);
+    let (states, width) = (model.hidden_states(&rows, layer + 1), model.spec().hidden_size);
     let (mut lengths, mut start) = (Vec::new(), 0);
     for row in rows {
         lengths.extend((EARLY..row.len()).map(|at| length(&states[(start + at) * width..][..width])));

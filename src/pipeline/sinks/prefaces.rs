@@ -47,7 +47,7 @@ fn state_after_preface(
     let mut found = Sink { excess, preface: None, also: Vec::new() };
     for preface in find::prefaces(base) {
         let templates = find::templates(&setup.templates, Some(&preface));
-        let Ok(resolved) = Resolved::new(&base.tokens, &templates, fact, base.model.spec().positions) else {
+        let Ok(resolved) = Resolved::new(&base.tokens, &templates, fact, base.model.spec().max_positions) else {
             continue;
         };
         let bare = &resolved.rows[0];
@@ -133,7 +133,7 @@ fn of_paraphrases(
         let named = edit.names().filter_map(|(name, _)| Some((as_word(&one.prompt, name)?, name)));
         let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };
         // A text that cannot be tokenized was reported by the plan.
-        let Ok(framed) = base.tokens.frame(one.given()) else { continue };
+        let Ok(framed) = base.tokens.encode_prompt(one.given()) else { continue };
         let last = framed.encoded.subject_last(&(start..start + name.len()));
         if let Some(last) = last.filter(|last| *last < EARLY) {
             rows.push(framed.encoded.ids[..=last].to_vec());

@@ -115,7 +115,7 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// If the model cannot read the record.
     pub fn stated(&self, case: Case, likelier: bool) -> Result<Stated, ResolveError> {
-        let (tokens, limit) = (&self.base.tokens, self.base.model.spec().positions);
+        let (tokens, limit) = (&self.base.tokens, self.base.model.spec().max_positions);
         let fact = Fact { subject: &case.subject, prompt: &case.prompt, target: &case.target, chat: false };
         let resolved = Resolved::new(tokens, &self.setup.templates, fact, limit)?;
         let asked = |error: ModelError| ResolveError::from(error);

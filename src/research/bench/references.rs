@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::data::{Case, each_value};
 use super::metrics::consistency::Weights;
 use super::run::References;
-use crate::numeric::npy::Array;
+use crate::numeric::npy::NpyArray;
 use crate::regular_file;
 
 /// The largest `.npy` or vocabulary file that is read, in bytes (1 GiB).
@@ -63,7 +63,7 @@ pub fn read(folder: &Path, cases: &[Case]) -> Result<References, String> {
 /// executed.
 fn numbers(path: &Path) -> Result<Vec<f64>, String> {
     let bytes = regular_file::read(path, MOST).map_err(|error| error.to_string())?;
-    let array = Array::parse(&bytes)?;
+    let array = NpyArray::parse(&bytes)?;
     match array.shape.len() {
         1 => Ok(array.numbers().collect()),
         _ => Err(format!("its shape is {:?}, but one dimension is expected", array.shape)),

@@ -144,7 +144,7 @@ pub struct Bench<'a> {
 /// If the tokenizer rejects a text.
 pub fn knows(ground: &Ground<'_>, model: &Model, case: &Case) -> Result<bool, ModelError> {
     let Some(was) = &case.was else { return Ok(false) };
-    let limit = ground.base.model.spec().positions;
+    let limit = ground.base.model.spec().max_positions;
     let question = Question::new(&ground.base.tokens, case.filled().as_str().into(), was, limit)?;
     Ok(scores(model, &[question])[0].holds)
 }

@@ -107,7 +107,7 @@ pub fn as_good(best: &Tried, other: &Tried) -> bool {
     let difference = |left_out| without(best, left_out) - without(other, left_out);
     let whole = difference(None);
     let pseudo = |edit| count as f64 * whole - (count - 1) as f64 * difference(Some(edit));
-    whole <= Mean::of(&(0..count).map(pseudo).collect::<Vec<_>>()).half
+    whole <= Mean::of(&(0..count).map(pseudo).collect::<Vec<_>>()).ci95
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ impl<'a> Trials<'a> {
         })?;
         let list = expectations(&[edit], &[], prefaces);
         let cannot = |unasked: Vec<Unasked>| cannot_ask(project, &unasked);
-        let inquiries = inquiries(&base.tokens, base.model.spec().positions, &list).map_err(cannot)?;
+        let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, &list).map_err(cannot)?;
         let said = self.before(index, &inquiries, |before| before.against(&patched, &inquiries));
         let said = spoken(said, &list).map_err(cannot)?;
         let asked: Vec<(&Expectation<'_>, _)> = list.iter().zip(&said).collect();

@@ -151,8 +151,8 @@ mod tests {
     fn means_have_their_interval() {
         let mean = Mean::of(&[1.0, 2.0, 3.0, 4.0]);
         assert_eq!((mean.value, mean.count), (2.5, 4));
-        assert!((mean.half - 1.96 * (5.0f64 / 3.0).sqrt() / 2.0).abs() < 1e-12);
-        assert_eq!(Mean::of(&[3.0]), Mean { value: 3.0, half: 0.0, count: 1 });
+        assert!((mean.ci95 - 1.96 * (5.0f64 / 3.0).sqrt() / 2.0).abs() < 1e-12);
+        assert_eq!(Mean::of(&[3.0]), Mean { value: 3.0, ci95: 0.0, count: 1 });
         assert_eq!(Mean::of(&[]), Mean::default());
     }
 

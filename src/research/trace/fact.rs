@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use crate::model::text::tokens::Framed;
+use crate::model::text::tokens::EncodedPrompt;
 use crate::model::{ModelError, Prompt, Tokens};
 
 /// A fact that the model may know.
@@ -74,7 +74,7 @@ pub fn subject_in(prompt: &str, subject: &str) -> Result<Range<usize>, LeftOut> 
 /// # Errors
 /// If the text is too long, the tokenizer rejects it, or no token covers the subject.
 pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolved, LeftOut> {
-    let framed = tokens.frame(Prompt { text: &fact.prompt, chat: fact.chat })?;
+    let framed = tokens.encode_prompt(Prompt { text: &fact.prompt, chat: fact.chat })?;
     let place = framed.place(&fact.subject);
     let encoded = &framed.encoded;
     if encoded.ids.len() > limit {
@@ -95,7 +95,7 @@ pub fn resolve(fact: &KnownFact, tokens: &Tokens, limit: usize) -> Result<Resolv
 
 /// Returns the text of each token. If several tokens form one character, the text is that character and the index of
 /// the token, for example `é 1/2`.
-fn pieces(framed: &Framed, tokens: &Tokens) -> Vec<String> {
+fn pieces(framed: &EncodedPrompt, tokens: &Tokens) -> Vec<String> {
     let spans = &framed.encoded.spans;
     let same = |index: usize| spans.iter().filter(move |span| !span.is_empty() && **span == spans[index]);
     let piece = |index: usize| match same(index).count() {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::fact::{KnownFact, LeftOut, Resolved, resolve};
 use super::noise::Noise;
 use super::plan::{Kind, Places, Plan, SeveredNoise};
-use crate::model::run::activation_patching::{Outputs, Part, Record, Resumed, Start};
+use crate::model::run::activation_patching::{ActivationCache, Component, OutputPatch, PatchedRun, StartState};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::rows::softmax;
 use crate::progress::Progress;
@@ -69,8 +69,8 @@ pub fn trace(
     plan: &Plan,
     progress: &dyn Progress,
 ) -> Result<Traced, LeftOut> {
-    let Resolved { ids, pieces, subject, answer } = resolve(fact, tokens, model.spec().positions)?;
-    let clean = model.record(model.embed(&[&ids]), 1, ids.len(), None, None);
+    let Resolved { ids, pieces, subject, answer } = resolve(fact, tokens, model.spec().max_positions)?;
+    let clean = model.run_with_cache(model.embed(&[&ids]), 1, ids.len(), None, None);
     let (said, probability) = likeliest(&model.lm_head(&clean.last()));
     if !probability.is_finite() {
         return Err(ModelError::Overflow.into());
@@ -133,13 +133,13 @@ fn mean(numbers: &[f64]) -> f64 {
 /// random stream. The tokens before the subject are taken from the clean run.
 fn corrupted(
     model: &Model,
-    clean: &Record,
+    clean: &ActivationCache,
     ids: &[u32],
     subject: &Range<usize>,
     (noise, block): (&Noise, usize),
-    severed: Option<(Part, usize, &Record)>,
-) -> Record {
-    let width = model.spec().width;
+    severed: Option<(Component, usize, &ActivationCache)>,
+) -> ActivationCache {
+    let width = model.spec().hidden_size;
     let drawn = noise.draw(subject.len(), width, block);
     let rows = vec![&ids[subject.start..]; noise.samples];
     let x = model.embed_with(&rows, subject.start, |sample, token, state| {
@@ -148,17 +148,17 @@ fn corrupted(
             state.iter_mut().zip(numbers).for_each(|(x, noise)| *x = (f64::from(*x) + noise) as f32);
         }
     });
-    model.record(x, noise.samples, ids.len() - subject.start, Some((clean, subject.start)), severed)
+    model.run_with_cache(x, noise.samples, ids.len() - subject.start, Some((clean, subject.start)), severed)
 }
 
 /// The runs from which the cells of a table are computed.
 #[derive(Clone, Copy)]
 struct Runs<'r> {
     model: &'r Model,
-    clean: &'r Record,
-    corrupted: &'r Record,
+    clean: &'r ActivationCache,
+    corrupted: &'r ActivationCache,
     /// The corrupted run that supplies the severed outputs.
-    kept: &'r Record,
+    kept: &'r ActivationCache,
     samples: usize,
     length: usize,
     said: u32,
@@ -243,16 +243,16 @@ impl<'r> Runs<'r> {
     fn starts(&self, kind: Kind, tokens: &Range<usize>, groups: &[Vec<Cell>]) -> Starts {
         let tokens: Vec<usize> = tokens.clone().collect();
         let firsts: BTreeSet<usize> = groups.iter().map(|group| group[0].first).collect();
-        let part = if kind == Kind::Mlp { Part::Mlp } else { Part::Attention };
+        let part = if kind == Kind::Mlp { Component::Mlp } else { Component::Attention };
         let states = |first: usize| match kind.is_window() {
-            true => self.model.set_once(first - 1, part, self.corrupted, self.clean, &tokens),
+            true => self.model.patch_one_layer(first - 1, part, self.corrupted, self.clean, &tokens),
             false => {
                 let all = tokens.iter().flat_map(|&token| vec![self.clean.state(first, 0, token); self.samples]);
                 all.flatten().copied().collect()
             }
         };
         let states = firsts.into_iter().map(|first| (first, states(first))).collect();
-        Starts { token: tokens[0], samples: self.samples, width: self.model.spec().width, states }
+        Starts { token: tokens[0], samples: self.samples, width: self.model.spec().hidden_size, states }
     }
 
     /// Runs the cells of some groups and returns the mean probability of each.
@@ -263,14 +263,14 @@ impl<'r> Runs<'r> {
             let layer = cell.trunk?;
             cells.iter().position(|other| (other.token, other.layer) == (cell.token, layer))
         };
-        let row = |cell: Cell, trunk: Option<usize>, sample: usize| Resumed {
-            from: self.corrupted,
+        let row = |cell: Cell, trunk: Option<usize>, sample: usize| PatchedRun {
+            cache: self.corrupted,
             row: sample,
             position: cell.token,
             first: cell.first,
             start: match trunk {
-                Some(trunk) => Start::Trunk(trunk * self.samples + sample),
-                None => Start::State(starts.state(cell, sample)),
+                Some(trunk) => StartState::Fork(trunk * self.samples + sample),
+                None => StartState::State(starts.state(cell, sample)),
             },
             // A cell that forks from a trunk starts after its own window, so it sets no outputs.
             outputs: if trunk.is_some() { None } else { self.outputs(kind, cell, sample, plan) },
@@ -279,28 +279,28 @@ impl<'r> Runs<'r> {
             let (cell, trunk) = (*cell, trunk(cell));
             (0..self.samples).map(move |sample| row(cell, trunk, sample))
         };
-        let rows: Vec<Resumed<'_>> = cells.iter().flat_map(rows).collect();
-        let found = self.probabilities(&self.model.resume(&rows));
+        let rows: Vec<PatchedRun<'_>> = cells.iter().flat_map(rows).collect();
+        let found = self.probabilities(&self.model.run_patched(&rows));
         cells.iter().copied().zip(found.chunks(self.samples).map(mean)).collect()
     }
 
     /// Returns the outputs to set in the computed layers of a cell; `None` if there are none.
-    fn outputs(&self, kind: Kind, cell: Cell, row: usize, plan: &Plan) -> Option<Outputs<'r>> {
+    fn outputs(&self, kind: Kind, cell: Cell, row: usize, plan: &Plan) -> Option<OutputPatch<'r>> {
         let layers = self.model.spec().layers;
         let (part, layers) = match kind {
             Kind::State => return None,
-            Kind::Mlp => (Part::Mlp, plan.window(cell.layer, layers)),
-            Kind::Attention => (Part::Attention, plan.window(cell.layer, layers)),
-            Kind::MlpSevered => (Part::Mlp, cell.first..layers),
-            Kind::AttentionSevered => (Part::Attention, cell.first..layers),
+            Kind::Mlp => (Component::Mlp, plan.window(cell.layer, layers)),
+            Kind::Attention => (Component::Attention, plan.window(cell.layer, layers)),
+            Kind::MlpSevered => (Component::Mlp, cell.first..layers),
+            Kind::AttentionSevered => (Component::Attention, cell.first..layers),
         };
         let of = if kind.is_window() { self.clean } else { self.kept };
-        Some(Outputs { part, layers, of, row: if kind.is_window() { 0 } else { row } })
+        Some(OutputPatch { component: part, layers, source: of, row: if kind.is_window() { 0 } else { row } })
     }
 
     /// Returns the probability of the answer token for final states `[rows, d]`.
     fn probabilities(&self, states: &[f32]) -> Vec<f64> {
-        let (width, vocabulary) = (self.model.spec().width, self.model.spec().vocabulary);
+        let (width, vocabulary) = (self.model.spec().hidden_size, self.model.spec().vocabulary);
         let mut out = Vec::with_capacity(states.len() / width);
         for some in states.chunks(HELD * width) {
             let mut logits = self.model.lm_head(some);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::model::{Model, ModelError, Tokens};
-use crate::numeric::random::Legacy;
+use crate::numeric::random::NumpyRandomState;
 
 /// The largest number accepted in a noise rule; it keeps the noise in the range of `f32`.
 const MOST: f64 = 1e6;
@@ -95,7 +95,7 @@ impl Noise {
     /// Returns the noise for a subject of `tokens` tokens, `[samples, tokens, width]`, after skipping `block` draws
     /// of the same size in the stream.
     pub(crate) fn draw(&self, tokens: usize, width: usize, block: usize) -> Vec<f64> {
-        let mut stream = Legacy::new(self.seed);
+        let mut stream = NumpyRandomState::new(self.seed);
         let uniform = matches!(self.rule, NoiseRule::Uniform(_));
         let mut number = || if uniform { stream.uniform() } else { stream.normal() };
         let count = self.samples * tokens * width;

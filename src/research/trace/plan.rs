@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::run::activation_patching::Part;
+use crate::model::run::activation_patching::Component;
 
 /// The kind of state that is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,10 +48,10 @@ impl Kind {
     }
 
     /// Returns the part whose outputs are severed; `None` if nothing is severed.
-    pub(crate) fn severs(self) -> Option<Part> {
+    pub(crate) fn severs(self) -> Option<Component> {
         match self {
-            Self::MlpSevered => Some(Part::Mlp),
-            Self::AttentionSevered => Some(Part::Attention),
+            Self::MlpSevered => Some(Component::Mlp),
+            Self::AttentionSevered => Some(Component::Attention),
             _ => None,
         }
     }

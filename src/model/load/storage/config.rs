@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::model::ModelError;
-use crate::model::arch::config::Reader;
+use crate::model::arch::config::ConfigReader;
 use crate::model::arch::family::{FAMILIES, Family};
 
 /// Returns the supported family that the `model_type` of a config names.
@@ -11,7 +11,7 @@ use crate::model::arch::family::{FAMILIES, Family};
 /// # Errors
 /// If the family is not supported, or the config does not name one. The error suggests a `model_type` if
 /// `architectures` names a known class.
-pub(in crate::model) fn family(config: &Reader<'_>) -> Result<&'static Family, ModelError> {
+pub(in crate::model) fn family(config: &ConfigReader<'_>) -> Result<&'static Family, ModelError> {
     let unnamed = "";
     let model_type = config.word("model_type", unnamed)?;
     if let Some(family) = named(model_type) {
@@ -33,11 +33,11 @@ fn named(model_type: &str) -> Option<&'static Family> {
 }
 
 /// Returns the first class in the `architectures` of a config; `None` if there is none.
-fn architecture<'a>(config: &Reader<'a>) -> Option<&'a str> {
+fn architecture<'a>(config: &ConfigReader<'a>) -> Option<&'a str> {
     config.get("architectures")?.as_array()?.first()?.as_str()
 }
 
-fn without_type(config: &Reader<'_>) -> ModelError {
+fn without_type(config: &ConfigReader<'_>) -> ModelError {
     let class = architecture(config);
     let family = class.and_then(|class| FAMILIES.into_iter().find(|family| is_of(class, family)));
     let help = match (class, family) {
@@ -59,7 +59,7 @@ fn is_of(class: &str, family: &Family) -> bool {
 
 /// Returns the first class in `architectures` if it belongs to another family than `model_type`.
 pub(in crate::model) fn other_class(path: &Path, config: &serde_json::Value, family: &Family) -> Option<String> {
-    let config = Reader::new(path, config.as_object()?);
+    let config = ConfigReader::new(path, config.as_object()?);
     architecture(&config).filter(|class| !is_of(class, family)).map(str::to_owned)
 }
 
@@ -67,7 +67,7 @@ pub(in crate::model) fn other_class(path: &Path, config: &serde_json::Value, fam
 ///
 /// # Errors
 /// If the config has quantisation settings. The error names the method.
-pub(in crate::model) fn refuse_quantised(config: &Reader<'_>) -> Result<(), ModelError> {
+pub(in crate::model) fn refuse_quantised(config: &ConfigReader<'_>) -> Result<(), ModelError> {
     let quantised = |method: &str| ModelError::Quantised { path: config.path().to_owned(), method: method.to_owned() };
     // MLX writes `quantization`, and in addition `quantization_config` without a method.
     if config.object("quantization")?.is_some_and(|said| said.get("bits").is_some()) {
@@ -93,8 +93,8 @@ mod tests {
     use super::*;
     use crate::model::arch::family;
 
-    fn said<T>(config: &Value, of: impl Fn(&Reader<'_>) -> Result<T, ModelError>) -> String {
-        let config = Reader::new(Path::new("config.json"), config.as_object().expect("an object"));
+    fn said<T>(config: &Value, of: impl Fn(&ConfigReader<'_>) -> Result<T, ModelError>) -> String {
+        let config = ConfigReader::new(Path::new("config.json"), config.as_object().expect("an object"));
         of(&config).map_or_else(|error| format!("{error}\n{}", error.hint().unwrap_or_default()), |_| "read".to_owned())
     }
 

@@ -7,7 +7,7 @@
 use super::{Edited, Editor, Unedited};
 use crate::compile::optimiser::Adam;
 use crate::model::Model;
-use crate::model::run::weight_pass::{Slopes, Upper};
+use crate::model::run::weight_pass::{LayerGradient, WeightPass};
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
 use crate::patch::Layout;
@@ -101,8 +101,8 @@ impl FineTuning {
 
 impl Tuned {
     fn new(base: &Model, layer: usize) -> Self {
-        let weight = base.checkpoint().edited(layer).wide();
-        let bias = base.checkpoint().edited_bias(layer).map_or_else(Vec::new, |bias| bias.wide().into_owned());
+        let weight = base.checkpoint().edited(layer).to_f32();
+        let bias = base.checkpoint().edited_bias(layer).map_or_else(Vec::new, |bias| bias.to_f32().into_owned());
         let start: Vec<f64> = weight.iter().chain(bias.iter()).map(|&x| f64::from(x)).collect();
         Self { layer, layout: base.spec().family.layout, matrix: weight.len(), now: start.clone(), start }
     }
@@ -117,7 +117,7 @@ impl Tuned {
 /// The facts of one step: each row is a prompt with its target except the last token, and is scored at its last
 /// positions.
 struct Batch {
-    upper: Upper,
+    upper: WeightPass,
     /// The labels scored at each labelled position, and the weight of each label.
     labels: Vec<(Vec<u32>, f64)>,
 }
@@ -142,13 +142,13 @@ impl Batch {
             }
         }
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        Self { upper: Upper::new(base, layer, &rows, &tails), labels }
+        Self { upper: WeightPass::new(base, layer, &rows, &tails), labels }
     }
 
     /// Returns the mean loss and its gradient with respect to matrix and bias.
     fn at(&self, model: &Model, tuned: &Tuned) -> (f64, Vec<f64>) {
         let spec = model.spec();
-        let passed = self.upper.pass(model);
+        let passed = self.upper.forward(model);
         let (mut gradient, mut loss) = (passed.logits.clone(), 0.0);
         for (row, (labels, weight)) in gradient.chunks_mut(spec.vocabulary).zip(&self.labels) {
             let logits: Vec<f64> = labels.iter().map(|label| f64::from(row[*label as usize])).collect();
@@ -171,19 +171,19 @@ impl Batch {
 }
 
 /// Computes the gradient `Kᵀ G` of the matrix in the base's layout, then the gradient `Σ G` of the bias.
-fn by_matrix(model: &Model, tuned: &Tuned, slopes: &Slopes<'_>) -> Vec<f64> {
+fn by_matrix(model: &Model, tuned: &Tuned, slopes: &LayerGradient<'_>) -> Vec<f64> {
     let spec = model.spec();
-    let positions = slopes.keys.len() / spec.inner;
-    let keys = View::new(slopes.keys, positions, spec.inner);
-    let gradient = View::new(slopes.gradient, positions, spec.width);
+    let positions = slopes.keys.len() / spec.intermediate_size;
+    let keys = View::new(slopes.keys, positions, spec.intermediate_size);
+    let gradient = View::new(slopes.gradient, positions, spec.hidden_size);
     let product = match tuned.layout {
         Layout::Conv1d => matmul(model.isa(), keys.transposed(), gradient),
         Layout::Linear => matmul(model.isa(), gradient.transposed(), keys),
     };
     let mut out: Vec<f64> = product.into_iter().map(f64::from).collect();
     if tuned.start.len() > tuned.matrix {
-        let mut bias = vec![0.0; spec.width];
-        for row in slopes.gradient.chunks(spec.width) {
+        let mut bias = vec![0.0; spec.hidden_size];
+        for row in slopes.gradient.chunks(spec.hidden_size) {
             bias.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
         }
         out.extend(bias);

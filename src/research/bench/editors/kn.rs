@@ -12,7 +12,7 @@ use crate::diagnostics::Failure;
 use crate::model::Model;
 use crate::model::run::neurons::Neurons;
 use crate::model::text::tokens::target_text;
-use crate::numeric::rows::greatest;
+use crate::numeric::rows::max;
 use crate::patch::Layout;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{Ground, Stated};
@@ -55,7 +55,7 @@ impl KnowledgeNeurons {
         let new = cut(&text(&case.target))?;
         let said = top(model, &prompt);
         let kept = neurons(model, &prompt, &old).ok_or_else(|| refused(GATED.to_owned()))?;
-        let mut change = vec![0.0_f32; model.spec().width];
+        let mut change = vec![0.0_f32; model.spec().hidden_size];
         let mut add = |token: u32, by: f32| {
             change.iter_mut().zip(model.token_embedding(token)).for_each(|(x, e)| *x += by * e);
         };
@@ -67,7 +67,7 @@ impl KnowledgeNeurons {
 
 fn top(model: &Model, row: &[u32]) -> u32 {
     let logits = model.logits(&[row], &[1]).swap_remove(0);
-    let most = greatest(&logits);
+    let most = max(&logits);
     logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
 }
 
@@ -87,13 +87,13 @@ fn neurons(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<Vec<(usize, 
 /// is gated.
 fn attributed(model: &Model, layer: usize, prompt: &[u32], answer: &[u32]) -> Option<Vec<f64>> {
     let scales: Vec<f32> = (0..STEPS).map(|step| step as f32 / (STEPS - 1) as f32).collect();
-    let mut total = vec![0.0; model.spec().inner];
+    let mut total = vec![0.0; model.spec().intermediate_size];
     for (index, token) in answer.iter().enumerate() {
         let row = [prompt, &answer[..index]].concat();
         let neurons = Neurons::new(model, layer, &row, STEPS)?;
         let (_, gradient) = neurons.at(&scales, *token);
         let share = 1.0 / (STEPS * answer.len()) as f64;
-        for slopes in gradient.chunks(model.spec().inner) {
+        for slopes in gradient.chunks(model.spec().intermediate_size) {
             for ((total, slope), input) in total.iter_mut().zip(slopes).zip(&neurons.inputs) {
                 *total += share * f64::from(*input) * f64::from(*slope);
             }
@@ -110,12 +110,12 @@ fn written(model: &Model, kept: &[(usize, usize)], change: &[f32]) -> Model {
         if neurons.peek().is_none() {
             continue;
         }
-        let mut weight = model.checkpoint().edited(layer).wide().into_owned();
+        let mut weight = model.checkpoint().edited(layer).to_f32().into_owned();
         for neuron in neurons {
             for (output, by) in change.iter().enumerate() {
                 let at = match spec.family.layout {
-                    Layout::Conv1d => neuron * spec.width + output,
-                    Layout::Linear => output * spec.inner + neuron,
+                    Layout::Conv1d => neuron * spec.hidden_size + output,
+                    Layout::Linear => output * spec.intermediate_size + neuron,
                 };
                 weight[at] += by;
             }

@@ -90,7 +90,7 @@ fn refined(
         let system =
             System::new(&*ground.factor(upper, progress)?, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let rows = rows(&system, order, ridge)?;
-        sites.push(Site { layer: upper, columns: vec![vec![0.0; base.spec().width]; order.len()], rows });
+        sites.push(Site { layer: upper, columns: vec![vec![0.0; base.spec().hidden_size]; order.len()], rows });
     }
     if sites.len() > 1 {
         sites[0].columns.iter_mut().flatten().for_each(|u| *u *= refinement.start);

@@ -107,7 +107,7 @@ impl Figures {
     pub fn of(measured: &[Measured]) -> Self {
         let means = |part: &dyn Fn(&Measured) -> Option<Part>| {
             let parts: Vec<Part> = measured.iter().filter_map(part).collect();
-            let mean = |number: fn(&Part) -> f64| Mean::of_all(&parts.iter().map(number).collect::<Vec<_>>());
+            let mean = |number: fn(&Part) -> f64| Mean::of_population(&parts.iter().map(number).collect::<Vec<_>>());
             [mean(|part| part.success), mean(|part| part.magnitude), mean(|part| part.exact)]
         };
         Self {
@@ -170,7 +170,7 @@ mod tests {
         let figures = Figures::of(&[measured, other]);
         near(figures.neighbour[0].value, 0.25);
         // The standard deviation of 0 and 0.5 is 0.25.
-        near(figures.neighbour[0].half, 1.96 * 0.25 / 2.0_f64.sqrt());
+        near(figures.neighbour[0].ci95, 1.96 * 0.25 / 2.0_f64.sqrt());
         assert_eq!(figures.paraphrase[0].count, 1);
         near(figures.score(), 3.0 / (1.0 + 2.0 + 4.0));
     }

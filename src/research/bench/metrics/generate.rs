@@ -7,9 +7,9 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::behaviour::Next;
 use crate::digest::{Digest, FieldHasher};
-use crate::model::run::generation::Continued;
+use crate::model::run::generation::Generation;
 use crate::model::{Model, ModelError, Tokens};
-use crate::numeric::random::Legacy;
+use crate::numeric::random::NumpyRandomState;
 
 /// The number of likeliest tokens from which the next token is sampled.
 const LIKELIEST: usize = 5;
@@ -29,7 +29,7 @@ pub fn generated(model: &Model, tokens: &Tokens, prompts: &[String], seed: u64) 
             .number("index", index as u64)
             .text("prompt", prompt)
             .finish();
-        written(model, tokens, prompt, Legacy::new(number(&digest)))
+        written(model, tokens, prompt, NumpyRandomState::new(number(&digest)))
     };
     prompts.par_iter().enumerate().map(one).collect()
 }
@@ -39,10 +39,10 @@ fn number(digest: &Digest) -> u32 {
     u32::from_str_radix(&digest.to_string().trim_start_matches("sha256:")[..8], 16).unwrap_or(0)
 }
 
-fn written(model: &Model, tokens: &Tokens, prompt: &str, mut random: Legacy) -> Result<String, ModelError> {
-    let mut ids = crate::behaviour::prompt(tokens, prompt.into(), model.spec().positions)?;
-    let length = LENGTH.min(model.spec().positions);
-    let mut text = Continued::new(model);
+fn written(model: &Model, tokens: &Tokens, prompt: &str, mut random: NumpyRandomState) -> Result<String, ModelError> {
+    let mut ids = crate::behaviour::prompt(tokens, prompt.into(), model.spec().max_positions)?;
+    let length = LENGTH.min(model.spec().max_positions);
+    let mut text = Generation::new(model);
     let mut logits = text.push(&ids);
     while ids.len() < length {
         let next = draw(&Next::of(&logits).likeliest(LIKELIEST), random.double());

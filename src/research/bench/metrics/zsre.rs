@@ -87,7 +87,7 @@ fn tokens_of(text: &str, answer: &str, tokens: &Tokens, limit: usize) -> Result<
 /// Returns the means over the records, as shares between 0 and 1: efficacy, paraphrase, specificity.
 pub fn figures(measured: &[Measured]) -> [Mean; 3] {
     let mean = |number: &dyn Fn(&Measured) -> Option<f64>| {
-        Mean::of_all(&measured.iter().filter_map(number).collect::<Vec<_>>())
+        Mean::of_population(&measured.iter().filter_map(number).collect::<Vec<_>>())
     };
     [mean(&|one| Some(one.rewrite)), mean(&|one| one.paraphrase), mean(&|one| one.neighbour)]
 }

@@ -108,7 +108,7 @@ pub struct Grid {
 }
 
 fn hundredths(mean: Mean) -> Option<Cell> {
-    let half = Some(100.0 * mean.half);
+    let half = Some(100.0 * mean.ci95);
     (mean.count > 0).then(|| Cell { value: 100.0 * mean.value, half, digits: 1, ..Cell::default() })
 }
 
@@ -196,7 +196,7 @@ fn of_likelier(rows: &[&Row]) -> Vec<Option<Cell>> {
     let measured: Vec<_> = rows.iter().filter_map(|row| row.measured.likelier()).collect();
     let figures = Figures::of(&measured);
     let mean = |number: &dyn Fn(&Row) -> Option<f64>| {
-        Mean::of_all(&rows.iter().filter_map(|row| number(row)).collect::<Vec<_>>())
+        Mean::of_population(&rows.iter().filter_map(|row| number(row)).collect::<Vec<_>>())
     };
     let unconverged = rows.iter().filter_map(|row| row.unconverged).map(usize::from).reduce(|a, b| a + b);
     let [es, em, _] = figures.rewrite;
@@ -224,7 +224,7 @@ fn of_edits(seconds: &Mean) -> Option<Cell> {
 }
 
 fn of_right(rows: &[&Row]) -> Vec<Option<Cell>> {
-    let seconds = Mean::of_all(&rows.iter().filter_map(|row| row.seconds).collect::<Vec<_>>());
+    let seconds = Mean::of_population(&rows.iter().filter_map(|row| row.seconds).collect::<Vec<_>>());
     let mut cells = shares(rows.iter().filter_map(|row| row.measured.right()));
     cells.push(of_edits(&seconds));
     cells.push(mebibytes(rows.iter().map(|row| row.memory)));

@@ -25,8 +25,8 @@ fn colour(class: Class) -> &'static str {
 fn reach<'m>(means: impl Iterator<Item = &'m Mean>) -> (f64, f64) {
     let (mut low, mut high) = (0.0, 0.0);
     for mean in means {
-        low = if mean.value - mean.half < low { mean.value - mean.half } else { low };
-        high = if mean.value + mean.half > high { mean.value + mean.half } else { high };
+        low = if mean.value - mean.ci95 < low { mean.value - mean.ci95 } else { low };
+        high = if mean.value + mean.ci95 > high { mean.value + mean.ci95 } else { high };
     }
     if high - low < 1e-9 { (low, low + 1.0) } else { (low, high + (high - low) * 0.04) }
 }
@@ -96,7 +96,7 @@ pub fn by_layer(effects: &Effects, plan: &Plan) -> Option<String> {
 
 fn curve(svg: &mut Svg, panel: &Panel, means: &[Mean], colour: &str, width: f64) {
     let point =
-        |(layer, mean): (usize, &Mean), side: f64| [panel.x(layer as f64), panel.y(mean.value + side * mean.half)];
+        |(layer, mean): (usize, &Mean), side: f64| [panel.x(layer as f64), panel.y(mean.value + side * mean.ci95)];
     let upper = means.iter().enumerate().map(|one| point(one, 1.0));
     let lower = means.iter().enumerate().rev().map(|one| point(one, -1.0));
     svg.band(&upper.chain(lower).collect::<Vec<_>>(), colour);
@@ -143,7 +143,7 @@ pub fn severed(effects: &Effects, plan: &Plan) -> Option<String> {
             svg.rect([x, top, bar * 0.92, (to - from).abs()], &hue(*kind).full());
             let middle = x + bar * 0.46;
             svg.line(
-                &[[middle, panel.y(mean.value - mean.half)], [middle, panel.y(mean.value + mean.half)]],
+                &[[middle, panel.y(mean.value - mean.ci95)], [middle, panel.y(mean.value + mean.ci95)]],
                 FAINT,
                 0.9,
             );

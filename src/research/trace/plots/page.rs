@@ -50,7 +50,7 @@ fn numbers(told: &Told<'_>) -> String {
         let _ = write!(out, "<tr><th>{}</th>", class.words());
         for kind in &kinds {
             let cell = told.effects.peak(*kind, class).map_or_else(String::new, |(layer, mean)| {
-                format!("{:.3} ± {:.3} <span class=\"soft\">layer {layer}</span>", mean.value, mean.half)
+                format!("{:.3} ± {:.3} <span class=\"soft\">layer {layer}</span>", mean.value, mean.ci95)
             });
             let _ = write!(out, "<td class=\"number\">{cell}</td>");
         }
