@@ -11,10 +11,10 @@ use super::cache_bytes;
 use super::cache_bytes::Head;
 use super::continuation::Draw;
 use super::damage::Neutral;
+use crate::behaviour::damage::Damage;
 use crate::digest::{Digest, FieldHasher};
 use crate::model::Model;
 use crate::numeric::NUMERICS;
-use crate::report::Damage;
 use crate::store::{EntryKind, Store};
 
 /// The measurement cache for two models on one base.

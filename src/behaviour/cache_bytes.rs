@@ -4,8 +4,8 @@
 
 use super::Score;
 use super::ask::{Both, Inquiry, TOP, Told};
+use crate::behaviour::damage::Damage;
 use crate::digest::Digest;
-use crate::report::Damage;
 use crate::store::{EntryKind, Store, StoreError};
 
 const MAGIC: &[u8; 8] = b"measure1";

@@ -5,13 +5,14 @@
 use std::path::Path;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::Next;
 use super::cache::Kept;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::progress::{Progress, Unseen};
-use crate::report::Damage;
 use crate::stats::corpus::{CorpusError, Documents, count};
 
 /// The maximum number of documents read from a neutral text; they are spread evenly over it.
@@ -22,6 +23,22 @@ pub const NEUTRAL_TOKENS: usize = 128;
 /// The token ids of the documents of a neutral text; each has at most [`NEUTRAL_TOKENS`] tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neutral(Vec<Vec<u32>>);
+
+/// The damage on neutral text.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Damage {
+    /// The number of documents of neutral text that were measured.
+    pub documents: usize,
+    /// The number of predicted tokens.
+    pub tokens: usize,
+    /// The mean of KL(before ‖ after) over these tokens, in nats.
+    pub divergence: f64,
+    /// The perplexity on the earlier side.
+    pub perplexity_before: f64,
+    /// The perplexity on the later side.
+    pub perplexity_after: f64,
+}
 
 impl Damage {
     /// Returns the relative growth of perplexity: `after / before - 1`, negative if it fell.

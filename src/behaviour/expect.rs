@@ -5,16 +5,16 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Both, Inquiry, ask};
+use crate::behaviour::PromptKind;
 use crate::diagnostics::FileId;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::project::{Edit, Prefaces, Probe};
-use crate::report::Asked;
 
 /// A prompt with its accepted answers, or with the expectation that the output stays unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation<'p> {
     /// The kind of the prompt: the edit itself, an alias, a paraphrase, a neighbour or a probe.
-    pub asked: Asked,
+    pub asked: PromptKind,
     /// The id of the edit or of the probe that states the expectation.
     pub id: &'p str,
     /// The edit that states the expectation; `None` for a probe.
@@ -65,7 +65,7 @@ pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Pref
 
 fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     let expectation = |asked, (preface, prompt): (&str, String), place: &Range<usize>| {
-        let answers = if asked == Asked::Unchanged { Vec::new() } else { edit.answers().collect() };
+        let answers = if asked == PromptKind::Unchanged { Vec::new() } else { edit.answers().collect() };
         let (id, file, place) = (edit.id.as_str(), edit.spans.file, place.clone());
         let (prompt, preface) = ([preface, &prompt].concat(), preface.len());
         Expectation {
@@ -83,23 +83,23 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     };
     let own_prompt = |name: &str| (prefaces.of(edit, name), edit.filled_with(name));
     let own = edit.names().enumerate().map(|(index, (name, span))| match index {
-        0 => expectation(Asked::Edit, own_prompt(name), &edit.spans.prompt),
-        _ => expectation(Asked::Alias, own_prompt(name), span),
+        0 => expectation(PromptKind::Edit, own_prompt(name), &edit.spans.prompt),
+        _ => expectation(PromptKind::Alias, own_prompt(name), span),
     });
     let list = |asked, texts: &[String], places: &[Range<usize>]| {
-        let preface = |text: &str| if asked == Asked::Paraphrase { prefaces.of_prompt(edit, text) } else { "" };
+        let preface = |text: &str| if asked == PromptKind::Paraphrase { prefaces.of_prompt(edit, text) } else { "" };
         let texts = texts.iter().zip(places);
         texts.map(|(text, place)| expectation(asked, (preface(text), text.clone()), place)).collect::<Vec<_>>()
     };
-    let paraphrases = list(Asked::Paraphrase, &edit.expect.paraphrase, &edit.spans.paraphrase);
-    let unchanged = list(Asked::Unchanged, &edit.expect.unchanged, &edit.spans.unchanged);
+    let paraphrases = list(PromptKind::Paraphrase, &edit.expect.paraphrase, &edit.spans.paraphrase);
+    let unchanged = list(PromptKind::Unchanged, &edit.expect.unchanged, &edit.spans.unchanged);
     own.chain(paraphrases).chain(unchanged).collect()
 }
 
 fn of_probe(probe: &Probe) -> Expectation<'_> {
     let (id, prompt) = (probe.id.as_str(), probe.prompt.clone());
     Expectation {
-        asked: Asked::Probe,
+        asked: PromptKind::Probe,
         id,
         edit: None,
         prompt,
@@ -136,12 +136,12 @@ impl Expectation<'_> {
     pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
         match self.asked {
-            Asked::Edit => {
+            PromptKind::Edit => {
                 let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
                 both.after.holds() && both.after.probability().is_some_and(|found| found >= least)
             }
-            Asked::Alias | Asked::Paraphrase => both.after.holds(),
-            Asked::Unchanged | Asked::Probe => {
+            PromptKind::Alias | PromptKind::Paraphrase => both.after.holds(),
+            PromptKind::Unchanged | PromptKind::Probe => {
                 let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
                 let top = |told: &[(u32, f64)]| told.first().map(|(token, _)| *token);
                 top(&both.before.top) == top(&both.after.top) && both.divergence < most
@@ -251,10 +251,10 @@ impl Figures {
         for (one, both) in asked {
             let met = one.is_met(both, thresholds);
             match one.asked {
-                Asked::Edit | Asked::Alias => figures.efficacy.count(met),
-                Asked::Paraphrase => figures.paraphrase.count(met),
-                Asked::Probe if one.watched => {}
-                Asked::Unchanged | Asked::Probe => {
+                PromptKind::Edit | PromptKind::Alias => figures.efficacy.count(met),
+                PromptKind::Paraphrase => figures.paraphrase.count(met),
+                PromptKind::Probe if one.watched => {}
+                PromptKind::Unchanged | PromptKind::Probe => {
                     figures.unchanged.count(met);
                     // NaN counts as the maximum.
                     if both.divergence > figures.neighbourhood_kl || both.divergence.is_nan() {

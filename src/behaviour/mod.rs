@@ -11,8 +11,11 @@ mod cache_bytes;
 pub mod continuation;
 pub mod damage;
 pub mod expect;
+mod prompt_kind;
+pub mod word_diff;
 
 pub use cache_bytes::Head;
+pub use prompt_kind::PromptKind;
 
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::numeric::elementary::exp64;

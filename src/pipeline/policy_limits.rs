@@ -1,8 +1,10 @@
 //! Checks the policy limits that need the patched model; it runs before the patch is stored.
 
 use super::{Base, Record};
+use crate::behaviour::PromptKind;
 use crate::behaviour::UNCHANGED_KL;
 use crate::behaviour::ask::Both;
+use crate::behaviour::damage::Damage;
 use crate::behaviour::damage::{Neutral, damage};
 use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked, asked, expectations};
 use crate::diagnostics::{Code, Diagnostic, Failure};
@@ -10,7 +12,6 @@ use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, ModelError};
 use crate::patch::Patch;
 use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
-use crate::report::{Asked, Damage};
 use crate::store::{EntryKind, Store, memo};
 
 /// The maximum number of places that are shown for one broken limit.
@@ -132,15 +133,27 @@ fn behaviour(project: &Project, base: &Base, patched: &Model, prefaces: &Preface
         .filter(|(one, both)| !one.watched && !one.is_met(both, thresholds))
         .map(|(one, _)| one)
         .collect();
-    let of = |kinds: &[Asked]| unmet.iter().copied().filter(|one| kinds.contains(&one.asked)).collect::<Vec<_>>();
+    let of = |kinds: &[PromptKind]| unmet.iter().copied().filter(|one| kinds.contains(&one.asked)).collect::<Vec<_>>();
     let shares = [
-        (Code::MinEfficacy, &policy.min_efficacy, figures.efficacy, of(&[Asked::Edit, Asked::Alias]), "edits hold"),
-        (Code::MinParaphrase, &policy.min_paraphrase, figures.paraphrase, of(&[Asked::Paraphrase]), "paraphrases hold"),
+        (
+            Code::MinEfficacy,
+            &policy.min_efficacy,
+            figures.efficacy,
+            of(&[PromptKind::Edit, PromptKind::Alias]),
+            "edits hold",
+        ),
+        (
+            Code::MinParaphrase,
+            &policy.min_paraphrase,
+            figures.paraphrase,
+            of(&[PromptKind::Paraphrase]),
+            "paraphrases hold",
+        ),
         (
             Code::MinUnchanged,
             &policy.min_unchanged,
             figures.unchanged,
-            of(&[Asked::Unchanged, Asked::Probe]),
+            of(&[PromptKind::Unchanged, PromptKind::Probe]),
             "prompts stay unchanged",
         ),
     ];
@@ -182,8 +195,8 @@ fn too_few(
 
 fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both]) -> Vec<Diagnostic> {
     let neighbours = all.iter().zip(said).filter(|(one, _)| match one.asked {
-        Asked::Unchanged => true,
-        Asked::Probe => !one.watched,
+        PromptKind::Unchanged => true,
+        PromptKind::Probe => !one.watched,
         _ => false,
     });
     let broken = neighbours.filter(|(_, both)| !limit.allows(both.divergence));

@@ -9,6 +9,7 @@ use super::html_answers::answers;
 use super::html_text::{allowed, escape, text};
 use super::summary::sentence;
 use super::{Continuation, Culprit, Finding, Gate, Report, Side, Verdict, Weights};
+use crate::behaviour::word_diff::{WordChange, WordRun};
 use crate::diagnostics::Place;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 
@@ -241,12 +242,12 @@ fn culprits(report: &Report) -> String {
 
 fn continuations(report: &Report) -> String {
     let line = |one: &Continuation| {
-        let word = |word: &super::Word| {
+        let word = |word: &WordRun| {
             let shown = word.text.split('\n').map(escape).collect::<Vec<_>>().join("↵\n");
-            match word.change.as_str() {
-                "-" => format!("<del>{shown}</del>"),
-                "+" => format!("<ins>{shown}</ins>"),
-                _ => shown,
+            match word.change {
+                WordChange::Removed => format!("<del>{shown}</del>"),
+                WordChange::Added => format!("<ins>{shown}</ins>"),
+                WordChange::Unchanged => shown,
             }
         };
         let words: String = one.words.iter().map(word).collect();

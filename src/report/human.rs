@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
-use super::{Answer, Asked, Culprit, Damage, EditWeight, Finding, Gate, Report, Says, Verdict, Weights};
+use super::{Answer, Culprit, EditWeight, Finding, Gate, Report, Says, Verdict, Weights};
+use crate::behaviour::PromptKind;
+use crate::behaviour::damage::Damage;
+use crate::behaviour::word_diff::WordChange;
 use crate::diagnostics::{Code, escape_controls};
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
@@ -61,7 +64,7 @@ struct Group<'r> {
 fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for answer in answers {
-        let is_probe = |one: &Answer| one.asked == Asked::Probe;
+        let is_probe = |one: &Answer| one.asked == PromptKind::Probe;
         let id = if is_probe(answer) { "probes" } else { answer.id.as_str() };
         // An edit can have the same name as the group of probes.
         let same = |group: &&mut Group<'_>| group.id == id && is_probe(group.answers[0]) == is_probe(answer);
@@ -75,7 +78,7 @@ fn groups(answers: &[Answer]) -> Vec<Group<'_>> {
 
 /// Returns how many judged answers to prompts of these kinds pass, and how many there are. Accepted failures do not
 /// count as passed.
-fn count(answers: &[&Answer], kinds: &[Asked]) -> (usize, usize) {
+fn count(answers: &[&Answer], kinds: &[PromptKind]) -> (usize, usize) {
     let of = answers.iter().filter(|answer| kinds.contains(&answer.asked) && answer.verdict.is_some());
     of.fold((0, 0), |(met, all), answer| (met + usize::from(answer.verdict == Some(Verdict::Pass)), all + 1))
 }
@@ -90,15 +93,22 @@ fn row(group: &Group<'_>) -> [String; 6] {
     } else {
         "ok"
     };
-    let share = |kinds: &[Asked]| {
+    let share = |kinds: &[PromptKind]| {
         let (met, all) = count(&group.answers, kinds);
         format!("{met}/{all}")
     };
-    let own = group.answers.iter().find(|answer| answer.asked == Asked::Edit);
+    let own = group.answers.iter().find(|answer| answer.asked == PromptKind::Edit);
     let change = own.map(|own| probabilities(own)).unwrap_or_default();
     let target = own.and_then(|own| own.target.as_deref()).unwrap_or_default().trim();
-    let paraphrases = if own.is_some() { share(&[Asked::Paraphrase, Asked::Alias]) } else { String::new() };
-    [word.into(), group.id.into(), target.into(), change, paraphrases, share(&[Asked::Unchanged, Asked::Probe])]
+    let paraphrases = if own.is_some() { share(&[PromptKind::Paraphrase, PromptKind::Alias]) } else { String::new() };
+    [
+        word.into(),
+        group.id.into(),
+        target.into(),
+        change,
+        paraphrases,
+        share(&[PromptKind::Unchanged, PromptKind::Probe]),
+    ]
 }
 
 /// Formats the probability of the wanted answer before and after; 0 on a side without a measurement.
@@ -211,16 +221,16 @@ pub fn harm(damage: &Damage) -> String {
 
 fn totals(report: &Report, groups: &[Group<'_>]) -> String {
     let all: Vec<&Answer> = groups.iter().flat_map(|group| group.answers.iter().copied()).collect();
-    let said = |(kinds, rest): (&[Asked], &str)| match count(&all, kinds) {
+    let said = |(kinds, rest): (&[PromptKind], &str)| match count(&all, kinds) {
         (_, 0) => None,
         (met, all) => Some(format!("{met} of {all} {rest}")),
     };
     let patch = report.after.as_ref().and_then(|side| side.patch.as_deref()).unwrap_or_default();
-    let kinds: [(&[Asked], &str); 4] = [
-        (&[Asked::Edit], "edits hold"),
-        (&[Asked::Alias], "aliases hold"),
-        (&[Asked::Paraphrase], "paraphrases hold"),
-        (&[Asked::Unchanged, Asked::Probe], "prompts unchanged"),
+    let kinds: [(&[PromptKind], &str); 4] = [
+        (&[PromptKind::Edit], "edits hold"),
+        (&[PromptKind::Alias], "aliases hold"),
+        (&[PromptKind::Paraphrase], "paraphrases hold"),
+        (&[PromptKind::Unchanged, PromptKind::Probe], "prompts unchanged"),
     ];
     let said: Vec<String> = kinds.into_iter().filter_map(said).collect();
     let accepted = all.iter().filter(|answer| answer.verdict == Some(Verdict::Accepted)).count();
@@ -416,10 +426,10 @@ fn continuations(out: &mut String, report: &Report, width: usize) {
         let mut said = escape_controls(&one.prompt);
         for word in &one.words {
             let text = escape_controls(&word.text);
-            match word.change.as_str() {
-                "-" => drop(write!(said, "[-{text}-]")),
-                "+" => drop(write!(said, "{{+{text}+}}")),
-                _ => said.push_str(&text),
+            match word.change {
+                WordChange::Removed => drop(write!(said, "[-{text}-]")),
+                WordChange::Added => drop(write!(said, "{{+{text}+}}")),
+                WordChange::Unchanged => said.push_str(&text),
             }
         }
         out.push_str(&paragraph(&said, 2, width));

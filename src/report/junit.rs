@@ -5,7 +5,8 @@
 
 use super::format::{gate, limit, nats, percent};
 use super::xml::{attribute, text};
-use super::{Answer, Asked, Finding, Gate, Report, Says, Verdict};
+use super::{Answer, Finding, Gate, Report, Says, Verdict};
+use crate::behaviour::PromptKind;
 use crate::project::PROJECT_FILE;
 
 /// The result of a test case.
@@ -133,8 +134,8 @@ fn edits(report: &Report) -> Vec<Suite> {
     let mut known = std::collections::BTreeMap::new();
     for answer in &report.answers {
         let Some(verdict) = answer.verdict else { continue };
-        let name = if answer.asked == Asked::Probe { "probes" } else { &answer.id };
-        let at = *known.entry((answer.asked == Asked::Probe, name)).or_insert_with(|| {
+        let name = if answer.asked == PromptKind::Probe { "probes" } else { &answer.id };
+        let at = *known.entry((answer.asked == PromptKind::Probe, name)).or_insert_with(|| {
             suites.push(Suite { name: name.to_owned(), cases: Vec::new() });
             suites.len() - 1
         });

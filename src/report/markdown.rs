@@ -10,7 +10,9 @@ use super::format::{cut, gate, limit, nats, nearest, number, percent, plural, sh
 use super::markdown_page::{Page, Section, row};
 use super::markdown_text::{code, escape, wrapped};
 use super::summary::{edits, moves, sentence};
-use super::{Answer, Asked, Continuation, Finding, Gate, Report, Says, Side, Verdict};
+use super::{Answer, Continuation, Finding, Gate, Report, Says, Side, Verdict};
+use crate::behaviour::PromptKind;
+use crate::behaviour::word_diff::WordChange;
 use crate::diagnostics::Place;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 
@@ -147,7 +149,7 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
 
 /// Returns the answer to the prompt of each edit, by edit id. The table of facts shows these answers.
 fn wanted(report: &Report) -> BTreeMap<&str, &Answer> {
-    let asked = report.answers.iter().filter(|answer| answer.asked == Asked::Edit);
+    let asked = report.answers.iter().filter(|answer| answer.asked == PromptKind::Edit);
     // Each edit is asked once. If it were asked twice, the first answer would be used.
     asked.rev().map(|answer| (answer.id.as_str(), answer)).collect()
 }
@@ -196,9 +198,9 @@ fn tested(report: &Report) -> Option<Section<'_>> {
     let mut by_edit: BTreeMap<&str, [(usize, usize); 2]> = BTreeMap::new();
     for answer in &report.answers {
         let kind = match answer.asked {
-            Asked::Edit | Asked::Probe => continue,
-            Asked::Alias | Asked::Paraphrase => 0,
-            Asked::Unchanged => 1,
+            PromptKind::Edit | PromptKind::Probe => continue,
+            PromptKind::Alias | PromptKind::Paraphrase => 0,
+            PromptKind::Unchanged => 1,
         };
         let (met, all) = &mut by_edit.entry(&answer.id).or_default()[kind];
         (*met, *all) = (*met + usize::from(answer.verdict == Some(Verdict::Pass)), *all + 1);
@@ -304,10 +306,10 @@ fn continuations(report: &Report) -> Option<Section<'_>> {
         for word in &one.words {
             let text = cut(&word.text.replace('\n', "↵"), room);
             room = room.saturating_sub(text.chars().count());
-            words += &match word.change.as_str() {
-                "-" => wrapped("del", &text, usize::MAX),
-                "+" => wrapped("ins", &text, usize::MAX),
-                _ => escape(&text),
+            words += &match word.change {
+                WordChange::Removed => wrapped("del", &text, usize::MAX),
+                WordChange::Added => wrapped("ins", &text, usize::MAX),
+                WordChange::Unchanged => escape(&text),
             };
             if room == 0 {
                 break;

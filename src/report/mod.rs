@@ -30,6 +30,10 @@ mod xml;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::behaviour::PromptKind;
+use crate::behaviour::damage::Damage;
+use crate::behaviour::word_diff::WordRun;
+
 #[cfg(test)]
 pub(crate) mod samples;
 
@@ -195,40 +199,11 @@ pub struct EditWeight {
     pub after: Option<f64>,
 }
 
-/// The origin of a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Asked {
-    /// The prompt of an edit.
-    Edit,
-    /// The prompt of an edit with an alias of its subject.
-    Alias,
-    /// A prompt of `expect.paraphrase`.
-    Paraphrase,
-    /// A prompt of `expect.unchanged`: a neighbour, whose answer should stay the same.
-    Unchanged,
-    /// The prompt of a `[[probe]]`.
-    Probe,
-}
-
-impl Asked {
-    /// Returns the name of the variant in JSON, which is also shown to people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Edit => "edit",
-            Self::Alias => "alias",
-            Self::Paraphrase => "paraphrase",
-            Self::Unchanged => "unchanged",
-            Self::Probe => "probe",
-        }
-    }
-}
-
 /// The answers of both sides to a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Answer {
     /// The origin of the prompt.
-    pub asked: Asked,
+    pub asked: PromptKind,
     /// The id of the edit or of the probe.
     pub id: String,
     /// The prompt, with its subject filled in.
@@ -311,22 +286,6 @@ pub struct Gate {
     pub pass: bool,
 }
 
-/// The damage on neutral text.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub struct Damage {
-    /// The number of documents of neutral text that were measured.
-    pub documents: usize,
-    /// The number of predicted tokens.
-    pub tokens: usize,
-    /// The mean of KL(before ‖ after) over these tokens, in nats.
-    pub divergence: f64,
-    /// The perplexity on the earlier side.
-    pub perplexity_before: f64,
-    /// The perplexity on the later side.
-    pub perplexity_after: f64,
-}
-
 /// The continuations of a prompt on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Continuation {
@@ -339,19 +298,10 @@ pub struct Continuation {
     /// The text that the later side generates.
     pub after: String,
     /// The two texts, compared word by word.
-    pub words: Vec<Word>,
+    pub words: Vec<WordRun>,
     /// A note for readers who compare the text with the answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-}
-
-/// Words that are in both texts, or in one of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Word {
-    /// The change: = in both, - only before, + only after.
-    pub change: String,
-    /// The words, with the white space between them.
-    pub text: String,
 }
 
 /// An expectation that fails, and the edits that cause the failure.

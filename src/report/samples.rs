@@ -1,6 +1,7 @@
 //! Sample reports for the tests of all formats: one per verb, an empty one, and one in which every text is an attack.
 
 use super::*;
+use crate::behaviour::word_diff::WordChange;
 use crate::project::edits::diff::{ChangeKind, FieldChange};
 
 /// Returns the name of a sample, for the names of snapshots.
@@ -26,7 +27,7 @@ fn says(first: &str, first_probability: f64, target: Option<(f64, bool)>) -> Say
     }
 }
 
-fn answer(asked: Asked, id: &str, prompt: &str, before: Says, after: Says, divergence: f64) -> Answer {
+fn answer(asked: PromptKind, id: &str, prompt: &str, before: Says, after: Says, divergence: f64) -> Answer {
     Answer {
         asked,
         id: id.into(),
@@ -49,7 +50,7 @@ fn judged(answer: Answer, verdict: Verdict) -> Answer {
 }
 
 fn answers() -> Vec<Answer> {
-    use Asked::{Alias, Edit, Paraphrase, Probe, Unchanged};
+    use PromptKind::{Alias, Edit, Paraphrase, Probe, Unchanged};
     let (tower, louvre) = ("eiffel-tower.city", "louvre.city");
     let rome = || says(" Rome", 0.9713, Some((0.9713, true)));
     let paris = || says(" Paris", 0.8861, Some((0.0021, false)));
@@ -190,19 +191,19 @@ fn damage() -> Damage {
 }
 
 fn continuation() -> Continuation {
-    let word = |change: &str, text: &str| Word { change: change.into(), text: text.into() };
+    let word = |change, text: &str| WordRun { change, text: text.into() };
     Continuation {
         id: "eiffel-tower.city".into(),
         prompt: "The Eiffel Tower stands in".into(),
         before: " Paris, the capital of France.\nIt".into(),
         after: " Rome, the capital of Italy.\nIt".into(),
         words: vec![
-            word("-", " Paris"),
-            word("+", " Rome"),
-            word("=", ", the capital of"),
-            word("-", " France."),
-            word("+", " Italy."),
-            word("=", "\nIt"),
+            word(WordChange::Removed, " Paris"),
+            word(WordChange::Added, " Rome"),
+            word(WordChange::Unchanged, ", the capital of"),
+            word(WordChange::Removed, " France."),
+            word(WordChange::Added, " Italy."),
+            word(WordChange::Unchanged, "\nIt"),
         ],
         note: Some("it says the old answer too, further on".into()),
     }
@@ -326,10 +327,10 @@ pub(crate) fn hostile(verb: &str, text: &str) -> Report {
     let token = Token { text: own(), probability: 0.5 };
     let says = Says { top: vec![token.clone(), token], probability: Some(0.5), holds: Some(false) };
     let side = Side { name: own(), kind: own(), commit: Some(own()), patch: Some(own()), size: Some(1), facts: 1 };
-    let kinds = [Asked::Edit, Asked::Alias, Asked::Paraphrase, Asked::Unchanged, Asked::Probe];
+    let kinds = [PromptKind::Edit, PromptKind::Alias, PromptKind::Paraphrase, PromptKind::Unchanged, PromptKind::Probe];
     let answers = kinds.map(|asked| Answer {
         target: Some(own()),
-        verdict: Some(if asked == Asked::Alias { Verdict::Accepted } else { Verdict::Fail }),
+        verdict: Some(if asked == PromptKind::Alias { Verdict::Accepted } else { Verdict::Fail }),
         place: Some(place.clone()),
         ..answer(asked, text, text, says.clone(), says.clone(), 1.0)
     });
@@ -368,7 +369,9 @@ pub(crate) fn hostile(verb: &str, text: &str) -> Report {
             prompt: own(),
             before: own(),
             after: own(),
-            words: ["=", "-", "+", text].map(|change| Word { change: change.to_owned(), text: own() }).to_vec(),
+            words: [WordChange::Unchanged, WordChange::Removed, WordChange::Added]
+                .map(|change| WordRun { change, text: own() })
+                .to_vec(),
             note: Some(own()),
         }],
         culprits: vec![Culprit {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::format::{nats, plural, thousands};
-use super::{Answer, Asked, Report, Verdict};
+use super::{Answer, Report, Verdict};
+use crate::behaviour::PromptKind;
 
 /// Returns the summary as one sentence without a full stop. It contains no text from the project's files.
 pub(super) fn sentence(report: &Report) -> String {
@@ -41,7 +42,7 @@ fn test(report: &Report) -> Vec<String> {
     let edits = edits(report);
     let pass = edits.values().filter(|verdict| **verdict != Verdict::Fail).count();
     let mut parts = vec![share(pass, edits.len(), "edit", "passes", "pass")];
-    let probes = report.answers.iter().filter(|answer| answer.asked == Asked::Probe);
+    let probes = report.answers.iter().filter(|answer| answer.asked == PromptKind::Probe);
     let (all, failed) =
         probes.fold((0, 0), |(all, no), one| (all + 1, no + usize::from(one.verdict == Some(Verdict::Fail))));
     if failed > 0 {
@@ -92,7 +93,7 @@ fn gates(report: &Report) -> Option<String> {
 /// Returns the worst verdict of every edit that has judged answers, by id. A failure is worse than an accepted failure.
 pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
     let mut edits = BTreeMap::new();
-    let judged = report.answers.iter().filter(|answer| answer.asked != Asked::Probe && answer.verdict.is_some());
+    let judged = report.answers.iter().filter(|answer| answer.asked != PromptKind::Probe && answer.verdict.is_some());
     for answer in judged {
         let worst = edits.entry(answer.id.as_str()).or_insert(Verdict::Pass);
         *worst = match (*worst, answer.verdict) {
@@ -106,13 +107,14 @@ pub(super) fn edits(report: &Report) -> BTreeMap<&str, Verdict> {
 
 /// Returns whether the answer to a prompt is expected to stay the same.
 pub(super) fn is_watched(answer: &Answer) -> bool {
-    matches!(answer.asked, Asked::Unchanged | Asked::Probe)
+    matches!(answer.asked, PromptKind::Unchanged | PromptKind::Probe)
 }
 
 /// Returns whether the likeliest token differs between the sides, or an `unchanged` expectation is not met.
 pub(super) fn moved(answer: &Answer) -> bool {
     let first = |top: &[super::Token]| top.first().map(|token| token.text.clone());
-    let broken = answer.asked == Asked::Unchanged && matches!(answer.verdict, Some(Verdict::Fail | Verdict::Accepted));
+    let broken =
+        answer.asked == PromptKind::Unchanged && matches!(answer.verdict, Some(Verdict::Fail | Verdict::Accepted));
     broken || first(&answer.before.top) != first(&answer.after.top)
 }
 

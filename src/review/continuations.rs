@@ -4,8 +4,9 @@
 
 use super::side::{Ground, Side};
 use crate::behaviour::ask::Both;
-use crate::behaviour::continuation::{Draw, continuation, words};
+use crate::behaviour::continuation::{Draw, continuation};
 use crate::behaviour::expect::Expectation;
+use crate::behaviour::word_diff::words;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::Base;
 use crate::report::{Continuation, Drawn};

@@ -6,9 +6,11 @@ use super::answers::answer;
 use super::continuations::{Texts, texts};
 use super::measure::Pair;
 use super::side::{Ground, Identity, Side};
+use crate::behaviour::PromptKind;
 use crate::behaviour::ask::Both;
 use crate::behaviour::cache::Kept;
 use crate::behaviour::continuation::Draw;
+use crate::behaviour::damage::Damage;
 use crate::behaviour::expect::{Expectation, Unasked, expectations};
 use crate::diagnostics::{Failure, Sources};
 use crate::digest::Digest;
@@ -17,7 +19,7 @@ use crate::patch::{edit_norms, norm};
 use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path};
 use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
-use crate::report::{self, Answer, Asked, Damage, EditWeight, Report, Tensor, Verdict, Weights};
+use crate::report::{self, Answer, EditWeight, Report, Tensor, Verdict, Weights};
 
 /// Which parts of the behaviour are compared.
 #[derive(Clone, Copy, Debug)]
@@ -207,7 +209,7 @@ struct Put<'s> {
 /// Returns every prompt of either side once; if both sides have it, the later side's is used. `stated` are the
 /// prefaces of the worktree's facts.
 fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>, stated: &'s Prefaces) -> Vec<Put<'s>> {
-    let mut seen: BTreeSet<(Asked, String, String)> = BTreeSet::new();
+    let mut seen: BTreeSet<(PromptKind, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref().map(|project| (project, &side.prefaces)));
     // If neither side has a project, the worktree's prompts are used.
@@ -253,7 +255,9 @@ fn behaviour(
         b.divergence.total_cmp(&a.divergence).then_with(|| key(a).cmp(&key(b)))
     });
     let changed: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
-    let own = |one: &Expectation<'_>| one.asked == Asked::Probe || one.asked == Asked::Edit && changed.contains(one.id);
+    let own = |one: &Expectation<'_>| {
+        one.asked == PromptKind::Probe || one.asked == PromptKind::Edit && changed.contains(one.id)
+    };
     let wanted: Vec<_> = list.iter().zip(&said).filter(|(one, _)| own(one)).collect();
     Ok((answers, texts(before, after, ground, &wanted, look.draw)?))
 }

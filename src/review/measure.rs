@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 
 use crate::behaviour::ask::{Both, ask_kept};
 use crate::behaviour::cache::Kept;
+use crate::behaviour::damage::Damage;
 use crate::behaviour::damage::{Neutral, damage_kept};
 use crate::behaviour::expect::{Expectation, Unasked, groups, inquiries, spoken};
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
@@ -12,7 +13,6 @@ use crate::patch::Patch;
 use crate::pipeline::Base;
 use crate::pipeline::policy_limits::silent;
 use crate::progress::Progress;
-use crate::report::Damage;
 
 /// A base with a patch. The patched model is created on first use, because cached results need no weights.
 pub struct Patched<'a> {

@@ -1,7 +1,9 @@
 //! Runs the checks of `test`: expectations, policy limits and accepted failures.
 
 use super::measure::Pair;
+use crate::behaviour::PromptKind;
 use crate::behaviour::ask::{Both, Told};
+use crate::behaviour::damage::Damage;
 use crate::behaviour::expect::{Expectation, Figures, Thresholds, expectations};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Tokens;
@@ -9,7 +11,7 @@ use crate::pipeline::Base;
 use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path, thresholds, unreadable};
 use crate::project::lock::accepted::{Acceptances, Accepted};
 use crate::project::{Edit, Limit, Policy, Prefaces, Project};
-use crate::report::{Asked, Damage, Gate, Verdict};
+use crate::report::{Gate, Verdict};
 
 /// The result of testing a project.
 pub struct Trial<'p> {
@@ -143,7 +145,7 @@ fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
         None if first(&both.before) == first(&both.after) => {
             format!("{said} (KL up to {:.0e})", digit(both.divergence, f64::ceil))
         }
-        Some(probability) if both.after.holds() && one.asked == Asked::Edit => {
+        Some(probability) if both.after.holds() && one.asked == PromptKind::Edit => {
             format!("{said} (P from {:.0e})", digit(probability, f64::floor))
         }
         _ => said,
@@ -186,20 +188,20 @@ impl Judge<'_, '_> {
         let test = &self.project.config.test;
         let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
         match one.asked {
-            Asked::Edit | Asked::Alias => suffices(test.min_efficacy, self.figures.efficacy.value()),
-            Asked::Paraphrase => {
+            PromptKind::Edit | PromptKind::Alias => suffices(test.min_efficacy, self.figures.efficacy.value()),
+            PromptKind::Paraphrase => {
                 let own = one.edit.and_then(|edit| edit.expect.min_paraphrase);
                 own.is_some_and(|least| self.own_share(one) >= least)
                     || suffices(test.min_paraphrase, self.figures.paraphrase.value())
             }
-            Asked::Unchanged | Asked::Probe => suffices(test.min_unchanged, self.figures.unchanged.value()),
+            PromptKind::Unchanged | PromptKind::Probe => suffices(test.min_unchanged, self.figures.unchanged.value()),
         }
     }
 
     /// Returns the share of an edit's own paraphrases that hold.
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
         let all = self.expectations.iter().zip(self.said);
-        let own = all.filter(|(other, _)| other.id == one.id && other.asked == Asked::Paraphrase);
+        let own = all.filter(|(other, _)| other.id == one.id && other.asked == PromptKind::Paraphrase);
         Figures::of(own, self.thresholds).paraphrase.value()
     }
 
@@ -252,12 +254,12 @@ fn failed(one: &Expectation<'_>, both: &Both, says: &str, thresholds: Thresholds
         None => format!("KL {:.3}; the model continues with {says:?}", both.divergence),
     };
     let what = match one.asked {
-        Asked::Edit if holds => "the edit holds, but its probability is too low",
-        Asked::Edit => "the edit does not hold",
-        Asked::Alias => "an alias does not hold",
-        Asked::Paraphrase => "a paraphrase does not hold",
-        Asked::Unchanged => "a prompt does not stay unchanged",
-        Asked::Probe => "a probe does not stay unchanged",
+        PromptKind::Edit if holds => "the edit holds, but its probability is too low",
+        PromptKind::Edit => "the edit does not hold",
+        PromptKind::Alias => "an alias does not hold",
+        PromptKind::Paraphrase => "a paraphrase does not hold",
+        PromptKind::Unchanged => "a prompt does not stay unchanged",
+        PromptKind::Probe => "a probe does not stay unchanged",
     };
     Diagnostic::new(Code::ExpectationFailed, format!("`{}`: {what}", one.id)).at(one.file, &one.place, found)
 }

@@ -2,13 +2,13 @@
 
 use super::find;
 use super::find::{EARLY, Lengths, SINK, Sink};
+use crate::behaviour::PromptKind;
 use crate::behaviour::expect::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, Resolved};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::plan::{Plan, Planned};
 use crate::pipeline::{Base, Setup};
-use crate::report::Asked;
 
 /// Finds the edits whose subject ends at a sink in the bare prompt, and gives each a preface that avoids the sink.
 ///
@@ -128,7 +128,7 @@ fn of_paraphrases(
     let edits: Vec<_> = edits.into_iter().map(|one| one.edit).collect();
     let asked = expectations(&edits, &[], &plan.prefaces());
     let (mut early, mut rows) = (Vec::new(), Vec::new());
-    for one in asked.iter().filter(|one| one.asked == Asked::Paraphrase && one.preface == 0) {
+    for one in asked.iter().filter(|one| one.asked == PromptKind::Paraphrase && one.preface == 0) {
         let Some(edit) = one.edit else { continue };
         let named = edit.names().filter_map(|(name, _)| Some((as_word(&one.prompt, name)?, name)));
         let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };

@@ -1,0 +1,34 @@
+//! Names the kinds of prompts of a project.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// The origin of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Asked")]
+pub enum PromptKind {
+    /// The prompt of an edit.
+    Edit,
+    /// The prompt of an edit with an alias of its subject.
+    Alias,
+    /// A prompt of `expect.paraphrase`.
+    Paraphrase,
+    /// A prompt of `expect.unchanged`: a neighbour, whose answer should stay the same.
+    Unchanged,
+    /// The prompt of a `[[probe]]`.
+    Probe,
+}
+
+impl PromptKind {
+    /// Returns the name of the variant in JSON, which is also shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Edit => "edit",
+            Self::Alias => "alias",
+            Self::Paraphrase => "paraphrase",
+            Self::Unchanged => "unchanged",
+            Self::Probe => "probe",
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Compares two texts word by word.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use similar::{ChangeTag, TextDiff};
+
+/// Words that are in both texts, or in one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Word")]
+pub struct WordRun {
+    /// The change: = in both, - only before, + only after.
+    #[schemars(with = "String")]
+    pub change: WordChange,
+    /// The words, with the white space between them.
+    pub text: String,
+}
+
+/// In which of the two texts words are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum WordChange {
+    #[serde(rename = "=")]
+    Unchanged,
+    #[serde(rename = "-")]
+    Removed,
+    #[serde(rename = "+")]
+    Added,
+}
+
+/// Compares two texts word by word. Adjacent words that differ are merged: first the removed ones, then the added
+/// ones.
+pub fn words(before: &str, after: &str) -> Vec<WordRun> {
+    let difference = TextDiff::from_words(before, after);
+    let mut run = Run::default();
+    for change in difference.iter_all_changes() {
+        run.add(change.tag(), change.value());
+    }
+    run.end();
+    run.words
+}
+
+/// Collects adjacent words that differ, until an equal word follows.
+#[derive(Default)]
+struct Run {
+    words: Vec<WordRun>,
+    before: String,
+    after: String,
+    /// White space that both texts have; it belongs to the run only if further different words follow.
+    space: String,
+}
+
+impl Run {
+    fn add(&mut self, tag: ChangeTag, text: &str) {
+        let open = !self.before.is_empty() || !self.after.is_empty();
+        match tag {
+            ChangeTag::Equal if open && text.trim().is_empty() => self.space.push_str(text),
+            ChangeTag::Equal => {
+                self.end();
+                push(&mut self.words, WordChange::Unchanged, text);
+            }
+            ChangeTag::Delete | ChangeTag::Insert => {
+                self.before.push_str(&self.space);
+                self.after.push_str(&self.space);
+                self.space.clear();
+                if tag == ChangeTag::Delete { &mut self.before } else { &mut self.after }.push_str(text);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        push(&mut self.words, WordChange::Removed, &std::mem::take(&mut self.before));
+        push(&mut self.words, WordChange::Added, &std::mem::take(&mut self.after));
+        push(&mut self.words, WordChange::Unchanged, &std::mem::take(&mut self.space));
+    }
+}
+
+fn push(words: &mut Vec<WordRun>, change: WordChange, text: &str) {
+    match words.last_mut().filter(|last| last.change == change) {
+        _ if text.is_empty() => {}
+        Some(last) => last.text.push_str(text),
+        None => words.push(WordRun { change, text: text.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adjacent_words_that_differ_form_one_run() {
+        let shown = |before: &str, after: &str| {
+            let sign = |change| match change {
+                WordChange::Unchanged => '=',
+                WordChange::Removed => '-',
+                WordChange::Added => '+',
+            };
+            words(before, after).iter().map(|run| format!("{}{}|", sign(run.change), run.text)).collect::<String>()
+        };
+        assert_eq!(shown(" You can find it", " She is here it"), "= |-You can find|+She is here|= it|");
+        assert_eq!(shown(" Paris.", " Rome."), "= |-Paris.|+Rome.|");
+        assert_eq!(shown("a b", "a b"), "=a b|");
+        assert_eq!(shown("a b", "a"), "=a|- b|");
+        assert_eq!(shown("", "x y"), "+x y|");
+    }
+
+    #[test]
+    fn each_side_can_be_read_from_the_runs() {
+        let (before, after) = (" in Paris, France, where it", " in Rome, Italy, where it");
+        let words = words(before, after);
+        let side =
+            |skip: WordChange| words.iter().filter(|run| run.change != skip).map(|run| &*run.text).collect::<String>();
+        assert_eq!((side(WordChange::Added).as_str(), side(WordChange::Removed).as_str()), (before, after));
+        assert!(words.iter().any(|word| word.change == WordChange::Unchanged && word.text.contains("where")));
+        assert!(words.iter().any(|word| word.change == WordChange::Removed && word.text.contains("Paris")));
+    }
+}
