@@ -35,7 +35,7 @@ use corrigenda::compile;
 use corrigenda::digest::Digest;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
-use corrigenda::pipeline::setup::Corpus;
+use corrigenda::pipeline::setup::CorpusDigest;
 use corrigenda::pipeline::{Base, Failure, Setup};
 use corrigenda::project::Project;
 use corrigenda::store::Store;
@@ -220,7 +220,7 @@ fn configured(root: &Path) -> Fallible<(Base, Setup)> {
     let store = Store::open(std::env::temp_dir().join("corrigenda-bench")).for_reading();
     let stop = |stop: Failure| format!("{:?}", stop.findings);
     let base = Base::open(&project, &store, Isa::detect(), false).map_err(stop)?;
-    let setup = Setup::new(&project, &base, &store, Corpus::Remembered).map_err(stop)?;
+    let setup = Setup::new(&project, &base, &store, CorpusDigest::Remembered).map_err(stop)?;
     Ok((base, setup))
 }
 

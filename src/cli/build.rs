@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::table::{Table, bytes, percent, plural, thousands};
 use super::{Context, Format, Outcome, table};
 use crate::diagnostics::{Failure, escape_controls};
-use crate::pipeline::record::{Answer, EditRecord, TensorRecord};
-use crate::pipeline::{Built, Options, build, provenance};
+use crate::pipeline::record::{AnswerRecord, EditRecord, TensorRecord};
+use crate::pipeline::{BuildOptions, Built, build, provenance};
 use crate::project::{ChangeKind, Edit, EditChange, LOCK_FILE, Project};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Ok(ground) => ground,
         Err(outcome) => return outcome,
     };
-    let options = Options { isa: context.isa, locked: arguments.locked, update_base: arguments.update_base };
+    let options = BuildOptions { isa: context.isa, locked: arguments.locked, update_base: arguments.update_base };
     let built = checked(context, arguments).and_then(|()| build(&project, &store, options, &context.ui));
     let told = built.and_then(|built| told(arguments, &project, &built).map(|()| built));
     match told {
@@ -146,7 +146,7 @@ fn human(project: &Project, built: &Built, width: usize) -> String {
 }
 
 fn edit_row(sign: &str, Named { edit, alias, record }: &Named<'_>) -> [String; 8] {
-    let change = |answer: &Answer| table::change(answer.before, answer.after);
+    let change = |answer: &AnswerRecord| table::change(answer.before, answer.after);
     let was = record.was.as_ref();
     [
         sign.to_owned(),
@@ -185,7 +185,8 @@ fn lock_line(built: &Built) -> String {
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
     let edits = if said.is_empty() { "no edit changed".to_owned() } else { said.join(", ") };
-    let said = [vec![edits], built.moved.iter().map(|part| format!("new {part}")).collect()].concat().join(", ");
+    let said =
+        [vec![edits], built.changed_inputs.iter().map(|part| format!("new {part}")).collect()].concat().join(", ");
     format!("{LOCK_FILE} written: {said}")
 }
 
@@ -249,7 +250,7 @@ fn json_answer(context: &Context, project: &Project, built: &Built) {
     context.answer_json(Outcome::Ok, &built.warnings, &project.edits.sources, whole);
 }
 
-fn answer(text: &str, answer: &Answer) -> Map<String, Value> {
+fn answer(text: &str, answer: &AnswerRecord) -> Map<String, Value> {
     let Ok(Value::Object(mut fields)) = serde_json::to_value(answer) else { return Map::new() };
     fields.insert("text".into(), json!(text));
     fields

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::table::{Table, bytes, thousands};
 use super::{Context, Format, Outcome};
 use crate::diagnostics::{Code, Diagnostic, Failure};
-use crate::pipeline::build::{factor, statistics, unsound};
-use crate::pipeline::setup::Corpus;
+use crate::pipeline::setup::CorpusDigest;
+use crate::pipeline::statistics::{factor, load_or_compute, statistics_error};
 use crate::pipeline::{Base, Setup};
 use crate::project::Project;
 use crate::stats::{self, Cached, published};
@@ -69,15 +69,15 @@ fn ground(context: &Context, project: &Project, store: &Store, layer: Option<usi
         project.config.rome.layer = Some(layer);
         project.config.rome.layer_span = None;
     }
-    let setup = Setup::new(&project, &base, store, Corpus::Remembered)?;
+    let setup = Setup::new(&project, &base, store, CorpusDigest::Remembered)?;
     Ok((base, setup))
 }
 
 fn build(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Failure> {
     let (base, mut setup) = ground(context, project, store, layer)?;
     let imported = setup.imports.remove(&setup.layer).is_some();
-    let setup = setup.beside(setup.layer);
-    let (cached, _) = statistics(project, &base, &setup, store, &context.ui)?;
+    let setup = setup.for_layer(setup.layer);
+    let (cached, _) = load_or_compute(project, &base, &setup, store, &context.ui)?;
     if imported {
         requested::request(store, &project.config.root, &setup.provenance.address(), None)?;
     }
@@ -89,7 +89,7 @@ fn import(context: &Context, project: &Project, store: &Store, arguments: &Impor
     let refused = |finding: Diagnostic| Failure::from(finding).with_sources(&project.edits.sources);
     let published = published::read(&arguments.file, setup.provenance.inner)
         .map_err(|error| refused(Diagnostic::new(Code::StatisticsForeign, error.to_string())))?;
-    let there = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?;
+    let there = stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))?;
     if !arguments.replace && there.is_some_and(|there| there.imported != Some(published.file)) {
         let message = format!("the store already has statistics of layer {}", setup.layer);
         let finding = Diagnostic::new(Code::StatisticsForeign, message);
@@ -98,14 +98,15 @@ fn import(context: &Context, project: &Project, store: &Store, arguments: &Impor
         ));
     }
     let file = published.file;
-    let cached = stats::build::import(store, &setup.provenance, published).map_err(|error| unsound(project, &error))?;
+    let cached =
+        stats::build::import(store, &setup.provenance, published).map_err(|error| statistics_error(project, &error))?;
     requested::request(store, &project.config.root, &setup.provenance.summed().address(), Some(&file))?;
     answer(context, project, store, &base, &setup, &cached)
 }
 
 fn show(context: &Context, project: &Project, store: &Store, layer: Option<usize>) -> Result<Outcome, Failure> {
     let (base, setup) = ground(context, project, store, layer)?;
-    match stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))? {
+    match stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))? {
         Some(cached) => answer(context, project, store, &base, &setup, &cached),
         None => {
             let message = format!("the statistics of layer {} were not built yet", setup.layer);

@@ -14,7 +14,7 @@ use super::{Context, Format, Outcome, table};
 use crate::behaviour::Head;
 use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls};
 use crate::digest::Digest;
-use crate::pipeline::record_address;
+use crate::pipeline::BuildInputs;
 use crate::project::{LOCK_FILE, Lock, LockFile, PROJECT_FILE};
 use crate::stats::factor_address;
 use crate::store::{Collected, EntryKind, Store, StoreEntry, StoreError};
@@ -225,7 +225,7 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
         }
     }
     kept.extend(lock.statistics.iter().map(|locked| (EntryKind::Factor, factor_address(&locked.digest))));
-    kept.insert((EntryKind::Report, record_address(lock)));
+    kept.insert((EntryKind::Report, BuildInputs::of_lock(lock).record_address()));
     Ok(kept)
 }
 

@@ -5,9 +5,10 @@ use super::{Context, Outcome};
 use crate::behaviour::cache::Kept;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
-use crate::pipeline::link_inputs::{moments, prepare};
-use crate::pipeline::obtain_patch::setup;
+use crate::pipeline::link_inputs::prepare;
+use crate::pipeline::obtain_patch::setup_for_lock;
 use crate::pipeline::plan::only;
+use crate::pipeline::statistics::load_or_compute_changed;
 use crate::pipeline::{locked_patch, plan};
 use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
 use crate::project::{Lock, Project};
@@ -137,11 +138,11 @@ fn bisected(
     if failing.is_empty() {
         return Ok(Vec::new());
     }
-    let setup = setup(project, "the lock", Some(lock), base, store)?.locked(lock);
+    let setup = setup_for_lock(project, "the lock", Some(lock), base, store)?.with_imports_of(lock);
     let plan = plan(project, base, &setup, store)?;
-    let moments = moments(project, base, &setup, store, &context.ui)?;
-    let prepared = prepare(project, base, &setup, &plan, &moments, store, &context.ui)?;
-    culprits(project, base, &prepared.linking, &failing, &context.ui)
+    let statistics = load_or_compute_changed(project, base, &setup, store, &context.ui)?;
+    let prepared = prepare(project, base, &setup, &plan, &statistics, store, &context.ui)?;
+    culprits(project, base, &prepared.linker, &failing, &context.ui)
 }
 
 fn reported(

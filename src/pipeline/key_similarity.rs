@@ -6,28 +6,28 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::build::factor;
-use super::linker::ALIKE;
-use super::record::AlikeRecord;
+use super::objects::read_or_compute_keys;
+use super::plan_linker::SIMILAR;
+use super::record::SimilarKeys;
+use super::statistics::factor;
 use super::{Base, Plan, Setup};
-use crate::compile::{Object, Resolved, keys};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::link::System;
 use crate::progress::Unseen;
 use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
-use crate::store::{EntryKind, Store, StoreError};
+use crate::store::{Kind, Store};
 
 /// The largest set of which a plan compares all pairs of keys; a larger set is compared when it is built.
 const MOST_PLANNED: usize = 300;
 
-/// Returns one finding for each pair of similar keys. `alike` identifies the edits by the digest of their meaning;
+/// Returns one finding for each pair of similar keys. `similar` identifies the edits by the digest of their meaning;
 /// `condition` is the condition number of `S`, the linear system of the edited layer.
-pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<Diagnostic> {
+pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec<Diagnostic> {
     let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
         plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.place))).collect();
-    let finding = |pair: &AlikeRecord| {
+    let finding = |pair: &SimilarKeys| {
         let ((edit, span), (other, partner)) = (edits.get(&pair.edit)?, edits.get(&pair.other)?);
         // The names of one subject have similar keys by design, and the same target.
         if edit.id == other.id {
@@ -38,12 +38,12 @@ pub fn findings(plan: &Plan<'_>, alike: &[AlikeRecord], condition: f64) -> Vec<D
             other.id, edit.id, pair.cosine
         );
         let finding = Diagnostic::new(Code::NearParallel, message)
-            .at(edit.spans.file, span, "this subject")
-            .with(other.spans.file, partner, "and this one")
+            .at(edit.place.file, span, "this subject")
+            .with(other.place.file, partner, "and this one")
             .help("both edits need a larger change of the weights: run `corrigenda diff` to see what else changes");
         Some(finding)
     };
-    alike.iter().filter_map(finding).collect()
+    similar.iter().filter_map(finding).collect()
 }
 
 /// Returns the same findings before a build, from keys that are computed with the base. Returns an empty list if the
@@ -59,31 +59,32 @@ pub fn foreseen(
     store: &Store,
 ) -> Result<Vec<Diagnostic>, Failure> {
     let Some(cached) = stats::find(store, &setup.provenance).ok().flatten() else { return Ok(Vec::new()) };
-    let there = store.path(EntryKind::Factor, &factor_address(&cached.content)).is_file();
-    if !there || plan.edits.len() > MOST_PLANNED {
+    let is_factored = store.path(Kind::Factor, &factor_address(&cached.content)).is_file();
+    if !is_factored || plan.edits.len() > MOST_PLANNED {
         return Ok(Vec::new());
     }
     let (factor, _) = factor(project, base, setup, &cached, store, &Unseen)?;
     let edits = plan.by_meaning();
-    let known = edits.iter().map(|planned| {
-        let object = store.recall(EntryKind::Object, &planned.object, |bytes| Object::from_bytes(bytes).ok())?;
-        Ok(object.and_then(|object| object.sites.get(&setup.layer).map(|site| site.key.clone())))
-    });
-    let known = known.collect::<Result<Vec<_>, StoreError>>()?;
-    let unknown = edits.iter().zip(&known).filter(|(_, key)| key.is_none());
-    let unknown: Vec<&Resolved> = unknown.map(|(planned, _)| &planned.resolved).collect();
-    let mut fresh = keys(&base.model, setup.layer, &unknown, setup.settings.bare_weight);
-    let mut next = || fresh.next().expect("a key for every unknown one");
-    let keys: Vec<Vec<f32>> = known.into_iter().map(|key| key.unwrap_or_else(&mut next)).collect();
+    let mut keys = Vec::with_capacity(edits.len());
+    read_or_compute_keys(
+        base,
+        setup,
+        &edits,
+        store,
+        |planned| planned.object,
+        |_, key, _| {
+            keys.push(key);
+            Ok(())
+        },
+    )?;
     let system = System::new(&factor, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
     // The plan rejected identical keys, unless a ridge separates them.
     let all: Vec<usize> = (0..edits.len()).collect();
     let condition = system.solve(&all, setup.link_ridge()).map_or(f64::INFINITY, |solved| solved.condition);
-    let record = |pair: crate::link::Parallel| AlikeRecord {
+    let pairs = system.alike(SIMILAR).into_iter().map(|pair| SimilarKeys {
         edit: edits[pair.edit].meaning,
         other: edits[pair.partner].meaning,
         cosine: pair.cosine,
-    };
-    let alike: Vec<AlikeRecord> = system.alike(ALIKE).into_iter().map(record).collect();
-    Ok(findings(plan, &alike, condition))
+    });
+    Ok(findings(plan, &pairs.collect::<Vec<_>>(), condition))
 }

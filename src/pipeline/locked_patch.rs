@@ -1,7 +1,7 @@
 //! Reads the patch that the lock names, for commands that use a patch and do not build one.
 
-use super::build::check_merged;
-use super::setup::Corpus;
+use super::lock_checks::check_merged;
+use super::setup::CorpusDigest;
 use super::{Base, Setup, plan};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
@@ -22,8 +22,8 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Failu
     };
     check_merged(&lock)?;
     // The corpus file is not needed, because nothing is computed from it.
-    let corpus = Corpus::of(&lock);
-    let setup = Setup::new(project, base, store, corpus)?.locked(&lock);
+    let corpus = CorpusDigest::of_lock(&lock);
+    let setup = Setup::new(project, base, store, corpus)?.with_imports_of(&lock);
     let plan = plan(project, base, &setup, store)?;
     let differences = plan.differences(&lock, base, &setup);
     match differences.iter().find(|one| one.changes_weights()) {

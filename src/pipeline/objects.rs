@@ -137,38 +137,57 @@ pub fn keys(
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let edits = plan.by_meaning();
-    let weight = setup.settings.bare_weight;
     let address = |planned: &Planned<'_>| {
         let (reading, templates) = (planned.reading(base), planned.templates(setup));
+        let weight = setup.settings.bare_weight;
         key_address(&base.locked.digest, reading.as_ref(), &planned.meaning, setup.layer, &templates, weight)
     };
-    let known = edits.iter().map(|planned| {
-        let object = stored(store, &address(planned), setup.layer)?;
-        Ok(object.and_then(|object| object.sites.into_values().next()).map(|site| site.key))
-    });
-    let known = known.collect::<Result<Vec<_>, StoreError>>()?;
-    let unknown = edits.iter().zip(&known).filter(|(_, key)| key.is_none());
-    let unknown: Vec<&Resolved> = unknown.map(|(planned, _)| &planned.resolved).collect();
-    let mut fresh = compile::keys(&base.model, setup.layer, &unknown, weight);
     let mut keys = Vec::with_capacity(edits.len());
     progress.begin(&format!("keys of layer {}, edits", setup.layer), edits.len() as u64);
-    for (index, (planned, known)) in edits.iter().zip(known).enumerate() {
-        keys.push(match known {
-            Some(key) => key,
-            None => {
-                let key = fresh.next().expect("a key for every unknown one");
-                store.put(
+    read_or_compute_keys(base, setup, &edits, store, address, |planned, key, is_new| {
+        if is_new {
+            store.put(
                     EntryKind::Object,
                     &address(planned),
                     &Object::of_key(setup.layer, key.clone()).to_bytes(),
                 )?;
-                key
-            }
-        });
-        progress.at(index as u64 + 1);
-    }
+        }
+        keys.push(key);
+        progress.at(keys.len() as u64);
+        Ok(())
+    })?;
     progress.end();
     Ok(keys)
+}
+
+/// Calls `receive` with the key of each edit at the setup's layer, in order, and with whether the key was computed. A
+/// key is read from the object that the store has at `address`, or else computed.
+///
+/// # Errors
+/// If the store or `receive` fails.
+pub(super) fn read_or_compute_keys(
+    base: &Base,
+    setup: &Setup,
+    edits: &[&Planned<'_>],
+    store: &Store,
+    address: impl Fn(&Planned<'_>) -> Digest,
+    mut receive: impl FnMut(&Planned<'_>, Vec<f32>, bool) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut stored_keys = Vec::with_capacity(edits.len());
+    for planned in edits {
+        let object = stored(store, &address(planned), setup.layer)?;
+        stored_keys.push(object.and_then(|object| object.sites.into_values().next()).map(|site| site.key));
+    }
+    let missing = edits.iter().zip(&stored_keys).filter(|(_, key)| key.is_none());
+    let missing: Vec<&Resolved> = missing.map(|(planned, _)| &planned.resolved).collect();
+    let mut computed = compile::keys(&base.model, setup.layer, &missing, setup.settings.bare_weight);
+    for (planned, key) in edits.iter().zip(stored_keys) {
+        match key {
+            Some(key) => receive(planned, key, false)?,
+            None => receive(planned, computed.next().expect("a key for every missing one"), true)?,
+        }
+    }
+    Ok(())
 }
 
 /// Returns the object at an address if it is valid and has this layer only.

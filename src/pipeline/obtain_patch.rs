@@ -1,11 +1,12 @@
 //! Returns the patch of any state of a project: the one that its lock names if it is up to date, or else a new one.
 //! Only the store is written.
 
-use super::build::{locked_of, recall, stale_base};
-use super::link_inputs::{moments, prepare};
-use super::record::{Record, record_address};
-use super::setup::Corpus;
-use super::{Base, Plan, Setup, locked_patch, plan};
+use super::link_inputs::prepare;
+use super::linked_set::recall;
+use super::lock_checks::base_changed;
+use super::setup::CorpusDigest;
+use super::statistics::load_or_compute_changed;
+use super::{Base, BuildInputs, BuildRecord, Plan, Setup, locked_patch, plan};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::patch::Patch;
@@ -15,7 +16,7 @@ use crate::stats;
 use crate::store::{EntryKind, Store};
 
 /// A patch that was read from the store or built.
-pub struct Made {
+pub struct ObtainedPatch {
     /// The patch of the state, which can be applied to the base.
     pub patch: Patch,
     /// The id of the patch: the SHA-256 of its file.
@@ -31,16 +32,16 @@ pub struct Made {
 /// # Errors
 /// If the base is not the one of the state's lock, if the corpus has changed and the store lacks its statistics, or if
 /// the state cannot be built.
-pub fn made(
+pub fn obtain(
     project: &Project,
     name: &str,
     base: &Base,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Made, Failure> {
+) -> Result<ObtainedPatch, Failure> {
     let lock = project.lock()?;
     if let Some(lock) = lock.as_ref().filter(|lock| lock.base.digest != base.locked.digest) {
-        let mut stop = stale_base(lock, base, name);
+        let mut stop = base_changed(lock, base, name);
         for finding in &mut stop.findings {
             finding.help.push("both sides of a comparison must have the same base: that of the worktree".to_owned());
         }
@@ -49,26 +50,26 @@ pub fn made(
     // A project on disk uses the current corpus. A past revision, or a project whose corpus is missing, uses the corpus
     // whose digest its lock records.
     let past = project.is_snapshot() || !has_corpus(project);
-    let corpus = lock.as_ref().filter(|_| past).map_or(Corpus::Remembered, Corpus::of);
-    let looked = Setup::new(project, base, store, corpus)?;
-    let plan = plan(project, base, &looked, store)?;
-    if let Some(lock) = lock.as_ref().filter(|lock| is_of(lock, &plan, base, &looked))
+    let corpus = lock.as_ref().filter(|_| past).map_or(CorpusDigest::Remembered, CorpusDigest::of_lock);
+    let current = Setup::new(project, base, store, corpus)?;
+    let plan = plan(project, base, &current, store)?;
+    if let Some(lock) = lock.as_ref().filter(|lock| is_up_to_date(lock, &plan, base, &current))
         && store.recall(EntryKind::Patch, &lock.patch.id, |bytes| Patch::from_bytes(bytes).ok())?.is_some()
     {
         let patch = locked_patch::patch(store, &lock.patch.id)?;
-        return Ok(Made { patch, id: lock.patch.id, note: None, prefaces: plan.prefaces() });
+        return Ok(ObtainedPatch { patch, id: lock.patch.id, note: None, prefaces: plan.prefaces() });
     }
     if plan.edits.is_empty() {
-        let (record, patch) = Record::of_nothing();
+        let (record, patch) = BuildRecord::of_empty_set();
         let note = note(name, lock.as_ref(), &record.patch);
-        return Ok(Made { patch, id: record.patch, note, prefaces: Prefaces::default() });
+        return Ok(ObtainedPatch { patch, id: record.patch, note, prefaces: Prefaces::default() });
     }
-    let setup = if past { setup(project, name, lock.as_ref(), base, store)? } else { looked };
-    let moments = moments(project, base, &setup, store, progress)?;
-    let address = record_address(&plan.lock(base, &setup, locked_of(&moments), Digest::of(b"")));
+    let setup = if past { setup_for_lock(project, name, lock.as_ref(), base, store)? } else { current };
+    let statistics = load_or_compute_changed(project, base, &setup, store, progress)?;
+    let address = BuildInputs::new(&plan, base, &setup, &statistics).record_address();
     let patch = match recall(store, &address)? {
         Some((_, patch)) => patch,
-        None => prepare(project, base, &setup, &plan, &moments, store, progress)?.linking.all(progress)?.patch,
+        None => prepare(project, base, &setup, &plan, &statistics, store, progress)?.linker.link_all(progress)?.patch,
     };
     let bytes = patch.to_bytes();
     let id = Digest::of(&bytes);
@@ -76,11 +77,11 @@ pub fn made(
     if lock.as_ref().is_some_and(|lock| lock.patch.id == id) {
         store.put_patch(&bytes)?;
     }
-    Ok(Made { patch, id, note: note(name, lock.as_ref(), &id), prefaces: plan.prefaces() })
+    Ok(ObtainedPatch { patch, id, note: note(name, lock.as_ref(), &id), prefaces: plan.prefaces() })
 }
 
 /// Returns whether the lock names the patch of these edits with these settings.
-fn is_of(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
+fn is_up_to_date(lock: &Lock, plan: &Plan<'_>, base: &Base, setup: &Setup) -> bool {
     let differences = plan.differences(lock, base, setup);
     !lock.is_merged() && !differences.iter().any(Difference::changes_weights)
 }
@@ -95,14 +96,20 @@ fn has_corpus(project: &Project) -> bool {
 ///
 /// # Errors
 /// If the settings cannot be used, or the corpus on the disk is not the one of a past revision's lock.
-pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, store: &Store) -> Result<Setup, Failure> {
+pub fn setup_for_lock(
+    project: &Project,
+    name: &str,
+    lock: Option<&Lock>,
+    base: &Base,
+    store: &Store,
+) -> Result<Setup, Failure> {
     if let Some(locked) = lock.and_then(|lock| lock.statistics.first()) {
-        let setup = Setup::new(project, base, store, Corpus::Assumed(locked.corpus))?;
+        let setup = Setup::new(project, base, store, CorpusDigest::Assumed(locked.corpus))?;
         // Refinement reads the text of the corpus, so the statistics alone are not enough.
         if setup.refinement.is_none() && stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {
             return Ok(setup);
         }
-        let setup = Setup::new(project, base, store, Corpus::Remembered)?;
+        let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         // A past revision is built only from the corpus that its lock names.
         if project.is_snapshot() && setup.provenance.corpus != locked.corpus {
             let message = format!("the corpus is not that of {name}: {LOCK_FILE} there has another digest");
@@ -112,7 +119,7 @@ pub fn setup(project: &Project, name: &str, lock: Option<&Lock>, base: &Base, st
         }
         return Ok(setup);
     }
-    Setup::new(project, base, store, Corpus::Remembered)
+    Setup::new(project, base, store, CorpusDigest::Remembered)
 }
 
 fn note(name: &str, lock: Option<&Lock>, id: &Digest) -> Option<String> {

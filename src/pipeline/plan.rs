@@ -374,7 +374,7 @@ impl Plan<'_> {
         }));
         // Whether statistics are imported or summed is recorded in the lock by the next build.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
-            let wanted = setup.beside(usize::try_from(locked.layer).ok()?).provenance.imported;
+            let wanted = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
             let said = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());
             (wanted != locked.imported).then(|| Difference {
                 item: LockItem::Statistics(locked.layer),

@@ -1,6 +1,6 @@
 //! Checks the policy limits that need the patched model; it runs before the patch is stored.
 
-use super::{Base, Record};
+use super::{Base, BuildRecord, Plan};
 use crate::behaviour::PromptKind;
 use crate::behaviour::UNCHANGED_KL;
 use crate::behaviour::ask::Both;
@@ -29,20 +29,23 @@ pub fn thresholds(config: &Config) -> Thresholds {
 ///
 /// # Errors
 /// If the patched weights are not finite, a prompt cannot be evaluated, or the neutral text cannot be read.
-pub fn judge(
+pub fn check(
     project: &Project,
     base: &Base,
-    (record, patch): (&Record, &Patch),
-    prefaces: &Prefaces,
+    plan: &Plan<'_>,
+    record: &BuildRecord,
+    patch: &Patch,
     store: &Store,
 ) -> Result<Vec<Diagnostic>, Failure> {
-    let mut found = norms(&project.config.policy, record);
-    let address = address(project, base, record, store)?;
+    let mut found = check_norms(&project.config.policy, record);
+    let address = address(project, base, plan, record, store)?;
     if store.recall(EntryKind::Report, &address, |bytes| (bytes == PASSED).then_some(()))?.is_none() {
         let patched = base.patched(patch).map_err(|error| {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
-        let measured = [behaviour(project, base, &patched, prefaces)?, harm(project, base, &patched)?].concat();
+        let measured =
+            [check_answers(project, base, &patched, &plan.prefaces())?, check_damage(project, base, &patched)?]
+                .concat();
         if measured.is_empty() {
             store.put(EntryKind::Report, &address, PASSED)?;
         }
@@ -55,7 +58,13 @@ const PASSED: &[u8] = b"passed";
 
 /// Returns the address at which the store records that no limit is broken: the digest of everything that the
 /// measurement depends on.
-fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Result<Digest, Failure> {
+fn address(
+    project: &Project,
+    base: &Base,
+    plan: &Plan<'_>,
+    record: &BuildRecord,
+    store: &Store,
+) -> Result<Digest, Failure> {
     let (config, mut canon) = (&project.config, FieldHasher::new("policy-passed/1"));
     canon.digest("base", &base.locked.digest).digest("patch", &record.patch);
     let Policy { min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, .. } = &config.policy;
@@ -68,11 +77,12 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
     let Thresholds { unchanged_kl, min_probability } = thresholds(config);
     canon.float("unchanged-kl", unchanged_kl).float("min-probability", min_probability);
     canon.number("edits", project.edits.edits.len() as u64);
-    for edit in &project.edits.edits {
-        canon.digest("expectation", &edit.expectation());
-        for (name, _) in edit.names() {
-            canon.digest("meaning", &edit.meaning_of(name));
+    for planned in &plan.edits {
+        // The subject of an edit comes before its aliases.
+        if planned.alias().is_none() {
+            canon.digest("expectation", &planned.edit.expectation());
         }
+        canon.digest("meaning", &planned.meaning);
     }
     let probes = |chat: bool| {
         let neighbours = project.probes.iter().filter(move |probe| probe.unchanged && probe.chat == chat);
@@ -100,7 +110,7 @@ fn address(project: &Project, base: &Base, record: &Record, store: &Store) -> Re
     Ok(canon.finish())
 }
 
-fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
+fn check_norms(policy: &Policy, record: &BuildRecord) -> Vec<Diagnostic> {
     let Some(limit) = &policy.max_relative_norm else { return Vec::new() };
     let broken = record.tensors.iter().filter(|tensor| !limit.allows(tensor.relative));
     let finding = |tensor: &super::record::TensorRecord| {
@@ -116,7 +126,12 @@ fn norms(policy: &Policy, record: &Record) -> Vec<Diagnostic> {
 }
 
 /// Checks the limits on what the patched model predicts.
-fn behaviour(project: &Project, base: &Base, patched: &Model, prefaces: &Prefaces) -> Result<Vec<Diagnostic>, Failure> {
+fn check_answers(
+    project: &Project,
+    base: &Base,
+    patched: &Model,
+    prefaces: &Prefaces,
+) -> Result<Vec<Diagnostic>, Failure> {
     let policy = &project.config.policy;
     let limits = [&policy.min_efficacy, &policy.min_paraphrase, &policy.min_unchanged, &policy.max_neighbourhood_kl];
     if limits.iter().all(|limit| limit.is_none()) {
@@ -211,7 +226,7 @@ fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both
 }
 
 /// Checks the limits on the damage to neutral text.
-fn harm(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Failure> {
+fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<Diagnostic>, Failure> {
     let policy = &project.config.policy;
     if policy.max_damage.is_none() && policy.max_perplexity.is_none() {
         return Ok(Vec::new());

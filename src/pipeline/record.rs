@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::linker::{Linked, Linking};
+use super::plan_linker::{LinkedPatch, PlanLinker};
 use super::{Base, Plan, Setup};
 use crate::behaviour::{Question, Score, scores};
-use crate::digest::{Digest, FieldHasher};
+use crate::digest::Digest;
 use crate::model::{Model, ModelError};
 use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
-use crate::project::Lock;
 
-/// The figures of a build. They depend only on the lock, and are stored under [`record_address`].
+/// The figures of a build. They depend only on the [`BuildInputs`](super::BuildInputs), whose digest is
+/// their address in the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Record {
+pub struct BuildRecord {
     /// The SHA-256 of the patch.
     pub patch: Digest,
     /// The size of the patch in bytes.
@@ -27,16 +27,18 @@ pub struct Record {
     /// The condition number of `S`, the linear system of the edited layer.
     pub condition: f64,
     /// Pairs of edits whose keys are nearly parallel, the most similar pair first; at most 100.
-    pub alike: Vec<AlikeRecord>,
+    #[serde(rename = "alike")]
+    pub similar: Vec<SimilarKeys>,
     /// The number of corpus sentences whose drift the refinement limited, and the number that it asked for. `None` if
     /// the set is not refined.
-    pub watched: Option<(usize, usize)>,
+    #[serde(rename = "watched")]
+    pub neutral_sentences: Option<(usize, usize)>,
 }
 
 /// Two edits whose keys are nearly parallel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct AlikeRecord {
+pub struct SimilarKeys {
     /// The digest of the meaning of one edit.
     pub edit: Digest,
     /// The digest of the meaning of the other edit.
@@ -52,18 +54,18 @@ pub struct EditRecord {
     /// The digest of its meaning.
     pub meaning: Digest,
     /// The probabilities of the target.
-    pub target: Answer,
+    pub target: AnswerRecord,
     /// The probabilities of the old answer; `None` if the edit has no `was`.
-    pub was: Option<Answer>,
+    pub was: Option<AnswerRecord>,
     /// The norm `‖u v‖` of the edit's part of the patch, over all tensors.
     pub norm: f64,
     /// The share of this norm that survives rounding if the edit is applied alone.
     pub surviving: f64,
 }
 
-impl Record {
+impl BuildRecord {
     /// Returns the figures of a set without edits, and its empty patch.
-    pub fn of_nothing() -> (Self, Patch) {
+    pub fn of_empty_set() -> (Self, Patch) {
         let patch = Patch::default();
         let bytes = patch.to_bytes();
         let (id, size) = (Digest::of(&bytes), bytes.len() as u64);
@@ -74,8 +76,8 @@ impl Record {
             edits: Vec::new(),
             tensors: Vec::new(),
             condition: 1.0,
-            alike: Vec::new(),
-            watched: None,
+            similar: Vec::new(),
+            neutral_sentences: None,
         };
         (record, patch)
     }
@@ -99,7 +101,7 @@ impl EditRecord {
 /// An answer's score on the base and on the patched model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Answer {
+pub struct AnswerRecord {
     /// The probability of the answer with the base.
     pub before: f64,
     /// The probability of the answer with the patched model.
@@ -138,23 +140,6 @@ pub enum Unmeasured {
     Model(#[from] ModelError),
 }
 
-/// Returns the address of a build's record: the digest of everything in the lock that its figures depend on.
-pub fn record_address(lock: &Lock) -> Digest {
-    let mut canon = FieldHasher::new("build-record/3");
-    canon.text("numerics", &lock.numerics).digest("base", &lock.base.digest);
-    canon.digest("settings", &lock.patch.settings).number("statistics", lock.statistics.len() as u64);
-    for statistics in &lock.statistics {
-        canon.number("layer", statistics.layer).digest("digest", &statistics.digest);
-    }
-    let mut edits: Vec<_> = lock.edits.iter().collect();
-    edits.sort_by_key(|edit| edit.meaning);
-    canon.number("edits", edits.len() as u64);
-    for edit in edits {
-        canon.digest("meaning", &edit.meaning).digest("expectation", &edit.expectation).digest("object", &edit.object);
-    }
-    canon.finish()
-}
-
 /// The maximum number of recorded pairs: a set with one subject under many prompts would have thousands.
 const MOST_ALIKE: usize = 100;
 
@@ -166,10 +151,10 @@ pub fn measure(
     base: &Base,
     setup: &Setup,
     plan: &Plan<'_>,
-    linking: &Linking<'_>,
-    linked: &Linked,
+    linker: &PlanLinker<'_>,
+    linked: &LinkedPatch,
     statistics_ridge: f64,
-) -> Result<Record, Unmeasured> {
+) -> Result<BuildRecord, Unmeasured> {
     let patch = &linked.patch;
     let patched = base.patched(patch)?;
     let mut edits = answers(base, plan, &patched)?;
@@ -194,15 +179,15 @@ pub fn measure(
     }
     let bytes = patch.to_bytes();
     let (patch, size, condition) = (Digest::of(&bytes), bytes.len() as u64, linked.condition);
-    let meaning = |index: usize| linking.edits()[index].meaning;
+    let meaning = |index: usize| linker.edits()[index].meaning;
     // The names of one subject have similar keys by design.
-    let id = |index: usize| &linking.edits()[index].edit.id;
-    let alike = linking.alike().into_iter().filter(|pair| id(pair.edit) != id(pair.partner)).take(MOST_ALIKE);
-    let alike = alike
-        .map(|pair| AlikeRecord { edit: meaning(pair.edit), other: meaning(pair.partner), cosine: pair.cosine })
+    let id = |index: usize| &linker.edits()[index].edit.id;
+    let pairs = linker.similar().into_iter().filter(|pair| id(pair.edit) != id(pair.partner)).take(MOST_ALIKE);
+    let similar = pairs
+        .map(|pair| SimilarKeys { edit: meaning(pair.edit), other: meaning(pair.partner), cosine: pair.cosine })
         .collect();
-    let watched = setup.refinement.as_ref().map(|refinement| (linking.sentences.len(), refinement.sentences));
-    Ok(Record { patch, size, statistics_ridge, edits, tensors, condition, alike, watched })
+    let neutral_sentences = setup.refinement.as_ref().map(|refinement| (linker.sentences(), refinement.sentences));
+    Ok(BuildRecord { patch, size, statistics_ridge, edits, tensors, condition, similar, neutral_sentences })
 }
 
 /// Scores the new and old answers of all edits, in the order of their meanings.
@@ -215,7 +200,7 @@ fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditReco
             questions.push(Question::new(&base.tokens, planned.given(&planned.filled()), answer, limit)?);
         }
     }
-    let answer = |(before, after): (Score, Score)| Answer {
+    let answer = |(before, after): (Score, Score)| AnswerRecord {
         before: before.probability,
         after: after.probability,
         held: before.holds,

@@ -28,7 +28,7 @@ pub struct Setup {
     pub ridge: Option<f64>,
     /// The refinement of the linked set; `None` if the set is not refined.
     pub refinement: Option<Refinement>,
-    /// The path of the statistics corpus; empty for [`Corpus::Assumed`].
+    /// The path of the statistics corpus; empty for [`CorpusDigest::Assumed`].
     pub corpus: PathBuf,
     /// Everything that the statistics depend on.
     pub provenance: Provenance,
@@ -38,7 +38,7 @@ pub struct Setup {
 
 /// The way in which the digest of the corpus is obtained.
 #[derive(Clone, Copy, Debug)]
-pub enum Corpus {
+pub enum CorpusDigest {
     /// From the store's memo if the file looks unchanged, or else by reading it.
     Remembered,
     /// By reading the file.
@@ -47,10 +47,10 @@ pub enum Corpus {
     Assumed(Digest),
 }
 
-impl Corpus {
+impl CorpusDigest {
     /// Returns the corpus digest that a lock records. The lock of a set without edits records none, because such a set
     /// needs no statistics; the digest of an empty file is used instead.
-    pub fn of(lock: &Lock) -> Self {
+    pub fn of_lock(lock: &Lock) -> Self {
         Self::Assumed(lock.statistics.first().map_or_else(|| Digest::of(b""), |locked| locked.corpus))
     }
 }
@@ -67,7 +67,7 @@ impl Setup {
     ///
     /// # Errors
     /// If no layer is known, or the templates or the corpus cannot be used; all problems are reported together.
-    pub fn new(project: &Project, base: &Base, store: &Store, corpus: Corpus) -> Result<Self, Failure> {
+    pub fn new(project: &Project, base: &Base, store: &Store, corpus: CorpusDigest) -> Result<Self, Failure> {
         Self::at_layer(project, base, store, corpus, layer_for(project, base))
     }
 
@@ -79,7 +79,7 @@ impl Setup {
         project: &Project,
         base: &Base,
         store: &Store,
-        corpus: Corpus,
+        corpus: CorpusDigest,
         layer: Result<usize, Diagnostic>,
     ) -> Result<Self, Failure> {
         let mut findings = Vec::new();
@@ -107,9 +107,9 @@ impl Setup {
     /// Returns the same setup with the imported statistics that a lock records, instead of those that were requested
     /// later.
     #[must_use]
-    pub fn locked(mut self, lock: &Lock) -> Self {
+    pub fn with_imports_of(mut self, lock: &Lock) -> Self {
         self.imports = imports_of(lock);
-        self.beside(self.layer)
+        self.for_layer(self.layer)
     }
 
     /// Returns the layers that a build changes, the edited layer first.
@@ -120,7 +120,7 @@ impl Setup {
 
     /// Returns the same setup for another layer, with the provenance of that layer's statistics.
     #[must_use]
-    pub fn beside(&self, layer: usize) -> Self {
+    pub fn for_layer(&self, layer: usize) -> Self {
         let imported = self.imports.get(&layer).copied();
         let provenance = Provenance { layer, imported, ..self.provenance.clone() };
         Self { layer, provenance, ..self.clone() }
@@ -272,8 +272,8 @@ fn read_templates(project: &Project, path: &std::path::Path) -> Result<String, S
     regular_file::text(bytes).map_err(|why| format!("reading the templates {shown}: {why}"))
 }
 
-fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(PathBuf, Digest), Diagnostic> {
-    if let Corpus::Assumed(digest) = corpus {
+fn read_corpus(project: &Project, store: &Store, corpus: CorpusDigest) -> Result<(PathBuf, Digest), Diagnostic> {
+    if let CorpusDigest::Assumed(digest) = corpus {
         return Ok((PathBuf::new(), digest));
     }
     let Some(statistics) = &project.config.statistics else {
@@ -293,7 +293,7 @@ fn read_corpus(project: &Project, store: &Store, corpus: Corpus) -> Result<(Path
         return Err(unusable(format!("reading the corpus {}: {error}", path.display())));
     }
     let digest = match corpus {
-        Corpus::Fresh => memo::digest_text_fresh(&path),
+        CorpusDigest::Fresh => memo::digest_text_fresh(&path),
         _ => memo::digest_text(store, &path),
     };
     match digest {

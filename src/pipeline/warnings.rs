@@ -4,33 +4,59 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::disagrees;
 use super::setup::REFINED_FROM;
-use super::{Record, Setup};
+use super::{BuildRecord, Plan, Planned, Setup};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::project::{Edit, EditChange, Project};
+use crate::project::{Change, Project};
+
+/// Returns the warnings about the facts, the corpus and the size of a set that was linked and measured. `changes` are
+/// the edits that are not as the previous lock records them.
+pub(super) fn after_build(
+    project: &Project,
+    setup: &Setup,
+    plan: &Plan<'_>,
+    record: &BuildRecord,
+    changes: &[Change],
+) -> Vec<Diagnostic> {
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(warn_rank_deficient(project, record));
+    warnings.extend(warn_few_neutral(project, record));
+    warnings.extend(warn_large_set(setup, plan.edits.len()));
+    warnings.extend(warn_base_disagrees(project, plan, record, changes));
+    warnings
+}
 
 /// Returns a warning for each edit whose `was` the base does not predict. Only new and changed edits are included,
 /// unless the policy makes the warning an error.
-pub(super) fn disagreements(project: &Project, record: &Record, changes: &[EditChange]) -> Vec<Diagnostic> {
-    let denied =
-        |finding: &Diagnostic| project.config.policy.apply(vec![finding.clone()]).iter().any(Diagnostic::is_error);
-    let new: BTreeSet<&str> = changes.iter().map(|change| change.id.as_str()).collect();
-    let is_new = |edit: &Edit| new.contains(edit.id.as_str());
+fn warn_base_disagrees(
+    project: &Project,
+    plan: &Plan<'_>,
+    record: &BuildRecord,
+    changes: &[Change],
+) -> Vec<Diagnostic> {
+    let changed: BTreeSet<&str> = changes.iter().map(|change| change.id.as_str()).collect();
     let records: BTreeMap<_, _> = record.edits.iter().map(|record| (record.meaning, record)).collect();
-    let finding = |edit: &Edit| {
-        let record = records.get(&edit.meaning())?;
-        let (was, said, span) = (edit.was.as_ref()?, record.was?, edit.spans.was.as_ref()?);
-        (!said.held)
-            .then(|| disagrees(edit, was, span, "not what it says").help("run `corrigenda plan` to see what it says"))
-    };
-    let found = project.edits.edits.iter().filter_map(|edit| Some((edit, finding(edit)?)));
-    found.filter(|(edit, finding)| is_new(edit) || denied(finding)).map(|(_, finding)| finding).collect()
+    let mut warnings = Vec::new();
+    // The aliases of a subject have the same `was`, so one warning per edit is enough.
+    for Planned { edit, meaning, .. } in plan.edits.iter().filter(|planned| planned.alias().is_none()) {
+        let answer = records.get(meaning).and_then(|record| record.was);
+        let (Some(was), Some(span), Some(answer)) = (&edit.was, &edit.place.was, answer) else { continue };
+        if answer.held {
+            continue;
+        }
+        let warning = disagrees(edit, was, span, "not what it says").help("run `corrigenda plan` to see what it says");
+        let denied = project.config.policy.apply(vec![warning.clone()]).iter().any(Diagnostic::is_error);
+        if denied || changed.contains(edit.id.as_str()) {
+            warnings.push(warning);
+        }
+    }
+    warnings
 }
 
 /// The size of the largest benchmarked set, rounded up: refinement was measured with 244 facts (`bench`, S 96).
 const MEASURED: usize = 250;
 
 /// Warns about a set that is too large to link without refinement, or larger than the benchmarked maximum.
-pub(super) fn large(setup: &Setup, names: usize) -> Option<Diagnostic> {
+fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
     let finding = |message: String| Some(Diagnostic::new(Code::SetLarge, message));
     if setup.refinement.is_none() && names >= REFINED_FROM {
         return finding(format!("{names} facts are linked without refinement: they disturb one another"))
@@ -44,7 +70,7 @@ pub(super) fn large(setup: &Setup, names: usize) -> Option<Diagnostic> {
 }
 
 /// Warns about a corpus whose keys do not span the key space.
-pub(super) fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
+fn warn_rank_deficient(project: &Project, record: &BuildRecord) -> Option<Diagnostic> {
     let statistics = project.config.statistics.as_ref().filter(|_| record.statistics_ridge > 0.0)?;
     let message = "the keys of the corpus do not span all directions: a ridge was added to their second moment";
     let finding =
@@ -53,11 +79,11 @@ pub(super) fn thin(project: &Project, record: &Record) -> Option<Diagnostic> {
 }
 
 /// Warns if the corpus has less than a quarter of the neutral sentences that refinement uses.
-pub(super) fn unwatched(project: &Project, record: &Record) -> Option<Diagnostic> {
-    let (there, wanted) = record.watched.filter(|(there, wanted)| there * 4 < *wanted)?;
+fn warn_few_neutral(project: &Project, record: &BuildRecord) -> Option<Diagnostic> {
+    let (found, requested) = record.neutral_sentences.filter(|(found, requested)| found * 4 < *requested)?;
     let statistics = project.config.statistics.as_ref()?;
     let message =
-        format!("the corpus has {there} sentences that name no edited subject; refinement uses up to {wanted}");
+        format!("the corpus has {found} sentences that name no edited subject; refinement uses up to {requested}");
     let finding =
         Diagnostic::new(Code::StatisticsThin, message).at(project.config.file, &statistics.span, "the corpus");
     Some(finding.help(

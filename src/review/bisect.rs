@@ -9,7 +9,7 @@ use crate::behaviour::expect::{Expectation, asked};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Model;
 use crate::pipeline::Base;
-use crate::pipeline::linker::Linking;
+use crate::pipeline::plan_linker::PlanLinker;
 use crate::pipeline::policy_limits::{cannot_ask, thresholds};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -22,11 +22,11 @@ use crate::report::Culprit;
 pub fn culprits(
     project: &Project,
     base: &Base,
-    linking: &Linking<'_>,
+    linker: &PlanLinker<'_>,
     failing: &[&Expectation<'_>],
     progress: &dyn Progress,
 ) -> Result<Vec<Culprit>, Failure> {
-    let search = Search { project, base, linking };
+    let search = Search { project, base, linker };
     let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
     let ids = search.ids();
     // Edits are left out of the closed-form solution, without the refinement. An expectation that the closed form
@@ -75,7 +75,7 @@ fn is_of(one: &Expectation<'_>, id: &str) -> bool {
 struct Search<'a> {
     project: &'a Project,
     base: &'a Base,
-    linking: &'a Linking<'a>,
+    linker: &'a PlanLinker<'a>,
 }
 
 impl<'a> Search<'a> {
@@ -85,12 +85,12 @@ impl<'a> Search<'a> {
     }
 
     fn patched(&self, wanted: impl Fn(&str) -> bool) -> Result<Option<Model>, Failure> {
-        let edits = self.linking.edits().iter().enumerate();
+        let edits = self.linker.edits().iter().enumerate();
         let chosen: Vec<usize> = edits.filter(|(_, one)| wanted(&one.edit.id)).map(|(index, _)| index).collect();
         if chosen.is_empty() {
             return Ok(None);
         }
-        let linked = self.linking.some(&chosen)?;
+        let linked = self.linker.link_subset(&chosen)?;
         let patched = self.base.patched(&linked.patch).map_err(|error| {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&self.project.edits.sources)
         })?;

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::history::{Commit, HistoryError, Repository};
 use crate::model::Model;
 use crate::patch::Patch;
-use crate::pipeline::obtain_patch::{Made, made};
+use crate::pipeline::obtain_patch::{ObtainedPatch, obtain};
 use crate::pipeline::patch_ref;
 use crate::pipeline::patch_ref::FEWEST_DIGITS;
 use crate::pipeline::{Base, locked_patch};
@@ -103,7 +103,8 @@ impl Side {
     }
 
     fn of_project(name: &str, kind: &'static str, project: Project, ground: Ground<'_>) -> Result<Self, Failure> {
-        let Made { patch, id, note, prefaces } = made(&project, name, ground.base, ground.store, ground.progress)?;
+        let ObtainedPatch { patch, id, note, prefaces } =
+            obtain(&project, name, ground.base, ground.store, ground.progress)?;
         let model = laid(ground.base, &patch, &project.edits.sources)?;
         let patch = Some((id, patch));
         Ok(Self { project: Some(project), patch, note, prefaces, ..Self::plain(name, kind, model) })

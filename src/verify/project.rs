@@ -12,8 +12,8 @@ use crate::export::{folder, weights};
 use crate::numeric::Isa;
 use crate::patch::Patch;
 use crate::pipeline::base::place_of;
-use crate::pipeline::setup::Corpus;
-use crate::pipeline::{Base, Setup, plan, record_address};
+use crate::pipeline::setup::CorpusDigest;
+use crate::pipeline::{Base, BuildInputs, Setup, plan};
 use crate::project::{ChangeKind, EditChange, LOCK_FILE, Lock, Project};
 use crate::stats;
 use crate::store::{EntryKind, Store, StoreError, memo};
@@ -98,7 +98,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
 /// layer.
 fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Failure> {
     let base = Base::open(project, store, isa, false)?;
-    let setup = Setup::new(project, &base, store, Corpus::of(lock))?.locked(lock);
+    let setup = Setup::new(project, &base, store, CorpusDigest::of_lock(lock))?.locked(lock);
     let plan = plan(project, &base, &setup, store)?;
     let differences = plan.differences(lock, &base, &setup);
     let mut check = Check::ok("edits", count(project.edits.edits.len(), "edit"), "as the lock names them");
@@ -112,7 +112,7 @@ fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &
     audit.add(check);
     for locked in &lock.statistics {
         let layer = usize::try_from(locked.layer).unwrap_or(usize::MAX);
-        let provenance = setup.beside(layer).provenance;
+        let provenance = setup.for_layer(layer).provenance;
         // Statistics imported by an earlier version are stored under another address.
         let found = stats::find(store, &provenance).ok().flatten();
         let address = found.map_or_else(|| provenance.address(), |found| found.address);
@@ -219,7 +219,7 @@ fn entries(audit: &mut Audit, store: &Store) {
 fn mend(audit: &mut Audit, store: &Store, lock: &Lock, same: bool) {
     let failed = |group| audit.checks.iter().any(|check| check.group == group && check.state != State::Ok);
     // A build whose report is in the store does not compile its objects again, so the report must be removed first.
-    let report = store.path(EntryKind::Report, &record_address(lock));
+    let report = store.path(EntryKind::Report, &BuildInputs::of_lock(lock).record_address());
     if failed("object") && report.exists() {
         audit.repair(removal(&report));
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Audit, Check, Ground, State, count};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::numeric::{Isa, NUMERICS};
-use crate::pipeline::setup::Corpus;
+use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::{Built, Options, Setup, build, plan};
 use crate::progress::Progress;
 use crate::project::{LOCK_FILE, Project};
@@ -26,7 +26,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
     };
     let mut audit = Audit::new("rebuild");
     audit.fields = json!({ "numerics": NUMERICS, "expected": lock.patch.id });
-    let setup = Setup::new(project, &ground.base, ground.store, Corpus::Fresh)?.locked(lock);
+    let setup = Setup::new(project, &ground.base, ground.store, CorpusDigest::Fresh)?.locked(lock);
     let differences = plan(project, &ground.base, &setup, ground.store)?.differences(lock, &ground.base, &setup);
     if !differences.is_empty() {
         let said = format!("{} from the lock: nothing was computed", count(differences.len(), "difference"));
@@ -63,7 +63,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
 fn carried(audit: &mut Audit, ground: &Ground<'_>, setup: &Setup, empty: &Store) -> Result<Vec<u64>, Failure> {
     let mut out = Vec::new();
     for layer in setup.layers(&ground.base) {
-        let provenance = setup.beside(layer).provenance;
+        let provenance = setup.for_layer(layer).provenance;
         let found = stats::find(ground.store, &provenance).ok().flatten();
         let Some((cached, file)) = found.and_then(|cached| Some((cached, cached.imported?))) else { continue };
         let Some(bytes) = ground.store.get(EntryKind::Statistics, &cached.address)? else { continue };

@@ -12,10 +12,10 @@ use crate::behaviour::expect::Unasked;
 use crate::behaviour::{Next, Question, Score, next, scores};
 use crate::diagnostics::{Code, Diagnostic, Failure, escape_controls, quoted};
 use crate::model::{ModelError, Prompt};
-use crate::pipeline::build::unsound;
 use crate::pipeline::plan::{disagrees, only};
 use crate::pipeline::policy_limits;
-use crate::pipeline::setup::Corpus;
+use crate::pipeline::setup::CorpusDigest;
+use crate::pipeline::statistics::statistics_error;
 use crate::pipeline::{Base, Plan, Planned, Setup, key_similarity, plan, refusal};
 use crate::project::{ChangeKind, Difference, Edit, EditChange, Lock, LockField, LockItem, Project};
 use crate::stats;
@@ -73,7 +73,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
     }
     let lock = project.lock()?;
     let base = context.base(project, store, false)?;
-    let setup = Setup::new(project, &base, store, Corpus::Remembered)?;
+    let setup = Setup::new(project, &base, store, CorpusDigest::Remembered)?;
     let mut plan = plan(project, &base, &setup, store)?;
     plan.check_reach(&base, &setup, &project.edits.sources)?;
     let said = ask(project, &base, &plan, &chosen)?;
@@ -91,7 +91,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
         .map(|(one, refusal)| refusal.finding(one.edit, &setup));
     let refused: Vec<Diagnostic> = refused.collect();
     let changes = Lock::changes(lock.as_ref(), &project.edits);
-    let built = stats::find(store, &setup.provenance).map_err(|error| unsound(project, &error))?.is_some();
+    let built = stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))?.is_some();
     let differences = lock.as_ref().map_or_else(Vec::new, |lock| plan.differences(lock, &base, &setup));
     let view = View {
         differences: &differences,

@@ -11,8 +11,8 @@ use crate::cli::table::{percent, plural};
 use crate::cli::{Context, Format, Outcome};
 use crate::compile::Stage;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
-use crate::pipeline::link_inputs::moments_of;
-use crate::pipeline::setup::Corpus;
+use crate::pipeline::setup::CorpusDigest;
+use crate::pipeline::statistics::load_or_compute_layers;
 use crate::pipeline::{Base, Setup};
 use crate::project::{Edit, EditSet, Project, parse_files};
 use crate::research::layers::coarse::{Coarse, Round};
@@ -82,16 +82,16 @@ pub(crate) fn try_all(
             (Some(coarse), first)
         }
     };
-    let setup = Setup::at_layer(project, base, store, Corpus::Remembered, Ok(first.layers[0]))?;
+    let setup = Setup::at_layer(project, base, store, CorpusDigest::Remembered, Ok(first.layers[0]))?;
     let trials = Trials::new(project, base, store, &context.ui);
     let (mut rounds, mut tried, mut next) = (Vec::new(), Vec::new(), Some(first));
     while let Some(round) = next {
         context.ui.note(&ahead(&round, project, &setup));
-        let moments = moments_of(project, base, &setup, &round.layers, store, &context.ui)?;
+        let moments = load_or_compute_layers(project, base, &setup, &round.layers, store, &context.ui)?;
         let mut clock = Clock::new(base.model.spec().layers, &round.layers);
         for (&layer, (cached, _)) in round.layers.iter().zip(&moments) {
             let began = Instant::now();
-            let (one, kept) = trials.at(&setup.beside(layer), cached)?;
+            let (one, kept) = trials.at(&setup.for_layer(layer), cached)?;
             clock.done(layer, (!kept).then(|| began.elapsed()));
             context.ui.note(&format!(
                 "{}{}",

@@ -15,8 +15,8 @@ use crate::digest::{Digest, FieldHasher};
 use crate::link::alphaedit::Projector;
 use crate::model::ModelError;
 use crate::numeric::cholesky::Factor;
-use crate::pipeline::build::{factor, statistics};
-use crate::pipeline::setup::Corpus;
+use crate::pipeline::setup::CorpusDigest;
+use crate::pipeline::statistics::{factor, load_or_compute};
 use crate::pipeline::{Base, Setup};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -76,7 +76,7 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// If its layer, templates or corpus cannot be used.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store) -> Result<Self, Failure> {
-        let setup = Setup::new(project, base, store, Corpus::Remembered)?;
+        let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         let (factors, projectors) = (RefCell::default(), RefCell::default());
         Ok(Self { project, base, store, setup, recalled: Cell::new(0), factors, projectors })
     }
@@ -89,8 +89,8 @@ impl<'a> Ground<'a> {
         if let Some(found) = self.factors.borrow().get(&layer) {
             return Ok(Rc::clone(found));
         }
-        let setup = self.setup.beside(layer);
-        let (cached, _) = statistics(self.project, self.base, &setup, self.store, progress)?;
+        let setup = self.setup.for_layer(layer);
+        let (cached, _) = load_or_compute(self.project, self.base, &setup, self.store, progress)?;
         let (found, _) = factor(self.project, self.base, &setup, &cached, self.store, progress)?;
         let found = Rc::new(found);
         self.factors.borrow_mut().insert(layer, Rc::clone(&found));

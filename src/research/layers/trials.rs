@@ -10,11 +10,11 @@ use crate::behaviour::expect::{Expectation, Figures, Share, Unasked, expectation
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
-use crate::pipeline::build::factor;
-use crate::pipeline::linker::Linking;
 use crate::pipeline::objects::{Objects, gather};
+use crate::pipeline::plan_linker::PlanLinker;
 use crate::pipeline::policy_limits::{cannot_ask, thresholds};
 use crate::pipeline::sinks::find;
+use crate::pipeline::statistics::factor;
 use crate::pipeline::{Base, Plan, Setup, plan};
 use crate::progress::Progress;
 use crate::project::{Edit, Prefaces, Project};
@@ -103,11 +103,11 @@ impl<'a> Trials<'a> {
         let index = |id: &str| edits.iter().position(|edit| edit.id == id);
         plan.edits.retain(|one| index(&one.edit.id).is_some_and(|index| !refused[index]));
         let prefaces = plan.prefaces();
-        let linking = Linking::new(project, base, setup, &plan, &objects, &factor);
+        let linker = PlanLinker::new(&project.edits.sources, base, setup, &plan, &objects, &factor);
         let mut shares = Vec::with_capacity(edits.len());
         self.progress.begin("edits to try", edits.len() as u64);
         for (index, edit) in edits.iter().enumerate() {
-            let alone = if refused[index] { Ok(unmet(edit)) } else { self.alone(&linking, &prefaces, index, edit) };
+            let alone = if refused[index] { Ok(unmet(edit)) } else { self.alone(&linker, &prefaces, index, edit) };
             shares.push(alone.inspect_err(|_| self.progress.end())?);
             self.progress.at(index as u64 + 1);
         }
@@ -140,11 +140,17 @@ impl<'a> Trials<'a> {
         Ok(gather(self.base, setup, plan, self.store, self.progress)?.objects)
     }
 
-    fn alone(&self, linking: &Linking<'_>, prefaces: &Prefaces, index: usize, edit: &Edit) -> Result<Shares, Failure> {
+    fn alone(
+        &self,
+        linker: &PlanLinker<'_>,
+        prefaces: &Prefaces,
+        index: usize,
+        edit: &Edit,
+    ) -> Result<Shares, Failure> {
         let (project, base) = (self.project, self.base);
-        let edits = linking.edits().iter().enumerate();
+        let edits = linker.edits().iter().enumerate();
         let chosen: Vec<usize> = edits.filter(|(_, one)| one.edit.id == edit.id).map(|(index, _)| index).collect();
-        let linked = linking.some(&chosen)?;
+        let linked = linker.link_subset(&chosen)?;
         let patched = base.patched(&linked.patch).map_err(|error| {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;

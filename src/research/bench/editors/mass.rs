@@ -13,7 +13,7 @@ use crate::link::distribute::{Rows, spread};
 use crate::link::emmet::{self, Emmet};
 use crate::link::memit::{self, Memit};
 use crate::numeric::eigen::Eigen;
-use crate::pipeline::build::{statistics, unsound};
+use crate::pipeline::statistics::{load_or_compute, statistics_error};
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{Found, Ground, Stated};
 use crate::stats;
@@ -162,10 +162,10 @@ impl Mass {
         if let Some(found) = ground.projector(layer) {
             return Ok(found);
         }
-        let setup = ground.setup.beside(layer);
-        let (cached, _) = statistics(ground.project, ground.base, &setup, ground.store, progress)?;
+        let setup = ground.setup.for_layer(layer);
+        let (cached, _) = load_or_compute(ground.project, ground.base, &setup, ground.store, progress)?;
         let moment = stats::build::moment(ground.store, &setup.provenance, &cached);
-        let moment = moment.map_err(|error| unsound(ground.project, &error))?;
+        let moment = moment.map_err(|error| statistics_error(ground.project, &error))?;
         progress.line(&format!("eigenvectors of the second moment of layer {layer}"));
         let eigen = Eigen::new(moment.inner(), &moment.matrix()).map_err(|error| refused(error.to_string()))?;
         let small = if self.published { Small::Below(BELOW) } else { Small::Share(self.share.unwrap_or(SHARE)) };

@@ -1,14 +1,16 @@
-//! Implements ROME as `build` does it: the closed form with unified keys, values with several attempts until they
-//! converge, and refinement of large sets. Unlike `build`, it does not reject an edit whose value did not converge.
+//! Implements ROME as `build` does it, with the same linker: the closed form with unified keys, values with several
+//! attempts until they converge, and refinement of large sets. Unlike `build`, it does not reject an edit whose value
+//! did not converge.
 
 use super::{Edited, Editor, Unedited, not_finite};
 use crate::compile::value::Hook;
 use crate::compile::{Resolved, keys};
-use crate::link::{Pair, Refinement, Site, System, refine, residual};
-use crate::pipeline::build::unsound;
-use crate::pipeline::link_inputs::sentences;
+use crate::link::{Pair, Refinement};
+use crate::pipeline::link_inputs::neutral_sentences;
+use crate::pipeline::linker::{LayerSystem, LinkEdit, LinkError, Linker, RefinementInputs};
+use crate::pipeline::statistics::statistics_error;
 use crate::progress::Progress;
-use crate::research::bench::eval_context::{Found, Ground, Stated};
+use crate::research::bench::eval_context::{Ground, Stated};
 
 /// The settings of the editor ROME.
 pub(crate) struct Rome {
@@ -22,81 +24,58 @@ impl Editor for Rome {
     fn edit(&self, ground: &Ground<'_>, facts: &[&Stated], progress: &dyn Progress) -> Result<Edited, Unedited> {
         let mut order: Vec<&Stated> = facts.to_vec();
         order.sort_by_key(|stated| stated.meaning);
-        let layer = ground.setup.layer;
+        let (layer, base) = (ground.setup.layer, &ground.base.model);
         let mut found = Vec::with_capacity(order.len());
         for stated in &order {
             found.push(ground.found(&stated.meaning, &stated.resolved, layer, &ground.setup.settings, Hook::Mlp)?);
         }
         let unconverged = found.iter().filter(|found| !found.converged).count();
+        let pairs: Vec<Pair<'_>> = found.iter().map(|found| Pair { key: &found.key, value: &found.value }).collect();
+        let edits = order.iter().map(|stated| LinkEdit { meaning: stated.meaning, resolved: &stated.resolved });
+        let factor = ground.factor(layer, progress)?;
+        let mut linker = Linker::new(base, layer, edits.collect(), &pairs, &factor);
         let refinement = self.refinement.as_ref().filter(|_| facts.len() >= self.from.max(1));
-        let usual = refinement.map_or(0.0, |refinement| refinement.ridge);
-        let ridge = ground.setup.ridge.unwrap_or(usual);
-        let mut sites = vec![first(ground, (layer, &order), &found, ridge, progress)?];
-        let base = &ground.base.model;
         if let Some(refinement) = refinement {
-            sites = refined(ground, &order, sites, (refinement, ridge), progress)?;
+            linker = linker.refined(refinement_inputs(ground, &order, refinement, progress)?);
         }
+        let default_ridge = refinement.map_or(0.0, |refinement| refinement.ridge);
+        let linked = linker.link(ground.setup.ridge.unwrap_or(default_ridge), progress);
         let mut model = base.clone();
-        for site in &sites {
-            model = site.laid_on(&model).map_err(|error| not_finite(&error))?;
+        for update in &linked.map_err(|error| not_linked(&order, error))?.updates {
+            model = update.laid_on(&model).map_err(|error| not_finite(&error))?;
         }
         Ok(Edited { model, unconverged: Some(unconverged) })
     }
 }
 
-/// Computes the closed-form solution at the edited layer.
-fn first(
-    ground: &Ground<'_>,
-    (layer, order): (usize, &[&Stated]),
-    found: &[Found],
-    ridge: f64,
-    progress: &dyn Progress,
-) -> Result<Site, Unedited> {
-    let factor = ground.factor(layer, progress)?;
-    let keys: Vec<&[f32]> = found.iter().map(|found| found.key.as_slice()).collect();
-    let rows = rows(&System::new(&factor, &keys), order, ridge)?;
-    let column = |found: &Found| {
-        let pair = Pair { key: &found.key, value: &found.value };
-        residual(&pair, &ground.base.model.mlp_output_f64(layer, &found.key))
-    };
-    Ok(Site { layer, columns: found.iter().map(column).collect(), rows })
-}
-
-fn rows(system: &System, order: &[&Stated], ridge: f64) -> Result<Vec<Vec<f64>>, Unedited> {
-    let all: Vec<usize> = (0..order.len()).collect();
-    let solved = system.solve(&all, ridge).map_err(|error| {
-        let [one, other] = [error.edit, error.partner].map(|index| order[index].case.id);
-        let why = format!(
-            "cases {one} and {other} have the same key and cannot both be edited; `import` leaves such cases out"
-        );
-        Unedited::Facts(why)
-    })?;
-    Ok(solved.rows)
-}
-
-fn refined(
+/// Computes the linear systems of the layers above the edited one, and reads the neutral sentences of the corpus.
+fn refinement_inputs<'a>(
     ground: &Ground<'_>,
     order: &[&Stated],
-    mut sites: Vec<Site>,
-    (refinement, ridge): (&Refinement, f64),
+    settings: &'a Refinement,
     progress: &dyn Progress,
-) -> Result<Vec<Site>, Unedited> {
-    let (base, layer) = (&ground.base.model, ground.setup.layer);
+) -> Result<RefinementInputs<'a>, Unedited> {
+    let (base, setup) = (&ground.base.model, &ground.setup);
     let resolved: Vec<&Resolved> = order.iter().map(|stated| &stated.resolved).collect();
-    let layers = (layer..base.spec().layers).take(refinement.layers).skip(1);
-    for upper in layers {
-        let weight = ground.setup.settings.bare_weight;
-        let keys: Vec<Vec<f32>> = keys(base, upper, &resolved, weight).collect();
-        let system =
-            System::new(&*ground.factor(upper, progress)?, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        let rows = rows(&system, order, ridge)?;
-        sites.push(Site { layer: upper, columns: vec![vec![0.0; base.spec().hidden_size]; order.len()], rows });
-    }
-    if sites.len() > 1 {
-        sites[0].columns.iter_mut().flatten().for_each(|u| *u *= refinement.start);
+    let mut layers = Vec::new();
+    for layer in (setup.layer..base.spec().layers).take(settings.layers).skip(1) {
+        let keys: Vec<Vec<f32>> = keys(base, layer, &resolved, setup.settings.bare_weight).collect();
+        layers.push(LayerSystem::new(layer, &*ground.factor(layer, progress)?, &keys));
     }
     let names = order.iter().map(|stated| stated.case.subject.as_str());
-    let sentences = sentences(ground.base, &ground.setup, names, refinement);
-    let sentences = sentences.map_err(|error| unsound(ground.project, &error))?;
-    refine(base, sites, &resolved, &sentences, refinement, progress).map_err(|error| not_finite(&error))
+    let sentences = neutral_sentences(ground.base, setup, names, settings);
+    let sentences = sentences.map_err(|error| statistics_error(ground.project, &error))?;
+    Ok(RefinementInputs { settings, layers, sentences })
+}
+
+fn not_linked(order: &[&Stated], error: LinkError) -> Unedited {
+    match error {
+        LinkError::Parallel(pair) => {
+            let [one, other] = [pair.edit, pair.partner].map(|index| order[index].case.id);
+            Unedited::Facts(format!(
+                "cases {one} and {other} have the same key and cannot both be edited; `import` leaves such cases out"
+            ))
+        }
+        LinkError::Refinement(error) | LinkError::Patch { error, .. } => not_finite(&error),
+    }
 }

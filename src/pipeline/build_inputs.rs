@@ -1,0 +1,80 @@
+//! The inputs on which the figures of a build depend, and the store address that they determine.
+
+use super::statistics::LayerStatistics;
+use super::{Base, Plan, Setup};
+use crate::digest::{Canon, Digest};
+use crate::numeric::NUMERICS;
+use crate::project::Lock;
+
+/// Everything that the figures of a build depend on, without the patch that they determine.
+pub struct BuildInputs<'a> {
+    numerics: &'a str,
+    /// The digest of the base.
+    base: Digest,
+    /// The digest of the settings.
+    settings: Digest,
+    /// The layers, ascending, each with the digest of its statistics.
+    statistics: Vec<(u64, Digest)>,
+    /// The edits with each of their names, by id.
+    edits: Vec<EditInputs>,
+}
+
+struct EditInputs {
+    meaning: Digest,
+    expectation: Digest,
+    /// The address of the compiled object.
+    object: Digest,
+}
+
+impl BuildInputs<'static> {
+    /// Returns the inputs of the build of a plan with these statistics.
+    pub fn new(plan: &Plan<'_>, base: &Base, setup: &Setup, statistics: &LayerStatistics) -> Self {
+        let edits = plan.edits.iter().map(|planned| EditInputs {
+            meaning: planned.meaning,
+            expectation: planned.edit.expectation(),
+            object: planned.object,
+        });
+        Self {
+            numerics: NUMERICS,
+            base: base.locked.digest,
+            settings: setup.digest(),
+            statistics: statistics.iter().map(|(_, locked)| (locked.layer, locked.digest)).collect(),
+            edits: edits.collect(),
+        }
+    }
+}
+
+impl<'a> BuildInputs<'a> {
+    /// Returns the inputs of the build that wrote a lock.
+    pub fn of_lock(lock: &'a Lock) -> Self {
+        let edits = lock.edits.iter().map(|edit| EditInputs {
+            meaning: edit.meaning,
+            expectation: edit.expectation,
+            object: edit.object,
+        });
+        Self {
+            numerics: &lock.numerics,
+            base: lock.base.digest,
+            settings: lock.patch.settings,
+            statistics: lock.statistics.iter().map(|one| (one.layer, one.digest)).collect(),
+            edits: edits.collect(),
+        }
+    }
+
+    /// Returns the address of the build's record in the store.
+    pub fn record_address(&self) -> Digest {
+        let mut canon = Canon::new("build-record/3");
+        canon.text("numerics", self.numerics).digest("base", &self.base);
+        canon.digest("settings", &self.settings).number("statistics", self.statistics.len() as u64);
+        for (layer, digest) in &self.statistics {
+            canon.number("layer", *layer).digest("digest", digest);
+        }
+        let mut edits: Vec<&EditInputs> = self.edits.iter().collect();
+        edits.sort_by_key(|edit| edit.meaning);
+        canon.number("edits", edits.len() as u64);
+        for EditInputs { meaning, expectation, object } in edits {
+            canon.digest("meaning", meaning).digest("expectation", expectation).digest("object", object);
+        }
+        canon.finish()
+    }
+}

@@ -1,0 +1,81 @@
+//! Links and measures a set, or reads both results from the store.
+
+use super::build_inputs::BuildInputs;
+use super::link_inputs::{Prepared, prepare};
+use super::record::{BuildRecord, measure};
+use super::statistics::LayerStatistics;
+use super::{Base, Plan, Setup};
+use crate::diagnostics::{Code, Diagnostic, Failure};
+use crate::digest::Digest;
+use crate::patch::Patch;
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::store::{Kind, Store, StoreError};
+
+/// A linked set with its figures. It is not written to the store until all policy checks have passed.
+pub(super) struct LinkedSet {
+    pub(super) record: BuildRecord,
+    pub(super) patch: Patch,
+    /// The number of edits that were compiled; the others came from the store.
+    pub(super) compiled: usize,
+    /// The address of the record.
+    address: Digest,
+    /// Whether the store lacks the patch or its record.
+    is_new: bool,
+}
+
+impl LinkedSet {
+    /// Reads the set of a plan from the store, or links and measures it.
+    ///
+    /// # Errors
+    /// If the set cannot be compiled, linked or measured, or the store fails.
+    pub(super) fn load_or_link(
+        project: &Project,
+        base: &Base,
+        setup: &Setup,
+        plan: &Plan<'_>,
+        statistics: &LayerStatistics,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Self, Failure> {
+        let address = BuildInputs::new(plan, base, setup, statistics).record_address();
+        if let Some((record, patch)) = recall(store, &address)? {
+            return Ok(Self { record, patch, compiled: 0, address, is_new: false });
+        }
+        if plan.edits.is_empty() {
+            let (record, patch) = BuildRecord::of_empty_set();
+            return Ok(Self { record, patch, compiled: 0, address, is_new: true });
+        }
+        let Prepared { linker, compiled, ridge } = prepare(project, base, setup, plan, statistics, store, progress)?;
+        let linked = linker.link_all(progress)?;
+        let record = measure(base, setup, plan, &linker, &linked, ridge).map_err(|error| {
+            Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
+        })?;
+        Ok(Self { record, patch: linked.patch, compiled, address, is_new: true })
+    }
+
+    /// Writes the patch and its record to the store if they are new.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(super) fn write(&self, store: &Store) -> Result<(), Failure> {
+        if self.is_new {
+            store.put_patch(&self.patch.to_bytes())?;
+            let json = serde_json::to_vec(&self.record).expect("figures can be written");
+            store.put(Kind::Report, &self.address, &json)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the record at an address and its patch, if both are in the store and valid.
+///
+/// # Errors
+/// If the store fails.
+pub(super) fn recall(store: &Store, address: &Digest) -> Result<Option<(BuildRecord, Patch)>, StoreError> {
+    let record: Option<BuildRecord> =
+        store.recall(Kind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
+    let Some(record) = record else { return Ok(None) };
+    let patch = store.recall(Kind::Patch, &record.patch, |bytes| Patch::from_bytes(bytes).ok())?;
+    Ok(patch.map(|patch| (record, patch)))
+}

@@ -1,0 +1,144 @@
+//! Compares the lock with the base and the inputs of a build, and writes it.
+
+use std::path::Path;
+
+use super::{Base, Plan, Setup};
+use crate::diagnostics::{Code, Diagnostic, Failure};
+use crate::digest::Digest;
+use crate::project::{Difference, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Project};
+use crate::store::{StoreError, atomic};
+
+/// Checks, before anything is computed, that the lock can be written.
+pub(super) fn check_writable(root: &Path) -> Result<(), Failure> {
+    atomic::Staged::new(&root.join(LOCK_FILE)).map(drop).map_err(|error| {
+        let why = match &error {
+            StoreError::Io { source, .. } => format!("{LOCK_FILE} cannot be written next to {PROJECT_FILE}: {source}"),
+            other => other.to_string(),
+        };
+        let finding =
+            Diagnostic::new(Code::StoreFailed, why).help("make the project's folder writable, or use --locked");
+        Failure::from(finding)
+    })
+}
+
+/// Returns the error for `--locked` without a lock.
+pub(super) fn lock_missing(project: &Project) -> Failure {
+    let message = match &project.config.model.name {
+        None => format!("there is no {LOCK_FILE} in the project, and --locked was given"),
+        Some(_) => format!("{}, and --locked was given", project.no_lock()),
+    };
+    let finding = Diagnostic::new(Code::LockMissing, message).help("run `corrigenda build` and commit the lock");
+    Failure::stale(finding)
+}
+
+/// Checks that the base is the one that the lock names.
+pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
+    if before.base.digest == base.locked.digest {
+        return Ok(());
+    }
+    let mut stop = base_changed(before, base, "the lock");
+    for finding in &mut stop.findings {
+        finding.help.push("to use the new base, run `corrigenda build --update-base`".to_owned());
+    }
+    Err(stop)
+}
+
+/// Returns the error for a base that is not the one a lock names; it lists every file that differs. `whose` names the
+/// lock in the message.
+pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
+    let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
+    let differences = before.differences(&with_new_base);
+    let files = differences.iter().filter(|difference| difference.place.starts_with("base file"));
+    let message = format!("the base model is not the one that {whose} names");
+    let finding = files.fold(Diagnostic::new(Code::BaseChanged, message), |finding, file| finding.help(describe(file)));
+    Failure::stale(finding)
+}
+
+/// Rejects a lock that git merged from two locks. Two branches that each built their own set can merge into a set that
+/// was never built.
+///
+/// # Errors
+/// If the lock's patch was built from other edits than the lock lists.
+pub fn check_merged(lock: &Lock) -> Result<(), Failure> {
+    if !lock.is_merged() {
+        return Ok(());
+    }
+    let message = format!("this set of edits was never built: {LOCK_FILE} was merged, and its patch is of other edits");
+    let finding = Diagnostic::new(Code::LockMerged, message)
+        .help("run `corrigenda build` and `corrigenda test` on the merge, and commit the lock");
+    Err(Failure::stale(finding))
+}
+
+/// Checks, before anything is computed, that the lock matches the inputs.
+pub(super) fn check_inputs(before: &Lock, base: &Base, setup: &Setup, plan: &Plan<'_>) -> Result<(), Failure> {
+    check_unchanged(&plan.differences(before, base, setup))
+}
+
+/// Returns an error that lists the differences between the lock and a build, or `Ok` if there are none.
+fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let mut finding = Diagnostic::new(Code::LockStale, format!("{LOCK_FILE} is not what a build would write now"));
+    for difference in differences.iter().take(MOST_SHOWN) {
+        finding = finding.help(describe(difference));
+    }
+    if let Some(more) = differences.len().checked_sub(MOST_SHOWN).filter(|more| *more > 0) {
+        finding = finding.help(format!("{more} more differences"));
+    }
+    Err(Failure::stale(finding.help(BUILD_WITHOUT_LOCKED)))
+}
+
+const BUILD_WITHOUT_LOCKED: &str = "run `corrigenda build` without --locked, look at the change, and commit the lock";
+
+/// The maximum number of differences that are listed.
+const MOST_SHOWN: usize = 20;
+
+fn describe(difference: &Difference) -> String {
+    let Difference { place, field, locked, found } = difference;
+    let short = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |digest: Digest| digest.short());
+    format!("{place}, {field}: the lock has {}, found {}", short(locked), short(found))
+}
+
+/// Returns the parts of a lock, other than the edits and the patch, that differ.
+pub(super) fn changed_inputs(differences: &[Difference]) -> Vec<&'static str> {
+    let differs = |start: &str, field: &str| {
+        let hit = |one: &Difference| one.place.starts_with(start) && (field.is_empty() || one.field == field);
+        differences.iter().any(hit)
+    };
+    let parts = [("lock", "numerics"), ("base", ""), ("statistics", ""), ("patch", "settings")];
+    let names = ["numerics", "base", "statistics", "settings"];
+    names.into_iter().zip(parts).filter_map(|(name, (start, field))| differs(start, field).then_some(name)).collect()
+}
+
+/// Writes the lock if it changed, and returns whether it did. With `locked`, a change is an error.
+pub(super) fn write_lock(project: &Project, before: Option<&Lock>, lock: &Lock, locked: bool) -> Result<bool, Failure> {
+    if let Some(before) = before.filter(|_| locked) {
+        check_unchanged(&before.differences(lock))?;
+    }
+    let config = &project.config;
+    // The file is read again because another model may have been built during this build; its lock must be preserved.
+    let found = project.lock_file()?;
+    let fresh =
+        found.clone().unwrap_or_default().with(config.model.name.as_deref(), lock.clone(), &config.model_names());
+    if found.as_ref() == Some(&fresh) {
+        return Ok(false);
+    }
+    if locked {
+        // The lock of this model is up to date, so the difference can only be locks of models that the project no
+        // longer has.
+        return Err(orphaned_models(&found.unwrap_or_default(), &fresh));
+    }
+    atomic::write(&config.root.join(LOCK_FILE), fresh.render().as_bytes())?;
+    Ok(true)
+}
+
+/// Returns the error for a lock file with locks of models that the project does not have.
+fn orphaned_models(found: &LockFile, fresh: &LockFile) -> Failure {
+    let orphaned = found.entries.keys().filter(|name| !fresh.entries.contains_key(*name));
+    let names: Vec<String> = orphaned
+        .map(|name| name.as_ref().map_or_else(|| "one without a name".into(), |name| format!("`{name}`")))
+        .collect();
+    let message = format!("{LOCK_FILE} has models that the project does not have: {}", names.join(", "));
+    Failure::stale(Diagnostic::new(Code::LockStale, message).help(BUILD_WITHOUT_LOCKED))
+}

@@ -1,0 +1,127 @@
+//! Links the edits of a plan, and reports errors at the places of the edits in their files.
+
+use super::linker::{LinkEdit, LinkError, LinkedLayers, Linker, RefinementInputs};
+use super::objects::Objects;
+use super::{Base, Plan, Planned, Setup};
+use crate::diagnostics::{Code, Diagnostic, Failure};
+use crate::link::{Pair, Parallel};
+use crate::numeric::cholesky::Factor;
+use crate::patch::{Patch, PatchError};
+use crate::progress::Progress;
+
+/// Two keys with at least this cosine, in the metric of `C⁻¹`, are reported: their edits disturb one another.
+pub const SIMILAR: f64 = 0.8;
+
+/// The compiled edits of a plan, ready to be linked, all of them or a subset.
+pub struct PlanLinker<'a> {
+    sources: &'a Sources,
+    setup: &'a Setup,
+    /// The edits in the order in which they are linked: by the digest of their meaning.
+    edits: Vec<&'a Planned<'a>>,
+    linker: Linker<'a>,
+}
+
+/// The result of linking a set.
+pub struct LinkedPatch {
+    /// The patch with one target per changed layer.
+    pub patch: Patch,
+    /// The condition number of `S`, the linear system of the edited layer.
+    pub condition: f64,
+}
+
+impl<'a> PlanLinker<'a> {
+    /// Takes the objects of every edit of the plan, and the Cholesky factor of `C` at the edited layer.
+    pub fn new(
+        sources: &'a Sources,
+        base: &'a Base,
+        setup: &'a Setup,
+        plan: &'a Plan<'a>,
+        objects: &Objects,
+        factor: &Factor,
+    ) -> Self {
+        let edits = plan.by_meaning();
+        let compiled = edits.iter().map(|planned| &objects[&planned.meaning].sites[&setup.layer]);
+        let pairs: Vec<Pair<'_>> = compiled.map(|site| Pair { key: &site.key, value: &site.value }).collect();
+        let link_edits = edits.iter().map(|planned| LinkEdit { meaning: planned.meaning, resolved: &planned.resolved });
+        let linker = Linker::new(&base.model, setup.layer, link_edits.collect(), &pairs, factor);
+        Self { sources, setup, edits, linker }
+    }
+
+    /// Returns the linker with a refinement for the set of all edits.
+    #[must_use]
+    pub fn refined(self, refinement: RefinementInputs<'a>) -> Self {
+        Self { linker: self.linker.refined(refinement), ..self }
+    }
+
+    /// Returns the edits in the order in which they are linked: by the digest of their meaning.
+    pub fn edits(&self) -> &[&'a Planned<'a>] {
+        &self.edits
+    }
+
+    /// Returns the number of sentences whose drift the refinement limits; 0 without refinement.
+    pub fn sentences(&self) -> usize {
+        self.linker.sentences()
+    }
+
+    /// Returns the pairs of edits whose keys have a cosine of at least [`SIMILAR`], the most similar pair first.
+    pub fn similar(&self) -> Vec<Parallel> {
+        self.linker.similar(SIMILAR)
+    }
+
+    /// Links all edits, and refines the result if the setup has a refinement.
+    ///
+    /// # Errors
+    /// If keys are parallel, an edit changes nothing, or a weight is not finite; the finding points to the edit.
+    pub fn link_all(&self, progress: &dyn Progress) -> Result<LinkedPatch, Failure> {
+        let all: Vec<usize> = (0..self.edits.len()).collect();
+        self.patch(&all, self.linker.link(self.setup.link_ridge(), progress))
+    }
+
+    /// Links the edits with these indices (ascending) as if there were no others, without refinement.
+    ///
+    /// # Errors
+    /// As for [`PlanLinker::link_all`].
+    pub fn link_subset(&self, chosen: &[usize]) -> Result<LinkedPatch, Failure> {
+        // The default ridge of refined sets does not apply here.
+        self.patch(chosen, self.linker.closed_form(chosen, self.setup.ridge.unwrap_or(0.0)))
+    }
+
+    fn patch(&self, chosen: &[usize], linked: Result<LinkedLayers, LinkError>) -> Result<LinkedPatch, Failure> {
+        let LinkedLayers { updates, condition } = linked.map_err(|error| self.stop(&error))?;
+        let patch = self.linker.patch(chosen, &updates).map_err(|error| self.stop(&error))?;
+        Ok(LinkedPatch { patch, condition })
+    }
+
+    fn stop(&self, error: &LinkError) -> Failure {
+        let finding = match error {
+            LinkError::Parallel(pair) => self.parallel(pair),
+            LinkError::Refinement(error) => Diagnostic::new(Code::NotFinite, error.to_string()),
+            LinkError::Patch { edit, error } => self.patch_refused(*edit, error),
+        };
+        Failure::from(finding).with_sources(self.sources)
+    }
+
+    fn parallel(&self, pair: &Parallel) -> Diagnostic {
+        let [planned, partner] = [pair.edit, pair.partner].map(|index| self.edits[index]);
+        let (edit, other) = (planned.edit, partner.edit);
+        let message = format!(
+            "the keys of edits `{}` and `{}` are similar (cosine {:.6}): the model cannot tell the subjects apart",
+            edit.id, other.id, pair.cosine
+        );
+        Diagnostic::new(Code::ParallelKeys, message)
+            .at(edit.place.file, planned.place, "this subject")
+            .with(other.place.file, partner.place, "and this one")
+            .help("leave one of them out, or set `ridge` under `[link]` (then both hold only in part)")
+    }
+
+    /// Returns a patch error as a finding at the edit that caused it.
+    fn patch_refused(&self, edit: Option<usize>, error: &PatchError) -> Diagnostic {
+        let code = if let PatchError::Null { .. } = error { Code::NullEdit } else { Code::NotFinite };
+        let Some(edit) = edit.map(|index| self.edits[index].edit) else {
+            return Diagnostic::new(code, error.to_string());
+        };
+        Diagnostic::new(code, format!("edit `{}`: {error}", edit.id))
+            .at(edit.place.file, &edit.place.id, "this edit")
+            .help("the base may already give the target: run `corrigenda plan` to see what it says")
+    }
+}

@@ -1,0 +1,190 @@
+//! Loads the second moments of the keys and their Cholesky factors from the store, or computes them from the corpus.
+
+use super::{Base, Setup};
+use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
+use crate::digest::Digest;
+use crate::numeric::cholesky::Factor;
+use crate::progress::Progress;
+use crate::project::{LockedStatistics, Project};
+use crate::stats::{self, Cached, Problem, Provenance, SAVE_EVERY};
+use crate::store::{Store, StoreError};
+
+/// The second moments of several layers, ascending: the store's entry, and its record for the lock.
+pub type LayerStatistics = Vec<(Cached, LockedStatistics)>;
+
+/// Returns the second moments of every layer that a build changes, the edited layer first. Those that are not in the
+/// store are summed over the corpus.
+///
+/// # Errors
+/// If the corpus, the model or the store fails, or imported statistics are not in the store.
+pub fn load_or_compute_changed(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<LayerStatistics, Failure> {
+    load_or_compute_layers(project, base, setup, &setup.layers(base), store, progress)
+}
+
+/// Returns the second moments of the given layers, which must be ascending. Those that are not in the store are summed
+/// together, in as few passes over the corpus as memory permits.
+///
+/// # Errors
+/// As for [`load_or_compute_changed`].
+pub fn load_or_compute_layers(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    layers: &[usize],
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<LayerStatistics, Failure> {
+    let mut missing = Vec::new();
+    for &layer in layers {
+        let provenance = setup.for_layer(layer).provenance;
+        // Imported statistics are never replaced by a sum; if they are missing, the lookup below returns an error.
+        if provenance.imported.is_none()
+            && stats::find(store, &provenance).map_err(|error| statistics_error(project, &error))?.is_none()
+        {
+            missing.push(layer);
+        }
+    }
+    let provenance = setup.provenance.summed();
+    for group in stats::groups(&missing, setup.provenance.inner) {
+        let pass = corpus_pass(base, setup, &provenance, store, progress);
+        stats::build_all(&pass, group).map_err(|error| statistics_error(project, &error))?;
+    }
+    layers.iter().map(|&layer| load_or_compute(project, base, &setup.for_layer(layer), store, progress)).collect()
+}
+
+/// Returns the statistics of the setup's layer, and their record for the lock. They are summed over the corpus if the
+/// store does not have them and the project does not require an import.
+///
+/// # Errors
+/// If the corpus, the model or the store fails, or if required imported statistics are not in the store.
+pub fn load_or_compute(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(Cached, LockedStatistics), Failure> {
+    let found = stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))?;
+    let cached = match (found, &setup.provenance.imported) {
+        (Some(cached), _) => cached,
+        (None, Some(file)) => return Err(Failure::stale(import_missing(setup.layer, file))),
+        (None, None) => compute(project, base, setup, store, progress)?,
+    };
+    let locked = LockedStatistics {
+        layer: setup.layer as u64,
+        digest: cached.content,
+        corpus: setup.provenance.corpus,
+        count: cached.keys,
+        imported: cached.imported,
+    };
+    Ok((cached, locked))
+}
+
+/// Sums the second moment of the keys over the corpus.
+fn compute(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Cached, Failure> {
+    let pass = corpus_pass(base, setup, &setup.provenance, store, progress);
+    stats::build(&pass).map_err(|error| statistics_error(project, &error))
+}
+
+/// Returns the inputs of a pass over the corpus.
+fn corpus_pass<'r>(
+    base: &'r Base,
+    setup: &'r Setup,
+    provenance: &'r Provenance,
+    store: &'r Store,
+    progress: &'r dyn Progress,
+) -> stats::Run<'r> {
+    let (model, tokens, corpus) = (&base.model, &base.tokens, setup.corpus.as_path());
+    stats::Run { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
+}
+
+/// Returns the Cholesky factor of the statistics, and the ridge that was added to the diagonal of `C` before its
+/// factorisation, as a share of the mean diagonal. If reading the statistics in full shows that they are damaged, they
+/// are summed again.
+///
+/// # Errors
+/// If the statistics cannot be factored, or the store fails.
+pub fn factor(
+    project: &Project,
+    base: &Base,
+    setup: &Setup,
+    cached: &Cached,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(Factor, f64), Failure> {
+    let factor = match stats::factor(store, &setup.provenance, cached) {
+        Err(Problem::Store(StoreError::Damaged { .. })) if cached.imported.is_none() => {
+            let computed = compute(project, base, setup, store, progress)?;
+            stats::factor(store, &setup.provenance, &computed)
+        }
+        factor => factor,
+    };
+    factor.map_err(|error| statistics_error(project, &error))
+}
+
+/// Returns the records of the statistics for the lock.
+pub fn locked(statistics: &LayerStatistics) -> Vec<LockedStatistics> {
+    statistics.iter().map(|(_, locked)| locked.clone()).collect()
+}
+
+/// Rejects a build whose statistics must be imported but are not in the store. Summing them instead could take hours
+/// and would give another patch.
+///
+/// # Errors
+/// If such statistics are missing; there is one finding per layer.
+pub(super) fn check_imported(base: &Base, setup: &Setup, store: &Store) -> Result<(), Failure> {
+    let findings: Vec<Diagnostic> = setup
+        .layers(base)
+        .into_iter()
+        .filter_map(|layer| {
+            let provenance = setup.for_layer(layer).provenance;
+            let file = provenance.imported?;
+            let found = stats::find(store, &provenance).ok()?;
+            found.is_none().then(|| import_missing(layer, &file))
+        })
+        .collect();
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure { kind: FailureKind::Stale, findings, sources: Sources::default() })
+    }
+}
+
+/// Returns the error for imported statistics that the project requires and the store does not have.
+fn import_missing(layer: usize, file: &Digest) -> Diagnostic {
+    let message = format!("the statistics of layer {layer} were imported from {file}, but are not in the store");
+    Diagnostic::new(Code::StatisticsMissing, message)
+        .help(format!("run `corrigenda stats import FILE --layer {layer}` with the same file"))
+        .help(format!("or compute them instead: run `corrigenda stats build --layer {layer}`"))
+}
+
+/// Returns a problem with the statistics as an error at the place where the project names the corpus.
+pub fn statistics_error(project: &Project, error: &Problem) -> Failure {
+    let code = match error {
+        Problem::Corpus(_) | Problem::Document { .. } => Code::CorpusUnusable,
+        Problem::Store(_) => Code::StoreFailed,
+        Problem::Statistics(_) => Code::StatisticsForeign,
+        Problem::NotFinite { .. } => Code::ModelUnusable,
+        Problem::Deficient(_) => Code::StatisticsDeficient,
+    };
+    let mut finding = Diagnostic::new(code, error.to_string());
+    if let Some(statistics) = project.config.statistics.as_ref().filter(|_| code != Code::StoreFailed) {
+        finding = finding.at(project.config.file, &statistics.span, "the corpus");
+    }
+    if code == Code::StatisticsDeficient {
+        finding = finding.help("use a longer corpus: its keys span more directions");
+    }
+    Failure::from(finding).with_sources(&project.edits.sources)
+}
