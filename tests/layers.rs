@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use corrigenda::behaviour::ask::{Before, Inquiry, ask};
+use corrigenda::behaviour::ask::{BaselineRun, Inquiry, ask};
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
 use corrigenda::safetensors::{Header, Tensor, write};
@@ -105,7 +105,7 @@ fn answers_of_the_base_are_computed_once() {
     };
     // More prompts than one batch holds.
     let inquiries: Vec<Inquiry> = (0..50).map(inquiry).collect();
-    let before = Before::of(&base, &inquiries);
+    let before = BaselineRun::of(&base, &inquiries);
     for scale in [0.5, 2.0] {
         let weight = base.checkpoint().edited(1).wide().iter().map(|x| x * scale).collect();
         let after = base.with_edited(1, weight);

@@ -1,7 +1,7 @@
 //! Runs prompts and expected answers on two models and compares the results.
 
-use super::cache::{Kept, bytes_of};
-use super::{Next, Question, Score, answer_score, prompt};
+use super::cache::{MeasurementCache, bytes_of};
+use super::{AnswerScore, NextTokenDistribution, Question, answer_score, prompt};
 use crate::digest::FieldHasher;
 use crate::model::{Model, ModelError, Prompt, Tokens};
 use crate::progress::{Progress, Unseen};
@@ -9,7 +9,7 @@ use crate::progress::{Progress, Unseen};
 /// The number of next tokens that a result lists, the likeliest first.
 pub const TOP: usize = 3;
 /// The number of rows whose logits are in memory at once; it does not affect the results.
-const HELD: usize = 32;
+const BATCH_ROWS: usize = 32;
 
 /// A prompt and its accepted answers, as token ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,25 +20,25 @@ pub struct Inquiry {
 
 /// What one model predicts for one inquiry: the top next tokens and the scores of the accepted answers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct Prediction {
     /// The [`TOP`] likeliest next tokens with their probabilities, in descending order.
     pub top: Vec<(u32, f64)>,
     /// One score per accepted answer, in the order of the inquiry.
-    pub scores: Vec<Score>,
+    pub scores: Vec<AnswerScore>,
 }
 
 /// The results of both models for one inquiry.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Both {
+pub struct PredictionPair {
     /// The predictions of the earlier model, usually the base.
-    pub before: Told,
+    pub before: Prediction,
     /// The predictions of the later model, usually the patched one.
-    pub after: Told,
+    pub after: Prediction,
     /// KL(before ‖ after) of the next token, in nats.
     pub divergence: f64,
 }
 
-impl Told {
+impl Prediction {
     /// Returns whether at least one accepted answer holds; false without answers.
     pub fn holds(&self) -> bool {
         self.scores.iter().any(|score| score.holds)
@@ -56,7 +56,7 @@ impl Told {
     }
 }
 
-impl Both {
+impl PredictionPair {
     /// Returns whether the results of both models are finite; finite weights may still overflow in the forward pass.
     pub fn is_finite(&self) -> bool {
         self.before.is_finite() && self.after.is_finite() && self.divergence.is_finite()
@@ -109,109 +109,122 @@ impl Inquiry {
 }
 
 /// The earlier model's results, reused to compare it with several later models.
-pub struct Before(Vec<(Told, Next)>);
+pub struct BaselineRun(Vec<FullPrediction>);
 
-impl Before {
+/// A prediction with the distribution that its likeliest tokens were taken from.
+struct FullPrediction {
+    prediction: Prediction,
+    next: NextTokenDistribution,
+}
+
+impl FullPrediction {
+    /// Compares the prediction of an earlier model with that of a later one for the same inquiry.
+    fn compare(&self, later: Self) -> PredictionPair {
+        PredictionPair {
+            divergence: self.next.divergence(&later.next),
+            before: self.prediction.clone(),
+            after: later.prediction,
+        }
+    }
+}
+
+impl BaselineRun {
     /// Runs the earlier model on every inquiry, without a cache.
     pub fn of(model: &Model, inquiries: &[Inquiry]) -> Self {
-        Self(batches(inquiries).flat_map(|some| tell_of(model, some)).collect())
+        Self(batches(inquiries).flat_map(|batch| predict_all(model, batch)).collect())
     }
 
     /// Returns the number of log-probabilities in memory, to bound it: inquiries × vocabulary size.
     pub fn numbers(&self) -> usize {
-        self.0.iter().map(|(_, next)| next.numbers()).sum()
+        self.0.iter().map(|one| one.next.numbers()).sum()
     }
 
     /// Runs the later model on the same inquiries and compares the results. `inquiries` must be those that were passed
-    /// to [`Before::of`], in the same order.
-    pub fn against(&self, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
-        let now = batches(inquiries).flat_map(|some| tell_of(after, some));
-        let both = |((before, was), (after, is)): (&(Told, Next), (Told, Next))| Both {
-            divergence: was.divergence(&is),
-            before: before.clone(),
-            after,
-        };
-        self.0.iter().zip(now).map(both).collect()
+    /// to [`BaselineRun::of`], in the same order.
+    pub fn against(&self, after: &Model, inquiries: &[Inquiry]) -> Vec<PredictionPair> {
+        let later = batches(inquiries).flat_map(|batch| predict_all(after, batch));
+        self.0.iter().zip(later).map(|(earlier, later)| earlier.compare(later)).collect()
     }
 }
 
 /// Runs the inquiries on both models and returns the results in order, without a cache.
-pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<Both> {
+pub fn ask(before: &Model, after: &Model, inquiries: &[Inquiry]) -> Vec<PredictionPair> {
     let one_by_one: Vec<&[Inquiry]> = inquiries.chunks(1).collect();
-    ask_kept(&Kept::nothing(), before, after, &one_by_one, &Unseen)
+    ask_cached(&MeasurementCache::disabled(), before, after, &one_by_one, &Unseen)
 }
 
 /// Runs groups of inquiries on both models and returns the results in order; the answers of each group are cached as
 /// one entry.
-pub fn ask_kept(
-    kept: &Kept<'_>,
+pub fn ask_cached(
+    cache: &MeasurementCache<'_>,
     before: &Model,
     after: &Model,
     groups: &[&[Inquiry]],
     progress: &dyn Progress,
-) -> Vec<Both> {
+) -> Vec<PredictionPair> {
     let (mut out, mut done) = (Vec::new(), 0);
     let rows = |group: &[Inquiry]| group.iter().map(|one| one.answers.len().max(1)).sum::<usize>();
     let mut rest = groups;
     while !rest.is_empty() {
-        let mut held = 0;
+        let mut batch_rows = 0;
         // A batch has at least one group, even if that group has more rows than the limit.
         let fits = |group: &&&[Inquiry]| {
-            held += rows(group);
-            held <= HELD
+            batch_rows += rows(group);
+            batch_rows <= BATCH_ROWS
         };
-        let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        out.extend(both(kept, before, after, some));
-        done += some.iter().map(|group| group.len()).sum::<usize>();
+        let (batch, remaining) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        out.extend(run_batch(cache, before, after, batch));
+        done += batch.iter().map(|group| group.len()).sum::<usize>();
         progress.at(done as u64);
-        rest = later;
+        rest = remaining;
     }
     out
 }
 
-/// Splits inquiries into batches of at most [`HELD`] rows; a batch has at least one inquiry.
+/// Splits inquiries into batches of at most [`BATCH_ROWS`] rows; a batch has at least one inquiry.
 fn batches(inquiries: &[Inquiry]) -> impl Iterator<Item = &[Inquiry]> {
     let mut rest = inquiries;
     std::iter::from_fn(move || {
         let mut rows = 0;
         let fits = |one: &&Inquiry| {
             rows += one.answers.len().max(1);
-            rows <= HELD
+            rows <= BATCH_ROWS
         };
-        let (some, later) = rest.split_at(rest.iter().take_while(fits).count().max(1).min(rest.len()));
-        rest = later;
-        (!some.is_empty()).then_some(some)
+        let (batch, remaining) = rest.split_at(rest.iter().take_while(fits).count().max(1).min(rest.len()));
+        rest = remaining;
+        (!batch.is_empty()).then_some(batch)
     })
 }
 
 /// Runs groups of inquiries on both models as one batch and caches the answers of each group.
-fn both(kept: &Kept<'_>, before: &Model, after: &Model, groups: &[&[Inquiry]]) -> Vec<Both> {
-    let wanted: Vec<Vec<(&[u32], usize)>> = groups.iter().map(|group| rows(group)).collect();
-    let states = kept.states(before, &wanted);
+fn run_batch(
+    cache: &MeasurementCache<'_>,
+    before: &Model,
+    after: &Model,
+    groups: &[&[Inquiry]],
+) -> Vec<PredictionPair> {
+    let group_rows: Vec<Vec<(&[u32], usize)>> = groups.iter().map(|group| rows(group)).collect();
+    let states = cache.states(before, &group_rows);
     let all: Vec<&Inquiry> = groups.iter().copied().flatten().collect();
-    let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = wanted.into_iter().flatten().unzip();
+    let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = group_rows.into_iter().flatten().unzip();
     let vocabulary = before.spec().vocabulary;
     let logits = before.lm_head(&states);
     let mut first = 0;
-    let was = tails.iter().map(|tail| {
+    let split = tails.iter().map(|tail| {
         let from = first * vocabulary;
         first += tail;
         logits[from..first * vocabulary].to_vec()
     });
-    let told = tell(&all, was.collect(), vocabulary);
-    let now = tell(&all, after.logits(&tokens, &tails), vocabulary);
-    let said: Vec<Both> = told
-        .into_iter()
-        .zip(now)
-        .map(|((before, was), (after, is))| Both { divergence: was.divergence(&is), before, after })
-        .collect();
-    let mut rest = said.as_slice();
+    let earlier = predict(&all, split.collect(), vocabulary);
+    let later = predict(&all, after.logits(&tokens, &tails), vocabulary);
+    let pairs: Vec<PredictionPair> = earlier.iter().zip(later).map(|(earlier, later)| earlier.compare(later)).collect();
+    let mut rest = pairs.as_slice();
     for group in groups {
-        let (own, later) = rest.split_at(group.len());
-        kept.keep_answers(group, own);
-        rest = later;
+        let (own, remaining) = rest.split_at(group.len());
+        cache.store_answers(group, own);
+        rest = remaining;
     }
-    said
+    pairs
 }
 
 fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
@@ -219,28 +232,28 @@ fn rows(group: &[Inquiry]) -> Vec<(&[u32], usize)> {
 }
 
 /// Runs a model on inquiries and returns its predictions with the whole next-token distribution.
-fn tell_of(model: &Model, inquiries: &[Inquiry]) -> Vec<(Told, Next)> {
+fn predict_all(model: &Model, inquiries: &[Inquiry]) -> Vec<FullPrediction> {
     let (tokens, tails): (Vec<&[u32]>, Vec<usize>) = rows(inquiries).into_iter().unzip();
     let all: Vec<&Inquiry> = inquiries.iter().collect();
-    tell(&all, model.logits(&tokens, &tails), model.spec().vocabulary)
+    predict(&all, model.logits(&tokens, &tails), model.spec().vocabulary)
 }
 
 /// Computes the results from the logits of every row.
-fn tell(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> Vec<(Told, Next)> {
+fn predict(inquiries: &[&Inquiry], logits: Vec<Vec<f32>>, vocabulary: usize) -> Vec<FullPrediction> {
     let mut logits = logits.into_iter();
-    let told = |inquiry: &&Inquiry| {
+    let full_prediction = |inquiry: &&Inquiry| {
         let mut scores = Vec::with_capacity(inquiry.answers.len());
         let mut next = None;
         for index in 0..inquiry.answers.len().max(1) {
             let logits = logits.next().expect("logits for every row");
             // The first requested position is the end of the prompt, whatever the answer is.
-            next.get_or_insert_with(|| Next::new(logits[..vocabulary].to_vec()));
+            next.get_or_insert_with(|| NextTokenDistribution::new(logits[..vocabulary].to_vec()));
             if let Some(question) = inquiry.answers.get(index) {
                 scores.push(answer_score(logits, question, vocabulary));
             }
         }
         let next = next.expect("a row for every inquiry");
-        (Told { top: next.likeliest(TOP), scores }, next)
+        FullPrediction { prediction: Prediction { top: next.likeliest(TOP), scores }, next }
     };
-    inquiries.iter().map(told).collect()
+    inquiries.iter().map(full_prediction).collect()
 }

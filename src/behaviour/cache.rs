@@ -6,86 +6,82 @@
 //! hidden states are cached, from which the LM head computes identical logits. For a pair of models the cache stores
 //! the answers of both and their KL divergence. An entry that is damaged or cannot be written is treated as missing.
 
-use super::ask::{Both, Inquiry};
+use super::ask::{Inquiry, PredictionPair};
 use super::cache_bytes;
-use super::cache_bytes::Head;
-use super::continuation::Draw;
+use super::cache_bytes::CacheHeader;
+use super::continuation::ContinuationOptions;
 use super::damage::Neutral;
 use crate::behaviour::damage::Damage;
-use crate::digest::{Digest, FieldHasher};
+use crate::digest::{Canon, Digest};
 use crate::model::Model;
 use crate::numeric::NUMERICS;
-use crate::store::{EntryKind, Store};
+use crate::store::{Kind, Store};
 
 /// The measurement cache for two models on one base.
 #[derive(Clone, Copy)]
-pub struct Kept<'a> {
+pub struct MeasurementCache<'a> {
     /// The store that contains the cache; `None` disables the cache.
     store: Option<&'a Store>,
-    head: Head,
+    header: CacheHeader,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> MeasurementCache<'a> {
     /// Returns a disabled cache, for models without a digest.
-    pub fn nothing() -> Self {
-        Self { store: None, head: Head { base: Digest::of(b""), before: None, after: None } }
+    pub fn disabled() -> Self {
+        Self { store: None, header: CacheHeader { base: Digest::of(b""), before: None, after: None } }
     }
 
     /// Returns the cache for a base with the patches of two models; `None` stands for the base itself.
-    pub fn of(store: &'a Store, base: Digest, before: Option<Digest>, after: Option<Digest>) -> Self {
-        Self { store: Some(store), head: Head { base, before, after } }
+    pub fn new(store: &'a Store, base: Digest, before: Option<Digest>, after: Option<Digest>) -> Self {
+        Self { store: Some(store), header: CacheHeader { base, before, after } }
     }
 
     /// Returns the cached answers of both models to a group of inquiries, if there are any.
-    pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<Both>> {
+    pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
         let key = self.answers_address(inquiries);
-        let parse = |bytes: &[u8]| cache_bytes::answers(bytes, &self.head, inquiries);
-        self.store?.recall_if_any(EntryKind::Measured, &key, parse)
+        let parse = |bytes: &[u8]| cache_bytes::decode_answers(bytes, &self.header, inquiries);
+        self.store?.recall_if_any(Kind::Measured, &key, parse)
     }
 
-    pub(super) fn keep_answers(&self, inquiries: &[Inquiry], said: &[Both]) {
+    pub(super) fn store_answers(&self, inquiries: &[Inquiry], said: &[PredictionPair]) {
         // Answers with numbers that are not finite are not cached.
-        if let Some(store) = self.store.filter(|_| said.iter().all(Both::is_finite)) {
-            let bytes = cache_bytes::of_answers(&self.head, said);
-            store.put_optional(EntryKind::Measured, &self.answers_address(inquiries), &bytes);
+        if let Some(store) = self.store.filter(|_| said.iter().all(PredictionPair::is_finite)) {
+            let bytes = cache_bytes::encode_answers(&self.header, said);
+            store.keep(Kind::Measured, &self.answers_address(inquiries), &bytes);
         }
     }
 
     /// Returns the earlier model's cached greedy continuation of `row`, if there is one. Sampled text is not cached.
-    pub fn text(&self, row: &[u32], draw: Draw) -> Option<String> {
-        let parse = |bytes: &[u8]| cache_bytes::text(bytes, &self.head);
-        self.store.filter(|_| draw.seed.is_none())?.recall_if_any(
-            EntryKind::Measured,
-            &self.text_address(row, draw),
-            parse,
-        )
+    pub fn text(&self, row: &[u32], draw: ContinuationOptions) -> Option<String> {
+        let parse = |bytes: &[u8]| cache_bytes::decode_text(bytes, &self.header);
+        self.store.filter(|_| draw.seed.is_none())?.recall_if_any(Kind::Measured, &self.text_address(row, draw), parse)
     }
 
     /// Stores a continuation of the earlier model, unless it is sampled.
-    pub fn keep_text(&self, row: &[u32], draw: Draw, text: &str) {
+    pub fn store_text(&self, row: &[u32], draw: ContinuationOptions, text: &str) {
         if let Some(store) = self.store.filter(|_| draw.seed.is_none()) {
-            let bytes = cache_bytes::of_text(&self.head, text);
-            store.put_optional(EntryKind::Measured, &self.text_address(row, draw), &bytes);
+            let bytes = cache_bytes::encode_text(&self.header, text);
+            store.keep(Kind::Measured, &self.text_address(row, draw), &bytes);
         }
     }
 
-    fn text_address(&self, row: &[u32], draw: Draw) -> Digest {
-        let mut canon = begun("measured-text/1", &self.head);
+    fn text_address(&self, row: &[u32], draw: ContinuationOptions) -> Digest {
+        let mut canon = hasher("measured-text/1", &self.header);
         canon.field("row", &bytes_of(row)).number("tokens", draw.tokens as u64).finish()
     }
 
     /// Returns the cached damage on neutral text; `None` if it is not cached or the cache is disabled.
     pub fn damage(&self, neutral: &Neutral) -> Option<Damage> {
-        let parse = |bytes: &[u8]| cache_bytes::damage(bytes, &self.head);
-        self.store?.recall_if_any(EntryKind::Measured, &self.damage_address(neutral), parse)
+        let parse = |bytes: &[u8]| cache_bytes::decode_damage(bytes, &self.header);
+        self.store?.recall_if_any(Kind::Measured, &self.damage_address(neutral), parse)
     }
 
-    pub(super) fn keep_damage(&self, neutral: &Neutral, damage: &Damage) {
+    pub(super) fn store_damage(&self, neutral: &Neutral, damage: &Damage) {
         if let Some(store) = self.store {
-            store.put_optional(
-                EntryKind::Measured,
+            store.keep(
+                Kind::Measured,
                 &self.damage_address(neutral),
-                &cache_bytes::of_damage(&self.head, damage),
+                &cache_bytes::encode_damage(&self.header, damage),
             );
         }
     }
@@ -93,11 +89,11 @@ impl<'a> Kept<'a> {
     /// Returns the earlier model's final hidden states at the last positions of every row, group by group. States
     /// that are not cached are computed in one batch and stored.
     pub(super) fn states(&self, before: &Model, groups: &[Vec<(&[u32], usize)>]) -> Vec<f32> {
-        let head = Head { after: None, ..self.head };
+        let header = CacheHeader { after: None, ..self.header };
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();
         let recall = |group| {
-            let parse = |bytes: &[u8]| cache_bytes::states(bytes, &head, size(group));
-            self.store?.recall_if_any(EntryKind::Measured, &states_address(&head, group), parse)
+            let parse = |bytes: &[u8]| cache_bytes::decode_states(bytes, &header, size(group));
+            self.store?.recall_if_any(Kind::Measured, &states_address(&header, group), parse)
         };
         let recalled: Vec<Option<Vec<f32>>> = groups.iter().map(recall).collect();
         let missing = || groups.iter().zip(&recalled).filter(|(_, found)| found.is_none()).map(|(group, _)| group);
@@ -111,25 +107,21 @@ impl<'a> Kept<'a> {
                 continue;
             }
             let (own, later) = rest.split_at(size(group));
-            self.keep_states(&head, group, own);
+            self.store_states(&header, group, own);
             out.extend_from_slice(own);
             rest = later;
         }
         out
     }
 
-    fn keep_states(&self, head: &Head, group: &[(&[u32], usize)], states: &[f32]) {
+    fn store_states(&self, header: &CacheHeader, group: &[(&[u32], usize)], states: &[f32]) {
         if let Some(store) = self.store.filter(|_| states.iter().all(|number| number.is_finite())) {
-            store.put_optional(
-                EntryKind::Measured,
-                &states_address(head, group),
-                &cache_bytes::of_states(head, states),
-            );
+            store.keep(Kind::Measured, &states_address(header, group), &cache_bytes::encode_states(header, states));
         }
     }
 
     fn answers_address(&self, inquiries: &[Inquiry]) -> Digest {
-        let mut canon = begun("measured-answers/1", &self.head);
+        let mut canon = hasher("measured-answers/1", &self.header);
         canon.number("likeliest", super::ask::TOP as u64).number("inquiries", inquiries.len() as u64);
         for inquiry in inquiries {
             inquiry.address(&mut canon);
@@ -138,7 +130,7 @@ impl<'a> Kept<'a> {
     }
 
     fn damage_address(&self, neutral: &Neutral) -> Digest {
-        let mut canon = begun("measured-damage/1", &self.head);
+        let mut canon = hasher("measured-damage/1", &self.header);
         canon.number("documents", neutral.documents().len() as u64);
         for document in neutral.documents() {
             canon.field("tokens", &bytes_of(document));
@@ -147,8 +139,8 @@ impl<'a> Kept<'a> {
     }
 }
 
-fn states_address(head: &Head, rows: &[(&[u32], usize)]) -> Digest {
-    let mut canon = begun("measured-states/1", head);
+fn states_address(header: &CacheHeader, rows: &[(&[u32], usize)]) -> Digest {
+    let mut canon = hasher("measured-states/1", header);
     canon.number("rows", rows.len() as u64);
     for (tokens, tail) in rows {
         canon.field("tokens", &bytes_of(tokens)).number("tail", *tail as u64);
@@ -156,10 +148,10 @@ fn states_address(head: &Head, rows: &[(&[u32], usize)]) -> Digest {
     canon.finish()
 }
 
-fn begun(domain: &str, head: &Head) -> FieldHasher {
-    let mut canon = FieldHasher::new(domain);
-    canon.text("numerics", NUMERICS).digest("base", &head.base);
-    for (name, patch) in [("before", &head.before), ("after", &head.after)] {
+fn hasher(domain: &str, header: &CacheHeader) -> Canon {
+    let mut canon = Canon::new(domain);
+    canon.text("numerics", NUMERICS).digest("base", &header.base);
+    for (name, patch) in [("before", &header.before), ("after", &header.after)] {
         if let Some(patch) = patch {
             canon.digest(name, patch);
         }

@@ -2,8 +2,8 @@
 //!
 //! Every decoder returns `None` if the head differs, if bytes are missing, or if bytes are left over.
 
-use super::Score;
-use super::ask::{Both, Inquiry, TOP, Told};
+use super::AnswerScore;
+use super::ask::{Inquiry, Prediction, PredictionPair, TOP};
 use crate::behaviour::damage::Damage;
 use crate::digest::Digest;
 use crate::store::{EntryKind, Store, StoreError};
@@ -14,7 +14,7 @@ const HEAD: usize = 8 + 3 * 32;
 
 /// The header of a stored measurement: the digests of the base and of the patches of the two compared models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct CacheHeader {
     /// The digest of the base model, over all its files.
     pub base: Digest,
     /// The patch of the earlier model; `None` for the base itself.
@@ -23,7 +23,7 @@ pub struct Head {
     pub after: Option<Digest>,
 }
 
-impl Head {
+impl CacheHeader {
     /// Returns the head of a store entry without reading the rest; `None` if the entry is missing, damaged or of
     /// another format.
     ///
@@ -41,7 +41,7 @@ impl Head {
         [self.before, self.after].into_iter().flatten()
     }
 
-    fn written(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(self.base.bytes());
         for patch in [self.before, self.after] {
@@ -68,9 +68,9 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     /// Returns a reader after the head; `None` if the head is not the expected one.
-    fn after(bytes: &'a [u8], head: &Head) -> Option<Self> {
+    fn after(bytes: &'a [u8], header: &CacheHeader) -> Option<Self> {
         let mut reader = Self(bytes);
-        (Head::read(&mut reader)? == *head).then_some(reader)
+        (CacheHeader::read(&mut reader)? == *header).then_some(reader)
     }
 
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
         Some(f64::from_bits(u64::from_le_bytes(self.take()?))).filter(|number| number.is_finite())
     }
 
-    fn told(&mut self) -> Option<Told> {
+    fn prediction(&mut self) -> Option<Prediction> {
         let top = (0..at_most(self.count()?, TOP)?).map(|_| Some((u32::from_le_bytes(self.take()?), self.number()?)));
         let top = top.collect::<Option<Vec<_>>>()?;
         let scores = self.count()?;
@@ -97,10 +97,10 @@ impl<'a> Reader<'a> {
                 [1] => true,
                 _ => return None,
             };
-            Some(Score { holds, probability: self.number()?, nll: self.number()? })
+            Some(AnswerScore { holds, probability: self.number()?, nll: self.number()? })
         };
         let scores = (0..scores).map(score).collect::<Option<_>>()?;
-        Some(Told { top, scores })
+        Some(Prediction { top, scores })
     }
 
     /// Returns `value` if all bytes were read.
@@ -115,30 +115,30 @@ fn at_most(count: usize, most: usize) -> Option<usize> {
 
 /// Decodes the answers of both models; `None` unless the head matches and there is one answer per inquiry, with one
 /// score for each of its expected answers.
-pub(super) fn answers(bytes: &[u8], head: &Head, inquiries: &[Inquiry]) -> Option<Vec<Both>> {
-    let mut reader = Reader::after(bytes, head)?;
+pub(super) fn decode_answers(bytes: &[u8], header: &CacheHeader, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
+    let mut reader = Reader::after(bytes, header)?;
     let mut out = Vec::with_capacity(inquiries.len());
     for inquiry in inquiries {
-        let (before, after) = (reader.told()?, reader.told()?);
-        if [&before, &after].iter().any(|told| told.scores.len() != inquiry.answers()) {
+        let (before, after) = (reader.prediction()?, reader.prediction()?);
+        if [&before, &after].iter().any(|prediction| prediction.scores.len() != inquiry.answers()) {
             return None;
         }
-        out.push(Both { before, after, divergence: reader.number()? });
+        out.push(PredictionPair { before, after, divergence: reader.number()? });
     }
     reader.end(out)
 }
 
-pub(super) fn of_answers(head: &Head, said: &[Both]) -> Vec<u8> {
-    let mut out = head.written();
+pub(super) fn encode_answers(header: &CacheHeader, said: &[PredictionPair]) -> Vec<u8> {
+    let mut out = header.encode();
     for both in said {
-        for told in [&both.before, &both.after] {
-            out.extend((told.top.len() as u32).to_le_bytes());
-            for (token, probability) in &told.top {
+        for prediction in [&both.before, &both.after] {
+            out.extend((prediction.top.len() as u32).to_le_bytes());
+            for (token, probability) in &prediction.top {
                 out.extend(token.to_le_bytes());
                 out.extend(probability.to_le_bytes());
             }
-            out.extend((told.scores.len() as u32).to_le_bytes());
-            for Score { holds, probability, nll } in &told.scores {
+            out.extend((prediction.scores.len() as u32).to_le_bytes());
+            for AnswerScore { holds, probability, nll } in &prediction.scores {
                 out.push(u8::from(*holds));
                 out.extend(probability.to_le_bytes());
                 out.extend(nll.to_le_bytes());
@@ -150,8 +150,8 @@ pub(super) fn of_answers(head: &Head, said: &[Both]) -> Vec<u8> {
 }
 
 /// Decodes the damage on neutral text; `None` unless the head matches.
-pub(super) fn damage(bytes: &[u8], head: &Head) -> Option<Damage> {
-    let mut reader = Reader::after(bytes, head)?;
+pub(super) fn decode_damage(bytes: &[u8], header: &CacheHeader) -> Option<Damage> {
+    let mut reader = Reader::after(bytes, header)?;
     let damage = Damage {
         documents: reader.count()?,
         tokens: reader.count()?,
@@ -162,8 +162,8 @@ pub(super) fn damage(bytes: &[u8], head: &Head) -> Option<Damage> {
     reader.end(damage)
 }
 
-pub(super) fn of_damage(head: &Head, damage: &Damage) -> Vec<u8> {
-    let mut out = head.written();
+pub(super) fn encode_damage(header: &CacheHeader, damage: &Damage) -> Vec<u8> {
+    let mut out = header.encode();
     for count in [damage.documents, damage.tokens] {
         out.extend((count as u32).to_le_bytes());
     }
@@ -174,27 +174,27 @@ pub(super) fn of_damage(head: &Head, damage: &Damage) -> Vec<u8> {
 }
 
 /// Decodes hidden states; `None` unless the head matches and there are exactly `numbers` values.
-pub(super) fn states(bytes: &[u8], head: &Head, numbers: usize) -> Option<Vec<f32>> {
-    let Reader(rest) = Reader::after(bytes, head)?;
+pub(super) fn decode_states(bytes: &[u8], header: &CacheHeader, numbers: usize) -> Option<Vec<f32>> {
+    let Reader(rest) = Reader::after(bytes, header)?;
     let (found, odd) = rest.as_chunks::<4>();
     let sound = odd.is_empty() && found.len() == numbers;
     sound.then(|| found.iter().map(|number| f32::from_le_bytes(*number)).collect())
 }
 
-pub(super) fn of_states(head: &Head, states: &[f32]) -> Vec<u8> {
-    let mut out = head.written();
+pub(super) fn encode_states(header: &CacheHeader, states: &[f32]) -> Vec<u8> {
+    let mut out = header.encode();
     out.extend(states.iter().flat_map(|number| number.to_le_bytes()));
     out
 }
 
 /// Decodes a text; `None` unless the head matches.
-pub(super) fn text(bytes: &[u8], head: &Head) -> Option<String> {
-    let Reader(rest) = Reader::after(bytes, head)?;
+pub(super) fn decode_text(bytes: &[u8], header: &CacheHeader) -> Option<String> {
+    let Reader(rest) = Reader::after(bytes, header)?;
     String::from_utf8(rest.to_vec()).ok()
 }
 
-pub(super) fn of_text(head: &Head, text: &str) -> Vec<u8> {
-    let mut out = head.written();
+pub(super) fn encode_text(header: &CacheHeader, text: &str) -> Vec<u8> {
+    let mut out = header.encode();
     out.extend(text.as_bytes());
     out
 }

@@ -1,19 +1,22 @@
 use std::fs;
 
 use super::*;
-use crate::behaviour::Score;
-use crate::behaviour::ask::Told;
+use crate::behaviour::AnswerScore;
+use crate::behaviour::ask::Prediction;
 
-fn said(divergence: f64) -> Both {
-    let told = |holds| Told {
+fn said(divergence: f64) -> PredictionPair {
+    let told = |holds| Prediction {
         top: vec![(3, 0.5), (1, 0.25)],
-        scores: vec![Score { holds, probability: 0.5, nll: 0.7 }, Score { holds: false, probability: 0.1, nll: 2.0 }],
+        scores: vec![
+            AnswerScore { holds, probability: 0.5, nll: 0.7 },
+            AnswerScore { holds: false, probability: 0.1, nll: 2.0 },
+        ],
     };
-    Both { before: told(false), after: told(true), divergence }
+    PredictionPair { before: told(false), after: told(true), divergence }
 }
 
-fn head() -> Head {
-    Head { base: Digest::of(b"base"), before: None, after: Some(Digest::of(b"patch")) }
+fn head() -> CacheHeader {
+    CacheHeader { base: Digest::of(b"base"), before: None, after: Some(Digest::of(b"patch")) }
 }
 
 fn damage() -> Damage {
@@ -21,20 +24,20 @@ fn damage() -> Damage {
 }
 
 /// A function that decodes a stored entry with its header, and returns whether the result is the encoded value.
-type Reads<'r> = &'r dyn Fn(&[u8], &Head) -> bool;
+type Reads<'r> = &'r dyn Fn(&[u8], &CacheHeader) -> bool;
 
 #[test]
 fn every_form_comes_back_and_no_part_or_excess_of_it_does() {
     let inquiries = [Inquiry::of_tokens(&[1, 2], &[&[3], &[4, 5]])];
-    let answers = cache_bytes::of_answers(&head(), &[said(0.125)]);
-    let text = cache_bytes::of_text(&head(), " in Rome");
-    let states = cache_bytes::of_states(&head(), &[1.0, -2.5]);
-    let lost = cache_bytes::of_damage(&head(), &damage());
+    let answers = cache_bytes::encode_answers(&head(), &[said(0.125)]);
+    let text = cache_bytes::encode_text(&head(), " in Rome");
+    let states = cache_bytes::encode_states(&head(), &[1.0, -2.5]);
+    let lost = cache_bytes::encode_damage(&head(), &damage());
     let reads: [(&[u8], Reads<'_>); 4] = [
-        (&answers, &|bytes, head| cache_bytes::answers(bytes, head, &inquiries) == Some(vec![said(0.125)])),
-        (&text, &|bytes, head| cache_bytes::text(bytes, head).as_deref() == Some(" in Rome")),
-        (&states, &|bytes, head| cache_bytes::states(bytes, head, 2) == Some(vec![1.0, -2.5])),
-        (&lost, &|bytes, head| cache_bytes::damage(bytes, head) == Some(damage())),
+        (&answers, &|bytes, header| cache_bytes::decode_answers(bytes, header, &inquiries) == Some(vec![said(0.125)])),
+        (&text, &|bytes, header| cache_bytes::decode_text(bytes, header).as_deref() == Some(" in Rome")),
+        (&states, &|bytes, header| cache_bytes::decode_states(bytes, header, 2) == Some(vec![1.0, -2.5])),
+        (&lost, &|bytes, header| cache_bytes::decode_damage(bytes, header) == Some(damage())),
     ];
     for (bytes, is_read) in reads {
         assert!(is_read(bytes, &head()));
@@ -42,11 +45,11 @@ fn every_form_comes_back_and_no_part_or_excess_of_it_does() {
             assert!(!is_read(&bytes[..cut], &head()), "{cut}");
         }
         assert!(!is_read(&[bytes, &[0]].concat(), &head()));
-        assert!(!is_read(bytes, &Head { after: None, ..head() }));
+        assert!(!is_read(bytes, &CacheHeader { after: None, ..head() }));
     }
-    assert!(cache_bytes::answers(&answers, &head(), &[Inquiry::of_tokens(&[1, 2], &[&[3]])]).is_none());
-    let nan = cache_bytes::of_answers(&head(), &[said(f64::NAN)]);
-    assert!(cache_bytes::answers(&nan, &head(), &inquiries).is_none());
+    assert!(cache_bytes::decode_answers(&answers, &head(), &[Inquiry::of_tokens(&[1, 2], &[&[3]])]).is_none());
+    let nan = cache_bytes::encode_answers(&head(), &[said(f64::NAN)]);
+    assert!(cache_bytes::decode_answers(&nan, &head(), &inquiries).is_none());
 }
 
 #[test]
@@ -54,27 +57,27 @@ fn what_is_kept_is_of_these_models_and_these_tokens_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open(folder.path().join("store"));
     let patch = Some(Digest::of(b"patch"));
-    let kept = Kept::of(&store, Digest::of(b"base"), None, patch);
+    let cache = MeasurementCache::new(&store, Digest::of(b"base"), None, patch);
     let inquiries = [Inquiry::of_tokens(&[1, 2], &[&[3], &[4, 5]])];
-    assert_eq!(kept.answers(&inquiries), None);
-    kept.keep_answers(&inquiries, &[said(0.125)]);
-    assert_eq!(kept.answers(&inquiries), Some(vec![said(0.125)]));
+    assert_eq!(cache.answers(&inquiries), None);
+    cache.store_answers(&inquiries, &[said(0.125)]);
+    assert_eq!(cache.answers(&inquiries), Some(vec![said(0.125)]));
     let others = [
-        Kept::of(&store, Digest::of(b"other"), None, patch),
-        Kept::of(&store, Digest::of(b"base"), patch, patch),
-        Kept::of(&store, Digest::of(b"base"), None, None),
-        Kept::nothing(),
+        MeasurementCache::new(&store, Digest::of(b"other"), None, patch),
+        MeasurementCache::new(&store, Digest::of(b"base"), patch, patch),
+        MeasurementCache::new(&store, Digest::of(b"base"), None, None),
+        MeasurementCache::disabled(),
     ];
     assert!(others.iter().all(|other| other.answers(&inquiries).is_none()));
     for (prompt, answers) in [(&[1, 9][..], &[&[3][..], &[4, 5]][..]), (&[1, 2], &[&[3], &[4, 6]]), (&[1, 2], &[&[3]])]
     {
-        assert_eq!(kept.answers(&[Inquiry::of_tokens(prompt, answers)]), None, "{prompt:?} {answers:?}");
+        assert_eq!(cache.answers(&[Inquiry::of_tokens(prompt, answers)]), None, "{prompt:?} {answers:?}");
     }
-    let greedy = Draw { tokens: 4, seed: None };
-    kept.keep_text(&[1], greedy, "text");
-    assert_eq!(kept.text(&[1], greedy).as_deref(), Some("text"));
-    assert_eq!(kept.text(&[1], Draw { seed: Some(0), ..greedy }), None, "a draw is drawn anew");
-    assert_eq!((kept.text(&[1], Draw { tokens: 5, ..greedy }), kept.text(&[2], greedy)), (None, None));
+    let greedy = ContinuationOptions { tokens: 4, seed: None };
+    cache.store_text(&[1], greedy, "text");
+    assert_eq!(cache.text(&[1], greedy).as_deref(), Some("text"));
+    assert_eq!(cache.text(&[1], ContinuationOptions { seed: Some(0), ..greedy }), None, "a draw is drawn anew");
+    assert_eq!((cache.text(&[1], ContinuationOptions { tokens: 5, ..greedy }), cache.text(&[2], greedy)), (None, None));
 }
 
 #[test]
@@ -83,22 +86,22 @@ fn damage_of_an_entry_is_passed_over_and_a_store_for_reading_stays_as_it_is() {
     let store = Store::open(folder.path().join("store"));
     let reading = store.clone().for_reading();
     let inquiries = [Inquiry::of_tokens(&[1], &[&[2], &[3]])];
-    let kept = Kept::of(&reading, Digest::of(b"base"), None, None);
-    kept.keep_answers(&inquiries, &[said(0.5)]);
+    let cache = MeasurementCache::new(&reading, Digest::of(b"base"), None, None);
+    cache.store_answers(&inquiries, &[said(0.5)]);
     assert!(!store.root().exists());
-    let kept = Kept::of(&store, Digest::of(b"base"), None, None);
-    kept.keep_answers(&inquiries, &[said(f64::NAN)]);
+    let cache = MeasurementCache::new(&store, Digest::of(b"base"), None, None);
+    cache.store_answers(&inquiries, &[said(f64::NAN)]);
     assert!(!store.root().exists(), "what is no number is not kept");
-    kept.keep_answers(&inquiries, &[said(0.5)]);
+    cache.store_answers(&inquiries, &[said(0.5)]);
     let entry = store.ls().expect("listed").remove(0);
     assert_eq!(entry.kind, EntryKind::Measured);
-    assert_eq!(Head::of_entry(&store, &entry.key).expect("read"), Some(Head { after: None, ..head() }));
+    assert_eq!(CacheHeader::of_entry(&store, &entry.key).expect("read"), Some(CacheHeader { after: None, ..head() }));
     let path = store.path(EntryKind::Measured, &entry.key);
     let mut bytes = fs::read(&path).expect("read");
     bytes[150] ^= 1;
     fs::write(&path, &bytes).expect("written");
-    assert_eq!(kept.answers(&inquiries), None);
+    assert_eq!(cache.answers(&inquiries), None);
     assert_eq!(store.skipped().len(), 1);
-    kept.keep_answers(&inquiries, &[said(0.5)]);
-    assert_eq!(kept.answers(&inquiries), Some(vec![said(0.5)]), "it is mended");
+    cache.store_answers(&inquiries, &[said(0.5)]);
+    assert_eq!(cache.answers(&inquiries), Some(vec![said(0.5)]), "it is mended");
 }

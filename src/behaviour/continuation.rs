@@ -12,7 +12,7 @@ use crate::model::{Model, ModelError, Tokens};
 
 /// The settings of a generated continuation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
+pub struct ContinuationOptions {
     /// The maximum number of generated tokens.
     pub tokens: usize,
     /// The sampling seed, the same for both models; `None` decodes greedily.
@@ -29,8 +29,13 @@ pub const TOP_P: f64 = 0.9;
 ///
 /// # Errors
 /// If the logits are not finite or cannot be sampled from.
-pub fn continuation(model: &Model, tokens: &Tokens, row: &[u32], draw: Draw) -> Result<String, ModelError> {
-    let fail = |error: candle_core::Error| ModelError::Draw { problem: error.to_string() };
+pub fn continuation(
+    model: &Model,
+    tokens: &Tokens,
+    row: &[u32],
+    draw: ContinuationOptions,
+) -> Result<String, ModelError> {
+    let fail = |error: candle_core::Error| ModelError::ContinuationOptions { problem: error.to_string() };
     let mut sampler = draw.seed.map(|seed| LogitsProcessor::new(seed, Some(TEMPERATURE), Some(TOP_P)));
     let mut text = Generation::new(model);
     let mut drawn = Vec::new();

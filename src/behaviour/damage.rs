@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Next;
-use super::cache::Kept;
+use super::NextTokenDistribution;
+use super::cache::MeasurementCache;
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::elementary::exp64;
 use crate::progress::{Progress, Unseen};
@@ -92,15 +92,15 @@ impl Neutral {
 /// # Errors
 /// If the weights of one of the models overflow.
 pub fn damage(before: &Model, after: &Model, neutral: &Neutral) -> Result<Damage, ModelError> {
-    damage_kept(&Kept::nothing(), before, after, neutral, &Unseen)
+    damage_cached(&MeasurementCache::disabled(), before, after, neutral, &Unseen)
 }
 
 /// Compares two models on neutral text, reusing cached hidden states of the earlier model, and stores the result.
 ///
 /// # Errors
 /// If the weights of one of the models overflow.
-pub fn damage_kept(
-    kept: &Kept<'_>,
+pub fn damage_cached(
+    cache: &MeasurementCache<'_>,
     before: &Model,
     after: &Model,
     neutral: &Neutral,
@@ -109,9 +109,9 @@ pub fn damage_kept(
     let (mut tokens, mut divergence, mut losses, mut documents) = (0, 0.0, [0.0, 0.0], 0);
     for (done, document) in neutral.0.iter().enumerate().filter(|(_, document)| document.len() > 1) {
         let (row, labels) = (&document[..document.len() - 1], &document[1..]);
-        let was = before.lm_head(&kept.states(before, &[vec![(row, row.len())]]));
+        let was = before.lm_head(&cache.states(before, &[vec![(row, row.len())]]));
         let is = after.logits(&[row], &[row.len()]).swap_remove(0);
-        for [between, first, second] in lost(&was, &is, labels, before.spec().vocabulary) {
+        for [between, first, second] in compare_positions(&was, &is, labels, before.spec().vocabulary) {
             divergence += between;
             losses[0] -= first;
             losses[1] -= second;
@@ -131,15 +131,15 @@ pub fn damage_kept(
         perplexity_before: exp64(mean(losses[0])),
         perplexity_after: exp64(mean(losses[1])),
     };
-    kept.keep_damage(neutral, &damage);
+    cache.store_damage(neutral, &damage);
     Ok(damage)
 }
 
 /// Returns, per position, the KL divergence and both models' log-probability of the following token.
-fn lost(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
+fn compare_positions(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
     let rows = was.par_chunks(vocabulary).zip(is.par_chunks(vocabulary)).zip(labels);
     let of_row = |((was, is), label): ((&[f32], &[f32]), &u32)| {
-        let (was, is) = (Next::new(was.to_vec()), Next::new(is.to_vec()));
+        let (was, is) = (NextTokenDistribution::new(was.to_vec()), NextTokenDistribution::new(is.to_vec()));
         [was.divergence(&is), was.log[*label as usize], is.log[*label as usize]]
     };
     rows.map(of_row).collect()

@@ -10,11 +10,11 @@ pub mod cache;
 mod cache_bytes;
 pub mod continuation;
 pub mod damage;
-pub mod expect;
+pub mod expectation;
 mod prompt_kind;
 pub mod word_diff;
 
-pub use cache_bytes::Head;
+pub use cache_bytes::CacheHeader;
 pub use prompt_kind::PromptKind;
 
 use crate::model::{Model, ModelError, Prompt, Tokens};
@@ -35,7 +35,7 @@ pub struct Question {
 
 /// How well a model predicts an answer after a prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Score {
+pub struct AnswerScore {
     /// Whether every token of the answer is the arg-max under teacher forcing.
     pub holds: bool,
     /// The product of the probabilities of the answer's tokens, between 0 and 1.
@@ -46,7 +46,7 @@ pub struct Score {
 
 /// A model's distribution of the next token after a prompt.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Next {
+pub struct NextTokenDistribution {
     /// The most probable token; of equal ones, the one with the lowest id.
     pub top: u32,
     /// The probability of the most probable token.
@@ -55,7 +55,7 @@ pub struct Next {
     log: Vec<f64>,
 }
 
-impl Score {
+impl AnswerScore {
     /// Returns whether the score is finite; finite weights may still overflow in the forward pass.
     pub fn is_finite(&self) -> bool {
         self.nll.is_finite()
@@ -86,14 +86,14 @@ fn check_length(text: &str, tokens: usize, limit: usize) -> Result<(), ModelErro
 }
 
 /// The number of rows whose logits are in memory at once; it does not affect the results.
-const HELD: usize = 64;
+const BATCH_ROWS: usize = 64;
 
 /// Returns the score of each question, in order. The model runs on batches of 64 rows.
-pub fn scores(model: &Model, questions: &[Question]) -> Vec<Score> {
-    questions.chunks(HELD).flat_map(|some| scores_of(model, some)).collect()
+pub fn scores(model: &Model, questions: &[Question]) -> Vec<AnswerScore> {
+    questions.chunks(BATCH_ROWS).flat_map(|some| scores_of(model, some)).collect()
 }
 
-fn scores_of(model: &Model, questions: &[Question]) -> Vec<Score> {
+fn scores_of(model: &Model, questions: &[Question]) -> Vec<AnswerScore> {
     let rows: Vec<&[u32]> = questions.iter().map(|question| question.row.as_slice()).collect();
     let tails: Vec<usize> = questions.iter().map(|question| question.answer.len()).collect();
     let logits = model.logits(&rows, &tails);
@@ -102,19 +102,19 @@ fn scores_of(model: &Model, questions: &[Question]) -> Vec<Score> {
 }
 
 /// Computes the score of an answer from the logits at its positions.
-fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) -> Score {
+fn answer_score(mut logits: Vec<f32>, question: &Question, vocabulary: usize) -> AnswerScore {
     let (mut holds, mut log) = (true, 0.0);
     for (row, &label) in logits.chunks_mut(vocabulary).zip(&question.answer) {
         holds &= top(row) == label;
         let logit = f64::from(row[label as usize]);
         log += logit - softmax(row);
     }
-    Score { holds, probability: exp64(log), nll: -log / question.answer.len().max(1) as f64 }
+    AnswerScore { holds, probability: exp64(log), nll: -log / question.answer.len().max(1) as f64 }
 }
 
 /// The next-token predictions of the base and the patched model for one prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Comparison {
+pub struct NextTokenComparison {
     /// The id and the probability of the base's top token.
     pub before: (u32, f64),
     /// The id and the probability of the patched model's top token.
@@ -123,7 +123,7 @@ pub struct Comparison {
     pub divergence: f64,
 }
 
-impl Comparison {
+impl NextTokenComparison {
     /// Returns whether the top token is the same and the divergence is below `threshold`.
     pub fn unchanged(&self, threshold: f64) -> bool {
         self.before.0 == self.after.0 && self.divergence < threshold
@@ -145,7 +145,7 @@ pub fn prompt(tokens: &Tokens, prompt: Prompt<'_>, limit: usize) -> Result<Vec<u
 ///
 /// # Errors
 /// If the weights overflow.
-pub fn check_says<'t>(
+pub fn check_finite_output<'t>(
     model: &Model,
     tokens: &Tokens,
     texts: impl IntoIterator<Item = Prompt<'t>>,
@@ -159,23 +159,23 @@ pub fn check_says<'t>(
 }
 
 /// Returns the next-token distribution of each prompt.
-pub fn next(model: &Model, prompts: &[Vec<u32>]) -> Vec<Next> {
+pub fn next(model: &Model, prompts: &[Vec<u32>]) -> Vec<NextTokenDistribution> {
     let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    model.logits(&rows, &vec![1; rows.len()]).into_iter().map(Next::new).collect()
+    model.logits(&rows, &vec![1; rows.len()]).into_iter().map(NextTokenDistribution::new).collect()
 }
 
 /// Compares the next-token distributions of both models for each prompt.
-pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<Comparison> {
+pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<NextTokenComparison> {
     let both = |some: &[Vec<u32>]| next(base, some).into_iter().zip(next(patched, some)).collect::<Vec<_>>();
-    let compared = |(base, patched): (Next, Next)| Comparison {
+    let compared = |(base, patched): (NextTokenDistribution, NextTokenDistribution)| NextTokenComparison {
         before: (base.top, base.probability),
         after: (patched.top, patched.probability),
         divergence: base.divergence(&patched),
     };
-    prompts.chunks(HELD).flat_map(both).map(compared).collect()
+    prompts.chunks(BATCH_ROWS).flat_map(both).map(compared).collect()
 }
 
-impl Next {
+impl NextTokenDistribution {
     /// Computes the distribution from the logits of all tokens, `[vocabulary]`.
     pub fn of(logits: &[f32]) -> Self {
         Self::new(logits.to_vec())
@@ -244,9 +244,9 @@ mod tests {
 
     #[test]
     fn divergence_is_the_formula_and_nothing_for_equals() {
-        let next = |logits: &[f32]| Next::new(logits.to_vec());
+        let next = |logits: &[f32]| NextTokenDistribution::new(logits.to_vec());
         let (p, q) = (next(&[0.0, 1.0, 2.0]), next(&[2.0, 1.0, 0.0]));
-        let probability = |next: &Next| next.log.iter().map(|log| log.exp()).collect::<Vec<_>>();
+        let probability = |next: &NextTokenDistribution| next.log.iter().map(|log| log.exp()).collect::<Vec<_>>();
         let want: f64 = probability(&p).iter().zip(probability(&q)).map(|(p, q)| p * (p / q).ln()).sum();
         assert!((p.divergence(&q) - want).abs() < 1e-6, "{} {want}", p.divergence(&q));
         assert_eq!(p.divergence(&p), 0.0);
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn unchanged_means_the_same_answer_and_little_divergence() {
-        let comparison = |after, divergence| Comparison { before: (7, 0.5), after: (after, 0.4), divergence };
+        let comparison = |after, divergence| NextTokenComparison { before: (7, 0.5), after: (after, 0.4), divergence };
         assert!(comparison(7, 0.05).unchanged(UNCHANGED_KL));
         assert!(!comparison(8, 0.05).unchanged(UNCHANGED_KL));
         assert!(!comparison(7, 0.1).unchanged(UNCHANGED_KL));

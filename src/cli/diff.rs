@@ -2,7 +2,7 @@
 
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Format, Outcome};
-use crate::behaviour::continuation::Draw;
+use crate::behaviour::continuation::ContinuationOptions;
 use crate::diagnostics::{Failure, Sources};
 use crate::project::Project;
 use crate::report::{self, Report};
@@ -64,7 +64,7 @@ fn compared(context: &Context, arguments: &Arguments, project: &Project, store: 
     let ground = Ground { project, base: &base, store, progress: &context.ui };
     let before = Side::find(&arguments.before, ground)?;
     let after = Side::find(&arguments.after, ground)?;
-    let draw = Draw { tokens: arguments.tokens.into(), seed: arguments.seed };
+    let draw = ContinuationOptions { tokens: arguments.tokens.into(), seed: arguments.seed };
     let found = diff(&before, &after, ground, Look { draw, damage: !arguments.no_damage })?;
     let outcome = if arguments.exit_code && differs(&found) { Outcome::No } else { Outcome::Ok };
     let command = format!("corrigenda diff {} {}", arguments.before, arguments.after);

@@ -11,7 +11,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Context, Format, Outcome, table};
-use crate::behaviour::Head;
+use crate::behaviour::CacheHeader;
 use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls};
 use crate::digest::Digest;
 use crate::pipeline::BuildInputs;
@@ -231,7 +231,7 @@ fn kept_of(store: &Store, lock: &Lock) -> Result<BTreeSet<(EntryKind, Digest)>, 
 
 /// Returns the measurements of models that the locks name: the base and all patches of the entry belong to one model.
 fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Digest)>, StoreError> {
-    let own = |head: &Head| {
+    let own = |head: &CacheHeader| {
         let patches: BTreeSet<Digest> = head.patches().collect();
         let on = locks.entries.values().filter(|lock| lock.base.digest == head.base);
         let known: BTreeSet<Digest> = on.map(|lock| lock.patch.id).collect();
@@ -239,7 +239,7 @@ fn measured(store: &Store, locks: &LockFile) -> Result<BTreeSet<(EntryKind, Dige
     };
     let mut kept = BTreeSet::new();
     for StoreEntry { kind, key, .. } in store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Measured) {
-        if Head::of_entry(store, &key)?.as_ref().is_some_and(own) {
+        if CacheHeader::of_entry(store, &key)?.as_ref().is_some_and(own) {
             kept.insert((kind, key));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::report::{ReportArguments, deliver, have_places};
 use super::{Context, Outcome};
-use crate::behaviour::cache::Kept;
+use crate::behaviour::cache::MeasurementCache;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
 use crate::pipeline::link_inputs::prepare;
@@ -72,8 +72,8 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     let patched = Patched::new(&base, &patch, &project.edits.sources);
     let mut sources = project.edits.sources.clone();
     let whole = arguments.only.is_empty();
-    let (after, kept) = (|| patched.model(), Kept::of(store, base.locked.digest, None, Some(id)));
-    let pair = Pair { before: &base.model, after: &after, kept, progress: &context.ui };
+    let (after, cache) = (|| patched.model(), MeasurementCache::new(store, base.locked.digest, None, Some(id)));
+    let pair = Pair { before: &base.model, after: &after, cache, progress: &context.ui };
     let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
     let subject = Subject { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {

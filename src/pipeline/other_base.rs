@@ -4,7 +4,7 @@
 use super::Base;
 use super::setup::{layer_for, templates_of};
 use super::sinks::find;
-use crate::behaviour::{Next, Question, Score, next, scores};
+use crate::behaviour::{AnswerScore, NextTokenDistribution, Question, next, scores};
 use crate::compile::resolve::Row;
 use crate::compile::{Fact, Resolved};
 use crate::diagnostics::Failure;
@@ -26,9 +26,9 @@ pub struct Reading<'a> {
     /// The most probable next token, as text, and its probability.
     pub top: (String, f64),
     /// The score of the target.
-    pub target: Score,
+    pub target: AnswerScore,
     /// The score of the old answer; `None` if the edit has no `was`.
-    pub was: Option<Score>,
+    pub was: Option<AnswerScore>,
 }
 
 /// A fact that the base cannot read.
@@ -113,8 +113,8 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
     let questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
     let mut scores = scores(&base.model, &questions).into_iter();
     let rows: Vec<Vec<u32>> = resolved.iter().map(|one| one.row.ids.clone()).collect();
-    let said: Vec<Next> = rows.chunks(HELD).flat_map(|some| next(&base.model, some)).collect();
-    let reading = |(Resolvable { edit, name, row, questions }, said): (Resolvable<'a>, Next)| {
+    let said: Vec<NextTokenDistribution> = rows.chunks(BATCH_ROWS).flat_map(|some| next(&base.model, some)).collect();
+    let reading = |(Resolvable { edit, name, row, questions }, said): (Resolvable<'a>, NextTokenDistribution)| {
         let mut score = || scores.next().expect("a score per question");
         let tokens = base.tokens.pieces(&row.ids);
         let before = locked(lock, edit, name).filter(|before| *before != (tokens.clone(), row.position));
@@ -126,7 +126,7 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
 }
 
 /// The number of rows whose logits are in memory at once; it does not affect the result.
-const HELD: usize = 64;
+const BATCH_ROWS: usize = 64;
 
 /// Returns the tokens and the position that the lock records for an edit with one of its names.
 fn locked(lock: Option<&Lock>, edit: &Edit, name: &str) -> Option<(Vec<String>, usize)> {

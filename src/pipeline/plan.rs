@@ -9,7 +9,7 @@ use super::sinks::prefaces;
 use super::{Base, Setup};
 use crate::behaviour::Question;
 use crate::behaviour::ask::Inquiry;
-use crate::behaviour::expect::expectations;
+use crate::behaviour::expectation::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, ResolveError, Resolved};
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, most_similar};
@@ -166,7 +166,7 @@ fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic
         }
     }
     for one in expectations(&edits, probes, &Prefaces::default()) {
-        if let Err(error) = Inquiry::new(tokens, one.given(), one.answers.iter().copied(), limit) {
+        if let Err(error) = Inquiry::new(tokens, one.model_input(), one.answers.iter().copied(), limit) {
             note(one.id, error, one.file, &one.place);
         }
     }
@@ -220,7 +220,7 @@ impl Planned<'_> {
     }
 
     /// Returns the model input for a text from [`Planned::filled`].
-    pub fn given<'t>(&self, filled: &'t str) -> Prompt<'t> {
+    pub fn model_input<'t>(&self, filled: &'t str) -> Prompt<'t> {
         Prompt { text: filled, chat: self.edit.chat }
     }
 

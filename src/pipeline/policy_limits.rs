@@ -3,10 +3,12 @@
 use super::{Base, BuildRecord, Plan};
 use crate::behaviour::PromptKind;
 use crate::behaviour::UNCHANGED_KL;
-use crate::behaviour::ask::Both;
+use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::damage::{Neutral, damage};
-use crate::behaviour::expect::{Expectation, Figures, Share, Thresholds, Unasked, asked, expectations};
+use crate::behaviour::expectation::{
+    Expectation, SetFigures, Share, Thresholds, UnrunnablePrompt, ask_expectations, expectations,
+};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Digest, FieldHasher};
 use crate::model::{Model, ModelError};
@@ -139,13 +141,14 @@ fn check_answers(
     }
     let edits: Vec<&Edit> = project.edits.edits.iter().collect();
     let all = expectations(&edits, &project.probes, prefaces);
-    let said = asked(&base.model, patched, &base.tokens, &all).map_err(|unasked| cannot_ask(project, &unasked))?;
+    let said =
+        ask_expectations(&base.model, patched, &base.tokens, &all).map_err(|unasked| cannot_ask(project, &unasked))?;
     let thresholds = thresholds(&project.config);
-    let figures = Figures::of(all.iter().zip(&said), thresholds);
+    let figures = SetFigures::of(all.iter().zip(&said), thresholds);
     let unmet: Vec<&Expectation<'_>> = all
         .iter()
         .zip(&said)
-        .filter(|(one, both)| !one.watched && !one.is_met(both, thresholds))
+        .filter(|(one, both)| !one.report_only && !one.is_met(both, thresholds))
         .map(|(one, _)| one)
         .collect();
     let of = |kinds: &[PromptKind]| unmet.iter().copied().filter(|one| kinds.contains(&one.asked)).collect::<Vec<_>>();
@@ -208,14 +211,14 @@ fn too_few(
     Some(policy.point(finding, limit))
 }
 
-fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[Both]) -> Vec<Diagnostic> {
+fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[PredictionPair]) -> Vec<Diagnostic> {
     let neighbours = all.iter().zip(said).filter(|(one, _)| match one.asked {
         PromptKind::Unchanged => true,
-        PromptKind::Probe => !one.watched,
+        PromptKind::Probe => !one.report_only,
         _ => false,
     });
     let broken = neighbours.filter(|(_, both)| !limit.allows(both.divergence));
-    let finding = |(one, both): (&Expectation<'_>, &Both)| {
+    let finding = |(one, both): (&Expectation<'_>, &PredictionPair)| {
         let message = format!(
             "a neighbour of `{}` diverges by {:.3} nats; the policy allows {}",
             one.id, both.divergence, limit.value
@@ -302,8 +305,8 @@ pub fn silent(error: &ModelError) -> Failure {
 }
 
 /// Returns an error that lists the prompts that cannot be evaluated, each with its place in the source.
-pub fn cannot_ask(project: &Project, unasked: &[Unasked]) -> Failure {
-    let finding = |one: &Unasked| {
+pub fn cannot_ask(project: &Project, unasked: &[UnrunnablePrompt]) -> Failure {
+    let finding = |one: &UnrunnablePrompt| {
         let message = format!("`{}`: {}", one.id, one.error);
         let code = match one.error {
             ModelError::Chat { .. } => Code::ChatUnusable,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan_linker::{LinkedPatch, PlanLinker};
 use super::{Base, Plan, Setup};
-use crate::behaviour::{Question, Score, scores};
+use crate::behaviour::{AnswerScore, Question, scores};
 use crate::digest::Digest;
 use crate::model::{Model, ModelError};
 use crate::patch::{Patch, PatchError, delta_norms, materialise, norm, surviving_share};
@@ -197,10 +197,10 @@ fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditReco
     let planned = plan.by_meaning();
     for planned in &planned {
         for answer in [Some(&planned.edit.target), planned.edit.was.as_ref()].into_iter().flatten() {
-            questions.push(Question::new(&base.tokens, planned.given(&planned.filled()), answer, limit)?);
+            questions.push(Question::new(&base.tokens, planned.model_input(&planned.filled()), answer, limit)?);
         }
     }
-    let answer = |(before, after): (Score, Score)| AnswerRecord {
+    let answer = |(before, after): (AnswerScore, AnswerScore)| AnswerRecord {
         before: before.probability,
         after: after.probability,
         held: before.holds,

@@ -1,7 +1,7 @@
 //! Converts model predictions to the answer rows of a report: token ids become text, byte ranges become lines.
 
-use crate::behaviour::ask::{Both, Told};
-use crate::behaviour::expect::Expectation;
+use crate::behaviour::ask::{Prediction, PredictionPair};
+use crate::behaviour::expectation::Expectation;
 use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
 use crate::report::{Answer, Says, Token, Verdict};
@@ -11,13 +11,13 @@ pub fn answer(
     tokens: &Tokens,
     sources: &Sources,
     one: &Expectation<'_>,
-    both: &Both,
+    both: &PredictionPair,
     verdict: Option<Verdict>,
 ) -> Answer {
     Answer {
         asked: one.asked,
         id: one.id.to_owned(),
-        prompt: one.shown(),
+        prompt: one.display_prompt(),
         target: one.answers.first().map(|target| (*target).to_owned()),
         before: says(tokens, &both.before),
         after: says(tokens, &both.after),
@@ -28,7 +28,7 @@ pub fn answer(
 }
 
 /// Converts one model's answer to the type of the report; `holds` is `None` if no answer is expected.
-pub fn says(tokens: &Tokens, told: &Told) -> Says {
+pub fn says(tokens: &Tokens, told: &Prediction) -> Says {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     Says {
         top: told.top.iter().map(token).collect(),

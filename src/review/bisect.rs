@@ -4,8 +4,8 @@
 //! again. Each edit is left out once, and all failing expectations are run on the remaining edits. Each expectation is
 //! also run with only its own edit.
 
-use crate::behaviour::ask::Both;
-use crate::behaviour::expect::{Expectation, asked};
+use crate::behaviour::ask::PredictionPair;
+use crate::behaviour::expectation::{Expectation, ask_expectations};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Model;
 use crate::pipeline::Base;
@@ -40,7 +40,7 @@ pub fn culprits(
     progress.begin("edits to leave out", ids.len() as u64);
     let mut culprits: Vec<Culprit> = Vec::new();
     for one in &list {
-        let (id, prompt) = (one.id.to_owned(), one.shown());
+        let (id, prompt) = (one.id.to_owned(), one.display_prompt());
         culprits.push(Culprit { id, prompt, alone: search.alone(one)?, breaks: Vec::new(), nearest: None });
     }
     let mut nearest: Vec<Option<(f64, String, f64)>> = vec![None; list.len()];
@@ -97,13 +97,13 @@ impl<'a> Search<'a> {
         Ok(Some(patched))
     }
 
-    fn ask(&self, patched: &Model, list: &[Expectation<'_>]) -> Result<Vec<Both>, Failure> {
-        let said = asked(&self.base.model, patched, &self.base.tokens, list);
+    fn ask(&self, patched: &Model, list: &[Expectation<'_>]) -> Result<Vec<PredictionPair>, Failure> {
+        let said = ask_expectations(&self.base.model, patched, &self.base.tokens, list);
         said.map_err(|unasked| cannot_ask(self.project, &unasked))
     }
 
     /// Runs the expectations on the set without one edit; `None` if the set has no other edit.
-    fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<Both>>, Failure> {
+    fn without(&self, id: &str, list: &[Expectation<'_>]) -> Result<Option<Vec<PredictionPair>>, Failure> {
         self.patched(|other| other != id)?.map(|patched| self.ask(&patched, list)).transpose()
     }
 

@@ -3,9 +3,9 @@
 //! At most [`MOST_CONTINUED`] prompts are continued. Both sides use the same seed or greedy decoding.
 
 use super::side::{Ground, Side};
-use crate::behaviour::ask::Both;
-use crate::behaviour::continuation::{Draw, continuation};
-use crate::behaviour::expect::Expectation;
+use crate::behaviour::ask::PredictionPair;
+use crate::behaviour::continuation::{ContinuationOptions, continuation};
+use crate::behaviour::expectation::Expectation;
 use crate::behaviour::word_diff::words;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::Base;
@@ -26,8 +26,8 @@ pub(super) fn texts(
     before: &Side,
     after: &Side,
     ground: Ground<'_>,
-    wanted: &[(&Expectation<'_>, &Both)],
-    draw: Draw,
+    wanted: &[(&Expectation<'_>, &PredictionPair)],
+    draw: ContinuationOptions,
 ) -> Result<Texts, Failure> {
     let looked_at = if draw.tokens == 0 { &[] } else { &wanted[..wanted.len().min(MOST_CONTINUED)] };
     let continuations = all_continued(before, after, ground, looked_at, draw)?;
@@ -41,8 +41,8 @@ fn all_continued(
     before: &Side,
     after: &Side,
     ground: Ground<'_>,
-    wanted: &[(&Expectation<'_>, &Both)],
-    draw: Draw,
+    wanted: &[(&Expectation<'_>, &PredictionPair)],
+    draw: ContinuationOptions,
 ) -> Result<Vec<Continuation>, Failure> {
     let mut out = Vec::new();
     ground.progress.begin_short("prompts that both sides continue", wanted.len() as u64);
@@ -59,7 +59,13 @@ fn all_continued(
 }
 
 /// Returns a note if the continuation disagrees with the answers to the same prompt.
-fn aside(one: &Expectation<'_>, both: &Both, found: &Continuation, draw: Draw, base: &Base) -> Option<String> {
+fn aside(
+    one: &Expectation<'_>,
+    both: &PredictionPair,
+    found: &Continuation,
+    draw: ContinuationOptions,
+    base: &Base,
+) -> Option<String> {
     // Greedy decoding always starts with the likeliest token, so only sampled text can depart from it.
     let first = both.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
     let text = found.after.trim_start();
@@ -78,24 +84,25 @@ fn continued(
     after: &Side,
     ground: Ground<'_>,
     one: &Expectation<'_>,
-    draw: Draw,
+    draw: ContinuationOptions,
 ) -> Result<Option<Continuation>, Failure> {
     let base = ground.base;
     let stop = |message: String| Failure::from(Diagnostic::new(Code::SideUnusable, message));
-    let row = base.tokens.encode_prompt(one.given()).map_err(|error| stop(error.to_string()))?.encoded.ids;
-    let draw = Draw { tokens: draw.tokens.min(base.model.spec().max_positions.saturating_sub(row.len())), ..draw };
+    let row = base.tokens.encode_prompt(one.model_input()).map_err(|error| stop(error.to_string()))?.encoded.ids;
+    let draw =
+        ContinuationOptions { tokens: draw.tokens.min(base.model.spec().max_positions.saturating_sub(row.len())), ..draw };
     if draw.tokens == 0 {
         return Ok(None);
     }
     let text = |side: &Side| {
-        let kept = side.kept(ground);
-        let known = kept.text(&row, draw);
+        let cache = side.cache(ground);
+        let known = cache.text(&row, draw);
         let made = || continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
         let text = known.map_or_else(made, Ok)?;
-        kept.keep_text(&row, draw, &text);
+        cache.keep_text(&row, draw, &text);
         Ok::<_, Failure>(text)
     };
     let (was, is) = (text(before)?, text(after)?);
-    let (id, prompt, words) = (one.id.to_owned(), one.shown(), words(&was, &is));
+    let (id, prompt, words) = (one.id.to_owned(), one.display_prompt(), words(&was, &is));
     Ok(Some(Continuation { id, prompt, before: was, after: is, words, note: None }))
 }

@@ -7,11 +7,11 @@ use super::continuations::{Texts, texts};
 use super::measure::Pair;
 use super::side::{Ground, Identity, Side};
 use crate::behaviour::PromptKind;
-use crate::behaviour::ask::Both;
-use crate::behaviour::cache::Kept;
-use crate::behaviour::continuation::Draw;
+use crate::behaviour::ask::PredictionPair;
+use crate::behaviour::cache::MeasurementCache;
+use crate::behaviour::continuation::ContinuationOptions;
 use crate::behaviour::damage::Damage;
-use crate::behaviour::expect::{Expectation, Unasked, expectations};
+use crate::behaviour::expectation::{Expectation, UnrunnablePrompt, expectations};
 use crate::diagnostics::{Failure, Sources};
 use crate::digest::Digest;
 use crate::model::Model;
@@ -25,7 +25,7 @@ use crate::report::{self, Answer, EditWeight, Report, Tensor, Verdict, Weights};
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     /// The settings of the continuations; if `tokens` is 0, no text is generated.
-    pub draw: Draw,
+    pub draw: ContinuationOptions,
     /// Whether damage on neutral text is measured.
     pub damage: bool,
 }
@@ -225,7 +225,7 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>, stated: &'
         let edits: Vec<&Edit> = project.edits.edits.iter().collect();
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes, prefaces) {
-            if seen.insert((one.asked, known(&one), one.shown())) {
+            if seen.insert((one.asked, known(&one), one.display_prompt())) {
                 prompts.push(Put { one, project });
             }
         }
@@ -247,8 +247,9 @@ fn behaviour(
     let list: Vec<Expectation<'_>> = prompts.iter().map(|put| put.one.clone()).collect();
     let later = || Ok(&after.model);
     let said = pair(before, after, &later, ground).asked(ground.base, &list, |one| unaskable(&prompts, one))?;
-    let row =
-        |(put, both): (&Put<'_>, &Both)| answer(tokens, &put.project.edits.sources, &put.one, both, None::<Verdict>);
+    let row = |(put, both): (&Put<'_>, &PredictionPair)| {
+        answer(tokens, &put.project.edits.sources, &put.one, both, None::<Verdict>)
+    };
     let mut answers: Vec<Answer> = prompts.iter().zip(&said).map(row).collect();
     answers.sort_by(|a, b| {
         let key = |one: &Answer| (one.asked, one.id.clone(), one.prompt.clone());
@@ -269,24 +270,26 @@ fn pair<'s>(
     later: &'s dyn Fn() -> Result<&'s Model, Failure>,
     ground: Ground<'s>,
 ) -> Pair<'s> {
-    let kept = match (before.identity(), after.identity()) {
-        (Identity::Patch(was), Identity::Patch(is)) => Kept::of(ground.store, ground.base.locked.digest, was, is),
-        _ => Kept::nothing(),
+    let cache = match (before.identity(), after.identity()) {
+        (Identity::Patch(was), Identity::Patch(is)) => {
+            MeasurementCache::new(ground.store, ground.base.locked.digest, was, is)
+        }
+        _ => MeasurementCache::disabled(),
     };
-    Pair { before: &before.model, after: later, kept, progress: ground.progress }
+    Pair { before: &before.model, after: later, cache, progress: ground.progress }
 }
 
 /// Reports prompts that cannot be run. An error refers to the sources of one project, so only prompts of the first
 /// one's project are reported.
-fn unaskable(prompts: &[Put<'_>], unasked: Vec<Unasked>) -> Failure {
-    let put = |one: &Unasked| {
+fn unaskable(prompts: &[Put<'_>], unasked: Vec<UnrunnablePrompt>) -> Failure {
+    let put = |one: &UnrunnablePrompt| {
         let is = |put: &&Put<'_>| (put.one.id, put.one.file, &put.one.place) == (one.id.as_str(), one.file, &one.place);
         prompts.iter().find(is)
     };
     let Some(project) = unasked.first().and_then(put).map(|put| put.project) else {
         return Failure::invalid(Vec::new(), &Sources::default());
     };
-    let here = |one: &Unasked| put(one).is_some_and(|put| std::ptr::eq(put.project, project));
+    let here = |one: &UnrunnablePrompt| put(one).is_some_and(|put| std::ptr::eq(put.project, project));
     cannot_ask(project, &unasked.into_iter().filter(here).collect::<Vec<_>>())
 }
 

@@ -2,11 +2,11 @@
 
 use std::cell::OnceCell;
 
-use crate::behaviour::ask::{Both, ask_kept};
-use crate::behaviour::cache::Kept;
+use crate::behaviour::ask::{PredictionPair, ask_cached};
+use crate::behaviour::cache::MeasurementCache;
 use crate::behaviour::damage::Damage;
-use crate::behaviour::damage::{Neutral, damage_kept};
-use crate::behaviour::expect::{Expectation, Unasked, groups, inquiries, spoken};
+use crate::behaviour::damage::{Neutral, damage_cached};
+use crate::behaviour::expectation::{Expectation, UnrunnablePrompt, check_finite_answers, groups, inquiries};
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::Model;
 use crate::patch::Patch;
@@ -50,7 +50,7 @@ pub struct Pair<'a> {
     /// Returns the later model; called only if a result is not cached.
     pub after: &'a dyn Fn() -> Result<&'a Model, Failure>,
     /// The measurement cache for these two models.
-    pub kept: Kept<'a>,
+    pub cache: MeasurementCache<'a>,
     /// Receives the progress of the measurement.
     pub progress: &'a dyn Progress,
 }
@@ -65,25 +65,26 @@ impl Pair<'_> {
         &self,
         base: &Base,
         expectations: &[Expectation<'_>],
-        unaskable: impl Fn(Vec<Unasked>) -> Failure,
-    ) -> Result<Vec<Both>, Failure> {
+        unaskable: impl Fn(Vec<UnrunnablePrompt>) -> Failure,
+    ) -> Result<Vec<PredictionPair>, Failure> {
         let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, expectations).map_err(&unaskable)?;
         let groups = groups(&inquiries, expectations);
-        let mut found: Vec<Option<Vec<Both>>> = groups.iter().map(|group| self.kept.answers(group)).collect();
+        let mut found: Vec<Option<Vec<PredictionPair>>> =
+            groups.iter().map(|group| self.cache.answers(group)).collect();
         let missing: Vec<_> = groups.iter().zip(&found).filter(|(_, found)| found.is_none()).collect();
         let missing: Vec<_> = missing.into_iter().map(|(group, _)| *group).collect();
         if !missing.is_empty() {
             let after = (self.after)()?;
             let count = missing.iter().map(|group| group.len()).sum::<usize>();
             self.progress.begin_short("prompts evaluated by both models", count as u64);
-            let said = ask_kept(&self.kept, self.before, after, &missing, self.progress);
+            let said = ask_cached(&self.cache, self.before, after, &missing, self.progress);
             self.progress.end();
             let mut said = said.into_iter();
             for (group, found) in groups.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
                 *found = Some(said.by_ref().take(group.len()).collect());
             }
         }
-        spoken(found.into_iter().flatten().flatten().collect(), expectations).map_err(unaskable)
+        check_finite_answers(found.into_iter().flatten().flatten().collect(), expectations).map_err(unaskable)
     }
 
     /// Measures the damage on neutral text between the two models.
@@ -91,12 +92,12 @@ impl Pair<'_> {
     /// # Errors
     /// If the weights of one of the models overflow or the later model cannot be created.
     pub fn damage(&self, neutral: &Neutral) -> Result<Damage, Failure> {
-        if let Some(known) = self.kept.damage(neutral) {
+        if let Some(known) = self.cache.damage(neutral) {
             return Ok(known);
         }
         let after = (self.after)()?;
         self.progress.begin_short("neutral documents evaluated by both models", neutral.documents().len() as u64);
-        let measured = damage_kept(&self.kept, self.before, after, neutral, self.progress);
+        let measured = damage_cached(&self.cache, self.before, after, neutral, self.progress);
         self.progress.end();
         measured.map_err(|error| silent(&error))
     }

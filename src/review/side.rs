@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use crate::behaviour::cache::Kept;
+use crate::behaviour::cache::MeasurementCache;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
 use crate::history::{Commit, HistoryError, Repository};
@@ -172,10 +172,10 @@ impl Side {
     }
 
     /// Returns the cache of measurements of this side alone.
-    pub fn kept<'g>(&self, ground: Ground<'g>) -> Kept<'g> {
+    pub fn cache<'g>(&self, ground: Ground<'g>) -> MeasurementCache<'g> {
         match self.identity() {
-            Identity::Patch(patch) => Kept::of(ground.store, ground.base.locked.digest, patch, None),
-            Identity::Unknown => Kept::nothing(),
+            Identity::Patch(patch) => MeasurementCache::new(ground.store, ground.base.locked.digest, patch, None),
+            Identity::Unknown => MeasurementCache::disabled(),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::measure::Pair;
 use crate::behaviour::PromptKind;
-use crate::behaviour::ask::{Both, Told};
+use crate::behaviour::ask::{Prediction, PredictionPair};
 use crate::behaviour::damage::Damage;
-use crate::behaviour::expect::{Expectation, Figures, Thresholds, expectations};
+use crate::behaviour::expectation::{Expectation, SetFigures, Thresholds, expectations};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Tokens;
 use crate::pipeline::Base;
@@ -18,7 +18,7 @@ pub struct Trial<'p> {
     /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
     /// The answers of both models, in the same order.
-    pub said: Vec<Both>,
+    pub said: Vec<PredictionPair>,
     /// The verdicts, in the same order; `None` for a probe that is only watched.
     pub verdicts: Vec<Option<Verdict>>,
     /// The aggregate results of the set, with their limits.
@@ -82,10 +82,10 @@ impl<'p> Trial<'p> {
     fn judge(&mut self, subject: &Subject<'_, 'p>, accepted: &Acceptances) {
         let Subject { project, base, whole, .. } = *subject;
         let (thresholds, policy) = (thresholds(&project.config), &project.config.policy);
-        let figures = Figures::of(self.expectations.iter().zip(&self.said), thresholds);
+        let figures = SetFigures::of(self.expectations.iter().zip(&self.said), thresholds);
         let judge = Judge { project, figures, whole, thresholds, expectations: &self.expectations, said: &self.said };
         for (one, both) in self.expectations.iter().zip(&self.said) {
-            if one.watched {
+            if one.report_only {
                 self.verdicts.push(None);
                 continue;
             }
@@ -95,7 +95,7 @@ impl<'p> Trial<'p> {
             }
             let says = says(&base.tokens, both, one);
             let (id, asked) = (one.id.to_owned(), one.asked.as_str().to_owned());
-            let shortfall = Accepted { id, asked, prompt: one.shown(), says };
+            let shortfall = Accepted { id, asked, prompt: one.display_prompt(), says };
             let tolerated = judge.tolerates(one);
             if !tolerated {
                 self.acceptable.push(shortfall.clone());
@@ -134,8 +134,8 @@ impl<'p> Trial<'p> {
 /// Returns the patched model's answer as the text that an acceptance records. If the answer is right but a number
 /// misses its threshold, the text includes that number. It is rounded to one digit towards the worse side, so that a
 /// larger shortfall needs a new acceptance.
-fn says(tokens: &Tokens, both: &Both, one: &Expectation<'_>) -> String {
-    let first = |told: &Told| told.top.first().map(|(token, _)| *token);
+fn says(tokens: &Tokens, both: &PredictionPair, one: &Expectation<'_>) -> String {
+    let first = |told: &Prediction| told.top.first().map(|(token, _)| *token);
     let said = first(&both.after).map(|token| tokens.piece(token)).unwrap_or_default();
     let digit = |figure: f64, round: fn(f64) -> f64| {
         let unit = 10_f64.powf(figure.log10().floor());
@@ -174,11 +174,11 @@ fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fail
 /// The inputs for judging single failures and the whole set.
 struct Judge<'a, 'p> {
     project: &'p Project,
-    figures: Figures,
+    figures: SetFigures,
     whole: bool,
     thresholds: Thresholds,
     expectations: &'a [Expectation<'p>],
-    said: &'a [Both],
+    said: &'a [PredictionPair],
 }
 
 impl Judge<'_, '_> {
@@ -202,7 +202,7 @@ impl Judge<'_, '_> {
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
         let all = self.expectations.iter().zip(self.said);
         let own = all.filter(|(other, _)| other.id == one.id && other.asked == PromptKind::Paraphrase);
-        Figures::of(own, self.thresholds).paraphrase.value()
+        SetFigures::of(own, self.thresholds).paraphrase.value()
     }
 
     fn gates(&self, damage: Option<Damage>) -> Vec<Gate> {
@@ -238,7 +238,7 @@ fn at_most(name: &str, value: f64, limit: Option<f64>) -> Gate {
     Gate { name: name.to_owned(), value, limit, more_is_better: false, pass }
 }
 
-fn failed(one: &Expectation<'_>, both: &Both, says: &str, thresholds: Thresholds) -> Diagnostic {
+fn failed(one: &Expectation<'_>, both: &PredictionPair, says: &str, thresholds: Thresholds) -> Diagnostic {
     let own = one.edit.map(|edit| &edit.expect);
     let (holds, first) = (both.after.holds(), |top: &[(u32, f64)]| top.first().map(|(token, _)| *token));
     let found = match both.after.probability() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{Context, Format, Outcome};
-use crate::behaviour::check_says;
+use crate::behaviour::check_finite_output;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Digest, FieldHasher};
 use crate::export::destination::Place;
@@ -211,7 +211,7 @@ fn over(
         found.map_err(|error| refused(format!("{name}: {error}")))?;
     }
     let filled: Vec<String> = cases.iter().take(64).map(Case::filled).collect();
-    check_says(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into()))
+    check_finite_output(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into()))
         .map_err(|error| silent(&error))?;
     let ground = Ground::new(project, base, store)?;
     let references = match &arguments.references {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::table::{Table, percent, plural};
 use super::{Context, Format, Outcome};
-use crate::behaviour::expect::Unasked;
-use crate::behaviour::{Next, Question, Score, next, scores};
+use crate::behaviour::expectation::UnrunnablePrompt;
+use crate::behaviour::{AnswerScore, NextTokenDistribution, Question, next, scores};
 use crate::diagnostics::{Code, Diagnostic, Failure, escape_controls, quoted};
 use crate::model::{ModelError, Prompt};
 use crate::pipeline::plan::{disagrees, only};
@@ -39,8 +39,8 @@ pub(super) struct Arguments {
 /// The base's answers to the prompt of one edit.
 struct Said {
     top: (String, f64),
-    target: Score,
-    was: Option<Score>,
+    target: AnswerScore,
+    was: Option<AnswerScore>,
 }
 
 /// The data from which the answer of the command is formatted.
@@ -143,14 +143,14 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
     let mut score = || scores.next().expect("a score per question");
     let mut said = Vec::new();
     for (edit, next) in chosen.iter().zip(rows.chunks(64).flat_map(|some| next(&base.model, some))) {
-        let Next { top, probability, .. } = next;
+        let NextTokenDistribution { top, probability, .. } = next;
         let top = (base.tokens.piece(top), probability);
         let one = Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
         if !one.target.is_finite() {
             let (id, file, place) = (edit.id.clone(), edit.spans.file, edit.spans.prompt.clone());
             return Err(policy_limits::cannot_ask(
                 project,
-                &[Unasked { id, file, place, error: ModelError::Overflow }],
+                &[UnrunnablePrompt { id, file, place, error: ModelError::Overflow }],
             ));
         }
         said.push(one);
@@ -297,7 +297,7 @@ impl View<'_> {
         let edit = |(planned, said): &(&Planned<'_>, &Said)| {
             let edit = planned.edit;
             let change = self.changes.iter().find(|change| change.id == edit.id);
-            let score = |score: Score| json!({ "holds": score.holds, "probability": score.probability });
+            let score = |score: AnswerScore| json!({ "holds": score.holds, "probability": score.probability });
             let locked = planned.locked(self.base, &self.setup.layers(self.base));
             json!({
                 "id": edit.id,

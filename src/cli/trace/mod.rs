@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use super::{Context, Outcome};
-use crate::behaviour::check_says;
+use crate::behaviour::check_finite_output;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::ModelError;
 use crate::pipeline::Base;
@@ -120,7 +120,7 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     if let Some(project) = project.as_ref().filter(|_| arguments.suggest_layer) {
         let base = context.base(project, &store, false).map_err(stop)?;
         let texts = facts.iter().map(|fact| fact.prompt.as_str().into());
-        check_says(&base.model, &base.tokens, texts).map_err(|error| stop(silent(&error)))?;
+        check_finite_output(&base.model, &base.tokens, texts).map_err(|error| stop(silent(&error)))?;
         return suggest(context, arguments, project, (&base, &store), facts).map_err(stop);
     }
     let store = store.for_reading();

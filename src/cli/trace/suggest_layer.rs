@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::suggested_output::{Told, around, human, json};
 use super::{Arguments, of_edit, trace_each};
-use crate::behaviour::expect::Share;
+use crate::behaviour::expectation::Share;
 use crate::behaviour::{Question, scores};
 use crate::cli::table::{percent, plural};
 use crate::cli::{Context, Format, Outcome};

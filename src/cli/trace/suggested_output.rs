@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::output::figure;
-use crate::behaviour::expect::Share;
+use crate::behaviour::expectation::Share;
 use crate::cli::table::{Table, percent, plural};
 use crate::numeric::Mean;
 use crate::research::layers::coarse::Round;

@@ -3,7 +3,7 @@
 use super::find;
 use super::find::{EARLY, Lengths, SINK, Sink};
 use crate::behaviour::PromptKind;
-use crate::behaviour::expect::expectations;
+use crate::behaviour::expectation::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, Resolved};
 use crate::diagnostics::{Code, Diagnostic, Failure};
@@ -133,7 +133,7 @@ fn of_paraphrases(
         let named = edit.names().filter_map(|(name, _)| Some((as_word(&one.prompt, name)?, name)));
         let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };
         // A text that cannot be tokenized was reported by the plan.
-        let Ok(framed) = base.tokens.encode_prompt(one.given()) else { continue };
+        let Ok(framed) = base.tokens.encode_prompt(one.model_input()) else { continue };
         let last = framed.encoded.subject_last(&(start..start + name.len()));
         if let Some(last) = last.filter(|last| *last < EARLY) {
             rows.push(framed.encoded.ids[..=last].to_vec());

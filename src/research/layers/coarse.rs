@@ -89,7 +89,7 @@ fn centres(tried: &[Tried]) -> Vec<usize> {
 mod tests {
     use super::super::search::Shares;
     use super::*;
-    use crate::behaviour::expect::Share;
+    use crate::behaviour::expectation::Share;
 
     /// A layer at which `held` of ten edits hold and every neighbour stays unchanged.
     fn tried(layer: usize, held: usize) -> Tried {

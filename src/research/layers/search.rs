@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::behaviour::expect::Share;
+use crate::behaviour::expectation::Share;
 use crate::numeric::Mean;
 
 /// The results of one or more edits: efficacy, held-out paraphrases, neighbours.

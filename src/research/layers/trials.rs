@@ -5,8 +5,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::search::{Shares, Tried};
-use crate::behaviour::ask::{Before, Inquiry};
-use crate::behaviour::expect::{Expectation, Figures, Share, Unasked, expectations, inquiries, spoken};
+use crate::behaviour::ask::{BaselineRun, Inquiry};
+use crate::behaviour::expectation::{
+    Expectation, SetFigures, Share, UnrunnablePrompt, check_finite_answers, expectations, inquiries,
+};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
@@ -34,7 +36,7 @@ pub struct Trials<'a> {
     store: &'a Store,
     progress: &'a dyn Progress,
     /// The base's results for the prompts of an edit, by the edit's index; they are the same at every layer.
-    before: RefCell<BTreeMap<usize, Before>>,
+    before: RefCell<BTreeMap<usize, BaselineRun>>,
 }
 
 impl<'a> Trials<'a> {
@@ -155,24 +157,24 @@ impl<'a> Trials<'a> {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
         let list = expectations(&[edit], &[], prefaces);
-        let cannot = |unasked: Vec<Unasked>| cannot_ask(project, &unasked);
+        let cannot = |unasked: Vec<UnrunnablePrompt>| cannot_ask(project, &unasked);
         let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, &list).map_err(cannot)?;
         let said = self.before(index, &inquiries, |before| before.against(&patched, &inquiries));
-        let said = spoken(said, &list).map_err(cannot)?;
+        let said = check_finite_answers(said, &list).map_err(cannot)?;
         let asked: Vec<(&Expectation<'_>, _)> = list.iter().zip(&said).collect();
-        let Figures { efficacy, paraphrase, unchanged, .. } = Figures::of(asked, thresholds(&project.config));
+        let SetFigures { efficacy, paraphrase, unchanged, .. } = SetFigures::of(asked, thresholds(&project.config));
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
 
     /// Calls `with` with the base's results for an edit's prompts. They are cached up to [`KEPT_NUMBERS`].
-    fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&Before) -> T) -> T {
+    fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&BaselineRun) -> T) -> T {
         if let Some(before) = self.before.borrow().get(&index) {
             return with(before);
         }
-        let before = Before::of(&self.base.model, inquiries);
+        let before = BaselineRun::of(&self.base.model, inquiries);
         let out = with(&before);
         let mut kept = self.before.borrow_mut();
-        if kept.values().map(Before::numbers).sum::<usize>() + before.numbers() <= KEPT_NUMBERS {
+        if kept.values().map(BaselineRun::numbers).sum::<usize>() + before.numbers() <= KEPT_NUMBERS {
             kept.insert(index, before);
         }
         out

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::behaviour::{Question, Score, scores};
+use crate::behaviour::{AnswerScore, Question, scores};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::Mean;
 use crate::numeric::elementary::exp64;
@@ -67,19 +67,19 @@ impl Questions {
         self.of(&scores(model, &self.questions))
     }
 
-    fn of(&self, scores: &[Score]) -> Measured {
+    fn of(&self, scores: &[AnswerScore]) -> Measured {
         let (rewrite, rest) = scores.split_at(2);
         let (paraphrase, neighbour) = rest.split_at(2 * self.paraphrases);
-        let some = |scores: &[Score]| (!scores.is_empty()).then(|| Part::of(scores));
+        let some = |scores: &[AnswerScore]| (!scores.is_empty()).then(|| Part::of(scores));
         Measured { rewrite: Part::of(rewrite), paraphrase: some(paraphrase), neighbour: some(neighbour) }
     }
 }
 
 impl Part {
     /// Aggregates pairs of scores: the answer that should be likelier, then the other one.
-    fn of(scores: &[Score]) -> Self {
+    fn of(scores: &[AnswerScore]) -> Self {
         // If the logits are not finite, the likelihood counts as 0.
-        let likelihood = |score: &Score| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
+        let likelihood = |score: &AnswerScore| if score.nll.is_finite() { exp64(-score.nll) } else { 0.0 };
         let (pairs, mut part) = (scores.as_chunks::<2>().0, Self::default());
         for [wanted, other] in pairs {
             part.success += f64::from(u8::from(wanted.nll < other.nll));
@@ -138,8 +138,8 @@ pub fn harmonic(numbers: impl IntoIterator<Item = f64>) -> f64 {
 mod tests {
     use super::*;
 
-    fn score(probability: f64, holds: bool) -> Score {
-        Score { holds, probability, nll: -probability.ln() }
+    fn score(probability: f64, holds: bool) -> AnswerScore {
+        AnswerScore { holds, probability, nll: -probability.ln() }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::behaviour::Next;
+use crate::behaviour::NextTokenDistribution;
 use crate::digest::{Digest, FieldHasher};
 use crate::model::run::generation::Generation;
 use crate::model::{Model, ModelError, Tokens};
@@ -45,7 +45,7 @@ fn written(model: &Model, tokens: &Tokens, prompt: &str, mut random: NumpyRandom
     let mut text = Generation::new(model);
     let mut logits = text.push(&ids);
     while ids.len() < length {
-        let next = draw(&Next::of(&logits).likeliest(LIKELIEST), random.double());
+        let next = draw(&NextTokenDistribution::of(&logits).likeliest(LIKELIEST), random.double());
         ids.push(next);
         if ids.len() < length {
             logits = text.push(&[next]);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::ask::{Both, Inquiry, ask};
+use super::ask::{Inquiry, PredictionPair, ask};
 use crate::behaviour::PromptKind;
 use crate::diagnostics::FileId;
 use crate::model::{Model, ModelError, Prompt, Tokens};
@@ -28,7 +28,7 @@ pub struct Expectation<'p> {
     /// The accepted answers, the target first; empty if the output should stay unchanged.
     pub answers: Vec<&'p str>,
     /// Whether nothing is expected: the probe is only reported.
-    pub watched: bool,
+    pub report_only: bool,
     /// The project file that states the expectation, for diagnostics.
     pub file: FileId,
     /// The byte range of the prompt in that file.
@@ -46,7 +46,7 @@ pub struct Thresholds {
 
 /// A prompt that cannot be run, or for which a model's logits are not finite.
 #[derive(Debug)]
-pub struct Unasked {
+pub struct UnrunnablePrompt {
     /// The id of the edit or of the probe that states the prompt.
     pub id: String,
     /// The project file that states the prompt, for diagnostics.
@@ -76,7 +76,7 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
             preface,
             chat: edit.chat,
             answers,
-            watched: false,
+            report_only: false,
             file,
             place,
         }
@@ -106,7 +106,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
         preface: 0,
         chat: probe.chat,
         answers: Vec::new(),
-        watched: !probe.unchanged,
+        report_only: !probe.unchanged,
         file: probe.file,
         place: probe.place.clone(),
     }
@@ -114,12 +114,12 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
 
 impl Expectation<'_> {
     /// Returns the prompt text with its flag for the chat template, as input for the tokenizer.
-    pub fn given(&self) -> Prompt<'_> {
+    pub fn model_input(&self) -> Prompt<'_> {
         Prompt { text: &self.prompt, chat: self.chat }
     }
 
     /// Returns the prompt as shown to the user, prefixed by `user:` in a chat or by the preface if there is one.
-    pub fn shown(&self) -> String {
+    pub fn display_prompt(&self) -> String {
         match self.prompt.split_at(self.preface) {
             (_, prompt) if self.chat => format!("user: {prompt}"),
             ("", prompt) => prompt.to_owned(),
@@ -127,13 +127,13 @@ impl Expectation<'_> {
         }
     }
 
-    fn unasked(&self, error: ModelError) -> Unasked {
-        Unasked { id: self.id.to_owned(), file: self.file, place: self.place.clone(), error }
+    fn unasked(&self, error: ModelError) -> UnrunnablePrompt {
+        UnrunnablePrompt { id: self.id.to_owned(), file: self.file, place: self.place.clone(), error }
     }
 
     /// Returns whether the later model's output meets the expectation. Thresholds of the edit take precedence over
     /// `thresholds`.
-    pub fn is_met(&self, both: &Both, thresholds: Thresholds) -> bool {
+    pub fn is_met(&self, both: &PredictionPair, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
         match self.asked {
             PromptKind::Edit => {
@@ -155,14 +155,14 @@ impl Expectation<'_> {
 /// # Errors
 /// If a prompt is rejected by the tokenizer or does not fit the context: all such prompts. Otherwise, if the logits
 /// of a model are not finite because its weights overflow: the first such prompt.
-pub fn asked(
+pub fn ask_expectations(
     before: &Model,
     after: &Model,
     tokens: &Tokens,
     expectations: &[Expectation<'_>],
-) -> Result<Vec<Both>, Vec<Unasked>> {
+) -> Result<Vec<PredictionPair>, Vec<UnrunnablePrompt>> {
     let inquiries = inquiries(tokens, before.spec().max_positions, expectations)?;
-    spoken(ask(before, after, &inquiries), expectations)
+    check_finite_answers(ask(before, after, &inquiries), expectations)
 }
 
 /// Tokenizes the expectations, one inquiry for each. `limit` is the context length in tokens.
@@ -173,10 +173,10 @@ pub fn inquiries(
     tokens: &Tokens,
     limit: usize,
     expectations: &[Expectation<'_>],
-) -> Result<Vec<Inquiry>, Vec<Unasked>> {
+) -> Result<Vec<Inquiry>, Vec<UnrunnablePrompt>> {
     let (mut inquiries, mut unasked) = (Vec::new(), Vec::new());
     for one in expectations {
-        match Inquiry::new(tokens, one.given(), one.answers.iter().copied(), limit) {
+        match Inquiry::new(tokens, one.model_input(), one.answers.iter().copied(), limit) {
             Ok(inquiry) => inquiries.push(inquiry),
             Err(error) => unasked.push(one.unasked(error)),
         }
@@ -185,7 +185,7 @@ pub fn inquiries(
 }
 
 /// The maximum number of inquiries that are cached as one entry; it bounds the logits in memory.
-const TOGETHER: usize = 16;
+const MAX_GROUP: usize = 16;
 
 /// Groups the inquiries by edit or probe, with at most 16 per group; a group is one cache entry.
 pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) -> Vec<&'i [Inquiry]> {
@@ -193,7 +193,7 @@ pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) ->
     let of = |one: &Expectation<'_>| (one.edit.is_some(), one.id.to_owned(), one.file);
     for group in expectations.chunk_by(|a, b| of(a) == of(b)) {
         let (own, later) = rest.split_at(group.len());
-        groups.extend(own.chunks(TOGETHER));
+        groups.extend(own.chunks(MAX_GROUP));
         rest = later;
     }
     groups
@@ -203,7 +203,10 @@ pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) ->
 ///
 /// # Errors
 /// If the logits of a model are not finite because its weights overflow: the first such expectation.
-pub fn spoken(said: Vec<Both>, expectations: &[Expectation<'_>]) -> Result<Vec<Both>, Vec<Unasked>> {
+pub fn check_finite_answers(
+    said: Vec<PredictionPair>,
+    expectations: &[Expectation<'_>],
+) -> Result<Vec<PredictionPair>, Vec<UnrunnablePrompt>> {
     match said.iter().position(|both| !both.is_finite()) {
         Some(index) => Err(vec![expectations[index].unasked(ModelError::Overflow)]),
         None => Ok(said),
@@ -233,7 +236,7 @@ impl Share {
 
 /// The aggregate results of a set of edits and probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
+pub struct SetFigures {
     /// Prompts of edits whose answer holds; every name of the subject counts as one.
     pub efficacy: Share,
     /// Paraphrases whose answer holds.
@@ -244,16 +247,19 @@ pub struct Figures {
     pub neighbourhood_kl: f64,
 }
 
-impl Figures {
+impl SetFigures {
     /// Aggregates the answers; probes that are only watched are not counted.
-    pub fn of<'a>(asked: impl IntoIterator<Item = (&'a Expectation<'a>, &'a Both)>, thresholds: Thresholds) -> Self {
+    pub fn of<'a>(
+        asked: impl IntoIterator<Item = (&'a Expectation<'a>, &'a PredictionPair)>,
+        thresholds: Thresholds,
+    ) -> Self {
         let mut figures = Self::default();
         for (one, both) in asked {
             let met = one.is_met(both, thresholds);
             match one.asked {
                 PromptKind::Edit | PromptKind::Alias => figures.efficacy.count(met),
                 PromptKind::Paraphrase => figures.paraphrase.count(met),
-                PromptKind::Probe if one.watched => {}
+                PromptKind::Probe if one.report_only => {}
                 PromptKind::Unchanged | PromptKind::Probe => {
                     figures.unchanged.count(met);
                     // NaN counts as the maximum.
@@ -269,17 +275,17 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Score;
-    use super::super::ask::Told;
+    use super::super::AnswerScore;
+    use super::super::ask::Prediction;
     use super::*;
     use crate::project::parse_files;
 
-    fn both(holds: bool, probability: f64, top: u32, divergence: f64) -> Both {
-        let told = |top, holds| Told {
+    fn both(holds: bool, probability: f64, top: u32, divergence: f64) -> PredictionPair {
+        let told = |top, holds| Prediction {
             top: vec![(top, 0.5)],
-            scores: vec![Score { holds, probability, nll: -probability.ln() }],
+            scores: vec![AnswerScore { holds, probability, nll: -probability.ln() }],
         };
-        Both { before: told(1, false), after: told(top, holds), divergence }
+        PredictionPair { before: told(1, false), after: told(top, holds), divergence }
     }
 
     #[test]
@@ -308,7 +314,7 @@ mod tests {
             ]
         );
         let prefaces: Prefaces = [("a", "A", "\n")].into_iter().collect();
-        let after: Vec<String> = expectations(&edits, &[], &prefaces).iter().map(Expectation::shown).collect();
+        let after: Vec<String> = expectations(&edits, &[], &prefaces).iter().map(Expectation::display_prompt).collect();
         assert_eq!(after, ["after \"\\n\": A is", "AA is", "after \"\\n\": A was", "C is"]);
         let thresholds = Thresholds { unchanged_kl: 0.1, min_probability: 0.0 };
         let met = |index: usize, both| list[index].is_met(&both, thresholds);
@@ -322,7 +328,7 @@ mod tests {
         assert!(!met(4, both(false, 0.0, 1, 0.2)), "the edit's own threshold is not the probe's");
         let said: Vec<_> =
             (0..6).map(|index| both(index != 2, 0.5, if index == 5 { 2 } else { 1 }, 0.05 * index as f64)).collect();
-        let figures = Figures::of(list.iter().zip(&said), thresholds);
+        let figures = SetFigures::of(list.iter().zip(&said), thresholds);
         assert_eq!((figures.efficacy, figures.paraphrase), (Share { met: 2, all: 2 }, Share { met: 0, all: 1 }));
         assert_eq!(figures.unchanged, Share { met: 1, all: 2 });
         assert!((figures.neighbourhood_kl - 0.2).abs() < 1e-12);
