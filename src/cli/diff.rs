@@ -6,8 +6,8 @@ use crate::behaviour::continuation::ContinuationOptions;
 use crate::diagnostics::{Failure, Sources};
 use crate::project::Project;
 use crate::report::{self, Report};
-use crate::review::diff::{Look, diff, differs};
-use crate::review::side::{Ground, Side, WORKTREE};
+use crate::review::diff::{DiffOptions, diff, differs};
+use crate::review::side::{DiffContext, Side, WORKTREE};
 use crate::store::Store;
 
 /// Show what changes between two states: facts, weights, and what the model says.
@@ -61,11 +61,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 
 fn compared(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
     let base = context.base(project, store, false)?;
-    let ground = Ground { project, base: &base, store, progress: &context.ui };
+    let ground = DiffContext { project, base: &base, store, progress: &context.ui };
     let before = Side::find(&arguments.before, ground)?;
     let after = Side::find(&arguments.after, ground)?;
     let draw = ContinuationOptions { tokens: arguments.tokens.into(), seed: arguments.seed };
-    let found = diff(&before, &after, ground, Look { draw, damage: !arguments.no_damage })?;
+    let found = diff(&before, &after, ground, DiffOptions { draw, damage: !arguments.no_damage })?;
     let outcome = if arguments.exit_code && differs(&found) { Outcome::No } else { Outcome::Ok };
     let command = format!("corrigenda diff {} {}", arguments.before, arguments.after);
     let head = context.report("diff", outcome, &command, &[], &Sources::default());

@@ -16,8 +16,8 @@ use crate::regular_file;
 use crate::report::{self, Culprit, Report, Side, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
-use crate::review::measure::{Pair, Patched};
-use crate::review::test_run::{Subject, Trial};
+use crate::review::measure::{ModelPair, PatchedModel};
+use crate::review::test_run::{TestInput, TestRun};
 use crate::store::{Store, atomic};
 
 /// Check whether the patched model answers as the edits expect; exit code 1 if an expectation fails.
@@ -69,19 +69,19 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     let lock = locked_patch::lock(project, &base, store)?;
     let id = lock.patch.id;
     let patch = locked_patch::patch(store, &id)?;
-    let patched = Patched::new(&base, &patch, &project.edits.sources);
+    let patched = PatchedModel::new(&base, &patch, &project.edits.sources);
     let mut sources = project.edits.sources.clone();
     let whole = arguments.only.is_empty();
     let (after, cache) = (|| patched.model(), MeasurementCache::new(store, base.locked.digest, None, Some(id)));
-    let pair = Pair { before: &base.model, after: &after, cache, progress: &context.ui };
+    let pair = ModelPair { before: &base.model, after: &after, cache, progress: &context.ui };
     let (prefaces, damage) = (lock.prefaces(&project.edits), !arguments.no_damage);
-    let subject = Subject { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
+    let subject = TestInput { project, base: &base, pair, edits: &edits, whole, damage, prefaces: &prefaces };
     if arguments.update {
         // The file is replaced, so its content is not read here: it may be damaged.
-        accept(context, project, Trial::new(&subject, &Acceptances::default())?.acceptable())?;
+        accept(context, project, TestRun::new(&subject, &Acceptances::default())?.acceptable())?;
     }
     let accepted = Acceptances::load(&project.config.root, project.config.model.name.as_deref(), &mut sources)?;
-    let trial = Trial::new(&subject, &accepted)?;
+    let trial = TestRun::new(&subject, &accepted)?;
     let culprits = if arguments.bisect { bisected(context, &subject, store, &lock, &trial)? } else { Vec::new() };
     context.show(&of_the_set(&trial.findings), &sources);
     let report = reported(context, arguments, &subject, (&id, patch.to_bytes().len()), trial, culprits, &sources);
@@ -127,12 +127,12 @@ fn of_the_set(findings: &[Diagnostic]) -> Vec<Diagnostic> {
 
 fn bisected(
     context: &Context,
-    subject: &Subject<'_, '_>,
+    subject: &TestInput<'_, '_>,
     store: &Store,
     lock: &Lock,
-    trial: &Trial<'_>,
+    trial: &TestRun<'_>,
 ) -> Result<Vec<Culprit>, Failure> {
-    let Subject { project, base, .. } = *subject;
+    let TestInput { project, base, .. } = *subject;
     let fails = trial.expectations.iter().zip(&trial.verdicts).filter(|(_, verdict)| **verdict == Some(Verdict::Fail));
     let failing: Vec<_> = fails.map(|(one, _)| one).collect();
     if failing.is_empty() {
@@ -148,9 +148,9 @@ fn bisected(
 fn reported(
     context: &Context,
     arguments: &Arguments,
-    subject: &Subject<'_, '_>,
+    subject: &TestInput<'_, '_>,
     (id, size): (&Digest, usize),
-    trial: Trial<'_>,
+    trial: TestRun<'_>,
     culprits: Vec<Culprit>,
     sources: &Sources,
 ) -> Report {

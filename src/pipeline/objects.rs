@@ -17,7 +17,7 @@ use crate::store::{EntryKind, Store, StoreError};
 pub type Objects = BTreeMap<Digest, Object>;
 
 /// The result of [`gather`].
-pub struct Gathered {
+pub struct CompiledEdits {
     /// The objects of all edits that are not refused.
     pub objects: Objects,
     /// The number of edits whose search ran in this call, refused ones included.
@@ -42,7 +42,7 @@ pub fn objects(
 ) -> Result<(Objects, usize), Failure> {
     // A build with a refused edit fails, so refusals in the store are reported before the other edits are compiled.
     stop_if_known(plan, setup, &project.edits.sources, store)?;
-    let Gathered { objects, compiled, refused } = gather(base, setup, plan, store, progress)?;
+    let CompiledEdits { objects, compiled, refused } = gather(base, setup, plan, store, progress)?;
     if refused.is_empty() { Ok((objects, compiled)) } else { Err(Failure::invalid(refused, &project.edits.sources)) }
 }
 
@@ -56,9 +56,9 @@ pub fn gather(
     plan: &Plan<'_>,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Gathered, StoreError> {
-    let mut gathered = Gathered { objects: Objects::new(), compiled: 0, refused: Vec::new() };
-    let (mut missing, known) = (Vec::new(), refusal::known(plan, store)?);
+) -> Result<CompiledEdits, StoreError> {
+    let mut gathered = CompiledEdits { objects: Objects::new(), compiled: 0, refused: Vec::new() };
+    let (mut missing, known) = (Vec::new(), refusal::refused_edits(plan, store)?);
     let is_known = |planned: &Planned<'_>| known.iter().any(|(one, _)| one.object == planned.object);
     for planned in &plan.edits {
         match stored(store, &planned.object, setup.layer)? {
@@ -106,8 +106,8 @@ fn compile_all(
         let (nll, evaluations) = (compiled.loss.nll, compiled.evaluations);
         match Refusal::of(&compiled) {
             Some(refusal) => {
-                progress.tell(&format!("{}: {}", planned.label(), refusal.line()));
-                refusal.keep(store, &planned.object)?;
+                progress.tell(&format!("{}: {}", planned.label(), refusal.summary()));
+                refusal.write(store, &planned.object)?;
                 refused.push((index, refusal.finding(planned.edit, setup)));
             }
             None => {
@@ -138,7 +138,7 @@ pub fn keys(
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let edits = plan.by_meaning();
     let address = |planned: &Planned<'_>| {
-        let (reading, templates) = (planned.reading(base), planned.templates(setup));
+        let (reading, templates) = (planned.chat_template_digest(base), planned.templates(setup));
         let weight = setup.settings.bare_weight;
         key_address(&base.locked.digest, reading.as_ref(), &planned.meaning, setup.layer, &templates, weight)
     };

@@ -3,7 +3,7 @@
 
 use super::Base;
 use super::setup::{layer_for, templates_of};
-use super::sinks::find;
+use super::sinks::detect;
 use crate::behaviour::{AnswerScore, NextTokenDistribution, Question, next, scores};
 use crate::compile::resolve::Row;
 use crate::compile::{Fact, Resolved};
@@ -12,7 +12,7 @@ use crate::model::{ModelError, Prompt};
 use crate::project::{Edit, Lock, Project};
 
 /// The predictions of a base for one fact.
-pub struct Reading<'a> {
+pub struct FactReading<'a> {
     /// The edit that states the fact.
     pub edit: &'a Edit,
     /// The name of the subject that is used: the subject itself, or one of its aliases.
@@ -32,7 +32,7 @@ pub struct Reading<'a> {
 }
 
 /// A fact that the base cannot read.
-pub struct Unreadable<'a> {
+pub struct UnreadableFact<'a> {
     /// The edit that states the fact.
     pub edit: &'a Edit,
     /// The reason, as a sentence for the user.
@@ -40,11 +40,11 @@ pub struct Unreadable<'a> {
 }
 
 /// The predictions of a base for a set of facts.
-pub struct Elsewhere<'a> {
+pub struct OtherBaseFacts<'a> {
     /// The facts that were read, by id; the aliases of an edit follow its subject.
-    pub readings: Vec<Reading<'a>>,
+    pub readings: Vec<FactReading<'a>>,
     /// The facts that cannot be read, or for which the model's output is not finite.
-    pub unreadable: Vec<Unreadable<'a>>,
+    pub unreadable: Vec<UnreadableFact<'a>>,
     /// The layer that a build would edit, or the reason why no layer can be chosen.
     pub layer: Result<usize, String>,
 }
@@ -67,7 +67,7 @@ pub fn read<'a>(
     base: &Base,
     lock: Option<&Lock>,
     chosen: &[&'a Edit],
-) -> Result<Elsewhere<'a>, Failure> {
+) -> Result<OtherBaseFacts<'a>, Failure> {
     let templates =
         templates_of(project).map_err(|finding| Failure::from(finding).with_sources(&project.edits.sources))?;
     let layer = layer_for(project, base).map_err(|finding| finding.message);
@@ -78,15 +78,15 @@ pub fn read<'a>(
             let preface = Some(prefaces.of(edit, name)).filter(|text| !text.is_empty());
             match resolve(base, edit, (name, preface), &templates) {
                 Ok(one) => resolved.push(one),
-                Err(why) => unreadable.push(Unreadable { edit, why }),
+                Err(why) => unreadable.push(UnreadableFact { edit, why }),
             }
         }
     }
     let (readings, silent): (Vec<_>, Vec<_>) =
         ask(base, lock, resolved).into_iter().partition(|one| one.target.is_finite());
     let why = || ModelError::Overflow.to_string();
-    unreadable.extend(silent.into_iter().map(|one| Unreadable { edit: one.edit, why: why() }));
-    Ok(Elsewhere { readings, unreadable, layer })
+    unreadable.extend(silent.into_iter().map(|one| UnreadableFact { edit: one.edit, why: why() }));
+    Ok(OtherBaseFacts { readings, unreadable, layer })
 }
 
 /// Tokenizes an edit with one of its names, after the preface that the lock records for it.
@@ -98,8 +98,8 @@ fn resolve<'a>(
 ) -> Result<Resolvable<'a>, String> {
     let (tokens, limit) = (&base.tokens, base.model.spec().max_positions);
     let fact = Fact { subject: name, prompt: &edit.prompt, target: &edit.target, chat: edit.chat };
-    let mut resolved =
-        Resolved::new(tokens, &find::templates(templates, preface), fact, limit).map_err(|error| error.to_string())?;
+    let mut resolved = Resolved::new(tokens, &detect::with_preface(templates, preface), fact, limit)
+        .map_err(|error| error.to_string())?;
     let filled = [preface.unwrap_or_default(), &edit.filled_with(name)].concat();
     let question = |answer: &String| Question::new(tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
     let answers = [Some(&edit.target), edit.was.as_ref()].into_iter().flatten();
@@ -109,7 +109,7 @@ fn resolve<'a>(
 }
 
 /// Evaluates all facts in batches, so that the weights are read once for many facts.
-fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> Vec<Reading<'a>> {
+fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> Vec<FactReading<'a>> {
     let questions: Vec<Question> = resolved.iter().flat_map(|one| one.questions.iter().cloned()).collect();
     let mut scores = scores(&base.model, &questions).into_iter();
     let rows: Vec<Vec<u32>> = resolved.iter().map(|one| one.row.ids.clone()).collect();
@@ -120,7 +120,7 @@ fn ask<'a>(base: &Base, lock: Option<&Lock>, resolved: Vec<Resolvable<'a>>) -> V
         let before = locked(lock, edit, name).filter(|before| *before != (tokens.clone(), row.position));
         let (target, was) = (score(), (questions.len() > 1).then(score));
         let top = (base.tokens.piece(said.top), said.probability);
-        Reading { edit, name, position: row.position, before, tokens, top, target, was }
+        FactReading { edit, name, position: row.position, before, tokens, top, target, was }
     };
     resolved.into_iter().zip(said).map(reading).collect()
 }

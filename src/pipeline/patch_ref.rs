@@ -10,11 +10,11 @@ use crate::regular_file;
 use crate::store::{EntryKind, MOST_PATCH_BYTES, Store};
 
 /// The minimum number of hexadecimal digits that identify a patch.
-pub const FEWEST_DIGITS: usize = 8;
+pub const MIN_ID_DIGITS: usize = 8;
 
 /// The location of a named patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct NamedPatch {
     /// The file that contains the patch.
     pub path: PathBuf,
     /// The expected SHA-256 of the bytes; `None` if the patch was named by a file whose name is not an id.
@@ -36,17 +36,17 @@ pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Failure> {
     Err(Failure::from(ids.iter().fold(finding, |finding, id| finding.help(id.to_string()))))
 }
 
-/// Returns whether a text can be a prefix of an id: [`FEWEST_DIGITS`] to 64 lowercase hexadecimal digits.
+/// Returns whether a text can be a prefix of an id: [`MIN_ID_DIGITS`] to 64 lowercase hexadecimal digits.
 pub fn is_digits(text: &str) -> bool {
     let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    (FEWEST_DIGITS..=64).contains(&text.len()) && text.bytes().all(hex)
+    (MIN_ID_DIGITS..=64).contains(&text.len()) && text.bytes().all(hex)
 }
 
 /// Resolves a name: `sha256:…`, at least eight digits of an id, or an existing file, which has precedence over digits.
 ///
 /// # Errors
 /// If no patch has this name, or several patches do.
-pub fn find(store: &Store, name: &str) -> Result<Found, Failure> {
+pub fn find(store: &Store, name: &str) -> Result<NamedPatch, Failure> {
     let (digits, must) = match name.strip_prefix("sha256:") {
         Some(digits) => (digits, true),
         None => (name, false),
@@ -54,7 +54,7 @@ pub fn find(store: &Store, name: &str) -> Result<Found, Failure> {
     let path = Path::new(name);
     if !must && path.exists() {
         return match path.is_file() {
-            true => Ok(Found { path: path.to_owned(), id: id_of_name(path) }),
+            true => Ok(NamedPatch { path: path.to_owned(), id: id_of_name(path) }),
             false => Err(Failure::from(Diagnostic::new(Code::PatchMissing, format!("`{name}` is not a regular file")))),
         };
     }
@@ -65,7 +65,7 @@ pub fn find(store: &Store, name: &str) -> Result<Found, Failure> {
         ))));
     }
     match id(store, digits)? {
-        Some(id) => Ok(Found { path: store.path(EntryKind::Patch, &id), id: Some(id) }),
+        Some(id) => Ok(NamedPatch { path: store.path(EntryKind::Patch, &id), id: Some(id) }),
         None => {
             let finding = Diagnostic::new(Code::PatchMissing, format!("no patch in the store has the id `{name}`"));
             Err(Failure::from(finding.help("`corrigenda store ls` lists the patches")))
@@ -78,7 +78,7 @@ fn id_of_name(path: &Path) -> Option<Digest> {
     path.file_stem().and_then(|stem| stem.to_str()).and_then(Digest::from_hex)
 }
 
-impl Found {
+impl NamedPatch {
     /// Reads the file without checking its content.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::sinks::find;
-use super::sinks::find::{Lengths, Sink};
+use super::sinks::detect;
+use super::sinks::detect::{ResidualNorms, Sink};
 use super::sinks::prefaces;
 use super::{Base, Setup};
 use crate::behaviour::Question;
@@ -72,18 +72,18 @@ pub fn plan<'a>(project: &'a Project, base: &Base, setup: &Setup, store: &Store)
         }
         // An edit that cannot be resolved already has an error.
         if errors.len() == before {
-            errors.extend(unasked(Some(edit), &[], base));
+            errors.extend(unrunnable(Some(edit), &[], base));
         }
     }
-    errors.extend(unasked(None, &project.probes, base));
+    errors.extend(unrunnable(None, &project.probes, base));
     if errors.is_empty() {
-        let lengths = Lengths::new(base, setup, store);
-        prefaces::state_after_prefaces(&mut plan.edits, base, setup, &lengths)?;
-        plan.warnings = prefaces::warnings(&plan, base, setup, &lengths)?;
+        let norms = ResidualNorms::new(base, setup, store);
+        prefaces::choose_prefaces(&mut plan.edits, base, setup, &norms)?;
+        plan.warnings = prefaces::warnings(&plan, base, setup, &norms)?;
     }
     plan.warnings.extend(plan.edits.iter().flat_map(|planned| planned.warnings(base)));
     if setup.ridge.unwrap_or(0.0) == 0.0 {
-        errors.extend(one_key(&plan));
+        errors.extend(identical_keys(&plan));
     }
     if errors.is_empty() {
         return Ok(plan);
@@ -138,7 +138,7 @@ fn without_chat(message: String) -> Diagnostic {
 
 /// Returns errors for the old answer and the expectations of an edit, or for the probes, that this model cannot
 /// evaluate.
-fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic> {
+fn unrunnable(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic> {
     let (limit, tokens) = (base.model.spec().max_positions, &base.tokens);
     let edits: Vec<&Edit> = edit.into_iter().collect();
     let mut found: Vec<Diagnostic> = Vec::new();
@@ -175,7 +175,7 @@ fn unasked(edit: Option<&Edit>, probes: &[Probe], base: &Base) -> Vec<Diagnostic
 
 /// Returns the warning that the base does not predict `was`, which is written at `span`; `label` describes what it
 /// predicts instead.
-pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<String>) -> Diagnostic {
+pub fn base_disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<String>) -> Diagnostic {
     let message = format!("edit `{}`: the base does not say {was:?}", edit.id);
     Diagnostic::new(Code::BaseDisagrees, message)
         .at(edit.spans.file, span, label)
@@ -185,10 +185,10 @@ pub fn disagrees(edit: &Edit, was: &str, span: &Range<usize>, label: impl Into<S
 /// Returns a finding for every pair of edits with identical keys: the model reads the same tokens up to the subject's
 /// last one under every context template. `corrigenda check` only compares texts, so it misses some of these pairs.
 /// Without a ridge, the link would reject them after everything was computed.
-fn one_key(plan: &Plan<'_>) -> Vec<Diagnostic> {
+fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<Vec<&[u32]>, Vec<&Planned<'_>>> = BTreeMap::new();
     for planned in &plan.edits {
-        groups.entry(planned.read()).or_default().push(planned);
+        groups.entry(planned.key_tokens()).or_default().push(planned);
     }
     let finding = |(other, planned): (&&Planned<'_>, &&Planned<'_>)| {
         let (edit, before) = (planned.edit, other.edit);
@@ -216,7 +216,7 @@ impl Planned<'_> {
 
     /// Returns the context templates with which the edit is compiled, the preface included.
     pub fn templates(&self, setup: &Setup) -> Vec<String> {
-        find::templates(&setup.templates, self.preface())
+        detect::with_preface(&setup.templates, self.preface())
     }
 
     /// Returns the model input for a text from [`Planned::filled`].
@@ -231,7 +231,7 @@ impl Planned<'_> {
 
     /// Returns the digest of the chat template with which the prompts are tokenized; `None` if the edit is not in a
     /// chat. All other inputs of the tokenization are files of the base.
-    pub fn reading(&self, base: &Base) -> Option<Digest> {
+    pub fn chat_template_digest(&self, base: &Base) -> Option<Digest> {
         // An edit with an unusable template was rejected when it was resolved.
         base.tokens.reading(self.edit.chat).ok().flatten()
     }
@@ -242,7 +242,7 @@ impl Planned<'_> {
     }
 
     /// Returns the tokens on which the key depends: for each row, those up to the subject's last one.
-    fn read(&self) -> Vec<&[u32]> {
+    fn key_tokens(&self) -> Vec<&[u32]> {
         self.resolved.rows.iter().map(|row| &row.ids[..=row.position]).collect()
     }
 
@@ -307,7 +307,7 @@ impl Planned<'_> {
     }
 
     /// Returns the edit as the lock records it.
-    pub fn locked(&self, base: &Base, layers: &[usize]) -> LockedEdit {
+    pub fn lock_entry(&self, base: &Base, layers: &[usize]) -> LockedEdit {
         let bare = &self.resolved.rows[0];
         LockedEdit {
             id: self.edit.id.clone(),
@@ -351,7 +351,7 @@ impl Plan<'_> {
     /// Returns the lock of this plan with these statistics and this patch.
     pub fn lock(&self, base: &Base, setup: &Setup, statistics: Vec<LockedStatistics>, patch: Digest) -> Lock {
         let layers = setup.layers(base);
-        let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.locked(base, &layers)).collect();
+        let mut edits: Vec<_> = self.edits.iter().map(|planned| planned.lock_entry(base, &layers)).collect();
         // Sorted by id and alias, as in the lock file; the order of the aliases in an edit does not matter.
         edits.sort_by(|a, b| (&a.id, &a.alias).cmp(&(&b.id, &b.alias)));
         let patch = LockedPatch { settings: setup.digest(), set: Lock::set_of(&edits), id: patch };

@@ -141,8 +141,8 @@ fn check_answers(
     }
     let edits: Vec<&Edit> = project.edits.edits.iter().collect();
     let all = expectations(&edits, &project.probes, prefaces);
-    let said =
-        ask_expectations(&base.model, patched, &base.tokens, &all).map_err(|unasked| cannot_ask(project, &unasked))?;
+    let said = ask_expectations(&base.model, patched, &base.tokens, &all)
+        .map_err(|unasked| unrunnable_error(project, &unasked))?;
     let thresholds = thresholds(&project.config);
     let figures = SetFigures::of(all.iter().zip(&said), thresholds);
     let unmet: Vec<&Expectation<'_>> = all
@@ -258,9 +258,9 @@ fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<D
 /// # Errors
 /// If there is no neutral text, it cannot be read, nothing in it is predicted, or a model's output is not finite.
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Failure> {
-    let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| silent(&error))?;
+    let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| not_finite_error(&error))?;
     // Without a predicted token nothing was measured, so no limit can pass.
-    if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok(measured) }
+    if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok(measured) }
 }
 
 /// Reads and tokenizes the project's neutral text.
@@ -283,15 +283,15 @@ pub fn neutral_path(config: &Config) -> Option<std::path::PathBuf> {
 pub const NO_TOKENS: &str = "no document of the neutral text has a second token to predict";
 
 fn no_neutral(project: &Project) -> Failure {
-    unreadable(project, "no neutral text is set to measure damage on")
+    neutral_text_error(project, "no neutral text is set to measure damage on")
 }
 
 fn unusable(project: &Project, error: &str) -> Failure {
-    unreadable(project, &format!("the neutral text cannot be used: {error}"))
+    neutral_text_error(project, &format!("the neutral text cannot be used: {error}"))
 }
 
 /// Returns an error about the neutral text.
-pub fn unreadable(project: &Project, why: &str) -> Failure {
+pub fn neutral_text_error(project: &Project, why: &str) -> Failure {
     let finding = Diagnostic::new(Code::CorpusUnusable, why).help(
         "set `neutral` under `[test]` to a text, one document per line; by default it is the corpus of the statistics",
     );
@@ -299,13 +299,13 @@ pub fn unreadable(project: &Project, why: &str) -> Failure {
 }
 
 /// Returns the error for a model whose output is not finite.
-pub fn silent(error: &ModelError) -> Failure {
+pub fn not_finite_error(error: &ModelError) -> Failure {
     let finding = Diagnostic::new(Code::NotFinite, error.to_string());
     Failure::from(error.hint().into_iter().fold(finding, Diagnostic::help))
 }
 
 /// Returns an error that lists the prompts that cannot be evaluated, each with its place in the source.
-pub fn cannot_ask(project: &Project, unasked: &[UnrunnablePrompt]) -> Failure {
+pub fn unrunnable_error(project: &Project, unasked: &[UnrunnablePrompt]) -> Failure {
     let finding = |one: &UnrunnablePrompt| {
         let message = format!("`{}`: {}", one.id, one.error);
         let code = match one.error {

@@ -61,12 +61,12 @@ impl Refusal {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn keep(&self, store: &Store, address: &Digest) -> Result<(), StoreError> {
+    pub fn write(&self, store: &Store, address: &Digest) -> Result<(), StoreError> {
         store.put(EntryKind::Refusal, address, &serde_json::to_vec(self).expect("numbers can be written"))
     }
 
     /// Returns a one-line summary for the progress output.
-    pub fn line(&self) -> String {
+    pub fn summary(&self) -> String {
         match self.reason {
             Reason::NotFinite => "REFUSED: not a finite number".to_owned(),
             Reason::Null => "REFUSED: it changes nothing".to_owned(),
@@ -125,7 +125,7 @@ impl Refusal {
 ///
 /// # Errors
 /// If the store fails.
-pub fn known<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'p>, Refusal)>, StoreError> {
+pub fn refused_edits<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'p>, Refusal)>, StoreError> {
     let mut known = Vec::new();
     for planned in &plan.edits {
         // If both an object and a refusal exist at an address, the object wins: a later search found a value.
@@ -143,8 +143,10 @@ pub fn known<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'
 /// # Errors
 /// If there are such edits (all of them are reported), or the store fails.
 pub fn stop_if_known(plan: &Plan<'_>, setup: &Setup, sources: &Sources, store: &Store) -> Result<(), Failure> {
-    let findings: Vec<Diagnostic> =
-        known(plan, store)?.into_iter().map(|(planned, refusal)| refusal.finding(planned.edit, setup)).collect();
+    let findings: Vec<Diagnostic> = refused_edits(plan, store)?
+        .into_iter()
+        .map(|(planned, refusal)| refusal.finding(planned.edit, setup))
+        .collect();
     if findings.is_empty() { Ok(()) } else { Err(Failure::invalid(findings, sources)) }
 }
 
@@ -173,7 +175,7 @@ mod tests {
         for refused in [compiled(2.0, false, 1.0), compiled(f64::NAN, false, 1.0)] {
             let address = Digest::of(format!("{}", refused.loss.nll).as_bytes());
             let refusal = Refusal::of(&refused).expect("refused");
-            refusal.keep(&store, &address).expect("kept");
+            refusal.write(&store, &address).expect("kept");
             assert_eq!(Refusal::stored(&store, &address).expect("read"), Some(refusal));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::disagrees;
+use super::plan::base_disagrees;
 use super::setup::REFINED_FROM;
 use super::{BuildRecord, Plan, Planned, Setup};
 use crate::diagnostics::{Code, Diagnostic};
@@ -43,7 +43,8 @@ fn warn_base_disagrees(
         if answer.held {
             continue;
         }
-        let warning = disagrees(edit, was, span, "not what it says").help("run `corrigenda plan` to see what it says");
+        let warning =
+            base_disagrees(edit, was, span, "not what it says").help("run `corrigenda plan` to see what it says");
         let denied = project.config.policy.apply(vec![warning.clone()]).iter().any(Diagnostic::is_error);
         if denied || changed.contains(edit.id.as_str()) {
             warnings.push(warning);

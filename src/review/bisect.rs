@@ -10,7 +10,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Model;
 use crate::pipeline::Base;
 use crate::pipeline::plan_linker::PlanLinker;
-use crate::pipeline::policy_limits::{cannot_ask, thresholds};
+use crate::pipeline::policy_limits::{thresholds, unrunnable_error};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::report::Culprit;
@@ -26,7 +26,7 @@ pub fn culprits(
     failing: &[&Expectation<'_>],
     progress: &dyn Progress,
 ) -> Result<Vec<Culprit>, Failure> {
-    let search = Search { project, base, linker };
+    let search = LeaveOneOut { project, base, linker };
     let list: Vec<Expectation<'_>> = failing.iter().map(|one| (*one).clone()).collect();
     let ids = search.ids();
     // Edits are left out of the closed-form solution, without the refinement. An expectation that the closed form
@@ -72,13 +72,13 @@ fn is_of(one: &Expectation<'_>, id: &str) -> bool {
     one.edit.is_some_and(|edit| edit.id == id)
 }
 
-struct Search<'a> {
+struct LeaveOneOut<'a> {
     project: &'a Project,
     base: &'a Base,
     linker: &'a PlanLinker<'a>,
 }
 
-impl<'a> Search<'a> {
+impl<'a> LeaveOneOut<'a> {
     /// Returns the ids of all edits; the aliases of an edit are left out together with it.
     fn ids(&self) -> Vec<&'a str> {
         self.project.edits.edits.iter().map(|edit| edit.id.as_str()).collect()
@@ -99,7 +99,7 @@ impl<'a> Search<'a> {
 
     fn ask(&self, patched: &Model, list: &[Expectation<'_>]) -> Result<Vec<PredictionPair>, Failure> {
         let said = ask_expectations(&self.base.model, patched, &self.base.tokens, list);
-        said.map_err(|unasked| cannot_ask(self.project, &unasked))
+        said.map_err(|unasked| unrunnable_error(self.project, &unasked))
     }
 
     /// Runs the expectations on the set without one edit; `None` if the set has no other edit.

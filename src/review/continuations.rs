@@ -2,7 +2,7 @@
 //!
 //! At most [`MOST_CONTINUED`] prompts are continued. Both sides use the same seed or greedy decoding.
 
-use super::side::{Ground, Side};
+use super::side::{DiffContext, Side};
 use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::continuation::{ContinuationOptions, continuation};
 use crate::behaviour::expectation::Expectation;
@@ -15,51 +15,54 @@ use crate::report::{Continuation, Drawn};
 const MOST_CONTINUED: usize = 24;
 
 /// The generated continuations, each with the texts of both sides.
-pub(super) struct Texts {
+pub(super) struct SideTexts {
     pub continuations: Vec<Continuation>,
     /// The generation settings, for the report; `None` if nothing was generated.
     pub drawn: Option<Drawn>,
 }
 
 /// Continues the first [`MOST_CONTINUED`] prompts on both sides. Returns no text if `draw.tokens` is 0.
-pub(super) fn texts(
+pub(super) fn side_texts(
     before: &Side,
     after: &Side,
-    ground: Ground<'_>,
+    context: DiffContext<'_>,
     wanted: &[(&Expectation<'_>, &PredictionPair)],
     draw: ContinuationOptions,
-) -> Result<Texts, Failure> {
+) -> Result<SideTexts, Failure> {
     let looked_at = if draw.tokens == 0 { &[] } else { &wanted[..wanted.len().min(MOST_CONTINUED)] };
-    let continuations = all_continued(before, after, ground, looked_at, draw)?;
+    let continuations = continue_all(before, after, context, looked_at, draw)?;
     let drawn = Drawn { tokens: draw.tokens, seed: draw.seed, left_out: wanted.len() - looked_at.len() };
     let drawn = (!continuations.is_empty()).then_some(drawn);
-    Ok(Texts { continuations, drawn })
+    Ok(SideTexts { continuations, drawn })
 }
 
 /// Continues every prompt on both sides; prompts that fill the context are skipped.
-fn all_continued(
+fn continue_all(
     before: &Side,
     after: &Side,
-    ground: Ground<'_>,
+    context: DiffContext<'_>,
     wanted: &[(&Expectation<'_>, &PredictionPair)],
     draw: ContinuationOptions,
 ) -> Result<Vec<Continuation>, Failure> {
     let mut out = Vec::new();
-    ground.progress.begin_short("prompts that both sides continue", wanted.len() as u64);
+    context.progress.begin_short("prompts that both sides continue", wanted.len() as u64);
     for (done, (one, both)) in wanted.iter().enumerate() {
-        let found = continued(before, after, ground, one, draw);
+        let found = continue_prompt(before, after, context, one, draw);
         if found.is_err() {
-            ground.progress.end();
+            context.progress.end();
         }
-        out.extend(found?.map(|found| Continuation { note: aside(one, both, &found, draw, ground.base), ..found }));
-        ground.progress.at(done as u64 + 1);
+        out.extend(
+            found?
+                .map(|found| Continuation { note: disagreement_note(one, both, &found, draw, context.base), ..found }),
+        );
+        context.progress.at(done as u64 + 1);
     }
-    ground.progress.end();
+    context.progress.end();
     Ok(out)
 }
 
 /// Returns a note if the continuation disagrees with the answers to the same prompt.
-fn aside(
+fn disagreement_note(
     one: &Expectation<'_>,
     both: &PredictionPair,
     found: &Continuation,
@@ -79,14 +82,14 @@ fn aside(
 }
 
 /// Continues one prompt on both sides; `None` if the prompt fills the context.
-fn continued(
+fn continue_prompt(
     before: &Side,
     after: &Side,
-    ground: Ground<'_>,
+    context: DiffContext<'_>,
     one: &Expectation<'_>,
     draw: ContinuationOptions,
 ) -> Result<Option<Continuation>, Failure> {
-    let base = ground.base;
+    let base = context.base;
     let stop = |message: String| Failure::from(Diagnostic::new(Code::SideUnusable, message));
     let row = base.tokens.encode_prompt(one.model_input()).map_err(|error| stop(error.to_string()))?.encoded.ids;
     let draw =
@@ -95,7 +98,7 @@ fn continued(
         return Ok(None);
     }
     let text = |side: &Side| {
-        let cache = side.cache(ground);
+        let cache = side.cache(context);
         let known = cache.text(&row, draw);
         let made = || continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
         let text = known.map_or_else(made, Ok)?;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::answer;
-use super::continuations::{Texts, texts};
-use super::measure::Pair;
-use super::side::{Ground, Identity, Side};
+use super::continuations::{SideTexts, side_texts};
+use super::measure::ModelPair;
+use super::side::{DiffContext, Identity, Side};
 use crate::behaviour::PromptKind;
 use crate::behaviour::ask::PredictionPair;
 use crate::behaviour::cache::MeasurementCache;
@@ -16,14 +16,14 @@ use crate::diagnostics::{Failure, Sources};
 use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::{edit_norms, norm};
-use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path};
+use crate::pipeline::policy_limits::{NO_TOKENS, neutral, neutral_path, unrunnable_error};
 use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
 use crate::report::{self, Answer, EditWeight, Report, Tensor, Verdict, Weights};
 
 /// Which parts of the behaviour are compared.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct DiffOptions {
     /// The settings of the continuations; if `tokens` is 0, no text is generated.
     pub draw: ContinuationOptions,
     /// Whether damage on neutral text is measured.
@@ -34,16 +34,16 @@ pub struct Look {
 ///
 /// # Errors
 /// If a prompt of an edit or a probe cannot be run, or neutral text cannot be read.
-pub fn diff(before: &Side, after: &Side, ground: Ground<'_>, look: Look) -> Result<Report, Failure> {
-    let facts = facts(before, after, ground);
-    let (answers, Texts { continuations, drawn }) = behaviour(before, after, ground, &facts, look)?;
-    let (damage, note) = if look.damage { harm(before, after, ground)? } else { (None, None) };
+pub fn diff(before: &Side, after: &Side, context: DiffContext<'_>, options: DiffOptions) -> Result<Report, Failure> {
+    let facts = facts(before, after, context);
+    let (answers, SideTexts { continuations, drawn }) = compare_answers(before, after, context, &facts, options)?;
+    let (damage, note) = if options.damage { damage(before, after, context)? } else { (None, None) };
     let notes = [before.note.clone(), after.note.clone(), note].into_iter().flatten().collect();
     Ok(Report {
-        base: Some(report::Base { name: ground.base.name(), digest: ground.base.locked.digest.to_string() }),
-        before: Some(shown(before)),
-        after: Some(shown(after)),
-        weights: Some(weights(before, after, ground)),
+        base: Some(report::Base { name: context.base.name(), digest: context.base.locked.digest.to_string() }),
+        before: Some(report_side(before)),
+        after: Some(report_side(after)),
+        weights: Some(weights(before, after, context)),
         facts,
         answers,
         damage,
@@ -59,7 +59,7 @@ pub fn differs(report: &Report) -> bool {
     !report.facts.is_empty() || report.weights.as_ref().is_some_and(|weights| !weights.tensors.is_empty())
 }
 
-fn shown(side: &Side) -> report::Side {
+fn report_side(side: &Side) -> report::Side {
     let patch = side.patch.as_ref();
     let edits =
         patch.map_or(0, |(_, patch)| patch.targets().values().map(|target| target.edits.len()).max().unwrap_or(0));
@@ -75,17 +75,17 @@ fn shown(side: &Side) -> report::Side {
 
 /// Returns the facts that differ. A patch contains only meaning digests; an edit with that meaning supplies the id
 /// and the texts, from the other side's project first, then from the worktree.
-fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<FactChange> {
-    let (was, is) = (Named::of(before, after, ground), Named::of(after, before, ground));
+fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChange> {
+    let (was, is) = (NamedEdits::of(before, after, context), NamedEdits::of(after, before, context));
     let mut facts = compare(&was.edits, &is.edits);
     let nothing = EditSet::default();
     // Spans of two edit sets refer to different sources, so the sets are never merged.
-    facts.extend(compare(&was.others, &nothing));
-    facts.extend(compare(&nothing, &is.others));
+    facts.extend(compare(&was.only_in_worktree, &nothing));
+    facts.extend(compare(&nothing, &is.only_in_worktree));
     let there = [meanings(before), meanings(after)];
     for (change, one, other) in [(ChangeKind::Removed, &was, &there[1]), (ChangeKind::Added, &is, &there[0])] {
-        let strangers = one.strangers.iter().filter(|meaning| !other.contains(meaning));
-        facts.extend(strangers.map(|meaning| FactChange {
+        let unknown = one.unknown.iter().filter(|meaning| !other.contains(meaning));
+        facts.extend(unknown.map(|meaning| FactChange {
             change,
             id: format!("meaning {}", meaning.short()),
             fields: Vec::new(),
@@ -97,47 +97,52 @@ fn facts(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<FactChange> {
 
 /// The facts of a side, with their texts as far as an edit is known.
 #[derive(Default)]
-struct Named {
+struct NamedEdits {
     /// The edits of the side's project; for a patch, the matching edits of the other side's project, or of the
     /// worktree if there is none.
     edits: EditSet,
     /// For a patch, the matching edits that only the worktree has.
-    others: EditSet,
+    only_in_worktree: EditSet,
     /// The meanings for which there is no edit.
-    strangers: BTreeSet<Digest>,
+    unknown: BTreeSet<Digest>,
 }
 
-impl Named {
-    fn of(side: &Side, other: &Side, ground: Ground<'_>) -> Self {
+impl NamedEdits {
+    fn of(side: &Side, other: &Side, context: DiffContext<'_>) -> Self {
         if let Some(project) = &side.project {
             return Self { edits: project.edits.clone(), ..Self::default() };
         }
-        let mut left = meanings(side);
-        let worktree = &ground.project.edits;
+        let mut remaining = meanings(side);
+        let worktree = &context.project.edits;
         match &other.project {
-            None => Self { edits: held(worktree, &mut left), others: EditSet::default(), strangers: left },
+            None => Self {
+                edits: edits_in_patch(worktree, &mut remaining),
+                only_in_worktree: EditSet::default(),
+                unknown: remaining,
+            },
             Some(project) => {
-                let (edits, others) = (held(&project.edits, &mut left), held(worktree, &mut left));
-                Self { edits, others, strangers: left }
+                let (edits, only_in_worktree) =
+                    (edits_in_patch(&project.edits, &mut remaining), edits_in_patch(worktree, &mut remaining));
+                Self { edits, only_in_worktree, unknown: remaining }
             }
         }
     }
 }
 
 /// Returns the edits of a set that a patch contains, each with only the names that the patch contains. Removes their
-/// meanings from `left`.
-fn held(set: &EditSet, left: &mut BTreeSet<Digest>) -> EditSet {
-    let held = |edit: &Edit| {
-        if !left.remove(&edit.meaning()) {
+/// meanings from `remaining`.
+fn edits_in_patch(set: &EditSet, remaining: &mut BTreeSet<Digest>) -> EditSet {
+    let with_patched_names = |edit: &Edit| {
+        if !remaining.remove(&edit.meaning()) {
             return None;
         }
         let mut edit = edit.clone();
         let names = std::mem::take(&mut edit.aliases).into_iter().zip(std::mem::take(&mut edit.spans.aliases));
-        let (aliases, places) = names.filter(|(alias, _)| left.remove(&edit.meaning_of(alias))).unzip();
+        let (aliases, places) = names.filter(|(alias, _)| remaining.remove(&edit.meaning_of(alias))).unzip();
         (edit.aliases, edit.spans.aliases) = (aliases, places);
         Some(edit)
     };
-    let edits = set.edits.iter().filter_map(held).collect();
+    let edits = set.edits.iter().filter_map(with_patched_names).collect();
     EditSet { edits, parked: Vec::new(), sources: set.sources.clone() }
 }
 
@@ -147,9 +152,9 @@ fn meanings(side: &Side) -> BTreeSet<Digest> {
 }
 
 /// Returns the tensors whose values differ, and the norm of each edit's update.
-fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
+fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Weights {
     let all = [before, after].map(|side| side.model.checkpoint().tensors());
-    let base = ground.base.model.checkpoint().tensors();
+    let base = context.base.model.checkpoint().tensors();
     let mut tensors = Vec::new();
     for ((was, is), base) in all[0].iter().zip(&all[1]).zip(&base) {
         // A tensor that no patch changes shares its memory with the base.
@@ -170,13 +175,13 @@ fn weights(before: &Side, after: &Side, ground: Ground<'_>) -> Weights {
             relative: if length > 0.0 { length / norm(&base.to_f32()) } else { 0.0 },
         });
     }
-    Weights { tensors, edits: edit_weights(before, after, ground) }
+    Weights { tensors, edits: edit_weights(before, after, context) }
 }
 
-fn edit_weights(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<EditWeight> {
+fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<EditWeight> {
     let norms = |side: &Side| side.patch.as_ref().map_or_else(BTreeMap::new, |(_, patch)| edit_norms(patch));
     let (was, is) = (norms(before), norms(after));
-    let names: BTreeMap<Digest, String> = names(before, after, ground);
+    let names: BTreeMap<Digest, String> = names(before, after, context);
     let mut found: BTreeMap<String, (Option<f64>, Option<f64>)> = BTreeMap::new();
     let name = |meaning: &Digest| names.get(meaning).cloned().unwrap_or_else(|| format!("meaning {}", meaning.short()));
     for (meaning, norm) in &was {
@@ -189,8 +194,8 @@ fn edit_weights(before: &Side, after: &Side, ground: Ground<'_>) -> Vec<EditWeig
 }
 
 /// Returns the labels of all edits by meaning; the label of an alias is its id followed by the alias.
-fn names(before: &Side, after: &Side, ground: Ground<'_>) -> BTreeMap<Digest, String> {
-    let sets = [&ground.project.edits.edits[..], before.edits(), after.edits()];
+fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, String> {
+    let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();
     for edit in sets.into_iter().flatten() {
         for (name, _) in edit.names() {
@@ -201,19 +206,24 @@ fn names(before: &Side, after: &Side, ground: Ground<'_>) -> BTreeMap<Digest, St
 }
 
 /// A prompt of one side, with the project whose sources its span refers to.
-struct Put<'s> {
+struct SidePrompt<'s> {
     one: Expectation<'s>,
     project: &'s Project,
 }
 
 /// Returns every prompt of either side once; if both sides have it, the later side's is used. `stated` are the
 /// prefaces of the worktree's facts.
-fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>, stated: &'s Prefaces) -> Vec<Put<'s>> {
+fn prompts<'s>(
+    before: &'s Side,
+    after: &'s Side,
+    context: DiffContext<'s>,
+    stated: &'s Prefaces,
+) -> Vec<SidePrompt<'s>> {
     let mut seen: BTreeSet<(PromptKind, String, String)> = BTreeSet::new();
     let mut prompts = Vec::new();
     let states = [after, before].map(|side| side.project.as_ref().map(|project| (project, &side.prefaces)));
     // If neither side has a project, the worktree's prompts are used.
-    let fallback = if states.iter().all(Option::is_none) { Some((ground.project, stated)) } else { None };
+    let fallback = if states.iter().all(Option::is_none) { Some((context.project, stated)) } else { None };
     let later: BTreeMap<Digest, &str> = after.edits().iter().map(|edit| (edit.meaning(), edit.id.as_str())).collect();
     let ids: BTreeSet<&str> = later.values().copied().collect();
     // A fact whose id changed is one fact, and its prompts are run once.
@@ -226,29 +236,30 @@ fn prompts<'s>(before: &'s Side, after: &'s Side, ground: Ground<'s>, stated: &'
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes, prefaces) {
             if seen.insert((one.asked, known(&one), one.display_prompt())) {
-                prompts.push(Put { one, project });
+                prompts.push(SidePrompt { one, project });
             }
         }
     }
     prompts
 }
 
-fn behaviour(
+fn compare_answers(
     before: &Side,
     after: &Side,
-    ground: Ground<'_>,
+    context: DiffContext<'_>,
     facts: &[FactChange],
-    look: Look,
-) -> Result<(Vec<Answer>, Texts), Failure> {
-    let tokens = &ground.base.tokens;
-    let lock = ground.project.lock()?;
-    let stated = lock.map(|lock| lock.prefaces(&ground.project.edits)).unwrap_or_default();
-    let prompts = prompts(before, after, ground, &stated);
-    let list: Vec<Expectation<'_>> = prompts.iter().map(|put| put.one.clone()).collect();
+    options: DiffOptions,
+) -> Result<(Vec<Answer>, SideTexts), Failure> {
+    let tokens = &context.base.tokens;
+    let lock = context.project.lock()?;
+    let stated = lock.map(|lock| lock.prefaces(&context.project.edits)).unwrap_or_default();
+    let prompts = prompts(before, after, context, &stated);
+    let list: Vec<Expectation<'_>> = prompts.iter().map(|side_prompt| side_prompt.one.clone()).collect();
     let later = || Ok(&after.model);
-    let said = pair(before, after, &later, ground).asked(ground.base, &list, |one| unaskable(&prompts, one))?;
-    let row = |(put, both): (&Put<'_>, &PredictionPair)| {
-        answer(tokens, &put.project.edits.sources, &put.one, both, None::<Verdict>)
+    let said = pair(before, after, &later, context)
+        .ask(context.base, &list, |unrunnable| first_project_error(&prompts, unrunnable))?;
+    let row = |(side_prompt, both): (&SidePrompt<'_>, &PredictionPair)| {
+        answer(tokens, &side_prompt.project.edits.sources, &side_prompt.one, both, None::<Verdict>)
     };
     let mut answers: Vec<Answer> = prompts.iter().zip(&said).map(row).collect();
     answers.sort_by(|a, b| {
@@ -260,7 +271,7 @@ fn behaviour(
         one.asked == PromptKind::Probe || one.asked == PromptKind::Edit && changed.contains(one.id)
     };
     let wanted: Vec<_> = list.iter().zip(&said).filter(|(one, _)| own(one)).collect();
-    Ok((answers, texts(before, after, ground, &wanted, look.draw)?))
+    Ok((answers, side_texts(before, after, context, &wanted, options.draw)?))
 }
 
 /// Pairs the models of both sides; results are cached only if both are the base or a known patch.
@@ -268,38 +279,42 @@ fn pair<'s>(
     before: &'s Side,
     after: &Side,
     later: &'s dyn Fn() -> Result<&'s Model, Failure>,
-    ground: Ground<'s>,
-) -> Pair<'s> {
+    context: DiffContext<'s>,
+) -> ModelPair<'s> {
     let cache = match (before.identity(), after.identity()) {
         (Identity::Patch(was), Identity::Patch(is)) => {
-            MeasurementCache::new(ground.store, ground.base.locked.digest, was, is)
+            MeasurementCache::new(context.store, context.base.locked.digest, was, is)
         }
         _ => MeasurementCache::disabled(),
     };
-    Pair { before: &before.model, after: later, cache, progress: ground.progress }
+    ModelPair { before: &before.model, after: later, cache, progress: context.progress }
 }
 
 /// Reports prompts that cannot be run. An error refers to the sources of one project, so only prompts of the first
 /// one's project are reported.
-fn unaskable(prompts: &[Put<'_>], unasked: Vec<UnrunnablePrompt>) -> Failure {
-    let put = |one: &UnrunnablePrompt| {
-        let is = |put: &&Put<'_>| (put.one.id, put.one.file, &put.one.place) == (one.id.as_str(), one.file, &one.place);
+fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePrompt>) -> Failure {
+    let side_prompt = |one: &UnrunnablePrompt| {
+        let is = |side_prompt: &&SidePrompt<'_>| {
+            (side_prompt.one.id, side_prompt.one.file, &side_prompt.one.place)
+                == (one.id.as_str(), one.file, &one.place)
+        };
         prompts.iter().find(is)
     };
-    let Some(project) = unasked.first().and_then(put).map(|put| put.project) else {
+    let Some(project) = unrunnable.first().and_then(side_prompt).map(|side_prompt| side_prompt.project) else {
         return Failure::invalid(Vec::new(), &Sources::default());
     };
-    let here = |one: &UnrunnablePrompt| put(one).is_some_and(|put| std::ptr::eq(put.project, project));
-    cannot_ask(project, &unasked.into_iter().filter(here).collect::<Vec<_>>())
+    let here =
+        |one: &UnrunnablePrompt| side_prompt(one).is_some_and(|side_prompt| std::ptr::eq(side_prompt.project, project));
+    unrunnable_error(project, &unrunnable.into_iter().filter(here).collect::<Vec<_>>())
 }
 
-fn harm(before: &Side, after: &Side, ground: Ground<'_>) -> Result<(Option<Damage>, Option<String>), Failure> {
-    let there = neutral_path(&ground.project.config).is_some_and(|path| path.is_file());
+fn damage(before: &Side, after: &Side, context: DiffContext<'_>) -> Result<(Option<Damage>, Option<String>), Failure> {
+    let there = neutral_path(&context.project.config).is_some_and(|path| path.is_file());
     if !there {
         return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));
     }
-    let neutral = neutral(ground.project, ground.base)?;
-    let measured = pair(before, after, &|| Ok(&after.model), ground).damage(&neutral)?;
+    let neutral = neutral(context.project, context.base)?;
+    let measured = pair(before, after, &|| Ok(&after.model), context).damage(&neutral)?;
     match measured.tokens {
         0 => Ok((None, Some(format!("damage was not measured: {NO_TOKENS}")))),
         _ => Ok((Some(measured), None)),

@@ -11,18 +11,18 @@ use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::Model;
 use crate::patch::Patch;
 use crate::pipeline::Base;
-use crate::pipeline::policy_limits::silent;
+use crate::pipeline::policy_limits::not_finite_error;
 use crate::progress::Progress;
 
 /// A base with a patch. The patched model is created on first use, because cached results need no weights.
-pub struct Patched<'a> {
+pub struct PatchedModel<'a> {
     base: &'a Base,
     patch: &'a Patch,
     sources: &'a Sources,
     model: OnceCell<Model>,
 }
 
-impl<'a> Patched<'a> {
+impl<'a> PatchedModel<'a> {
     /// Returns the base with the patch, without reading weights or applying the patch yet.
     pub fn new(base: &'a Base, patch: &'a Patch, sources: &'a Sources) -> Self {
         Self { base, patch, sources, model: OnceCell::new() }
@@ -44,7 +44,7 @@ impl<'a> Patched<'a> {
 }
 
 /// Two models to compare, with the cache of their results.
-pub struct Pair<'a> {
+pub struct ModelPair<'a> {
     /// The earlier model, with which the later one is compared; in `test` it is the base.
     pub before: &'a Model,
     /// Returns the later model; called only if a result is not cached.
@@ -55,19 +55,19 @@ pub struct Pair<'a> {
     pub progress: &'a dyn Progress,
 }
 
-impl Pair<'_> {
-    /// Runs every expectation on both models and returns the answers in order. `unaskable` converts prompts that
+impl ModelPair<'_> {
+    /// Runs every expectation on both models and returns the answers in order. `to_failure` converts prompts that
     /// cannot be run to an error.
     ///
     /// # Errors
     /// If a prompt cannot be run or the later model cannot be created.
-    pub fn asked(
+    pub fn ask(
         &self,
         base: &Base,
         expectations: &[Expectation<'_>],
-        unaskable: impl Fn(Vec<UnrunnablePrompt>) -> Failure,
+        to_failure: impl Fn(Vec<UnrunnablePrompt>) -> Failure,
     ) -> Result<Vec<PredictionPair>, Failure> {
-        let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, expectations).map_err(&unaskable)?;
+        let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, expectations).map_err(&to_failure)?;
         let groups = groups(&inquiries, expectations);
         let mut found: Vec<Option<Vec<PredictionPair>>> =
             groups.iter().map(|group| self.cache.answers(group)).collect();
@@ -84,7 +84,7 @@ impl Pair<'_> {
                 *found = Some(said.by_ref().take(group.len()).collect());
             }
         }
-        check_finite_answers(found.into_iter().flatten().flatten().collect(), expectations).map_err(unaskable)
+        check_finite_answers(found.into_iter().flatten().flatten().collect(), expectations).map_err(to_failure)
     }
 
     /// Measures the damage on neutral text between the two models.
@@ -99,6 +99,6 @@ impl Pair<'_> {
         self.progress.begin_short("neutral documents evaluated by both models", neutral.documents().len() as u64);
         let measured = damage_cached(&self.cache, self.before, after, neutral, self.progress);
         self.progress.end();
-        measured.map_err(|error| silent(&error))
+        measured.map_err(|error| not_finite_error(&error))
     }
 }

@@ -14,7 +14,7 @@ use crate::model::Model;
 use crate::patch::Patch;
 use crate::pipeline::obtain_patch::{ObtainedPatch, obtain};
 use crate::pipeline::patch_ref;
-use crate::pipeline::patch_ref::FEWEST_DIGITS;
+use crate::pipeline::patch_ref::MIN_ID_DIGITS;
 use crate::pipeline::{Base, locked_patch};
 use crate::progress::Progress;
 use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project};
@@ -27,7 +27,7 @@ pub const WORKTREE: &str = "worktree";
 
 /// The context in which the names of sides are resolved.
 #[derive(Clone, Copy)]
-pub struct Ground<'a> {
+pub struct DiffContext<'a> {
     /// The project in the working directory, whose prompts are the default.
     pub project: &'a Project,
     /// The base of that project, to which the patch of every side is applied.
@@ -73,79 +73,84 @@ impl Side {
     ///
     /// # Errors
     /// If the name is unknown, or the patch cannot be applied to the base.
-    pub fn find(name: &str, ground: Ground<'_>) -> Result<Self, Failure> {
+    pub fn find(name: &str, context: DiffContext<'_>) -> Result<Self, Failure> {
         match name {
-            BASE => return Ok(Self::plain(name, BASE, ground.base.model.clone())),
-            WORKTREE => return Self::of_project(name, WORKTREE, ground.project.clone(), ground),
+            BASE => return Ok(Self::without_project(name, BASE, context.base.model.clone())),
+            WORKTREE => return Self::of_project(name, WORKTREE, context.project.clone(), context),
             _ => {}
         }
         if name.starts_with(['.', '/']) || Path::new(name).is_absolute() {
-            return Self::folder(name, ground);
+            return Self::folder(name, context);
         }
         if let Some(digits) = name.strip_prefix("sha256:") {
-            return Self::patch(name, &patch_id(digits, ground.store)?.ok_or_else(|| unknown_patch(name))?, ground);
+            return Self::patch(name, &patch_id(digits, context.store)?.ok_or_else(|| unknown_patch(name))?, context);
         }
-        let repository = Repository::discover(&ground.project.config.root);
+        let repository = Repository::discover(&context.project.config.root);
         let resolved = repository.and_then(|repository| repository.resolve(name).map(|commit| (repository, commit)));
         match resolved {
-            Ok((repository, commit)) => Self::revision(name, &repository, commit, ground),
-            Err(error) => match patch_id(name, ground.store)? {
-                Some(id) => Self::patch(name, &id, ground),
-                None if Path::new(name).is_dir() => Self::folder(name, ground),
+            Ok((repository, commit)) => Self::revision(name, &repository, commit, context),
+            Err(error) => match patch_id(name, context.store)? {
+                Some(id) => Self::patch(name, &id, context),
+                None if Path::new(name).is_dir() => Self::folder(name, context),
                 None => Err(unknown(name, &error)),
             },
         }
     }
 
-    fn plain(name: &str, kind: &'static str, model: Model) -> Self {
+    fn without_project(name: &str, kind: &'static str, model: Model) -> Self {
         let name = name.to_owned();
         Self { name, kind, commit: None, project: None, patch: None, model, note: None, prefaces: Prefaces::default() }
     }
 
-    fn of_project(name: &str, kind: &'static str, project: Project, ground: Ground<'_>) -> Result<Self, Failure> {
+    fn of_project(name: &str, kind: &'static str, project: Project, context: DiffContext<'_>) -> Result<Self, Failure> {
         let ObtainedPatch { patch, id, note, prefaces } =
-            obtain(&project, name, ground.base, ground.store, ground.progress)?;
-        let model = laid(ground.base, &patch, &project.edits.sources)?;
+            obtain(&project, name, context.base, context.store, context.progress)?;
+        let model = apply_patch(context.base, &patch, &project.edits.sources)?;
         let patch = Some((id, patch));
-        Ok(Self { project: Some(project), patch, note, prefaces, ..Self::plain(name, kind, model) })
+        Ok(Self { project: Some(project), patch, note, prefaces, ..Self::without_project(name, kind, model) })
     }
 
     /// Opens a project in another folder, whose base must be identical to the worktree's.
-    fn other_project(name: &str, mut project: Project, ground: Ground<'_>) -> Result<Self, Failure> {
-        chosen(&mut project, name, ground)?;
-        let base = Base::open(&project, ground.store, ground.base.model.isa(), false)?;
-        if base.locked.digest != ground.base.locked.digest {
+    fn other_project(name: &str, mut project: Project, context: DiffContext<'_>) -> Result<Self, Failure> {
+        choose_worktree_model(&mut project, name, context)?;
+        let base = Base::open(&project, context.store, context.base.model.isa(), false)?;
+        if base.locked.digest != context.base.locked.digest {
             let message = format!("the base model of `{name}` is not the one of the worktree");
             let finding = Diagnostic::new(Code::BaseChanged, message).help(
                 "both sides of a comparison must have the same base; run `diff` in the folder with the right one",
             );
             return Err(Failure::stale(finding).with_sources(&project.edits.sources));
         }
-        Self::of_project(name, "project", project, ground)
+        Self::of_project(name, "project", project, context)
     }
 
-    fn patch(name: &str, id: &Digest, ground: Ground<'_>) -> Result<Self, Failure> {
-        if !ground.store.path(EntryKind::Patch, id).exists() {
+    fn patch(name: &str, id: &Digest, context: DiffContext<'_>) -> Result<Self, Failure> {
+        if !context.store.path(EntryKind::Patch, id).exists() {
             return Err(unknown_patch(name));
         }
-        let patch = locked_patch::patch(ground.store, id)?;
-        let model = laid(ground.base, &patch, &Sources::default())?;
-        Ok(Self { patch: Some((*id, patch)), ..Self::plain(name, "patch", model) })
+        let patch = locked_patch::patch(context.store, id)?;
+        let model = apply_patch(context.base, &patch, &Sources::default())?;
+        Ok(Self { patch: Some((*id, patch)), ..Self::without_project(name, "patch", model) })
     }
 
-    fn revision(name: &str, repository: &Repository, commit: Commit, ground: Ground<'_>) -> Result<Self, Failure> {
-        let files = files(repository, &commit).map_err(|error| stop(&error))?;
-        let mut project = Project::of_files(&ground.project.config.root, &format!("{name}:"), files)?;
-        chosen(&mut project, name, ground)?;
-        let side = Self::of_project(name, "revision", project, ground)?;
+    fn revision(
+        name: &str,
+        repository: &Repository,
+        commit: Commit,
+        context: DiffContext<'_>,
+    ) -> Result<Self, Failure> {
+        let files = project_files(repository, &commit).map_err(|error| history_failure(&error))?;
+        let mut project = Project::of_files(&context.project.config.root, &format!("{name}:"), files)?;
+        choose_worktree_model(&mut project, name, context)?;
+        let side = Self::of_project(name, "revision", project, context)?;
         Ok(Self { commit: Some(commit), ..side })
     }
 
     /// Opens a folder that contains a project or a checkpoint.
-    fn folder(name: &str, ground: Ground<'_>) -> Result<Self, Failure> {
+    fn folder(name: &str, context: DiffContext<'_>) -> Result<Self, Failure> {
         let path = PathBuf::from(name);
         if path.join(PROJECT_FILE).is_file() {
-            return Self::other_project(name, Project::load(&path)?, ground);
+            return Self::other_project(name, Project::load(&path)?, context);
         }
         let wrong = |message: String| {
             let finding = Diagnostic::new(Code::SideUnusable, message);
@@ -155,11 +160,11 @@ impl Side {
             let what = if path.is_dir() { "contains neither a project nor a model" } else { "is not a folder" };
             return Err(wrong(format!("`{name}` {what}")));
         }
-        let model = Model::open(&path, ground.base.model.isa()).map_err(|error| wrong(error.to_string()))?;
-        if model.spec() != ground.base.model.spec() {
+        let model = Model::open(&path, context.base.model.isa()).map_err(|error| wrong(error.to_string()))?;
+        if model.spec() != context.base.model.spec() {
             return Err(wrong(format!("the model in `{name}` has another shape than the base")));
         }
-        Ok(Self::plain(name, "checkpoint", model))
+        Ok(Self::without_project(name, "checkpoint", model))
     }
 
     /// Returns the key under which its measurements are cached.
@@ -172,9 +177,9 @@ impl Side {
     }
 
     /// Returns the cache of measurements of this side alone.
-    pub fn cache<'g>(&self, ground: Ground<'g>) -> MeasurementCache<'g> {
+    pub fn cache<'g>(&self, context: DiffContext<'g>) -> MeasurementCache<'g> {
         match self.identity() {
-            Identity::Patch(patch) => MeasurementCache::new(ground.store, ground.base.locked.digest, patch, None),
+            Identity::Patch(patch) => MeasurementCache::new(context.store, context.base.locked.digest, patch, None),
             Identity::Unknown => MeasurementCache::disabled(),
         }
     }
@@ -186,15 +191,15 @@ impl Side {
 }
 
 /// Selects the worktree's model in another state of the project.
-fn chosen(project: &mut Project, name: &str, ground: Ground<'_>) -> Result<(), Failure> {
-    project.config.choose_as(&ground.project.config).map_err(|mut finding| {
+fn choose_worktree_model(project: &mut Project, name: &str, context: DiffContext<'_>) -> Result<(), Failure> {
+    project.config.choose_as(&context.project.config).map_err(|mut finding| {
         finding.message = format!("{name}: {}", finding.message);
         Failure::from(finding).with_sources(&project.edits.sources)
     })
 }
 
 /// Returns the base with a patch applied.
-fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Failure> {
+fn apply_patch(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Failure> {
     base.patched(patch).map_err(|error| {
         let finding = Diagnostic::new(Code::SideUnusable, error.to_string());
         Failure::stale(finding.help("both sides of a comparison must have the base of the worktree"))
@@ -203,7 +208,7 @@ fn laid(base: &Base, patch: &Patch, sources: &Sources) -> Result<Model, Failure>
 }
 
 /// Reads the files of a project at a commit: settings, `corrigenda.lock`, edits, probes, prompt templates.
-fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
+fn project_files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
     let mut files = BTreeMap::new();
     let mut take = |path: &str| -> Result<(), HistoryError> {
         files.extend(repository.file(commit, path)?.map(|bytes| (path.to_owned(), bytes)));
@@ -217,7 +222,7 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
     // Prompt templates outside the repository are not in the commit; they are read from disk.
     for templates in templates {
         match take(&templates) {
-            Err(_) if leaves(&templates) => {}
+            Err(_) if leaves_project(&templates) => {}
             taken => taken?,
         }
     }
@@ -226,7 +231,7 @@ fn files(repository: &Repository, commit: &Commit) -> Result<BTreeMap<String, Ve
 }
 
 /// Returns whether a path may lead out of the project's folder.
-fn leaves(path: &str) -> bool {
+fn leaves_project(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
@@ -252,7 +257,7 @@ fn unknown(name: &str, error: &HistoryError) -> Failure {
     if finding.code == Code::RevisionUnknown {
         finding.message = format!("`{name}` is not a revision, a patch in the store or a folder");
     }
-    if (1..FEWEST_DIGITS).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if (1..MIN_ID_DIGITS).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         finding = finding.help(format!("give at least {FEWEST_DIGITS} digits of the id of a patch"));
     }
     if let Some((before, after)) =
@@ -270,6 +275,6 @@ fn unknown(name: &str, error: &HistoryError) -> Failure {
     Failure::from(finding.help(known))
 }
 
-fn stop(error: &HistoryError) -> Failure {
+fn history_failure(error: &HistoryError) -> Failure {
     Failure::from(error.finding())
 }

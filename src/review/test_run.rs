@@ -1,6 +1,6 @@
 //! Runs the checks of `test`: expectations, policy limits and accepted failures.
 
-use super::measure::Pair;
+use super::measure::ModelPair;
 use crate::behaviour::PromptKind;
 use crate::behaviour::ask::{Prediction, PredictionPair};
 use crate::behaviour::damage::Damage;
@@ -8,13 +8,15 @@ use crate::behaviour::expectation::{Expectation, SetFigures, Thresholds, expecta
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Tokens;
 use crate::pipeline::Base;
-use crate::pipeline::policy_limits::{NO_TOKENS, cannot_ask, neutral, neutral_path, thresholds, unreadable};
+use crate::pipeline::policy_limits::{
+    NO_TOKENS, neutral, neutral_path, neutral_text_error, thresholds, unrunnable_error,
+};
 use crate::project::lock::accepted::{Acceptances, Accepted};
 use crate::project::{Edit, Limit, Policy, Prefaces, Project};
 use crate::report::{Gate, Verdict};
 
 /// The result of testing a project.
-pub struct Trial<'p> {
+pub struct TestRun<'p> {
     /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
     /// The answers of both models, in the same order.
@@ -36,13 +38,13 @@ pub struct Trial<'p> {
 }
 
 /// The input of a test.
-pub struct Subject<'a, 'p> {
+pub struct TestInput<'a, 'p> {
     /// The project to test.
     pub project: &'p Project,
     /// The opened base of the project, with its tokenizer.
     pub base: &'a Base,
     /// The two models to run: the base as the earlier one and the patched model as the later one.
-    pub pair: Pair<'a>,
+    pub pair: ModelPair<'a>,
     /// The edits to test.
     pub edits: &'a [&'p Edit],
     /// Whether these are all edits of the project; limits on the set are checked only then.
@@ -53,17 +55,17 @@ pub struct Subject<'a, 'p> {
     pub prefaces: &'a Prefaces,
 }
 
-impl<'p> Trial<'p> {
+impl<'p> TestRun<'p> {
     /// Runs all expectations and judges the answers.
     ///
     /// # Errors
     /// If a prompt cannot be run, or the neutral text that a limit needs cannot be read.
-    pub fn new(subject: &Subject<'_, 'p>, accepted: &Acceptances) -> Result<Self, Failure> {
-        let Subject { project, base, edits, whole, prefaces, .. } = *subject;
+    pub fn new(input: &TestInput<'_, 'p>, accepted: &Acceptances) -> Result<Self, Failure> {
+        let TestInput { project, base, edits, whole, prefaces, .. } = *input;
         let probes = if whole { project.probes.as_slice() } else { &[] };
         let expectations = expectations(edits, probes, prefaces);
-        let said = subject.pair.asked(base, &expectations, |unasked| cannot_ask(project, &unasked))?;
-        let (damage, notes) = if whole { harm(subject)? } else { (None, Vec::new()) };
+        let said = input.pair.ask(base, &expectations, |unasked| unrunnable_error(project, &unasked))?;
+        let (damage, notes) = if whole { damage(input)? } else { (None, Vec::new()) };
         let mut trial = Self {
             verdicts: Vec::new(),
             gates: Vec::new(),
@@ -75,12 +77,12 @@ impl<'p> Trial<'p> {
             damage,
             notes,
         };
-        trial.judge(subject, accepted);
+        trial.judge(input, accepted);
         Ok(trial)
     }
 
-    fn judge(&mut self, subject: &Subject<'_, 'p>, accepted: &Acceptances) {
-        let Subject { project, base, whole, .. } = *subject;
+    fn judge(&mut self, input: &TestInput<'_, 'p>, accepted: &Acceptances) {
+        let TestInput { project, base, whole, .. } = *input;
         let (thresholds, policy) = (thresholds(&project.config), &project.config.policy);
         let figures = SetFigures::of(self.expectations.iter().zip(&self.said), thresholds);
         let judge = Judge { project, figures, whole, thresholds, expectations: &self.expectations, said: &self.said };
@@ -152,13 +154,13 @@ fn says(tokens: &Tokens, both: &PredictionPair, one: &Expectation<'_>) -> String
     }
 }
 
-fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Failure> {
-    let Subject { project, base, .. } = *subject;
+fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Failure> {
+    let TestInput { project, base, .. } = *input;
     let (test, policy) = (&project.config.test, &project.config.policy);
     let limited = [test.max_damage, test.max_perplexity].iter().any(Option::is_some);
     let limited = limited || policy.max_damage.is_some() || policy.max_perplexity.is_some();
     let gated = limited || test.neutral.is_some();
-    if !subject.damage {
+    if !input.damage {
         let unchecked = if limited { ", and its limits were not checked" } else { "" };
         return Ok((None, vec![format!("damage was not measured because of `--no-damage`{unchecked}")]));
     }
@@ -166,9 +168,9 @@ fn harm(subject: &Subject<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fail
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
     }
-    let measured = subject.pair.damage(&neutral(project, base)?)?;
+    let measured = input.pair.damage(&neutral(project, base)?)?;
     // No token was predicted, so a limit cannot count as met.
-    if measured.tokens == 0 { Err(unreadable(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
+    if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }
 
 /// The inputs for judging single failures and the whole set.

@@ -31,7 +31,7 @@ use crate::diagnostics::Failure;
 use crate::digest::Digest;
 use crate::numeric::Isa;
 use crate::pipeline::Base;
-use crate::pipeline::patch_ref::Found;
+use crate::pipeline::patch_ref::NamedPatch;
 use crate::project::{EditSet, Lock, Prefaces, Project};
 use crate::store::Store;
 
@@ -196,7 +196,7 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// If the patch cannot be read.
     #[must_use = "what is named is tried"]
-    pub fn with(mut self, patch: &Found) -> Result<Self, Failure> {
+    pub fn with(mut self, patch: &NamedPatch) -> Result<Self, Failure> {
         patch.patch()?;
         let bytes = patch.bytes()?;
         self.named = Some((Digest::of(&bytes), bytes));

@@ -8,13 +8,13 @@ use crate::digest::Digest;
 use crate::export::fact::facts;
 use crate::export::{ExportError, folder, weights};
 use crate::patch::{Patch, PatchError, Target, delta_norms, edit_norms};
-use crate::pipeline::patch_ref::Found;
+use crate::pipeline::patch_ref::NamedPatch;
 
 /// Checks that the bytes of the patch match its id and encoding, and that its targets match the opened base.
 ///
 /// # Errors
 /// If the bytes of the patch or the base cannot be read.
-pub fn patch(ground: &Ground<'_>, found: &Found) -> Result<Audit, Failure> {
+pub fn patch(ground: &Ground<'_>, found: &NamedPatch) -> Result<Audit, Failure> {
     let mut audit = Audit::new("patch");
     let bytes = found.bytes()?;
     let id = Digest::of(&bytes);

@@ -14,7 +14,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::export::destination::Place;
 use crate::link::Refinement;
 use crate::numeric::NUMERICS;
-use crate::pipeline::policy_limits::{neutral, silent};
+use crate::pipeline::policy_limits::{neutral, not_finite_error};
 use crate::pipeline::{Base, Setup};
 use crate::progress::{Progress as _, Unseen};
 use crate::project::Project;
@@ -212,7 +212,7 @@ fn over(
     }
     let filled: Vec<String> = cases.iter().take(64).map(Case::filled).collect();
     check_finite_output(&base.model, &base.tokens, filled.iter().map(|text| text.as_str().into()))
-        .map_err(|error| silent(&error))?;
+        .map_err(|error| not_finite_error(&error))?;
     let ground = Ground::new(project, base, store)?;
     let references = match &arguments.references {
         Some(folder) => Some(

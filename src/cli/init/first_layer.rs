@@ -13,7 +13,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Spec;
 use crate::pipeline::Base;
 use crate::project::{PROJECT_FILE, Project};
-use crate::research::layers::search::best;
+use crate::research::layers::best_layer::best;
 use crate::research::trace::known_facts;
 
 /// The layer to edit, as lines of the project file, and a note that says how it was chosen.

@@ -12,7 +12,7 @@ use crate::behaviour::expectation::UnrunnablePrompt;
 use crate::behaviour::{AnswerScore, NextTokenDistribution, Question, next, scores};
 use crate::diagnostics::{Code, Diagnostic, Failure, escape_controls, quoted};
 use crate::model::{ModelError, Prompt};
-use crate::pipeline::plan::{disagrees, only};
+use crate::pipeline::plan::{base_disagrees, only};
 use crate::pipeline::policy_limits;
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::statistics_error;
@@ -85,7 +85,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
         return Err(Failure::from_findings(plan.warnings, &project.edits.sources));
     }
     // An edit that a build is known to reject does not end the plan, which reports it.
-    let refused = refusal::known(&plan, store)?.into_iter();
+    let refused = refusal::refused_edits(&plan, store)?.into_iter();
     let refused = refused
         .filter(|(one, _)| chosen.iter().any(|edit| edit.id == one.edit.id))
         .map(|(one, refusal)| refusal.finding(one.edit, &setup));
@@ -136,7 +136,7 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
         for answer in [Some(&edit.target), edit.was.as_ref()].into_iter().flatten() {
             let filled = planned.map_or_else(|| edit.filled_prompt(), Planned::filled);
             let question = Question::new(&base.tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
-            questions.push(question.map_err(|error| cannot_ask(edit, &error.to_string()))?);
+            questions.push(question.map_err(|error| unrunnable_error(edit, &error.to_string()))?);
         }
     }
     let mut scores = scores(&base.model, &questions).into_iter();
@@ -148,7 +148,7 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
         let one = Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
         if !one.target.is_finite() {
             let (id, file, place) = (edit.id.clone(), edit.spans.file, edit.spans.prompt.clone());
-            return Err(policy_limits::cannot_ask(
+            return Err(policy_limits::unrunnable_error(
                 project,
                 &[UnrunnablePrompt { id, file, place, error: ModelError::Overflow }],
             ));
@@ -158,7 +158,7 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
     Ok(said)
 }
 
-fn cannot_ask(edit: &Edit, error: &str) -> Failure {
+fn unrunnable_error(edit: &Edit, error: &str) -> Failure {
     let finding = Diagnostic::new(Code::PromptTooLong, format!("edit `{}`: {error}", edit.id));
     Failure::from(finding)
 }
@@ -175,7 +175,7 @@ fn disagreement(edit: &Edit, said: &Said) -> Option<Diagnostic> {
         );
     }
     let (was, span) = (edit.was.as_ref()?, spans.was.as_ref()?);
-    (!said.was?.holds).then(|| disagrees(edit, was, span, top))
+    (!said.was?.holds).then(|| base_disagrees(edit, was, span, top))
 }
 
 /// Describes how the set will be refined; `None` if it will not be refined.
@@ -298,7 +298,7 @@ impl View<'_> {
             let edit = planned.edit;
             let change = self.changes.iter().find(|change| change.id == edit.id);
             let score = |score: AnswerScore| json!({ "holds": score.holds, "probability": score.probability });
-            let locked = planned.locked(self.base, &self.setup.layers(self.base));
+            let locked = planned.lock_entry(self.base, &self.setup.layers(self.base));
             json!({
                 "id": edit.id,
                 "change": change.map_or("=", |change| change.kind.sign()),
@@ -316,7 +316,7 @@ impl View<'_> {
                 "target": score(said.target),
                 "was": said.was.map(score),
                 "aliases": self.aliases(edit).map(|alias| {
-                    let locked = alias.locked(self.base, &self.setup.layers(self.base));
+                    let locked = alias.lock_entry(self.base, &self.setup.layers(self.base));
                     json!({
                         "alias": locked.alias, "tokens": locked.tokens, "preface": locked.preface,
                         "position": locked.position, "object": locked.object,

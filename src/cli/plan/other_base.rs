@@ -9,7 +9,7 @@ use crate::cli::table::{Table, percent};
 use crate::cli::{Context, Format, Outcome};
 use crate::diagnostics::{Failure, escape_controls, quoted};
 use crate::pipeline::Base;
-use crate::pipeline::other_base::{Elsewhere, Reading, read};
+use crate::pipeline::other_base::{FactReading, OtherBaseFacts, read};
 use crate::project::{Edit, Project};
 use crate::store::Store;
 
@@ -36,7 +36,7 @@ pub(crate) fn shown(
 }
 
 /// Returns the status of a fact as text.
-fn standing(reading: &Reading<'_>) -> &'static str {
+fn standing(reading: &FactReading<'_>) -> &'static str {
     if reading.target.holds { "already true" } else { "needed" }
 }
 
@@ -46,7 +46,7 @@ fn key(tokens: &[String], position: usize) -> String {
     format!("{} at {position}", quoted(piece))
 }
 
-fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
+fn human(base: &Base, elsewhere: &OtherBaseFacts<'_>, width: usize) -> String {
     let spec = base.model.spec();
     let mut head = Table::new(&[1], &[]);
     let shape = format!("{}, {} layers of width {}", spec.family.model_type, spec.layers, spec.hidden_size);
@@ -84,8 +84,8 @@ fn human(base: &Base, elsewhere: &Elsewhere<'_>, width: usize) -> String {
     format!("{}\n{}\n{}", head.render(usize::MAX), table.render(width.max(80)), summary(elsewhere))
 }
 
-fn summary(elsewhere: &Elsewhere<'_>) -> String {
-    let count = |which: fn(&&Reading<'_>) -> bool| elsewhere.readings.iter().filter(which).count();
+fn summary(elsewhere: &OtherBaseFacts<'_>) -> String {
+    let count = |which: fn(&&FactReading<'_>) -> bool| elsewhere.readings.iter().filter(which).count();
     let needed = count(|one| !one.target.holds);
     let moved = count(|one| one.before.is_some());
     let disagree = count(|one| !one.target.holds && one.was.is_some_and(|was| !was.holds));
@@ -100,8 +100,8 @@ fn summary(elsewhere: &Elsewhere<'_>) -> String {
     parts.join(", ")
 }
 
-fn json(base: &Base, elsewhere: &Elsewhere<'_>) -> Value {
-    let reading = |one: &Reading<'_>| {
+fn json(base: &Base, elsewhere: &OtherBaseFacts<'_>) -> Value {
+    let reading = |one: &FactReading<'_>| {
         json!({
             "id": one.edit.id,
             "alias": (one.name != one.edit.subject).then_some(one.name),

@@ -13,7 +13,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::ModelError;
 use crate::pipeline::Base;
 use crate::pipeline::plan::only;
-use crate::pipeline::policy_limits::silent;
+use crate::pipeline::policy_limits::not_finite_error;
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Edit, PROJECT_FILE, Project};
 use crate::regular_file;
@@ -120,7 +120,7 @@ fn traced(context: &Context, arguments: &Arguments) -> Result<Outcome, Outcome> 
     if let Some(project) = project.as_ref().filter(|_| arguments.suggest_layer) {
         let base = context.base(project, &store, false).map_err(stop)?;
         let texts = facts.iter().map(|fact| fact.prompt.as_str().into());
-        check_finite_output(&base.model, &base.tokens, texts).map_err(|error| stop(silent(&error)))?;
+        check_finite_output(&base.model, &base.tokens, texts).map_err(|error| stop(not_finite_error(&error)))?;
         return suggest(context, arguments, project, (&base, &store), facts).map_err(stop);
     }
     let store = store.for_reading();

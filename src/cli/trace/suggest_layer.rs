@@ -15,9 +15,9 @@ use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::load_or_compute_layers;
 use crate::pipeline::{Base, Setup};
 use crate::project::{Edit, EditSet, Project, parse_files};
-use crate::research::layers::coarse::{Coarse, Round};
-use crate::research::layers::search::{Shares, Tried, as_good, best};
-use crate::research::layers::trials::Trials;
+use crate::research::layers::best_layer::{LayerResult, Shares, best, indistinguishable};
+use crate::research::layers::coarse_search::{CoarseSearch, Round};
+use crate::research::layers::layer_trials::LayerTrials;
 use crate::research::trace::cache::trace_kept;
 use crate::research::trace::counterfactuals::rewritten;
 use crate::research::trace::{Effects, Kind, KnownFact, Places};
@@ -43,8 +43,8 @@ pub(crate) fn suggest(
     let ground = (&base.model, &base.tokens, &base.locked.digest);
     let (traced, left) = trace_each(context, facts, |fact| trace_kept(ground, fact, (&noise, &plan), store))?;
     let found = best(&tried);
-    let others = |found: &Tried| {
-        let others = tried.iter().filter(|one| one.layer != found.layer && as_good(found, one));
+    let others = |found: &LayerResult| {
+        let others = tried.iter().filter(|one| one.layer != found.layer && indistinguishable(found, one));
         others.map(|one| one.layer).collect()
     };
     let told = Told {
@@ -52,7 +52,7 @@ pub(crate) fn suggest(
         edits: project.edits.edits.iter().map(|edit| edit.id.clone()).collect(),
         rounds,
         suggested: found.map(|found| found.layer),
-        as_good: found.map_or_else(Vec::new, others),
+        indistinguishable: found.map_or_else(Vec::new, others),
         tried,
         window: plan.window,
         noise,
@@ -74,16 +74,16 @@ pub(crate) fn try_all(
     project: &Project,
     (base, store): (&Base, &Store),
     named: Option<Vec<usize>>,
-) -> Result<(Vec<Round>, Vec<Tried>), Failure> {
+) -> Result<(Vec<Round>, Vec<LayerResult>), Failure> {
     let (mut coarse, first) = match named {
         Some(layers) => (None, Round { layers, around: Vec::new() }),
         None => {
-            let (coarse, first) = Coarse::new(base.model.spec().layers);
+            let (coarse, first) = CoarseSearch::new(base.model.spec().layers);
             (Some(coarse), first)
         }
     };
     let setup = Setup::at_layer(project, base, store, CorpusDigest::Remembered, Ok(first.layers[0]))?;
-    let trials = Trials::new(project, base, store, &context.ui);
+    let trials = LayerTrials::new(project, base, store, &context.ui);
     let (mut rounds, mut tried, mut next) = (Vec::new(), Vec::new(), Some(first));
     while let Some(round) = next {
         context.ui.note(&ahead(&round, project, &setup));
@@ -101,7 +101,7 @@ pub(crate) fn try_all(
             tried.push(one);
         }
         rounds.push(round);
-        tried.sort_by_key(|one: &Tried| one.layer);
+        tried.sort_by_key(|one: &LayerResult| one.layer);
         next = coarse.as_mut().and_then(|coarse| coarse.next(&tried));
     }
     Ok((rounds, tried))
@@ -125,7 +125,7 @@ fn ahead(round: &Round, project: &Project, setup: &Setup) -> String {
 }
 
 /// Formats the results of one layer as a line for the progress output.
-fn row(one: &Tried) -> String {
+fn row(one: &LayerResult) -> String {
     let share = |share: Share| if share.all == 0 { "-".to_owned() } else { percent(share.value()) };
     let Shares { efficacy, paraphrase, unchanged } = one.shares;
     let [efficacy, paraphrase, unchanged] = [efficacy, paraphrase, unchanged].map(share);

@@ -6,8 +6,8 @@ use super::output::figure;
 use crate::behaviour::expectation::Share;
 use crate::cli::table::{Table, percent, plural};
 use crate::numeric::Mean;
-use crate::research::layers::coarse::Round;
-use crate::research::layers::search::Tried;
+use crate::research::layers::best_layer::LayerResult;
+use crate::research::layers::coarse_search::Round;
 use crate::research::trace::{Class, Effects, Kind, LeftOut, Noise};
 
 /// The results of one run of `trace --suggest-layer`, from which the answer is formatted.
@@ -17,10 +17,10 @@ pub(crate) struct Told {
     /// The rounds of the search, in order: the layers tried, and the best layers that they are around.
     pub rounds: Vec<Round>,
     /// The results of each layer, ascending.
-    pub tried: Vec<Tried>,
+    pub tried: Vec<LayerResult>,
     /// The best layer; `None` if no edit holds at any layer.
     pub suggested: Option<usize>,
-    pub as_good: Vec<usize>,
+    pub indistinguishable: Vec<usize>,
     pub noise: Noise,
     pub window: usize,
     pub traced: Effects,
@@ -48,7 +48,7 @@ pub(crate) fn human(told: &Told, prefix: &str, width: usize) -> String {
 }
 
 /// Returns the words for how many edits have no value at a layer; `None` if all have one.
-fn no_value(one: &Tried) -> Option<String> {
+fn no_value(one: &LayerResult) -> Option<String> {
     let (layer, refused) = (one.layer, plural(one.refused, "edit"));
     match (one.refused, one.untried) {
         (0, _) => None,
@@ -80,7 +80,7 @@ fn suggested_in_words(told: &Told) -> String {
                 [rome] may not fit it"
             .to_owned();
     };
-    let others: Vec<String> = told.as_good.iter().map(ToString::to_string).collect();
+    let others: Vec<String> = told.indistinguishable.iter().map(ToString::to_string).collect();
     let others = match others.as_slice() {
         [] => String::new(),
         others => {
@@ -149,7 +149,7 @@ pub(crate) fn json(told: &Told) -> Value {
     let share = |share: Share| json!({ "met": share.met, "all": share.all });
     let number = |mean: Mean| json!({ "value": mean.value, "half": mean.ci95, "count": mean.count });
     let mean = |mean: Option<Mean>| mean.map(number);
-    let layer = |one: &Tried| {
+    let layer = |one: &LayerResult| {
         json!({
             "layer": one.layer, "efficacy": share(one.shares.efficacy), "paraphrase": share(one.shares.paraphrase),
             "unchanged": share(one.shares.unchanged), "score": one.shares.score(), "not_found": one.refused, "untried": one.untried,
@@ -164,7 +164,7 @@ pub(crate) fn json(told: &Told) -> Value {
     let (noise, traced) = (&told.noise, &told.traced);
     json!({
         "base": { "name": told.base.0, "digest": told.base.1 },
-        "edits": told.edits, "suggested": told.suggested, "as_good": told.as_good,
+        "edits": told.edits, "suggested": told.suggested, "as_good": told.indistinguishable,
         "traced": {
             "facts": traced.facts, "total": number(traced.total), "window": told.window,
             "noise": { "rule": noise.rule.to_string(), "scale": noise.scale, "samples": noise.samples, "seed": noise.seed },

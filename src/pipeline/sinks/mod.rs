@@ -1,7 +1,7 @@
 //! Subjects that end at an attention sink at the beginning of a text: an edit of such a subject needs a preface.
 //!
-//! - [`find`]: finds these subjects, and chooses a preface for one of them;
+//! - [`detect`]: finds these subjects, and chooses a preface for one of them;
 //! - `prefaces`: chooses the prefaces of a set of facts, and warns about facts and paraphrases at a sink.
 
-pub mod find;
+pub mod detect;
 pub(crate) mod prefaces;

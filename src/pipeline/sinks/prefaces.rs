@@ -1,7 +1,7 @@
 //! Chooses prefaces for facts whose subject ends at an attention sink, and warns about such facts and paraphrases.
 
-use super::find;
-use super::find::{EARLY, Lengths, SINK, Sink};
+use super::detect;
+use super::detect::{FIRST_UNCHECKED, ResidualNorms, SINK_NORM, Sink};
 use crate::behaviour::PromptKind;
 use crate::behaviour::expectation::expectations;
 use crate::compile::object::address;
@@ -14,48 +14,48 @@ use crate::pipeline::{Base, Setup};
 ///
 /// # Errors
 /// If the store fails.
-pub(crate) fn state_after_prefaces(
+pub(crate) fn choose_prefaces(
     edits: &mut [Planned<'_>],
     base: &Base,
     setup: &Setup,
-    lengths: &Lengths<'_>,
+    norms: &ResidualNorms<'_>,
 ) -> Result<(), Failure> {
     let early: Vec<(usize, Vec<u32>)> = edits
         .iter()
         .enumerate()
         .filter(|(_, one)| !one.edit.chat)
-        .filter_map(|(index, one)| Some((index, find::early(&one.resolved)?)))
+        .filter_map(|(index, one)| Some((index, detect::early_subject(&one.resolved)?)))
         .collect();
     let rows: Vec<Vec<u32>> = early.iter().map(|(_, row)| row.clone()).collect();
-    for ((index, _), excess) in early.iter().zip(lengths.excess(&rows)?) {
-        if excess >= SINK {
-            state_after_preface(&mut edits[*index], excess, base, setup, lengths)?;
+    for ((index, _), relative_norm) in early.iter().zip(norms.relative_norms(&rows)?) {
+        if relative_norm >= SINK_NORM {
+            choose_preface(&mut edits[*index], relative_norm, base, setup, norms)?;
         }
     }
     Ok(())
 }
 
 /// Tries all prefaces and uses the first one after which the subject is not at a sink.
-fn state_after_preface(
+fn choose_preface(
     one: &mut Planned<'_>,
-    excess: f64,
+    relative_norm: f64,
     base: &Base,
     setup: &Setup,
-    lengths: &Lengths<'_>,
+    norms: &ResidualNorms<'_>,
 ) -> Result<(), Failure> {
     let fact = Fact { subject: one.name, prompt: &one.edit.prompt, target: &one.edit.target, chat: false };
-    let mut found = Sink { excess, preface: None, also: Vec::new() };
-    for preface in find::prefaces(base) {
-        let templates = find::templates(&setup.templates, Some(&preface));
+    let mut found = Sink { relative_norm, preface: None, failed_prefaces: Vec::new() };
+    for preface in detect::candidate_prefaces(base) {
+        let templates = detect::with_preface(&setup.templates, Some(&preface));
         let Ok(resolved) = Resolved::new(&base.tokens, &templates, fact, base.model.spec().max_positions) else {
             continue;
         };
         let bare = &resolved.rows[0];
-        if lengths.excess(&[bare.ids[..=bare.position].to_vec()])?[0] >= SINK {
-            found.also.push(preface);
+        if norms.relative_norms(&[bare.ids[..=bare.position].to_vec()])?[0] >= SINK_NORM {
+            found.failed_prefaces.push(preface);
         } else if found.preface.is_none() {
             let Setup { layer, settings, .. } = setup;
-            let reading = one.reading(base);
+            let reading = one.chat_template_digest(base);
             one.object = address(&base.locked.digest, reading.as_ref(), &one.meaning, *layer, &templates, settings);
             one.resolved = resolved;
             found.preface = Some(preface);
@@ -73,19 +73,19 @@ pub(crate) fn warnings(
     plan: &Plan<'_>,
     base: &Base,
     setup: &Setup,
-    lengths: &Lengths<'_>,
+    norms: &ResidualNorms<'_>,
 ) -> Result<Vec<Diagnostic>, Failure> {
-    let mut found: Vec<Diagnostic> = plan.edits.iter().filter_map(|one| of_fact(one, setup)).collect();
-    found.extend(of_paraphrases(plan, base, setup, lengths)?);
+    let mut found: Vec<Diagnostic> = plan.edits.iter().filter_map(|one| fact_warning(one, setup)).collect();
+    found.extend(paraphrase_warnings(plan, base, setup, norms)?);
     Ok(found)
 }
 
 /// Returns a warning that says after which text the fact will hold.
-fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
-    let Sink { excess, preface, also } = one.sink.as_ref()?;
+fn fact_warning(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
+    let Sink { relative_norm, preface, failed_prefaces } = one.sink.as_ref()?;
     let message = format!(
         "edit `{}`: at the very beginning of a text, {:?} is an attention sink at layer {} (the residual stream is \
-         {excess:.1} times as long as usual): a value there cannot store a fact",
+         {relative_norm:.1} times as long as usual): a value there cannot store a fact",
         one.label(),
         one.name,
         setup.layer
@@ -102,14 +102,14 @@ fn of_fact(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
     Some(match preface {
         Some(preface) => finding
             .help(format!("the fact is stated and tested after {preface:?}: it will hold if there is text before it"))
-            .help(format!("it will not hold at the very beginning of a text{}", after(also)))
+            .help(format!("it will not hold at the very beginning of a text{}", after(failed_prefaces)))
             .help("put words before `{}` in the prompt to use another text"),
         None => finding.help("put words before `{}` in the prompt: otherwise the fact is unlikely to hold"),
     })
 }
 
 /// Returns the byte offset of the first occurrence of a name that is not part of a longer word.
-fn as_word(text: &str, name: &str) -> Option<usize> {
+fn find_word(text: &str, name: &str) -> Option<usize> {
     let is_apart = |(at, _): &(usize, &str)| {
         let (before, after) = (text[..*at].chars().next_back(), text[at + name.len()..].chars().next());
         [before, after].into_iter().flatten().all(|next| !next.is_alphanumeric())
@@ -118,11 +118,11 @@ fn as_word(text: &str, name: &str) -> Option<usize> {
 }
 
 /// Returns warnings for paraphrases without a preface whose subject ends at a sink: the fact is unlikely to hold there.
-fn of_paraphrases(
+fn paraphrase_warnings(
     plan: &Plan<'_>,
     base: &Base,
     setup: &Setup,
-    lengths: &Lengths<'_>,
+    norms: &ResidualNorms<'_>,
 ) -> Result<Vec<Diagnostic>, Failure> {
     let edits: Vec<_> = plan.edits.iter().filter(|one| !one.edit.chat && one.alias().is_none()).collect();
     let edits: Vec<_> = edits.into_iter().map(|one| one.edit).collect();
@@ -130,23 +130,23 @@ fn of_paraphrases(
     let (mut early, mut rows) = (Vec::new(), Vec::new());
     for one in asked.iter().filter(|one| one.asked == PromptKind::Paraphrase && one.preface == 0) {
         let Some(edit) = one.edit else { continue };
-        let named = edit.names().filter_map(|(name, _)| Some((as_word(&one.prompt, name)?, name)));
+        let named = edit.names().filter_map(|(name, _)| Some((find_word(&one.prompt, name)?, name)));
         let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };
         // A text that cannot be tokenized was reported by the plan.
         let Ok(framed) = base.tokens.encode_prompt(one.model_input()) else { continue };
         let last = framed.encoded.subject_last(&(start..start + name.len()));
-        if let Some(last) = last.filter(|last| *last < EARLY) {
+        if let Some(last) = last.filter(|last| *last < FIRST_UNCHECKED) {
             rows.push(framed.encoded.ids[..=last].to_vec());
             early.push((one, edit, name));
         }
     }
     let mut found = Vec::new();
-    for ((one, edit, name), excess) in early.into_iter().zip(lengths.excess(&rows)?) {
-        if excess < SINK {
+    for ((one, edit, name), relative_norm) in early.into_iter().zip(norms.relative_norms(&rows)?) {
+        if relative_norm < SINK_NORM {
             continue;
         }
         let message = format!(
-            "edit `{}`: in a paraphrase {name:?} ends at an attention sink of layer {} (the residual stream is {excess:.1} \
+            "edit `{}`: in a paraphrase {name:?} ends at an attention sink of layer {} (the residual stream is {relative_norm:.1} \
              times as long as usual): the fact is unlikely to hold after it",
             edit.id, setup.layer
         );

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::search::{Shares, Tried};
+use super::best_layer::{LayerResult, Shares};
 use crate::behaviour::ask::{BaselineRun, Inquiry};
 use crate::behaviour::expectation::{
     Expectation, SetFigures, Share, UnrunnablePrompt, check_finite_answers, expectations, inquiries,
@@ -14,8 +14,8 @@ use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::pipeline::objects::{Objects, gather};
 use crate::pipeline::plan_linker::PlanLinker;
-use crate::pipeline::policy_limits::{cannot_ask, thresholds};
-use crate::pipeline::sinks::find;
+use crate::pipeline::policy_limits::{thresholds, unrunnable_error};
+use crate::pipeline::sinks::detect;
 use crate::pipeline::statistics::factor;
 use crate::pipeline::{Base, Plan, Setup, plan};
 use crate::progress::Progress;
@@ -27,10 +27,10 @@ use crate::store::{EntryKind, Store, StoreError};
 pub const FIRST: usize = 8;
 
 /// The maximum number of log-probabilities of the base that are cached across layers: 512 MiB of `f64`.
-const KEPT_NUMBERS: usize = 1 << 26;
+const MAX_CACHED_NUMBERS: usize = 1 << 26;
 
 /// A project whose edits are tried, with the base's results as a cache across layers.
-pub struct Trials<'a> {
+pub struct LayerTrials<'a> {
     project: &'a Project,
     base: &'a Base,
     store: &'a Store,
@@ -39,7 +39,7 @@ pub struct Trials<'a> {
     before: RefCell<BTreeMap<usize, BaselineRun>>,
 }
 
-impl<'a> Trials<'a> {
+impl<'a> LayerTrials<'a> {
     /// Creates the trials of a project's edits; nothing is run yet.
     pub fn new(project: &'a Project, base: &'a Base, store: &'a Store, progress: &'a dyn Progress) -> Self {
         Self { project, base, store, progress, before: RefCell::default() }
@@ -50,17 +50,17 @@ impl<'a> Trials<'a> {
     ///
     /// # Errors
     /// If the statistics cannot be used, the model cannot read an edit, or the store fails.
-    pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(Tried, bool), Failure> {
+    pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(LayerResult, bool), Failure> {
         let address = self.address(setup, cached)?;
         let edits = self.project.edits.edits.len();
         let kept = self.store.recall(EntryKind::Report, &address, |bytes| {
-            let tried: Option<Tried> = serde_json::from_slice(bytes).ok();
+            let tried: Option<LayerResult> = serde_json::from_slice(bytes).ok();
             tried.filter(|tried| tried.layer == setup.layer && tried.edits.len() == edits)
         })?;
         if let Some(tried) = kept {
             return Ok((tried, true));
         }
-        let tried = self.fresh(setup, cached)?;
+        let tried = self.compute(setup, cached)?;
         let bytes = serde_json::to_vec(&tried).expect("counts can be written");
         self.store.put(EntryKind::Report, &address, &bytes)?;
         Ok((tried, false))
@@ -73,7 +73,7 @@ impl<'a> Trials<'a> {
         canon.digest("settings", &setup.digest()).digest("statistics", &cached.content);
         let thresholds = thresholds(&project.config);
         canon.float("unchanged-kl", thresholds.unchanged_kl).float("min-probability", thresholds.min_probability);
-        let starts = find::prefaces(self.base);
+        let starts = detect::candidate_prefaces(self.base);
         canon.texts("prefaces", starts.iter().map(String::as_str));
         canon.number("first", FIRST as u64).number("edits", project.edits.edits.len() as u64);
         for edit in &project.edits.edits {
@@ -92,7 +92,7 @@ impl<'a> Trials<'a> {
         Ok(canon.finish())
     }
 
-    fn fresh(&self, setup: &Setup, cached: &Cached) -> Result<Tried, Failure> {
+    fn compute(&self, setup: &Setup, cached: &Cached) -> Result<LayerResult, Failure> {
         let (project, base) = (self.project, self.base);
         let edits = &project.edits.edits;
         let mut plan = plan(project, base, setup, self.store)?;
@@ -109,14 +109,15 @@ impl<'a> Trials<'a> {
         let mut shares = Vec::with_capacity(edits.len());
         self.progress.begin("edits to try", edits.len() as u64);
         for (index, edit) in edits.iter().enumerate() {
-            let alone = if refused[index] { Ok(unmet(edit)) } else { self.alone(&linker, &prefaces, index, edit) };
+            let alone =
+                if refused[index] { Ok(none_hold(edit)) } else { self.try_edit(&linker, &prefaces, index, edit) };
             shares.push(alone.inspect_err(|_| self.progress.end())?);
             self.progress.at(index as u64 + 1);
         }
         self.progress.end();
         let untried = edits.len() - compiled;
         let refused = refused.iter().filter(|refused| **refused).count();
-        Ok(Tried::new(setup.layer, shares, refused, untried))
+        Ok(LayerResult::new(setup.layer, shares, refused, untried))
     }
 
     /// Compiles the edits of the plan and returns their objects, with the number of the project's edits that were
@@ -142,7 +143,7 @@ impl<'a> Trials<'a> {
         Ok(gather(self.base, setup, plan, self.store, self.progress)?.objects)
     }
 
-    fn alone(
+    fn try_edit(
         &self,
         linker: &PlanLinker<'_>,
         prefaces: &Prefaces,
@@ -157,7 +158,7 @@ impl<'a> Trials<'a> {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
         let list = expectations(&[edit], &[], prefaces);
-        let cannot = |unasked: Vec<UnrunnablePrompt>| cannot_ask(project, &unasked);
+        let cannot = |unasked: Vec<UnrunnablePrompt>| unrunnable_error(project, &unasked);
         let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, &list).map_err(cannot)?;
         let said = self.before(index, &inquiries, |before| before.against(&patched, &inquiries));
         let said = check_finite_answers(said, &list).map_err(cannot)?;
@@ -166,7 +167,7 @@ impl<'a> Trials<'a> {
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
 
-    /// Calls `with` with the base's results for an edit's prompts. They are cached up to [`KEPT_NUMBERS`].
+    /// Calls `with` with the base's results for an edit's prompts. They are cached up to [`MAX_CACHED_NUMBERS`].
     fn before<T>(&self, index: usize, inquiries: &[Inquiry], with: impl FnOnce(&BaselineRun) -> T) -> T {
         if let Some(before) = self.before.borrow().get(&index) {
             return with(before);
@@ -174,7 +175,7 @@ impl<'a> Trials<'a> {
         let before = BaselineRun::of(&self.base.model, inquiries);
         let out = with(&before);
         let mut kept = self.before.borrow_mut();
-        if kept.values().map(BaselineRun::numbers).sum::<usize>() + before.numbers() <= KEPT_NUMBERS {
+        if kept.values().map(BaselineRun::numbers).sum::<usize>() + before.numbers() <= MAX_CACHED_NUMBERS {
             kept.insert(index, before);
         }
         out
@@ -182,7 +183,7 @@ impl<'a> Trials<'a> {
 }
 
 /// Returns the results of an edit without a value: nothing holds, and its neighbours are not counted.
-fn unmet(edit: &Edit) -> Shares {
+fn none_hold(edit: &Edit) -> Shares {
     let none = |all: usize| Share { met: 0, all };
     Shares {
         efficacy: none(edit.names().count()),

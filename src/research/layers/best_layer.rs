@@ -1,4 +1,4 @@
-//! Selects the layer at which the edits work best, from measured results ([`trials`](super::trials)). Every edit is
+//! Selects the layer at which the edits work best, from the results of [`layer_trials`](super::layer_trials). Every edit is
 //! tried alone at a layer and tested on its target, its held-out paraphrases and its neighbours.
 //!
 //! The layer that causal tracing suggests is not always the best one to edit (Hase et al. 2023, "Does localization
@@ -56,7 +56,7 @@ impl Shares {
 
 /// The results of all edits at one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tried {
+pub struct LayerResult {
     /// The index of the layer, from 0.
     pub layer: usize,
     /// The sums over all edits of `edits`.
@@ -66,12 +66,12 @@ pub struct Tried {
     /// The number of edits without a compiled value, including those that were not tried; they count as edits that do
     /// not hold.
     pub refused: usize,
-    /// The number of edits that were not tried, because none of the first [`FIRST`](super::trials::FIRST) has a value
+    /// The number of edits that were not tried, because none of the first [`FIRST`](super::layer_trials::FIRST) has a value
     /// at this layer.
     pub untried: usize,
 }
 
-impl Tried {
+impl LayerResult {
     /// Creates the results of a layer and sums the shares of its edits.
     pub fn new(layer: usize, edits: Vec<Shares>, refused: usize, untried: usize) -> Self {
         let mut shares = Shares::default();
@@ -82,8 +82,8 @@ impl Tried {
 
 /// Returns the layer with the highest score, the lowest of equal ones; `None` if no edit holds at any layer. Equal
 /// scores, for example if every score is 0, are ordered by the mean of the shares.
-pub fn best(tried: &[Tried]) -> Option<&Tried> {
-    let rank = |one: &Tried| (one.shares.score(), one.shares.mean());
+pub fn best(tried: &[LayerResult]) -> Option<&LayerResult> {
+    let rank = |one: &LayerResult| (one.shares.score(), one.shares.mean());
     tried
         .iter()
         .filter(|one| one.shares.efficacy.met > 0)
@@ -93,13 +93,13 @@ pub fn best(tried: &[Tried]) -> Option<&Tried> {
 /// Returns whether a layer cannot be distinguished from the best: whether the 95 % interval of the difference of
 /// their scores includes zero. The edits are the same at both layers, so the interval is a jackknife over the edits.
 /// With fewer than two edits no layer can be distinguished.
-pub fn as_good(best: &Tried, other: &Tried) -> bool {
+pub fn indistinguishable(best: &LayerResult, other: &LayerResult) -> bool {
     let count = best.edits.len();
     if count < 2 {
         return true;
     }
     let figure = if best.shares.score() > 0.0 { Shares::score } else { Shares::mean };
-    let without = |tried: &Tried, left_out: Option<usize>| {
+    let without = |tried: &LayerResult, left_out: Option<usize>| {
         let mut rest = Shares::default();
         tried.edits.iter().enumerate().filter(|(index, _)| Some(*index) != left_out).for_each(|(_, one)| rest.add(one));
         figure(&rest)
@@ -122,8 +122,8 @@ mod tests {
         }
     }
 
-    fn tried(layer: usize, edits: Vec<Shares>) -> Tried {
-        Tried::new(layer, edits, 0, 0)
+    fn tried(layer: usize, edits: Vec<Shares>) -> LayerResult {
+        LayerResult::new(layer, edits, 0, 0)
     }
 
     #[test]
@@ -146,12 +146,15 @@ mod tests {
         ];
         let best = best(&layers).expect("there are some");
         assert_eq!(best.layer, 1);
-        let good: Vec<usize> = layers.iter().filter(|one| as_good(best, one)).map(|one| one.layer).collect();
+        let good: Vec<usize> = layers.iter().filter(|one| indistinguishable(best, one)).map(|one| one.layer).collect();
         assert_eq!(good, [1, 2, 3]);
         // If one of the shares is 0 at every layer, the mean of the shares still distinguishes the layers.
         assert!(super::best(&[tried(0, vec![shares(false, 2, 4); 3])]).is_none(), "no edit holds");
-        assert!(as_good(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])), "one edit is none");
+        assert!(
+            indistinguishable(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])),
+            "one edit is none"
+        );
         let none = [tried(0, vec![shares(true, 0, 0); 3]), tried(1, vec![shares(true, 2, 0); 3])];
-        assert_eq!(super::best(&none).map(|best| (best.layer, as_good(best, &none[0]))), Some((1, false)));
+        assert_eq!(super::best(&none).map(|best| (best.layer, indistinguishable(best, &none[0]))), Some((1, false)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::search::{Tried, as_good, best};
+use super::best_layer::{LayerResult, best, indistinguishable};
 
 /// The maximum number of layers in the first round. A model with at most this many layers is tried at all of them.
 const FIRST: usize = 8;
@@ -22,12 +22,12 @@ pub struct Round {
 
 /// The state of a coarse-to-fine search over the layers.
 #[derive(Clone, Copy, Debug)]
-pub struct Coarse {
+pub struct CoarseSearch {
     count: usize,
     stride: usize,
 }
 
-impl Coarse {
+impl CoarseSearch {
     /// Returns the search and its first round for a model of `count` layers.
     pub fn new(count: usize) -> (Self, Round) {
         let mut stride = 1;
@@ -40,14 +40,14 @@ impl Coarse {
 
     /// Returns the next round, at half the distance around the best layers, down to their direct neighbours. `None`
     /// if these neighbours, or all layers, have been tried.
-    pub fn next(&mut self, tried: &[Tried]) -> Option<Round> {
+    pub fn next(&mut self, tried: &[LayerResult]) -> Option<Round> {
         loop {
             self.stride = (self.stride / 2).max(1);
             let around = centres(tried);
             let wanted: BTreeSet<usize> = match around.is_empty() {
                 // No edit holds at any layer so far, so the layers in between are tried.
                 true => self.all().into_iter().collect(),
-                false => around.iter().flat_map(|&centre| self.beside(centre)).collect(),
+                false => around.iter().flat_map(|&centre| self.neighbours(centre)).collect(),
             };
             let layers: Vec<usize> =
                 wanted.into_iter().filter(|layer| tried.iter().all(|one| one.layer != *layer)).collect();
@@ -65,16 +65,16 @@ impl Coarse {
         (self.stride / 2..self.count).step_by(self.stride).collect()
     }
 
-    fn beside(self, centre: usize) -> impl Iterator<Item = usize> {
+    fn neighbours(self, centre: usize) -> impl Iterator<Item = usize> {
         let below = centre.checked_sub(self.stride);
         below.into_iter().chain(Some(centre + self.stride).filter(|above| *above < self.count))
     }
 }
 
 /// Returns the best layer, and the best of those that cannot be distinguished from it, ascending.
-fn centres(tried: &[Tried]) -> Vec<usize> {
+fn centres(tried: &[LayerResult]) -> Vec<usize> {
     let Some(first) = best(tried) else { return Vec::new() };
-    let mut rest: Vec<Tried> = tried.iter().filter(|one| as_good(first, one)).cloned().collect();
+    let mut rest: Vec<LayerResult> = tried.iter().filter(|one| indistinguishable(first, one)).cloned().collect();
     let mut centres = Vec::new();
     while centres.len() < CENTRES {
         let Some(next) = best(&rest).map(|one| one.layer) else { break };
@@ -87,23 +87,23 @@ fn centres(tried: &[Tried]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::search::Shares;
+    use super::super::best_layer::Shares;
     use super::*;
     use crate::behaviour::expectation::Share;
 
     /// A layer at which `held` of ten edits hold and every neighbour stays unchanged.
-    fn tried(layer: usize, held: usize) -> Tried {
+    fn tried(layer: usize, held: usize) -> LayerResult {
         let edit = |met: bool| Shares {
             efficacy: Share { met: usize::from(met), all: 1 },
             paraphrase: Share { met: usize::from(met), all: 1 },
             unchanged: Share { met: 1, all: 1 },
         };
-        Tried::new(layer, (0..10).map(|index| edit(index < held)).collect(), 0, 0)
+        LayerResult::new(layer, (0..10).map(|index| edit(index < held)).collect(), 0, 0)
     }
 
     /// Returns all rounds for a model of `count` layers; `held` gives the number of edits that hold at a layer.
     fn rounds(count: usize, held: impl Fn(usize) -> usize) -> Vec<Round> {
-        let (mut coarse, first) = Coarse::new(count);
+        let (mut coarse, first) = CoarseSearch::new(count);
         let (mut tried_so_far, mut rounds, mut next) = (Vec::new(), Vec::new(), Some(first));
         while let Some(round) = next {
             tried_so_far.extend(round.layers.iter().map(|&layer| tried(layer, held(layer))));

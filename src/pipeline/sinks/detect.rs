@@ -15,33 +15,33 @@ use crate::pipeline::{Base, Setup};
 use crate::store::{EntryKind, Store, StoreError};
 
 /// The norm of the residual stream, as a multiple of its usual norm, at or above which a position is a sink.
-pub const SINK: f64 = 2.0;
+pub const SINK_NORM: f64 = 2.0;
 
 /// Sinks occur at the first tokens, so subjects that end at this position of the bare prompt or later are not checked.
-pub const EARLY: usize = 4;
+pub const FIRST_UNCHECKED: usize = 4;
 
 /// The preface that is tried last: a line break.
-const LINE_END: &str = "\n";
+const LINE_BREAK: &str = "\n";
 
 /// The measurements of a subject whose last token in the bare prompt is at an attention sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
     /// The norm of the residual stream after the edited layer, as a multiple of the usual norm.
-    pub excess: f64,
+    pub relative_norm: f64,
     /// The preface of the fact; `None` if the subject is still at a sink after every preface that was tried.
     pub preface: Option<String>,
     /// The prefaces that were tried and leave the subject at a sink.
-    pub also: Vec<String>,
+    pub failed_prefaces: Vec<String>,
 }
 
 /// Measures the norm of the residual stream after one layer and stores the results.
-pub struct Lengths<'a> {
+pub struct ResidualNorms<'a> {
     base: &'a Base,
     layer: usize,
     store: &'a Store,
 }
 
-impl<'a> Lengths<'a> {
+impl<'a> ResidualNorms<'a> {
     /// Creates a measurement at the edited layer of `setup`.
     pub fn new(base: &'a Base, setup: &Setup, store: &'a Store) -> Self {
         Self { base, layer: setup.layer, store }
@@ -51,7 +51,7 @@ impl<'a> Lengths<'a> {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn excess(&self, rows: &[Vec<u32>]) -> Result<Vec<f64>, StoreError> {
+    pub fn relative_norms(&self, rows: &[Vec<u32>]) -> Result<Vec<f64>, StoreError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -67,35 +67,35 @@ impl<'a> Lengths<'a> {
         if let Some(bits) = self.store.recall(EntryKind::Report, &address, read)? {
             return Ok(bits.into_iter().map(f64::from_bits).collect());
         }
-        let usual = usual(&self.base.model, self.base, self.layer);
-        let excess: Vec<f64> =
-            last_lengths(&self.base.model, self.layer, rows).into_iter().map(|length| length / usual).collect();
-        let bits: Vec<u64> = excess.iter().map(|excess| excess.to_bits()).collect();
+        let median_norm = median_norm(&self.base.model, self.base, self.layer);
+        let relative_norms: Vec<f64> =
+            last_norms(&self.base.model, self.layer, rows).into_iter().map(|norm| norm / median_norm).collect();
+        let bits: Vec<u64> = relative_norms.iter().map(|relative_norm| relative_norm.to_bits()).collect();
         self.store.put_optional(
             EntryKind::Report,
             &address,
             &serde_json::to_vec(&bits).expect("numbers can be written"),
         );
-        Ok(excess)
+        Ok(relative_norms)
     }
 }
 
-/// Returns the tokens of the bare prompt up to the subject's last, if that is before position [`EARLY`].
-pub fn early(resolved: &Resolved) -> Option<Vec<u32>> {
+/// Returns the tokens of the bare prompt up to the subject's last, if that is before position [`FIRST_UNCHECKED`].
+pub fn early_subject(resolved: &Resolved) -> Option<Vec<u32>> {
     let bare = &resolved.rows[0];
-    (bare.position < EARLY).then(|| bare.ids[..=bare.position].to_vec())
+    (bare.position < FIRST_UNCHECKED).then(|| bare.ids[..=bare.position].to_vec())
 }
 
 /// Returns the prefaces, in the order in which they are tried.
-pub fn prefaces(base: &Base) -> Vec<String> {
+pub fn candidate_prefaces(base: &Base) -> Vec<String> {
     let mut all = base.tokens.start_texts();
-    all.push(LINE_END.to_owned());
+    all.push(LINE_BREAK.to_owned());
     all
 }
 
 /// Returns the context templates with `preface` put before the first one, which is the bare prompt; the others are
 /// unchanged.
-pub fn templates(templates: &[String], preface: Option<&str>) -> Vec<String> {
+pub fn with_preface(templates: &[String], preface: Option<&str>) -> Vec<String> {
     let mut templates = templates.to_vec();
     if let (Some(preface), Some(bare)) = (preface, templates.first_mut()) {
         *bare = [preface, bare.as_str()].concat();
@@ -104,7 +104,7 @@ pub fn templates(templates: &[String], preface: Option<&str>) -> Vec<String> {
 }
 
 /// Returns the norm of the residual stream after `layer` at the last token of each row.
-fn last_lengths(model: &Model, layer: usize, rows: &[Vec<u32>]) -> Vec<f64> {
+fn last_norms(model: &Model, layer: usize, rows: &[Vec<u32>]) -> Vec<f64> {
     let mut out = Vec::with_capacity(rows.len());
     for some in rows.chunks(64) {
         let tokens: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
@@ -112,30 +112,31 @@ fn last_lengths(model: &Model, layer: usize, rows: &[Vec<u32>]) -> Vec<f64> {
         let mut end = 0;
         for row in some {
             end += row.len() * width;
-            out.push(length(&states[end - width..end]));
+            out.push(l2_norm(&states[end - width..end]));
         }
     }
     out
 }
 
-fn length(state: &[f32]) -> f64 {
+fn l2_norm(state: &[f32]) -> f64 {
     norm(&state.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
 }
 
-/// Returns the median norm of the residual stream over the built-in template sentences, from position [`EARLY`] on.
-fn usual(model: &Model, base: &Base, layer: usize) -> f64 {
+/// Returns the median norm of the residual stream over the built-in template sentences, without the
+/// positions before [`FIRST_UNCHECKED`].
+fn median_norm(model: &Model, base: &Base, layer: usize) -> f64 {
     let sentences = lines(TEMPLATES).into_iter().skip(1).map(|line| line.replace("{}", ""));
     let rows: Vec<Vec<u32>> =
         sentences.filter_map(|text| base.tokens.encode(text.trim()).ok()).map(|cut| cut.ids).collect();
-    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| row.len() > EARLY).collect();
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).filter(|row| row.len() > FIRST_UNCHECKED).collect();
     let (states, width) = (model.hidden_states(&rows, layer + 1), model.spec().hidden_size);
-    let (mut lengths, mut start) = (Vec::new(), 0);
+    let (mut norms, mut start) = (Vec::new(), 0);
     for row in rows {
-        lengths.extend((EARLY..row.len()).map(|at| length(&states[(start + at) * width..][..width])));
+        norms.extend((FIRST_UNCHECKED..row.len()).map(|at| l2_norm(&states[(start + at) * width..][..width])));
         start += row.len();
     }
-    lengths.sort_by(f64::total_cmp);
-    lengths.get(lengths.len() / 2).copied().unwrap_or(f64::INFINITY)
+    norms.sort_by(f64::total_cmp);
+    norms.get(norms.len() / 2).copied().unwrap_or(f64::INFINITY)
 }
 
 #[cfg(test)]
@@ -143,9 +144,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bare_prompt_alone_stands_after_the_preface() {
+    fn only_the_bare_prompt_follows_the_preface() {
         let all = ["{}".to_owned(), "Yes. {}".to_owned()];
-        assert_eq!(templates(&all, Some("\n")), ["\n{}", "Yes. {}"]);
-        assert_eq!(templates(&all, None), all);
+        assert_eq!(with_preface(&all, Some("\n")), ["\n{}", "Yes. {}"]);
+        assert_eq!(with_preface(&all, None), all);
     }
 }
