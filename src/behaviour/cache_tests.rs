@@ -27,7 +27,7 @@ fn damage() -> Damage {
 type Reads<'r> = &'r dyn Fn(&[u8], &CacheHeader) -> bool;
 
 #[test]
-fn every_form_comes_back_and_no_part_or_excess_of_it_does() {
+fn cut_or_extended_entries_are_not_decoded() {
     let inquiries = [Inquiry::of_tokens(&[1, 2], &[&[3], &[4, 5]])];
     let answers = cache_bytes::encode_answers(&head(), &[said(0.125)]);
     let text = cache_bytes::encode_text(&head(), " in Rome");
@@ -53,7 +53,7 @@ fn every_form_comes_back_and_no_part_or_excess_of_it_does() {
 }
 
 #[test]
-fn what_is_kept_is_of_these_models_and_these_tokens_alone() {
+fn an_entry_serves_only_its_models_and_tokens() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open(folder.path().join("store"));
     let patch = Some(Digest::of(b"patch"));
@@ -76,12 +76,12 @@ fn what_is_kept_is_of_these_models_and_these_tokens_alone() {
     let greedy = ContinuationOptions { tokens: 4, seed: None };
     cache.store_text(&[1], greedy, "text");
     assert_eq!(cache.text(&[1], greedy).as_deref(), Some("text"));
-    assert_eq!(cache.text(&[1], ContinuationOptions { seed: Some(0), ..greedy }), None, "a draw is drawn anew");
+    assert_eq!(cache.text(&[1], ContinuationOptions { seed: Some(0), ..greedy }), None, "sampled text is not cached");
     assert_eq!((cache.text(&[1], ContinuationOptions { tokens: 5, ..greedy }), cache.text(&[2], greedy)), (None, None));
 }
 
 #[test]
-fn damage_of_an_entry_is_passed_over_and_a_store_for_reading_stays_as_it_is() {
+fn a_damaged_entry_counts_as_missing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open(folder.path().join("store"));
     let reading = store.clone().for_reading();
@@ -91,7 +91,7 @@ fn damage_of_an_entry_is_passed_over_and_a_store_for_reading_stays_as_it_is() {
     assert!(!store.root().exists());
     let cache = MeasurementCache::new(&store, Digest::of(b"base"), None, None);
     cache.store_answers(&inquiries, &[said(f64::NAN)]);
-    assert!(!store.root().exists(), "what is no number is not kept");
+    assert!(!store.root().exists(), "numbers that are not finite are not cached");
     cache.store_answers(&inquiries, &[said(0.5)]);
     let entry = store.ls().expect("listed").remove(0);
     assert_eq!(entry.kind, EntryKind::Measured);
@@ -103,5 +103,5 @@ fn damage_of_an_entry_is_passed_over_and_a_store_for_reading_stays_as_it_is() {
     assert_eq!(cache.answers(&inquiries), None);
     assert_eq!(store.skipped().len(), 1);
     cache.store_answers(&inquiries, &[said(0.5)]);
-    assert_eq!(cache.answers(&inquiries), Some(vec![said(0.5)]), "it is mended");
+    assert_eq!(cache.answers(&inquiries), Some(vec![said(0.5)]), "the damaged entry is replaced");
 }

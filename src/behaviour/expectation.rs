@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_edit_expects_and_when_it_is_met() {
+    fn expectations_of_an_edit_and_when_they_are_met() {
         let text = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\naliases = [\"AA\"]\nprompt = \"{} is\"\ntarget = \"b\"\n\
             [edit.expect]\nparaphrase = [\"A was\"]\nunchanged = [\"C is\"]\naccept = [\"bb\"]\nunchanged-kl = 0.3\n\
             min-probability = 0.4\n";
@@ -325,7 +325,7 @@ mod tests {
         assert!(
             met(3, both(false, 0.0, 1, 0.2)) && !met(3, both(false, 0.0, 2, 0.2)) && !met(3, both(false, 0.0, 1, 0.3))
         );
-        assert!(!met(4, both(false, 0.0, 1, 0.2)), "the edit's own threshold is not the probe's");
+        assert!(!met(4, both(false, 0.0, 1, 0.2)), "the threshold of an edit does not apply to probes");
         let said: Vec<_> =
             (0..6).map(|index| both(index != 2, 0.5, if index == 5 { 2 } else { 1 }, 0.05 * index as f64)).collect();
         let figures = SetFigures::of(list.iter().zip(&said), thresholds);

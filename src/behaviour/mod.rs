@@ -152,9 +152,10 @@ pub fn check_finite_output<'t>(
 ) -> Result<(), ModelError> {
     let limit = model.spec().max_positions;
     let row = texts.into_iter().find_map(|text| prompt(tokens, text, limit).ok());
-    match row.is_none_or(|row| next(model, &[row])[0].probability.is_finite()) {
-        true => Ok(()),
-        false => Err(ModelError::Overflow),
+    if row.is_none_or(|row| next(model, &[row])[0].probability.is_finite()) {
+        Ok(())
+    } else {
+        Err(ModelError::Overflow)
     }
 }
 
@@ -237,13 +238,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_equals_is_the_top() {
+    fn the_first_of_equal_logits_is_the_top() {
         assert_eq!(top(&[1.0, 3.0, 3.0, -1.0]), 1);
         assert_eq!(top(&[f32::NAN, 3.0]), 0);
     }
 
     #[test]
-    fn divergence_is_the_formula_and_nothing_for_equals() {
+    fn divergence_matches_its_formula() {
         let next = |logits: &[f32]| NextTokenDistribution::new(logits.to_vec());
         let (p, q) = (next(&[0.0, 1.0, 2.0]), next(&[2.0, 1.0, 0.0]));
         let probability = |next: &NextTokenDistribution| next.log.iter().map(|log| log.exp()).collect::<Vec<_>>();
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn unchanged_means_the_same_answer_and_little_divergence() {
+    fn unchanged_needs_the_same_top_and_a_small_kl() {
         let comparison = |after, divergence| NextTokenComparison { before: (7, 0.5), after: (after, 0.4), divergence };
         assert!(comparison(7, 0.05).unchanged(UNCHANGED_KL));
         assert!(!comparison(8, 0.05).unchanged(UNCHANGED_KL));

@@ -114,11 +114,11 @@ impl Base {
 /// Rejects a project that lies inside its base: the lock is written next to the project file, and a base is never
 /// written to.
 fn check_apart(project: &Project, folder: &Path) -> Result<(), Diagnostic> {
-    match hub::root(folder).is_ok_and(|base| canonicalize_lenient(&project.config.root).starts_with(base)) {
-        false => Ok(()),
-        true => Err(Diagnostic::new(Code::ModelUnusable, "the project is in the folder of its base model")
-            .help("move corrigenda.toml and the facts to another folder: nothing is written to a base")),
+    if hub::root(folder).is_ok_and(|base| canonicalize_lenient(&project.config.root).starts_with(base)) {
+        return Err(Diagnostic::new(Code::ModelUnusable, "the project is in the folder of its base model")
+            .help("move corrigenda.toml and the facts to another folder: nothing is written to a base"));
     }
+    Ok(())
 }
 
 fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Result<LockedFile, StoreError> {
@@ -150,10 +150,10 @@ pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
 }
 
 fn place(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
-    match HubName::is(written) {
-        true => folder_named(written),
-        false => there(written, root.join(home::expand(written))).map_err(|finding| finding.help(FROM_PROJECT)),
+    if HubName::is(written) {
+        return folder_named(written);
     }
+    existing_or_hub_hint(written, root.join(home::expand(written))).map_err(|finding| finding.help(FROM_PROJECT))
 }
 
 /// Help that explains how `[model] path` is resolved.
@@ -161,7 +161,7 @@ const FROM_PROJECT: &str = "`[model] path` in corrigenda.toml is relative to the
 
 /// Returns the folder that the user wrote. If it does not exist and the text could be a name on the Hub, returns an
 /// error that suggests the name.
-fn there(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
+fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diagnostic> {
     match HubName::meant(written).filter(|_| folder.symlink_metadata().is_err()) {
         None => Ok(folder),
         Some(name) => {
@@ -187,10 +187,10 @@ pub fn place_in(root: &Path, written: &Path) -> PathBuf {
 /// # Errors
 /// As for [`folder_of`].
 pub fn folder_named(name: &Path) -> Result<PathBuf, Diagnostic> {
-    match HubName::is(name) {
-        true => snapshot(&name.to_string_lossy()).map(|snapshot| snapshot.folder),
-        false => there(name, home::expand(name)),
+    if HubName::is(name) {
+        return snapshot(&name.to_string_lossy()).map(|snapshot| snapshot.folder);
     }
+    existing_or_hub_hint(name, home::expand(name))
 }
 
 /// Looks up a name on the Hub in the local cache.

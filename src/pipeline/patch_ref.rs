@@ -53,10 +53,10 @@ pub fn find(store: &Store, name: &str) -> Result<NamedPatch, Failure> {
     };
     let path = Path::new(name);
     if !must && path.exists() {
-        return match path.is_file() {
-            true => Ok(NamedPatch { path: path.to_owned(), id: id_of_name(path) }),
-            false => Err(Failure::from(Diagnostic::new(Code::PatchMissing, format!("`{name}` is not a regular file")))),
-        };
+        if !path.is_file() {
+            return Err(Diagnostic::new(Code::PatchMissing, format!("`{name}` is not a regular file")).into());
+        }
+        return Ok(NamedPatch { path: path.to_owned(), id: id_of_name(path) });
     }
     if !is_digits(digits) {
         let message = format!("`{name}` is neither a file nor the id of a patch");

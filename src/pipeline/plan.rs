@@ -269,9 +269,10 @@ impl Planned<'_> {
                 .at(
                     spans.file,
                     &spans.prompt,
-                    match self.edit.chat {
-                        true => "the chat template continues after it",
-                        false => "the prompt continues after the subject",
+                    if self.edit.chat {
+                        "the chat template continues after it"
+                    } else {
+                        "the prompt continues after the subject"
                     },
                 )
                 .help("edit a lower layer: run `corrigenda trace --suggest-layer` to measure the best one"),

@@ -89,10 +89,10 @@ fn named(role: &str, path: &Path) -> String {
 fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Failure> {
     let bytes = regular_file::read(path, MOST_FILE_BYTES).map_err(|error| unread(path, &error.to_string()))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    match text == project.edits.sources.text(file).as_bytes() {
-        true => Ok(Digest::of(&bytes)),
-        false => Err(unread(path, "it changed while the build ran: build again")),
+    if text != project.edits.sources.text(file).as_bytes() {
+        return Err(unread(path, "it changed while the build ran: build again"));
     }
+    Ok(Digest::of(&bytes))
 }
 
 fn unread(path: &Path, why: &str) -> Failure {

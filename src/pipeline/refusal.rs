@@ -39,11 +39,14 @@ impl Refusal {
     pub fn of(compiled: &Compiled) -> Option<Self> {
         let numbers = compiled.key.iter().chain(&compiled.value);
         let finite = numbers.clone().all(|x| x.is_finite()) && compiled.loss.total().is_finite();
-        let reason = match compiled.converged {
-            _ if !finite => Reason::NotFinite,
-            true if compiled.value == compiled.value_before => Reason::Null,
-            true => return None,
-            false => Reason::NotConverged,
+        let reason = if !finite {
+            Reason::NotFinite
+        } else if !compiled.converged {
+            Reason::NotConverged
+        } else if compiled.value == compiled.value_before {
+            Reason::Null
+        } else {
+            return None;
         };
         let nll = Some(compiled.loss.nll).filter(|nll| nll.is_finite());
         Some(Self { reason, nll, evaluations: compiled.evaluations })
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_is_found_and_comes_back_from_the_store() {
+    fn each_reason_can_be_stored_and_read() {
         assert_eq!(Refusal::of(&compiled(0.01, true, 1.0)), None);
         let reason = |compiled: &Compiled| Refusal::of(compiled).map(|refusal| refusal.reason);
         assert_eq!(reason(&compiled(0.01, true, 0.5)), Some(Reason::Null));

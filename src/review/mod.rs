@@ -1,11 +1,9 @@
-//! Tests a set of edits, compares two states of a project, and searches for the best layer to edit.
+//! Tests a set of edits, and compares two states of a project.
 //!
 //! - [`answers`]: converts model predictions to the answer rows of a report;
-//! - [`trial`]: checks expectations, policy limits and accepted failures, for the command `test`;
+//! - [`test_run`]: checks expectations, policy limits and accepted failures, for the command `test`;
 //! - [`bisect`]: finds the edit that breaks an expectation;
 //! - [`measure`]: measures two models, using cached results;
-//! - [`trials`]: tries edits at one layer after the other; [`coarse`] selects the layers; [`layers`] selects the best
-//!   one;
 //! - [`side`]: opens a side of a comparison by its name: the base, a patch, a folder, a revision;
 //! - [`diff`](mod@diff): compares the facts, weights and behaviour of two sides.
 //!

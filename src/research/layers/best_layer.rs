@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_score_is_the_harmonic_mean_of_what_there_is() {
+    fn the_score_is_the_harmonic_mean_of_stated_shares() {
         assert!((shares(true, 1, 3).score() - 3.0 / (1.0 + 2.0 + 4.0 / 3.0)).abs() < 1e-12);
         assert_eq!(shares(true, 0, 4).score(), 0.0);
         let none = Share::default();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_of_the_best_is_named_and_those_that_cannot_be_told_from_it() {
+    fn the_lowest_of_the_best_layers_is_selected() {
         let good = || shares(true, 2, 4);
         let layers = [
             tried(0, vec![shares(false, 0, 4); 8]),
@@ -144,7 +144,7 @@ mod tests {
             tried(3, [vec![good(); 7], vec![shares(true, 1, 4)]].concat()),
             tried(4, vec![shares(true, 1, 3); 8]),
         ];
-        let best = best(&layers).expect("there are some");
+        let best = best(&layers).expect("edits hold at some layers");
         assert_eq!(best.layer, 1);
         let good: Vec<usize> = layers.iter().filter(|one| indistinguishable(best, one)).map(|one| one.layer).collect();
         assert_eq!(good, [1, 2, 3]);
@@ -152,7 +152,7 @@ mod tests {
         assert!(super::best(&[tried(0, vec![shares(false, 2, 4); 3])]).is_none(), "no edit holds");
         assert!(
             indistinguishable(&tried(0, vec![shares(true, 2, 4)]), &tried(1, vec![shares(false, 0, 0)])),
-            "one edit is none"
+            "one edit cannot distinguish layers"
         );
         let none = [tried(0, vec![shares(true, 0, 0); 3]), tried(1, vec![shares(true, 2, 0); 3])];
         assert_eq!(super::best(&none).map(|best| (best.layer, indistinguishable(best, &none[0]))), Some((1, false)));

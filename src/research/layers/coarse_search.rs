@@ -44,13 +44,14 @@ impl CoarseSearch {
         loop {
             self.stride = (self.stride / 2).max(1);
             let around = centres(tried);
-            let wanted: BTreeSet<usize> = match around.is_empty() {
+            let candidates: BTreeSet<usize> = if around.is_empty() {
                 // No edit holds at any layer so far, so the layers in between are tried.
-                true => self.all().into_iter().collect(),
-                false => around.iter().flat_map(|&centre| self.neighbours(centre)).collect(),
+                self.all().into_iter().collect()
+            } else {
+                around.iter().flat_map(|&centre| self.neighbours(centre)).collect()
             };
             let layers: Vec<usize> =
-                wanted.into_iter().filter(|layer| tried.iter().all(|one| one.layer != *layer)).collect();
+                candidates.into_iter().filter(|layer| tried.iter().all(|one| one.layer != *layer)).collect();
             if !layers.is_empty() {
                 return Some(Round { layers, around });
             }
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_closed_in_on() {
+    fn the_rounds_close_in_on_the_best_layer() {
         // A single maximum between the layers of the first round.
         let hill = |top: usize| move |layer: usize| 10usize.saturating_sub(3 * layer.abs_diff(top));
         let found = rounds(30, hill(7));
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_that_are_as_good_are_looked_around_too() {
+    fn neighbours_of_equally_good_layers_are_tried() {
         let found = rounds(30, |layer| if [6, 18].contains(&layer) { 9 } else { 2 });
         assert_eq!(found[1], Round { layers: vec![4, 8, 16, 20], around: vec![6, 18] });
         assert_eq!(found[2], Round { layers: vec![5, 7, 17, 19], around: vec![6, 18] });
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_holds_every_layer_is_tried() {
+    fn every_layer_is_tried_if_no_edit_holds() {
         let found = rounds(30, |_| 0);
         assert!(found.iter().all(|round| round.around.is_empty()));
         let mut all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
