@@ -49,7 +49,6 @@ impl Damage {
 
 /// The error for a neutral text that cannot be read or tokenized.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum NeutralError {
     #[error(transparent)]
     Text(#[from] CorpusError),

@@ -216,7 +216,6 @@ pub fn check_finite_answers(
 /// The number of expectations that are met out of a total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// The number of met expectations, at most `all`.
     pub met: usize,
     /// The total number of expectations; 0 if the project states none of this kind.
     pub all: usize,
@@ -239,7 +238,6 @@ impl Share {
 pub struct SetFigures {
     /// Prompts of edits whose answer holds; every name of the subject counts as one.
     pub efficacy: Share,
-    /// Paraphrases whose answer holds.
     pub paraphrase: Share,
     /// Neighbour prompts that stay unchanged: `expect.unchanged`, and probes that should stay unchanged.
     pub unchanged: Share,

@@ -49,7 +49,6 @@ pub struct AnswerScore {
 pub struct NextTokenDistribution {
     /// The most probable token; of equal ones, the one with the lowest id.
     pub top: u32,
-    /// The probability of the most probable token.
     pub probability: f64,
     /// The natural logarithms of the probabilities, by token id.
     log: Vec<f64>,

@@ -17,9 +17,7 @@ use crate::store::{Store, StoreError, memo};
 
 /// The base model of a project, with its tokenizer and the digests that identify it.
 pub struct Base {
-    /// The weights and the configuration.
     pub model: Model,
-    /// The tokenizer of the model.
     pub tokens: Tokens,
     /// The files of the model with their sizes and digests, as the lock records them.
     pub locked: LockedBase,

@@ -19,7 +19,6 @@ use crate::store::{Store, atomic, requested};
 
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
-    /// The instruction set to compute with.
     pub isa: Isa,
     /// Whether a change of the lock is an error (`--locked`).
     pub locked: bool,
@@ -29,7 +28,6 @@ pub struct BuildOptions {
 
 /// The result of a build, for the report of the command.
 pub struct Built {
-    /// The measured figures of the patch and its edits.
     pub record: BuildRecord,
     /// The lock of the chosen model after the build.
     pub lock: Lock,
@@ -37,13 +35,10 @@ pub struct Built {
     pub changes: Vec<Change>,
     /// The parts of the lock, apart from the edits, that changed: `numerics`, `base`, `statistics` or `settings`.
     pub changed_inputs: Vec<&'static str>,
-    /// Whether the lock file was written.
     pub written: bool,
     /// The number of edits that were compiled; the others came from the store.
     pub compiled: usize,
-    /// The edited layer.
     pub layer: usize,
-    /// The name of the base.
     pub base: String,
     /// Warnings for the user, after the policy was applied.
     pub warnings: Vec<Diagnostic>,

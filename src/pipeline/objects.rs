@@ -18,7 +18,6 @@ pub type Objects = BTreeMap<Digest, Object>;
 
 /// The result of [`gather`].
 pub struct CompiledEdits {
-    /// The objects of all edits that are not refused.
     pub objects: Objects,
     /// The number of edits whose search ran in this call, refused ones included.
     pub compiled: usize,

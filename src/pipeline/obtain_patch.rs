@@ -17,7 +17,6 @@ use crate::store::{EntryKind, Store};
 
 /// A patch that was read from the store or built.
 pub struct ObtainedPatch {
-    /// The patch of the state, which can be applied to the base.
     pub patch: Patch,
     /// The id of the patch: the SHA-256 of its file.
     pub id: Digest,

@@ -13,19 +13,16 @@ use crate::project::{Edit, Lock, Project};
 
 /// The predictions of a base for one fact.
 pub struct FactReading<'a> {
-    /// The edit that states the fact.
     pub edit: &'a Edit,
     /// The name of the subject that is used: the subject itself, or one of its aliases.
     pub name: &'a str,
     /// The tokens of the prompt, as text.
     pub tokens: Vec<String>,
-    /// The position of the subject's last token.
     pub position: usize,
     /// The tokens and the position that the lock records; `None` if they are the same, or the lock has no such edit.
     pub before: Option<(Vec<String>, usize)>,
     /// The most probable next token, as text, and its probability.
     pub top: (String, f64),
-    /// The score of the target.
     pub target: AnswerScore,
     /// The score of the old answer; `None` if the edit has no `was`.
     pub was: Option<AnswerScore>,
@@ -33,13 +30,11 @@ pub struct FactReading<'a> {
 
 /// A fact that the base cannot read.
 pub struct UnreadableFact<'a> {
-    /// The edit that states the fact.
     pub edit: &'a Edit,
     /// The reason, as a sentence for the user.
     pub why: String,
 }
 
-/// The predictions of a base for a set of facts.
 pub struct OtherBaseFacts<'a> {
     /// The facts that were read, by id; the aliases of an edit follow its subject.
     pub readings: Vec<FactReading<'a>>,

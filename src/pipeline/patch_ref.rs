@@ -15,7 +15,6 @@ pub const MIN_ID_DIGITS: usize = 8;
 /// The location of a named patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPatch {
-    /// The file that contains the patch.
     pub path: PathBuf,
     /// The expected SHA-256 of the bytes; `None` if the patch was named by a file whose name is not an id.
     pub id: Option<Digest>,

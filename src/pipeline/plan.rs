@@ -24,7 +24,6 @@ use crate::store::Store;
 
 /// An edit with one name of its subject, resolved to tokens.
 pub struct Planned<'a> {
-    /// The edit as it is written.
     pub edit: &'a Edit,
     /// The name: the subject, or one of its aliases.
     pub name: &'a str,

@@ -21,9 +21,7 @@ pub struct PlanLinker<'a> {
     linker: Linker<'a>,
 }
 
-/// The result of linking a set.
 pub struct LinkedPatch {
-    /// The patch with one target per changed layer.
     pub patch: Patch,
     /// The condition number of `S`, the linear system of the edited layer.
     pub condition: f64,

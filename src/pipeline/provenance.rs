@@ -1,7 +1,7 @@
 //! Writes what a patch was built from, as an unsigned in-toto Statement with a SLSA provenance predicate.
 //!
 //! The statement depends only on the build: it contains no time, host or run id, so the same build gives the same
-//! bytes. The user signs it.
+//! bytes. The statement is not signed; the user can sign it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

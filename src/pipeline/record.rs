@@ -22,7 +22,6 @@ pub struct BuildRecord {
     pub statistics_ridge: f64,
     /// The figures of every edit, sorted by the digest of its meaning.
     pub edits: Vec<EditRecord>,
-    /// The tensors that the patch changes.
     pub tensors: Vec<TensorRecord>,
     /// The condition number of `S`, the linear system of the edited layer.
     pub condition: f64,
@@ -35,25 +34,20 @@ pub struct BuildRecord {
     pub neutral_sentences: Option<(usize, usize)>,
 }
 
-/// Two edits whose keys are nearly parallel.
+/// Two edits whose keys are nearly parallel, by the digests of their meanings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SimilarKeys {
-    /// The digest of the meaning of one edit.
     pub edit: Digest,
-    /// The digest of the meaning of the other edit.
     pub other: Digest,
     /// The cosine of their keys in the metric of `C⁻¹`.
     pub cosine: f64,
 }
 
-/// The figures of one edit with one of its names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EditRecord {
-    /// The digest of its meaning.
     pub meaning: Digest,
-    /// The probabilities of the target.
     pub target: AnswerRecord,
     /// The probabilities of the old answer; `None` if the edit has no `was`.
     pub was: Option<AnswerRecord>,
@@ -116,7 +110,6 @@ pub struct AnswerRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TensorRecord {
-    /// The name of the tensor in the base.
     pub name: String,
     /// The digest of its bytes in the base.
     pub before: Digest,
@@ -132,7 +125,6 @@ pub struct TensorRecord {
 
 /// The reason why a patch could not be measured.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum Unmeasured {
     #[error(transparent)]
     Patch(#[from] PatchError),

@@ -18,11 +18,9 @@ use crate::store::{Store, memo, requested};
 /// All inputs of a build except the edits and the base.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The edited layer.
     pub layer: usize,
     /// The context templates; the bare prompt `{}` is the first one.
     pub templates: Vec<String>,
-    /// The optimisation settings for values.
     pub settings: Settings,
     /// The ridge of the link, as a share of the mean diagonal; `None` if the project does not set it.
     pub ridge: Option<f64>,
@@ -30,7 +28,6 @@ pub struct Setup {
     pub refinement: Option<Refinement>,
     /// The path of the statistics corpus; empty for [`CorpusDigest::Assumed`].
     pub corpus: PathBuf,
-    /// Everything that the statistics depend on.
     pub provenance: Provenance,
     /// For each layer, the digest of the statistics file that is used instead of a sum over the corpus.
     pub imports: BTreeMap<usize, Digest>,

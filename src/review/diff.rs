@@ -26,7 +26,6 @@ use crate::report::{self, Answer, EditWeight, Report, Tensor, Verdict, Weights};
 pub struct DiffOptions {
     /// The settings of the continuations; if `tokens` is 0, no text is generated.
     pub draw: ContinuationOptions,
-    /// Whether damage on neutral text is measured.
     pub damage: bool,
 }
 

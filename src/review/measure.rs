@@ -49,9 +49,7 @@ pub struct ModelPair<'a> {
     pub before: &'a Model,
     /// Returns the later model; called only if a result is not cached.
     pub after: &'a dyn Fn() -> Result<&'a Model, Failure>,
-    /// The measurement cache for these two models.
     pub cache: MeasurementCache<'a>,
-    /// Receives the progress of the measurement.
     pub progress: &'a dyn Progress,
 }
 

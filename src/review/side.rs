@@ -32,7 +32,6 @@ pub struct DiffContext<'a> {
     pub project: &'a Project,
     /// The base of that project, to which the patch of every side is applied.
     pub base: &'a Base,
-    /// The store that contains the patches.
     pub store: &'a Store,
     /// Receives the progress if a patch must be built.
     pub progress: &'a dyn Progress,

@@ -15,7 +15,6 @@ use crate::project::lock::accepted::{Acceptances, Accepted};
 use crate::project::{Edit, Limit, Policy, Prefaces, Project};
 use crate::report::{Gate, Verdict};
 
-/// The result of testing a project.
 pub struct TestRun<'p> {
     /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
@@ -25,9 +24,7 @@ pub struct TestRun<'p> {
     pub verdicts: Vec<Option<Verdict>>,
     /// The aggregate results of the set, with their limits.
     pub gates: Vec<Gate>,
-    /// The damage on neutral text, if it was measured.
     pub damage: Option<Damage>,
-    /// The failures, as diagnostics.
     pub findings: Vec<Diagnostic>,
     /// Notes for the report, for example that damage was not measured.
     pub notes: Vec<String>,
@@ -37,19 +34,14 @@ pub struct TestRun<'p> {
     acceptable: Vec<Accepted>,
 }
 
-/// The input of a test.
 pub struct TestInput<'a, 'p> {
-    /// The project to test.
     pub project: &'p Project,
-    /// The opened base of the project, with its tokenizer.
     pub base: &'a Base,
     /// The two models to run: the base as the earlier one and the patched model as the later one.
     pub pair: ModelPair<'a>,
-    /// The edits to test.
     pub edits: &'a [&'p Edit],
     /// Whether these are all edits of the project; limits on the set are checked only then.
     pub whole: bool,
-    /// Whether damage on neutral text is measured.
     pub damage: bool,
     /// The prefaces: text in front of prompts whose subject would start at an attention sink.
     pub prefaces: &'a Prefaces,

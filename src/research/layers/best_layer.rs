@@ -14,9 +14,7 @@ use crate::numeric::Mean;
 pub struct Shares {
     /// Prompts of edits whose answer holds; every name of the subject counts as one.
     pub efficacy: Share,
-    /// Held-out paraphrases whose answer holds.
     pub paraphrase: Share,
-    /// Neighbour prompts that stay unchanged.
     pub unchanged: Share,
 }
 
@@ -57,7 +55,6 @@ impl Shares {
 /// The results of all edits at one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerResult {
-    /// The index of the layer, from 0.
     pub layer: usize,
     /// The sums over all edits of `edits`.
     pub shares: Shares,
