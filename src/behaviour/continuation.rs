@@ -35,7 +35,7 @@ pub fn continuation(
     row: &[u32],
     draw: ContinuationOptions,
 ) -> Result<String, ModelError> {
-    let fail = |error: candle_core::Error| ModelError::ContinuationOptions { problem: error.to_string() };
+    let fail = |error: candle_core::Error| ModelError::Draw { problem: error.to_string() };
     let mut sampler = draw.seed.map(|seed| LogitsProcessor::new(seed, Some(TEMPERATURE), Some(TOP_P)));
     let mut text = Generation::new(model);
     let mut drawn = Vec::new();

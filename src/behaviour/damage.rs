@@ -137,9 +137,9 @@ pub fn damage_cached(
 /// Returns, per position, the KL divergence and both models' log-probability of the following token.
 fn compare_positions(was: &[f32], is: &[f32], labels: &[u32], vocabulary: usize) -> Vec<[f64; 3]> {
     let rows = was.par_chunks(vocabulary).zip(is.par_chunks(vocabulary)).zip(labels);
-    let of_row = |((was, is), label): ((&[f32], &[f32]), &u32)| {
-        let (was, is) = (NextTokenDistribution::new(was.to_vec()), NextTokenDistribution::new(is.to_vec()));
-        [was.divergence(&is), was.log[*label as usize], is.log[*label as usize]]
-    };
-    rows.map(of_row).collect()
+    rows.map(|((was, is), &label)| {
+        let [before, after] = [was, is].map(NextTokenDistribution::of);
+        [before.divergence(&after), before.log[label as usize], after.log[label as usize]]
+    })
+    .collect()
 }

@@ -166,13 +166,17 @@ pub fn next(model: &Model, prompts: &[Vec<u32>]) -> Vec<NextTokenDistribution> {
 
 /// Compares the next-token distributions of both models for each prompt.
 pub fn compare(base: &Model, patched: &Model, prompts: &[Vec<u32>]) -> Vec<NextTokenComparison> {
-    let both = |some: &[Vec<u32>]| next(base, some).into_iter().zip(next(patched, some)).collect::<Vec<_>>();
-    let compared = |(base, patched): (NextTokenDistribution, NextTokenDistribution)| NextTokenComparison {
-        before: (base.top, base.probability),
-        after: (patched.top, patched.probability),
-        divergence: base.divergence(&patched),
-    };
-    prompts.chunks(BATCH_ROWS).flat_map(both).map(compared).collect()
+    let mut comparisons = Vec::with_capacity(prompts.len());
+    for batch in prompts.chunks(BATCH_ROWS) {
+        for (before, after) in next(base, batch).iter().zip(next(patched, batch)) {
+            comparisons.push(NextTokenComparison {
+                before: (before.top, before.probability),
+                after: (after.top, after.probability),
+                divergence: before.divergence(&after),
+            });
+        }
+    }
+    comparisons
 }
 
 impl NextTokenDistribution {

@@ -189,16 +189,18 @@ fn identical_keys(plan: &Plan<'_>) -> Vec<Diagnostic> {
     for planned in &plan.edits {
         groups.entry(planned.key_tokens()).or_default().push(planned);
     }
-    let finding = |(other, planned): (&&Planned<'_>, &&Planned<'_>)| {
-        let (edit, before) = (planned.edit, other.edit);
-        let message = format!("edits `{}` and `{}` have the same key: cosine 1", before.id, edit.id);
-        Diagnostic::new(Code::ParallelKeys, message)
-            .at(edit.spans.file, planned.place, "the model reads the same tokens up to here")
-            .with(before.spans.file, other.place, "and up to here")
+    let mut findings = Vec::new();
+    for (first, second) in groups.values().flat_map(|group| pairs(group)) {
+        let (edit, other) = (second.edit, first.edit);
+        let message = format!("edits `{}` and `{}` have the same key: cosine 1", other.id, edit.id);
+        let finding = Diagnostic::new(Code::ParallelKeys, message)
+            .at(edit.spans.file, second.place, "the model reads the same tokens up to here")
+            .with(other.spans.file, first.place, "and up to here")
             .help("a key has one value: leave one of the edits out, or begin its prompt with other words")
-            .help("or set `ridge` under `[link]`: then both hold in part")
-    };
-    groups.values().flat_map(|group| pairs(group)).map(finding).collect()
+            .help("or set `ridge` under `[link]`: then both hold in part");
+        findings.push(finding);
+    }
+    findings
 }
 
 impl Planned<'_> {

@@ -1,5 +1,6 @@
 //! Checks the policy limits that need the patched model; it runs before the patch is stored.
 
+use super::record::TensorRecord;
 use super::{Base, BuildRecord, Plan};
 use crate::behaviour::PromptKind;
 use crate::behaviour::UNCHANGED_KL;
@@ -115,7 +116,7 @@ fn address(
 fn check_norms(policy: &Policy, record: &BuildRecord) -> Vec<Diagnostic> {
     let Some(limit) = &policy.max_relative_norm else { return Vec::new() };
     let broken = record.tensors.iter().filter(|tensor| !limit.allows(tensor.relative));
-    let finding = |tensor: &super::record::TensorRecord| {
+    let finding = |tensor: &TensorRecord| {
         let message = format!(
             "tensor `{}` changes by {:.4} of its norm; the policy allows {}",
             tensor.name, tensor.relative, limit.value

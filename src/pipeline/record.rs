@@ -106,6 +106,12 @@ pub struct AnswerRecord {
     pub holds: bool,
 }
 
+impl AnswerRecord {
+    fn new(before: AnswerScore, after: AnswerScore) -> Self {
+        Self { before: before.probability, after: after.probability, held: before.holds, holds: after.holds }
+    }
+}
+
 /// The figures of one tensor that the patch changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -186,26 +192,20 @@ pub fn measure(
 fn answers(base: &Base, plan: &Plan<'_>, patched: &Model) -> Result<Vec<EditRecord>, ModelError> {
     let limit = base.model.spec().max_positions;
     let mut questions = Vec::new();
-    let planned = plan.by_meaning();
-    for planned in &planned {
+    let edits = plan.by_meaning();
+    for planned in &edits {
         for answer in [Some(&planned.edit.target), planned.edit.was.as_ref()].into_iter().flatten() {
             questions.push(Question::new(&base.tokens, planned.model_input(&planned.filled()), answer, limit)?);
         }
     }
-    let answer = |(before, after): (AnswerScore, AnswerScore)| AnswerRecord {
-        before: before.probability,
-        after: after.probability,
-        held: before.holds,
-        holds: after.holds,
-    };
-    let mut answers = scores(&base.model, &questions).into_iter().zip(scores(patched, &questions)).map(answer);
+    let pairs = scores(&base.model, &questions).into_iter().zip(scores(patched, &questions));
+    let mut answers = pairs.map(|(before, after)| AnswerRecord::new(before, after));
     let mut next = || answers.next().expect("a score per question");
-    let record = |planned: &&super::Planned<'_>| EditRecord {
-        meaning: planned.meaning,
-        target: next(),
-        was: planned.edit.was.as_ref().map(|_| next()),
-        norm: 0.0,
-        surviving: 0.0,
-    };
-    Ok(planned.iter().map(record).collect())
+    let mut records = Vec::with_capacity(edits.len());
+    for planned in &edits {
+        let target = next();
+        let was = planned.edit.was.as_ref().map(|_| next());
+        records.push(EditRecord { meaning: planned.meaning, target, was, norm: 0.0, surviving: 0.0 });
+    }
+    Ok(records)
 }
