@@ -43,10 +43,10 @@ impl<'a> MeasurementCache<'a> {
         self.store?.recall_if_any(Kind::Measured, &key, parse)
     }
 
-    pub(super) fn store_answers(&self, inquiries: &[Inquiry], said: &[PredictionPair]) {
+    pub(super) fn store_answers(&self, inquiries: &[Inquiry], pairs: &[PredictionPair]) {
         // Answers with numbers that are not finite are not cached.
-        if let Some(store) = self.store.filter(|_| said.iter().all(PredictionPair::is_finite)) {
-            let bytes = cache_bytes::encode_answers(&self.header, said);
+        if let Some(store) = self.store.filter(|_| pairs.iter().all(PredictionPair::is_finite)) {
+            let bytes = cache_bytes::encode_answers(&self.header, pairs);
             store.keep(Kind::Measured, &self.answers_address(inquiries), &bytes);
         }
     }

@@ -128,10 +128,10 @@ pub(super) fn decode_answers(bytes: &[u8], header: &CacheHeader, inquiries: &[In
     reader.end(out)
 }
 
-pub(super) fn encode_answers(header: &CacheHeader, said: &[PredictionPair]) -> Vec<u8> {
+pub(super) fn encode_answers(header: &CacheHeader, pairs: &[PredictionPair]) -> Vec<u8> {
     let mut out = header.encode();
-    for both in said {
-        for prediction in [&both.before, &both.after] {
+    for pair in pairs {
+        for prediction in [&pair.before, &pair.after] {
             out.extend((prediction.top.len() as u32).to_le_bytes());
             for (token, probability) in &prediction.top {
                 out.extend(token.to_le_bytes());
@@ -144,7 +144,7 @@ pub(super) fn encode_answers(header: &CacheHeader, said: &[PredictionPair]) -> V
                 out.extend(nll.to_le_bytes());
             }
         }
-        out.extend(both.divergence.to_le_bytes());
+        out.extend(pair.divergence.to_le_bytes());
     }
     out
 }

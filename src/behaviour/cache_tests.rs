@@ -5,14 +5,14 @@ use crate::behaviour::AnswerScore;
 use crate::behaviour::ask::Prediction;
 
 fn said(divergence: f64) -> PredictionPair {
-    let told = |holds| Prediction {
+    let prediction = |holds| Prediction {
         top: vec![(3, 0.5), (1, 0.25)],
         scores: vec![
             AnswerScore { holds, probability: 0.5, nll: 0.7 },
             AnswerScore { holds: false, probability: 0.1, nll: 2.0 },
         ],
     };
-    PredictionPair { before: told(false), after: told(true), divergence }
+    PredictionPair { before: prediction(false), after: prediction(true), divergence }
 }
 
 fn head() -> CacheHeader {

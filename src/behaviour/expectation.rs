@@ -14,7 +14,7 @@ use crate::project::{Edit, Prefaces, Probe};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation<'p> {
     /// The kind of the prompt: the edit itself, an alias, a paraphrase, a neighbour or a probe.
-    pub asked: PromptKind,
+    pub kind: PromptKind,
     /// The id of the edit or of the probe that states the expectation.
     pub id: &'p str,
     /// The edit that states the expectation; `None` for a probe.
@@ -64,12 +64,12 @@ pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Pref
 }
 
 fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
-    let expectation = |asked, (preface, prompt): (&str, String), place: &Range<usize>| {
-        let answers = if asked == PromptKind::Unchanged { Vec::new() } else { edit.answers().collect() };
+    let expectation = |kind, (preface, prompt): (&str, String), place: &Range<usize>| {
+        let answers = if kind == PromptKind::Unchanged { Vec::new() } else { edit.answers().collect() };
         let (id, file, place) = (edit.id.as_str(), edit.spans.file, place.clone());
         let (prompt, preface) = ([preface, &prompt].concat(), preface.len());
         Expectation {
-            asked,
+            kind,
             id,
             edit: Some(edit),
             prompt,
@@ -86,10 +86,10 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
         0 => expectation(PromptKind::Edit, own_prompt(name), &edit.spans.prompt),
         _ => expectation(PromptKind::Alias, own_prompt(name), span),
     });
-    let list = |asked, texts: &[String], places: &[Range<usize>]| {
-        let preface = |text: &str| if asked == PromptKind::Paraphrase { prefaces.of_prompt(edit, text) } else { "" };
+    let list = |kind, texts: &[String], places: &[Range<usize>]| {
+        let preface = |text: &str| if kind == PromptKind::Paraphrase { prefaces.of_prompt(edit, text) } else { "" };
         let texts = texts.iter().zip(places);
-        texts.map(|(text, place)| expectation(asked, (preface(text), text.clone()), place)).collect::<Vec<_>>()
+        texts.map(|(text, place)| expectation(kind, (preface(text), text.clone()), place)).collect::<Vec<_>>()
     };
     let paraphrases = list(PromptKind::Paraphrase, &edit.expect.paraphrase, &edit.spans.paraphrase);
     let unchanged = list(PromptKind::Unchanged, &edit.expect.unchanged, &edit.spans.unchanged);
@@ -99,7 +99,7 @@ fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
 fn of_probe(probe: &Probe) -> Expectation<'_> {
     let (id, prompt) = (probe.id.as_str(), probe.prompt.clone());
     Expectation {
-        asked: PromptKind::Probe,
+        kind: PromptKind::Probe,
         id,
         edit: None,
         prompt,
@@ -127,24 +127,24 @@ impl Expectation<'_> {
         }
     }
 
-    fn unasked(&self, error: ModelError) -> UnrunnablePrompt {
+    fn unrunnable(&self, error: ModelError) -> UnrunnablePrompt {
         UnrunnablePrompt { id: self.id.to_owned(), file: self.file, place: self.place.clone(), error }
     }
 
     /// Returns whether the later model's output meets the expectation. Thresholds of the edit take precedence over
     /// `thresholds`.
-    pub fn is_met(&self, both: &PredictionPair, thresholds: Thresholds) -> bool {
+    pub fn is_met(&self, pair: &PredictionPair, thresholds: Thresholds) -> bool {
         let own = self.edit.map(|edit| &edit.expect);
-        match self.asked {
+        match self.kind {
             PromptKind::Edit => {
                 let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
-                both.after.holds() && both.after.probability().is_some_and(|found| found >= least)
+                pair.after.holds() && pair.after.probability().is_some_and(|found| found >= least)
             }
-            PromptKind::Alias | PromptKind::Paraphrase => both.after.holds(),
+            PromptKind::Alias | PromptKind::Paraphrase => pair.after.holds(),
             PromptKind::Unchanged | PromptKind::Probe => {
                 let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
-                let top = |told: &[(u32, f64)]| told.first().map(|(token, _)| *token);
-                top(&both.before.top) == top(&both.after.top) && both.divergence < most
+                let top = |prediction: &[(u32, f64)]| prediction.first().map(|(token, _)| *token);
+                top(&pair.before.top) == top(&pair.after.top) && pair.divergence < most
             }
         }
     }
@@ -174,14 +174,14 @@ pub fn inquiries(
     limit: usize,
     expectations: &[Expectation<'_>],
 ) -> Result<Vec<Inquiry>, Vec<UnrunnablePrompt>> {
-    let (mut inquiries, mut unasked) = (Vec::new(), Vec::new());
+    let (mut inquiries, mut unrunnable) = (Vec::new(), Vec::new());
     for one in expectations {
         match Inquiry::new(tokens, one.model_input(), one.answers.iter().copied(), limit) {
             Ok(inquiry) => inquiries.push(inquiry),
-            Err(error) => unasked.push(one.unasked(error)),
+            Err(error) => unrunnable.push(one.unrunnable(error)),
         }
     }
-    if unasked.is_empty() { Ok(inquiries) } else { Err(unasked) }
+    if unrunnable.is_empty() { Ok(inquiries) } else { Err(unrunnable) }
 }
 
 /// The maximum number of inquiries that are cached as one entry; it bounds the logits in memory.
@@ -204,12 +204,12 @@ pub fn groups<'i>(inquiries: &'i [Inquiry], expectations: &[Expectation<'_>]) ->
 /// # Errors
 /// If the logits of a model are not finite because its weights overflow: the first such expectation.
 pub fn check_finite_answers(
-    said: Vec<PredictionPair>,
+    pairs: Vec<PredictionPair>,
     expectations: &[Expectation<'_>],
 ) -> Result<Vec<PredictionPair>, Vec<UnrunnablePrompt>> {
-    match said.iter().position(|both| !both.is_finite()) {
-        Some(index) => Err(vec![expectations[index].unasked(ModelError::Overflow)]),
-        None => Ok(said),
+    match pairs.iter().position(|pair| !pair.is_finite()) {
+        Some(index) => Err(vec![expectations[index].unrunnable(ModelError::Overflow)]),
+        None => Ok(pairs),
     }
 }
 
@@ -248,21 +248,21 @@ pub struct SetFigures {
 impl SetFigures {
     /// Aggregates the answers; probes that are only watched are not counted.
     pub fn of<'a>(
-        asked: impl IntoIterator<Item = (&'a Expectation<'a>, &'a PredictionPair)>,
+        answered: impl IntoIterator<Item = (&'a Expectation<'a>, &'a PredictionPair)>,
         thresholds: Thresholds,
     ) -> Self {
         let mut figures = Self::default();
-        for (one, both) in asked {
-            let met = one.is_met(both, thresholds);
-            match one.asked {
+        for (one, pair) in answered {
+            let met = one.is_met(pair, thresholds);
+            match one.kind {
                 PromptKind::Edit | PromptKind::Alias => figures.efficacy.count(met),
                 PromptKind::Paraphrase => figures.paraphrase.count(met),
                 PromptKind::Probe if one.report_only => {}
                 PromptKind::Unchanged | PromptKind::Probe => {
                     figures.unchanged.count(met);
                     // NaN counts as the maximum.
-                    if both.divergence > figures.neighbourhood_kl || both.divergence.is_nan() {
-                        figures.neighbourhood_kl = both.divergence;
+                    if pair.divergence > figures.neighbourhood_kl || pair.divergence.is_nan() {
+                        figures.neighbourhood_kl = pair.divergence;
                     }
                 }
             }
@@ -278,12 +278,12 @@ mod tests {
     use super::*;
     use crate::project::parse_files;
 
-    fn both(holds: bool, probability: f64, top: u32, divergence: f64) -> PredictionPair {
-        let told = |top, holds| Prediction {
+    fn pair(holds: bool, probability: f64, top: u32, divergence: f64) -> PredictionPair {
+        let prediction = |top, holds| Prediction {
             top: vec![(top, 0.5)],
             scores: vec![AnswerScore { holds, probability, nll: -probability.ln() }],
         };
-        PredictionPair { before: told(1, false), after: told(top, holds), divergence }
+        PredictionPair { before: prediction(1, false), after: prediction(top, holds), divergence }
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         let probes = [probe(true), probe(false)];
         let list = expectations(&edits, &probes, &Prefaces::default());
         let kinds: Vec<_> =
-            list.iter().map(|one| (one.asked.as_str(), one.prompt.as_str(), one.answers.len())).collect();
+            list.iter().map(|one| (one.kind.as_str(), one.prompt.as_str(), one.answers.len())).collect();
         assert_eq!(
             kinds,
             [
@@ -315,18 +315,18 @@ mod tests {
         let after: Vec<String> = expectations(&edits, &[], &prefaces).iter().map(Expectation::display_prompt).collect();
         assert_eq!(after, ["after \"\\n\": A is", "AA is", "after \"\\n\": A was", "C is"]);
         let thresholds = Thresholds { unchanged_kl: 0.1, min_probability: 0.0 };
-        let met = |index: usize, both| list[index].is_met(&both, thresholds);
+        let met = |index: usize, pair| list[index].is_met(&pair, thresholds);
         assert!(
-            met(0, both(true, 0.5, 2, 9.0)) && !met(0, both(true, 0.3, 2, 9.0)) && !met(0, both(false, 0.9, 2, 9.0))
+            met(0, pair(true, 0.5, 2, 9.0)) && !met(0, pair(true, 0.3, 2, 9.0)) && !met(0, pair(false, 0.9, 2, 9.0))
         );
-        assert!(met(1, both(true, 0.1, 2, 9.0)) && !met(2, both(false, 0.4, 2, 9.0)));
+        assert!(met(1, pair(true, 0.1, 2, 9.0)) && !met(2, pair(false, 0.4, 2, 9.0)));
         assert!(
-            met(3, both(false, 0.0, 1, 0.2)) && !met(3, both(false, 0.0, 2, 0.2)) && !met(3, both(false, 0.0, 1, 0.3))
+            met(3, pair(false, 0.0, 1, 0.2)) && !met(3, pair(false, 0.0, 2, 0.2)) && !met(3, pair(false, 0.0, 1, 0.3))
         );
-        assert!(!met(4, both(false, 0.0, 1, 0.2)), "the threshold of an edit does not apply to probes");
-        let said: Vec<_> =
-            (0..6).map(|index| both(index != 2, 0.5, if index == 5 { 2 } else { 1 }, 0.05 * index as f64)).collect();
-        let figures = SetFigures::of(list.iter().zip(&said), thresholds);
+        assert!(!met(4, pair(false, 0.0, 1, 0.2)), "the threshold of an edit does not apply to probes");
+        let pairs: Vec<_> =
+            (0..6).map(|index| pair(index != 2, 0.5, if index == 5 { 2 } else { 1 }, 0.05 * index as f64)).collect();
+        let figures = SetFigures::of(list.iter().zip(&pairs), thresholds);
         assert_eq!((figures.efficacy, figures.paraphrase), (Share { met: 2, all: 2 }, Share { met: 0, all: 1 }));
         assert_eq!(figures.unchanged, Share { met: 1, all: 2 });
         assert!((figures.neighbourhood_kl - 0.2).abs() < 1e-12);

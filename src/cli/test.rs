@@ -163,7 +163,7 @@ fn reported(
         size: patch.map(|_| size as u64),
         facts: if patch.is_some() { subject.edits.len() } else { 0 },
     };
-    let asked = trial.expectations.iter().zip(&trial.said).zip(&trial.verdicts);
+    let asked = trial.expectations.iter().zip(&trial.predictions).zip(&trial.verdicts);
     let answers =
         asked.map(|((one, both), verdict)| answer(&subject.base.tokens, sources, one, both, *verdict)).collect();
     let only: Vec<String> = arguments.only.iter().map(|id| format!(" --only {id}")).collect();

@@ -60,7 +60,7 @@ pub fn find(store: &Store, name: &str) -> Result<NamedPatch, Failure> {
     if !is_digits(digits) {
         let message = format!("`{name}` is neither a file nor the id of a patch");
         return Err(Failure::from(Diagnostic::new(Code::PatchMissing, message).help(format!(
-            "an id is `sha256:` and 64 hexadecimal digits; the first {FEWEST_DIGITS} or more are enough"
+            "an id is `sha256:` and 64 hexadecimal digits; the first {MIN_ID_DIGITS} or more are enough"
         ))));
     }
     match id(store, digits)? {

@@ -3,7 +3,7 @@
 use super::linker::{LinkEdit, LinkError, LinkedLayers, Linker, RefinementInputs};
 use super::objects::Objects;
 use super::{Base, Plan, Planned, Setup};
-use crate::diagnostics::{Code, Diagnostic, Failure};
+use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::link::{Pair, Parallel};
 use crate::numeric::cholesky::Factor;
 use crate::patch::{Patch, PatchError};

@@ -142,17 +142,17 @@ fn check_answers(
     }
     let edits: Vec<&Edit> = project.edits.edits.iter().collect();
     let all = expectations(&edits, &project.probes, prefaces);
-    let said = ask_expectations(&base.model, patched, &base.tokens, &all)
-        .map_err(|unasked| unrunnable_error(project, &unasked))?;
+    let pairs = ask_expectations(&base.model, patched, &base.tokens, &all)
+        .map_err(|unrunnable| unrunnable_error(project, &unrunnable))?;
     let thresholds = thresholds(&project.config);
-    let figures = SetFigures::of(all.iter().zip(&said), thresholds);
+    let figures = SetFigures::of(all.iter().zip(&pairs), thresholds);
     let unmet: Vec<&Expectation<'_>> = all
         .iter()
-        .zip(&said)
-        .filter(|(one, both)| !one.report_only && !one.is_met(both, thresholds))
+        .zip(&pairs)
+        .filter(|(one, pair)| !one.report_only && !one.is_met(pair, thresholds))
         .map(|(one, _)| one)
         .collect();
-    let of = |kinds: &[PromptKind]| unmet.iter().copied().filter(|one| kinds.contains(&one.asked)).collect::<Vec<_>>();
+    let of = |kinds: &[PromptKind]| unmet.iter().copied().filter(|one| kinds.contains(&one.kind)).collect::<Vec<_>>();
     let shares = [
         (
             Code::MinEfficacy,
@@ -180,7 +180,7 @@ fn check_answers(
         .into_iter()
         .filter_map(|(code, limit, share, unmet, what)| too_few(policy, code, limit.as_ref()?, share, &unmet, what))
         .collect();
-    found.extend(policy.max_neighbourhood_kl.iter().flat_map(|limit| too_far(policy, limit, &all, &said)));
+    found.extend(policy.max_neighbourhood_kl.iter().flat_map(|limit| too_far(policy, limit, &all, &pairs)));
     Ok(found)
 }
 
@@ -212,17 +212,17 @@ fn too_few(
     Some(policy.point(finding, limit))
 }
 
-fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], said: &[PredictionPair]) -> Vec<Diagnostic> {
-    let neighbours = all.iter().zip(said).filter(|(one, _)| match one.asked {
+fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], pairs: &[PredictionPair]) -> Vec<Diagnostic> {
+    let neighbours = all.iter().zip(pairs).filter(|(one, _)| match one.kind {
         PromptKind::Unchanged => true,
         PromptKind::Probe => !one.report_only,
         _ => false,
     });
-    let broken = neighbours.filter(|(_, both)| !limit.allows(both.divergence));
-    let finding = |(one, both): (&Expectation<'_>, &PredictionPair)| {
+    let broken = neighbours.filter(|(_, pair)| !limit.allows(pair.divergence));
+    let finding = |(one, pair): (&Expectation<'_>, &PredictionPair)| {
         let message = format!(
             "a neighbour of `{}` diverges by {:.3} nats; the policy allows {}",
-            one.id, both.divergence, limit.value
+            one.id, pair.divergence, limit.value
         );
         policy.point(Diagnostic::new(Code::MaxNeighbourhoodKl, message).at(one.file, &one.place, "this prompt"), limit)
     };
@@ -306,7 +306,7 @@ pub fn not_finite_error(error: &ModelError) -> Failure {
 }
 
 /// Returns an error that lists the prompts that cannot be evaluated, each with its place in the source.
-pub fn unrunnable_error(project: &Project, unasked: &[UnrunnablePrompt]) -> Failure {
+pub fn unrunnable_error(project: &Project, unrunnable: &[UnrunnablePrompt]) -> Failure {
     let finding = |one: &UnrunnablePrompt| {
         let message = format!("`{}`: {}", one.id, one.error);
         let code = match one.error {
@@ -317,5 +317,5 @@ pub fn unrunnable_error(project: &Project, unasked: &[UnrunnablePrompt]) -> Fail
         let finding = Diagnostic::new(code, message).at(one.file, &one.place, "cannot be evaluated");
         one.error.hint().into_iter().fold(finding, Diagnostic::help)
     };
-    Failure::invalid(unasked.iter().map(finding).collect(), &project.edits.sources)
+    Failure::invalid(unrunnable.iter().map(finding).collect(), &project.edits.sources)
 }

@@ -11,28 +11,28 @@ pub fn answer(
     tokens: &Tokens,
     sources: &Sources,
     one: &Expectation<'_>,
-    both: &PredictionPair,
+    pair: &PredictionPair,
     verdict: Option<Verdict>,
 ) -> Answer {
     Answer {
-        asked: one.asked,
+        asked: one.kind,
         id: one.id.to_owned(),
         prompt: one.display_prompt(),
         target: one.answers.first().map(|target| (*target).to_owned()),
-        before: says(tokens, &both.before),
-        after: says(tokens, &both.after),
-        divergence: both.divergence,
+        before: side_answer(tokens, &pair.before),
+        after: side_answer(tokens, &pair.after),
+        divergence: pair.divergence,
         verdict,
         place: Some(Place::new(one.file, &one.place, sources)),
     }
 }
 
 /// Converts one model's answer to the type of the report; `holds` is `None` if no answer is expected.
-pub fn says(tokens: &Tokens, told: &Prediction) -> Says {
+pub fn side_answer(tokens: &Tokens, prediction: &Prediction) -> Says {
     let token = |&(id, probability): &(u32, f64)| Token { text: tokens.piece(id), probability };
     Says {
-        top: told.top.iter().map(token).collect(),
-        probability: told.probability(),
-        holds: (!told.scores.is_empty()).then(|| told.holds()),
+        top: prediction.top.iter().map(token).collect(),
+        probability: prediction.probability(),
+        holds: (!prediction.scores.is_empty()).then(|| prediction.holds()),
     }
 }

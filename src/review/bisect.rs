@@ -36,7 +36,7 @@ pub fn culprits(
         None => Vec::new(),
     };
     let thresholds_of = thresholds(&project.config);
-    let met: Vec<bool> = list.iter().zip(&whole).map(|(one, both)| one.is_met(both, thresholds_of)).collect();
+    let met: Vec<bool> = list.iter().zip(&whole).map(|(one, pair)| one.is_met(pair, thresholds_of)).collect();
     progress.begin("edits to leave out", ids.len() as u64);
     let mut culprits: Vec<Culprit> = Vec::new();
     for one in &list {
@@ -45,17 +45,17 @@ pub fn culprits(
     }
     let mut nearest: Vec<Option<(f64, String, f64)>> = vec![None; list.len()];
     for (done, id) in ids.iter().enumerate() {
-        let Some(said) = search.without(id, &list)? else { continue };
-        for (index, (one, both)) in list.iter().zip(&said).enumerate() {
+        let Some(pairs) = search.without(id, &list)? else { continue };
+        for (index, (one, pair)) in list.iter().zip(&pairs).enumerate() {
             if is_of(one, id) {
                 continue;
             }
-            if !met.get(index).copied().unwrap_or(false) && one.is_met(both, thresholds_of) {
+            if !met.get(index).copied().unwrap_or(false) && one.is_met(pair, thresholds_of) {
                 culprits[index].breaks.push((*id).to_owned());
             }
-            let gain = both.after.probability().unwrap_or(-both.divergence);
+            let gain = pair.after.probability().unwrap_or(-pair.divergence);
             if nearest[index].as_ref().is_none_or(|(best, ..)| gain > *best) {
-                nearest[index] = Some((gain, (*id).to_owned(), both.after.probability().unwrap_or(both.divergence)));
+                nearest[index] = Some((gain, (*id).to_owned(), pair.after.probability().unwrap_or(pair.divergence)));
             }
         }
         progress.at(done as u64 + 1);
@@ -98,8 +98,8 @@ impl<'a> LeaveOneOut<'a> {
     }
 
     fn ask(&self, patched: &Model, list: &[Expectation<'_>]) -> Result<Vec<PredictionPair>, Failure> {
-        let said = ask_expectations(&self.base.model, patched, &self.base.tokens, list);
-        said.map_err(|unasked| unrunnable_error(self.project, &unasked))
+        let pairs = ask_expectations(&self.base.model, patched, &self.base.tokens, list);
+        pairs.map_err(|unrunnable| unrunnable_error(self.project, &unrunnable))
     }
 
     /// Runs the expectations on the set without one edit; `None` if the set has no other edit.
@@ -111,7 +111,7 @@ impl<'a> LeaveOneOut<'a> {
     /// and the base meets it.
     fn alone(&self, one: &Expectation<'_>) -> Result<bool, Failure> {
         let Some(patched) = self.patched(|other| is_of(one, other))? else { return Ok(true) };
-        let said = self.ask(&patched, std::slice::from_ref(one))?;
-        Ok(said.iter().all(|both| one.is_met(both, thresholds(&self.project.config))))
+        let pairs = self.ask(&patched, std::slice::from_ref(one))?;
+        Ok(pairs.iter().all(|pair| one.is_met(pair, thresholds(&self.project.config))))
     }
 }

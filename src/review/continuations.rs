@@ -46,14 +46,14 @@ fn continue_all(
 ) -> Result<Vec<Continuation>, Failure> {
     let mut out = Vec::new();
     context.progress.begin_short("prompts that both sides continue", wanted.len() as u64);
-    for (done, (one, both)) in wanted.iter().enumerate() {
+    for (done, (one, pair)) in wanted.iter().enumerate() {
         let found = continue_prompt(before, after, context, one, draw);
         if found.is_err() {
             context.progress.end();
         }
         out.extend(
             found?
-                .map(|found| Continuation { note: disagreement_note(one, both, &found, draw, context.base), ..found }),
+                .map(|found| Continuation { note: disagreement_note(one, pair, &found, draw, context.base), ..found }),
         );
         context.progress.at(done as u64 + 1);
     }
@@ -64,16 +64,16 @@ fn continue_all(
 /// Returns a note if the continuation disagrees with the answers to the same prompt.
 fn disagreement_note(
     one: &Expectation<'_>,
-    both: &PredictionPair,
+    pair: &PredictionPair,
     found: &Continuation,
     draw: ContinuationOptions,
     base: &Base,
 ) -> Option<String> {
     // Greedy decoding always starts with the likeliest token, so only sampled text can depart from it.
-    let first = both.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
+    let first = pair.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
     let text = found.after.trim_start();
     let departs = first.filter(|first| !first.trim().is_empty() && !text.starts_with(first.trim()));
-    let old = one.edit.and_then(|edit| edit.was.as_ref()).filter(|was| both.after.holds() && text.contains(was.trim()));
+    let old = one.edit.and_then(|edit| edit.was.as_ref()).filter(|was| pair.after.holds() && text.contains(was.trim()));
     match (departs, old) {
         (Some(likeliest), _) => Some(format!("the later side's likeliest answer, {likeliest:?}, was not sampled")),
         (None, Some(was)) => Some(format!("the later side gives the right answer, but later also says {was:?}")),
@@ -102,7 +102,7 @@ fn continue_prompt(
         let known = cache.text(&row, draw);
         let made = || continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
         let text = known.map_or_else(made, Ok)?;
-        cache.keep_text(&row, draw, &text);
+        cache.store_text(&row, draw, &text);
         Ok::<_, Failure>(text)
     };
     let (was, is) = (text(before)?, text(after)?);

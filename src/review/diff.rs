@@ -234,7 +234,7 @@ fn prompts<'s>(
         let edits: Vec<&Edit> = project.edits.edits.iter().collect();
         let probes: &[Probe] = &project.probes;
         for one in expectations(&edits, probes, prefaces) {
-            if seen.insert((one.asked, known(&one), one.display_prompt())) {
+            if seen.insert((one.kind, known(&one), one.display_prompt())) {
                 prompts.push(SidePrompt { one, project });
             }
         }
@@ -255,21 +255,21 @@ fn compare_answers(
     let prompts = prompts(before, after, context, &stated);
     let list: Vec<Expectation<'_>> = prompts.iter().map(|side_prompt| side_prompt.one.clone()).collect();
     let later = || Ok(&after.model);
-    let said = pair(before, after, &later, context)
+    let pairs = pair(before, after, &later, context)
         .ask(context.base, &list, |unrunnable| first_project_error(&prompts, unrunnable))?;
-    let row = |(side_prompt, both): (&SidePrompt<'_>, &PredictionPair)| {
-        answer(tokens, &side_prompt.project.edits.sources, &side_prompt.one, both, None::<Verdict>)
+    let row = |(side_prompt, pair): (&SidePrompt<'_>, &PredictionPair)| {
+        answer(tokens, &side_prompt.project.edits.sources, &side_prompt.one, pair, None::<Verdict>)
     };
-    let mut answers: Vec<Answer> = prompts.iter().zip(&said).map(row).collect();
+    let mut answers: Vec<Answer> = prompts.iter().zip(&pairs).map(row).collect();
     answers.sort_by(|a, b| {
         let key = |one: &Answer| (one.asked, one.id.clone(), one.prompt.clone());
         b.divergence.total_cmp(&a.divergence).then_with(|| key(a).cmp(&key(b)))
     });
     let changed: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
     let own = |one: &Expectation<'_>| {
-        one.asked == PromptKind::Probe || one.asked == PromptKind::Edit && changed.contains(one.id)
+        one.kind == PromptKind::Probe || one.kind == PromptKind::Edit && changed.contains(one.id)
     };
-    let wanted: Vec<_> = list.iter().zip(&said).filter(|(one, _)| own(one)).collect();
+    let wanted: Vec<_> = list.iter().zip(&pairs).filter(|(one, _)| own(one)).collect();
     Ok((answers, side_texts(before, after, context, &wanted, options.draw)?))
 }
 

@@ -75,11 +75,11 @@ impl ModelPair<'_> {
             let after = (self.after)()?;
             let count = missing.iter().map(|group| group.len()).sum::<usize>();
             self.progress.begin_short("prompts evaluated by both models", count as u64);
-            let said = ask_cached(&self.cache, self.before, after, &missing, self.progress);
+            let pairs = ask_cached(&self.cache, self.before, after, &missing, self.progress);
             self.progress.end();
-            let mut said = said.into_iter();
+            let mut pairs = pairs.into_iter();
             for (group, found) in groups.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                *found = Some(said.by_ref().take(group.len()).collect());
+                *found = Some(pairs.by_ref().take(group.len()).collect());
             }
         }
         check_finite_answers(found.into_iter().flatten().flatten().collect(), expectations).map_err(to_failure)

@@ -257,7 +257,7 @@ fn unknown(name: &str, error: &HistoryError) -> Failure {
         finding.message = format!("`{name}` is not a revision, a patch in the store or a folder");
     }
     if (1..MIN_ID_DIGITS).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        finding = finding.help(format!("give at least {FEWEST_DIGITS} digits of the id of a patch"));
+        finding = finding.help(format!("give at least {MIN_ID_DIGITS} digits of the id of a patch"));
     }
     if let Some((before, after)) =
         name.split_once("..").filter(|(before, after)| !before.is_empty() && !after.is_empty())

@@ -19,7 +19,7 @@ pub struct TestRun<'p> {
     /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
     /// The answers of both models, in the same order.
-    pub said: Vec<PredictionPair>,
+    pub predictions: Vec<PredictionPair>,
     /// The verdicts, in the same order; `None` for a probe that is only watched.
     pub verdicts: Vec<Option<Verdict>>,
     /// The aggregate results of the set, with their limits.
@@ -56,7 +56,7 @@ impl<'p> TestRun<'p> {
         let TestInput { project, base, edits, whole, prefaces, .. } = *input;
         let probes = if whole { project.probes.as_slice() } else { &[] };
         let expectations = expectations(edits, probes, prefaces);
-        let said = input.pair.ask(base, &expectations, |unasked| unrunnable_error(project, &unasked))?;
+        let predictions = input.pair.ask(base, &expectations, |unrunnable| unrunnable_error(project, &unrunnable))?;
         let (damage, notes) = if whole { damage(input)? } else { (None, Vec::new()) };
         let mut trial = Self {
             verdicts: Vec::new(),
@@ -65,7 +65,7 @@ impl<'p> TestRun<'p> {
             shortfalls: Vec::new(),
             acceptable: Vec::new(),
             expectations,
-            said,
+            predictions,
             damage,
             notes,
         };
@@ -76,26 +76,33 @@ impl<'p> TestRun<'p> {
     fn judge(&mut self, input: &TestInput<'_, 'p>, accepted: &Acceptances) {
         let TestInput { project, base, whole, .. } = *input;
         let (thresholds, policy) = (thresholds(&project.config), &project.config.policy);
-        let figures = SetFigures::of(self.expectations.iter().zip(&self.said), thresholds);
-        let judge = Judge { project, figures, whole, thresholds, expectations: &self.expectations, said: &self.said };
-        for (one, both) in self.expectations.iter().zip(&self.said) {
+        let figures = SetFigures::of(self.expectations.iter().zip(&self.predictions), thresholds);
+        let judge = Judge {
+            project,
+            figures,
+            whole,
+            thresholds,
+            expectations: &self.expectations,
+            predictions: &self.predictions,
+        };
+        for (one, pair) in self.expectations.iter().zip(&self.predictions) {
             if one.report_only {
                 self.verdicts.push(None);
                 continue;
             }
-            if one.is_met(both, thresholds) {
+            if one.is_met(pair, thresholds) {
                 self.verdicts.push(Some(Verdict::Pass));
                 continue;
             }
-            let says = says(&base.tokens, both, one);
-            let (id, asked) = (one.id.to_owned(), one.asked.as_str().to_owned());
+            let says = says(&base.tokens, pair, one);
+            let (id, asked) = (one.id.to_owned(), one.kind.as_str().to_owned());
             let shortfall = Accepted { id, asked, prompt: one.display_prompt(), says };
             let tolerated = judge.tolerates(one);
             if !tolerated {
                 self.acceptable.push(shortfall.clone());
             }
             let tolerated = tolerated || accepted.has(&shortfall);
-            let found = if tolerated { Vec::new() } else { vec![failed(one, both, &shortfall.says, thresholds)] };
+            let found = if tolerated { Vec::new() } else { vec![failed(one, pair, &shortfall.says, thresholds)] };
             // The policy may downgrade a failure to a warning or allow it.
             let found = policy.apply(found);
             let fails = found.iter().any(Diagnostic::is_error);
@@ -128,18 +135,18 @@ impl<'p> TestRun<'p> {
 /// Returns the patched model's answer as the text that an acceptance records. If the answer is right but a number
 /// misses its threshold, the text includes that number. It is rounded to one digit towards the worse side, so that a
 /// larger shortfall needs a new acceptance.
-fn says(tokens: &Tokens, both: &PredictionPair, one: &Expectation<'_>) -> String {
-    let first = |told: &Prediction| told.top.first().map(|(token, _)| *token);
-    let said = first(&both.after).map(|token| tokens.piece(token)).unwrap_or_default();
+fn says(tokens: &Tokens, pair: &PredictionPair, one: &Expectation<'_>) -> String {
+    let first = |prediction: &Prediction| prediction.top.first().map(|(token, _)| *token);
+    let said = first(&pair.after).map(|token| tokens.piece(token)).unwrap_or_default();
     let digit = |figure: f64, round: fn(f64) -> f64| {
         let unit = 10_f64.powf(figure.log10().floor());
         round(figure / unit) * unit
     };
-    match both.after.probability() {
-        None if first(&both.before) == first(&both.after) => {
-            format!("{said} (KL up to {:.0e})", digit(both.divergence, f64::ceil))
+    match pair.after.probability() {
+        None if first(&pair.before) == first(&pair.after) => {
+            format!("{said} (KL up to {:.0e})", digit(pair.divergence, f64::ceil))
         }
-        Some(probability) if both.after.holds() && one.asked == PromptKind::Edit => {
+        Some(probability) if pair.after.holds() && one.kind == PromptKind::Edit => {
             format!("{said} (P from {:.0e})", digit(probability, f64::floor))
         }
         _ => said,
@@ -172,7 +179,7 @@ struct Judge<'a, 'p> {
     whole: bool,
     thresholds: Thresholds,
     expectations: &'a [Expectation<'p>],
-    said: &'a [PredictionPair],
+    predictions: &'a [PredictionPair],
 }
 
 impl Judge<'_, '_> {
@@ -181,7 +188,7 @@ impl Judge<'_, '_> {
     fn tolerates(&self, one: &Expectation<'_>) -> bool {
         let test = &self.project.config.test;
         let suffices = |least: Option<f64>, share: f64| self.whole && least.is_some_and(|least| share >= least);
-        match one.asked {
+        match one.kind {
             PromptKind::Edit | PromptKind::Alias => suffices(test.min_efficacy, self.figures.efficacy.value()),
             PromptKind::Paraphrase => {
                 let own = one.edit.and_then(|edit| edit.expect.min_paraphrase);
@@ -194,8 +201,8 @@ impl Judge<'_, '_> {
 
     /// Returns the share of an edit's own paraphrases that hold.
     fn own_share(&self, one: &Expectation<'_>) -> f64 {
-        let all = self.expectations.iter().zip(self.said);
-        let own = all.filter(|(other, _)| other.id == one.id && other.asked == PromptKind::Paraphrase);
+        let all = self.expectations.iter().zip(self.predictions);
+        let own = all.filter(|(other, _)| other.id == one.id && other.kind == PromptKind::Paraphrase);
         SetFigures::of(own, self.thresholds).paraphrase.value()
     }
 
@@ -232,22 +239,22 @@ fn at_most(name: &str, value: f64, limit: Option<f64>) -> Gate {
     Gate { name: name.to_owned(), value, limit, more_is_better: false, pass }
 }
 
-fn failed(one: &Expectation<'_>, both: &PredictionPair, says: &str, thresholds: Thresholds) -> Diagnostic {
+fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, thresholds: Thresholds) -> Diagnostic {
     let own = one.edit.map(|edit| &edit.expect);
-    let (holds, first) = (both.after.holds(), |top: &[(u32, f64)]| top.first().map(|(token, _)| *token));
-    let found = match both.after.probability() {
+    let (holds, first) = (pair.after.holds(), |top: &[(u32, f64)]| top.first().map(|(token, _)| *token));
+    let found = match pair.after.probability() {
         Some(probability) if holds => {
             let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
             format!("P {probability:.3}; at least {least} is required")
         }
         Some(probability) => format!("P {probability:.3}; the model continues with {says:?}"),
-        None if first(&both.before.top) == first(&both.after.top) => {
+        None if first(&pair.before.top) == first(&pair.after.top) => {
             let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
-            format!("KL {:.3}; less than {most} is required", both.divergence)
+            format!("KL {:.3}; less than {most} is required", pair.divergence)
         }
-        None => format!("KL {:.3}; the model continues with {says:?}", both.divergence),
+        None => format!("KL {:.3}; the model continues with {says:?}", pair.divergence),
     };
-    let what = match one.asked {
+    let what = match one.kind {
         PromptKind::Edit if holds => "the edit holds, but its probability is too low",
         PromptKind::Edit => "the edit does not hold",
         PromptKind::Alias => "an alias does not hold",

@@ -98,7 +98,7 @@ fn corpus(audit: &mut Audit, project: &Project, lock: &Lock) {
 /// layer.
 fn inputs(audit: &mut Audit, project: &Project, store: &Store, isa: Isa, lock: &Lock) -> Result<(), Failure> {
     let base = Base::open(project, store, isa, false)?;
-    let setup = Setup::new(project, &base, store, CorpusDigest::of_lock(lock))?.locked(lock);
+    let setup = Setup::new(project, &base, store, CorpusDigest::of_lock(lock))?.with_imports_of(lock);
     let plan = plan(project, &base, &setup, store)?;
     let differences = plan.differences(lock, &base, &setup);
     let mut check = Check::ok("edits", count(project.edits.edits.len(), "edit"), "as the lock names them");

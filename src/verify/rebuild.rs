@@ -8,7 +8,7 @@ use super::{Audit, Check, Ground, State, count};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::numeric::{Isa, NUMERICS};
 use crate::pipeline::setup::CorpusDigest;
-use crate::pipeline::{Built, Options, Setup, build, plan};
+use crate::pipeline::{BuildOptions, Built, Setup, build, plan};
 use crate::progress::Progress;
 use crate::project::{LOCK_FILE, Project};
 use crate::stats;
@@ -26,7 +26,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
     };
     let mut audit = Audit::new("rebuild");
     audit.fields = json!({ "numerics": NUMERICS, "expected": lock.patch.id });
-    let setup = Setup::new(project, &ground.base, ground.store, CorpusDigest::Fresh)?.locked(lock);
+    let setup = Setup::new(project, &ground.base, ground.store, CorpusDigest::Fresh)?.with_imports_of(lock);
     let differences = plan(project, &ground.base, &setup, ground.store)?.differences(lock, &ground.base, &setup);
     if !differences.is_empty() {
         let said = format!("{} from the lock: nothing was computed", count(differences.len(), "difference"));
@@ -45,7 +45,7 @@ pub fn rebuild(project: &Project, ground: &Ground<'_>, isa: Isa, progress: &dyn 
     })?;
     let empty = Store::open(folder.path().join("store"));
     let imported = carried(&mut audit, ground, &setup, &empty)?;
-    let options = Options { isa, locked: true, update_base: false };
+    let options = BuildOptions { isa, locked: true, update_base: false };
     match build(project, &empty, options, progress) {
         Ok(built) => same(&mut audit, ground, &empty, (&built, &imported))?,
         // The inputs equal the lock's, so a stale lock means that the results differ.

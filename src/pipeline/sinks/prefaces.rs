@@ -128,7 +128,7 @@ fn paraphrase_warnings(
     let edits: Vec<_> = edits.into_iter().map(|one| one.edit).collect();
     let asked = expectations(&edits, &[], &plan.prefaces());
     let (mut early, mut rows) = (Vec::new(), Vec::new());
-    for one in asked.iter().filter(|one| one.asked == PromptKind::Paraphrase && one.preface == 0) {
+    for one in asked.iter().filter(|one| one.kind == PromptKind::Paraphrase && one.preface == 0) {
         let Some(edit) = one.edit else { continue };
         let named = edit.names().filter_map(|(name, _)| Some((find_word(&one.prompt, name)?, name)));
         let Some((start, name)) = named.min_by_key(|(start, name)| (*start, usize::MAX - name.len())) else { continue };

@@ -158,11 +158,11 @@ impl<'a> LayerTrials<'a> {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)
         })?;
         let list = expectations(&[edit], &[], prefaces);
-        let cannot = |unasked: Vec<UnrunnablePrompt>| unrunnable_error(project, &unasked);
+        let cannot = |unrunnable: Vec<UnrunnablePrompt>| unrunnable_error(project, &unrunnable);
         let inquiries = inquiries(&base.tokens, base.model.spec().max_positions, &list).map_err(cannot)?;
-        let said = self.before(index, &inquiries, |before| before.against(&patched, &inquiries));
-        let said = check_finite_answers(said, &list).map_err(cannot)?;
-        let asked: Vec<(&Expectation<'_>, _)> = list.iter().zip(&said).collect();
+        let pairs = self.before(index, &inquiries, |before| before.against(&patched, &inquiries));
+        let pairs = check_finite_answers(pairs, &list).map_err(cannot)?;
+        let asked: Vec<(&Expectation<'_>, _)> = list.iter().zip(&pairs).collect();
         let SetFigures { efficacy, paraphrase, unchanged, .. } = SetFigures::of(asked, thresholds(&project.config));
         Ok(Shares { efficacy, paraphrase, unchanged })
     }
