@@ -52,22 +52,26 @@ impl<'a> MeasurementCache<'a> {
     }
 
     /// Returns the earlier model's cached greedy continuation of `row`, if there is one. Sampled text is not cached.
-    pub fn text(&self, row: &[u32], draw: ContinuationOptions) -> Option<String> {
+    pub fn text(&self, row: &[u32], generation: ContinuationOptions) -> Option<String> {
         let parse = |bytes: &[u8]| cache_bytes::decode_text(bytes, &self.header);
-        self.store.filter(|_| draw.seed.is_none())?.recall_if_any(Kind::Measured, &self.text_address(row, draw), parse)
+        self.store.filter(|_| generation.seed.is_none())?.recall_if_any(
+            Kind::Measured,
+            &self.text_address(row, generation),
+            parse,
+        )
     }
 
     /// Stores a continuation of the earlier model, unless it is sampled.
-    pub fn store_text(&self, row: &[u32], draw: ContinuationOptions, text: &str) {
-        if let Some(store) = self.store.filter(|_| draw.seed.is_none()) {
+    pub fn store_text(&self, row: &[u32], generation: ContinuationOptions, text: &str) {
+        if let Some(store) = self.store.filter(|_| generation.seed.is_none()) {
             let bytes = cache_bytes::encode_text(&self.header, text);
-            store.keep(Kind::Measured, &self.text_address(row, draw), &bytes);
+            store.keep(Kind::Measured, &self.text_address(row, generation), &bytes);
         }
     }
 
-    fn text_address(&self, row: &[u32], draw: ContinuationOptions) -> Digest {
+    fn text_address(&self, row: &[u32], generation: ContinuationOptions) -> Digest {
         let mut canon = hasher("measured-text/1", &self.header);
-        canon.field("row", &bytes_of(row)).number("tokens", draw.tokens as u64).finish()
+        canon.field("row", &bytes_of(row)).number("tokens", generation.tokens as u64).finish()
     }
 
     /// Returns the cached damage on neutral text; `None` if it is not cached or the cache is disabled.

@@ -32,7 +32,7 @@ impl CacheHeader {
     pub fn of_entry(store: &Store, key: &Digest) -> Result<Option<Self>, StoreError> {
         match store.read_prefix(EntryKind::Measured, key, HEAD as u64) {
             Err(StoreError::Damaged { .. }) => Ok(None),
-            found => Ok(found?.and_then(|(bytes, _)| Self::read(&mut Reader(&bytes)))),
+            found => Ok(found?.and_then(|(bytes, _)| Self::read(&mut EntryReader(&bytes)))),
         }
     }
 
@@ -50,7 +50,7 @@ impl CacheHeader {
         out
     }
 
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut EntryReader<'_>) -> Option<Self> {
         if reader.take::<8>()? != *MAGIC {
             return None;
         }
@@ -64,9 +64,9 @@ impl CacheHeader {
 }
 
 /// A cursor over an entry: the bytes that are not read yet.
-struct Reader<'a>(&'a [u8]);
+struct EntryReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> EntryReader<'a> {
     /// Returns a reader after the head; `None` if the head is not the expected one.
     fn after(bytes: &'a [u8], header: &CacheHeader) -> Option<Self> {
         let mut reader = Self(bytes);
@@ -116,7 +116,7 @@ fn at_most(count: usize, most: usize) -> Option<usize> {
 /// Decodes the answers of both models; `None` unless the head matches and there is one answer per inquiry, with one
 /// score for each of its expected answers.
 pub(super) fn decode_answers(bytes: &[u8], header: &CacheHeader, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
-    let mut reader = Reader::after(bytes, header)?;
+    let mut reader = EntryReader::after(bytes, header)?;
     let mut out = Vec::with_capacity(inquiries.len());
     for inquiry in inquiries {
         let (before, after) = (reader.prediction()?, reader.prediction()?);
@@ -151,7 +151,7 @@ pub(super) fn encode_answers(header: &CacheHeader, pairs: &[PredictionPair]) -> 
 
 /// Decodes the damage on neutral text; `None` unless the head matches.
 pub(super) fn decode_damage(bytes: &[u8], header: &CacheHeader) -> Option<Damage> {
-    let mut reader = Reader::after(bytes, header)?;
+    let mut reader = EntryReader::after(bytes, header)?;
     let damage = Damage {
         documents: reader.count()?,
         tokens: reader.count()?,
@@ -175,7 +175,7 @@ pub(super) fn encode_damage(header: &CacheHeader, damage: &Damage) -> Vec<u8> {
 
 /// Decodes hidden states; `None` unless the head matches and there are exactly `numbers` values.
 pub(super) fn decode_states(bytes: &[u8], header: &CacheHeader, numbers: usize) -> Option<Vec<f32>> {
-    let Reader(rest) = Reader::after(bytes, header)?;
+    let EntryReader(rest) = EntryReader::after(bytes, header)?;
     let (found, odd) = rest.as_chunks::<4>();
     let sound = odd.is_empty() && found.len() == numbers;
     sound.then(|| found.iter().map(|number| f32::from_le_bytes(*number)).collect())
@@ -189,7 +189,7 @@ pub(super) fn encode_states(header: &CacheHeader, states: &[f32]) -> Vec<u8> {
 
 /// Decodes a text; `None` unless the head matches.
 pub(super) fn decode_text(bytes: &[u8], header: &CacheHeader) -> Option<String> {
-    let Reader(rest) = Reader::after(bytes, header)?;
+    let EntryReader(rest) = EntryReader::after(bytes, header)?;
     String::from_utf8(rest.to_vec()).ok()
 }
 

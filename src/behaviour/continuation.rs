@@ -25,7 +25,7 @@ pub const TEMPERATURE: f64 = 0.7;
 pub const TOP_P: f64 = 0.9;
 
 /// Generates the continuation of `row`. It ends before a special token, at the end of the context, or after
-/// `draw.tokens` tokens.
+/// `generation.tokens` tokens.
 ///
 /// # Errors
 /// If the logits are not finite or cannot be sampled from.
@@ -33,14 +33,14 @@ pub fn continuation(
     model: &Model,
     tokens: &Tokens,
     row: &[u32],
-    draw: ContinuationOptions,
+    generation: ContinuationOptions,
 ) -> Result<String, ModelError> {
     let fail = |error: candle_core::Error| ModelError::Draw { problem: error.to_string() };
-    let mut sampler = draw.seed.map(|seed| LogitsProcessor::new(seed, Some(TEMPERATURE), Some(TOP_P)));
+    let mut sampler = generation.seed.map(|seed| LogitsProcessor::new(seed, Some(TEMPERATURE), Some(TOP_P)));
     let mut text = Generation::new(model);
     let mut drawn = Vec::new();
     let mut logits = text.push(row);
-    while drawn.len() < draw.tokens {
+    while drawn.len() < generation.tokens {
         let next = match &mut sampler {
             Some(sampler) => {
                 let logits = Tensor::new(logits.as_slice(), &Device::Cpu);

@@ -63,12 +63,12 @@ impl Neutral {
     /// If the text cannot be read, or the tokenizer rejects a document.
     pub fn read(path: &Path, tokens: &Tokens, limit: usize) -> Result<Self, NeutralError> {
         let (all, _) = count(path, None)?;
-        let wanted = (NEUTRAL_DOCUMENTS as u64).min(all);
+        let chosen = (NEUTRAL_DOCUMENTS as u64).min(all);
         let mut out = Vec::new();
         let mut index = 0;
         for (number, document) in (0..all).zip(Documents::open(path)?) {
             let document = document?;
-            if number != index * all / wanted {
+            if number != index * all / chosen {
                 continue;
             }
             index += 1;

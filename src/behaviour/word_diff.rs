@@ -30,7 +30,7 @@ pub enum WordChange {
 /// ones.
 pub fn words(before: &str, after: &str) -> Vec<WordRun> {
     let difference = TextDiff::from_words(before, after);
-    let mut run = Run::default();
+    let mut run = RunCollector::default();
     for change in difference.iter_all_changes() {
         run.add(change.tag(), change.value());
     }
@@ -40,7 +40,7 @@ pub fn words(before: &str, after: &str) -> Vec<WordRun> {
 
 /// Collects adjacent words that differ, until an equal word follows.
 #[derive(Default)]
-struct Run {
+struct RunCollector {
     words: Vec<WordRun>,
     before: String,
     after: String,
@@ -48,7 +48,7 @@ struct Run {
     space: String,
 }
 
-impl Run {
+impl RunCollector {
     fn add(&mut self, tag: ChangeTag, text: &str) {
         let open = !self.before.is_empty() || !self.after.is_empty();
         match tag {

@@ -64,8 +64,8 @@ fn compared(context: &Context, arguments: &Arguments, project: &Project, store: 
     let ground = DiffContext { project, base: &base, store, progress: &context.ui };
     let before = Side::find(&arguments.before, ground)?;
     let after = Side::find(&arguments.after, ground)?;
-    let draw = ContinuationOptions { tokens: arguments.tokens.into(), seed: arguments.seed };
-    let found = diff(&before, &after, ground, DiffOptions { draw, damage: !arguments.no_damage })?;
+    let generation = ContinuationOptions { tokens: arguments.tokens.into(), seed: arguments.seed };
+    let found = diff(&before, &after, ground, DiffOptions { generation, damage: !arguments.no_damage })?;
     let outcome = if arguments.exit_code && differs(&found) { Outcome::No } else { Outcome::Ok };
     let command = format!("corrigenda diff {} {}", arguments.before, arguments.after);
     let head = context.report("diff", outcome, &command, &[], &Sources::default());

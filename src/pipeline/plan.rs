@@ -376,13 +376,13 @@ impl Plan<'_> {
         }));
         // Whether statistics are imported or summed is recorded in the lock by the next build.
         differences.extend(lock.statistics.iter().filter_map(|locked| {
-            let wanted = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
-            let said = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());
-            (wanted != locked.imported).then(|| Difference {
+            let current = setup.for_layer(usize::try_from(locked.layer).ok()?).provenance.imported;
+            let origin = |file: Option<Digest>| file.map_or_else(|| "summed".to_owned(), |file| file.to_string());
+            (current != locked.imported).then(|| Difference {
                 item: LockItem::Statistics(locked.layer),
                 field: LockField::Imported,
-                locked: said(locked.imported),
-                fresh: said(wanted),
+                locked: origin(locked.imported),
+                fresh: origin(current),
             })
         }));
         differences

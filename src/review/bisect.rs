@@ -84,9 +84,9 @@ impl<'a> LeaveOneOut<'a> {
         self.project.edits.edits.iter().map(|edit| edit.id.as_str()).collect()
     }
 
-    fn patched(&self, wanted: impl Fn(&str) -> bool) -> Result<Option<Model>, Failure> {
+    fn patched(&self, is_chosen: impl Fn(&str) -> bool) -> Result<Option<Model>, Failure> {
         let edits = self.linker.edits().iter().enumerate();
-        let chosen: Vec<usize> = edits.filter(|(_, one)| wanted(&one.edit.id)).map(|(index, _)| index).collect();
+        let chosen: Vec<usize> = edits.filter(|(_, one)| is_chosen(&one.edit.id)).map(|(index, _)| index).collect();
         if chosen.is_empty() {
             return Ok(None);
         }

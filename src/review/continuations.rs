@@ -21,17 +21,18 @@ pub(super) struct SideTexts {
     pub drawn: Option<Drawn>,
 }
 
-/// Continues the first [`MOST_CONTINUED`] prompts on both sides. Returns no text if `draw.tokens` is 0.
+/// Continues the first [`MOST_CONTINUED`] prompts on both sides. Returns no text if `generation.tokens` is 0.
 pub(super) fn side_texts(
     before: &Side,
     after: &Side,
     context: DiffContext<'_>,
-    wanted: &[(&Expectation<'_>, &PredictionPair)],
-    draw: ContinuationOptions,
+    prompts: &[(&Expectation<'_>, &PredictionPair)],
+    generation: ContinuationOptions,
 ) -> Result<SideTexts, Failure> {
-    let looked_at = if draw.tokens == 0 { &[] } else { &wanted[..wanted.len().min(MOST_CONTINUED)] };
-    let continuations = continue_all(before, after, context, looked_at, draw)?;
-    let drawn = Drawn { tokens: draw.tokens, seed: draw.seed, left_out: wanted.len() - looked_at.len() };
+    let continued_prompts = if generation.tokens == 0 { &[] } else { &prompts[..prompts.len().min(MOST_CONTINUED)] };
+    let continuations = continue_all(before, after, context, continued_prompts, generation)?;
+    let drawn =
+        Drawn { tokens: generation.tokens, seed: generation.seed, left_out: prompts.len() - continued_prompts.len() };
     let drawn = (!continuations.is_empty()).then_some(drawn);
     Ok(SideTexts { continuations, drawn })
 }
@@ -41,20 +42,20 @@ fn continue_all(
     before: &Side,
     after: &Side,
     context: DiffContext<'_>,
-    wanted: &[(&Expectation<'_>, &PredictionPair)],
-    draw: ContinuationOptions,
+    prompts: &[(&Expectation<'_>, &PredictionPair)],
+    generation: ContinuationOptions,
 ) -> Result<Vec<Continuation>, Failure> {
     let mut out = Vec::new();
-    context.progress.begin_short("prompts that both sides continue", wanted.len() as u64);
-    for (done, (one, pair)) in wanted.iter().enumerate() {
-        let found = continue_prompt(before, after, context, one, draw);
+    context.progress.begin_short("prompts that both sides continue", prompts.len() as u64);
+    for (done, (one, pair)) in prompts.iter().enumerate() {
+        let found = continue_prompt(before, after, context, one, generation);
         if found.is_err() {
             context.progress.end();
         }
-        out.extend(
-            found?
-                .map(|found| Continuation { note: disagreement_note(one, pair, &found, draw, context.base), ..found }),
-        );
+        out.extend(found?.map(|found| Continuation {
+            note: disagreement_note(one, pair, &found, generation, context.base),
+            ..found
+        }));
         context.progress.at(done as u64 + 1);
     }
     context.progress.end();
@@ -66,11 +67,12 @@ fn disagreement_note(
     one: &Expectation<'_>,
     pair: &PredictionPair,
     found: &Continuation,
-    draw: ContinuationOptions,
+    generation: ContinuationOptions,
     base: &Base,
 ) -> Option<String> {
     // Greedy decoding always starts with the likeliest token, so only sampled text can depart from it.
-    let first = pair.after.top.first().filter(|_| draw.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
+    let first =
+        pair.after.top.first().filter(|_| generation.seed.is_some()).map(|(token, _)| base.tokens.piece(*token));
     let text = found.after.trim_start();
     let departs = first.filter(|first| !first.trim().is_empty() && !text.starts_with(first.trim()));
     let old = one.edit.and_then(|edit| edit.was.as_ref()).filter(|was| pair.after.holds() && text.contains(was.trim()));
@@ -87,22 +89,25 @@ fn continue_prompt(
     after: &Side,
     context: DiffContext<'_>,
     one: &Expectation<'_>,
-    draw: ContinuationOptions,
+    generation: ContinuationOptions,
 ) -> Result<Option<Continuation>, Failure> {
     let base = context.base;
     let stop = |message: String| Failure::from(Diagnostic::new(Code::SideUnusable, message));
     let row = base.tokens.encode_prompt(one.model_input()).map_err(|error| stop(error.to_string()))?.encoded.ids;
-    let draw =
-        ContinuationOptions { tokens: draw.tokens.min(base.model.spec().max_positions.saturating_sub(row.len())), ..draw };
-    if draw.tokens == 0 {
+    let generation = ContinuationOptions {
+        tokens: generation.tokens.min(base.model.spec().max_positions.saturating_sub(row.len())),
+        ..generation
+    };
+    if generation.tokens == 0 {
         return Ok(None);
     }
     let text = |side: &Side| {
         let cache = side.cache(context);
-        let known = cache.text(&row, draw);
-        let made = || continuation(&side.model, &base.tokens, &row, draw).map_err(|error| stop(error.to_string()));
+        let known = cache.text(&row, generation);
+        let made =
+            || continuation(&side.model, &base.tokens, &row, generation).map_err(|error| stop(error.to_string()));
         let text = known.map_or_else(made, Ok)?;
-        cache.store_text(&row, draw, &text);
+        cache.store_text(&row, generation, &text);
         Ok::<_, Failure>(text)
     };
     let (was, is) = (text(before)?, text(after)?);

@@ -25,7 +25,7 @@ use crate::report::{self, Answer, EditWeight, Report, Tensor, Verdict, Weights};
 #[derive(Clone, Copy, Debug)]
 pub struct DiffOptions {
     /// The settings of the continuations; if `tokens` is 0, no text is generated.
-    pub draw: ContinuationOptions,
+    pub generation: ContinuationOptions,
     pub damage: bool,
 }
 
@@ -81,8 +81,8 @@ fn facts(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<FactChang
     // Spans of two edit sets refer to different sources, so the sets are never merged.
     facts.extend(compare(&was.only_in_worktree, &nothing));
     facts.extend(compare(&nothing, &is.only_in_worktree));
-    let there = [meanings(before), meanings(after)];
-    for (change, one, other) in [(ChangeKind::Removed, &was, &there[1]), (ChangeKind::Added, &is, &there[0])] {
+    let in_patch = [meanings(before), meanings(after)];
+    for (change, one, other) in [(ChangeKind::Removed, &was, &in_patch[1]), (ChangeKind::Added, &is, &in_patch[0])] {
         let unknown = one.unknown.iter().filter(|meaning| !other.contains(meaning));
         facts.extend(unknown.map(|meaning| FactChange {
             change,
@@ -269,8 +269,8 @@ fn compare_answers(
     let own = |one: &Expectation<'_>| {
         one.kind == PromptKind::Probe || one.kind == PromptKind::Edit && changed.contains(one.id)
     };
-    let wanted: Vec<_> = list.iter().zip(&pairs).filter(|(one, _)| own(one)).collect();
-    Ok((answers, side_texts(before, after, context, &wanted, options.draw)?))
+    let continued: Vec<_> = list.iter().zip(&pairs).filter(|(one, _)| own(one)).collect();
+    Ok((answers, side_texts(before, after, context, &continued, options.generation)?))
 }
 
 /// Pairs the models of both sides; results are cached only if both are the base or a known patch.
@@ -308,8 +308,7 @@ fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePro
 }
 
 fn damage(before: &Side, after: &Side, context: DiffContext<'_>) -> Result<(Option<Damage>, Option<String>), Failure> {
-    let there = neutral_path(&context.project.config).is_some_and(|path| path.is_file());
-    if !there {
+    if !neutral_path(&context.project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));
     }
     let neutral = neutral(context.project, context.base)?;

@@ -53,11 +53,11 @@ impl<'a> LayerTrials<'a> {
     pub fn at(&self, setup: &Setup, cached: &Cached) -> Result<(LayerResult, bool), Failure> {
         let address = self.address(setup, cached)?;
         let edits = self.project.edits.edits.len();
-        let kept = self.store.recall(EntryKind::Report, &address, |bytes| {
+        let cached_result = self.store.recall(EntryKind::Report, &address, |bytes| {
             let tried: Option<LayerResult> = serde_json::from_slice(bytes).ok();
             tried.filter(|tried| tried.layer == setup.layer && tried.edits.len() == edits)
         })?;
-        if let Some(tried) = kept {
+        if let Some(tried) = cached_result {
             return Ok((tried, true));
         }
         let tried = self.compute(setup, cached)?;
@@ -174,9 +174,9 @@ impl<'a> LayerTrials<'a> {
         }
         let before = BaselineRun::of(&self.base.model, inquiries);
         let out = with(&before);
-        let mut kept = self.before.borrow_mut();
-        if kept.values().map(BaselineRun::numbers).sum::<usize>() + before.numbers() <= MAX_CACHED_NUMBERS {
-            kept.insert(index, before);
+        let mut baselines = self.before.borrow_mut();
+        if baselines.values().map(BaselineRun::numbers).sum::<usize>() + before.numbers() <= MAX_CACHED_NUMBERS {
+            baselines.insert(index, before);
         }
         out
     }
