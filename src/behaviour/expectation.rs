@@ -64,36 +64,40 @@ pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Pref
 }
 
 fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
-    let expectation = |kind, (preface, prompt): (&str, String), place: &Range<usize>| {
-        let answers = if kind == PromptKind::Unchanged { Vec::new() } else { edit.answers().collect() };
-        let (id, file, place) = (edit.id.as_str(), edit.spans.file, place.clone());
-        let (prompt, preface) = ([preface, &prompt].concat(), preface.len());
-        Expectation {
-            kind,
-            id,
-            edit: Some(edit),
-            prompt,
-            preface,
-            chat: edit.chat,
-            answers,
-            report_only: false,
-            file,
-            place,
-        }
-    };
-    let own_prompt = |name: &str| (prefaces.of(edit, name), edit.filled_with(name));
-    let own = edit.names().enumerate().map(|(index, (name, span))| match index {
-        0 => expectation(PromptKind::Edit, own_prompt(name), &edit.spans.prompt),
-        _ => expectation(PromptKind::Alias, own_prompt(name), span),
-    });
-    let list = |kind, texts: &[String], places: &[Range<usize>]| {
-        let preface = |text: &str| if kind == PromptKind::Paraphrase { prefaces.of_prompt(edit, text) } else { "" };
-        let texts = texts.iter().zip(places);
-        texts.map(|(text, place)| expectation(kind, (preface(text), text.clone()), place)).collect::<Vec<_>>()
-    };
-    let paraphrases = list(PromptKind::Paraphrase, &edit.expect.paraphrase, &edit.spans.paraphrase);
-    let unchanged = list(PromptKind::Unchanged, &edit.expect.unchanged, &edit.spans.unchanged);
-    own.chain(paraphrases).chain(unchanged).collect()
+    let mut list = Vec::new();
+    for (index, (name, span)) in edit.names().enumerate() {
+        let (kind, place) = if index == 0 { (PromptKind::Edit, &edit.place.prompt) } else { (PromptKind::Alias, span) };
+        list.push(expectation(edit, kind, prefaces.of(edit, name), &edit.filled_with(name), place));
+    }
+    for (prompt, place) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
+        list.push(expectation(edit, PromptKind::Paraphrase, prefaces.of_prompt(edit, prompt), prompt, place));
+    }
+    for (prompt, place) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
+        list.push(expectation(edit, PromptKind::Unchanged, "", prompt, place));
+    }
+    list
+}
+
+/// Returns an expectation of an edit: its answers, or an unchanged output if the prompt is a neighbour.
+fn expectation<'p>(
+    edit: &'p Edit,
+    kind: PromptKind,
+    preface: &str,
+    prompt: &str,
+    place: &Range<usize>,
+) -> Expectation<'p> {
+    Expectation {
+        kind,
+        id: &edit.id,
+        edit: Some(edit),
+        prompt: [preface, prompt].concat(),
+        preface: preface.len(),
+        chat: edit.chat,
+        answers: if kind == PromptKind::Unchanged { Vec::new() } else { edit.answers().collect() },
+        report_only: false,
+        file: edit.place.file,
+        place: place.clone(),
+    }
 }
 
 fn of_probe(probe: &Probe) -> Expectation<'_> {
@@ -293,7 +297,7 @@ mod tests {
             min-probability = 0.4\n";
         let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
         let edits: Vec<&Edit> = set.edits.iter().collect();
-        let file = edits[0].spans.file;
+        let file = edits[0].place.file;
         let probe =
             |unchanged| Probe { id: "p".into(), prompt: "D is".into(), unchanged, chat: false, file, place: 0..1 };
         let probes = [probe(true), probe(false)];

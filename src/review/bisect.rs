@@ -43,7 +43,7 @@ pub fn culprits(
         let (id, prompt) = (one.id.to_owned(), one.display_prompt());
         culprits.push(Culprit { id, prompt, alone: search.alone(one)?, breaks: Vec::new(), nearest: None });
     }
-    let mut nearest: Vec<Option<(f64, String, f64)>> = vec![None; list.len()];
+    let mut nearest: Vec<Option<Nearest>> = vec![None; list.len()];
     for (done, id) in ids.iter().enumerate() {
         let Some(pairs) = search.without(id, &list)? else { continue };
         for (index, (one, pair)) in list.iter().zip(&pairs).enumerate() {
@@ -54,17 +54,28 @@ pub fn culprits(
                 culprits[index].breaks.push((*id).to_owned());
             }
             let gain = pair.after.probability().unwrap_or(-pair.divergence);
-            if nearest[index].as_ref().is_none_or(|(best, ..)| gain > *best) {
-                nearest[index] = Some((gain, (*id).to_owned(), pair.after.probability().unwrap_or(pair.divergence)));
+            if nearest[index].as_ref().is_none_or(|best| gain > best.gain) {
+                let figure = pair.after.probability().unwrap_or(pair.divergence);
+                nearest[index] = Some(Nearest { gain, id: (*id).to_owned(), figure });
             }
         }
         progress.at(done as u64 + 1);
     }
     progress.end();
     for (culprit, nearest) in culprits.iter_mut().zip(nearest) {
-        culprit.nearest = nearest.filter(|_| culprit.breaks.is_empty()).map(|(_, id, figure)| (id, figure));
+        culprit.nearest = nearest.filter(|_| culprit.breaks.is_empty()).map(|best| (best.id, best.figure));
     }
     Ok(culprits)
+}
+
+/// The edit whose omission improves an expectation most.
+#[derive(Clone)]
+struct Nearest {
+    /// The probability of the answer without the edit, or the negative KL divergence if no answer is expected.
+    gain: f64,
+    id: String,
+    /// The same number as the report shows it: the KL divergence is not negated.
+    figure: f64,
 }
 
 /// Returns whether the expectation is stated by this edit. A probe may have the same id as an edit.
