@@ -12,10 +12,10 @@ use super::cache_bytes::CacheHeader;
 use super::continuation::ContinuationOptions;
 use super::damage::Neutral;
 use crate::behaviour::damage::Damage;
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::model::Model;
 use crate::numeric::NUMERICS;
-use crate::store::{Kind, Store};
+use crate::store::{EntryKind, Store};
 
 /// The measurement cache for two models on one base.
 #[derive(Clone, Copy)]
@@ -40,14 +40,14 @@ impl<'a> MeasurementCache<'a> {
     pub fn answers(&self, inquiries: &[Inquiry]) -> Option<Vec<PredictionPair>> {
         let key = self.answers_address(inquiries);
         let parse = |bytes: &[u8]| cache_bytes::decode_answers(bytes, &self.header, inquiries);
-        self.store?.recall_if_any(Kind::Measured, &key, parse)
+        self.store?.recall_if_any(EntryKind::Measured, &key, parse)
     }
 
     pub(super) fn store_answers(&self, inquiries: &[Inquiry], pairs: &[PredictionPair]) {
         // Answers with numbers that are not finite are not cached.
         if let Some(store) = self.store.filter(|_| pairs.iter().all(PredictionPair::is_finite)) {
             let bytes = cache_bytes::encode_answers(&self.header, pairs);
-            store.keep(Kind::Measured, &self.answers_address(inquiries), &bytes);
+            store.put_optional(EntryKind::Measured, &self.answers_address(inquiries), &bytes);
         }
     }
 
@@ -55,7 +55,7 @@ impl<'a> MeasurementCache<'a> {
     pub fn text(&self, row: &[u32], generation: ContinuationOptions) -> Option<String> {
         let parse = |bytes: &[u8]| cache_bytes::decode_text(bytes, &self.header);
         self.store.filter(|_| generation.seed.is_none())?.recall_if_any(
-            Kind::Measured,
+            EntryKind::Measured,
             &self.text_address(row, generation),
             parse,
         )
@@ -65,7 +65,7 @@ impl<'a> MeasurementCache<'a> {
     pub fn store_text(&self, row: &[u32], generation: ContinuationOptions, text: &str) {
         if let Some(store) = self.store.filter(|_| generation.seed.is_none()) {
             let bytes = cache_bytes::encode_text(&self.header, text);
-            store.keep(Kind::Measured, &self.text_address(row, generation), &bytes);
+            store.put_optional(EntryKind::Measured, &self.text_address(row, generation), &bytes);
         }
     }
 
@@ -77,13 +77,13 @@ impl<'a> MeasurementCache<'a> {
     /// Returns the cached damage on neutral text; `None` if it is not cached or the cache is disabled.
     pub fn damage(&self, neutral: &Neutral) -> Option<Damage> {
         let parse = |bytes: &[u8]| cache_bytes::decode_damage(bytes, &self.header);
-        self.store?.recall_if_any(Kind::Measured, &self.damage_address(neutral), parse)
+        self.store?.recall_if_any(EntryKind::Measured, &self.damage_address(neutral), parse)
     }
 
     pub(super) fn store_damage(&self, neutral: &Neutral, damage: &Damage) {
         if let Some(store) = self.store {
-            store.keep(
-                Kind::Measured,
+            store.put_optional(
+                EntryKind::Measured,
                 &self.damage_address(neutral),
                 &cache_bytes::encode_damage(&self.header, damage),
             );
@@ -97,7 +97,7 @@ impl<'a> MeasurementCache<'a> {
         let size = |group: &Vec<(&[u32], usize)>| group.iter().map(|(_, tail)| tail * before.spec().hidden_size).sum();
         let recall = |group| {
             let parse = |bytes: &[u8]| cache_bytes::decode_states(bytes, &header, size(group));
-            self.store?.recall_if_any(Kind::Measured, &states_address(&header, group), parse)
+            self.store?.recall_if_any(EntryKind::Measured, &states_address(&header, group), parse)
         };
         let recalled: Vec<Option<Vec<f32>>> = groups.iter().map(recall).collect();
         let missing = || groups.iter().zip(&recalled).filter(|(_, found)| found.is_none()).map(|(group, _)| group);
@@ -120,7 +120,11 @@ impl<'a> MeasurementCache<'a> {
 
     fn store_states(&self, header: &CacheHeader, group: &[(&[u32], usize)], states: &[f32]) {
         if let Some(store) = self.store.filter(|_| states.iter().all(|number| number.is_finite())) {
-            store.keep(Kind::Measured, &states_address(header, group), &cache_bytes::encode_states(header, states));
+            store.put_optional(
+                EntryKind::Measured,
+                &states_address(header, group),
+                &cache_bytes::encode_states(header, states),
+            );
         }
     }
 
@@ -152,8 +156,8 @@ fn states_address(header: &CacheHeader, rows: &[(&[u32], usize)]) -> Digest {
     canon.finish()
 }
 
-fn hasher(domain: &str, header: &CacheHeader) -> Canon {
-    let mut canon = Canon::new(domain);
+fn hasher(domain: &str, header: &CacheHeader) -> FieldHasher {
+    let mut canon = FieldHasher::new(domain);
     canon.text("numerics", NUMERICS).digest("base", &header.base);
     for (name, patch) in [("before", &header.before), ("after", &header.after)] {
         if let Some(patch) = patch {

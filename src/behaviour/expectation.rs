@@ -66,13 +66,13 @@ pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Pref
 fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     let mut list = Vec::new();
     for (index, (name, span)) in edit.names().enumerate() {
-        let (kind, place) = if index == 0 { (PromptKind::Edit, &edit.place.prompt) } else { (PromptKind::Alias, span) };
+        let (kind, place) = if index == 0 { (PromptKind::Edit, &edit.spans.prompt) } else { (PromptKind::Alias, span) };
         list.push(expectation(edit, kind, prefaces.of(edit, name), &edit.filled_with(name), place));
     }
-    for (prompt, place) in edit.expect.paraphrase.iter().zip(&edit.place.paraphrase) {
+    for (prompt, place) in edit.expect.paraphrase.iter().zip(&edit.spans.paraphrase) {
         list.push(expectation(edit, PromptKind::Paraphrase, prefaces.of_prompt(edit, prompt), prompt, place));
     }
-    for (prompt, place) in edit.expect.unchanged.iter().zip(&edit.place.unchanged) {
+    for (prompt, place) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
         list.push(expectation(edit, PromptKind::Unchanged, "", prompt, place));
     }
     list
@@ -95,7 +95,7 @@ fn expectation<'p>(
         chat: edit.chat,
         answers: if kind == PromptKind::Unchanged { Vec::new() } else { edit.answers().collect() },
         report_only: false,
-        file: edit.place.file,
+        file: edit.spans.file,
         place: place.clone(),
     }
 }
@@ -297,7 +297,7 @@ mod tests {
             min-probability = 0.4\n";
         let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
         let edits: Vec<&Edit> = set.edits.iter().collect();
-        let file = edits[0].place.file;
+        let file = edits[0].spans.file;
         let probe =
             |unchanged| Probe { id: "p".into(), prompt: "D is".into(), unchanged, chat: false, file, place: 0..1 };
         let probes = [probe(true), probe(false)];

@@ -14,7 +14,7 @@ use super::{Base, Setup, key_similarity, plan, policy_limits, statistics, warnin
 use crate::diagnostics::{Diagnostic, Failure};
 use crate::numeric::Isa;
 use crate::progress::Progress;
-use crate::project::{Change, Lock, Project};
+use crate::project::{EditChange, Lock, Project};
 use crate::store::{Store, atomic, requested};
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub struct Built {
     /// The lock of the chosen model after the build.
     pub lock: Lock,
     /// The edits that were added, changed or removed since the previous lock.
-    pub changes: Vec<Change>,
+    pub changes: Vec<EditChange>,
     /// The parts of the lock, apart from the edits, that changed: `numerics`, `base`, `statistics` or `settings`.
     pub changed_inputs: Vec<&'static str>,
     pub written: bool,
@@ -58,7 +58,7 @@ pub fn build(
     let sources = &project.edits.sources;
     if !options.locked {
         check_writable(&project.config.root)?;
-        atomic::clear_left(&project.config.root);
+        atomic::remove_stale(&project.config.root);
     }
     let before = project.lock()?;
     let must_match = before.as_ref().filter(|_| options.locked);

@@ -2,7 +2,7 @@
 
 use super::statistics::LayerStatistics;
 use super::{Base, Plan, Setup};
-use crate::digest::{Canon, Digest};
+use crate::digest::{Digest, FieldHasher};
 use crate::numeric::NUMERICS;
 use crate::project::Lock;
 
@@ -63,7 +63,7 @@ impl<'a> BuildInputs<'a> {
 
     /// Returns the address of the build's record in the store.
     pub fn record_address(&self) -> Digest {
-        let mut canon = Canon::new("build-record/3");
+        let mut canon = FieldHasher::new("build-record/3");
         canon.text("numerics", self.numerics).digest("base", &self.base);
         canon.digest("settings", &self.settings).number("statistics", self.statistics.len() as u64);
         for (layer, digest) in &self.statistics {

@@ -17,7 +17,7 @@ use crate::link::System;
 use crate::progress::Unseen;
 use crate::project::{Edit, Project};
 use crate::stats::{self, build::factor_address};
-use crate::store::{Kind, Store};
+use crate::store::{EntryKind, Store};
 
 /// The largest set of which a plan compares all pairs of keys; a larger set is compared when it is built.
 const MOST_PLANNED: usize = 300;
@@ -38,8 +38,8 @@ pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec
             other.id, edit.id, pair.cosine
         );
         let finding = Diagnostic::new(Code::NearParallel, message)
-            .at(edit.place.file, span, "this subject")
-            .with(other.place.file, partner, "and this one")
+            .at(edit.spans.file, span, "this subject")
+            .with(other.spans.file, partner, "and this one")
             .help("both edits need a larger change of the weights: run `corrigenda diff` to see what else changes");
         Some(finding)
     };
@@ -59,7 +59,7 @@ pub fn foreseen(
     store: &Store,
 ) -> Result<Vec<Diagnostic>, Failure> {
     let Some(cached) = stats::find(store, &setup.provenance).ok().flatten() else { return Ok(Vec::new()) };
-    let is_factored = store.path(Kind::Factor, &factor_address(&cached.content)).is_file();
+    let is_factored = store.path(EntryKind::Factor, &factor_address(&cached.content)).is_file();
     if !is_factored || plan.edits.len() > MOST_PLANNED {
         return Ok(Vec::new());
     }

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::patch::Patch;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::store::{Kind, Store, StoreError};
+use crate::store::{EntryKind, Store, StoreError};
 
 /// A linked set with its figures. It is not written to the store until all policy checks have passed.
 pub(super) struct LinkedSet {
@@ -62,7 +62,7 @@ impl LinkedSet {
         if self.is_new {
             store.put_patch(&self.patch.to_bytes())?;
             let json = serde_json::to_vec(&self.record).expect("figures can be written");
-            store.put(Kind::Report, &self.address, &json)?;
+            store.put(EntryKind::Report, &self.address, &json)?;
         }
         Ok(())
     }
@@ -74,8 +74,8 @@ impl LinkedSet {
 /// If the store fails.
 pub(super) fn recall(store: &Store, address: &Digest) -> Result<Option<(BuildRecord, Patch)>, StoreError> {
     let record: Option<BuildRecord> =
-        store.recall(Kind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
+        store.recall(EntryKind::Report, address, |bytes| serde_json::from_slice(bytes).ok())?;
     let Some(record) = record else { return Ok(None) };
-    let patch = store.recall(Kind::Patch, &record.patch, |bytes| Patch::from_bytes(bytes).ok())?;
+    let patch = store.recall(EntryKind::Patch, &record.patch, |bytes| Patch::from_bytes(bytes).ok())?;
     Ok(patch.map(|patch| (record, patch)))
 }

@@ -1,11 +1,12 @@
 //! Compares the lock with the base and the inputs of a build, and writes it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Base, Plan, Setup};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
-use crate::project::{Difference, LOCK_FILE, Lock, LockFile, PROJECT_FILE, Project};
+use crate::project::{Difference, LOCK_FILE, Lock, LockField, LockFile, LockItem, PROJECT_FILE, Project};
 use crate::store::{StoreError, atomic};
 
 /// Checks, before anything is computed, that the lock can be written.
@@ -48,7 +49,7 @@ pub(super) fn check_base(before: &Lock, base: &Base) -> Result<(), Failure> {
 pub(super) fn base_changed(before: &Lock, base: &Base, whose: &str) -> Failure {
     let with_new_base = Lock { base: base.locked.clone(), ..before.clone() };
     let differences = before.differences(&with_new_base);
-    let files = differences.iter().filter(|difference| difference.place.starts_with("base file"));
+    let files = differences.iter().filter(|difference| matches!(difference.item, LockItem::BaseFile(_)));
     let message = format!("the base model is not the one that {whose} names");
     let finding = files.fold(Diagnostic::new(Code::BaseChanged, message), |finding, file| finding.help(describe(file)));
     Failure::stale(finding)
@@ -95,20 +96,22 @@ const BUILD_WITHOUT_LOCKED: &str = "run `corrigenda build` without --locked, loo
 const MOST_SHOWN: usize = 20;
 
 fn describe(difference: &Difference) -> String {
-    let Difference { place, field, locked, found } = difference;
+    let Difference { item, field, locked, fresh } = difference;
     let short = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |digest: Digest| digest.short());
-    format!("{place}, {field}: the lock has {}, found {}", short(locked), short(found))
+    format!("{item}, {field}: the lock has {}, found {}", short(locked), short(fresh))
 }
 
 /// Returns the parts of a lock, other than the edits and the patch, that differ.
 pub(super) fn changed_inputs(differences: &[Difference]) -> Vec<&'static str> {
-    let differs = |start: &str, field: &str| {
-        let hit = |one: &Difference| one.place.starts_with(start) && (field.is_empty() || one.field == field);
-        differences.iter().any(hit)
+    let input = |difference: &Difference| match (&difference.item, difference.field) {
+        (LockItem::Lock, _) => Some("numerics"),
+        (LockItem::Base | LockItem::BaseFile(_), _) => Some("base"),
+        (LockItem::Statistics(_), _) => Some("statistics"),
+        (LockItem::Patch, LockField::Settings) => Some("settings"),
+        (LockItem::Patch | LockItem::Edit(_), _) => None,
     };
-    let parts = [("lock", "numerics"), ("base", ""), ("statistics", ""), ("patch", "settings")];
-    let names = ["numerics", "base", "statistics", "settings"];
-    names.into_iter().zip(parts).filter_map(|(name, (start, field))| differs(start, field).then_some(name)).collect()
+    let changed: BTreeSet<&str> = differences.iter().filter_map(input).collect();
+    ["numerics", "base", "statistics", "settings"].into_iter().filter(|name| changed.contains(name)).collect()
 }
 
 /// Writes the lock if it changed, and returns whether it did. With `locked`, a change is an error.

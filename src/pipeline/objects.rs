@@ -145,11 +145,7 @@ pub fn keys(
     progress.begin(&format!("keys of layer {}, edits", setup.layer), edits.len() as u64);
     read_or_compute_keys(base, setup, &edits, store, address, |planned, key, is_new| {
         if is_new {
-            store.put(
-                    EntryKind::Object,
-                    &address(planned),
-                    &Object::of_key(setup.layer, key.clone()).to_bytes(),
-                )?;
+            store.put(EntryKind::Object, &address(planned), &Object::of_key(setup.layer, key.clone()).to_bytes())?;
         }
         keys.push(key);
         progress.at(keys.len() as u64);

@@ -107,8 +107,8 @@ impl<'a> PlanLinker<'a> {
             edit.id, other.id, pair.cosine
         );
         Diagnostic::new(Code::ParallelKeys, message)
-            .at(edit.place.file, planned.place, "this subject")
-            .with(other.place.file, partner.place, "and this one")
+            .at(edit.spans.file, planned.place, "this subject")
+            .with(other.spans.file, partner.place, "and this one")
             .help("leave one of them out, or set `ridge` under `[link]` (then both hold only in part)")
     }
 
@@ -119,7 +119,7 @@ impl<'a> PlanLinker<'a> {
             return Diagnostic::new(code, error.to_string());
         };
         Diagnostic::new(code, format!("edit `{}`: {error}", edit.id))
-            .at(edit.place.file, &edit.place.id, "this edit")
+            .at(edit.spans.file, &edit.spans.id, "this edit")
             .help("the base may already give the target: run `corrigenda plan` to see what it says")
     }
 }

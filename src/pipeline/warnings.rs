@@ -6,7 +6,7 @@ use super::plan::base_disagrees;
 use super::setup::REFINED_FROM;
 use super::{BuildRecord, Plan, Planned, Setup};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::project::{Change, Project};
+use crate::project::{EditChange, Project};
 
 /// Returns the warnings about the facts, the corpus and the size of a set that was linked and measured. `changes` are
 /// the edits that are not as the previous lock records them.
@@ -15,7 +15,7 @@ pub(super) fn after_build(
     setup: &Setup,
     plan: &Plan<'_>,
     record: &BuildRecord,
-    changes: &[Change],
+    changes: &[EditChange],
 ) -> Vec<Diagnostic> {
     let mut warnings = plan.warnings.clone();
     warnings.extend(warn_rank_deficient(project, record));
@@ -31,7 +31,7 @@ fn warn_base_disagrees(
     project: &Project,
     plan: &Plan<'_>,
     record: &BuildRecord,
-    changes: &[Change],
+    changes: &[EditChange],
 ) -> Vec<Diagnostic> {
     let changed: BTreeSet<&str> = changes.iter().map(|change| change.id.as_str()).collect();
     let records: BTreeMap<_, _> = record.edits.iter().map(|record| (record.meaning, record)).collect();
@@ -39,7 +39,7 @@ fn warn_base_disagrees(
     // The aliases of a subject have the same `was`, so one warning per edit is enough.
     for Planned { edit, meaning, .. } in plan.edits.iter().filter(|planned| planned.alias().is_none()) {
         let answer = records.get(meaning).and_then(|record| record.was);
-        let (Some(was), Some(span), Some(answer)) = (&edit.was, &edit.place.was, answer) else { continue };
+        let (Some(was), Some(span), Some(answer)) = (&edit.was, &edit.spans.was, answer) else { continue };
         if answer.held {
             continue;
         }
