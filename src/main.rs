@@ -7,6 +7,6 @@ use corrigenda::cli::Arguments;
 fn main() -> ExitCode {
     match Arguments::read(std::env::args_os()) {
         Ok(arguments) => corrigenda::cli::run(&arguments),
-        Err(said) => corrigenda::cli::said(&said),
+        Err(usage) => corrigenda::cli::print_usage(&usage),
     }
 }

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use super::table::{Table, bytes, percent, plural, thousands};
-use super::{Context, Format, Outcome, table};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Failure, escape_controls};
 use crate::pipeline::record::{AnswerRecord, EditRecord, TensorRecord};
 use crate::pipeline::{BuildOptions, Built, build, provenance};
 use crate::project::{ChangeKind, Edit, EditChange, LOCK_FILE, Project};
+use crate::report::Outcome;
+use crate::report::table;
+use crate::report::table::{Table, bytes, percent, plural, thousands};
 
 /// Compile the edits into a patch, show what changed, and write the lock.
 #[derive(Debug, clap::Args)]

@@ -1,10 +1,11 @@
 //! Implements `check`: checks the project's files for syntax, contradictions and violations of the policy.
 
 use super::report::{ReportArguments, deliver};
-use super::{Context, Outcome};
+use crate::cli::context::Context;
 use crate::diagnostics::{Diagnostic, Findings, Sources, summary};
 use crate::project::Project;
-use crate::report::Report;
+use crate::report::Outcome;
+use crate::report::{Report, ReportVerb};
 
 /// Check the project file and every edit: syntax, keys, contradictions, policy (reads no model)
 #[derive(Debug, clap::Args)]
@@ -14,7 +15,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    context.expect_reports("check", &arguments.reports);
+    context.expect_reports(ReportVerb::Check, &arguments.reports);
     match Project::load(&context.root) {
         Ok(mut project) => {
             // The files apply to all models, so the name of `--model` is only checked.
@@ -31,14 +32,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn checked(context: &Context, edits: Option<usize>, findings: &[Diagnostic], sources: &Sources) -> Outcome {
     let outcome = match findings.iter().filter(|one| one.is_error()).all(|one| one.code.is_adjustable()) {
         _ if !findings.iter().any(Diagnostic::is_error) => Outcome::Ok,
-        true => Outcome::No,
+        true => Outcome::Findings,
         false => Outcome::Error,
     };
     context.show(findings, sources);
     let report = Report {
         edits,
         files: sources.paths(),
-        ..context.report("check", outcome, "corrigenda check", findings, sources)
+        ..context.report(ReportVerb::Check, outcome, "corrigenda check", findings, sources)
     };
     deliver(context, &report, |_, _| sentence(edits, findings))
 }

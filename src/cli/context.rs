@@ -11,14 +11,16 @@ use serde_json::{Value, json};
 
 use super::report::{ReportArguments, deliver};
 use super::root;
-use super::{Common, Format, Outcome};
+use crate::cli::common_options::CommonOptions;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
 use crate::numeric::Isa;
 use crate::pipeline::Base;
 use crate::pipeline::base::folder_named;
 use crate::project::{PROJECT_FILE, Project};
+use crate::report::Outcome;
 use crate::report::json::inert;
-use crate::report::{Finding, Report, VERSION};
+use crate::report::{Finding, Report, ReportVerb, VERSION};
 use crate::store::{Store, StoreError, cache_root};
 use crate::ui::{Loudness, Ui};
 
@@ -40,12 +42,12 @@ pub(super) struct Context {
     /// The warnings printed so far, with their sources. They are added to the findings of a JSON answer or a report.
     warned: RefCell<Vec<(Diagnostic, Sources)>>,
     /// The command, if it ends with a report ([`Context::expect_reports`]).
-    reporting: Cell<Option<&'static str>>,
+    reporting: Cell<Option<ReportVerb>>,
     reports: RefCell<Vec<(Format, PathBuf)>>,
 }
 
 impl Context {
-    pub(super) fn new(common: &Common) -> Self {
+    pub(super) fn new(common: &CommonOptions) -> Self {
         if let Some(threads) = common.threads {
             // This fails only if a thread pool already exists, and nothing has created one yet.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
@@ -198,7 +200,7 @@ impl Context {
         let outcome = match stop.kind {
             FailureKind::Invalid => Outcome::Error,
             FailureKind::Stale => Outcome::Stale,
-            FailureKind::Denied => Outcome::No,
+            FailureKind::Denied => Outcome::Findings,
         };
         self.refuse(outcome, &stop.findings, &stop.sources)
     }
@@ -211,7 +213,7 @@ impl Context {
             (None, Format::Json) => self.answer_json(outcome, findings, sources, json!({})),
             (None, _) => {}
             (Some(verb), _) => {
-                let report = self.report(verb, outcome, &format!("corrigenda {verb}"), findings, sources);
+                let report = self.report(verb, outcome, &format!("corrigenda {}", verb.as_str()), findings, sources);
                 // In human format the findings were already printed on stderr, so the answer is empty.
                 return deliver(self, &report, |_, _| String::new());
             }
@@ -220,7 +222,7 @@ impl Context {
     }
 
     /// Declares that the command ends with a report, whether it succeeds or fails, and stores where to write it.
-    pub(super) fn expect_reports(&self, verb: &'static str, arguments: &ReportArguments) {
+    pub(super) fn expect_reports(&self, verb: ReportVerb, arguments: &ReportArguments) {
         self.reporting.set(Some(verb));
         self.reports.replace(arguments.reports.clone());
     }
@@ -233,7 +235,7 @@ impl Context {
     /// Returns a report with the project's warnings and the command's findings. The command fills in the other fields.
     pub(super) fn report(
         &self,
-        verb: &str,
+        verb: ReportVerb,
         outcome: Outcome,
         command: &str,
         findings: &[Diagnostic],
@@ -244,8 +246,8 @@ impl Context {
         let model = self.chosen().map_or_else(String::new, |name| format!(" --model {name}"));
         Report {
             version: VERSION,
-            verb: verb.to_owned(),
-            outcome: outcome.word().to_owned(),
+            verb,
+            outcome,
             command: format!("{command}{model}"),
             findings: warned.chain(findings.iter().map(|one| Finding::new(one, sources))).collect(),
             ..Report::default()
@@ -279,7 +281,7 @@ impl Context {
         let list: Vec<_> = warned.chain(findings.iter().map(|finding| Finding::new(finding, sources))).collect();
         let mut whole = rest;
         whole["version"] = json!(1);
-        whole["outcome"] = json!(outcome.word());
+        whole["outcome"] = json!(outcome);
         whole["findings"] = json!(list);
         self.ui.answer(&inert(&whole.to_string()));
     }

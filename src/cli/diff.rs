@@ -1,11 +1,13 @@
 //! Implements `diff`: compares the facts, the weights and the answers of two states of a project or model.
 
 use super::report::{ReportArguments, deliver, have_places};
-use super::{Context, Format, Outcome};
 use crate::behaviour::continuation::ContinuationOptions;
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Failure, Sources};
 use crate::project::Project;
-use crate::report::{self, Report};
+use crate::report::Outcome;
+use crate::report::{self, Report, ReportVerb};
 use crate::review::diff::{DiffOptions, diff, differs};
 use crate::review::side::{DiffContext, Side, WORKTREE};
 use crate::store::Store;
@@ -48,7 +50,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
     if let Some(format) = arguments.reports.unknown(FORMS) {
         return context.unknown_format(format, FORMS);
     }
-    context.expect_reports("diff", &arguments.reports);
+    context.expect_reports(ReportVerb::Diff, &arguments.reports);
     let (project, store) = match context.ground() {
         Ok(ground) => ground,
         Err(outcome) => return outcome,
@@ -66,9 +68,9 @@ fn compared(context: &Context, arguments: &Arguments, project: &Project, store: 
     let after = Side::find(&arguments.after, ground)?;
     let generation = ContinuationOptions { tokens: arguments.tokens.into(), seed: arguments.seed };
     let found = diff(&before, &after, ground, DiffOptions { generation, damage: !arguments.no_damage })?;
-    let outcome = if arguments.exit_code && differs(&found) { Outcome::No } else { Outcome::Ok };
+    let outcome = if arguments.exit_code && differs(&found) { Outcome::Findings } else { Outcome::Ok };
     let command = format!("corrigenda diff {} {}", arguments.before, arguments.after);
-    let head = context.report("diff", outcome, &command, &[], &Sources::default());
+    let head = context.report(ReportVerb::Diff, outcome, &command, &[], &Sources::default());
     let Report { version, verb, outcome, command, findings, .. } = head;
     let report = Report { version, verb, outcome, command, findings, ..found };
     Ok(deliver(context, &report, |width, all| report::human::diff(&report, width, all)))

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::table::{Table, bytes, plural};
-use super::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::digest::Digest;
 use crate::export::fact::{Fact, facts};
@@ -19,6 +19,8 @@ use crate::pipeline::Base;
 use crate::pipeline::locked_patch;
 use crate::pipeline::patch_ref::find;
 use crate::project::{MOST_TEXT_BYTES, Project};
+use crate::report::Outcome;
+use crate::report::table::{Table, bytes, plural};
 use crate::safetensors::Dtype;
 use crate::store::Store;
 

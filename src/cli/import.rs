@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::table::{Table, plural};
-use super::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::project::{Config, files_of};
 use crate::regular_file::canonicalize_lenient;
+use crate::report::Outcome;
+use crate::report::table::{Table, plural};
 use crate::research::bench::data::{Case, DataError, Dataset, Refused, each};
 use crate::research::bench::import::{Imported, import};
 use crate::store::{StoreError, atomic};

@@ -5,18 +5,19 @@ use std::io::{IsTerminal as _, Write as _};
 /// The exit code of an interrupted run, as in shells: 128 + SIGINT (2).
 const STOPPED: i32 = 130;
 
-/// Installs the handler for Ctrl-C; `keeps` is true if the command stores results as it computes them. Files are
+/// Installs the handler for Ctrl-C; `stores_results` is true if the command stores results as it computes them. Files are
 /// written atomically, but a temporary file or folder may remain. Without a terminal, no handler is installed.
 #[expect(clippy::exit, reason = "the handler ends the run: the thread that computes does not listen")]
-pub(super) fn listen(keeps: bool) {
+pub(super) fn listen(stores_results: bool) {
     if !std::io::stderr().is_terminal() {
         return;
     }
     // If the handler cannot be installed, the system ends the run without a message.
     let _ = ctrlc::set_handler(move || {
-        let text = match keeps {
-            true => "stopped: the computed results are kept, and the same command continues from there",
-            false => "stopped",
+        let text = if stores_results {
+            "stopped: the computed results are kept, and the same command continues from there"
+        } else {
+            "stopped"
         };
         // The cursor may be on the line of a progress bar, so the message starts on a new line.
         let _ = writeln!(std::io::stderr(), "\n{text}");

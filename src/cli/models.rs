@@ -1,8 +1,10 @@
 //! Runs a command for every model of a project, for `plan`, `build` and `test`.
 
-use super::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::project::config::Config;
 use crate::project::config::models::unchosen;
+use crate::report::Outcome;
 
 /// Runs a verb for every model of the project, each below a heading, or once if a model was selected. Returns the worst
 /// outcome.
@@ -34,33 +36,7 @@ pub(super) fn each(context: &Context, alone: Option<&str>, verb: impl Fn() -> Ou
         let gap = if at == 0 { "" } else { "\n" };
         context.ui.raw(format!("{gap}model {name}\n\n").as_bytes());
         context.choose(name);
-        worst = worse(worst, verb());
+        worst = worst.max(verb());
     }
     worst
-}
-
-/// Returns the worse of two outcomes. An error is worst, then a stale lock, then findings.
-fn worse(one: Outcome, other: Outcome) -> Outcome {
-    let weight = |outcome| match outcome {
-        Outcome::Ok => 0,
-        Outcome::No => 1,
-        Outcome::Stale => 2,
-        Outcome::Error => 3,
-    };
-    if weight(other) > weight(one) { other } else { one }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_worst_counts() {
-        let order = [Outcome::Ok, Outcome::No, Outcome::Stale, Outcome::Error];
-        for (at, one) in order.into_iter().enumerate() {
-            for (beside, other) in order.into_iter().enumerate() {
-                assert_eq!(worse(one, other), order[at.max(beside)]);
-            }
-        }
-    }
 }

@@ -6,14 +6,16 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::export::{request, wrote};
-use super::table::{Table, bytes, plural};
-use super::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Failure, Sources};
 use crate::export::checkpoint;
 use crate::export::fact::facts;
 use crate::patch::{Layout, Patch, Target, delta_norms, edit_norms};
 use crate::pipeline::patch_ref::find;
 use crate::project::{EditSet, Prefaces};
+use crate::report::Outcome;
+use crate::report::table::{Table, bytes, plural};
 use crate::store::Store;
 
 /// Inspect a patch, or apply it to a model; needs no project

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 
-use super::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic};
+use crate::report::Outcome;
 use crate::report::{Report, github, html, json, junit, markdown, sarif};
 use crate::store::atomic;
 
@@ -72,7 +74,7 @@ pub(super) fn deliver(context: &Context, report: &Report, human: impl Fn(usize, 
         Format::Junit => junit::render(report),
         Format::Github => github::render(report),
     };
-    let mut outcome = Outcome::of(&report.outcome);
+    let mut outcome = report.outcome;
     for (format, path) in context.reports() {
         let text = form(format, usize::MAX);
         let text = format!("{}\n", text.trim_end_matches('\n'));

@@ -3,8 +3,9 @@
 
 use clap::ValueEnum;
 
-use super::{Context, Outcome};
+use crate::cli::context::Context;
 use crate::project::config::schema::{SchemaKind, render};
+use crate::report::Outcome;
 
 /// The schemas that can be printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -3,10 +3,9 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
-
-use super::{Arguments, Context, Outcome};
+use crate::cli::context::Context;
 use crate::diagnostics::{Code, Diagnostic};
+use crate::report::Outcome;
 use crate::store::atomic;
 
 /// Print the completion script of a shell.
@@ -24,15 +23,15 @@ pub(super) struct Man {
     folder: Option<PathBuf>,
 }
 
-pub(super) fn completions(context: &Context, arguments: &Completions) -> Outcome {
+pub(super) fn completions(context: &Context, arguments: &Completions, mut command: clap::Command) -> Outcome {
     let mut bytes = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "corrigenda", &mut bytes);
+    clap_complete::generate(arguments.shell, &mut command, "corrigenda", &mut bytes);
     context.ui.raw(&bytes);
     Outcome::Ok
 }
 
-pub(super) fn man(context: &Context, arguments: &Man) -> Outcome {
-    match pages(context, arguments) {
+pub(super) fn man(context: &Context, arguments: &Man, command: clap::Command) -> Outcome {
+    match pages(context, arguments, command) {
         Ok(page) => {
             context.ui.raw(&page);
             Outcome::Ok
@@ -42,9 +41,9 @@ pub(super) fn man(context: &Context, arguments: &Man) -> Outcome {
 }
 
 /// Returns the main page, or nothing if all pages were written to a folder.
-fn pages(context: &Context, arguments: &Man) -> Result<Vec<u8>, String> {
+fn pages(context: &Context, arguments: &Man, command: clap::Command) -> Result<Vec<u8>, String> {
     // The long version names this machine's instruction set. A manual page is the same on every machine.
-    let mut command = Arguments::command().long_version(None);
+    let mut command = command.long_version(None);
     command.build();
     let Some(folder) = &arguments.folder else { return page(command) };
     context.may_write(folder)?;

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::table::{Table, bytes, thousands};
-use super::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::{factor, load_or_compute, statistics_error};
 use crate::pipeline::{Base, Setup};
 use crate::project::Project;
+use crate::report::Outcome;
+use crate::report::table::{Table, bytes, thousands};
 use crate::stats::{self, Cached, published};
 use crate::store::{EntryKind, Store, requested};
 

@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Context, Format, Outcome, table};
 use crate::behaviour::CacheHeader;
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls};
 use crate::digest::Digest;
 use crate::pipeline::BuildInputs;
 use crate::project::{LOCK_FILE, Lock, LockFile, PROJECT_FILE};
+use crate::report::Outcome;
+use crate::report::table;
 use crate::stats::factor_address;
 use crate::store::{Collected, EntryKind, Store, StoreEntry, StoreError};
 
@@ -124,7 +127,7 @@ fn verify(context: &Context, store: &Store) -> Outcome {
         count => counted(count, "problem", "problems"),
     };
     text += &format!("{} checked, {found}", counted(report.checked, "entry", "entries"));
-    let outcome = if problems.is_empty() { Outcome::Ok } else { Outcome::No };
+    let outcome = if problems.is_empty() { Outcome::Ok } else { Outcome::Findings };
     answer(context, outcome, json!({ "checked": report.checked, "problems": problems }), &text)
 }
 
@@ -198,7 +201,7 @@ fn import(context: &Context, store: &Store, from: &Path) -> Result<Outcome, Stor
     }
     let (new, present) = (imported.new.len(), imported.present.len());
     text += &format!("{new} new, {present} already here, {} refused", refused.len());
-    let outcome = if refused.is_empty() { Outcome::Ok } else { Outcome::No };
+    let outcome = if refused.is_empty() { Outcome::Ok } else { Outcome::Findings };
     let fields = json!({ "new": values(&imported.new), "present": values(&imported.present), "refused": refused });
     Ok(answer(context, outcome, fields, &text))
 }

@@ -1,8 +1,8 @@
 //! Implements `test`: checks whether the patched model answers as the edits and probes expect.
 
 use super::report::{ReportArguments, deliver, have_places};
-use super::{Context, Outcome};
 use crate::behaviour::cache::MeasurementCache;
+use crate::cli::context::Context;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
 use crate::pipeline::link_inputs::prepare;
@@ -13,10 +13,12 @@ use crate::pipeline::{locked_patch, plan};
 use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
 use crate::project::{Lock, Project};
 use crate::regular_file;
-use crate::report::{self, Culprit, Report, Side, Verdict};
+use crate::report::Outcome;
+use crate::report::{self, Culprit, Report, ReportVerb, Side, SideKind, Verdict};
 use crate::review::answers::answer;
 use crate::review::bisect::culprits;
 use crate::review::measure::{ModelPair, PatchedModel};
+use crate::review::side::{BASE, WORKTREE};
 use crate::review::test_run::{TestInput, TestRun};
 use crate::store::{Store, atomic};
 
@@ -49,7 +51,7 @@ impl Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    context.expect_reports("test", &arguments.reports);
+    context.expect_reports(ReportVerb::Test, &arguments.reports);
     let (project, store) = match context.ground() {
         Ok(ground) => ground,
         Err(outcome) => return outcome,
@@ -133,7 +135,7 @@ fn bisected(
     trial: &TestRun<'_>,
 ) -> Result<Vec<Culprit>, Failure> {
     let TestInput { project, base, .. } = *subject;
-    let fails = trial.expectations.iter().zip(&trial.verdicts).filter(|(_, verdict)| **verdict == Some(Verdict::Fail));
+    let fails = trial.expectations.iter().zip(&trial.judgements).filter(|(_, one)| one.verdict == Some(Verdict::Fail));
     let failing: Vec<_> = fails.map(|(one, _)| one).collect();
     if failing.is_empty() {
         return Ok(Vec::new());
@@ -154,31 +156,38 @@ fn reported(
     culprits: Vec<Culprit>,
     sources: &Sources,
 ) -> Report {
-    let outcome = if trial.passes() { Outcome::Ok } else { Outcome::No };
-    let side = |name: &str, patch: Option<&Digest>| Side {
+    let outcome = if trial.passes() { Outcome::Ok } else { Outcome::Findings };
+    let side = |name: &str, kind, patch: Option<&Digest>| Side {
         name: name.to_owned(),
-        kind: name.to_owned(),
+        kind,
         commit: None,
         patch: patch.map(Digest::to_string),
         size: patch.map(|_| size as u64),
         facts: if patch.is_some() { subject.edits.len() } else { 0 },
     };
-    let asked = trial.expectations.iter().zip(&trial.predictions).zip(&trial.verdicts);
-    let answers =
-        asked.map(|((one, both), verdict)| answer(&subject.base.tokens, sources, one, both, *verdict)).collect();
+    let asked = trial.expectations.iter().zip(&trial.predictions).zip(&trial.judgements);
+    let answers = asked
+        .map(|((one, both), judgement)| answer(&subject.base.tokens, sources, one, both, judgement.clone()))
+        .collect();
     let only: Vec<String> = arguments.only.iter().map(|id| format!(" --only {id}")).collect();
     let flag = |set, flag| if set { flag } else { "" };
     let flags = [flag(arguments.no_damage, " --no-damage"), flag(arguments.bisect, " --bisect")].concat();
     Report {
         edits: Some(subject.edits.len()),
         base: Some(report::Base { name: subject.base.name(), digest: subject.base.locked.digest.to_string() }),
-        before: Some(side("base", None)),
-        after: Some(side("worktree", Some(id))),
+        before: Some(side(BASE, SideKind::Base, None)),
+        after: Some(side(WORKTREE, SideKind::Worktree, Some(id))),
         answers,
         gates: trial.gates,
         damage: trial.damage,
         culprits,
         notes: trial.notes,
-        ..context.report("test", outcome, &format!("corrigenda test{}{flags}", only.concat()), &trial.findings, sources)
+        ..context.report(
+            ReportVerb::Test,
+            outcome,
+            &format!("corrigenda test{}{flags}", only.concat()),
+            &trial.findings,
+            sources,
+        )
     }
 }

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::table::{Table, plural};
-use super::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::pipeline::base::folder_named;
 use crate::pipeline::patch_ref::find;
 use crate::project::{PROJECT_FILE, Project};
+use crate::report::Outcome;
+use crate::report::table::{Table, plural};
 use crate::store::Store;
 use crate::verify::{Audit, Check, Ground, State, adapter, checkpoint, gguf, patch, project, rebuild};
 
@@ -114,7 +116,7 @@ fn answer(context: &Context, audit: &Audit) -> Outcome {
     let outcome = match audit.state() {
         State::Ok => Outcome::Ok,
         State::Unknown => Outcome::Error,
-        State::Wrong => Outcome::No,
+        State::Wrong => Outcome::Findings,
         State::Stale => Outcome::Stale,
     };
     match context.format {

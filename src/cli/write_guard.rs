@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::Context;
+use crate::cli::context::Context;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::export::folder::root;
 use crate::home::expand;

@@ -5,8 +5,12 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+
 /// The severity of a diagnostic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// The project cannot be built until this is fixed.
     Error,
@@ -193,6 +197,12 @@ codes! {
     HeadRounded "head-rounded" Warning "A tied output matrix is also stored separately, rounded to another type."
     TextsEnded "texts-ended" Warning "The tokenizer appends special tokens to texts; prompts are read without them."
     CheckpointUnusable "checkpoint-unusable" Error "A checkpoint cannot be read, written or checked."
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 impl fmt::Display for Code {

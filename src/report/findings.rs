@@ -1,7 +1,7 @@
 //! Converts a diagnostic to a finding of a report: spans become lines and columns, and files become paths.
 
 use super::{Finding, Related};
-use crate::diagnostics::{Diagnostic, Label, Place, Sources};
+use crate::diagnostics::{Diagnostic, Label, Place, Severity, Sources};
 
 impl Finding {
     /// Returns the finding of a diagnostic. Its places are resolved, because a report does not contain the sources.
@@ -10,8 +10,8 @@ impl Finding {
         let is_primary = |label: &Label| primary.is_some_and(|primary| std::ptr::eq(primary, label));
         let related = diagnostic.labels.iter().filter(|label| !is_primary(label));
         Self {
-            code: diagnostic.code.as_str().to_owned(),
-            severity: diagnostic.severity.as_str().to_owned(),
+            code: diagnostic.code,
+            severity: diagnostic.severity,
             message: diagnostic.message.clone(),
             place: primary.map(|label| Place::new(label.file, &label.span, sources)),
             label: primary.map(|label| label.text.clone()).unwrap_or_default(),
@@ -24,7 +24,7 @@ impl Finding {
 
     /// Returns whether the finding is an error, which stops a build.
     pub fn is_error(&self) -> bool {
-        self.severity == "error"
+        self.severity == Severity::Error
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
             .help("give one of them another id");
         let finding = Finding::new(&diagnostic, &sources);
         assert!(finding.is_error());
-        assert_eq!((finding.code.as_str(), finding.label.as_str()), ("duplicate-id", "second here"));
+        assert_eq!((finding.code, finding.label.as_str()), (Code::DuplicateId, "second here"));
         let place = finding.place.expect("the primary label");
         assert_eq!((place.line, place.column, place.end_line, place.end_column), (Some(4), Some(6), Some(4), Some(11)));
         let [related] = finding.related.as_slice() else { panic!("one other place") };

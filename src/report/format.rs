@@ -1,6 +1,6 @@
 //! Formats numbers and counts for people, in the same way in all report formats.
 
-use super::{Answer, Culprit, Gate};
+use super::{Answer, Culprit, Gate, GateName};
 
 /// Formats a probability or a share in percent. A value that is not 0 or 1 but would be rounded to it is shown as
 /// `<0.1%` or `>99.9%`.
@@ -33,12 +33,8 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// Formats the value of a gate: shares in percent, other values as numbers.
-pub(crate) fn gate(name: &str, value: f64) -> String {
-    match name {
-        share if is_share(share) => percent(value),
-        "edits" => format!("{value:.0}"),
-        _ => number(value),
-    }
+pub(crate) fn gate(name: GateName, value: f64) -> String {
+    if name.is_share() { percent(value) } else { number(value) }
 }
 
 /// Formats the limit of a gate with its sign, `≥` for a minimum and `≤` for a maximum. `None` if no limit is set.
@@ -48,12 +44,8 @@ pub(crate) fn limit(gate: &Gate) -> Option<String> {
     let limit = gate.limit?;
     let written = format!("{limit}");
     // The decimal form of a very small limit can have three hundred digits.
-    let short = written.len() <= 8 && !is_share(&gate.name);
-    Some(format!("{sign} {}", if short { written } else { self::gate(&gate.name, limit) }))
-}
-
-fn is_share(name: &str) -> bool {
-    matches!(name, "efficacy" | "paraphrase" | "unchanged")
+    let short = written.len() <= 8 && !gate.name.is_share();
+    Some(format!("{sign} {}", if short { written } else { self::gate(gate.name, limit) }))
 }
 
 /// Formats a count with its noun: "1 edit", "2 edits".
@@ -110,24 +102,18 @@ mod tests {
             [0.0, 0.000_012, 0.0042, 0.5, 12.34, 1234.5].map(number),
             ["0", "1.2e-5", "0.0042", "0.500", "12.3", "1234"]
         );
-        assert_eq!([gate("efficacy", 0.5), gate("edits", 18.0), gate("damage", 0.02)], ["50.0%", "18", "0.0200"]);
+        assert_eq!([gate(GateName::Efficacy, 0.5), gate(GateName::Damage, 0.02)], ["50.0%", "0.0200"]);
         assert_eq!([plural(1, "edit"), plural(1_234_567, "edit")], ["1 edit", "1,234,567 edits"]);
     }
 
     #[test]
     fn limits_as_they_were_written() {
-        let gate = |name: &str, limit, more_is_better| Gate {
-            name: name.into(),
-            value: 0.0,
-            limit,
-            more_is_better,
-            pass: true,
-        };
-        let shown = |name: &str, limit, more| limit_of(&gate(name, limit, more));
-        assert_eq!(shown("damage", Some(0.01), false), "≤ 0.01");
-        assert_eq!(shown("damage", Some(1e-300), false), "≤ 1.0e-300");
-        assert_eq!(shown("efficacy", Some(0.95), true), "≥ 95.0%");
-        assert_eq!(shown("edits", None, false), "");
+        let gate = |name, limit, more_is_better| Gate { name, value: 0.0, limit, more_is_better, pass: true };
+        let shown = |name, limit, more| limit_of(&gate(name, limit, more));
+        assert_eq!(shown(GateName::Damage, Some(0.01), false), "≤ 0.01");
+        assert_eq!(shown(GateName::Damage, Some(1e-300), false), "≤ 1.0e-300");
+        assert_eq!(shown(GateName::Efficacy, Some(0.95), true), "≥ 95.0%");
+        assert_eq!(shown(GateName::Perplexity, None, false), "");
     }
 
     fn limit_of(gate: &Gate) -> String {

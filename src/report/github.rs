@@ -9,10 +9,9 @@ pub fn render(report: &Report) -> String {
 }
 
 fn command(finding: &Finding) -> String {
-    let level = if finding.is_error() { "error" } else { "warning" };
     let mut properties = finding.place.as_ref().map(place).unwrap_or_default();
-    properties.push(format!("title={}", property(&finding.code)));
-    format!("::{level} {}::{}\n", properties.join(","), data(&message(finding)))
+    properties.push(format!("title={}", finding.code));
+    format!("::{} {}::{}\n", finding.severity.as_str(), properties.join(","), data(&message(finding)))
 }
 
 fn place(place: &Place) -> Vec<String> {
@@ -48,7 +47,7 @@ fn property(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::{ReportVerb, samples};
 
     #[test]
     fn a_command_for_each_finding() {
@@ -74,7 +73,7 @@ mod tests {
     #[test]
     fn a_text_is_no_command() {
         for attack in ["x\n::error::y", "a::b,c=d%0A::set-env name=PATH::x\r", "100%\u{1b}[31m##[error]%25"] {
-            let report = samples::hostile("check", attack);
+            let report = samples::hostile(ReportVerb::Check, attack);
             let text = render(&report);
             assert_eq!(text.lines().count(), report.findings.len());
             for line in text.lines() {

@@ -18,7 +18,7 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// Returns the report as an HTML page.
 pub fn render(report: &Report) -> String {
-    let verb = escape(&report.verb);
+    let verb = report.verb.as_str();
     let policy = format!(
         "default-src 'none'; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
         allowed(STYLE),
@@ -88,7 +88,7 @@ fn header(report: &Report) -> String {
     let sides = if sides.is_empty() { sides } else { format!("<dl class=\"sides\">\n{sides}</dl>\n") };
     format!(
         "<header>\n<p class=\"verb\">corrigenda {}</p>\n<h1>{}</h1>\n{sides}{}</header>\n",
-        escape(&report.verb),
+        report.verb.as_str(),
         escape(&sentence(report)),
         list("notes", &report.notes),
     )
@@ -155,7 +155,7 @@ pub(super) fn tag(verdict: Option<Verdict>) -> String {
 
 fn findings(report: &Report) -> String {
     let line = |finding: &Finding| {
-        let level = if finding.is_error() { "error" } else { "warning" };
+        let level = finding.severity.as_str();
         let related = finding
             .related
             .iter()
@@ -163,7 +163,7 @@ fn findings(report: &Report) -> String {
         let help = finding.help.iter().map(|help| format!("<div class=\"soft\">help: {}</div>", escape(help)));
         format!(
             "<tr>{}{}{}</tr>\n",
-            cell("", &format!("<span class=\"tag {level}\">{level}</span><br><code>{}</code>", escape(&finding.code))),
+            cell("", &format!("<span class=\"tag {level}\">{level}</span><br><code>{}</code>", finding.code)),
             cell(
                 "long",
                 &format!("{}{}{}", escape(&finding.message), related.collect::<String>(), help.collect::<String>())
@@ -180,8 +180,8 @@ fn gates(report: &Report) -> String {
         let verdict = if one.pass { one.limit.map(|_| Verdict::Pass) } else { Some(Verdict::Fail) };
         format!(
             "<tr>{}{}{}{}</tr>\n",
-            cell("", &escape(&one.name)),
-            cell("number", &escape(&gate(&one.name, one.value))),
+            cell("", &one.name.as_str()),
+            cell("number", &escape(&gate(one.name, one.value))),
             cell("number", &limit(one).map(|limit| escape(&limit)).unwrap_or_default()),
             cell("", &tag(verdict)),
         )
@@ -214,7 +214,7 @@ fn fact(fact: &FactChange) -> String {
         "<article>\n<span class=\"where\">{}</span>\n<h3><span class=\"sign\" aria-hidden=\"true\">{}</span>{} \
          <small>{}</small></h3>\n<table>\n{heads}<tbody>\n{rows}</tbody>\n</table>\n</article>\n",
         place(fact.place.as_ref()),
-        escape(fact.change.sign()),
+        fact.change.sign(),
         escape(&fact.id),
         fact.change.as_str(),
     )
@@ -284,7 +284,7 @@ fn weights(weights: &Weights) -> String {
     };
     let norm = |norm: Option<f64>| cell("number", &norm.map(|norm| escape(&number(norm))).unwrap_or_default());
     let edit = |one: &super::EditWeight| {
-        format!("<tr>{}{}{}</tr>\n", cell("long", &escape(&one.id)), norm(one.before), norm(one.after))
+        format!("<tr>{}{}{}</tr>\n", cell("long", &escape(&one.edit.to_string())), norm(one.before), norm(one.after))
     };
     let tensors: Vec<String> = weights.tensors.iter().map(tensor).collect();
     let edits: Vec<String> = weights.edits.iter().map(edit).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::samples;
+use super::super::{ReportVerb, samples};
 use super::*;
 
 fn between<'a>(page: &'a str, start: &str, end: &str) -> &'a str {
@@ -81,7 +81,7 @@ fn every_text_can_be_read_in_both_schemes() {
 
 #[test]
 fn ids_are_given_once_and_tags_are_closed() {
-    let page = render(&samples::hostile("diff", "x"));
+    let page = render(&samples::hostile(ReportVerb::Diff, "x"));
     let ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
     let mut open = Vec::new();
@@ -98,7 +98,7 @@ fn ids_are_given_once_and_tags_are_closed() {
 
 #[test]
 fn no_text_is_acted_on() {
-    let plain = bones(&render(&samples::hostile("diff", "plain")));
+    let plain = bones(&render(&samples::hostile(ReportVerb::Diff, "plain")));
     for attack in [
         "</script><script>alert(1)</script>",
         "\" onmouseover=\"alert(1)",
@@ -108,7 +108,7 @@ fn no_text_is_acted_on() {
         "&lt;b&gt;</td></table></main>",
         "\u{0}\u{1b}[31m\u{202e}\u{2028}",
     ] {
-        let page = render(&samples::hostile("diff", attack));
+        let page = render(&samples::hostile(ReportVerb::Diff, attack));
         assert_eq!(bones(&page), plain, "{attack}");
         assert!(!page.contains('\u{202e}') && !page.contains('\u{0}'));
         assert!(page.contains(&escape(attack)));

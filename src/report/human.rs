@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use super::format::{nearest, short};
 use super::table::{self, Table, paragraph, percent, plural};
-use super::{Answer, Culprit, EditWeight, Finding, Gate, Report, Says, Verdict, Weights};
+use super::{Answer, Culprit, Gate, GateName, Report, Says, Verdict, Weights};
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::word_diff::WordChange;
-use crate::diagnostics::{Code, escape_controls};
+use crate::diagnostics::escape_controls;
 use crate::project::edits::diff::{ChangeKind, FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 
@@ -36,7 +36,7 @@ pub fn test(report: &Report, width: usize, all: bool) -> String {
         for answer in
             group.answers.iter().filter(|answer| all || answer.verdict.is_some_and(|one| one != Verdict::Pass))
         {
-            detail(&mut out, answer, reason(report, answer));
+            detail(&mut out, answer);
         }
     }
     if !report.culprits.is_empty() {
@@ -116,17 +116,7 @@ fn probabilities(answer: &Answer) -> String {
     table::change(answer.before.probability.unwrap_or_default(), answer.after.probability.unwrap_or_default())
 }
 
-/// Returns what the failed expectation of an answer requires, if the answer itself is right. The numbers alone do not
-/// show why such an expectation fails.
-fn reason<'r>(report: &'r Report, answer: &Answer) -> Option<&'r str> {
-    let right = answer.after.holds.unwrap_or_else(|| !is_other(answer));
-    let about = |finding: &&Finding| finding.code == Code::ExpectationFailed.as_str() && finding.place == answer.place;
-    let found = report.findings.iter().find(about).filter(|_| right)?;
-    // The label is "measured value; required value", and the measured value is already shown.
-    found.label.split_once("; ").map(|(_, asked_for)| asked_for)
-}
-
-fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
+fn detail(out: &mut String, answer: &Answer) {
     let word = match answer.verdict {
         Some(Verdict::Pass) => "ok",
         Some(Verdict::Fail) => "FAIL",
@@ -147,7 +137,10 @@ fn detail(out: &mut String, answer: &Answer, reason: Option<&str>) {
         _ => probabilities(answer),
     };
     // Writing to a `String` cannot fail.
-    let figures = reason.map_or_else(|| figures.clone(), |reason| format!("{figures}: {reason}"));
+    let figures = match &answer.requirement {
+        Some(requirement) => format!("{figures}: {requirement}"),
+        None => figures,
+    };
     let _ = writeln!(
         out,
         "      {word:<4}  {what}: {}\n            {}",
@@ -204,7 +197,7 @@ fn limit(gate: &Gate) -> String {
         _ => "ok",
     };
     let side = if gate.more_is_better { "at least" } else { "at most" };
-    let name = if gate.name == "perplexity" { "growth of perplexity" } else { &gate.name };
+    let name = if gate.name == GateName::Perplexity { "growth of perplexity" } else { gate.name.as_str() };
     format!("{word:<4}  {name} {:.4}, {side} {limit}\n", gate.value)
 }
 
@@ -338,15 +331,10 @@ fn weights_of(out: &mut String, weights: &Weights, facts: &[FactChange], width: 
     // If one edit changes, the norms of all edits of a set change slightly, so only the edits of changed facts are
     // shown.
     let ids: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
-    // An alias follows the id of its edit, and ids contain no space.
-    let changed = |edit: &&EditWeight| {
-        let id = edit.id.split_once(" as ").map_or(edit.id.as_str(), |(id, _)| id);
-        ids.contains(id)
-    };
     let mut rows = Table::new(&[1], &[2, 4]);
-    for edit in weights.edits.iter().filter(changed) {
+    for one in weights.edits.iter().filter(|one| ids.contains(one.edit.id.as_str())) {
         let norm = |norm: Option<f64>| norm.map_or_else(|| "–".to_owned(), |norm| format!("{norm:.3}"));
-        rows.row(["  ‖Δ‖ of", &edit.id, &norm(edit.before), "→", &norm(edit.after)]);
+        rows.row(["  ‖Δ‖ of", &one.edit.to_string(), &norm(one.before), "→", &norm(one.after)]);
     }
     out.push_str(&rows.render(width));
 }

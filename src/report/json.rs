@@ -36,7 +36,7 @@ pub(crate) fn inert(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::{ReportVerb, samples};
 
     #[test]
     fn one_line_for_programs() {
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn a_log_reader_does_not_act_on_it() {
         let attack = "###[error]x ::error::y \u{1b}[31m\u{9b}31m \u{202e}\u{2028} \" \\ </script>\n";
-        let report = samples::hostile("diff", attack);
+        let report = samples::hostile(ReportVerb::Diff, attack);
         let text = render(&report);
         assert!(!text.contains("##["));
         assert!(!text.chars().any(|character| is_control(character) || is_bidi(character)));

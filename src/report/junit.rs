@@ -5,8 +5,9 @@
 
 use super::format::{gate, limit, nats, percent};
 use super::xml::{attribute, text};
-use super::{Answer, Finding, Gate, Report, Says, Verdict};
+use super::{Answer, Finding, Gate, Report, ReportVerb, Says, Verdict};
 use crate::behaviour::PromptKind;
+use crate::diagnostics::Code;
 use crate::project::PROJECT_FILE;
 
 /// The result of a test case.
@@ -48,7 +49,7 @@ impl Suite {
 /// Returns the report as an XML document.
 pub fn render(report: &Report) -> String {
     let mut suites = Vec::new();
-    if report.verb == "check" || report.findings.iter().any(|finding| !has_case(report, finding)) {
+    if report.verb == ReportVerb::Check || report.findings.iter().any(|finding| !has_case(report, finding)) {
         suites.push(files(report));
     }
     suites.extend(edits(report));
@@ -56,7 +57,7 @@ pub fn render(report: &Report) -> String {
     let sum = |count: fn(&Suite) -> usize| suites.iter().map(count).sum::<usize>();
     let mut out = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"corrigenda {}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n",
-        attribute(&report.verb),
+        report.verb.as_str(),
         sum(|suite| suite.cases.len()),
         sum(Suite::failures),
         sum(Suite::skipped),
@@ -93,9 +94,27 @@ fn write(out: &mut String, suite: &Suite) {
 /// Returns whether the result of `test` shows a finding outside the suite of files: a failed expectation in the suite
 /// of its edit, and an exceeded limit in the suite of the gates.
 fn has_case(report: &Report, finding: &Finding) -> bool {
-    let code = finding.code.as_str();
-    let limit = code.starts_with("min-") || code.starts_with("max-");
-    report.verb == "test" && (code == "expectation-failed" || (limit && !report.gates.is_empty()))
+    report.verb == ReportVerb::Test
+        && (finding.code == Code::ExpectationFailed || (is_limit(finding.code) && !report.gates.is_empty()))
+}
+
+/// Returns whether a finding with this code says that a limit on the whole set is exceeded.
+fn is_limit(code: Code) -> bool {
+    use Code::{
+        MaxDamage, MaxEdits, MaxNeighbourhoodKl, MaxPerplexity, MaxRelativeNorm, MinEfficacy, MinParaphrase,
+        MinUnchanged,
+    };
+    matches!(
+        code,
+        MaxDamage
+            | MaxEdits
+            | MaxNeighbourhoodKl
+            | MaxPerplexity
+            | MaxRelativeNorm
+            | MinEfficacy
+            | MinParaphrase
+            | MinUnchanged
+    )
 }
 
 /// Returns a suite with a case for each file of facts, and for each other file that a finding without its own case
@@ -125,7 +144,7 @@ fn line(finding: &Finding) -> String {
     let place = finding.place.as_ref();
     let numbers = place.and_then(|place| Some(format!("{}:{}:{}: ", place.file, place.line?, place.column?)));
     let help: String = finding.help.iter().map(|help| format!("\n  help: {help}")).collect();
-    format!("{}{}[{}]: {}{help}", numbers.unwrap_or_default(), finding.severity, finding.code, finding.message)
+    format!("{}{}[{}]: {}{help}", numbers.unwrap_or_default(), finding.severity.as_str(), finding.code, finding.message)
 }
 
 /// Returns a suite for each edit and one for the probes, in the order of the report.
@@ -184,14 +203,14 @@ fn first(says: &Says) -> String {
 
 fn gates(report: &Report) -> Option<Suite> {
     let case = |one: &Gate| {
-        let value = gate(&one.name, one.value);
+        let value = gate(one.name, one.value);
         let line = match limit(one) {
-            Some(limit) => format!("{} is {value}, {limit} is required", one.name),
-            None => format!("{} is {value}", one.name),
+            Some(limit) => format!("{} is {value}, {limit} is required", one.name.as_str()),
+            None => format!("{} is {value}", one.name.as_str()),
         };
         let (ending, said) =
             if one.pass { (Ending::Passed, line) } else { (Ending::Failed(line.clone(), line), String::new()) };
-        Case { class: "corrigenda.gates".to_owned(), name: one.name.clone(), ending, said }
+        Case { class: "corrigenda.gates".to_owned(), name: one.name.as_str().to_owned(), ending, said }
     };
     let cases: Vec<Case> = report.gates.iter().map(case).collect();
     (!cases.is_empty()).then(|| Suite { name: "gates".to_owned(), cases })
@@ -231,14 +250,13 @@ mod tests {
     #[test]
     fn any_text_is_valid_xml() {
         let attack = "]]></failure><failure message='x' \" & &#0; \u{0}\u{1b}[31m\u{202e}\u{fffe}\n<!-- x";
-        for verb in ["check", "test"] {
+        for verb in [ReportVerb::Check, ReportVerb::Test] {
             let report = samples::hostile(verb, attack);
             let root = counted(&report);
             let names: Vec<usize> = root.elements.iter().map(|suite| suite.elements.len()).collect();
             assert_eq!(names, [1, 4, 1, 1], "files, an edit, probes, gates");
             let gate = &root.elements[3].elements[0];
-            let shown = crate::diagnostics::escape_controls(attack).replace('\u{fffe}', "\\u{fffe}");
-            assert_eq!(gate.attributes["name"], shown);
+            assert_eq!(gate.attributes["name"], "damage");
         }
     }
 }

@@ -10,7 +10,7 @@ use super::format::{cut, gate, limit, nats, nearest, number, percent, plural, sh
 use super::markdown_page::{Page, Section, row};
 use super::markdown_text::{code, escape, wrapped};
 use super::summary::{edits, moves, sentence};
-use super::{Answer, Continuation, Finding, Gate, Report, Says, Side, Verdict};
+use super::{Answer, Continuation, Finding, Gate, Report, ReportVerb, Says, Side, Verdict};
 use crate::behaviour::PromptKind;
 use crate::behaviour::word_diff::WordChange;
 use crate::diagnostics::Place;
@@ -23,7 +23,7 @@ const NAME: usize = 60;
 
 /// Returns the report as a comment of less than 60,000 bytes.
 pub fn render(report: &Report) -> String {
-    let mut start = format!("<!-- corrigenda:{} -->\n\n**{}**\n", word(&report.verb), sentence(report));
+    let mut start = format!("<!-- corrigenda:{} -->\n\n**{}**\n", report.verb.as_str(), sentence(report));
     start += &sides(report);
     for note in report.notes.iter().take(8) {
         start += &format!("\n> {}\n", code(note, 2 * TEXT));
@@ -45,12 +45,6 @@ pub fn render(report: &Report) -> String {
         answers(report),
     ];
     Page::new(start, end(report), &report.command).finish(sections.into_iter().flatten().collect())
-}
-
-/// Returns the ASCII letters and digits of a text, for the marker in an HTML comment, where other characters cannot be
-/// escaped.
-fn word(text: &str) -> String {
-    text.chars().filter(char::is_ascii_alphanumeric).take(NAME).collect()
 }
 
 fn sides(report: &Report) -> String {
@@ -136,8 +130,8 @@ fn findings(report: &Report, folded: bool) -> Option<Section<'_>> {
     let line = |finding: &Finding| {
         let help: Vec<String> = finding.help.iter().take(2).map(|help| code(help, TEXT)).collect();
         row(&[
-            code(&finding.severity, NAME),
-            code(&finding.code, NAME),
+            code(finding.severity.as_str(), NAME),
+            code(finding.code.as_str(), NAME),
             place(finding.place.as_ref()),
             code(&finding.message, 2 * TEXT),
             help.join("<br>"),
@@ -191,7 +185,7 @@ fn facts(report: &Report) -> Option<Section<'_>> {
 }
 
 fn tested(report: &Report) -> Option<Section<'_>> {
-    if report.verb != "test" {
+    if report.verb != ReportVerb::Test {
         return None;
     }
     let wanted = wanted(report);
@@ -247,8 +241,8 @@ fn gates(report: &Report) -> Option<Section<'_>> {
     let line = |one: &Gate| {
         let verdict = one.limit.map(|_| if one.pass { Verdict::Pass } else { Verdict::Fail });
         row(&[
-            code(&one.name, NAME),
-            escape(&gate(&one.name, one.value)),
+            code(one.name.as_str(), NAME),
+            escape(&gate(one.name, one.value)),
             limit(one).map(|limit| escape(&limit)).unwrap_or_default(),
             mark(verdict.or((!one.pass).then_some(Verdict::Fail))).to_owned(),
         ])
@@ -347,7 +341,8 @@ fn tensors(report: &Report) -> Option<Section<'_>> {
 
 fn norms(report: &Report) -> Option<Section<'_>> {
     let norm = |norm: Option<f64>| norm.map(|norm| escape(&number(norm))).unwrap_or_default();
-    let line = move |one: &super::EditWeight| row(&[code(&one.id, TEXT), norm(one.before), norm(one.after)]);
+    let line =
+        move |one: &super::EditWeight| row(&[code(&one.edit.to_string(), TEXT), norm(one.before), norm(one.after)]);
     let edits = &report.weights.as_ref()?.edits;
     section("Weights by edit".to_owned(), true, &["edit", "norm before:", "norm after:"], edits.iter().map(line))
 }

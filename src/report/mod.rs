@@ -21,6 +21,7 @@ pub mod junit;
 pub mod markdown;
 mod markdown_page;
 mod markdown_text;
+mod outcome;
 mod sampling;
 pub mod sarif;
 mod summary;
@@ -33,10 +34,11 @@ use serde::Serialize;
 use crate::behaviour::PromptKind;
 use crate::behaviour::damage::Damage;
 use crate::behaviour::word_diff::WordRun;
-
+use crate::diagnostics::{Code, Severity};
 #[cfg(test)]
 pub(crate) mod samples;
 
+pub use outcome::Outcome;
 pub use sampling::Drawn;
 
 use crate::diagnostics::Place;
@@ -53,10 +55,10 @@ pub const VERSION: u32 = 1;
 pub struct Report {
     /// The version of this JSON format, an integer from 1.
     pub version: u32,
-    /// The verb: check, test or diff.
-    pub verb: String,
-    /// The outcome: ok, findings, error or stale. It corresponds to the exit code.
-    pub outcome: String,
+    /// The verb that made the report.
+    pub verb: ReportVerb,
+    /// The outcome, which corresponds to the exit code.
+    pub outcome: Outcome,
     /// The command that produces this report again.
     pub command: String,
     /// Errors and warnings, with their places.
@@ -105,14 +107,39 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+/// The verbs whose answer is a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportVerb {
+    /// `check`: reads the files of the project.
+    #[default]
+    Check,
+    /// `test`: judges the answers of the patched model.
+    Test,
+    /// `diff`: compares two sides.
+    Diff,
+}
+
+impl ReportVerb {
+    /// Returns the name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Test => "test",
+            Self::Diff => "diff",
+        }
+    }
+}
+
 /// An error or a warning about the project, or a failed expectation or limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
     /// The stable name of this kind of finding, such as duplicate-id.
-    pub code: String,
-    /// The severity: error or warning.
-    pub severity: String,
+    #[schemars(with = "String")]
+    pub code: Code,
+    /// The severity, after the policy is applied.
+    pub severity: Severity,
     /// What is wrong, in one sentence.
     pub message: String,
     /// The place in a file, if the finding has one.
@@ -149,8 +176,8 @@ pub struct Base {
 pub struct Side {
     /// The name as given on the command line: base, worktree, main, a digest, a path.
     pub name: String,
-    /// The kind: base, worktree, revision, patch, project or checkpoint.
-    pub kind: String,
+    /// What the name refers to.
+    pub kind: SideKind,
     /// The commit, if the side is a revision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
@@ -162,6 +189,24 @@ pub struct Side {
     pub size: Option<u64>,
     /// The number of facts on this side.
     pub facts: usize,
+}
+
+/// What the name of a side refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SideKind {
+    /// The base model without a patch.
+    Base,
+    /// The project in the working directory.
+    Worktree,
+    /// A git revision of the project.
+    Revision,
+    /// A patch in the store.
+    Patch,
+    /// A project in another folder.
+    Project,
+    /// The model in a folder.
+    Checkpoint,
 }
 
 /// How the weights differ between the sides.
@@ -188,11 +233,37 @@ pub struct Tensor {
     pub relative: f64,
 }
 
+/// An edit with one of the names of its subject. In JSON it is one text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EditName {
+    /// The id, or the digest of the meaning if the id is unknown.
+    pub id: String,
+    /// The alias; `None` for the subject itself.
+    pub alias: Option<String>,
+}
+
+impl std::fmt::Display for EditName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.alias {
+            Some(alias) => write!(f, "{} as {alias:?}", self.id),
+            None => f.write_str(&self.id),
+        }
+    }
+}
+
+impl Serialize for EditName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The norms of one edit's change of the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct EditWeight {
-    /// The id of the edit, with an alias of its subject if it has one: `ID as ALIAS`.
-    pub id: String,
+    /// The id of the edit, with an alias of its subject if it has one: `ID as "ALIAS"`.
+    #[serde(rename = "id")]
+    #[schemars(with = "String")]
+    pub edit: EditName,
     /// The norm of its part of the earlier patch; null if the patch does not contain it.
     pub before: Option<f64>,
     /// The norm of its part of the later patch; null if the patch does not contain it.
@@ -220,6 +291,10 @@ pub struct Answer {
     /// The verdict on the later side's answer; absent if the answer is not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// What the failed expectation requires if the answer itself is right, because the numbers alone do not show why
+    /// such an expectation fails. It is a part of the finding's label, so it is not in JSON.
+    #[serde(skip)]
+    pub requirement: Option<String>,
     /// The place where the prompt is declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
@@ -270,11 +345,48 @@ impl Verdict {
     }
 }
 
+/// A measured quantity of the whole set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateName {
+    /// The share of edits that hold.
+    Efficacy,
+    /// The share of paraphrases that hold.
+    Paraphrase,
+    /// The share of `unchanged` prompts and probes whose answer stays the same.
+    Unchanged,
+    /// The KL divergence on `unchanged` prompts and probes, in nats.
+    NeighbourhoodKl,
+    /// The mean KL divergence on neutral text, in nats.
+    Damage,
+    /// The growth of the perplexity on neutral text.
+    Perplexity,
+}
+
+impl GateName {
+    /// Returns the name in JSON, which is also shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Efficacy => "efficacy",
+            Self::Paraphrase => "paraphrase",
+            Self::Unchanged => "unchanged",
+            Self::NeighbourhoodKl => "neighbourhood-kl",
+            Self::Damage => "damage",
+            Self::Perplexity => "perplexity",
+        }
+    }
+
+    /// Returns whether the quantity is a share between 0 and 1.
+    pub fn is_share(self) -> bool {
+        matches!(self, Self::Efficacy | Self::Paraphrase | Self::Unchanged)
+    }
+}
+
 /// A measurement of the whole set, and its limit.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Gate {
-    /// The name: efficacy, paraphrase, unchanged, damage, perplexity, relative-norm, neighbourhood-kl, edits.
-    pub name: String,
+    /// The measured quantity.
+    pub name: GateName,
     /// The measured value; a share is between 0 and 1.
     pub value: f64,
     /// The limit, if one is set.

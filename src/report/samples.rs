@@ -5,13 +5,13 @@ use crate::behaviour::word_diff::WordChange;
 use crate::project::edits::diff::{ChangeKind, FieldChange};
 
 /// Returns the name of a sample, for the names of snapshots.
-pub(crate) fn name(report: &Report) -> &str {
-    if report.command.is_empty() { "empty" } else { &report.verb }
+pub(crate) fn name(report: &Report) -> &'static str {
+    if report.command.is_empty() { "empty" } else { report.verb.as_str() }
 }
 
 /// Returns a report without content.
 pub(crate) fn empty() -> Report {
-    Report { version: VERSION, verb: "check".into(), outcome: "ok".into(), ..Report::default() }
+    Report { version: VERSION, ..Report::default() }
 }
 
 fn place(file: &str, line: usize) -> Place {
@@ -37,6 +37,7 @@ fn answer(asked: PromptKind, id: &str, prompt: &str, before: Says, after: Says, 
         after,
         divergence,
         verdict: None,
+        requirement: None,
         place: None,
     }
 }
@@ -123,11 +124,11 @@ fn base() -> Base {
     Base { name: "atlas".into(), digest: digest('b') }
 }
 
-fn side(name: &str, kind: &str, digit: char, facts: usize) -> Side {
+fn side(name: &str, kind: SideKind, digit: char, facts: usize) -> Side {
     Side {
         name: name.into(),
-        kind: kind.into(),
-        commit: (kind == "revision").then(|| "c0ffee0123456789c0ffee0123456789c0ffee01".into()),
+        kind,
+        commit: (kind == SideKind::Revision).then(|| "c0ffee0123456789c0ffee0123456789c0ffee01".into()),
         patch: Some(digest(digit)),
         size: Some(14_336),
         facts,
@@ -169,7 +170,7 @@ fn facts() -> Vec<FactChange> {
 }
 
 fn weights() -> Weights {
-    let edit = |id: &str, before, after| EditWeight { id: id.into(), before, after };
+    let edit = |id: &str, before, after| EditWeight { edit: EditName { id: id.into(), alias: None }, before, after };
     Weights {
         tensors: vec![Tensor {
             name: "transformer.h.0.mlp.c_proj.weight".into(),
@@ -210,20 +211,19 @@ fn continuation() -> Continuation {
 }
 
 fn gates() -> Vec<Gate> {
-    let gate =
-        |name: &str, value, limit, more_is_better, pass| Gate { name: name.into(), value, limit, more_is_better, pass };
+    let gate = |name, value, limit, more_is_better, pass| Gate { name, value, limit, more_is_better, pass };
     vec![
-        gate("efficacy", 1.0, Some(0.95), true, true),
-        gate("damage", 0.0042, Some(0.01), false, true),
-        gate("neighbourhood-kl", 0.271, Some(0.1), false, false),
-        gate("edits", 2.0, None, false, true),
+        gate(GateName::Efficacy, 1.0, Some(0.95), true, true),
+        gate(GateName::Damage, 0.0042, Some(0.01), false, true),
+        gate(GateName::NeighbourhoodKl, 0.271, Some(0.1), false, false),
+        gate(GateName::Perplexity, 0.0041, None, false, true),
     ]
 }
 
 fn findings() -> Vec<Finding> {
-    let finding = |code: &str, severity: &str, message: &str, place| Finding {
-        code: code.into(),
-        severity: severity.into(),
+    let finding = |code, severity, message: &str, place| Finding {
+        code,
+        severity,
         message: message.into(),
         place,
         label: "here".into(),
@@ -235,14 +235,19 @@ fn findings() -> Vec<Finding> {
             related: vec![Related { place: place("edits/a, b.toml", 2), label: "first here".into() }],
             help: vec!["give one of them another id".into()],
             ..finding(
-                "duplicate-id",
-                "error",
+                Code::DuplicateId,
+                Severity::Error,
                 "two edits have the id `louvre.city`",
                 Some(place("edits/paris.toml", 9)),
             )
         },
-        finding("trailing-space", "warning", "the prompt ends in white space", Some(place("edits/paris.toml", 12))),
-        finding("model-unusable", "error", "the base model cannot be used: 100% of it is missing", None),
+        finding(
+            Code::TrailingSpace,
+            Severity::Warning,
+            "the prompt ends in white space",
+            Some(place("edits/paris.toml", 12)),
+        ),
+        finding(Code::ModelUnusable, Severity::Error, "the base model cannot be used: 100% of it is missing", None),
     ]
 }
 
@@ -250,15 +255,15 @@ fn findings() -> Vec<Finding> {
 pub(crate) fn diff() -> Report {
     Report {
         version: VERSION,
-        verb: "diff".into(),
-        outcome: "findings".into(),
+        verb: ReportVerb::Diff,
+        outcome: Outcome::Findings,
         command: "corrigenda diff main worktree".into(),
         findings: findings().split_off(1)[..1].to_vec(),
         files: vec!["edits/paris.toml".into()],
         edits: Some(2),
         base: Some(base()),
-        before: Some(side("main", "revision", 'd', 2)),
-        after: Some(side("worktree", "worktree", 'e', 2)),
+        before: Some(side("main", SideKind::Revision, 'd', 2)),
+        after: Some(side("worktree", SideKind::Worktree, 'e', 2)),
         facts: facts(),
         weights: Some(weights()),
         answers: answers(),
@@ -279,11 +284,11 @@ pub(crate) fn test() -> Report {
         answers.push(judged(probe, Verdict::Fail));
     }
     Report {
-        verb: "test".into(),
+        verb: ReportVerb::Test,
         command: "corrigenda test --gates".into(),
         before: Some(Side {
             name: "base".into(),
-            kind: "base".into(),
+            kind: SideKind::Base,
             commit: None,
             patch: None,
             size: None,
@@ -310,8 +315,8 @@ pub(crate) fn test() -> Report {
 pub(crate) fn check() -> Report {
     Report {
         version: VERSION,
-        verb: "check".into(),
-        outcome: "error".into(),
+        verb: ReportVerb::Check,
+        outcome: Outcome::Error,
         command: "corrigenda check".into(),
         findings: findings(),
         files: vec!["edits/a, b.toml".into(), "edits/paris.toml".into()],
@@ -320,13 +325,20 @@ pub(crate) fn check() -> Report {
     }
 }
 
-/// Returns a report of `verb` in which every text is `text`, even those that only this program writes.
-pub(crate) fn hostile(verb: &str, text: &str) -> Report {
+/// Returns a report of `verb` in which every text is `text`.
+pub(crate) fn hostile(verb: ReportVerb, text: &str) -> Report {
     let own = || text.to_owned();
     let place = Place { file: own(), ..place("", 3) };
     let token = Token { text: own(), probability: 0.5 };
     let says = Says { top: vec![token.clone(), token], probability: Some(0.5), holds: Some(false) };
-    let side = Side { name: own(), kind: own(), commit: Some(own()), patch: Some(own()), size: Some(1), facts: 1 };
+    let side = Side {
+        name: own(),
+        kind: SideKind::Revision,
+        commit: Some(own()),
+        patch: Some(own()),
+        size: Some(1),
+        facts: 1,
+    };
     let kinds = [PromptKind::Edit, PromptKind::Alias, PromptKind::Paraphrase, PromptKind::Unchanged, PromptKind::Probe];
     let answers = kinds.map(|asked| Answer {
         target: Some(own()),
@@ -334,9 +346,9 @@ pub(crate) fn hostile(verb: &str, text: &str) -> Report {
         place: Some(place.clone()),
         ..answer(asked, text, text, says.clone(), says.clone(), 1.0)
     });
-    let finding = |severity: &str| Finding {
-        code: own(),
-        severity: severity.to_owned(),
+    let finding = |severity| Finding {
+        code: Code::DuplicateId,
+        severity,
         message: own(),
         place: Some(place.clone()),
         label: own(),
@@ -345,9 +357,9 @@ pub(crate) fn hostile(verb: &str, text: &str) -> Report {
     };
     let tensor = Tensor { name: own(), before: own(), after: own(), norm: 1.0, relative: 1.0 };
     Report {
-        verb: verb.to_owned(),
+        verb,
         command: own(),
-        findings: vec![finding("error"), finding("warning"), finding(text)],
+        findings: vec![finding(Severity::Error), finding(Severity::Warning), finding(Severity::Warning)],
         files: vec![own()],
         base: Some(Base { name: own(), digest: own() }),
         before: Some(side.clone()),
@@ -360,10 +372,14 @@ pub(crate) fn hostile(verb: &str, text: &str) -> Report {
         }],
         weights: Some(Weights {
             tensors: vec![tensor],
-            edits: vec![EditWeight { id: own(), before: Some(1.0), after: None }],
+            edits: vec![EditWeight {
+                edit: EditName { id: own(), alias: Some(own()) },
+                before: Some(1.0),
+                after: None,
+            }],
         }),
         answers: answers.to_vec(),
-        gates: vec![Gate { name: own(), value: 1.0, limit: Some(2.0), more_is_better: true, pass: false }],
+        gates: vec![Gate { name: GateName::Damage, value: 1.0, limit: Some(2.0), more_is_better: true, pass: false }],
         continuations: vec![Continuation {
             id: own(),
             prompt: own(),

@@ -16,7 +16,7 @@ pub fn render(report: &Report) -> String {
     let codes = codes(report);
     let mut seen = BTreeMap::new();
     let results: Vec<Value> = report.findings.iter().map(|finding| result(finding, &codes, &mut seen)).collect();
-    let rules: Vec<Value> = codes.iter().map(|code| rule(code)).collect();
+    let rules: Vec<Value> = codes.iter().map(|code| rule(*code)).collect();
     let log = json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -30,34 +30,32 @@ pub fn render(report: &Report) -> String {
 }
 
 /// Returns the distinct codes of the findings, in alphabetical order.
-fn codes(report: &Report) -> Vec<&str> {
-    let mut codes: Vec<&str> = report.findings.iter().map(|finding| finding.code.as_str()).collect();
-    codes.sort_unstable();
+fn codes(report: &Report) -> Vec<Code> {
+    let mut codes: Vec<Code> = report.findings.iter().map(|finding| finding.code).collect();
+    codes.sort_unstable_by_key(|code| code.as_str());
     codes.dedup();
     codes
 }
 
-fn rule(name: &str) -> Value {
-    let known = Code::ALL.iter().find(|code| code.as_str() == name);
-    let mut rule = json!({ "id": name });
-    if let Some(code) = known {
-        rule["shortDescription"] = json!({ "text": code.description() });
-        rule["defaultConfiguration"] = json!({ "level": code.severity().as_str() });
-    }
-    rule
+fn rule(code: Code) -> Value {
+    json!({
+        "id": code,
+        "shortDescription": { "text": code.description() },
+        "defaultConfiguration": { "level": code.severity() },
+    })
 }
 
 /// Formats a finding as a SARIF result. Code scanners reject a result without a place, so a finding about the whole
 /// project refers to the project file.
-fn result(finding: &Finding, codes: &[&str], seen: &mut BTreeMap<String, usize>) -> Value {
+fn result(finding: &Finding, codes: &[Code], seen: &mut BTreeMap<String, usize>) -> Value {
     let whole = Place { file: PROJECT_FILE.to_owned(), line: None, column: None, end_line: None, end_column: None };
     let place = finding.place.as_ref().unwrap_or(&whole);
     let lines: Vec<String> =
         [&finding.message].into_iter().chain(&finding.help).map(|text| escape_controls(text)).collect();
     let mut result = json!({
         "ruleId": finding.code,
-        "ruleIndex": codes.binary_search(&finding.code.as_str()).ok(),
-        "level": if finding.is_error() { "error" } else { "warning" },
+        "ruleIndex": codes.iter().position(|code| *code == finding.code),
+        "level": finding.severity,
         "message": { "text": lines.join("\n") },
         "locations": [location(place, &finding.label)],
         "partialFingerprints": { "corrigenda/v1": fingerprint(finding, place, seen) },
@@ -110,7 +108,7 @@ fn uri(path: &str) -> String {
 /// Returns an identifier of a finding that does not depend on its line numbers. Equal findings are numbered.
 fn fingerprint(finding: &Finding, place: &Place, seen: &mut BTreeMap<String, usize>) -> String {
     let mut canon = FieldHasher::new("finding/1");
-    canon.text("code", &finding.code).text("file", &place.file).text("label", &finding.label);
+    canon.text("code", finding.code.as_str()).text("file", &place.file).text("label", &finding.label);
     let digest = canon.text("message", &finding.message).finish().short();
     let count = seen.entry(digest.clone()).and_modify(|count| *count += 1).or_insert(1);
     format!("{digest}:{count}")
@@ -119,7 +117,7 @@ fn fingerprint(finding: &Finding, place: &Place, seen: &mut BTreeMap<String, usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::{ReportVerb, samples};
 
     fn read(report: &Report) -> Value {
         serde_json::from_str(&render(report)).expect("JSON")
@@ -176,7 +174,7 @@ mod tests {
     #[test]
     fn texts_stay_texts() {
         let attack = "\"}],##[error] ::error::x\u{1b}[31m\u{202e}\n<b>";
-        let report = samples::hostile("check", attack);
+        let report = samples::hostile(ReportVerb::Check, attack);
         let text = render(&report);
         assert!(!text.contains("##[") && !text.contains('\u{1b}') && !text.contains('\n'));
         let log: Value = serde_json::from_str(&text).expect("JSON");

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::format::{nats, plural, thousands};
-use super::{Answer, Report, Verdict};
+use super::{Answer, Outcome, Report, ReportVerb, Verdict};
 use crate::behaviour::PromptKind;
 
 /// Returns the summary as one sentence without a full stop. It contains no text from the project's files.
 pub(super) fn sentence(report: &Report) -> String {
     let found = findings(report);
-    let parts = match (report.verb.as_str(), report.outcome.as_str()) {
-        ("check", _) => check(report),
-        (_, "error") => vec![format!("The command failed: {found}")],
-        (_, "stale") => vec![format!("The lock is not current: {found}")],
-        ("test", _) => test(report),
-        _ => diff(report),
+    let parts = match (report.verb, report.outcome) {
+        (ReportVerb::Check, _) => check(report),
+        (_, Outcome::Error) => vec![format!("The command failed: {found}")],
+        (_, Outcome::Stale) => vec![format!("The lock is not current: {found}")],
+        (ReportVerb::Test, _) => test(report),
+        (ReportVerb::Diff, _) => diff(report),
     };
     parts.join(", ")
 }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn the_first_sentence() {
         let mut stale = samples::check();
-        (stale.verb, stale.outcome) = ("test".to_owned(), "stale".to_owned());
+        (stale.verb, stale.outcome) = (ReportVerb::Test, Outcome::Stale);
         let reports = [samples::diff(), samples::test(), samples::check(), samples::empty(), stale];
         assert_eq!(
             reports.each_ref().map(sentence),

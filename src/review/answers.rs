@@ -6,13 +6,22 @@ use crate::diagnostics::{Place, Sources};
 use crate::model::Tokens;
 use crate::report::{Answer, Says, Token, Verdict};
 
-/// Builds the report row of one expectation; `verdict` is `None` if the expectation is not judged.
+/// The judgement of an expectation.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// The verdict; `None` if the expectation is not judged.
+    pub verdict: Option<Verdict>,
+    /// What the expectation requires, if it fails although the answer itself is right.
+    pub requirement: Option<String>,
+}
+
+/// Builds the report row of one expectation.
 pub fn answer(
     tokens: &Tokens,
     sources: &Sources,
     one: &Expectation<'_>,
     pair: &PredictionPair,
-    verdict: Option<Verdict>,
+    Judgement { verdict, requirement }: Judgement,
 ) -> Answer {
     Answer {
         asked: one.kind,
@@ -23,6 +32,7 @@ pub fn answer(
         after: side_answer(tokens, &pair.after),
         divergence: pair.divergence,
         verdict,
+        requirement,
         place: Some(Place::new(one.file, &one.place, sources)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answers::answer;
+use super::answers::{Judgement, answer};
 use super::continuations::{SideTexts, side_texts};
 use super::measure::ModelPair;
 use super::side::{DiffContext, Identity, Side};
@@ -19,7 +19,7 @@ use crate::patch::{edit_norms, norm};
 use crate::pipeline::policy_limits::{NO_TOKENS, neutral, neutral_path, unrunnable_error};
 use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
-use crate::report::{self, Answer, EditWeight, Report, Tensor, Verdict, Weights};
+use crate::report::{self, Answer, EditName, EditWeight, Report, Tensor, Weights};
 
 /// Which parts of the behaviour are compared.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ fn report_side(side: &Side) -> report::Side {
         patch.map_or(0, |(_, patch)| patch.targets().values().map(|target| target.edits.len()).max().unwrap_or(0));
     report::Side {
         name: side.name.clone(),
-        kind: side.kind.to_owned(),
+        kind: side.kind,
         commit: side.commit.as_ref().map(|commit| commit.id.clone()),
         patch: patch.map(|(id, _)| id.to_string()),
         size: patch.map(|(_, patch)| patch.to_bytes().len() as u64),
@@ -180,25 +180,27 @@ fn weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Weights {
 fn edit_weights(before: &Side, after: &Side, context: DiffContext<'_>) -> Vec<EditWeight> {
     let norms = |side: &Side| side.patch.as_ref().map_or_else(BTreeMap::new, |(_, patch)| edit_norms(patch));
     let (was, is) = (norms(before), norms(after));
-    let names: BTreeMap<Digest, String> = names(before, after, context);
-    let mut found: BTreeMap<String, (Option<f64>, Option<f64>)> = BTreeMap::new();
-    let name = |meaning: &Digest| names.get(meaning).cloned().unwrap_or_else(|| format!("meaning {}", meaning.short()));
-    for (meaning, norm) in &was {
-        found.entry(name(meaning)).or_default().0 = Some(*norm);
+    let names = names(before, after, context);
+    // The edits are ordered by the text that the report shows.
+    let mut found: BTreeMap<String, EditWeight> = BTreeMap::new();
+    for meaning in was.keys().chain(is.keys()) {
+        let unknown = || EditName { id: format!("meaning {}", meaning.short()), alias: None };
+        let edit = names.get(meaning).cloned().unwrap_or_else(unknown);
+        let weight = found.entry(edit.to_string()).or_insert(EditWeight { edit, before: None, after: None });
+        weight.before = was.get(meaning).copied().or(weight.before);
+        weight.after = is.get(meaning).copied().or(weight.after);
     }
-    for (meaning, norm) in &is {
-        found.entry(name(meaning)).or_default().1 = Some(*norm);
-    }
-    found.into_iter().map(|(id, (before, after))| EditWeight { id, before, after }).collect()
+    found.into_values().collect()
 }
 
-/// Returns the labels of all edits by meaning; the label of an alias is its id followed by the alias.
-fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, String> {
+/// Returns the names of all edits by meaning.
+fn names(before: &Side, after: &Side, context: DiffContext<'_>) -> BTreeMap<Digest, EditName> {
     let sets = [&context.project.edits.edits[..], before.edits(), after.edits()];
     let mut names = BTreeMap::new();
     for edit in sets.into_iter().flatten() {
         for (name, _) in edit.names() {
-            names.insert(edit.meaning_of(name), edit.label(name));
+            let alias = (name != edit.subject).then(|| name.to_owned());
+            names.insert(edit.meaning_of(name), EditName { id: edit.id.clone(), alias });
         }
     }
     names
@@ -258,7 +260,7 @@ fn compare_answers(
     let pairs = pair(before, after, &later, context)
         .ask(context.base, &list, |unrunnable| first_project_error(&prompts, unrunnable))?;
     let row = |(side_prompt, pair): (&SidePrompt<'_>, &PredictionPair)| {
-        answer(tokens, &side_prompt.project.edits.sources, &side_prompt.one, pair, None::<Verdict>)
+        answer(tokens, &side_prompt.project.edits.sources, &side_prompt.one, pair, Judgement::default())
     };
     let mut answers: Vec<Answer> = prompts.iter().zip(&pairs).map(row).collect();
     answers.sort_by(|a, b| {

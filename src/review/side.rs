@@ -18,6 +18,7 @@ use crate::pipeline::patch_ref::MIN_ID_DIGITS;
 use crate::pipeline::{Base, locked_patch};
 use crate::progress::Progress;
 use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths, Prefaces, Project};
+use crate::report::SideKind;
 use crate::store::{EntryKind, Store};
 
 /// The name that the user gives for the base without a patch.
@@ -41,8 +42,8 @@ pub struct DiffContext<'a> {
 pub struct Side {
     /// The name as the user gave it.
     pub name: String,
-    /// The kind: `base`, `worktree`, `revision`, `patch`, `project` or `checkpoint`.
-    pub kind: &'static str,
+    /// What the name refers to.
+    pub kind: SideKind,
     /// The commit; `None` unless the side is a revision.
     pub commit: Option<Commit>,
     /// The project with facts and probes; `None` unless the side is a state of a project.
@@ -74,8 +75,8 @@ impl Side {
     /// If the name is unknown, or the patch cannot be applied to the base.
     pub fn find(name: &str, context: DiffContext<'_>) -> Result<Self, Failure> {
         match name {
-            BASE => return Ok(Self::without_project(name, BASE, context.base.model.clone())),
-            WORKTREE => return Self::of_project(name, WORKTREE, context.project.clone(), context),
+            BASE => return Ok(Self::without_project(name, SideKind::Base, context.base.model.clone())),
+            WORKTREE => return Self::of_project(name, SideKind::Worktree, context.project.clone(), context),
             _ => {}
         }
         if name.starts_with(['.', '/']) || Path::new(name).is_absolute() {
@@ -96,12 +97,12 @@ impl Side {
         }
     }
 
-    fn without_project(name: &str, kind: &'static str, model: Model) -> Self {
+    fn without_project(name: &str, kind: SideKind, model: Model) -> Self {
         let name = name.to_owned();
         Self { name, kind, commit: None, project: None, patch: None, model, note: None, prefaces: Prefaces::default() }
     }
 
-    fn of_project(name: &str, kind: &'static str, project: Project, context: DiffContext<'_>) -> Result<Self, Failure> {
+    fn of_project(name: &str, kind: SideKind, project: Project, context: DiffContext<'_>) -> Result<Self, Failure> {
         let ObtainedPatch { patch, id, note, prefaces } =
             obtain(&project, name, context.base, context.store, context.progress)?;
         let model = apply_patch(context.base, &patch, &project.edits.sources)?;
@@ -120,7 +121,7 @@ impl Side {
             );
             return Err(Failure::stale(finding).with_sources(&project.edits.sources));
         }
-        Self::of_project(name, "project", project, context)
+        Self::of_project(name, SideKind::Project, project, context)
     }
 
     fn patch(name: &str, id: &Digest, context: DiffContext<'_>) -> Result<Self, Failure> {
@@ -129,7 +130,7 @@ impl Side {
         }
         let patch = locked_patch::patch(context.store, id)?;
         let model = apply_patch(context.base, &patch, &Sources::default())?;
-        Ok(Self { patch: Some((*id, patch)), ..Self::without_project(name, "patch", model) })
+        Ok(Self { patch: Some((*id, patch)), ..Self::without_project(name, SideKind::Patch, model) })
     }
 
     fn revision(
@@ -141,7 +142,7 @@ impl Side {
         let files = project_files(repository, &commit).map_err(|error| history_failure(&error))?;
         let mut project = Project::of_files(&context.project.config.root, &format!("{name}:"), files)?;
         choose_worktree_model(&mut project, name, context)?;
-        let side = Self::of_project(name, "revision", project, context)?;
+        let side = Self::of_project(name, SideKind::Revision, project, context)?;
         Ok(Self { commit: Some(commit), ..side })
     }
 
@@ -163,14 +164,14 @@ impl Side {
         if model.spec() != context.base.model.spec() {
             return Err(wrong(format!("the model in `{name}` has another shape than the base")));
         }
-        Ok(Self::without_project(name, "checkpoint", model))
+        Ok(Self::without_project(name, SideKind::Checkpoint, model))
     }
 
     /// Returns the key under which its measurements are cached.
     pub fn identity(&self) -> Identity {
         match (&self.patch, self.kind) {
             (Some((id, _)), _) => Identity::Patch(Some(*id)),
-            (None, BASE) => Identity::Patch(None),
+            (None, SideKind::Base) => Identity::Patch(None),
             _ => Identity::Unknown,
         }
     }

@@ -1,5 +1,6 @@
 //! Runs the checks of `test`: expectations, policy limits and accepted failures.
 
+use super::answers::Judgement;
 use super::measure::ModelPair;
 use crate::behaviour::PromptKind;
 use crate::behaviour::ask::{Prediction, PredictionPair};
@@ -13,15 +14,15 @@ use crate::pipeline::policy_limits::{
 };
 use crate::project::lock::accepted::{Acceptances, Accepted};
 use crate::project::{Edit, Limit, Policy, Prefaces, Project};
-use crate::report::{Gate, Verdict};
+use crate::report::{Gate, GateName, Verdict};
 
 pub struct TestRun<'p> {
     /// The expectations that were run: those of the tested edits, then those of the probes.
     pub expectations: Vec<Expectation<'p>>,
     /// The answers of both models, in the same order.
     pub predictions: Vec<PredictionPair>,
-    /// The verdicts, in the same order; `None` for a probe that is only watched.
-    pub verdicts: Vec<Option<Verdict>>,
+    /// The judgements, in the same order; without a verdict for a probe that is only watched.
+    pub judgements: Vec<Judgement>,
     /// The aggregate results of the set, with their limits.
     pub gates: Vec<Gate>,
     pub damage: Option<Damage>,
@@ -59,7 +60,7 @@ impl<'p> TestRun<'p> {
         let predictions = input.pair.ask(base, &expectations, |unrunnable| unrunnable_error(project, &unrunnable))?;
         let (damage, notes) = if whole { damage(input)? } else { (None, Vec::new()) };
         let mut trial = Self {
-            verdicts: Vec::new(),
+            judgements: Vec::new(),
             gates: Vec::new(),
             findings: Vec::new(),
             shortfalls: Vec::new(),
@@ -87,11 +88,11 @@ impl<'p> TestRun<'p> {
         };
         for (one, pair) in self.expectations.iter().zip(&self.predictions) {
             if one.report_only {
-                self.verdicts.push(None);
+                self.judgements.push(Judgement::default());
                 continue;
             }
             if one.is_met(pair, thresholds) {
-                self.verdicts.push(Some(Verdict::Pass));
+                self.judgements.push(Judgement { verdict: Some(Verdict::Pass), requirement: None });
                 continue;
             }
             let says = says(&base.tokens, pair, one);
@@ -102,11 +103,15 @@ impl<'p> TestRun<'p> {
                 self.acceptable.push(shortfall.clone());
             }
             let tolerated = tolerated || accepted.has(&shortfall);
-            let found = if tolerated { Vec::new() } else { vec![failed(one, pair, &shortfall.says, thresholds)] };
+            let required = required(one, pair, thresholds);
+            let found =
+                if tolerated { Vec::new() } else { vec![failed(one, pair, &shortfall.says, required.as_deref())] };
             // The policy may downgrade a failure to a warning or allow it.
             let found = policy.apply(found);
             let fails = found.iter().any(Diagnostic::is_error);
-            self.verdicts.push(Some(if fails { Verdict::Fail } else { Verdict::Accepted }));
+            let verdict = if fails { Verdict::Fail } else { Verdict::Accepted };
+            let requirement = required.filter(|_| !found.is_empty());
+            self.judgements.push(Judgement { verdict: Some(verdict), requirement });
             self.findings.extend(found);
             self.shortfalls.push(shortfall);
         }
@@ -216,43 +221,64 @@ impl Judge<'_, '_> {
             test.into_iter().chain(policy.iter().map(|limit| limit.value)).min_by(f64::total_cmp)
         };
         let mut gates = vec![
-            at_least("efficacy", figures.efficacy.value(), least(test.min_efficacy, &policy.min_efficacy)),
-            at_least("paraphrase", figures.paraphrase.value(), least(test.min_paraphrase, &policy.min_paraphrase)),
-            at_least("unchanged", figures.unchanged.value(), least(test.min_unchanged, &policy.min_unchanged)),
-            at_most("neighbourhood-kl", figures.neighbourhood_kl, most(None, &policy.max_neighbourhood_kl)),
+            at_least(GateName::Efficacy, figures.efficacy.value(), least(test.min_efficacy, &policy.min_efficacy)),
+            at_least(
+                GateName::Paraphrase,
+                figures.paraphrase.value(),
+                least(test.min_paraphrase, &policy.min_paraphrase),
+            ),
+            at_least(GateName::Unchanged, figures.unchanged.value(), least(test.min_unchanged, &policy.min_unchanged)),
+            at_most(GateName::NeighbourhoodKl, figures.neighbourhood_kl, most(None, &policy.max_neighbourhood_kl)),
         ];
         if let Some(damage) = damage {
-            gates.push(at_most("damage", damage.divergence, most(test.max_damage, &policy.max_damage)));
-            gates.push(at_most("perplexity", damage.growth(), most(test.max_perplexity, &policy.max_perplexity)));
+            gates.push(at_most(GateName::Damage, damage.divergence, most(test.max_damage, &policy.max_damage)));
+            gates.push(at_most(
+                GateName::Perplexity,
+                damage.growth(),
+                most(test.max_perplexity, &policy.max_perplexity),
+            ));
         }
         gates
     }
 }
 
-fn at_least(name: &str, value: f64, limit: Option<f64>) -> Gate {
+fn at_least(name: GateName, value: f64, limit: Option<f64>) -> Gate {
     let pass = limit.is_none_or(|limit| value >= limit);
-    Gate { name: name.to_owned(), value, limit, more_is_better: true, pass }
+    Gate { name, value, limit, more_is_better: true, pass }
 }
 
-fn at_most(name: &str, value: f64, limit: Option<f64>) -> Gate {
+fn at_most(name: GateName, value: f64, limit: Option<f64>) -> Gate {
     let pass = limit.is_none_or(|limit| value <= limit);
-    Gate { name: name.to_owned(), value, limit, more_is_better: false, pass }
+    Gate { name, value, limit, more_is_better: false, pass }
 }
 
-fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, thresholds: Thresholds) -> Diagnostic {
+/// Returns what a failed expectation requires if the answer itself is right; `None` if the answer is wrong.
+fn required(one: &Expectation<'_>, pair: &PredictionPair, thresholds: Thresholds) -> Option<String> {
     let own = one.edit.map(|edit| &edit.expect);
-    let (holds, first) = (pair.after.holds(), |top: &[(u32, f64)]| top.first().map(|(token, _)| *token));
-    let found = match pair.after.probability() {
-        Some(probability) if holds => {
+    let first = |top: &[(u32, f64)]| top.first().map(|(token, _)| *token);
+    match pair.after.probability() {
+        Some(_) => pair.after.holds().then(|| {
             let least = own.and_then(|own| own.min_probability).unwrap_or(thresholds.min_probability);
-            format!("P {probability:.3}; at least {least} is required")
-        }
-        Some(probability) => format!("P {probability:.3}; the model continues with {says:?}"),
-        None if first(&pair.before.top) == first(&pair.after.top) => {
+            format!("at least {least} is required")
+        }),
+        None => (first(&pair.before.top) == first(&pair.after.top)).then(|| {
             let most = own.and_then(|own| own.unchanged_kl).unwrap_or(thresholds.unchanged_kl);
-            format!("KL {:.3}; less than {most} is required", pair.divergence)
-        }
-        None => format!("KL {:.3}; the model continues with {says:?}", pair.divergence),
+            format!("less than {most} is required")
+        }),
+    }
+}
+
+/// Returns the finding of a failed expectation. Its label states the measured value and what is required, or the answer
+/// `says` if it is wrong.
+fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Option<&str>) -> Diagnostic {
+    let holds = pair.after.holds();
+    let measured = match pair.after.probability() {
+        Some(probability) => format!("P {probability:.3}"),
+        None => format!("KL {:.3}", pair.divergence),
+    };
+    let found = match required {
+        Some(required) => format!("{measured}; {required}"),
+        None => format!("{measured}; the model continues with {says:?}"),
     };
     let what = match one.kind {
         PromptKind::Edit if holds => "the edit holds, but its probability is too low",
@@ -266,16 +292,17 @@ fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, thresholds: 
 }
 
 fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {
-    let (code, rule) = match gate.name.as_str() {
-        "efficacy" => (Code::MinEfficacy, &policy.min_efficacy),
-        "paraphrase" => (Code::MinParaphrase, &policy.min_paraphrase),
-        "unchanged" => (Code::MinUnchanged, &policy.min_unchanged),
-        "damage" => (Code::MaxDamage, &policy.max_damage),
-        "perplexity" => (Code::MaxPerplexity, &policy.max_perplexity),
-        _ => (Code::MaxNeighbourhoodKl, &policy.max_neighbourhood_kl),
+    let (code, rule) = match gate.name {
+        GateName::Efficacy => (Code::MinEfficacy, &policy.min_efficacy),
+        GateName::Paraphrase => (Code::MinParaphrase, &policy.min_paraphrase),
+        GateName::Unchanged => (Code::MinUnchanged, &policy.min_unchanged),
+        GateName::Damage => (Code::MaxDamage, &policy.max_damage),
+        GateName::Perplexity => (Code::MaxPerplexity, &policy.max_perplexity),
+        GateName::NeighbourhoodKl => (Code::MaxNeighbourhoodKl, &policy.max_neighbourhood_kl),
     };
     let (side, limit) = (if gate.more_is_better { "at least" } else { "at most" }, gate.limit.unwrap_or_default());
-    let finding = Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is required", gate.name, gate.value));
+    let finding =
+        Diagnostic::new(code, format!("{} is {:.4}; {side} {limit} is required", gate.name.as_str(), gate.value));
     // The limit may come from `[test]` if that is the stricter one.
     match rule.as_ref().filter(|rule| Some(rule.value) == gate.limit) {
         Some(rule) => policy.point(finding, rule),

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Context, Format, Outcome};
 use crate::behaviour::check_finite_output;
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::{Digest, FieldHasher};
 use crate::export::destination::Place;
@@ -20,6 +21,7 @@ use crate::progress::{Progress as _, Unseen};
 use crate::project::Project;
 use crate::regular_file;
 use crate::regular_file::NormalizedText;
+use crate::report::Outcome;
 use crate::research::bench::data::{Case, DataError, Dataset, Refused, all};
 use crate::research::bench::editors::{Changed, NUMBERS, Name, editor};
 use crate::research::bench::eval_context::{Ground, Stated};

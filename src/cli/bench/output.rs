@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cli::table::{Table, plural};
-use crate::cli::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::export::destination::Place;
+use crate::report::Outcome;
+use crate::report::table::{Table, plural};
 use crate::research::bench::chart;
 use crate::research::bench::data::{Dataset, Refused};
 use crate::research::bench::editors::Name;

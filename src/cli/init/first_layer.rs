@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::drafts::corpus;
 use super::toml_text;
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::cli::trace::suggest_layer::{edits_of, try_all};
 use crate::compile::presets;
 use crate::diagnostics::{Code, Diagnostic, Failure};

@@ -6,13 +6,15 @@ pub(crate) mod first_layer;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{Context, Format, Outcome};
 use crate::behaviour::{Question, scores};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls};
 use crate::model::load::hub::HubName;
 use crate::model::{Model, ModelError, Spec, Tokens};
 use crate::pipeline::base::folder_named;
 use crate::project::PROJECT_FILE;
+use crate::report::Outcome;
 use crate::store::atomic;
 use drafts::{CORPUS_FILE, Draft, FACT, FACT_FILE, GATE, SCHEMA, beside, corpus, may_stay, wanted};
 use first_layer::{Layer, RULES};

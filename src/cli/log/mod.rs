@@ -10,13 +10,15 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use serde_json::{Value, json};
 
-use super::table::{Table, plural};
-use super::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Sources, escape_controls, most_similar, truncate_middle};
 use crate::history::{self, Commit, HistoryError, Log, LogEntry, NamedPatch, Repository, UNSHALLOW};
 use crate::project::edits::diff::{FactChange, FieldChange};
 use crate::project::edits::edit::PLACEHOLDER;
 use crate::project::{ChangeKind, Config, PROJECT_FILE};
+use crate::report::Outcome;
+use crate::report::table::{Table, plural};
 
 /// Show when, by whom and why facts changed, from the git history
 ///

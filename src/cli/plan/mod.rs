@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::table::{Table, percent, plural};
-use super::{Context, Format, Outcome};
 use crate::behaviour::expectation::UnrunnablePrompt;
 use crate::behaviour::{AnswerScore, NextTokenDistribution, Question, next, scores};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, escape_controls, quoted};
 use crate::model::{ModelError, Prompt};
 use crate::pipeline::plan::{base_disagrees, only};
@@ -18,6 +18,8 @@ use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::statistics_error;
 use crate::pipeline::{Base, Plan, Planned, Setup, key_similarity, plan, refusal};
 use crate::project::{ChangeKind, Difference, Edit, EditChange, Lock, LockField, LockItem, Project};
+use crate::report::Outcome;
+use crate::report::table::{Table, percent, plural};
 use crate::stats;
 use crate::store::Store;
 
@@ -118,7 +120,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
         }
     }
     let changed = !changes.is_empty() || lock.is_none() || !differences.is_empty();
-    Ok(if arguments.exit_code && changed && refused.is_empty() { Outcome::No } else { outcome(&refused) })
+    Ok(if arguments.exit_code && changed && refused.is_empty() { Outcome::Findings } else { outcome(&refused) })
 }
 
 /// Returns the outcome: an error if the build is known to reject edits.

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::table::{Table, percent};
-use crate::cli::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Failure, escape_controls, quoted};
 use crate::pipeline::Base;
 use crate::pipeline::other_base::{FactReading, OtherBaseFacts, read};
 use crate::project::{Edit, Project};
+use crate::report::Outcome;
+use crate::report::table::{Table, percent};
 use crate::store::Store;
 
 /// Prints which of the selected facts the model `name` needs; `name` is a folder or a name on the Hub. With `strict`,
@@ -32,7 +34,7 @@ pub(crate) fn shown(
         _ => context.ui.answer(&human(&base, &elsewhere, context.ui.width())),
     }
     let open = !elsewhere.unreadable.is_empty() || elsewhere.readings.iter().any(|one| !one.target.holds);
-    Ok(if strict && open { Outcome::No } else { Outcome::Ok })
+    Ok(if strict && open { Outcome::Findings } else { Outcome::Ok })
 }
 
 /// Returns the status of a fact as text.

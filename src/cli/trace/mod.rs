@@ -7,8 +7,8 @@ pub(crate) mod suggested_output;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-use super::{Context, Outcome};
 use crate::behaviour::check_finite_output;
+use crate::cli::context::Context;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::ModelError;
 use crate::pipeline::Base;
@@ -17,6 +17,7 @@ use crate::pipeline::policy_limits::not_finite_error;
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Edit, PROJECT_FILE, Project};
 use crate::regular_file;
+use crate::report::Outcome;
 use crate::research::trace::{
     Gathered, Kind, KnownFact, LeftOut, Noise, NoiseRule, Places, Plan, SeveredNoise, Traced, known_facts, subject_in,
     trace,
@@ -307,5 +308,5 @@ fn nothing(context: &Context, left: &[(String, LeftOut)]) -> Outcome {
         findings.push(Diagnostic::new(Code::TraceRefused, format!("{more} more facts are not traced")));
     }
     let unknown = left.iter().all(|(_, why)| matches!(why, LeftOut::Unknown { .. }));
-    context.refuse(if unknown { Outcome::No } else { Outcome::Error }, &findings, &Sources::default())
+    context.refuse(if unknown { Outcome::Findings } else { Outcome::Error }, &findings, &Sources::default())
 }

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::table::{Table, plural};
-use crate::cli::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources, escape_controls};
 use crate::export::destination::Place;
 use crate::numeric::Mean;
 use crate::pipeline::Base;
+use crate::report::Outcome;
+use crate::report::table::{Table, plural};
 use crate::research::figure::Figure;
 use crate::research::figure::png::Painter;
 use crate::research::trace::plots;

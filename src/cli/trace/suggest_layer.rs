@@ -7,14 +7,16 @@ use super::suggested_output::{Told, around, human, json};
 use super::{Arguments, of_edit, trace_each};
 use crate::behaviour::expectation::Share;
 use crate::behaviour::{Question, scores};
-use crate::cli::table::{percent, plural};
-use crate::cli::{Context, Format, Outcome};
+use crate::cli::context::Context;
+use crate::cli::format::Format;
 use crate::compile::Stage;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::load_or_compute_layers;
 use crate::pipeline::{Base, Setup};
 use crate::project::{Edit, EditSet, Project, parse_files};
+use crate::report::Outcome;
+use crate::report::table::{percent, plural};
 use crate::research::layers::best_layer::{LayerResult, Shares, best, indistinguishable};
 use crate::research::layers::coarse_search::{CoarseSearch, Round};
 use crate::research::layers::layer_trials::LayerTrials;
@@ -59,7 +61,7 @@ pub(crate) fn suggest(
         traced: Effects::of(&traced),
         left_out: left,
     };
-    let outcome = if told.suggested.is_some() { Outcome::Ok } else { Outcome::No };
+    let outcome = if told.suggested.is_some() { Outcome::Ok } else { Outcome::Findings };
     match context.format {
         Format::Json => context.answer_json(outcome, &[], &Sources::default(), json(&told)),
         _ => context.ui.answer(&human(&told, &project.config.model.prefix(), context.ui.width())),

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::output::figure;
 use crate::behaviour::expectation::Share;
-use crate::cli::table::{Table, percent, plural};
 use crate::numeric::Mean;
+use crate::report::table::{Table, percent, plural};
 use crate::research::layers::best_layer::LayerResult;
 use crate::research::layers::coarse_search::Round;
 use crate::research::trace::{Class, Effects, Kind, LeftOut, Noise};

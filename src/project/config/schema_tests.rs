@@ -15,7 +15,7 @@ use crate::project::edits::probes;
 use crate::project::edits::probes::{PROBE_KEYS, PROBES_KEYS};
 use crate::project::edits::{EDIT_KEYS, EXPECT_KEYS, FILE_KEYS, parse_files};
 use crate::project::read::rules::is_id;
-use crate::report::samples;
+use crate::report::{ReportVerb, samples};
 
 /// A project file with every key.
 pub(in crate::project) const FULL_PROJECT: &str = r#"
@@ -325,7 +325,8 @@ fn the_walk_is_the_stricter() {
 fn reports_are_as_their_schema_says() {
     let schema: Value = serde_json::from_str(&render(SchemaKind::Report)).expect("JSON");
     let accepted = |report: &Value| accepts(&schema, &schema, report);
-    for report in [samples::diff(), samples::test(), samples::check(), samples::empty(), samples::hostile("diff", "x")]
+    for report in
+        [samples::diff(), samples::test(), samples::check(), samples::empty(), samples::hostile(ReportVerb::Diff, "x")]
     {
         let value: Value = serde_json::from_str(&crate::report::json::render(&report)).expect("JSON");
         assert!(accepted(&value));

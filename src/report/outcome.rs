@@ -1,0 +1,43 @@
+//! Defines the outcome of a run, which every answer states and which determines the exit code.
+
+use std::process::ExitCode;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// The result of a run, which determines the exit code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The run finished without findings. Exit code 0.
+    #[default]
+    Ok,
+    /// The run finished with findings, such as a failed expectation. Exit code 1.
+    Findings,
+    /// The lock is out of date, or the base is not the locked one. Exit code 3.
+    Stale,
+    /// The run could not finish, for example because the input is invalid. Exit code 2.
+    Error,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Ok => Self::SUCCESS,
+            Outcome::Findings => Self::from(1),
+            Outcome::Error => Self::from(2),
+            Outcome::Stale => Self::from(3),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_by_severity() {
+        let order = [Outcome::Ok, Outcome::Findings, Outcome::Stale, Outcome::Error];
+        assert!(order.is_sorted());
+    }
+}
