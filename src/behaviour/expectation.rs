@@ -32,7 +32,7 @@ pub struct Expectation<'p> {
     /// The project file that states the expectation, for diagnostics.
     pub file: FileId,
     /// The byte range of the prompt in that file.
-    pub place: Range<usize>,
+    pub span: Range<usize>,
 }
 
 /// The thresholds of an expectation that sets none of its own.
@@ -52,7 +52,7 @@ pub struct UnrunnablePrompt {
     /// The project file that states the prompt, for diagnostics.
     pub file: FileId,
     /// The byte range of the prompt in that file.
-    pub place: Range<usize>,
+    pub span: Range<usize>,
     /// The tokenizer's error, the exceeded context length, or the overflow.
     pub error: ModelError,
 }
@@ -66,14 +66,14 @@ pub fn expectations<'p>(edits: &[&'p Edit], probes: &'p [Probe], prefaces: &Pref
 fn of_edit<'p>(edit: &'p Edit, prefaces: &Prefaces) -> Vec<Expectation<'p>> {
     let mut list = Vec::new();
     for (index, (name, span)) in edit.names().enumerate() {
-        let (kind, place) = if index == 0 { (PromptKind::Edit, &edit.spans.prompt) } else { (PromptKind::Alias, span) };
-        list.push(expectation(edit, kind, prefaces.of(edit, name), &edit.filled_with(name), place));
+        let (kind, span) = if index == 0 { (PromptKind::Edit, &edit.spans.prompt) } else { (PromptKind::Alias, span) };
+        list.push(expectation(edit, kind, prefaces.of(edit, name), &edit.filled_with(name), span));
     }
-    for (prompt, place) in edit.expect.paraphrase.iter().zip(&edit.spans.paraphrase) {
-        list.push(expectation(edit, PromptKind::Paraphrase, prefaces.of_prompt(edit, prompt), prompt, place));
+    for (prompt, span) in edit.expect.paraphrase.iter().zip(&edit.spans.paraphrase) {
+        list.push(expectation(edit, PromptKind::Paraphrase, prefaces.of_prompt(edit, prompt), prompt, span));
     }
-    for (prompt, place) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
-        list.push(expectation(edit, PromptKind::Unchanged, "", prompt, place));
+    for (prompt, span) in edit.expect.unchanged.iter().zip(&edit.spans.unchanged) {
+        list.push(expectation(edit, PromptKind::Unchanged, "", prompt, span));
     }
     list
 }
@@ -84,7 +84,7 @@ fn expectation<'p>(
     kind: PromptKind,
     preface: &str,
     prompt: &str,
-    place: &Range<usize>,
+    span: &Range<usize>,
 ) -> Expectation<'p> {
     Expectation {
         kind,
@@ -96,7 +96,7 @@ fn expectation<'p>(
         answers: if kind == PromptKind::Unchanged { Vec::new() } else { edit.answers().collect() },
         report_only: false,
         file: edit.spans.file,
-        place: place.clone(),
+        span: span.clone(),
     }
 }
 
@@ -112,7 +112,7 @@ fn of_probe(probe: &Probe) -> Expectation<'_> {
         answers: Vec::new(),
         report_only: !probe.unchanged,
         file: probe.file,
-        place: probe.place.clone(),
+        span: probe.place.clone(),
     }
 }
 
@@ -132,7 +132,7 @@ impl Expectation<'_> {
     }
 
     fn unrunnable(&self, error: ModelError) -> UnrunnablePrompt {
-        UnrunnablePrompt { id: self.id.to_owned(), file: self.file, place: self.place.clone(), error }
+        UnrunnablePrompt { id: self.id.to_owned(), file: self.file, span: self.span.clone(), error }
     }
 
     /// Returns whether the later model's output meets the expectation. Thresholds of the edit take precedence over

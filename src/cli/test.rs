@@ -7,7 +7,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
 use crate::pipeline::link_inputs::prepare;
 use crate::pipeline::obtain_patch::setup_for_lock;
-use crate::pipeline::plan::only;
+use crate::pipeline::plan::select_edits;
 use crate::pipeline::statistics::load_or_compute_changed;
 use crate::pipeline::{locked_patch, plan};
 use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
@@ -66,7 +66,7 @@ fn tested(context: &Context, arguments: &Arguments, project: &Project, store: &S
     if arguments.update {
         refuse_under_ci()?;
     }
-    let edits = only(project, &arguments.only)?;
+    let edits = select_edits(project, &arguments.only)?;
     let base = context.base(project, store, false)?;
     let lock = locked_patch::lock(project, &base, store)?;
     let id = lock.patch.id;

@@ -7,7 +7,7 @@ use crate::cli::context::Context;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::export::folder::root;
 use crate::home::expand;
-use crate::pipeline::base::place_in;
+use crate::pipeline::base::protected_folder_in;
 use crate::project::lock::accepted::is_accepted_file;
 use crate::project::{LOCK_FILE, PROBES_FILE, PROJECT_FILE, Paths};
 use crate::regular_file::canonicalize_lenient;
@@ -137,7 +137,7 @@ fn is_in_git(whole: &Path) -> bool {
 /// Returns whether a resolved path is inside the folder of a base model. If the project file is too broken to name all
 /// of them, every folder that looks like a model counts as one.
 fn in_a_base(paths: &Paths, project: &Path, whole: &Path) -> bool {
-    let inside = |written| root(&place_in(project, written)).is_ok_and(|root| whole.starts_with(root));
+    let inside = |written| root(&protected_folder_in(project, written)).is_ok_and(|root| whole.starts_with(root));
     paths.models.iter().any(|written| inside(written)) || paths.broken && whole.ancestors().any(looks_like_a_model)
 }
 

@@ -144,10 +144,10 @@ fn digest_of(files: &[LockedFile]) -> Digest {
 /// If the name on the Hub is malformed, or the cache does not have the model; the help names the command that fetches
 /// it.
 pub fn folder_of(project: &Project) -> Result<PathBuf, Diagnostic> {
-    place(&project.config.root, &project.config.model.path)
+    locate(&project.config.root, &project.config.model.path)
 }
 
-fn place(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
+fn locate(root: &Path, written: &Path) -> Result<PathBuf, Diagnostic> {
     if HubName::is(written) {
         return folder_named(written);
     }
@@ -171,13 +171,13 @@ fn existing_or_hub_hint(written: &Path, folder: PathBuf) -> Result<PathBuf, Diag
 }
 
 /// Returns the folder of the base for checks that must not fail: if [`folder_of`] fails, the path as it is written.
-pub fn place_of(project: &Project) -> PathBuf {
-    place_in(&project.config.root, &project.config.model.path)
+pub fn protected_folder(project: &Project) -> PathBuf {
+    protected_folder_in(&project.config.root, &project.config.model.path)
 }
 
-/// Returns the folder of a model that the project in `root` names, which must not be written to; see [`place_of`].
-pub fn place_in(root: &Path, written: &Path) -> PathBuf {
-    place(root, written).unwrap_or_else(|_| root.join(home::expand(written)))
+/// Returns the folder of a model that the project in `root` names, which must not be written to; see [`protected_folder`].
+pub fn protected_folder_in(root: &Path, written: &Path) -> PathBuf {
+    locate(root, written).unwrap_or_else(|_| root.join(home::expand(written)))
 }
 
 /// Returns the folder that the user names: a path, or a name on the Hub.

@@ -26,7 +26,7 @@ const MOST_PLANNED: usize = 300;
 /// `condition` is the condition number of `S`, the linear system of the edited layer.
 pub fn findings(plan: &Plan<'_>, similar: &[SimilarKeys], condition: f64) -> Vec<Diagnostic> {
     let edits: BTreeMap<Digest, (&Edit, &Range<usize>)> =
-        plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.place))).collect();
+        plan.edits.iter().map(|planned| (planned.meaning, (planned.edit, planned.span))).collect();
     let finding = |pair: &SimilarKeys| {
         let ((edit, span), (other, partner)) = (edits.get(&pair.edit)?, edits.get(&pair.other)?);
         // The names of one subject have similar keys by design, and the same target.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::refusal::{self, Refusal, stop_if_known};
-use super::{Base, Plan, Planned, Setup};
+use super::{Base, Plan, PlannedEdit, Setup};
 use crate::compile::object::key_address;
 use crate::compile::value::Hook;
 use crate::compile::{self, Object, Resolved, Step};
@@ -58,7 +58,7 @@ pub fn gather(
 ) -> Result<CompiledEdits, StoreError> {
     let mut gathered = CompiledEdits { objects: Objects::new(), compiled: 0, refused: Vec::new() };
     let (mut missing, known) = (Vec::new(), refusal::refused_edits(plan, store)?);
-    let is_known = |planned: &Planned<'_>| known.iter().any(|(one, _)| one.object == planned.object);
+    let is_known = |planned: &PlannedEdit<'_>| known.iter().any(|(one, _)| one.object == planned.object);
     for planned in &plan.edits {
         match stored(store, &planned.object, setup.layer)? {
             Some(object) => drop(gathered.objects.insert(planned.meaning, object)),
@@ -82,7 +82,7 @@ pub fn gather(
 fn compile_all(
     base: &Base,
     setup: &Setup,
-    missing: &[&Planned<'_>],
+    missing: &[&PlannedEdit<'_>],
     store: &Store,
     progress: &dyn Progress,
     objects: &mut Objects,
@@ -136,7 +136,7 @@ pub fn keys(
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let edits = plan.by_meaning();
-    let address = |planned: &Planned<'_>| {
+    let address = |planned: &PlannedEdit<'_>| {
         let (reading, templates) = (planned.chat_template_digest(base), planned.templates(setup));
         let weight = setup.settings.bare_weight;
         key_address(&base.locked.digest, reading.as_ref(), &planned.meaning, setup.layer, &templates, weight)
@@ -163,10 +163,10 @@ pub fn keys(
 pub(super) fn read_or_compute_keys(
     base: &Base,
     setup: &Setup,
-    edits: &[&Planned<'_>],
+    edits: &[&PlannedEdit<'_>],
     store: &Store,
-    address: impl Fn(&Planned<'_>) -> Digest,
-    mut receive: impl FnMut(&Planned<'_>, Vec<f32>, bool) -> Result<(), StoreError>,
+    address: impl Fn(&PlannedEdit<'_>) -> Digest,
+    mut receive: impl FnMut(&PlannedEdit<'_>, Vec<f32>, bool) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut stored_keys = Vec::with_capacity(edits.len());
     for planned in edits {

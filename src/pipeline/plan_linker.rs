@@ -2,7 +2,7 @@
 
 use super::linker::{LinkEdit, LinkError, LinkedLayers, Linker, RefinementInputs};
 use super::objects::Objects;
-use super::{Base, Plan, Planned, Setup};
+use super::{Base, Plan, PlannedEdit, Setup};
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::link::{Pair, Parallel};
 use crate::numeric::cholesky::Factor;
@@ -17,7 +17,7 @@ pub struct PlanLinker<'a> {
     sources: &'a Sources,
     setup: &'a Setup,
     /// The edits in the order in which they are linked: by the digest of their meaning.
-    edits: Vec<&'a Planned<'a>>,
+    edits: Vec<&'a PlannedEdit<'a>>,
     linker: Linker<'a>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> PlanLinker<'a> {
     }
 
     /// Returns the edits in the order in which they are linked: by the digest of their meaning.
-    pub fn edits(&self) -> &[&'a Planned<'a>] {
+    pub fn edits(&self) -> &[&'a PlannedEdit<'a>] {
         &self.edits
     }
 
@@ -107,8 +107,8 @@ impl<'a> PlanLinker<'a> {
             edit.id, other.id, pair.cosine
         );
         Diagnostic::new(Code::ParallelKeys, message)
-            .at(edit.spans.file, planned.place, "this subject")
-            .with(other.spans.file, partner.place, "and this one")
+            .at(edit.spans.file, planned.span, "this subject")
+            .with(other.spans.file, partner.span, "and this one")
             .help("leave one of them out, or set `ridge` under `[link]` (then both hold only in part)")
     }
 

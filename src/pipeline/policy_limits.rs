@@ -202,8 +202,8 @@ fn too_few(
     for (index, one) in unmet.iter().take(MOST_PLACES).enumerate() {
         let label = format!("`{}` does not", one.id);
         finding = match index {
-            0 => finding.at(one.file, &one.place, label),
-            _ => finding.with(one.file, &one.place, label),
+            0 => finding.at(one.file, &one.span, label),
+            _ => finding.with(one.file, &one.span, label),
         };
     }
     if unmet.len() > MOST_PLACES {
@@ -224,7 +224,7 @@ fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], pairs: &[Pre
             "a neighbour of `{}` diverges by {:.3} nats; the policy allows {}",
             one.id, pair.divergence, limit.value
         );
-        policy.point(Diagnostic::new(Code::MaxNeighbourhoodKl, message).at(one.file, &one.place, "this prompt"), limit)
+        policy.point(Diagnostic::new(Code::MaxNeighbourhoodKl, message).at(one.file, &one.span, "this prompt"), limit)
     };
     broken.map(finding).collect()
 }
@@ -314,7 +314,7 @@ pub fn unrunnable_error(project: &Project, unrunnable: &[UnrunnablePrompt]) -> F
             ModelError::Overflow => Code::NotFinite,
             _ => Code::PromptTooLong,
         };
-        let finding = Diagnostic::new(code, message).at(one.file, &one.place, "cannot be evaluated");
+        let finding = Diagnostic::new(code, message).at(one.file, &one.span, "cannot be evaluated");
         one.error.hint().into_iter().fold(finding, Diagnostic::help)
     };
     Failure::invalid(unrunnable.iter().map(finding).collect(), &project.edits.sources)

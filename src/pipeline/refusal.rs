@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Planned, Setup};
+use super::{Plan, PlannedEdit, Setup};
 use crate::compile::value::Compiled;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::digest::Digest;
@@ -128,7 +128,7 @@ impl Refusal {
 ///
 /// # Errors
 /// If the store fails.
-pub fn refused_edits<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p Planned<'p>, Refusal)>, StoreError> {
+pub fn refused_edits<'p>(plan: &'p Plan<'_>, store: &Store) -> Result<Vec<(&'p PlannedEdit<'p>, Refusal)>, StoreError> {
     let mut known = Vec::new();
     for planned in &plan.edits {
         // If both an object and a refusal exist at an address, the object wins: a later search found a value.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::base_disagrees;
 use super::setup::REFINED_FROM;
-use super::{BuildRecord, Plan, Planned, Setup};
+use super::{BuildRecord, Plan, PlannedEdit, Setup};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::project::{EditChange, Project};
 
@@ -37,7 +37,7 @@ fn warn_base_disagrees(
     let records: BTreeMap<_, _> = record.edits.iter().map(|record| (record.meaning, record)).collect();
     let mut warnings = Vec::new();
     // The aliases of a subject have the same `was`, so one warning per edit is enough.
-    for Planned { edit, meaning, .. } in plan.edits.iter().filter(|planned| planned.alias().is_none()) {
+    for PlannedEdit { edit, meaning, .. } in plan.edits.iter().filter(|planned| planned.alias().is_none()) {
         let answer = records.get(meaning).and_then(|record| record.was);
         let (Some(was), Some(span), Some(answer)) = (&edit.was, &edit.spans.was, answer) else { continue };
         if answer.held {

@@ -33,7 +33,7 @@ pub fn answer(
         divergence: pair.divergence,
         verdict,
         requirement,
-        place: Some(Place::new(one.file, &one.place, sources)),
+        place: Some(Place::new(one.file, &one.span, sources)),
     }
 }
 

@@ -296,8 +296,7 @@ fn pair<'s>(
 fn first_project_error(prompts: &[SidePrompt<'_>], unrunnable: Vec<UnrunnablePrompt>) -> Failure {
     let side_prompt = |one: &UnrunnablePrompt| {
         let is = |side_prompt: &&SidePrompt<'_>| {
-            (side_prompt.one.id, side_prompt.one.file, &side_prompt.one.place)
-                == (one.id.as_str(), one.file, &one.place)
+            (side_prompt.one.id, side_prompt.one.file, &side_prompt.one.span) == (one.id.as_str(), one.file, &one.span)
         };
         prompts.iter().find(is)
     };

@@ -288,7 +288,7 @@ fn failed(one: &Expectation<'_>, pair: &PredictionPair, says: &str, required: Op
         PromptKind::Unchanged => "a prompt does not stay unchanged",
         PromptKind::Probe => "a probe does not stay unchanged",
     };
-    Diagnostic::new(Code::ExpectationFailed, format!("`{}`: {what}", one.id)).at(one.file, &one.place, found)
+    Diagnostic::new(Code::ExpectationFailed, format!("`{}`: {what}", one.id)).at(one.file, &one.span, found)
 }
 
 fn broken(gate: &Gate, policy: &Policy) -> Diagnostic {

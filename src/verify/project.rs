@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::export::{folder, weights};
 use crate::numeric::Isa;
 use crate::patch::Patch;
-use crate::pipeline::base::place_of;
+use crate::pipeline::base::protected_folder;
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::{Base, BuildInputs, Setup, plan};
 use crate::project::{ChangeKind, EditChange, LOCK_FILE, Lock, Project};
@@ -54,7 +54,7 @@ pub fn project(project: &Project, store: &Store, isa: Isa) -> Result<Audit, Fail
 
 /// Checks that every file of the base has the digest in the lock; returns whether all files do.
 fn base(audit: &mut Audit, project: &Project, lock: &Lock) -> bool {
-    let place = place_of(project);
+    let place = protected_folder(project);
     let mut same = true;
     for locked in &lock.base.files {
         let check = |said: &str| Check::wrong("base", &locked.path, said).state(State::Stale);
@@ -183,7 +183,7 @@ fn made(audit: &mut Audit, project: &Project, store: &Store, lock: &Lock) -> Res
     let check = match store.get(EntryKind::Patch, &lock.patch.id) {
         Ok(Some(bytes)) => match Patch::from_bytes(&bytes) {
             Ok(patch) => {
-                let listing = folder::list(&place_of(project))?;
+                let listing = folder::list(&protected_folder(project))?;
                 match weights::open_all(&listing, &lock.base).and_then(|weights| weights::lay(&weights, &patch)) {
                     Ok(_) => Check::ok("patch", name, "in the store, intact, and for this base"),
                     Err(error) => Check::wrong("patch", name, "not for this base").detail(error.to_string()),

@@ -12,11 +12,11 @@ use crate::cli::context::Context;
 use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure, escape_controls, quoted};
 use crate::model::{ModelError, Prompt};
-use crate::pipeline::plan::{base_disagrees, only};
+use crate::pipeline::plan::{base_disagrees, select_edits};
 use crate::pipeline::policy_limits;
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::statistics_error;
-use crate::pipeline::{Base, Plan, Planned, Setup, key_similarity, plan, refusal};
+use crate::pipeline::{Base, Plan, PlannedEdit, Setup, key_similarity, plan, refusal};
 use crate::project::{ChangeKind, Difference, Edit, EditChange, Lock, LockField, LockItem, Project};
 use crate::report::Outcome;
 use crate::report::table::{Table, percent, plural};
@@ -69,7 +69,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &Store) -> Result<Outcome, Failure> {
-    let chosen = only(project, &arguments.only)?;
+    let chosen = select_edits(project, &arguments.only)?;
     if let Some(name) = &arguments.base {
         return other_base::shown(context, (project, store), &chosen, name, arguments.exit_code);
     }
@@ -107,7 +107,7 @@ fn shown(context: &Context, arguments: &Arguments, project: &Project, store: &St
         refused: !refused.is_empty(),
     };
     let planned = |edit: &&Edit| plan.edits.iter().find(|planned| planned.edit.id == edit.id);
-    let edits: Vec<(&Planned<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
+    let edits: Vec<(&PlannedEdit<'_>, &Said)> = chosen.iter().filter_map(planned).zip(&said).collect();
     match context.format {
         Format::Json => {
             let findings = [plan.warnings.as_slice(), &refused].concat();
@@ -136,7 +136,7 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
         let planned = plan.edits.iter().find(|planned| planned.edit.id == edit.id);
         rows.extend(planned.map(|planned| planned.resolved.rows[0].ids.clone()));
         for answer in [Some(&edit.target), edit.was.as_ref()].into_iter().flatten() {
-            let filled = planned.map_or_else(|| edit.filled_prompt(), Planned::filled);
+            let filled = planned.map_or_else(|| edit.filled_prompt(), PlannedEdit::filled);
             let question = Question::new(&base.tokens, Prompt { text: &filled, chat: edit.chat }, answer, limit);
             questions.push(question.map_err(|error| unrunnable_error(edit, &error.to_string()))?);
         }
@@ -149,10 +149,10 @@ fn ask(project: &Project, base: &Base, plan: &Plan<'_>, chosen: &[&Edit]) -> Res
         let top = (base.tokens.piece(top), probability);
         let one = Said { top, target: score(), was: edit.was.as_ref().map(|_| score()) };
         if !one.target.is_finite() {
-            let (id, file, place) = (edit.id.clone(), edit.spans.file, edit.spans.prompt.clone());
+            let (id, file, span) = (edit.id.clone(), edit.spans.file, edit.spans.prompt.clone());
             return Err(policy_limits::unrunnable_error(
                 project,
-                &[UnrunnablePrompt { id, file, place, error: ModelError::Overflow }],
+                &[UnrunnablePrompt { id, file, span, error: ModelError::Overflow }],
             ));
         }
         said.push(one);
@@ -189,7 +189,7 @@ fn refined(setup: &Setup, layers: &[usize]) -> Option<String> {
 }
 
 impl View<'_> {
-    fn human(&self, edits: &[(&Planned<'_>, &Said)], whole: bool) -> String {
+    fn human(&self, edits: &[(&PlannedEdit<'_>, &Said)], whole: bool) -> String {
         let mut head = Table::new(&[1], &[]);
         let digest = self.base.locked.digest;
         let locked = match self.lock {
@@ -247,7 +247,7 @@ impl View<'_> {
     }
 
     /// Appends the lines of one edit. Results of `write!` are ignored, because writing to a `String` cannot fail.
-    fn edit(&self, out: &mut String, planned: &Planned<'_>, said: &Said) {
+    fn edit(&self, out: &mut String, planned: &PlannedEdit<'_>, said: &Said) {
         let edit = planned.edit;
         let change = self.changes.iter().find(|change| change.id == edit.id);
         let sign = change.map_or("=", |change| change.kind.sign());
@@ -275,7 +275,7 @@ impl View<'_> {
     }
 
     /// Returns the entries of an edit for the aliases of its subject.
-    fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &Planned<'_>> {
+    fn aliases(&self, edit: &Edit) -> impl Iterator<Item = &PlannedEdit<'_>> {
         // The plan is ordered by edit id, and the aliases of an edit follow its subject.
         let own = self.plan.edits.partition_point(|one| one.edit.id < edit.id);
         self.plan.edits[own..].iter().take_while(|one| one.edit.id == edit.id).filter(|one| one.alias().is_some())
@@ -295,8 +295,8 @@ impl View<'_> {
         }
     }
 
-    fn json(&self, edits: &[(&Planned<'_>, &Said)]) -> Value {
-        let edit = |(planned, said): &(&Planned<'_>, &Said)| {
+    fn json(&self, edits: &[(&PlannedEdit<'_>, &Said)]) -> Value {
+        let edit = |(planned, said): &(&PlannedEdit<'_>, &Said)| {
             let edit = planned.edit;
             let change = self.changes.iter().find(|change| change.id == edit.id);
             let score = |score: AnswerScore| json!({ "holds": score.holds, "probability": score.probability });

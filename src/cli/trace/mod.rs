@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::model::ModelError;
 use crate::pipeline::Base;
-use crate::pipeline::plan::only;
+use crate::pipeline::plan::select_edits;
 use crate::pipeline::policy_limits::not_finite_error;
 use crate::progress::{Progress as _, Unseen};
 use crate::project::{Edit, PROJECT_FILE, Project};
@@ -263,7 +263,7 @@ fn gather(arguments: &Arguments, project: Option<&Project>) -> Result<Gathered, 
         }
         _ => {
             let project = project.ok_or_else(|| refused("there is no project".to_owned()))?;
-            (only(project, &arguments.ids)?.into_iter().map(of_edit).collect(), Vec::new())
+            (select_edits(project, &arguments.ids)?.into_iter().map(of_edit).collect(), Vec::new())
         }
     };
     match facts.is_empty() && left.is_empty() {

@@ -7,15 +7,14 @@ use crate::behaviour::expectation::expectations;
 use crate::compile::object::address;
 use crate::compile::{Fact, Resolved};
 use crate::diagnostics::{Code, Diagnostic, Failure};
-use crate::pipeline::plan::{Plan, Planned};
-use crate::pipeline::{Base, Setup};
+use crate::pipeline::{Base, Plan, PlannedEdit, Setup};
 
 /// Finds the edits whose subject ends at a sink in the bare prompt, and gives each a preface that avoids the sink.
 ///
 /// # Errors
 /// If the store fails.
 pub(crate) fn choose_prefaces(
-    edits: &mut [Planned<'_>],
+    edits: &mut [PlannedEdit<'_>],
     base: &Base,
     setup: &Setup,
     norms: &ResidualNorms<'_>,
@@ -37,7 +36,7 @@ pub(crate) fn choose_prefaces(
 
 /// Tries all prefaces and uses the first one after which the subject is not at a sink.
 fn choose_preface(
-    one: &mut Planned<'_>,
+    one: &mut PlannedEdit<'_>,
     relative_norm: f64,
     base: &Base,
     setup: &Setup,
@@ -81,7 +80,7 @@ pub(crate) fn warnings(
 }
 
 /// Returns a warning that says after which text the fact will hold.
-fn fact_warning(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
+fn fact_warning(one: &PlannedEdit<'_>, setup: &Setup) -> Option<Diagnostic> {
     let Sink { relative_norm, preface, failed_prefaces } = one.sink.as_ref()?;
     let message = format!(
         "edit `{}`: at the very beginning of a text, {:?} is an attention sink at layer {} (the residual stream is \
@@ -92,7 +91,7 @@ fn fact_warning(one: &Planned<'_>, setup: &Setup) -> Option<Diagnostic> {
     );
     let finding = Diagnostic::new(Code::SubjectSink, message).at(
         one.edit.spans.file,
-        one.place,
+        one.span,
         "the prompt begins with this subject",
     );
     let after = |texts: &[String]| {
@@ -151,7 +150,7 @@ fn paraphrase_warnings(
             edit.id, setup.layer
         );
         let finding = Diagnostic::new(Code::SubjectSink, message);
-        let finding = finding.at(one.file, &one.place, "asked at the very beginning of a text");
+        let finding = finding.at(one.file, &one.span, "asked at the very beginning of a text");
         found.push(finding.help(format!("put words before {name:?} in the paraphrase")));
     }
     Ok(found)
