@@ -86,8 +86,8 @@ fn a_damaged_entry_counts_as_missing() {
     let store = Store::open(folder.path().join("store"));
     let reading = store.clone().for_reading();
     let inquiries = [Inquiry::of_tokens(&[1], &[&[2], &[3]])];
-    let cache = MeasurementCache::new(&reading, Digest::of(b"base"), None, None);
-    cache.store_answers(&inquiries, &[said(0.5)]);
+    let read_only = MeasurementCache::new(&reading, Digest::of(b"base"), None, None);
+    read_only.store_answers(&inquiries, &[said(0.5)]);
     assert!(!store.root().exists());
     let cache = MeasurementCache::new(&store, Digest::of(b"base"), None, None);
     cache.store_answers(&inquiries, &[said(f64::NAN)]);

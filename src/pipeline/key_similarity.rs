@@ -20,7 +20,7 @@ use crate::stats::{self, build::factor_address};
 use crate::store::{EntryKind, Store};
 
 /// The largest set of which a plan compares all pairs of keys; a larger set is compared when it is built.
-const MOST_PLANNED: usize = 300;
+const MAX_PLANNED: usize = 300;
 
 /// Returns one finding for each pair of similar keys. `similar` identifies the edits by the digest of their meaning;
 /// `condition` is the condition number of `S`, the linear system of the edited layer.
@@ -60,7 +60,7 @@ pub fn foreseen(
 ) -> Result<Vec<Diagnostic>, Failure> {
     let Some(cached) = stats::find(store, &setup.provenance).ok().flatten() else { return Ok(Vec::new()) };
     let is_factored = store.path(EntryKind::Factor, &factor_address(&cached.content)).is_file();
-    if !is_factored || plan.edits.len() > MOST_PLANNED {
+    if !is_factored || plan.edits.len() > MAX_PLANNED {
         return Ok(Vec::new());
     }
     let (factor, _) = factor(project, base, setup, &cached, store, &Unseen)?;

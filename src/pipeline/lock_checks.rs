@@ -81,10 +81,10 @@ fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
         return Ok(());
     }
     let mut finding = Diagnostic::new(Code::LockStale, format!("{LOCK_FILE} is not what a build would write now"));
-    for difference in differences.iter().take(MOST_SHOWN) {
+    for difference in differences.iter().take(MAX_LISTED) {
         finding = finding.help(describe(difference));
     }
-    if let Some(more) = differences.len().checked_sub(MOST_SHOWN).filter(|more| *more > 0) {
+    if let Some(more) = differences.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
         finding = finding.help(format!("{more} more differences"));
     }
     Err(Failure::stale(finding.help(BUILD_WITHOUT_LOCKED)))
@@ -93,7 +93,7 @@ fn check_unchanged(differences: &[Difference]) -> Result<(), Failure> {
 const BUILD_WITHOUT_LOCKED: &str = "run `corrigenda build` without --locked, look at the change, and commit the lock";
 
 /// The maximum number of differences that are listed.
-const MOST_SHOWN: usize = 20;
+const MAX_LISTED: usize = 20;
 
 fn describe(difference: &Difference) -> String {
     let Difference { item, field, locked, fresh } = difference;

@@ -40,11 +40,11 @@ pub fn lock(project: &Project, base: &Base, store: &Store) -> Result<Lock, Failu
 /// # Errors
 /// If the store does not have the patch, or its bytes are damaged.
 pub fn patch(store: &Store, id: &Digest) -> Result<Patch, Failure> {
-    let refuse = |message: String| {
+    let failure = |message: String| {
         let finding = Diagnostic::new(Code::PatchMissing, message);
         Failure::from(finding.help("run `corrigenda build` to make it again"))
     };
-    let bytes = store.get(EntryKind::Patch, id).map_err(|error| refuse(error.to_string()))?;
-    let bytes = bytes.ok_or_else(|| refuse(format!("the patch {id} is not in the store")))?;
-    Patch::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
+    let bytes = store.get(EntryKind::Patch, id).map_err(|error| failure(error.to_string()))?;
+    let bytes = bytes.ok_or_else(|| failure(format!("the patch {id} is not in the store")))?;
+    Patch::from_bytes(&bytes).map_err(|error| failure(error.to_string()))
 }

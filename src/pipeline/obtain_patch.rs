@@ -108,15 +108,15 @@ pub fn setup_for_lock(
         if setup.refinement.is_none() && stats::find(store, &setup.provenance).is_ok_and(|found| found.is_some()) {
             return Ok(setup);
         }
-        let setup = Setup::new(project, base, store, CorpusDigest::Remembered)?;
+        let current = Setup::new(project, base, store, CorpusDigest::Remembered)?;
         // A past revision is built only from the corpus that its lock names.
-        if project.is_snapshot() && setup.provenance.corpus != locked.corpus {
+        if project.is_snapshot() && current.provenance.corpus != locked.corpus {
             let message = format!("the corpus is not that of {name}: {LOCK_FILE} there has another digest");
             let finding = Diagnostic::new(Code::CorpusUnusable, message)
                 .help("check out the corpus of that revision, or import its statistics with `corrigenda store import`");
             return Err(Failure::stale(finding));
         }
-        return Ok(setup);
+        return Ok(current);
     }
     Setup::new(project, base, store, CorpusDigest::Remembered)
 }

@@ -24,7 +24,7 @@ pub struct NamedPatch {
 ///
 /// # Errors
 /// If several ids start with these digits, or the store cannot be listed.
-pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Failure> {
+pub fn find_id(store: &Store, digits: &str) -> Result<Option<Digest>, Failure> {
     let patches = store.ls()?.into_iter().filter(|entry| entry.kind == EntryKind::Patch);
     let ids: Vec<Digest> = patches.map(|entry| entry.key).filter(|key| key.hex().starts_with(digits)).collect();
     if ids.len() < 2 {
@@ -36,7 +36,7 @@ pub fn id(store: &Store, digits: &str) -> Result<Option<Digest>, Failure> {
 }
 
 /// Returns whether a text can be a prefix of an id: [`MIN_ID_DIGITS`] to 64 lowercase hexadecimal digits.
-pub fn is_digits(text: &str) -> bool {
+pub fn is_id_prefix(text: &str) -> bool {
     let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     (MIN_ID_DIGITS..=64).contains(&text.len()) && text.bytes().all(hex)
 }
@@ -46,24 +46,24 @@ pub fn is_digits(text: &str) -> bool {
 /// # Errors
 /// If no patch has this name, or several patches do.
 pub fn find(store: &Store, name: &str) -> Result<NamedPatch, Failure> {
-    let (digits, must) = match name.strip_prefix("sha256:") {
+    let (digits, is_id) = match name.strip_prefix("sha256:") {
         Some(digits) => (digits, true),
         None => (name, false),
     };
     let path = Path::new(name);
-    if !must && path.exists() {
+    if !is_id && path.exists() {
         if !path.is_file() {
             return Err(Diagnostic::new(Code::PatchMissing, format!("`{name}` is not a regular file")).into());
         }
         return Ok(NamedPatch { path: path.to_owned(), id: id_of_name(path) });
     }
-    if !is_digits(digits) {
+    if !is_id_prefix(digits) {
         let message = format!("`{name}` is neither a file nor the id of a patch");
         return Err(Failure::from(Diagnostic::new(Code::PatchMissing, message).help(format!(
             "an id is `sha256:` and 64 hexadecimal digits; the first {MIN_ID_DIGITS} or more are enough"
         ))));
     }
-    match id(store, digits)? {
+    match find_id(store, digits)? {
         Some(id) => Ok(NamedPatch { path: store.path(EntryKind::Patch, &id), id: Some(id) }),
         None => {
             let finding = Diagnostic::new(Code::PatchMissing, format!("no patch in the store has the id `{name}`"));
@@ -83,10 +83,10 @@ impl NamedPatch {
     /// # Errors
     /// If the file cannot be read, or is larger than any patch can be.
     pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
-        let refuse = |why: String| Failure::from(Diagnostic::new(Code::PatchUnusable, why));
+        let failure = |why: String| Failure::from(Diagnostic::new(Code::PatchUnusable, why));
         regular_file::read(&self.path, MOST_PATCH_BYTES).map_err(|error| match error.kind() {
-            ErrorKind::FileTooLarge => refuse(format!("`{}` is larger than a patch can be", self.path.display())),
-            _ => refuse(format!("reading `{}`: {error}", self.path.display())),
+            ErrorKind::FileTooLarge => failure(format!("`{}` is larger than a patch can be", self.path.display())),
+            _ => failure(format!("reading `{}`: {error}", self.path.display())),
         })
     }
 
@@ -96,13 +96,13 @@ impl NamedPatch {
     /// If the bytes do not have the expected id, or are not a valid patch.
     pub fn patch(&self) -> Result<Patch, Failure> {
         let bytes = self.bytes()?;
-        let refuse = |why: String| {
+        let failure = |why: String| {
             Failure::from(Diagnostic::new(Code::PatchUnusable, format!("the patch `{}`: {why}", self.path.display())))
         };
         let found = Digest::of(&bytes);
         if let Some(id) = self.id.filter(|id| *id != found) {
-            return Err(refuse(format!("the digest of its bytes is {found}, and not {id}")));
+            return Err(failure(format!("the digest of its bytes is {found}, and not {id}")));
         }
-        Patch::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
+        Patch::from_bytes(&bytes).map_err(|error| failure(error.to_string()))
     }
 }

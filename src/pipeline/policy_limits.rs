@@ -18,7 +18,7 @@ use crate::project::{Config, Edit, Limit, Policy, Prefaces, Project};
 use crate::store::{EntryKind, Store, memo};
 
 /// The maximum number of places that are shown for one broken limit.
-const MOST_PLACES: usize = 8;
+const MAX_PLACES: usize = 8;
 
 /// Returns the project's thresholds, with the defaults filled in: the largest KL divergence of an unchanged prompt, and
 /// the smallest probability of a target.
@@ -178,13 +178,17 @@ fn check_answers(
     ];
     let mut found: Vec<Diagnostic> = shares
         .into_iter()
-        .filter_map(|(code, limit, share, unmet, what)| too_few(policy, code, limit.as_ref()?, share, &unmet, what))
+        .filter_map(|(code, limit, share, unmet, what)| {
+            share_below_limit(policy, code, limit.as_ref()?, share, &unmet, what)
+        })
         .collect();
-    found.extend(policy.max_neighbourhood_kl.iter().flat_map(|limit| too_far(policy, limit, &all, &pairs)));
+    found.extend(
+        policy.max_neighbourhood_kl.iter().flat_map(|limit| divergences_above_limit(policy, limit, &all, &pairs)),
+    );
     Ok(found)
 }
 
-fn too_few(
+fn share_below_limit(
     policy: &Policy,
     code: Code,
     limit: &Limit,
@@ -199,20 +203,25 @@ fn too_few(
         format!("{} of {} {what}: {:.3}; the policy requires {}", share.met, share.all, share.value(), limit.value);
     // The first label is an expectation that fails; the policy's rule is shown last.
     let mut finding = Diagnostic::new(code, message);
-    for (index, one) in unmet.iter().take(MOST_PLACES).enumerate() {
+    for (index, one) in unmet.iter().take(MAX_PLACES).enumerate() {
         let label = format!("`{}` does not", one.id);
         finding = match index {
             0 => finding.at(one.file, &one.span, label),
             _ => finding.with(one.file, &one.span, label),
         };
     }
-    if unmet.len() > MOST_PLACES {
-        finding = finding.help(format!("{} more do not", unmet.len() - MOST_PLACES));
+    if unmet.len() > MAX_PLACES {
+        finding = finding.help(format!("{} more do not", unmet.len() - MAX_PLACES));
     }
     Some(policy.point(finding, limit))
 }
 
-fn too_far(policy: &Policy, limit: &Limit, all: &[Expectation<'_>], pairs: &[PredictionPair]) -> Vec<Diagnostic> {
+fn divergences_above_limit(
+    policy: &Policy,
+    limit: &Limit,
+    all: &[Expectation<'_>],
+    pairs: &[PredictionPair],
+) -> Vec<Diagnostic> {
     let neighbours = all.iter().zip(pairs).filter(|(one, _)| match one.kind {
         PromptKind::Unchanged => true,
         PromptKind::Probe => !one.report_only,
@@ -259,7 +268,8 @@ fn check_damage(project: &Project, base: &Base, patched: &Model) -> Result<Vec<D
 /// # Errors
 /// If there is no neutral text, it cannot be read, nothing in it is predicted, or a model's output is not finite.
 pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result<Damage, Failure> {
-    let measured = damage(&base.model, patched, &neutral(project, base)?).map_err(|error| not_finite_error(&error))?;
+    let measured =
+        damage(&base.model, patched, &read_neutral(project, base)?).map_err(|error| not_finite_error(&error))?;
     // Without a predicted token nothing was measured, so no limit can pass.
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok(measured) }
 }
@@ -268,7 +278,7 @@ pub fn measure_damage(project: &Project, base: &Base, patched: &Model) -> Result
 ///
 /// # Errors
 /// If no neutral text is set, or it cannot be read.
-pub fn neutral(project: &Project, base: &Base) -> Result<Neutral, Failure> {
+pub fn read_neutral(project: &Project, base: &Base) -> Result<Neutral, Failure> {
     let path = neutral_path(&project.config).ok_or_else(|| no_neutral(project))?;
     Neutral::read(&path, &base.tokens, base.model.spec().max_positions)
         .map_err(|error| unusable(project, &error.to_string()))

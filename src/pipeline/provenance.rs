@@ -61,7 +61,7 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
         all.insert(format!("base/{}", file.path), file.digest);
     }
     if let Some(statistics) = &project.config.statistics {
-        let corpus = lock.statistics.iter().map(|locked| (named("corpus", &statistics.corpus), locked.corpus));
+        let corpus = lock.statistics.iter().map(|locked| (hide_folders("corpus", &statistics.corpus), locked.corpus));
         all.extend(corpus);
     }
     all.extend(lock.statistics.iter().map(|locked| (format!("statistics/layer-{}", locked.layer), locked.digest)));
@@ -73,29 +73,29 @@ fn dependencies(project: &Project, lock: &Lock) -> Result<Vec<Value>, Failure> {
     }
     if let Some(path) = &project.config.rome.templates {
         let bytes = regular_file::read(&project.config.resolve(path), MOST_FILE_BYTES)
-            .map_err(|error| unread(path, &error.to_string()))?;
-        all.insert(named("templates", path), Digest::of(&bytes));
+            .map_err(|error| unreadable(path, &error.to_string()))?;
+        all.insert(hide_folders("templates", path), Digest::of(&bytes));
     }
     let one = |(name, digest): (String, Digest)| json!({ "name": name, "digest": { "sha256": digest.hex() } });
     Ok(all.into_iter().map(one).collect())
 }
 
 /// Returns a name that does not reveal the path of the file on this machine.
-fn named(role: &str, path: &Path) -> String {
+fn hide_folders(role: &str, path: &Path) -> String {
     format!("{role}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Returns the digest of a project file, after checking that its content is still what the build read.
 fn read(project: &Project, file: FileId, path: &Path) -> Result<Digest, Failure> {
-    let bytes = regular_file::read(path, MOST_FILE_BYTES).map_err(|error| unread(path, &error.to_string()))?;
+    let bytes = regular_file::read(path, MOST_FILE_BYTES).map_err(|error| unreadable(path, &error.to_string()))?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     if text != project.edits.sources.text(file).as_bytes() {
-        return Err(unread(path, "it changed while the build ran: build again"));
+        return Err(unreadable(path, "it changed while the build ran: build again"));
     }
     Ok(Digest::of(&bytes))
 }
 
-fn unread(path: &Path, why: &str) -> Failure {
+fn unreadable(path: &Path, why: &str) -> Failure {
     let message = format!("`{}` cannot be named in the provenance: {why}", path.display());
     Failure::from(Diagnostic::new(Code::FileUnreadable, message))
 }
@@ -105,8 +105,8 @@ fn unread(path: &Path, why: &str) -> Failure {
 /// # Errors
 /// If the folder does not exist, the file cannot be created, or the builder is not a URI.
 pub fn check(path: &Path, builder: &str) -> Result<(), Failure> {
-    let odd = |character: char| character.is_whitespace() || character.is_control();
-    if !builder.contains(':') || builder.starts_with(':') || builder.contains(odd) {
+    let not_allowed = |character: char| character.is_whitespace() || character.is_control();
+    if !builder.contains(':') || builder.starts_with(':') || builder.contains(not_allowed) {
         let message = format!("`{builder}` is not a URI, and a builder is named by a URI");
         let finding = Diagnostic::new(Code::OutOfRange, message)
             .help("give a URI, for example `--builder https://ci.example/main`");

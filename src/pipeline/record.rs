@@ -139,7 +139,7 @@ pub enum Unmeasured {
 }
 
 /// The maximum number of recorded pairs: a set with one subject under many prompts would have thousands.
-const MOST_ALIKE: usize = 100;
+const MAX_SIMILAR: usize = 100;
 
 /// Measures a patch: the answers on the base and on the rounded weights, the norms and the tensors.
 ///
@@ -180,7 +180,7 @@ pub fn measure(
     let meaning = |index: usize| linker.edits()[index].meaning;
     // The names of one subject have similar keys by design.
     let id = |index: usize| &linker.edits()[index].edit.id;
-    let pairs = linker.similar().into_iter().filter(|pair| id(pair.edit) != id(pair.partner)).take(MOST_ALIKE);
+    let pairs = linker.similar().into_iter().filter(|pair| id(pair.edit) != id(pair.partner)).take(MAX_SIMILAR);
     let similar = pairs
         .map(|pair| SimilarKeys { edit: meaning(pair.edit), other: meaning(pair.partner), cosine: pair.cosine })
         .collect();

@@ -54,10 +54,10 @@ impl CorpusDigest {
 
 /// The default maximum number of tokens per document, which the context length of the model limits further. It is the
 /// longest published value (the context of GPT-J).
-const MOST_TOKENS: usize = 2048;
+const DEFAULT_MAX_TOKENS: usize = 2048;
 
 /// The maximum size of a template file: 1 MiB.
-const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
+const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 
 impl Setup {
     /// Reads the project's settings. Settings that it leaves out take the published values for the base, or a default.
@@ -80,18 +80,18 @@ impl Setup {
         layer: Result<usize, Diagnostic>,
     ) -> Result<Self, Failure> {
         let mut findings = Vec::new();
-        let mut keep = |finding: Diagnostic| findings.push(finding);
+        let mut report = |finding: Diagnostic| findings.push(finding);
         let published = presets::published(base.model.spec());
-        let layer = layer.map_err(&mut keep).ok();
-        let templates = templates_of(project).map_err(&mut keep).ok();
-        let corpus = read_corpus(project, store, corpus).map_err(&mut keep).ok();
+        let layer = layer.map_err(&mut report).ok();
+        let templates = templates_of(project).map_err(&mut report).ok();
+        let corpus = read_corpus(project, store, corpus).map_err(&mut report).ok();
         let (Some(layer), Some(templates), Some((corpus, digest))) = (layer, templates, corpus) else {
             return Err(Failure::invalid(findings, &project.edits.sources));
         };
         let spec = base.model.spec();
         let limits = project.config.statistics.as_ref();
-        let most = limits.and_then(|limits| limits.max_tokens).and_then(|most| usize::try_from(most).ok());
-        let max_tokens = most.unwrap_or(MOST_TOKENS).min(spec.max_positions);
+        let limit = limits.and_then(|limits| limits.max_tokens).and_then(|limit| usize::try_from(limit).ok());
+        let max_tokens = limit.unwrap_or(DEFAULT_MAX_TOKENS).min(spec.max_positions);
         let mut provenance = Provenance::new(base.locked.digest, layer, spec.intermediate_size, digest, max_tokens);
         provenance.max_documents = limits.and_then(|limits| limits.max_documents);
         let settings = settings(&project.config.rome, published.map(|(_, settings)| settings).unwrap_or_default());
@@ -175,8 +175,8 @@ pub const REFINED_FROM: usize = 25;
 fn refinement(project: &Project) -> Option<Refinement> {
     let (link, default) = (&project.config.link, Refinement::default());
     let names = project.edits.edits.iter().map(|edit| edit.names().count()).sum::<usize>();
-    let usual = if names < REFINED_FROM { 0 } else { default.steps };
-    let steps = link.refine_steps.unwrap_or(usual);
+    let default_steps = if names < REFINED_FROM { 0 } else { default.steps };
+    let steps = link.refine_steps.unwrap_or(default_steps);
     let layers = link.refine_layers.unwrap_or(default.layers);
     (steps > 0).then_some(Refinement { steps, layers, ..default })
 }
@@ -252,8 +252,8 @@ pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
     if templates.first().is_none_or(|first| first != "{}") {
         return Err(wrong(format!("{shown}:1: the first template is not `{{}}` alone")));
     }
-    let sound = |template: &String| template.matches("{}").count() == 1 && template.ends_with("{}");
-    if let Some(line) = templates.iter().position(|template| !sound(template)) {
+    let is_template = |template: &String| template.matches("{}").count() == 1 && template.ends_with("{}");
+    if let Some(line) = templates.iter().position(|template| !is_template(template)) {
         return Err(wrong(format!("{shown}:{}: a template needs one `{{}}`, at its end", line + 1)));
     }
     Ok(templates)
@@ -261,7 +261,7 @@ pub fn templates_of(project: &Project) -> Result<Vec<String>, Diagnostic> {
 
 fn read_templates(project: &Project, path: &std::path::Path) -> Result<String, String> {
     let (shown, whole) = (path.display(), project.config.resolve(path));
-    let bytes = regular_file::read(&whole, MOST_TEMPLATE_BYTES).map_err(|error| match error.kind() {
+    let bytes = regular_file::read(&whole, MAX_TEMPLATE_BYTES).map_err(|error| match error.kind() {
         ErrorKind::InvalidInput => format!("the templates {shown} are not a regular file"),
         ErrorKind::FileTooLarge => format!("the templates {shown} are longer than one mebibyte"),
         _ => format!("reading the templates {shown}: {error}"),

@@ -54,7 +54,7 @@ fn warn_base_disagrees(
 }
 
 /// The size of the largest benchmarked set, rounded up: refinement was measured with 244 facts (`bench`, S 96).
-const MEASURED: usize = 250;
+const LARGEST_MEASURED: usize = 250;
 
 /// Warns about a set that is too large to link without refinement, or larger than the benchmarked maximum.
 fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
@@ -63,8 +63,8 @@ fn warn_large_set(setup: &Setup, names: usize) -> Option<Diagnostic> {
         return finding(format!("{names} facts are linked without refinement: they disturb one another"))
             .map(|finding| finding.help("remove `refine-steps` from `[link]`, and run `corrigenda test`"));
     }
-    if names > MEASURED {
-        return finding(format!("{names} facts are linked; sets of more than {MEASURED} were not measured"))
+    if names > LARGEST_MEASURED {
+        return finding(format!("{names} facts are linked; sets of more than {LARGEST_MEASURED} were not measured"))
             .map(|finding| finding.help("run `corrigenda test` to check each fact and the damage on neutral text"));
     }
     None

@@ -1,6 +1,6 @@
 //! Generates continuations of prompts with the models of both sides of a comparison.
 //!
-//! At most [`MOST_CONTINUED`] prompts are continued. Both sides use the same seed or greedy decoding.
+//! At most [`MAX_CONTINUED`] prompts are continued. Both sides use the same seed or greedy decoding.
 
 use super::side::{DiffContext, Side};
 use crate::behaviour::ask::PredictionPair;
@@ -12,7 +12,7 @@ use crate::pipeline::Base;
 use crate::report::{Continuation, Drawn};
 
 /// The maximum number of prompts that are continued.
-const MOST_CONTINUED: usize = 24;
+const MAX_CONTINUED: usize = 24;
 
 /// The generated continuations, each with the texts of both sides.
 pub(super) struct SideTexts {
@@ -21,7 +21,7 @@ pub(super) struct SideTexts {
     pub drawn: Option<Drawn>,
 }
 
-/// Continues the first [`MOST_CONTINUED`] prompts on both sides. Returns no text if `generation.tokens` is 0.
+/// Continues the first [`MAX_CONTINUED`] prompts on both sides. Returns no text if `generation.tokens` is 0.
 pub(super) fn side_texts(
     before: &Side,
     after: &Side,
@@ -29,7 +29,7 @@ pub(super) fn side_texts(
     prompts: &[(&Expectation<'_>, &PredictionPair)],
     generation: ContinuationOptions,
 ) -> Result<SideTexts, Failure> {
-    let continued_prompts = if generation.tokens == 0 { &[] } else { &prompts[..prompts.len().min(MOST_CONTINUED)] };
+    let continued_prompts = if generation.tokens == 0 { &[] } else { &prompts[..prompts.len().min(MAX_CONTINUED)] };
     let continuations = continue_all(before, after, context, continued_prompts, generation)?;
     let drawn =
         Drawn { tokens: generation.tokens, seed: generation.seed, left_out: prompts.len() - continued_prompts.len() };

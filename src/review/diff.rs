@@ -16,7 +16,7 @@ use crate::diagnostics::{Failure, Sources};
 use crate::digest::Digest;
 use crate::model::Model;
 use crate::patch::{edit_norms, norm};
-use crate::pipeline::policy_limits::{NO_TOKENS, neutral, neutral_path, unrunnable_error};
+use crate::pipeline::policy_limits::{NO_TOKENS, neutral_path, read_neutral, unrunnable_error};
 use crate::project::edits::diff::{ChangeKind, FactChange, compare};
 use crate::project::{Edit, EditSet, Prefaces, Probe, Project};
 use crate::report::{self, Answer, EditName, EditWeight, Report, Tensor, Weights};
@@ -312,7 +312,7 @@ fn damage(before: &Side, after: &Side, context: DiffContext<'_>) -> Result<(Opti
     if !neutral_path(&context.project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, Some("damage was not measured: there is no neutral text here".to_owned())));
     }
-    let neutral = neutral(context.project, context.base)?;
+    let neutral = read_neutral(context.project, context.base)?;
     let measured = pair(before, after, &|| Ok(&after.model), context).damage(&neutral)?;
     match measured.tokens {
         0 => Ok((None, Some(format!("damage was not measured: {NO_TOKENS}")))),

@@ -239,7 +239,7 @@ fn leaves_project(path: &str) -> bool {
 fn patch_id(digits: &str, store: &Store) -> Result<Option<Digest>, Failure> {
     match Digest::from_hex(digits) {
         Some(id) => Ok(Some(id)),
-        None if patch_ref::is_digits(digits) => patch_ref::id(store, digits),
+        None if patch_ref::is_id_prefix(digits) => patch_ref::find_id(store, digits),
         None => Ok(None),
     }
 }

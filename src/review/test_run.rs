@@ -10,7 +10,7 @@ use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::model::Tokens;
 use crate::pipeline::Base;
 use crate::pipeline::policy_limits::{
-    NO_TOKENS, neutral, neutral_path, neutral_text_error, thresholds, unrunnable_error,
+    NO_TOKENS, neutral_path, neutral_text_error, read_neutral, thresholds, unrunnable_error,
 };
 use crate::project::lock::accepted::{Acceptances, Accepted};
 use crate::project::{Edit, Limit, Policy, Prefaces, Project};
@@ -172,7 +172,7 @@ fn damage(input: &TestInput<'_, '_>) -> Result<(Option<Damage>, Vec<String>), Fa
     if !gated && !neutral_path(&project.config).is_some_and(|path| path.is_file()) {
         return Ok((None, vec!["damage was not measured: there is no neutral text here".to_owned()]));
     }
-    let measured = input.pair.damage(&neutral(project, base)?)?;
+    let measured = input.pair.damage(&read_neutral(project, base)?)?;
     // No token was predicted, so a limit cannot count as met.
     if measured.tokens == 0 { Err(neutral_text_error(project, NO_TOKENS)) } else { Ok((Some(measured), Vec::new())) }
 }

@@ -15,7 +15,7 @@ use crate::digest::{Digest, FieldHasher};
 use crate::export::destination::Place;
 use crate::link::Refinement;
 use crate::numeric::NUMERICS;
-use crate::pipeline::policy_limits::{neutral, not_finite_error};
+use crate::pipeline::policy_limits::{not_finite_error, read_neutral};
 use crate::pipeline::{Base, Setup};
 use crate::progress::{Progress as _, Unseen};
 use crate::project::Project;
@@ -233,7 +233,7 @@ fn over(
         }
         None => Kept::nowhere(),
     };
-    let neutral = if arguments.batch.is_empty() { None } else { Some(neutral(project, base)?) };
+    let neutral = if arguments.batch.is_empty() { None } else { Some(read_neutral(project, base)?) };
     let writing = Writing { every: arguments.generate, seed: arguments.seed, references: references.as_ref() };
     let bench = Bench { ground: &ground, stated, writing, neutral };
     if !arguments.batch_only {

@@ -133,12 +133,12 @@ mod tests {
 
     #[test]
     fn the_lowest_of_the_best_layers_is_selected() {
-        let good = || shares(true, 2, 4);
+        let met = || shares(true, 2, 4);
         let layers = [
             tried(0, vec![shares(false, 0, 4); 8]),
-            tried(1, vec![good(); 8]),
-            tried(2, vec![good(); 8]),
-            tried(3, [vec![good(); 7], vec![shares(true, 1, 4)]].concat()),
+            tried(1, vec![met(); 8]),
+            tried(2, vec![met(); 8]),
+            tried(3, [vec![met(); 7], vec![shares(true, 1, 4)]].concat()),
             tried(4, vec![shares(true, 1, 3); 8]),
         ];
         let best = best(&layers).expect("edits hold at some layers");

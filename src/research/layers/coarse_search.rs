@@ -137,13 +137,13 @@ mod tests {
         // Every layer can be found, also the first and the last, and none is tried twice.
         for count in [9, 12, 17, 24, 30, 48] {
             for top in 0..count {
-                let found = rounds(count, |layer| 100usize.saturating_sub(layer.abs_diff(top)).saturating_sub(90));
-                let mut all: Vec<usize> = found.iter().flat_map(|round| round.layers.clone()).collect();
-                assert!(all.contains(&top), "{top} of {count}: {found:?}");
-                let tried = all.len();
-                all.sort_unstable();
-                all.dedup();
-                assert_eq!(all.len(), tried, "{found:?}");
+                let searched = rounds(count, |layer| 100usize.saturating_sub(layer.abs_diff(top)).saturating_sub(90));
+                let mut layers: Vec<usize> = searched.iter().flat_map(|round| round.layers.clone()).collect();
+                assert!(layers.contains(&top), "{top} of {count}: {searched:?}");
+                let tried = layers.len();
+                layers.sort_unstable();
+                layers.dedup();
+                assert_eq!(layers.len(), tried, "{searched:?}");
             }
         }
     }
@@ -164,7 +164,7 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, (0..30).collect::<Vec<_>>());
         // A single good layer between the others.
-        let found = rounds(30, |layer| if layer == 11 { 9 } else { 0 });
-        assert!(found.iter().any(|round| round.layers.contains(&11)));
+        let between = rounds(30, |layer| if layer == 11 { 9 } else { 0 });
+        assert!(between.iter().any(|round| round.layers.contains(&11)));
     }
 }
