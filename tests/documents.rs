@@ -321,3 +321,81 @@ fn the_reference_has_every_key_of_the_schemas() {
         }
     }
 }
+
+/// Returns the folders of the table "Rooms" in docs/architecture.md, from top to bottom.
+fn rooms(page: &str) -> Vec<&str> {
+    let table = section(page, "Rooms").expect("the section");
+    table.lines().filter_map(|line| line.strip_prefix("| `src/")?.split('`').next()).collect()
+}
+
+/// Returns the text of a source file without its tests and its comments.
+fn code(path: &Path) -> String {
+    let text = read(path);
+    let text = text.split("#[cfg(test)]\nmod").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the modules at the root of the crate that a text names after `crate::`.
+fn named_rooms(code: &str) -> BTreeSet<String> {
+    let name = |text: &str| text.split(|one: char| !one.is_alphanumeric() && one != '_').next().map(str::to_owned);
+    let paths = code.split("crate::").skip(1);
+    paths
+        .flat_map(|path| match path.strip_prefix('{') {
+            Some(group) => group.split('}').next().unwrap_or_default().split(',').map(str::trim).map(name).collect(),
+            None => vec![name(path)],
+        })
+        .flatten()
+        .collect()
+}
+
+#[test]
+fn a_folder_uses_only_those_below_it() {
+    let page = read(&root().join("docs/architecture.md"));
+    let rooms = rooms(&page);
+    for folder in std::fs::read_dir(root().join("src")).expect("src").map(|entry| entry.expect("an entry").path()) {
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+        assert!(!folder.is_dir() || rooms.contains(&name.as_str()), "{name} is not in the table");
+    }
+    let mut wrong = Vec::new();
+    for (height, room) in rooms.iter().enumerate() {
+        for path in sources(&root().join("src").join(room)) {
+            let used = named_rooms(&code(&path));
+            let above =
+                used.iter().filter(|name| rooms.iter().position(|one| one == name).is_some_and(|at| at < height));
+            wrong.extend(above.map(|name| format!("{} uses {name}", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Returns the Rust files below a folder, without those that contain only tests.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let is_test = |name: &str| name.ends_with("tests.rs") || name == "samples.rs";
+    entries
+        .flat_map(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            if path.is_dir() {
+                sources(&path)
+            } else if name.ends_with(".rs") && !is_test(&name) {
+                vec![path]
+            } else {
+                Vec::new()
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_source_file_in_the_documents_exists() {
+    let mut missing = Vec::new();
+    for path in documents() {
+        let text = read(&path);
+        let named = text
+            .split('`')
+            .filter(|one| ["src/", "tests/", "benches/", "examples/"].iter().any(|folder| one.starts_with(folder)));
+        let plain = named.filter(|one| one.chars().all(|one| one.is_alphanumeric() || "/._-".contains(one)));
+        missing.extend(plain.filter(|one| !root().join(one).exists()).map(|one| format!("{}: {one}", path.display())));
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}

@@ -50,7 +50,7 @@ impl Store {
             Some(keys) => keys.clone(),
             None => {
                 let carried = |entry: &StoreEntry| {
-                    matches!(entry.kind, EntryKind::Object | EntryKind::Patch | EntryKind::RejectedFile)
+                    matches!(entry.kind, EntryKind::Object | EntryKind::Patch | EntryKind::Refusal)
                 };
                 self.ls()?.into_iter().filter(carried).map(|entry| (entry.kind, entry.key)).collect()
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::diagnostics::{RenderStyle, Sources, render, sort, summary};
-use crate::project::config::{PROJECT_FILE, parse};
+use crate::project::config::{Config, PROJECT_FILE, parse};
 
 const TWO: &str = "\
 format = 1
