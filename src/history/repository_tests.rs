@@ -33,7 +33,7 @@ fn a_commit_is_all_that_git_says_of_it() {
 }
 
 #[test]
-fn names_that_are_not_utf_8_and_times_that_no_calendar_has() {
+fn names_need_no_utf_8_and_times_no_calendar() {
     let sample = SampleRepository::new();
     let first = sample.commit(1, "first", &[], &[]);
     let tree = sample.git.find_commit(first).expect("a commit").tree_id();

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_is_cleared_and_what_is_being_written_stays() {
+    fn only_stale_temporary_files_are_removed() {
         let directory = tempfile::tempdir().expect("a directory");
         let make = |name: &str, age: Duration| {
             let file = fs::File::create(directory.path().join(name)).expect("written");

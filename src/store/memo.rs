@@ -103,18 +103,16 @@ fn fresh(path: &Path, what: HashedContent) -> Result<Digest, StoreError> {
     }
     .map_err(reading())?;
     let after = file.metadata().map_err(reading())?;
-    match whole.is_none_or(|length| length == after.len()) && is_unchanged(&before, &after) {
-        true => Ok(digest),
-        false => Err(StoreError::Changed { path: path.to_owned() }),
+    if whole.is_none_or(|length| length == after.len()) && is_unchanged(&before, &after) {
+        Ok(digest)
+    } else {
+        Err(StoreError::Changed { path: path.to_owned() })
     }
 }
 
 fn regular(path: &Path) -> Result<Metadata, StoreError> {
     let metadata = fs::metadata(path).map_err(StoreError::io("reading", path))?;
-    match metadata.is_file() {
-        true => Ok(metadata),
-        false => Err(StoreError::NotAFile { path: path.to_owned() }),
-    }
+    if metadata.is_file() { Ok(metadata) } else { Err(StoreError::NotAFile { path: path.to_owned() }) }
 }
 
 fn is_unchanged(a: &Metadata, b: &Metadata) -> bool {
@@ -232,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files_and_an_unwritable_memo_is_no_error() {
+    fn only_regular_files_are_hashed() {
         let directory = tempfile::tempdir().expect("a directory");
         assert!(matches!(digest_file_fresh(directory.path()), Err(StoreError::NotAFile { .. })));
         assert!(matches!(digest_file_fresh(&directory.path().join("no")), Err(StoreError::Io { .. })));

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_is_that_of_one_project_until_it_is_forgotten() {
+    fn a_request_belongs_to_one_project() {
         let top = tempfile::tempdir().expect("a folder");
         let store = Store::open(top.path().join("store"));
         let [one, other] = ["one", "other"].map(|name| top.path().join(name));

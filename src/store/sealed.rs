@@ -65,9 +65,12 @@ pub(super) fn check(
     }
     let mut trailer = [0; TRAILER];
     reader.read_exact(&mut trailer)?;
-    Ok(read_trailer(&trailer, kind, key, payload).and_then(|stated| match stated == found {
-        true => Ok(found),
-        false => Err(format!("its content has the digest {found}, but it was sealed with {stated}")),
+    Ok(read_trailer(&trailer, kind, key, payload).and_then(|stated| {
+        if stated == found {
+            Ok(found)
+        } else {
+            Err(format!("its content has the digest {found}, but it was sealed with {stated}"))
+        }
     }))
 }
 

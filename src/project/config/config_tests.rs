@@ -1,5 +1,6 @@
 //! Tests that project files are parsed to the right settings, and that every error points to its place in the file.
 
+use super::settings::StageConfig;
 use super::*;
 use crate::diagnostics::{RenderStyle, render};
 

@@ -46,7 +46,7 @@ fn parsed(text: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn what_a_model_says_itself_stands_over_what_the_project_says() {
+fn a_model_overrides_settings_of_the_project() {
     let mut config = parsed(TWO).expect("valid");
     assert_eq!(config.model_names(), ["large", "small"]);
     config.choose(Some("large")).expect("there");

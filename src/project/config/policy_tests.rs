@@ -28,7 +28,7 @@ fn drawn(result: Result<Project, Findings>) -> String {
 }
 
 #[test]
-fn what_breaks_a_rule_is_shown_with_the_rule_and_its_reason() {
+fn a_broken_rule_is_shown_with_its_reason() {
     let policy = "[policy]\nrequire = [\"reason\", \"source\", \"expires\"]\n[[policy.protected]]\nsubject = \"the pope*\"\n\
         reason = \"Not ours to change.\"\n[policy.reasons]\nrequire = \"An auditor asks.\"\n";
     insta::assert_snapshot!(drawn(project(policy, EDIT)));

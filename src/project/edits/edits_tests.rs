@@ -197,7 +197,7 @@ fn every_pair_of_one_key_is_told_whatever_comes_first() {
 }
 
 #[test]
-fn a_thousand_facts_of_one_subject_are_told_in_a_moment() {
+fn many_facts_of_one_subject_are_checked_fast() {
     let edits: Vec<String> = (0..3000).map(|n| edit(&format!("e{n}"), "A", &format!("{{}} is {n} of"), "x")).collect();
     let (set, _) = one(&file(&edits)).expect("valid");
     assert_eq!(conflicts::one_key(&set.edits, false).len(), 1001);
@@ -362,7 +362,7 @@ fn a_tower_of_dots_is_refused() {
 
 /// Nine thousand equal edits give one thousand findings and a note that there are more.
 #[test]
-fn what_is_wrong_nine_thousand_times_is_told_a_thousand_times() {
+fn a_repeated_finding_is_reported_1000_times() {
     let edit = |n: usize| {
         format!("[[edit]]\nid = \"e{n}\"\nsubject = \"Rome\"\nprompt = \"{{}} is in\"\ntarget = \"Italy\"\n")
     };

@@ -173,13 +173,11 @@ fn texts(
 pub fn files_of(root: &Path, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, Findings> {
     let (mut sources, mut diagnostics) = (Sources::default(), Vec::new());
     let folder = root.join(folder);
-    let found = match folder.is_dir() {
-        true => texts(&folder, root, &mut sources, &mut diagnostics),
-        false => Vec::new(),
-    };
-    match diagnostics.iter().any(Diagnostic::is_error) {
-        false => Ok(found.into_iter().collect()),
-        true => Err(Findings { diagnostics, sources }),
+    let found = if folder.is_dir() { texts(&folder, root, &mut sources, &mut diagnostics) } else { Vec::new() };
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        Err(Findings { diagnostics, sources })
+    } else {
+        Ok(found.into_iter().collect())
     }
 }
 

@@ -36,7 +36,7 @@ mod tests {
     use crate::project::parse_files;
 
     #[test]
-    fn a_prompt_that_begins_with_the_name_is_asked_after_its_preface() {
+    fn a_preface_precedes_a_prompt_of_its_edit() {
         let text =
             "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"Italy\"\nprompt = \"{}'s capital,\"\ntarget = \"Oslo\"\n";
         let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;

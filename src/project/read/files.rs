@@ -195,9 +195,10 @@ pub(crate) fn add(path: &str, bytes: Vec<u8>, sources: &mut Sources) -> Result<F
             // Up to the first invalid byte, the lossy text equals the file, except for a byte order mark.
             let mark = if error.as_bytes().starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             let at = offset.saturating_sub(mark);
-            let message = match regular_file::is_utf16(error.as_bytes()) {
-                true => "the file is UTF-16 text".to_owned(),
-                false => format!("the file is not UTF-8 at byte {offset}"),
+            let message = if regular_file::is_utf16(error.as_bytes()) {
+                "the file is UTF-16 text".to_owned()
+            } else {
+                format!("the file is not UTF-8 at byte {offset}")
             };
             Err(Diagnostic::new(Code::InvalidUtf8, message)
                 .at(file, &(at..at + 1), "the first bad byte")

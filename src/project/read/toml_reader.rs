@@ -124,9 +124,10 @@ impl TomlReader {
         errors.retain(|error| !echoes(error));
         let finding = Diagnostic::new(Code::Syntax, format!("`[{name}]` is written more than once"));
         let finding = finding.at(self.file, &span, "the second");
-        let help = match ARRAYS_OF_TABLES.contains(&name.as_str()) {
-            true => format!("write `[[{name}]]`, with two brackets, above each one"),
-            false => format!("put all of its keys under one `[{name}]`"),
+        let help = if ARRAYS_OF_TABLES.contains(&name.as_str()) {
+            format!("write `[[{name}]]`, with two brackets, above each one")
+        } else {
+            format!("put all of its keys under one `[{name}]`")
         };
         self.push(finding.help(help));
     }
