@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_hashed_like_slices() {
+    fn a_reader_has_the_digest_of_its_bytes() {
         let bytes: Vec<u8> = (0..200_000_u32).map(|x| x as u8).collect();
         let (digest, count) = Digest::of_reader(&*bytes).expect("memory");
         assert_eq!((digest, count), (Digest::of(&bytes), 200_000));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_cannot_run_into_one_another() {
+    fn adjacent_fields_give_different_digests() {
         let one = FieldHasher::new("d").text("a", "bc").finish();
         let two = FieldHasher::new("d").text("ab", "c").finish();
         let three = FieldHasher::new("d").texts("a", ["b", "c"].into_iter()).finish();

@@ -170,7 +170,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_path_leads_where_it_will_lead() {
+    fn links_and_missing_parts_of_paths_are_resolved() {
         let folder = tempfile::tempdir().expect("a folder");
         let real = folder.path().canonicalize().expect("there");
         fs::create_dir_all(real.join("model/sub")).expect("made");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_one_whatever_system_saved_it() {
+    fn line_ends_and_byte_order_marks_are_normalised() {
         for text in ["", "a", "a\nb\n", "a\rb", "\r", "a\n\nb"] {
             let other = text.replace('\n', "\r\n");
             for saved in [text.to_owned(), other.clone(), format!("\u{feff}{text}"), format!("\u{feff}{other}")] {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_of_git_lfs_are_told_from_files() {
+    fn pointers_of_git_lfs_are_detected() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a");
         let oid = "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_files_of_a_sensible_size() {
+    fn only_small_regular_files_are_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a");
         fs::write(&path, b"four").expect("written");

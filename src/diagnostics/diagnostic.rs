@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_would_read_is_cut() {
+    fn long_texts_in_messages_are_cut() {
         let name = "ß".repeat(1 << 20);
         let file = Sources::default().add("a", "b");
         let finding = Diagnostic::new(Code::BadId, format!("`{name}` is wrong")).at(file, &(0..1), &name).help(&name);

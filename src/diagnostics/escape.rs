@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_workflow_finds_no_command() {
+    fn workflow_commands_are_escaped() {
         let text = "::error::x\n  ::set-output name=a::b\na::b ##[error]y\n ##[add-mask]z\nplain";
         let said = escape_workflow_commands(text);
         assert!(said.lines().all(|line| !line.trim_start().starts_with("::") && !line.contains("##[")), "{said}");

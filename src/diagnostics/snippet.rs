@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_reaches_the_terminal_as_it_is() {
+    fn control_characters_are_escaped_for_a_terminal() {
         let text = "s = \"\u{1b}]0;title\u{7}\u{9b}31m\u{202e}abc\u{200f}\u{61c}\u{2028}\"\n";
         let mut sources = Sources::default();
         let file = sources.add("edits/\u{1b}[31m.toml", text);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_long_line_is_not_drawn() {
+    fn a_long_line_is_cut() {
         let mut sources = Sources::default();
         let text = format!("s = 1 {}\n", "é".repeat(1 << 20));
         assert_eq!(clip(&text, 5).len(), 5 + MAX_BYTES_AFTER_LABEL + 1, "and whole characters");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn any_span_can_be_drawn() {
+    fn any_span_can_be_rendered() {
         let mut sources = Sources::default();
         let file = sources.add("a.toml", "é = 1\r\n\nb");
         let empty = sources.add("b.toml", "");

@@ -35,7 +35,7 @@ fn short(patch: &NamedPatch) -> String {
 }
 
 #[test]
-fn facts_come_change_are_renamed_and_go() {
+fn the_log_lists_changes_of_facts() {
     let sample = SampleRepository::new();
     let (a, b) = (edit("a", "A", "x", ""), edit("b", "B", "x", ""));
     let mut id = sample.commit(1, "empty", &[("README.md", "a project")], &[]);
@@ -77,7 +77,7 @@ fn the_folder_of_edits_may_move() {
 }
 
 #[test]
-fn a_commit_that_cannot_be_read_is_said_once() {
+fn an_unreadable_commit_is_reported_once() {
     let sample = SampleRepository::new();
     let (a, b) = (edit("a", "A", "x", ""), edit("b", "B", "x", ""));
     let mut id = sample.commit(1, "good", &[("edits/a.toml", &a)], &[]);
@@ -111,7 +111,7 @@ fn merges() {
 }
 
 #[test]
-fn patches_are_those_that_the_lock_names() {
+fn the_log_lists_the_patches_of_the_locks() {
     let sample = SampleRepository::new();
     let a = edit("a", "A", "x", "");
     let file = ("edits/a.toml", a.as_str());
@@ -126,7 +126,7 @@ fn patches_are_those_that_the_lock_names() {
 }
 
 #[test]
-fn as_of_a_day_is_the_last_commit_that_it_saw() {
+fn as_of_returns_the_last_commit_before_a_time() {
     let sample = SampleRepository::new();
     let first = sample.commit(1, "first", &[], &[]);
     let side = sample.commit(2, "side", &[], &[first]);

@@ -13,7 +13,7 @@ fn why<T: std::fmt::Debug>(result: Result<T, HistoryError>) -> String {
 }
 
 #[test]
-fn a_commit_is_all_that_git_says_of_it() {
+fn a_commit_has_author_time_and_summary() {
     let mut sample = SampleRepository::new();
     sample.author = ("Ada \u{1b}[31mBellini".to_owned(), "ada@example.org".to_owned());
     let message = "Correct the\ncity\n\nBecause.\n\nReviewed-by: Grace <grace@example.org>\nFixes: #12\n";
@@ -79,7 +79,7 @@ fn revisions() {
 }
 
 #[test]
-fn where_there_is_no_project_in_a_repository() {
+fn a_folder_outside_a_repository_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let refused = |path: &Path| why(Repository::discover(path).map(|_| ()));
     assert!(refused(folder.path()).ends_with("is not in a git repository"));
@@ -142,7 +142,7 @@ fn files_of_a_commit() {
 }
 
 #[test]
-fn a_tree_without_end_has_one() {
+fn a_tree_with_exponential_paths_is_refused() {
     let sample = SampleRepository::new();
     let mut tree = sample.tree(&[("a.toml", 0o100_644, "a")]);
     for _ in 0..30 {
@@ -159,7 +159,7 @@ fn a_tree_without_end_has_one() {
 }
 
 #[test]
-fn names_that_read_the_same_are_refused() {
+fn paths_with_the_same_lossy_name_are_refused() {
     let sample = SampleRepository::new();
     let file = sample.git.blob(b"format = 1\n").expect("a blob");
     let folder = |names: [&[u8]; 2]| {
@@ -184,7 +184,7 @@ fn names_that_read_the_same_are_refused() {
 }
 
 #[test]
-fn the_walk_is_the_same_every_time() {
+fn commits_are_listed_in_a_fixed_order() {
     let sample = SampleRepository::new();
     let root = sample.commit(5, "root", &[], &[]);
     // A commit with an earlier time than its parent: the parent must still come after it.
@@ -223,7 +223,7 @@ fn a_shallow_clone_ends_early() {
 }
 
 #[test]
-fn damaged_objects_are_said() {
+fn damaged_git_objects_are_reported() {
     let sample = SampleRepository::new();
     let text = edit("a", "A", "x", "");
     let first = sample.commit(1, "first", &[("edits/a.toml", &text)], &[]);

@@ -229,7 +229,7 @@ mod tests {
     const EDIT: &str = "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\nprompt = \"{} is\"\ntarget = \"b\"\n";
 
     #[test]
-    fn settings_and_facts_are_judged_together() {
+    fn settings_and_edits_are_checked_together() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
         let missing = Project::load(root).expect_err("nothing there");

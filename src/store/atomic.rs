@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_whole_and_leaves_nothing_else() {
+    fn a_write_replaces_the_whole_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a");
         write(&path, b"one").expect("written");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_given_up_leaves_the_old_one() {
+    fn an_uncommitted_file_leaves_the_old_one() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a");
         write(&path, b"one").expect("written");

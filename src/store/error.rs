@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_where_and_how_to_mend_it() {
+    fn an_error_names_the_path_and_a_remedy() {
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
             let text = StoreError::io("writing", Path::new("/x/y"))(kind.into()).to_string();
             assert!(text.starts_with("writing `/x/y` failed: ") && text.contains("--cache-dir"), "{text}");

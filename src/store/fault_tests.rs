@@ -121,7 +121,7 @@ fn everywhere<T>(work: impl Fn(&Place) -> T, then: impl Fn(&Place, T, &str)) -> 
 }
 
 #[test]
-fn a_store_survives_whatever_happens_at_any_call() {
+fn a_store_survives_a_fault_at_any_call() {
     let whole = Place::new();
     whole.live().expect("nothing is in its way");
     whole.is_sound(true, "undisturbed");
@@ -140,7 +140,7 @@ fn a_store_survives_whatever_happens_at_any_call() {
 
 /// A memo only saves time: a digest is returned even if its memo cannot be written.
 #[test]
-fn a_digest_is_told_whatever_happens_to_its_memo() {
+fn a_failing_memo_does_not_change_a_digest() {
     let folder = tempfile::tempdir().expect("a directory");
     let model = folder.path().join("model");
     fs::write(&model, vec![7; (1 << 20) + 1]).expect("written");

@@ -97,7 +97,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(30);
 
     #[test]
-    fn writers_share_and_gc_is_alone() {
+    fn writers_share_the_lock_and_gc_excludes_them() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("lock");
         let writers =

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn remembers_and_survives_damage() {
+    fn a_memo_is_used_and_its_damage_is_survived() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path().join("store"));
         let path = directory.path().join("model.safetensors");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_one_digest_whatever_system_saved_it() {
+    fn a_text_digest_ignores_line_ends() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path().join("store"));
         let path = directory.path().join("corpus.txt");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn small_and_young_files_are_not_remembered() {
+    fn small_and_recent_files_get_no_memo() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path().join("store"));
         let (small, young) = (directory.path().join("small"), directory.path().join("young"));

@@ -36,7 +36,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_nearest_wish_wins() {
+    fn an_option_precedes_environment_variables() {
         let mut variables = vec![("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), ("CORRIGENDA_CACHE_DIR", "c")];
         assert_eq!(root(Some("f"), &variables), Some("f".into()));
         assert_eq!(root(None, &variables), Some("c".into()));

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_seen() {
+    fn every_flipped_bit_is_detected() {
         let bytes = sealed(b"payload");
         assert_eq!(verdict(&bytes, "objects", b"key"), Ok(Digest::of(b"payload")));
         for bit in 0..bytes.len() * 8 {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_and_extension_is_seen() {
+    fn every_truncation_and_extension_is_detected() {
         let bytes = sealed(b"payload");
         for end in 0..bytes.len() {
             assert!(verdict(&bytes[..end], "objects", b"key").is_err(), "{end} bytes");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_or_kind_is_seen() {
+    fn a_wrong_key_or_kind_is_detected() {
         let bytes = sealed(b"");
         assert!(verdict(&bytes, "objects", b"other").expect_err("renamed").contains("sealed as sha256:"));
         assert!(verdict(&bytes, "factors", b"key").expect_err("moved").contains("in the folder objects"));

@@ -39,7 +39,7 @@ fn nothing_exists_before_the_first_write() {
 }
 
 #[test]
-fn comes_back() {
+fn a_sealed_payload_is_read_back() {
     let (_directory, store) = store();
     store.put(EntryKind::Object, &key(), b"payload").expect("written");
     assert_eq!(store.get(EntryKind::Object, &key()).expect("good").expect("there"), b"payload");
@@ -53,7 +53,7 @@ fn comes_back() {
 }
 
 #[test]
-fn numbers_are_read_in_place() {
+fn numbers_of_a_mapping_are_read_in_place() {
     let (_directory, store) = store();
     let numbers = [1.5_f64, -0.0, f64::MAX];
     let write = |writer: &mut dyn Write| numbers.iter().try_for_each(|x| writer.write_all(&x.to_le_bytes()));
@@ -66,7 +66,7 @@ fn numbers_are_read_in_place() {
 }
 
 #[test]
-fn every_flipped_bit_of_a_patch_is_seen() {
+fn every_flipped_bit_of_a_patch_is_detected() {
     let (_directory, store) = store();
     let id = store.put_patch(b"a patch").expect("written");
     let path = store.path(EntryKind::Patch, &id);
@@ -86,7 +86,7 @@ fn every_flipped_bit_of_a_patch_is_seen() {
 
 /// Sparse files of a terabyte are recognised as damaged by their length, and can be replaced.
 #[test]
-fn what_was_made_endless_is_damage_and_is_not_read() {
+fn an_enlarged_entry_is_damaged_and_not_read() {
     let (directory, store) = store();
     let id = store.put_patch(b"a patch").expect("written");
     store.put(EntryKind::Object, &key(), b"payload").expect("written");
@@ -109,7 +109,7 @@ fn what_was_made_endless_is_damage_and_is_not_read() {
 }
 
 #[test]
-fn a_good_entry_is_never_replaced_by_another() {
+fn a_valid_entry_is_never_replaced() {
     let (_directory, store) = store();
     store.put(EntryKind::Object, &key(), b"one").expect("written");
     age(&store.path(EntryKind::Object, &key()), 5);
@@ -135,7 +135,7 @@ fn a_failed_write_leaves_nothing() {
 }
 
 #[test]
-fn verify_goes_on_past_every_problem() {
+fn verify_reports_every_problem() {
     let (_directory, store) = store();
     let keys: Vec<Digest> = (0..4_u8).map(|byte| Digest::of(&[byte])).collect();
     for key in &keys {
@@ -217,7 +217,7 @@ fn gc_keeps_what_is_named_young_or_being_written() {
 }
 
 #[test]
-fn entries_travel() {
+fn entries_are_exported_and_imported() {
     let (directory, store) = store();
     let to = directory.path().join("parcel");
     store.put(EntryKind::Object, &key(), b"one").expect("written");
@@ -251,7 +251,7 @@ fn entries_travel() {
 }
 
 #[test]
-fn a_store_that_cannot_be_made_says_where() {
+fn a_store_that_cannot_be_created_names_its_path() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("file"), b"").expect("written");
     let store = Store::open(directory.path().join("file/cache"));

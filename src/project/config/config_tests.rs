@@ -30,7 +30,7 @@ fn a_small_and_a_full_project() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once() {
+fn all_findings_are_reported_at_once() {
     let text = "format = 1\nedit = \"x\"\nedits = \"\"\n[model]\npaht = \"m\"\n\
         [rome]\nlayer = -1\nschedule = [{ rate = 0, steps = 0 }, { rate = nan }, 3]\nclamp = inf\n\
         kl-factor = \"much\"\n[link]\nridge = -0.5\n[statistics]\ncorpus = 1\nmax-tokens = 0\n\
@@ -41,7 +41,7 @@ fn everything_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
-fn facts_are_looked_for_below_the_project_alone() {
+fn an_edits_folder_outside_the_project_is_refused() {
     let with = |folder: &str| parsed(&format!("format = 1\nedits = \"{folder}\"\nmodel.path = \"m\"\n"));
     for (folder, below) in [("facts", "facts"), ("./a//b/", "a/b"), ("..facts", "..facts")] {
         assert_eq!(with(folder).expect("below").edits, Path::new(below));
@@ -53,7 +53,7 @@ fn facts_are_looked_for_below_the_project_alone() {
 }
 
 #[test]
-fn a_missing_project_says_where_it_looked() {
+fn a_missing_project_is_reported_with_its_folder() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let findings = Config::load(folder.path()).expect_err("nothing there");
     assert_eq!(findings.diagnostics.len(), 1);

@@ -63,7 +63,7 @@ fn a_model_overrides_settings_of_the_project() {
 }
 
 #[test]
-fn one_is_chosen() {
+fn one_model_is_chosen() {
     let mut config = parsed(TWO).expect("valid");
     let said = |error: Diagnostic| format!("{}: {}\n  {}", error.code, error.message, error.help.join("\n  "));
     let unchosen = said(config.choose(None).expect_err("two"));
@@ -79,7 +79,7 @@ fn one_is_chosen() {
 
 /// A past state of a project may have another number of models.
 #[test]
-fn one_is_chosen_as_in_another_project() {
+fn a_model_is_chosen_as_in_another_project() {
     let mut two = parsed(TWO).expect("valid");
     two.choose(Some("small")).expect("there");
     let single = parsed("format = 1\nmodel.path = \"m\"\n").expect("valid");
@@ -95,7 +95,7 @@ fn one_is_chosen_as_in_another_project() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn findings_about_models_name_their_place() {
     let both = "format = 1\n[model]\npath = \"m\"\n[model.a]\npath = \"n\"\n";
     let names = "format = 1\n[model.A]\npath = \"m\"\n[model.-b]\npath = \"m\"\n[model.\"c d\"]\npath = \"m\"\n";
     let keys = "format = 1\n[model]\nb = \"m\"\n[model.a]\nlayer = 3\n[model.a.rome]\nclamp = -1\n\

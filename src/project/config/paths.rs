@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_one_names_them_too() {
+    fn a_broken_project_file_names_its_paths() {
         let breaks = [
             ("format = 1", "format = 2"),
             ("[test]", "[tset]\nmuch ="),

@@ -38,7 +38,7 @@ fn a_broken_rule_is_shown_with_its_reason() {
 
 /// A past state may break its own policy and can still be loaded.
 #[test]
-fn a_state_of_the_past_is_not_judged() {
+fn a_past_state_is_not_checked_by_its_policy() {
     let settings = "format = 1\nmodel.path = \"m\"\n[policy]\nrequire = [\"source\"]\n";
     let files = [("corrigenda.toml", settings), ("edits/a.toml", EDIT)];
     let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
@@ -47,7 +47,7 @@ fn a_state_of_the_past_is_not_judged() {
 }
 
 #[test]
-fn levels_weigh_findings() {
+fn levels_change_the_severity_of_findings() {
     let bidi = EDIT.replace("Avignon", "Avignon\u{202e}");
     let codes = |policy: &str| match project(policy, &bidi) {
         Ok(project) => (true, project.warnings),
@@ -64,7 +64,7 @@ fn levels_weigh_findings() {
 }
 
 #[test]
-fn a_policy_is_read_whole() {
+fn all_rules_of_a_policy_are_read() {
     let policy = "[policy]\nrequires = 1\nrequire = [\"raeson\", 1]\nmax-edits = 0\nmin-efficacy = 2\nmax-damage = \"x\"\n\
         [[policy.protected]]\nreason = \"r\"\n[policy.levels]\nsyntax = \"warn\"\nedit-expird = \"deny\"\n\
         edit-expired = \"never\"\nnot-a-thing-at-all = \"deny\"\n[policy.reasons]\nmax-edit = \"r\"\nmax-edits = 3\n";
@@ -111,7 +111,7 @@ fn patterns() {
 }
 
 #[test]
-fn a_protected_subject_is_known_however_it_is_cut() {
+fn a_protected_subject_is_found_in_the_prompt() {
     let about = |head: &str, name: &str| is_about("Marie Curie", head, name);
     assert!(about("", "Marie Curie") && about("", "marie  curie") && about("", "Marie\u{a0}Curie"));
     assert!(about("The mother tongue of Marie ", "Curie") && about("The mother tongue of ", "Marie Curie"));

@@ -247,7 +247,7 @@ fn committed_schemas_are_current() {
 }
 
 #[test]
-fn schema_and_walk_know_the_same_keys() {
+fn schema_and_reader_know_the_same_keys() {
     let schema = |kind| serde_json::from_str::<Value>(&render(kind)).expect("JSON");
     let (edits, project) = (schema(SchemaKind::Edits), schema(SchemaKind::Project));
     let same = |table: &Value, keys: &[&str]| {
@@ -282,7 +282,7 @@ fn schema_and_walk_know_the_same_keys() {
 }
 
 #[test]
-fn schema_and_walk_judge_alike() {
+fn schema_and_reader_accept_the_same_documents() {
     let edits = |text: &str| parse_files(vec![("a.toml".into(), text.into())]).is_ok();
     let project = |text: &str| {
         let mut sources = Sources::default();
@@ -314,7 +314,7 @@ fn judge(kind: SchemaKind, full: &str, cases: &[Case], walk: impl Fn(&str) -> bo
 
 /// Mistakes that a schema cannot detect: only the reader rejects them.
 #[test]
-fn the_walk_is_the_stricter() {
+fn the_reader_is_stricter_than_the_schema() {
     for (from, to) in [("{} is", "{} {} is"), ("\"Rome\"", "\"Paris\""), ("\"Rome\"", "\"Rome\\u0000\"")] {
         let text = FULL_EDITS.replacen(from, to, 1);
         assert!(parse_files(vec![("a.toml".into(), text.into_bytes())]).is_err(), "{to}");
@@ -322,7 +322,7 @@ fn the_walk_is_the_stricter() {
 }
 
 #[test]
-fn reports_are_as_their_schema_says() {
+fn reports_match_their_schema() {
     let schema: Value = serde_json::from_str(&render(SchemaKind::Report)).expect("JSON");
     let accepted = |report: &Value| accepts(&schema, &schema, report);
     for report in

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn another_id_is_one_change() {
+    fn a_renamed_edit_is_one_change() {
         let before = set(&[("a", "A", "x", ""), ("b", "B", "x", "aliases = [\"Bee\"]")]);
         let after = set(&[("new", "A", "x", "owner = \"me\""), ("other", "B", "x", "")]);
         assert_eq!(
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_did_what_differs_from_every_parent() {
+    fn a_merge_changed_what_differs_from_both_parents() {
         let base = &[("a", "A", "x", ""), ("b", "B", "x", "")][..];
         let ours = set(&[("a", "A", "y", ""), ("b", "B", "x", ""), ("c", "C", "x", "")]);
         let theirs = set(&[("a", "A", "x", "owner = \"me\""), ("b", "B", "x", ""), ("d", "D", "x", "")]);

@@ -57,7 +57,7 @@ fn file(edits: &[String]) -> String {
 }
 
 #[test]
-fn a_fact_is_read_with_its_places() {
+fn an_edit_is_read_with_its_spans() {
     let text = format!("#:schema x\nformat = 1\n{EIFFEL}");
     for text in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
         let (set, warnings) = one(&text).expect("valid");
@@ -85,7 +85,7 @@ fn braces_are_not_special() {
 }
 
 #[test]
-fn the_set_is_sorted_by_id_whatever_the_files() {
+fn a_set_is_sorted_by_id() {
     let (a, b) = (edit("a", "A", "{} is", "x"), edit("b", "B", "{} is", "x"));
     let (one, two) = (file(&[b.clone(), a.clone()]), file(&[edit("0", "C", "{} is", "x")]));
     let (set, _) = many(&[("z.toml", &one), ("y.toml", &two)]).expect("valid");
@@ -94,7 +94,7 @@ fn the_set_is_sorted_by_id_whatever_the_files() {
 }
 
 #[test]
-fn shape_is_judged_whole() {
+fn all_types_and_ranges_are_checked() {
     let wrong = "format = 1\ntitle = \"x\"\n[[edit]]\nid = \"A Tower\"\nsubjct = \"x\"\nprompt = 3\ntarget = [\"Rome\"]\n\
         colour = \"red\"\nwas = 1\n[edit.expect]\nparaphrases = []\nunchanged = \"no\"\nparaphrase = [1, \"\"]\nreason = \"late\"\n";
     insta::assert_snapshot!(refused(&[("edits/a.toml", wrong)]));
@@ -112,7 +112,7 @@ fn shape_is_judged_whole() {
 }
 
 #[test]
-fn texts_are_judged_whole() {
+fn all_texts_are_checked() {
     let wrong = file(&[
         edit("a", " The Louvre", "The Louvre is in", "  "),
         edit("b", "The Louvre", "The Louvre \\\"is\\\" in", ""),
@@ -125,7 +125,7 @@ fn texts_are_judged_whole() {
 }
 
 #[test]
-fn expectations_are_judged_whole() {
+fn all_expectations_are_checked() {
     let text = format!("format = 1\n{EIFFEL}")
         .replace("\"Paris\"", "\" Rome\"")
         .replace("[\"The Louvre", "[\"The Eiffel Tower is located in the city of\", \"B is\", \"Where is the Eiffel Tower? It is in\", \"{} x\", \"{} x\", \"The Louvre");
@@ -134,7 +134,7 @@ fn expectations_are_judged_whole() {
 }
 
 #[test]
-fn accepted_answers_are_others_than_the_old_one() {
+fn accepting_the_old_answer_is_reported() {
     let with = |accept: &str| {
         let rest = format!("was = \"Paris, France\"\n[edit.expect]\naccept = [{accept}]\n");
         codes(&file(&[edit("a", "A", "{} is", "Rome"), rest]))
@@ -169,7 +169,7 @@ fn pairs_of(edits: &[(&str, &str)], ridge: bool) -> Vec<String> {
 }
 
 #[test]
-fn every_pair_of_one_key_is_told_whatever_comes_first() {
+fn every_pair_of_edits_with_one_key_is_reported() {
     let facts =
         [("home", "{} lives in"), ("plays", "Today {} plays"), ("work", "{} works in"), ("born", "{} was born in")];
     let key = |a: &str, b: &str| format!("parallel-keys: `{a}` and `{b}` have the same key: both edits cannot be made");
@@ -204,7 +204,7 @@ fn many_facts_of_one_subject_are_checked_fast() {
 }
 
 #[test]
-fn edits_are_held_against_one_another() {
+fn edits_are_compared_with_one_another() {
     let one = file(&[edit("a", "A", "{} is", "x"), edit("b", "A", "{} is", "y")]);
     let two = file(&[edit("a", "C", "{} is", "x"), edit("d", "A", "{} is", "x"), edit("e", "A", "{} is", "y")]);
     insta::assert_snapshot!(refused(&[("edits/one.toml", &one), ("edits/two.toml", &two)]));
@@ -252,7 +252,7 @@ fn folders_are_read_whole() {
 }
 
 #[test]
-fn digests_see_what_they_should() {
+fn digests_depend_on_their_fields_only() {
     let text = format!("format = 1\n{EIFFEL}");
     let read = |text: &str| one(text).expect("valid").0.edits.remove(0);
     let base = read(&text);
@@ -345,7 +345,7 @@ proptest! {
 }
 
 #[test]
-fn a_tower_of_dots_is_refused() {
+fn a_key_of_many_dots_is_refused() {
     for text in ["a.".repeat(400_000) + "a = 1\n", format!("[{}a]\n", "a.".repeat(400_000)), "[a]\n".repeat(200_000)] {
         assert!(one(&format!("format = 1\n{text}")).is_err());
     }
@@ -378,7 +378,7 @@ fn a_repeated_finding_is_reported_1000_times() {
 }
 
 #[test]
-fn a_parked_fact_is_read_and_is_no_part_of_the_set() {
+fn a_parked_edit_is_not_built() {
     let fact = |id: &str, more: &str| {
         format!("[[edit]]\nid = \"{id}\"\nsubject = \"A\"\nprompt = \"{{}} is in\"\ntarget = \"Oslo\"\n{more}")
     };

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_told_and_other_words_are_not() {
+    fn a_misspelt_subject_is_reported() {
         let slip = said("Mont Blanc", "", "The summit of Mont Blank's massif is in");
         assert_eq!(slip, ["edit `a`: a paraphrase contains \"Mont Blank\", but the subject is \"Mont Blanc\""]);
         assert_eq!(said("France", "", "The capital of Frnace is in").len(), 1);

@@ -78,7 +78,7 @@ mod tests {
     use crate::diagnostics::{RenderStyle, render};
 
     #[test]
-    fn probes_are_read_and_judged_whole() {
+    fn probes_are_read_and_checked() {
         let text = "format = 1\n[[probe]]\nid = \"louvre.city\"\nprompt = \"The Louvre is in\"\n\
             [[probe]]\nid = \"rome\"\nprompt = \"Rome is\"\nunchanged = false\nreason = \"It is edited.\"\n";
         let mut sources = Sources::default();

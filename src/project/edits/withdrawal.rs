@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_without_facts_is_told_by_its_lock() {
+    fn a_lock_allows_an_empty_folder_of_edits() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         fs::write(root.join(PROJECT_FILE), "format = 1\nmodel.path = \"m\"\n").expect("written");

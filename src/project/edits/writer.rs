@@ -44,7 +44,7 @@ mod tests {
     use crate::project::parse_files;
 
     #[test]
-    fn a_written_edit_is_read_as_it_was() {
+    fn a_written_edit_is_read_unchanged() {
         let draft = |id: &str, subject: &str, was: Option<&str>, unchanged: &[&str]| DraftEdit {
             id: id.to_owned(),
             subject: subject.to_owned(),

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn acceptances_are_read_as_written() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let load = || Acceptances::load(folder.path(), None, &mut Sources::default());
         assert!(load().expect("none").entries.is_empty());

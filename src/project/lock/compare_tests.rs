@@ -38,7 +38,7 @@ fn every_field_is_compared() {
 }
 
 #[test]
-fn a_merged_lock_is_known_by_its_set() {
+fn a_merged_lock_is_detected_by_its_set() {
     let mut lock = sample();
     lock.patch.set = Lock::set_of(&lock.edits);
     assert!(!lock.is_merged());
@@ -51,7 +51,7 @@ fn a_merged_lock_is_known_by_its_set() {
 }
 
 #[test]
-fn an_alias_is_part_of_what_an_edit_means() {
+fn a_changed_alias_changes_the_meaning() {
     let text =
         "format = 1\n[[edit]]\nid = \"a\"\nsubject = \"A\"\naliases = [\"B\"]\nprompt = \"{} is\"\ntarget = \"x\"\n";
     let set = parse_files(vec![("a.toml".into(), text.into())]).expect("valid").0;
@@ -73,7 +73,7 @@ fn an_alias_is_part_of_what_an_edit_means() {
 }
 
 #[test]
-fn changes_name_the_parts() {
+fn changes_name_the_changed_parts() {
     let entry = |id: &str, target: &str, rest: &str| {
         format!("[[edit]]\nid = \"{id}\"\nsubject = \"{id}\"\nprompt = \"{{}} is\"\ntarget = \"{target}\"\n{rest}\n")
     };

@@ -54,7 +54,7 @@ fn shown(text: &str) -> String {
 }
 
 #[test]
-fn has_one_form() {
+fn a_lock_has_one_text() {
     let lock = sample();
     let text = lock.render();
     insta::assert_snapshot!(text);
@@ -68,34 +68,39 @@ fn has_one_form() {
 }
 
 #[test]
-fn a_conflict_has_one_remedy() {
+fn a_lock_with_merge_markers_is_refused() {
     let text = sample().render().replace("\n[patch]\n", "\n<<<<<<< ours\n[patch]\n=======\n[patch]\n>>>>>>> theirs\n");
     insta::assert_snapshot!(shown(&text));
 }
 
 #[test]
-fn damage_is_shown_where_it_is() {
+fn a_damaged_lock_is_refused_with_its_place() {
     let text = sample().render();
-    let damaged = text
-        .replace("size = 814", "size = -1")
-        .replacen("meaning = \"sha256:", "meaning = \"sha512:", 1)
-        .replace("position = 3\n", "")
-        .replace("louvre.city", "eiffel-tower.city")
-        .replace("numerics", "numeric");
-    insta::assert_snapshot!(shown(&damaged));
+    for (from, to) in [
+        ("meaning = \"sha256:", "meaning = \"sha512:"),
+        ("position = 3\n", ""),
+        ("numerics", "numeric"),
+        ("layers = [0]", "layers = 0"),
+        ("tokens = [", "tokens = [1, "),
+        ("[patch]", "[[patch]]"),
+    ] {
+        let findings = parse(&text.replacen(from, to, 1)).expect_err(from).diagnostics;
+        assert_eq!(findings.iter().map(|one| one.code).collect::<Vec<_>>(), [Code::LockDamaged], "{from}");
+    }
+    insta::assert_snapshot!(shown(&text.replace("size = 814", "size = -1")));
     insta::assert_snapshot!(shown(&text[..text.len() / 2]));
     insta::assert_snapshot!(shown("version = 7\nwhatever = true\n"));
     insta::assert_snapshot!(shown(""));
 }
 
 #[test]
-fn a_clean_merge_can_leave_two_of_one() {
+fn a_merged_lock_with_repeated_entries_is_refused() {
     let text = sample().render().replace("louvre.city", "eiffel-tower.city").replace("model.safe", "config.json\" #");
     insta::assert_snapshot!(shown(&text));
 }
 
 #[test]
-fn a_lock_is_looked_for_in_the_root() {
+fn a_lock_is_loaded_from_the_root() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     assert!(load(folder.path()).expect("no lock is fine").is_none());
     std::fs::write(folder.path().join(LOCK_FILE), sample().render()).expect("written");
@@ -105,7 +110,7 @@ fn a_lock_is_looked_for_in_the_root() {
 }
 
 #[test]
-fn several_models_have_blocks_of_their_own() {
+fn each_model_has_its_own_lock() {
     let two = ["b-2", "a"].map(|name| (Some(name.to_owned()), sample()));
     let file = LockFile { entries: BTreeMap::from(two) };
     let text = file.render();
@@ -129,7 +134,7 @@ fn several_models_have_blocks_of_their_own() {
 }
 
 #[test]
-fn a_lock_of_one_leaves_the_others() {
+fn replacing_one_lock_keeps_the_others() {
     let mut other = sample();
     other.numerics = "portable-2".into();
     let names = ["a", "b"];

@@ -227,7 +227,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn names_that_cannot_be_said_are_refused() {
+    fn file_names_that_are_not_utf_8_are_refused() {
         use std::os::unix::ffi::OsStrExt as _;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_seems_to_hold_facts_and_is_not_read_is_named() {
+    fn ignored_files_with_facts_are_reported() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
         let write = |name: &str, text: &str| fs::write(root.join(name), text).expect("written");

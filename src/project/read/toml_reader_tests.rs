@@ -5,7 +5,7 @@ use crate::diagnostics::Sources;
 use crate::project::read::numbers::LowerBound;
 
 #[test]
-fn a_broken_line_hides_only_its_echoes() {
+fn a_syntax_error_hides_findings_of_its_line_only() {
     let text = "format = = 1\nlayer = \"x\"\n";
     let file = Sources::default().add("a", text);
     let (mut walk, tree) = TomlReader::document(file, text, &[]);
@@ -33,7 +33,7 @@ fn numbers_are_finite_and_in_range() {
 }
 
 #[test]
-fn a_small_file_of_a_million_values_is_not_taken_in() {
+fn a_file_of_too_many_values_is_refused() {
     let text = format!("a = [{}", "0,".repeat(MOST_PARTS + 1));
     let file = Sources::default().add("a", &*text);
     let (mut walk, tree) = TomlReader::document(file, &text, &[]);
@@ -44,7 +44,7 @@ fn a_small_file_of_a_million_values_is_not_taken_in() {
 }
 
 #[test]
-fn one_bracket_too_few_is_one_finding() {
+fn a_missing_bracket_is_one_finding() {
     let edit = |id: &str| format!("[edit]\nid = \"{id}\"\nsubject = \"Ada\"\nprompt = \"{{}} is\"\ntarget = \"b\"\n");
     let text = format!("format = 1\n{}{}{}", edit("a"), edit("b"), edit("c"));
     let findings = crate::project::parse_files(vec![("a.toml".to_owned(), text.into_bytes())]).expect_err("refused");
@@ -53,7 +53,7 @@ fn one_bracket_too_few_is_one_finding() {
 }
 
 #[test]
-fn a_table_that_is_written_twice_is_named_as_one() {
+fn a_repeated_table_is_reported_once() {
     let text = "[model]\npath = \"a\"\n[model]\npath = \"b\"\n";
     let file = Sources::default().add("a", text);
     let (walk, _) = TomlReader::document(file, text, &[]);
