@@ -16,7 +16,6 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Returns the SHA-256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
@@ -42,7 +41,6 @@ impl Digest {
         }
     }
 
-    /// Wraps the 32 raw bytes of an existing digest.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -63,7 +61,6 @@ impl Digest {
         self.hex()[..12].to_owned()
     }
 
-    /// Returns the 32 raw bytes.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -115,17 +112,14 @@ impl<T> Hashing<T> {
         Self { inner, hasher: Hasher::default(), length: 0 }
     }
 
-    /// Returns the digest of all bytes so far.
     pub fn digest(&self) -> Digest {
         self.hasher.finish()
     }
 
-    /// Returns the number of bytes so far.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Returns the inner reader or writer, without the digest.
     pub fn into_inner(self) -> T {
         self.inner
     }
@@ -211,7 +205,6 @@ impl FieldHasher {
         self.0.update(bytes);
     }
 
-    /// Adds a field of raw bytes.
     pub fn field(&mut self, name: &str, value: &[u8]) -> &mut Self {
         self.framed(name.as_bytes());
         self.framed(value);

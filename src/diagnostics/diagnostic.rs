@@ -10,9 +10,7 @@ use super::{Code, FileId, Severity, Sources, truncate_middle};
 /// A place in a file, with a text to show there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// The file, in the [`Sources`] that belong to the diagnostic.
     pub file: FileId,
-    /// The byte range in the file's text.
     pub span: Range<usize>,
     /// The text under the marked place; may be empty.
     pub text: String,
@@ -23,13 +21,11 @@ pub struct Label {
 /// One finding about the project: an error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The kind of the finding, which determines its default severity.
     pub code: Code,
     /// The severity, after the policy is applied.
     pub severity: Severity,
     /// One sentence, without a full stop.
     pub message: String,
-    /// The places in files that the finding points to.
     pub labels: Vec<Label>,
     /// Advice on what to do, one sentence per entry.
     pub help: Vec<String>,
@@ -64,7 +60,6 @@ impl Diagnostic {
         self
     }
 
-    /// Adds one sentence of advice.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help.push(truncate_middle(&text.into()));
@@ -125,7 +120,6 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
 pub struct Findings {
     /// Errors and warnings, by default sorted by file and place.
     pub diagnostics: Vec<Diagnostic>,
-    /// The files that the labels point into.
     pub sources: Sources,
 }
 

@@ -5,7 +5,6 @@ use super::{Diagnostic, Findings, Sources};
 /// The kind of a failure; it determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The input is invalid.
     Invalid,
     /// The lock is missing or out of date, or the base is not the one that it names.
     Stale,
@@ -13,13 +12,11 @@ pub enum FailureKind {
     Denied,
 }
 
-/// The error with which a command ends.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub kind: FailureKind,
     /// At least one of them is an error.
     pub findings: Vec<Diagnostic>,
-    /// The files that the labels of the findings point into.
     pub sources: Sources,
 }
 

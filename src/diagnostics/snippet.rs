@@ -8,7 +8,6 @@ use std::ops::Range;
 use super::{Diagnostic, FileId, Label, Severity, Sources, escape_controls, is_bidi, is_control};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-/// The options of rendering.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderStyle {
     /// Whether to use colours; false by default.

@@ -9,9 +9,7 @@ pub struct FileId(u32);
 /// A line and a column as editors count them: both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// The line, from 1.
     pub line: usize,
-    /// The column in characters, from 1.
     pub column: usize,
 }
 
@@ -90,7 +88,6 @@ impl Sources {
         self.0.len()
     }
 
-    /// Returns whether no file was added yet.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

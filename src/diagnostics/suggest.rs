@@ -15,7 +15,6 @@ pub fn most_similar<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) ->
     similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.8).map(|(_, known)| known)
 }
 
-/// Returns the help line that suggests a name.
 pub fn did_you_mean(name: &str) -> String {
     format!("did you mean `{name}`?")
 }

@@ -9,61 +9,30 @@ use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 /// The reason why the history, or a part of it, cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
-    /// The folder is not in a git repository.
     #[error("`{folder}` is not in a git repository")]
-    NoRepository {
-        /// The project's folder.
-        folder: String,
-    },
+    NoRepository { folder: String },
     /// The repository belongs to another user, and git's `safe.directory` setting does not list it.
     #[error("the git repository `{folder}` belongs to another user")]
-    NotOwned {
-        /// The root folder of the repository.
-        folder: String,
-    },
-    /// The repository is bare: it has no working tree.
+    NotOwned { folder: String },
     #[error("the git repository at `{folder}` is bare: it has no working tree")]
-    Bare {
-        /// The folder of the repository.
-        folder: String,
-    },
+    Bare { folder: String },
     /// The project's folder is outside the repository's working tree (`core.worktree`).
     #[error("`{folder}` is not below `{worktree}`, the working tree of its git repository")]
-    OutsideWorktree {
-        /// The project's folder.
-        folder: String,
-        /// The root of the working tree.
-        worktree: String,
-    },
-    /// The repository has no commit yet.
+    OutsideWorktree { folder: String, worktree: String },
     #[error("the git repository has no commit yet")]
     Unborn,
-    /// The revision does not exist.
     #[error("git does not find the revision `{spec}`")]
     UnknownRevision {
-        /// The revision as the user wrote it.
         spec: String,
         /// The branch or tag with the most similar name; `None` if no name is similar.
         near: Option<String>,
     },
-    /// The revision does not exist in this clone, which is shallow.
     #[error("git does not find the revision `{spec}` in this clone, which is shallow")]
-    Shallow {
-        /// The revision as the user wrote it.
-        spec: String,
-    },
-    /// An abbreviated id matches more than one object.
+    Shallow { spec: String },
     #[error("the revision `{spec}` is ambiguous: it matches more than one object")]
-    Ambiguous {
-        /// The revision as the user wrote it.
-        spec: String,
-    },
-    /// The revision names a file or a folder, not a commit.
+    Ambiguous { spec: String },
     #[error("`{spec}` is not a commit")]
-    NotACommit {
-        /// The revision as the user wrote it.
-        spec: String,
-    },
+    NotACommit { spec: String },
     /// An object of the repository is damaged, or is rejected (a link, a submodule, too large).
     #[error("{what} cannot be read: {why}")]
     Unreadable {
@@ -72,7 +41,6 @@ pub enum HistoryError {
         /// The reason, as the end of a sentence.
         why: String,
     },
-    /// Another error, with git's own message.
     #[error("git: {0}")]
     Git(String),
 }

@@ -21,7 +21,6 @@ use crate::project::{ChangeKind, EditChange, EditPart, EditSet, LOCK_FILE, Lock,
 /// The changes that one commit makes to facts and patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// The commit that makes the changes.
     pub commit: Commit,
     /// The facts that the commit added, changed or removed, in ascending order of id.
     pub facts: Vec<FactChange>,
@@ -36,11 +35,8 @@ pub struct LogEntry {
 /// The patch that the lock file of a commit names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamedPatch {
-    /// The commit has no lock.
     Unlocked,
-    /// The lock cannot be read.
     Unreadable,
-    /// The digest of the patch that the lock names.
     Patch(Digest),
 }
 
@@ -150,7 +146,6 @@ enum EditsLocation {
     Nowhere,
     /// The path and the git object of the folder of edits.
     In(String, GitObject),
-    /// The location cannot be read, with the reason.
     Unreadable(String),
 }
 

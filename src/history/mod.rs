@@ -31,26 +31,21 @@ pub struct Repository {
     prefix: PathBuf,
 }
 
-/// The metadata of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// The full hexadecimal id.
     pub id: String,
     /// The ids of its parents, the branch that was merged into first; empty at the end of a shallow clone.
     pub parents: Vec<String>,
-    /// The name of the author.
     pub author: String,
-    /// The author's e-mail address.
     pub email: String,
     /// The committer's time.
     pub time: Timestamp,
-    /// The author's time.
     pub authored: Timestamp,
     /// The author's offset from UTC.
     pub offset: Offset,
     /// The first paragraph of the message, on one line.
     pub summary: String,
-    /// The whole message.
     pub message: String,
     /// The trailers of the message in order, as name and value: `Reviewed-by`, `Grace <grace@example.org>`.
     pub trailers: Vec<(String, String)>,

@@ -27,7 +27,6 @@ impl SampleRepository {
         Self { folder, git, author, prefix: String::new() }
     }
 
-    /// Returns the path of the project's folder.
     pub(crate) fn project(&self) -> PathBuf {
         self.folder.path().join(&self.prefix)
     }

@@ -12,7 +12,6 @@ use crate::project::{MOST_FILE_BYTES, MOST_LOCK_BYTES};
 
 /// The maximum total size of the files of one folder, in bytes.
 const MOST_FOLDER_BYTES: u64 = 1 << 28;
-/// The maximum depth of nested folders.
 const MOST_DEPTH: usize = 32;
 /// The maximum number of entries in all folders. Without it, a small repository could describe an endless walk: 30
 /// nested trees that each list the next one twice have 2^30 paths.
@@ -25,7 +24,6 @@ pub(super) struct GitObject {
     mode: i32,
 }
 
-/// The kind of a tree entry, from its file mode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum GitObjectKind {
     File,

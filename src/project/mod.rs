@@ -43,11 +43,9 @@ pub use read::rules::{MOST_ID_BYTES, MOST_TEXT_BYTES, is_id};
 /// A project as it is written: settings, edits and probes.
 #[derive(Clone, Debug)]
 pub struct Project {
-    /// The settings of `corrigenda.toml`.
     pub config: Config,
     /// The edits that are built and those that are parked; their sources include the other files of the project.
     pub edits: EditSet,
-    /// The probes: prompts that the project watches.
     pub probes: Vec<Probe>,
     /// All warnings, after the policy is applied.
     pub warnings: Vec<Diagnostic>,

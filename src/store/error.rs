@@ -10,32 +10,19 @@ use crate::digest::Digest;
 /// An error of an operation on the store, or on a file that is written in the same way.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The operating system reported an error.
     #[error("{operation} `{}` failed: {source}{}", path.display(), remedy(source))]
     Io {
         /// The operation, as a verb form: `reading`, `writing` and so on.
         operation: &'static str,
-        /// The file or directory that the operation accessed.
         path: PathBuf,
-        /// The error of the operating system.
         source: io::Error,
     },
-    /// The path to write to is a symbolic link.
     #[error("`{}` is a symbolic link, which is not followed for writing: write to the file it points to, or remove it", path.display())]
-    Symlink {
-        /// The path of the link, which is not followed.
-        path: PathBuf,
-    },
-    /// The path is a directory, a pipe or a device.
+    Symlink { path: PathBuf },
     #[error("`{}` is not a regular file", path.display())]
-    NotAFile {
-        /// The path that should be a regular file.
-        path: PathBuf,
-    },
-    /// The content of an entry is not what was written.
+    NotAFile { path: PathBuf },
     #[error("`{}` is damaged: {why}", path.display())]
     Damaged {
-        /// The file of the entry.
         path: PathBuf,
         /// The reason why the entry is damaged, as the end of the message.
         why: String,
@@ -46,57 +33,35 @@ pub enum StoreError {
         path.display()
     )]
     Conflict {
-        /// The file of the entry, which is unchanged.
         path: PathBuf,
         /// The SHA-256 of the existing payload.
         existing: Digest,
         /// The SHA-256 of the payload that was not written.
         new: Digest,
     },
-    /// A patch would be stored under an address other than its SHA-256.
     #[error("storing a patch as {expected}: the digest of its bytes is {found}")]
     WrongAddress {
-        /// The key that the caller gave.
         expected: Digest,
         /// The SHA-256 of the patch's bytes, under which it would have to be stored.
         found: Digest,
     },
-    /// Another process holds the store's lock file.
     #[error("`{}` is locked by {holder}, and was not released within {seconds} s: wait for it to end, or end it", path.display())]
     Busy {
-        /// The path of the store's lock file.
         path: PathBuf,
         /// The processes that hold the lock file, as part of the message.
         holder: String,
-        /// The time in seconds after which waiting ended.
         seconds: u64,
     },
-    /// A file changed while it was read.
     #[error("`{}` changed while it was being read: try again when nothing writes to it", path.display())]
-    Changed {
-        /// The file that changed.
-        path: PathBuf,
-    },
-    /// A requested entry is missing.
+    Changed { path: PathBuf },
     #[error("the store holds no {kind} {key}")]
-    Missing {
-        /// The kind of the entry.
-        kind: EntryKind,
-        /// The key of the entry.
-        key: Digest,
-    },
+    Missing { kind: EntryKind, key: Digest },
     /// The target directory of an export is inside the store.
     #[error("`{}` is inside the store, where an export would be reported as damage: name another folder", path.display())]
-    InsideStore {
-        /// The target directory of the export.
-        path: PathBuf,
-    },
+    InsideStore { path: PathBuf },
     /// The source directory of an import has no exported entries.
     #[error("`{}` holds no exported entries (expected a folder `objects` or `patches` in it)", path.display())]
-    NotAnExport {
-        /// The source directory of the import.
-        path: PathBuf,
-    },
+    NotAnExport { path: PathBuf },
 }
 
 impl StoreError {

@@ -18,7 +18,6 @@ const YOUNG: Duration = Duration::from_secs(60 * 60);
 /// The minimum age of a removed partial sum, which may be resumed, or refusal.
 const YOUNG_PARTIAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The result of [`Store::gc`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     /// The removed entries, by kind and key.

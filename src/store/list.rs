@@ -10,7 +10,6 @@ use crate::digest::Digest;
 /// An entry as [`Store::ls`] lists it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreEntry {
-    /// The kind of the entry.
     pub kind: EntryKind,
     /// The key of the entry; for a patch, the SHA-256 of its bytes.
     pub key: Digest,

@@ -66,7 +66,6 @@ pub enum EntryKind {
     Patch,
     /// The second moment of a layer's keys.
     Statistics,
-    /// The Cholesky factor of a second moment.
     Factor,
     /// The figures of a build, or the result of a check.
     Report,
@@ -91,7 +90,6 @@ impl EntryKind {
         Self::Measured,
     ];
 
-    /// Returns the name of the kind's folder under `v1/`.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Object => "objects",

@@ -14,7 +14,6 @@ use crate::regular_file::canonicalize_lenient;
 /// A file that an import rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedFile {
-    /// The path of the file in the imported directory.
     pub path: PathBuf,
     /// The reason for the rejection, as part of a message.
     pub why: String,

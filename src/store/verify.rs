@@ -8,7 +8,6 @@ use super::{EntryKind, Store, StoreError, atomic};
 /// A problem in the store: a damaged, unexpected or unreadable file or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreProblem {
-    /// The file or directory that has the problem.
     pub path: PathBuf,
     /// What is wrong with the path, as part of a message.
     pub why: String,

@@ -56,15 +56,12 @@ pub struct Config {
     pub model: ModelConfig,
     /// All named models, the chosen one included; empty if the only model has no name.
     pub models: BTreeMap<String, NamedModel>,
-    /// The settings of the value optimisation (ROME).
     pub rome: RomeConfig,
     /// The settings of the linear solve that combines all edits into one patch (`[link]`).
     pub link: LinkConfig,
     /// The source of the second moments of the keys; `None` without `[statistics]`.
     pub statistics: Option<StatisticsConfig>,
-    /// The thresholds of `corrigenda test`.
     pub test: TestConfig,
-    /// The limits and requirements of `[policy]`.
     pub policy: Policy,
 }
 

@@ -16,17 +16,14 @@ use crate::project::read::toml_reader::{TomlReader, TomlTable};
 
 pub(crate) const MODEL_KEYS: &[&str] = &["path"];
 pub(crate) const NAMED_KEYS: &[&str] = &["path", "rome", "statistics"];
-/// The maximum length of a model name, in bytes.
 pub const MOST_NAME_BYTES: usize = 64;
 
-/// A base model as the project file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
     /// The name in the project; `None` if it is the only model and has no name.
     pub name: Option<String>,
     /// The folder of the model, or its name on the Hub, as written.
     pub path: PathBuf,
-    /// The byte range of the path in the project file.
     pub span: Range<usize>,
 }
 
@@ -37,10 +34,8 @@ impl ModelConfig {
     }
 }
 
-/// A named model with its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedModel {
-    /// The name and the folder.
     pub model: ModelConfig,
     /// The settings of the value optimisation; keys that the model does not set are those of the project.
     pub rome: RomeConfig,

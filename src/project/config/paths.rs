@@ -19,7 +19,6 @@ use crate::regular_file;
 pub struct Paths {
     /// The folder of edits; the default one if the file does not name a valid one.
     pub edits: String,
-    /// The files of context templates.
     pub templates: BTreeSet<String>,
     /// All files that are read: templates, corpora and neutral texts.
     pub read: BTreeSet<PathBuf>,

@@ -45,13 +45,10 @@ pub struct Policy {
     file: Option<FileId>,
     /// The fields that every edit must have, each with its byte range in the project file.
     require: Vec<(String, Range<usize>)>,
-    /// The maximum number of edits in the set.
     pub max_edits: Option<Limit>,
     /// The maximum of `‖Δ‖ / ‖W‖` for any tensor, where Δ is the change of the weight W.
     pub max_relative_norm: Option<Limit>,
-    /// The minimum share of edits that hold.
     pub min_efficacy: Option<Limit>,
-    /// The minimum share of paraphrases that hold.
     pub min_paraphrase: Option<Limit>,
     /// The minimum share of neighbours whose answer stays unchanged.
     pub min_unchanged: Option<Limit>,
@@ -95,9 +92,7 @@ struct Protected {
 pub enum Level {
     /// The finding is an error: it stops a build and fails a check.
     Deny,
-    /// The finding is a warning.
     Warn,
-    /// The finding is hidden.
     Allow,
 }
 

@@ -28,36 +28,24 @@ pub struct Expect {
     pub unchanged_kl: Option<f64>,
 }
 
-/// The byte ranges of an edit and its texts in the source file.
+/// The byte ranges of an edit and its values in `file`, quotes included; a list has one range per entry, and a value that
+/// is not written has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditSpans {
-    /// The source file of the edit.
     pub file: FileId,
-    /// The value of `id`, quotes included.
     pub id: Range<usize>,
-    /// The value of `subject`, quotes included.
     pub subject: Range<usize>,
-    /// The value of `prompt`, quotes included.
     pub prompt: Range<usize>,
-    /// The `chat` value, if written.
     pub chat: Option<Range<usize>>,
-    /// The value of `target`, quotes included.
     pub target: Range<usize>,
-    /// The old answer, if written.
     pub was: Option<Range<usize>>,
     /// The whole entry, from `[[edit]]` to the end of its last value.
     pub entry: Range<usize>,
-    /// One range per alias.
     pub aliases: Vec<Range<usize>>,
-    /// The expiry date, if written.
     pub expires: Option<Range<usize>>,
-    /// One range per expected paraphrase.
     pub paraphrase: Vec<Range<usize>>,
-    /// One range per prompt that is expected to stay unchanged.
     pub unchanged: Vec<Range<usize>>,
-    /// One range per accepted answer.
     pub accept: Vec<Range<usize>>,
-    /// The status, if written.
     pub status: Option<Range<usize>>,
 }
 
@@ -66,7 +54,6 @@ pub struct EditSpans {
 pub struct Edit {
     /// The stable id, unique in the project.
     pub id: String,
-    /// The entity that the fact is about.
     pub subject: String,
     /// Other names of the subject; the edit applies to each of them.
     pub aliases: Vec<String>,
@@ -78,7 +65,6 @@ pub struct Edit {
     pub target: String,
     /// The answer that the model gave before, if written.
     pub was: Option<String>,
-    /// The reason for the change.
     pub reason: Option<String>,
     /// A source in which the fact can be checked.
     pub source: Option<String>,
@@ -90,7 +76,6 @@ pub struct Edit {
     pub expires: Option<Date>,
     /// The reason why the edit is parked; `None` if it is not. A parked edit is checked, but not built.
     pub parked: Option<String>,
-    /// The expectations that `corrigenda test` checks.
     pub expect: Expect,
     /// The byte ranges of the edit and its texts, for the labels of diagnostics.
     pub spans: EditSpans,
@@ -102,7 +87,6 @@ impl Edit {
         self.prompt.split_once(PLACEHOLDER).unwrap_or((&self.prompt, ""))
     }
 
-    /// Returns the prompt with the subject filled in.
     pub fn filled_prompt(&self) -> String {
         self.filled_with(&self.subject)
     }
@@ -118,7 +102,6 @@ impl Edit {
         [before, name, after].concat()
     }
 
-    /// Returns the part of the prompt before the subject.
     pub fn before_subject(&self) -> &str {
         self.prompt_parts().0
     }

@@ -22,11 +22,9 @@ use super::read::toml_reader::{KeysByTable, TomlReader, TomlTable, TomlText};
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources, shorten, sort};
 use edit::{Edit, EditSpans, Expect};
 
-/// The maximum number of edits in a set.
 pub const MOST_EDITS: usize = 100_000;
 /// The maximum number of entries in a list of expectations.
 pub const MOST_EXPECTATIONS: usize = 256;
-/// The maximum number of aliases of one subject.
 pub const MOST_ALIASES: usize = 16;
 /// The version of the edit file format that this program reads.
 pub const EDITS_FORMAT: i64 = 1;
@@ -68,7 +66,6 @@ pub struct EditSet {
     pub edits: Vec<Edit>,
     /// The parked edits, sorted by the bytes of their ids. They are checked, but not built.
     pub parked: Vec<Edit>,
-    /// The files that the edits were read from.
     pub sources: Sources,
 }
 
@@ -190,7 +187,6 @@ pub(crate) enum Empty {
     Allowed,
 }
 
-/// The state while a set is read.
 struct EditSetReader {
     sources: Sources,
     findings: Vec<Diagnostic>,

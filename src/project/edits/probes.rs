@@ -22,13 +22,11 @@ const TABLES: KeysByTable = &[("at the top of the file", PROBES_KEYS), ("under `
 pub struct Probe {
     /// The stable id, unique among the probes.
     pub id: String,
-    /// The full prompt.
     pub prompt: String,
     /// Whether the prompt is a user message under the model's chat template; false by default.
     pub chat: bool,
     /// Whether the answer should stay unchanged; if so, the probe counts as a neighbour of every edit. True by default.
     pub unchanged: bool,
-    /// The file that the probe was read from.
     pub file: FileId,
     /// The byte range of the prompt.
     pub place: Range<usize>,

@@ -121,7 +121,6 @@ impl EditPart {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditChange {
     pub kind: ChangeKind,
-    /// The id of the edit.
     pub id: String,
     /// The changed parts; empty if the edit was added or removed.
     pub parts: Vec<EditPart>,
@@ -130,7 +129,6 @@ pub struct EditChange {
 const PRESENT: &str = "present";
 const ABSENT: &str = "absent";
 
-/// Collects the differences between a lock and a fresh build.
 struct LockComparison(Vec<Difference>);
 
 impl LockComparison {
@@ -161,7 +159,6 @@ impl LockComparison {
     }
 }
 
-/// Collects the differences between the fields of one item.
 struct ItemComparison<'c> {
     item: LockItem,
     differences: &'c mut Vec<Difference>,

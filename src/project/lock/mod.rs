@@ -20,12 +20,10 @@ pub const LOCK_FILE: &str = "corrigenda.lock";
 /// The version of the lock format that this program writes and reads.
 pub const LOCK_VERSION: i64 = 1;
 
-/// The inputs and the result of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
     /// The name of the floating-point arithmetic of the build, for example `portable-1`.
     pub numerics: String,
-    /// The base model that was edited, with the digests of its files.
     pub base: LockedBase,
     /// The second moments of the keys, one entry per edited layer.
     pub statistics: Vec<LockedStatistics>,
@@ -65,7 +63,6 @@ impl LockFile {
     }
 }
 
-/// The base model and its files.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedBase {
@@ -83,15 +80,12 @@ impl LockedBase {
     }
 }
 
-/// A file of the base model.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedFile {
-    /// The path relative to the model's folder.
+    /// Relative to the folder of the model.
     pub path: String,
-    /// The size in bytes.
     pub size: u64,
-    /// The digest of the content.
     pub digest: Digest,
 }
 
@@ -99,9 +93,7 @@ pub struct LockedFile {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedStatistics {
-    /// The digest of the statistics' content.
     pub digest: Digest,
-    /// The digest of the corpus.
     pub corpus: Digest,
     /// The layer, from 0.
     pub layer: u64,
@@ -115,7 +107,6 @@ pub struct LockedStatistics {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LockedEdit {
-    /// The id of the edit.
     pub id: String,
     /// The alias; `None` for the subject itself.
     pub alias: Option<String>,
@@ -153,12 +144,10 @@ impl LockedEdit {
 /// The patch of a build and the digests that identify its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedPatch {
-    /// The digest of the settings that the build depends on.
     pub settings: Digest,
     /// The digest of the set of linked edits. It detects a merge of two locks: git merges the blocks of the edits, but
     /// this line still belongs to one build.
     pub set: Digest,
-    /// The digest of the patch file.
     pub id: Digest,
 }
 

@@ -141,7 +141,6 @@ impl TomlReader {
         self.findings.push(finding);
     }
 
-    /// Adds a finding with one label.
     pub(crate) fn note(&mut self, code: Code, message: impl Into<String>, span: &Range<usize>, label: &str) {
         self.push(Diagnostic::new(code, message).at(self.file, span, label));
     }
@@ -180,7 +179,6 @@ impl TomlReader {
         }
     }
 
-    /// Returns the value of an optional key.
     pub(crate) fn optional<'a, 'i>(
         &mut self,
         entry: &TomlTable<'a, 'i>,
@@ -214,13 +212,11 @@ impl TomlReader {
         self.note(Code::WrongType, message, &value.span(), &format!("this is {found}"));
     }
 
-    /// Reads an optional string.
     pub(crate) fn text(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
         let value = self.optional(entry, key)?;
         self.as_text(&quoted(key), value)
     }
 
-    /// Reads a required string.
     pub(crate) fn required_text(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
         let value = self.required(entry, key)?;
         self.as_text(&quoted(key), value)
@@ -250,7 +246,6 @@ impl TomlReader {
         items.into_iter().filter_map(|item| self.as_text(&what, item)).collect()
     }
 
-    /// Reads an optional array.
     pub(crate) fn array<'a, 'i>(
         &mut self,
         entry: &TomlTable<'a, 'i>,
@@ -267,7 +262,6 @@ impl TomlReader {
         }
     }
 
-    /// Reads an optional table.
     pub(crate) fn table<'a, 'i>(
         &mut self,
         entry: &TomlTable<'a, 'i>,
