@@ -34,7 +34,7 @@ impl Context {
             Some("read by the project")
         } else if path.is_file() && path.parent().is_some_and(looks_like_a_model) {
             Some("a file of a model")
-        } else if paths.unread && path.symlink_metadata().is_ok() {
+        } else if paths.unparsed && path.symlink_metadata().is_ok() {
             Some("an existing path while the project file cannot be read")
         } else {
             None

@@ -154,20 +154,20 @@ fn missing(root: &Path) -> Diagnostic {
 
 /// Parses the text of a project file, as far as possible.
 pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, PathBuf, Vec<Diagnostic>) {
-    let (mut walk, tree) = TomlReader::document(file, text, TABLES);
+    let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);
-    if !walk.format(&top, "format", PROJECT_FORMAT) && top.has("format") {
-        return (None, PathBuf::from(DEFAULT_EDITS), walk.finish());
+    if !reader.format(&top, "format", PROJECT_FORMAT) && top.has("format") {
+        return (None, PathBuf::from(DEFAULT_EDITS), reader.finish());
     }
-    walk.known_keys(&top, PROJECT_KEYS);
-    let edits = read_path(&mut walk, &top, "edits").and_then(|text| rules::path_below(&mut walk, "edits", &text));
+    reader.known_keys(&top, PROJECT_KEYS);
+    let edits = read_path(&mut reader, &top, "edits").and_then(|text| rules::path_below(&mut reader, "edits", &text));
     let edits = edits.unwrap_or_else(|| DEFAULT_EDITS.into());
-    let rome = RomeConfig::read(&mut walk, &top, "`[rome]`").unwrap_or_default();
-    let link = LinkConfig::read(&mut walk, &top).unwrap_or_default();
-    let statistics = StatisticsConfig::read(&mut walk, &top, "`[statistics]`", None);
-    let (model, models) = models::read(&mut walk, &top, &rome, statistics.as_ref());
-    let test = TestConfig::read(&mut walk, &top).unwrap_or_default();
-    let policy = Policy::read(&mut walk, &top);
+    let rome = RomeConfig::read(&mut reader, &top, "`[rome]`").unwrap_or_default();
+    let link = LinkConfig::read(&mut reader, &top).unwrap_or_default();
+    let statistics = StatisticsConfig::read(&mut reader, &top, "`[statistics]`", None);
+    let (model, models) = models::read(&mut reader, &top, &rome, statistics.as_ref());
+    let test = TestConfig::read(&mut reader, &top).unwrap_or_default();
+    let policy = Policy::read(&mut reader, &top);
     let config = model.map(|model| Config {
         root: root.to_owned(),
         file,
@@ -186,7 +186,7 @@ pub(super) fn parse(root: &Path, file: FileId, text: &str) -> (Option<Config>, P
         let _ = config.choose(first.as_deref());
         config
     });
-    (config, edits, walk.finish())
+    (config, edits, reader.finish())
 }
 
 #[cfg(test)]

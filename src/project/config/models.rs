@@ -55,60 +55,60 @@ pub fn is_model_name(name: &str) -> bool {
 
 /// Reads `[model]`, or every `[model.NAME]` with the settings that it inherits.
 pub(crate) fn read(
-    walk: &mut TomlReader,
+    reader: &mut TomlReader,
     top: &TomlTable<'_, '_>,
     rome: &RomeConfig,
     statistics: Option<&StatisticsConfig>,
 ) -> Models {
-    let table = walk.required(top, "model").and_then(|_| walk.table(top, "model", "`[model]`"));
+    let table = reader.required(top, "model").and_then(|_| reader.table(top, "model", "`[model]`"));
     let Some(table) = table else { return Models::default() };
     let named = |(key, value): &(&Spanned<_>, &Spanned<DeValue<'_>>)| {
         let key: &Spanned<std::borrow::Cow<'_, str>> = key;
         key.get_ref() != "path" && matches!(value.get_ref(), DeValue::Table(_))
     };
     let Some((first, _)) = table.table.iter().find(named) else {
-        walk.known_keys(&table, MODEL_KEYS);
-        let path = read_required_path(walk, &table, "path");
+        reader.known_keys(&table, MODEL_KEYS);
+        let path = read_required_path(reader, &table, "path");
         let model = path.map(|path| ModelConfig { name: None, path: path.value.into(), span: path.span });
         return (model, BTreeMap::new());
     };
     if let Some(path) = table.table.get("path") {
         let message = "`[model]` has a `path`, and also contains models with names";
         let finding = Diagnostic::new(Code::ModelAmbiguous, message)
-            .at(walk.file, &path.span(), "a model without a name")
-            .with(walk.file, &first.span(), "a model with a name")
+            .at(reader.file, &path.span(), "a model without a name")
+            .with(reader.file, &first.span(), "a model with a name")
             .help("give every model a name: move this `path` under a `[model.NAME]` of its own")
             .help("if the project has one model only, write its settings under `[rome]` and `[statistics]`");
-        walk.push(finding);
+        reader.push(finding);
         return Models::default();
     }
     let mut models = BTreeMap::new();
     for (key, value) in table.table {
-        models.extend(read_named(walk, key, value, rome, statistics));
+        models.extend(read_named(reader, key, value, rome, statistics));
     }
     (models.values().next().map(|first| first.model.clone()), models)
 }
 
 fn read_named(
-    walk: &mut TomlReader,
+    reader: &mut TomlReader,
     key: &Spanned<std::borrow::Cow<'_, str>>,
     value: &Spanned<DeValue<'_>>,
     rome: &RomeConfig,
     statistics: Option<&StatisticsConfig>,
 ) -> Option<(String, NamedModel)> {
     let name = key.get_ref().to_string();
-    let table = walk.as_table(&format!("`model.{}`", shorten(&name)), "this model", value)?;
+    let table = reader.as_table(&format!("`model.{}`", shorten(&name)), "this model", value)?;
     if !is_model_name(&name) {
         let message = format!("`{}` is not a name for a model", shorten(&name));
         let finding = Diagnostic::new(Code::BadId, message)
-            .at(walk.file, &key.span(), "this name")
+            .at(reader.file, &key.span(), "this name")
             .help("a name has letters a-z, digits and hyphens, and begins with a letter or a digit");
-        walk.push(finding);
+        reader.push(finding);
     }
-    walk.known_keys(&table, NAMED_KEYS);
-    let path = read_required_path(walk, &table, "path");
-    let own = RomeConfig::read(walk, &table, "`rome` of this model").unwrap_or_default();
-    let moments = StatisticsConfig::read(walk, &table, "`statistics` of this model", statistics);
+    reader.known_keys(&table, NAMED_KEYS);
+    let path = read_required_path(reader, &table, "path");
+    let own = RomeConfig::read(reader, &table, "`rome` of this model").unwrap_or_default();
+    let moments = StatisticsConfig::read(reader, &table, "`statistics` of this model", statistics);
     let path = path?;
     let model = ModelConfig { name: Some(name.clone()), path: path.value.into(), span: path.span };
     let statistics = moments.or_else(|| statistics.cloned());

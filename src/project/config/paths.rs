@@ -29,7 +29,7 @@ pub struct Paths {
     /// Whether the file is invalid, so that it may name more paths than were found.
     pub broken: bool,
     /// Whether the file could not be parsed at all.
-    pub unread: bool,
+    pub unparsed: bool,
 }
 
 impl Paths {
@@ -55,11 +55,11 @@ impl Paths {
             models: named("path").into_iter().map(PathBuf::from).collect(),
             facts: facts.filter(|folder| is_below(folder)).collect(),
             broken: findings.iter().any(Diagnostic::is_error),
-            unread: findings.iter().any(|finding| finding.code == Code::FileTooLarge),
+            unparsed: findings.iter().any(|finding| finding.code == Code::FileTooLarge),
         }
     }
 
-    /// Collects the paths of the project in `root`. If its file cannot be read, returns the defaults and sets `unread`.
+    /// Collects the paths of the project in `root`. If its file cannot be read, returns the defaults and sets `unparsed`.
     pub fn at(root: &Path) -> Self {
         match regular_file::read(&root.join(PROJECT_FILE), MOST_FILE_BYTES) {
             Ok(bytes) => match String::from_utf8(bytes) {
@@ -69,7 +69,7 @@ impl Paths {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Self { facts: BTreeSet::new(), broken: false, ..Self::of("") }
             }
-            Err(_) => Self { unread: true, ..Self::of("") },
+            Err(_) => Self { unparsed: true, ..Self::of("") },
         }
     }
 }
@@ -140,23 +140,23 @@ mod tests {
         let whole = Paths::of(TEXT);
         for (good, bad) in breaks {
             let paths = Paths::of(&TEXT.replace(good, bad));
-            assert!(paths.broken && !paths.unread, "{bad}");
+            assert!(paths.broken && !paths.unparsed, "{bad}");
             assert_eq!((&paths.read, &paths.models), (&whole.read, &whole.models), "{bad}");
             assert!(paths.facts.contains(Path::new("./facts")), "{bad}");
         }
         let elsewhere = Paths::of(&TEXT.replace("\"./facts/\"", "\"../facts\""));
         assert_eq!(elsewhere.facts, set::<PathBuf>(&["edits"]));
-        assert!(Paths::of(&"[".repeat(200_000)).unread);
+        assert!(Paths::of(&"[".repeat(200_000)).unparsed);
         let nowhere = Paths::at(Path::new("there/is/none"));
-        assert!(!nowhere.broken && !nowhere.unread && nowhere.models.is_empty());
+        assert!(!nowhere.broken && !nowhere.unparsed && nowhere.models.is_empty());
         assert!(nowhere.facts.is_empty(), "without a project there are no facts");
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join(PROJECT_FILE)).expect("made");
         let read = Paths::at(folder.path());
-        assert!(read.broken && read.unread);
+        assert!(read.broken && read.unparsed);
         std::fs::remove_dir(folder.path().join(PROJECT_FILE)).expect("removed");
         std::fs::write(folder.path().join(PROJECT_FILE), [TEXT.as_bytes(), b"# \xff\n"].concat()).expect("written");
         let read = Paths::at(folder.path());
-        assert!(read.broken && !read.unread && read.models == whole.models);
+        assert!(read.broken && !read.unparsed && read.models == whole.models);
     }
 }

@@ -103,34 +103,34 @@ impl Level {
 
 impl Policy {
     /// Reads `[policy]` as far as it is valid.
-    pub(crate) fn read(walk: &mut TomlReader, top: &TomlTable<'_, '_>) -> Self {
-        let Some(table) = walk.table(top, "policy", "`[policy]`") else { return Self::default() };
-        walk.known_keys(&table, POLICY_KEYS);
+    pub(crate) fn read(reader: &mut TomlReader, top: &TomlTable<'_, '_>) -> Self {
+        let Some(table) = reader.table(top, "policy", "`[policy]`") else { return Self::default() };
+        reader.known_keys(&table, POLICY_KEYS);
         let span = |key: &str| table.table.get(key).map_or(0..0, Spanned::span);
         let limit = |value: Option<f64>, key| value.map(|value| Limit { value, span: span(key) });
-        let edits = walk.integer(&table, "max-edits", 1..=i64::from(u32::MAX));
+        let edits = reader.integer(&table, "max-edits", 1..=i64::from(u32::MAX));
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let max_edits = limit(edits.map(|edits| edits as f64), "max-edits");
         Self {
-            file: Some(walk.file),
-            require: required(walk, &table),
+            file: Some(reader.file),
+            require: required(reader, &table),
             max_edits,
             max_relative_norm: limit(
-                walk.number(&table, "max-relative-norm", LowerBound::ExcludesZero),
+                reader.number(&table, "max-relative-norm", LowerBound::ExcludesZero),
                 "max-relative-norm",
             ),
-            min_efficacy: limit(walk.share(&table, "min-efficacy"), "min-efficacy"),
-            min_paraphrase: limit(walk.share(&table, "min-paraphrase"), "min-paraphrase"),
-            min_unchanged: limit(walk.share(&table, "min-unchanged"), "min-unchanged"),
+            min_efficacy: limit(reader.share(&table, "min-efficacy"), "min-efficacy"),
+            min_paraphrase: limit(reader.share(&table, "min-paraphrase"), "min-paraphrase"),
+            min_unchanged: limit(reader.share(&table, "min-unchanged"), "min-unchanged"),
             max_neighbourhood_kl: limit(
-                walk.number(&table, "max-neighbourhood-kl", LowerBound::ExcludesZero),
+                reader.number(&table, "max-neighbourhood-kl", LowerBound::ExcludesZero),
                 "max-neighbourhood-kl",
             ),
-            max_damage: limit(walk.number(&table, "max-damage", LowerBound::ExcludesZero), "max-damage"),
-            max_perplexity: limit(walk.number(&table, "max-perplexity", LowerBound::ExcludesZero), "max-perplexity"),
-            protected: protected(walk, &table),
-            levels: levels(walk, &table),
-            reasons: reasons(walk, &table),
+            max_damage: limit(reader.number(&table, "max-damage", LowerBound::ExcludesZero), "max-damage"),
+            max_perplexity: limit(reader.number(&table, "max-perplexity", LowerBound::ExcludesZero), "max-perplexity"),
+            protected: protected(reader, &table),
+            levels: levels(reader, &table),
+            reasons: reasons(reader, &table),
         }
     }
 
@@ -268,44 +268,44 @@ fn is_like(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-fn required(walk: &mut TomlReader, table: &TomlTable<'_, '_>) -> Vec<(String, Range<usize>)> {
-    let fields = walk.texts(table, "require", REQUIRABLE.len());
+fn required(reader: &mut TomlReader, table: &TomlTable<'_, '_>) -> Vec<(String, Range<usize>)> {
+    let fields = reader.texts(table, "require", REQUIRABLE.len());
     for TomlText { value, span } in fields.iter().filter(|field| !REQUIRABLE.contains(&field.value.as_str())) {
         let finding = Diagnostic::new(Code::UnknownKey, format!("a policy cannot require the field `{value}`")).at(
-            walk.file,
+            reader.file,
             span,
             "unknown field",
         );
         let otherwise = format!("the fields that can be required are {}", list_in_words(REQUIRABLE));
-        walk.push(finding.suggest(nearest(value, REQUIRABLE), otherwise));
+        reader.push(finding.suggest(nearest(value, REQUIRABLE), otherwise));
     }
     let known = fields.into_iter().filter(|field| REQUIRABLE.contains(&field.value.as_str()));
     known.map(|field| (field.value, field.span)).collect()
 }
 
-fn protected(walk: &mut TomlReader, table: &TomlTable<'_, '_>) -> Vec<Protected> {
-    let entries = walk.tables(table, "protected", "this entry of `protected`");
+fn protected(reader: &mut TomlReader, table: &TomlTable<'_, '_>) -> Vec<Protected> {
+    let entries = reader.tables(table, "protected", "this entry of `protected`");
     let read = |entry: &TomlTable<'_, '_>| {
-        walk.known_keys(entry, PROTECTED_KEYS);
-        let subject = walk.required_text(entry, "subject").inspect(|text| rules::fact(walk, "subject", text))?;
-        let reason = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
+        reader.known_keys(entry, PROTECTED_KEYS);
+        let subject = reader.required_text(entry, "subject").inspect(|text| rules::fact(reader, "subject", text))?;
+        let reason = reader.text(entry, "reason").inspect(|text| rules::record(reader, "reason", text));
         Some(Protected { pattern: subject.value, span: subject.span, reason: reason.map(|text| text.value) })
     };
     entries.iter().filter_map(read).collect()
 }
 
-fn levels(walk: &mut TomlReader, table: &TomlTable<'_, '_>) -> BTreeMap<Code, (Level, Range<usize>)> {
-    let Some(entries) = walk.table(table, "levels", "`[policy.levels]`") else { return BTreeMap::new() };
+fn levels(reader: &mut TomlReader, table: &TomlTable<'_, '_>) -> BTreeMap<Code, (Level, Range<usize>)> {
+    let Some(entries) = reader.table(table, "levels", "`[policy.levels]`") else { return BTreeMap::new() };
     let mut levels = BTreeMap::new();
     for (key, value) in entries.table {
         let name = key.get_ref().as_ref();
-        let Some(code) = adjustable(walk, name, &key.span()) else { continue };
+        let Some(code) = adjustable(reader, name, &key.span()) else { continue };
         let level = level_of(value);
         match level {
             Some(level) => drop(levels.insert(code, (level, value.span()))),
             None => {
                 let message = format!("the level of `{name}` must be \"deny\", \"warn\" or \"allow\"");
-                walk.note(Code::WrongType, message, &value.span(), "not a level");
+                reader.note(Code::WrongType, message, &value.span(), "not a level");
             }
         }
     }
@@ -318,39 +318,39 @@ fn level_of(value: &Spanned<DeValue<'_>>) -> Option<Level> {
 }
 
 /// Returns the code with this name, if a policy may change its severity; adds a finding otherwise.
-fn adjustable(walk: &mut TomlReader, name: &str, span: &Range<usize>) -> Option<Code> {
+fn adjustable(reader: &mut TomlReader, name: &str, span: &Range<usize>) -> Option<Code> {
     let code = Code::ALL.iter().copied().find(|code| code.as_str() == name);
     match code {
         Some(code) if code.is_adjustable() => return Some(code),
         Some(_) => {
             let finding =
                 Diagnostic::new(Code::LevelFixed, format!("the level of `{name}` is fixed: a policy cannot change it"))
-                    .at(walk.file, span, "fixed level");
-            walk.push(finding);
+                    .at(reader.file, span, "fixed level");
+            reader.push(finding);
         }
         None => {
             let names: Vec<&str> =
                 Code::ALL.iter().filter(|code| code.is_adjustable()).map(|code| code.as_str()).collect();
             let finding = Diagnostic::new(Code::UnknownKey, format!("there is no finding `{name}`")).at(
-                walk.file,
+                reader.file,
                 span,
                 "unknown code",
             );
             let otherwise = format!("the findings with a level are {}", list_in_words(&names));
-            walk.push(finding.suggest(nearest(name, &names), otherwise));
+            reader.push(finding.suggest(nearest(name, &names), otherwise));
         }
     }
     None
 }
 
-fn reasons(walk: &mut TomlReader, table: &TomlTable<'_, '_>) -> BTreeMap<String, String> {
-    let Some(entries) = walk.table(table, "reasons", "`[policy.reasons]`") else { return BTreeMap::new() };
+fn reasons(reader: &mut TomlReader, table: &TomlTable<'_, '_>) -> BTreeMap<String, String> {
+    let Some(entries) = reader.table(table, "reasons", "`[policy.reasons]`") else { return BTreeMap::new() };
     let codes = Code::ALL.iter().filter(|code| code.is_adjustable()).map(|code| code.as_str());
     let known: Vec<&str> = POLICY_KEYS[..POLICY_KEYS.len() - 3].iter().copied().chain(codes).collect();
-    walk.known_keys(&entries, &known);
+    reader.known_keys(&entries, &known);
     let keys: Vec<String> = entries.table.keys().map(|key| key.get_ref().to_string()).collect();
     let read = |key: String| {
-        let text = walk.text(&entries, &key).inspect(|text| rules::record(walk, &key, text))?;
+        let text = reader.text(&entries, &key).inspect(|text| rules::record(reader, &key, text))?;
         Some((key, text.value))
     };
     keys.into_iter().filter_map(read).collect()

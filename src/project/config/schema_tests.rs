@@ -301,14 +301,14 @@ fn schema_and_reader_accept_the_same_documents() {
     judge(SchemaKind::Probes, FULL_PROBES, PROBES_CASES, probes);
 }
 
-fn judge(kind: SchemaKind, full: &str, cases: &[Case], walk: impl Fn(&str) -> bool) {
+fn judge(kind: SchemaKind, full: &str, cases: &[Case], reader: impl Fn(&str) -> bool) {
     let schema: Value = serde_json::from_str(&render(kind)).expect("JSON");
     for (from, to, valid) in cases {
         assert!(full.contains(from), "{from}");
         let text = full.replacen(from, to, 1);
         let document: Value = toml::from_str(&text).expect("every case is valid TOML");
         assert_eq!(accepts(&schema, &schema, &document), *valid, "schema: {from} -> {to}");
-        assert_eq!(walk(&text), *valid, "walk: {from} -> {to}");
+        assert_eq!(reader(&text), *valid, "reader: {from} -> {to}");
     }
 }
 

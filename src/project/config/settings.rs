@@ -165,22 +165,22 @@ pub struct TestConfig {
 }
 
 impl RomeConfig {
-    pub(super) fn read(walk: &mut TomlReader, above: &TomlTable<'_, '_>, what: &'static str) -> Option<Self> {
-        let table = walk.table(above, "rome", what)?;
-        walk.known_keys(&table, ROME_KEYS);
-        let layer = walk.integer(&table, "layer", 0..=i64::from(u32::MAX));
+    pub(super) fn read(reader: &mut TomlReader, above: &TomlTable<'_, '_>, what: &'static str) -> Option<Self> {
+        let table = reader.table(above, "rome", what)?;
+        reader.known_keys(&table, ROME_KEYS);
+        let layer = reader.integer(&table, "layer", 0..=i64::from(u32::MAX));
         Some(Self {
             layer: layer.and_then(|layer| usize::try_from(layer).ok()),
             layer_span: table.table.get("layer").map(Spanned::span),
-            templates: read_path(walk, &table, "templates").map(|text| text.value.into()),
-            schedule: read_schedule(walk, &table),
-            weight_decay: walk.number(&table, "weight-decay", LowerBound::IncludesZero),
-            clamp: walk.number(&table, "clamp", LowerBound::IncludesZero),
-            kl_factor: walk.number(&table, "kl-factor", LowerBound::IncludesZero),
-            stop_loss: walk.number(&table, "stop-loss", LowerBound::IncludesZero),
-            converged_nll: walk.number(&table, "converged-nll", LowerBound::IncludesZero),
-            bare_weight: walk.share(&table, "bare-weight"),
-            margin: walk.number(&table, "margin", LowerBound::IncludesZero),
+            templates: read_path(reader, &table, "templates").map(|text| text.value.into()),
+            schedule: read_schedule(reader, &table),
+            weight_decay: reader.number(&table, "weight-decay", LowerBound::IncludesZero),
+            clamp: reader.number(&table, "clamp", LowerBound::IncludesZero),
+            kl_factor: reader.number(&table, "kl-factor", LowerBound::IncludesZero),
+            stop_loss: reader.number(&table, "stop-loss", LowerBound::IncludesZero),
+            converged_nll: reader.number(&table, "converged-nll", LowerBound::IncludesZero),
+            bare_weight: reader.share(&table, "bare-weight"),
+            margin: reader.number(&table, "margin", LowerBound::IncludesZero),
         })
     }
 
@@ -206,18 +206,18 @@ impl RomeConfig {
 impl StatisticsConfig {
     /// Reads a `[statistics]` table; keys that it does not set are taken from `shared`.
     pub(super) fn read(
-        walk: &mut TomlReader,
+        reader: &mut TomlReader,
         above: &TomlTable<'_, '_>,
         what: &'static str,
         shared: Option<&Self>,
     ) -> Option<Self> {
-        let table = walk.table(above, "statistics", what)?;
-        walk.known_keys(&table, STATISTICS_KEYS);
+        let table = reader.table(above, "statistics", what)?;
+        reader.known_keys(&table, STATISTICS_KEYS);
         let corpus = match shared {
-            Some(_) => read_path(walk, &table, "corpus"),
-            None => read_required_path(walk, &table, "corpus"),
+            Some(_) => read_path(reader, &table, "corpus"),
+            None => read_required_path(reader, &table, "corpus"),
         };
-        let mut limit = |key| walk.integer(&table, key, 1..=i64::MAX).and_then(|number| u64::try_from(number).ok());
+        let mut limit = |key| reader.integer(&table, key, 1..=i64::MAX).and_then(|number| u64::try_from(number).ok());
         let (max_tokens, max_documents) = (limit("max-tokens"), limit("max-documents"));
         let max_tokens = max_tokens.or(shared.and_then(|shared| shared.max_tokens));
         let max_documents = max_documents.or(shared.and_then(|shared| shared.max_documents));
@@ -230,58 +230,59 @@ impl StatisticsConfig {
 }
 
 impl LinkConfig {
-    pub(super) fn read(walk: &mut TomlReader, top: &TomlTable<'_, '_>) -> Option<Self> {
-        let table = walk.table(top, "link", "`[link]`")?;
-        walk.known_keys(&table, LINK_KEYS);
-        let mut number = |key, range| walk.integer(&table, key, range).and_then(|number| usize::try_from(number).ok());
+    pub(super) fn read(reader: &mut TomlReader, top: &TomlTable<'_, '_>) -> Option<Self> {
+        let table = reader.table(top, "link", "`[link]`")?;
+        reader.known_keys(&table, LINK_KEYS);
+        let mut number =
+            |key, range| reader.integer(&table, key, range).and_then(|number| usize::try_from(number).ok());
         let refine_steps = number("refine-steps", 0..=MOST_REFINING);
         let refine_layers = number("refine-layers", 1..=MOST_LAYERS);
-        Some(Self { ridge: walk.number(&table, "ridge", LowerBound::IncludesZero), refine_steps, refine_layers })
+        Some(Self { ridge: reader.number(&table, "ridge", LowerBound::IncludesZero), refine_steps, refine_layers })
     }
 }
 
 impl TestConfig {
-    pub(super) fn read(walk: &mut TomlReader, top: &TomlTable<'_, '_>) -> Option<Self> {
-        let table = walk.table(top, "test", "`[test]`")?;
-        walk.known_keys(&table, TEST_KEYS);
+    pub(super) fn read(reader: &mut TomlReader, top: &TomlTable<'_, '_>) -> Option<Self> {
+        let table = reader.table(top, "test", "`[test]`")?;
+        reader.known_keys(&table, TEST_KEYS);
         Some(Self {
-            unchanged_kl: walk.number(&table, "unchanged-kl", LowerBound::ExcludesZero),
-            min_probability: walk.share(&table, "min-probability"),
-            min_efficacy: walk.share(&table, "min-efficacy"),
-            min_paraphrase: walk.share(&table, "min-paraphrase"),
-            min_unchanged: walk.share(&table, "min-unchanged"),
-            max_damage: walk.number(&table, "max-damage", LowerBound::ExcludesZero),
-            max_perplexity: walk.number(&table, "max-perplexity", LowerBound::ExcludesZero),
-            neutral: read_path(walk, &table, "neutral").map(|text| text.value.into()),
+            unchanged_kl: reader.number(&table, "unchanged-kl", LowerBound::ExcludesZero),
+            min_probability: reader.share(&table, "min-probability"),
+            min_efficacy: reader.share(&table, "min-efficacy"),
+            min_paraphrase: reader.share(&table, "min-paraphrase"),
+            min_unchanged: reader.share(&table, "min-unchanged"),
+            max_damage: reader.number(&table, "max-damage", LowerBound::ExcludesZero),
+            max_perplexity: reader.number(&table, "max-perplexity", LowerBound::ExcludesZero),
+            neutral: read_path(reader, &table, "neutral").map(|text| text.value.into()),
         })
     }
 }
 
-fn read_schedule(walk: &mut TomlReader, rome: &TomlTable<'_, '_>) -> Option<Vec<StageConfig>> {
-    let stages: &[Spanned<DeValue<'_>>] = walk.array(rome, "schedule", "an array of `{ rate = …, steps = … }`")?;
+fn read_schedule(reader: &mut TomlReader, rome: &TomlTable<'_, '_>) -> Option<Vec<StageConfig>> {
+    let stages: &[Spanned<DeValue<'_>>] = reader.array(rome, "schedule", "an array of `{ rate = …, steps = … }`")?;
     if stages.is_empty() || stages.len() > MOST_STAGES {
         let span = rome.table.get("schedule").map_or(0..0, Spanned::span);
         let message = format!("`schedule` must have from 1 to {MOST_STAGES} stages, not {}", stages.len());
-        walk.note(Code::OutOfRange, message, &span, "out of range");
+        reader.note(Code::OutOfRange, message, &span, "out of range");
     }
     let stages = stages.iter().filter_map(|stage| {
-        let table = walk.as_table("every stage of `schedule`", "this stage", stage)?;
-        walk.known_keys(&table, STAGE_KEYS);
-        let _ = (walk.required(&table, "rate"), walk.required(&table, "steps"));
-        let rate = walk.number(&table, "rate", LowerBound::ExcludesZero);
-        let steps = walk.integer(&table, "steps", 1..=MOST_STEPS);
+        let table = reader.as_table("every stage of `schedule`", "this stage", stage)?;
+        reader.known_keys(&table, STAGE_KEYS);
+        let _ = (reader.required(&table, "rate"), reader.required(&table, "steps"));
+        let rate = reader.number(&table, "rate", LowerBound::ExcludesZero);
+        let steps = reader.integer(&table, "steps", 1..=MOST_STEPS);
         Some(StageConfig { rate: rate?, steps: u32::try_from(steps?).ok()? })
     });
     Some(stages.collect())
 }
 
 /// Reads a path that is not empty. Whether it exists is checked where it is opened.
-pub(super) fn read_path(walk: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
-    let text = walk.text(entry, key)?;
-    rules::path(walk, key, &text).then_some(text)
+pub(super) fn read_path(reader: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
+    let text = reader.text(entry, key)?;
+    rules::path(reader, key, &text).then_some(text)
 }
 
-pub(super) fn read_required_path(walk: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
-    walk.required(entry, key)?;
-    read_path(walk, entry, key)
+pub(super) fn read_required_path(reader: &mut TomlReader, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
+    reader.required(entry, key)?;
+    read_path(reader, entry, key)
 }

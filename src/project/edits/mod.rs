@@ -234,42 +234,43 @@ impl EditSetReader {
     }
 
     fn file(&mut self, file: FileId) {
-        let (mut walk, tree) = TomlReader::document(file, self.sources.text(file), TABLES);
+        let (mut reader, tree) = TomlReader::document(file, self.sources.text(file), TABLES);
         let root = TomlReader::root(&tree);
         // Keys of another format version are unknown, so reporting them would hide the one finding that matters.
-        if walk.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
-            walk.known_keys(&root, FILE_KEYS);
-            let entries = walk.tables(&root, "edit", "this edit");
-            self.edits.extend(entries.iter().filter_map(|entry| read_edit(&mut walk, entry)));
+        if reader.format(&root, "format", EDITS_FORMAT) || !root.has("format") {
+            reader.known_keys(&root, FILE_KEYS);
+            let entries = reader.tables(&root, "edit", "this edit");
+            self.edits.extend(entries.iter().filter_map(|entry| read_edit(&mut reader, entry)));
         }
-        let findings = walk.finish();
+        let findings = reader.finish();
         self.findings.extend(findings);
     }
 }
 
 /// Reads one edit. All texts are checked, even if another one is invalid.
-fn read_edit(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
-    walk.known_keys(entry, EDIT_KEYS);
-    let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
-    let subject = walk.required_text(entry, "subject").inspect(|subject| rules::subject(walk, subject));
-    let aliases = walk.texts(entry, "aliases", MOST_ALIASES);
-    rules::aliases(walk, &aliases, subject.as_ref());
-    let prompt = walk.required_text(entry, "prompt").inspect(|prompt| rules::prompt(walk, prompt, subject.as_ref()));
-    let chat = walk.boolean(entry, "chat");
-    let target = walk.required_text(entry, "target").inspect(|target| rules::fact(walk, "target", target));
-    let was = walk.text(entry, "was").inspect(|was| rules::fact(walk, "was", was));
+fn read_edit(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
+    reader.known_keys(entry, EDIT_KEYS);
+    let id = reader.required_text(entry, "id").inspect(|id| rules::id(reader, id));
+    let subject = reader.required_text(entry, "subject").inspect(|subject| rules::subject(reader, subject));
+    let aliases = reader.texts(entry, "aliases", MOST_ALIASES);
+    rules::aliases(reader, &aliases, subject.as_ref());
+    let prompt =
+        reader.required_text(entry, "prompt").inspect(|prompt| rules::prompt(reader, prompt, subject.as_ref()));
+    let chat = reader.boolean(entry, "chat");
+    let target = reader.required_text(entry, "target").inspect(|target| rules::fact(reader, "target", target));
+    let was = reader.text(entry, "was").inspect(|was| rules::fact(reader, "was", was));
     let [reason, source, owner, ticket] = ["reason", "source", "owner", "ticket"].map(|key| {
-        let text = walk.text(entry, key).inspect(|text| rules::record(walk, key, text));
+        let text = reader.text(entry, key).inspect(|text| rules::record(reader, key, text));
         // Line ends depend on the checkout, so they are normalised before a digest is taken.
         text.map(|text| text.value.replace("\r\n", "\n"))
     });
-    let expires = walk.date(entry, "expires");
-    let (status, parked) = read_status(walk, entry);
-    let (expect, [paraphrase, unchanged, accept]) = read_expect(walk, entry);
+    let expires = reader.date(entry, "expires");
+    let (status, parked) = read_status(reader, entry);
+    let (expect, [paraphrase, unchanged, accept]) = read_expect(reader, entry);
     let (id, subject, prompt, target) = (id?, subject?, prompt?, target?);
     let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
     let edit_spans = EditSpans {
-        file: walk.file,
+        file: reader.file,
         id: id.span,
         subject: subject.span,
         prompt: prompt.span,
@@ -301,29 +302,29 @@ fn read_edit(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<Edit> {
         expect,
         spans: edit_spans,
     };
-    rules::whole_edit(walk, &edit);
+    rules::whole_edit(reader, &edit);
     Some(edit)
 }
 
 /// Reads the status: its place, and the reason why the edit is parked. `parked` is the only status and needs a reason.
-fn read_status(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
-    let (status, reason) = (walk.text(entry, "status"), walk.text(entry, "status-reason"));
-    let reason = reason.inspect(|reason| rules::fact(walk, "status-reason", reason));
+fn read_status(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Option<Range<usize>>, Option<String>) {
+    let (status, reason) = (reader.text(entry, "status"), reader.text(entry, "status-reason"));
+    let reason = reason.inspect(|reason| rules::fact(reader, "status-reason", reason));
     match (&status, &reason) {
         (Some(status), _) if status.value != PARKED => {
             let message = format!("`status` is {:?}; the only status is \"parked\"", shorten(&status.value));
-            let finding = Diagnostic::new(Code::StatusUnknown, message).at(walk.file, &status.span, "unknown status");
-            walk.push(finding.help("remove `status` to build the fact"));
+            let finding = Diagnostic::new(Code::StatusUnknown, message).at(reader.file, &status.span, "unknown status");
+            reader.push(finding.help("remove `status` to build the fact"));
         }
         (Some(status), None) if !entry.has("status-reason") => {
             let finding = Diagnostic::new(Code::StatusUnknown, "a parked fact has no `status-reason`");
-            let finding = finding.at(walk.file, &status.span, "parked without a reason");
-            walk.push(finding.help("give the reason for reviewers: `status-reason = \"…\"`"));
+            let finding = finding.at(reader.file, &status.span, "parked without a reason");
+            reader.push(finding.help("give the reason for reviewers: `status-reason = \"…\"`"));
         }
         (None, Some(reason)) if !entry.has("status") => {
             let finding = Diagnostic::new(Code::StatusUnknown, "`status-reason` is set without `status`");
-            let finding = finding.at(walk.file, &reason.span, "there is no `status`");
-            walk.push(finding.help("write `status = \"parked\"` too, or remove the reason"));
+            let finding = finding.at(reader.file, &reason.span, "there is no `status`");
+            reader.push(finding.help("write `status = \"parked\"` too, or remove the reason"));
         }
         _ => {}
     }
@@ -347,25 +348,25 @@ fn values(texts: Vec<TomlText>) -> Vec<String> {
 }
 
 /// Reads the expectations, with the places of the paraphrases, the neighbours and the accepted answers.
-fn read_expect(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
-    let Some(expect) = walk.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
-    walk.known_keys(&expect, EXPECT_KEYS);
+fn read_expect(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> (Expect, [Vec<Range<usize>>; 3]) {
+    let Some(expect) = reader.table(entry, "expect", "`[edit.expect]`") else { return Default::default() };
+    reader.known_keys(&expect, EXPECT_KEYS);
     let [paraphrase, unchanged] = ["paraphrase", "unchanged"].map(|key| {
-        let texts = walk.texts(&expect, key, MOST_EXPECTATIONS);
-        rules::expectations(walk, key, &texts);
+        let texts = reader.texts(&expect, key, MOST_EXPECTATIONS);
+        rules::expectations(reader, key, &texts);
         texts
     });
-    let accept = walk.texts(&expect, "accept", MOST_EXPECTATIONS);
-    accept.iter().for_each(|text| rules::fact(walk, "accept", text));
+    let accept = reader.texts(&expect, "accept", MOST_EXPECTATIONS);
+    accept.iter().for_each(|text| rules::fact(reader, "accept", text));
     let spans = |texts: &[TomlText]| texts.iter().map(|text| text.span.clone()).collect();
     let places = [&paraphrase, &unchanged, &accept].map(|texts| spans(texts));
     let expect = Expect {
         paraphrase: values(paraphrase),
         unchanged: values(unchanged),
         accept: values(accept),
-        min_probability: walk.share(&expect, "min-probability"),
-        min_paraphrase: walk.share(&expect, "min-paraphrase"),
-        unchanged_kl: walk.number(&expect, "unchanged-kl", LowerBound::ExcludesZero),
+        min_probability: reader.share(&expect, "min-probability"),
+        min_paraphrase: reader.share(&expect, "min-paraphrase"),
+        unchanged_kl: reader.number(&expect, "unchanged-kl", LowerBound::ExcludesZero),
     };
     (expect, places)
 }

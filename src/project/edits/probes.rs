@@ -34,39 +34,39 @@ pub struct Probe {
 
 /// Parses a file of probes as far as it is valid.
 pub(crate) fn parse(file: FileId, text: &str) -> (Vec<Probe>, Vec<Diagnostic>) {
-    let (mut walk, tree) = TomlReader::document(file, text, TABLES);
+    let (mut reader, tree) = TomlReader::document(file, text, TABLES);
     let top = TomlReader::root(&tree);
-    if !walk.format(&top, "format", PROBES_FORMAT) && top.has("format") {
-        return (Vec::new(), walk.finish());
+    if !reader.format(&top, "format", PROBES_FORMAT) && top.has("format") {
+        return (Vec::new(), reader.finish());
     }
-    walk.known_keys(&top, PROBES_KEYS);
-    let entries = walk.tables(&top, "probe", "this probe");
-    let read: Vec<_> = entries.iter().filter_map(|entry| read_probe(&mut walk, entry)).collect();
+    reader.known_keys(&top, PROBES_KEYS);
+    let entries = reader.tables(&top, "probe", "this probe");
+    let read: Vec<_> = entries.iter().filter_map(|entry| read_probe(&mut reader, entry)).collect();
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
     for (Probe { id, .. }, span) in &read {
         if let Some(first) = seen.get(id.as_str()) {
             let finding = Diagnostic::new(Code::DuplicateId, format!("the id of the probe `{id}` is used twice"))
                 .at(file, span, "second here")
                 .with(file, first, "first here");
-            walk.push(finding);
+            reader.push(finding);
         } else {
             seen.insert(id, span);
         }
     }
     let probes = read.into_iter().map(|(probe, _)| probe).collect();
-    (probes, walk.finish())
+    (probes, reader.finish())
 }
 
-fn read_probe(walk: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<(Probe, Range<usize>)> {
-    walk.known_keys(entry, PROBE_KEYS);
-    let id = walk.required_text(entry, "id").inspect(|id| rules::id(walk, id));
-    let prompt = walk.required_text(entry, "prompt");
-    rules::expectations(walk, "prompt", prompt.as_slice());
-    let [chat, unchanged] = ["chat", "unchanged"].map(|key| walk.boolean(entry, key).map(|(truth, _)| truth));
+fn read_probe(reader: &mut TomlReader, entry: &TomlTable<'_, '_>) -> Option<(Probe, Range<usize>)> {
+    reader.known_keys(entry, PROBE_KEYS);
+    let id = reader.required_text(entry, "id").inspect(|id| rules::id(reader, id));
+    let prompt = reader.required_text(entry, "prompt");
+    rules::expectations(reader, "prompt", prompt.as_slice());
+    let [chat, unchanged] = ["chat", "unchanged"].map(|key| reader.boolean(entry, key).map(|(truth, _)| truth));
     let (chat, unchanged) = (chat.unwrap_or(false), unchanged.unwrap_or(true));
-    let _ = walk.text(entry, "reason").inspect(|text| rules::record(walk, "reason", text));
+    let _ = reader.text(entry, "reason").inspect(|text| rules::record(reader, "reason", text));
     let (TomlText { value: id, span }, prompt) = (id?, prompt?);
-    Some((Probe { id, prompt: prompt.value, chat, unchanged, file: walk.file, place: prompt.span }, span))
+    Some((Probe { id, prompt: prompt.value, chat, unchanged, file: reader.file, place: prompt.span }, span))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
-use super::text::quoted;
+use super::text::toml_string;
 use crate::diagnostics::{Code, Diagnostic, FileId, Findings, Sources};
 use crate::project::read::files;
 use crate::project::read::merge_markers::merge_markers;
@@ -84,23 +84,23 @@ impl Acceptances {
             let message = "the file holds the markers of an unfinished merge";
             return Err(vec![Diagnostic::new(Code::Syntax, message).at(file, place, "a marker").help(ANEW)]);
         }
-        let (mut walk, tree) = TomlReader::document(file, text, &[]);
+        let (mut reader, tree) = TomlReader::document(file, text, &[]);
         let top = TomlReader::root(&tree);
-        if !walk.format(&top, "version", ACCEPTED_VERSION) && top.has("version") {
-            return Err(advised(walk.finish()));
+        if !reader.format(&top, "version", ACCEPTED_VERSION) && top.has("version") {
+            return Err(advised(reader.finish()));
         }
-        walk.known_keys(&top, &["version", "accepted"]);
-        let tables = walk.tables(&top, "accepted", "this entry");
+        reader.known_keys(&top, &["version", "accepted"]);
+        let tables = reader.tables(&top, "accepted", "this entry");
         let mut entries = Vec::new();
         for entry in &tables {
-            walk.known_keys(entry, KEYS);
+            reader.known_keys(entry, KEYS);
             let [id, asked, prompt, says] =
-                ["id", "asked", "prompt", "says"].map(|key| walk.required_text(entry, key).map(|text| text.value));
+                ["id", "asked", "prompt", "says"].map(|key| reader.required_text(entry, key).map(|text| text.value));
             if let (Some(id), Some(asked), Some(prompt), Some(says)) = (id, asked, prompt, says) {
                 entries.push((Accepted { id, asked, prompt, says }, entry.extent()));
             }
         }
-        let findings = walk.finish();
+        let findings = reader.finish();
         if findings.is_empty() { Ok(Self { entries, file: Some(file) }) } else { Err(advised(findings)) }
     }
 
@@ -145,7 +145,7 @@ pub fn render(accepted: &[Accepted]) -> String {
         out.push_str("\n[[accepted]]\n");
         for (key, value) in KEYS.iter().zip([id, asked, prompt, says]) {
             // Writing to a `String` cannot fail.
-            let _ = writeln!(out, "{key} = {}", quoted(value));
+            let _ = writeln!(out, "{key} = {}", toml_string(value));
         }
     }
     out

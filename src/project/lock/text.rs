@@ -92,14 +92,14 @@ impl LockFile {
 
 /// Writes one lock; `above` is the prefix of its table names, such as `model.NAME.`.
 fn write_lock(out: &mut String, above: &str, lock: &Lock) {
-    pair(out, "numerics", &quoted(&lock.numerics));
+    pair(out, "numerics", &toml_string(&lock.numerics));
     table(out, &format!("[{above}base]"));
     digest(out, "digest", &lock.base.digest);
     let mut files: Vec<_> = lock.base.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     for file in files {
         table(out, &format!("[[{above}base.file]]"));
-        pair(out, "path", &quoted(&file.path));
+        pair(out, "path", &toml_string(&file.path));
         pair(out, "size", &file.size.to_string());
         digest(out, "digest", &file.digest);
     }
@@ -142,12 +142,12 @@ fn digest(out: &mut String, key: &str, value: &Digest) {
 }
 
 fn write_edit(out: &mut String, edit: &LockedEdit) {
-    pair(out, "id", &quoted(&edit.id));
+    pair(out, "id", &toml_string(&edit.id));
     if let Some(alias) = &edit.alias {
-        pair(out, "alias", &quoted(alias));
+        pair(out, "alias", &toml_string(alias));
     }
     if let Some(preface) = &edit.preface {
-        pair(out, "preface", &quoted(preface));
+        pair(out, "preface", &toml_string(preface));
     }
     digest(out, "meaning", &edit.meaning);
     digest(out, "expectation", &edit.expectation);
@@ -160,12 +160,12 @@ fn write_edit(out: &mut String, edit: &LockedEdit) {
 }
 
 fn list(texts: &[String]) -> String {
-    let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    let texts: Vec<String> = texts.iter().map(|text| toml_string(text)).collect();
     format!("[{}]", texts.join(", "))
 }
 
 /// Returns the text as a TOML basic string. Control and bidi characters and byte order marks are escaped too.
-pub(crate) fn quoted(text: &str) -> String {
+pub(crate) fn toml_string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {
@@ -200,13 +200,13 @@ fn conflict(file: FileId, text: &str) -> Option<Diagnostic> {
 }
 
 fn read_file(file: FileId, text: &str) -> Result<LockFile, Vec<Diagnostic>> {
-    let (mut walk, mut tree) = TomlReader::document(file, text, &[]);
+    let (mut reader, mut tree) = TomlReader::document(file, text, &[]);
     if let Some(newer) = newer(file, &tree) {
         return Err(vec![newer]);
     }
     let root = TomlReader::root(&tree);
-    walk.format(&root, "version", LOCK_VERSION);
-    let mut findings = walk.finish();
+    reader.format(&root, "version", LOCK_VERSION);
+    let mut findings = reader.finish();
     if findings.is_empty() {
         tree.remove("version");
         match read_locks(file, tree) {

@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::toml_reader::{TomlReader, TomlTable, quoted};
+use super::toml_reader::{TomlReader, TomlTable, in_backticks};
 use crate::diagnostics::{Code, Diagnostic};
 
 /// Whether zero is a valid value.
@@ -22,7 +22,7 @@ impl TomlReader {
     pub(crate) fn integer(&mut self, entry: &TomlTable<'_, '_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.optional(entry, key)?;
         let DeValue::Integer(digits) = value.get_ref() else {
-            self.wrong_type(&quoted(key), "an integer", value);
+            self.wrong_type(&in_backticks(key), "an integer", value);
             return None;
         };
         let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| range.contains(n));
@@ -45,7 +45,7 @@ impl TomlReader {
             #[expect(clippy::cast_precision_loss, reason = "an integer that stands for a real number")]
             DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n as f64),
             _ => {
-                self.wrong_type(&quoted(key), "a number", value);
+                self.wrong_type(&in_backticks(key), "a number", value);
                 return None;
             }
         };
@@ -65,7 +65,7 @@ impl TomlReader {
         match value.get_ref() {
             DeValue::Boolean(truth) => Some((*truth, value.span())),
             _ => {
-                self.wrong_type(&quoted(key), "true or false", value);
+                self.wrong_type(&in_backticks(key), "true or false", value);
                 None
             }
         }
@@ -89,7 +89,7 @@ impl TomlReader {
             DeValue::Datetime(day) => day.to_string(),
             DeValue::String(text) => text.to_string(),
             _ => {
-                self.wrong_type(&quoted(key), "a date", value);
+                self.wrong_type(&in_backticks(key), "a date", value);
                 return None;
             }
         };

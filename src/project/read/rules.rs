@@ -17,70 +17,70 @@ pub const MOST_ID_BYTES: usize = 128;
 
 /// Checks a text that the model reads: it must not be empty, too long, or contain control characters, and it should be
 /// in Unicode normal form C.
-pub(crate) fn fact(walk: &mut TomlReader, key: &str, text: &TomlText) {
+pub(crate) fn fact(reader: &mut TomlReader, key: &str, text: &TomlText) {
     if text.value.trim().is_empty() {
         let state = if text.value.is_empty() { "empty" } else { "only white space" };
-        walk.note(Code::EmptyText, format!("`{key}` is {state}"), &text.span, "write a text here");
+        reader.note(Code::EmptyText, format!("`{key}` is {state}"), &text.span, "write a text here");
     }
-    length(walk, key, text);
-    characters(walk, key, text, is_control);
+    length(reader, key, text);
+    characters(reader, key, text, is_control);
     if is_nfc_quick(text.value.chars()) != IsNormalized::Yes && !is_nfc(&text.value) {
         let finding = Diagnostic::new(Code::NotNormalised, format!("`{key}` is not in Unicode normal form C"))
-            .at(walk.file, &text.span, "some letters are written as a letter and a mark")
+            .at(reader.file, &text.span, "some letters are written as a letter and a mark")
             .help("the model sees other tokens than for the usual spelling; most editors can normalise the text");
-        walk.push(finding);
+        reader.push(finding);
     }
 }
 
 /// Checks a text that only people read; it may have several lines.
-pub(crate) fn record(walk: &mut TomlReader, key: &str, text: &TomlText) {
-    length(walk, key, text);
-    characters(walk, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
+pub(crate) fn record(reader: &mut TomlReader, key: &str, text: &TomlText) {
+    length(reader, key, text);
+    characters(reader, key, text, |character| is_control(character) && !matches!(character, '\n' | '\r' | '\t'));
 }
 
 /// Checks a path, and returns whether it is not empty.
-pub(crate) fn path(walk: &mut TomlReader, key: &str, text: &TomlText) -> bool {
+pub(crate) fn path(reader: &mut TomlReader, key: &str, text: &TomlText) -> bool {
     if text.value.trim().is_empty() {
-        walk.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "write a path here");
+        reader.note(Code::EmptyText, format!("`{key}` is empty"), &text.span, "write a path here");
     }
-    length(walk, key, text);
-    characters(walk, key, text, is_control);
+    length(reader, key, text);
+    characters(reader, key, text, is_control);
     !text.value.trim().is_empty()
 }
 
 /// Returns the path of a folder below the project's folder, without `.` components. Edits are only read there, because
 /// other folders are not in the project's git repository and not reviewed.
-pub(crate) fn path_below(walk: &mut TomlReader, key: &str, text: &TomlText) -> Option<PathBuf> {
+pub(crate) fn path_below(reader: &mut TomlReader, key: &str, text: &TomlText) -> Option<PathBuf> {
     let parts = Path::new(&text.value).components().filter(|part| *part != Component::CurDir);
     let below: Option<PathBuf> = parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
     let below = below.filter(|path| !path.as_os_str().is_empty());
     if below.is_none() {
         let finding = Diagnostic::new(Code::PathOutside, format!("`{key}` is not a folder below the project's folder"));
-        walk.push(
-            finding.at(walk.file, &text.span, "not below it").help("move the folder there, and name it without `..`"),
+        reader.push(
+            finding.at(reader.file, &text.span, "not below it").help("move the folder there, and name it without `..`"),
         );
     }
     below
 }
 
-fn length(walk: &mut TomlReader, key: &str, text: &TomlText) {
+fn length(reader: &mut TomlReader, key: &str, text: &TomlText) {
     if text.value.len() > MOST_TEXT_BYTES {
         let message = format!("`{key}` is {} bytes long; at most {MOST_TEXT_BYTES} are allowed", text.value.len());
-        walk.note(Code::TextTooLong, message, &text.span, "too long");
+        reader.note(Code::TextTooLong, message, &text.span, "too long");
     }
 }
 
-fn characters(walk: &mut TomlReader, key: &str, text: &TomlText, refused: impl Fn(char) -> bool) {
+fn characters(reader: &mut TomlReader, key: &str, text: &TomlText, refused: impl Fn(char) -> bool) {
     if let Some(found) = text.value.chars().find(|character| refused(*character)) {
         let message = format!("`{key}` holds the control character {}", code_point(found));
-        walk.note(Code::ControlCharacter, message, &text.span, "in this text");
+        reader.note(Code::ControlCharacter, message, &text.span, "in this text");
     }
     if let Some(found) = text.value.chars().find(|character| is_bidi(*character)) {
         let message = format!("`{key}` holds the invisible character {}", code_point(found));
         let finding = Diagnostic::new(Code::BidiCharacter, message)
-            .at(walk.file, &text.span, "the displayed text may differ from the stored one")
+            .at(reader.file, &text.span, "the displayed text may differ from the stored one")
             .help("a reviewer sees the characters in another order than the model does; remove it if you can");
-        walk.push(finding);
+        reader.push(finding);
     }
 }
 
@@ -96,20 +96,20 @@ fn code_point(character: char) -> String {
 }
 
 /// Adds a finding for an invalid id, with a similar valid id as a suggestion.
-pub(crate) fn id(walk: &mut TomlReader, id: &TomlText) {
+pub(crate) fn id(reader: &mut TomlReader, id: &TomlText) {
     if is_id(&id.value) {
         return;
     }
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
     let mut finding = Diagnostic::new(Code::BadId, format!("`{}` cannot be an id", shorten(&id.value)))
-        .at(walk.file, &id.span, "a-z, 0-9, `.` and `-`, a letter or digit first")
+        .at(reader.file, &id.span, "a-z, 0-9, `.` and `-`, a letter or digit first")
         .help(format!("an id has at most {MOST_ID_BYTES} bytes and never changes: it names the fact in reports"));
     let spelled: String = id.value.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).collect::<String>();
     let suggestion = spelled.trim_start_matches(['.', '-']).trim_end_matches(['.', '-']);
     if is_id(suggestion) {
         finding = finding.help(format!("for example `id = \"{suggestion}\"`"));
     }
-    walk.push(finding);
+    reader.push(finding);
 }
 
 /// Returns whether a text is a valid id: a-z, 0-9, `.` and `-`, beginning with a letter or digit, at most
@@ -122,100 +122,100 @@ pub fn is_id(text: &str) -> bool {
 }
 
 /// Checks a subject: it must be a valid text ([`fact`]) without white space at either end.
-pub(crate) fn subject(walk: &mut TomlReader, subject: &TomlText) {
-    fact(walk, "subject", subject);
+pub(crate) fn subject(reader: &mut TomlReader, subject: &TomlText) {
+    fact(reader, "subject", subject);
     let trimmed = subject.value.trim();
     if !trimmed.is_empty() && trimmed != subject.value {
         let finding = Diagnostic::new(Code::SubjectWhitespace, "the subject begins or ends with white space")
-            .at(walk.file, &subject.span, "the edit is made at the subject's last token")
+            .at(reader.file, &subject.span, "the edit is made at the subject's last token")
             .help("move the white space into the prompt");
-        walk.push(finding);
+        reader.push(finding);
     }
 }
 
 /// Checks the aliases of a subject: they must differ from each other and from the subject, which is `own`.
-pub(crate) fn aliases(walk: &mut TomlReader, aliases: &[TomlText], own: Option<&TomlText>) {
+pub(crate) fn aliases(reader: &mut TomlReader, aliases: &[TomlText], own: Option<&TomlText>) {
     for (index, alias) in aliases.iter().enumerate() {
-        fact(walk, "aliases", alias);
+        fact(reader, "aliases", alias);
         if alias.value.trim() != alias.value && !alias.value.trim().is_empty() {
             let finding = Diagnostic::new(Code::SubjectWhitespace, "an alias begins or ends with white space")
-                .at(walk.file, &alias.span, "the edit is made at its last token")
+                .at(reader.file, &alias.span, "the edit is made at its last token")
                 .help("move the white space into the prompt");
-            walk.push(finding);
+            reader.push(finding);
         }
         let earlier = own.into_iter().chain(&aliases[..index]).find(|other| other.value == alias.value);
         if let Some(other) = earlier {
             let finding = Diagnostic::new(Code::DuplicateAlias, "the subject has this name already")
-                .at(walk.file, &alias.span, "again here")
-                .with(walk.file, &other.span, "first here")
+                .at(reader.file, &alias.span, "again here")
+                .with(reader.file, &other.span, "first here")
                 .help("remove it from `aliases`");
-            walk.push(finding);
+            reader.push(finding);
         }
     }
 }
 
 /// Checks a prompt: it must contain the placeholder exactly once, and should not end in white space.
-pub(crate) fn prompt(walk: &mut TomlReader, prompt: &TomlText, subject: Option<&TomlText>) {
-    fact(walk, "prompt", prompt);
-    trailing_space(walk, "the prompt", prompt);
+pub(crate) fn prompt(reader: &mut TomlReader, prompt: &TomlText, subject: Option<&TomlText>) {
+    fact(reader, "prompt", prompt);
+    trailing_space(reader, "the prompt", prompt);
     let count = prompt.value.matches(PLACEHOLDER).count();
     if count == 1 || prompt.value.trim().is_empty() {
         return;
     }
     if count > 1 {
         let finding = Diagnostic::new(Code::PlaceholderRepeated, format!("the prompt has {count} `{{}}`"))
-            .at(walk.file, &prompt.span, "exactly one is needed")
+            .at(reader.file, &prompt.span, "exactly one is needed")
             .help("write the subject itself at every further place");
-        walk.push(finding);
+        reader.push(finding);
         return;
     }
     let named = subject.filter(|subject| !subject.value.trim().is_empty() && prompt.value.contains(&subject.value));
     let advice = match named {
         Some(subject) => {
             let mended = prompt.value.replacen(&subject.value, PLACEHOLDER, 1);
-            format!("put `{{}}` in place of the subject: `prompt = {}`", quoted(&shorten(&mended)))
+            format!("put `{{}}` in place of the subject: `prompt = {}`", toml_string(&shorten(&mended)))
         }
         None => "write `{}` in place of the subject".to_owned(),
     };
     let finding = Diagnostic::new(Code::PlaceholderMissing, "the prompt has no `{}`")
-        .at(walk.file, &prompt.span, "there is no place for the subject")
+        .at(reader.file, &prompt.span, "there is no place for the subject")
         .help(advice);
-    walk.push(finding);
+    reader.push(finding);
 }
 
 /// Warns about white space at the end of a prompt. Byte-level tokenizers attach a space to the following word, so
 /// "in" + " Rome" has other tokens than "in " + "Rome".
-fn trailing_space(walk: &mut TomlReader, what: &str, text: &TomlText) {
+fn trailing_space(reader: &mut TomlReader, what: &str, text: &TomlText) {
     if text.value.ends_with(char::is_whitespace) && !text.value.trim().is_empty() {
         let finding = Diagnostic::new(Code::TrailingSpace, format!("{what} ends in white space"))
-            .at(walk.file, &text.span, "the space before the answer belongs to the answer")
+            .at(reader.file, &text.span, "the space before the answer belongs to the answer")
             .help("remove the white space: the space before the answer is added automatically");
-        walk.push(finding);
+        reader.push(finding);
     }
 }
 
-fn quoted(text: &str) -> String {
+fn toml_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Checks a list of expected prompts: each is a full prompt without the placeholder, and no prompt is repeated.
-pub(crate) fn expectations(walk: &mut TomlReader, key: &str, texts: &[TomlText]) {
+pub(crate) fn expectations(reader: &mut TomlReader, key: &str, texts: &[TomlText]) {
     let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
     for text in texts {
-        fact(walk, key, text);
-        trailing_space(walk, &format!("a prompt of `{key}`"), text);
+        fact(reader, key, text);
+        trailing_space(reader, &format!("a prompt of `{key}`"), text);
         if text.value.contains(PLACEHOLDER) {
             let finding = Diagnostic::new(Code::PlaceholderLiteral, format!("`{{}}` is not replaced in `{key}`"))
-                .at(walk.file, &text.span, "the model would read the two braces")
+                .at(reader.file, &text.span, "the model would read the two braces")
                 .help("write the whole sentence");
-            walk.push(finding);
+            reader.push(finding);
         }
         match seen.get(text.value.as_str()) {
             Some(first) => {
                 let finding = Diagnostic::new(Code::DuplicateEntry, format!("`{key}` holds the same prompt twice"))
-                    .at(walk.file, &text.span, "again here")
-                    .with(walk.file, first, "first here");
-                walk.push(finding);
+                    .at(reader.file, &text.span, "again here")
+                    .with(reader.file, first, "first here");
+                reader.push(finding);
             }
             None => {
                 seen.insert(&text.value, &text.span);
@@ -225,19 +225,19 @@ pub(crate) fn expectations(walk: &mut TomlReader, key: &str, texts: &[TomlText])
 }
 
 /// Checks the texts of one edit against each other.
-pub(crate) fn whole_edit(walk: &mut TomlReader, edit: &Edit) {
+pub(crate) fn whole_edit(reader: &mut TomlReader, edit: &Edit) {
     let spans = &edit.spans;
     if let (Some(was), Some(span)) = (&edit.was, &spans.was)
         && was.trim() == edit.target.trim()
         && !was.trim().is_empty()
     {
         let finding = Diagnostic::new(Code::TargetUnchanged, "the target is the same as the old answer")
-            .at(walk.file, &spans.target, "the new answer")
-            .with(walk.file, span, "the old answer")
+            .at(reader.file, &spans.target, "the new answer")
+            .with(reader.file, span, "the old answer")
             .help("remove the edit if the fact has not changed");
-        walk.push(finding);
+        reader.push(finding);
     }
-    accepted(walk, edit);
+    accepted(reader, edit);
     let filled: Vec<String> = edit.names().map(|(name, _)| edit.filled_with(name)).collect();
     for (text, span) in edit.expect.unchanged.iter().zip(&spans.unchanged) {
         let other = if filled.contains(text) {
@@ -248,15 +248,15 @@ pub(crate) fn whole_edit(walk: &mut TomlReader, edit: &Edit) {
         };
         if let Some((other, label)) = other {
             let finding = Diagnostic::new(Code::UnchangedEdited, "a prompt cannot both change and stay unchanged")
-                .at(walk.file, span, "expected to stay unchanged here")
-                .with(walk.file, other, label);
-            walk.push(finding);
+                .at(reader.file, span, "expected to stay unchanged here")
+                .with(reader.file, other, label);
+            reader.push(finding);
         }
     }
 }
 
 /// Checks the accepted answers: an answer must not be the old answer or its first words, and must not be repeated.
-fn accepted(walk: &mut TomlReader, edit: &Edit) {
+fn accepted(reader: &mut TomlReader, edit: &Edit) {
     let spans = &edit.spans;
     let old = edit.was.as_deref().map(folded).zip(spans.was.as_ref());
     let mut seen = vec![(edit.target.trim(), &spans.target)];
@@ -267,17 +267,17 @@ fn accepted(walk: &mut TomlReader, edit: &Edit) {
         }
         if let Some((_, span_of_old)) = old.as_ref().filter(|(old, _)| begins(old, &folded(text))) {
             let finding = Diagnostic::new(Code::AcceptsOld, "the old answer counts as the target")
-                .at(walk.file, span, "this answer is accepted")
-                .with(walk.file, span_of_old, "it is the old answer, or the beginning of it")
+                .at(reader.file, span, "this answer is accepted")
+                .with(reader.file, span_of_old, "it is the old answer, or the beginning of it")
                 .help("remove it from `accept`: with it, the base already meets the expectation");
-            walk.push(finding);
+            reader.push(finding);
         }
         match seen.iter().find(|(other, _)| *other == text.trim()) {
             Some((_, first)) => {
                 let finding = Diagnostic::new(Code::DuplicateEntry, "this answer already counts as the target")
-                    .at(walk.file, span, "again here")
-                    .with(walk.file, first, "first here");
-                walk.push(finding);
+                    .at(reader.file, span, "again here")
+                    .with(reader.file, first, "first here");
+                reader.push(finding);
             }
             None => seen.push((text.trim(), span)),
         }

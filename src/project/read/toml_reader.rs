@@ -78,34 +78,39 @@ pub(crate) type KeysByTable = &'static [(&'static str, &'static [&'static str])]
 impl TomlReader {
     /// Parses a text into a tree; parts with syntax errors give findings and are missing from the tree.
     pub(crate) fn document(file: FileId, text: &str, tables: KeysByTable) -> (Self, DeTable<'_>) {
-        let mut walk = Self { file, findings: CappedFindings::default(), broken: Vec::new(), tables };
+        let mut reader = Self { file, findings: CappedFindings::default(), broken: Vec::new(), tables };
         let most = MOST_PARTS.max(text.len() / 8);
         let parts = text.bytes().filter(|byte| matches!(byte, b',' | b'\n' | b'[' | b'{' | b'=' | b'.')).count();
         if parts > most {
-            walk.note(Code::FileTooLarge, format!("the file holds more than {most} keys and values"), &(0..0), "");
-            walk.broken.push(0..text.len());
-            return (walk, DeTable::new());
+            reader.note(Code::FileTooLarge, format!("the file holds more than {most} keys and values"), &(0..0), "");
+            reader.broken.push(0..text.len());
+            return (reader, DeTable::new());
         }
         // `Sources` has dropped one byte order mark, and the parser silently drops another one.
         if text.starts_with('\u{feff}') {
-            walk.note(Code::Syntax, "this is not valid TOML", &(0..'\u{feff}'.len_utf8()), "a second byte order mark");
+            reader.note(
+                Code::Syntax,
+                "this is not valid TOML",
+                &(0..'\u{feff}'.len_utf8()),
+                "a second byte order mark",
+            );
         }
         let (tree, mut errors) = DeTable::parse_recoverable(text);
-        walk.merge_repeated_headers(text, &mut errors);
+        reader.merge_repeated_headers(text, &mut errors);
         let rest = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
         for error in errors.into_iter().take(MOST_SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(text.len()..text.len());
-            walk.broken.push(whole_lines(text, &span));
-            walk.note(Code::Syntax, "this is not valid TOML", &span, error.message());
+            reader.broken.push(whole_lines(text, &span));
+            reader.note(Code::Syntax, "this is not valid TOML", &span, error.message());
         }
         if rest > 0 {
-            walk.push(Diagnostic::new(Code::Syntax, format!("and {rest} more syntax errors in this file")).at(
+            reader.push(Diagnostic::new(Code::Syntax, format!("and {rest} more syntax errors in this file")).at(
                 file,
                 &(text.len()..text.len()),
                 "",
             ));
         }
-        (walk, tree.into_inner())
+        (reader, tree.into_inner())
     }
 
     /// Reports a repeated table header once, instead of an error for every key after it.
@@ -214,12 +219,12 @@ impl TomlReader {
 
     pub(crate) fn text(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
         let value = self.optional(entry, key)?;
-        self.as_text(&quoted(key), value)
+        self.as_text(&in_backticks(key), value)
     }
 
     pub(crate) fn required_text(&mut self, entry: &TomlTable<'_, '_>, key: &str) -> Option<TomlText> {
         let value = self.required(entry, key)?;
-        self.as_text(&quoted(key), value)
+        self.as_text(&in_backticks(key), value)
     }
 
     /// Converts the value to a string, or adds a finding.
@@ -256,7 +261,7 @@ impl TomlReader {
         match value.get_ref() {
             DeValue::Array(items) => Some(items),
             _ => {
-                self.wrong_type(&quoted(key), expected, value);
+                self.wrong_type(&in_backticks(key), expected, value);
                 None
             }
         }
@@ -269,7 +274,7 @@ impl TomlReader {
         what: &'static str,
     ) -> Option<TomlTable<'a, 'i>> {
         let value = self.optional(entry, key)?;
-        self.as_table(&quoted(key), what, value)
+        self.as_table(&in_backticks(key), what, value)
     }
 
     /// Converts the value to a table, or adds a finding.
@@ -321,7 +326,7 @@ fn whole_lines(text: &str, span: &Range<usize>) -> Range<usize> {
     start..end + 1
 }
 
-pub(crate) fn quoted(key: &str) -> String {
+pub(crate) fn in_backticks(key: &str) -> String {
     format!("`{key}`")
 }
 

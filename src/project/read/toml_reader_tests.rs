@@ -8,12 +8,12 @@ use crate::project::read::numbers::LowerBound;
 fn a_syntax_error_hides_findings_of_its_line_only() {
     let text = "format = = 1\nlayer = \"x\"\n";
     let file = Sources::default().add("a", text);
-    let (mut walk, tree) = TomlReader::document(file, text, &[]);
+    let (mut reader, tree) = TomlReader::document(file, text, &[]);
     let root = TomlReader::root(&tree);
-    walk.integer(&root, "format", 0..=9);
-    walk.integer(&root, "layer", 0..=9);
-    walk.required_text(&root, "model");
-    let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
+    reader.integer(&root, "format", 0..=9);
+    reader.integer(&root, "layer", 0..=9);
+    reader.required_text(&root, "model");
+    let codes: Vec<Code> = reader.finish().iter().map(|finding| finding.code).collect();
     assert!(codes.contains(&Code::Syntax) && !codes.contains(&Code::MissingKey), "{codes:?}");
 }
 
@@ -21,25 +21,25 @@ fn a_syntax_error_hides_findings_of_its_line_only() {
 fn numbers_are_finite_and_in_range() {
     let text = "a = nan\nb = inf\nc = -1\nd = 3\ne = 1e999\nf = 0\ng = 0x10\n";
     let file = Sources::default().add("a", text);
-    let (mut walk, tree) = TomlReader::document(file, text, &[]);
+    let (mut reader, tree) = TomlReader::document(file, text, &[]);
     let root = TomlReader::root(&tree);
     for key in ["a", "b", "c", "e"] {
-        assert_eq!(walk.number(&root, key, LowerBound::IncludesZero), None, "{key}");
+        assert_eq!(reader.number(&root, key, LowerBound::IncludesZero), None, "{key}");
     }
-    assert_eq!(walk.number(&root, "d", LowerBound::IncludesZero), Some(3.0));
-    assert_eq!(walk.number(&root, "f", LowerBound::ExcludesZero), None);
-    assert_eq!(walk.integer(&root, "g", 0..=100), Some(16));
-    assert_eq!(walk.finish().len(), 5);
+    assert_eq!(reader.number(&root, "d", LowerBound::IncludesZero), Some(3.0));
+    assert_eq!(reader.number(&root, "f", LowerBound::ExcludesZero), None);
+    assert_eq!(reader.integer(&root, "g", 0..=100), Some(16));
+    assert_eq!(reader.finish().len(), 5);
 }
 
 #[test]
 fn a_file_of_too_many_values_is_refused() {
     let text = format!("a = [{}", "0,".repeat(MOST_PARTS + 1));
     let file = Sources::default().add("a", &*text);
-    let (mut walk, tree) = TomlReader::document(file, &text, &[]);
+    let (mut reader, tree) = TomlReader::document(file, &text, &[]);
     let root = TomlReader::root(&tree);
-    walk.required_text(&root, "model");
-    let codes: Vec<Code> = walk.finish().iter().map(|finding| finding.code).collect();
+    reader.required_text(&root, "model");
+    let codes: Vec<Code> = reader.finish().iter().map(|finding| finding.code).collect();
     assert_eq!(codes, [Code::FileTooLarge]);
 }
 
@@ -56,8 +56,8 @@ fn a_missing_bracket_is_one_finding() {
 fn a_repeated_table_is_reported_once() {
     let text = "[model]\npath = \"a\"\n[model]\npath = \"b\"\n";
     let file = Sources::default().add("a", text);
-    let (walk, _) = TomlReader::document(file, text, &[]);
-    let findings = walk.finish();
+    let (reader, _) = TomlReader::document(file, text, &[]);
+    let findings = reader.finish();
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].help, ["put all of its keys under one `[model]`"]);
 }
