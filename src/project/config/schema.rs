@@ -1,7 +1,8 @@
 //! Generates JSON Schemas, with which editors check project files while they are written.
 //!
-//! The schemas are derived from types that only exist for this. The files cannot be read into these types, because
-//! `serde` stops at the first invalid value, and a user wants to see all mistakes at once. A test checks that schema
+//! The schemas are derived from the types of the settings where their form is that of the file, else from types that only
+//! exist for this. `serde` does not read the files, because it stops at the first invalid value, and a user wants to see
+//! all mistakes at once. A test checks that schema
 //! and reader accept the same keys and judge a corpus of documents alike. The reader is stricter, because a schema
 //! cannot compare edits or check Unicode: every document that a schema rejects is rejected by the reader too.
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::schema_project::ProjectFile;
+use crate::project::edits::edit::Expect;
 use crate::report::Report;
 
 /// The kinds of files for which a schema is generated.
@@ -108,8 +110,8 @@ fn without_null(schema: &mut Value) {
 }
 
 /// A file of facts for corrigenda: each [[edit]] is one sentence whose answer a language model should change.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
 #[schemars(title = "corrigenda edits")]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct EditsFile {
@@ -117,13 +119,13 @@ struct EditsFile {
     #[schemars(range(min = 1, max = 1))]
     format: u8,
     /// The facts of this file.
-    #[serde(default)]
+    #[schemars(default)]
     edit: Vec<EditEntry>,
 }
 
 /// A fact that the model should state after the edit.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
 #[schemars(title = "edit", extend("dependencies" = { "status": ["status-reason"], "status-reason": ["status"] }))]
 #[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
 struct EditEntry {
@@ -134,7 +136,7 @@ struct EditEntry {
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$"))]
     subject: String,
     /// Other names of the subject; the edit applies to each of them.
-    #[serde(default)]
+    #[schemars(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 4096), regex(pattern = r"^\S(.*\S)?$")))]
     aliases: Vec<String>,
     /// The sentence up to the answer, with one {} in place of the subject.
@@ -167,40 +169,11 @@ struct EditEntry {
     #[schemars(regex(pattern = r"^parked$"))]
     status: Option<String>,
     /// The reason why the edit is parked.
-    #[serde(rename = "status-reason")]
+    #[schemars(rename = "status-reason")]
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"\S"))]
     status_reason: Option<String>,
     /// The expectations on the patched model, apart from the edit itself.
-    expect: Option<ExpectTable>,
-}
-
-/// The expectations on the patched model, apart from the edit itself.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[schemars(title = "expectations")]
-#[expect(dead_code, reason = "a mirror of the file: its fields are read by derives alone")]
-struct ExpectTable {
-    /// Full prompts that should give the target too.
-    #[serde(default)]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
-    paraphrase: Vec<String>,
-    /// Full prompts whose answer should not change.
-    #[serde(default)]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
-    unchanged: Vec<String>,
-    /// Answers that count as the target, in all prompts of the edit.
-    #[serde(default)]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
-    accept: Vec<String>,
-    /// The minimum probability of the target after the edit's own prompt.
-    #[schemars(range(min = 0, max = 1))]
-    min_probability: Option<f64>,
-    /// The minimum share of the paraphrases that must hold; all by default.
-    #[schemars(range(min = 0, max = 1))]
-    min_paraphrase: Option<f64>,
-    /// The KL divergence of the next token, in nats, from which on one of `unchanged` counts as changed.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    unchanged_kl: Option<f64>,
+    expect: Option<Expect>,
 }
 
 /// Prompts that a project watches, independent of its edits.

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use jiff::civil::Date;
+use schemars::JsonSchema;
 
 use crate::diagnostics::FileId;
 use crate::digest::{Digest, FieldHasher};
@@ -12,19 +13,26 @@ use crate::digest::{Digest, FieldHasher};
 pub const PLACEHOLDER: &str = "{}";
 
 /// The expectations on the patched model, apart from the edit itself.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(rename = "ExpectTable", title = "expectations", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Expect {
     /// Full prompts that should give the target too.
+    #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub paraphrase: Vec<String>,
     /// Full prompts whose answer should not change.
+    #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub unchanged: Vec<String>,
     /// Answers that count as the target, in all prompts of the edit.
+    #[schemars(default, length(max = 256), inner(length(min = 1, max = 4096), regex(pattern = r"\S")))]
     pub accept: Vec<String>,
     /// The minimum probability of the target after the edit's own prompt.
+    #[schemars(range(min = 0, max = 1))]
     pub min_probability: Option<f64>,
     /// The minimum share of the paraphrases that must hold; all by default.
+    #[schemars(range(min = 0, max = 1))]
     pub min_paraphrase: Option<f64>,
-    /// The KL divergence, in nats, from which on one of `unchanged` counts as changed.
+    /// The KL divergence of the next token, in nats, from which on one of `unchanged` counts as changed.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub unchanged_kl: Option<f64>,
 }
 
