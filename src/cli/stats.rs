@@ -9,7 +9,7 @@ use crate::cli::format::Format;
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::{factor, load_or_compute, statistics_error};
-use crate::pipeline::{Base, Setup};
+use crate::pipeline::{Base, BuildContext, Setup};
 use crate::project::Project;
 use crate::report::Outcome;
 use crate::report::table::{Table, bytes, thousands};
@@ -79,7 +79,8 @@ fn build(context: &Context, project: &Project, store: &Store, layer: Option<usiz
     let (base, mut setup) = ground(context, project, store, layer)?;
     let imported = setup.imports.remove(&setup.layer).is_some();
     let setup = setup.for_layer(setup.layer);
-    let (cached, _) = load_or_compute(project, &base, &setup, store, &context.ui)?;
+    let (cached, _) =
+        load_or_compute(BuildContext { project, base: &base, setup: &setup, store, progress: &context.ui })?;
     if imported {
         requested::request(store, &project.config.root, &setup.provenance.address(), None)?;
     }
@@ -130,7 +131,7 @@ fn answer(
     setup: &Setup,
     cached: &Cached,
 ) -> Result<Outcome, Failure> {
-    let (_, ridge) = factor(project, base, setup, cached, store, &context.ui)?;
+    let (_, ridge) = factor(BuildContext { project, base, setup, store, progress: &context.ui }, cached)?;
     let found = &setup.provenance;
     let Cached { documents, keys, size, .. } = *cached;
     match context.format {

@@ -9,7 +9,7 @@ use crate::pipeline::link_inputs::prepare;
 use crate::pipeline::obtain_patch::setup_for_lock;
 use crate::pipeline::plan::select_edits;
 use crate::pipeline::statistics::load_or_compute_changed;
-use crate::pipeline::{locked_patch, plan};
+use crate::pipeline::{BuildContext, locked_patch, plan};
 use crate::project::lock::accepted::{Acceptances, Accepted, MOST_BYTES, accepted_file, render};
 use crate::project::{Lock, Project};
 use crate::regular_file;
@@ -142,8 +142,9 @@ fn bisected(
     }
     let setup = setup_for_lock(project, "the lock", Some(lock), base, store)?.with_imports_of(lock);
     let plan = plan(project, base, &setup, store)?;
-    let statistics = load_or_compute_changed(project, base, &setup, store, &context.ui)?;
-    let prepared = prepare(project, base, &setup, &plan, &statistics, store, &context.ui)?;
+    let build_context = BuildContext { project, base, setup: &setup, store, progress: &context.ui };
+    let statistics = load_or_compute_changed(build_context)?;
+    let prepared = prepare(build_context, &plan, &statistics)?;
     culprits(project, base, &prepared.linker, &failing, &context.ui)
 }
 

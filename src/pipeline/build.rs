@@ -10,7 +10,7 @@ use super::record::BuildRecord;
 use super::refusal::stop_if_known;
 use super::setup::CorpusDigest;
 use super::statistics::{LayerStatistics, check_imported, load_or_compute_changed};
-use super::{Base, Setup, key_similarity, plan, policy_limits, statistics, warnings};
+use super::{Base, BuildContext, Setup, key_similarity, plan, policy_limits, statistics, warnings};
 use crate::diagnostics::{Diagnostic, Failure};
 use crate::numeric::Isa;
 use crate::progress::Progress;
@@ -75,14 +75,15 @@ pub fn build(
     }
     // A build with a refused edit fails, so refusals in the store are reported before anything is computed.
     stop_if_known(&plan, &setup, sources, store)?;
+    let context = BuildContext { project, base: &base, setup: &setup, store, progress };
     // A set without edits needs no statistics.
     let statistics = if plan.edits.is_empty() {
         LayerStatistics::new()
     } else {
         check_imported(&base, &setup, store)?;
-        load_or_compute_changed(project, &base, &setup, store, progress)?
+        load_or_compute_changed(context)?
     };
-    let set = LinkedSet::load_or_link(project, &base, &setup, &plan, &statistics, store, progress)?;
+    let set = LinkedSet::load_or_link(context, &plan, &statistics)?;
     let record = &set.record;
     let broken = policy_limits::check(project, &base, &plan, record, &set.patch, store)?;
     let lock = plan.lock(&base, &setup, statistics::locked(&statistics), record.patch);

@@ -10,7 +10,7 @@ use super::objects::read_or_compute_keys;
 use super::plan_linker::SIMILAR;
 use super::record::SimilarKeys;
 use super::statistics::factor;
-use super::{Base, Plan, Setup};
+use super::{Base, BuildContext, Plan, Setup};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::link::System;
@@ -63,14 +63,13 @@ pub fn foreseen(
     if !is_factored || plan.edits.len() > MAX_PLANNED {
         return Ok(Vec::new());
     }
-    let (factor, _) = factor(project, base, setup, &cached, store, &Unseen)?;
+    let context = BuildContext { project, base, setup, store, progress: &Unseen };
+    let (factor, _) = factor(context, &cached)?;
     let edits = plan.by_meaning();
     let mut keys = Vec::with_capacity(edits.len());
     read_or_compute_keys(
-        base,
-        setup,
+        context,
         &edits,
-        store,
         |planned| planned.object,
         |_, key, _| {
             keys.push(key);

@@ -6,14 +6,11 @@ use super::linker::{LayerSystem, RefinementInputs};
 use super::objects::{keys, objects};
 use super::plan_linker::PlanLinker;
 use super::statistics::{LayerStatistics, factor, statistics_error};
-use super::{Base, Plan, Setup};
+use super::{Base, BuildContext, Plan, Setup};
 use crate::diagnostics::Failure;
 use crate::link::Refinement;
-use crate::progress::Progress;
-use crate::project::Project;
 use crate::stats::Problem;
 use crate::stats::corpus::{CorpusError, Documents};
-use crate::store::Store;
 
 /// A set that is ready to be linked.
 pub struct Prepared<'a> {
@@ -30,23 +27,21 @@ pub struct Prepared<'a> {
 /// # Errors
 /// If an edit cannot be compiled, the statistics cannot be factored, the corpus cannot be read, or the store fails.
 pub fn prepare<'a>(
-    project: &'a Project,
-    base: &'a Base,
-    setup: &'a Setup,
+    context: BuildContext<'a>,
     plan: &'a Plan<'a>,
     statistics: &LayerStatistics,
-    store: &Store,
-    progress: &dyn Progress,
 ) -> Result<Prepared<'a>, Failure> {
-    let (objects, compiled) = objects(project, base, setup, plan, store, progress)?;
-    let (own_factor, mut ridge) = factor(project, base, setup, &statistics[0].0, store, progress)?;
+    let BuildContext { project, base, setup, .. } = context;
+    let (objects, compiled) = objects(context, plan)?;
+    let (own_factor, mut ridge) = factor(context, &statistics[0].0)?;
     let linker = PlanLinker::new(&project.edits.sources, base, setup, plan, &objects, &own_factor);
     let Some(settings) = &setup.refinement else { return Ok(Prepared { linker, compiled, ridge }) };
     let mut layers = Vec::new();
     for (layer, (cached, _)) in setup.layers(base).into_iter().zip(statistics).skip(1) {
         let layer_setup = setup.for_layer(layer);
-        let keys = keys(base, &layer_setup, plan, store, progress)?;
-        let (layer_factor, layer_ridge) = factor(project, base, &layer_setup, cached, store, progress)?;
+        let layer_context = context.with_setup(&layer_setup);
+        let keys = keys(layer_context, plan)?;
+        let (layer_factor, layer_ridge) = factor(layer_context, cached)?;
         ridge = if layer_ridge > ridge { layer_ridge } else { ridge };
         layers.push(LayerSystem::new(layer, &layer_factor, &keys));
     }

@@ -4,12 +4,10 @@ use super::build_inputs::BuildInputs;
 use super::link_inputs::{Prepared, prepare};
 use super::record::{BuildRecord, measure};
 use super::statistics::LayerStatistics;
-use super::{Base, Plan, Setup};
+use super::{BuildContext, Plan};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::patch::Patch;
-use crate::progress::Progress;
-use crate::project::Project;
 use crate::store::{EntryKind, Store, StoreError};
 
 /// A linked set with its figures. It is not written to the store until all policy checks have passed.
@@ -30,14 +28,11 @@ impl LinkedSet {
     /// # Errors
     /// If the set cannot be compiled, linked or measured, or the store fails.
     pub(super) fn load_or_link(
-        project: &Project,
-        base: &Base,
-        setup: &Setup,
+        context: BuildContext<'_>,
         plan: &Plan<'_>,
         statistics: &LayerStatistics,
-        store: &Store,
-        progress: &dyn Progress,
     ) -> Result<Self, Failure> {
+        let BuildContext { project, base, setup, store, progress } = context;
         let address = BuildInputs::new(plan, base, setup, statistics).record_address();
         if let Some((record, patch)) = recall(store, &address)? {
             return Ok(Self { record, patch, compiled: 0, address, is_new: false });
@@ -46,7 +41,7 @@ impl LinkedSet {
             let (record, patch) = BuildRecord::of_empty_set();
             return Ok(Self { record, patch, compiled: 0, address, is_new: true });
         }
-        let Prepared { linker, compiled, ridge } = prepare(project, base, setup, plan, statistics, store, progress)?;
+        let Prepared { linker, compiled, ridge } = prepare(context, plan, statistics)?;
         let linked = linker.link_all(progress)?;
         let record = measure(base, setup, plan, &linker, &linked, ridge).map_err(|error| {
             Failure::from(Diagnostic::new(Code::NotFinite, error.to_string())).with_sources(&project.edits.sources)

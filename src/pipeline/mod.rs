@@ -25,6 +25,7 @@
 //! - [`lock_checks`]: compares the lock with the base and the inputs, and writes it;
 //! - [`provenance`]: an unsigned provenance statement of a patch;
 //! - `warnings`: warnings about the facts, the corpus and the size of a set;
+//! - `context`: the inputs that the steps of a build share;
 //! - [`build`]: the steps of a build in order, and the lock.
 //!
 //! This module does not print and never writes to the base. Outside the store it writes only the lock, and the
@@ -33,6 +34,7 @@
 pub mod base;
 pub mod build;
 pub mod build_inputs;
+mod context;
 pub mod key_similarity;
 pub mod link_inputs;
 mod linked_set;
@@ -58,6 +60,7 @@ mod warnings;
 pub use base::Base;
 pub use build::{BuildOptions, Built, build};
 pub use build_inputs::BuildInputs;
+pub use context::BuildContext;
 pub use plan::plan;
 pub use planned::{Plan, PlannedEdit};
 pub use record::BuildRecord;

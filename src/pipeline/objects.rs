@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::refusal::{self, Refusal, stop_if_known};
-use super::{Base, Plan, PlannedEdit, Setup};
+use super::{BuildContext, Plan, PlannedEdit};
 use crate::compile::object::key_address;
 use crate::compile::value::Hook;
 use crate::compile::{self, Object, Resolved, Step};
 use crate::diagnostics::{Diagnostic, Failure};
 use crate::digest::Digest;
-use crate::progress::Progress;
-use crate::project::Project;
 use crate::store::{EntryKind, Store, StoreError};
 
 /// Compiled edits by the digest of their meaning.
@@ -31,31 +29,20 @@ pub struct CompiledEdits {
 /// # Errors
 /// If the store fails, or if any edit is refused. All refused edits are reported together, after the objects of the
 /// others were stored.
-pub fn objects(
-    project: &Project,
-    base: &Base,
-    setup: &Setup,
-    plan: &Plan<'_>,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<(Objects, usize), Failure> {
+pub fn objects(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<(Objects, usize), Failure> {
+    let sources = &context.project.edits.sources;
     // A build with a refused edit fails, so refusals in the store are reported before the other edits are compiled.
-    stop_if_known(plan, setup, &project.edits.sources, store)?;
-    let CompiledEdits { objects, compiled, refused } = gather(base, setup, plan, store, progress)?;
-    if refused.is_empty() { Ok((objects, compiled)) } else { Err(Failure::invalid(refused, &project.edits.sources)) }
+    stop_if_known(plan, context.setup, sources, context.store)?;
+    let CompiledEdits { objects, compiled, refused } = gather(context, plan)?;
+    if refused.is_empty() { Ok((objects, compiled)) } else { Err(Failure::invalid(refused, sources)) }
 }
 
 /// Does the same as [`objects`], but returns the refused edits in the result instead of as an error.
 ///
 /// # Errors
 /// If the store fails.
-pub fn gather(
-    base: &Base,
-    setup: &Setup,
-    plan: &Plan<'_>,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<CompiledEdits, StoreError> {
+pub fn gather(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<CompiledEdits, StoreError> {
+    let BuildContext { setup, store, progress, .. } = context;
     let mut gathered = CompiledEdits { objects: Objects::new(), compiled: 0, refused: Vec::new() };
     let (mut missing, known) = (Vec::new(), refusal::refused_edits(plan, store)?);
     let is_known = |planned: &PlannedEdit<'_>| known.iter().any(|(one, _)| one.object == planned.object);
@@ -72,7 +59,7 @@ pub fn gather(
     }
     store.check_writable()?;
     progress.begin("edits to compile", missing.len() as u64);
-    let refused = compile_all(base, setup, &missing, store, progress, &mut gathered.objects);
+    let refused = compile_all(context, &missing, &mut gathered.objects);
     progress.end();
     gathered.refused.extend(refused?);
     gathered.compiled = missing.len();
@@ -80,13 +67,11 @@ pub fn gather(
 }
 
 fn compile_all(
-    base: &Base,
-    setup: &Setup,
+    context: BuildContext<'_>,
     missing: &[&PlannedEdit<'_>],
-    store: &Store,
-    progress: &dyn Progress,
     objects: &mut Objects,
 ) -> Result<Vec<Diagnostic>, StoreError> {
+    let BuildContext { base, setup, store, progress, .. } = context;
     let edits: Vec<&Resolved> = missing.iter().map(|planned| &planned.resolved).collect();
     let (mut refused, mut count) = (Vec::new(), 0);
     let most: usize = setup.settings.schedule.iter().map(|stage| stage.steps).sum();
@@ -128,13 +113,8 @@ fn compile_all(
 ///
 /// # Errors
 /// If the store fails.
-pub fn keys(
-    base: &Base,
-    setup: &Setup,
-    plan: &Plan<'_>,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<Vec<Vec<f32>>, Failure> {
+pub fn keys(context: BuildContext<'_>, plan: &Plan<'_>) -> Result<Vec<Vec<f32>>, Failure> {
+    let BuildContext { base, setup, store, progress, .. } = context;
     let edits = plan.by_meaning();
     let address = |planned: &PlannedEdit<'_>| {
         let (reading, templates) = (planned.chat_template_digest(base), planned.templates(setup));
@@ -143,7 +123,7 @@ pub fn keys(
     };
     let mut keys = Vec::with_capacity(edits.len());
     progress.begin(&format!("keys of layer {}, edits", setup.layer), edits.len() as u64);
-    read_or_compute_keys(base, setup, &edits, store, address, |planned, key, is_new| {
+    read_or_compute_keys(context, &edits, address, |planned, key, is_new| {
         if is_new {
             store.put(EntryKind::Object, &address(planned), &Object::of_key(setup.layer, key.clone()).to_bytes())?;
         }
@@ -161,13 +141,12 @@ pub fn keys(
 /// # Errors
 /// If the store or `receive` fails.
 pub(super) fn read_or_compute_keys(
-    base: &Base,
-    setup: &Setup,
+    context: BuildContext<'_>,
     edits: &[&PlannedEdit<'_>],
-    store: &Store,
     address: impl Fn(&PlannedEdit<'_>) -> Digest,
     mut receive: impl FnMut(&PlannedEdit<'_>, Vec<f32>, bool) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    let BuildContext { base, setup, store, .. } = context;
     let mut stored_keys = Vec::with_capacity(edits.len());
     for planned in edits {
         let object = stored(store, &address(planned), setup.layer)?;

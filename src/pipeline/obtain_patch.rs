@@ -6,7 +6,7 @@ use super::linked_set::recall;
 use super::lock_checks::base_changed;
 use super::setup::CorpusDigest;
 use super::statistics::load_or_compute_changed;
-use super::{Base, BuildInputs, BuildRecord, Plan, Setup, locked_patch, plan};
+use super::{Base, BuildContext, BuildInputs, BuildRecord, Plan, Setup, locked_patch, plan};
 use crate::diagnostics::{Code, Diagnostic, Failure};
 use crate::digest::Digest;
 use crate::patch::Patch;
@@ -64,11 +64,12 @@ pub fn obtain(
         return Ok(ObtainedPatch { patch, id: record.patch, note, prefaces: Prefaces::default() });
     }
     let setup = if past { setup_for_lock(project, name, lock.as_ref(), base, store)? } else { current };
-    let statistics = load_or_compute_changed(project, base, &setup, store, progress)?;
+    let context = BuildContext { project, base, setup: &setup, store, progress };
+    let statistics = load_or_compute_changed(context)?;
     let address = BuildInputs::new(&plan, base, &setup, &statistics).record_address();
     let patch = match recall(store, &address)? {
         Some((_, patch)) => patch,
-        None => prepare(project, base, &setup, &plan, &statistics, store, progress)?.linker.link_all(progress)?.patch,
+        None => prepare(context, &plan, &statistics)?.linker.link_all(progress)?.patch,
     };
     let bytes = patch.to_bytes();
     let id = Digest::of(&bytes);

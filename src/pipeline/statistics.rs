@@ -1,10 +1,9 @@
 //! Loads the second moments of the keys and their Cholesky factors from the store, or computes them from the corpus.
 
-use super::{Base, Setup};
+use super::{Base, BuildContext, Setup};
 use crate::diagnostics::{Code, Diagnostic, Failure, FailureKind, Sources};
 use crate::digest::Digest;
 use crate::numeric::cholesky::Factor;
-use crate::progress::Progress;
 use crate::project::{LockedStatistics, Project};
 use crate::stats::{self, Cached, Problem, Provenance, SAVE_EVERY};
 use crate::store::{Store, StoreError};
@@ -17,14 +16,8 @@ pub type LayerStatistics = Vec<(Cached, LockedStatistics)>;
 ///
 /// # Errors
 /// If the corpus, the model or the store fails, or imported statistics are not in the store.
-pub fn load_or_compute_changed(
-    project: &Project,
-    base: &Base,
-    setup: &Setup,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<LayerStatistics, Failure> {
-    load_or_compute_layers(project, base, setup, &setup.layers(base), store, progress)
+pub fn load_or_compute_changed(context: BuildContext<'_>) -> Result<LayerStatistics, Failure> {
+    load_or_compute_layers(context, &context.setup.layers(context.base))
 }
 
 /// Returns the second moments of the given layers, which must be ascending. Those that are not in the store are summed
@@ -32,14 +25,8 @@ pub fn load_or_compute_changed(
 ///
 /// # Errors
 /// As for [`load_or_compute_changed`].
-pub fn load_or_compute_layers(
-    project: &Project,
-    base: &Base,
-    setup: &Setup,
-    layers: &[usize],
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<LayerStatistics, Failure> {
+pub fn load_or_compute_layers(context: BuildContext<'_>, layers: &[usize]) -> Result<LayerStatistics, Failure> {
+    let BuildContext { project, setup, store, .. } = context;
     let mut missing = Vec::new();
     for &layer in layers {
         let provenance = setup.for_layer(layer).provenance;
@@ -52,10 +39,10 @@ pub fn load_or_compute_layers(
     }
     let provenance = setup.provenance.summed();
     for group in stats::groups(&missing, setup.provenance.inner) {
-        let pass = corpus_pass(base, setup, &provenance, store, progress);
+        let pass = corpus_pass(context, &provenance);
         stats::build_all(&pass, group).map_err(|error| statistics_error(project, &error))?;
     }
-    layers.iter().map(|&layer| load_or_compute(project, base, &setup.for_layer(layer), store, progress)).collect()
+    layers.iter().map(|&layer| load_or_compute(context.with_setup(&setup.for_layer(layer)))).collect()
 }
 
 /// Returns the statistics of the setup's layer, and their record for the lock. They are summed over the corpus if the
@@ -63,18 +50,13 @@ pub fn load_or_compute_layers(
 ///
 /// # Errors
 /// If the corpus, the model or the store fails, or if required imported statistics are not in the store.
-pub fn load_or_compute(
-    project: &Project,
-    base: &Base,
-    setup: &Setup,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<(Cached, LockedStatistics), Failure> {
+pub fn load_or_compute(context: BuildContext<'_>) -> Result<(Cached, LockedStatistics), Failure> {
+    let BuildContext { project, setup, store, .. } = context;
     let found = stats::find(store, &setup.provenance).map_err(|error| statistics_error(project, &error))?;
     let cached = match (found, &setup.provenance.imported) {
         (Some(cached), _) => cached,
         (None, Some(file)) => return Err(Failure::stale(import_missing(setup.layer, file))),
-        (None, None) => compute(project, base, setup, store, progress)?,
+        (None, None) => compute(context)?,
     };
     let locked = LockedStatistics {
         layer: setup.layer as u64,
@@ -87,25 +69,14 @@ pub fn load_or_compute(
 }
 
 /// Sums the second moment of the keys over the corpus.
-fn compute(
-    project: &Project,
-    base: &Base,
-    setup: &Setup,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<Cached, Failure> {
-    let pass = corpus_pass(base, setup, &setup.provenance, store, progress);
-    stats::build(&pass).map_err(|error| statistics_error(project, &error))
+fn compute(context: BuildContext<'_>) -> Result<Cached, Failure> {
+    let pass = corpus_pass(context, &context.setup.provenance);
+    stats::build(&pass).map_err(|error| statistics_error(context.project, &error))
 }
 
 /// Returns the inputs of a pass over the corpus.
-fn corpus_pass<'r>(
-    base: &'r Base,
-    setup: &'r Setup,
-    provenance: &'r Provenance,
-    store: &'r Store,
-    progress: &'r dyn Progress,
-) -> stats::Run<'r> {
+fn corpus_pass<'r>(context: BuildContext<'r>, provenance: &'r Provenance) -> stats::Run<'r> {
+    let BuildContext { base, setup, store, progress, .. } = context;
     let (model, tokens, corpus) = (&base.model, &base.tokens, setup.corpus.as_path());
     stats::Run { model, tokens, provenance, corpus, store, progress, save_every: SAVE_EVERY }
 }
@@ -116,17 +87,11 @@ fn corpus_pass<'r>(
 ///
 /// # Errors
 /// If the statistics cannot be factored, or the store fails.
-pub fn factor(
-    project: &Project,
-    base: &Base,
-    setup: &Setup,
-    cached: &Cached,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<(Factor, f64), Failure> {
+pub fn factor(context: BuildContext<'_>, cached: &Cached) -> Result<(Factor, f64), Failure> {
+    let BuildContext { project, setup, store, .. } = context;
     let factor = match stats::factor(store, &setup.provenance, cached) {
         Err(Problem::Store(StoreError::Damaged { .. })) if cached.imported.is_none() => {
-            let computed = compute(project, base, setup, store, progress)?;
+            let computed = compute(context)?;
             stats::factor(store, &setup.provenance, &computed)
         }
         factor => factor,

@@ -13,7 +13,7 @@ use crate::compile::Stage;
 use crate::diagnostics::{Code, Diagnostic, Failure, Sources};
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::load_or_compute_layers;
-use crate::pipeline::{Base, Setup};
+use crate::pipeline::{Base, BuildContext, Setup};
 use crate::project::{Edit, EditSet, Project, parse_files};
 use crate::report::Outcome;
 use crate::report::table::{percent, plural};
@@ -89,9 +89,10 @@ pub(crate) fn try_all(
     let (mut rounds, mut tried, mut next) = (Vec::new(), Vec::new(), Some(first));
     while let Some(round) = next {
         context.ui.note(&ahead(&round, project, &setup));
-        let moments = load_or_compute_layers(project, base, &setup, &round.layers, store, &context.ui)?;
+        let build_context = BuildContext { project, base, setup: &setup, store, progress: &context.ui };
+        let statistics = load_or_compute_layers(build_context, &round.layers)?;
         let mut clock = Clock::new(base.model.spec().layers, &round.layers);
-        for (&layer, (cached, _)) in round.layers.iter().zip(&moments) {
+        for (&layer, (cached, _)) in round.layers.iter().zip(&statistics) {
             let began = Instant::now();
             let (one, kept) = trials.at(&setup.for_layer(layer), cached)?;
             clock.done(layer, (!kept).then(|| began.elapsed()));

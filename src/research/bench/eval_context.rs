@@ -17,7 +17,7 @@ use crate::model::ModelError;
 use crate::numeric::cholesky::Factor;
 use crate::pipeline::setup::CorpusDigest;
 use crate::pipeline::statistics::{factor, load_or_compute};
-use crate::pipeline::{Base, Setup};
+use crate::pipeline::{Base, BuildContext, Setup};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::project::edits::edit::meaning;
@@ -90,11 +90,16 @@ impl<'a> Ground<'a> {
             return Ok(Rc::clone(found));
         }
         let setup = self.setup.for_layer(layer);
-        let (cached, _) = load_or_compute(self.project, self.base, &setup, self.store, progress)?;
-        let (found, _) = factor(self.project, self.base, &setup, &cached, self.store, progress)?;
+        let (cached, _) = load_or_compute(self.build_context(&setup, progress))?;
+        let (found, _) = factor(self.build_context(&setup, progress), &cached)?;
         let found = Rc::new(found);
         self.factors.borrow_mut().insert(layer, Rc::clone(&found));
         Ok(found)
+    }
+
+    /// Returns the inputs of a build's steps with this setup.
+    pub(crate) fn build_context<'c>(&'c self, setup: &'c Setup, progress: &'c dyn Progress) -> BuildContext<'c> {
+        BuildContext { project: self.project, base: self.base, setup, store: self.store, progress }
     }
 
     /// Returns AlphaEdit's projector of a layer, if it was computed.

@@ -17,7 +17,7 @@ use crate::pipeline::plan_linker::PlanLinker;
 use crate::pipeline::policy_limits::{thresholds, unrunnable_error};
 use crate::pipeline::sinks::detect;
 use crate::pipeline::statistics::factor;
-use crate::pipeline::{Base, Plan, Setup, plan};
+use crate::pipeline::{Base, BuildContext, Plan, Setup, plan};
 use crate::progress::Progress;
 use crate::project::{Edit, Prefaces, Project};
 use crate::stats::Cached;
@@ -96,7 +96,7 @@ impl<'a> LayerTrials<'a> {
         let (project, base) = (self.project, self.base);
         let edits = &project.edits.edits;
         let mut plan = plan(project, base, setup, self.store)?;
-        let (factor, _) = factor(project, base, setup, cached, self.store, self.progress)?;
+        let (factor, _) = factor(self.context(setup), cached)?;
         let (objects, compiled) = self.compile(setup, &mut plan)?;
         // An edit needs values for all names of its subject.
         let lacks =
@@ -138,9 +138,13 @@ impl<'a> LayerTrials<'a> {
         Ok((objects, if given_up { FIRST } else { edits.len() }))
     }
 
+    fn context<'s>(&'s self, setup: &'s Setup) -> BuildContext<'s> {
+        BuildContext { project: self.project, base: self.base, setup, store: self.store, progress: self.progress }
+    }
+
     /// Compiles the edits of a plan; edits without a value are absent from the result.
     fn gather(&self, setup: &Setup, plan: &Plan<'_>) -> Result<Objects, StoreError> {
-        Ok(gather(self.base, setup, plan, self.store, self.progress)?.objects)
+        Ok(gather(self.context(setup), plan)?.objects)
     }
 
     fn try_edit(

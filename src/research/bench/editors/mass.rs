@@ -163,7 +163,7 @@ impl Mass {
             return Ok(found);
         }
         let setup = ground.setup.for_layer(layer);
-        let (cached, _) = load_or_compute(ground.project, ground.base, &setup, ground.store, progress)?;
+        let (cached, _) = load_or_compute(ground.build_context(&setup, progress))?;
         let moment = stats::build::moment(ground.store, &setup.provenance, &cached);
         let moment = moment.map_err(|error| statistics_error(ground.project, &error))?;
         progress.line(&format!("eigenvectors of the second moment of layer {layer}"));

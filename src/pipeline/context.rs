@@ -1,0 +1,24 @@
+//! The inputs that the steps of a build share.
+
+use super::{Base, Setup};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::store::Store;
+
+/// The project, the base, the settings, the store, and the receiver of progress reports.
+#[derive(Clone, Copy)]
+pub struct BuildContext<'a> {
+    pub project: &'a Project,
+    pub base: &'a Base,
+    pub setup: &'a Setup,
+    pub store: &'a Store,
+    pub progress: &'a dyn Progress,
+}
+
+impl<'a> BuildContext<'a> {
+    /// Returns the context with another setup, for example that of another layer.
+    #[must_use]
+    pub fn with_setup(self, setup: &'a Setup) -> Self {
+        Self { setup, ..self }
+    }
+}
