@@ -100,10 +100,10 @@ impl Inquiry {
     }
 
     /// Adds everything that the result depends on to a cache address.
-    pub(super) fn address(&self, canon: &mut FieldHasher) {
-        canon.field("prompt", &bytes_of(&self.prompt)).number("answers", self.answers.len() as u64);
+    pub(super) fn address(&self, hasher: &mut FieldHasher) {
+        hasher.field("prompt", &bytes_of(&self.prompt)).number("answers", self.answers.len() as u64);
         for Question { row, answer } in &self.answers {
-            canon.field("row", &bytes_of(row)).field("answer", &bytes_of(answer));
+            hasher.field("row", &bytes_of(row)).field("answer", &bytes_of(answer));
         }
     }
 }

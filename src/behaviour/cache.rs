@@ -70,8 +70,8 @@ impl<'a> MeasurementCache<'a> {
     }
 
     fn text_address(&self, row: &[u32], generation: ContinuationOptions) -> Digest {
-        let mut canon = hasher("measured-text/1", &self.header);
-        canon.field("row", &bytes_of(row)).number("tokens", generation.tokens as u64).finish()
+        let mut hasher = start_address("measured-text/1", &self.header);
+        hasher.field("row", &bytes_of(row)).number("tokens", generation.tokens as u64).finish()
     }
 
     /// Returns the cached damage on neutral text; `None` if it is not cached or the cache is disabled.
@@ -129,42 +129,42 @@ impl<'a> MeasurementCache<'a> {
     }
 
     fn answers_address(&self, inquiries: &[Inquiry]) -> Digest {
-        let mut canon = hasher("measured-answers/1", &self.header);
-        canon.number("likeliest", super::ask::TOP as u64).number("inquiries", inquiries.len() as u64);
+        let mut hasher = start_address("measured-answers/1", &self.header);
+        hasher.number("likeliest", super::ask::TOP as u64).number("inquiries", inquiries.len() as u64);
         for inquiry in inquiries {
-            inquiry.address(&mut canon);
+            inquiry.address(&mut hasher);
         }
-        canon.finish()
+        hasher.finish()
     }
 
     fn damage_address(&self, neutral: &Neutral) -> Digest {
-        let mut canon = hasher("measured-damage/1", &self.header);
-        canon.number("documents", neutral.documents().len() as u64);
+        let mut hasher = start_address("measured-damage/1", &self.header);
+        hasher.number("documents", neutral.documents().len() as u64);
         for document in neutral.documents() {
-            canon.field("tokens", &bytes_of(document));
+            hasher.field("tokens", &bytes_of(document));
         }
-        canon.finish()
+        hasher.finish()
     }
 }
 
 fn states_address(header: &CacheHeader, rows: &[(&[u32], usize)]) -> Digest {
-    let mut canon = hasher("measured-states/1", header);
-    canon.number("rows", rows.len() as u64);
+    let mut hasher = start_address("measured-states/1", header);
+    hasher.number("rows", rows.len() as u64);
     for (tokens, tail) in rows {
-        canon.field("tokens", &bytes_of(tokens)).number("tail", *tail as u64);
+        hasher.field("tokens", &bytes_of(tokens)).number("tail", *tail as u64);
     }
-    canon.finish()
+    hasher.finish()
 }
 
-fn hasher(domain: &str, header: &CacheHeader) -> FieldHasher {
-    let mut canon = FieldHasher::new(domain);
-    canon.text("numerics", NUMERICS).digest("base", &header.base);
+fn start_address(domain: &str, header: &CacheHeader) -> FieldHasher {
+    let mut hasher = FieldHasher::new(domain);
+    hasher.text("numerics", NUMERICS).digest("base", &header.base);
     for (name, patch) in [("before", &header.before), ("after", &header.after)] {
         if let Some(patch) = patch {
-            canon.digest(name, patch);
+            hasher.digest(name, patch);
         }
     }
-    canon
+    hasher
 }
 
 /// Returns the token ids as little-endian bytes, for hashing.

@@ -129,12 +129,12 @@ fn locked_file(store: &Store, folder: &Path, name: String, fresh: bool) -> Resul
 
 /// Returns the digest of a table of files: path, size and content digest of each.
 fn digest_of(files: &[LockedFile]) -> Digest {
-    let mut canon = FieldHasher::new("base/1");
-    canon.number("files", files.len() as u64);
+    let mut hasher = FieldHasher::new("base/1");
+    hasher.number("files", files.len() as u64);
     for file in files {
-        canon.text("path", &file.path).number("size", file.size).digest("digest", &file.digest);
+        hasher.text("path", &file.path).number("size", file.size).digest("digest", &file.digest);
     }
-    canon.finish()
+    hasher.finish()
 }
 
 /// Returns the folder of the base that a project names: a path relative to the project's folder, or a name on the Hub,

@@ -63,18 +63,18 @@ impl<'a> BuildInputs<'a> {
 
     /// Returns the address of the build's record in the store.
     pub fn record_address(&self) -> Digest {
-        let mut canon = FieldHasher::new("build-record/3");
-        canon.text("numerics", self.numerics).digest("base", &self.base);
-        canon.digest("settings", &self.settings).number("statistics", self.statistics.len() as u64);
+        let mut hasher = FieldHasher::new("build-record/3");
+        hasher.text("numerics", self.numerics).digest("base", &self.base);
+        hasher.digest("settings", &self.settings).number("statistics", self.statistics.len() as u64);
         for (layer, digest) in &self.statistics {
-            canon.number("layer", *layer).digest("digest", digest);
+            hasher.number("layer", *layer).digest("digest", digest);
         }
         let mut edits: Vec<&EditInputs> = self.edits.iter().collect();
         edits.sort_by_key(|edit| edit.meaning);
-        canon.number("edits", edits.len() as u64);
+        hasher.number("edits", edits.len() as u64);
         for EditInputs { meaning, expectation, object } in edits {
-            canon.digest("meaning", meaning).digest("expectation", expectation).digest("object", object);
+            hasher.digest("meaning", meaning).digest("expectation", expectation).digest("object", object);
         }
-        canon.finish()
+        hasher.finish()
     }
 }

@@ -68,49 +68,49 @@ fn address(
     record: &BuildRecord,
     store: &Store,
 ) -> Result<Digest, Failure> {
-    let (config, mut canon) = (&project.config, FieldHasher::new("policy-passed/1"));
-    canon.digest("base", &base.locked.digest).digest("patch", &record.patch);
+    let (config, mut hasher) = (&project.config, FieldHasher::new("policy-passed/1"));
+    hasher.digest("base", &base.locked.digest).digest("patch", &record.patch);
     let Policy { min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, .. } = &config.policy;
     let Policy { max_damage, max_perplexity, .. } = &config.policy;
     let limits = [min_efficacy, min_paraphrase, min_unchanged, max_neighbourhood_kl, max_damage, max_perplexity];
     for limit in limits {
         let text = limit.as_ref().map(|limit| limit.value.to_string());
-        canon.texts("limit", text.as_deref().into_iter());
+        hasher.texts("limit", text.as_deref().into_iter());
     }
     let Thresholds { unchanged_kl, min_probability } = thresholds(config);
-    canon.float("unchanged-kl", unchanged_kl).float("min-probability", min_probability);
-    canon.number("edits", project.edits.edits.len() as u64);
+    hasher.float("unchanged-kl", unchanged_kl).float("min-probability", min_probability);
+    hasher.number("edits", project.edits.edits.len() as u64);
     for planned in &plan.edits {
         // The subject of an edit comes before its aliases.
         if planned.alias().is_none() {
-            canon.digest("expectation", &planned.edit.expectation());
+            hasher.digest("expectation", &planned.edit.expectation());
         }
-        canon.digest("meaning", &planned.meaning);
+        hasher.digest("meaning", &planned.meaning);
     }
     let probes = |chat: bool| {
         let neighbours = project.probes.iter().filter(move |probe| probe.unchanged && probe.chat == chat);
         neighbours.map(|probe| probe.prompt.as_str()).collect::<Vec<_>>()
     };
-    canon.texts("probes", probes(false).into_iter());
+    hasher.texts("probes", probes(false).into_iter());
     // Prompts in a chat are added only if there are any, so that addresses from before `chat` existed stay valid.
     if !probes(true).is_empty() {
-        canon.texts("chats", probes(true).into_iter());
+        hasher.texts("chats", probes(true).into_iter());
     }
     if !probes(true).is_empty() || project.edits.edits.iter().any(|edit| edit.chat) {
         let chat = base.tokens.chat().map_err(|error| {
             let finding = Diagnostic::new(Code::ChatUnusable, error.to_string());
             Failure::from(finding).with_sources(&project.edits.sources)
         })?;
-        canon.digest("chat", chat.digest());
+        hasher.digest("chat", chat.digest());
     }
     if max_damage.is_some() || max_perplexity.is_some() {
         let path = neutral_path(config).ok_or_else(|| no_neutral(project))?;
-        canon.digest(
+        hasher.digest(
             "neutral",
             &memo::digest_text(store, &path).map_err(|error| unusable(project, &error.to_string()))?,
         );
     }
-    Ok(canon.finish())
+    Ok(hasher.finish())
 }
 
 fn check_norms(policy: &Policy, record: &BuildRecord) -> Vec<Diagnostic> {

@@ -132,17 +132,17 @@ impl Setup {
 
     /// Returns the digest of the settings that objects, statistics and link depend on.
     pub fn digest(&self) -> Digest {
-        let mut canon = FieldHasher::new("settings/1");
-        canon.number("layer", self.layer as u64);
-        canon.texts("templates", self.templates.iter().map(String::as_str));
-        self.settings.describe(&mut canon);
-        canon.float("ridge", self.link_ridge()).number("max-tokens", self.provenance.max_tokens as u64);
-        canon.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX));
+        let mut hasher = FieldHasher::new("settings/1");
+        hasher.number("layer", self.layer as u64);
+        hasher.texts("templates", self.templates.iter().map(String::as_str));
+        self.settings.describe(&mut hasher);
+        hasher.float("ridge", self.link_ridge()).number("max-tokens", self.provenance.max_tokens as u64);
+        hasher.number("max-documents", self.provenance.max_documents.unwrap_or(u64::MAX));
         // Refinement is added only if it is used, so that digests from before it existed stay valid.
         if let Some(refinement) = &self.refinement {
-            refinement.describe(&mut canon);
+            refinement.describe(&mut hasher);
         }
-        canon.finish()
+        hasher.finish()
     }
 }
 

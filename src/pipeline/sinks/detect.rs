@@ -55,13 +55,13 @@ impl<'a> ResidualNorms<'a> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut canon = FieldHasher::new("sinks/1");
-        canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest).number("layer", self.layer as u64);
+        let mut hasher = FieldHasher::new("sinks/1");
+        hasher.text("numerics", NUMERICS).digest("base", &self.base.locked.digest).number("layer", self.layer as u64);
         for row in rows {
             let ids: Vec<String> = row.iter().map(u32::to_string).collect();
-            canon.texts("row", ids.iter().map(String::as_str));
+            hasher.texts("row", ids.iter().map(String::as_str));
         }
-        let address = canon.finish();
+        let address = hasher.finish();
         // Stored as bits, because a decimal number may not parse to the same value.
         let read = |bytes: &[u8]| serde_json::from_slice::<Vec<u64>>(bytes).ok().filter(|all| all.len() == rows.len());
         if let Some(bits) = self.store.recall(EntryKind::Report, &address, read)? {

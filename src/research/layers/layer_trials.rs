@@ -68,18 +68,18 @@ impl<'a> LayerTrials<'a> {
 
     /// Returns the store address of a layer's results, which covers all their inputs.
     fn address(&self, setup: &Setup, cached: &Cached) -> Result<Digest, Failure> {
-        let (project, mut canon) = (self.project, FieldHasher::new("layer-tried/1"));
-        canon.text("numerics", NUMERICS).digest("base", &self.base.locked.digest);
-        canon.digest("settings", &setup.digest()).digest("statistics", &cached.content);
+        let (project, mut hasher) = (self.project, FieldHasher::new("layer-tried/1"));
+        hasher.text("numerics", NUMERICS).digest("base", &self.base.locked.digest);
+        hasher.digest("settings", &setup.digest()).digest("statistics", &cached.content);
         let thresholds = thresholds(&project.config);
-        canon.float("unchanged-kl", thresholds.unchanged_kl).float("min-probability", thresholds.min_probability);
+        hasher.float("unchanged-kl", thresholds.unchanged_kl).float("min-probability", thresholds.min_probability);
         let starts = detect::candidate_prefaces(self.base);
-        canon.texts("prefaces", starts.iter().map(String::as_str));
-        canon.number("first", FIRST as u64).number("edits", project.edits.edits.len() as u64);
+        hasher.texts("prefaces", starts.iter().map(String::as_str));
+        hasher.number("first", FIRST as u64).number("edits", project.edits.edits.len() as u64);
         for edit in &project.edits.edits {
-            canon.digest("expectation", &edit.expectation());
+            hasher.digest("expectation", &edit.expectation());
             for (name, _) in edit.names() {
-                canon.digest("meaning", &edit.meaning_of(name));
+                hasher.digest("meaning", &edit.meaning_of(name));
             }
         }
         if project.edits.edits.iter().any(|edit| edit.chat) {
@@ -87,9 +87,9 @@ impl<'a> LayerTrials<'a> {
                 let finding = Diagnostic::new(Code::ChatUnusable, error.to_string());
                 Failure::from(finding).with_sources(&project.edits.sources)
             })?;
-            canon.digest("chat", chat.digest());
+            hasher.digest("chat", chat.digest());
         }
-        Ok(canon.finish())
+        Ok(hasher.finish())
     }
 
     fn compute(&self, setup: &Setup, cached: &Cached) -> Result<LayerResult, Failure> {
