@@ -81,7 +81,7 @@ impl Aliases {
 
 /// Returns, per prompt, whether every token of the answer is the arg-max.
 fn hold(model: &Model, tokens: &Tokens, asked: &[(String, &str)]) -> Fallible<Vec<bool>> {
-    let limit = model.spec().positions;
+    let limit = model.spec().max_positions;
     let questions: Result<Vec<_>, _> =
         asked.iter().map(|(prompt, answer)| Question::new(tokens, prompt.as_str().into(), answer, limit)).collect();
     Ok(scores(model, &questions?).into_iter().map(|score| score.holds).collect())

@@ -186,7 +186,7 @@ fn write_for_torch(bench: &Bench, folder: &Path, documents: &[String], taken: &[
         "model": shared(MODEL),
         "layer": bench.editor.layer,
         "corpus": corpus,
-        "max_tokens": bench.world.model.spec().positions,
+        "max_tokens": bench.world.model.spec().max_positions,
         "templates": bench.editor.templates,
         "settings": {
             "schedule": schedule,

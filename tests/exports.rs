@@ -573,7 +573,7 @@ fn formula(folder: &Path, spec: &corrigenda::model::Spec) -> Patch {
     let number = |seed: u64, at: usize| (tiny::splitmix(seed, at as u64) - 0.5) as f32;
     let target = |(name, info): (&String, &corrigenda::safetensors::TensorInfo)| {
         let layer = spec.layer_of(name)? as u64;
-        let (out, inner) = (spec.width, spec.inner);
+        let (out, inner) = (spec.hidden_size, spec.intermediate_size);
         let target = Target {
             base: Digest::of(&bytes[info.start as usize..info.end as usize]),
             dtype: info.dtype,

@@ -42,11 +42,11 @@ fn every_family_agrees_with_transformers() {
             let part = |all: &[f32], width: usize| all[at * width..][..width].to_vec();
             near(&part(&logits, spec.vocabulary), &golden[format!("logits_{place}")], "a logit");
             for blocks in 0..=spec.layers {
-                let hidden = part(&model.hidden_states(&[&row], blocks), spec.width);
+                let hidden = part(&model.hidden_states(&[&row], blocks), spec.hidden_size);
                 near(&hidden, &golden[format!("hidden_{place}")][blocks], &format!("{place} state {blocks}"));
             }
             for layer in 0..spec.layers {
-                let key = part(&model.keys(layer, &[&row]), spec.inner);
+                let key = part(&model.keys(layer, &[&row]), spec.intermediate_size);
                 near(&key, &golden[format!("keys_{place}")][layer], &format!("{place} key {layer}"));
             }
         }
@@ -92,10 +92,10 @@ fn a_cached_prefix_changes_no_bit() {
         let openings = vec![row[..3].to_vec(), Vec::new(), row[..4].to_vec(), row[..4].to_vec()];
         let openings = PrefixCache::new(&model, model.spec().layers, openings);
         let (tokens, moving, tails) = ([&row[..], &row, &other, &row], [4, 3, 4, 2], [1, 2, 1, 3]);
-        assert_eq!(openings.of(&model, &tokens, &moving).lengths, [3, 0, 1, 2]);
-        let delta: Vec<f32> = (0..model.spec().width).map(|at| (at as f32 - 7.0) / 16.0).collect();
+        assert_eq!(openings.lookup(&model, &tokens, &moving).lengths, [3, 0, 1, 2]);
+        let delta: Vec<f32> = (0..model.spec().hidden_size).map(|at| (at as f32 - 7.0) / 16.0).collect();
         for layer in 0..model.spec().layers {
-            let found = [&PrefixCache::none(), &openings].map(|openings| {
+            let found = [&PrefixCache::empty(), &openings].map(|openings| {
                 let hooked = model.run_hook_cached(openings, layer, &tokens, &moving);
                 let above = SuffixPass::new(&model, layer, &hooked, &moving, &tails);
                 let evaluation = above.evaluate(&delta);
@@ -300,9 +300,9 @@ fn a_tied_head_in_a_smaller_type_is_reported() {
         let mut tensors = case("llama3").tensors(Dtype::F32);
         let (shape, embedding) = tensors.get_mut("model.embed_tokens.weight").expect("an embedding");
         embedding[..4].copy_from_slice(&first.to_le_bytes());
-        let (half, shape) = (Dtype::F16.stored().expect("a type"), shape.clone());
+        let (half, shape) = (Dtype::F16.weight_dtype().expect("a type"), shape.clone());
         let wide = corrigenda::numeric::Elements::of_bytes(corrigenda::numeric::WeightDtype::F32, embedding)
-            .wide()
+            .to_f32()
             .into_owned();
         let mut head = Vec::new();
         wide.iter().for_each(|x| corrigenda::numeric::half::append(half, *x, &mut head));

@@ -8,7 +8,7 @@ use crate::support::project::Project;
 #[path = "../src/history/samples.rs"]
 mod samples;
 
-use samples::{PROJECT, Sample, damage, edit, lock};
+use samples::{PROJECT, SampleRepository, damage, edit, lock};
 
 /// Returns the exit code and both streams of a run in a folder, with the folder's path replaced.
 fn run_in(folder: &Path, arguments: &[&str]) -> String {
@@ -24,14 +24,14 @@ fn run_in(folder: &Path, arguments: &[&str]) -> String {
 
 /// Does the same in a sample, with the newest commit's id replaced: the commit may contain a lock, whose format may
 /// change.
-fn run(sample: &Sample, arguments: &[&str]) -> String {
+fn run(sample: &SampleRepository, arguments: &[&str]) -> String {
     let run = run_in(&sample.project(), arguments);
     let Ok(head) = sample.git.revparse_single("main") else { return run };
     let head = head.id().to_string();
     run.replace(&head, "[HEAD]").replace(&head[..12], "[HEAD]")
 }
 
-fn json(sample: &Sample, arguments: &[&str]) -> serde_json::Value {
+fn json(sample: &SampleRepository, arguments: &[&str]) -> serde_json::Value {
     let run = run(sample, arguments);
     let out = run.split("----- stdout\n").nth(1).and_then(|rest| rest.split("----- stderr").next()).expect("an answer");
     serde_json::from_str(out).unwrap_or_else(|error| panic!("{error}: {run}"))
@@ -43,8 +43,8 @@ const fn day(of_the_year: i64) -> i64 {
 }
 
 /// Returns a repository with edits that are added, changed, renamed and removed on two branches.
-fn story() -> Sample {
-    let mut sample = Sample::new();
+fn story() -> SampleRepository {
+    let mut sample = SampleRepository::new();
     sample.prefix = "models/atlas/".to_owned();
     std::fs::create_dir_all(sample.project()).expect("a folder");
     let expect = "source = \"an atlas\"\n[edit.expect]\nunchanged = [\"Paris is in\", \"Lyon is in\"]";
@@ -115,7 +115,7 @@ fn ids_and_forms_that_are_not_known() {
 fn log_without_git_history_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     insta::assert_snapshot!("log_without_a_repository", run_in(folder.path(), &["log"]));
-    let mut sample = Sample::new();
+    let mut sample = SampleRepository::new();
     insta::assert_snapshot!("log_without_a_commit", run(&sample, &["log"]));
     sample.commit(day(1), "elsewhere", &[], &[]);
     assert!(run(&sample, &["log"]).contains("No commit changes a fact."));
@@ -136,7 +136,7 @@ fn a_shallow_clone_says_so() {
 
 #[test]
 fn unreadable_revisions_are_reported() {
-    let sample = Sample::new();
+    let sample = SampleRepository::new();
     let text = edit("a", "A", "x", "");
     let mut id = sample.commit(day(1), "good", &[("edits/a.toml", &text)], &[]);
     id = sample.commit(day(2), "broken", &[("edits/a.toml", "format = 1\n[[edit]]\nid = 3\n")], &[id]);
@@ -150,7 +150,7 @@ fn unreadable_revisions_are_reported() {
 
 #[test]
 fn control_characters_in_git_texts_are_escaped() {
-    let mut sample = Sample::new();
+    let mut sample = SampleRepository::new();
     sample.author = ("Eve \u{1b}[2J\u{202e}".to_owned(), "=cmd()@example.org".to_owned());
     let order = "::error::x ##[error]x";
     let fact = edit("a", order, "=1+1", &format!("[edit.expect]\nunchanged = [\"b\", \"{order}\"]"));

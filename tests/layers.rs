@@ -97,7 +97,7 @@ fn answers_of_the_base_are_computed_once() {
     let project = Project::new();
     let base = Model::open(&project.path("model"), Isa::detect()).expect("the model opens");
     let tokens = Tokens::open(&project.path("model"), base.spec().vocabulary).expect("its tokenizer opens");
-    let limit = base.spec().positions;
+    let limit = base.spec().max_positions;
     let inquiry = |index: usize| {
         let prompt = ["I live in Rome", "The people live in Oslo", "We saw"][index % 3];
         let answers = ["Paris", "Vienna"].into_iter().take(index % 4);
@@ -107,7 +107,7 @@ fn answers_of_the_base_are_computed_once() {
     let inquiries: Vec<Inquiry> = (0..50).map(inquiry).collect();
     let before = BaselineRun::of(&base, &inquiries);
     for scale in [0.5, 2.0] {
-        let weight = base.checkpoint().edited(1).wide().iter().map(|x| x * scale).collect();
+        let weight = base.checkpoint().edited(1).to_f32().iter().map(|x| x * scale).collect();
         let after = base.with_edited(1, weight);
         assert!(before.against(&after, &inquiries) == ask(&base, &after, &inquiries), "{scale}");
     }

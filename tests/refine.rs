@@ -19,10 +19,10 @@ fn refining(check: impl Fn(&Refining<'_>, &Refinement, &[f64])) {
     let templates = ["{}", "We say that. {}"].map(str::to_owned);
     let fact = |subject, target| {
         let fact = Fact { subject, prompt: "{} lives in", target, chat: false };
-        Resolved::new(&tokens, &templates, fact, model.spec().positions).expect("it is read")
+        Resolved::new(&tokens, &templates, fact, model.spec().max_positions).expect("it is read")
     };
     let edits = [fact("Ada Bellini", "Oslo"), fact("Rome", "Vienna")];
-    let (width, inner) = (model.spec().width, model.spec().inner);
+    let (width, inner) = (model.spec().hidden_size, model.spec().intermediate_size);
     let mut random = NumpyRandomState::new(3);
     let mut numbers = |count, scale: f64| (0..count).map(|_| scale * random.normal()).collect::<Vec<f64>>();
     let sites: Vec<Site> = [0, 1]

@@ -41,7 +41,7 @@ impl Parity {
     fn resolve(&self, edit: &Value) -> Resolved {
         let text = |key: &str| edit[key].as_str().expect("a text");
         let fact = Fact { subject: text("subject"), prompt: text("prompt"), target: text("target"), chat: false };
-        let limit = self.model.spec().positions;
+        let limit = self.model.spec().max_positions;
         Resolved::new(&self.tokens, &self.templates, fact, limit).expect("the edit resolves")
     }
 
@@ -50,14 +50,14 @@ impl Parity {
         let statistics = &self.golden["statistics"];
         let whole = |key: &str| statistics[key].as_u64().expect("a number") as usize;
         let text = std::fs::read_to_string(corpus).expect("the corpus");
-        let mut moment = Moment::new(self.model.spec().inner);
+        let mut moment = Moment::new(self.model.spec().intermediate_size);
         for line in text.lines().filter(|line| !line.trim().is_empty()).take(whole("lines")) {
             let mut row = self.tokens.encode(line).expect("it can be cut").ids;
             row.truncate(whole("max_tokens"));
             moment.add(self.model.isa(), &self.model.keys(self.layer, &[&row]));
         }
         assert_eq!(moment.count(), statistics["count"].as_u64().expect("a count"));
-        let (matrix, inner) = (moment.matrix(), self.model.spec().inner);
+        let (matrix, inner) = (moment.matrix(), self.model.spec().intermediate_size);
         let diagonal: Vec<f64> = (0..inner).map(|i| matrix[i * inner + i]).collect();
         assert!(relative(&diagonal, &numbers(&statistics["diagonal"])) < 1e-5);
         let (factor, ridge) = moment.factor().expect("C has full rank");
@@ -78,7 +78,7 @@ impl Parity {
         let objective = Objective::new(&self.model, self.layer, &resolved, &settings);
         assert!(relative(&wide(&objective.key), &numbers(&edit["key"])) < 1e-4, "{name}: key");
         assert!(relative(&wide(&objective.value_before), &numbers(&edit["value0"])) < 1e-4, "{name}: v₀");
-        let width = self.model.spec().width;
+        let width = self.model.spec().hidden_size;
         let terms = |delta: &[f64], want: &Value| {
             let (loss, gradient) = objective.at(delta);
             for (ours, theirs) in [loss.nll, loss.kl, loss.decay, loss.total()].iter().zip(numbers(want)) {

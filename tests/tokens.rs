@@ -81,7 +81,7 @@ fn chats_and_answers_as_in_transformers() {
         let tokens = open(folder.path(), text(&chat["file"]), &settings);
         for case in list(&chat["cases"]) {
             let (message, subject) = (text(&case["message"]), text(&case["subject"]));
-            let framed = tokens.frame(Prompt { text: message, chat: true }).expect("framed");
+            let framed = tokens.encode_prompt(Prompt { text: message, chat: true }).expect("framed");
             assert_eq!(framed.text, text(&case["text"]));
             assert_eq!(framed.encoded.ids, ids(&case["ids"]), "{case}");
             let prompt = message.replacen(subject, "{}", 1);
@@ -150,7 +150,7 @@ fn prompts_omit_the_tokenizers_end_tokens() {
     };
     let plain = with(json!([special("<s>"), text]));
     let ended = with(json!([special("<s>"), text, special("</s>"), special("</s>")]));
-    let read = |tokens: &Tokens, text: &str| tokens.frame(text.into()).expect("it can be cut").encoded;
+    let read = |tokens: &Tokens, text: &str| tokens.encode_prompt(text.into()).expect("it can be cut").encoded;
     for prompt in ["The capital of France is", "", "ends in </s>", "</s>"] {
         assert_eq!(read(&ended, prompt), read(&plain, prompt), "{prompt:?}");
         let whole = [&read(&plain, prompt).ids[..], &[2, 2]].concat();

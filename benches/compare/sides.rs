@@ -119,7 +119,7 @@ impl<'a> Torch<'a> {
         let edit = |case: &Case| json!({ "id": case.id.to_string(), "subject": case.subject, "prompt": case.prompt, "target": case.target });
         let whole = json!({
             "model": model, "layer": layer, "corpus": corpus, "lines": documents,
-            "max_tokens": checkpoint.spec().positions.min(1024),
+            "max_tokens": checkpoint.spec().max_positions.min(1024),
             "templates": presets::lines(presets::TEMPLATES),
             "settings": {
                 "schedule": [{ "rate": 0.5, "steps": steps }], "weight-decay": 0.5, "clamp": 4, "kl-factor": 0.0625,

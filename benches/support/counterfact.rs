@@ -7,7 +7,7 @@ use corrigenda::compile::resolve::fill;
 use corrigenda::model::text::tokens::target_text;
 use corrigenda::model::{Model, Tokens};
 use corrigenda::numeric::Isa;
-use corrigenda::numeric::rows::{greatest, softmax};
+use corrigenda::numeric::rows::{max, softmax};
 use corrigenda::research::bench::import::{Draft, Expected, id, sentences};
 use serde::Deserialize;
 
@@ -133,7 +133,7 @@ impl World {
         let logits = model.logits(&[&row], &[target.len()]).remove(0);
         let (mut holds, mut nll) = (true, 0.0);
         for (row, &label) in logits.chunks(model.spec().vocabulary).zip(&target) {
-            holds &= row[label as usize] == greatest(row);
+            holds &= row[label as usize] == max(row);
             nll += softmax(&mut row.to_vec()) - f64::from(row[label as usize]);
         }
         Ok((holds, nll / target.len() as f64))

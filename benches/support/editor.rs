@@ -38,7 +38,7 @@ impl Editor {
     }
 
     pub fn compile(&self, fact: Fact) -> Result<Compiled, Failure> {
-        let resolved = Resolved::new(&self.tokens, &self.templates, fact, self.model.spec().positions)?;
+        let resolved = Resolved::new(&self.tokens, &self.templates, fact, self.model.spec().max_positions)?;
         Ok(compile(&self.model, self.layer, &resolved, &self.settings))
     }
 
@@ -49,7 +49,7 @@ impl Editor {
         let target = self.target(edits.iter().map(|(meaning, _)| *meaning).collect(), &linked);
         let weight = self.model.checkpoint().edited(self.layer);
         let patch = Patch::new(BTreeMap::from([(weight.name.clone(), target)]))?;
-        let data = materialise(&weight.name, &patch.targets()[&weight.name], &weight.wide())?;
+        let data = materialise(&weight.name, &patch.targets()[&weight.name], &weight.to_f32())?;
         Ok(self.model.with_edited(self.layer, data))
     }
 
@@ -58,24 +58,24 @@ impl Editor {
         let columns = &linked.u;
         Target {
             base: self.base,
-            dtype: self.model.checkpoint().edited(self.layer).stored.into(),
+            dtype: self.model.checkpoint().edited(self.layer).dtype.into(),
             layout: spec.family.layout,
-            out: spec.width,
-            inner: spec.inner,
+            out: spec.hidden_size,
+            inner: spec.intermediate_size,
             edits,
-            u: (0..spec.width).flat_map(|row| columns.iter().map(move |column| column[row] as f32)).collect(),
+            u: (0..spec.hidden_size).flat_map(|row| columns.iter().map(move |column| column[row] as f32)).collect(),
             v: linked.v.iter().flatten().map(|&x| x as f32).collect(),
         }
     }
 }
 
 fn moment(model: &Model, tokens: &Tokens, layer: usize, documents: &[String]) -> Result<Moment, Failure> {
-    let mut moment = Moment::new(model.spec().inner);
+    let mut moment = Moment::new(model.spec().intermediate_size);
     for batch in documents.chunks(DOCUMENTS) {
         let mut rows = Vec::new();
         for document in batch {
             let mut row = tokens.encode(document)?.ids;
-            row.truncate(model.spec().positions);
+            row.truncate(model.spec().max_positions);
             rows.push(row);
         }
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();

@@ -135,6 +135,6 @@ pub(crate) fn distance(folder: &Path, model: &Model, tokens: &Tokens) -> Fallibl
 }
 
 fn shape(spec: &Spec) -> Shape {
-    let &Spec { layers, width, heads, positions: context, vocabulary, .. } = spec;
+    let &Spec { layers, hidden_size: width, heads, max_positions: context, vocabulary, .. } = spec;
     Shape { layers, width, heads, context, vocabulary }
 }

@@ -11,11 +11,12 @@ use crate::cli::format::Format;
 use crate::diagnostics::{Failure, Sources};
 use crate::export::checkpoint;
 use crate::export::fact::facts;
-use crate::patch::{Layout, Patch, Target, delta_norms, edit_norms};
+use crate::patch::{Patch, Target, delta_norms, edit_norms};
 use crate::pipeline::patch_ref::find;
 use crate::project::{EditSet, Prefaces};
 use crate::report::Outcome;
 use crate::report::table::{Table, bytes, plural};
+use crate::safetensors::Layout;
 use crate::store::Store;
 
 /// Inspect a patch, or apply it to a model; needs no project

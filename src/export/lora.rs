@@ -5,7 +5,8 @@
 //! by a power of two, because some programs round them to half precision; their product does not change in any bit.
 
 use crate::model::Spec;
-use crate::patch::{Layout, Patch, Target};
+use crate::patch::{Patch, Target};
+use crate::safetensors::Layout;
 
 use super::ExportError;
 

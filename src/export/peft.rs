@@ -21,7 +21,8 @@ use crate::digest::Digest;
 use crate::model::Spec;
 use crate::model::load::hub::HubName;
 use crate::numeric::{Elements, WeightDtype};
-use crate::patch::{Layout, Patch};
+use crate::patch::Patch;
+use crate::safetensors::Layout;
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
 /// The name of the file that contains the LoRA factors.

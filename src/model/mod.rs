@@ -18,7 +18,7 @@ pub use arch::spec::Spec;
 pub use error::ModelError;
 pub use load::checkpoint::Checkpoint;
 pub use load::tensor::Tensor;
-pub use run::decoder::Model;
+pub use run::model::Model;
 pub use run::rows::Rows;
 pub use text::chat::Prompt;
 pub use text::tokens::Tokens;

@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Layout, PatchError, Target};
+use super::{PatchError, Target};
 use crate::numeric::half::round;
+use crate::safetensors::Layout;
 
 /// Returns the patched weight: `W' = round(f64(W) + Σ u·v)`, rounded to the dtype in which the base stores it and then
 /// widened to f32, which is exact.

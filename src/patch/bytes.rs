@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, Patch, PatchError, Target};
+use super::{Patch, PatchError, Target};
 use crate::digest::Digest;
+use crate::safetensors::Layout;
 use crate::safetensors::{Dtype, Header, Tensor, write};
 
 /// The patch format that this program writes, and the newest one that it reads.

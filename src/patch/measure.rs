@@ -110,9 +110,10 @@ fn sum(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::materialise;
     use super::super::samples::target;
-    use super::super::{Layout, materialise};
     use super::*;
+    use crate::safetensors::Layout;
 
     #[test]
     fn norms_are_those_of_the_change_itself() {

@@ -17,22 +17,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::safetensors::Dtype;
+use crate::safetensors::{Dtype, Layout};
 
 pub use apply::{materialise, materialise_with};
 pub use bytes::FORMAT;
 pub use error::PatchError;
 pub use measure::{DeltaNorms, delta_norms, edit_norms, norm, surviving_share};
-
-/// The orientation in which the base file stores a weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// `[out, in]`, as in `torch.nn.Linear`.
-    Linear,
-    /// `[in, out]`, as in the `Conv1D` of GPT-2.
-    Conv1d,
-}
 
 /// The change of one parameter of the base.
 #[derive(Clone, Debug, PartialEq)]

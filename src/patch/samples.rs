@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Layout, Patch, Target};
+use super::{Patch, Target};
 use crate::digest::Digest;
 use crate::safetensors::Dtype;
+use crate::safetensors::Layout;
 
 /// Returns a target with two edits of a linear map from two inputs to three outputs.
 pub(super) fn target(layout: Layout) -> Target {

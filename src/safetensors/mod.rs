@@ -7,10 +7,12 @@
 
 mod dtype;
 mod header;
+mod layout;
 mod pickle;
 mod write;
 
 pub use dtype::Dtype;
 pub use header::{Header, HeaderError, MAX_HEADER, TensorInfo};
+pub use layout::Layout;
 pub use pickle::{PickleError, refuse_pickle};
 pub use write::{Tensor, header_bytes, write};

@@ -71,8 +71,8 @@ pub fn write_steep(name: &str, folder: &Path, dtype: Dtype, sharded: bool) {
     case.write(folder, dtype, sharded);
     let mut tensors = case.tensors(dtype);
     let head = &mut tensors.get_mut("lm_head.weight").expect("a head").1;
-    let stored = dtype.stored().expect("a type of weights");
-    let wide = corrigenda::numeric::Elements::of_bytes(stored, head).wide().into_owned();
+    let stored = dtype.weight_dtype().expect("a type of weights");
+    let wide = corrigenda::numeric::Elements::of_bytes(stored, head).to_f32().into_owned();
     *head = wide.into_iter().flat_map(|x| in_type(x * 8.0, dtype)).collect();
     write_weights(folder, &tensors, dtype, sharded);
     std::fs::copy(super::reference("tiny_tokenizer.json"), folder.join("tokenizer.json")).expect("tokenizer.json");
@@ -112,7 +112,7 @@ fn value(name: &str, sides: usize, u: f64) -> f32 {
 
 /// Returns the bytes of a number that the dtype represents exactly.
 fn in_type(x: f32, dtype: Dtype) -> Vec<u8> {
-    let stored = dtype.stored().expect("a type of weights");
+    let stored = dtype.weight_dtype().expect("a type of weights");
     let mut bytes = Vec::new();
     assert_eq!(corrigenda::numeric::half::round(stored, f64::from(x)), Some(x), "{x} in {dtype}");
     corrigenda::numeric::half::append(stored, x, &mut bytes);

@@ -1,7 +1,7 @@
 //! Describes each supported architecture as data: tensor names, wiring, and how tensors are stored. Code that reads or
 //! runs a model takes these from here.
 
-use crate::patch::Layout;
+use crate::safetensors::Layout;
 
 /// How query, key and value projections are stored, with their tensor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,7 @@ use super::tied;
 use crate::model::ModelError;
 use crate::model::arch::family::{Family, NormKind, QkvLayout};
 use crate::model::arch::spec::Spec;
-use crate::patch::Layout;
-use crate::safetensors::Dtype;
+use crate::safetensors::{Dtype, Layout};
 
 /// A linear projection: its weight, and its bias if it has one.
 #[derive(Clone, Debug)]

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::decoder::{KvCache, Model};
+use super::block::BlockInput;
+use super::kv_cache::KvCache;
+use super::model::Model;
 use super::rows::Rows;
 
 /// A text that is being decoded, with the KV cache of every layer for its tokens.
@@ -27,24 +29,24 @@ impl<'m> Generation<'m> {
     /// If `tokens` is empty, or if the text becomes longer than the learned position embeddings of the model.
     pub fn push(&mut self, tokens: &[u32]) -> Vec<f32> {
         let (model, width) = (self.model, self.model.spec().hidden_size);
-        assert!(!tokens.is_empty(), "a token to go on from");
+        assert!(!tokens.is_empty(), "at least one token to append");
         let mut x = model.embed_from(&[tokens], self.length);
         let rows = Rows::with_cached([(self.length, tokens.len())]);
-        for (layer, past) in self.layers.iter_mut().enumerate() {
-            let (middle, tape) = model.run_attention(layer, &x, &rows, past, &[tokens.len()], false);
+        for (layer, cache) in self.layers.iter_mut().enumerate() {
+            let input = BlockInput { x: &x, rows: &rows, cache, last_n: &[tokens.len()] };
+            let (mid, tape) = model.run_attention(layer, input, false);
             let heads = model.heads(layer);
-            for at in tape.fused.chunks(heads.qkv_width()) {
-                Arc::make_mut(&mut past.keys[0]).extend_from_slice(&at[heads.keys()]);
-                Arc::make_mut(&mut past.values[0]).extend_from_slice(&at[heads.values()]);
+            for position in tape.inputs.qkv.chunks(heads.qkv_width()) {
+                Arc::make_mut(&mut cache.keys[0]).extend_from_slice(&position[heads.keys()]);
+                Arc::make_mut(&mut cache.values[0]).extend_from_slice(&position[heads.values()]);
             }
-            let (key, _) = model.mlp_key(layer, &middle, false);
-            x = model.resid_post(layer, &key, &middle);
+            let (key, _) = model.mlp_key(layer, &mid, false);
+            x = model.resid_post(layer, &key, &mid);
         }
         self.length += tokens.len();
         model.lm_head(&x[x.len() - width..])
     }
 
-    /// Number of tokens appended so far.
     pub fn length(&self) -> usize {
         self.length
     }

@@ -1,7 +1,9 @@
 //! Computes the inputs of one MLP's activation at the last position of a row and their gradients, for the attribution
 //! of knowledge neurons (Dai et al. 2022).
 
-use super::decoder::{KvCache, Model};
+use super::block::BlockInput;
+use super::kv_cache::EMPTY;
+use super::model::Model;
 use super::rows::Rows;
 use super::suffix_pass::SuffixPass;
 use crate::numeric::rows::softmax;
@@ -12,7 +14,7 @@ use crate::numeric::{View, matmul};
 pub struct Neurons<'m> {
     model: &'m Model,
     layer: usize,
-    above: SuffixPass<'m>,
+    suffix: SuffixPass<'m>,
     copies: usize,
     /// The inputs of the activation at the last position, `[f]`.
     pub inputs: Vec<f32>,
@@ -29,14 +31,15 @@ impl<'m> Neurons<'m> {
         }
         let rows = Rows::new([row.len()]);
         let x = model.hidden_states(&[row], layer);
-        let (middle, _) = model.run_attention(layer, &x, &rows, &KvCache::default(), &[1], false);
-        let (_, tape) = model.mlp_key(layer, &middle, true);
+        let input = BlockInput { x: &x, rows: &rows, cache: &EMPTY, last_n: &[1] };
+        let (mid, _) = model.run_attention(layer, input, false);
+        let (_, tape) = model.mlp_key(layer, &mid, true);
         let inputs = tape?.activation_input;
         let last = vec![row.len() - 1; copies];
         let hooked = model.run_hook(layer, &vec![row; copies], &last);
-        let above = SuffixPass::new(model, layer, &hooked, &last, &vec![1; copies]);
+        let suffix = SuffixPass::new(model, layer, &hooked, &last, &vec![1; copies]);
         let value = hooked.values.into_iter().next()?;
-        Some(Self { model, layer, above, copies, inputs, value })
+        Some(Self { model, layer, suffix, copies, inputs, value })
     }
 
     /// Evaluates one copy of the row per entry of `scales`, with [`Neurons::inputs`] multiplied by it. Returns, for
@@ -52,8 +55,8 @@ impl<'m> Neurons<'m> {
         for change in changes.chunks_mut(spec.hidden_size) {
             change.iter_mut().zip(&self.value).for_each(|(x, value)| *x -= value);
         }
-        let evaluation = self.above.evaluate_each(&changes.chunks(spec.hidden_size).collect::<Vec<_>>());
-        let mut gradient = evaluation.logits.clone();
+        let tape = self.suffix.evaluate_each(&changes.chunks(spec.hidden_size).collect::<Vec<_>>());
+        let mut gradient = tape.logits.clone();
         let mut probabilities = Vec::with_capacity(self.copies);
         for row in gradient.chunks_mut(spec.vocabulary) {
             softmax(row);
@@ -63,10 +66,11 @@ impl<'m> Neurons<'m> {
             row[token as usize] += p;
             probabilities.push(f64::from(p));
         }
-        let by_values = self.above.reverse_each(&evaluation, &gradient).concat();
+        let value_gradient = self.suffix.reverse_each(&tape, &gradient).concat();
         let weight = self.model.weight(&self.model.checkpoint().blocks[self.layer].mlp_out);
-        let mut by_inputs = matmul(isa, View::new(&by_values, self.copies, spec.hidden_size), weight.transposed());
-        spec.activation.mul_grad(isa, &mut by_inputs, &scaled);
-        (probabilities, by_inputs)
+        let mut input_gradient =
+            matmul(isa, View::new(&value_gradient, self.copies, spec.hidden_size), weight.transposed());
+        spec.activation.mul_grad(isa, &mut input_gradient, &scaled);
+        (probabilities, input_gradient)
     }
 }

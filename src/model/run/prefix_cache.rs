@@ -6,10 +6,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::block::copy_columns;
-use super::decoder::{KvCache, Model};
+use super::block::BlockInput;
+use super::kv_cache::{EMPTY, KvCache};
+use super::model::Model;
 use super::rows::Rows;
-use crate::numeric::attention::Heads;
 
 /// Token prefixes, one per row, with their KV cache in every layer.
 #[derive(Clone, Debug, Default)]
@@ -27,9 +27,6 @@ pub struct CachedPrefixes {
     layers: Vec<KvCache>,
 }
 
-/// The KV cache of rows without a cached prefix.
-static EMPTY: KvCache = KvCache { keys: Vec::new(), values: Vec::new() };
-
 impl PrefixCache {
     /// Returns an empty cache: every row is computed from its first token.
     pub fn empty() -> Self {
@@ -41,7 +38,7 @@ impl PrefixCache {
     /// # Panics
     /// If `layers` is 0.
     pub fn new(model: &Model, layers: usize, tokens: Vec<Vec<u32>>) -> Self {
-        assert!(layers > 0, "a layer to keep keys and values of");
+        assert!(layers > 0, "a cache has at least one layer");
         let rows = Rows::new(tokens.iter().map(Vec::len));
         if rows.positions() == 0 {
             return Self::empty();
@@ -52,20 +49,23 @@ impl PrefixCache {
     }
 
     /// Returns the cached prefix of every row: the first tokens that row `i` has in common with prefix `i`, at most
-    /// `most[i]` of them.
-    pub fn lookup(&self, model: &Model, rows: &[&[u32]], most: &[usize]) -> CachedPrefixes {
+    /// `limits[i]` of them.
+    pub fn lookup(&self, model: &Model, rows: &[&[u32]], limits: &[usize]) -> CachedPrefixes {
         let shared = |(index, row): (usize, &&[u32])| {
-            self.tokens.get(index).map_or(0, |opening| common_prefix_len(opening, row).min(most[index]))
+            self.tokens.get(index).map_or(0, |prefix| common_prefix_len(prefix, row).min(limits[index]))
         };
         let lengths: Vec<usize> = rows.iter().enumerate().map(shared).collect();
         let width = model.heads(0).kv_width();
-        let part = |(all, &length): (&Arc<Vec<f32>>, &usize)| match all.len() == length * width {
-            true => Arc::clone(all),
-            false => Arc::new(all[..length * width].to_vec()),
+        let cut = |all: &[Arc<Vec<f32>>]| -> Vec<Arc<Vec<f32>>> {
+            all.iter()
+                .zip(&lengths)
+                .map(|(all, length)| {
+                    if all.len() == length * width { Arc::clone(all) } else { Arc::new(all[..length * width].to_vec()) }
+                })
+                .collect()
         };
-        let parts = |all: &[Arc<Vec<f32>>]| all.iter().zip(&lengths).map(part).collect();
-        let layers = self.layers.iter().map(|past| KvCache { keys: parts(&past.keys), values: parts(&past.values) });
-        CachedPrefixes { layers: layers.collect(), lengths }
+        let layers = self.layers.iter().map(|all| KvCache { keys: cut(&all.keys), values: cut(&all.values) }).collect();
+        CachedPrefixes { layers, lengths }
     }
 }
 
@@ -92,36 +92,19 @@ pub(crate) fn run_and_cache(
     layers: Range<usize>,
     mut x: Vec<f32>,
     rows: &Rows,
-    opened: &CachedPrefixes,
+    prefixes: &CachedPrefixes,
 ) -> Vec<KvCache> {
     let mut out = Vec::with_capacity(layers.len());
     for layer in layers.clone() {
         let last = layer + 1 == layers.end;
-        let tails = if last { vec![0; rows.count()] } else { rows.lengths().to_vec() };
-        let past = opened.layer(layer);
-        let (middle, tape) = model.run_attention(layer, &x, rows, past, &tails, false);
-        out.push(behind(past, &tape.fused, rows, model.heads(layer)));
+        let last_n = if last { vec![0; rows.count()] } else { rows.lengths().to_vec() };
+        let cache = prefixes.layer(layer);
+        let (mid, tape) = model.run_attention(layer, BlockInput { x: &x, rows, cache, last_n: &last_n }, false);
+        out.push(cache.extended(&tape.inputs.qkv, rows, model.heads(layer)));
         if !last {
-            let (key, _) = model.mlp_key(layer, &middle, false);
-            x = model.resid_post(layer, &key, &middle);
+            let (key, _) = model.mlp_key(layer, &mid, false);
+            x = model.resid_post(layer, &key, &mid);
         }
     }
     out
-}
-
-/// Returns the KV cache extended by the keys and values of a fused matrix, row by row.
-fn behind(past: &KvCache, fused: &[f32], rows: &Rows, heads: Heads) -> KvCache {
-    let part = |before: &[Arc<Vec<f32>>], row: usize, part: Range<usize>| {
-        let positions = rows.range(row);
-        let own =
-            copy_columns(&fused[positions.start * heads.qkv_width()..positions.end * heads.qkv_width()], heads, part);
-        match before.get(row).filter(|before| !before.is_empty()) {
-            None => Arc::new(own),
-            Some(before) => Arc::new([before.as_slice(), &own].concat()),
-        }
-    };
-    KvCache {
-        keys: (0..rows.count()).map(|row| part(&past.keys, row, heads.keys())).collect(),
-        values: (0..rows.count()).map(|row| part(&past.values, row, heads.values())).collect(),
-    }
 }

@@ -3,9 +3,9 @@
 //! Only hidden states need a gradient, so there are four rules: norm, matrix product (for its input), attention, and
 //! activation. This module computes no gradient of weights.
 
-use super::block::{AttentionTape, MlpTape, attention_inputs, copy_columns, each_grouped_index, write_columns};
-use super::decoder::{BlockTape, KvCache, Model};
-use super::rows::Rows;
+use super::block::{AttentionTape, BlockInput, BlockTape, MlpTape, Qkv, attention_inputs, each_grouped_index};
+use super::kv_cache::{copy_columns, write_columns};
+use super::model::Model;
 use crate::model::arch::family::{NormKind, QkvLayout};
 use crate::model::load::checkpoint::{Norm, Projection};
 use crate::numeric::attention::attend_reverse;
@@ -30,30 +30,28 @@ impl Model {
         reverse(gradient, width, &norm.gain.to_f32(), tape);
     }
 
-    /// Back-propagates through one block: from the gradient of its output at the last `tails[row]` positions to the
-    /// gradient of its input at all positions.
+    /// Back-propagates through one block: from the gradient of its output, `[Σ last_n, d]`, to the gradient of its input
+    /// at all positions. `shape` is the input of the forward pass; its hidden states are not read.
     pub(crate) fn block_reverse(
         &self,
         layer: usize,
         tape: &BlockTape,
-        rows: &Rows,
-        past: &KvCache,
-        tails: &[usize],
+        shape: BlockInput<'_>,
         gradient: Vec<f32>,
     ) -> Vec<f32> {
-        let width = self.spec().hidden_size;
+        let (rows, last_n, width) = (shape.rows, shape.last_n, self.spec().hidden_size);
         let mut through = self.mlp_reverse(layer, &tape.mlp, &gradient);
         add(&mut through, &gradient);
         // In a parallel block, attention's output gets only the incoming gradient. In a sequential block, it also gets
         // the gradient that returns through the MLP.
-        let by_sum = if self.spec().parallel { &gradient } else { &through };
-        let mut out = self.attention_reverse(layer, &tape.attention, rows, past, tails, by_sum);
-        if tails == rows.lengths() {
+        let by_resid = if self.spec().parallel { &gradient } else { &through };
+        let mut out = self.attention_reverse(layer, &tape.attention, shape, by_resid);
+        if last_n == rows.lengths() {
             add(&mut out, &through);
             return out;
         }
-        for (tail, position) in rows.last_positions(tails).into_iter().enumerate() {
-            add(&mut out[position * width..][..width], &through[tail * width..][..width]);
+        for (index, position) in rows.last_positions(last_n).into_iter().enumerate() {
+            add(&mut out[position * width..][..width], &through[index * width..][..width]);
         }
         out
     }
@@ -62,21 +60,21 @@ impl Model {
     fn mlp_reverse(&self, layer: usize, tape: &MlpTape, gradient: &[f32]) -> Vec<f32> {
         let (spec, block) = (self.spec(), &self.checkpoint.blocks[layer]);
         let (isa, activation) = (self.isa(), spec.activation);
-        let mut inner = self.project_reverse(gradient, &block.mlp_out);
+        let mut by_key = self.project_reverse(gradient, &block.mlp_out);
         let mut out = match (&block.mlp_gate, &tape.up) {
-            (Some(gate), Some(factor)) => {
-                let mut by_factor = inner.clone();
-                activation.mul(isa, &mut by_factor, &tape.activation_input);
-                let mut slopes = factor.clone();
-                activation.mul_grad(isa, &mut slopes, &tape.activation_input);
-                zip(isa, &mut inner, &slopes, |g, slope| g * slope);
-                let mut out = self.project_reverse(&inner, gate);
-                add(&mut out, &self.project_reverse(&by_factor, &block.mlp_in));
+            (Some(gate), Some(up)) => {
+                let mut by_up = by_key.clone();
+                activation.mul(isa, &mut by_up, &tape.activation_input);
+                let mut grads = up.clone();
+                activation.mul_grad(isa, &mut grads, &tape.activation_input);
+                zip(isa, &mut by_key, &grads, |g, grad| g * grad);
+                let mut out = self.project_reverse(&by_key, gate);
+                add(&mut out, &self.project_reverse(&by_up, &block.mlp_in));
                 out
             }
             _ => {
-                activation.mul_grad(isa, &mut inner, &tape.activation_input);
-                self.project_reverse(&inner, &block.mlp_in)
+                activation.mul_grad(isa, &mut by_key, &tape.activation_input);
+                self.project_reverse(&by_key, &block.mlp_in)
             }
         };
         let norm = block.mlp_norm.as_ref().unwrap_or(&block.attention_norm);
@@ -84,58 +82,58 @@ impl Model {
         out
     }
 
-    /// Back-propagates through `attention(norm(x))`: from the gradient of its output at the last `tails[row]` positions
-    /// to the gradient of `x` at all positions.
+    /// Back-propagates through `attention(norm(x))`: from the gradient of its output, `[Σ last_n, d]`, to the gradient of
+    /// `x` at all positions.
     fn attention_reverse(
         &self,
         layer: usize,
         tape: &AttentionTape,
-        rows: &Rows,
-        past: &KvCache,
-        tails: &[usize],
+        shape: BlockInput<'_>,
         gradient: &[f32],
     ) -> Vec<f32> {
         let (spec, block, heads) = (self.spec(), &self.checkpoint.blocks[layer], self.heads(layer));
         let attended = self.project_reverse(gradient, &block.attention_out);
-        let offered = attention_inputs(rows, past, &tape.fused, tails, heads);
-        let mut fused = attend_reverse(self.isa(), heads, &offered, &tape.probabilities, &attended);
-        self.turn(layer, rows, &mut fused, true);
-        self.norm_heads_reverse(layer, tape, &mut fused);
-        let mut out = self.fused_reverse(layer, &fused);
-        self.norm_reverse(&mut out, spec.hidden_size, &block.attention_norm, &tape.norm);
+        let inputs = attention_inputs(shape, &tape.inputs.qkv, heads);
+        let mut qkv = attend_reverse(self.isa(), heads, &inputs, &tape.probabilities, &attended);
+        self.apply_rope_inverse(layer, shape.rows, &mut qkv);
+        self.norm_heads_reverse(layer, &tape.inputs, &mut qkv);
+        let mut out = self.project_qkv_reverse(layer, &qkv);
+        self.norm_reverse(&mut out, spec.hidden_size, &block.attention_norm, &tape.inputs.norm);
         out
     }
 
     /// Back-propagates through the head norms of queries and keys, in place.
-    fn norm_heads_reverse(&self, layer: usize, tape: &AttentionTape, fused: &mut [f32]) {
-        let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &tape.head_norms) else { return };
+    fn norm_heads_reverse(&self, layer: usize, inputs: &Qkv, qkv: &mut [f32]) {
+        let (Some(norms), Some(tapes)) = (&self.checkpoint.blocks[layer].head_norms, &inputs.head_norms) else {
+            return;
+        };
         let heads = self.heads(layer);
         for ((norm, tape), part) in norms.iter().zip(tapes).zip([heads.queries(), heads.keys()]) {
-            let mut taken = copy_columns(fused, heads, part.clone());
-            self.norm_reverse(&mut taken, heads.head_width, norm, tape);
-            write_columns(fused, heads, part, &taken);
+            let mut columns = copy_columns(qkv, heads, part.clone());
+            self.norm_reverse(&mut columns, heads.head_width, norm, tape);
+            write_columns(qkv, heads, part, &columns);
         }
     }
 
     /// Back-propagates through the projections to queries, keys and values.
-    fn fused_reverse(&self, layer: usize, fused: &[f32]) -> Vec<f32> {
+    fn project_qkv_reverse(&self, layer: usize, qkv: &[f32]) -> Vec<f32> {
         let (projections, heads) = (&self.checkpoint.blocks[layer].attention_in, self.heads(layer));
         match (self.spec().family.attention_in, &projections[..]) {
             (QkvLayout::Separate(_), [query, key, value]) => {
-                let mut out = self.project_reverse(&copy_columns(fused, heads, heads.queries()), query);
-                add(&mut out, &self.project_reverse(&copy_columns(fused, heads, heads.keys()), key));
-                add(&mut out, &self.project_reverse(&copy_columns(fused, heads, heads.values()), value));
+                let mut out = self.project_reverse(&copy_columns(qkv, heads, heads.queries()), query);
+                add(&mut out, &self.project_reverse(&copy_columns(qkv, heads, heads.keys()), key));
+                add(&mut out, &self.project_reverse(&copy_columns(qkv, heads, heads.values()), value));
                 out
             }
             (QkvLayout::FusedByHead(_), _) => {
-                let mut mixed = fused.to_vec();
-                each_row(&mut mixed, heads.qkv_width(), |index, row| {
-                    let fused = &fused[index * heads.qkv_width()..];
-                    each_grouped_index(heads, |own, theirs| row[theirs] = fused[own]);
+                let mut grouped = qkv.to_vec();
+                each_row(&mut grouped, heads.qkv_width(), |index, row| {
+                    let qkv = &qkv[index * heads.qkv_width()..];
+                    each_grouped_index(heads, |concatenated, by_head| row[by_head] = qkv[concatenated]);
                 });
-                self.project_reverse(&mixed, &projections[0])
+                self.project_reverse(&grouped, &projections[0])
             }
-            _ => self.project_reverse(fused, &projections[0]),
+            _ => self.project_reverse(qkv, &projections[0]),
         }
     }
 

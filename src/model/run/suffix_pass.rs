@@ -14,7 +14,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::decoder::{BlockTape, HookOutput, KvCache, Model};
+use super::block::{BlockInput, BlockTape};
+use super::hook::HookOutput;
+use super::kv_cache::KvCache;
+use super::model::Model;
 use super::prefix_cache::run_and_cache;
 use super::rows::Rows;
 use crate::numeric::rows::{NormTape, add};
@@ -24,42 +27,43 @@ pub struct SuffixPass<'a> {
     model: &'a Model,
     first_layer: usize,
     rows: Rows,
-    tails: Vec<usize>,
+    last_n: Vec<usize>,
     /// The KV cache of the positions before the changing one, one entry per layer above the edited one.
-    past: Vec<KvCache>,
+    caches: Vec<KvCache>,
     /// Hidden states after the edited layer, from the changing position on, `[positions, d]`.
-    start: Vec<f32>,
+    resid_start: Vec<f32>,
 }
 
 /// The logits of one forward pass through these layers, with the tape for its reverse pass.
 pub struct SuffixTape {
-    /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
+    /// Logits of the labelled positions, row by row, `[Σ last_n, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: NormTape,
 }
 
 impl<'a> SuffixPass<'a> {
-    /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `moving[row]` is the position of
-    /// the hidden state that will change. The last `tails[row]` positions of a row are labelled; none of them is before
-    /// `moving[row]`.
-    pub fn new(model: &'a Model, layer: usize, hooked: &HookOutput, moving: &[usize], tails: &[usize]) -> Self {
+    /// Prepares the rows of `hooked`, which was recorded at the edited layer, `layer`. `changing[row]` is the position of
+    /// the hidden state that will change. The last `last_n[row]` positions of a row are labelled; none of them is before
+    /// `changing[row]`.
+    pub fn new(model: &'a Model, layer: usize, hooked: &HookOutput, changing: &[usize], last_n: &[usize]) -> Self {
         let (spec, all) = (model.spec(), &hooked.rows);
-        // The index of the changing position in `hooked.after`, which does not contain the cached prefix.
+        // The index of the changing position in `hooked.resid_post`, which does not contain the cached prefix.
         let split = |row: usize| {
-            assert!(moving[row] >= all.cached(row), "what moves is in no opening");
-            all.range(row).start + moving[row] - all.cached(row)
+            assert!(changing[row] >= all.cached(row), "a changing position is after the cached prefix");
+            all.range(row).start + changing[row] - all.cached(row)
         };
-        let cut = |part: &dyn Fn(usize) -> Range<usize>| -> Vec<f32> {
+        let gather = |part: &dyn Fn(usize) -> Range<usize>| -> Vec<f32> {
             let at: Vec<usize> = (0..all.count()).flat_map(part).collect();
             Rows::gather(&hooked.resid_post, spec.hidden_size, &at)
         };
-        let before = cut(&|row| all.range(row).start..split(row));
-        let start = cut(&|row| split(row)..all.range(row).end);
-        let stay = Rows::with_cached((0..all.count()).map(|row| (all.cached(row), split(row) - all.range(row).start)));
-        let past = run_and_cache(model, layer + 1..spec.layers, before, &stay, &hooked.prefixes);
-        let rows = Rows::with_cached((0..all.count()).map(|row| (moving[row], all.range(row).end - split(row))));
-        Self { model, first_layer: layer + 1, rows, tails: tails.to_vec(), past, start }
+        let before = gather(&|row| all.range(row).start..split(row));
+        let resid_start = gather(&|row| split(row)..all.range(row).end);
+        let constant =
+            Rows::with_cached((0..all.count()).map(|row| (all.cached(row), split(row) - all.range(row).start)));
+        let caches = run_and_cache(model, layer + 1..spec.layers, before, &constant, &hooked.prefixes);
+        let rows = Rows::with_cached((0..all.count()).map(|row| (changing[row], all.range(row).end - split(row))));
+        Self { model, first_layer: layer + 1, rows, last_n: last_n.to_vec(), caches, resid_start }
     }
 
     /// Joins several preparations of the same model and layer. The rows are those of all of them, one after the other;
@@ -72,19 +76,19 @@ impl<'a> SuffixPass<'a> {
         'a: 'o,
     {
         let all: Vec<&Self> = all.collect();
-        let first = all.first().expect("something to join");
+        let first = all.first().expect("at least one preparation to join");
         let row = |one: &'o Self| (0..one.rows.count()).map(|row| (one.rows.cached(row), one.rows.length(row)));
-        let past = |layer: usize| KvCache {
-            keys: all.iter().flat_map(|one| &one.past[layer].keys).cloned().collect(),
-            values: all.iter().flat_map(|one| &one.past[layer].values).cloned().collect(),
+        let cache = |layer: usize| KvCache {
+            keys: all.iter().flat_map(|one| &one.caches[layer].keys).cloned().collect(),
+            values: all.iter().flat_map(|one| &one.caches[layer].values).cloned().collect(),
         };
         Self {
             model: first.model,
             first_layer: first.first_layer,
             rows: Rows::with_cached(all.iter().flat_map(|one| row(one))),
-            tails: all.iter().flat_map(|one| &one.tails).copied().collect(),
-            past: (0..first.past.len()).map(past).collect(),
-            start: all.iter().flat_map(|one| &one.start).copied().collect(),
+            last_n: all.iter().flat_map(|one| &one.last_n).copied().collect(),
+            caches: (0..first.caches.len()).map(cache).collect(),
+            resid_start: all.iter().flat_map(|one| &one.resid_start).copied().collect(),
         }
     }
 
@@ -94,9 +98,14 @@ impl<'a> SuffixPass<'a> {
         let width = self.model.spec().hidden_size;
         Self {
             rows: Rows::with_cached([(self.rows.cached(row), self.rows.length(row))]),
-            tails: vec![self.tails[row]],
-            past: self.past.iter().map(|past| KvCache { keys: part(&past.keys), values: part(&past.values) }).collect(),
-            start: self.start[self.rows.range(row).start * width..self.rows.range(row).end * width].to_vec(),
+            last_n: vec![self.last_n[row]],
+            caches: self
+                .caches
+                .iter()
+                .map(|cache| KvCache { keys: part(&cache.keys), values: part(&cache.values) })
+                .collect(),
+            resid_start: self.resid_start[self.rows.range(row).start * width..self.rows.range(row).end * width]
+                .to_vec(),
             ..*self
         }
     }
@@ -109,12 +118,12 @@ impl<'a> SuffixPass<'a> {
     /// Estimates how many f32 numbers this preparation and the tape of one evaluation hold in memory.
     pub fn stored_floats(&self) -> usize {
         let spec = self.model.spec();
-        let past = |past: &KvCache| past.keys.iter().chain(&past.values).map(|part| part.len()).sum::<usize>();
+        let cached = |cache: &KvCache| cache.keys.iter().chain(&cache.values).map(|part| part.len()).sum::<usize>();
         // Norms, queries, keys, values, and both sides of the activation.
-        let tape = self.positions() * self.past.len() * (8 * spec.hidden_size + 2 * spec.intermediate_size);
+        let tape = self.positions() * self.caches.len() * (8 * spec.hidden_size + 2 * spec.intermediate_size);
         // Logits and their gradient.
-        let logits = 2 * self.tails.iter().sum::<usize>() * spec.vocabulary;
-        tape + logits + self.past.iter().map(past).sum::<usize>()
+        let logits = 2 * self.last_n.iter().sum::<usize>() * spec.vocabulary;
+        tape + logits + self.caches.iter().map(cached).sum::<usize>()
     }
 
     /// Computes the logits with `change` (`[d]`) added to every row's changing hidden state.
@@ -125,20 +134,21 @@ impl<'a> SuffixPass<'a> {
     /// Computes the logits with a separate change (`[d]`) for every row, added to its changing hidden state.
     pub fn evaluate_each(&self, changes: &[&[f32]]) -> SuffixTape {
         let spec = self.model.spec();
-        let mut x = self.start.clone();
+        let mut x = self.resid_start.clone();
         for (row, change) in changes.iter().enumerate() {
             add(&mut x[self.rows.range(row).start * spec.hidden_size..][..spec.hidden_size], change);
         }
-        let mut blocks = Vec::with_capacity(self.past.len());
-        for (index, past) in self.past.iter().enumerate() {
+        let mut blocks = Vec::with_capacity(self.caches.len());
+        for (index, cache) in self.caches.iter().enumerate() {
             let layer = self.first_layer + index;
-            let tails = self.tails_of(layer);
-            let (after, tape) = self.model.run_block_taped(layer, &x, &self.rows, past, &tails);
-            x = after;
+            let last_n = self.last_n_of(layer);
+            let input = BlockInput { x: &x, rows: &self.rows, cache, last_n: &last_n };
+            let (resid_post, tape) = self.model.run_block_taped(layer, input);
+            x = resid_post;
             blocks.push(tape);
         }
         if blocks.is_empty() {
-            x = Rows::gather(&x, spec.hidden_size, &self.rows.last_positions(&self.tails));
+            x = Rows::gather(&x, spec.hidden_size, &self.rows.last_positions(&self.last_n));
         }
         let (norm, normed) = self.model.norm(&x, spec.hidden_size, &self.model.checkpoint().final_norm);
         SuffixTape { logits: self.model.unembed(&normed), blocks, norm }
@@ -152,8 +162,9 @@ impl<'a> SuffixPass<'a> {
         model.norm_reverse(&mut gradient, width, &model.checkpoint().final_norm, &evaluation.norm);
         for (index, tape) in evaluation.blocks.iter().enumerate().rev() {
             let layer = self.first_layer + index;
-            let tails = self.tails_of(layer);
-            gradient = model.block_reverse(layer, tape, &self.rows, &self.past[index], &tails, gradient);
+            let last_n = self.last_n_of(layer);
+            let shape = BlockInput { x: &[], rows: &self.rows, cache: &self.caches[index], last_n: &last_n };
+            gradient = model.block_reverse(layer, tape, shape, gradient);
         }
         if evaluation.blocks.is_empty() {
             gradient = self.scatter(&gradient);
@@ -164,17 +175,17 @@ impl<'a> SuffixPass<'a> {
 
     /// Returns, for every row, how many positions at its end `layer` computes: all of them, except in the last block,
     /// which computes only the labelled ones.
-    fn tails_of(&self, layer: usize) -> Vec<usize> {
-        if layer + 1 == self.model.spec().layers { self.tails.clone() } else { self.rows.lengths().to_vec() }
+    fn last_n_of(&self, layer: usize) -> Vec<usize> {
+        if layer + 1 == self.model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }
 
     /// Copies the gradients of the labelled positions into a matrix of all positions, with zeros elsewhere. Used only
     /// if the edited layer is the last one.
-    fn scatter(&self, tails: &[f32]) -> Vec<f32> {
+    fn scatter(&self, labelled: &[f32]) -> Vec<f32> {
         let width = self.model.spec().hidden_size;
         let mut out = vec![0.0; self.rows.positions() * width];
-        for (tail, position) in self.rows.last_positions(&self.tails).into_iter().enumerate() {
-            out[position * width..][..width].copy_from_slice(&tails[tail * width..][..width]);
+        for (index, position) in self.rows.last_positions(&self.last_n).into_iter().enumerate() {
+            out[position * width..][..width].copy_from_slice(&labelled[index * width..][..width]);
         }
         out
     }

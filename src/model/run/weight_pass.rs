@@ -6,7 +6,9 @@
 //! returns the gradient of the MLP outputs; the gradient of a weight matrix is the product of the keys and that
 //! gradient.
 
-use super::decoder::{BlockTape, KvCache, Model};
+use super::block::{BlockInput, BlockTape};
+use super::kv_cache::EMPTY;
+use super::model::Model;
 use super::rows::Rows;
 use crate::numeric::elementwise::zip;
 use crate::numeric::rows::{NormTape, add};
@@ -15,16 +17,16 @@ use crate::numeric::rows::{NormTape, add};
 pub struct WeightPass {
     layer: usize,
     rows: Rows,
-    tails: Vec<usize>,
+    last_n: Vec<usize>,
     /// The keys of every position, `[positions, f]`.
     keys: Vec<f32>,
     /// The residual stream to which the layer's MLP output is added, `[positions, d]`.
-    below: Vec<f32>,
+    resid_mid: Vec<f32>,
 }
 
 /// The logits of one forward pass, with the tape for its reverse pass.
 pub struct WeightTape {
-    /// Logits of the labelled positions, row by row, `[Σ tails, vocabulary]`.
+    /// Logits of the labelled positions, row by row, `[Σ last_n, vocabulary]`.
     pub logits: Vec<f32>,
     blocks: Vec<BlockTape>,
     norm: NormTape,
@@ -42,14 +44,14 @@ pub struct LayerGradient<'a> {
 }
 
 impl WeightPass {
-    /// Runs rows up to the key of `layer`. The last `tails[row]` positions of each row are labelled: only their logits
+    /// Runs rows up to the key of `layer`. The last `last_n[row]` positions of each row are labelled: only their logits
     /// are computed.
-    pub fn new(model: &Model, layer: usize, tokens: &[&[u32]], tails: &[usize]) -> Self {
+    pub fn new(model: &Model, layer: usize, tokens: &[&[u32]], last_n: &[usize]) -> Self {
         let rows = Rows::new(tokens.iter().map(|row| row.len()));
         let x = model.hidden_states(tokens, layer);
-        let (middle, _) = model.run_attention(layer, &x, &rows, &KvCache::default(), rows.lengths(), false);
-        let keys = model.mlp_key(layer, &middle, false).0;
-        Self { layer, tails: tails.to_vec(), keys, below: middle.resid, rows }
+        let (mid, _) = model.run_attention(layer, BlockInput::whole(&x, &rows), false);
+        let keys = model.mlp_key(layer, &mid, false).0;
+        Self { layer, last_n: last_n.to_vec(), keys, resid_mid: mid.resid, rows }
     }
 
     /// Total number of positions of all rows.
@@ -60,48 +62,56 @@ impl WeightPass {
     /// Runs the rows through `model`, from the layer's down-projection to the logits.
     pub fn forward(&self, model: &Model) -> WeightTape {
         let width = model.spec().hidden_size;
-        let (x, blocks) = self.through(model);
+        let (x, blocks) = self.run_blocks(model);
         let (norm, normed) = model.norm(&x, width, &model.checkpoint().final_norm);
         WeightTape { logits: model.unembed(&normed), blocks, norm }
     }
 
-    /// Returns the hidden states after the last layer of `model` at the labelled positions, `[Σ tails, d]`.
+    /// Returns the hidden states after the last layer of `model` at the labelled positions, `[Σ last_n, d]`.
     pub fn last_states(&self, model: &Model) -> Vec<f32> {
-        self.through(model).0
+        self.run_blocks(model).0
     }
 
-    fn through(&self, model: &Model) -> (Vec<f32>, Vec<BlockTape>) {
+    fn run_blocks(&self, model: &Model) -> (Vec<f32>, Vec<BlockTape>) {
         let mut x = model.mlp_value(self.layer, &self.keys);
-        add(&mut x, &self.below);
+        add(&mut x, &self.resid_mid);
         let mut blocks = Vec::new();
         for layer in self.layer + 1..model.spec().layers {
-            let (after, tape) =
-                model.run_block_taped(layer, &x, &self.rows, &KvCache::default(), &self.tails_of(model, layer));
-            x = after;
+            let last_n = self.last_n_of(model, layer);
+            let input = BlockInput { x: &x, rows: &self.rows, cache: &EMPTY, last_n: &last_n };
+            let (resid_post, tape) = model.run_block_taped(layer, input);
+            x = resid_post;
             blocks.push(tape);
         }
         if blocks.is_empty() {
-            x = Rows::gather(&x, model.spec().hidden_size, &self.rows.last_positions(&self.tails));
+            x = Rows::gather(&x, model.spec().hidden_size, &self.rows.last_positions(&self.last_n));
         }
         (x, blocks)
     }
 
     /// Back-propagates `logits`, the gradient of the logits. Calls `seen` with the inputs and the output gradient of
     /// every layer's down-projection, from the last layer down to the prepared one.
-    pub fn reverse(&self, model: &Model, passed: &WeightTape, logits: &[f32], mut seen: impl FnMut(LayerGradient<'_>)) {
+    pub fn reverse(
+        &self,
+        model: &Model,
+        pass_tape: &WeightTape,
+        logits: &[f32],
+        mut seen: impl FnMut(LayerGradient<'_>),
+    ) {
         let width = model.spec().hidden_size;
         let mut gradient = model.unembed_reverse(logits);
-        model.norm_reverse(&mut gradient, width, &model.checkpoint().final_norm, &passed.norm);
-        for (index, tape) in passed.blocks.iter().enumerate().rev() {
+        model.norm_reverse(&mut gradient, width, &model.checkpoint().final_norm, &pass_tape.norm);
+        for (index, tape) in pass_tape.blocks.iter().enumerate().rev() {
             let layer = self.layer + 1 + index;
             seen(LayerGradient { layer, keys: &keys_of(model, tape), gradient: &gradient });
-            let tails = self.tails_of(model, layer);
-            gradient = model.block_reverse(layer, tape, &self.rows, &KvCache::default(), &tails, gradient);
+            let last_n = self.last_n_of(model, layer);
+            let shape = BlockInput { x: &[], rows: &self.rows, cache: &EMPTY, last_n: &last_n };
+            gradient = model.block_reverse(layer, tape, shape, gradient);
         }
-        if passed.blocks.is_empty() {
+        if pass_tape.blocks.is_empty() {
             let mut all = vec![0.0; self.rows.positions() * width];
-            for (tail, position) in self.rows.last_positions(&self.tails).into_iter().enumerate() {
-                all[position * width..][..width].copy_from_slice(&gradient[tail * width..][..width]);
+            for (index, position) in self.rows.last_positions(&self.last_n).into_iter().enumerate() {
+                all[position * width..][..width].copy_from_slice(&gradient[index * width..][..width]);
             }
             gradient = all;
         }
@@ -110,8 +120,8 @@ impl WeightPass {
 
     /// Returns, for every row, how many positions at its end `layer` computes: all of them, except in the last block,
     /// which computes only the labelled ones.
-    fn tails_of(&self, model: &Model, layer: usize) -> Vec<usize> {
-        if layer + 1 == model.spec().layers { self.tails.clone() } else { self.rows.lengths().to_vec() }
+    fn last_n_of(&self, model: &Model, layer: usize) -> Vec<usize> {
+        if layer + 1 == model.spec().layers { self.last_n.clone() } else { self.rows.lengths().to_vec() }
     }
 }
 

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use super::fact::{KnownFact, LeftOut, Resolved, resolve};
 use super::noise::Noise;
 use super::plan::{Kind, Places, Plan, SeveredNoise};
-use crate::model::run::activation_patching::{ActivationCache, Component, OutputPatch, PatchedRun, StartState};
+use crate::model::run::activation_cache::{ActivationCache, Component, RunPrefix, Severed};
+use crate::model::run::activation_patching::{OutputPatch, PatchedRun, StartState};
 use crate::model::{Model, ModelError, Tokens};
 use crate::numeric::rows::softmax;
 use crate::progress::Progress;
@@ -89,9 +90,9 @@ pub fn trace(
     for &kind in &plan.kinds {
         // The severed outputs come from the corrupted run with the first block of noise. The severed run itself may use
         // the second block.
-        let part = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
-        let next = part
-            .map(|part| corrupted(model, &clean, &ids, &subject, (noise, 1), Some((part, subject.end - 1, &first))));
+        let component = kind.severs().filter(|_| plan.severed == SeveredNoise::Next);
+        let severed = component.map(|component| Severed { component, position: subject.end - 1, source: &first });
+        let next = severed.map(|severed| corrupted(model, &clean, &ids, &subject, (noise, 1), Some(severed)));
         let runs = Runs { corrupted: next.as_ref().unwrap_or(&first), ..runs };
         let mut seen = |cells: usize| {
             done += cells as u64;
@@ -137,7 +138,7 @@ fn corrupted(
     ids: &[u32],
     subject: &Range<usize>,
     (noise, block): (&Noise, usize),
-    severed: Option<(Component, usize, &ActivationCache)>,
+    severed: Option<Severed<'_>>,
 ) -> ActivationCache {
     let width = model.spec().hidden_size;
     let drawn = noise.draw(subject.len(), width, block);
@@ -148,7 +149,8 @@ fn corrupted(
             state.iter_mut().zip(numbers).for_each(|(x, noise)| *x = (f64::from(*x) + noise) as f32);
         }
     });
-    model.run_with_cache(x, noise.samples, ids.len() - subject.start, Some((clean, subject.start)), severed)
+    let prefix = RunPrefix { cache: clean, length: subject.start };
+    model.run_with_cache(x, noise.samples, ids.len() - subject.start, Some(prefix), severed)
 }
 
 /// The runs from which the cells of a table are computed.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::run::activation_patching::Component;
+use crate::model::run::activation_cache::Component;
 
 /// The kind of state that is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,9 +10,9 @@ use crate::model::Model;
 use crate::model::run::weight_pass::{LayerGradient, WeightPass};
 use crate::numeric::rows::softmax;
 use crate::numeric::{View, matmul};
-use crate::patch::Layout;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{Ground, Stated};
+use crate::safetensors::Layout;
 
 /// The published learning rate of Adam.
 pub(crate) const RATE: f64 = 5e-4;

@@ -13,9 +13,9 @@ use crate::model::Model;
 use crate::model::run::neurons::Neurons;
 use crate::model::text::tokens::target_text;
 use crate::numeric::rows::max;
-use crate::patch::Layout;
 use crate::progress::Progress;
 use crate::research::bench::eval_context::{Ground, Stated};
+use crate::safetensors::Layout;
 
 /// The number of points of the integral over the scale of an activation, from 0 to 1.
 const STEPS: usize = 20;

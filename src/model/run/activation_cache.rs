@@ -1,0 +1,141 @@
+//! Runs rows and records their activations in every layer.
+
+use std::sync::Arc;
+
+use super::block::BlockInput;
+use super::kv_cache::KvCache;
+use super::model::Model;
+use super::rows::Rows;
+use crate::numeric::rows::add;
+
+/// One of the two outputs that a block adds to the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    Attention,
+    Mlp,
+}
+
+/// The activations of a run, for every layer and every position of every row.
+pub struct ActivationCache {
+    /// Layout of the rows in the matrices.
+    pub(super) rows: Rows,
+    /// Hidden size d.
+    pub(super) width: usize,
+    /// The residual stream before every layer and after the last one, `[layers + 1][positions, d]`.
+    pub(super) resid_pre: Vec<Vec<f32>>,
+    /// Outputs of attention, `[layers][positions, d]`.
+    attention: Vec<Vec<f32>>,
+    /// Outputs of the MLP, `[layers][positions, d]`.
+    mlp: Vec<Vec<f32>>,
+    /// The KV cache of every layer, including the positions before the rows.
+    pub(super) kv: Vec<KvCache>,
+    /// Queries, keys and values, `[layers][positions, qkv]`.
+    pub(super) qkv: Vec<Vec<f32>>,
+}
+
+/// Outputs at one position that are replaced, in every layer, by those of the same row of another run.
+#[derive(Clone, Copy)]
+pub struct Severed<'c> {
+    pub component: Component,
+    /// The position, counted from the start of the text.
+    pub position: usize,
+    pub source: &'c ActivationCache,
+}
+
+/// The first positions of row 0 of an earlier run, which precede every row of a new run.
+#[derive(Clone, Copy)]
+pub struct RunPrefix<'c> {
+    pub cache: &'c ActivationCache,
+    /// Number of positions.
+    pub length: usize,
+}
+
+impl ActivationCache {
+    /// Converts a position of a text to its index in the matrices.
+    pub(super) fn index(&self, row: usize, position: usize) -> usize {
+        self.rows.range(row).start + position - self.rows.cached(row)
+    }
+
+    /// Returns the residual stream before `layer` at a position of a text, `[d]`. If `layer` is the number of layers,
+    /// returns the residual stream after the last layer.
+    pub fn state(&self, layer: usize, row: usize, position: usize) -> &[f32] {
+        &self.resid_pre[layer][self.index(row, position) * self.width..][..self.width]
+    }
+
+    /// Returns the output of attention or of the MLP in `layer` at a position of a text, `[d]`.
+    pub fn output(&self, component: Component, layer: usize, row: usize, position: usize) -> &[f32] {
+        let outputs = match component {
+            Component::Attention => &self.attention,
+            Component::Mlp => &self.mlp,
+        };
+        &outputs[layer][self.index(row, position) * self.width..][..self.width]
+    }
+
+    /// Returns the hidden states after the last layer at the last position of every row, `[rows, d]`.
+    pub fn last(&self) -> Vec<f32> {
+        let layers = self.resid_pre.len() - 1;
+        let last = |row: usize| self.state(layers, row, self.rows.cached(row) + self.rows.length(row) - 1);
+        (0..self.rows.count()).flat_map(last).copied().collect()
+    }
+
+    /// Replaces the outputs of `component` in a layer as `severed` says; changes nothing if it names the other
+    /// component.
+    fn sever(&self, component: Component, layer: usize, severed: Option<Severed<'_>>, outputs: &mut [f32]) {
+        let Some(severed) = severed.filter(|severed| severed.component == component) else { return };
+        for row in 0..self.rows.count() {
+            let at = self.index(row, severed.position) * self.width;
+            let output = severed.source.output(component, layer, row, severed.position);
+            outputs[at..at + self.width].copy_from_slice(output);
+        }
+    }
+}
+
+impl Model {
+    /// Runs `count` rows of `length` positions with the embeddings `x` through all layers and records their activations.
+    pub fn run_with_cache(
+        &self,
+        x: Vec<f32>,
+        count: usize,
+        length: usize,
+        prefix: Option<RunPrefix<'_>>,
+        severed: Option<Severed<'_>>,
+    ) -> ActivationCache {
+        let cached = prefix.map_or(0, |prefix| prefix.length);
+        let mut out = ActivationCache {
+            rows: Rows::with_cached((0..count).map(|_| (cached, length))),
+            width: self.spec().hidden_size,
+            resid_pre: vec![x],
+            attention: Vec::new(),
+            mlp: Vec::new(),
+            kv: Vec::new(),
+            qkv: Vec::new(),
+        };
+        for layer in 0..self.spec().layers {
+            let cache = prefix.map_or_else(KvCache::default, |prefix| self.prefix_kv(layer, prefix, count));
+            let (x, rows) = (&out.resid_pre[layer], &out.rows);
+            let input = BlockInput { x, rows, cache: &cache, last_n: rows.lengths() };
+            let (mut attention, inputs) = self.attention_output(layer, input);
+            out.sever(Component::Attention, layer, severed, &mut attention);
+            let mid = self.add_attention(attention.clone(), x, rows, rows.lengths());
+            let (key, _) = self.mlp_key(layer, &mid, false);
+            let mut mlp = self.mlp_value(layer, &key);
+            out.sever(Component::Mlp, layer, severed, &mut mlp);
+            let mut resid_post = mlp.clone();
+            add(&mut resid_post, &mid.resid);
+            out.kv.push(cache.extended(&inputs.qkv, rows, self.heads(layer)));
+            out.resid_pre.push(resid_post);
+            out.attention.push(attention);
+            out.mlp.push(mlp);
+            out.qkv.push(inputs.qkv);
+        }
+        out
+    }
+
+    /// Returns the KV cache of a prefix in one layer, for `count` rows.
+    fn prefix_kv(&self, layer: usize, prefix: RunPrefix<'_>, count: usize) -> KvCache {
+        let numbers = prefix.length * self.heads(layer).kv_width();
+        let first_row = |part: &[Arc<Vec<f32>>]| vec![Arc::new(part[0][..numbers].to_vec()); count];
+        let cache = &prefix.cache.kv[layer];
+        KvCache { keys: first_row(&cache.keys), values: first_row(&cache.values) }
+    }
+}

@@ -1,0 +1,128 @@
+//! Runs the forward pass, block by block, over batches of whole rows.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::block::BlockInput;
+use super::kv_cache::EMPTY;
+use super::model::Model;
+use super::rows::Rows;
+use crate::model::load::tensor::Tensor;
+
+/// Maximum number of positions per batch when texts are scored. It bounds memory and does not affect results.
+const BATCH: usize = 2048;
+
+/// Maximum number of positions per batch when keys are computed. It is small, so that activations stay in the CPU
+/// cache.
+const KEYS_BATCH: usize = 512;
+
+impl Model {
+    /// Returns the hidden states of all rows after the first `blocks` blocks (0: the embeddings), `[positions, d]`.
+    pub fn hidden_states(&self, tokens: &[&[u32]], blocks: usize) -> Vec<f32> {
+        let rows = Rows::new(tokens.iter().map(|row| row.len()));
+        let mut x = self.embed(tokens);
+        for layer in 0..blocks {
+            x = self.run_block(layer, BlockInput::whole(&x, &rows));
+        }
+        x
+    }
+
+    /// Returns the keys of every position of every row at `layer`, `[positions, f]`.
+    pub fn keys(&self, layer: usize, tokens: &[&[u32]]) -> Vec<f32> {
+        let positions: usize = tokens.iter().map(|row| row.len()).sum();
+        let mut out = Vec::with_capacity(positions * self.spec().intermediate_size);
+        self.keys_at(&[layer], tokens, |_, keys| out.extend(keys));
+        out
+    }
+
+    /// Computes the keys at several layers, given in ascending order, in one pass over the rows. For every batch of
+    /// rows and every layer, calls `seen` with the index of the layer in `layers` and the keys, `[positions of the
+    /// batch, f]`. The bits of a layer's keys do not depend on the other layers.
+    pub fn keys_at(&self, layers: &[usize], tokens: &[&[u32]], mut seen: impl FnMut(usize, Vec<f32>)) {
+        let Some(&last) = layers.last() else { return };
+        for part in batches(tokens, KEYS_BATCH) {
+            let tokens = &tokens[part];
+            let rows = Rows::new(tokens.iter().map(|row| row.len()));
+            let mut x = self.embed(tokens);
+            for layer in 0..=last {
+                let (mid, _) = self.run_attention(layer, BlockInput::whole(&x, &rows), false);
+                let (key, _) = self.mlp_key(layer, &mid, false);
+                if layer < last {
+                    x = self.resid_post(layer, &key, &mid);
+                }
+                if let Ok(index) = layers.binary_search(&layer) {
+                    seen(index, key);
+                }
+            }
+        }
+    }
+
+    /// Computes `W k + b` (`[d]`) of `layer`'s MLP down-projection for one key, in f64, with the terms added in order.
+    /// Linking, which combines the edits of a layer, computes its residuals from it.
+    pub fn mlp_output_f64(&self, layer: usize, key: &[f32]) -> Vec<f64> {
+        let projection = &self.checkpoint.blocks[layer].mlp_out;
+        let weight = self.weight(projection);
+        let bias = projection.bias.as_ref().map(Tensor::to_f32);
+        let output = |column: usize| {
+            let mut total = bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
+            for (row, k) in key.iter().enumerate() {
+                total += f64::from(*k) * f64::from(weight.at(row, column));
+            }
+            total
+        };
+        (0..weight.columns()).into_par_iter().map(output).collect()
+    }
+
+    /// Returns the logits of the last `last_n[row]` positions of every row, one `[last_n, vocabulary]` matrix per row.
+    pub fn logits(&self, tokens: &[&[u32]], last_n: &[usize]) -> Vec<Vec<f32>> {
+        let mut out = Vec::with_capacity(tokens.len());
+        for part in batches(tokens, BATCH) {
+            self.logits_of_batch(&tokens[part.clone()], &last_n[part], &mut out);
+        }
+        out
+    }
+
+    fn logits_of_batch(&self, tokens: &[&[u32]], last_n: &[usize], out: &mut Vec<Vec<f32>>) {
+        let vocabulary = self.spec().vocabulary;
+        let logits = self.lm_head(&self.last_of_batch(tokens, last_n));
+        let mut first = 0;
+        for &count in last_n {
+            out.push(logits[first * vocabulary..][..count * vocabulary].to_vec());
+            first += count;
+        }
+    }
+
+    /// Returns the hidden states after the last block at the last `last_n[row]` positions of every row, `[Σ last_n, d]`.
+    /// [`Model::lm_head`] computes from them the logits of [`Model::logits`], bit for bit.
+    pub fn last_states(&self, tokens: &[&[u32]], last_n: &[usize]) -> Vec<f32> {
+        let of_batch = |part: Range<usize>| self.last_of_batch(&tokens[part.clone()], &last_n[part]);
+        batches(tokens, BATCH).into_iter().flat_map(of_batch).collect()
+    }
+
+    fn last_of_batch(&self, tokens: &[&[u32]], last_n: &[usize]) -> Vec<f32> {
+        let rows = Rows::new(tokens.iter().map(|row| row.len()));
+        let last = self.spec().layers - 1;
+        // The last block computes only the requested positions.
+        let before = self.hidden_states(tokens, last);
+        self.run_block(last, BlockInput { x: &before, rows: &rows, cache: &EMPTY, last_n })
+    }
+}
+
+/// Splits the rows, in order, into ranges of at most `limit` positions together. A row that is longer than `limit` gets a
+/// range of its own.
+fn batches(tokens: &[&[u32]], limit: usize) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    let mut positions = 0;
+    for (index, row) in tokens.iter().enumerate() {
+        positions += row.len();
+        match out.last_mut() {
+            Some(last) if positions <= limit => last.end = index + 1,
+            _ => {
+                out.push(index..index + 1);
+                positions = row.len();
+            }
+        }
+    }
+    out
+}

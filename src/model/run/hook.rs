@@ -1,0 +1,68 @@
+//! Records the key and the value at the MLP of one layer.
+
+use super::block::BlockInput;
+use super::model::Model;
+use super::prefix_cache::{CachedPrefixes, PrefixCache};
+use super::rows::Rows;
+use crate::numeric::rows::add;
+
+/// The key and value that the hook records at the MLP of one layer, and the hidden states after that block.
+pub struct HookOutput {
+    /// Layout of the rows in `resid_post`, without their cached prefixes.
+    pub rows: Rows,
+    pub prefixes: CachedPrefixes,
+    /// Per row, the key at the requested position: the input of the MLP down-projection, `[f]`.
+    pub keys: Vec<Vec<f32>>,
+    /// Per row, the value at that position: the output of the down-projection, bias included, `[d]`.
+    pub values: Vec<Vec<f32>>,
+    /// Hidden states after the block, `[positions, d]`.
+    pub resid_post: Vec<f32>,
+}
+
+impl HookOutput {
+    /// Returns the hidden state of a row after the block, `[d]`. `position` counts from the start of the text and must
+    /// not be in the cached prefix.
+    pub fn state(&self, row: usize, position: usize) -> &[f32] {
+        let width = self.resid_post.len() / self.rows.positions();
+        &self.resid_post[(self.rows.range(row).start + position - self.rows.cached(row)) * width..][..width]
+    }
+}
+
+impl Model {
+    /// Runs all rows through `layer` and records the key and the value of its MLP at `positions[row]` of every row.
+    pub fn run_hook(&self, layer: usize, tokens: &[&[u32]], positions: &[usize]) -> HookOutput {
+        self.run_hook_cached(&PrefixCache::empty(), layer, tokens, positions)
+    }
+
+    /// Does the same as [`Model::run_hook`], but reads the KV cache of each row's prefix from `cache` if it is there.
+    /// Only positions before `positions[row]` are read from the cache.
+    pub fn run_hook_cached(
+        &self,
+        cache: &PrefixCache,
+        layer: usize,
+        tokens: &[&[u32]],
+        positions: &[usize],
+    ) -> HookOutput {
+        let spec = self.spec();
+        let prefixes = cache.lookup(self, tokens, positions);
+        let rests = tokens.iter().zip(&prefixes.lengths).map(|(row, &cached)| (cached, &row[cached..]));
+        let rows = Rows::with_cached(rests.clone().map(|(cached, rest)| (cached, rest.len())));
+        let last_n = rows.lengths();
+        let mut x = Vec::with_capacity(rows.positions() * spec.hidden_size);
+        rests.for_each(|(cached, rest)| x.extend(self.embed_from(&[rest], cached)));
+        for lower in 0..layer {
+            x = self.run_block(lower, BlockInput { x: &x, rows: &rows, cache: prefixes.layer(lower), last_n });
+        }
+        let input = BlockInput { x: &x, rows: &rows, cache: prefixes.layer(layer), last_n };
+        let (mid, _) = self.run_attention(layer, input, false);
+        let (key, _) = self.mlp_key(layer, &mid, false);
+        let mut resid_post = self.mlp_value(layer, &key);
+        let pick = |matrix: &[f32], width: usize| -> Vec<Vec<f32>> {
+            let at = |(row, &position): (usize, &usize)| rows.range(row).start + position - rows.cached(row);
+            positions.iter().enumerate().map(at).map(|at| matrix[at * width..][..width].to_vec()).collect()
+        };
+        let (keys, values) = (pick(&key, spec.intermediate_size), pick(&resid_post, spec.hidden_size));
+        add(&mut resid_post, &mid.resid);
+        HookOutput { rows, prefixes, keys, values, resid_post }
+    }
+}

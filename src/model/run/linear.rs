@@ -1,0 +1,49 @@
+//! Applies the projections and norms of a model to hidden states.
+
+use super::model::Model;
+use crate::model::arch::family::NormKind;
+use crate::model::load::checkpoint::{Norm, Projection};
+use crate::model::load::tensor::Tensor;
+use crate::numeric::rows::{NormTape, add_serial, layer_norm, rms_norm};
+use crate::numeric::{View, matmul_then};
+use crate::safetensors::Layout;
+
+impl Model {
+    /// Returns a projection's weight as an `[inputs, outputs]` matrix, for either orientation in the file.
+    pub(crate) fn weight<'a>(&self, projection: &'a Projection) -> View<'a> {
+        let view = projection.weight.view();
+        match self.spec().family.layout {
+            Layout::Conv1d => view,
+            Layout::Linear => view.transposed(),
+        }
+    }
+
+    /// Computes `x W + b` for every row of `x`.
+    pub(crate) fn project(&self, x: &[f32], projection: &Projection) -> Vec<f32> {
+        self.project_onto(x, projection, None)
+    }
+
+    /// Computes `(x W + b) + onto` for every row of `x`, or `x W + b` if `onto` is `None`.
+    pub(super) fn project_onto(&self, x: &[f32], projection: &Projection, onto: Option<&[f32]>) -> Vec<f32> {
+        let weight = self.weight(projection);
+        let (x, width) = (View::new(x, x.len() / weight.rows(), weight.rows()), weight.columns());
+        let bias = projection.bias.as_ref().map(Tensor::to_f32);
+        matmul_then(self.isa(), x, weight, |row, first, part| {
+            if let Some(bias) = &bias {
+                add_serial(part, &bias[first..]);
+            }
+            if let Some(onto) = onto {
+                add_serial(part, &onto[row * width + first..]);
+            }
+        })
+    }
+
+    /// Applies a norm to every row of `width` numbers. Returns the tape and the output.
+    pub(crate) fn norm(&self, x: &[f32], width: usize, norm: &Norm) -> (NormTape, Vec<f32>) {
+        let epsilon = self.spec().epsilon;
+        match (&self.spec().family.norm, &norm.bias) {
+            (NormKind::Layer, Some(bias)) => layer_norm(x, width, &norm.gain.to_f32(), &bias.to_f32(), epsilon),
+            _ => rms_norm(x, width, &norm.gain.to_f32(), epsilon),
+        }
+    }
+}

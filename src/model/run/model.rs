@@ -1,0 +1,107 @@
+//! Holds an opened model, and computes its two ends: embeddings and logits.
+
+use std::path::Path;
+
+use crate::model::load::checkpoint::Checkpoint;
+use crate::model::{ModelError, Spec};
+use crate::numeric::rows::{add, each_row};
+use crate::numeric::{Isa, View, matmul};
+
+/// A checkpoint, with the instruction set to compute with. Cloning is cheap: the weights are shared.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub(crate) checkpoint: Checkpoint,
+    isa: Isa,
+}
+
+impl Model {
+    /// Opens the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// See [`Checkpoint::open`].
+    pub fn open(folder: &Path, isa: Isa) -> Result<Self, ModelError> {
+        Ok(Self { checkpoint: Checkpoint::open(folder)?, isa })
+    }
+
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    pub fn spec(&self) -> &Spec {
+        self.checkpoint.spec()
+    }
+
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Returns a copy of the model in which `data`, oriented as in the file, replaces the weight of `layer`'s MLP
+    /// down-projection.
+    pub fn with_edited(&self, layer: usize, data: Vec<f32>) -> Self {
+        Self { checkpoint: self.checkpoint.with_edited(layer, data), isa: self.isa }
+    }
+
+    /// Returns a copy of the model in which `data`, `[d]`, replaces the bias of `layer`'s MLP down-projection. Changes
+    /// nothing if the projection has no bias.
+    pub fn with_edited_bias(&self, layer: usize, data: Vec<f32>) -> Self {
+        Self { checkpoint: self.checkpoint.with_edited_bias(layer, data), isa: self.isa }
+    }
+
+    /// Computes the embeddings of all rows, `[positions, d]`: token embeddings, plus position embeddings if the model
+    /// has them.
+    pub fn embed(&self, tokens: &[&[u32]]) -> Vec<f32> {
+        self.embed_from(tokens, 0)
+    }
+
+    /// Returns the embedding of one token, `[d]`, without a position embedding.
+    pub fn token_embedding(&self, token: u32) -> Vec<f32> {
+        self.checkpoint.token_embedding.row(token as usize)
+    }
+
+    /// Computes the embeddings of rows whose first token is at position `first` of its text, `[positions, d]`.
+    pub(crate) fn embed_from(&self, tokens: &[&[u32]], first: usize) -> Vec<f32> {
+        self.embed_with(tokens, first, |_, _, _| {})
+    }
+
+    /// Computes the embeddings of rows, `[positions, d]`. Before the position embedding is added, calls `change` with
+    /// every token embedding, which it may modify. `change` receives the row, the position in the row, and the
+    /// embedding.
+    pub fn embed_with(
+        &self,
+        tokens: &[&[u32]],
+        first: usize,
+        mut change: impl FnMut(usize, usize, &mut [f32]),
+    ) -> Vec<f32> {
+        let (embedding, positions) = (&self.checkpoint.token_embedding, &self.checkpoint.position_embedding);
+        let mut out = Vec::with_capacity(tokens.iter().map(|row| row.len()).sum::<usize>() * self.spec().hidden_size);
+        for (index, row) in tokens.iter().enumerate() {
+            for (position, &token) in (first..).zip(*row) {
+                let mut state = embedding.row(token as usize);
+                change(index, position - first, &mut state);
+                if let Some(positions) = positions {
+                    add(&mut state, &positions.row(position));
+                }
+                out.extend(state);
+            }
+        }
+        out
+    }
+
+    /// Applies the final norm and the output matrix: returns logits `[positions, vocabulary]` of hidden states after
+    /// the last block.
+    pub fn lm_head(&self, x: &[f32]) -> Vec<f32> {
+        let (_, normed) = self.norm(x, self.spec().hidden_size, &self.checkpoint.final_norm);
+        self.unembed(&normed)
+    }
+
+    pub(crate) fn unembed(&self, normed: &[f32]) -> Vec<f32> {
+        let (spec, head) = (self.spec(), &self.checkpoint.head);
+        let normed = View::new(normed, normed.len() / spec.hidden_size, spec.hidden_size);
+        let mut logits = matmul(self.isa, normed, head.weight.view().transposed());
+        if let Some(bias) = &head.bias {
+            let bias = bias.to_f32();
+            each_row(&mut logits, spec.vocabulary, |_, row| add(row, &bias));
+        }
+        logits
+    }
+}
